@@ -1,0 +1,1 @@
+"""The far side: what a cloud is, and how to speak to each."""

@@ -1,0 +1,88 @@
+"""The durable facts about one child.  Its state after a restart is made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from gatewayd.device.secret import SecretRef
+
+if TYPE_CHECKING:
+    from gatewayd.device.identity import Claim, DeviceId
+
+
+class Verdict(StrEnum):
+    """What was decided about a child, and is remembered."""
+
+    ADMITTED = "admitted"
+    REJECTED = "rejected"
+    RETIRED = "retired"  # removed at the cloud: it does not come back by itself
+
+
+class Admission(StrEnum):
+    """Who decided."""
+
+    RULE = "rule"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudName:
+    """Where a child is registered, and under which name.  Fixed at admission, then immutable."""
+
+    provider: str
+    product: str
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.product}/{self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of state.db.
+
+    attempt: number of the newest registration intent; 0 before the first.
+    stored: the attempt whose secret is durable and in use; 0 where none is.
+    activating: the attempt that may have been used to log in; 0 where none was.
+    stale: how often the cloud refused the first login with a secret it had just issued.
+    Times are microseconds since the epoch; 0 means never.
+    """
+
+    device: DeviceId
+    claims: frozenset[Claim]
+    label: str
+    verdict: Verdict
+    admission: Admission
+    rule: str
+    reason: str
+    cloud: CloudName | None
+    verdict_at: int
+    first_seen: int
+    attempt: int = 0
+    attempted_at: int = 0
+    stored: int = 0
+    registered_at: int = 0
+    activating: int = 0
+    activated_at: int = 0
+    stale: int = 0
+
+    def slot(self, attempt: int) -> SecretRef:
+        """The vault slot of an attempt."""
+        assert self.cloud is not None, "only an admitted child has slots"
+        return SecretRef(self.cloud.provider, self.device, attempt)
+
+
+class Records(Protocol):
+    """The register of children, as the flow sees it."""
+
+    def __getitem__(self, device: DeviceId) -> Record: ...
+    def get(self, device: DeviceId) -> Record | None:
+        """Return the newest durable record."""
+
+    async def save(self, record: Record) -> None:
+        """Return when the record is durable and was read back.  Raises StoreError."""
+
+    async def forget(self, device: DeviceId) -> None:
+        """Return when neither the record nor any secret of the device is left."""

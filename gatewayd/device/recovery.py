@@ -1,0 +1,58 @@
+"""What the durable facts say: after a restart, and when a login is refused."""
+
+from __future__ import annotations
+
+from gatewayd.device.lifecycle import (
+    Event,
+    RegistrationRefused,
+    SecretStale,
+    SessionDelayed,
+    State,
+)
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.record import Record, Verdict
+
+MAX_STALE = 3
+"""How often a first login may be refused before somebody has to look."""
+
+LOST = Reason(
+    "secret-lost",
+    "The cloud knows this child by a secret that this gateway no longer has.",
+    "Reset the child at the cloud, then call Reregister.",
+    "needs-reset",
+)
+REPEATEDLY_STALE = Reason(
+    "secret-repeatedly-stale",
+    "The cloud refused each secret at the first login, though it had just issued it.",
+    "Look whether somebody else registers the same device name, then call Retry.",
+)
+
+
+def on_refused_login(record: Record, reason: Reason) -> Event:
+    """Judge a refused login: a stale secret is replaced, one that was used never is.
+
+    Before the first login the newest secret alone is valid, so a late duplicate of our own
+    request may have made ours stale: register again, at most MAX_STALE times.  After it only
+    a reset at the cloud gives a new secret: keep the one we have, and try it slowly.
+    """
+    if record.activated_at:
+        return SessionDelayed(reason)
+    if record.stale < MAX_STALE:
+        return SecretStale(reason)
+    return RegistrationRefused(REPEATEDLY_STALE)
+
+
+def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
+    """The state after a restart, from the durable facts alone.
+
+    has_secret: whether the slot that `record.stored` points to can be read.
+    """
+    if record.verdict is Verdict.REJECTED:
+        return State.REJECTED, Reason(record.reason)
+    if record.verdict is Verdict.RETIRED:
+        return State.RETIRED, Reason(record.reason)
+    if has_secret:
+        return State.ABSENT, Reason("not-seen-yet", "It was not seen since gatewayd started.")
+    if record.activated_at:
+        return State.FAILED, LOST
+    return State.ADMITTED, NONE

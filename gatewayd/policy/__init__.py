@@ -1,0 +1,1 @@
+"""2  Admitted, held or rejected: pure, default no."""

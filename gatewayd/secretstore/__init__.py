@@ -1,0 +1,1 @@
+"""4  The secret durable: when `put` returns, a power cut can do no harm."""

@@ -1,0 +1,1 @@
+"""6  Reported: to D-Bus, to systemd.  Delegates, and decides nothing."""

@@ -1,0 +1,1 @@
+"""Both clouds and a LAN of children, played faithfully, with named faults."""

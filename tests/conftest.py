@@ -1,0 +1,59 @@
+"""What every test is held to: no task, thread, process or open file left; no blocked loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+def _children() -> set[str]:
+    """Process ids of our children, from the kernel."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {pid for task in tasks for pid in task.read_text().split()}
+
+
+def _gone(threads: set[threading.Thread], patience: float = 2.0) -> set[threading.Thread]:
+    """Return the threads that are still there; one that is just ending is given a moment."""
+    end = time.monotonic() + patience
+    while (left := {t for t in threads if t.is_alive()}) and time.monotonic() < end:
+        time.sleep(0.01)
+    return left
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread or a child process."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    left = _gone({t for t in threading.enumerate() if t not in threads and not t.daemon})
+    assert not left, f"threads left: {left}"
+    assert not _children() - children, "child processes left"
+
+
+@pytest_asyncio.fixture
+async def well_behaved_loop() -> AsyncIterator[None]:
+    """Fail an asynchronous test that blocks the loop or leaves a task."""
+    before = asyncio.all_tasks()
+    with blockbuster_ctx("gatewayd") as blockbuster:
+        _allow(blockbuster)
+        yield
+    left = {t for t in asyncio.all_tasks() - before if not t.done()} - {asyncio.current_task()}
+    assert not left, f"tasks left: {left}"
+
+
+@pytest.fixture(autouse=True)
+def watch_the_loop(request: pytest.FixtureRequest) -> None:
+    """Put every asynchronous test under watch."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("well_behaved_loop")
+
+
+def _allow(_: BlockBuster) -> None:
+    """Name the calls that may block, each with its reason.  There are none."""

@@ -1,0 +1,302 @@
+"""The story of a child, then the laws that hold in every story."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import TRANSITIONS, WORK, Event, State, Work, advance
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.recovery import LOST, on_refused_login, restore
+
+S = State
+
+
+def a_record(**facts: Any) -> Record:
+    base = Record(
+        device=DeviceId("child-1"), claims=frozenset(), label="", verdict=Verdict.ADMITTED,
+        admission=Admission.RULE, rule="r", reason="", cloud=CloudName("c", "p", "d"),
+        verdict_at=1, first_seen=1,
+    )  # fmt: skip
+    return replace(base, **facts)
+
+
+def test_a_child_comes_online() -> None:
+    story = [
+        (lc.Seen(), S.DISCOVERED, Work.EVALUATE),
+        (lc.Admitted(), S.ADMITTED, Work.REGISTER),
+        (lc.RegistrationStarted(), S.REGISTERING, Work.REGISTER),
+        (lc.SecretIssued(), S.SECURING, Work.REGISTER),
+        (lc.SecretStored(), S.REGISTERED, Work.ACTIVATE),
+        (lc.ActivationStarted(), S.ACTIVATING, Work.CONNECT),
+        (lc.SessionOpened(), S.ONLINE, Work.CONNECT),
+    ]
+    state = S.FORGOTTEN
+    for event, expected, work in story:
+        state = advance(state, event, present=True)
+        assert (state, WORK.get(state)) == (expected, work)
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", lc.SPONTANEOUS)
+def test_spontaneous_events_are_legal_everywhere(state: State, event: type[Event]) -> None:
+    assert event in TRANSITIONS[state]
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    targets = {t for row in TRANSITIONS.values() for t in row.values()}
+    assert targets == set(State)
+    assert all(any(t is not s for t in row.values()) for s, row in TRANSITIONS.items())
+
+
+def test_every_event_is_heard_somewhere() -> None:
+    assert {event for row in TRANSITIONS.values() for event in row} == set(lc.EVENTS)
+
+
+def test_an_event_that_a_state_does_not_know_is_a_bug() -> None:
+    with pytest.raises(lc.IllegalTransition, match="SecretStored in state pending"):
+        advance(S.PENDING, lc.SecretStored(), present=True)
+
+
+@pytest.mark.parametrize("state", [S.REGISTERED, S.ACTIVATING, S.ONLINE, S.OFFLINE])
+def test_a_child_that_left_is_absent(state: State) -> None:
+    assert advance(state, lc.Lost(), present=False) is S.ABSENT
+
+
+def test_a_secret_stored_after_the_child_left_waits_for_its_return() -> None:
+    assert advance(S.SECURING, lc.SecretStored(), present=False) is S.ABSENT
+
+
+def test_absent_is_shown_as_offline() -> None:
+    assert S.ABSENT.shown == "offline"
+    assert lc.substate(S.ABSENT, NONE) == "absent"
+    assert lc.substate(S.FAILED, LOST) == "needs-reset"
+
+
+@pytest.mark.parametrize(
+    ("facts", "has_secret", "expected"),
+    [
+        ({}, False, S.ADMITTED),
+        ({"attempt": 1}, False, S.ADMITTED),
+        ({"attempt": 1, "stored": 1}, True, S.ABSENT),
+        ({"attempt": 1, "stored": 1}, False, S.ADMITTED),
+        ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, True, S.ABSENT),
+        ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, False, S.FAILED),
+        ({"verdict": Verdict.REJECTED}, True, S.REJECTED),
+        ({"verdict": Verdict.RETIRED}, True, S.RETIRED),
+    ],
+)
+def test_restore(facts: dict[str, Any], has_secret: bool, expected: State) -> None:
+    assert restore(a_record(**facts), has_secret=has_secret)[0] is expected
+
+
+def test_a_login_refused_before_the_first_success_means_a_stale_secret() -> None:
+    why = Reason("cloud-auth-failed")
+    assert isinstance(on_refused_login(a_record(), why), lc.SecretStale)
+    assert isinstance(on_refused_login(a_record(stale=3), why), lc.RegistrationRefused)
+    assert isinstance(on_refused_login(a_record(activated_at=1), why), lc.SessionDelayed)
+
+
+class Gateway(RuleBasedStateMachine):
+    """A child, its record, its vault and its cloud, with crashes at any moment.
+
+    The cloud knows its newest secret, and the one it was first logged into with.  Work is a
+    queue of small steps, as the performers in registration/ and sessions/ take them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state, self.present = S.FORGOTTEN, False
+        self.record: Record | None = None
+        self.vault: dict[int, int] = {}
+        self.newest = self.activated_with = self.serial = 0
+        self.in_hand = 0
+        self.session = False
+        self.step = ""
+
+    def take(self, event: Event) -> None:
+        before = WORK.get(self.state)
+        if isinstance(event, lc.Seen):
+            self.present = True
+        if isinstance(event, lc.Lost):
+            self.present = False
+        self.state = advance(self.state, event, present=self.present)
+        after = WORK.get(self.state)
+        if after is not before:
+            self.step, self.in_hand, self.session = (after or ""), 0, False
+        if self.state is S.FORGOTTEN:
+            self.record, self.vault = None, {}
+
+    def save(self, **facts: Any) -> Record:
+        self.record = replace(self.record or a_record(), **facts)
+        return self.record
+
+    @property
+    def facts(self) -> Record:
+        assert self.record is not None
+        return self.record
+
+    @rule()
+    def seen(self) -> None:
+        self.take(lc.Seen())
+
+    @rule()
+    def lost(self) -> None:
+        self.take(lc.Lost())
+
+    @precondition(lambda self: self.state is not S.FORGOTTEN)
+    @rule()
+    def approved(self) -> None:
+        self.save(verdict=Verdict.ADMITTED)
+        self.take(lc.Admitted())
+
+    @precondition(lambda self: self.state is not S.FORGOTTEN)
+    @rule()
+    def rejected(self) -> None:
+        self.save(verdict=Verdict.REJECTED)
+        self.take(lc.Rejected())
+
+    @precondition(lambda self: not self.activated_with)
+    @rule()
+    def forgotten(self) -> None:
+        self.take(lc.Forgotten())
+
+    @rule()
+    def held(self) -> None:
+        self.take(lc.Held())
+
+    @precondition(lambda self: self.step)
+    @rule()
+    def work(self) -> None:
+        match self.step:
+            case Work.EVALUATE:
+                self.take(lc.Held())
+            case Work.REGISTER:
+                self.begin_registration()
+            case "asked":
+                self.cloud_issues()
+            case "put":
+                self.vault[self.facts.attempt] = self.in_hand
+                self.step = "point"
+            case "point":
+                self.save(stored=self.facts.attempt)
+                self.take(lc.SecretStored())
+            case Work.ACTIVATE:
+                self.save(activating=self.facts.stored)
+                self.take(lc.ActivationStarted())
+            case Work.CONNECT:
+                self.log_in()
+
+    def begin_registration(self) -> None:
+        if self.facts.stored in self.vault:
+            self.take(lc.SecretStored())
+        elif self.facts.activated_at:
+            self.take(lc.SecretLost(LOST))
+        else:
+            self.save(attempt=self.facts.attempt + 1, stored=0, activating=0)
+            self.take(lc.RegistrationStarted())
+            self.step = "asked"
+
+    def cloud_issues(self) -> None:
+        assert not self.activated_with, "the cloud would refuse: this child was activated"
+        self.serial += 1
+        self.newest = self.in_hand = self.serial
+        self.step = "put"
+        self.take(lc.SecretIssued())
+
+    def log_in(self) -> None:
+        secret = self.vault[self.facts.stored]
+        assert self.facts.activating == self.facts.stored
+        if secret == (self.activated_with or self.newest):
+            self.activated_with, self.session, self.step = secret, True, ""
+            self.save(activated_at=self.facts.activated_at or 7)
+            self.take(lc.SessionOpened())
+        else:
+            event = on_refused_login(self.facts, Reason("cloud-auth-failed"))
+            if isinstance(event, lc.SecretStale):
+                self.save(stored=0, stale=self.facts.stale + 1)
+            self.take(event)
+
+    @precondition(lambda self: self.step == "asked")
+    @rule()
+    def reply_is_lost(self) -> None:
+        if not self.activated_with:
+            self.serial += 1
+            self.newest = self.serial
+        self.take(lc.RegistrationUnknown())
+        self.step = Work.REGISTER
+
+    @precondition(lambda self: self.state in (S.REGISTERED, S.ACTIVATING))
+    @rule()
+    def a_late_request_arrives(self) -> None:
+        if not self.activated_with:
+            self.serial += 1
+            self.newest = self.serial
+
+    @precondition(lambda self: self.step == Work.CONNECT and self.facts.activating)
+    @rule()
+    def login_reply_is_lost(self) -> None:
+        secret = self.vault[self.facts.stored]
+        if not self.activated_with and secret == self.newest:
+            self.activated_with = secret
+
+    @precondition(lambda self: self.state is S.ONLINE)
+    @rule()
+    def session_drops(self) -> None:
+        self.session, self.step = False, Work.CONNECT
+        self.take(lc.SessionClosed())
+
+    @rule()
+    def all_goes_well(self) -> None:
+        """Bring the child online, so that short runs too reach deep states."""
+        self.take(lc.Seen())
+        if self.record is None or self.state in (S.DISCOVERED, S.PENDING):
+            self.approved()
+        for _ in range(10):
+            if self.step:
+                self.work()
+
+    @rule()
+    def crash(self) -> None:
+        self.present = self.session = False
+        self.in_hand, self.step = 0, ""
+        if self.record is None:
+            self.state, self.vault = S.FORGOTTEN, {}
+            return
+        if self.record.attempt in self.vault and not self.record.stored:
+            self.save(stored=self.record.attempt)
+        self.state, _ = restore(self.record, has_secret=self.record.stored in self.vault)
+        self.step = WORK.get(self.state, "")
+
+    @invariant()
+    def registered_means_durable(self) -> None:
+        if self.state in (S.REGISTERED, S.ACTIVATING, S.ONLINE, S.OFFLINE, S.ABSENT):
+            assert self.facts.stored in self.vault
+
+    @invariant()
+    def an_activated_child_is_never_stranded(self) -> None:
+        if self.activated_with and self.record:
+            assert self.activated_with in self.vault.values()
+            assert self.vault.get(self.facts.stored) == self.activated_with
+
+    @invariant()
+    def online_means_in_session_and_present(self) -> None:
+        if self.state is S.ONLINE:
+            assert self.session
+            assert self.present
+
+    @invariant()
+    def nothing_is_registered_that_was_not_admitted(self) -> None:
+        if self.step in (Work.REGISTER, "asked", "put", "point"):
+            assert self.facts.verdict is Verdict.ADMITTED
+
+
+TestGateway = Gateway.TestCase
+TestGateway.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
