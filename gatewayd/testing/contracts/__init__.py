@@ -1,0 +1,1 @@
+"""Suites of laws that a plug-in proves itself by: inherit one, and build the plug-in."""
