@@ -53,19 +53,26 @@ class Work(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to a child, and why."""
+    """What happened to a child, and why.
+
+    until: when it is tried again, in seconds of the event loop's clock; 0 where it is not.
+    """
 
     reason: Reason = NONE
+    until: float = 0.0
 
 
 # fmt: off
 class Seen(Event): """It is on the LAN."""
+class Changed(Event): """What is known of it has changed, or the rules have."""
 class Lost(Event): """It has left the LAN: looked for, and not found."""
 class Admitted(Event): """A rule or an operator lets it in; on record."""
 class Held(Event): """It waits for the operator."""
 class Rejected(Event): """A rule or an operator keeps it out; on record."""
 class Forgotten(Event): """Its record and its secrets are gone."""
 class Retired(Event): """The cloud has removed it; on record."""
+class Reset(Event): """An operator says that it was reset at the cloud; on record."""
+class Stalled(Event): """Its work broke off, and is begun anew later."""
 class RegistrationStarted(Event): """The intent is on record; the cloud is about to be asked."""
 class RegistrationDelayed(Event): """The cloud has issued nothing; asked again later."""
 class RegistrationUnknown(Event): """The cloud may have issued a secret that did not arrive."""
@@ -83,77 +90,82 @@ class SecretLost(Event): """The cloud was logged into with a secret that is gone
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Seen, Lost, Admitted, Held, Rejected, Forgotten, Retired,
+    Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Reset, Stalled,
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretStale, SecretLost,
 )  # fmt: skip
 
-SPONTANEOUS = (Seen, Lost, Admitted, Held, Rejected, Forgotten, Retired)
-"""Events that no work asked for: they may come in any state."""
+SPONTANEOUS = (Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired)
+"""Events that no work asked for: they may come in any state, and are ignored where no row
+names them."""
 
 _S = State
 
-_REMEMBERED: dict[type[Event], State] = {
+_VERDICTS: dict[type[Event], State] = {
     Rejected: _S.REJECTED, Forgotten: _S.FORGOTTEN, Retired: _S.RETIRED,
 }  # fmt: skip
-"""Verdicts are obeyed in every state that holds anything."""
+"""Obeyed in every state that holds anything."""
 
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.FORGOTTEN: {
-        Seen: _S.DISCOVERED, Lost: _S.FORGOTTEN, Admitted: _S.FORGOTTEN, Held: _S.FORGOTTEN,
-        Rejected: _S.FORGOTTEN, Forgotten: _S.FORGOTTEN, Retired: _S.FORGOTTEN,
+        Seen: _S.DISCOVERED,
     },
-    _S.DISCOVERED: _REMEMBERED | {
-        Seen: _S.DISCOVERED, Lost: _S.FORGOTTEN, Admitted: _S.ADMITTED, Held: _S.PENDING,
+    _S.DISCOVERED: _VERDICTS | {
+        Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN,
+        Stalled: _S.DISCOVERED,
     },
-    _S.PENDING: _REMEMBERED | {
-        Seen: _S.PENDING, Lost: _S.FORGOTTEN, Admitted: _S.ADMITTED, Held: _S.PENDING,
+    _S.PENDING: _VERDICTS | {
+        Admitted: _S.ADMITTED, Changed: _S.DISCOVERED, Lost: _S.FORGOTTEN,
     },
-    _S.REJECTED: _REMEMBERED | {
-        Seen: _S.REJECTED, Lost: _S.REJECTED, Admitted: _S.ADMITTED, Held: _S.REJECTED,
+    _S.REJECTED: _VERDICTS | {
+        Admitted: _S.ADMITTED,
     },
-    _S.ADMITTED: _REMEMBERED | {
-        Seen: _S.ADMITTED, Lost: _S.ADMITTED, Admitted: _S.ADMITTED, Held: _S.ADMITTED,
+    _S.ADMITTED: _VERDICTS | {
         RegistrationStarted: _S.REGISTERING, RegistrationDelayed: _S.ADMITTED,
         RegistrationRefused: _S.FAILED,
         SecretStored: _S.REGISTERED,  # it had one already, from before it was rejected
         SecretLost: _S.FAILED,
+        Reset: _S.ADMITTED, Stalled: _S.ADMITTED,
     },
-    _S.REGISTERING: _REMEMBERED | {
-        Seen: _S.REGISTERING, Lost: _S.REGISTERING, Admitted: _S.REGISTERING, Held: _S.REGISTERING,
+    _S.REGISTERING: _VERDICTS | {
+        SecretIssued: _S.SECURING,
         RegistrationDelayed: _S.ADMITTED, RegistrationUnknown: _S.ADMITTED,
-        RegistrationRefused: _S.FAILED, SecretIssued: _S.SECURING,
+        RegistrationRefused: _S.FAILED,
+        Stalled: _S.ADMITTED,
     },
-    _S.SECURING: _REMEMBERED | {
-        Seen: _S.SECURING, Lost: _S.SECURING, Admitted: _S.SECURING, Held: _S.SECURING,
-        StoreDelayed: _S.SECURING, SecretStored: _S.REGISTERED,
+    _S.SECURING: _VERDICTS | {
+        SecretStored: _S.REGISTERED, StoreDelayed: _S.SECURING,
+        Stalled: _S.ADMITTED,
     },
-    _S.REGISTERED: _REMEMBERED | {
-        Seen: _S.REGISTERED, Lost: _S.ABSENT, Admitted: _S.REGISTERED, Held: _S.REGISTERED,
-        StoreDelayed: _S.REGISTERED, ActivationStarted: _S.ACTIVATING, SecretLost: _S.FAILED,
+    _S.REGISTERED: _VERDICTS | {
+        ActivationStarted: _S.ACTIVATING, Lost: _S.ABSENT,
+        Reset: _S.ADMITTED, Stalled: _S.REGISTERED,
     },
-    _S.ACTIVATING: _REMEMBERED | {
-        Seen: _S.ACTIVATING, Lost: _S.ABSENT, Admitted: _S.ACTIVATING, Held: _S.ACTIVATING,
-        SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING,
+    _S.ACTIVATING: _VERDICTS | {
+        SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING, Lost: _S.ABSENT,
         SecretStale: _S.ADMITTED, SecretLost: _S.FAILED, RegistrationRefused: _S.FAILED,
+        Reset: _S.ADMITTED, Stalled: _S.ACTIVATING,
     },
-    _S.ONLINE: _REMEMBERED | {
-        Seen: _S.ONLINE, Lost: _S.ABSENT, Admitted: _S.ONLINE, Held: _S.ONLINE,
-        SessionClosed: _S.OFFLINE,
+    _S.ONLINE: _VERDICTS | {
+        SessionClosed: _S.OFFLINE, Lost: _S.ABSENT,
+        Stalled: _S.OFFLINE,
     },
-    _S.OFFLINE: _REMEMBERED | {
-        Seen: _S.OFFLINE, Lost: _S.ABSENT, Admitted: _S.OFFLINE, Held: _S.OFFLINE,
-        SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, SecretLost: _S.FAILED,
+    _S.OFFLINE: _VERDICTS | {
+        SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, Lost: _S.ABSENT,
+        SecretLost: _S.FAILED,
+        Reset: _S.ADMITTED, Stalled: _S.OFFLINE,
     },
-    _S.ABSENT: _REMEMBERED | {
-        Seen: _S.REGISTERED, Lost: _S.ABSENT, Admitted: _S.ABSENT, Held: _S.ABSENT,
+    _S.ABSENT: _VERDICTS | {
+        Seen: _S.REGISTERED,
+        Reset: _S.ADMITTED,
     },
-    _S.FAILED: _REMEMBERED | {
-        Seen: _S.FAILED, Lost: _S.FAILED, Admitted: _S.ADMITTED, Held: _S.FAILED,
+    _S.FAILED: _VERDICTS | {
+        Admitted: _S.ADMITTED,
+        Reset: _S.ADMITTED,
     },
-    _S.RETIRED: _REMEMBERED | {
-        Seen: _S.RETIRED, Lost: _S.RETIRED, Admitted: _S.ADMITTED, Held: _S.RETIRED,
+    _S.RETIRED: _VERDICTS | {
+        Admitted: _S.ADMITTED,
     },
 }  # fmt: skip
 
@@ -193,13 +205,23 @@ def advance(state: State, event: Event, *, present: bool) -> State:
     present: whether the child is on the LAN.  A state that would be left on `Lost` is not
     entered for a child that is absent: online means present.
     """
-    row = TRANSITIONS[state]
-    if type(event) not in row:
-        raise IllegalTransition(f"{type(event).__name__} in state {state.value}")
-    entered = row[type(event)]
+    entered = _follow(state, type(event))
     if not present and entered not in (_S.DISCOVERED, _S.PENDING):
-        return TRANSITIONS[entered][Lost]
+        return _follow(entered, Lost)
     return entered
+
+
+def knows(state: State, event: type[Event]) -> bool:
+    """Whether an event means anything in a state."""
+    return event in TRANSITIONS[state]
+
+
+def _follow(state: State, event: type[Event]) -> State:
+    if event in TRANSITIONS[state]:
+        return TRANSITIONS[state][event]
+    if event in SPONTANEOUS:
+        return state
+    raise IllegalTransition(f"{event.__name__} in state {state.value}")
 
 
 def substate(state: State, reason: Reason) -> str:

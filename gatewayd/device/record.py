@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +72,13 @@ class Record:
         """The vault slot of an attempt."""
         assert self.cloud is not None, "only an admitted child has slots"
         return SecretRef(self.cloud.provider, self.device, attempt)
+
+    def without_stale_secret(self) -> Record:
+        """The facts after a first login was refused.
+
+        The number of the attempt is used up, so that nobody takes its slot for a fresh secret.
+        """
+        return replace(self, attempt=self.attempt + 1, stored=0, stale=self.stale + 1)
 
 
 class Records(Protocol):

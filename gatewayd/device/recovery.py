@@ -11,6 +11,7 @@ from gatewayd.device.lifecycle import (
 )
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
+from gatewayd.errors import StoreError, StoreFull, StoreSealed, StoreUnavailable
 
 MAX_STALE = 3
 """How often a first login may be refused before somebody has to look."""
@@ -56,3 +57,19 @@ def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
     if record.activated_at:
         return State.FAILED, LOST
     return State.ADMITTED, NONE
+
+
+_STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
+    (
+        StoreSealed,
+        Reason("store-sealed", "The secret store has no key.", "See the property Protection."),
+    ),
+    (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
+    (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
+    (StoreError, Reason("store-failed", "The secret store failed; the journal says how.")),
+)
+
+
+def of_store(error: StoreError) -> Reason:
+    """Return what to show for an error of the durable store."""
+    return next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))

@@ -46,8 +46,17 @@ def test_a_child_comes_online() -> None:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("event", lc.SPONTANEOUS)
-def test_spontaneous_events_are_legal_everywhere(state: State, event: type[Event]) -> None:
-    assert event in TRANSITIONS[state]
+@pytest.mark.parametrize("present", [True, False])
+def test_spontaneous_events_are_legal_everywhere(
+    state: State, event: type[Event], present: bool
+) -> None:
+    advance(state, event(), present=present)
+
+
+@pytest.mark.parametrize("state", set(State) - {S.FORGOTTEN})
+@pytest.mark.parametrize("event", [lc.Rejected, lc.Forgotten, lc.Retired])
+def test_a_verdict_is_obeyed_in_every_state(state: State, event: type[Event]) -> None:
+    assert advance(state, event(), present=True) is TRANSITIONS[state][event]
 
 
 def test_every_state_can_be_reached_and_left() -> None:
@@ -195,12 +204,14 @@ class Gateway(RuleBasedStateMachine):
                 self.log_in()
 
     def begin_registration(self) -> None:
-        if self.facts.stored in self.vault:
+        attempts = (self.facts.stored, self.facts.attempt)
+        if usable := [a for a in attempts if a in self.vault]:
+            self.save(stored=usable[0])
             self.take(lc.SecretStored())
         elif self.facts.activated_at:
             self.take(lc.SecretLost(LOST))
         else:
-            self.save(attempt=self.facts.attempt + 1, stored=0, activating=0)
+            self.save(attempt=self.facts.attempt + 1)
             self.take(lc.RegistrationStarted())
             self.step = "asked"
 
@@ -221,7 +232,7 @@ class Gateway(RuleBasedStateMachine):
         else:
             event = on_refused_login(self.facts, Reason("cloud-auth-failed"))
             if isinstance(event, lc.SecretStale):
-                self.save(stored=0, stale=self.facts.stale + 1)
+                self.record = self.facts.without_stale_secret()
             self.take(event)
 
     @precondition(lambda self: self.step == "asked")

@@ -1,0 +1,220 @@
+"""Who is let in, by whom and why: policy is asked, and its verdict put on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+from gatewayd.cloud.provider import CloudProvider
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
+from gatewayd.errors import NoSuchProvider, NotAdmitted
+from gatewayd.policy.admission import Action, Decision
+
+Post: TypeAlias = Callable[[lc.Event], None]
+
+
+class Register(Records, Protocol):
+    """The records, all of which can be looked at."""
+
+    def all(self) -> Iterator[Record]:
+        """Return every record, in order of device id."""
+
+
+class Known(Protocol):
+    """What discovery knows of the devices."""
+
+    def evidence(self, device: DeviceId) -> Evidence:
+        """Return all that is known of a device."""
+
+    def changed_at(self, device: DeviceId) -> float:
+        """Return when what is known last changed, seconds of the event loop's clock."""
+
+    def pin(self, device: DeviceId) -> None:
+        """Keep a device whatever comes: it is admitted."""
+
+    def unpin(self, device: DeviceId) -> None:
+        """Treat a device as any other again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What policy needs to know of the children that are already in."""
+
+    names: Mapping[CloudName, DeviceId]
+    by_rule: Mapping[str, int]
+
+
+Judge: TypeAlias = Callable[[DeviceId, Evidence, Census], Decision]
+
+
+class Admissions:
+    """Judges what was discovered, and records the verdicts of rules and operators.
+
+    judge: policy, as a pure function.  settle: seconds a sighting must stay the same before it is
+    judged.  now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    """
+
+    def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
+        self,
+        register: Register,
+        known: Known,
+        judge: Judge,
+        providers: Mapping[str, CloudProvider],
+        *,
+        settle: float,
+        now: Callable[[], float],
+        wall: Callable[[], int],
+    ) -> None:
+        self._register, self._known, self._providers = register, known, providers
+        self.judge = judge
+        self._settle, self._now, self._wall = settle, now, wall
+        self._names: dict[CloudName, DeviceId] = {}
+        self._by_rule: Counter[str] = Counter()
+        for record in register.all():
+            self._count(record)
+
+    async def evaluate(self, device: DeviceId, post: Post) -> None:
+        """Wait until the sighting has settled, then let policy decide."""
+        while (wait := self._known.changed_at(device) + self._settle - self._now()) > 0:
+            await asyncio.sleep(wait)  # again, as the moment moves on with each change
+        decision = self.decide(device)
+        match decision.action:
+            case Action.REGISTER:
+                await self._admit(device, decision, Admission.RULE)
+                post(lc.Admitted(decision.reason))
+            case Action.ASK:
+                post(lc.Held(decision.reason))
+            case Action.REJECT | Action.IGNORE:
+                post(lc.Rejected(decision.reason))
+
+    def decide(self, device: DeviceId) -> Decision:
+        """Return what policy says of a device now; what the cloud would not take is held."""
+        evidence = self._known.evidence(device)
+        decision = self.judge(device, evidence, Census(self._names, self._by_rule))
+        if decision.action is Action.REGISTER and decision.cloud is not None:
+            objection = self._objection(decision.cloud)
+            if objection is not None:
+                return replace(decision, action=Action.ASK, reason=objection)
+        return decision
+
+    async def approve(self, device: DeviceId, provider: str, caller: str) -> Reason:
+        """Put an operator's yes on record, and return the reason to show.
+
+        provider: "" takes the rule's.  Raises NoSuchProvider, NotAdmitted, StoreError.
+        """
+        if provider and provider not in self._providers:
+            raise NoSuchProvider(f"No cloud {provider!r} is configured")
+        decision = self.decide(device)
+        cloud = self._cloud_of(device) or decision.cloud
+        if cloud is None:
+            raise NotAdmitted(
+                f"Nothing says to which product {device} belongs: write a rule that names it"
+            )
+        if provider not in ("", cloud.provider):
+            raise NotAdmitted(f"Its rule assigns {device} to the cloud {cloud.provider!r}")
+        if (objection := self._objection(cloud)) is not None:
+            raise NotAdmitted(str(objection))
+        if self._names.get(cloud, device) != device:
+            raise NotAdmitted(f"Another child has the cloud name of {device} already")
+        await self._admit(device, replace(decision, cloud=cloud), Admission.OPERATOR)
+        return Reason("approved", f"Approved by {caller}.")
+
+    async def reject(self, device: DeviceId, text: str, caller: str) -> Reason:
+        """Put an operator's no on record, and return the reason to show.  Raises StoreError."""
+        reason = Reason(
+            "rejected-by-operator", f"Rejected by {caller}{': ' if text else ''}{text}."
+        )
+        before = self._register.get(device)
+        record = before or self._new_record(device, "", None, Admission.OPERATOR)
+        changed = replace(
+            record,
+            verdict=Verdict.REJECTED,
+            admission=Admission.OPERATOR,
+            reason=reason.code,
+            verdict_at=self._wall(),
+        )
+        await self._register.save(changed)
+        self._known.pin(device)
+        return reason
+
+    async def forget(self, device: DeviceId) -> None:
+        """Remove a child's record and its secrets.  Raises StoreError."""
+        record = self._register.get(device)
+        if record is not None:
+            await self._register.forget(device)
+            self._uncount(record)
+        self._known.unpin(device)
+
+    async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
+        record = self._register.get(device)
+        if record is None:
+            record = self._new_record(device, decision.rule, decision.cloud, by)
+        changed = replace(
+            record,
+            verdict=Verdict.ADMITTED,
+            admission=by,
+            rule=decision.rule,
+            cloud=record.cloud or decision.cloud,
+            reason=decision.reason.code,
+            verdict_at=self._wall(),
+        )
+        # counted before the disk is waited for, so that no other child takes the name meanwhile
+        self._uncount(record)
+        self._count(changed)
+        try:
+            await self._register.save(changed)
+        except BaseException:
+            self._uncount(changed)
+            self._count_stored(device)
+            raise
+        self._known.pin(device)
+
+    def _new_record(
+        self, device: DeviceId, rule: str, cloud: CloudName | None, by: Admission
+    ) -> Record:
+        evidence, now = self._known.evidence(device), self._wall()
+        return Record(
+            device=device,
+            claims=evidence.claims,
+            label=evidence.label,
+            verdict=Verdict.ADMITTED,
+            admission=by,
+            rule=rule,
+            reason="",
+            cloud=cloud,
+            verdict_at=now,
+            first_seen=now,
+        )
+
+    def _objection(self, cloud: CloudName) -> Reason | None:
+        provider = self._providers.get(cloud.provider)
+        if provider is None:
+            return Reason(
+                "provider-not-configured",
+                "The rule names a cloud that is not configured.",
+                "Configure it under [cloud], or correct the rule.",
+            )
+        return provider.why_not(cloud)
+
+    def _cloud_of(self, device: DeviceId) -> CloudName | None:
+        record = self._register.get(device)
+        return record.cloud if record else None
+
+    def _count(self, record: Record) -> None:
+        if record.cloud is not None:
+            self._names[record.cloud] = record.device
+            self._by_rule[record.rule] += 1
+
+    def _count_stored(self, device: DeviceId) -> None:
+        if (record := self._register.get(device)) is not None:
+            self._count(record)
+
+    def _uncount(self, record: Record) -> None:
+        if record.cloud is not None and self._names.pop(record.cloud, None) is not None:
+            self._by_rule[record.rule] -= 1

@@ -1,0 +1,35 @@
+"""One child as the gateway holds it in memory: what is not durable, and who works on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import State
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.status.snapshot import Step
+
+HISTORY = 24
+"""How many of its newest steps a child remembers."""
+
+
+@dataclass(slots=True)
+class Child:
+    """The state of one child, and the task that works for it.
+
+    present: whether it is on the LAN.
+    until: when something is tried again, seconds of the event loop's clock; 0 where nothing is.
+    changed: when the state was entered, microseconds since the epoch.
+    """
+
+    id: DeviceId
+    state: State = State.FORGOTTEN
+    reason: Reason = NONE
+    present: bool = False
+    until: float = 0.0
+    changed: int = 0
+    label: str = ""
+    task: asyncio.Task[None] | None = None
+    history: deque[Step] = field(default_factory=lambda: deque(maxlen=HISTORY))

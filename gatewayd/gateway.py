@@ -1,0 +1,189 @@
+"""The one mailbox: what happened goes in, a state comes out, and its work is started.
+
+    event → advance → remember → report → work
+
+This is the only writer of a child's state.  It decides nothing: lifecycle.py does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from gatewayd.child import Child
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.recovery import of_store
+from gatewayd.errors import StoreError
+from gatewayd.status.snapshot import Step
+
+log = logging.getLogger(__name__)
+
+Post: TypeAlias = Callable[[lc.Event], None]
+Worker: TypeAlias = Callable[[DeviceId, Post], Awaitable[None]]
+
+MAILBOX = 100_000
+"""Events that may wait.  Each child has at most one worker and a few sightings under way, so a
+full mailbox means a bug, and the daemon had better be restarted."""
+
+BEGIN_ANEW = 30.0
+"""Seconds until work that broke off is begun anew."""
+
+INTERNAL = Reason("internal-error", "Something in gatewayd broke; the journal says what.")
+
+
+class Envelope(NamedTuple):
+    """An event on its way.  `task` is the worker that sent it; None where nobody was asked."""
+
+    device: DeviceId
+    event: lc.Event
+    task: asyncio.Task[None] | None
+
+
+class Gateway:
+    """Holds all children, and moves them through their lives.
+
+    workers: who does each kind of work.
+    show, remove: tell the world of a child; called after each event.
+    wall: microseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        workers: Mapping[lc.Work, Worker],
+        *,
+        show: Callable[[Child], None],
+        remove: Callable[[DeviceId], None],
+        now: Callable[[], float],
+        wall: Callable[[], int],
+    ) -> None:
+        self.children: dict[DeviceId, Child] = {}
+        self._workers, self._show, self._remove = workers, show, remove
+        self._now, self._wall = now, wall
+        self._mailbox: asyncio.Queue[Envelope | asyncio.Future[None]] = asyncio.Queue(MAILBOX)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def post(self, device: DeviceId, event: lc.Event) -> None:
+        """Tell what happened to a child.  Never blocks."""
+        self._mailbox.put_nowait(Envelope(device, event, None))
+
+    def restore(self, children: Iterable[tuple[Child, lc.State, Reason]]) -> None:
+        """Take in the children of an earlier run, before `run`."""
+        for child, state, reason in children:
+            self.children[child.id] = child
+            self._enter(child, state, reason, "Restored")
+
+    async def run(self) -> None:
+        """Open envelopes until cancelled; then end all work."""
+        try:
+            while True:
+                match await self._mailbox.get():
+                    case Envelope() as envelope:
+                        self._deliver(envelope)
+                    case ping if not ping.done():
+                        ping.set_result(None)
+        finally:
+            await self._end_all_work()
+
+    async def ping(self) -> None:
+        """Return when all that was posted before has been delivered."""
+        ping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._mailbox.put_nowait(ping)
+        await ping
+
+    def begin_anew(self, device: DeviceId) -> None:
+        """Start the work of a child's state again, without the wait it may be in."""
+        child = self.children[device]
+        self._stop(child)
+        self._start(child)
+
+    def refresh(self, device: DeviceId) -> None:
+        """Show a child again: something shown of it has changed that is no event."""
+        self._show(self.children[device])
+
+    def _deliver(self, envelope: Envelope) -> None:
+        child = self.children.get(envelope.device) or Child(envelope.device)
+        if envelope.task is not None and envelope.task is not child.task:
+            return  # a late word of work that was ended meanwhile: expected, and void
+        self._advance(child, envelope.event)
+
+    def _advance(self, child: Child, event: lc.Event) -> None:
+        child.present = _is_present(child.present, event)
+        entered = lc.advance(child.state, event, present=child.present)
+        if entered is child.state and not lc.knows(child.state, type(event)):
+            if entered is not lc.State.FORGOTTEN:
+                self._show(child)
+            return
+        child.until = event.until
+        self._enter(child, entered, event.reason, type(event).__name__)
+
+    def _enter(self, child: Child, state: lc.State, reason: Reason, event: str) -> None:
+        before, child.reason = child.state, reason
+        if state is not before:
+            child.state, child.changed = state, self._wall()
+        child.history.append(Step(self._wall(), event, state.shown, str(reason)))
+        _log(child, event)
+        if state is lc.State.FORGOTTEN:
+            self._drop(child)
+            return
+        self.children[child.id] = child
+        if lc.WORK.get(state) is not lc.WORK.get(before):
+            self._stop(child)
+            self._start(child)
+        self._show(child)
+
+    def _drop(self, child: Child) -> None:
+        self._stop(child)
+        if self.children.pop(child.id, None) is not None:
+            self._remove(child.id)
+
+    def _start(self, child: Child) -> None:
+        work = lc.WORK.get(child.state)
+        if work is not None:
+            child.task = asyncio.get_running_loop().create_task(
+                self._perform(child.id, work), name=f"{work.value} {child.id}"
+            )
+            self._tasks.add(child.task)
+            child.task.add_done_callback(self._tasks.discard)
+
+    def _stop(self, child: Child) -> None:
+        if child.task is not None:
+            child.task.cancel()
+        child.task = None
+
+    async def _perform(self, device: DeviceId, work: lc.Work) -> None:
+        """Let the worker work.  What breaks it is logged, and it begins anew."""
+        task = asyncio.current_task()
+
+        def post(event: lc.Event) -> None:
+            self._mailbox.put_nowait(Envelope(device, event, task))
+
+        while True:
+            try:
+                await self._workers[work](device, post)
+            except StoreError as error:
+                reason = of_store(error)
+            except Exception:  # border: no fault of one child's work may stop the others
+                log.exception("Work broke off: %s.", work.value, extra={"device": device})
+                reason = INTERNAL
+            else:
+                return
+            post(lc.Stalled(reason, self._now() + BEGIN_ANEW))
+            await asyncio.sleep(BEGIN_ANEW)
+
+    async def _end_all_work(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_present(before: bool, event: lc.Event) -> bool:
+    return isinstance(event, lc.Seen) or (before and not isinstance(event, lc.Lost))
+
+
+def _log(child: Child, event: str) -> None:
+    fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
+    log.info("%s: now %s. %s", event, child.state.shown, child.reason, extra=fields)

@@ -1,0 +1,218 @@
+"""Asks the cloud on a child's behalf, and lets go of it only when the secret is durable.
+
+The order of the durable steps is the promise of this module:
+
+    intent(n) on record → cloud asked → secret in slot n → pointer to slot n
+
+Whatever dies between two of them, the next run knows what to do (device/recovery.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from gatewayd.backoff import Budget, delay
+from gatewayd.cloud.provider import CloudProvider, Failed, Issued, Outcome, Refused, Unknown
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName, Record, Records
+from gatewayd.device.recovery import LOST, of_store
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import StoreError
+from gatewayd.registration.settings import RegistrationSettings
+
+NO_PROVIDER = Reason(
+    "provider-not-configured",
+    "The cloud that this child was admitted to is not configured.",
+    "Configure it again under [cloud], or forget the child.",
+)
+STOPPING = Reason("stopping", "gatewayd is stopping.")
+QUIET = Reason(
+    "quiet-time",
+    "An earlier request may still be under way, so the next one waits.",
+    substate="waiting",
+)
+STORE_RETRY = 2.0
+"""Seconds between tries to make an issued secret durable.  It is never given up."""
+
+
+Post: TypeAlias = Callable[[lc.Event], None]
+"""Takes what has happened; never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """What registration needs of the secret store.
+
+    put: returns when the secret is durable and was read back.  Raises StoreError.
+    holds: whether a slot can be read.
+    obstacle: why no secret could be stored now; None if one could.
+    """
+
+    put: Callable[[SecretRef, Secret], Awaitable[None]]
+    holds: Callable[[SecretRef], Awaitable[bool]]
+    obstacle: Callable[[], Awaitable[Reason | None]]
+
+
+class Registrar:
+    """Registers children, many at a time, each with its own back-off.
+
+    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    jitter: a number from [0, 1) at each call.
+    checkpoint: called with the name of each step just completed; tests crash there.
+    """
+
+    def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
+        self,
+        records: Records,
+        vault: Vault,
+        providers: Mapping[str, CloudProvider],
+        settings: RegistrationSettings,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], int],
+        jitter: Callable[[], float],
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._records, self._vault, self._providers = records, vault, providers
+        self._settings, self._checkpoint = settings, checkpoint
+        self._now, self._wall, self._jitter = now, wall, jitter
+        self._turns = asyncio.Semaphore(settings.in_flight)
+        self._budget = Budget(settings.per_minute, 60.0)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+
+    async def register(self, device: DeviceId, post: Post) -> None:
+        """Work on a child until its secret is durable, or somebody has to act."""
+        if await self._has_secret_already(device, post):
+            return
+        await self._keep_quiet(device, post)
+        failures = 0
+        while True:
+            outcome = await self._take_turn(device, post)
+            match outcome:
+                case Issued():
+                    post(lc.SecretStored())
+                    return
+                case Refused(reason):
+                    post(lc.RegistrationRefused(reason))
+                    return
+                case _:
+                    failures += 1
+                    await self._wait_after(outcome, failures, post)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing new; wait for what is under way, at most so many seconds."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+    async def _has_secret_already(self, device: DeviceId, post: Post) -> bool:
+        """Find what an earlier life of this child has left in the vault."""
+        record = self._records[device]
+        for attempt in (record.stored, record.attempt):
+            if attempt and await self._vault.holds(record.slot(attempt)):
+                if attempt != record.stored:
+                    await self._point(record, attempt)
+                post(lc.SecretStored())
+                return True
+        if record.activated_at:
+            post(lc.SecretLost(LOST))
+        return bool(record.activated_at)
+
+    async def _keep_quiet(self, device: DeviceId, post: Post) -> None:
+        """Wait until an earlier request whose answer was lost cannot come through any more."""
+        record = self._records[device]
+        if not record.attempt:
+            return
+        elapsed = (self._wall() - record.attempted_at) / 1e6
+        wait = min(self._settings.quiet_time, self._settings.quiet_time - elapsed)
+        if wait > 0:
+            post(lc.RegistrationDelayed(QUIET, self._now() + wait))
+            await asyncio.sleep(wait)
+
+    async def _wait_after(self, outcome: Failed | Unknown, failures: int, post: Post) -> None:
+        settings = self._settings
+        wait = delay(failures, settings.retry_first, settings.retry_last, self._jitter())
+        if isinstance(outcome, Unknown):
+            wait = max(wait, settings.quiet_time)
+            post(lc.RegistrationUnknown(outcome.reason, self._now() + wait))
+        else:
+            post(lc.RegistrationDelayed(outcome.reason, self._now() + wait))
+        await asyncio.sleep(wait)
+
+    async def _take_turn(self, device: DeviceId, post: Post) -> Outcome:
+        async with self._turns:
+            await asyncio.sleep(self._budget.reserve(self._now()))
+            self._under_way += 1
+            self._idle.clear()
+            try:
+                return await self._attempt(device, post)
+            finally:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.set()
+
+    async def _attempt(self, device: DeviceId, post: Post) -> Outcome:
+        record = self._records[device]
+        assert record.cloud is not None, "only an admitted child is registered"
+        provider = self._providers.get(record.cloud.provider)
+        if provider is None:
+            return Refused(NO_PROVIDER)
+        if (objection := provider.why_not(record.cloud)) is not None:
+            return Refused(objection)
+        if (obstacle := await self._vault.obstacle()) is not None:
+            return Failed(obstacle)
+        if self._closing:
+            return Failed(STOPPING)
+        return await self._ask(provider, record.cloud, await self._intend(record), post)
+
+    async def _intend(self, record: Record) -> Record:
+        intent = replace(record, attempt=record.attempt + 1, attempted_at=self._wall())
+        await self._records.save(intent)
+        self._checkpoint("intent-on-record")
+        return intent
+
+    async def _ask(
+        self, provider: CloudProvider, name: CloudName, intent: Record, post: Post
+    ) -> Outcome:
+        post(lc.RegistrationStarted())
+        kept = False
+
+        async def keep(secret: Secret) -> None:
+            nonlocal kept
+            self._checkpoint("secret-issued")
+            post(lc.SecretIssued())
+            slot = intent.slot(intent.attempt)
+            await self._durably(lambda: self._vault.put(slot, secret), post)
+            self._checkpoint("secret-in-slot")
+            await self._durably(lambda: self._point(intent, intent.attempt), post)
+            kept = True
+
+        outcome = await provider.register(name, keep)
+        return Issued() if kept else outcome
+
+    async def _point(self, record: Record, attempt: int) -> None:
+        """Let the record name the slot.  A secret not yet used to log in is fresh."""
+        fresh = replace(record, stored=attempt, registered_at=self._wall(), activating=0)
+        await self._records.save(fresh)
+        self._checkpoint("pointer-on-record")
+
+    async def _durably(self, write: Callable[[], Awaitable[None]], post: Post) -> None:
+        """Write until it is written: what the cloud has issued is never given up."""
+        while True:
+            try:
+                await write()
+            except StoreError as error:
+                post(lc.StoreDelayed(of_store(error), self._now() + STORE_RETRY))
+                await asyncio.sleep(STORE_RETRY)
+            else:
+                return
