@@ -34,8 +34,8 @@ class RuleList(Protocol):
         """Return name, action, provider and hits of each rule, in order."""
 
 
-class Operator:
-    """Serves `Commands` of status/snapshot.py, which has the contracts."""
+class Commands:
+    """Serves the port `Commands` of status/snapshot.py, which has the contracts."""
 
     def __init__(
         self,
@@ -100,7 +100,10 @@ class Operator:
     async def forget(self, device: str, caller: str) -> None:
         child = self._child(device)
         await self._admissions.forget(child.id)
+        present = child.present
         self._gateway.post(child.id, lc.Forgotten(Reason("forgotten", f"Forgotten by {caller}.")))
+        if present:  # it is still there, and begins again as a stranger
+            self._gateway.post(child.id, lc.Seen())
 
     async def reload(self, caller: str) -> None:
         log.info("Reload asked for by %s.", caller)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -75,7 +75,6 @@ class Session(Protocol):
 class CloudProvider(Protocol):
     """One configured cloud account.  Its class declares `Settings`, a frozen dataclass."""
 
-    Settings: ClassVar[type]
     name: str
 
     def why_not(self, name: CloudName) -> Reason | None:

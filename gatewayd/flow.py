@@ -1,0 +1,162 @@
+"""The flow, wired: discovery → policy → registration → secret store → sessions → status.
+
+Takes its parts ready made, so that a test tells the story on fakes with the same wiring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gatewayd.admissions import Admissions, Judge, Known, Register
+from gatewayd.child import Child
+from gatewayd.cloud.provider import CloudProvider
+from gatewayd.commands import Commands, RuleList
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.recovery import restore
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.gateway import Gateway
+from gatewayd.registration.registrar import Registrar, Vault
+from gatewayd.registration.settings import RegistrationSettings
+from gatewayd.sessions.keeper import SessionKeeper
+from gatewayd.sessions.settings import SessionSettings
+from gatewayd.status.snapshot import Reporter
+from gatewayd.views import device_view
+
+_MICRO = 1_000_000
+
+
+class Discovered(Known, Protocol):
+    """What discovery knows, and when it last saw it."""
+
+    def last_seen(self, device: DeviceId) -> float:
+        """Return when, seconds of the event loop's clock; 0 for never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Time and chance.
+
+    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    jitter: a number from [0, 1) at each call.
+    """
+
+    now: Callable[[], float]
+    wall: Callable[[], int]
+    jitter: Callable[[], float]
+
+    def to_wall(self, moment: float) -> int:
+        """Turn a moment of the event loop's clock into microseconds since the epoch."""
+        return self.wall() + int((moment - self.now()) * _MICRO)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the flow is made of."""
+
+    clocks: Clocks
+    register: Register
+    secret: Callable[[SecretRef], Awaitable[Secret]]
+    vault: Vault
+    providers: Mapping[str, CloudProvider]
+    discovered: Discovered
+    judge: Judge
+    rules: RuleList
+    reporter: Reporter
+    registration: RegistrationSettings
+    sessions: SessionSettings
+    settle: float
+    checkpoint: Callable[[str], None]
+    reload: Callable[[], Awaitable[None]]
+
+
+class Flow:
+    """The stages of a child's way, joined by the gateway's mailbox."""
+
+    def __init__(self, parts: Parts) -> None:
+        clocks = parts.clocks
+        now, wall, jitter = clocks.now, clocks.wall, clocks.jitter
+        self._parts = parts
+        self.admissions = Admissions(
+            parts.register, parts.discovered, parts.judge, parts.providers,
+            settle=parts.settle, now=now, wall=wall,
+        )  # fmt: skip
+        self.registrar = Registrar(
+            parts.register, parts.vault, parts.providers, parts.registration,
+            now=now, wall=wall, jitter=jitter, checkpoint=parts.checkpoint,
+        )  # fmt: skip
+        self.keeper = SessionKeeper(
+            parts.register, parts.secret, parts.providers, parts.sessions,
+            now=now, wall=wall, jitter=jitter, checkpoint=parts.checkpoint,
+        )  # fmt: skip
+        workers = {
+            lc.Work.EVALUATE: self.admissions.evaluate,
+            lc.Work.REGISTER: self.registrar.register,
+            lc.Work.ACTIVATE: self.keeper.activate,
+            lc.Work.CONNECT: self.keeper.connect,
+        }
+        self.gateway = Gateway(
+            workers, show=self._show, remove=parts.reporter.remove, now=now, wall=wall
+        )
+        self.commands = Commands(
+            self.gateway, self.admissions, parts.register, parts.rules, parts.reload
+        )
+
+    def restore(self, readable: Callable[[SecretRef], bool]) -> None:
+        """Take in the children of an earlier run.  `readable`: whether a slot can be read."""
+        children = []
+        for record in self._parts.register.all():
+            slot = record.slot(record.stored) if record.cloud and record.stored else None
+            state, reason = restore(record, has_secret=slot is not None and readable(slot))
+            children.append((Child(record.device, label=record.label), state, reason))
+        self.gateway.restore(children)
+
+    def reconsider(self) -> None:
+        """Judge again, by new rules or settings, whatever waits or failed for want of them."""
+        for child in tuple(self.gateway.children.values()):
+            match child.state:
+                case lc.State.PENDING:
+                    self.gateway.post(child.id, lc.Changed())
+                case lc.State.REJECTED if self._parts.register.get(child.id) is None:
+                    self.gateway.post(child.id, lc.Forgotten())
+                    if child.present:
+                        self.gateway.post(child.id, lc.Seen())
+                case lc.State.FAILED if child.reason.substate != "needs-reset":
+                    self.gateway.post(child.id, lc.Admitted(Reason("configuration-reloaded")))
+
+    # What discovery tells: the `Listener` of discovery/inventory.py.
+
+    def seen(self, device: DeviceId) -> None:
+        """A device is on the LAN."""
+        self.gateway.post(device, lc.Seen())
+
+    def lost(self, device: DeviceId, reason: Reason) -> None:
+        """A device has left the LAN."""
+        self.gateway.post(device, lc.Lost(reason))
+
+    def changed(self, device: DeviceId) -> None:
+        """What is known of a device has changed."""
+        self.gateway.post(device, lc.Changed())
+
+    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
+        """Two devices turned out to be one."""
+        self.gateway.post(gone, lc.Forgotten(Reason("merged", f"It is the same as {kept}.")))
+
+    def evicted(self, device: DeviceId) -> None:
+        """A device that nobody admitted had to make room."""
+        self.gateway.post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))
+
+    def _show(self, child: Child) -> None:
+        parts = self._parts
+        seen = parts.discovered.last_seen(child.id)
+        view = device_view(
+            child,
+            parts.register.get(child.id),
+            parts.discovered.evidence(child.id),
+            parts.clocks.to_wall(seen) if seen else 0,
+            parts.clocks.to_wall,
+        )
+        parts.reporter.show(view)

@@ -1,0 +1,217 @@
+"""Small fakes of everything that touches the world: they obey the ports, and run on any clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    Keep,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Unknown,
+)
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName, Record
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import SecretNotFound, StoreError
+from gatewayd.status.snapshot import DeviceView, ManagerView
+
+
+class MemoryRegister:
+    """Records that survive what the test calls a crash, as long as the object lives."""
+
+    def __init__(self) -> None:
+        self.rows: dict[DeviceId, Record] = {}
+        self.slots: dict[SecretRef, Secret] = {}
+        self.failing: StoreError | None = None
+
+    def __getitem__(self, device: DeviceId) -> Record:
+        return self.rows[device]
+
+    def get(self, device: DeviceId) -> Record | None:
+        return self.rows.get(device)
+
+    def all(self) -> Iterator[Record]:
+        return iter(sorted(self.rows.values(), key=lambda r: r.device))
+
+    async def save(self, record: Record) -> None:
+        await self._disk()
+        self.rows[record.device] = record
+
+    async def forget(self, device: DeviceId) -> None:
+        await self._disk()
+        del self.rows[device]
+        self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
+
+    async def put(self, ref: SecretRef, secret: Secret) -> None:
+        await self._disk()
+        assert ref not in self.slots, "a slot is never overwritten"
+        self.slots[ref] = secret
+
+    async def secret(self, ref: SecretRef) -> Secret:
+        await self._disk()
+        if ref not in self.slots:
+            raise SecretNotFound("no such slot")
+        return self.slots[ref]
+
+    async def holds(self, ref: SecretRef) -> bool:
+        await self._disk()
+        return ref in self.slots
+
+    async def obstacle(self) -> Reason | None:
+        return None
+
+    async def _disk(self) -> None:
+        await asyncio.sleep(0.005)
+        if self.failing:
+            raise self.failing
+
+
+class FakeSession:
+    """A session the fake cloud can end."""
+
+    def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
+        self._cloud, self._name = cloud, name
+        self.ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+
+    async def wait_closed(self) -> Reason:
+        return await asyncio.shield(self.ended)
+
+    async def close(self) -> None:
+        if self._cloud.online.get(self._name) is self:
+            del self._cloud.online[self._name]
+
+
+@dataclass
+class FakeCloud:
+    """The rules of dynamic registration, without a network.
+
+    script: for each name, outcomes to give before the cloud behaves.
+    """
+
+    name: str = "cloud"
+    names: set[str] | None = None
+    script: dict[str, list[str]] = field(default_factory=dict)
+    issued: dict[CloudName, list[Secret]] = field(default_factory=dict)
+    activated: dict[CloudName, Secret] = field(default_factory=dict)
+    online: dict[CloudName, FakeSession] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+
+    def why_not(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        self.calls.append(f"register {name.device}")
+        await asyncio.sleep(0.1)
+        word = self._next(name)
+        if word == "refuse" or name in self.activated:
+            return Refused(Reason("cloud-refused"))
+        if word == "fail":
+            return Failed(Reason("cloud-unreachable"))
+        secret = Secret(f"{name.device}-{len(self.issued.get(name, []))}".encode())
+        self.issued.setdefault(name, []).append(secret)
+        if word == "lose":
+            return Unknown(Reason("answer-lost"))
+        await keep(secret)
+        if word == "issue-another":
+            self.issued[name].append(Secret(b"somebody else's"))
+        return Issued()
+
+    async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
+        self.calls.append(f"connect {name.device}")
+        await asyncio.sleep(0.1)
+        if secret != self.activated.get(name, self.issued[name][-1]):
+            raise LoginRefused(Reason("cloud-auth-failed"))
+        self.activated[name] = secret
+        self.online[name] = FakeSession(self, name)
+        return self.online[name]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def drop(self, device: str) -> None:
+        """End a child's session from the cloud's side."""
+        session = next(s for n, s in self.online.items() if n.device == device)
+        session.ended.set_result(Reason("connection-lost"))
+
+    def _next(self, name: CloudName) -> str:
+        waiting = self.script.get(name.device)
+        return waiting.pop(0) if waiting else "behave"
+
+
+class FakeLan:
+    """What discovery would know."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.known: dict[DeviceId, Evidence] = {}
+        self.changed: dict[DeviceId, float] = {}
+        self.pinned: set[DeviceId] = set()
+
+    def appear(self, name: str) -> DeviceId:
+        serial = Claim("serial", "fake", name.lower())
+        device = device_id([serial], name)
+        view = {"source": "fake", "instance": name, "txt.serial": name}
+        self.known[device] = Evidence((view,), frozenset({serial}), Trust.LISTED, name)
+        self.changed[device] = self._now()
+        return device
+
+    def evidence(self, device: DeviceId) -> Evidence:
+        return self.known.get(device, Evidence((), frozenset(), Trust.HEARD))
+
+    def changed_at(self, device: DeviceId) -> float:
+        return self.changed[device]
+
+    def last_seen(self, device: DeviceId) -> float:
+        return self.changed.get(device, 0.0)
+
+    def pin(self, device: DeviceId) -> None:
+        self.pinned.add(device)
+
+    def unpin(self, device: DeviceId) -> None:
+        self.pinned.discard(device)
+
+
+class Tape:
+    """A reporter that remembers all it was shown, and can be waited on."""
+
+    def __init__(self) -> None:
+        self.shown: dict[DeviceId, DeviceView] = {}
+        self.states: dict[DeviceId, list[str]] = {}
+        self.manager: ManagerView | None = None
+        self._changed = asyncio.Event()
+
+    def show(self, view: DeviceView) -> None:
+        self.shown[view.id] = view
+        states = self.states.setdefault(view.id, [])
+        if not states or states[-1] != view.state:
+            states.append(view.state)
+        self._changed.set()
+
+    def remove(self, device: DeviceId) -> None:
+        self.shown.pop(device, None)
+        self._changed.set()
+
+    def show_manager(self, view: ManagerView) -> None:
+        self.manager = view
+
+    async def wait_for(self, device: DeviceId, state: str, reason: str = "") -> DeviceView:
+        """Return when a child is shown in a state, and with a reason where one is given."""
+        while True:
+            self._changed.clear()
+            view = self.shown.get(device)
+            if view and view.state == state and reason in ("", view.reason):
+                return view
+            await self._changed.wait()
+
+    async def wait_gone(self, device: DeviceId) -> None:
+        """Return when a child is shown no more."""
+        while device in self.shown:
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,162 @@
+"""Registration: each way the cloud can answer, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud.provider import Keep, Outcome
+from gatewayd.device.record import CloudName
+from gatewayd.errors import StoreFull
+from gatewayd.testing import clock
+from tests.fakes import FakeCloud, MemoryRegister
+from tests.stage import Stage
+
+Scene = Callable[[Stage], Awaitable[None]]
+
+
+def play(scene: Scene, *script: str, **settings: Any) -> FakeCloud:
+    """Play one scene with a cloud that answers the child TH20-1 by script first."""
+    cloud = FakeCloud(script={"TH20-1": list(script)})
+
+    async def main() -> None:
+        async with Stage(MemoryRegister(), cloud, **settings).running() as stage:
+            await scene(stage)
+
+    clock.run(main())
+    return cloud
+
+
+def issued(cloud: FakeCloud) -> int:
+    return sum(len(secrets) for secrets in cloud.issued.values())
+
+
+def test_a_failure_is_tried_again_later_and_later() -> None:
+    moments: list[float] = []
+
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        for _ in range(3):
+            await stage.tape.wait_for(device, "registering")
+            moments.append(asyncio.get_running_loop().time())
+            await stage.tape.wait_for(device, "admitted", "cloud-unreachable")
+            assert stage.tape.shown[device].next_attempt > 0
+        await stage.tape.wait_for(device, "online")
+
+    assert issued(play(scene, "fail", "fail", "fail")) == 1
+    assert [round(b - a) for a, b in itertools.pairwise(moments)] == [15, 30]
+
+
+def test_a_refusal_waits_for_somebody() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        view = await stage.tape.wait_for(device, "failed", "cloud-refused")
+        assert view.substate == "needs-operator"
+        await asyncio.sleep(86_400)
+        assert stage.cloud.calls == ["register TH20-1"]
+        await stage.flow.commands.retry(device, "uid 0")
+        await stage.tape.wait_for(device, "online")
+
+    play(scene, "refuse")
+
+
+def test_an_answer_that_was_lost_is_waited_out() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "admitted", "answer-lost")
+        lost = asyncio.get_running_loop().time()
+        await stage.tape.wait_for(device, "online")
+        assert asyncio.get_running_loop().time() - lost >= 60
+
+    assert issued(play(scene, "lose")) == 2
+
+
+def test_a_secret_made_stale_by_a_late_duplicate_is_replaced() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        assert stage.register[device].stale == 0
+        assert "admitted" in stage.tape.states[device][3:]
+
+    play(scene, "issue-another")
+
+
+def test_secrets_that_are_always_stale_need_an_operator() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "failed", "secret-repeatedly-stale")
+
+    assert issued(play(scene, *["issue-another"] * 9)) == 8
+
+
+def test_an_issued_secret_is_not_given_up_when_the_disk_is_full() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "registering")
+        stage.register.failing = StoreFull("full")
+        await stage.tape.wait_for(device, "securing", "store-full")
+        await asyncio.sleep(3600)
+        assert stage.tape.shown[device].state == "securing"
+        stage.register.failing = None
+        await stage.tape.wait_for(device, "online")
+
+    assert issued(play(scene)) == 1
+
+
+def test_no_more_at_once_than_allowed_and_none_forgotten() -> None:
+    async def scene(stage: Stage) -> None:
+        devices = [stage.announce(f"TH20-{n}") for n in range(50)]
+        for device in devices:
+            await stage.tape.wait_for(device, "online")
+
+    cloud = CountingCloud()
+
+    async def main() -> None:
+        async with Stage(MemoryRegister(), cloud, in_flight=4).running() as stage:
+            await scene(stage)
+
+    clock.run(main())
+    assert cloud.most == 4
+
+
+class CountingCloud(FakeCloud):
+    """Notes how many registrations were under way at once."""
+
+    under_way = most = 0
+
+    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await super().register(name, keep)
+        finally:
+            self.under_way -= 1
+
+
+@pytest.mark.parametrize(("per_minute", "at_least"), [(10, 4 * 60), (600, 0)])
+def test_registrations_are_spread_over_time(per_minute: int, at_least: float) -> None:
+    async def scene(stage: Stage) -> None:
+        began = asyncio.get_running_loop().time()
+        devices = [stage.announce(f"TH20-{n}") for n in range(50)]
+        for device in devices:
+            await stage.tape.wait_for(device, "online")
+        assert asyncio.get_running_loop().time() - began >= at_least
+
+    play(scene, per_minute=per_minute)
+
+
+def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "registering")
+        late = stage.announce("TH20-2")
+        await stage.flow.registrar.drain(10)
+        assert issued(stage.cloud) == 1
+        assert stage.register[device].stored == 1
+        await stage.tape.wait_for(late, "admitted", "stopping")
+
+    play(scene)

@@ -1,0 +1,128 @@
+"""Sessions: opened, kept, reopened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.testing import clock
+from tests.fakes import FakeCloud, MemoryRegister
+from tests.stage import Stage
+
+NAME = CloudName("cloud", "p", "TH20-1")
+
+
+def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with Stage(MemoryRegister(), FakeCloud()).running() as stage:
+            await scene(stage)
+
+    clock.run(main())
+
+
+def test_a_dropped_session_is_reopened() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        await asyncio.sleep(3600)
+        stage.cloud.drop("TH20-1")
+        view = await stage.tape.wait_for(device, "offline", "connection-lost")
+        assert view.substate == "reconnecting"
+        await stage.tape.wait_for(device, "online")
+        assert stage.cloud.calls.count("register TH20-1") == 1
+
+    play(scene)
+
+
+def test_a_contested_session_is_reopened_ever_more_slowly() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        began = asyncio.get_running_loop().time()
+        for _ in range(10):
+            await stage.tape.wait_for(device, "online")
+            stage.cloud.drop("TH20-1")
+            await stage.tape.wait_for(device, "offline")
+        assert stage.tape.shown[device].reason == "session-contested"
+        assert asyncio.get_running_loop().time() - began > 1800
+
+    play(scene)
+
+
+def test_credentials_refused_after_activation_are_tried_slowly_and_kept() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        stage.cloud.activated[NAME] = Secret(b"reset at the cloud")
+        stage.cloud.drop("TH20-1")
+        await stage.tape.wait_for(device, "offline", "cloud-auth-failed")
+        before = len(stage.cloud.calls)
+        await asyncio.sleep(6050)
+        assert len(stage.cloud.calls) - before == 10
+        assert stage.cloud.calls.count("register TH20-1") == 1
+        assert stage.register[device].stored == 1
+
+    play(scene)
+
+
+def test_reregister_after_a_reset_gives_a_new_secret() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        stage.cloud.activated[NAME] = Secret(b"reset at the cloud")
+        stage.cloud.drop("TH20-1")
+        await stage.tape.wait_for(device, "offline", "cloud-auth-failed")
+        del stage.cloud.activated[NAME]
+        await stage.flow.commands.reregister(device, device, "uid 0")
+        await stage.tape.wait_for(device, "registering")
+        await stage.tape.wait_for(device, "online")
+        assert len(stage.cloud.issued[NAME]) == 2
+
+    play(scene)
+
+
+def test_a_secret_lost_after_activation_needs_a_reset() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        stage.register.slots.clear()
+        stage.cloud.drop("TH20-1")
+        view = await stage.tape.wait_for(device, "failed", "secret-lost")
+        assert (view.substate, view.secret_state) == ("needs-reset", "lost")
+        assert "Reregister" in view.remedy
+
+    play(scene)
+
+
+def test_a_secret_lost_before_activation_is_registered_anew() -> None:
+    async def main() -> None:
+        register, cloud = MemoryRegister(), FakeCloud()
+        async with Stage(register, cloud).running() as stage:
+            device = stage.announce("TH20-1")
+            await stage.tape.wait_for(device, "online")
+        register.rows[device] = replace(register.rows[device], activated_at=0)
+        cloud.activated.clear()
+        register.slots.clear()
+        async with Stage(register, cloud).running() as stage:
+            await stage.tape.wait_for(device, "offline")  # registered, and not seen yet
+            stage.announce("TH20-1")
+            await stage.tape.wait_for(device, "online")
+            assert len(cloud.issued[NAME]) == 2
+
+    clock.run(main())
+
+
+def test_a_child_that_leaves_is_logged_out() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        stage.flow.lost(device, Reason("goodbye"))
+        view = await stage.tape.wait_for(device, "offline", "goodbye")
+        assert view.substate == "absent"
+        await asyncio.sleep(1)
+        assert not stage.cloud.online
+
+    play(scene)
