@@ -50,21 +50,28 @@ class Census:
     by_rule: Mapping[str, int]
 
 
-Judge: TypeAlias = Callable[[DeviceId, Evidence, Census], Decision]
+class Rules(Protocol):
+    """Policy: the rules in force."""
+
+    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+        """Return the verdict on a device."""
+
+    def count(self, rule: str) -> None:
+        """Count a verdict that was acted upon."""
 
 
 class Admissions:
     """Judges what was discovered, and records the verdicts of rules and operators.
 
-    judge: policy, as a pure function.  settle: seconds a sighting must stay the same before it is
-    judged.  now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    settle: seconds a sighting must stay the same before it is judged.
+    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
     """
 
     def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
         self,
         register: Register,
         known: Known,
-        judge: Judge,
+        rules: Rules,
         providers: Mapping[str, CloudProvider],
         *,
         settle: float,
@@ -72,7 +79,7 @@ class Admissions:
         wall: Callable[[], int],
     ) -> None:
         self._register, self._known, self._providers = register, known, providers
-        self.judge = judge
+        self._rules = rules
         self._settle, self._now, self._wall = settle, now, wall
         self._names: dict[CloudName, DeviceId] = {}
         self._by_rule: Counter[str] = Counter()
@@ -84,6 +91,7 @@ class Admissions:
         while (wait := self._known.changed_at(device) + self._settle - self._now()) > 0:
             await asyncio.sleep(wait)  # again, as the moment moves on with each change
         decision = self.decide(device)
+        self._rules.count(decision.rule)
         match decision.action:
             case Action.REGISTER:
                 await self._admit(device, decision, Admission.RULE)
@@ -96,7 +104,7 @@ class Admissions:
     def decide(self, device: DeviceId) -> Decision:
         """Return what policy says of a device now; what the cloud would not take is held."""
         evidence = self._known.evidence(device)
-        decision = self.judge(device, evidence, Census(self._names, self._by_rule))
+        decision = self._rules.judge(device, evidence, Census(self._names, self._by_rule))
         if decision.action is Action.REGISTER and decision.cloud is not None:
             objection = self._objection(decision.cloud)
             if objection is not None:

@@ -5,19 +5,20 @@ Takes its parts ready made, so that a test tells the story on fakes with the sam
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gatewayd.admissions import Admissions, Judge, Known, Register
+from gatewayd.admissions import Admissions, Known, Register, Rules
 from gatewayd.child import Child
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.commands import Commands, RuleList
 from gatewayd.device import lifecycle as lc
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.discovery.listener import Listener
 from gatewayd.gateway import Gateway
 from gatewayd.registration.registrar import Registrar, Vault
 from gatewayd.registration.settings import RegistrationSettings
@@ -32,8 +33,15 @@ _MICRO = 1_000_000
 class Discovered(Known, Protocol):
     """What discovery knows, and when it last saw it."""
 
+    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+        """Pin a device that is on record, with the claims that identify it."""
+
     def last_seen(self, device: DeviceId) -> float:
         """Return when, seconds of the event loop's clock; 0 for never."""
+
+
+class RuleBook(Rules, RuleList, Protocol):
+    """Policy, which can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +63,18 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the flow is made of."""
+    """What the flow is made of.
+
+    discover: makes what discovers, given who is to be told.
+    """
 
     clocks: Clocks
     register: Register
     secret: Callable[[SecretRef], Awaitable[Secret]]
     vault: Vault
     providers: Mapping[str, CloudProvider]
-    discovered: Discovered
-    judge: Judge
-    rules: RuleList
+    discover: Callable[[Listener], Discovered]
+    rules: RuleBook
     reporter: Reporter
     registration: RegistrationSettings
     sessions: SessionSettings
@@ -80,8 +90,9 @@ class Flow:
         clocks = parts.clocks
         now, wall, jitter = clocks.now, clocks.wall, clocks.jitter
         self._parts = parts
+        self._discovered = parts.discover(_Herald(self._tell))
         self.admissions = Admissions(
-            parts.register, parts.discovered, parts.judge, parts.providers,
+            parts.register, self._discovered, parts.rules, parts.providers,
             settle=parts.settle, now=now, wall=wall,
         )  # fmt: skip
         self.registrar = Registrar(
@@ -109,6 +120,7 @@ class Flow:
         """Take in the children of an earlier run.  `readable`: whether a slot can be read."""
         children = []
         for record in self._parts.register.all():
+            self._discovered.know(record.device, record.claims)
             slot = record.slot(record.stored) if record.cloud and record.stored else None
             state, reason = restore(record, has_secret=slot is not None and readable(slot))
             children.append((Child(record.device, label=record.label), state, reason))
@@ -127,36 +139,40 @@ class Flow:
                 case lc.State.FAILED if child.reason.substate != "needs-reset":
                     self.gateway.post(child.id, lc.Admitted(Reason("configuration-reloaded")))
 
-    # What discovery tells: the `Listener` of discovery/inventory.py.
-
-    def seen(self, device: DeviceId) -> None:
-        """A device is on the LAN."""
-        self.gateway.post(device, lc.Seen())
-
-    def lost(self, device: DeviceId, reason: Reason) -> None:
-        """A device has left the LAN."""
-        self.gateway.post(device, lc.Lost(reason))
-
-    def changed(self, device: DeviceId) -> None:
-        """What is known of a device has changed."""
-        self.gateway.post(device, lc.Changed())
-
-    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
-        """Two devices turned out to be one."""
-        self.gateway.post(gone, lc.Forgotten(Reason("merged", f"It is the same as {kept}.")))
-
-    def evicted(self, device: DeviceId) -> None:
-        """A device that nobody admitted had to make room."""
-        self.gateway.post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))
+    def _tell(self, device: DeviceId, event: lc.Event) -> None:
+        self.gateway.post(device, event)
 
     def _show(self, child: Child) -> None:
         parts = self._parts
-        seen = parts.discovered.last_seen(child.id)
+        seen = self._discovered.last_seen(child.id)
         view = device_view(
             child,
             parts.register.get(child.id),
-            parts.discovered.evidence(child.id),
+            self._discovered.evidence(child.id),
+            self.admissions.decide(child.id).trust,
             parts.clocks.to_wall(seen) if seen else 0,
             parts.clocks.to_wall,
         )
         parts.reporter.show(view)
+
+
+class _Herald:
+    """Puts what discovery tells into the mailbox."""
+
+    def __init__(self, post: Callable[[DeviceId, lc.Event], None]) -> None:
+        self._post = post
+
+    def seen(self, device: DeviceId) -> None:
+        self._post(device, lc.Seen())
+
+    def lost(self, device: DeviceId, reason: Reason) -> None:
+        self._post(device, lc.Lost(reason))
+
+    def changed(self, device: DeviceId) -> None:
+        self._post(device, lc.Changed())
+
+    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
+        self._post(gone, lc.Forgotten(Reason("merged", f"It is the same as {kept}.")))
+
+    def evicted(self, device: DeviceId) -> None:
+        self._post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))

@@ -11,8 +11,6 @@ from gatewayd.device.record import Record
 from gatewayd.device.recovery import LOST
 from gatewayd.status.snapshot import DeviceView
 
-NO_EVIDENCE = Evidence((), frozenset(), Trust.HEARD)
-
 _MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
 _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
 
@@ -21,11 +19,13 @@ def device_view(
     child: Child,
     record: Record | None,
     evidence: Evidence,
+    proof: Trust,
     last_seen: int,
     to_wall: Callable[[float], int],
 ) -> DeviceView:
     """Join what is known of a child.
 
+    proof: how well its identity is proven, lists of operators included.
     last_seen: microseconds since the epoch, 0 for never.
     to_wall: turns seconds of the event loop's clock into microseconds since the epoch.
     """
@@ -44,7 +44,7 @@ def device_view(
         vendor=_first(facts, _VENDOR_KEYS),
         addresses=evidence.addresses,
         admission=record.admission.value if record else "none",
-        proof=evidence.trust.word,
+        proof=proof.word,
         rule=record.rule if record else "",
         provider=cloud.provider if cloud else "",
         cloud_id=str(cloud) if cloud else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.cloud.provider import (
@@ -170,6 +170,9 @@ class FakeLan:
 
     def last_seen(self, device: DeviceId) -> float:
         return self.changed.get(device, 0.0)
+
+    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+        self.pinned.add(device)
 
     def pin(self, device: DeviceId) -> None:
         self.pinned.add(device)

@@ -12,6 +12,7 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
+from gatewayd.discovery.listener import Listener
 from gatewayd.flow import Clocks, Flow, Parts
 from gatewayd.policy.admission import Action, Decision
 from gatewayd.registration.registrar import Vault
@@ -25,11 +26,17 @@ def judge(_: DeviceId, evidence: Evidence, __: Census) -> Decision:
     name = evidence.views[0]["instance"] if evidence.views else ""
     action = {"TH": Action.REGISTER, "ba": Action.REJECT}.get(name[:2], Action.ASK)
     reason = NONE if action is Action.REGISTER else Reason("no-rule")
-    return Decision(action, "r", reason, CloudName("cloud", "p", name), ())
+    return Decision(action, "r", reason, CloudName("cloud", "p", name), (), evidence.trust)
 
 
-class NoRules:
-    """No list of rules."""
+class NameRules:
+    """Rules made of one function."""
+
+    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+        return judge(device, evidence, census)
+
+    def count(self, rule: str) -> None:
+        """Nobody asks."""
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         return ()
@@ -56,9 +63,8 @@ class Stage:
                 secret=register.secret,
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={cloud.name: cloud},
-                discovered=self.lan,
-                judge=judge,
-                rules=NoRules(),
+                discover=self._discover,
+                rules=NameRules(),
                 reporter=self.tape,
                 registration=RegistrationSettings(**settings),
                 sessions=SessionSettings(),
@@ -68,16 +74,20 @@ class Stage:
             )
         )
 
+    def _discover(self, listener: Listener) -> FakeLan:
+        self.listener = listener
+        return self.lan
+
     async def _reload(self) -> None:
         self.flow.reconsider()
 
     def announce(self, name: str) -> DeviceId:
         device = self.lan.appear(name)
-        self.flow.seen(device)
+        self.listener.seen(device)
         return device
 
     def lose(self, name: str) -> None:
-        self.flow.lost(self.lan.appear(name), Reason("goodbye"))
+        self.listener.lost(self.lan.appear(name), Reason("goodbye"))
 
     def post(self, device: DeviceId, event: lc.Event) -> None:
         self.flow.gateway.post(device, event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gatewayd.device.identity import Trust
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
@@ -25,6 +26,7 @@ class Decision:
     rule: the name of the rule that matched; "" where none did.
     cloud: where the child would be registered; None where that cannot be told.
     trace: one line for each rule that was looked at: its name, and which predicate failed.
+    trust: how well the identity is proven, a rule's list included.
     """
 
     action: Action
@@ -32,3 +34,4 @@ class Decision:
     reason: Reason
     cloud: CloudName | None
     trace: tuple[str, ...]
+    trust: Trust = Trust.HEARD

@@ -26,6 +26,8 @@ class DeviceView:
     state, substate, reason: as org.gatewayd1(5) lists them.  explanation and remedy are sentences.
     admission: "none", "rule" or "operator".  secret_state: "none", "stored" or "lost".
     proof: how well its identity is proven, a word of `Trust`.
+    identity: the strongest claim it is known by, as "mac 5026ef000001"; "" where there is none.
+    cloud_id: "product/name"; "" where it has none.
     history: its newest steps, oldest first, bounded.
     """
 

@@ -119,7 +119,7 @@ def test_a_child_that_leaves_is_logged_out() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        stage.flow.lost(device, Reason("goodbye"))
+        stage.listener.lost(device, Reason("goodbye"))
         view = await stage.tape.wait_for(device, "offline", "goodbye")
         assert view.substate == "absent"
         await asyncio.sleep(1)

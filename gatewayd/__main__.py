@@ -1,0 +1,77 @@
+"""gatewayd: reads its arguments, and runs the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gatewayd import __version__, log
+from gatewayd.config import Config, check, load
+from gatewayd.configfile import STANDARD, ConfigPaths
+from gatewayd.daemon import Daemon
+from gatewayd.errors import ConfigError, GatewayError, PluginError
+from gatewayd.plugins import Plugins
+from gatewayd.status.notify import Notifier
+
+EX_CONFIG = 78
+"""sysexits.h: the configuration is wrong.  systemd does not restart after it."""
+
+
+def main() -> int:
+    """Run gatewayd; return the exit status."""
+    return run(sys.argv[1:])
+
+
+def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None) -> int:
+    """Run gatewayd with these arguments; `checkpoint` is told each durable step."""
+    options = _parser().parse_args(arguments)
+    paths = ConfigPaths.of(options.config)
+    if options.check_config:
+        return _check(paths)
+    log.setup("info", log.handler())
+    try:
+        config = load(paths, Plugins.installed())
+        log.set_level(config.log.level)
+        return asyncio.run(_serve(config, paths, checkpoint))
+    except (ConfigError, PluginError) as error:
+        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # for the operator
+        return EX_CONFIG
+    except GatewayError as error:
+        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # likewise
+        return 1
+
+
+async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:
+    return await Daemon(config, paths, os.environ, Notifier(), checkpoint).run()
+
+
+def _check(paths: ConfigPaths) -> int:
+    problems = check(paths, Plugins.installed())
+    for problem in problems:
+        print(problem)
+    if any(problem.fatal for problem in problems):
+        return EX_CONFIG
+    print("The configuration is good.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gatewayd",
+        description="Discovers child devices, registers each at a cloud, keeps what it issues.",
+    )
+    parser.add_argument("--config", type=Path, default=STANDARD, help="main configuration file")
+    parser.add_argument(
+        "--check-config", action="store_true", help="say what is wrong with it, and end"
+    )
+    parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Builds the parts of a running gateway from its configuration.  Nothing is started here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.provider import CloudProvider
+from gatewayd.config import Config
+from gatewayd.discovery.discoverer import Context
+from gatewayd.discovery.inventory import Inventory
+from gatewayd.discovery.listener import Listener
+from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.supervisor import Supervisor
+from gatewayd.flow import Clocks, Flow, Parts
+from gatewayd.registration.registrar import Vault
+from gatewayd.rulebook import RuleBook
+from gatewayd.status.snapshot import Reporter
+from gatewayd.storage import Storage
+
+
+def wall() -> int:
+    """Return the time: microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the gateway is given by whoever runs it.
+
+    environ: of the process.  checkpoint: called with the name of each durable step.
+    reload: reads the configuration again.
+    """
+
+    environ: Mapping[str, str]
+    reporter: Reporter
+    checkpoint: Callable[[str], None]
+    reload: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts that have to be started and stopped."""
+
+    providers: Mapping[str, CloudProvider]
+    supervisor: Supervisor
+    neighbours: Neighbours
+    inventory: Inventory
+    flow: Flow
+
+    @classmethod
+    def build(cls, config: Config, storage: Storage, rules: RuleBook, outside: Outside) -> Self:
+        """Join everything.  Raises ConfigError, PluginError."""
+        now, jitter = asyncio.get_running_loop().time, random.SystemRandom().random
+        context = Context(now, jitter, rules.interest)
+        discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
+        supervisor, neighbours = Supervisor(discoverers, context), Neighbours()
+        made: list[Inventory] = []
+
+        def discover(listener: Listener) -> Inventory:
+            inventory = Inventory(
+                config.inventory, context, supervisor.verify, neighbours.corroborated, listener
+            )
+            made.append(inventory)
+            return inventory
+
+        providers = _providers(config, outside.environ)
+        parts = Parts(
+            clocks=Clocks(now, wall, jitter),
+            register=storage.register,
+            secret=storage.secrets.get,
+            vault=Vault(storage.secrets.put, storage.secrets.holds, storage.obstacle),
+            providers=providers,
+            discover=discover,
+            rules=rules,
+            reporter=outside.reporter,
+            registration=config.registration,
+            sessions=config.sessions,
+            settle=config.inventory.settle,
+            checkpoint=outside.checkpoint,
+            reload=outside.reload,
+        )
+        flow = Flow(parts)
+        return cls(providers, supervisor, neighbours, made[0], flow)
+
+
+def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    read = partial(read_secret, Path(directory) if directory else None)
+    return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}

@@ -1,0 +1,73 @@
+"""Secrets that an operator hands in: systemd credentials, and files that only we may read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
+
+MAX_BYTES = 4096
+
+ReadSecret: TypeAlias = Callable[[str, Path | None], Secret]
+"""Reads a credential by its name or, where that is "", a file.  Blocks; raises ConfigError."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+
+
+def read_secret(directory: Path | None, credential: str, file: Path | None) -> Secret:
+    """Read a secret without the white space around it.  Blocks.
+
+    directory: what $CREDENTIALS_DIRECTORY names (systemd.exec(5), "Credentials"); None where the
+    service has none.  credential: a name in it; "" to read `file` instead.
+    Raises ConfigError, which names the file and the remedy.
+    """
+    if credential:
+        return _read(_credential(directory, credential), private=False)
+    if file is None:
+        raise ConfigError("No place is named to read the secret from.")
+    return _read(file, private=True)
+
+
+def _credential(directory: Path | None, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name[:64]!a} cannot be the name of a credential.")
+    if directory is None:
+        raise ConfigError(
+            f"The service was started without credentials: add LoadCredential={name}:… or "
+            f"LoadCredentialEncrypted={name}:… to its unit."
+        )
+    return directory / name
+
+
+def _read(path: Path, *, private: bool) -> Secret:
+    """Read one file.
+
+    private: whether to insist that nobody else may read it.  Not so for a credential: systemd
+    guards its directory, and grants access by an ACL, which shows as a mode of 0440.
+    """
+    try:
+        # O_NONBLOCK: a pipe in this place must not hang us before we have looked what it is.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _check(path, os.fstat(descriptor), private=private)
+            value = os.read(descriptor, MAX_BYTES + 1).strip()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConfigError(f"The secret {path} cannot be read: {error.strerror}.") from error
+    if not value or len(value) > MAX_BYTES:
+        raise ConfigError(f"The secret {path} must hold 1 to {MAX_BYTES} bytes.")
+    return Secret(value)
+
+
+def _check(path: Path, status: os.stat_result, *, private: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"The secret {path} is not a regular file.")
+    if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"Others may read the secret {path}: run chmod 0600 {path}")

@@ -1,0 +1,212 @@
+"""MQTT 3.1.1 on asyncio: paho-mqtt 1.6 or 2.x, driven by the loop, without a thread.
+
+paho's own connect() would block on DNS, TCP and TLS, so it is handed a socket that is ready
+(tls.py), and is called only when there is something to do.  It never reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import paho.mqtt.client as paho
+
+from gatewayd.cloud.faults import ConnectError, End, Fault
+from gatewayd.cloud.login import Login
+from gatewayd.cloud.tls import Server, dial
+from gatewayd.cloud.wire import PacketError, Wire
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIME = 2.0
+"""Seconds that a DISCONNECT is given to leave."""
+
+Handler: TypeAlias = Callable[[str, bytes], None]
+"""Takes a message: topic ("" if it is not UTF-8) and payload.  Never blocks; nothing is queued."""
+
+
+_ACCEPTED, _PROTOCOL_VERSION, _NOT_AUTHORISED = 0, 1, 5
+_CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
+"""MQTT 5 reason codes, as which paho 2 shows those of a CONNACK, to the bytes of MQTT 3.1.1."""
+
+
+def connack_code(told: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.6 lacks
+    """Return the code as sent, whatever paho made of it; -1 for one MQTT 3.1.1 does not know."""
+    code = told if isinstance(told, int) else _CODES.get(told.value, -1)
+    return code if _ACCEPTED <= code <= _NOT_AUTHORISED else -1
+
+
+class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
+    """A client that is given its socket, and keeps it."""
+
+    def __init__(self, login: Login, wire: Wire, refused: Callable[[int], None]) -> None:
+        version = getattr(paho, "CallbackAPIVersion", None)
+        first = (version.VERSION2,) if version else ()
+        super().__init__(
+            *first, client_id=login.client_id, clean_session=True, protocol=paho.MQTTv311
+        )
+        self.username_pw_set(login.user_name, login.password.reveal())
+        self._wire, self._refused, self._connected = wire, refused, False
+
+    def _create_socket_connection(self) -> Wire:
+        """Take the place of paho's blocking connect; the same name in 1.6.1 to 2.2.0."""
+        return self._wire
+
+    def reconnect(self) -> int:
+        """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling anew."""
+        if self._connected:
+            self._refused(_PROTOCOL_VERSION)
+            return int(paho.MQTT_ERR_CONN_REFUSED)
+        self._connected = True
+        return int(super().reconnect())
+
+
+async def open_connection(
+    server: Server, login: Login, keepalive: int, on_message: Handler
+) -> Connection:
+    """Connect once, and return when the cloud has accepted.
+
+    keepalive: seconds.  on_message: called for every message, even before this has returned.
+    Raises ConnectError.  Cancelled: the socket is closed at once.
+    """
+    connection = Connection(await dial(server), login, keepalive, on_message)
+    try:
+        async with asyncio.timeout(server.reply_timeout):
+            code = await connection.answer
+    except TimeoutError:
+        connection.abort()
+        raise ConnectError(Fault.MQTT_TIMEOUT) from None
+    except BaseException:
+        connection.abort()
+        raise
+    if code != _ACCEPTED:
+        connection.abort()
+        raise _refusal(code)
+    return connection
+
+
+def _refusal(code: int | End) -> ConnectError:
+    if isinstance(code, End):
+        protocol = code is End.PROTOCOL
+        return ConnectError(Fault.MQTT_PROTOCOL if protocol else Fault.MQTT_CLOSED)
+    return ConnectError(Fault.MQTT_REFUSED, code) if code > 0 else ConnectError(Fault.MQTT_PROTOCOL)
+
+
+class Connection:
+    """One connection, made by `open_connection`.
+
+    answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
+    closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
+    """
+
+    def __init__(
+        self, sock: ssl.SSLSocket, login: Login, keepalive: int, on_message: Handler
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[int | End] = self._loop.create_future()
+        self.closed: asyncio.Future[End] = self._loop.create_future()
+        self._on_message = on_message
+        self._leaving = False
+        self._wire = Wire(sock)
+        self._descriptor = self._wire.fileno()
+        self._client = client = _Client(login, self._wire, self._answered)
+        client.on_connect = lambda *told: self._answered(connack_code(told[3]))
+        client.on_message = self._deliver
+        client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
+        client.on_socket_close = lambda *_: self._unwatch()
+        self._loop.add_reader(self._descriptor, self._read)
+        # paho looks at the keep-alive when asked to.  It pings a tenth late at worst, where the
+        # server allows a half (MQTT 3.1.1, 3.1.2.10); oftener would cost, with many children.
+        self._pause = max(1.0, keepalive / 10)
+        self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
+        client.connect("unused", 1, keepalive)  # paho insists on a host and a port
+
+    async def wait_closed(self) -> End:
+        """Return why the connection has ended, when it has."""
+        return await asyncio.shield(self.closed)
+
+    async def close(self) -> None:
+        """Say DISCONNECT and close; in at most 2 s, and never with an error."""
+        try:
+            if not self.closed.done():
+                self._leaving = True
+                self._drive(self._client.disconnect, End.OURS)
+                self._write()
+                await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, and say nothing."""
+        self._finish(End.OURS)
+
+    def _answered(self, code: int) -> None:
+        if not self.answer.done():
+            self.answer.set_result(code)
+
+    def _deliver(self, _client: object, _data: object, message: Any) -> None:  # noqa: ANN401  # paho has no types
+        try:
+            topic = str(message.topic)
+        except UnicodeDecodeError:
+            topic = ""
+        self._on_message(topic, bytes(message.payload))
+
+    def _read(self) -> None:
+        try:
+            alive = self._wire.fill()
+        except OSError:
+            self._finish(End.LOST)
+            return
+        try:
+            while not self.closed.done() and self._wire.advance():
+                self._drive(self._client.loop_read, End.PROTOCOL)
+        except PacketError as error:
+            log.warning("The cloud sent %s; its connection is closed.", error)
+            self._finish(End.PROTOCOL)
+        if not alive:
+            self._finish(End.CLOUD)
+
+    def _write(self) -> None:
+        if self.closed.done():
+            return
+        self._drive(self._client.loop_write, End.LOST)
+        if self.closed.done():
+            return
+        if self._client.want_write():
+            self._loop.add_writer(self._descriptor, self._write)
+        else:
+            self._loop.remove_writer(self._descriptor)
+
+    def _look_at_keepalive(self) -> None:
+        self._drive(self._client.loop_misc, End.KEEPALIVE)
+        if not self.closed.done():
+            self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
+
+    def _drive(self, step: Callable[[], object], end: End) -> None:
+        """Let paho work.  Where it has given the connection up, `end` is why."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
+            log.warning("The cloud sent what cannot be read: %s.", type(error).__name__)
+            self._finish(End.PROTOCOL)
+        if self._client.socket() is None:
+            self._finish(end)
+
+    def _unwatch(self) -> None:
+        if self.closed.done():  # paho's destructor comes late: the number may be another's by then
+            return
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
+
+    def _finish(self, end: End) -> None:
+        if self.closed.done():
+            return
+        self._timer.cancel()
+        self._unwatch()
+        self._wire.close()
+        self.closed.set_result(End.OURS if self._leaving else end)
+        if not self.answer.done():
+            self.answer.set_result(end)

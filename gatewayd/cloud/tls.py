@@ -1,0 +1,165 @@
+"""TCP and TLS on asyncio: a socket whose handshake is done, or the step that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gatewayd.cloud.faults import ConnectError, Fault
+
+MAX_ADDRESSES = 4
+"""How many of a host's addresses are tried, each with its share of the time."""
+
+Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a broker is, whom to trust there, and how long to wait for it.
+
+    connect_timeout: seconds for each of name lookup, TCP and TLS.  reply_timeout: for an answer.
+    """
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+    connect_timeout: float
+    reply_timeout: float
+
+
+_VERIFY: Mapping[int, Fault] = {
+    2: Fault.TLS_UNKNOWN_CA,  # unable to get issuer certificate
+    9: Fault.TLS_NOT_YET_VALID,
+    10: Fault.TLS_EXPIRED,
+    18: Fault.TLS_UNKNOWN_CA,  # self-signed certificate
+    19: Fault.TLS_UNKNOWN_CA,  # self-signed certificate in the chain
+    20: Fault.TLS_UNKNOWN_CA,  # unable to get local issuer certificate
+    21: Fault.TLS_UNKNOWN_CA,  # unable to verify the first certificate
+    62: Fault.TLS_HOST_NAME,
+    64: Fault.TLS_HOST_NAME,  # the same for an IP address
+}
+"""X509_V_ERR_* of openssl/x509_vfy.h, also in openssl-verification-options(1)."""
+
+
+def client_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Make a context that verifies certificate and host name, TLS 1.2 or newer.  Blocks: files.
+
+    ca_file: PEM with the trusted roots; None for those of the system.  Share one context among
+    all connections that trust the same: making it costs more than a handshake.
+    Raises ConnectError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if ca_file is None:
+            context.set_default_verify_paths()
+        else:
+            context.load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError, where the file holds no certificate, is one
+        raise ConnectError(Fault.CA_FILE) from error
+    return context
+
+
+async def dial(server: Server) -> ssl.SSLSocket:
+    """Return a non-blocking socket after the TLS handshake.  Raises ConnectError."""
+    addresses = await _resolve(server)
+    plain = await _connect(addresses, server.connect_timeout)
+    try:
+        return await _secure(plain, server)
+    except BaseException:
+        plain.close()
+        raise
+
+
+async def _resolve(server: Server) -> list[Address]:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(server.connect_timeout):
+            found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+        raise ConnectError(Fault.DNS) from error
+    return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
+
+
+async def _connect(addresses: list[Address], seconds: float) -> socket.socket:
+    """Return a connection to the first address that takes one."""
+    fault = Fault.TCP_UNREACHABLE
+    for family, address in addresses:
+        try:
+            async with asyncio.timeout(seconds / len(addresses)):
+                return await _connect_to(family, address)
+        except ConnectionRefusedError:
+            fault = Fault.TCP_REFUSED
+        except OSError:  # no route, or no answer in time: the next address may do
+            continue
+    raise ConnectError(fault)
+
+
+async def _connect_to(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # Without it, Nagle's algorithm and delayed acknowledgements add 40 ms to an exchange.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
+    try:
+        sock = server.context.wrap_socket(
+            plain, server_hostname=server.host, do_handshake_on_connect=False
+        )
+    except OSError as error:  # it was closed already
+        raise ConnectError(Fault.TLS_FAILED) from error
+    try:
+        async with asyncio.timeout(server.connect_timeout):
+            await _shake_hands(sock)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError):
+            raise ConnectError(tls_fault(error)) from error
+        raise
+    return sock
+
+
+def tls_fault(error: OSError) -> Fault:
+    """Tell what a failed handshake means."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY.get(error.verify_code, Fault.TLS_FAILED)
+    return Fault.TLS_TIMEOUT if isinstance(error, TimeoutError) else Fault.TLS_FAILED
+
+
+async def _shake_hands(sock: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(loop.add_reader, loop.remove_reader, sock.fileno())
+        except ssl.SSLWantWriteError:
+            await _ready(loop.add_writer, loop.remove_writer, sock.fileno())
+        else:
+            return
+
+
+async def _ready(add: Callable[..., Any], remove: Callable[[int], bool], descriptor: int) -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    add(descriptor, _wake, waiter)
+    try:
+        await waiter
+    finally:
+        remove(descriptor)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,220 @@
+"""The configuration as frozen dataclasses, or all that is wrong with it at once.
+
+Files are read by configfile.py, tables are typed by configbuild.py.  A plug-in gets a table of its
+own, [discovery.NAME], [cloud.NAME] or [secretstore.NAME], and declares what that may hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from gatewayd.configbuild import Builder, dotted, shown
+from gatewayd.configfile import ConfigPaths, Layered, Problem, Problems, layered
+from gatewayd.configlines import KeyPath
+from gatewayd.discovery.inventory_settings import InventorySettings
+from gatewayd.errors import PluginError
+from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
+from gatewayd.registration.settings import RegistrationSettings
+from gatewayd.rulefile import read_rules, rule_files
+from gatewayd.sessions.settings import SessionSettings
+from gatewayd.settings import setting
+from gatewayd.status.settings import BusSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """[gateway]"""
+
+    state_directory: Path = setting(Path("/var/lib/gatewayd"), "where records and secrets are kept")
+    rules: tuple[Path, ...] = setting(
+        (), "directories of rule files, the weakest first; none given: every rules.d beside conf.d"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """[log]"""
+
+    level: str = setting(
+        "info", "the least that is logged", choices=("debug", "info", "warning", "error")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """[secretstore]"""
+
+    backend: str = setting("vault", "what keeps the secrets: the name of a plug-in")
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """One plug-in, and the settings that its table holds.
+
+    name: of the table.  kind: of the plug-in.  plugin: its class.  settings: its `Settings`.
+    """
+
+    name: str
+    kind: str
+    plugin: Any
+    settings: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that is configured."""
+
+    gateway: GatewaySettings
+    log: LogSettings
+    bus: BusSettings
+    inventory: InventorySettings
+    registration: RegistrationSettings
+    sessions: SessionSettings
+    discoverers: tuple[Configured, ...]
+    store: Configured
+    clouds: tuple[Configured, ...]
+    rule_directories: tuple[Path, ...]
+
+
+class Loader(Protocol):
+    """Finds the class of a plug-in: `Plugins`."""
+
+    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # the class, by what the group wants
+        """Return the class.  Raises PluginError."""
+
+
+PLAIN: Mapping[str, type] = {
+    "gateway": GatewaySettings,
+    "log": LogSettings,
+    "bus": BusSettings,
+    "registration": RegistrationSettings,
+    "sessions": SessionSettings,
+}
+"""Sections without plug-ins, each under the name that it also has in `Config`."""
+
+SECTIONS: Mapping[str, type | None] = {
+    **PLAIN,
+    "discovery": InventorySettings,
+    "secretstore": StoreSettings,
+    "cloud": None,
+}
+"""What is declared of each section; the tables of plug-ins inside it are theirs."""
+
+
+def load(paths: ConfigPaths, plugins: Loader) -> Config:
+    """Read the configuration.  Raises ConfigError, one line for each thing that is wrong."""
+    problems = Problems()
+    config = _read(paths, plugins, problems)
+    problems.check()
+    assert config is not None, "what is not built has a problem"
+    return config
+
+
+def check(paths: ConfigPaths, plugins: Loader) -> list[Problem]:
+    """Return all that is wrong with the configuration and the rules, warnings too."""
+    problems = Problems()
+    config = _read(paths, plugins, problems)
+    if config is None:
+        read_rules(rule_files(_rules_beside(paths)), problems)
+        return problems.found
+    rules = read_rules(rule_files(config.rule_directories), problems)
+    rules.check(problems, {one.name: _products(one.settings) for one in config.clouds})
+    return problems.found
+
+
+def _read(paths: ConfigPaths, plugins: Loader, problems: Problems) -> Config | None:
+    source = layered(paths, problems)
+    return _Reader(source, Builder(source, problems), plugins).config(_rules_beside(paths))
+
+
+def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
+    return tuple(directory / "rules.d" for directory in paths.directories)
+
+
+def _products(settings: object) -> frozenset[str] | None:
+    """Return the products of a cloud, if its settings have a table of them."""
+    products = getattr(settings, "products", None)
+    return frozenset(products) if isinstance(products, Mapping) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Takes the sections of one configuration apart."""
+
+    source: Layered
+    builder: Builder
+    plugins: Loader
+
+    def config(self, rules: tuple[Path, ...]) -> Config | None:
+        before = len(self.builder.problems.found)
+        self.builder.refuse_unknown(self.source.table, SECTIONS, ())
+        made = {name: self._section(cls, name) for name, cls in PLAIN.items()}
+        scalars, tables = self._split("discovery", InventorySettings)
+        made["inventory"] = self.builder.build(InventorySettings, scalars, ("discovery",))
+        made["discoverers"] = self._plugins(DISCOVERERS, "discovery", tables)
+        made["store"] = self._store()
+        made["clouds"] = self._plugins(CLOUDS, "cloud", self._clouds())
+        made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
+        return None if len(self.builder.problems.found) > before else Config(**made)
+
+    def _section(self, cls: type[Any], name: str) -> Any:  # noqa: ANN401  # an instance of the class
+        return self.builder.build(cls, self.source.table.get(name, {}), (name,))
+
+    def _split(self, name: str, cls: type[Any]) -> tuple[object, Mapping[str, Any]]:
+        """Part a section's own settings from the tables of its plug-ins."""
+        section = self.source.table.get(name, {})
+        if not isinstance(section, Mapping):
+            return section, {}
+        own = {one.name for one in fields(cls)}
+        tables = {k: v for k, v in section.items() if isinstance(v, Mapping) and k not in own}
+        return {k: v for k, v in section.items() if k not in tables}, tables
+
+    def _clouds(self) -> Mapping[str, Any]:
+        clouds = self.source.table.get("cloud", {})
+        if isinstance(clouds, Mapping):
+            return clouds
+        self.builder.note(("cloud",), "cloud must be a table: write [cloud.NAME]")
+        return {}
+
+    def _plugins(
+        self, group: str, section: str, tables: Mapping[str, Any]
+    ) -> tuple[Configured, ...]:
+        made = (self._plugin(group, name, table, (section, name)) for name, table in tables.items())
+        return tuple(one for one in made if one)
+
+    def _store(self) -> Configured | None:
+        scalars, tables = self._split("secretstore", StoreSettings)
+        store = self.builder.build(StoreSettings, scalars, ("secretstore",))
+        if store is None:
+            return None
+        for name in tables:
+            if name != store.backend:
+                text = f"[secretstore.{shown(name)}] is not used: set 'backend' to it, or remove it"
+                self.builder.note(("secretstore", name), text)
+        at = ("secretstore", store.backend)
+        return self._plugin(SECRETSTORES, store.backend, tables.get(store.backend, {}), at)
+
+    def _plugin(self, group: str, name: str, table: object, at: KeyPath) -> Configured | None:
+        """Load one plug-in, and build its settings; `kind` names it if its table does not."""
+        if not isinstance(table, Mapping):
+            self.builder.note(at, f"{dotted(at)} must be a table")
+            return None
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+            self.builder.note(at, f"[{dotted(at)}] is no name: use lower-case letters and digits")
+            return None
+        kind = table.get("kind", name)
+        if not isinstance(kind, str):
+            self.builder.note((*at, "kind"), f"{dotted((*at, 'kind'))} must be a text")
+            return None
+        try:
+            plugin = self.plugins.load(group, kind)
+        except PluginError as error:
+            self.builder.note(at, f"[{dotted(at)}]: {error}")
+            return None
+        own = {key: value for key, value in table.items() if key != "kind"}
+        settings = self.builder.build(plugin.Settings, own, at)
+        return None if settings is None else Configured(name, kind, plugin, settings)

@@ -1,0 +1,107 @@
+"""What gatewayctl prints.  Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Row = tuple[str, str, str, str, int, str]
+"""id, state, provider, name, time of the last change in microseconds, object path."""
+
+TIMES = "Timestamp"
+"""How the names of properties end that are times."""
+
+
+def safe(text: object) -> str:
+    """Return a text that cannot do anything to a terminal: what does not print is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def when(microseconds: int) -> str:
+    """Return a time as people write it, in the local zone; "-" for never."""
+    if not microseconds:
+        return "-"
+    moment = dt.datetime.fromtimestamp(microseconds / 1e6, tz=dt.UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of an aligned table."""
+    cells = [tuple(head), *(tuple(safe(cell) for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+
+
+def devices(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a list of children."""
+    shown = ((i, state, cloud or "-", when(at), name) for i, state, cloud, name, at, _ in rows)
+    return columns(("ID", "STATE", "PROVIDER", "SINCE", "NAME"), shown)
+
+
+def rules(listed: Iterable[tuple[str, str, str, int]]) -> Iterator[str]:
+    """Yield the lines of a list of rules."""
+    return columns(
+        ("RULE", "ACTION", "PROVIDER", "HITS"), ((n, a, p or "-", h) for n, a, p, h in listed)
+    )
+
+
+def change(row: Row) -> str:
+    """Return one line of `watch`."""
+    device, state, provider, name, at, _ = row
+    return "  ".join(
+        (when(at), safe(device), f"{safe(state):<11}", safe(provider or "-"), safe(name))
+    )
+
+
+def properties(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each property that says something."""
+    shown = {k: _value(k, v) for k, v in facts.items() if k != "History" and v not in ("", 0, [])}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        yield f"{name:>{width}}: {value}"
+
+
+def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]]) -> Iterator[str]:
+    """Yield the answer to why a child is in its state, and what to do.
+
+    admission: what the rules say of it now: action, rule, reasons.
+    """
+    since = when(facts["StateChangeTimestamp"])
+    doing = f" ({safe(facts['SubState'])})" if facts["SubState"] else ""
+    yield f"{safe(facts['Id'])} is {safe(facts['State'])}{doing} since {since}."
+    why = safe(facts["Explanation"] or facts["Reason"])
+    yield from [f"Why: {why}"] if why else []
+    yield from [f"What to do: {safe(facts['Remedy'])}"] if facts["Remedy"] else []
+    yield ""
+    yield from _evidence(facts)
+    yield ""
+    action, rule, reasons = admission
+    yield f"The rules say now: {safe(action)}" + (f", by rule {safe(rule)}" if rule else "")
+    yield from (f"  {safe(reason)}" for reason in reasons)
+    yield ""
+    yield "What happened:"
+    yield from (_step(*step) for step in facts["History"])
+
+
+def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
+    identity = facts["Identity"] or "nothing that identifies it"
+    yield f"Known by: {safe(identity)} ({safe(facts['Proof'])})"
+    where = ", ".join(map(safe, facts["Addresses"])) or "no address"
+    last = when(facts["LastSeenTimestamp"])
+    yield f"Seen: by {safe(facts['Protocol'] or '-')} at {where}, last {last}"
+    rule = f" {safe(facts['Rule'])}" if facts["Rule"] else ""
+    yield f"Admitted by: {safe(facts['Admission'])}{rule}"
+    cloud = f"{safe(facts['CloudId'])} at {safe(facts['Provider'])}" if facts["CloudId"] else "-"
+    yield f"In the cloud: {cloud}, secret {safe(facts['SecretState'])}"
+
+
+def _step(at: int, event: str, state: str, text: str) -> str:
+    return f"  {when(at)}  {safe(event)} -> {safe(state)}" + (f": {safe(text)}" if text else "")
+
+
+def _value(name: str, value: object) -> str:
+    if name.endswith(TIMES) and isinstance(value, int):
+        return when(value)
+    return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)

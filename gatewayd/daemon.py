@@ -1,0 +1,242 @@
+"""The composition root: builds the parts from the configuration, starts them, stops them.
+
+The start: configuration, durable stores reconciled, D-Bus name owned, READY=1; only then the LAN
+and the clouds.  The stop: discovery, then what is being registered is brought to the disk, then
+sessions, D-Bus and the stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from gatewayd import __version__, log
+from gatewayd.assembly import Assembly, Outside, wall
+from gatewayd.config import Config, load
+from gatewayd.configfile import ConfigPaths
+from gatewayd.device.lifecycle import State
+from gatewayd.errors import ConfigError
+from gatewayd.plugins import Plugins
+from gatewayd.rulebook import RuleBook
+from gatewayd.rulefile import load_rules
+from gatewayd.status.bus import Bus
+from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
+from gatewayd.status.snapshot import ManagerView
+from gatewayd.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+DRAIN = 10.0
+"""Seconds that registrations under way may take when the daemon stops."""
+
+STATUS_EVERY = 2.0
+"""Seconds between two looks at what the status line should say."""
+
+
+class Daemon:
+    """One run of gatewayd.
+
+    paths: where `config` was read from, to read it again on SIGHUP.
+    environ: of the process.  checkpoint: called with the name of each durable step.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        paths: ConfigPaths,
+        environ: Mapping[str, str],
+        notifier: Notifier,
+        checkpoint: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config, self._paths, self._environ = config, paths, environ
+        self._notifier, self._checkpoint = notifier, checkpoint
+        self._started = wall()
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed = False
+
+    async def run(self) -> int:
+        """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
+        self._rules = RuleBook(load_rules(self._config.rule_directories))
+        self._storage = await Storage.open(self._config, self._environ, wall)
+        try:
+            await self._serve()
+        finally:
+            await self._storage.thread.aclose()
+        return 1 if self._failed else 0
+
+    async def _serve(self) -> None:
+        self._bus = Bus(self._config.bus, self._view("starting"), lost=self._lost_bus)
+        outside = Outside(self._environ, self._bus, self._checkpoint, self.reload)
+        self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
+        self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
+        await self._bus.start(self._parts.flow.commands)
+        try:
+            await self._work()
+        finally:
+            await self._bus.stop()
+            for provider in self._parts.providers.values():
+                await provider.close()
+
+    async def _work(self) -> None:
+        self._listen_to_signals()
+        gateway = self._start(self._parts.flow.gateway.run())
+        for service in self._services():
+            self._start(service)
+        self._notifier.ready(self._status())
+        logger.info("Ready: %s.", self._status())
+        try:
+            await self._stop.wait()
+        finally:
+            await self._wind_down(gateway)
+
+    def _services(self) -> list[Coroutine[Any, Any, None]]:
+        parts, interval = self._parts, watchdog_interval(self._environ, os.getpid())
+        services = [
+            parts.inventory.run(),
+            parts.supervisor.run(parts.inventory),
+            self._follow_neighbours(),
+            self._tell_status(),
+        ]
+        if interval is not None:
+            pings = {
+                "asyncio": parts.flow.gateway.ping,
+                "dbus": self._bus.ping,
+                "store": self._storage.thread.ping,
+            }
+            services.append(feed_watchdog(self._notifier, interval, pings))
+        return services
+
+    def _start(self, service: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(service)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A service that ends by itself has a fault: stop, and let systemd start us anew."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("A service broke; gatewayd stops.", exc_info=error)
+            self._failed = True
+            self._stop.set()
+
+    async def _wind_down(self, gateway: asyncio.Task[None]) -> None:
+        self._notifier.stopping("finishing what is under way")
+        logger.info("Stopping.")
+        self._bus.show_manager(self._view("stopping"))
+        around = self._tasks - {gateway}
+        await _end(around)
+        await self._parts.flow.registrar.drain(DRAIN)
+        await _end({gateway})
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._hang_up()))
+
+    async def _hang_up(self) -> None:
+        with contextlib.suppress(ConfigError):  # it was logged; the old configuration stays
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Read the configuration again, and judge anew by it.
+
+        Rules and the log level take effect at once; a change of anything else is told, and
+        waits for a restart.  Raises ConfigError; then the old configuration stays.
+        """
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                config, rules = await asyncio.to_thread(self._read)
+            except ConfigError as error:
+                logger.error("The configuration was not reloaded:\n%s", error)  # noqa: TRY400
+                raise
+            else:
+                self._put_in_force(config, rules)
+            finally:
+                self._notifier.ready(self._status())
+
+    def _read(self) -> tuple[Config, RuleBook]:
+        config = load(self._paths, Plugins.installed())
+        return config, RuleBook(load_rules(config.rule_directories))
+
+    def _put_in_force(self, config: Config, rules: RuleBook) -> None:
+        self._rules.replace(rules.rules)
+        log.set_level(config.log.level)
+        if waiting := _differences(self._config, config):
+            logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
+        logger.info("Configuration reloaded.")
+        self._parts.flow.reconsider()
+
+    async def _follow_neighbours(self) -> None:
+        try:
+            await self._parts.neighbours.run()
+        except OSError as error:
+            logger.warning("The neighbour table cannot be read: %s.", error.strerror)
+
+    async def _tell_status(self) -> None:
+        told = ""
+        while True:
+            status = self._status()
+            self._bus.show_manager(self._view(self._state()))
+            if status != told:
+                self._notifier.status(status)
+                told = status
+            await asyncio.sleep(STATUS_EVERY)
+
+    def _lost_bus(self) -> None:
+        logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
+        self._failed = True
+        self._stop.set()
+
+    def _state(self) -> str:
+        if self._storage.sealed:
+            return "sealed"
+        troubled = self._storage.degraded or self._parts.supervisor.faults
+        return "degraded" if troubled else "running"
+
+    def _status(self) -> str:
+        states = [child.state for child in self._parts.flow.gateway.children.values()]
+        words = [
+            f"{len(states)} devices",
+            f"{states.count(State.ONLINE)} online",
+            f"{states.count(State.PENDING)} pending",
+            f"{states.count(State.FAILED)} failed",
+        ]
+        if self._storage.sealed:
+            words.append(f"store sealed: {self._storage.store.why}")
+        return ", ".join([*words, *self._parts.supervisor.faults.values()])
+
+    def _view(self, state: str) -> ManagerView:
+        counters = {}
+        if state not in ("starting",):
+            counters = self._parts.supervisor.counters() | self._parts.inventory.counters()
+        return ManagerView(
+            version=__version__,
+            state=state,
+            protection=self._storage.store.protection.value,
+            providers=tuple(one.name for one in self._config.clouds),
+            started=self._started,
+            counters=counters,
+        )
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _differences(before: Config, after: Config) -> list[str]:
+    """Name the sections that differ and are not put in force by a reload."""
+    names = ("gateway", "bus", "inventory", "registration", "sessions", "discoverers", "clouds")
+    changed = [name for name in names if getattr(before, name) != getattr(after, name)]
+    return changed + (["secretstore"] if before.store != after.store else [])

@@ -1,0 +1,60 @@
+"""What the sightings of one device say together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from gatewayd.device.identity import Claim, Evidence, Trust
+from gatewayd.discovery.claims import is_exclusive, kernel_macs
+from gatewayd.discovery.discoverer import Sighting
+
+MAX_ADDRESSES = 16
+
+
+def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
+    """Join what is known of a device; the best proven sighting comes first.
+
+    own: what identifies it.  conflict: while two quarrel, neither is believed more than heard.
+    """
+    ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
+    beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
+    addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
+    return Evidence(
+        views=tuple(s.attributes for s in ranked),
+        claims=frozenset(own).union(beside),
+        trust=ranked[0].trust if ranked and not conflict else Trust.HEARD,
+        label=next((s.label for s in ranked if s.label), ""),
+        addresses=tuple(addresses)[:MAX_ADDRESSES],
+        conflict=conflict,
+    )
+
+
+def same_facts(one: Sighting, other: Sighting) -> bool:
+    """Whether two sightings of one place differ in no more than when they were made."""
+    return (
+        one.claims == other.claims
+        and one.trust is other.trust
+        and one.attributes == other.attributes
+        and one.label == other.label
+        and one.port == other.port
+        and set(one.addresses) == set(other.addresses)
+    )
+
+
+def are_apart(one: Sighting, other: Sighting, own: Collection[Claim]) -> bool:
+    """Whether two sightings of a device seem to be of two: by MAC, or having no address in common.
+
+    own: what identifies the device; MACs that are its own do not tell it apart from itself.
+    On different interfaces of the gateway both may well be true of one device.
+    """
+    if one.interface and other.interface and one.interface != other.interface:
+        return False
+    ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
+    if ours and theirs:
+        return ours.isdisjoint(theirs) and not (ours | theirs).issubset(own)
+    return _in_different_places(one.addresses, other.addresses)
+
+
+def _in_different_places(some: Collection[str], others: Collection[str]) -> bool:
+    families = {":" in a for a in some} & {":" in a for a in others}
+    return bool(families) and set(some).isdisjoint(others)

@@ -1,0 +1,142 @@
+"""mDNS on one interface: when to listen, when to ask anew, when to be silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.mdns_engine import Engine, ipv4
+from gatewayd.discovery.mdns_intake import Intake
+from gatewayd.discovery.mdns_names import Name
+from gatewayd.discovery.mdns_settings import MdnsSettings
+from gatewayd.errors import DiscoveryRetry
+
+log = logging.getLogger(__name__)
+
+LOOK = 15.0
+"""Seconds between two looks at the interface's address, and at what has expired."""
+VERIFY = 3.0
+"""Seconds that looking again for one name may take."""
+
+
+class Link:
+    """Listens on one interface until cancelled; comes and goes with it.
+
+    place: the source and the interface.  services: types without domain.
+    open_engine: makes an engine for an IPv4 address of the interface.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, str],
+        services: Sequence[str],
+        settings: MdnsSettings,
+        outside: tuple[Context, Sink, Health],
+        open_engine: Callable[[str], Engine],
+    ) -> None:
+        self._interface = place[1]
+        self._services = services
+        self._rescan_every = settings.rescan_every
+        self._context, _, self._health = outside
+        self._open = open_engine
+        self._flooded = self._again = False
+        self._wake = asyncio.Event()
+        self._intake = Intake(place, settings, outside, self._alarm)
+
+    async def run(self) -> None:
+        """Listen whenever the interface has an address."""
+        try:
+            while True:
+                try:
+                    await self._listen(ipv4(self._interface))
+                except (OSError, DiscoveryRetry) as error:
+                    self._health.drop("no-socket")
+                    log.warning("mDNS cannot listen on %s: %s.", self._interface, error)
+                await asyncio.sleep(self._silence())
+        finally:
+            self._intake.stop()
+
+    def rescan(self) -> None:
+        """Forget what was heard, and ask for all of it."""
+        self._again = True
+        self._wake.set()
+
+    async def verify(self, name: Name) -> Sighting | None:
+        """Ask for one name, whatever is known; None if nobody answers in time."""
+        address = ipv4(self._interface)
+        if address is None:
+            return None
+        try:
+            async with self._borrowed(address) as engine, asyncio.timeout(VERIFY):
+                if not await engine.confirm(name):
+                    return None
+                answer = engine.cached(name) or await engine.resolve(name, VERIFY)
+        except (OSError, DiscoveryRetry):  # a time-out is an OSError
+            return None
+        return self._intake.confirmed(name, answer) if answer else None
+
+    @asynccontextmanager
+    async def _borrowed(self, address: str) -> AsyncIterator[Engine]:
+        """The open engine, or one for this once: a flood must not make children absent."""
+        if self._intake.engine:
+            yield self._intake.engine
+            return
+        engine = self._open(address)
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await engine.close()
+
+    async def _listen(self, address: str | None) -> None:
+        """Listen until a flood, a rescan, or another address ends it."""
+        self._flooded = self._again = False
+        if address is None:
+            self._health.drop("no-interface")
+            return
+        engine = self._open(address)
+        try:
+            await engine.start()
+            self._intake.engine = engine
+            while not self._ends(address):
+                await engine.browse(self._services, self._intake.heard, self._intake.gone)
+                await self._until_rescan(address)
+        finally:
+            await self._intake.rest()
+            await engine.close()
+
+    def _ends(self, address: str) -> bool:
+        return self._flooded or self._again or ipv4(self._interface) != address
+
+    async def _until_rescan(self, address: str) -> None:
+        spread = 0.9 + 0.2 * self._context.jitter()
+        end = self._context.now() + spread * self._rescan_every
+        while (left := end - self._context.now()) > 0 and not self._ends(address):
+            await self._wait(min(left, LOOK))
+            self._intake.expire()
+
+    async def _wait(self, seconds: float) -> None:
+        """Return after some seconds, or when woken."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _silence(self) -> float:
+        """Seconds before listening anew: a flood may pass, an interface may come."""
+        if self._flooded:
+            return self._intake.pause()
+        return 0.0 if self._again else LOOK
+
+    def _alarm(self) -> None:
+        """Names have become a flood: stop, so that the library's memory is given back."""
+        if not self._flooded:
+            self._flooded = True
+            self._wake.set()
+            self._health.drop("flood")
+            log.warning("mDNS on %s is flooded with names; it pauses.", self._interface)

@@ -1,0 +1,166 @@
+"""Sees the devices that an operator wrote into the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from gatewayd.device.identity import Claim, Trust, claim
+from gatewayd.discovery import text
+from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
+from gatewayd.errors import ConfigError
+from gatewayd.settings import REQUIRED, setting
+
+SOURCE = "static"
+VALID_FOR = 86400.0
+"""Seconds a listed device is believed; it is told again after half of them."""
+VERIFY = 3.0
+"""Seconds in which a device must accept a connection."""
+
+_OWN = frozenset({"source", "name", "address", "port"})
+
+
+@dataclass(frozen=True, slots=True)
+class StaticDevice:
+    """[[discovery.<name>.devices]]  One of serial, mac and uuid is needed."""
+
+    key: str = setting(REQUIRED, "a name that is its own in this list")
+    serial: str = setting("", "its serial number")
+    mac: str = setting("", "its MAC, as 24:0a:c4:0c:2f:91")
+    uuid: str = setting("", "its UUID")
+    namespace: str = setting(SOURCE, "who gives out serial and UUID, as a DNS-SD service type")
+    address: str = setting("", "its IP address")
+    port: int = setting(0, "a TCP port it listens on; 0 for none", low=0, high=65535)
+    attributes: Mapping[str, str] = setting({}, "more that rules may match")
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSettings:
+    """[discovery.<name>] with kind = "static"."""
+
+    devices: tuple[StaticDevice, ...] = setting((), "devices that are there though nobody says so")
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with them as a whole."""
+        keys = [device.key for device in self.devices]
+        if len(set(keys)) < len(keys):
+            yield "devices must each have a key of their own"
+        for device in self.devices:
+            try:
+                sighting(SOURCE, device)
+            except ConfigError as error:
+                yield str(error)
+
+
+class Static:
+    """The discoverer.  Its devices are never lost.  Raises ConfigError."""
+
+    Settings: ClassVar[type] = StaticSettings
+
+    def __init__(self, name: str, settings: StaticSettings) -> None:
+        self.name = name
+        self.health = Health()
+        self._again = asyncio.Event()
+        for problem in settings.problems():
+            raise ConfigError(f"{name}: {problem}")
+        listed = (sighting(name, device) for device in settings.devices)
+        self._listed = {one.key: one for one in listed}
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        """Tell of all devices, and again before they expire."""
+        self.health.entries = len(self._listed)
+        while True:
+            self._again.clear()
+            for one in self._listed.values():
+                self.health.sighted += 1
+                sink.sight(replace(one, at=context.now()))
+            try:
+                async with asyncio.timeout(VALID_FOR / 2):
+                    await self._again.wait()
+            except TimeoutError:
+                continue
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        """Return the device if it is listed, and accepts a connection where a port is."""
+        listed = self._listed.get(sighting.key)
+        if listed is None or not await _answers(listed):
+            return None
+        return replace(listed, at=asyncio.get_running_loop().time())
+
+    async def rescan(self) -> None:
+        """Tell of all devices again."""
+        self._again.set()
+
+
+def sighting(source: str, device: StaticDevice) -> Sighting:
+    """Make the sighting of a listed device.  Raises ConfigError, naming the device's key."""
+    where = f"device {text.label(device.key)!r}"
+    claims = _claims(where, device)
+    own = {
+        "source": SOURCE,
+        "name": device.key,
+        "address": _address(where, device.address),
+        "port": str(device.port or ""),
+    }
+    attributes = {key: value for key, value in own.items() if value} | _extra(where, device)
+    if len(attributes) > MAX_ATTRIBUTES or not text.attribute("name", device.key):
+        raise ConfigError(f"{where} has a key or attributes that are too long")
+    return Sighting(
+        source=source,
+        key=device.key,
+        at=0.0,
+        valid_for=VALID_FOR,
+        interface="",
+        addresses=(own["address"],) if own["address"] else (),
+        port=device.port or None,
+        claims=claims,
+        attributes=attributes,
+        label=text.label(device.key),
+        trust=Trust.LISTED,
+    )
+
+
+def _claims(where: str, device: StaticDevice) -> frozenset[Claim]:
+    given = {"serial": device.serial, "mac": device.mac, "uuid": device.uuid}
+    made = {k: claim(k, device.namespace, value) for k, value in given.items() if value}
+    for kind, one in made.items():
+        if one is None:
+            raise ConfigError(f"{where}: its {kind} identifies nothing; write the real one")
+    if not made:
+        raise ConfigError(f"{where} needs a serial, a mac or a uuid")
+    return frozenset(one for one in made.values() if one)
+
+
+def _address(where: str, written: str) -> str:
+    if not written:
+        return ""
+    try:
+        return str(ipaddress.ip_address(written))
+    except ValueError as error:
+        raise ConfigError(f"{where}: its address is no IP address") from error
+
+
+def _extra(where: str, device: StaticDevice) -> dict[str, str]:
+    extra: dict[str, str] = {}
+    for key, value in device.attributes.items():
+        pair = text.attribute(key, value)
+        if pair is None or pair[0] in _OWN:
+            raise ConfigError(f"{where}: attribute {text.label(key)!r} cannot be matched")
+        extra[pair[0]] = pair[1]
+    return extra
+
+
+async def _answers(listed: Sighting) -> bool:
+    """Whether a listed device accepts a connection, if it is said to."""
+    if not listed.addresses or listed.port is None:
+        return True
+    try:
+        async with asyncio.timeout(VERIFY):
+            _, writer = await asyncio.open_connection(listed.addresses[0], listed.port)
+    except OSError:  # a time-out is one, too
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,80 @@
+"""Plug-ins by entry point.  Only what the configuration names is ever loaded.
+
+A process that holds secrets must not run code that nobody asked for: so nothing is loaded to
+see what it is, and a name that two packages claim is loaded from neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from gatewayd.errors import PluginError
+
+DISCOVERERS = "gatewayd.discoverers"
+CLOUDS = "gatewayd.clouds"
+SECRETSTORES = "gatewayd.secretstores"
+
+GROUPS = (DISCOVERERS, CLOUDS, SECRETSTORES)
+
+
+class Plugins:
+    """The plug-ins that are installed, known by name alone."""
+
+    def __init__(self, installed: Iterable[EntryPoint]) -> None:
+        self._installed = tuple(installed)
+
+    @classmethod
+    def installed(cls) -> Plugins:
+        """Return those of the running Python.  Reads the metadata of packages; loads nothing."""
+        return cls(point for group in GROUPS for point in entry_points(group=group))
+
+    def names(self, group: str) -> tuple[str, ...]:
+        """Return the names in a group, sorted."""
+        return tuple(sorted({point.name for point in self._installed if point.group == group}))
+
+    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # the class, by what the group wants
+        """Import one plug-in, and return its class, which declares `Settings`.
+
+        Raises PluginError: none or several have this name, or it cannot be used.
+        """
+        point = self._find(group, name)
+        try:
+            plugin = point.load()
+        except Exception as error:  # border: importing somebody else's module may raise anything
+            raise PluginError(
+                f"plug-in {name!r} ({_told(point)}) cannot be imported ({type(error).__name__}): "
+                "install what it needs, or name another"
+            ) from error
+        settings = getattr(plugin, "Settings", None)
+        if not isinstance(plugin, type) or not is_dataclass(settings):
+            raise PluginError(
+                f"plug-in {name!r} ({_told(point)}) is no class with a dataclass `Settings`: "
+                "ask its author for a version that is"
+            )
+        return plugin
+
+    def _find(self, group: str, name: str) -> EntryPoint:
+        found = {
+            (_package(p), p.value): p for p in self._installed if (p.group, p.name) == (group, name)
+        }
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            both = " and ".join(sorted(_told(point) for point in found.values()))
+            raise PluginError(f"plug-in {name!r} is claimed by {both}: remove all but one")
+        known = ", ".join(self.names(group)) or "none"
+        raise PluginError(
+            f"no plug-in {name[:64]!a} in {group}; installed: {known}: correct the name, or "
+            "install the package that has it"
+        )
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
+
+
+def _told(point: EntryPoint) -> str:
+    return f"{point.value} of {_package(point)}"

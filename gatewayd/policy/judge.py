@@ -1,0 +1,184 @@
+"""Applies the rules: in order, the first that matches wins, and the default is no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gatewayd.device.identity import DeviceId, Evidence, Trust
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.policy.admission import Action, Decision
+from gatewayd.policy.naming import Template
+from gatewayd.policy.pattern import Unfit, normal
+from gatewayd.policy.rules import NEEDS_CLOUD, Rule, normal_identity
+
+View: TypeAlias = Mapping[str, str]
+Owner: TypeAlias = Callable[[CloudName], DeviceId | None]
+Verdict: TypeAlias = tuple[Action, Reason]
+
+BEFORE_RESOLVING = frozenset({"source", "service", "instance", "interface"})
+"""The keys that are known of a name on the LAN before anything is asked about it."""
+
+NO_RULE = Reason(
+    "no-rule",
+    "No rule matches this device.",
+    "Write a rule that matches it, then call Reload.",
+)
+CONFLICT = Reason(
+    "identity-conflict",
+    "Two devices on the LAN claim to be this one.",
+    "Find out which of them is genuine, then approve or reject it.",
+)
+_TAKEN = "Another child has the name that the rule gives this device."
+_RENAME = "Let the rule's device_name hold more of the identity, or forget the other child."
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a rule makes of a device: its cloud name, or why it has none; and what is proven."""
+
+    cloud: CloudName | None
+    fault: str
+    trust: Trust
+
+
+def decide(
+    evidence: Evidence,
+    rules: Sequence[Rule],
+    *,
+    device: DeviceId,
+    taken: Owner,
+    admitted: Mapping[str, int],
+) -> Decision:
+    """Return the verdict on one device.  Never raises, whatever the evidence holds.
+
+    taken: returns the child that has a cloud name.  admitted: how many children each rule, by
+    name, has let in.
+    """
+    trace: list[str] = []
+    for rule in rules:
+        failed = _failed(rule, evidence.views)
+        if failed:
+            trace.append(f"{rule.name}: {failed} does not match")
+            continue
+        trace.append(f"{rule.name}: matches")
+        named = _name(rule, evidence)
+        why = _against_name(rule, named, device, taken, admitted)
+        action, reason = _judge(rule, evidence, named, why)
+        return Decision(action, rule.name, reason, named.cloud, tuple(trace), named.trust)
+    reason = CONFLICT if evidence.conflict else NO_RULE
+    return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
+
+
+def interest(attributes: View, rules: Sequence[Rule]) -> Literal["wanted", "stranger", "ignored"]:
+    """Tell what could still become of a name of which only BEFORE_RESOLVING is known.
+
+    "wanted": a rule could register it or ask.  "ignored": a rule says so, whatever else it holds.
+    "stranger": neither.  A key that is absent counts as not known.
+    """
+    for rule in rules:
+        known = [p for p in rule.predicates if _known(p.reads, attributes)]
+        if not all(predicate.holds(attributes) for predicate in known):
+            continue
+        if rule.action in NEEDS_CLOUD:
+            return "wanted"
+        if len(known) == len(rule.predicates):
+            return "ignored" if rule.action is Action.IGNORE else "stranger"
+    return "stranger"
+
+
+def _known(key: str, attributes: View) -> bool:
+    return key in BEFORE_RESOLVING and normal(key, attributes) is not None
+
+
+def _failed(rule: Rule, views: Sequence[View]) -> str:
+    """Name the predicate at which the rule fails, in the view that gets furthest; "" if none."""
+    if not views:
+        return "nothing"
+    furthest = max(_progress(rule, view) for view in views)
+    return "" if furthest == len(rule.predicates) else rule.predicates[furthest].key
+
+
+def _progress(rule: Rule, view: View) -> int:
+    """Count the predicates that hold, up to the first that does not."""
+    holds = (predicate.holds(view) for predicate in rule.predicates)
+    return next((n for n, held in enumerate(holds) if not held), len(rule.predicates))
+
+
+def _name(rule: Rule, evidence: Evidence) -> _Named:
+    """Name a device from the first of the matching views that shows enough of its identity."""
+    if rule.template is None:
+        return _Named(None, "", evidence.trust)
+    fault = ""
+    for view in evidence.views:
+        if _progress(rule, view) < len(rule.predicates):
+            continue
+        identity = rule.identity(view)
+        try:
+            name = rule.template.fill(identity)
+        except Unfit as unfit:
+            fault = fault or str(unfit)
+            continue
+        trust = _proven(rule, rule.template, identity, evidence.trust)
+        return _Named(CloudName(rule.provider, rule.product, name), "", trust)
+    return _Named(None, fault, evidence.trust)
+
+
+def _proven(rule: Rule, template: Template, identity: Mapping[str, str], trust: Trust) -> Trust:
+    """Raise trust where the list holds a field that the name is made of."""
+    named = {normal_identity(identity[field]) for field in template.fields}
+    return max(trust, Trust.LISTED) if named & rule.listed else trust
+
+
+def _judge(rule: Rule, evidence: Evidence, named: _Named, why: Reason | None) -> Verdict:
+    """Start from no: anything that stands against registering is a reason to hold.
+
+    why: what stands against the name itself.
+    """
+    if rule.action not in NEEDS_CLOUD:
+        word = "rejected" if rule.action is Action.REJECT else "ignored"
+        return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} says so.")
+    if evidence.conflict:
+        return Action.ASK, CONFLICT
+    if why is not None:
+        return Action.ASK, why
+    if rule.action is Action.ASK:
+        text = f"Rule {rule.name} leaves it to the operator."
+        return Action.ASK, Reason("approval-required", text, "Approve or reject it.")
+    if named.trust < rule.trust:
+        return Action.ASK, _unproven(rule, named.trust)
+    return Action.REGISTER, Reason("admitted-by-rule", f"Rule {rule.name} admits it.")
+
+
+def _against_name(
+    rule: Rule, named: _Named, device: DeviceId, taken: Owner, admitted: Mapping[str, int]
+) -> Reason | None:
+    if named.cloud is None:
+        remedy = f"Correct 'extract' or 'device_name' of rule {rule.name}, then call Reload."
+        return Reason("name-unusable", named.fault, remedy)
+    owner = taken(named.cloud)
+    if owner not in (None, device):
+        return Reason("name-conflict", _TAKEN, _RENAME)
+    if rule.action is Action.REGISTER and owner is None and _full(rule, admitted):
+        text = f"Rule {rule.name} has admitted {rule.devices} children, its limit."
+        return Reason("limit-reached", text, "Raise limits.devices, or approve it.")
+    return None
+
+
+def _full(rule: Rule, admitted: Mapping[str, int]) -> bool:
+    return admitted.get(rule.name, 0) >= rule.devices
+
+
+_PROOFS: Mapping[Trust, str] = {
+    Trust.HEARD: "Approve it.",
+    Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
+    Trust.LISTED: "Write its identity into the rule's list, or approve it.",
+    Trust.AUTHENTICATED: "Let it prove a key, or approve it.",
+}
+
+
+def _unproven(rule: Rule, trust: Trust) -> Reason:
+    text = f"Rule {rule.name} wants an identity that is {rule.trust.word}; this is {trust.word}."
+    return Reason("proof-missing", text, _PROOFS[rule.trust])

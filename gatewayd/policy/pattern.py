@@ -1,0 +1,221 @@
+"""Predicates of a rule: anchored globs over what was seen of a device.
+
+Globs match whole values, without regard to case, and have the wildcards `*`, `?` and `[…]` of
+Python's fnmatch.  `*` alone means that the key is there at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase, translate
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+from gatewayd.device.identity import MAX_VALUE, mac
+
+VIEW_KEYS = frozenset(
+    {"source", "interface", "service", "instance", "host", "address", "port", "mac"}
+    | {"model", "vendor"}
+)
+"""The keys of a view; and any that begins with `txt.`."""
+
+MATCH_KEYS = VIEW_KEYS | {"oui", "subnet"}
+
+MAX_PATTERN = 255
+_MAX_STATES = 20_000
+_WILD = re.compile(r"[*?\[]")
+_TOKEN = re.compile(r"\[!?\]?[^\]]*\]|.", re.S)
+_OTHER = "\U0010ffff"
+
+
+class Unfit(ValueError):
+    """Something written in a rule cannot be used; the text is a sentence with the remedy."""
+
+
+def known_key(key: str, known: Collection[str]) -> str:
+    """Return the key as views have it.  Raises Unfit."""
+    if re.fullmatch(r"txt\.[\x21-\x7e]{1,64}", key):
+        return key.lower()
+    if key in known:
+        return key
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}, txt.*"
+    raise Unfit(f"unknown key: {hint}")
+
+
+@dataclass(frozen=True)
+class Glob:
+    """One pattern, in lower case."""
+
+    text: str
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(translate(self.text))
+
+    @property
+    def literal(self) -> bool:
+        """Whether it matches one value only."""
+        return not _WILD.search(self.text)
+
+    def matches(self, value: str) -> bool:
+        """Whether the whole value fits; it is in lower case, at most 255 characters."""
+        return self.text == "*" or bool(self._regex.match(value))
+
+    def covers(self, other: Glob | Subnet) -> bool:
+        """Whether all that the other matches is matched here too.
+
+        Exact, unless the patterns are so intricate that the search is given up: then False.
+        """
+        if self.text == "*":
+            return True
+        if isinstance(other, Subnet):
+            return False
+        return self.matches(other.text) if other.literal else _covers(self.text, other.text)
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One IP network."""
+
+    network: IPv4Network | IPv6Network
+
+    def matches(self, value: str) -> bool:
+        """Whether the value is an address inside the network."""
+        try:
+            return ip_address(value) in self.network
+        except ValueError:
+            return False
+
+    def covers(self, other: Glob | Subnet) -> bool:
+        """Whether the other network lies inside this one."""
+        if isinstance(other, Glob):
+            return False
+        ours, theirs = self.network, other.network
+        if isinstance(ours, IPv4Network):
+            return isinstance(theirs, IPv4Network) and theirs.subnet_of(ours)
+        return isinstance(theirs, IPv6Network) and theirs.subnet_of(ours)
+
+
+Pattern: TypeAlias = Glob | Subnet
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """One key, and the patterns of which one has to match."""
+
+    key: str
+    patterns: tuple[Pattern, ...]
+    reads: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        reads = {"oui": "mac", "subnet": "address"}.get(self.key, self.key)
+        object.__setattr__(self, "reads", reads)
+
+    def holds(self, view: Mapping[str, str]) -> bool:
+        """Whether it is true of a view."""
+        value = normal(self.reads, view)
+        return value is not None and any(pattern.matches(value) for pattern in self.patterns)
+
+    def covers(self, other: Predicate) -> bool:
+        """Whether it is true wherever the other one is."""
+        return self.reads == other.reads and all(
+            any(ours.covers(theirs) for ours in self.patterns) for theirs in other.patterns
+        )
+
+
+def normal(key: str, view: Mapping[str, str]) -> str | None:
+    """Return what a view says under a key, as patterns compare it; None where it says nothing.
+
+    A source counts without its interface, a MAC as 12 hex digits.
+    """
+    value = view.get(key)
+    if value is None:
+        return None
+    value = value[:MAX_VALUE].lower()
+    if key == "mac":
+        return mac(value) or None
+    return value.partition("/")[0] if key == "source" else value
+
+
+def predicate(key: str, texts: Collection[str]) -> Predicate:
+    """Make the predicate of one key of `match`.  Raises Unfit."""
+    key = known_key(key, MATCH_KEYS)
+    if not texts:
+        raise Unfit("an empty list never matches: name at least one pattern")
+    return Predicate(key, tuple(_pattern(key, text) for text in texts))
+
+
+def _pattern(key: str, text: str) -> Pattern:
+    if not 0 < len(text) <= MAX_PATTERN:
+        raise Unfit(f"a pattern has 1 to {MAX_PATTERN} characters")
+    if key == "subnet":
+        return _subnet(text)
+    text = text.lower()
+    if key in ("mac", "oui"):
+        text = re.sub(r"[:.-](?![^\[]*\])", "", text)
+    if key == "oui":
+        if not re.fullmatch(r"[0-9a-f]{6}", text):
+            raise Unfit("an OUI has 6 hex digits, as 00:17:88")
+        text += "*"
+    return Glob(text)
+
+
+def _subnet(text: str) -> Subnet:
+    try:
+        return Subnet(ip_network(text))
+    except ValueError:
+        raise Unfit("not an IP network without host bits, as 10.1.0.0/16") from None
+
+
+def _covers(ours: str, theirs: str) -> bool:
+    """Walk all that `theirs` can spell, and see whether `ours` always ends well."""
+    mine, other = _TOKEN.findall(ours), _TOKEN.findall(theirs)
+    alphabet = {*map(chr, range(0x20, 0x7F)), *ours, *theirs, _OTHER} if "[" in ours + theirs else {
+        *ours, *theirs, _OTHER
+    }  # fmt: skip
+    todo = [(0, _closure(mine, {0}))]
+    seen = set(todo)
+    while todo:
+        at, states = todo.pop()
+        if at == len(other):
+            if len(mine) not in states:
+                return False
+            continue
+        star = other[at] == "*"
+        reached = {(at + 1, states)} if star else set()
+        reached |= {
+            (at if star else at + 1, _step(mine, states, c))
+            for c in alphabet
+            if star or fnmatchcase(c, other[at])
+        }
+        todo += reached - seen
+        seen |= reached
+        if len(seen) > _MAX_STATES:
+            return False
+    return True
+
+
+def _step(tokens: list[str], states: frozenset[int], char: str) -> frozenset[int]:
+    """Return where one character leads from any of the states."""
+    reached = set()
+    for at in states:
+        if at < len(tokens) and tokens[at] == "*":
+            reached.add(at)
+        elif at < len(tokens) and fnmatchcase(char, tokens[at]):
+            reached.add(at + 1)
+    return _closure(tokens, reached)
+
+
+def _closure(tokens: list[str], states: set[int]) -> frozenset[int]:
+    """Add the states that are reached because `*` also stands for nothing."""
+    for at in sorted(states):
+        after = at
+        while after < len(tokens) and tokens[after] == "*":
+            after += 1
+            states.add(after)
+    return frozenset(states)

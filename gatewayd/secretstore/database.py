@@ -1,0 +1,145 @@
+"""One SQLite file whose commits survive a power cut.
+
+journal_mode=WAL with synchronous=FULL syncs the log at each commit, where NORMAL would not
+(sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gatewayd.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+
+PRAGMAS = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA foreign_keys = ON",
+)
+BUSY = 5.0
+"""Seconds to wait for whoever else has the file open, as an operator with sqlite3."""
+
+_PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Database:
+    """A file with a schema.  Used by one thread, the one that made it.
+
+    path: made, with mode 0600, where it does not exist; so is its directory, with mode 0700.
+    schema: statements that make the tables.  version: the number of this schema, from 1.
+    Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
+    """
+
+    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
+        self._path, self._marked = path, False
+        try:
+            _make_private(path)
+            self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+            # a damaged text is for the caller to judge, so it must be readable
+            self._db.text_factory = lambda text: text.decode(errors="surrogateescape")
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {error}") from error
+        try:
+            self._prepare(schema, version)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def begin(self) -> None:
+        """Open a group."""
+        self._run("BEGIN")
+        self._marked = False
+
+    def mark(self) -> None:
+        """Set the point to which `undo` goes back; the one before is given up."""
+        if self._marked:
+            self._run("RELEASE work")
+        self._run("SAVEPOINT work")
+        self._marked = True
+
+    def undo(self) -> None:
+        """Take back what was done since `mark`.  Raises StoreError if the whole group is lost."""
+        self._run("ROLLBACK TO work")
+
+    def commit(self) -> None:
+        """Make the group durable."""
+        self._run("COMMIT")
+
+    def rollback(self) -> None:
+        """Take back the group, if one is open."""
+        if self._db.in_transaction:
+            self._run("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file.  Closing twice is fine."""
+        self._db.close()
+
+    def _run(self, sql: str, *values: object) -> list[Any]:
+        """Execute one statement and return its rows."""
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+        if code == sqlite3.SQLITE_FULL:
+            self._give_up_group()
+            return StoreFull(f"the disk is full: {self._path} cannot grow")
+        if code in _DAMAGED:
+            return _damaged(self._path, str(error))
+        return StoreUnavailable(f"{self._path}: {error}")
+
+    def _give_up_group(self) -> None:
+        """End the group: a full disk may have ended it already, and half of one is none."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _prepare(self, schema: Sequence[str], version: int) -> None:
+        found = int(self._run("PRAGMA user_version")[0][0])
+        if found > version:
+            raise ConfigError(
+                f"{self._path} was written by a newer gatewayd (schema {found}, this one knows "
+                f"{version}): install that version again, or restore a backup of the directory"
+            )
+        for pragma in PRAGMAS:
+            self._run(pragma)
+        verdict = str(self._run("PRAGMA integrity_check(1)")[0][0])
+        if verdict != "ok":
+            raise _damaged(self._path, verdict)
+        if found == 0:
+            self._create(schema, version)
+
+    def _create(self, schema: Sequence[str], version: int) -> None:
+        self._run("BEGIN IMMEDIATE")
+        for statement in schema:
+            self._run(statement)
+        self._run(f"PRAGMA user_version = {version:d}")
+        self._run("COMMIT")
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({why}): nothing was changed; restore it from a backup")
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that nobody else can read, and make sure that its name is on the disk."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable.  Raises OSError."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

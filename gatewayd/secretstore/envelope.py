@@ -1,0 +1,122 @@
+"""The cryptography of the vault, as pure functions.
+
+    secret of a key slot ──HKDF──► wrapping key ──AES-GCM──► data key ──AES-GCM──► each secret
+
+What a ciphertext belongs to is in its associated data, so nothing can be moved elsewhere.
+AES-256-GCM: NIST SP 800-38D.  HKDF: RFC 5869.  Random nonces of 96 bits serve 2^32 writes under
+one key (SP 800-38D, 8.3).
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+MAGIC = b"gatewayd-vault-v1\0"
+KEY = 32
+NONCE = 12
+UUID = 16
+_TEXT = "surrogateescape"
+
+
+class DoesNotOpen(Exception):
+    """The key is another one, or the bytes are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A data key as one key slot keeps it.
+
+    fingerprint: of the slot's secret alone, to tell a wrong key from damaged bytes.
+    """
+
+    kind: str
+    fingerprint: bytes
+    nonce: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a secret lies: all that its ciphertext is bound to.
+
+    store: 16 bytes that name the vault.  gen: the number of this write in the life of the
+    vault.  kid: the number of the data key.
+    """
+
+    store: bytes
+    gen: int
+    kid: int
+    service: str
+    username: str
+
+    def associated_data(self) -> bytes:
+        """Return the fields without ambiguity: fixed lengths, and one length before a text."""
+        service = self.service.encode(errors=_TEXT)
+        numbers = self.gen.to_bytes(8, "big") + self.kid.to_bytes(4, "big")
+        length = len(service).to_bytes(4, "big")
+        return MAGIC + self.store + numbers + length + service + self.username.encode(errors=_TEXT)
+
+
+def seal(key: bytes | memoryview, nonce: bytes, plain: bytes, place: Place) -> bytes:
+    """Encrypt one secret for its place."""
+    return _cipher(key).encrypt(nonce, plain, place.associated_data())
+
+
+def unseal(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, place: Place) -> bytes:
+    """Decrypt one secret.  Raises DoesNotOpen."""
+    return _decrypt(key, nonce, ciphertext, place.associated_data())
+
+
+def wrap(
+    secret: bytes, kind: str, nonce: bytes, data_key: bytes, store: bytes, kid: int
+) -> Wrapped:
+    """Put a data key into a key slot."""
+    ciphertext = AESGCM(_wrapping_key(secret)).encrypt(nonce, data_key, _slot(store, kid, kind))
+    return Wrapped(kind, fingerprint(secret), nonce, ciphertext)
+
+
+def unwrap(secret: bytes, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
+    """Take the data key out of a key slot.  Raises DoesNotOpen."""
+    bound_to = _slot(store, kid, wrapped.kind)
+    return _decrypt(_wrapping_key(secret), wrapped.nonce, wrapped.ciphertext, bound_to)
+
+
+def fingerprint(secret: bytes) -> bytes:
+    """Name the secret of a key slot without telling anything of it."""
+    return _derive(secret, b"gatewayd-key-fingerprint")
+
+
+def commitment(data_key: bytes, store: bytes, kid: int) -> bytes:
+    """Bind a vault to one data key: AES-GCM alone would let a tag fit two keys (RFC 9771)."""
+    header = MAGIC + store + kid.to_bytes(4, "big")
+    return hmac.digest(_derive(data_key, b"check"), header, "sha256")
+
+
+def _slot(store: bytes, kid: int, kind: str) -> bytes:
+    return b"gatewayd-dek" + store + kid.to_bytes(4, "big") + kind.encode()
+
+
+def _wrapping_key(secret: bytes) -> bytes:
+    return _derive(secret, b"gatewayd-kek")
+
+
+def _derive(secret: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose).derive(secret)
+
+
+def _cipher(key: bytes | memoryview) -> AESGCM:
+    return AESGCM(cast("bytes", key))  # it takes any buffer
+
+
+def _decrypt(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, bound_to: bytes) -> bytes:
+    try:
+        return _cipher(key).decrypt(nonce, ciphertext, bound_to)
+    except (InvalidTag, ValueError):  # ValueError: a nonce or ciphertext of impossible length
+        raise DoesNotOpen from None

@@ -1,0 +1,38 @@
+"""A key in a page of memory of its own: not swapped, not dumped, wiped at the end."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import mmap
+
+log = logging.getLogger(__name__)
+
+
+class KeyPage:
+    """Holds one key.
+
+    Where the kernel refuses to lock the page (RLIMIT_MEMLOCK), it is kept all the same: the
+    service forbids swap for itself as well.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._page.madvise(mmap.MADV_DONTDUMP)
+        if not _lock(self._page):
+            log.debug("The kernel does not lock the page of the key.")
+        self.key = memoryview(self._page)[: len(key)]
+        self.key[:] = key
+
+    def wipe(self) -> None:
+        """Overwrite the key.  Wiping twice is fine."""
+        if not self._page.closed:
+            self.key[:] = bytes(len(self.key))
+            self.key.release()
+            self._page.close()
+
+
+def _lock(page: mmap.mmap) -> bool:
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(len(page))) == 0)

@@ -1,0 +1,134 @@
+"""state.db: the records of the children, in a directory that one gatewayd alone may use."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.errors import StoreError, StoreUnavailable
+from gatewayd.secretstore.database import Database
+
+VERSION = 1
+_TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
+_CLOUD = ("provider", "product", "name")
+_NUMBERS = (
+    "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
+    "activating", "activated_at", "stale",
+)  # fmt: skip
+_COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
+_ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
+_PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # likewise
+
+SCHEMA = (
+    f"""CREATE TABLE record (
+        device TEXT PRIMARY KEY,
+        {", ".join(f"{name} TEXT NOT NULL" for name in _TEXTS[1:])},
+        {", ".join(f"{name} TEXT" for name in _CLOUD)},
+        {", ".join(f"{name} INTEGER NOT NULL" for name in _NUMBERS)}
+    ) STRICT, WITHOUT ROWID""",
+)
+
+
+class Lock:
+    """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raise StoreUnavailable, which names the other process, if there is one."""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+            self._file: int | None = os.open(directory / "lock", flags, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"{directory} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(self._file, 16, 0).decode(errors="replace")
+            self.close()
+            raise StoreUnavailable(_taken(directory, owner)) from None
+        with suppress(OSError):  # on a full disk only the number is missing
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def close(self) -> None:
+        """Let others have it.  Closing twice is fine."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+
+class StateFile(Database):
+    """The table of records.  Lives on the store thread, one call at a time.
+
+    directory: where state.db is; made where it does not exist.
+    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if a newer one
+    wrote the file, StoreError if it is damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._lock = Lock(directory)
+        try:
+            super().__init__(directory / "state.db", SCHEMA, VERSION)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def write(self, record: Record) -> None:
+        """Put a record in the place of the one before.  Raises StoreError."""
+        self._run(_PUT, *_row(record))
+
+    def read(self, device: DeviceId) -> Record | None:
+        """Return the record of a child.  Raises StoreError."""
+        rows = self._run(f"{_ALL} WHERE device = ?", device)
+        return _record(rows[0]) if rows else None
+
+    def remove(self, device: DeviceId) -> None:
+        """Remove the record of a child, if there is one.  Raises StoreError."""
+        self._run("DELETE FROM record WHERE device = ?", device)
+
+    def all(self) -> Iterator[Record]:
+        """Return all records, in order of device id.  Raises StoreError."""
+        return iter([_record(row) for row in self._run(f"{_ALL} ORDER BY device")])
+
+    def make_room(self) -> bool:
+        """Nothing is kept in reserve here; the secret store has it."""
+        return False
+
+    def close(self) -> None:
+        """Close the file and let others have the directory.  Closing twice is fine."""
+        super().close()
+        self._lock.close()
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    cloud = record.cloud
+    names = (cloud.provider, cloud.product, cloud.device) if cloud else (None, None, None)
+    claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
+    texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
+    return (*texts, *names, *(getattr(record, name) for name in _NUMBERS))
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    facts: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    provider, product, name = (facts.pop(column) for column in _CLOUD)
+    try:
+        facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
+        facts["verdict"] = Verdict(facts["verdict"])
+        facts["admission"] = Admission(facts["admission"])
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
+    cloud = None if provider is None else CloudName(provider, product, name)
+    return Record(cloud=cloud, **facts)
+
+
+def _taken(directory: Path, owner: str) -> str:
+    process = f" (process {owner})" if re.fullmatch("[0-9]+", owner) else ""
+    return f"another gatewayd{process} uses {directory}: stop it first"

@@ -1,0 +1,105 @@
+"""Tells systemd how the daemon does, and feeds its watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from systemd import daemon
+
+log = logging.getLogger(__name__)
+
+Ping = Callable[[], Awaitable[object]]
+
+MAX_STATUS = 300  # characters
+
+
+class Notifier:
+    """Messages of sd_notify(3).
+
+    send: takes one message; the default does nothing where systemd does not listen.
+    now: CLOCK_MONOTONIC in seconds.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str], object] = daemon.notify,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send, self._now = send, now
+
+    def ready(self, status: str) -> None:
+        """Started, or reloaded."""
+        self._send(f"READY=1\nSTATUS={_line(status)}")
+
+    def status(self, status: str) -> None:
+        """What `systemctl status` shows."""
+        self._send(f"STATUS={_line(status)}")
+
+    def reloading(self) -> None:
+        """The configuration is being read; `ready` ends that."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._now() * 1e6)}")
+
+    def stopping(self, status: str) -> None:
+        """On the way out."""
+        self._send(f"STOPPING=1\nSTATUS={_line(status)}")
+
+    def more_time(self, seconds: float) -> None:
+        """Starting, reloading or stopping takes longer, from now on up to so many seconds."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def watchdog(self) -> None:
+        """Alive."""
+        self._send("WATCHDOG=1")
+
+
+def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
+    """Return how often to feed the watchdog, in seconds; None where nobody watches.
+
+    A third of what systemd allows, so that one late answer is no restart
+    (sd_watchdog_enabled(3): WATCHDOG_USEC, and WATCHDOG_PID if it is set).
+    """
+    usec = environ.get("WATCHDOG_USEC", "")
+    if not usec.isdecimal() or int(usec) == 0:
+        return None
+    if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return int(usec) / 1e6 / 3
+
+
+async def feed_watchdog(notifier: Notifier, interval: float, pings: Mapping[str, Ping]) -> None:
+    """Feed the watchdog every `interval` seconds, if all answer within that time.  For ever.
+
+    pings: name to what returns when that part has given a sign of life, or raises.
+    """
+    while True:
+        late = await silent(pings, interval)
+        if late:
+            log.error("No sign of life from %s; the watchdog is not fed.", ", ".join(late))
+        else:
+            notifier.watchdog()
+        await asyncio.sleep(interval)
+
+
+async def silent(pings: Mapping[str, Ping], patience: float) -> list[str]:
+    """Return the names of those that did not answer within `patience` seconds."""
+    tasks = {name: asyncio.ensure_future(_answer(ping)) for name, ping in pings.items()}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=patience)
+        return [n for n, t in tasks.items() if not t.done() or t.exception() is not None]
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+async def _answer(ping: Ping) -> None:
+    await ping()
+
+
+def _line(text: str) -> str:
+    """One line: a line break would begin another message."""
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_STATUS]

@@ -1,0 +1,224 @@
+"""The one thread that touches the durable stores, and commits in groups.
+
+Whatever is queued when the thread wakes becomes one group: one transaction, one fsync for each
+file that changed, then all who wait are answered.  Order is law: works run as they were queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from gatewayd.errors import StoreError, StoreFull, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LIMIT = 10_000
+"""Works that may wait."""
+
+
+class Transactional(Protocol):
+    """A store that takes part in groups (its contract: secretstore/store.py)."""
+
+    def begin(self) -> None: ...
+    def mark(self) -> None: ...
+    def undo(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def make_room(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=Transactional)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One work, who waits for it, and how it ended."""
+
+    work: Callable[[], Any]
+    check: Callable[[Any], None] | None
+    waiter: asyncio.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
+    def answer(self) -> None:
+        if self.waiter.done():
+            return  # nobody waits any more; what was done stays done
+        if self.error is not None:
+            self.waiter.set_exception(self.error)
+        else:
+            self.waiter.set_result(self.value)
+
+
+class StoreThread:
+    """Runs works in order, in groups.  Made, started and closed on the event loop.
+
+    limit: works that may wait; one more is refused.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._participants: list[Transactional] = []
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, name="store")
+        self._thread.start()
+
+    async def open(self, make: Callable[[], P]) -> P:
+        """Open a store on the thread and let it take part from the next group on.
+
+        Stores commit in the order in which they were opened, and are closed in reverse.
+        What `make` raises is raised here.
+        """
+
+        def join() -> P:
+            store = make()
+            self._participants.append(store)
+            return store
+
+        return await self.run(join)
+
+    async def run(self, work: Callable[[], T], check: Callable[[T], None] | None = None) -> T:
+        """Run a work; return what it returned when that is durable.
+
+        work: called on the thread, within a group.  What it raises is raised here, and what it
+        did is taken back, without harm to the others.  A disk that was full may have it called
+        again, so that it must do nothing but read and write the stores.
+        check: called with the result after the commit; what it raises is raised here.
+        Whoever is cancelled while waiting does not know, but the work is done all the same.
+        Raises StoreFull, StoreUnavailable if the group could not be made durable.
+        """
+        if self._closing or self._thread is None or self._queue.qsize() >= self._limit:
+            raise StoreUnavailable("the store thread takes no more work now")
+        job = _Job(work, check, self._loop.create_future())
+        self._queue.put(job)
+        result: T = await job.waiter
+        return result
+
+    async def ping(self) -> None:
+        """Return when the thread has done all that was queued before.  For the watchdog."""
+        await self.run(lambda: None)
+
+    async def aclose(self) -> None:
+        """Finish what is queued, close the stores, end the thread.  Closing twice is fine."""
+        if self._thread is None:
+            return
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
+
+    def _main(self) -> None:
+        while self._serve_next():
+            pass
+        for store in reversed(self._participants):
+            _try(store.close)
+        self._post(lambda: self._ended.set_result(None))
+
+    def _serve_next(self) -> bool:
+        """Wait for works and serve all there are; False when the end was asked for."""
+        jobs = [self._queue.get()]
+        while not self._queue.empty():
+            jobs.append(self._queue.get())
+        group = [job for job in jobs if job is not None]
+        self._serve(group)
+        self._post(lambda: _answer(group))
+        return jobs[-1] is not None
+
+    def _serve(self, group: Sequence[_Job]) -> None:
+        """Make a group durable, or fail it as a whole; once more for each reserve there is."""
+        stores = tuple(self._participants)
+        try:
+            _transact(group, stores)
+        except StoreFull as error:
+            _abandon(group, stores, error)
+            if any(store.make_room() for store in stores):
+                log.warning("The disk is full; the room that was kept for this is now used.")
+                self._serve(group)
+        except Exception as error:  # border: no fault of a store may end its thread
+            log.exception("A group of %d works was not made durable.", len(group))
+            _abandon(group, stores, error)
+        else:
+            _check(group)
+
+    def _post(self, callback: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
+            self._loop.call_soon_threadsafe(callback)
+
+
+def _answer(group: Sequence[_Job]) -> None:
+    for job in group:
+        job.answer()
+
+
+def _transact(group: Sequence[_Job], stores: Sequence[Transactional]) -> None:
+    for store in stores:
+        store.begin()
+    for job in group:
+        _attempt(job, stores)
+    for store in stores:
+        store.commit()
+
+
+def _attempt(job: _Job, stores: Sequence[Transactional]) -> None:
+    for store in stores:
+        store.mark()
+    job.error = None
+    try:
+        job.value = job.work()
+    except Exception as error:  # noqa: BLE001  # border: what a work raises is its waiter's
+        job.error = error
+        _undo(stores, error)
+
+
+def _undo(stores: Sequence[Transactional], cause: Exception) -> None:
+    try:
+        for store in stores:
+            store.undo()
+    except StoreError:
+        raise cause from None  # what made the work fail has ended the group with it
+
+
+def _check(group: Sequence[_Job]) -> None:
+    for job in group:
+        if job.error is None and job.check is not None:
+            try:
+                job.check(job.value)
+            except Exception as error:  # noqa: BLE001  # border: likewise
+                job.error = error
+
+
+def _abandon(group: Sequence[_Job], stores: Sequence[Transactional], error: Exception) -> None:
+    """Take the group back and let each waiter know why, with an error of its own."""
+    for store in stores:
+        _try(store.rollback)
+    for job in group:
+        job.value, job.error = None, _copy(error)
+
+
+def _copy(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return type(error)(*error.args)
+    return StoreUnavailable(f"the durable store failed: {type(error).__name__}")
+
+
+def _try(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception:  # border: one store that fails must not keep the others from ending well
+        log.exception("A store could not be brought to rest.")

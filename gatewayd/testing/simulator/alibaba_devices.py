@@ -1,0 +1,119 @@
+"""What the simulated Alibaba cloud knows of one device, and has counted of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Name: TypeAlias = tuple[str, str]
+"""productKey and deviceName."""
+
+REMEMBERED = 16
+"""Of so many secrets, the newest, the digests are kept."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What happened to one device.  Times are those of the registry's clock, in seconds.
+
+    refused_registrations, refused_logins: by CONNACK code.
+    secrets: SHA-256 of the secrets issued, the newest last, in hexadecimal.
+    faults: by name, how often a fault struck.
+    """
+
+    registrations: int = 0
+    secrets: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    refused_registrations: Counter[int] = field(default_factory=Counter)
+    logins: int = 0
+    refused_logins: Counter[int] = field(default_factory=Counter)
+    takeovers: int = 0
+    published: int = 0
+    over_rate: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    last_registration: float | None = None
+    activation: float | None = None
+    last_login: float | None = None
+
+    def issued(self, secret: str, now: float) -> None:
+        """Count one registration that ended with a secret."""
+        self.registrations += 1
+        self.last_registration = now
+        self.secrets.append(hashlib.sha256(secret.encode()).hexdigest())
+
+    def logged_in(self, now: float) -> None:
+        """Count one login."""
+        self.logins += 1
+        self.last_login = now
+        if self.activation is None:
+            self.activation = now
+
+    def refused(self, code: int, *, registration: bool) -> None:
+        """Count one CONNECT that was refused."""
+        (self.refused_registrations if registration else self.refused_logins)[code] += 1
+
+    def truth(self) -> dict[str, object]:
+        """Return all of it as JSON can hold it."""
+        return {
+            "registrations": self.registrations,
+            "secrets_sha256": list(self.secrets),
+            "refused_registrations": by_code(self.refused_registrations),
+            "logins": self.logins,
+            "refused_logins": by_code(self.refused_logins),
+            "takeovers": self.takeovers,
+            "published": self.published,
+            "over_rate": self.over_rate,
+            "faults": dict(self.faults),
+            "last_registration": self.last_registration,
+            "activation": self.activation,
+            "last_login": self.last_login,
+        }
+
+
+@dataclass(slots=True)
+class Device:
+    """One device of the cloud.
+
+    secret: the newest; no other is valid.
+    spent: whether somebody logged in with it; the vendor says "activated".
+    reopened: whether a reset lets the device register all the same.
+    tokens: client id → token, of devices registered without having been listed.
+    connects: when the last of its CONNECTs were let through.
+    """
+
+    secret: str | None = field(default=None, repr=False)
+    spent: bool = False
+    reopened: bool = False
+    disabled: bool = False
+    tokens: dict[str, str] = field(default_factory=dict, repr=False)
+    connects: deque[float] = field(default_factory=deque)
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def may_register(self) -> bool:
+        """Whether a new secret may replace the one there is, if any."""
+        return not self.disabled and (self.reopened or not self.spent)
+
+    def issue(self, secret: str, now: float) -> None:
+        """Give the device its newest secret."""
+        self.secret, self.spent, self.reopened = secret, False, False
+        self.ledger.issued(secret, now)
+
+    def truth(self, *, online: bool) -> dict[str, object]:
+        """Return what is so and what was counted, as JSON can hold it; no secret is in it."""
+        states = {"activated": self.spent, "disabled": self.disabled, "online": online}
+        return states | self.ledger.truth()
+
+
+@dataclass(slots=True)
+class Product:
+    """One product.  dynamic: whether its devices may register."""
+
+    secret: str = field(repr=False)
+    dynamic: bool = True
+
+
+def by_code(counts: Counter[int]) -> dict[str, int]:
+    """Return counts by CONNACK code as JSON can hold them: its keys are texts."""
+    return {str(int(code)): count for code, count in counts.items()}

@@ -1,0 +1,168 @@
+"""One accepted connection, TLS or plain, on the loop: non-blocking sockets and no thread.
+
+asyncio's own TLS is not used, because it never sends a client the alert that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+MAX_WAITING = 1 << 20
+"""Bytes that may wait for a client that does not read, before it is dropped."""
+
+GRACE = 5.0
+"""Seconds a closing channel waits for a client that does not read."""
+
+_CHUNK, _ROUNDS = 65_536, 16
+_TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS connection (RFC 8446, 5.1)
+_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+
+
+class Receiver(Protocol):
+    """What a channel tells its owner."""
+
+    def received(self, data: bytes) -> None:
+        """Take bytes as they come."""
+
+    def closed(self, reason: str) -> None:
+        """Learn, once, that the channel is closed.  reason: "" unless the handshake failed."""
+
+
+class Channel:
+    """Starts to read at once.  `receiver` is told of everything until it is closed.
+
+    sock: accepted and non-blocking; owned by the channel from now on.
+    context: for TLS; None to serve plain TCP only.
+    plain: whether a client that does not begin with TLS is served as it is.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receiver: Receiver,
+        context: ssl.SSLContext | None,
+        *,
+        plain: bool,
+    ) -> None:
+        self.tls: ssl.SSLSocket | None = None
+        self._loop = asyncio.get_running_loop()
+        self._socket, self._fd = sock, sock.fileno()
+        self._receiver, self._context, self._plain = receiver, context, plain
+        self._out = bytearray()
+        self._closing = False
+        self._step: Callable[[], None] = self._sniff if context else self._read
+        self._loop.add_reader(self._fd, self._ready)
+
+    @property
+    def open(self) -> bool:
+        """Whether bytes can still be sent."""
+        return self._fd >= 0 and not self._closing
+
+    def send(self, data: bytes) -> None:
+        """Send, now or as soon as the client reads; on a closed channel, nothing."""
+        if not self.open:
+            return
+        self._out += data
+        self._write()
+        if len(self._out) > MAX_WAITING:
+            self.abort()
+
+    def close(self) -> None:
+        """Close when all that was sent is written, or `GRACE` has passed."""
+        self._closing = True
+        if self._out:
+            self._loop.call_later(GRACE, self.abort)
+        else:
+            self.abort()
+
+    def abort(self, reason: str = "") -> None:
+        """Close now.  Closing twice is fine."""
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._fd = -1
+        self._say_goodbye()
+        self._socket.close()
+        self._receiver.closed(reason)
+
+    def _ready(self) -> None:
+        """Do what can be done, and return when the socket has no more."""
+        try:
+            self._step()
+        except _NOT_NOW:
+            return
+        except OSError as error:
+            self.abort(_why(error) if self._step == self._shake_hands else "")
+
+    def _sniff(self) -> None:
+        """Look at the first byte, and leave it there: the vendor's port 1883 serves both."""
+        first = self._socket.recv(1, socket.MSG_PEEK)
+        assert self._context is not None
+        if not first:
+            self.abort()
+        elif self._plain and first != _TLS_HANDSHAKE:
+            self._become(self._read)
+        else:
+            self.tls = self._context.wrap_socket(
+                self._socket, server_side=True, do_handshake_on_connect=False
+            )
+            self._socket = self.tls
+            self._become(self._shake_hands)
+
+    def _shake_hands(self) -> None:
+        assert self.tls is not None
+        self.tls.do_handshake()
+        self._become(self._read)
+
+    def _become(self, step: Callable[[], None]) -> None:
+        self._step = step
+        step()
+
+    def _read(self) -> None:
+        for _ in range(_ROUNDS):
+            if not (data := self._socket.recv(_CHUNK)):
+                self.abort()
+                return
+            self._receiver.received(data)
+            if self._fd < 0:
+                return
+        self._loop.call_soon(self._again)  # what TLS has decrypted already wakes no selector
+
+    def _again(self) -> None:
+        if self._fd >= 0:
+            self._ready()
+
+    def _write(self) -> None:
+        """Write what waits; the rest when the socket takes more."""
+        try:
+            while self._out:
+                del self._out[: self._socket.send(self._out)]
+        except _NOT_NOW:
+            self._loop.add_writer(self._fd, self._write)
+            return
+        except OSError:
+            self.abort()
+            return
+        self._loop.remove_writer(self._fd)
+        if self._closing:
+            self.abort()
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify, as far as that goes without waiting."""
+        if self.tls is None or self._step != self._read:
+            return
+        try:
+            self.tls.unwrap()
+        except (OSError, ValueError):
+            return
+
+
+def _why(error: OSError) -> str:
+    """Name a failed handshake by OpenSSL's own word; a bounded set, for counting."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else ""
+    return reason or type(error).__name__

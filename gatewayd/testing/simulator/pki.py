@@ -1,0 +1,181 @@
+"""A certificate authority of our own, and server certificates good and bad.
+
+P-256 throughout.  Extensions are those that OpenSSL's strict checks ask for (RFC 5280, sections
+4.2.1.1 to 4.2.1.3, 4.2.1.6, 4.2.1.9), since newer Pythons switch these on by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+LIFE = timedelta(days=30)
+"""How long a certificate is good for where nothing else was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One server certificate with its private key, and the authority that vouches for it; PEM."""
+
+    certificate_pem: str
+    key_pem: str = field(repr=False)
+    ca_pem: str
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return what a TLS server of this certificate needs: TLS 1.2 or newer.
+
+        The key never touches a disk: OpenSSL wants a file, and is given one in memory.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        with _in_memory(self.certificate_pem + self.key_pem) as path:
+            context.load_cert_chain(path)
+        return context
+
+    def write(self, folder: Path) -> None:
+        """Write ca.pem, server.pem and server.key (mode 0600) into a folder that exists."""
+        (folder / "ca.pem").write_text(self.ca_pem)
+        (folder / "server.pem").write_text(self.certificate_pem)
+        key = folder / "server.key"
+        key.touch(mode=0o600)
+        key.write_text(self.key_pem)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A root certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def pem(self) -> str:
+        """The root certificate: what a client is to trust."""
+        return _pem(self.certificate)
+
+    def issue(
+        self,
+        names: Sequence[str],
+        ips: Sequence[str],
+        not_before: datetime,
+        not_after: datetime,
+    ) -> Certificate:
+        """Issue a server certificate for these host names and IP addresses, at least one name.
+
+        not_before, not_after: with a time zone.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(names[0], key, not_before, not_after)
+        alternatives = [
+            *(x509.DNSName(name) for name in names),
+            *(x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips),
+        ]
+        for extension, critical in (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_usage(authority=False), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+            (x509.SubjectAlternativeName(alternatives), False),
+            (_authority_key(self.certificate), False),
+        ):
+            builder = builder.add_extension(extension, critical)
+        builder = builder.issuer_name(self.certificate.subject)
+        return Certificate(_pem(builder.sign(self.key, hashes.SHA256())), _key_pem(key), self.pem)
+
+
+def make_ca(name: str, not_before: datetime, not_after: datetime) -> Authority:
+    """Make a root of its own; two of the same name do not vouch for one another."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        _builder(name, key, not_before, not_after)
+        .issuer_name(_name(name))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+    )
+    return Authority(builder.sign(key, hashes.SHA256()), key)
+
+
+def localhost(authority: Authority, now: datetime) -> Certificate:
+    """Issue a good certificate for this machine."""
+    return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now + LIFE)
+
+
+def expired(authority: Authority, now: datetime) -> Certificate:
+    """Issue one for this machine that ended an hour ago."""
+    return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now - timedelta(hours=1))
+
+
+def wrong_host(authority: Authority, now: datetime) -> Certificate:
+    """Issue a good one for another host."""
+    return authority.issue(["elsewhere.example"], ["192.0.2.1"], now - LIFE, now + LIFE)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    name: str, key: ec.EllipticCurvePrivateKey, not_before: datetime, not_after: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _authority_key(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    own = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode("ascii")
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """Yield the path of a file that exists in memory only."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.set_blocking(descriptor, False)  # memory never blocks; says so to who watches the loop
+        os.write(descriptor, text.encode("ascii"))
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

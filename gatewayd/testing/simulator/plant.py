@@ -1,0 +1,147 @@
+"""A whole plant: the simulated cloud and a LAN of children that may register at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from gatewayd.testing.simulator import pki
+from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.child import NETWORK, fleet
+from gatewayd.testing.simulator.hostile import Attacker
+from gatewayd.testing.simulator.lan import Lan
+
+PRODUCT = "a1SimProdKey"
+CERTIFICATES: dict[str, Callable[[pki.Authority, datetime], pki.Certificate]] = {
+    "good": pki.localhost,
+    "expired": pki.expired,
+    "wrong-host": pki.wrong_host,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a plant is made of.
+
+    directory: takes ca.pem, product-secret, serials.txt and plant.json.
+    children: on the LAN from the start; late: known to the cloud, and announced when asked for.
+    interface: IPv4 address of the LAN's interface; network: the children's addresses.
+    address: IPv4 address the cloud listens on; certificate: a key of CERTIFICATES.
+    unlisted: how many of the last children are missing in serials.txt.
+    """
+
+    directory: Path
+    children: int = 20
+    late: int = 0
+    unlisted: int = 0
+    seed: int = 1
+    interface: str = "127.0.0.1"
+    network: str = NETWORK
+    address: str = "127.0.0.1"
+    certificate: str = "good"
+    faults: str = ""
+
+
+class Plant:
+    """Runs while the `async with` lasts.  A child is named by its serial number."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        everybody = fleet(layout.children + layout.late, layout.seed, network=layout.network)
+        self._numbers = {child.serial: number for number, child in enumerate(everybody)}
+        self._rng = random.Random(layout.seed)  # play, not cryptography
+        self.lan = Lan(everybody[: layout.children], layout.interface, rng=self._rng)
+        self._waiting = list(everybody[layout.children :])
+        self._secret = secrets.token_urlsafe(12)
+        now = datetime.now(UTC)
+        self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
+        self.cloud = AlibabaCloud(
+            {PRODUCT: self._secret},
+            [(PRODUCT, serial) for serial in self._numbers],
+            certificate=self._certificate(now),
+            clock=asyncio.get_running_loop().time,
+            random=secrets.token_bytes,
+            options=Options(address=layout.address, host=self._host()),
+        )
+        self.cloud.set_faults(layout.faults, layout.seed)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._write)
+        await self._stack.enter_async_context(self.cloud)
+        await self._stack.enter_async_context(self.lan)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def serials(self) -> Sequence[str]:
+        """Every child's serial number, present or late."""
+        return tuple(self._numbers)
+
+    def facts(self) -> dict[str, Any]:
+        """What a client has to be told."""
+        return {
+            "host": self.cloud.host,
+            "port": self.cloud.port,
+            "product": PRODUCT,
+            "serials": self.serials,
+        }
+
+    def truth(self) -> dict[str, Any]:
+        """What is true now, at the cloud and on the LAN."""
+        return {"cloud": self.cloud.truth(), "lan": self.lan.truth()}
+
+    def announce(self, serial: str) -> None:
+        """Let a child appear that was late, has left or has died."""
+        for child in self._waiting:
+            if child.serial == serial:
+                self._waiting.remove(child)
+                self._numbers[serial] = self.lan.add(child)
+                return
+        self.lan.rejoin(self._numbers[serial])
+
+    def number(self, serial: str) -> int:
+        """Return the LAN's number of a child that was announced.  Raises KeyError."""
+        if any(child.serial == serial for child in self._waiting):
+            raise KeyError(serial)
+        return self._numbers[serial]
+
+    async def attack(self, kind: str, count: int, rate: float) -> int:
+        """Let somebody on the LAN misbehave: flood, impersonate, oversize or malform."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return int(await getattr(attacker, kind)(count, rate))
+
+    def _host(self) -> str:
+        return "localhost" if self.layout.address == "127.0.0.1" else self.layout.address
+
+    def _certificate(self, now: datetime) -> pki.Certificate:
+        if self._host() == "localhost":
+            return CERTIFICATES[self.layout.certificate](self._authority, now)
+        names, ips = ["cloud.example"], [self.layout.address]
+        return self._authority.issue(names, ips, now - pki.LIFE, now + pki.LIFE)
+
+    def _write(self) -> None:
+        directory = self.layout.directory
+        (directory / "ca.pem").write_text(self._authority.pem)
+        secret = directory / "product-secret"
+        secret.touch(mode=0o600)
+        secret.write_text(self._secret)
+        listed = self.serials[: len(self.serials) - self.layout.unlisted]
+        (directory / "serials.txt").write_text("".join(f"{serial}\n" for serial in listed))
+        (directory / "serials.txt").chmod(0o644)
+
+    def write_facts(self) -> None:
+        """Write plant.json, last: who sees it may start."""
+        unfinished = self.layout.directory / "plant.json.new"
+        unfinished.write_text(json.dumps(self.facts()))
+        unfinished.rename(self.layout.directory / "plant.json")

@@ -1,0 +1,139 @@
+"""The sockets of the simulated LAN.  Nothing here blocks, and nothing here runs by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+Endpoint = tuple[str, int]
+
+MDNS_PORT = 5353
+GROUP: Endpoint = ("224.0.0.251", MDNS_PORT)
+
+_BURST = 64  # datagrams read before others get their turn
+_MAX_DATAGRAM = 65_535
+_RECEIVE_BUFFER = 1 << 20  # bytes; the kernel may grant less
+
+# Numbers of Linux that Python 3.11 has no names for (ip(7)).
+_IP_PKTINFO = 8
+_IP_MULTICAST_ALL = 49
+
+
+class Segment:
+    """Multicast DNS on one interface, as any number of devices speak it through one socket.
+
+    interface_address: an IPv4 address of the interface; 127.0.0.1 works as a plain user, though
+    `lo` has no multicast flag.
+    """
+
+    def __init__(self, interface_address: str) -> None:
+        self.interface_address = interface_address
+        self._socket: socket.socket | None = None
+        self._local: dict[str, bool] = {}
+
+    def open(self, receive: Callable[[bytes, Endpoint], None] | None = None) -> None:
+        """Join; call `receive` with each datagram and its sender.  Raises OSError."""
+        self._socket = _multicast_socket(self.interface_address)
+        if receive is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._read, receive)
+
+    def close(self) -> None:
+        """Leave."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def send(self, packet: bytes, to: Endpoint = GROUP, *, source: str = "") -> bool:
+        """Send one datagram; False if it was lost, as datagrams are.
+
+        source: the sender's address; where this machine does not own it, the interface's.
+        """
+        assert self._socket is not None, "the segment is closed"
+        extra = [_from(source)] if source and self._owns(source) else []
+        try:
+            self._socket.sendmsg([packet], extra, 0, to)
+        except OSError as error:
+            log.debug("A datagram was lost: %s.", error)
+            return False
+        return True
+
+    def _owns(self, address: str) -> bool:
+        if address not in self._local:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                self._local[address] = _binds(probe, address)
+        return self._local[address]
+
+    def _read(self, receive: Callable[[bytes, Endpoint], None]) -> None:
+        for _ in range(_BURST):
+            if self._socket is None:
+                return
+            try:
+                packet, sender = self._socket.recvfrom(_MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            receive(packet, sender)
+
+
+class Listener:
+    """A TCP port that greets everyone and hangs up: it proves that somebody is there."""
+
+    def __init__(self, address: str, port: int, greeting: bytes) -> None:
+        self._greeting = greeting
+        self._socket = socket.create_server((address, port))
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._greet)
+
+    def _greet(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:  # it has gone again
+            return
+        with connection:
+            connection.setblocking(False)
+            connection.send(self._greeting)
+
+    def close(self) -> None:
+        """Hang up for good."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+
+def _multicast_socket(interface_address: str) -> socket.socket:
+    interface = socket.inet_aton(interface_address)
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+        # Otherwise it would hear the groups that others joined on other interfaces.
+        one.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        group = socket.inet_aton(GROUP[0])
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + interface)
+        one.bind(("", MDNS_PORT))
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _from(source: str) -> tuple[int, int, bytes]:
+    """Return what makes one datagram come from an address of ours (ip(7), IP_PKTINFO)."""
+    return socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("@i4s4x", 0, socket.inet_aton(source))
+
+
+def _binds(probe: socket.socket, address: str) -> bool:
+    try:
+        probe.bind((address, 0))
+    except OSError:
+        return False
+    return True

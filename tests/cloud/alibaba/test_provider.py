@@ -1,0 +1,361 @@
+"""Alibaba Cloud, on the simulated one: the laws of any provider, and what is peculiar to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    LoginError,
+    LoginFailed,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Unknown,
+)
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
+from gatewayd.testing.contracts.cloud import CloudProviderContract
+from gatewayd.testing.contracts.cloud_stage import Kept, until
+from gatewayd.testing.simulator import pki
+from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba_answers import Manner
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+
+NOW = datetime.now(UTC)
+AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
+CERTIFICATE = pki.localhost(AUTHORITY, NOW)
+PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
+NAMES = tuple(CloudName("cloud", PRODUCT, f"TH20-{n:04}") for n in range(2))
+ONE = NAMES[0]
+SECRET = "7f3c9a1e5b2d4860a7c1e9f3b5d20846"
+ACCEPTED = b"\x20\x02\x00\x00"
+
+
+@dataclass
+class AlibabaStage:
+    """A provider, and the simulated cloud."""
+
+    cloud: AlibabaCloud
+    provider: Alibaba
+    names: tuple[CloudName, CloudName] = (NAMES[0], NAMES[1])
+
+    def connections(self) -> int:
+        return len(self.cloud._service.links)
+
+    def refuse(self) -> None:
+        self.cloud.set_faults("refuse:4 login.refuse:5")
+
+    def silence(self) -> None:
+        self.cloud.set_faults("silent login.silent")
+
+    def stop(self) -> None:
+        self.cloud.set_faults("down")
+
+    async def register(self, kept: Kept | None = None) -> Outcome:
+        """Register the first child; the time is limited."""
+        async with asyncio.timeout(30):
+            return await self.provider.register(ONE, (kept or Kept()).keep)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the roots to trust and the product secret."""
+    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(PRODUCT_SECRET + "\n")
+    return tmp_path
+
+
+def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
+    """Settings that lead to this machine."""
+    secret_file = folder / "secret"
+    given: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "ca_file": folder / "ca.pem",
+        "connect_timeout": 20.0,
+        "reply_timeout": 20.0,
+        "products": {PRODUCT: AlibabaProduct(secret_file=secret_file)},
+    }
+    return AlibabaSettings(**(given | others))
+
+
+def provider_for(settings: AlibabaSettings) -> Alibaba:
+    return Alibaba("cloud", settings, partial(read_secret, None), os.urandom)
+
+
+@asynccontextmanager
+async def staged(
+    folder: Path,
+    faults: str = "",
+    options: Options | None = None,
+    certificate: pki.Certificate = CERTIFICATE,
+    **others: Any,
+) -> AsyncIterator[AlibabaStage]:
+    """Set a stage, and strike it when nobody is connected any more."""
+    cloud = AlibabaCloud(
+        {PRODUCT: PRODUCT_SECRET},
+        [(name.product, name.device) for name in NAMES],
+        certificate=certificate,
+        clock=time.monotonic,
+        random=os.urandom,
+        options=options,
+    )
+    async with cloud:
+        cloud.set_faults(faults)
+        stage = AlibabaStage(cloud, provider_for(settings_for(folder, cloud.port, **others)))
+        yield stage
+        await until(lambda: not stage.connections())
+        await stage.provider.close()
+
+
+class TestAlibaba(CloudProviderContract):
+    """Keeps the laws of any provider."""
+
+    @pytest.fixture(autouse=True)
+    def _own_folder(self, folder: Path) -> None:
+        self._folder = folder
+
+    def stage(self) -> AbstractAsyncContextManager[AlibabaStage]:
+        return staged(self._folder, reply_timeout=0.5)
+
+
+@pytest.mark.parametrize("method", ["hmacmd5", "hmacsha1", "hmacsha256"])
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_was_issued_is_what_the_cloud_issued(
+    folder: Path, method: str, qos: int
+) -> None:
+    options = Options(manner=Manner(qos=qos))
+    async with staged(folder, options=options, sign_method=method) as stage:
+        kept = Kept()
+        assert await stage.register(kept) == Issued()
+        assert kept.secrets[0].reveal().decode() == stage.cloud.secret(ONE.product, ONE.device)
+        session = await stage.provider.connect(ONE, kept.secrets[0])
+        assert stage.cloud.online == {(ONE.product, ONE.device)}
+        await session.close()
+
+
+async def test_an_instance_is_named(folder: Path) -> None:
+    options = Options(instance_id="iot-06z00abcdefgh1j")
+    async with staged(folder, options=options, instance_id="iot-06z00abcdefgh1j") as stage:
+        assert await stage.register() == Issued()
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected", "code"),
+    [
+        ("refuse:1", Refused, "cloud-protocol-refused"),
+        ("refuse:2", Refused, "cloud-request-refused"),
+        ("refuse:3", Failed, "cloud-unavailable"),
+        ("refuse:4", Refused, "cloud-auth-failed"),
+        ("refuse:5", Refused, "cloud-not-authorised"),
+        ("garbage", Unknown, "cloud-protocol-error"),
+        ("hang-up", Unknown, "cloud-hung-up"),
+        ("silent", Unknown, "cloud-no-answer"),
+        ("no-push", Unknown, "cloud-no-secret"),
+        ("hang-up-after-connack", Unknown, "cloud-hung-up"),
+        ("foreign-name", Unknown, "cloud-bad-secret"),
+        ("empty-secret", Unknown, "cloud-bad-secret"),
+        ("bad-json", Unknown, "cloud-bad-secret"),
+        ("down", Failed, "tcp-refused"),
+    ],
+)
+async def test_a_registration_that_fails(
+    folder: Path, faults: str, expected: type, code: str
+) -> None:
+    async with staged(folder, faults, reply_timeout=0.5) as stage:
+        kept = Kept()
+        outcome = await stage.register(kept)
+        assert isinstance(outcome, expected)
+        assert not isinstance(outcome, Issued)
+        assert outcome.reason.code == code
+        assert not kept.secrets
+
+
+@pytest.mark.parametrize("faults", ["slow:0.1", "late:0.1", "secret-then-hang-up", "answer-twice"])
+async def test_a_registration_that_succeeds_all_the_same(folder: Path, faults: str) -> None:
+    async with staged(folder, faults) as stage:
+        kept = Kept()
+        assert await stage.register(kept) == Issued()
+        valid = stage.cloud.secret(ONE.product, ONE.device)
+        assert [secret.reveal().decode() for secret in kept.secrets] == [valid]
+
+
+async def test_an_activated_device_needs_a_reset(folder: Path) -> None:
+    async with staged(folder) as stage:
+        kept = Kept()
+        await stage.register(kept)
+        session = await stage.provider.connect(ONE, kept.secrets[0])
+        await session.close()
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.substate == "needs-reset"
+        stage.cloud.reset(ONE.product, ONE.device)
+        assert await stage.register() == Issued()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (1, LoginFailed),
+        (2, LoginFailed),
+        (3, LoginFailed),
+        (4, LoginRefused),
+        (5, LoginRefused),
+    ],
+)
+async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> None:
+    async with staged(folder, f"login.refuse:{code}") as stage:
+        with pytest.raises(LoginError) as raised:
+            await stage.provider.connect(ONE, Secret(SECRET.encode()))
+        assert type(raised.value) is kind
+
+
+async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
+    async with staged(folder) as stage:
+        kept = Kept()
+        await stage.register(kept)
+        older = await stage.provider.connect(ONE, kept.secrets[0])
+        newer = await stage.provider.connect(ONE, kept.secrets[0])
+        assert (await older.wait_closed()).code == "cloud-closed"
+        await newer.close()
+        assert (await newer.wait_closed()).code == "closed"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "code"),
+    [
+        (pki.expired(AUTHORITY, NOW), "tls-expired"),
+        (pki.wrong_host(AUTHORITY, NOW), "tls-host-name"),
+        (pki.localhost(pki.make_ca("x", NOW - pki.LIFE, NOW + pki.LIFE), NOW), "tls-unknown-ca"),
+    ],
+)
+async def test_a_certificate_that_is_not_trusted(
+    folder: Path, certificate: pki.Certificate, code: str
+) -> None:
+    async with staged(folder, certificate=certificate) as stage:
+        outcome = await stage.register()
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.code == code
+        assert stage.cloud.truth()["server"] == {"connections": 1, "peak": 1}
+
+
+async def test_the_roots_are_looked_for_again_after_a_failure(folder: Path) -> None:
+    async with staged(folder) as stage:
+        (folder / "ca.pem").rename(folder / "elsewhere")
+        outcome = await stage.register()
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.code == "ca-file-unusable"
+        (folder / "elsewhere").rename(folder / "ca.pem")
+        assert await stage.register() == Issued()
+
+
+async def test_a_product_secret_is_read_anew(folder: Path) -> None:
+    async with staged(folder) as stage:
+        file = folder / "secret"
+        file.write_text("wrong")
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.code == "cloud-auth-failed"
+        file.write_text(PRODUCT_SECRET)
+        assert await stage.register() == Issued()
+
+
+async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
+    async with staged(folder) as stage:
+        file = folder / "secret"
+        file.chmod(0o644)
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.code == "product-secret-unusable"
+        assert f"chmod 0600 {file}" in outcome.reason.text
+        file.unlink()
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert not stage.cloud.truth()["server"]
+
+
+@pytest.mark.parametrize(
+    "device", ["abc", "x" * 33, "a b c d", "a|bcd", "a&bcd", "äbcd", "abcd\n", ""]
+)
+def test_a_device_name_the_cloud_does_not_take(folder: Path, device: str) -> None:
+    provider = provider_for(settings_for(folder, 8883))
+    objection = provider.why_not(replace(ONE, device=device))
+    assert objection is not None
+    assert objection.code == "device-name-invalid"
+
+
+@pytest.mark.parametrize("device", ["abcd", "x" * 32, "a-b_c@d.e:f"])
+def test_a_device_name_the_cloud_takes(folder: Path, device: str) -> None:
+    assert provider_for(settings_for(folder, 8883)).why_not(replace(ONE, device=device)) is None
+
+
+def test_settings_that_cannot_be_are_refused(folder: Path) -> None:
+    settings = settings_for(folder, 8883)
+    with pytest.raises(ConfigError, match=r"cloud\.cloud: securemode_register"):
+        provider_for(replace(settings, securemode_register=0))
+
+
+def publish(topic: str, payload: bytes) -> bytes:
+    body = struct.pack("!H", len(topic)) + topic.encode() + payload
+    length = bytes([len(body) & 0x7F | 0x80, len(body) >> 7])
+    return b"\x30" + length + body
+
+
+async def test_the_secret_is_found_among_messages_that_are_not_it(
+    folder: Path, serve: Serve, ca_file: Path
+) -> None:
+    push = {"productKey": ONE.product, "deviceName": ONE.device, "deviceSecret": SECRET}
+    right = json.dumps(push).encode()
+    wrong = (
+        publish("/ext/other", right),
+        publish("/ext/register", right.replace(b"TH20-0000", b"TH20-0001")),
+        publish("/ext/register", right.ljust(8000)),
+        publish("/ext/register", b"\xff" * 200),
+    )
+
+    async def script(client: Any) -> None:
+        await client.packet()
+        await client.send(ACCEPTED, *wrong, publish("/ext/register", right))
+        assert await client.packet() == b"\xe0\x00"
+        await client.gone()
+
+    async with serve(script) as broker:
+        provider = provider_for(settings_for(folder, broker.port, ca_file=ca_file))
+        kept = Kept()
+        assert await provider.register(ONE, kept.keep) == Issued()
+        assert kept.secrets == [Secret(SECRET.encode())]
+        await broker.until(0)
+
+
+async def test_a_cloud_that_hangs_in_the_handshake(folder: Path, serve_plain: Serve) -> None:
+    async def script(client: Any) -> None:
+        await client.gone()
+
+    async with serve_plain(script) as broker:
+        settings = settings_for(folder, broker.port, connect_timeout=0.3)
+        outcome = await provider_for(settings).register(ONE, Kept().keep)
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.code == "tls-timeout"
+        await broker.until(0)

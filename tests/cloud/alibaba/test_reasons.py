@@ -1,0 +1,70 @@
+"""Every answer, every fault and every ending has words for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatewayd.cloud.alibaba import reasons
+from gatewayd.cloud.faults import SILENT, ConnectError, End, Fault
+from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
+from gatewayd.device.reason import Reason
+from gatewayd.testing.contracts.cloud_stage import check_reason
+
+NETWORK = [fault for fault in Fault if fault is not Fault.MQTT_REFUSED]
+
+
+def check(reason: Reason) -> None:
+    check_reason(reason)
+    assert reason.text
+    assert "{" not in str(reason)
+
+
+@pytest.mark.parametrize("fault", NETWORK)
+def test_a_fault_of_the_network(fault: Fault) -> None:
+    outcome = reasons.registration(ConnectError(fault), "mqtt.example", 8883)
+    assert isinstance(outcome, Unknown if fault in SILENT else Failed)
+    check(outcome.reason)
+    assert outcome.reason.code == fault
+    assert outcome.reason.remedy
+    error = reasons.login(ConnectError(fault), "mqtt.example", 8883)
+    assert isinstance(error, LoginFailed)
+    assert error.reason == outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "login"),
+    [
+        (1, Refused, LoginFailed),
+        (2, Refused, LoginFailed),
+        (3, Failed, LoginFailed),
+        (4, Refused, LoginRefused),
+        (5, Refused, LoginRefused),
+    ],
+)
+def test_a_refusal(code: int, outcome: type, login: type) -> None:
+    error = ConnectError(Fault.MQTT_REFUSED, code)
+    told = reasons.registration(error, "mqtt.example", 8883)
+    assert isinstance(told, outcome)
+    assert isinstance(told, Refused | Failed)
+    check(told.reason)
+    raised = reasons.login(error, "mqtt.example", 8883)
+    assert isinstance(raised, login)
+    check(raised.reason)
+    assert raised.reason.code == told.reason.code
+
+
+def test_a_device_that_may_be_activated_needs_a_reset() -> None:
+    told = reasons.registration(ConnectError(Fault.MQTT_REFUSED, 5), "mqtt.example", 8883)
+    assert isinstance(told, Refused)
+    assert (told.reason.code, told.reason.substate) == ("cloud-not-authorised", "needs-reset")
+
+
+@pytest.mark.parametrize("end", End)
+def test_an_ending(end: End) -> None:
+    check(reasons.ENDS[end])
+
+
+def test_the_rest() -> None:
+    others = (reasons.NO_PUSH, reasons.HUNG_UP, reasons.BAD_PUSH, reasons.BAD_NAME)
+    for reason in (*others, reasons.NO_PRODUCT, reasons.no_product_secret("It is gone.")):
+        check(reason)

@@ -1,0 +1,164 @@
+"""TCP and TLS: each way in which a connection is not made has its own name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud import tls
+from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.testing.simulator import pki
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+At = Callable[..., tls.Server]
+NOW = datetime.now(UTC)
+
+
+async def stay(client: Any) -> None:
+    """Say nothing."""
+    await client.gone()
+
+
+async def fault_of(server: tls.Server) -> Fault:
+    with pytest.raises(ConnectError) as raised:
+        await tls.dial(server)
+    return raised.value.fault
+
+
+@contextlib.contextmanager
+def held_port(backlog: int | None = None) -> Iterator[int]:
+    """A port that refuses; with a backlog, one whose queue is full, so that SYNs are dropped."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+        if backlog is not None:
+            listener.listen(backlog)
+            for _ in range(backlog + 3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+async def test_a_good_server_is_reached(serve: Serve, server: At) -> None:
+    async with serve(stay) as broker:
+        sock = await tls.dial(server(broker.port))
+        assert sock.version() in {"TLSv1.2", "TLSv1.3"}
+        assert sock.gettimeout() == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        sock.close()
+        await broker.until(0)
+
+
+async def test_the_name_cannot_be_looked_up(server: At) -> None:
+    assert await fault_of(server(1, "a..b")) is Fault.DNS
+    assert await fault_of(server(1, "fe80::1%none")) is Fault.DNS
+
+
+async def test_tcp_is_refused(server: At) -> None:
+    with held_port() as port:
+        assert await fault_of(server(port)) is Fault.TCP_REFUSED
+
+
+async def test_tcp_is_not_answered(server: At) -> None:
+    with held_port(backlog=0) as port:
+        assert await fault_of(server(port, "127.0.0.1", 0.2)) is Fault.TCP_UNREACHABLE
+
+
+async def test_there_is_no_route(server: At) -> None:
+    assert await fault_of(server(8883, "255.255.255.255")) is Fault.TCP_UNREACHABLE
+
+
+async def test_the_next_address_is_tried(serve: Serve) -> None:
+    async with serve(stay) as broker:
+        with held_port() as closed:
+            addresses: list[tls.Address] = [
+                (socket.AF_INET, ("127.0.0.1", port)) for port in (closed, broker.port)
+            ]
+            (await tls._connect(addresses, 20.0)).close()
+
+
+async def test_an_unknown_authority(serve: Serve, server: At, authority: pki.Authority) -> None:
+    stranger = pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
+    async with serve(stay, pki.localhost(stranger, NOW)) as broker:
+        assert await fault_of(server(broker.port)) is Fault.TLS_UNKNOWN_CA
+
+
+async def test_an_expired_certificate(serve: Serve, server: At, authority: pki.Authority) -> None:
+    async with serve(stay, pki.expired(authority, NOW)) as broker:
+        assert await fault_of(server(broker.port)) is Fault.TLS_EXPIRED
+
+
+async def test_a_certificate_of_the_future(
+    serve: Serve, server: At, authority: pki.Authority
+) -> None:
+    start = NOW + timedelta(days=1)
+    future = authority.issue(["localhost"], [], start, start + timedelta(days=1))
+    async with serve(stay, future) as broker:
+        assert await fault_of(server(broker.port)) is Fault.TLS_NOT_YET_VALID
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_a_certificate_of_another_host(
+    serve: Serve, server: At, authority: pki.Authority, host: str
+) -> None:
+    async with serve(stay, pki.wrong_host(authority, NOW)) as broker:
+        assert await fault_of(server(broker.port, host)) is Fault.TLS_HOST_NAME
+
+
+async def test_a_server_that_never_answers(serve_plain: Serve, server: At) -> None:
+    async with serve_plain(stay) as broker:
+        assert await fault_of(server(broker.port, "127.0.0.1", 0.2)) is Fault.TLS_TIMEOUT
+        await broker.until(0)
+
+
+async def test_a_server_that_does_not_speak_tls(serve_plain: Serve, server: At) -> None:
+    async def http(client: Any) -> None:
+        await client.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await client.gone()
+
+    async with serve_plain(http) as broker:
+        assert await fault_of(server(broker.port)) is Fault.TLS_FAILED
+
+
+async def test_a_server_that_hangs_up_in_the_handshake(serve_plain: Serve, server: At) -> None:
+    async def hang_up(client: Any) -> None:
+        await client.reader.read(1)
+
+    async with serve_plain(hang_up) as broker:
+        assert await fault_of(server(broker.port)) is Fault.TLS_FAILED
+
+
+async def test_cancelled_in_the_handshake_it_closes(serve_plain: Serve, server: At) -> None:
+    async with serve_plain(stay) as broker:
+        dialling = asyncio.create_task(tls.dial(server(broker.port)))
+        await broker.until(1)
+        dialling.cancel()
+        await asyncio.gather(dialling, return_exceptions=True)
+        assert dialling.cancelled()
+        await broker.until(0)
+
+
+def test_the_file_of_roots_cannot_be_used(tmp_path: Path) -> None:
+    empty = tmp_path / "ca.pem"
+    empty.touch()
+    for path in (empty, tmp_path / "none"):
+        with pytest.raises(ConnectError) as raised:
+            tls.client_context(path)
+        assert raised.value.fault is Fault.CA_FILE
+
+
+def test_without_a_file_the_system_is_trusted() -> None:
+    context = tls.client_context(None)
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -1,0 +1,354 @@
+"""Who a sighting is of: the cases that made the rules, then the laws."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gatewayd.device.identity import Claim, DeviceId, claim, device_id
+from gatewayd.discovery.claims import consistent, contradict, ids
+from gatewayd.discovery.resolver import (
+    IDENTITY_CONFLICT,
+    MAX_CLAIMS,
+    MAX_PLACES,
+    MOVED_OR_CLONED,
+    Resolved,
+    Resolver,
+)
+
+MAC = "00:11:22:33:44:55"
+OTHER_MAC = "00:11:22:33:44:66"
+
+
+def claims(*texts: str) -> frozenset[Claim]:
+    """Make claims of "kind namespace value"; those that identify nothing are left out."""
+    made = (claim(*text.split(" ", 2)) for text in texts)
+    return frozenset(one for one in made if one is not None)
+
+
+def see(resolver: Resolver, place: str, *texts: str, rank: int = 0) -> Resolved:
+    source, _, key = place.partition(" ")
+    return resolver.resolve(source, key, claims(*texts), rank=rank)
+
+
+@pytest.fixture
+def resolver() -> Resolver:
+    return Resolver()
+
+
+def test_a_bridge_seen_in_two_ways_is_one_once_the_kernel_has_seen_its_mac(
+    resolver: Resolver,
+) -> None:
+    hue = ("mac hue ec:b5:fa:ff:fe:12:34:56", "serial hue ecb5fafffe123456")
+    mac = "mac l2 ec:b5:fa:12:34:56"
+    ssdp = see(resolver, "ssdp 2f40", "uuid upnp uuid:2f402f80-da50", mac)
+    mdns = see(resolver, "mdns hue", *hue)
+    lease = see(resolver, "leases 10.0.0.5", "mac l2 EC-B5-FA-12-34-56")
+    assert mdns.device != ssdp.device == lease.device
+    joined = see(resolver, "mdns hue", *hue, mac)
+    assert joined == Resolved(ssdp.device, merged=(mdns.device,))
+    assert len(resolver) == 1
+
+
+def test_six_sensors_behind_one_mac_stay_six(resolver: Resolver) -> None:
+    for _ in range(2):
+        seen = [see(resolver, f"mqtt {n}", f"serial z2m s{n}", f"mac l2 {MAC}") for n in range(6)]
+        assert len({one.device for one in seen}) == 6
+        assert {one.conflict for one in seen} == {""}
+
+
+def test_a_mac_that_two_share_tells_neither_of_them(resolver: Resolver) -> None:
+    one = see(resolver, "mqtt 1", "serial z2m 1", f"mac l2 {MAC}")
+    two = see(resolver, "mqtt 2", "serial z2m 2", f"mac l2 {MAC}")
+    bridge = see(resolver, "leases 10.0.0.2", f"mac l2 {MAC}")
+    assert len({one.device, two.device, bridge.device}) == 3
+    assert see(resolver, "mqtt 3", "uuid other 3", f"mac l2 {MAC}").merged == ()
+
+
+def test_a_mac_in_front_of_four_admitted_children_links_nobody(resolver: Resolver) -> None:
+    for n in range(4):
+        resolver.know(DeviceId(f"child-{n}"), claims(f"serial ns{n} s{n}", f"mac l2 {MAC}"))
+    assert see(resolver, "mdns 1", "serial ns1 s1", f"mac l2 {MAC}").conflict == ""
+    assert see(resolver, "mdns x", f"mac l2 {MAC}").device not in {f"child-{n}" for n in range(4)}
+
+
+def test_hundreds_behind_one_bridge_have_not_moved(resolver: Resolver) -> None:
+    for n in range(200):
+        assert see(resolver, f"mqtt {n}", f"serial z s{n}", f"mac l2 {MAC}").conflict == ""
+        assert see(resolver, f"mqtt {n}", f"serial z s{n}", f"mac l2 {MAC}").conflict == ""
+
+
+def test_a_placeholder_serial_makes_no_identity(resolver: Resolver) -> None:
+    one = see(resolver, "modbus 10.0.0.9", "serial pm 12345678")
+    two = see(resolver, "modbus 10.0.0.10", "serial pm 12345678")
+    assert one.device != two.device
+
+
+def test_a_renamed_instance_with_the_same_serial_stays_one(resolver: Resolver) -> None:
+    before = see(resolver, "mdns kitchen", "serial pm A1", f"mac l2 {MAC}")
+    after = see(resolver, "mdns bathroom", "serial pm A1", f"mac l2 {MAC}")
+    assert after == Resolved(before.device)
+
+
+def test_another_serial_under_the_same_name_is_another_device(resolver: Resolver) -> None:
+    before = see(resolver, "mdns pm", "serial pm A1", f"mac l2 {MAC}")
+    after = see(resolver, "mdns pm", "serial pm A2", f"mac l2 {OTHER_MAC}")
+    assert after.device != before.device
+    assert after.displaced == before.device
+    assert see(resolver, "mdns pm", "serial pm A1").device == before.device
+
+
+def test_an_address_carries_no_identity_to_another_device(resolver: Resolver) -> None:
+    before = see(resolver, "modbus 10.0.0.9", f"mac l2 {MAC}")
+    after = see(resolver, "modbus 10.0.0.9", f"mac l2 {OTHER_MAC}")
+    assert (after.displaced, after.device != before.device) == (before.device, True)
+    strangers = see(resolver, "modbus 10.0.0.9", "serial other X9", f"mac l2 {OTHER_MAC}")
+    assert strangers.device == after.device
+
+
+def test_a_known_serial_from_another_kernel_mac_has_moved_or_was_cloned(
+    resolver: Resolver,
+) -> None:
+    child = DeviceId("child-1")
+    resolver.know(child, claims("serial pm A1", f"mac l2 {MAC}"))
+    for _ in range(3):
+        moved = see(resolver, "mdns pm", "serial pm A1", f"mac l2 {OTHER_MAC}")
+        assert moved == Resolved(child, conflict=MOVED_OR_CLONED)
+    assert see(resolver, "mdns pm", "serial pm A1", f"mac l2 {MAC}").conflict == ""
+    resolver.know(child, claims("serial pm A1", f"mac l2 {MAC}", f"mac l2 {OTHER_MAC}"))
+    assert see(resolver, "mdns pm", "serial pm A1", f"mac l2 {OTHER_MAC}").conflict == ""
+
+
+def test_a_mac_in_question_is_not_taken_for_the_devices_own(resolver: Resolver) -> None:
+    see(resolver, "mdns pm", "serial pm A1", f"mac l2 {MAC}")
+    child = see(resolver, "mdns pm", "serial pm A1", f"mac l2 {OTHER_MAC}").device
+    assert see(resolver, "leases x", f"mac l2 {OTHER_MAC}").device != child
+
+
+def test_two_admitted_children_are_never_merged(resolver: Resolver) -> None:
+    one, two = DeviceId("child-1"), DeviceId("child-2")
+    resolver.know(one, claims("serial a 1"))
+    resolver.know(two, claims("uuid b 2"))
+    linked = see(resolver, "mdns x", "serial a 1", "uuid b 2")
+    assert (linked.merged, linked.conflict) == ((), IDENTITY_CONFLICT)
+    assert {linked.device, *linked.rivals} == {one, two}
+    assert see(resolver, "mdns y", "uuid b 2") == Resolved(two)
+    assert see(resolver, "mdns z", "serial a 1") == Resolved(one)
+
+
+def test_an_admitted_child_takes_in_a_stranger_that_is_itself(resolver: Resolver) -> None:
+    stranger = see(resolver, "ssdp 2", "uuid b 2").device
+    resolver.know(DeviceId("child-1"), claims("serial a 1"))
+    linked = see(resolver, "mdns x", "serial a 1", "uuid b 2")
+    assert linked == Resolved(DeviceId("child-1"), merged=(stranger,))
+
+
+def test_whoever_contradicts_a_child_conflicts_with_it(resolver: Resolver) -> None:
+    child = DeviceId("child-1")
+    resolver.know(child, claims("serial pm A1", "uuid upnp u1"))
+    forged = see(resolver, "mdns x", "serial pm A1", "uuid upnp u2")
+    assert forged.device != child
+    assert (forged.conflict, forged.rivals) == (IDENTITY_CONFLICT, (child,))
+    assert see(resolver, "mdns y", "serial pm A1") == Resolved(child)
+
+
+def test_a_sighting_that_contradicts_itself_proves_nothing(resolver: Resolver) -> None:
+    see(resolver, "mdns x", "serial pm A1", "serial pm A2")
+    assert len(resolver) == 1
+    assert see(resolver, "mdns y", "serial pm A1").merged == ()
+    assert len(resolver) == 2
+
+
+def test_a_device_without_strong_claims_is_its_place(resolver: Resolver) -> None:
+    first = see(resolver, "mdns lamp", "name mdns lamp").device
+    assert see(resolver, "mdns lamp2", "name mdns lamp").device != first
+    again = Resolver()
+    again.know(first, frozenset())
+    assert see(again, "mdns lamp") == Resolved(first)
+    assert see(again, "mdns lamp", "serial pm A1") == Resolved(first), "it learns, and stays"
+    assert see(again, "mdns moved", "serial pm A1") == Resolved(first)
+
+
+def test_a_weak_device_that_shows_its_mac_is_known_by_it_after_a_restart(
+    resolver: Resolver,
+) -> None:
+    child = see(resolver, "mdns lamp").device
+    see(resolver, "mdns lamp", f"mac l2 {MAC}")
+    again = Resolver()
+    again.know(child, resolver.claims(child))
+    assert see(again, "mdns lamp") == Resolved(child), "the neighbour table is still empty"
+    impostor = see(again, "mdns lamp", f"mac l2 {OTHER_MAC}")
+    assert (impostor.device != child, impostor.displaced) == (True, child)
+
+
+def test_a_locally_administered_mac_never_merges(resolver: Resolver) -> None:
+    one = see(resolver, "mdns a", "mac l2 02:11:22:33:44:55").device
+    assert see(resolver, "mdns b", "mac l2 02:11:22:33:44:55").device != one
+
+
+def test_an_id_that_is_taken_gets_more_digits(resolver: Resolver) -> None:
+    taken = device_id(claims("serial pm A1"), "")
+    resolver.know(taken, claims("serial pm B2"))
+    made = see(resolver, "mdns x", "serial pm A1").device
+    assert made != taken
+    assert made == device_id(claims("serial pm A1"), "", digits=20)
+
+
+def test_a_name_forged_to_match_an_id_gains_nothing(resolver: Resolver) -> None:
+    child = next(ids((), "mdns", "forged"))
+    resolver.know(child, claims("serial pm A1"))
+    resolver.know(device_id(claims("serial pm B2"), ""), claims("serial pm B2"))
+    assert see(resolver, "mdns other").device != child
+
+
+def test_ids_are_the_same_after_a_restart() -> None:
+    assert see(Resolver(), "mdns x", "serial pm A1") == see(Resolver(), "ssdp y", "serial pm A1")
+
+
+def test_the_least_trusted_oldest_goes_first_and_never_a_pinned_one() -> None:
+    resolver = Resolver(limit=2)
+    resolver.know(DeviceId("child-1"), claims("serial pm 1"))
+    proven = see(resolver, "mdns 2", "serial pm 2", rank=2).device
+    see(resolver, "mdns 3", "serial pm 3")
+    third = see(resolver, "mdns 3", "serial pm 3").device
+    assert see(resolver, "mdns 4", "serial pm 4", rank=1).evicted == (third,)
+    low = see(resolver, "mdns 5", "serial pm 5")
+    assert low.evicted == (low.device,)
+    assert resolver.claims(proven)
+    assert resolver.is_pinned(DeviceId("child-1"))
+
+
+def test_what_is_unpinned_may_go() -> None:
+    resolver = Resolver(limit=1)
+    child = DeviceId("child-1")
+    resolver.know(child, claims("serial pm 1"))
+    resolver.unpin(child)
+    assert see(resolver, "mdns 2", "serial pm 2").evicted == (child,)
+
+
+def test_what_one_device_makes_us_remember_is_bounded(resolver: Resolver) -> None:
+    device = see(resolver, "mdns x", "serial pm A1").device
+    for n in range(1000):
+        see(
+            resolver,
+            f"mdns {n}",
+            "serial pm A1",
+            f"mac txt 00:00:00:00:{n // 256:02x}:{n % 256:02x}",
+        )
+    assert len(resolver) == 1
+    assert len(resolver.claims(device)) <= MAX_CLAIMS
+    assert len(resolver._bound) <= MAX_PLACES
+
+
+def test_approved_claims_end_older_ones_that_contradict_them(resolver: Resolver) -> None:
+    device = see(resolver, "mdns x", "serial pm A1").device
+    resolver.know(device, claims("serial pm A2"))
+    assert resolver.claims(device) == claims("serial pm A2")
+
+
+PLACES = st.tuples(st.sampled_from(["mdns", "ssdp"]), st.sampled_from("abcdef"))
+CLAIMS = st.frozensets(
+    st.sampled_from(
+        sorted(
+            claims(
+                *(f"serial {ns} {value}" for ns in "pq" for value in "123"),
+                *(f"uuid upnp u{value}" for value in "12"),
+                *(f"mac {ns} 00:11:22:33:44:0{n}" for ns in ("l2", "txt") for n in range(3)),
+                "mac l2 02:00:00:00:00:01", "name mdns lamp",
+            )
+        )
+    ),
+    max_size=4,
+)  # fmt: skip
+HEARD = st.lists(st.tuples(PLACES, CLAIMS), max_size=20)
+
+
+@given(HEARD)
+def test_the_same_sightings_in_the_same_order_are_resolved_alike(
+    heard: list[tuple[tuple[str, str], frozenset[Claim]]],
+) -> None:
+    one, two = Resolver(limit=3), Resolver(limit=3)
+    for place, said in heard:
+        backwards = frozenset(sorted(said, reverse=True))
+        assert one.resolve(*place, said) == two.resolve(*place, backwards)
+
+
+@given(st.permutations(sorted(claims("serial p 1", "uuid upnp u1", f"mac l2 {MAC}"))))
+def test_one_device_is_found_in_whatever_order_its_evidence_comes(said: list[Claim]) -> None:
+    resolver = Resolver()
+    for one, two in combinations(said, 2):
+        resolver.resolve("mdns", f"{one}{two}", [one, two])
+    assert len(resolver) == 1
+
+
+@given(CLAIMS)
+def test_what_is_consistent_does_not_contradict_itself(said: frozenset[Claim]) -> None:
+    kept = consistent(said)
+    assert not contradict(kept, kept)
+    assert set(kept) <= said
+
+
+class Lan(RuleBasedStateMachine):
+    """Anybody says anything, children are admitted and forgotten: the laws hold all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolver = Resolver(limit=4)
+        self.devices: set[DeviceId] = set()
+        self.pinned: set[DeviceId] = set()
+
+    @rule(place=PLACES, said=CLAIMS, rank=st.integers(0, 3))
+    def hear(self, place: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
+        resolved = self.resolver.resolve(*place, said, rank=rank)
+        gone = {*resolved.merged, *resolved.evicted}
+        assert not gone & self.pinned, "a pinned device is neither merged nor evicted"
+        assert gone <= self.devices | {resolved.device}
+        self.devices = (self.devices | {resolved.device}) - gone
+        assert set(resolved.rivals) <= self.devices
+        assert resolved.displaced is None or resolved.displaced in self.devices | gone
+        if resolved.device in self.devices:
+            again = self.resolver.resolve(*place, said, rank=rank)
+            assert again.device == resolved.device, "the same again is the same device"
+            self.devices -= set(again.merged)
+
+    @rule(data=st.data())
+    def pin(self, data: st.DataObject) -> None:
+        if self.devices:
+            device = data.draw(st.sampled_from(sorted(self.devices)))
+            self.resolver.know(device, self.resolver.claims(device))
+            self.pinned.add(device)
+
+    @rule(said=CLAIMS, number=st.integers(0, 3))
+    def know(self, said: frozenset[Claim], number: int) -> None:
+        device = DeviceId(f"child-{number}")
+        self.resolver.know(device, said)
+        self.devices.add(device)
+        self.pinned.add(device)
+
+    @rule(data=st.data())
+    def let_go(self, data: st.DataObject) -> None:
+        if self.pinned:
+            device = data.draw(st.sampled_from(sorted(self.pinned)))
+            self.resolver.forget(device)
+            self.pinned.discard(device)
+            self.devices.discard(device)
+
+    @invariant()
+    def no_device_has_two_serials_of_one_namespace(self) -> None:
+        for device in self.devices:
+            own = self.resolver.claims(device)
+            assert not contradict(own, own)
+
+    @invariant()
+    def nobody_is_lost_and_nobody_is_too_many(self) -> None:
+        assert len(self.resolver) == len(self.devices)
+        assert len(self.devices - self.pinned) <= 4
+        assert all(self.resolver.is_pinned(device) for device in self.pinned)
+
+
+TestLan = Lan.TestCase
+TestLan.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

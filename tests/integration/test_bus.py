@@ -1,0 +1,346 @@
+"""The service on a real bus, with busctl as the client an operator has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.glib import BusError
+from gatewayd.status.bus import Bus
+from gatewayd.status.settings import BusSettings
+from gatewayd.testing.bus import PrivateBus
+from tests.status.served import (
+    CANARY,
+    GATEWAY,
+    Asked,
+    listening,
+    private_bus,
+    run,
+    served,
+    until,
+    view,
+)
+
+pytestmark = pytest.mark.integration
+
+DEST = "org.gatewayd1"
+MANAGER = (DEST, "/org/gatewayd1", "org.gatewayd1.Manager")
+CAM = "/org/gatewayd1/device/child_2d1a"
+DEVICE = (DEST, CAM, "org.gatewayd1.Device")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+OTHERS = [NOBODY] if os.getuid() == 0 else []
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as made:
+        yield made
+
+
+@pytest.fixture
+async def asked() -> Asked:
+    return Asked("child-1a", "child-2b")
+
+
+@pytest.fixture
+async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+    online = view("child-2b", state="online", provider="alibaba", name="Meter")
+    async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
+        yield ours
+
+
+class Busctl:
+    """busctl on one bus, as one user."""
+
+    def __init__(self, bus: PrivateBus, *prefix: str) -> None:
+        self._start = (*prefix, "busctl", f"--address={bus.address}")
+
+    async def __call__(self, *words: str) -> str:
+        """What it prints; it must succeed."""
+        status, printed = await run(*self._start, *words)
+        assert status == 0, printed
+        return printed.strip()
+
+    async def fails(self, *words: str) -> str:
+        """What it prints; it must fail."""
+        status, printed = await run(*self._start, *words)
+        assert status != 0, printed
+        return printed.strip()
+
+
+@pytest.fixture
+def busctl(bus: PrivateBus, service: Bus) -> Busctl:
+    return Busctl(bus)
+
+
+async def test_tree_and_introspection(busctl: Busctl) -> None:
+    tree = await busctl("--list", "tree", DEST)
+    assert CAM in tree.split()
+    told = await busctl("introspect", *DEVICE)
+    assert '"pending"' in told
+    assert "emits-change" in told
+    assert ".Approve" in await busctl("introspect", *MANAGER)
+
+
+async def test_properties(busctl: Busctl) -> None:
+    told = await busctl("get-property", *MANAGER, "State", "NPending", "NDevices", "Protection")
+    assert told.split() == ["s", '"running"', "u", "1", "u", "2", "s", '"credential"']
+    assert await busctl("get-property", *DEVICE, "Addresses") == 'as 1 "10.0.0.7"'
+
+
+async def test_lists(busctl: Busctl) -> None:
+    rows = json.loads(await busctl("-j", "call", *MANAGER, "ListDevices"))["data"][0]
+    assert rows[0] == ["child-1a", "pending", "", "Dock camera", 3, CAM]
+    assert [row[0] for row in rows] == ["child-1a", "child-2b"]
+    page = ("call", *MANAGER, "ListDevicesFiltered", "a{sv}su")
+    first = await busctl("-j", *page, "0", "", "1")
+    assert [json.loads(first)["data"][0][0][0], json.loads(first)["data"][1]] == ["child-1a"] * 2
+    second = json.loads(await busctl("-j", *page, "0", "child-1a", "1"))["data"]
+    assert [second[0][0][0], second[1]] == ["child-2b", ""]
+    assert "Meter" in await busctl(*page, "1", "state", "s", "online", "", "0")
+    assert await busctl("call", *MANAGER, "CountDevices") == 'a{su} 2 "online" 1 "pending" 1'
+
+
+async def test_a_child_is_found_and_described(busctl: Busctl) -> None:
+    assert await busctl("call", *MANAGER, "GetDevice", "s", "child-1a") == f'o "{CAM}"'
+    assert await busctl("call", *MANAGER, "GetDevice", "s", "child-1") == f'o "{CAM}"'
+    told = json.loads(await busctl("-j", "call", *MANAGER, "DescribeDevice", "s", "child-1"))
+    facts = told["data"][0]
+    assert facts["Remedy"]["data"] == "Approve it, or write a rule."
+    assert facts["History"]["data"] == [[3, "Seen", "discovered", "Heard on eth1."]]
+
+
+async def test_rules(busctl: Busctl) -> None:
+    listed = await busctl("call", *MANAGER, "ListRules")
+    assert listed == 'a(sssu) 2 "cameras" "register" "alibaba" 7 "rest" "ask" "" 0'
+    tried = await busctl("call", *MANAGER, "TestAdmission", "s", "child-1")
+    assert tried.startswith('ssas "ask" "cameras" 1 "child-1a: proof')
+
+
+async def test_managed_objects(busctl: Busctl) -> None:
+    managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
+    told = json.loads(await busctl("-j", "call", *managed, "GetManagedObjects"))["data"][0]
+    assert told[CAM]["org.gatewayd1.Device"]["State"]["data"] == "pending"
+    assert len(told) == 2
+
+
+async def test_changes_reach_the_commands(busctl: Busctl, asked: Asked) -> None:
+    await busctl("call", *MANAGER, "Approve", "ss", "child-1a", "alibaba")
+    await busctl("call", *DEVICE, "Approve", "s", "")
+    await busctl("call", *DEVICE, "Reject", "s", "not ours")
+    await busctl("call", *DEVICE, "Retry")
+    await busctl("call", *DEVICE, "Forget")
+    await busctl("call", *MANAGER, "Reregister", "ssa{sv}", "child-1a", "child-1a", "0")
+    caller = f"uid {os.getuid()}"
+    assert asked.asked == [
+        ("approve", "child-1a", "alibaba", caller),
+        ("approve", "child-1a", "", caller),
+        ("reject", "child-1a", "not ours", caller),
+        ("retry", "child-1a", caller),
+        ("forget", "child-1a", caller),
+        ("reregister", "child-1a", "child-1a", caller),
+    ]
+
+
+async def test_who_changed_something_reads_the_change(
+    busctl: Busctl, asked: Asked, service: Bus
+) -> None:
+    asked.before = lambda: service.show(view("child-1a", state="admitted"))
+    await busctl("call", *DEVICE, "Approve", "s", "")
+    assert await busctl("get-property", *DEVICE, "State") == 's "admitted"'
+
+
+async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
+    assert await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m") == (
+        "Call failed: No such device"
+    )
+    assert await busctl.fails("call", *MANAGER, "Rename", "ss", "child-1a", "plain") == (
+        "Call failed: There is no renaming to 'plain'"
+    )
+    assert await busctl.fails("call", *MANAGER, "Rename", "ss", "child-1a", "\x1b[31m") == (
+        "Call failed: There is no renaming to '...'"
+    )
+    options = ("child-1a", "child-1a", "1", "force", "b", "true")
+    said = await busctl.fails("call", *MANAGER, "Reregister", "ssa{sv}", *options)
+    assert said == "Call failed: Reregister takes no options"
+    filters = ("ListDevicesFiltered", "a{sv}su", "1", "colour", "s", "red", "", "0")
+    assert "A filter is one of" in await busctl.fails("call", *MANAGER, *filters)
+
+
+async def test_the_text_of_an_exception_never_leaves(
+    busctl: Busctl, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = await busctl.fails("call", *MANAGER, "Reload")
+    assert CANARY not in said
+    assert said.startswith("Call failed: Internal error, see the journal (id ")
+    number = said.rpartition("(id ")[2].rstrip(")")
+    assert number in caplog.text
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
+async def test_others_may_read_and_nothing_else(
+    bus: PrivateBus, busctl: Busctl, asked: Asked, other: tuple[str, ...]
+) -> None:
+    nobody = Busctl(bus, *other)
+    assert await nobody("get-property", *DEVICE, "State") == 's "pending"'
+    assert "child-2b" in await nobody("call", *MANAGER, "ListDevices")
+    for change in (("Approve", "ss", "child-1a", ""), ("Forget", "s", "child-1a"), ("Reload",)):
+        said = await nobody.fails("call", *MANAGER, *change)
+        assert said.startswith("Call failed: Not authorized: org.gatewayd1.")
+    assert "Not authorized" in await nobody.fails("call", *DEVICE, "Forget")
+    assert "denied" in await nobody.fails("set-property", *DEVICE, "State", "s", "online")
+    assert asked.asked == []
+
+
+async def test_changes_are_told_once_and_the_latest_wins(bus: PrivateBus, asked: Asked) -> None:
+    async with (
+        served(bus, asked, view("child-1a"), gather=0.3) as service,
+        listening(bus) as listener,
+    ):
+        for number in range(50):
+            service.show(view("child-1a", state="admitted", name=f"name {number}"))
+        service.show(view("child-1a", state="online", registered=8, provider="alibaba"))
+        service.show(view("child-3c"))
+        await until(lambda: listener.named("RegistrationFinished"))
+    (told,) = [v for path, v in listener.named("PropertiesChanged") if path == CAM]
+    assert told[1] == {"State": "online", "RegisteredTimestamp": 8, "Provider": "alibaba"}
+    ((_, (rows, removed)),) = listener.named("DevicesChanged")
+    assert [(row[0], row[1]) for row in rows] == [("child-1a", "online"), ("child-3c", "pending")]
+    assert removed == []
+    ok = ("child-1a", "alibaba", "ok", "")
+    assert listener.named("RegistrationFinished") == [("/org/gatewayd1", ok)]
+    ((_, approval),) = listener.named("ApprovalNeeded")
+    assert approval == ("child-3c", "/org/gatewayd1/device/child_2d3c", "Dock camera")
+    ((_, added),) = listener.named("InterfacesAdded")
+    assert added[0] == "/org/gatewayd1/device/child_2d3c"
+
+
+async def test_a_child_that_goes_is_gone(bus: PrivateBus, busctl: Busctl, service: Bus) -> None:
+    async with listening(bus) as listener:
+        service.remove(DeviceId("child-1a"))
+        await until(lambda: listener.named("DevicesChanged"))
+        assert listener.named("DevicesChanged")[0][1] == ([], ["child-1a"])
+        assert listener.named("InterfacesRemoved")[0][1] == (CAM, ["org.gatewayd1.Device"])
+    await busctl.fails("get-property", *DEVICE, "State")
+    assert await busctl("get-property", *MANAGER, "NDevices", "NPending") == "u 1\nu 0"
+
+
+async def test_many_changes_are_told_bit_by_bit(bus: PrivateBus, asked: Asked) -> None:
+    ids = [f"child-{n:03}" for n in range(30)]
+    settings: dict[str, Any] = {"gather": 0.05, "rate": 200}
+    async with (
+        served(bus, asked, *map(view, ids), **settings) as service,
+        listening(bus) as listener,
+    ):
+        for one in ids:
+            service.show(view(one, state="online"))
+        await until(lambda: sum(len(v[0]) for _, v in listener.named("DevicesChanged")) == 30)
+    assert [len(v[0]) for _, v in listener.named("DevicesChanged")] == [10, 10, 10]
+
+
+async def test_the_manager_is_told_of(bus: PrivateBus, service: Bus, busctl: Busctl) -> None:
+    async with listening(bus) as listener:
+        service.show_manager(GATEWAY.__class__("0.1.0", "sealed", "none", (), 1))
+        await until(lambda: listener.named("PropertiesChanged"))
+    (_, (face, values, gone)) = listener.named("PropertiesChanged")[0]
+    assert face == "org.gatewayd1.Manager"
+    assert values == {"State": "sealed", "Protection": "none", "Providers": []}
+    assert gone == []
+
+
+async def test_busctl_monitor_shows_changes(bus: PrivateBus, service: Bus) -> None:
+    monitor = await asyncio.create_subprocess_exec(
+        "busctl", f"--address={bus.address}", "-j", "monitor", DEST,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert monitor.stdout is not None
+    states = iter(range(10_000))
+
+    async def change() -> (
+        None
+    ):  # until the monitor, which does not say when it listens, has seen one
+        while True:
+            service.show(view("child-1a", name=f"{next(states)}"))
+            await asyncio.sleep(0.05)
+
+    changing = asyncio.create_task(change())
+    async with asyncio.timeout(20):
+        while json.loads(await monitor.stdout.readline())["member"] != "DevicesChanged":
+            pass
+    changing.cancel()
+    await asyncio.gather(changing, return_exceptions=True)
+    monitor.kill()
+    await monitor.communicate()
+
+
+async def test_a_taken_name_is_fatal(bus: PrivateBus, service: Bus, asked: Asked) -> None:
+    second = Bus(BusSettings(address=bus.address), GATEWAY, lost=lambda: None)
+    with pytest.raises(BusError, match="another gatewayd runs on this bus"):
+        await second.start(asked)
+
+
+async def test_no_bus_is_fatal(asked: Asked) -> None:
+    ours = Bus(BusSettings(address="unix:path=/nonexistent/bus"), GATEWAY, lost=lambda: None)
+    with pytest.raises(BusError, match="Cannot reach the message bus"):
+        await ours.start(asked)
+
+
+async def test_a_lost_bus_is_told(bus: PrivateBus, asked: Asked) -> None:
+    lost = asyncio.Event()
+    ours = Bus(BusSettings(address=bus.address), GATEWAY, lost=lost.set)
+    await ours.start(asked)
+    bus.kill()
+    async with asyncio.timeout(20):
+        await lost.wait()
+    ours.show(view("child-1a"))
+    await ours.ping()
+    await ours.stop()
+
+
+async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: Asked) -> None:
+    busctl = Busctl(bus)
+    async with served(bus, asked, view("child-1a"), commands=1):
+        asked.gate.clear()
+        first = asyncio.create_task(busctl("call", *DEVICE, "Retry"))
+        await until(lambda: asked.asked)
+        said = await busctl.fails("call", *DEVICE, "Retry")
+        assert said == "Call failed: Too many commands are under way, try again"
+        assert await busctl("get-property", *DEVICE, "State") == 's "pending"'
+        asked.gate.set()
+        await first
+        await busctl("call", *DEVICE, "Retry")
+
+
+async def test_stopping_answers_what_is_under_way(bus: PrivateBus, asked: Asked) -> None:
+    busctl = Busctl(bus)
+    async with served(bus, asked, view("child-1a")) as service:
+        asked.gate.clear()
+        call = asyncio.create_task(busctl("call", *DEVICE, "Retry"))
+        await until(lambda: asked.asked)
+        stopping = asyncio.create_task(service.stop())
+        await until(lambda: service._requests._closing)
+        said = await busctl.fails("call", *DEVICE, "Forget")
+        assert said == "Call failed: gatewayd is stopping"
+        asked.gate.set()
+        assert await call == ""
+        await stopping
+
+
+async def test_ten_thousand_children(bus: PrivateBus, asked: Asked) -> None:
+    views = [view(f"child-{n:05}") for n in range(10_000)]
+    busctl = Busctl(bus)
+    async with served(bus, asked, *views):
+        for attempt in ("first", "second"):
+            began = perf_counter()
+            listed = await busctl("call", *MANAGER, "ListDevices")
+            print(f"busctl ListDevices, {attempt}: {perf_counter() - began:.3f} s")
+            assert listed.startswith('a(ssssto) 10000 "child-00000"')
+        assert await busctl("call", *MANAGER, "CountDevices") == 'a{su} 1 "pending" 10000'
+        assert "_2d09999" in await busctl("call", *MANAGER, "GetDevice", "s", "child-09999")

@@ -1,0 +1,87 @@
+"""The D-Bus thread and its doors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gatewayd.errors import Busy
+from gatewayd.glib import BusThread
+from tests.status.served import until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def thread() -> AsyncIterator[BusThread]:
+    made = BusThread(asyncio.get_running_loop(), limit=3)
+    made.start()
+    yield made
+    await made.stop()
+
+
+async def test_results_and_errors_come_back(thread: BusThread) -> None:
+    assert await thread.run(lambda: threading.current_thread().name) == "dbus"
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(lambda: 1 / 0)
+    await thread.ping()
+
+
+async def test_a_call_that_fails_does_not_end_the_thread(
+    thread: BusThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread.post(lambda: 1 / 0)
+    await thread.ping()
+    assert caplog.records[0].exc_info is not None
+
+
+async def test_the_door_inward_leads_to_the_loop(thread: BusThread) -> None:
+    names: list[str] = []
+    thread.post(thread.inward, lambda: names.append(threading.current_thread().name))
+    await until(lambda: names)
+    assert names == ["MainThread"]
+
+
+async def test_calls_are_made_in_order(thread: BusThread) -> None:
+    done: list[int] = []
+    for number in range(3):
+        thread.post(done.append, number)
+    await until(lambda: len(done) == 3)
+    assert done == [0, 1, 2]
+
+
+async def test_the_door_outward_is_bounded(thread: BusThread) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go.wait(20)
+
+    thread.post(hold)
+    await until(held.is_set)
+    for _ in range(3):
+        thread.post(int)
+    with pytest.raises(Busy):
+        await thread.ping()
+    go.set()
+    await until(lambda: not thread._calls)
+
+
+async def test_who_stops_waiting_harms_nobody(thread: BusThread) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go.wait(20)
+
+    thread.post(hold)
+    await until(held.is_set)
+    waiting = asyncio.create_task(thread.ping())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    go.set()
+    await thread.ping()

@@ -1,0 +1,122 @@
+"""kill -9 at any moment: what was acknowledged is there, and what was begun can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.secret import Secret
+from gatewayd.reconcile import Kind, reconcile
+from gatewayd.register import Register, Secrets
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.statefile import StateFile
+from gatewayd.storethread import StoreThread
+
+ROUNDS = 25
+AT_ONCE = 16
+PER_ROUND = 10_000  # more than a round can do before it is killed
+
+pytestmark = pytest.mark.integration
+
+
+def child(number: int) -> Record:
+    device = DeviceId(f"child-{number}")
+    return Record(
+        device=device, claims=frozenset({Claim("serial", "", str(number))}), label="",
+        verdict=Verdict.ADMITTED, admission=Admission.RULE, rule="r", reason="",
+        cloud=CloudName("cloud", "product", device), verdict_at=1, first_seen=1,
+    )  # fmt: skip
+
+
+def secret_of(number: int) -> Secret:
+    return Secret(hashlib.sha256(str(number).encode()).digest())
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[tuple[StoreThread, StateFile, Vault]]:
+    thread = StoreThread()
+    thread.start()
+    try:
+        state = await thread.open(lambda: StateFile(directory))
+        settings = VaultSettings(key="development-file")
+        yield thread, state, await thread.open(lambda: Vault(settings, directory))
+    finally:
+        await thread.aclose()
+
+
+async def register_many(directory: Path, first: int, acknowledge: Connection) -> None:
+    """Take children through the durable steps, and tell of each when it is through."""
+    async with opened(directory) as (thread, state, vault):
+        register, secrets = await Register.load(thread, state, vault), Secrets(thread, vault)
+        numbers = iter(range(first, first + PER_ROUND))
+
+        async def work() -> None:
+            for number in numbers:
+                record = replace(child(number), attempt=1)
+                await register.save(record)
+                await secrets.put(record.slot(1), secret_of(number))
+                await register.save(replace(record, stored=1))
+                acknowledge.send(number)
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+
+def run_child(directory: Path, first: int, acknowledge: Connection) -> None:
+    asyncio.run(register_many(directory, first, acknowledge))
+
+
+def killed_after(count: int, directory: Path, first: int) -> list[int]:
+    """Start a process, kill it when so many are acknowledged; return all it acknowledged."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=run_child, args=(directory, first, send))
+    process.start()
+    send.close()
+    acknowledged = [receive.recv() for _ in range(count)]
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    with suppress(EOFError):  # what it had said before it died
+        while True:
+            acknowledged.append(receive.recv())
+    process.join()
+    receive.close()
+    assert process.exitcode == -signal.SIGKILL
+    return acknowledged
+
+
+async def after_the_crash(directory: Path, acknowledged: set[int]) -> None:
+    async with opened(directory) as (thread, state, vault):
+        found = await reconcile(thread, state, vault, 1)
+        assert {f.kind for f in found} <= {Kind.COMPLETED}
+        records = {r.device: r for r in await thread.run(state.all)}
+        assert {child(n).device for n in acknowledged} <= {
+            d for d, r in records.items() if r.stored
+        }
+        secrets = Secrets(thread, vault)
+        for number in acknowledged:
+            assert await secrets.get(child(number).slot(1)) == secret_of(number)
+        held = {ref.device for ref in await thread.run(vault.refs)}
+        assert held == {d for d, r in records.items() if r.stored}
+
+
+def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
+    chance = random.Random(20261121)  # noqa: S311  # the same moments in each run
+    acknowledged: set[int] = set()
+    for number in range(ROUNDS):
+        new = killed_after(chance.randrange(40), tmp_path, number * PER_ROUND)
+        acknowledged.update(new)
+    asyncio.run(after_the_crash(tmp_path, acknowledged))
+    assert len(acknowledged) >= ROUNDS

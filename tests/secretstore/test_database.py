@@ -1,0 +1,73 @@
+"""The file below the vault and the register."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gatewayd.errors import ConfigError, StoreFull, StoreUnavailable
+from gatewayd.secretstore.database import Database
+
+SCHEMA = ("CREATE TABLE t (x TEXT) STRICT",)
+
+
+def open_in(directory: Path) -> Database:
+    return Database(directory / "new/test.db", SCHEMA, 1)
+
+
+def test_a_commit_is_written_through_to_the_disk(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        settings = {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "secure_delete": 1,
+            "trusted_schema": 0,
+            "foreign_keys": 1,
+        }
+        assert {name: db._run(f"PRAGMA {name}")[0][0] for name in settings} == settings
+
+
+def test_a_schema_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        Database(tmp_path / "test.db", (*SCHEMA, "CREATE nonsense"), 1)
+    with closing(Database(tmp_path / "test.db", SCHEMA, 1)) as db:
+        assert db._run("SELECT * FROM t") == []
+
+
+def test_a_newer_file_is_not_touched(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "test.db")) as file:
+        file.execute("PRAGMA user_version = 2")
+    before = (tmp_path / "test.db").read_bytes()
+    with pytest.raises(ConfigError, match="schema 2, this one knows 1"):
+        Database(tmp_path / "test.db", SCHEMA, 1)
+    assert (tmp_path / "test.db").read_bytes() == before
+
+
+def test_a_full_disk_ends_the_group(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        db._run(f"PRAGMA max_page_count = {db._run('PRAGMA page_count')[0][0]}")
+        db.begin()
+        db.mark()
+        with pytest.raises(StoreFull):
+            db._run("INSERT INTO t VALUES (?)", "x" * 100_000)
+        with pytest.raises(StoreUnavailable):
+            db.undo()
+        db.rollback()
+        assert db._run("SELECT * FROM t") == []
+
+
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match=r"file/test\.db"):
+        Database(tmp_path / "file/test.db", SCHEMA, 1)
+
+
+def test_a_closed_file_is_unavailable(tmp_path: Path) -> None:
+    db = open_in(tmp_path)
+    db.close()
+    db.close()
+    with pytest.raises(StoreUnavailable):
+        db.begin()

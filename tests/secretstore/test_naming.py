@@ -1,0 +1,41 @@
+"""The names of slots."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import SecretRef
+from gatewayd.secretstore.naming import names, parse, prefix
+
+words = st.text(st.characters(exclude_characters="/#", exclude_categories=["Cs"]), min_size=1)
+refs = st.builds(SecretRef, words, words.map(DeviceId), st.integers(0, 10**9), words)
+
+
+@given(refs)
+def test_a_name_leads_back_to_its_slot(ref: SecretRef) -> None:
+    assert parse(*names(ref)) == ref
+
+
+@given(refs, words.map(DeviceId))
+def test_a_prefix_holds_the_names_of_one_device(ref: SecretRef, device: DeviceId) -> None:
+    low, high = prefix(device)
+    assert (low <= names(ref)[1] < high) == (ref.device == device)
+
+
+@pytest.mark.parametrize(
+    ("service", "username"),
+    [
+        ("other/cloud", "child-1/device-secret#1"),
+        ("gatewayd/cloud", "child-1"),
+        ("gatewayd/cloud", "child-1/device-secret#"),
+        ("gatewayd/cloud", "child-1/device-secret#-1"),
+        ("gatewayd/cloud", "child-1/device-secret#٣"),
+        ("gatewayd/cloud", "/device-secret#1"),
+        ("gatewayd/cloud", "child-1/#1"),
+    ],
+)
+def test_a_name_of_nobody_is_told(service: str, username: str) -> None:
+    assert parse(service, username) is None

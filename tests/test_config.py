@@ -1,0 +1,264 @@
+"""The configuration is read as a whole, or everything that is wrong is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import tomli
+
+from gatewayd.config import PLAIN, SECTIONS, Config, check, load
+from gatewayd.configbuild import Builder, looks_secret
+from gatewayd.configfile import ConfigPaths, Document, Problems
+from gatewayd.errors import ConfigError
+from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, SECRETSTORES, Plugins
+from gatewayd.settings import REQUIRED, setting
+from tests import config_sample
+
+
+@dataclass(frozen=True)
+class Product:
+    secret_file: str = setting("", "where its secret is")
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    host: str = setting(REQUIRED, "its host")
+    products: Mapping[str, Product] = setting({}, "its products")
+
+    def problems(self) -> Iterator[str]:
+        if not self.host:
+            yield "the host is not known: set host"
+
+
+class Cloud:
+    Settings: ClassVar[type] = CloudSettings
+
+
+@dataclass(frozen=True)
+class EarSettings:
+    interfaces: tuple[str, ...] = setting((), "where to listen")
+
+
+class Ear:
+    Settings: ClassVar[type] = EarSettings
+
+
+@dataclass(frozen=True)
+class SafeSettings:
+    key: str = setting("credential", "where the key is", choices=("credential", "tpm"))
+
+
+class Safe:
+    Settings: ClassVar[type] = SafeSettings
+
+
+HERE = __name__
+PLUGINS = Plugins(
+    [
+        EntryPoint("ear", f"{HERE}:Ear", DISCOVERERS),
+        EntryPoint("sky", f"{HERE}:Cloud", CLOUDS),
+        EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
+        EntryPoint("safe", f"{HERE}:Safe", SECRETSTORES),
+    ]
+)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> ConfigPaths:
+    return ConfigPaths.under(tmp_path)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def configured(paths: ConfigPaths, text: str) -> Config:
+    write(paths.main, text)
+    return load(paths, PLUGINS)
+
+
+def told(paths: ConfigPaths, text: str) -> list[str]:
+    write(paths.main, text)
+    return [str(one).replace(f"{paths.main.parent}/", "") for one in check(paths, PLUGINS)]
+
+
+def test_without_any_file_all_is_default_and_nothing_is_discovered(paths: ConfigPaths) -> None:
+    config = load(paths, PLUGINS)
+    for name, cls in PLAIN.items():
+        assert getattr(config, name) == cls()
+    assert (config.discoverers, config.clouds) == ((), ())
+    assert (config.store.name, config.store.settings) == ("vault", SafeSettings())
+    assert config.rule_directories == tuple(one / "rules.d" for one in paths.directories)
+    assert check(paths, PLUGINS) == []
+
+
+def test_plugins_get_the_table_of_their_name(paths: ConfigPaths) -> None:
+    config = configured(
+        paths,
+        """
+        [gateway]
+        state_directory = "/srv/gw"
+        rules = ["/srv/rules"]
+        [discovery]
+        settle = 1
+        [discovery.ear]
+        interfaces = ["lan0"]
+        [discovery.other]
+        kind = "ear"
+        [cloud.one]
+        kind = "sky"
+        host = "h"
+        products = { p1 = { secret_file = "/s" } }
+        [secretstore]
+        backend = "safe"
+        [secretstore.safe]
+        key = "tpm"
+        """,
+    )
+    assert config.gateway.state_directory == Path("/srv/gw")
+    assert config.rule_directories == (Path("/srv/rules"),)
+    assert config.inventory.settle == 1.0
+    ear, other = config.discoverers
+    assert (ear.name, ear.kind, ear.settings) == ("ear", "ear", EarSettings(("lan0",)))
+    assert (other.name, other.kind, other.settings) == ("other", "ear", EarSettings())
+    (cloud,) = config.clouds
+    assert (cloud.name, cloud.kind, cloud.plugin.__name__) == ("one", "sky", "Cloud")
+    assert cloud.settings.products == {"p1": Product("/s")}
+    assert (config.store.name, config.store.settings.key) == ("safe", "tpm")
+
+
+def test_a_file_that_is_named_brings_only_what_lies_beside_it(
+    paths: ConfigPaths, tmp_path: Path
+) -> None:
+    write(paths.main, "[log]\nlevel = 'error'\n")
+    mine = write(tmp_path / "demo/demo.toml", "[bus]\naddress = 'unix:path=/x'\n")
+    write(tmp_path / "demo/conf.d/1.toml", "[log]\nlevel = 'debug'\n")
+    config = load(ConfigPaths.of(mine), PLUGINS)
+    assert (config.log.level, config.bus.address) == ("debug", "unix:path=/x")
+    assert config.rule_directories == (tmp_path / "demo/rules.d",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[gatway]", "gatewayd.toml:1: unknown key 'gatway': did you mean 'gateway'?"),
+        ("gateway = 1", "gatewayd.toml:1: gateway must be a table"),
+        ("discovery = 1", "gatewayd.toml:1: discovery must be a table"),
+        ("cloud = 1", "gatewayd.toml:1: cloud must be a table: write [cloud.NAME]"),
+        ("[cloud]\nsky = 1", "gatewayd.toml:2: cloud.sky must be a table"),
+        ("[cloud.'a b']", "gatewayd.toml:1: [cloud.a b] is no name"),
+        ("[cloud.sky]\nhost = ''", "gatewayd.toml:1: [cloud.sky]: the host is not known"),
+        ("[cloud.sky]\nkind = 1", "gatewayd.toml:2: cloud.sky.kind must be a text"),
+        ("[cloud.sky]", "gatewayd.toml:1: cloud.sky lacks 'host': add it"),
+        (
+            "[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'",
+            "gatewayd.toml:3: 'product_secret' looks like a secret",
+        ),
+        (
+            "[cloud.moon]",
+            "gatewayd.toml:1: [cloud.moon]: no plug-in 'moon' in gatewayd.clouds; installed: sky",
+        ),
+        ("[discovery]\nsetle = 1", "gatewayd.toml:2: unknown key 'setle' in [discovery]: did you"),
+        (
+            "[discovery.ear]\nintefaces = []",
+            ("gatewayd.toml:2: unknown key 'intefaces' in [discovery.ear]: did you mean "
+            "'interfaces'?"),
+        ),
+        ("[secretstore]\nbackend = 'sfe'", "gatewayd.toml:1: [secretstore.sfe]: no plug-in 'sfe'"),
+        ("[secretstore]\nbackend = 1", "gatewayd.toml:2: secretstore.backend must be a text"),
+        ("[secretstore.safe]", "gatewayd.toml:1: [secretstore.safe] is not used"),
+        ("[secretstore.vault]\nkey = 'CANARY'", "gatewayd.toml:2: secretstore.vault.key must be"),
+        ("[log]\nlevel = 'inof'", "gatewayd.toml:2: log.level must be one of debug, info,"),
+        ("[log", "gatewayd.toml:1: not TOML"),
+    ],
+)  # fmt: skip
+def test_a_problem_has_a_line_a_key_and_a_remedy(
+    paths: ConfigPaths, text: str, expected: str
+) -> None:
+    (found,) = told(paths, text)
+    assert found.startswith(expected)
+    assert "CANARY" not in found
+
+
+def test_a_problem_is_told_where_a_drop_in_set_it(paths: ConfigPaths) -> None:
+    write(paths.main, "[log]\nlevel = 'debug'\n")
+    write(paths.directories[0] / "conf.d/1.toml", "\n[log]\nlevel = 'x'\n")
+    with pytest.raises(ConfigError, match=r"usr/lib/gatewayd/conf\.d/1\.toml:3: log\.level"):
+        load(paths, PLUGINS)
+
+
+def test_everything_is_raised_at_once(paths: ConfigPaths) -> None:
+    text = "[log]\nlevel = 'x'\n[registration]\nin_flight = 0\n[cloud.moon]\n[zzz]\n"
+    write(paths.directories[0] / "conf.d/1.toml", "x =")
+    with pytest.raises(ConfigError) as raised:
+        configured(paths, text)
+    assert len(str(raised.value).splitlines()) == 5
+
+
+RULE = """
+[[rule]]
+name = "r"
+match = { service = "x" }
+extract = { mac = "mac" }
+device_name = "c-{mac}"
+action = "ask"
+provider = "sky"
+product = "p1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[cloud.sky]\nhost = 'h'\nproducts = { p1 = {} }", []),
+        (
+            "[cloud.sky]\nhost = 'h'\nproducts = { p2 = {} }",
+            ["rules.d/1.toml:9: rule r names a product that cloud sky is not configured for"],
+        ),
+        ("", ["rules.d/1.toml:8: rule r names a cloud that is not configured: none is"]),
+    ],
+)
+def test_the_check_looks_at_rules_too(paths: ConfigPaths, text: str, found: list[str]) -> None:
+    write(paths.main.parent / "rules.d/1.toml", RULE)
+    assert told(paths, text) == found
+
+
+def test_rules_are_checked_even_if_the_configuration_is_wrong(paths: ConfigPaths) -> None:
+    write(paths.main.parent / "rules.d/1.toml", "[[rule]]\nname = 'x'\n")
+    assert len(told(paths, "[zzz]")) == 3
+
+
+def test_the_sample_shows_every_setting_and_its_default() -> None:
+    assert config_sample.SAMPLE.read_text() == config_sample.sample(config_sample.ours()), (
+        "run python -m tests.config_sample > etc/gatewayd/gatewayd.toml"
+    )
+
+
+def test_the_sample_sets_nothing() -> None:
+    assert tomli.loads(config_sample.SAMPLE.read_text()) == {}
+
+
+@pytest.mark.parametrize(("name", "cls"), [item for item in SECTIONS.items() if item[1]])
+def test_the_sample_uncommented_is_the_default(name: str, cls: type[Any]) -> None:
+    text = "\n".join(config_sample.table(name, cls))
+    active = tomli.loads(re.sub(r"(?m)^#(?=\S)", "", text))[name]
+    problems = Problems()
+    made = Builder(Document(Path("/x"), {}, {}), problems).build(cls, active, (name,))
+    assert (made, problems.found) == (cls(), [])
+    assert set(active) == {one.name for one in fields(cls)}
+
+
+def test_no_cloud_declares_a_setting_that_holds_a_secret() -> None:
+    plugins = config_sample.ours()
+    for group in GROUPS[:2]:
+        for name in plugins.names(group):
+            declared = {one.name for one in fields(plugins.load(group, name).Settings)}
+            assert not {one for one in declared if looks_secret(one)}, name

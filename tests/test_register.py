@@ -1,0 +1,240 @@
+"""The register and the secrets: durable when they return."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewayd import statefile
+from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
+from gatewayd.register import Register, Secrets
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.statefile import StateFile
+from gatewayd.storethread import StoreThread
+
+DEVELOPMENT = VaultSettings(key="development-file")
+ONE = DeviceId("child-1")
+RECORD = Record(
+    device=ONE,
+    claims=frozenset({Claim("mac", "l2", "aabbccddeeff"), Claim("serial", "_x._tcp", "ü'\"")}),
+    label="Kitchen",
+    verdict=Verdict.ADMITTED,
+    admission=Admission.RULE,
+    rule="cameras",
+    reason="",
+    cloud=CloudName("cloud", "product", "name"),
+    verdict_at=1_790_000_000_000_000,
+    first_seen=1,
+)
+SLOT = RECORD.slot(1)
+
+
+class Stores:
+    """A register and its secrets, open."""
+
+    def __init__(self, thread: StoreThread, register: Register, vault: Vault) -> None:
+        self.thread, self.register, self.vault = thread, register, vault
+        self.secrets = Secrets(thread, vault)
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Stores]:
+    thread = StoreThread()
+    thread.start()
+    try:
+        state = await thread.open(lambda: StateFile(directory))
+        vault = await thread.open(lambda: Vault(DEVELOPMENT, directory))
+        yield Stores(thread, await Register.load(thread, state, vault), vault)
+    finally:
+        await thread.aclose()
+
+
+numbers = st.integers(0, 2**53)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+records = st.builds(
+    Record,
+    device=texts.map(DeviceId),
+    claims=st.frozensets(st.builds(Claim, texts, texts, texts)),
+    cloud=st.none() | st.builds(CloudName, texts, texts, texts),
+    label=texts,
+    rule=texts,
+    reason=texts,
+    verdict=st.sampled_from(Verdict),
+    admission=st.sampled_from(Admission),
+    **dict.fromkeys(statefile._NUMBERS, numbers),
+)
+
+
+def test_every_fact_has_a_column() -> None:
+    assert {*statefile._COLUMNS} - {*statefile._CLOUD} == {f.name for f in fields(Record)} - {
+        "cloud"
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(record=records)
+def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, record: Record) -> None:
+    with closing(StateFile(tmp_path_factory.mktemp("state"))) as state:
+        state.write(record)
+        assert state.read(record.device) == record
+        assert list(state.all()) == [record]
+
+
+async def test_a_record_is_durable_when_saved(tmp_path: Path) -> None:
+    newer = replace(RECORD, attempt=1)
+    async with opened(tmp_path) as stores:
+        await stores.register.save(RECORD)
+        await stores.register.save(newer)
+        assert stores.register[ONE] == newer
+        with closing(sqlite3.connect(tmp_path / "state.db")) as file:
+            assert file.execute("SELECT device, attempt FROM record").fetchall() == [(ONE, 1)]
+    async with opened(tmp_path) as stores:
+        assert stores.register.get(ONE) == newer
+        assert list(stores.register.all()) == [newer]
+
+
+async def test_records_are_listed_in_order(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await asyncio.gather(
+            *(stores.register.save(replace(RECORD, device=DeviceId(d))) for d in "cab")
+        )
+        assert [r.device for r in stores.register.all()] == ["a", "b", "c"]
+
+
+async def test_it_serves_the_port(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        port: Records = stores.register
+        assert port.get(ONE) is None
+        with pytest.raises(KeyError):
+            port[ONE]
+
+
+async def test_two_versions_in_one_group_are_both_confirmed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        versions = [replace(RECORD, attempt=n) for n in range(20)]
+        await asyncio.gather(*(stores.register.save(v) for v in versions))
+        assert stores.register[ONE] == versions[-1]
+
+
+async def test_who_was_cancelled_has_saved_all_the_same(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        saving = asyncio.create_task(stores.register.save(RECORD))
+        await asyncio.sleep(0)
+        saving.cancel()
+        await stores.thread.ping()
+        assert stores.register[ONE] == RECORD
+
+
+async def test_forgetting_leaves_neither_record_nor_secret(tmp_path: Path) -> None:
+    other = SecretRef("cloud", DeviceId("child-2"), 1)
+    async with opened(tmp_path) as stores:
+        await stores.register.save(RECORD)
+        for ref in (SLOT, RECORD.slot(7), SecretRef("gone", ONE, 1, "key"), other):
+            await stores.secrets.put(ref, Secret(b"x"))
+        await stores.register.forget(ONE)
+        await stores.register.forget(ONE)
+        assert stores.register.get(ONE) is None
+    async with opened(tmp_path) as stores:
+        assert list(stores.register.all()) == []
+        assert await stores.thread.run(stores.vault.refs) == [other]
+
+
+async def test_forgetting_while_storing_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        putting = asyncio.create_task(stores.secrets.put(SLOT, Secret(b"x")))
+        await asyncio.sleep(0)
+        putting.cancel()
+        await stores.register.forget(ONE)
+        assert not await stores.secrets.holds(SLOT)
+
+
+async def test_a_secret_is_read_back(tmp_path: Path) -> None:
+    class Forgetful(Vault):
+        def put(self, ref: SecretRef, secret: Secret) -> None:
+            super().put(ref, Secret(b"something else"))
+
+    thread = StoreThread()
+    thread.start()
+    vault = await thread.open(lambda: Forgetful(DEVELOPMENT, tmp_path))
+    with pytest.raises(SecretCorrupt, match="read back differently"):
+        await Secrets(thread, vault).put(SLOT, Secret(b"x"))
+    await thread.aclose()
+
+
+async def test_holds_tells_whether_a_slot_opens(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await stores.secrets.put(SLOT, Secret(b"x"))
+        assert await stores.secrets.get(SLOT) == Secret(b"x")
+        assert await stores.secrets.holds(SLOT)
+        assert not await stores.secrets.holds(RECORD.slot(2))
+        with pytest.raises(SecretNotFound):
+            await stores.secrets.get(RECORD.slot(2))
+
+
+async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: Path) -> None:
+    class Forgetful(StateFile):
+        def write(self, record: Record) -> None:
+            super().write(replace(record, label="something else"))
+
+    thread = StoreThread()
+    thread.start()
+    state = await thread.open(lambda: Forgetful(tmp_path))
+    vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
+    register = await Register.load(thread, state, vault)
+    with pytest.raises(StoreUnavailable, match="read back differently"):
+        await register.save(RECORD)
+    assert register.get(ONE) is None
+    await thread.aclose()
+
+
+async def test_headroom_and_quarantine_are_reached(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await stores.secrets.headroom()
+        assert (tmp_path / "vault.reserve").stat().st_size == 1 << 20
+        await stores.secrets.purge(0)
+
+
+def test_a_second_daemon_is_told_who_the_first_is(tmp_path: Path) -> None:
+    with closing(StateFile(tmp_path)) as first:
+        with pytest.raises(StoreUnavailable, match=r"another gatewayd \(process \d+\) uses"):
+            StateFile(tmp_path)
+        first.write(RECORD)
+    with closing(StateFile(tmp_path)) as second:
+        assert list(second.all()) == [RECORD]
+
+
+def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(
+        b"no database at all, but long enough to look like one" * 99
+    )
+    for _ in range(2):
+        with pytest.raises(StoreError, match="damaged"):
+            StateFile(tmp_path)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    StateFile(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as file:
+        file.execute("PRAGMA user_version = 2")
+    with pytest.raises(ConfigError, match="newer gatewayd"):
+        StateFile(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'"])
+def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> None:
+    with closing(StateFile(tmp_path)) as state:
+        state.write(RECORD)
+        state._run(f"UPDATE record SET {damage}")  # noqa: S608
+        with pytest.raises(StoreError, match="record of 'child-1' is damaged"):
+            state.read(ONE)
