@@ -186,4 +186,5 @@ def _is_present(before: bool, event: lc.Event) -> bool:
 
 def _log(child: Child, event: str) -> None:
     fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
-    log.info("%s: now %s. %s", event, child.state.shown, child.reason, extra=fields)
+    why = f": {child.reason}" if child.reason.code else "."
+    log.info("%s (%s)%s", child.state.shown.capitalize(), event, why, extra=fields)

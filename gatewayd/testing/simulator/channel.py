@@ -17,7 +17,7 @@ MAX_WAITING = 1 << 20
 GRACE = 5.0
 """Seconds a closing channel waits for a client that does not read."""
 
-_CHUNK, _ROUNDS = 65_536, 16
+_CHUNK = 65_536
 _TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS connection (RFC 8446, 5.1)
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
@@ -91,7 +91,7 @@ class Channel:
         self._receiver.closed(reason)
 
     def _ready(self) -> None:
-        """Do what can be done, and return when the socket has no more."""
+        """Go one step on, if the socket has enough for it."""
         try:
             self._step()
         except _NOT_NOW:
@@ -124,18 +124,11 @@ class Channel:
         step()
 
     def _read(self) -> None:
-        for _ in range(_ROUNDS):
-            if not (data := self._socket.recv(_CHUNK)):
-                self.abort()
-                return
+        """Read once.  A TLS record always fits, so none is left where no selector sees it."""
+        if data := self._socket.recv(_CHUNK):
             self._receiver.received(data)
-            if self._fd < 0:
-                return
-        self._loop.call_soon(self._again)  # what TLS has decrypted already wakes no selector
-
-    def _again(self) -> None:
-        if self._fd >= 0:
-            self._ready()
+        else:
+            self.abort()
 
     def _write(self) -> None:
         """Write what waits; the rest when the socket takes more."""

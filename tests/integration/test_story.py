@@ -1,0 +1,26 @@
+"""The story on real parts: TLS, a private bus, multicast between two network namespaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gatewayd.testing import story
+from gatewayd.testing.site import Site
+from gatewayd.testing.world import SiteWorld
+from tests.integration.lan import CHILDREN, NETWORK, namespaces
+
+
+@pytest.mark.namespace
+async def test_the_story_between_two_namespaces(tmp_path: Path) -> None:
+    options = ("--children", "0", "--late", "2", "--unlisted", "1",
+               "--interface", CHILDREN, "--address", CHILDREN, "--network", NETWORK)  # fmt: skip
+    with namespaces() as (gateway, children):
+        site = Site(tmp_path, gateway, children, "lan0", options)
+        async with site.open():
+            await site.start()
+            world = SiteWorld(site, *site.plant["serials"])
+            told = [sentence async for sentence in story.tell(world)]
+            assert len(told) == 7
+            assert await site.stop() == 0
