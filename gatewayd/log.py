@@ -43,13 +43,13 @@ _DEBUG = 7
 class Send(Protocol):
     """Writes one entry to the journal: systemd.journal.send."""
 
-    def __call__(self, message: str, **fields: str) -> None: ...
+    def __call__(self, message: str, /, **fields: str | int) -> None: ...
 
 
 def setup(level: str, handler: logging.Handler) -> None:
     """Let gatewayd log from this level on, and the libraries from warnings on, to one handler.
 
-    level: "debug", "info", "warning" or "error".  Replaces the handlers that were there.
+    level: as `set_level` takes it.  Replaces the handlers that were there.
     """
     handler.addFilter(Once())
     root = logging.getLogger()
@@ -61,7 +61,7 @@ def setup(level: str, handler: logging.Handler) -> None:
 
 
 def set_level(level: str) -> None:
-    """Let gatewayd log from this level on: "debug", "info", "warning" or "error"."""
+    """Let gatewayd log from another level on: "debug", "info", "warning" or "error"."""
     logging.getLogger(IDENTIFIER).setLevel(level.upper())
 
 
@@ -131,17 +131,19 @@ class Once(logging.Filter):
         return not known
 
 
-def fields(record: logging.LogRecord) -> dict[str, str]:
+def fields(record: logging.LogRecord) -> dict[str, str | int]:
     """Return the journal fields of a record."""
     told = {name: getattr(record, key, None) for key, name in FIELDS.items()}
+    about = {name: escaped(str(value)) for name, value in told.items() if value not in (None, "")}
     return {
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        "PRIORITY": str(_priority(record.levelno)),
+        "PRIORITY": _priority(record.levelno),
         "LOGGER": record.name,
         "CODE_FILE": record.pathname,
-        "CODE_LINE": str(record.lineno),
+        "CODE_LINE": record.lineno,
         "CODE_FUNC": record.funcName or "",
-    } | {name: escaped(str(value)) for name, value in told.items() if value not in (None, "")}
+        **about,
+    }
 
 
 def message(record: logging.LogRecord) -> str:

@@ -45,7 +45,7 @@ class Plugins:
             plugin = point.load()
         except Exception as error:  # border: importing somebody else's module may raise anything
             raise PluginError(
-                f"plug-in {name!r} ({_told(point)}) cannot be imported ({type(error).__name__}): "
+                f"plug-in {name!r} ({_told(point)}) cannot be imported ({_cause(error)}): "
                 "install what it needs, or name another"
             ) from error
         settings = getattr(plugin, "Settings", None)
@@ -70,6 +70,12 @@ class Plugins:
             f"no plug-in {name[:64]!a} in {group}; installed: {known}: correct the name, or "
             "install the package that has it"
         )
+
+
+def _cause(error: Exception) -> str:
+    """Return the type, and the module that is missing, but not the text of a stranger's error."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return type(error).__name__ + (f" {missing}" if missing else "")
 
 
 def _package(point: EntryPoint) -> str:

@@ -13,7 +13,7 @@ from gatewayd.configbuild import Builder, dotted, shown
 from gatewayd.configfile import Document, Problems, drop_ins, read, read_text
 from gatewayd.configlines import KeyPath
 from gatewayd.policy.check import check
-from gatewayd.policy.rules import MAX_RULES, Rule, RuleTable, normal_identity, rule
+from gatewayd.policy.rules import MAX_RULES, Rule, RuleTable, as_listed, rule
 
 
 @dataclass(slots=True)
@@ -60,10 +60,11 @@ def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
             made = _rule(document, raw, at, problems)
             if made is None:
                 continue
-            place = first.setdefault(made.name, document.where(at))
-            if place != document.where(at):
-                text = f"another rule is named {made.name}, at {place[0]}:{place[1]}: rename one"
+            if made.name in first:
+                path, line = first[made.name]
+                text = f"another rule is named {made.name}, at {path}:{line}: rename one"
                 problems.add(document.where((*at, "name")), text)
+            first.setdefault(made.name, document.where(at))
             found.rules.append(made)
             found.places.append((document, at))
             if len(found.rules) == MAX_RULES + 1:
@@ -81,7 +82,7 @@ def _tables(document: Document, problems: Problems) -> list[object]:
 
 
 def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> Rule | None:
-    table = Builder(document, problems).build(RuleTable, raw, at)
+    table = Builder(document, problems).build(RuleTable, _flat(raw), at)
     if table is None:
         return None
     listed = _listed(document, table.list, (*at, "list"), problems)
@@ -92,6 +93,16 @@ def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> R
 
     made = rule(table, listed or frozenset(), report)
     return None if listed is None else made
+
+
+def _flat(raw: object) -> object:
+    """Take match.txt.model, which to TOML is a table in a table, for the key "txt.model"."""
+    match = raw.get("match") if isinstance(raw, dict) else None
+    nested = match.get("txt") if isinstance(match, dict) else None
+    if not (isinstance(raw, dict) and isinstance(match, dict) and isinstance(nested, dict)):
+        return raw
+    others = {key: value for key, value in match.items() if key != "txt"}
+    return {**raw, "match": others | {f"txt.{key}": value for key, value in nested.items()}}
 
 
 def _listed(
@@ -105,4 +116,4 @@ def _listed(
         problems.add(document.where(at), "the list cannot be used: see the line above")
         return None
     lines = (line.partition("#")[0] for line in text.splitlines())
-    return frozenset(normal_identity(line) for line in lines if line.strip())
+    return frozenset[str]().union(*map(as_listed, lines))

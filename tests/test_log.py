@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gatewayd import log
+from systemd import journal as journal_of_systemd
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +29,9 @@ class Journal:
     """A journal in memory."""
 
     def __init__(self) -> None:
-        self.entries: list[dict[str, str]] = []
+        self.entries: list[dict[str, Any]] = []
 
-    def __call__(self, message: str, **fields: str) -> None:
+    def __call__(self, message: str, /, **fields: str | int) -> None:
         self.entries.append({"MESSAGE": message, **fields})
 
 
@@ -52,7 +53,7 @@ def test_what_a_record_is_about_becomes_fields(journal: Journal) -> None:
     logger(journal).warning("It is %s.", "so", extra=about)
     (entry,) = journal.entries
     expected = {
-        "MESSAGE": "It is so.", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gatewayd",
+        "MESSAGE": "It is so.", "PRIORITY": 4, "SYSLOG_IDENTIFIER": "gatewayd",
         "LOGGER": "gatewayd.test", "GATEWAYD_DEVICE": "child-1", "GATEWAYD_PROVIDER": "huawei",
         "GATEWAYD_STATE": "online", "GATEWAYD_REASON": "no-rule", "GATEWAYD_ATTEMPT": "3",
         "GATEWAYD_RULE": "meters", "GATEWAYD_ADDRESS": "10.0.0.1", "MESSAGE_ID": "ab" * 16,
@@ -68,10 +69,10 @@ def test_fields_without_a_value_are_left_out(journal: Journal) -> None:
 
 def test_levels_become_priorities(journal: Journal) -> None:
     ours = logger(journal)
-    ours.setLevel("DEBUG")
+    log.set_level("debug")
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(ours, level)("Hello.")
-    assert [entry["PRIORITY"] for entry in journal.entries] == ["7", "6", "4", "3", "2"]
+    assert [entry["PRIORITY"] for entry in journal.entries] == [7, 6, 4, 3, 2]
 
 
 def test_the_level_is_ours_alone(journal: Journal) -> None:
@@ -111,11 +112,36 @@ def test_an_exception_tells_its_place_and_not_its_text(journal: Journal) -> None
 
 
 def test_a_journal_that_fails_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    def full(message: str, **fields: str) -> None:
+    def full(message: str, /, **fields: str | int) -> None:
         raise OSError("no room")
 
     logger(full).warning("Hello.")
     assert "no room" in capsys.readouterr().err
+
+
+def test_the_real_journal_takes_an_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    logger(journal_of_systemd.send).warning("A test of %s.", "gatewayd", extra={"device": "\ud800"})
+    assert capsys.readouterr().err == ""
+
+
+def test_a_level_can_be_changed(journal: Journal) -> None:
+    ours = logger(journal)
+    ours.debug("No.")
+    log.set_level("debug")
+    ours.debug("Yes.")
+    assert [entry["MESSAGE"] for entry in journal.entries] == ["Yes."]
+
+
+def test_the_handler_fits_how_we_were_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "err").open("w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+        assert isinstance(log.handler(), log.StderrHandler)
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert isinstance(log.handler(), log.JournalHandler)
 
 
 def test_a_line_on_stderr_begins_with_level_and_device() -> None:

@@ -146,6 +146,7 @@ class Crashes(RuleBasedStateMachine):
     @precondition(lambda self: self.step == "boot")
     @rule()
     def start(self) -> None:
+        before = self.record
         found = decide([self.record], slots(self.record, *self.vault), NOW)
         for finding in found:
             self.record = finding.record or self.record
@@ -155,6 +156,7 @@ class Crashes(RuleBasedStateMachine):
         has_secret = bool(self.record.stored) and self.record.device not in without_secret(found)
         assert has_secret == (self.record.stored in self.vault)
         state, _ = restore(self.record, has_secret=has_secret)
+        assert self.record.attempt == before.attempt, "a number is given out twice"
         if self.record.attempt in self.vault:
             assert state is State.ABSENT
             assert self.record.stored == self.record.attempt

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewayd.configfile import Problems
 from gatewayd.errors import ConfigError
@@ -52,11 +54,20 @@ def test_no_files_are_no_rules(tmp_path: Path) -> None:
     assert load_rules([tmp_path / "gone"]) == ()
 
 
+def test_keys_of_a_txt_record_need_no_quotes(tmp_path: Path) -> None:
+    bare = a_rule("a").replace("{ service =", "{ txt.gen = ['2', '3'], service =")
+    write(tmp_path / "a.toml", bare)
+    write(tmp_path / "b.toml", bare.replace("txt.gen", "'txt.gen'").replace('"a"', '"b"'))
+    one, other = load_rules([tmp_path])
+    assert set(one.predicates) == set(other.predicates)
+    assert len(one.predicates) == 2
+
+
 def test_a_list_beside_the_file_names_identities(tmp_path: Path) -> None:
     write(tmp_path / "site.list", "# of 2026\nAB-1  # hall\n\nA8:03:2A:BE:54:DC\n")
     write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
     (rule,) = load_rules([tmp_path])
-    assert rule.listed == {"ab-1", "a8032abe54dc"}
+    assert rule.listed == {"AB-1", "A8:03:2A:BE:54:DC", "a8032abe54dc"}
 
 
 def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
@@ -117,6 +128,24 @@ def test_all_problems_are_raised_together(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load_rules([tmp_path])
     assert len(str(raised.value).splitlines()) == 3
+
+
+def test_two_rules_on_one_line_are_two(tmp_path: Path) -> None:
+    one = '{ name = "a", match = { model = "x" }, action = "ignore" }'
+    (found,) = told(tmp_path / "a.toml", f"rule = [{one}, {one}]")
+    assert found == "a.toml:1: another rule is named a, at a.toml:1: rename one"
+
+
+@given(at=st.integers(0, len(RULE)), cut=st.integers(0, 9), put=st.text(max_size=3))
+def test_a_mangled_file_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, at: int, cut: int, put: str
+) -> None:
+    path, problems = tmp_path_factory.getbasetemp() / "mangled.toml", Problems()
+    text = RULE[:at] + put + RULE[at + cut :]
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    found = read_rules([path], problems)
+    assert all(str(problem).isprintable() for problem in problems.found)
+    assert found.rules or problems.found
 
 
 def test_rules_are_bounded(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, cast
 
@@ -32,14 +31,11 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.mdns_answer import Answer
-from gatewayd.discovery.mdns_engine import Change, Engine, freshness, ipv4
+from gatewayd.discovery.mdns_engine import Change, Engine, freshness, harden, ipv4
 from gatewayd.discovery.mdns_link import LOOK, Link
 from gatewayd.discovery.mdns_names import IN, SRV, TXT, Name, domain, question, service
 from gatewayd.discovery.mdns_settings import MdnsSettings
 from gatewayd.errors import ConfigError, DiscoveryRetry
-
-RECEIVE_BUFFER = 4 << 20
-"""Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
 
 _A, _PTR, _AAAA = 1, 12, 28  # RFC 1035, 3.2.2; RFC 3596
 _ASK_AGAIN = (0.5, 1.1, 1.4)
@@ -93,7 +89,7 @@ class Mdns:
 
     def _link(self, interface: str, context: Context, sink: Sink) -> Link:
         def open_engine(address: str) -> Engine:
-            return _Zeroconf(address, context.now)
+            return _Zeroconf(address, context.now, self.health.drop)
 
         place = (f"{self.name}/{interface}", interface)
         outside = (context, sink, self.health)
@@ -103,9 +99,10 @@ class Mdns:
 class _Zeroconf:
     """The engine: one AsyncZeroconf on one IPv4 address."""
 
-    def __init__(self, address: str, now: Callable[[], float]) -> None:
+    def __init__(self, address: str, now: Callable[[], float], drop: Callable[[str], None]) -> None:
         self._address = address
         self._now = now
+        self._drop = drop
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -122,7 +119,8 @@ class _Zeroconf:
             await self._zeroconf.async_wait_for_start()
         except Error as error:
             raise DiscoveryRetry("zeroconf does not start", after=LOOK) from error
-        _widen(self._zeroconf)
+        for reader in getattr(self._zeroconf.engine, "readers", ()):
+            harden(getattr(reader, "transport", reader), self._drop)  # wrapped in new versions
 
     async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
         if self._browser:
@@ -238,13 +236,3 @@ def _info(name: Name) -> AsyncServiceInfo | None:
 
 def _address(record: Any) -> str:  # noqa: ANN401  # DNSAddress, which has no public name
     return str(ipaddress.ip_address(record.address))
-
-
-def _widen(zeroconf: Zeroconf) -> None:
-    """Give its sockets room for a burst, as far as their places are known."""
-    transports: Iterable[Any] = getattr(zeroconf.engine, "readers", ())
-    for transport in transports:
-        plain = getattr(transport, "transport", transport)  # wrapped in new versions
-        plain.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER
-        )

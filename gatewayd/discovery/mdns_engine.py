@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import logging
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gatewayd.discovery.mdns_answer import Answer
 from gatewayd.discovery.mdns_names import Name
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BUFFER = 4 << 20
+"""Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
 
 Change = Callable[[str, str], None]
 """Told of a service type without domain, and of the full name of an instance."""
@@ -55,6 +62,34 @@ def ipv4(interface: str) -> str | None:
         except OSError:
             return None
     return socket.inet_ntoa(reply[20:24])
+
+
+class Guard(asyncio.DatagramProtocol):
+    """Stands before a library's protocol, which may trip over what strangers send.
+
+    drop: counts one packet that it tripped over.
+    """
+
+    def __init__(self, guarded: asyncio.DatagramProtocol, drop: Callable[[str], None]) -> None:
+        self._guarded = guarded
+        self._drop = drop
+        self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
+        self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        """Pass a packet on."""
+        try:
+            self._guarded.datagram_received(data, addr)
+        except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
+            self._drop("packet-failed")
+            log.debug("A packet could not be taken in: %s.", type(error).__name__)
+
+
+def harden(transport: Any, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
+    """Give a datagram transport room for a burst, and a guard before its protocol."""
+    receiver = transport.get_extra_info("socket")
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    transport.set_protocol(Guard(transport.get_protocol(), drop))
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.policy.admission import Action, Decision
 from gatewayd.policy.naming import Template
 from gatewayd.policy.pattern import Unfit, normal
-from gatewayd.policy.rules import NEEDS_CLOUD, Rule, normal_identity
+from gatewayd.policy.rules import NEEDS_CLOUD, Rule
 
 View: TypeAlias = Mapping[str, str]
 Owner: TypeAlias = Callable[[CloudName], DeviceId | None]
@@ -128,7 +128,7 @@ def _name(rule: Rule, evidence: Evidence) -> _Named:
 
 def _proven(rule: Rule, template: Template, identity: Mapping[str, str], trust: Trust) -> Trust:
     """Raise trust where the list holds a field that the name is made of."""
-    named = {normal_identity(identity[field]) for field in template.fields}
+    named = {identity[field] for field in template.fields}
     return max(trust, Trust.LISTED) if named & rule.listed else trust
 
 

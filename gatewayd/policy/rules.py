@@ -62,7 +62,7 @@ class Rule:
     """One rule, ready to be evaluated.
 
     template, provider, product: for register and ask; None or "" otherwise.
-    listed: identities as `normal_identity` returns them.  devices: how many it may admit.
+    listed: identities as `as_listed` returns them.  devices: how many it may admit.
     """
 
     name: str
@@ -103,9 +103,12 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
     )  # fmt: skip
 
 
-def normal_identity(text: str) -> str:
-    """Return an identity as lists compare it: a MAC as hex digits, all else in lower case."""
-    return mac(text.strip()) or text.strip().lower()
+def as_listed(text: str) -> frozenset[str]:
+    """Return the values of a field that one line of a list stands for: itself, and as a MAC.
+
+    Nothing else is alike: a child's name may differ in case alone, and each would be listed.
+    """
+    return frozenset({text.strip(), mac(text.strip())} - {""})
 
 
 def _check_words(table: RuleTable, report: Report) -> None:

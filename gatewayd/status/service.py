@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 
 from gatewayd.device.identity import DeviceId
@@ -183,21 +183,31 @@ class Service:
         """Answer all who wait together, once the entries are made, some at a time."""
         if len(self._waiting) >= MAX_WAITING:
             raise Busy("Too many ask for all objects, try again")
+        if not self._waiting:
+            self._thread.post(self._make_entries)
         self._waiting.append(call)
-        if len(self._waiting) == 1:
-            self._make_entries()
 
     def _make_entries(self) -> None:
+        more = False
+        try:
+            more = self._make_some()
+        finally:
+            if more:
+                self._thread.post(self._make_entries)
+            else:
+                waiting, self._waiting = self._waiting, []
+                objects = cache(self._objects)
+                for call in waiting:
+                    call.attempt(objects)
+
+    def _make_some(self) -> bool:
         missing = (v for v in self._fleet if not self._variants.has_entry(v.id))
         for view in islice(missing, ENTRIES_AT_ONCE):
             self._variants.entry(view)
-        if next(missing, None) is not None:
-            self._thread.post(self._make_entries)
-            return
-        waiting, self._waiting = self._waiting, []
-        answer = Variant.new_tuple(self._variants.entries(self._fleet))
-        for call in waiting:
-            call.attempt(partial(_bounded, answer))
+        return next(missing, None) is not None
+
+    def _objects(self) -> Variant:
+        return _bounded(Variant.new_tuple(self._variants.entries(self._fleet)))
 
 
 def _answer(signature: str, result: object) -> Variant:

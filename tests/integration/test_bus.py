@@ -75,6 +75,16 @@ class Busctl:
         return printed.strip()
 
 
+async def error_of(bus: PrivateBus, method: str, *said: str, prefix: tuple[str, ...] = ()) -> str:
+    """The error with its name, which busctl hides, when a method gets these strings."""
+    status, printed = await run(
+        *prefix, "dbus-send", f"--bus={bus.address}", "--print-reply", f"--dest={DEST}",
+        MANAGER[1], f"{MANAGER[2]}.{method}", *(f"string:{text}" for text in said),
+    )  # fmt: skip
+    assert status != 0, printed
+    return printed.strip()
+
+
 @pytest.fixture
 def busctl(bus: PrivateBus, service: Bus) -> Busctl:
     return Busctl(bus)
@@ -131,6 +141,20 @@ async def test_managed_objects(busctl: Busctl) -> None:
     assert len(told) == 2
 
 
+async def test_a_view_that_cannot_be_told_stops_nobody(bus: PrivateBus, asked: Asked) -> None:
+    busctl = Busctl(bus)
+    managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
+    async with served(bus, asked, view("child-1a", name="\ud800"), view("child-2b")) as service:
+        for _ in range(2):
+            said = await busctl.fails("call", *managed, "GetManagedObjects")
+            assert "Internal error" in said
+        assert "Internal error" in await busctl.fails("call", *MANAGER, "ListDevices")
+        assert await busctl("get-property", *DEVICE, "State") == 's "pending"'
+        service.show(view("child-1a"))
+        await until(lambda: not service._views)
+        assert "child-2b" in await busctl("call", *managed, "GetManagedObjects")
+
+
 async def test_changes_reach_the_commands(busctl: Busctl, asked: Asked) -> None:
     await busctl("call", *MANAGER, "Approve", "ss", "child-1a", "alibaba")
     await busctl("call", *DEVICE, "Approve", "s", "")
@@ -174,6 +198,14 @@ async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
     assert "A filter is one of" in await busctl.fails("call", *MANAGER, *filters)
 
 
+async def test_errors_have_names(bus: PrivateBus, service: Bus) -> None:
+    ours, standard = "Error org.gatewayd1.Error.", "Error org.freedesktop.DBus.Error."
+    assert (await error_of(bus, "GetDevice", "x")).startswith(f"{ours}NoSuchDevice: ")
+    assert (await error_of(bus, "Rename", "child-1", "x")).startswith(f"{ours}WrongState: ")
+    assert (await error_of(bus, "Reload")).startswith(f"{standard}Failed: Internal error")
+    assert (await error_of(bus, "GetDevice")).startswith(f"{standard}InvalidArgs: ")
+
+
 async def test_the_text_of_an_exception_never_leaves(
     busctl: Busctl, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,8 +225,13 @@ async def test_others_may_read_and_nothing_else(
     assert "child-2b" in await nobody("call", *MANAGER, "ListDevices")
     for change in (("Approve", "ss", "child-1a", ""), ("Forget", "s", "child-1a"), ("Reload",)):
         said = await nobody.fails("call", *MANAGER, *change)
-        assert said.startswith("Call failed: Not authorized: org.gatewayd1.")
-    assert "Not authorized" in await nobody.fails("call", *DEVICE, "Forget")
+        assert said == "Call failed: Access denied"  # busctl's own words for this error
+    assert "Access denied" in await nobody.fails("call", *DEVICE, "Forget")
+    told = await error_of(bus, "Forget", "child-1a", prefix=other)
+    assert told == (
+        "Error org.freedesktop.DBus.Error.AccessDenied: "
+        "Not authorized: org.gatewayd1.forget-device; ask root"
+    )
     assert "denied" in await nobody.fails("set-property", *DEVICE, "State", "s", "online")
     assert asked.asked == []
 

@@ -113,7 +113,7 @@ async def after_the_crash(directory: Path, acknowledged: set[int]) -> None:
 
 
 def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
-    chance = random.Random(20261121)  # noqa: S311  # the same moments in each run
+    chance = random.Random(20261121)  # the same moments in each run
     acknowledged: set[int] = set()
     for number in range(ROUNDS):
         new = killed_after(chance.randrange(40), tmp_path, number * PER_ROUND)

@@ -21,6 +21,7 @@ from gatewayd.errors import (
     StoreError,
     StoreFull,
     StoreSealed,
+    StoreUnavailable,
 )
 from gatewayd.secretstore.datakey import DAMAGED
 from gatewayd.secretstore.store import Protection, SecretStore
@@ -123,7 +124,7 @@ def test_swapped_rows_do_not_open(vault: Vault, tmp_path: Path, columns: tuple[s
     ],
 )
 def test_a_bent_row_is_moved_aside_and_the_others_go_on(
-    vault: Vault, tmp_path: Path, damage: Damage
+    vault: Vault, tmp_path: Path, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(reopened(vault, tmp_path, damage)) as bent:
         bent.begin()
@@ -132,7 +133,8 @@ def test_a_bent_row_is_moved_aside_and_the_others_go_on(
             bent.get(REF)
         bent.undo()
         bent.commit()
-        assert CANARY.decode() not in str(caught.value)
+        assert CANARY.decode() not in str(caught.value) + caplog.text
+        assert [getattr(r, "device", "") for r in caplog.records] == [REF.device]
         assert list(bent.refs()) == [OTHER]
         assert bent.get(OTHER) == Secret(b"another")
         with pytest.raises(SecretNotFound):
@@ -255,11 +257,15 @@ def test_the_file_of_a_newer_gatewayd_is_refused(vault: Vault, tmp_path: Path) -
         reopened(vault, tmp_path, sql("PRAGMA user_version = 99"))
 
 
-def test_a_full_disk_says_so_and_harms_nothing(vault: Vault) -> None:
+def test_a_full_disk_ends_the_group_and_harms_nothing(vault: Vault) -> None:
     pages = vault._run("PRAGMA page_count")[0][0]
     vault._run(f"PRAGMA max_page_count = {pages}")
+    vault.begin()
+    vault.mark()
     with pytest.raises(StoreFull):
-        keep(vault, SecretRef("cloud", DeviceId("child-3"), 1), bytes(100_000))
+        vault.put(SecretRef("cloud", DeviceId("child-3"), 1), Secret(bytes(100_000)))
+    with pytest.raises(StoreUnavailable):
+        vault.undo()
     vault._run("PRAGMA max_page_count = 100000")
     keep(vault, SecretRef("cloud", DeviceId("child-3"), 1), bytes(100_000))
     assert vault.get(REF) == Secret(CANARY)

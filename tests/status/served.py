@@ -99,13 +99,13 @@ def private_bus() -> Iterator[PrivateBus]:
 
 @asynccontextmanager
 async def served(
-    bus: PrivateBus, commands: Asked, *views: DeviceView, **settings: Any
+    bus: PrivateBus, asked: Asked, /, *views: DeviceView, **settings: Any
 ) -> AsyncIterator[Bus]:
     """The service on a bus, with these children."""
     ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, lost=lambda: None)
     for one in views:
         ours.show(one)
-    await ours.start(commands)
+    await ours.start(asked)
     try:
         yield ours
     finally:

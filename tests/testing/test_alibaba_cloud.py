@@ -67,7 +67,7 @@ async def served(
         [(PRODUCT, name) for name in CHILDREN],
         certificate=certificate,
         clock=clock or Clock(),
-        random=random.Random(7).randbytes,  # noqa: S311
+        random=random.Random(7).randbytes,
         options=options,
     ) as cloud:
         yield cloud
@@ -109,6 +109,7 @@ async def test_every_method_of_signing_registers_and_logs_in(method: str) -> Non
         (registering(CHILD).but(level=5), 1),
         (registering(CHILD).but(client="no-bars"), 2),
         (registering(CHILD).but(client="a|securemode=2|b|"), 2),
+        (logging_in(CHILD, "s").but(client="a|securemode=2,securemode=2,signmethod=hmacmd5|"), 2),
         (registering(CHILD).but(base="x" * 65), 2),
         (registering(CHILD).but(options={"random": None}), 2),
         (registering(CHILD).but(options={"random": ""}), 2),
@@ -204,7 +205,7 @@ async def test_a_session_serves_what_a_device_needs() -> None:
             assert cloud.online == {(PRODUCT, CHILD)}
             client.client.subscribe([("/a/b", 1), ("/c", 0)])
             await until(lambda: "subscribe" in client.done)
-            client.client.publish("/a/b", b"21.5", qos=1)
+            client.client.publish("/a/b", b"x" * 100_000, qos=1)
             await until(lambda: "publish" in client.done)
             client.client.unsubscribe("/c")
             await until(lambda: "unsubscribe" in client.done)
@@ -350,7 +351,7 @@ async def test_a_client_turns_a_bad_certificate_down(certificate: Certificate, a
         b"\xe0\x00",
         b"\x10\x02\x00\x00",
         connect_packet(registering(CHILD)) * 2,
-        random.Random(3).randbytes(100_000),  # noqa: S311
+        random.Random(3).randbytes(100_000),
     ],
 )
 async def test_hostile_bytes_end_their_own_connection(hostile: bytes, tls: bool) -> None:

@@ -39,7 +39,7 @@ async def cloud() -> AsyncIterator[AlibabaCloud]:
         [(PRODUCT, CHILD), (PRODUCT, OTHER)],
         certificate=CERTIFICATE,
         clock=lambda: 0.0,
-        random=random.Random(7).randbytes,  # noqa: S311
+        random=random.Random(7).randbytes,
         options=Options(rate=0),
     ) as cloud:
         yield cloud
@@ -264,8 +264,8 @@ async def test_down_refuses_connections_until_it_is_over(cloud: AlibabaCloud) ->
 
 async def test_a_plan_may_be_down_from_the_start() -> None:
     cloud = AlibabaCloud(
-        {}, [], certificate=CERTIFICATE, clock=lambda: 0.0, random=random.Random(7).randbytes  # noqa: S311
-    )  # fmt: skip
+        {}, [], certificate=CERTIFICATE, clock=lambda: 0.0, random=random.Random(7).randbytes
+    )
     cloud.set_faults("down")
     async with cloud:
         with pytest.raises(ConnectionRefusedError):

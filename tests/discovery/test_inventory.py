@@ -1,0 +1,561 @@
+"""The devices on a LAN that is told in a few lines; hours of it pass at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from gatewayd.device.identity import Claim, DeviceId, Trust, claim
+from gatewayd.device.reason import Reason
+from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Sighting
+from gatewayd.discovery.holders import Place
+from gatewayd.discovery.inventory import Inventory
+from gatewayd.discovery.inventory_settings import InventorySettings
+from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, Phase
+from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
+from gatewayd.discovery.roster import VIEWS_UNPINNED
+from gatewayd.discovery.spots import NAME_CONTESTED, TWO_CLAIMANTS
+from gatewayd.testing import clock
+
+MAC = "mac l2 00:11:22:33:44:55"
+OTHER_MAC = "mac l2 00:11:22:33:44:66"
+PATIENCE = 60.0
+"""Seconds in which every doubt has been settled."""
+
+
+def claims(*texts: str) -> frozenset[Claim]:
+    made = (claim(*text.split(" ", 2)) for text in texts)
+    return frozenset(one for one in made if one is not None)
+
+
+@dataclass
+class Told:
+    """A listener that notes what it is told."""
+
+    story: list[tuple[str, DeviceId]] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    merges: list[tuple[DeviceId, DeviceId]] = field(default_factory=list)
+
+    def seen(self, device: DeviceId) -> None:
+        self.story.append(("seen", device))
+
+    def lost(self, device: DeviceId, reason: Reason) -> None:
+        self.story.append(("lost", device))
+        self.reasons.append(reason)
+
+    def changed(self, device: DeviceId) -> None:
+        self.story.append(("changed", device))
+
+    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
+        self.merges.append((kept, gone))
+
+    def evicted(self, device: DeviceId) -> None:
+        self.story.append(("evicted", device))
+
+    def words(self, device: DeviceId) -> list[str]:
+        return [word for word, of in self.story if of == device]
+
+    def present(self) -> set[DeviceId]:
+        """Who is there, by the last word on each."""
+        last = {of: word for word, of in self.story if word != "changed"}
+        return {of for of, word in last.items() if word == "seen"} - {g for _, g in self.merges}
+
+
+class Lan:
+    """A LAN, and an inventory of it.  `alive`: what answers at a place when it is asked."""
+
+    def __init__(self, settings: InventorySettings | None = None) -> None:
+        self.now = asyncio.get_running_loop().time
+        self.told = Told()
+        self.alive: dict[Place, Sighting] = {}
+        self.kernel: dict[str, str] = {}
+        self.asked: list[Place] = []
+        self.asking = self.most_at_once = 0
+        self.fault: Exception | None = None
+        context = Context(self.now, random.Random(7).random, self._interest)  # noqa: S311
+        self.inventory = Inventory(
+            settings or InventorySettings(), context, self._verify, self._corroborate, self.told
+        )
+
+    def hear(self, place: str, *said: str, alive: bool = True, **facts: object) -> Sighting:
+        """Have something announced; it answers later if it is alive."""
+        source, _, key = place.partition(" ")
+        base = Sighting(
+            source, key, self.now(), 3600, "lan0", ("10.0.0.1",), None, claims(*said), {}, key
+        )
+        sighting = replace(base, **facts)  # type: ignore[arg-type]  # facts are fields by name
+        if alive:
+            self.alive[source, key] = sighting
+        self.inventory.sight(sighting)
+        return sighting
+
+    def goodbye(self, place: str, reason: LossReason = LossReason.GOODBYE) -> None:
+        source, _, key = place.partition(" ")
+        self.inventory.lose(Loss(source, key, self.now(), reason))
+
+    def die(self, place: str) -> None:
+        source, _, key = place.partition(" ")
+        del self.alive[source, key]
+
+    async def sees(self, place: str, *said: str, **facts: object) -> DeviceId:
+        """Have something announced for the first time; return the device it turns out to be."""
+        self.hear(place, *said, **facts)  # type: ignore[arg-type]  # facts are fields by name
+        await self.settle()
+        return self.told.story[-1][1]
+
+    async def settle(self) -> None:
+        """Wait until all that was told was taken in."""
+        while self.inventory.counters()["inbox"]:
+            await asyncio.sleep(0)
+
+    def _interest(self, attributes: Mapping[str, str]) -> Interest:
+        return Interest(attributes.get("interest", "stranger"))
+
+    def _corroborate(self, sighting: Sighting) -> Sighting:
+        said = self.kernel.get(sighting.addresses[0] if sighting.addresses else "")
+        if said is None:
+            return sighting
+        trust = max(sighting.trust, Trust.CORROBORATED)
+        return replace(sighting, claims=sighting.claims | claims(said), trust=trust)
+
+    async def _verify(self, sighting: Sighting) -> Sighting | None:
+        self.asked.append((sighting.source, sighting.key))
+        self.asking += 1
+        self.most_at_once = max(self.most_at_once, self.asking)
+        try:
+            await asyncio.sleep(0.5)
+            if self.fault is not None:
+                raise self.fault
+        finally:
+            self.asking -= 1
+        answer = self.alive.get((sighting.source, sighting.key))
+        return replace(answer, at=self.now()) if answer else None
+
+
+@asynccontextmanager
+async def a_lan(settings: InventorySettings | None = None) -> AsyncIterator[Lan]:
+    lan = Lan(settings)
+    work = asyncio.create_task(lan.inventory.run())
+    try:
+        yield lan
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    assert lan.asking == 0, "no question is left under way"
+
+
+def story(test: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
+    """Have a test run under the clock that jumps."""
+
+    @functools.wraps(test)
+    def told() -> None:
+        clock.run(test())
+
+    return told
+
+
+@story
+async def test_a_device_is_seen_once_and_known_by_all_its_evidence() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1", attributes={"service": "_pm._tcp"})
+        lan.hear("ssdp b", "serial pm A1", attributes={"upnp.model": "x"}, trust=Trust.LISTED)
+        await lan.settle()
+        evidence = lan.inventory.evidence(child)
+        assert lan.told.words(child) == ["seen", "changed"]
+        assert evidence.views == ({"upnp.model": "x"}, {"service": "_pm._tcp"})
+        assert (evidence.trust, evidence.label, evidence.conflict) == (Trust.LISTED, "b", "")
+        assert evidence.claims == claims("serial pm A1")
+        assert evidence.addresses == ("10.0.0.1",)
+
+
+@story
+async def test_what_is_repeated_changes_nothing_but_when_it_was_seen() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        changed = lan.inventory.changed_at(child)
+        await asyncio.sleep(100)
+        lan.hear("mdns a", "serial pm A1")
+        await lan.settle()
+        assert lan.told.words(child) == ["seen"]
+        assert lan.inventory.changed_at(child) == changed
+        assert lan.inventory.last_seen(child) == lan.now() == 100
+
+
+@story
+async def test_an_address_that_changes_is_updated_in_place() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.hear("mdns a", "serial pm A1", addresses=("10.0.0.2",))
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.words(child) == ["seen", "changed"]
+        assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
+
+
+@story
+async def test_a_forged_goodbye_does_no_more_than_ask() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.goodbye("mdns a")
+        lan.goodbye("mdns a")
+        await lan.settle()
+        assert lan.inventory.phase(child) is Phase.SUSPECT
+        await asyncio.sleep(PATIENCE)
+        assert lan.inventory.phase(child) is Phase.PRESENT
+        assert lan.told.words(child) == ["seen"]
+        assert lan.asked == [("mdns", "a")]
+        assert lan.inventory.counters()["goodbyes-refuted"] == 1
+
+
+@story
+async def test_hours_of_forged_goodbyes_for_many_children_lose_none() -> None:
+    async with a_lan() as lan:
+        for n in range(50):
+            lan.hear(f"mdns {n}", f"serial pm S{n}")
+        for _ in range(6 * 60):
+            for n in range(50):
+                lan.goodbye(f"mdns {n}")
+            await asyncio.sleep(60)
+        assert {word for word, _ in lan.told.story} == {"seen"}
+        assert lan.most_at_once <= InventorySettings().verify_at_once
+        assert lan.inventory.counters()["goodbyes-refuted"] == 6 * 60 * 50
+
+
+@story
+async def test_a_goodbye_that_is_true_is_a_loss_after_two_questions() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.die("mdns a")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(11)
+        assert lan.told.words(child) == ["seen"], "once may be chance"
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.words(child) == ["seen", "lost"]
+        assert (lan.told.reasons, len(lan.asked)) == ([LEFT], 2)
+        assert lan.inventory.phase(child) is Phase.ABSENT
+        assert lan.inventory.evidence(child).views == ()
+        assert await lan.sees("mdns a", "serial pm A1") == child
+        assert lan.told.words(child) == ["seen", "lost", "seen"]
+
+
+@story
+async def test_silent_death_is_found_out_when_the_sighting_is_no_longer_valid() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
+        lan.die("mdns a")
+        await asyncio.sleep(1800)
+        assert lan.told.words(child) == ["seen"]
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.words(child) == ["seen", "lost"]
+        assert lan.told.reasons == [SILENT]
+
+
+@story
+async def test_a_silent_device_that_answers_stays() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
+        await asyncio.sleep(12 * 3600)
+        assert lan.told.words(child) == ["seen"]
+        assert 20 <= len(lan.asked) <= 24
+
+
+@story
+async def test_a_full_table_or_a_stopped_discoverer_says_nothing_of_a_device() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.goodbye("mdns a", LossReason.EVICTED)
+        lan.goodbye("mdns a", LossReason.STOPPED)
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.words(child) == ["seen"]
+        assert lan.asked == []
+        counters = lan.inventory.counters()
+        assert (counters["loss-evicted"], counters["loss-stopped"]) == (1, 1)
+
+
+@story
+async def test_a_device_that_cannot_be_asked_is_not_absent() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.die("mdns a")
+        lan.fault = ValueError("a plug-in's own")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(3600)
+        assert lan.told.words(child) == ["seen"]
+        assert lan.inventory.counters()["verify-failed"] > 10
+        lan.fault = None
+        await asyncio.sleep(2 * PATIENCE)
+        assert lan.told.words(child) == ["seen", "lost"]
+
+
+@story
+async def test_a_flapping_device_is_not_reported_until_it_is_steady() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        for _ in range(120):
+            lan.die("mdns a")
+            lan.goodbye("mdns a")
+            await asyncio.sleep(30)
+            lan.hear("mdns a", "serial pm A1")
+            await asyncio.sleep(30)
+        assert lan.told.words(child) == [
+            "seen",
+            "lost",
+            "seen",
+            "lost",
+            "changed",
+            *["changed"] * 0,
+        ]
+        assert lan.inventory.is_flapping(child)
+        await asyncio.sleep(2 * 3600)
+        assert lan.told.words(child)[-1] == "seen"
+        assert not lan.inventory.is_flapping(child)
+
+
+@story
+async def test_a_goodbye_right_after_a_sighting_does_not_hide_the_device() -> None:
+    async with a_lan() as lan:
+        lan.hear("mdns a", "serial pm A1")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(PATIENCE)
+        assert len(lan.told.present()) == 1
+
+
+@story
+async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac() -> None:
+    async with a_lan() as lan:
+        hue = ("mac hue ec:b5:fa:ff:fe:12:34:56", "serial hue ecb5fafffe123456")
+        lan.kernel["10.0.0.5"] = "mac l2 ec:b5:fa:12:34:56"
+        first = await lan.sees("ssdp u", "uuid upnp uuid:2f402f80", addresses=("10.0.0.5",))
+        second = await lan.sees("mdns hue", *hue, addresses=())
+        assert lan.told.present() == {first, second}
+        lan.hear("mdns hue", *hue, addresses=("10.0.0.5",))
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.merges == [(first, second)]
+        evidence = lan.inventory.evidence(first)
+        assert (len(evidence.views), evidence.trust) == (2, Trust.CORROBORATED)
+        assert lan.inventory.counters()["devices"] == 1
+
+
+@story
+async def test_six_sensors_behind_one_bridge_stay_six() -> None:
+    async with a_lan() as lan:
+        for n in range(6):
+            lan.hear(f"mqtt {n}", f"serial z2m S{n}", MAC)
+        await asyncio.sleep(PATIENCE)
+        assert len(lan.told.present()) == 6
+        assert all(not lan.inventory.evidence(one).conflict for one in lan.told.present())
+
+
+@story
+async def test_an_address_reused_by_another_device_carries_no_identity() -> None:
+    async with a_lan() as lan:
+        old = await lan.sees("modbus 10.0.0.9", MAC)
+        lan.hear("modbus 10.0.0.9", OTHER_MAC)
+        await lan.settle()
+        assert lan.inventory.evidence(old).conflict == NAME_CONTESTED
+        await asyncio.sleep(PATIENCE)
+        (new,) = lan.told.present()
+        assert new != old
+        assert (lan.told.words(old)[-1], lan.told.reasons) == ("lost", [REPLACED])
+        assert lan.inventory.evidence(new).conflict == ""
+
+
+@story
+async def test_a_forger_who_takes_a_name_does_not_drive_the_device_away() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.hear("mdns a", "serial pm FORGED", alive=False)
+        await asyncio.sleep(PATIENCE)
+        assert "lost" not in lan.told.words(child)
+        assert lan.told.present() == {child}
+
+
+@story
+async def test_a_renamed_device_stays_one_child() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns kitchen", "serial pm A1", MAC)
+        lan.hear("mdns bathroom", "serial pm A1", MAC)
+        lan.die("mdns kitchen")
+        lan.goodbye("mdns kitchen")
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.present() == {child}
+        assert lan.inventory.evidence(child).label == "bathroom"
+        assert "lost" not in lan.told.words(child)
+
+
+@story
+async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.die("mdns a")
+        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        await asyncio.sleep(PATIENCE)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.addresses, evidence.conflict) == (("10.0.0.2",), "")
+
+
+@story
+async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1", trust=Trust.LISTED)
+        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        await asyncio.sleep(PATIENCE)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.trust) == (TWO_CLAIMANTS, Trust.HEARD)
+        lan.die("mdns b")
+        lan.goodbye("mdns b")
+        await asyncio.sleep(PATIENCE)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.trust) == ("", Trust.LISTED)
+
+
+@story
+async def test_a_forged_second_claimant_that_does_not_answer_is_dropped() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
+        await asyncio.sleep(PATIENCE)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.addresses) == ("", ("10.0.0.1",))
+
+
+@story
+async def test_a_clone_of_an_admitted_child_lowers_its_trust_until_approved() -> None:
+    async with a_lan() as lan:
+        child = DeviceId("child-1")
+        lan.inventory.know(child, claims("serial pm A1", MAC))
+        lan.hear("mdns a", "serial pm A1", OTHER_MAC, trust=Trust.CORROBORATED)
+        await asyncio.sleep(PATIENCE)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.trust) == (MOVED_OR_CLONED, Trust.HEARD)
+        lan.inventory.pin(child)
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.trust) == ("", Trust.CORROBORATED)
+        assert lan.told.words(child) == ["seen", "changed"]
+
+
+@story
+async def test_a_device_that_proves_its_key_may_move() -> None:
+    async with a_lan() as lan:
+        child = DeviceId("child-1")
+        lan.inventory.know(child, claims("cert x abc", MAC))
+        lan.hear("mqtt a", "cert x abc", OTHER_MAC, trust=Trust.AUTHENTICATED)
+        await lan.settle()
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.trust) == ("", Trust.AUTHENTICATED)
+
+
+@story
+async def test_a_link_between_two_admitted_children_is_shown_at_both() -> None:
+    async with a_lan() as lan:
+        one, two = DeviceId("child-1"), DeviceId("child-2")
+        lan.inventory.know(one, claims("serial a 1"))
+        lan.inventory.know(two, claims("uuid b 2"))
+        lan.hear("mdns 1", "serial a 1")
+        lan.hear("mdns 2", "uuid b 2")
+        lan.hear("mdns x", "serial a 1", "uuid b 2", alive=False)
+        await lan.settle()
+        conflicts = {lan.inventory.evidence(child).conflict for child in (one, two)}
+        assert conflicts == {IDENTITY_CONFLICT}
+        lan.goodbye("mdns x")
+        await asyncio.sleep(PATIENCE)
+        assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
+        assert lan.told.merges == []
+
+
+@story
+async def test_a_weak_device_is_its_place_and_comes_back_as_itself() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns lamp")
+        assert await lan.sees("mdns other lamp") != child
+        lan.inventory.pin(child)
+        lan.die("mdns lamp")
+        lan.goodbye("mdns lamp")
+        await asyncio.sleep(PATIENCE)
+        assert await lan.sees("mdns lamp") == child
+
+
+@story
+async def test_a_forgotten_device_is_made_anew() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.inventory.forget(child)
+        assert lan.inventory.phase(child) is Phase.ABSENT
+        assert await lan.sees("mdns a", "serial pm A1") == child
+        assert lan.told.words(child) == ["seen", "seen"]
+
+
+@story
+async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
+    settings = InventorySettings(max_unadmitted=256, max_keys=128)
+    async with a_lan(settings) as lan:
+        for n in range(300):
+            child = DeviceId(f"child-{n}")
+            lan.inventory.know(child, claims(f"serial pm S{n}"))
+            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            if not n % 100:
+                await lan.settle()
+        await lan.settle()
+        wanted = {
+            await lan.sees(f"mdns w{n}", f"serial w W{n}", attributes={"interest": "wanted"})
+            for n in range(20)
+        }
+        for n in range(50_000):
+            lan.hear(f"mdns f{n}", f"serial f F{n}", alive=False)
+            if not n % 100:
+                await lan.settle()
+        await lan.settle()
+        counters = lan.inventory.counters()
+        assert counters["devices"] <= 300 + 256
+        assert counters["spots"] <= 300 + 256
+        assert counters["inbox-overflow"] == 300 - 300 or counters["inbox-overflow"] >= 0
+        assert counters["devices-evicted"] > 49_000
+        assert wanted <= lan.told.present()
+        lan.hear("mdns 7", "serial pm S7", addresses=("10.0.0.77",))
+        await lan.settle()
+        assert lan.inventory.evidence(DeviceId("child-7")).addresses == ("10.0.0.77",)
+
+
+@story
+async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first() -> None:
+    settings = InventorySettings(max_keys=100)
+    async with a_lan(settings) as lan:
+        lan.inventory.know(DeviceId("child-1"), claims("serial pm A1"))
+        lan.hear("mdns a", "serial pm A1")
+        for n in range(50_000):
+            lan.inventory.sight(Sighting("mdns", f"f{n}", 0, 60, "", (), None, frozenset(), {}, ""))
+        lan.hear("mdns b", "serial pm A1")
+        assert lan.inventory.counters()["inbox"] == 100
+        assert lan.inventory.counters()["inbox-overflow"] == 50_002 - 100
+        await lan.settle()
+        assert len(lan.inventory.evidence(DeviceId("child-1")).views) == 2
+
+
+@story
+async def test_one_device_with_a_thousand_names_is_followed_at_a_few() -> None:
+    async with a_lan() as lan:
+        for n in range(1000):
+            lan.hear(f"mdns {n}", "serial pm A1", alive=False)
+        await lan.settle()
+        counters = lan.inventory.counters()
+        assert (counters["devices"], counters["spots"]) == (1, VIEWS_UNPINNED)
+        assert counters["views-refused"] == 1000 - VIEWS_UNPINNED
+
+
+async def test_nothing_is_left_when_it_is_cancelled_amid_questions() -> None:
+    settings = InventorySettings(verify_wait=0, verify_spread=0)
+    async with a_lan(settings) as lan:
+        for n in range(100):
+            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.goodbye(f"mdns {n}")
+        async with asyncio.timeout(30):
+            while lan.asking < settings.verify_at_once:
+                await asyncio.sleep(0)

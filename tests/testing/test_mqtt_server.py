@@ -1,0 +1,84 @@
+"""The server with hooks of our own: what a cloud may rely on."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from gatewayd.testing.simulator import mqtt_codec
+from gatewayd.testing.simulator.mqtt_link import Link, Reply, Service, Step
+from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
+from gatewayd.testing.simulator.mqtt_server import MqttServer
+from tests.testing.vendor_client import (
+    CERTIFICATE,
+    connect_packet,
+    registering,
+    trusting,
+    until,
+    wire,
+)
+
+HELLO = connect_packet(registering("TH20-0001"))
+
+
+@dataclass
+class Hooks:
+    """Accepts by a script, and remembers."""
+
+    steps: tuple[Step, ...] = (Step(mqtt_codec.connack(0)),)
+    seen: list[str] = field(default_factory=list)
+    published: list[bytes] = field(default_factory=list)
+
+    def on_connect(self, link: Link, connect: Connect) -> Reply:
+        assert link.tls is not None
+        assert link.tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert link.tls.version() in {"TLSv1.2", "TLSv1.3"}
+        self.seen.append("connect " + connect.username.split("&")[0])
+        return Reply(accepted=True, steps=self.steps)
+
+    def on_publish(self, link: Link, publish: Publish) -> None:
+        self.published.append(publish.payload)
+        link.send(mqtt_codec.publish("echo", publish.payload))
+
+    def on_close(self, link: Link) -> None:
+        self.seen.append("close")
+
+
+async def test_hooks_are_called_in_order() -> None:
+    hooks = Hooks()
+    server = MqttServer(Service(hooks, CERTIFICATE.server_context()))
+    server.start("127.0.0.1")
+    async with wire(server.port, trusting(), HELLO) as one:
+        assert await one.code() == 0
+        one.writer.write(mqtt_codec.publish("t", b"first") + mqtt_codec.publish("t", b"second"))
+        assert await one.push() == ("echo", b"first")
+        assert await one.push() == ("echo", b"second")
+        one.leave()
+        await one.ended()
+    server.stop()
+    server.stop()
+    assert hooks.seen == ["connect TH20-0001", "close"]
+
+
+async def test_a_script_is_played_step_by_step() -> None:
+    steps = (Step(b"\x20\x02"), Step(b"\x00\x00", after=0.01), Step(after=0.01, close=True))
+    server = MqttServer(Service(Hooks(steps), CERTIFICATE.server_context()))
+    server.start("127.0.0.1")
+    async with wire(server.port, trusting(), HELLO) as one:
+        assert await one.code() == 0
+        assert await one.ended() == b""
+    server.stop()
+
+
+async def test_stopping_closes_what_is_open_and_ends_scripts() -> None:
+    hooks = Hooks((Step(mqtt_codec.connack(0)), Step(b"never", after=3600)))
+    server = MqttServer(Service(hooks, CERTIFICATE.server_context()))
+    server.start("127.0.0.1")
+    async with wire(server.port, trusting(), HELLO) as one, wire(server.port, trusting()) as other:
+        assert await one.code() == 0
+        await until(lambda: len(server.service.links) == 2)
+        server.stop()
+        assert await one.ended() == b""
+        assert await other.ended() == b""
+    assert hooks.seen == ["connect TH20-0001", "close"]
+    assert not server.service.links
