@@ -39,11 +39,17 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
         log.set_level(config.log.level)
         return asyncio.run(_serve(config, paths, checkpoint))
     except (ConfigError, PluginError) as error:
-        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # for the operator
+        _complain(error)
         return EX_CONFIG
     except GatewayError as error:
-        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # likewise
+        _complain(error)
         return 1
+
+
+def _complain(error: GatewayError) -> None:
+    """Log what is wrong, a line for each thing; where it was found says nothing to an operator."""
+    for line in str(error).splitlines():
+        logging.getLogger(__name__).error("%s", line)
 
 
 async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:

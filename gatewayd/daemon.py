@@ -157,7 +157,8 @@ class Daemon:
             try:
                 config, rules = await asyncio.to_thread(self._read)
             except ConfigError as error:
-                logger.error("The configuration was not reloaded:\n%s", error)  # noqa: TRY400
+                for line in ("The configuration was not reloaded:", *str(error).splitlines()):
+                    logger.error("%s", line)  # noqa: TRY400  # for the operator, as it stands
                 raise
             else:
                 self._put_in_force(config, rules)

@@ -8,7 +8,7 @@ MAX_PACKET = 257 * 1024
 """Bytes of one packet from the cloud: 256 KiB are a message's limit at the vendors, and its topic
 and header come on top."""
 
-_CHUNK = 64 * 1024  # more than one TLS record holds (RFC 8446, 5.1), so one read empties it
+_CHUNK = 4096
 _LENGTH_BYTES = 4  # at most, MQTT 3.1.1, 2.2.3
 _CONNACK, _PUBLISH, _QOS_2 = 0x20, 0x30, 0x04
 

@@ -31,9 +31,18 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.mdns_answer import Answer
-from gatewayd.discovery.mdns_engine import Change, Engine, freshness, harden, ipv4
+from gatewayd.discovery.mdns_engine import Change, Engine, finish, freshness, harden, ipv4
 from gatewayd.discovery.mdns_link import LOOK, Link
-from gatewayd.discovery.mdns_names import IN, SRV, TXT, Name, domain, question, service
+from gatewayd.discovery.mdns_names import (
+    IN,
+    SRV,
+    TXT,
+    Name,
+    Question,
+    domain,
+    parse,
+    service,
+)
 from gatewayd.discovery.mdns_settings import MdnsSettings
 from gatewayd.errors import ConfigError, DiscoveryRetry
 
@@ -116,7 +125,7 @@ class _Zeroconf:
         logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
         self._opened = AsyncZeroconf(interfaces=[self._address], ip_version=IPVersion.V4Only)
         try:
-            await self._zeroconf.async_wait_for_start()
+            await finish(self._zeroconf.async_wait_for_start())
         except Error as error:
             raise DiscoveryRetry("zeroconf does not start", after=LOOK) from error
         for reader in getattr(self._zeroconf.engine, "readers", ()):
@@ -133,6 +142,8 @@ class _Zeroconf:
         ) -> None:
             told = gone if state_change is ServiceStateChange.Removed else heard
             told(bare[service_type], name)
+            if parse(bare[service_type], name) is None:
+                self._purge(service_type, name)
 
         self._browser = AsyncServiceBrowser(self._zeroconf, list(bare), handlers=[changed])
 
@@ -154,7 +165,7 @@ class _Zeroconf:
         self._zeroconf.async_add_listener(reply, None)
         try:
             for seconds in _ASK_AGAIN:
-                self._zeroconf.async_send(cast(Any, _Question(name)))
+                self._zeroconf.async_send(cast(Any, Question(name)))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await reply.heard.wait()
@@ -170,6 +181,12 @@ class _Zeroconf:
             await self._browser.async_cancel()
         await self._opened.async_close()
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+
+    def _purge(self, type_: str, full: str) -> None:
+        """Forget a pointer to what is no name: to list it as known would break every question."""
+        cache = self._zeroconf.cache
+        if known := cache.async_get_unique(DNSPointer(type_, _PTR, IN, 0, full)):
+            cache.async_remove_records([known])
 
     def _answer(self, name: Name, info: AsyncServiceInfo) -> Answer | None:
         if not info.text and self._zeroconf.cache.get_by_details(name.full, TXT, IN) is None:
@@ -203,16 +220,6 @@ class _Zeroconf:
         """When the newest record came by the loop's clock, and how long any may be kept."""
         ahead = self._now() - current_time_millis() / 1000
         return freshness((one.created / 1000 + ahead, one.ttl) for one in records)
-
-
-class _Question:
-    """A question of our own: zeroconf would split an instance at its dots, and list answers."""
-
-    def __init__(self, name: Name) -> None:
-        self._name = name
-
-    def packets(self) -> list[bytes]:
-        return [question(self._name)]
 
 
 class _Reply(RecordUpdateListener):

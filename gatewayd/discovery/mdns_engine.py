@@ -7,7 +7,7 @@ import fcntl
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from gatewayd.discovery.mdns_answer import Answer
@@ -62,6 +62,16 @@ def ipv4(interface: str) -> str | None:
         except OSError:
             return None
     return socket.inet_ntoa(reply[20:24])
+
+
+async def finish(work: Awaitable[None]) -> None:
+    """Await work to its end even if cancelled meanwhile: half of it would leave sockets open."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 class Guard(asyncio.DatagramProtocol):

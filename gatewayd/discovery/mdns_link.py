@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.mdns_engine import Engine, ipv4
+from gatewayd.discovery.mdns_engine import Engine, finish, ipv4
 from gatewayd.discovery.mdns_intake import Intake
 from gatewayd.discovery.mdns_names import Name
 from gatewayd.discovery.mdns_settings import MdnsSettings
@@ -89,7 +89,7 @@ class Link:
             await engine.start()
             yield engine
         finally:
-            await engine.close()
+            await finish(engine.close())
 
     async def _listen(self, address: str | None) -> None:
         """Listen until a flood, a rescan, or another address ends it."""
@@ -105,8 +105,11 @@ class Link:
                 await engine.browse(self._services, self._intake.heard, self._intake.gone)
                 await self._until_rescan(address)
         finally:
-            await self._intake.rest()
-            await engine.close()
+            await finish(self._end(engine))
+
+    async def _end(self, engine: Engine) -> None:
+        await self._intake.rest()
+        await engine.close()
 
     def _ends(self, address: str) -> bool:
         return self._flooded or self._again or ipv4(self._interface) != address

@@ -59,13 +59,14 @@ def domain(bare: str) -> str:
 def parse(bare: str, full: str) -> Name | None:
     """Return the name of an instance of a service; None where it is not fit to be used.
 
-    full: as announced: instance, service and domain in one, in any spelling.
+    full: as announced: instance, service and domain in one, in any spelling.  What begins or ends
+    with a dot, or has two in a row, is refused: libraries split there, and cannot ask for it.
     """
     tail = f".{domain(bare)}"
     if not full.lower().endswith(tail.lower()):
         return None
     instance = full[: -len(tail)]
-    if not is_clean(instance) or not instance.strip():
+    if not is_clean(instance) or not instance.strip() or not all(instance.split(".")):
         return None
     return Name(bare, instance) if len(instance.encode()) <= MAX_LABEL else None
 
@@ -79,3 +80,14 @@ def question(name: Name) -> bytes:
     encoded = b"".join(bytes([len(raw)]) + raw for raw in (one.encode() for one in labels)) + b"\0"
     asked = (encoded + struct.pack("!HH", kind, IN) for kind in (SRV, TXT))
     return struct.pack("!6H", 0, 0, 2, 0, 0, 0) + b"".join(asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question in the form that zeroconf sends.  Its own would split an instance at its dots."""
+
+    name: Name
+
+    def packets(self) -> list[bytes]:
+        """Return the datagrams to send."""
+        return [question(self.name)]

@@ -55,5 +55,5 @@ class Reports:
                 self._listener.changed(presence.device)
             case News.STEADY:
                 self._listener.changed(presence.device)
-            case News.NOTHING if changed:
+            case News.NOTHING if changed and not presence.flapping:
                 self._listener.changed(presence.device)

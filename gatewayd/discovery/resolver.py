@@ -175,7 +175,7 @@ class Resolver:
         return group, rivals
 
     def _absorb(self, kept: Entry, gone: Entry) -> DeviceId:
-        claims, places = consistent(gone.claims), tuple(gone.places)
+        claims, places = consistent(gone.claims), gone.places
         self.forget(gone.device)
         self._learn(kept, claims)
         for place in places:
@@ -206,12 +206,11 @@ class Resolver:
     def _bind(self, entry: Entry, place: Place) -> None:
         before = self._bound.get(place)
         if before is not None:
-            del before.places[place]
+            before.places = tuple(one for one in before.places if one != place)
         self._bound[place] = entry
-        entry.places[place] = None
-        if len(entry.places) > MAX_PLACES:
-            oldest = next(iter(entry.places))
-            del entry.places[oldest], self._bound[oldest]
+        if len(entry.places) == MAX_PLACES:
+            del self._bound[entry.places[0]]
+        entry.places = (*entry.places, place)[-MAX_PLACES:]
 
     def _bound_to(self, place: Place) -> Entry | None:
         """Return the device of a place: remembered, or one whose id was made from the place."""

@@ -23,6 +23,8 @@ from gatewayd.discovery.spots import Spots
 
 VIEWS, VIEWS_UNPINNED = 16, 4
 """In how many places at once a device is followed."""
+CONTESTANTS = 4
+"""How many strangers may wait at a place that another device has taken."""
 SHORTEST, LONGEST = 60.0, 86_400.0
 """Seconds for which a sighting may be believed."""
 
@@ -142,11 +144,7 @@ class Roster:
             return
         self.counters["unanswered"] += 1
         if self._doubts.missed(spot, now):
-            presence = self._presences[spot.device]
-            presence.left = spot.cause
-            concerned = self._spots.concerned(spot)
-            self._drop(presence, spot)
-            self._update(concerned, now, changed=spot.device if presence.spots else None)
+            self._remove(spot, spot.cause, now)
 
     def unclear(self, spot: Spot, now: float) -> None:
         """A spot could not be asked, which says nothing about it."""
@@ -187,9 +185,12 @@ class Roster:
         if conflict == MOVED_OR_CLONED and spot.sighting.trust is Trust.AUTHENTICATED:
             conflict = ""  # whoever has proven its key may live where it likes
         self._spots.accuse(spot, conflict, resolved.rivals)
-        for other in self._spots.at(spot.place):
-            if other is not spot:
-                self._doubts.doubt(other, REPLACED, now)
+        others = [other for other in self._spots.at(spot.place) if other is not spot]
+        for other in others:
+            self._doubts.doubt(other, REPLACED, now)
+        strangers = [o for o in others if not self.resolver.is_pinned(o.device)]
+        for oldest in strangers[:-CONTESTANTS]:
+            self._remove(oldest, REPLACED, now)
 
     def _update(
         self, devices: Collection[DeviceId], now: float, *, changed: DeviceId | None = None
@@ -224,6 +225,14 @@ class Roster:
                 self._spots.add(presence, spot)
             else:
                 self._doubts.discard(spot)
+
+    def _remove(self, spot: Spot, cause: Reason, now: float) -> None:
+        """A spot is empty: perhaps its device is gone."""
+        presence = self._presences[spot.device]
+        presence.left = cause
+        concerned = self._spots.concerned(spot)
+        self._drop(presence, spot)
+        self._update(concerned, now, changed=spot.device if presence.spots else None)
 
     def _drop(self, presence: Presence, spot: Spot) -> None:
         self._doubts.discard(spot)

@@ -20,33 +20,35 @@ class Spots:
     """All spots, by place and device."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, dict[DeviceId, Spot]] = {}
+        self._places: dict[Place, tuple[Spot, ...]] = {}
         self._accusers: dict[DeviceId, dict[Spot, None]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._places.values()))
 
     def at(self, place: Place) -> tuple[Spot, ...]:
-        """Return who is at a place: mostly one, more while it is contested."""
-        return tuple(self._places.get(place, {}).values())
+        """Return who is at a place, oldest first: mostly one, more while it is contested."""
+        return self._places.get(place, ())
 
     def add(self, presence: Presence, spot: Spot) -> None:
         """Add a spot to those of its device."""
         spot.device = presence.device
         presence.spots[spot.place] = spot
-        self._places.setdefault(spot.place, {})[spot.device] = spot
+        self._places[spot.place] = (*self.at(spot.place), spot)
 
     def remove(self, presence: Presence, spot: Spot) -> None:
         """Remove a spot."""
         self.accuse(spot, "", ())
         del presence.spots[spot.place]
-        del self._places[spot.place][spot.device]
-        if not self._places[spot.place]:
+        left = tuple(other for other in self.at(spot.place) if other is not spot)
+        if left:
+            self._places[spot.place] = left
+        else:
             del self._places[spot.place]
 
     def is_live(self, spot: Spot) -> bool:
         """Whether a spot has not been removed."""
-        return self._places.get(spot.place, {}).get(spot.device) is spot
+        return spot in self.at(spot.place)
 
     def accuse(self, spot: Spot, conflict: str, rivals: tuple[DeviceId, ...]) -> None:
         """Note with whom the device of a spot quarrels, instead of what was noted before."""
@@ -61,7 +63,8 @@ class Spots:
 
     def concerned(self, spot: Spot) -> frozenset[DeviceId]:
         """Return all devices whose conflict may depend on a spot."""
-        return frozenset((spot.device, *spot.rivals, *self._places.get(spot.place, ())))
+        there = (other.device for other in self.at(spot.place))
+        return frozenset((spot.device, *spot.rivals, *there))
 
     def conflict(self, presence: Presence, own: Collection[Claim]) -> str:
         """Return why the identity of a device is in question; "" if it is not.
@@ -78,7 +81,7 @@ class Spots:
         verified = [spot.sighting for spot in spots if spot.verified]
         if any(are_apart(*pair, own) for pair in combinations(verified, 2)):
             return TWO_CLAIMANTS
-        contested = any(len(self._places[spot.place]) > 1 for spot in spots)
+        contested = any(len(self.at(spot.place)) > 1 for spot in spots)
         return NAME_CONTESTED if contested else ""
 
 

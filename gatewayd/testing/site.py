@@ -110,11 +110,6 @@ class Site:
         await self.launch(module, *arguments)
         await self.until(self._serves, "gatewayd to serve")
 
-    async def start_with(self, config: str, rules: str) -> None:
-        """Start gatewayd with another configuration."""
-        self.configure(config, rules)
-        await self.start()
-
     async def launch(self, module: str = "gatewayd", *arguments: str) -> None:
         """Start gatewayd; its log goes to gatewayd.log."""
         with (self.directory / "gatewayd.log").open("ab") as log:

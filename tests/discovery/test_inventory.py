@@ -18,7 +18,7 @@ from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.inventory_settings import InventorySettings
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, Phase
 from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
-from gatewayd.discovery.roster import VIEWS_UNPINNED
+from gatewayd.discovery.roster import CONTESTANTS, VIEWS_UNPINNED
 from gatewayd.discovery.spots import NAME_CONTESTED, TWO_CLAIMANTS
 from gatewayd.testing import clock
 
@@ -77,7 +77,7 @@ class Lan:
         self.asked: list[Place] = []
         self.asking = self.most_at_once = 0
         self.fault: Exception | None = None
-        context = Context(self.now, random.Random(7).random, self._interest)  # noqa: S311
+        context = Context(self.now, random.Random(7).random, self._interest)
         self.inventory = Inventory(
             settings or InventorySettings(), context, self._verify, self._corroborate, self.told
         )
@@ -215,15 +215,15 @@ async def test_a_forged_goodbye_does_no_more_than_ask() -> None:
 @story
 async def test_hours_of_forged_goodbyes_for_many_children_lose_none() -> None:
     async with a_lan() as lan:
-        for n in range(50):
+        for n in range(30):
             lan.hear(f"mdns {n}", f"serial pm S{n}")
-        for _ in range(6 * 60):
-            for n in range(50):
+        for _ in range(3 * 60):
+            for n in range(30):
                 lan.goodbye(f"mdns {n}")
             await asyncio.sleep(60)
         assert {word for word, _ in lan.told.story} == {"seen"}
         assert lan.most_at_once <= InventorySettings().verify_at_once
-        assert lan.inventory.counters()["goodbyes-refuted"] == 6 * 60 * 50
+        assert lan.inventory.counters()["goodbyes-refuted"] == 3 * 60 * 30
 
 
 @story
@@ -302,14 +302,7 @@ async def test_a_flapping_device_is_not_reported_until_it_is_steady() -> None:
             await asyncio.sleep(30)
             lan.hear("mdns a", "serial pm A1")
             await asyncio.sleep(30)
-        assert lan.told.words(child) == [
-            "seen",
-            "lost",
-            "seen",
-            "lost",
-            "changed",
-            *["changed"] * 0,
-        ]
+        assert lan.told.words(child) == ["seen", "lost", "seen", "lost", "changed"]
         assert lan.inventory.is_flapping(child)
         await asyncio.sleep(2 * 3600)
         assert lan.told.words(child)[-1] == "seen"
@@ -516,7 +509,6 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
         counters = lan.inventory.counters()
         assert counters["devices"] <= 300 + 256
         assert counters["spots"] <= 300 + 256
-        assert counters["inbox-overflow"] == 300 - 300 or counters["inbox-overflow"] >= 0
         assert counters["devices-evicted"] > 49_000
         assert wanted <= lan.told.present()
         lan.hear("mdns 7", "serial pm S7", addresses=("10.0.0.77",))
@@ -548,6 +540,20 @@ async def test_one_device_with_a_thousand_names_is_followed_at_a_few() -> None:
         counters = lan.inventory.counters()
         assert (counters["devices"], counters["spots"]) == (1, VIEWS_UNPINNED)
         assert counters["views-refused"] == 1000 - VIEWS_UNPINNED
+
+
+@story
+async def test_one_name_with_a_thousand_serials_is_contested_by_a_few() -> None:
+    async with a_lan() as lan:
+        lan.inventory.know(DeviceId("child-1"), claims("serial pm A1"))
+        lan.hear("mdns a", "serial pm A1")
+        await lan.settle()
+        for n in range(1000):
+            lan.hear("mdns a", f"serial pm F{n}", alive=False)
+            await lan.settle()
+        assert lan.inventory.counters()["spots"] <= 1 + 1 + CONTESTANTS
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.present() == {DeviceId("child-1")}
 
 
 async def test_nothing_is_left_when_it_is_cancelled_amid_questions() -> None:

@@ -17,6 +17,7 @@ from gatewayd.discovery.mdns import Mdns
 from gatewayd.discovery.mdns_settings import MdnsSettings
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import DiscovererContract, Told, World, running, until
+from gatewayd.testing.simulator import dns, wire
 from gatewayd.testing.simulator.child import Child, fleet
 from gatewayd.testing.simulator.hostile import Attacker
 from gatewayd.testing.simulator.lan import Lan
@@ -29,7 +30,7 @@ class Segment:
 
     def __init__(self, count: int = 3, limit: int = 50, **settings: int) -> None:
         self.type = f"_gw{uuid4().hex[:10]}._tcp"
-        self.rng = random.Random(self.type)  # noqa: S311  # play, not cryptography
+        self.rng = random.Random(self.type)
         self.children = fleet(count, self.rng.getrandbits(32), service=f"{self.type}.local")
         self.lan = Lan(self.children, rng=self.rng, spread=0.0)
         chosen = MdnsSettings(("lo",), (self.type,), max_entries=limit, **settings)
@@ -58,6 +59,13 @@ async def scene(count: int = 3, limit: int = 50, **settings: int) -> AsyncIterat
     segment = Segment(count, limit, **settings)
     async with segment.lan:
         yield segment
+
+
+def pointer(type_: str, instance: bytes) -> bytes:
+    """The announcement of one instance, in raw bytes."""
+    owner = dns.name(f"{type_}.local")
+    record = dns.Record(owner, dns.Pointer((instance, *owner)), ttl=4500)
+    return wire.encode(dns.Message(answers=(record,), flags=dns.RESPONSE))
 
 
 class TestContract(DiscovererContract):
@@ -156,6 +164,18 @@ async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None
         dropped = segment.discoverer.health.dropped
         await until(lambda: dropped.get("txt-too-long", 0) >= 5 and dropped.get("bad-name", 0) >= 8)
         assert {segment.key(0), segment.key(1)} <= set(told.seen)
+
+
+@pytest.mark.parametrize("poison", [b"x" + b"\xff" * 40, b"a..b", b".a", b"a."])
+async def test_no_announcement_can_silence_our_questions(poison: bytes) -> None:
+    """Listed as a known answer, such a name would break each question that lists it."""
+    async with scene(1) as segment, running(segment.discoverer) as told:
+        await until(lambda: len(told.seen) == 1)
+        async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
+            await attacker.send([pointer(segment.type, poison)], 1, rate=100)
+        await until(lambda: "bad-name" in segment.discoverer.health.dropped)
+        before = segment.lan.counters.queries
+        await until(lambda: segment.lan.counters.queries > before)
 
 
 async def test_children_are_seen_through_a_flood_of_strangers() -> None:

@@ -31,7 +31,7 @@ def test_what_is_no_type_is_refused(written: str) -> None:
         service(written)
 
 
-@pytest.mark.parametrize("instance", ["TH-20 0001A7", "a.dot.in.it", "../../etc", "é" * 31, "-"])
+@pytest.mark.parametrize("instance", ["TH-20 0001A7", "a.dot.in.it", "é" * 31, "-"])
 def test_a_name_is_split(instance: str) -> None:
     assert parse(TYPE, f"{instance}.{TYPE}.local.") == Name(TYPE, instance)
 
@@ -44,7 +44,21 @@ def test_case_does_not_tell_names_apart() -> None:
 
 @pytest.mark.parametrize(
     "instance",
-    ["", " ", "a\0b", "a\x1b[0m", "a\r\nb", "\u202ea", "a\u200bb", "\ufffd", "x" * 64, "é" * 32],
+    [
+        "",
+        " ",
+        ".a",
+        "a.",
+        "a..b",
+        "a\0b",
+        "a\x1b[0m",
+        "a\r\nb",
+        "\u202ea",
+        "a\u200bb",
+        "\ufffd",
+        "x" * 64,
+        "é" * 32,
+    ],
 )
 def test_a_hostile_name_is_refused(instance: str) -> None:
     assert parse(TYPE, f"{instance}.{TYPE}.local.") is None

@@ -69,6 +69,14 @@ def test_a_mac_that_two_share_tells_neither_of_them(resolver: Resolver) -> None:
     assert see(resolver, "mqtt 3", "uuid other 3", f"mac l2 {MAC}").merged == ()
 
 
+def test_a_shared_mac_is_remembered_when_one_behind_it_is_forgotten(resolver: Resolver) -> None:
+    one = see(resolver, "mqtt 1", "serial z2m 1", f"mac l2 {MAC}").device
+    two = see(resolver, "mqtt 2", "serial z2m 2", f"mac l2 {MAC}").device
+    see(resolver, "leases 10.0.0.2", f"mac l2 {MAC}")
+    resolver.forget(one)
+    assert see(resolver, "leases 10.0.0.2", f"mac l2 {MAC}").device != two
+
+
 def test_a_mac_in_front_of_four_admitted_children_links_nobody(resolver: Resolver) -> None:
     for n in range(4):
         resolver.know(DeviceId(f"child-{n}"), claims(f"serial ns{n} s{n}", f"mac l2 {MAC}"))

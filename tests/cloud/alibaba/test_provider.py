@@ -138,7 +138,8 @@ class TestAlibaba(CloudProviderContract):
         self._folder = folder
 
     def stage(self) -> AbstractAsyncContextManager[AlibabaStage]:
-        return staged(self._folder, reply_timeout=0.5)
+        options = Options(manner=Manner(linger=3600.0))  # it is for us to close
+        return staged(self._folder, options=options, reply_timeout=1.0)
 
 
 @pytest.mark.parametrize("method", ["hmacmd5", "hmacsha1", "hmacsha256"])
@@ -184,7 +185,7 @@ async def test_an_instance_is_named(folder: Path) -> None:
 async def test_a_registration_that_fails(
     folder: Path, faults: str, expected: type, code: str
 ) -> None:
-    async with staged(folder, faults, reply_timeout=0.5) as stage:
+    async with staged(folder, faults, reply_timeout=1.0) as stage:
         kept = Kept()
         outcome = await stage.register(kept)
         assert isinstance(outcome, expected)
