@@ -17,6 +17,7 @@ from typing import Any
 import pydbus
 
 from gatewayd.ctl_commands import COMMANDS, Command
+from gatewayd.ctl_rules import RULES
 from gatewayd.ctl_text import Row, safe
 from gatewayd.errors import GatewayError
 from gatewayd.glib import GLib, Variant
@@ -90,7 +91,7 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = COMMANDS,
+    commands: Sequence[Command] = (*COMMANDS, *RULES),
 ) -> int:
     """Run gatewayctl; return its exit status."""
     arguments = parser(commands).parse_args(argv)

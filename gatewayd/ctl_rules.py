@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from argparse import ArgumentParser
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gatewayd.configfile import Problems
+from gatewayd.configfile import DIRECTORIES, Problems
+from gatewayd.ctl_commands import Command
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.policy.admission import Decision
 from gatewayd.policy.judge import decide
 from gatewayd.policy.rules import Rule
-from gatewayd.rulefile import read_rules
+from gatewayd.rulefile import read_rules, rule_files
 
 MAX_LINE = 1 << 20
 
@@ -86,3 +89,26 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
         view["port"] = str(raw["port"])
     trust = Trust[str(raw.get("trust", "heard")).upper()]
     return Evidence((view | attributes,), frozenset(), trust, addresses=addresses)
+
+
+def _installed(files: Sequence[Path]) -> Sequence[Path]:
+    """Return the files, or those that gatewayd reads where none are named."""
+    return files or rule_files(directory / "rules.d" for directory in DIRECTORIES)
+
+
+def _files(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help="rule files; else the installed ones")
+
+
+def _sightings_and_files(parser: ArgumentParser) -> None:
+    parser.add_argument("sightings", type=Path, help="recorded sightings, JSON Lines")
+    _files(parser)
+
+
+RULES = (
+    Command("rules check", "say what is wrong with rule files", _files,
+            lambda _, a: rules_check(_installed(a.files), sys.stdout)),
+    Command("rules test", "tell the verdict on recorded sightings", _sightings_and_files,
+            lambda _, a: rules_test(a.sightings, _installed(a.files), sys.stdout)),
+)  # fmt: skip
+"""The commands of the group "rules"; they need no running daemon."""

@@ -3,6 +3,7 @@
     GatewayError
     ├── ConfigError            the operator: a file names a wrong key or value
     ├── PluginError            the operator: a named plug-in is missing or broken
+    ├── BusError               whoever runs the message bus, or another gatewayd on it
     ├── CallerError            the caller of a D-Bus method
     │   ├── NoSuchDevice
     │   ├── AmbiguousId
@@ -38,6 +39,10 @@ class ConfigError(GatewayError):
 
 class PluginError(GatewayError):
     """A plug-in named in the configuration cannot be used."""
+
+
+class BusError(GatewayError):
+    """The message bus cannot be used."""
 
 
 class CallerError(GatewayError):

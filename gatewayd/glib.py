@@ -20,9 +20,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from gi.repository import Gio, GLib
 
-from gatewayd.errors import Busy, GatewayError
+from gatewayd.errors import BusError, Busy
 
-__all__ = ["BusError", "BusThread", "Connection", "GLib", "Gio", "Invocation", "Variant"]
+__all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "Variant"]
 
 Variant: TypeAlias = GLib.Variant
 Invocation: TypeAlias = Gio.DBusMethodInvocation
@@ -34,10 +34,6 @@ TIMEOUT_MS = 5000  # for what the bus itself is asked
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class BusError(GatewayError):
-    """The bus cannot be used: its text says why."""
 
 
 class BusThread:

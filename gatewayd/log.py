@@ -36,6 +36,9 @@ FIELDS: Mapping[str, str] = {
 }
 """What a key of `extra` is called in the journal."""
 
+QUOTING = ("zeroconf",)
+"""Libraries whose warnings quote packets of strangers as they came: they say nothing."""
+
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
 
@@ -57,6 +60,8 @@ def setup(level: str, handler: logging.Handler) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    for name in QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     set_level(level)
 
 

@@ -77,8 +77,9 @@ def test_levels_become_priorities(journal: Journal) -> None:
 
 def test_the_level_is_ours_alone(journal: Journal) -> None:
     log.setup("debug", log.JournalHandler(journal))
-    logging.getLogger("zeroconf").info("No.")
-    logging.getLogger("zeroconf").warning("Yes.")
+    logging.getLogger("asyncio").info("No.")
+    logging.getLogger("asyncio").warning("Yes.")
+    logging.getLogger("zeroconf").warning("No: it may quote what a stranger sent.")
     logging.getLogger("gatewayd.x").debug("Yes.")
     assert [entry["MESSAGE"] for entry in journal.entries] == ["Yes.", "Yes."]
 

@@ -45,7 +45,9 @@ class Claim:
 class Evidence:
     """All that is known of one device: what policy judges.
 
-    views: one flat mapping for each place it was seen in, with the keys of gatewayd-rules(5).
+    views: one flat mapping for each place it was seen in, with the keys of gatewayd-rules(5),
+    and "trust": the word for what that sighting proves by itself.
+    trust: the best of them; HEARD while there is a conflict.
     label: a sanitised name to show to people.  It identifies nothing.
     conflict: why two claimants quarrel over this identity; "" where none do.
     """

@@ -20,7 +20,7 @@ def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str)
     beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
     addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
     return Evidence(
-        views=tuple(s.attributes for s in ranked),
+        views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
         claims=frozenset(own).union(beside),
         trust=ranked[0].trust if ranked and not conflict else Trust.HEARD,
         label=next((s.label for s in ranked if s.label), ""),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, cast
 
@@ -86,10 +85,9 @@ class Mdns:
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask for one instance, in at most 3 s; None if nobody answers for it."""
         link = self._links.get(sighting.interface)
-        seen = sighting.attributes
-        if link is None or "service" not in seen or "instance" not in seen:
-            return None
-        return await link.verify(Name(seen["service"], seen["instance"]))
+        seen = Name(*(sighting.attributes.get(key, "") for key in ("service", "instance")))
+        name = parse(seen.service, seen.full) if seen.service in self._services else None
+        return await link.verify(name) if link and name else None
 
     async def rescan(self) -> None:
         """Forget what was heard, and ask everybody."""
@@ -121,8 +119,6 @@ class _Zeroconf:
         return self._opened.zeroconf
 
     async def start(self) -> None:
-        # Its warnings quote packets as they came, and it keeps each distinct one.
-        logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
         self._opened = AsyncZeroconf(interfaces=[self._address], ip_version=IPVersion.V4Only)
         try:
             await finish(self._zeroconf.async_wait_for_start())
@@ -156,8 +152,9 @@ class _Zeroconf:
 
     async def resolve(self, name: Name, patience: float) -> Answer | None:
         info = _info(name)
-        if info and await info.async_request(self._zeroconf, patience * 1000):
-            return self._answer(name, info)
+        with contextlib.suppress(Error):  # a host may have a name that cannot be asked for
+            if info and await info.async_request(self._zeroconf, patience * 1000):
+                return self._answer(name, info)
         return None
 
     async def confirm(self, name: Name) -> bool:

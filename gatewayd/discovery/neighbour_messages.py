@@ -47,7 +47,7 @@ def parse(packet: bytes) -> Iterator[Neighbour]:
             family, interface, state, _, _ = _BODY.unpack_from(body)
             attributes = dict(_attributes(body[_BODY.size :]))
             raw = attributes.get(_DESTINATION, b"")
-            if len(raw) != _LENGTHS.get(family, 0):
+            if len(raw) != _LENGTHS.get(family, -1):
                 continue
             known = kind == NEW and state & BELIEVED
             mac = attributes.get(_LINK_ADDRESS, b"") if known else b""

@@ -79,7 +79,8 @@ class Neighbours:
         seen = claim("mac", KERNEL, found.pop() or "") if len(found) == 1 else None
         if seen is None:
             return sighting
-        agrees = any(c.kind == "mac" and c.value == seen.value for c in sighting.claims)
+        own = (c for c in sighting.claims if c.kind == "mac" and c.namespace != KERNEL)
+        agrees = any(c.value == seen.value for c in own)
         room = len(sighting.attributes) < MAX_ATTRIBUTES or "mac" in sighting.attributes
         return replace(
             sighting,

@@ -121,9 +121,15 @@ def _name(rule: Rule, evidence: Evidence) -> _Named:
         except Unfit as unfit:
             fault = fault or str(unfit)
             continue
-        trust = _proven(rule, rule.template, identity, evidence.trust)
+        trust = _proven(rule, rule.template, identity, _trust(view, evidence))
         return _Named(CloudName(rule.provider, rule.product, name), "", trust)
     return _Named(None, fault, evidence.trust)
+
+
+def _trust(view: View, evidence: Evidence) -> Trust:
+    """Return what the view that gives the name proves: a better one vouches for itself alone."""
+    own = Trust[view["trust"].upper()] if "trust" in view else evidence.trust
+    return min(own, evidence.trust)
 
 
 def _proven(rule: Rule, template: Template, identity: Mapping[str, str], trust: Trust) -> Trust:

@@ -7,8 +7,8 @@ from functools import cache, partial
 from itertools import islice
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.errors import Busy, CallerError, NoSuchDevice
-from gatewayd.glib import BusError, BusThread, Connection, Invocation, Variant
+from gatewayd.errors import BusError, Busy, CallerError, NoSuchDevice
+from gatewayd.glib import BusThread, Connection, Invocation, Variant
 from gatewayd.status.call import Call
 from gatewayd.status.fleet import Fleet, wanted
 from gatewayd.status.interfaces import Interface

@@ -168,7 +168,10 @@ async def test_a_device_is_seen_once_and_known_by_all_its_evidence() -> None:
         await lan.settle()
         evidence = lan.inventory.evidence(child)
         assert lan.told.words(child) == ["seen", "changed"]
-        assert evidence.views == ({"upnp.model": "x"}, {"service": "_pm._tcp"})
+        assert evidence.views == (
+            {"upnp.model": "x", "trust": "listed"},
+            {"service": "_pm._tcp", "trust": "heard"},
+        )
         assert (evidence.trust, evidence.label, evidence.conflict) == (Trust.LISTED, "b", "")
         assert evidence.claims == claims("serial pm A1")
         assert evidence.addresses == ("10.0.0.1",)

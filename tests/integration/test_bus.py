@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.glib import BusError
+from gatewayd.errors import BusError
 from gatewayd.status.bus import Bus
 from gatewayd.status.settings import BusSettings
 from gatewayd.testing.bus import PrivateBus

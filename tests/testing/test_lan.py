@@ -83,7 +83,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def lan_of(
     n: int, service: str, *, late: Sequence[tuple[float, Child]] = (), listen: bool = False
 ) -> Lan:
-    rng = random.Random(5)  # noqa: S311  # play
+    rng = random.Random(5)  # play
     children = fleet(n, SEED, network=NETWORK, service=service)
     return Lan(children, rng=rng, late=late, spread=0.2, listen=listen)
 
@@ -235,7 +235,7 @@ async def test_a_child_whose_address_is_not_ours_cannot_listen(service: str) -> 
 
 async def test_a_start_that_fails_leaves_nothing_behind(service: str) -> None:
     strangers = fleet(1, 1, network="192.0.2.64/29", service=service)
-    rng = random.Random(1)  # noqa: S311  # play
+    rng = random.Random(1)  # play
     lan = Lan(strangers, rng=rng, listen=True)
     with pytest.raises(OSError, match="assign"):
         lan.start()

@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 
 def dice() -> random.Random:
-    return random.Random(3)  # noqa: S311  # play
+    return random.Random(3)  # play
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Bench:
     said: list[tuple[float, Message, Endpoint]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        rng = random.Random(1)  # noqa: S311  # play
+        rng = random.Random(1)  # play
         self.responder = Responder(CHILD, self._send, rng, self.counters)
         self.hearing = Hearing(self.responder.hear, rng, self.counters)
 

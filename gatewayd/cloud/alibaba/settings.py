@@ -27,7 +27,7 @@ class AlibabaProduct:
 
 @dataclass(frozen=True, slots=True)
 class AlibabaSettings:
-    """[cloud.<name>], where type is "alibaba"."""
+    """[cloud.<name>], of the kind "alibaba"."""
 
     host: str = setting("", "host name of the MQTT endpoint; empty to derive it")
     region: str = setting("", "region of an old public instance, as cn-shanghai")

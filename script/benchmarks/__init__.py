@@ -1,0 +1,1 @@
+"""What gatewayd costs, measured on real parts: run by script/bench."""

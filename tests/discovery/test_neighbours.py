@@ -1,0 +1,164 @@
+"""The kernel's word against a device's."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from socket import if_nametoindex
+
+import pytest
+
+from gatewayd.device.identity import Claim, Trust, claim
+from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
+from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.testing.contracts.discoverer import until
+from tests.discovery.test_neighbour_messages import MAC, message
+
+LO = if_nametoindex("lo")
+SIGHTING = Sighting(
+    source="mdns/lo",
+    key="k",
+    at=0.0,
+    valid_for=60.0,
+    interface="lo",
+    addresses=("192.0.2.7",),
+    port=None,
+    claims=frozenset(),
+    attributes={"source": "mdns"},
+    label="k",
+)
+SEEN = Claim("mac", "l2", MAC)
+
+
+def neighbours(*messages: bytes, limit: int = 10) -> Neighbours:
+    table = Neighbours(limit)
+    table.learn(b"".join(messages))
+    return table
+
+
+def claiming(mac: str) -> Sighting:
+    one = claim("mac", "_x._tcp", mac)
+    assert one
+    return replace(SIGHTING, claims=frozenset({one}))
+
+
+def test_a_mac_is_known_by_address_and_interface() -> None:
+    table = neighbours(message("192.0.2.7", interface=LO), message("fe80::1", interface=LO))
+    assert table.mac_of("192.0.2.7", "lo") == MAC
+    assert table.mac_of("FE80:0::1", "lo") == MAC
+    assert table.mac_of("192.0.2.8", "lo") is None
+    assert table.mac_of("192.0.2.7", "nosuch0") is None
+    assert table.mac_of("192.0.2.7", "") is None
+    assert table.mac_of("no address", "lo") is None
+
+
+def test_a_mac_is_forgotten_with_its_neighbour() -> None:
+    known = message("192.0.2.7", interface=LO)
+    for end in (
+        message("192.0.2.7", interface=LO, kind=29),
+        message("192.0.2.7", interface=LO, state=0x20),
+    ):
+        assert neighbours(known, end).mac_of("192.0.2.7", "lo") is None
+
+
+def test_the_table_is_bounded_and_the_oldest_leave() -> None:
+    table = neighbours(*(message(f"192.0.2.{i}", interface=LO) for i in range(5)), limit=3)
+    assert [table.mac_of(f"192.0.2.{i}", "lo") for i in range(5)] == [None, None, MAC, MAC, MAC]
+
+
+def test_two_layers_that_agree_corroborate() -> None:
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(claiming(MAC))
+    assert seen.trust is Trust.CORROBORATED
+    assert SEEN in seen.claims
+    assert seen.attributes == {"source": "mdns", "mac": MAC}
+
+
+@pytest.mark.parametrize("told", [SIGHTING, claiming("24:0a:c4:00:00:01")])
+def test_without_agreement_the_kernels_mac_is_only_noted(told: Sighting) -> None:
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(told)
+    assert seen.trust is Trust.HEARD
+    assert seen.claims == told.claims | {SEEN}
+
+
+def test_the_kernel_does_not_agree_with_itself() -> None:
+    table = neighbours(message("192.0.2.7", interface=LO))
+    assert table.corroborated(table.corroborated(SIGHTING)).trust is Trust.HEARD
+
+
+def test_trust_is_never_lowered() -> None:
+    listed = replace(claiming(MAC), trust=Trust.LISTED)
+    table = neighbours(message("192.0.2.7", interface=LO))
+    assert table.corroborated(listed).trust is Trust.LISTED
+
+
+def test_nothing_changes_where_the_kernel_knows_nothing_or_two_things() -> None:
+    told = replace(claiming(MAC), addresses=("192.0.2.7", "192.0.2.8"))
+    assert neighbours().corroborated(told) is told
+    other = message("192.0.2.8", interface=LO, mac="240ac4000001")
+    assert neighbours(message("192.0.2.7", interface=LO), other).corroborated(told) is told
+
+
+def test_a_mac_that_belongs_to_nobody_is_no_evidence() -> None:
+    for mac in ("000000000000", "ffffffffffff"):
+        table = neighbours(message("192.0.2.7", interface=LO, mac=mac))
+        assert table.corroborated(SIGHTING) is SIGHTING
+
+
+def test_the_attributes_stay_bounded() -> None:
+    full = replace(SIGHTING, attributes={f"k{i}": "" for i in range(MAX_ATTRIBUTES)})
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(full)
+    assert seen.attributes == full.attributes
+    assert SEEN in seen.claims
+
+
+def arp() -> dict[tuple[str, str], str]:
+    """What the kernel says elsewhere of IPv4 neighbours: proc(5), /proc/net/arp."""
+    rows = (line.split() for line in Path("/proc/net/arp").read_text().splitlines()[1:])
+    return {(ip, dev): mac.replace(":", "") for ip, _, flags, mac, _, dev in rows if flags == "0x2"}
+
+
+@pytest.mark.integration
+async def test_the_kernel_is_followed_without_any_rights() -> None:
+    table = Neighbours()
+    task = asyncio.create_task(table.run())
+    known = arp()
+    await until(lambda: all(table.mac_of(*where) == mac for where, mac in known.items()))
+    assert not task.done()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+FOLLOW = """
+import asyncio, subprocess, sys
+from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.testing.contracts.discoverer import until
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+async def main():
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "set", "v0", "up")
+    add = ("lladdr", "24:0a:c4:0c:2f:91", "dev", "v0")
+    ip("neigh", "add", "192.0.2.7", *add)
+    table = Neighbours()
+    task = asyncio.create_task(table.run())
+    await until(lambda: table.mac_of("192.0.2.7", "v0") == "240ac40c2f91")
+    ip("neigh", "add", "fe80::7", *add)
+    await until(lambda: table.mac_of("fe80::7", "v0") == "240ac40c2f91")
+    ip("neigh", "del", "192.0.2.7", "dev", "v0")
+    await until(lambda: table.mac_of("192.0.2.7", "v0") is None)
+    task.cancel()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.namespace
+def test_changes_are_followed_in_a_namespace() -> None:
+    subprocess.run(["unshare", "--net", sys.executable, "-c", FOLLOW], check=True, timeout=60)

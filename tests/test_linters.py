@@ -1,0 +1,28 @@
+"""The linters are tests, so that what is green here is green everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        ("codespell_lib", ".", "--toml", "pyproject.toml"),
+    ],
+    ids=lambda command: " ".join(command),
+)
+def test_lint(command: tuple[str, ...]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", *command], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
