@@ -19,7 +19,7 @@ TOP = Path(__file__).parent.parent
         ("mypy",),
         ("codespell_lib", ".", "--toml", "pyproject.toml"),
     ],
-    ids=lambda command: " ".join(command),
+    ids=" ".join,
 )
 def test_lint(command: tuple[str, ...]) -> None:
     ended = subprocess.run(

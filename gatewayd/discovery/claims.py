@@ -57,8 +57,3 @@ def ids(claims: Iterable[Claim], source: str, key: str) -> Iterator[DeviceId]:
     """Yield the ids a device may have, shortest first: of its claims; without any, of its place."""
     own = tuple(claims)
     return (device_id(own, f"{source}|{key}", digits=digits) for digits in DIGITS)
-
-
-def is_named_by(device: DeviceId, claims: Iterable[Claim]) -> bool:
-    """Whether an id was made from one of these claims."""
-    return any(device in ids([c], "", "") for c in claims if strength(c))

@@ -22,7 +22,6 @@ from gatewayd.discovery.claims import (
     is_exclusive,
     is_kept,
     is_kernel_mac,
-    is_named_by,
     kernel_macs,
 )
 from gatewayd.discovery.holders import Entry, Holders, Place
@@ -216,8 +215,7 @@ class Resolver:
         """Return the device of a place: remembered, or one whose id was made from the place."""
         if place in self._bound:
             return self._bound[place]
-        named = (self._entries.get(device) for device in ids((), *place))
-        return next((e for e in named if e and not is_named_by(e.device, e.claims)), None)
+        return next((self._entries[d] for d in ids((), *place) if d in self._entries), None)
 
     def _make_room(self, entry: Entry, rank: int) -> tuple[DeviceId, ...]:
         entry.rank = max(entry.rank, rank)

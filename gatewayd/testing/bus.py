@@ -14,7 +14,6 @@ CONFIG = """\
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
-  <type>system</type>
   <listen>unix:path={directory}/bus</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">

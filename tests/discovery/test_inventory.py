@@ -259,6 +259,55 @@ async def test_silent_death_is_found_out_when_the_sighting_is_no_longer_valid() 
 
 
 @story
+async def test_the_newest_word_on_how_long_it_is_valid_counts() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1", valid_for=86_400.0)
+        lan.hear("mdns a", "serial pm A1", valid_for=60.0)
+        lan.die("mdns a")
+        await asyncio.sleep(60 + PATIENCE)
+        assert lan.told.words(child) == ["seen", "lost"]
+
+
+@story
+async def test_a_device_heard_while_it_is_asked_is_there() -> None:
+    async with a_lan(InventorySettings(verify_wait=0, verify_spread=0, verify_tries=1)) as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.die("mdns a")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(0.2)
+        assert lan.asking == 1
+        lan.hear("mdns a", "serial pm A1", alive=False)
+        await asyncio.sleep(PATIENCE)
+        assert lan.told.words(child) == ["seen"]
+
+
+@story
+async def test_a_device_is_not_asked_twice_at_once() -> None:
+    async with a_lan(InventorySettings(verify_wait=0, verify_spread=0)) as lan:
+        lan.hear("mdns a", "serial pm A1")
+        for _ in range(20):
+            lan.goodbye("mdns a")
+            await asyncio.sleep(0.1)
+            lan.hear("mdns a", "serial pm A1")
+            await asyncio.sleep(0.1)
+        assert lan.most_at_once == 1
+
+
+@story
+async def test_who_was_heard_while_waiting_to_be_asked_is_not_asked() -> None:
+    settings = InventorySettings(verify_wait=0, verify_spread=0, verify_at_once=1)
+    async with a_lan(settings) as lan:
+        for n in range(50):
+            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.goodbye(f"mdns {n}")
+        await asyncio.sleep(0.2)
+        for n in range(50):
+            lan.hear(f"mdns {n}", f"serial pm S{n}")
+        await asyncio.sleep(PATIENCE)
+        assert len(lan.asked) == 1
+
+
+@story
 async def test_a_silent_device_that_answers_stays() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
@@ -307,7 +356,7 @@ async def test_a_flapping_device_is_not_reported_until_it_is_steady() -> None:
             await asyncio.sleep(30)
         assert lan.told.words(child) == ["seen", "lost", "seen", "lost", "changed"]
         assert lan.inventory.is_flapping(child)
-        await asyncio.sleep(2 * 3600)
+        await asyncio.sleep(3400)
         assert lan.told.words(child)[-1] == "seen"
         assert not lan.inventory.is_flapping(child)
 
@@ -396,6 +445,20 @@ async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel() -
 
 
 @story
+async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move() -> None:
+    async with a_lan() as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(PATIENCE)
+        lan.die("mdns a")
+        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        for _ in range(60):
+            await asyncio.sleep(1)
+            assert lan.inventory.evidence(child).conflict == ""
+        assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
+
+
+@story
 async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", trust=Trust.LISTED)
@@ -468,6 +531,38 @@ async def test_a_link_between_two_admitted_children_is_shown_at_both() -> None:
 
 
 @story
+async def test_a_link_that_is_no_longer_claimed_is_no_longer_a_conflict() -> None:
+    async with a_lan() as lan:
+        one, two = DeviceId("child-1"), DeviceId("child-2")
+        lan.inventory.know(one, claims("serial a 1"))
+        lan.inventory.know(two, claims("uuid b 2"))
+        lan.hear("mdns 1", "serial a 1")
+        lan.hear("mdns 2", "uuid b 2")
+        lan.hear("mdns x", "serial a 1", "uuid b 2")
+        await lan.settle()
+        lan.hear("mdns x", "serial a 1")
+        await lan.settle()
+        assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
+        assert lan.told.words(two) == ["seen", "changed", "changed"]
+
+
+@story
+async def test_a_child_that_takes_in_a_stranger_has_changed() -> None:
+    async with a_lan() as lan:
+        child = DeviceId("child-1")
+        lan.hear("mdns 1", "serial a 1")
+        stranger = await lan.sees("ssdp 2", "uuid b 2")
+        lan.inventory.know(child, claims("serial a 1", "uuid b 2"))
+        lan.hear("mdns 1", "serial a 1")
+        await lan.settle()
+        lan.hear("ssdp 2", "uuid b 2")
+        await lan.settle()
+        assert lan.told.merges[-1] == (child, stranger)
+        assert lan.told.words(child) == ["seen", "changed"]
+        assert len(lan.inventory.evidence(child).views) == 2
+
+
+@story
 async def test_a_weak_device_is_its_place_and_comes_back_as_itself() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns lamp")
@@ -520,6 +615,17 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
 
 
 @story
+async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
+    async with a_lan(InventorySettings(max_unadmitted=16)) as lan:
+        for n in range(16):
+            lan.hear(f"mdns w{n}", f"serial w W{n}", attributes={"interest": "wanted"})
+        lan.hear("mdns f", "serial f F")
+        await lan.settle()
+        assert [word for word, _ in lan.told.story] == ["seen"] * 16
+        assert lan.inventory.counters()["devices"] == 16
+
+
+@story
 async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first() -> None:
     settings = InventorySettings(max_keys=100)
     async with a_lan(settings) as lan:
@@ -568,3 +674,4 @@ async def test_nothing_is_left_when_it_is_cancelled_amid_questions() -> None:
         async with asyncio.timeout(30):
             while lan.asking < settings.verify_at_once:
                 await asyncio.sleep(0)
+        assert lan.most_at_once == settings.verify_at_once
