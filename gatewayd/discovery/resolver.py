@@ -215,7 +215,7 @@ class Resolver:
         """Return the device of a place: remembered, or one whose id was made from the place."""
         if place in self._bound:
             return self._bound[place]
-        return next((self._entries[d] for d in ids((), *place) if d in self._entries), None)
+        return self._entries.get(next(ids((), *place)))
 
     def _make_room(self, entry: Entry, rank: int) -> tuple[DeviceId, ...]:
         entry.rank = max(entry.rank, rank)

@@ -58,16 +58,19 @@ class PrivateBus:
         self._directory = Path(tempfile.mkdtemp(prefix="gatewayd-bus-"))
         self._directory.chmod(0o755)  # as /run/dbus
         self._write()
+        self._log = (self._directory / "log").open("w+")
         self._daemon = subprocess.Popen(  # noqa: S603  # our own arguments
             ["dbus-daemon", "--nofork", "--nopidfile", "--print-address=1",  # noqa: S607  # in PATH
              f"--config-file={self._directory}/bus.conf"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
         assert self._daemon.stdout is not None
         self.address = self._daemon.stdout.readline().strip().partition(",guid=")[0]
         if not self.address:
+            self._log.seek(0)
+            complaint = self._log.read().strip()
             self.__exit__(None, None, None)
-            raise OSError("dbus-daemon did not start")
+            raise OSError(f"dbus-daemon did not start: {complaint}")
         return self
 
     def __exit__(
@@ -77,6 +80,7 @@ class PrivateBus:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
+        self._log.close()
         shutil.rmtree(self._directory)
 
     def kill(self) -> None:

@@ -20,6 +20,7 @@ from gatewayd.testing.simulator.hostile import Attacker
 from gatewayd.testing.simulator.lan import Lan
 
 PRODUCT = "a1SimProdKey"
+LOOPBACK = "127.0.0.1"
 CERTIFICATES: dict[str, Callable[[pki.Authority, datetime], pki.Certificate]] = {
     "good": pki.localhost,
     "expired": pki.expired,
@@ -43,9 +44,9 @@ class Layout:
     late: int = 0
     unlisted: int = 0
     seed: int = 1
-    interface: str = "127.0.0.1"
+    interface: str = LOOPBACK
     network: str = NETWORK
-    address: str = "127.0.0.1"
+    address: str = LOOPBACK
     certificate: str = "good"
     faults: str = ""
 
@@ -69,7 +70,7 @@ class Plant:
             certificate=self._certificate(now),
             clock=asyncio.get_running_loop().time,
             random=secrets.token_bytes,
-            options=Options(address=layout.address, host=self._host()),
+            options=Options(address=layout.address, host=layout.address),
         )
         self.cloud.set_faults(layout.faults, layout.seed)
         self._stack = contextlib.AsyncExitStack()
@@ -121,11 +122,9 @@ class Plant:
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
             return int(await getattr(attacker, kind)(count, rate))
 
-    def _host(self) -> str:
-        return "localhost" if self.layout.address == "127.0.0.1" else self.layout.address
-
     def _certificate(self, now: datetime) -> pki.Certificate:
-        if self._host() == "localhost":
+        """Issue one for the address itself: not every machine can look up "localhost"."""
+        if self.layout.address == LOOPBACK:
             return CERTIFICATES[self.layout.certificate](self._authority, now)
         names, ips = ["cloud.example"], [self.layout.address]
         return self._authority.issue(names, ips, now - pki.LIFE, now + pki.LIFE)
