@@ -89,6 +89,7 @@ class Daemon:
         gateway = self._start(self._parts.flow.gateway.run())
         for service in self._services():
             self._start(service)
+        self._bus.show_manager(self._view(self._state()))
         self._notifier.ready(self._status())
         logger.info("Ready: %s.", self._status())
         try:

@@ -53,7 +53,7 @@ def kernel_macs(claims: Iterable[Claim]) -> frozenset[Claim]:
     return frozenset(c for c in claims if is_kernel_mac(c))
 
 
-def ids(claims: Iterable[Claim], source: str, key: str) -> Iterator[DeviceId]:
+def ids(claims: Iterable[Claim], *place: object) -> Iterator[DeviceId]:
     """Yield the ids a device may have, shortest first: of its claims; without any, of its place."""
-    own = tuple(claims)
-    return (device_id(own, f"{source}|{key}", digits=digits) for digits in DIGITS)
+    own, fallback = tuple(claims), "|".join(map(str, place))
+    return (device_id(own, fallback, digits=digits) for digits in DIGITS)

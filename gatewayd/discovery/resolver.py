@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gatewayd.device.identity import Claim, DeviceId, strength
 from gatewayd.discovery.claims import (
@@ -153,7 +154,7 @@ class Resolver:
 
     def _continues(self, entry: Entry, telling: Sequence[Claim]) -> bool:
         """Whether what is at a device's place now may be the device: nothing says otherwise."""
-        own = {c for c in entry.claims if strength(c) and not self._holders.is_shared(c)}
+        own = {c for c in entry.claims if not self._holders.is_shared(c)}
         return not (own and telling) or not own.isdisjoint(telling)
 
     def _choose(
@@ -195,7 +196,9 @@ class Resolver:
     def _make(self, place: Place, heard: Sequence[Claim]) -> Entry:
         """Make a device, named by what is its alone; by its place, where nothing is."""
         own = [c for c in heard if strength(c) and not self._holders[c]]
-        return self._create(next(d for d in ids(own, *place) if d not in self._entries))
+        spare = ids((), *place, self._births)
+        possible = chain(ids(own, *place), spare)
+        return self._create(next(d for d in possible if d not in self._entries))
 
     def _create(self, device: DeviceId) -> Entry:
         self._births += 1

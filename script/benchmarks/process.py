@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Self
 
 _SCHEDULED = 2  # CPUCLOCK_SCHED of the kernel's posix-timers.h: what clock_getcpuclockid(3) makes
 _KIB_IN_MB = 1e6 / 1024
+_MESSAGE = 4096  # bytes
 
 
 def cpu(pid: int) -> float:
@@ -44,11 +46,13 @@ class Readiness:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._said = asyncio.Event()
         self.environment = {"NOTIFY_SOCKET": str(path)}
 
     def __enter__(self) -> Self:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
         return self
 
     def __exit__(
@@ -57,11 +61,16 @@ class Readiness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        self._path.unlink()
 
-    def wait(self, seconds: float) -> None:
-        """Return when it says that it is ready.  Blocks.  Raises TimeoutError."""
-        self._socket.settimeout(seconds)
-        while b"READY=1" not in self._socket.recv(4096).splitlines():
-            pass
+    async def wait(self, seconds: float) -> None:
+        """Return when a process says that it is ready.  Raises TimeoutError."""
+        self._said.clear()
+        async with asyncio.timeout(seconds):
+            await self._said.wait()
+
+    def _read(self) -> None:
+        """Take every message: who is not heard waits."""
+        if b"READY=1" in self._socket.recv(_MESSAGE).splitlines():
+            self._said.set()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HEADER = ("what", "figure", "budget", "verdict")
+WHOLE = 100  # from here on, decimals say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,4 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= WHOLE or value == int(value) else f"{value:.2f}"

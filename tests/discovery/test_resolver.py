@@ -215,6 +215,23 @@ def test_an_id_that_is_taken_gets_more_digits(resolver: Resolver) -> None:
     assert made == device_id(claims("serial pm A1"), "", digits=20)
 
 
+def test_ids_never_run_out(resolver: Resolver) -> None:
+    resolver.know(DeviceId("child-1"), claims("serial pm s", "uuid upnp u1"))
+    resolver.know(DeviceId("child-2"), claims("serial pm t", "uuid upnp u"))
+    made = set()
+    for n in range(20):
+        made.add(see(resolver, "mdns x", "serial pm s", "uuid upnp u").device)
+        see(resolver, "mdns x", f"cert x c{n}")
+        see(resolver, "mdns x", f"cert x d{n}")
+    assert len(made) == 20
+
+
+def test_a_weak_device_behind_another_mac_takes_in_nobody(resolver: Resolver) -> None:
+    lamp = see(resolver, "mdns lamp", "mac l2 02:00:00:00:00:01").device
+    other = see(resolver, "ssdp tv", f"mac l2 {MAC}", f"mac txt {MAC}").device
+    assert see(resolver, "mdns lamp", f"mac l2 {MAC}") == Resolved(other, displaced=lamp)
+
+
 def test_ids_are_the_same_after_a_restart() -> None:
     assert see(Resolver(), "mdns x", "serial pm A1") == see(Resolver(), "ssdp y", "serial pm A1")
 

@@ -28,8 +28,6 @@ def test_the_trust_of_another_view_is_not_borrowed() -> None:
     forged = {"source": "mdns", "txt.serial": "TH20-0001", "trust": "heard"}
     proven = {"source": "static", "name": "door", "trust": "listed"}
     evidence = Evidence((proven, forged), frozenset(), Trust.LISTED)
-    decision = decide(
-        evidence, (_rule(),), device=DeviceId("c"), taken=lambda _: None, admitted={}
-    )
+    decision = decide(evidence, (_rule(),), device=DeviceId("c"), taken=lambda _: None, admitted={})
     assert decision.action is Action.ASK
     assert decision.trust is Trust.HEARD

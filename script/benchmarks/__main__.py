@@ -1,0 +1,71 @@
+"""script/bench: measures gatewayd against its budgets, and prints one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from script.benchmarks import dbus, fleet, lan, registration
+from script.benchmarks.table import Figure, table
+
+RUSH = 1000
+
+Measure = Callable[[], Awaitable[list[Figure]]]
+
+
+def main() -> int:
+    """Return 1 where something could not be measured; how fast the machine is does not matter."""
+    options = _options()
+    measures: Mapping[str, Measure] = {
+        "dbus": dbus.measure,
+        "registration": lambda: registration.measure(options.children),
+        "fleet": lambda: fleet.measure(options.fleet),
+        "rush": lambda: lan.measure_rush(RUSH),
+        "flood": lan.measure_flood,
+    }
+    began = time.perf_counter()
+    figures, failed = asyncio.run(_all({name: measures[name] for name in options.what or measures}))
+    print(_where(time.perf_counter() - began), end="\n\n")
+    print(table(figures))
+    for name, why in failed.items():
+        print(f"\nCould not be measured: {name}: {why}")
+    return 1 if failed else 0
+
+
+async def _all(measures: Mapping[str, Measure]) -> tuple[list[Figure], dict[str, str]]:
+    figures: list[Figure] = []
+    failed: dict[str, str] = {}
+    for name, measure in measures.items():
+        print(f"measuring: {name}", file=sys.stderr)
+        try:
+            figures += await measure()
+        except (OSError, RuntimeError, LookupError, ValueError) as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+    return figures, failed
+
+
+def _where(seconds: float) -> str:
+    load = os.getloadavg()[0]
+    return (
+        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.machine()}, "
+        f"load {load:.1f}; measured in {seconds:.0f} s."
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument(
+        "what", nargs="*", help="dbus, registration, fleet, rush, flood; default: all"
+    )
+    parser.add_argument("--children", type=int, default=200, help="registered directly (200)")
+    parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

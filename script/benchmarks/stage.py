@@ -1,0 +1,126 @@
+"""Where it is measured: a site with the settings of the product, and what is done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gatewayd.testing.site import Site
+from script.benchmarks.client import Client
+from script.benchmarks.process import Readiness
+
+PATIENCE: Final = 120.0
+"""Seconds to wait for anything; a measurement that takes longer could not be made."""
+LOOK: Final = 0.05
+
+CONFIG = """\
+[gateway]
+state_directory = "{site.directory}/state"
+[bus]
+address = "{site.bus}"
+[discovery]
+settle = 1
+[discovery.mdns]
+interfaces = ["lo"]
+types = ["_gatewayd-child._tcp"]
+[registration]
+per_minute = 60000
+[secretstore.vault]
+key = "development-file"
+[cloud.alibaba]
+host = "{site.plant[host]}"
+port = {site.plant[port]}
+ca_file = "{site.directory}/ca.pem"
+[cloud.alibaba.products.{site.plant[product]}]
+secret_file = "{site.directory}/product-secret"
+"""
+"""The defaults of the product, but for: how long a sighting must stay the same, and how many
+may be registered in a minute.  Both only make a run shorter."""
+
+RULES = """\
+[[rule]]
+name = "sensors"
+match = {{ source = "mdns", service = "_gatewayd-child._tcp", "txt.model" = "TH-20" }}
+extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
+list = "../serials.txt"
+action = "{action}"
+provider = "alibaba"
+product = "{site.plant[product]}"
+device_name = "{{serial}}"
+limits = {{ devices = 100000 }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A site, a client of its bus, and who hears what its daemon tells systemd."""
+
+    site: Site
+    client: Client
+    readiness: Readiness
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        assert self.site.daemon is not None, "it was started"
+        return self.site.daemon.pid
+
+    def rule(self, action: str) -> None:
+        """Write down what is to become of a child that the operator has listed."""
+        self.site.configure(
+            CONFIG.format(site=self.site), RULES.format(site=self.site, action=action)
+        )
+
+    async def start(self) -> float:
+        """Start gatewayd; return the seconds until it says READY=1."""
+        before = time.perf_counter()
+        await self.site.launch()
+        await self.readiness.wait(PATIENCE)
+        return time.perf_counter() - before
+
+    async def announce(self, children: Iterable[str]) -> None:
+        """Let children appear, all at once."""
+        path = self.site.directory / "control"
+        requests = [json.dumps({"do": "announce", "child": child}) for child in children]
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write("".join(f"{request}\n" for request in requests).encode())
+        answers = [json.loads(await reader.readline()) for _ in requests]
+        writer.close()
+        await writer.wait_closed()
+        if failed := [answer for answer in answers if "error" in answer]:
+            raise RuntimeError(f"the simulator refuses: {failed[0]['error']}")
+
+    async def until(
+        self, holds: Callable[[], bool], what: str, patience: float = PATIENCE
+    ) -> float:
+        """Return the seconds until this is true.  Raises TimeoutError."""
+        before = time.perf_counter()
+        while not holds():
+            if time.perf_counter() - before > patience:
+                raise TimeoutError(f"waited in vain for {what}")
+            await asyncio.sleep(LOOK)
+        return time.perf_counter() - before
+
+
+@asynccontextmanager
+async def stage(late: int = 0) -> AsyncIterator[Stage]:
+    """Yield a site whose gatewayd is not started yet.
+
+    late: children that are listed, and are announced when asked for.
+    """
+    options = ("--children", "0", "--late", str(late))
+    with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
+        site = Site(Path(directory), plant_options=options)
+        with Readiness(site.directory / "notify") as readiness:
+            os.environ.update(readiness.environment)
+            async with site.open():
+                with closing(Client(site.bus)) as client:
+                    yield Stage(site, client, readiness)
