@@ -187,6 +187,7 @@ class Admissions:
         self, device: DeviceId, rule: str, cloud: CloudName | None, by: Admission
     ) -> Record:
         evidence, now = self._known.evidence(device), self._wall()
+        known_for = self._now() - self._known.changed_at(device)
         return Record(
             device=device,
             claims=evidence.claims,
@@ -197,7 +198,7 @@ class Admissions:
             reason="",
             cloud=cloud,
             verdict_at=now,
-            first_seen=now,
+            first_seen=now - int(known_for * 1e6),
         )
 
     def _objection(self, cloud: CloudName) -> Reason | None:

@@ -21,7 +21,8 @@ class Child:
 
     present: whether it is on the LAN.
     until: when something is tried again, seconds of the event loop's clock; 0 where nothing is.
-    changed: when the state was entered, microseconds since the epoch.
+    changed, first_seen: when the state was entered, and when the child was first seen,
+    microseconds since the epoch.
     """
 
     id: DeviceId
@@ -30,6 +31,7 @@ class Child:
     present: bool = False
     until: float = 0.0
     changed: int = 0
+    first_seen: int = 0
     label: str = ""
     task: asyncio.Task[None] | None = None
     history: deque[Step] = field(default_factory=lambda: deque(maxlen=HISTORY))

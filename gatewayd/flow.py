@@ -123,7 +123,8 @@ class Flow:
             self._discovered.know(record.device, record.claims)
             slot = record.slot(record.stored) if record.cloud and record.stored else None
             state, reason = restore(record, has_secret=slot is not None and readable(slot))
-            children.append((Child(record.device, label=record.label), state, reason))
+            child = Child(record.device, label=record.label, first_seen=record.first_seen)
+            children.append((child, state, reason))
         self.gateway.restore(children)
 
     def reconsider(self) -> None:

@@ -122,6 +122,7 @@ class Gateway:
 
     def _enter(self, child: Child, state: lc.State, reason: Reason, event: str) -> None:
         before, child.reason = child.state, reason
+        child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
         child.history.append(Step(self._wall(), event, state.shown, str(reason)))

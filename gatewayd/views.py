@@ -51,7 +51,7 @@ def device_view(
         secret_state=_secret_state(child, record),
         identity=identity(evidence.claims or (record.claims if record else frozenset())),
         attempts=record.attempt if record else 0,
-        first_seen=record.first_seen if record else _first_step(child),
+        first_seen=child.first_seen,
         last_seen=last_seen,
         state_changed=child.changed,
         registered=record.registered_at if record else 0,
@@ -75,7 +75,3 @@ def _secret_state(child: Child, record: Record | None) -> str:
 
 def _first(facts: Mapping[str, str], keys: tuple[str, ...]) -> str:
     return next((facts[key] for key in keys if key in facts), "")
-
-
-def _first_step(child: Child) -> int:
-    return child.history[0].at if child.history else 0

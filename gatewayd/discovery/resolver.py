@@ -148,14 +148,14 @@ class Resolver:
         for one in telling:
             for entry in self._holders[one]:
                 scores[entry] = scores.get(entry, 0) + strength(one)
-        if before is not None and self._continues(before, telling):
+        if before is not None and self._continues(before, telling, heard):
             scores[before] = scores.get(before, 0) + BINDING
         return scores
 
-    def _continues(self, entry: Entry, telling: Sequence[Claim]) -> bool:
+    def _continues(self, entry: Entry, telling: Sequence[Claim], heard: Sequence[Claim]) -> bool:
         """Whether what is at a device's place now may be the device: nothing says otherwise."""
         own = {c for c in entry.claims if not self._holders.is_shared(c)}
-        return not (own and telling) or not own.isdisjoint(telling)
+        return not (own and telling) or not own.isdisjoint(heard)
 
     def _choose(
         self, scores: dict[Entry, int], heard: Sequence[Claim]

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from script.benchmarks import dbus, fleet, lan, registration
 from script.benchmarks.table import Figure, table
 
+WHAT = ("dbus", "registration", "fleet", "rush", "flood")
 RUSH = 1000
 
 Measure = Callable[[], Awaitable[list[Figure]]]
@@ -28,12 +29,12 @@ def main() -> int:
         "rush": lambda: lan.measure_rush(RUSH),
         "flood": lan.measure_flood,
     }
-    began = time.perf_counter()
-    figures, failed = asyncio.run(_all({name: measures[name] for name in options.what or measures}))
-    print(_where(time.perf_counter() - began), end="\n\n")
-    print(table(figures))
+    chosen = {name: measures[name] for name in options.what or measures}
+    began, load = time.perf_counter(), os.getloadavg()[0]
+    figures, failed = asyncio.run(_all(chosen))
+    _say(_where(time.perf_counter() - began, load), "", table(figures))
     for name, why in failed.items():
-        print(f"\nCould not be measured: {name}: {why}")
+        _say("", f"Could not be measured: {name}: {why}")
     return 1 if failed else 0
 
 
@@ -41,7 +42,6 @@ async def _all(measures: Mapping[str, Measure]) -> tuple[list[Figure], dict[str,
     figures: list[Figure] = []
     failed: dict[str, str] = {}
     for name, measure in measures.items():
-        print(f"measuring: {name}", file=sys.stderr)
         try:
             figures += await measure()
         except (OSError, RuntimeError, LookupError, ValueError) as error:
@@ -49,12 +49,15 @@ async def _all(measures: Mapping[str, Measure]) -> tuple[list[Figure], dict[str,
     return figures, failed
 
 
-def _where(seconds: float) -> str:
-    load = os.getloadavg()[0]
+def _where(seconds: float, load: float) -> str:
     return (
-        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.machine()}, "
-        f"load {load:.1f}; measured in {seconds:.0f} s."
+        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.machine()}; "
+        f"load {load:.1f} before and {os.getloadavg()[0]:.1f} after {seconds:.0f} s."
     )
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _options() -> argparse.Namespace:
@@ -64,7 +67,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--children", type=int, default=200, help="registered directly (200)")
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.what) - set(WHAT):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return options
 
 
 if __name__ == "__main__":

@@ -232,6 +232,15 @@ def test_a_weak_device_behind_another_mac_takes_in_nobody(resolver: Resolver) ->
     assert see(resolver, "mdns lamp", f"mac l2 {MAC}") == Resolved(other, displaced=lamp)
 
 
+def test_one_that_contradicts_all_it_resembles_stays_one(resolver: Resolver) -> None:
+    see(resolver, "mdns 1", "serial p 1", "serial q 2")
+    see(resolver, "mdns 2", "serial p 2", "serial q 1")
+    between = ("serial p 1", "serial q 1", "mac l2 02:00:00:00:00:01")
+    made = {see(resolver, "mdns x", *between).device for _ in range(3)}
+    assert len(made) == 1
+    assert len(resolver) == 3
+
+
 def test_ids_are_the_same_after_a_restart() -> None:
     assert see(Resolver(), "mdns x", "serial pm A1") == see(Resolver(), "ssdp y", "serial pm A1")
 
