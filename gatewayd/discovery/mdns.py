@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, cast
 
-from zeroconf import (  # type: ignore[attr-defined]  # some are there in all versions, yet unlisted
+from zeroconf import (
     BadTypeInNameException,
     DNSPointer,
     DNSRecord,
@@ -219,7 +219,7 @@ class _Zeroconf:
         return freshness((one.created / 1000 + ahead, one.ttl) for one in records)
 
 
-class _Reply(RecordUpdateListener):
+class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
     """Waits until somebody says that a name is there."""
 
     def __init__(self, name: Name) -> None:
