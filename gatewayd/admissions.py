@@ -165,6 +165,7 @@ class Admissions:
             record = self._new_record(device, decision.rule, decision.cloud, by)
         changed = replace(
             record,
+            claims=self._known.evidence(device).claims or record.claims,
             verdict=Verdict.ADMITTED,
             admission=by,
             rule=decision.rule,

@@ -30,9 +30,15 @@ class Supervisor:
                 group.create_task(self._keep(one, sink), name=f"discover {one.name}")
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Look again for one device, with the discoverer that saw it."""
-        discoverer = self._discoverers.get(sighting.source.partition("/")[0])
-        return None if discoverer is None else await discoverer.verify(sighting)
+        """Look again for one device, with the discoverer that saw it.
+
+        Raises DiscoveryRetry where nobody can look: that says nothing of the device.
+        """
+        name = sighting.source.partition("/")[0]
+        discoverer = self._discoverers.get(name)
+        if discoverer is None or name in self.faults:
+            raise DiscoveryRetry(f"{name} cannot look now", AFTER_A_FAULT)
+        return await discoverer.verify(sighting)
 
     def counters(self) -> dict[str, int]:
         """Return what each discoverer counted, as "mdns:dropped:oversized"."""

@@ -348,6 +348,9 @@ class Lan(RuleBasedStateMachine):
 
     @rule(place=PLACES, said=CLAIMS, rank=st.integers(0, 3))
     def hear(self, place: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
+        self._resolve(place, said, rank)
+
+    def _resolve(self, place: tuple[str, str], said: frozenset[Claim], rank: int) -> DeviceId:
         resolved = self.resolver.resolve(*place, said, rank=rank)
         gone = {*resolved.merged, *resolved.evicted}
         assert not gone & self.pinned, "a pinned device is neither merged nor evicted"
@@ -355,10 +358,12 @@ class Lan(RuleBasedStateMachine):
         self.devices = (self.devices | {resolved.device}) - gone
         assert set(resolved.rivals) <= self.devices
         assert resolved.displaced is None or resolved.displaced in self.devices | gone
-        if resolved.device in self.devices:
-            again = self.resolver.resolve(*place, said, rank=rank)
-            assert again.device == resolved.device, "the same again is the same device"
-            self.devices -= set(again.merged)
+        return resolved.device
+
+    @rule(place=PLACES, said=CLAIMS)
+    def repeat(self, place: tuple[str, str], said: frozenset[Claim]) -> None:
+        last = [self._resolve(place, said, 3) for _ in range(4)]
+        assert last[2] == last[3], "the same again and again is the same device"
 
     @rule(data=st.data())
     def pin(self, data: st.DataObject) -> None:

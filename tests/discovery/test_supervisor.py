@@ -1,0 +1,114 @@
+"""Discoverers are kept running, and their faults are their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gatewayd.device.identity import Trust
+from gatewayd.discovery.discoverer import Context, Health, Interest, Sighting, Sink
+from gatewayd.discovery.supervisor import AFTER_A_FAULT, Supervisor
+from gatewayd.errors import DiscoveryFatal, DiscoveryRetry
+from gatewayd.testing import clock
+
+
+class Scripted:
+    """A discoverer that ends each run by script, then runs on."""
+
+    def __init__(self, name: str, *script: Exception) -> None:
+        self.name, self.health = name, Health()
+        self.script, self.started = list(script), 0
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        self.started += 1
+        if self.script:
+            raise self.script.pop(0)
+        await asyncio.Event().wait()
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        return sighting
+
+    async def rescan(self) -> None:
+        """Nothing to look for."""
+
+
+class Nobody:
+    """A sink."""
+
+    def sight(self, sighting: Sighting) -> None: ...
+    def lose(self, loss: object) -> None: ...
+
+
+def a_sighting(source: str) -> Sighting:
+    return Sighting(source, "k", 0, 60, "", (), None, frozenset(), {}, "", Trust.HEARD)
+
+
+@contextlib.asynccontextmanager
+async def supervised(*discoverers: Scripted) -> AsyncIterator[Supervisor]:
+    context = Context(asyncio.get_running_loop().time, lambda: 0.5, lambda _: Interest.WANTED)
+    supervisor = Supervisor(discoverers, context)
+    task = asyncio.create_task(supervisor.run(Nobody()))
+    try:
+        yield supervisor
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(
+    ("fault", "after"),
+    [
+        (DiscoveryRetry("no address", 15), 15.0),
+        (ValueError("a bug"), AFTER_A_FAULT),
+        (ExceptionGroup("links", [ValueError("a bug")]), AFTER_A_FAULT),
+    ],
+)
+def test_a_fault_is_shown_and_tried_again(fault: Exception, after: float) -> None:
+    async def main() -> None:
+        mdns, other = Scripted("mdns", fault), Scripted("static")
+        async with supervised(mdns, other) as supervisor:
+            await asyncio.sleep(after - 1)
+            assert (mdns.started, other.started) == (1, 1)
+            assert set(supervisor.faults) == {"mdns"}
+            with pytest.raises(DiscoveryRetry):
+                await supervisor.verify(a_sighting("mdns/lan0"))
+            await asyncio.sleep(2)
+            assert mdns.started == 2
+            assert not supervisor.faults
+            assert await supervisor.verify(a_sighting("mdns/lan0"))
+
+    clock.run(main())
+
+
+def test_what_is_fatal_is_not_tried_again() -> None:
+    async def main() -> None:
+        mdns = Scripted("mdns", DiscoveryFatal("no such thing here"))
+        async with supervised(mdns) as supervisor:
+            await asyncio.sleep(86_400)
+            assert mdns.started == 1
+            assert supervisor.faults == {"mdns": "no such thing here"}
+
+    clock.run(main())
+
+
+def test_nobody_can_look_for_what_a_stranger_saw() -> None:
+    async def main() -> None:
+        async with supervised() as supervisor:
+            with pytest.raises(DiscoveryRetry):
+                await supervisor.verify(a_sighting("ssdp/lan0"))
+
+    clock.run(main())
+
+
+def test_counters_name_their_discoverer() -> None:
+    async def main() -> None:
+        mdns = Scripted("mdns")
+        mdns.health.drop("oversized")
+        async with supervised(mdns) as supervisor:
+            assert supervisor.counters()["mdns:dropped:oversized"] == 1
+
+    clock.run(main())
