@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
-from gatewayd.cloud.provider import CloudProvider
+from gatewayd.clocks import Clocks
+from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
@@ -64,23 +65,20 @@ class Admissions:
     """Judges what was discovered, and records the verdicts of rules and operators.
 
     settle: seconds a sighting must stay the same before it is judged.
-    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
     """
 
-    def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
+    def __init__(
         self,
         register: Register,
         known: Known,
         rules: Rules,
         providers: Mapping[str, CloudProvider],
-        *,
         settle: float,
-        now: Callable[[], float],
-        wall: Callable[[], int],
+        clocks: Clocks,
     ) -> None:
         self._register, self._known, self._providers = register, known, providers
         self._rules = rules
-        self._settle, self._now, self._wall = settle, now, wall
+        self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
         self._names: dict[CloudName, DeviceId] = {}
         self._by_rule: Counter[str] = Counter()
         for record in register.all():
@@ -205,11 +203,7 @@ class Admissions:
     def _objection(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)
         if provider is None:
-            return Reason(
-                "provider-not-configured",
-                "The rule names a cloud that is not configured.",
-                "Configure it under [cloud], or correct the rule.",
-            )
+            return NO_PROVIDER
         return provider.why_not(cloud)
 
     def _cloud_of(self, device: DeviceId) -> CloudName | None:

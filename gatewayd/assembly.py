@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from gatewayd.clocks import Clocks
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.config import Config
@@ -19,7 +20,7 @@ from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.listener import Listener
 from gatewayd.discovery.neighbours import Neighbours
 from gatewayd.discovery.supervisor import Supervisor
-from gatewayd.flow import Clocks, Flow, Parts
+from gatewayd.flow import Flow, Parts
 from gatewayd.registration.registrar import Vault
 from gatewayd.rulebook import RuleBook
 from gatewayd.status.snapshot import Reporter

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gatewayd.admissions import Admissions, Known, Register, Rules
 from gatewayd.child import Child
+from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.commands import Commands, RuleList
 from gatewayd.device import lifecycle as lc
@@ -27,8 +28,6 @@ from gatewayd.sessions.settings import SessionSettings
 from gatewayd.status.snapshot import Reporter
 from gatewayd.views import device_view
 
-_MICRO = 1_000_000
-
 
 class Discovered(Known, Protocol):
     """What discovery knows, and when it last saw it."""
@@ -42,23 +41,6 @@ class Discovered(Known, Protocol):
 
 class RuleBook(Rules, RuleList, Protocol):
     """Policy, which can be listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Time and chance.
-
-    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
-    jitter: a number from [0, 1) at each call.
-    """
-
-    now: Callable[[], float]
-    wall: Callable[[], int]
-    jitter: Callable[[], float]
-
-    def to_wall(self, moment: float) -> int:
-        """Turn a moment of the event loop's clock into microseconds since the epoch."""
-        return self.wall() + int((moment - self.now()) * _MICRO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +70,18 @@ class Flow:
 
     def __init__(self, parts: Parts) -> None:
         clocks = parts.clocks
-        now, wall, jitter = clocks.now, clocks.wall, clocks.jitter
         self._parts = parts
         self._discovered = parts.discover(_Herald(self._tell))
         self.admissions = Admissions(
-            parts.register, self._discovered, parts.rules, parts.providers,
-            settle=parts.settle, now=now, wall=wall,
-        )  # fmt: skip
+            parts.register, self._discovered, parts.rules, parts.providers, parts.settle, clocks
+        )
         self.registrar = Registrar(
             parts.register, parts.vault, parts.providers, parts.registration,
-            now=now, wall=wall, jitter=jitter, checkpoint=parts.checkpoint,
+            clocks, parts.checkpoint,
         )  # fmt: skip
         self.keeper = SessionKeeper(
             parts.register, parts.secret, parts.providers, parts.sessions,
-            now=now, wall=wall, jitter=jitter, checkpoint=parts.checkpoint,
+            clocks, parts.checkpoint,
         )  # fmt: skip
         workers = {
             lc.Work.EVALUATE: self.admissions.evaluate,
@@ -110,7 +90,11 @@ class Flow:
             lc.Work.CONNECT: self.keeper.connect,
         }
         self.gateway = Gateway(
-            workers, show=self._show, remove=parts.reporter.remove, now=now, wall=wall
+            workers,
+            show=self._show,
+            remove=parts.reporter.remove,
+            now=clocks.now,
+            wall=clocks.wall,
         )
         self.commands = Commands(
             self.gateway, self.admissions, parts.register, parts.rules, parts.reload

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from gatewayd.admissions import Census
+from gatewayd.clocks import Clocks
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.discovery.listener import Listener
-from gatewayd.flow import Clocks, Flow, Parts
+from gatewayd.flow import Flow, Parts
 from gatewayd.policy.admission import Action, Decision
 from gatewayd.registration.registrar import Vault
 from gatewayd.registration.settings import RegistrationSettings

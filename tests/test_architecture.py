@@ -58,7 +58,7 @@ def test_imports(module: Path) -> None:
     for name in imports(module):
         top, _, rest = name.partition(".")
         if top == "gatewayd" and folder in MAY_IMPORT:
-            allowed = {folder, "backoff", "errors", "settings", *MAY_IMPORT[folder]}
+            allowed = {folder, "backoff", "clocks", "errors", "settings", *MAY_IMPORT[folder]}
             assert any(f"{rest}.".startswith(f"{a}.") for a in allowed), f"{path} imports {name}"
         if top in HOME:
             assert any(path.match(home) for home in HOME[top]), f"{path} is not a home of {top}"

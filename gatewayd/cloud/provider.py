@@ -42,6 +42,13 @@ class Unknown:
 
 Outcome: TypeAlias = Issued | Refused | Failed | Unknown
 
+NO_PROVIDER = Reason(
+    "provider-not-configured",
+    "The cloud of this child is not configured.",
+    "Configure it under [cloud], correct the rule, or forget the child.",
+)
+"""A name leads to no provider."""
+
 Keep: TypeAlias = Callable[[Secret], Awaitable[None]]
 """Makes a secret durable.  What it raises is passed on unchanged."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from gatewayd.device.identity import Claim, Trust
 
@@ -109,7 +109,6 @@ class Context:
 class Discoverer(Protocol):
     """Looks at the LAN in one way.  Its class declares `Settings`, a frozen dataclass."""
 
-    Settings: ClassVar[type]
     name: str
     health: Health
 

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gatewayd.backoff import Budget, delay
-from gatewayd.cloud.provider import CloudProvider, Failed, Issued, Outcome, Refused, Unknown
+from gatewayd.clocks import Clocks
+from gatewayd.cloud.provider import (
+    NO_PROVIDER,
+    CloudProvider,
+    Failed,
+    Issued,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
@@ -26,11 +35,6 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError
 from gatewayd.registration.settings import RegistrationSettings
 
-NO_PROVIDER = Reason(
-    "provider-not-configured",
-    "The cloud that this child was admitted to is not configured.",
-    "Configure it again under [cloud], or forget the child.",
-)
 STOPPING = Reason("stopping", "gatewayd is stopping.")
 QUIET = Reason(
     "quiet-time",
@@ -62,26 +66,21 @@ class Vault:
 class Registrar:
     """Registers children, many at a time, each with its own back-off.
 
-    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
-    jitter: a number from [0, 1) at each call.
     checkpoint: called with the name of each step just completed; tests crash there.
     """
 
-    def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
+    def __init__(
         self,
         records: Records,
         vault: Vault,
         providers: Mapping[str, CloudProvider],
         settings: RegistrationSettings,
-        *,
-        now: Callable[[], float],
-        wall: Callable[[], int],
-        jitter: Callable[[], float],
+        clocks: Clocks,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._vault, self._providers = records, vault, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = now, wall, jitter
+        self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._turns = asyncio.Semaphore(settings.in_flight)
         self._budget = Budget(settings.per_minute, 60.0)
         self._under_way = 0

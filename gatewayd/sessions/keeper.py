@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from gatewayd.backoff import Budget, delay
-from gatewayd.cloud.provider import CloudProvider, LoginFailed, LoginRefused, Session
+from gatewayd.clocks import Clocks
+from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider, LoginFailed, LoginRefused, Session
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
@@ -22,11 +23,6 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.sessions.settings import SessionSettings
 
-NO_PROVIDER = Reason(
-    "provider-not-configured",
-    "The cloud that this child is registered at is not configured.",
-    "Configure it again under [cloud], or forget the child.",
-)
 GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
 TAKEN_OVER = Reason(
     "session-contested",
@@ -44,26 +40,21 @@ class SessionKeeper:
     """Opens sessions, many at a time, each child with its own back-off and login budget.
 
     secret: reads a slot from the durable store.  Raises StoreError.
-    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
-    jitter: a number from [0, 1) at each call.
     checkpoint: called with the name of each step just completed; tests crash there.
     """
 
-    def __init__(  # noqa: PLR0913  # a stage is built once, from all it touches
+    def __init__(
         self,
         records: Records,
         secret: Callable[[SecretRef], Awaitable[Secret]],
         providers: Mapping[str, CloudProvider],
         settings: SessionSettings,
-        *,
-        now: Callable[[], float],
-        wall: Callable[[], int],
-        jitter: Callable[[], float],
+        clocks: Clocks,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._secret, self._providers = records, secret, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = now, wall, jitter
+        self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._turns = asyncio.Semaphore(settings.connecting)
 
     async def activate(self, device: DeviceId, post: Post) -> None:
