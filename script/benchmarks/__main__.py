@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,7 +32,10 @@ def main() -> int:
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]
-    figures, failed = asyncio.run(_all(chosen))
+    try:
+        figures, failed = asyncio.run(_all(chosen))
+    except asyncio.CancelledError:
+        return 1
     _say(_where(time.perf_counter() - began, load), "", table(figures))
     for name, why in failed.items():
         _say("", f"Could not be measured: {name}: {why}")
@@ -39,6 +43,11 @@ def main() -> int:
 
 
 async def _all(measures: Mapping[str, Measure]) -> tuple[list[Figure], dict[str, str]]:
+    """Measure one after the other; what was started is ended, also on SIGTERM."""
+    task = asyncio.current_task()
+    assert task is not None, "this runs in one"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     figures: list[Figure] = []
     failed: dict[str, str] = {}
     for name, measure in measures.items():

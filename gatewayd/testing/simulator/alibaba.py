@@ -1,4 +1,6 @@
-"""The simulated Alibaba Cloud IoT Platform: registration and login of devices over MQTT and TLS.
+"""The simulated Alibaba Cloud IoT Platform: devices, gateways and their sub-devices.
+
+They register and log in over MQTT and TLS, and register over HTTPS too.
 
 Plays what the vendor documents (see the modules beside this one for the pages), with named
 faults where they are wished for, and keeps a ledger of what truly happened.
@@ -8,50 +10,33 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeAlias
 
 from gatewayd.testing.simulator import alibaba_answers, faults
-from gatewayd.testing.simulator.alibaba_answers import Manner
+from gatewayd.testing.simulator.alibaba_alink import Alink
+from gatewayd.testing.simulator.alibaba_console import Console
 from gatewayd.testing.simulator.alibaba_credentials import AuthType, Refused, Request, understand
-from gatewayd.testing.simulator.alibaba_devices import Name, by_code
+from gatewayd.testing.simulator.alibaba_devices import Name, Node, Product, by_code
+from gatewayd.testing.simulator.alibaba_gateways import Gateways
+from gatewayd.testing.simulator.alibaba_https import HttpsDesk, HttpsLink
+from gatewayd.testing.simulator.alibaba_options import Options
 from gatewayd.testing.simulator.alibaba_registry import Registry
+from gatewayd.testing.simulator.alibaba_server import DeskLink, LinkServer
+from gatewayd.testing.simulator.alibaba_topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.testing.simulator.faults import Fault, FaultPlan, Stage
-from gatewayd.testing.simulator.mqtt_link import Limits, Link, Reply, Service
+from gatewayd.testing.simulator.mqtt_link import Link, Reply, Service
 from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
-from gatewayd.testing.simulator.mqtt_server import MqttServer
 from gatewayd.testing.simulator.pki import Certificate
+
+__all__ = ["AlibabaCloud", "Options"]
 
 Session: TypeAlias = tuple[str, str, str]
 """productKey, deviceName, and the client id of one of the devices that share an unlisted name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the cloud is set up.
-
-    host: the name clients are told, one of the certificate's.  address: IPv4, listened on.
-    port: 0 takes a free one.
-    instance_id: of the cloud's instance; "" for the old public one, which has none.
-    rate: CONNECTs let through in a minute for each device; 0 for no limit.
-    unlisted: whether devices may register that nobody has created.
-    plain: whether plain TCP is answered, as on the vendor's port 1883; with a refusal, mostly.
-    """
-
-    host: str = "localhost"
-    address: str = "127.0.0.1"
-    port: int = 0
-    instance_id: str = ""
-    rate: int = 5
-    unlisted: bool = False
-    plain: bool = True
-    manner: Manner = field(default_factory=Manner)
-    limits: Limits = field(default_factory=Limits)
-
-
-class AlibabaCloud:
+class AlibabaCloud(Console):
     """An account of the cloud, served while the `async with` lasts.
 
     products: productKey → productSecret.  devices: created, none of them activated.
@@ -71,32 +56,50 @@ class AlibabaCloud:
         self.options = options or Options()
         self.ca_pem = certificate.ca_pem
         self.plan = FaultPlan()
-        self._registry = Registry(
-            products,
+        nodes = self.options.nodes
+        registry = Registry(
+            {key: Product(ps, nodes.get(key, Node.DIRECT)) for key, ps in products.items()},
             devices,
             clock,
             random,
             rate=self.options.rate,
             unlisted=self.options.unlisted,
         )
+        gateways = Gateways(
+            registry, self.plan, self.options.rules, connected=self._is_connected, clock=clock
+        )
+        super().__init__(registry, gateways)
         self._sessions: dict[Session, Link] = {}
         self._keys: dict[Link, Session] = {}
         self._misunderstood: Counter[int] = Counter()
-        self._service = Service(
-            self, certificate.server_context(), self.options.plain, self.options.limits
+        context, limits = certificate.server_context(), self.options.limits
+        self._service = Service(self, context, self.options.plain, limits)
+        self._server = LinkServer(
+            self._service, lambda service, sock: DeskLink(service, sock, self)
         )
-        self._server = MqttServer(self._service)
+        self._https_desk = HttpsDesk(registry, gateways.enrolment, self.plan)
+        self._https = LinkServer(
+            Service(self, context, limits=limits),
+            lambda service, sock: HttpsLink(service, sock, self._https_desk),
+        )
 
     async def __aenter__(self) -> Self:
         """Listen.  Raises OSError."""
         self._server.start(self.options.address, self.options.port)
+        if self.options.https_port is not None:
+            self._https.start(self.options.address, self.options.https_port)
         if self.plan.down:
-            self._server.pause()
+            self._be_down()
         return self
+
+    def _be_down(self) -> None:
+        self._server.pause()
+        self._https.pause()
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
         self._server.stop()
+        self._https.stop()
 
     @property
     def host(self) -> str:
@@ -109,56 +112,39 @@ class AlibabaCloud:
         return self._server.port
 
     @property
+    def https_port(self) -> int:
+        """The port to register at over HTTPS; 0 where there is none."""
+        return self._https.port
+
+    @property
     def online(self) -> set[Name]:
-        """The devices that are logged in."""
-        return {(product, device) for product, device, _ in self._sessions}
+        """The devices that are logged in, for themselves or through a gateway."""
+        direct = {(product, device) for product, device, _ in self._sessions}
+        return direct | set(self._gateways.sessions)
 
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
-        self.plan.replace(faults.parse(text), seed)
+        self.plan.replace(faults.parse(text, REQUESTS | {HTTPS_REGISTER}), seed)
         if self.plan.down:
-            self._server.pause()
+            self._be_down()
         else:
             self._server.resume()
-
-    def create(self, product: str, device: str) -> None:
-        """Create a device.  Raises KeyError, OverflowError."""
-        self._registry.create((product, device))
-
-    def set_dynreg(self, product: str, *, on: bool) -> None:
-        """Switch the registration of a product's devices on or off.  Raises KeyError."""
-        self._registry.products[product].dynamic = on
-
-    def reset(self, product: str, device: str) -> None:
-        """ResetThing: let an activated device register again.  Raises KeyError."""
-        self._registry.reset((product, device))
-
-    def disable(self, product: str, device: str) -> None:
-        """Shut a device out; a session it has is closed.  Raises KeyError."""
-        self._registry.devices[product, device].disabled = True
-        self._close_sessions((product, device))
-
-    def enable(self, product: str, device: str) -> None:
-        """Let a disabled device in again.  Raises KeyError."""
-        self._registry.devices[product, device].disabled = False
-
-    def delete(self, product: str, device: str) -> None:
-        """Forget a device; a session it has is closed.  Raises KeyError."""
-        del self._registry.devices[product, device]
-        self._close_sessions((product, device))
-
-    def secret(self, product: str, device: str) -> str | None:
-        """Return the one valid secret of a device, for tests to compare.  Raises KeyError."""
-        return self._registry.devices[product, device].secret
+            self._https.resume()
 
     def truth(self) -> dict[str, object]:
         """Return all that was counted, as JSON can hold it; no secret is in it."""
         online = self.online
         devices: dict[str, dict[str, object]] = {key: {} for key in self._registry.products}
+        gateways: dict[str, dict[str, dict[str, object]]] = {}
         for (product, name), device in self._registry.devices.items():
             devices[product][name] = device.truth(online=(product, name) in online)
+            if self._gateways.is_gateway((product, name)):
+                truth = self._gateways.truth((product, name))
+                gateways.setdefault(product, {})[name] = truth
         return {
             "devices": devices,
+            "gateways": gateways,
+            "https": by_code(self._https_desk.codes),
             "strangers": by_code(self._registry.strangers),
             "misunderstood": by_code(self._misunderstood),
             "server": dict(self._service.counts),
@@ -185,24 +171,50 @@ class AlibabaCloud:
         except Refused as refused:
             return alibaba_answers.refusal(refused.code)
 
-    def on_publish(self, link: Link, _: Publish) -> None:
-        """Count what a logged-in device publishes."""
+    def on_publish(self, link: Link, publish: Publish) -> None:
+        """Count what a logged-in device publishes; serve it if it is a gateway."""
         product, name, _client = self._keys.get(link, ("", "", ""))
         if device := self._registry.devices.get((product, name)):
             device.ledger.published += 1
+            if gateway := self._gateway(link):
+                self._gateways.publish(gateway, publish)
+
+    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        """Let a gateway subscribe to what is its own; other devices, to anything."""
+        if gateway := self._gateway(link):
+            return self._gateways.subscribe(gateway, filters)
+        return [True] * len(filters)
+
+    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+        """Take a gateway's subscriptions back."""
+        if gateway := self._gateway(link):
+            self._gateways.unsubscribe(gateway, filters)
 
     def on_close(self, link: Link) -> None:
         """Take a device offline, unless it is online over a newer connection."""
+        gateway = self._gateway(link)
         session = self._keys.pop(link, None)
         if session and self._sessions.get(session) is link:
             del self._sessions[session]
+            if gateway:
+                self._gateways.disconnect(gateway)
+
+    def _gateway(self, link: Link) -> Name | None:
+        """Return the gateway whose newest connection this is, if it is one's."""
+        product, name, client = self._keys.get(link, ("", "", ""))
+        if client or self._sessions.get((product, name, client)) is not link:
+            return None
+        return (product, name) if self._gateways.is_gateway((product, name)) else None
+
+    def _is_connected(self, device: Name) -> bool:
+        return (*device, "") in self._sessions
 
     def _answer(self, link: Link, request: Request) -> Reply:
         self._registry.arrive(request)
         stage: Stage = "register" if request.registers else "login"
         fault = self.plan.choose(stage, request.device_name)
         if fault:
-            self._registry.strike(request, fault.name)
+            self._registry.strike(request.name, fault.name)
         if spoiled := alibaba_answers.instead(fault):
             return spoiled
         if request.registers:
@@ -225,9 +237,13 @@ class AlibabaCloud:
         if older:
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
+        self._gateways.notices.force_off(request.name, Alink.CONNECTED_ELSEWHERE)
+        if self._gateway(link):
+            self._gateways.connect(request.name, link)
         return alibaba_answers.session(fault)
 
     def _close_sessions(self, name: Name) -> None:
+        """Close the connections a device has for itself."""
         for session, link in tuple(self._sessions.items()):
             if session[:2] == name:
                 link.close()

@@ -90,7 +90,7 @@ class Request:
 
     @property
     def text(self) -> str:
-        """What is signed: names in alphabetical order, each followed by its value."""
+        """What is signed."""
         names = {"deviceName": self.device_name, "productKey": self.product_key}
         if self.registers:
             names["random"] = self.options["random"]
@@ -98,13 +98,35 @@ class Request:
             names["clientId"] = self.client_id
             if (timestamp := self.options.get("timestamp")) is not None:
                 names["timestamp"] = timestamp
-        return "".join(name + names[name] for name in sorted(names))
+        return _run_together(names)
 
     def signed_with(self, key: str) -> bool:
         """Whether the password is the HMAC under this key; hexadecimal in either case."""
         digest = METHODS[self.options.get("signmethod", "hmacmd5")]
-        right = hmac.new(key.encode(), self.text.encode(), digest).hexdigest()
-        return hmac.compare_digest(right.encode(), self.password.lower().encode())
+        return _is_hmac(key, self.text, digest, self.password)
+
+
+def signed(key: str, fields: Mapping[str, str], digest: str, sign: str) -> bool:
+    """Whether these fields are signed with a key.  sign: hexadecimal in either case."""
+    return _is_hmac(key, _run_together(fields), digest, sign)
+
+
+def method_of(name: str) -> str | None:
+    """Return the digest of a signing method in lower case; None for one that is not played.
+
+    Those without "hmac", which some pages list, are not: nobody says what they are.
+    """
+    return METHODS.get(name)
+
+
+def _run_together(fields: Mapping[str, str]) -> str:
+    """Return what is signed: names in alphabetical order, each followed by its value."""
+    return "".join(name + fields[name] for name in sorted(fields))
+
+
+def _is_hmac(key: str, text: str, digest: str, sign: str) -> bool:
+    right = hmac.new(key.encode(), text.encode(), digest).hexdigest()
+    return hmac.compare_digest(right.encode(), sign.lower().encode())
 
 
 def understand(connect: Connect, *, tls: bool, instance_id: str = "") -> Request:

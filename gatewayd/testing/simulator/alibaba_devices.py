@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 Name: TypeAlias = tuple[str, str]
@@ -12,6 +13,35 @@ Name: TypeAlias = tuple[str, str]
 
 REMEMBERED = 16
 """Of so many secrets, the newest, the digests are kept."""
+
+
+class Node(StrEnum):
+    """What kind of device a product is, as chosen when it is created."""
+
+    DIRECT = "direct"
+    GATEWAY = "gateway"
+    SUB_DEVICE = "sub-device"
+
+
+@dataclass(slots=True)
+class Window:
+    """When something was let through, of late."""
+
+    _times: deque[float] = field(default_factory=deque)
+
+    def admits(self, now: float, limit: int, seconds: float) -> bool:
+        """Whether it may happen again, and count it if so.
+
+        limit: how often in so many seconds; 0 for no limit.
+        """
+        if not limit:
+            return True
+        while self._times and now - self._times[0] >= seconds:
+            self._times.popleft()
+        if len(self._times) >= limit:
+            return False
+        self._times.append(now)
+        return True
 
 
 @dataclass(slots=True)
@@ -79,7 +109,7 @@ class Device:
     spent: whether somebody logged in with it; the vendor says "activated".
     reopened: whether a reset lets the device register all the same.
     tokens: client id → token, of devices registered without having been listed.
-    connects: when the last of its CONNECTs were let through.
+    connects: of its own.  logins: of itself through a gateway, or of its sub-devices through it.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -87,7 +117,8 @@ class Device:
     reopened: bool = False
     disabled: bool = False
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
-    connects: deque[float] = field(default_factory=deque)
+    connects: Window = field(default_factory=Window)
+    logins: Window = field(default_factory=Window)
     ledger: Ledger = field(default_factory=Ledger)
 
     @property
@@ -111,9 +142,10 @@ class Product:
     """One product.  dynamic: whether its devices may register."""
 
     secret: str = field(repr=False)
+    node: Node = Node.DIRECT
     dynamic: bool = True
 
 
 def by_code(counts: Counter[int]) -> dict[str, int]:
-    """Return counts by CONNACK code as JSON can hold them: its keys are texts."""
+    """Return counts by code as JSON can hold them: its keys are texts."""
     return {str(int(code)): count for code, count in counts.items()}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gatewayd.testing.simulator.alibaba_credentials import AuthType, Code, Refused, Request
-from gatewayd.testing.simulator.alibaba_devices import Device, Name, Product
+from gatewayd.testing.simulator.alibaba_devices import Device, Name, Node, Product
 
 MAX_DEVICES = 100_000
 SHARERS = 5
@@ -34,15 +34,16 @@ class Push:
 class Registry:
     """Products and devices, by name.
 
-    products: productKey → productSecret.
+    products: by productKey.
     clock: seconds.  random: so many random bytes; for secrets.
     rate: CONNECTs let through in a minute for each device; 0 for no limit.
     unlisted: whether devices may register that nobody has created (authType regnwl).
+    deleted: names of devices that were there.
     """
 
     def __init__(
         self,
-        products: Mapping[str, str],
+        products: Mapping[str, Product],
         devices: Iterable[Name],
         clock: Callable[[], float],
         random: Callable[[int], bytes],
@@ -50,8 +51,9 @@ class Registry:
         rate: int = 5,
         unlisted: bool = False,
     ) -> None:
-        self.products = {key: Product(secret) for key, secret in products.items()}
+        self.products = products
         self.devices: dict[Name, Device] = {}
+        self.deleted: dict[Name, None] = {}
         self.strangers: Counter[int] = Counter()
         self._clock, self._random = clock, random
         self._rate, self._unlisted = rate, unlisted
@@ -68,6 +70,14 @@ class Registry:
         if len(self.devices) >= MAX_DEVICES:
             raise OverflowError("the simulated cloud is full")
         self.devices[name] = Device()
+        self.deleted.pop(name, None)
+
+    def delete(self, name: Name) -> None:
+        """Forget a device, but for its name.  Raises KeyError."""
+        del self.devices[name]
+        self.deleted[name] = None
+        if len(self.deleted) > MAX_DEVICES:
+            del self.deleted[next(iter(self.deleted))]
 
     def reset(self, name: Name) -> None:
         """ResetThing: the device may register again; its secret stays valid until it does."""
@@ -75,20 +85,16 @@ class Registry:
 
     def arrive(self, request: Request) -> None:
         """Let a CONNECT through, unless its device comes too often: then raises Refused."""
-        if not self._rate or (device := self.devices.get(request.name)) is None:
+        if (device := self.devices.get(request.name)) is None:
             return
-        now, recent = self._clock(), device.connects
-        while recent and now - recent[0] >= _MINUTE:
-            recent.popleft()
-        if len(recent) >= self._rate:
+        if not device.connects.admits(self._clock(), self._rate, _MINUTE):
             device.ledger.over_rate += 1
             with self._counting(request):
                 raise Refused(Code.SERVER_UNAVAILABLE)
-        recent.append(now)
 
-    def strike(self, request: Request, fault: str) -> None:
+    def strike(self, name: Name, fault: str) -> None:
         """Count a fault that stands instead of an answer, or spoils it."""
-        if device := self.devices.get(request.name):
+        if device := self.devices.get(name):
             device.ledger.faults[fault] += 1
 
     def register(self, request: Request) -> Push:
@@ -100,23 +106,37 @@ class Registry:
             self._check_product(request)
             if not device.may_register:
                 raise Refused(Code.NOT_AUTHORIZED)
-            secret = self._random(16).hex()
-            device.issue(secret, self._clock())
-            return Push("/ext/register", _names(request) | {"deviceSecret": secret})
+            return Push(
+                "/ext/register", _names(request) | {"deviceSecret": self.issue(request.name)}
+            )
+
+    def issue(self, name: Name) -> str:
+        """Issue a new secret to a device that may have one, and end the older.  Raises KeyError."""
+        secret = self._random(16).hex()
+        self.devices[name].issue(secret, self._clock())
+        return secret
+
+    def admit(self, name: Name) -> None:
+        """Let a device in: its secret is spent from now on.  Raises KeyError."""
+        device = self.devices[name]
+        device.spent = True
+        device.ledger.logged_in(self._clock())
 
     def login(self, request: Request) -> None:
-        """Let a device in: its secret is spent from now on.  Raises Refused, and counts."""
+        """Let a device in that proves itself.  Raises Refused, and counts."""
         with self._counting(request):
             device = self._device(request, Code.NOT_AUTHORIZED)
             if device.disabled or not _proven(request, device):
                 raise Refused(Code.NOT_AUTHORIZED)
-            device.spent = True
-            device.ledger.logged_in(self._clock())
+            self.admit(request.name)
 
     def _register_unlisted(self, request: Request) -> Push:
-        """Issue a client id and a token, and create the device where it is new."""
+        """Issue a client id and a token, and create the device where it is new.
+
+        Not to sub-devices: only what connects for itself may come unlisted.
+        """
         self._check_product(request)
-        if not self._unlisted:
+        if not self._unlisted or self.products[request.product_key].node is Node.SUB_DEVICE:
             raise Refused(Code.BAD_CREDENTIALS)
         if request.name not in self.devices:
             if len(self.devices) >= MAX_DEVICES:

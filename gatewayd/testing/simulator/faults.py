@@ -1,8 +1,10 @@
 """Named faults: what goes wrong, for whom and how often; parsed from a line of text.
 
-    plan   = fault *( (" " / ",") fault )
-    fault  = [stage "."] name [":" number] [":" share "%"] [":x" times] ["@" glob]
-    stage  = "register" / "login"        a fault without stage spoils registrations
+    plan     = fault *( (" " / ",") fault )
+    fault    = [stage "."] name [":" number] [":" share "%"] [":x" times] ["@" glob]
+             / name [":" number] [":" share "%"] [":x" times] "@" request ["/" glob]
+    stage    = "register" / "login"      a fault without stage spoils registrations
+    request  = "*" / what a device can ask for, as the cloud names it: thing.sub.register
 
     silent                      nothing is ever answered
     hang-up                     the connection is closed instead of an answer
@@ -19,25 +21,43 @@
     bad-json                    the push is cut off; likewise
     down                        nothing listens; has no stage, share, times or glob
 
-Those from `no-push` on are for registrations only.  share: of the attempts that match, so many
-percent, chosen by the seed.  times: for each device, only so often.  glob: of device names, in
-which only *, ? and [] are special.  The first fault that matches, and strikes, is the one.
+Those from `no-push` on are for registrations only.  These are for requests:
+
+    reply:CODE                  nothing is done, and the reply says this code
+    partial:CODE                the devices that match fail with this code, in a batch of others
+    lose-request                nothing is done, and nothing is answered
+    lose-reply                  all is done, and nothing is answered
+    reply-late:SECONDS          all is done, and answered that much later
+    reply-last                  the reply comes behind that of the sender's next request
+    reply-twice                 the reply comes twice
+    reply-mixed                 the reply's id is a number, and its code a text
+    reply-garbled               the reply is cut off
+    reply-hang-up               all is done, and the connection is closed instead of a reply
+    refuse-topic                who subscribes to the topic of the reply is refused
+
+share: of the attempts that match, so many percent, chosen by the seed.  times: for each device,
+only so often; for each sender of a request, but of `partial` for each device in it.  glob: of
+device names, in which only *, ? and [] are special; a request matches with any device that it is
+about, and one about none with its sender.  The first fault that matches, and strikes, is the one;
+a request can suffer a `partial` beside another.
 
     refuse:3:x2  late:4:10%@TH20-*  login.refuse:5@TH20-0001
+    reply:6288:x1@thing.sub.register/TH20-*  lose-reply:5%@*
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from gatewayd.errors import ConfigError
 
-Stage: TypeAlias = Literal["register", "login"]
+Stage: TypeAlias = str
+"""Where a fault strikes: "register", "login", a request, or "*" for any request."""
 
 NUMBERS: Mapping[str, tuple[float, float] | None] = {
     "silent": None,
@@ -54,11 +74,28 @@ NUMBERS: Mapping[str, tuple[float, float] | None] = {
     "empty-secret": None,
     "bad-json": None,
     "down": None,
+    "reply": (100, 9999),
+    "partial": (100, 9999),
+    "lose-request": None,
+    "lose-reply": None,
+    "reply-late": (0, 3600),
+    "reply-last": None,
+    "reply-twice": None,
+    "reply-mixed": None,
+    "reply-garbled": None,
+    "reply-hang-up": None,
+    "refuse-topic": None,
 }
 """Every fault, with the range of the number it needs; None where it takes none."""
 
 AT_LOGIN = frozenset({"silent", "hang-up", "refuse", "garbage", "slow", "hang-up-after-connack"})
 """Those that a login can suffer."""
+
+PARTIAL, SUBSCRIBING = frozenset({"partial"}), frozenset({"refuse-topic"})
+WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS if "reply-" in n)})
+"""Those that strike some devices of a request, the topic of its reply, and all of it."""
+
+_CODES = frozenset({"refuse", "reply", "partial"})
 
 MAX_FAULTS, MAX_TALLIES = 100, 100_000
 
@@ -77,7 +114,7 @@ _ALL = 100.0
 class Fault:
     """One fault.
 
-    number: of `refuse` the code, of `slow` and `late` the seconds; 0 otherwise.
+    number: the code, or the seconds; 0 where there is none.
     share: percent.  times: for each device; None for always.
     """
 
@@ -88,30 +125,43 @@ class Fault:
     times: int | None = None
     glob: str = "*"
 
-    def concerns(self, stage: Stage, device: str) -> bool:
-        """Whether an attempt of this device, at this stage, can be struck."""
-        return stage == self.stage and self.name != "down" and fnmatchcase(device, self.glob)
+    def concerns(self, stage: Stage, devices: Sequence[str]) -> bool:
+        """Whether an attempt of one of these devices, at this stage, can be struck."""
+        if self.stage == "*":
+            here = stage not in ("register", "login")
+        else:
+            here = stage == self.stage and self.name != "down"
+        return here and any(fnmatchcase(device, self.glob) for device in devices)
 
 
-def parse(text: str) -> tuple[Fault, ...]:
-    """Read a plan; the empty text is a plan without faults.  Raises ConfigError."""
+def parse(text: str, requests: Container[str] = ()) -> tuple[Fault, ...]:
+    """Read a plan; the empty text is a plan without faults.  Raises ConfigError.
+
+    requests: what the cloud can be asked for.
+    """
     words = re.split(r"[\s,]+", text.strip())
     if len(words) > MAX_FAULTS:
         raise ConfigError(f"More than {MAX_FAULTS} faults are planned.")
-    return tuple(_fault(word) for word in words if word)
+    return tuple(_fault(word, requests) for word in words if word)
 
 
-def _fault(word: str) -> Fault:
+def _fault(word: str, requests: Container[str]) -> Fault:
     if (found := _FAULT.fullmatch(word)) is None or found["name"] not in NUMBERS:
         raise ConfigError(f"There is no fault {word!r}.")
     _check(found, word)
+    stage, glob = found["stage"] or "register", found["glob"] or "*"
+    if found["name"] in WHOLE | PARTIAL | SUBSCRIBING:
+        stage, _, rest = glob.partition("/")
+        glob = rest or "*"
+        if found["stage"] or (stage != "*" and stage not in requests):
+            raise ConfigError(f"The fault {word!r} names no request.")
     return Fault(
         found["name"],
-        "login" if found["stage"] == "login" else "register",
+        stage,
         float(found["number"] or 0),
         float(found["share"] or _ALL),
         int(found["times"]) if found["times"] else None,
-        found["glob"] or "*",
+        glob,
     )
 
 
@@ -121,7 +171,7 @@ def _check(found: re.Match[str], word: str) -> None:
         raise ConfigError(f"The fault {word!r} {'needs a' if limits else 'takes no'} number.")
     if limits and not limits[0] <= float(number) <= limits[1]:
         raise ConfigError(f"The number of {word!r} is not from {limits[0]} to {limits[1]}.")
-    if name == "refuse" and not float(number).is_integer():
+    if name in _CODES and not float(number).is_integer():
         raise ConfigError(f"The code of {word!r} is not a whole number.")
     if not 0 < float(found["share"] or _ALL) <= _ALL:
         raise ConfigError(f"The share of {word!r} is not from 0 to 100.")
@@ -161,10 +211,20 @@ class FaultPlan:
         self.faults, self.seed = faults, seed
         self._tallies.clear()
 
-    def choose(self, stage: Stage, device: str) -> Fault | None:
-        """Return the fault that strikes this attempt, and count it."""
+    def choose(
+        self,
+        stage: Stage,
+        device: str,
+        among: Container[str] = NUMBERS,
+        about: Sequence[str] = (),
+    ) -> Fault | None:
+        """Return the fault that strikes this attempt of a device, and count it.
+
+        among: names of faults.  about: other devices, of which the attempt is about.
+        """
         for fault in self.faults:
-            if fault.concerns(stage, device) and self._strikes(fault, device):
+            wanted = fault.name in among and fault.concerns(stage, about or (device,))
+            if wanted and self._strikes(fault, device):
                 return fault
         return None
 

@@ -1,0 +1,95 @@
+"""Connected gateways, what each has subscribed to, and what is sent to it.
+
+Source: the vendor's pages "Limits" (help.aliyun.com/document_detail/30527) and the one on automatic
+subscription.  A message that nobody has subscribed to is not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gatewayd.testing.simulator import alibaba_topics as topics
+from gatewayd.testing.simulator.alibaba_devices import Name
+from gatewayd.testing.simulator.alibaba_replies import Delivery
+from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.mqtt_codec import publish
+from gatewayd.testing.simulator.mqtt_link import Link
+
+MAX_HELD = 100
+
+
+@dataclass(slots=True)
+class Connection:
+    """One gateway's.  held: topics and payloads that wait for the next reply."""
+
+    link: Link
+    topics: set[str] = field(default_factory=set)
+    held: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Post:
+    """Sends to gateways, over the newest connection of each."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._connections: dict[Name, Connection] = {}
+
+    def connect(self, gateway: Name, link: Link) -> None:
+        """Take a connection; an older one of the same gateway is forgotten."""
+        automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
+        self._connections[gateway] = Connection(link, automatic if self._rules.subscribe else set())
+
+    def disconnect(self, gateway: Name) -> None:
+        """Forget a connection."""
+        self._connections.pop(gateway, None)
+
+    def subscriptions(self, gateway: Name) -> list[str]:
+        """Return the topics a gateway has subscribed to, or was subscribed to."""
+        connection = self._connections.get(gateway)
+        return sorted(connection.topics) if connection else []
+
+    def subscribe(self, gateway: Name, topic: str) -> bool:
+        """Subscribe, if there is room.  The platform's own subscriptions are not counted."""
+        wanted = self._connections[gateway].topics
+        automatic = len(topics.SUBSCRIBED) if self._rules.subscribe else 0
+        if topic not in wanted and len(wanted) - automatic >= self._rules.subscriptions:
+            return False
+        wanted.add(topic)
+        return True
+
+    def unsubscribe(self, gateway: Name, names: Sequence[str]) -> None:
+        """Take subscriptions back."""
+        self._connections[gateway].topics.difference_update(names)
+
+    def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
+        """Send a message; whether anybody listened."""
+        connection = self._connections.get(gateway)
+        if connection is None or topic not in connection.topics:
+            return False
+        connection.link.send(publish(topic, payload))
+        return True
+
+    def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
+        """Send a reply as it was decided; whether anybody listened, or will."""
+        connection = self._connections[gateway]
+        if delivery.close:
+            connection.link.close()
+        if delivery.after:
+            asyncio.get_running_loop().call_later(
+                delivery.after, self._send_late, gateway, connection, topic, delivery.payload
+            )
+            return topic in connection.topics
+        if delivery.last:
+            connection.held = [*connection.held, (topic, delivery.payload)][-MAX_HELD:]
+            return topic in connection.topics
+        sent = [self.send(gateway, topic, delivery.payload) for _ in range(delivery.copies)]
+        held, connection.held = (connection.held, []) if sent else ([], connection.held)
+        for late in held:
+            self.send(gateway, *late)
+        return any(sent)
+
+    def _send_late(self, gateway: Name, connection: Connection, topic: str, payload: bytes) -> None:
+        if self._connections.get(gateway) is connection:
+            self.send(gateway, topic, payload)

@@ -1,0 +1,250 @@
+"""The vendor's own SDK for Python against the simulated Alibaba cloud, over TLS.
+
+What is asserted is what the cloud's ledger says; what the SDK says comes on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.testing.simulator import pki
+from gatewayd.testing.simulator.alibaba import AlibabaCloud
+from tests.testing.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
+from tests.testing.vendor_gateway import (
+    CHILD,
+    CHILDREN,
+    GATEWAY,
+    GATEWAYS,
+    GATEWAYS_SECRET,
+    OTHER_GATEWAY,
+    SECOND,
+    SENSORS,
+    SENSORS_SECRET,
+    device,
+    site,
+    told,
+    topic,
+)
+
+TOP = Path(__file__).parents[2]
+VENDOR = TOP / ".venv-vendor" / "bin" / "python"
+PATIENCE = 60.0
+DIRECT = "direct-1"
+HOSTS = ["localhost", "iot-auth.cn-shanghai.aliyuncs.com"]
+CERTIFICATE = AUTHORITY.issue(HOSTS, ["127.0.0.1"], NOW - pki.LIFE, NOW + pki.LIFE)
+
+
+class Sdk:
+    """The SDK in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def do(self, verb: str, **request: Any) -> Any:
+        """Have it do something, and return its answer."""
+        self.tell({"do": verb, **request})
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = await self._process.stdout.readline()
+        answer = json.loads(line or '{"error": "the SDK has ended"}')
+        assert "error" not in answer, answer
+        return answer["ok"]
+
+    def tell(self, body: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(body).encode() + b"\n")
+
+
+@contextlib.asynccontextmanager
+async def sdk(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
+    assert VENDOR.exists(), "The vendor's SDK is missing; `script/setup test` installs it."
+    process = await asyncio.create_subprocess_exec(
+        VENDOR,
+        Path(__file__).with_name("linkkit_peer.py"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        one = Sdk(process)
+        one.tell(
+            {
+                "host": cloud.host,
+                "port": cloud.port,
+                "https_port": cloud.https_port,
+                "ca": cloud.ca_pem,
+            }
+        )
+        yield one
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[AlibabaCloud]:
+    async with site(certificate=CERTIFICATE, https_port=0, unlisted=True) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+async def gw(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
+    """A gateway that the SDK has registered, logged in, and subscribed to what it lacks."""
+    secret = await registered(cloud, GATEWAYS, GATEWAY, GATEWAYS_SECRET)
+    async with sdk(cloud) as one:
+        assert await one.do("connect", product=GATEWAYS, device=GATEWAY, device_secret=secret) == 0
+        for method in ("combine.batch_login_reply", "combine.batch_logout_reply"):
+            assert await one.do("subscribe", topic=topic(method)) == [1]
+        yield one
+
+
+async def registered(cloud: AlibabaCloud, product: str, name: str, key: str) -> str:
+    async with sdk(cloud) as one:
+        code, secret = await one.do(
+            "register", product=product, device=name, key=key, kind="register"
+        )
+    assert (code, secret) == (0, cloud.secret(product, name))
+    return str(secret)
+
+
+def ledger(cloud: AlibabaCloud, product: str, name: str) -> Any:
+    truth: Any = cloud.truth()
+    return truth["devices"][product][name]
+
+
+async def test_a_device_registers_and_logs_in(cloud: AlibabaCloud) -> None:
+    secret = await registered(cloud, PRODUCT, DIRECT, PRODUCT_SECRET)
+    seen = ledger(cloud, PRODUCT, DIRECT)
+    assert seen["secrets_sha256"] == [hashlib.sha256(secret.encode()).hexdigest()]
+    async with sdk(cloud) as one:
+        assert await one.do("connect", product=PRODUCT, device=DIRECT, device_secret=secret) == 0
+        assert cloud.online == {(PRODUCT, DIRECT)}
+    await until(lambda: not cloud.online)
+    assert ledger(cloud, PRODUCT, DIRECT)["logins"] == 1
+
+
+async def test_a_wrong_secret_is_refused(cloud: AlibabaCloud) -> None:
+    async with sdk(cloud) as one:
+        code, secret = await one.do(
+            "register", product=PRODUCT, device=DIRECT, key="wrong", kind="register"
+        )
+    assert (code, secret) == (-769, None)
+    assert ledger(cloud, PRODUCT, DIRECT)["refused_registrations"] == {"4": 1}
+
+
+async def test_a_device_that_nobody_created(cloud: AlibabaCloud) -> None:
+    async with sdk(cloud) as one:
+        code, client, user, token = await one.do(
+            "register", product=PRODUCT, device="new-1", key=PRODUCT_SECRET, kind="regnwl"
+        )
+    assert code == 0
+    assert ledger(cloud, PRODUCT, "new-1")["registrations"] == 1
+    async with sdk(cloud) as one:
+        proof = {"client_id": client, "username": user, "password": token}
+        assert await one.do("connect", product=PRODUCT, device="new-1", **proof) == 0
+        assert cloud.online == {(PRODUCT, "new-1")}
+
+
+async def test_a_device_registers_over_https(cloud: AlibabaCloud) -> None:
+    async with sdk(cloud) as one:
+        (code, secret), connected = await one.do(
+            "register_by_https", product=PRODUCT, device=DIRECT, key=PRODUCT_SECRET
+        )
+        assert (code, secret, connected) == (0, cloud.secret(PRODUCT, DIRECT), "connected")
+        assert cloud.online == {(PRODUCT, DIRECT)}
+    assert cloud.truth()["https"] == {"200": 1}
+
+
+async def adopt(cloud: AlibabaCloud, gw: Sdk, names: list[str]) -> list[list[str]]:
+    """Register and attach sub-devices; return product, name and secret of each."""
+    code, data = await gw.do("ask", name="register_subdev", devices=[[SENSORS, x] for x in names])
+    assert code == 200
+    known = [[SENSORS, one["deviceName"], one["deviceSecret"]] for one in data]
+    assert [secret for *_, secret in known] == [cloud.secret(SENSORS, name) for name in names]
+    code, _ = await gw.do("ask", name="add_subdev_topo", devices=known)
+    assert code == 200
+    return known
+
+
+async def test_sub_devices_register_and_go_online_and_offline(cloud: AlibabaCloud, gw: Sdk) -> None:
+    names = CHILDREN[:20]
+    known = await adopt(cloud, gw, names)
+    everybody = [[SENSORS, name] for name in names]
+    assert told(cloud)["children"] == everybody
+    assert (await gw.do("ask", name="login_subdev", devices=known))[0] == 200
+    assert told(cloud)["online"] == everybody
+    assert device(cloud)["activated"]
+    assert (await gw.do("ask", name="logout_subdev", devices=everybody[:5]))[0] == 200
+    assert told(cloud)["online"] == everybody[5:]
+    assert (await gw.do("ask", name="delete_subdev_topo", devices=everybody[5:10]))[0] == 200
+    assert told(cloud)["online"] == everybody[10:]
+    assert told(cloud)["calls"] == {
+        "thing.sub.register": {"200": 1},
+        "thing.topo.add": {"200": 1},
+        "thing.topo.delete": {"200": 1},
+        "combine.batch_login": {"200": 1},
+        "combine.batch_logout": {"200": 1},
+    }
+
+
+async def test_sub_devices_register_with_their_products_secret(
+    cloud: AlibabaCloud, gw: Sdk
+) -> None:
+    code, data = await gw.do(
+        "ask",
+        name="product_register_subdev",
+        devices=[[SENSORS, CHILD, SENSORS_SECRET], [SENSORS, SECOND, "wrong"]],
+    )
+    assert code == 200
+    assert [one["deviceName"] for one in data["successes"]] == [CHILD]
+    assert [one["errorDetail"]["code"] for one in data["failures"]] == [6600]
+    secret = data["successes"][0]["deviceSecret"]
+    assert secret == cloud.secret(SENSORS, CHILD)
+    assert cloud.secret(SENSORS, SECOND) is None
+    known = [[SENSORS, CHILD, secret]]
+    assert (await gw.do("ask", name="add_subdev_topo", devices=known))[0] == 200
+    assert (await gw.do("ask", name="login_subdev", devices=known))[0] == 200
+    assert told(cloud)["online"] == [[SENSORS, CHILD]]
+
+
+async def test_what_goes_wrong_has_the_vendors_code(cloud: AlibabaCloud, gw: Sdk) -> None:
+    (known,) = await adopt(cloud, gw, [CHILD])
+    wrong = [[SENSORS, CHILD, "0" * 32]]
+    assert (await gw.do("ask", name="add_subdev_topo", devices=wrong))[0] == 401
+    code, data = await gw.do("ask", name="login_subdev", devices=wrong)
+    assert (code, data) == (6287, [{"productKey": SENSORS, "deviceName": CHILD}])
+    assert (await gw.do("ask", name="logout_subdev", devices=[known[:2]]))[0] == 520
+    cloud.set_faults("reply:6288@thing.sub.register")
+    unheard = await gw.do("ask", name="register_subdev", devices=[[SENSORS, SECOND]])
+    assert unheard[0] == 6288
+    assert told(cloud)["online"] == []
+    assert told(cloud)["calls"]["combine.batch_login"] == {"6287": 1}
+
+
+async def test_a_change_made_at_the_console_arrives(cloud: AlibabaCloud, gw: Sdk) -> None:
+    await adopt(cloud, gw, [CHILD])
+    cloud.attach((GATEWAYS, OTHER_GATEWAY), (SENSORS, CHILD))
+    change = await gw.do("wait")
+    assert change["status"] == 1
+    assert change["subList"] == [{"productKey": SENSORS, "deviceName": CHILD}]
+    assert told(cloud)["pushed"]["thing.topo.change"] == 1
+
+
+async def test_children_go_offline_with_their_gateway(cloud: AlibabaCloud) -> None:
+    secret = await registered(cloud, GATEWAYS, GATEWAY, GATEWAYS_SECRET)
+    async with sdk(cloud) as one:
+        assert await one.do("connect", product=GATEWAYS, device=GATEWAY, device_secret=secret) == 0
+        login_reply = topic("combine.batch_login_reply")
+        assert await one.do("subscribe", topic=login_reply) == [1]
+        known = await adopt(cloud, one, [CHILD])
+        assert (await one.do("ask", name="login_subdev", devices=known))[0] == 200
+        assert (SENSORS, CHILD) in cloud.online
+    await until(lambda: not cloud.online)
+    assert told(cloud)["children"] == [[SENSORS, CHILD]]
