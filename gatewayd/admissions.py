@@ -14,10 +14,17 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
-from gatewayd.errors import NoSuchProvider, NotAdmitted
+from gatewayd.errors import NoSuchProvider, NotAdmitted, Overtaken, StoreError
 from gatewayd.policy.admission import Action, Decision
 
 Post: TypeAlias = Callable[[lc.Event], None]
+
+_VERDICTS: Mapping[Verdict, type[lc.Event]] = {
+    Verdict.ADMITTED: lc.Admitted,
+    Verdict.REJECTED: lc.Rejected,
+    Verdict.RETIRED: lc.Retired,
+}
+"""What a verdict on record says to the mailbox."""
 
 
 class Register(Records, Protocol):
@@ -79,15 +86,21 @@ class Admissions:
         self._register, self._known, self._providers = register, known, providers
         self._rules = rules
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
+        self._counted: dict[DeviceId, tuple[CloudName, str]] = {}
         self._names: dict[CloudName, DeviceId] = {}
         self._by_rule: Counter[str] = Counter()
         for record in register.all():
-            self._count(record)
+            self._count(record.device, record)
 
     async def evaluate(self, device: DeviceId, post: Post) -> None:
-        """Wait until the sighting has settled, then let policy decide."""
+        """Wait until the sighting has settled, then let policy decide, unless it is on record."""
         while (wait := self._known.changed_at(device) + self._settle - self._now()) > 0:
             await asyncio.sleep(wait)  # again, as the moment moves on with each change
+        record = self._register.get(device)
+        if record is not None:
+            self._known.pin(device)
+            post(_VERDICTS[record.verdict](Reason(record.reason)))
+            return
         decision = self.decide(device)
         self._rules.count(decision.rule)
         match decision.action:
@@ -136,49 +149,51 @@ class Admissions:
         reason = Reason(
             "rejected-by-operator", f"Rejected by {caller}{': ' if text else ''}{text}."
         )
-        before = self._register.get(device)
-        record = before or self._new_record(device, "", None, Admission.OPERATOR)
-        changed = replace(
-            record,
-            verdict=Verdict.REJECTED,
-            admission=Admission.OPERATOR,
-            reason=reason.code,
-            verdict_at=self._wall(),
-        )
-        await self._register.save(changed)
+        fresh = self._new_record(device, "", None, Admission.OPERATOR)
+
+        def say_no(record: Record | None) -> Record:
+            return replace(
+                record or fresh,
+                verdict=Verdict.REJECTED,
+                admission=Admission.OPERATOR,
+                reason=reason.code,
+                verdict_at=fresh.verdict_at,
+            )
+
+        self._count(device, await self._register.update(device, say_no))
         self._known.pin(device)
         return reason
 
     async def forget(self, device: DeviceId) -> None:
         """Remove a child's record and its secrets.  Raises StoreError."""
-        record = self._register.get(device)
-        if record is not None:
-            await self._register.forget(device)
-            self._uncount(record)
+        await self._register.forget(device)
+        self._count(device, None)
         self._known.unpin(device)
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
-        record = self._register.get(device)
-        if record is None:
-            record = self._new_record(device, decision.rule, decision.cloud, by)
-        changed = replace(
-            record,
-            claims=self._known.evidence(device).claims or record.claims,
-            verdict=Verdict.ADMITTED,
-            admission=by,
-            rule=decision.rule,
-            cloud=record.cloud or decision.cloud,
-            reason=decision.reason.code,
-            verdict_at=self._wall(),
-        )
+        fresh = self._new_record(device, decision.rule, decision.cloud, by)
+
+        def say_yes(record: Record | None) -> Record:
+            if by is Admission.RULE and record is not None:
+                raise Overtaken("an operator was faster than the rules")
+            before = record or fresh
+            return replace(
+                before,
+                claims=fresh.claims or before.claims,
+                verdict=Verdict.ADMITTED,
+                admission=by,
+                rule=decision.rule,
+                cloud=before.cloud or decision.cloud,
+                reason=decision.reason.code,
+                verdict_at=fresh.verdict_at,
+            )
+
         # counted before the disk is waited for, so that no other child takes the name meanwhile
-        self._uncount(record)
-        self._count(changed)
+        self._count(device, say_yes(self._register.get(device)))
         try:
-            await self._register.save(changed)
-        except BaseException:
-            self._uncount(changed)
-            self._count_stored(device)
+            self._count(device, await self._register.update(device, say_yes))
+        except StoreError:
+            self._count(device, self._register.get(device))
             raise
         self._known.pin(device)
 
@@ -210,15 +225,14 @@ class Admissions:
         record = self._register.get(device)
         return record.cloud if record else None
 
-    def _count(self, record: Record) -> None:
-        if record.cloud is not None:
-            self._names[record.cloud] = record.device
+    def _count(self, device: DeviceId, record: Record | None) -> None:
+        """Count a child by this record, instead of any that it was counted by."""
+        before = self._counted.pop(device, None)
+        if before is not None:
+            self._by_rule[before[1]] -= 1
+            if self._names[before[0]] == device:
+                del self._names[before[0]]
+        if record is not None and record.cloud is not None:
+            self._counted[device] = record.cloud, record.rule
+            self._names[record.cloud] = device
             self._by_rule[record.rule] += 1
-
-    def _count_stored(self, device: DeviceId) -> None:
-        if (record := self._register.get(device)) is not None:
-            self._count(record)
-
-    def _uncount(self, record: Record) -> None:
-        if record.cloud is not None and self._names.pop(record.cloud, None) is not None:
-            self._by_rule[record.rule] -= 1

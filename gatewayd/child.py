@@ -21,6 +21,8 @@ class Child:
 
     present: whether it is on the LAN.
     until: when something is tried again, seconds of the event loop's clock; 0 where nothing is.
+    task: works for it; the newest.  hands: held by whoever works for it, so that nobody begins
+    while another, who was told to end, still closes a session.
     changed, first_seen: when the state was entered, and when the child was first seen,
     microseconds since the epoch.
     """
@@ -34,4 +36,5 @@ class Child:
     first_seen: int = 0
     label: str = ""
     task: asyncio.Task[None] | None = None
+    hands: asyncio.Lock = field(default_factory=asyncio.Lock)
     history: deque[Step] = field(default_factory=lambda: deque(maxlen=HISTORY))

@@ -13,7 +13,8 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName
+from gatewayd.device.record import CloudName, still
+from gatewayd.device.recovery import on_retry
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, WrongState
 from gatewayd.gateway import Gateway
 
@@ -65,45 +66,42 @@ class Commands:
     async def retry(self, device: str, caller: str) -> None:
         child = self._child(device)
         if child.state is State.FAILED and child.reason.substate != "needs-reset":
-            self._gateway.post(child.id, lc.Admitted(Reason("retried", f"Retried by {caller}.")))
+            await self._register.update(child.id, lambda r: on_retry(still(r)))
+            self._gateway.post(child.id, lc.Retried(Reason("retried", f"Retried by {caller}.")))
             return
         _demand(child, child.state in _WAITING, "failed or waiting")
-        self._gateway.begin_anew(child.id)
+        self._gateway.begin_anew(child)
 
     async def reregister(self, device: str, again: str, caller: str) -> None:
         child = self._child(device)
         if again != child.id or device != child.id:
             raise InvalidArgs("Reregister takes the full id, twice")
-        record = self._register.get(child.id)
-        if record is None or not lc.knows(child.state, lc.Reset):
-            raise WrongState(_wrong(child, "registered or failed"))
-        # the number of the attempt is used up, so that the slot of the old secret is not taken
-        await self._register.save(
-            replace(
-                record, attempt=record.attempt + 1, stored=0, activating=0, activated_at=0, stale=0
-            )
-        )
-        self._gateway.post(child.id, lc.Reset(Reason("reregistered", f"Asked for by {caller}.")))
+        self._demand_resettable(child)  # before a session is closed for nothing
+        async with self._gateway.halted(child):
+            self._demand_resettable(child)
+            await self._register.update(child.id, lambda r: still(r).without_any_secret())
+            reason = Reason("reregistered", f"Asked for by {caller}.")
+            self._gateway.post(child.id, lc.Reset(reason))
 
     async def rename(self, device: str, label: str, caller: str) -> None:
         child = self._child(device)
         text = _own_words(label)
         if not text:
             raise InvalidArgs("A name has 1 to 200 printable characters")
-        record = self._register.get(child.id)
-        if record is not None:
-            await self._register.save(replace(record, label=text))
+        if self._register.get(child.id) is not None:
+            await self._register.update(child.id, lambda r: replace(still(r), label=text))
         child.label = text
         log.info("Renamed by %s.", caller, extra={"device": child.id})
-        self._gateway.refresh(child.id)
+        self._gateway.refresh(child)
 
     async def forget(self, device: str, caller: str) -> None:
         child = self._child(device)
-        await self._admissions.forget(child.id)
-        present = child.present
-        self._gateway.post(child.id, lc.Forgotten(Reason("forgotten", f"Forgotten by {caller}.")))
-        if present:  # it is still there, and begins again as a stranger
-            self._gateway.post(child.id, lc.Seen())
+        async with self._gateway.halted(child):
+            await self._admissions.forget(child.id)
+            reason = Reason("forgotten", f"Forgotten by {caller}.")
+            self._gateway.post(child.id, lc.Forgotten(reason))
+            if child.present:  # it is still there, and begins again as a stranger
+                self._gateway.post(child.id, lc.Seen())
 
     async def reload(self, caller: str) -> None:
         log.info("Reload asked for by %s.", caller)
@@ -127,6 +125,11 @@ class Commands:
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return self._rules.listed()
+
+    def _demand_resettable(self, child: Child) -> None:
+        fits = self._gateway.holds(child) and lc.knows(child.state, lc.Reset)
+        on_record = self._register.get(child.id) is not None
+        _demand(child, fits and on_record, "registered or failed")
 
     def _child(self, device: str) -> Child:
         return self._gateway.children[self.resolve(device)]

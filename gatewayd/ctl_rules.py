@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from gatewayd.configfile import DIRECTORIES, Problems
 from gatewayd.ctl_commands import Command
 from gatewayd.device.identity import DeviceId, Evidence, Trust
+from gatewayd.errors import GatewayError
 from gatewayd.policy.admission import Decision
 from gatewayd.policy.judge import decide
 from gatewayd.policy.rules import Rule
@@ -45,6 +46,7 @@ def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
     sightings: JSON Lines: objects with the fields of a Sighting, of which source, interface,
     addresses, port, attributes and trust (a word) are looked at.  Each is judged by itself, as if
     no child were admitted yet.  Returns 1 if a rule or a line cannot be used.
+    Raises GatewayError if the file cannot be read.
     """
     problems = Problems()
     rules = read_rules(files, problems).rules
@@ -53,13 +55,20 @@ def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
     if problems.fatal:
         return 1
     failed = False
-    with sightings.open(encoding="utf-8", errors="replace") as lines:
+    with _opened(sightings) as lines:
         for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
             told = list(_verdict(line, rules))
             failed |= not told
             for text in told or ["not a sighting"]:
                 print(f"{sightings}:{number}: {text}", file=out)
     return int(failed)
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _verdict(line: str, rules: Sequence[Rule]) -> Iterator[str]:

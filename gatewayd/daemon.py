@@ -56,7 +56,7 @@ class Daemon:
         self._config, self._paths, self._environ = config, paths, environ
         self._notifier, self._checkpoint = notifier, checkpoint
         self._started = wall()
-        self._stop = asyncio.Event()
+        self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
@@ -104,6 +104,7 @@ class Daemon:
             parts.supervisor.run(parts.inventory),
             self._follow_neighbours(),
             self._tell_status(),
+            self._reload_on_hang_up(),
         ]
         if interval is not None:
             pings = {
@@ -141,11 +142,15 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._hang_up()))
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
 
-    async def _hang_up(self) -> None:
-        with contextlib.suppress(ConfigError):  # it was logged; the old configuration stays
-            await self.reload()
+    async def _reload_on_hang_up(self) -> None:
+        """Reload once for all the signals that came during the reload before."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            with contextlib.suppress(ConfigError):  # it was logged; the old configuration stays
+                await self.reload()
 
     async def reload(self) -> None:
         """Read the configuration again, and judge anew by it.

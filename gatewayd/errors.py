@@ -20,6 +20,7 @@
         ├── StoreSealed            no key: nothing can be read or written
         ├── StoreUnavailable       not now: retry
         ├── StoreFull              no room: free some
+        ├── Overtaken              nobody: somebody else has changed the record meanwhile
         ├── SecretNotFound         no such slot
         └── SecretCorrupt          a slot that does not open; quarantined
 
@@ -111,6 +112,10 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreError):
     """There is no room left on the disk."""
+
+
+class Overtaken(StoreError):
+    """The record is not what it was: what was to be written of it does not hold any more."""
 
 
 class SecretNotFound(StoreError):

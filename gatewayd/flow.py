@@ -122,7 +122,7 @@ class Flow:
                     if child.present:
                         self.gateway.post(child.id, lc.Seen())
                 case lc.State.FAILED if child.reason.substate != "needs-reset":
-                    self.gateway.post(child.id, lc.Admitted(Reason("configuration-reloaded")))
+                    self.gateway.post(child.id, lc.Retried(Reason("configuration-reloaded")))
 
     def _tell(self, device: DeviceId, event: lc.Event) -> None:
         self.gateway.post(device, event)

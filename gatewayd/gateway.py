@@ -8,8 +8,9 @@ This is the only writer of a child's state.  It decides nothing: lifecycle.py do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from gatewayd.child import Child
@@ -33,6 +34,8 @@ BEGIN_ANEW = 30.0
 """Seconds until work that broke off is begun anew."""
 
 INTERNAL = Reason("internal-error", "Something in gatewayd broke; the journal says what.")
+
+INTERRUPTED = Reason("interrupted", "A command that was to change it has failed.")
 
 
 class Envelope(NamedTuple):
@@ -65,19 +68,23 @@ class Gateway:
         self._now, self._wall = now, wall
         self._mailbox: asyncio.Queue[Envelope | asyncio.Future[None]] = asyncio.Queue(MAILBOX)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
 
     def post(self, device: DeviceId, event: lc.Event) -> None:
         """Tell what happened to a child.  Never blocks."""
         self._mailbox.put_nowait(Envelope(device, event, None))
 
     def restore(self, children: Iterable[tuple[Child, lc.State, Reason]]) -> None:
-        """Take in the children of an earlier run, before `run`."""
+        """Take in the children of an earlier run, before `run`, which begins their work."""
         for child, state, reason in children:
             self.children[child.id] = child
             self._enter(child, state, reason, "Restored")
 
     async def run(self) -> None:
-        """Open envelopes until cancelled; then end all work."""
+        """Begin to work, and open envelopes until cancelled; then end all work."""
+        self._running = True
+        for child in self.children.values():
+            self._start(child)
         try:
             while True:
                 match await self._mailbox.get():
@@ -86,6 +93,7 @@ class Gateway:
                     case ping if not ping.done():
                         ping.set_result(None)
         finally:
+            self._running = False
             await self._end_all_work()
 
     async def ping(self) -> None:
@@ -94,15 +102,34 @@ class Gateway:
         self._mailbox.put_nowait(ping)
         await ping
 
-    def begin_anew(self, device: DeviceId) -> None:
+    def begin_anew(self, child: Child) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
-        child = self.children[device]
         self._stop(child)
         self._start(child)
 
-    def refresh(self, device: DeviceId) -> None:
+    @contextlib.asynccontextmanager
+    async def halted(self, child: Child) -> AsyncIterator[None]:
+        """End a child's work, and let none begin before the block ends.
+
+        The block posts an event for what it did; where it raises, the work goes on.
+        """
+        self._stop(child)
+        try:
+            async with child.hands:
+                yield
+        except BaseException:
+            if child.task is None and self.holds(child) and lc.knows(child.state, lc.Stalled):
+                self._advance(child, lc.Stalled(INTERRUPTED))
+            raise
+
+    def holds(self, child: Child) -> bool:
+        """Whether a child is still here: it may have been dropped, and another come for it."""
+        return self.children.get(child.id) is child
+
+    def refresh(self, child: Child) -> None:
         """Show a child again: something shown of it has changed that is no event."""
-        self._show(self.children[device])
+        if self.holds(child):
+            self._show(child)
 
     def _deliver(self, envelope: Envelope) -> None:
         child = self.children.get(envelope.device) or Child(envelope.device)
@@ -131,7 +158,7 @@ class Gateway:
             self._drop(child)
             return
         self.children[child.id] = child
-        if lc.WORK.get(state) is not lc.WORK.get(before):
+        if child.task is None or lc.WORK.get(state) is not lc.WORK.get(before):
             self._stop(child)
             self._start(child)
         self._show(child)
@@ -143,9 +170,9 @@ class Gateway:
 
     def _start(self, child: Child) -> None:
         work = lc.WORK.get(child.state)
-        if work is not None:
+        if work is not None and self._running:
             child.task = asyncio.get_running_loop().create_task(
-                self._perform(child.id, work), name=f"{work.value} {child.id}"
+                self._perform(child, work), name=f"{work.value} {child.id}"
             )
             self._tasks.add(child.task)
             child.task.add_done_callback(self._tasks.discard)
@@ -155,30 +182,44 @@ class Gateway:
             child.task.cancel()
         child.task = None
 
-    async def _perform(self, device: DeviceId, work: lc.Work) -> None:
-        """Let the worker work.  What breaks it is logged, and it begins anew."""
+    async def _perform(self, child: Child, work: lc.Work) -> None:
+        """Let the worker work; where it breaks off, it begins anew."""
         task = asyncio.current_task()
 
         def post(event: lc.Event) -> None:
-            self._mailbox.put_nowait(Envelope(device, event, task))
+            self._mailbox.put_nowait(Envelope(child.id, event, task))
 
-        while True:
-            try:
-                await self._workers[work](device, post)
-            except StoreError as error:
-                reason = of_store(error)
-            except Exception:  # border: no fault of one child's work may stop the others
-                log.exception("Work broke off: %s.", work.value, extra={"device": device})
-                reason = INTERNAL
-            else:
-                return
-            post(lc.Stalled(reason, self._now() + BEGIN_ANEW))
-            await asyncio.sleep(BEGIN_ANEW)
+        async with child.hands:
+            while (reason := await self._attempt(child.id, work, post)) is not None:
+                if _is_cancelled():
+                    return  # a fault of its ending: it is not to go on
+                post(lc.Stalled(reason, self._now() + BEGIN_ANEW))
+                await asyncio.sleep(BEGIN_ANEW)
+
+    async def _attempt(self, device: DeviceId, work: lc.Work, post: Post) -> Reason | None:
+        """Return why the work broke off, which is logged; None where it is done."""
+        try:
+            await self._workers[work](device, post)
+        except StoreError as error:
+            return of_store(error)
+        except (Exception, asyncio.CancelledError) as error:  # border: a fault of one child's
+            # work must not stop the others, nor pass for the end that was asked for
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            log.exception("Work broke off: %s.", work.value, extra={"device": device})
+            return INTERNAL
+        return None
 
     async def _end_all_work(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_present(before: bool, event: lc.Event) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import Record
+from gatewayd.device.record import Change, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreUnavailable
 from gatewayd.secretstore.store import SecretStore
@@ -50,14 +50,19 @@ class Register:
         """Return every record, in order of device id."""
         return iter(sorted(self._durable.values(), key=lambda record: record.device))
 
-    async def save(self, record: Record) -> None:
-        """Return when the record is durable and was read back.  Raises StoreError."""
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        """Change a record, and return it when it is durable and was read back.
 
-        def write() -> None:
+        Raises StoreError, and what `change` raises.
+        """
+
+        def write() -> Record:
+            record = change(self._state.read(device))
             self._state.write(record)
-            self._written[record.device] = record
+            self._written[device] = record
+            return record
 
-        await self._thread.run(write, lambda _: self._read_back(record.device))
+        return await self._thread.run(write, lambda _: self._read_back(device))
 
     async def forget(self, device: DeviceId) -> None:
         """Return when neither the record nor any secret of the device is left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from gatewayd.cloud.provider import (
     Failed,
@@ -17,19 +18,26 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName, Record
+from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretNotFound, StoreError
 from gatewayd.status.snapshot import DeviceView, ManagerView
 
+T = TypeVar("T")
+
 
 class MemoryRegister:
-    """Records that survive what the test calls a crash, as long as the object lives."""
+    """Records that survive what the test calls a crash, as long as the object lives.
+
+    As the store thread does, it works in order of the queue, and also for whom has left it.
+    failing: what all works end with.  dead: the power is off, and nothing is done any more.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[DeviceId, Record] = {}
         self.slots: dict[SecretRef, Secret] = {}
         self.failing: StoreError | None = None
+        self.dead = False
 
     def __getitem__(self, device: DeviceId) -> Record:
         return self.rows[device]
@@ -40,37 +48,71 @@ class MemoryRegister:
     def all(self) -> Iterator[Record]:
         return iter(sorted(self.rows.values(), key=lambda r: r.device))
 
-    async def save(self, record: Record) -> None:
-        await self._disk()
-        self.rows[record.device] = record
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        def write() -> Record:
+            self.rows[device] = change(self.rows.get(device))
+            return self.rows[device]
+
+        return await self._disk(write)
 
     async def forget(self, device: DeviceId) -> None:
-        await self._disk()
-        del self.rows[device]
-        self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
+        def remove() -> None:
+            self.rows.pop(device, None)
+            self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
+
+        await self._disk(remove)
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
-        await self._disk()
-        assert ref not in self.slots, "a slot is never overwritten"
-        self.slots[ref] = secret
+        def write() -> None:
+            assert ref not in self.slots, "a slot is never overwritten"
+            self.slots[ref] = secret
+
+        await self._disk(write)
 
     async def secret(self, ref: SecretRef) -> Secret:
-        await self._disk()
-        if ref not in self.slots:
-            raise SecretNotFound("no such slot")
-        return self.slots[ref]
+        def read() -> Secret:
+            if ref not in self.slots:
+                raise SecretNotFound("no such slot")
+            return self.slots[ref]
+
+        return await self._disk(read)
 
     async def holds(self, ref: SecretRef) -> bool:
-        await self._disk()
-        return ref in self.slots
+        return await self._disk(lambda: ref in self.slots)
 
     async def obstacle(self) -> Reason | None:
         return None
 
-    async def _disk(self) -> None:
-        await asyncio.sleep(0.005)
-        if self.failing:
-            raise self.failing
+    async def _disk(self, work: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def answer() -> None:
+            if self.dead:
+                return
+            error, value = self._attempt(work)
+            if done.done():
+                return  # nobody waits any more; what was done stays done
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(value)
+
+        loop.call_later(0.005, answer)
+        result: T = await done
+        return result
+
+    def _attempt(self, work: Callable[[], T]) -> tuple[Exception | None, T | None]:
+        if self.failing is not None:
+            return self.failing, None
+        try:
+            return None, work()
+        except (StoreError, AssertionError) as error:
+            return error, None
+
+
+CLOSING = 0.3
+"""Seconds that a session takes to be closed in good order."""
 
 
 class FakeSession:
@@ -84,8 +126,12 @@ class FakeSession:
         return await asyncio.shield(self.ended)
 
     async def close(self) -> None:
-        if self._cloud.online.get(self._name) is self:
-            del self._cloud.online[self._name]
+        try:
+            if not self.ended.done():
+                await asyncio.sleep(CLOSING)
+        finally:
+            if self._cloud.online.get(self._name) is self:
+                del self._cloud.online[self._name]
 
 
 @dataclass
@@ -93,6 +139,7 @@ class FakeCloud:
     """The rules of dynamic registration, without a network.
 
     script: for each name, outcomes to give before the cloud behaves.
+    contested: whose session was opened while another of it was open.
     """
 
     name: str = "cloud"
@@ -102,6 +149,7 @@ class FakeCloud:
     activated: dict[CloudName, Secret] = field(default_factory=dict)
     online: dict[CloudName, FakeSession] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    contested: list[CloudName] = field(default_factory=list)
 
     def why_not(self, name: CloudName) -> Reason | None:
         return None
@@ -129,6 +177,8 @@ class FakeCloud:
         if secret != self.activated.get(name, self.issued[name][-1]):
             raise LoginRefused(Reason("cloud-auth-failed"))
         self.activated[name] = secret
+        if name in self.online:
+            self.contested.append(name)
         self.online[name] = FakeSession(self, name)
         return self.online[name]
 
@@ -138,11 +188,23 @@ class FakeCloud:
     def drop(self, device: str) -> None:
         """End a child's session from the cloud's side."""
         session = next(s for n, s in self.online.items() if n.device == device)
-        session.ended.set_result(Reason("connection-lost"))
+        if not session.ended.done():
+            session.ended.set_result(Reason("connection-lost"))
+
+    def reset(self, name: CloudName) -> None:
+        """Forget the first login of a child, as an operator asks for at the cloud."""
+        if self.activated.pop(name, None) is not None:
+            self.issued[name].append(Secret(b"what was before is void"))
+        if name in self.online:
+            self.drop(name.device)
 
     def _next(self, name: CloudName) -> str:
         waiting = self.script.get(name.device)
         return waiting.pop(0) if waiting else "behave"
+
+
+def _serial(name: str) -> Claim:
+    return Claim("serial", "fake", name.lower())
 
 
 class FakeLan:
@@ -154,11 +216,13 @@ class FakeLan:
         self.changed: dict[DeviceId, float] = {}
         self.pinned: set[DeviceId] = set()
 
+    def id_of(self, name: str) -> DeviceId:
+        return device_id([_serial(name)], name)
+
     def appear(self, name: str) -> DeviceId:
-        serial = Claim("serial", "fake", name.lower())
-        device = device_id([serial], name)
+        device, claims = self.id_of(name), frozenset({_serial(name)})
         view = {"source": "fake", "instance": name, "txt.serial": name}
-        self.known[device] = Evidence((view,), frozenset({serial}), Trust.LISTED, name)
+        self.known[device] = Evidence((view,), claims, Trust.LISTED, name)
         self.changed[device] = self._now()
         return device
 
@@ -166,7 +230,7 @@ class FakeLan:
         return self.known.get(device, Evidence((), frozenset(), Trust.HEARD))
 
     def changed_at(self, device: DeviceId) -> float:
-        return self.changed[device]
+        return self.changed.get(device, 0.0)
 
     def last_seen(self, device: DeviceId) -> float:
         return self.changed.get(device, 0.0)

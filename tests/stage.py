@@ -71,7 +71,7 @@ class Stage:
                 sessions=SessionSettings(),
                 settle=10.0,
                 checkpoint=checkpoint,
-                reload=self._reload,
+                reload=self.reload,
             )
         )
 
@@ -79,7 +79,7 @@ class Stage:
         self.listener = listener
         return self.lan
 
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
         self.flow.reconsider()
 
     def announce(self, name: str) -> DeviceId:

@@ -31,7 +31,7 @@ HOME: dict[str, set[str]] = {
     "systemd": {"log.py", "status/notify.py"},
     "cryptography": {"secretstore/*.py", "testing/simulator/pki.py"},
     "tomli": {"config.py", "policy/load.py", "configfile.py"},
-    "zeroconf": {"discovery/mdns.py"},
+    "zeroconf": {"discovery/mdns_zeroconf.py"},
 }
 """The only modules that may import each foreign package."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.ctl_rules import rules_check, rules_test
+from gatewayd.errors import GatewayError
 
 RULES = """
 [[rule]]
@@ -111,3 +112,9 @@ def test_sightings_are_not_judged_by_bad_rules(rules: Path) -> None:
     out = io.StringIO()
     assert rules_test(rules.with_name("none.jsonl"), [rules], out) == 1
     assert "not TOML" in out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", "."])
+def test_sightings_that_cannot_be_read_are_named(rules: Path, name: str) -> None:
+    with pytest.raises(GatewayError, match="cannot be read: "):
+        rules_test(rules.parent / name, [rules], io.StringIO())

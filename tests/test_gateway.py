@@ -192,8 +192,102 @@ def test_beginning_anew_cuts_a_wait_short() -> None:
             gateway.post(ONE, lc.Seen())
             gateway.post(ONE, lc.Admitted())
             await asyncio.sleep(5)
-            gateway.begin_anew(ONE)
+            gateway.begin_anew(gateway.children[ONE])
             await asyncio.sleep(5)
             assert tries == [0.0, 5.0]
+
+    clock.run(main())
+
+
+def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
+    begun: list[float] = []
+
+    async def evaluate(_: DeviceId, __: Post) -> None:
+        begun.append(asyncio.get_running_loop().time())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("a bug")
+
+    async def main() -> None:
+        scene = Scene({Work.EVALUATE: evaluate})
+        async with scene.running() as gateway:
+            gateway.post(ONE, lc.Seen())
+            await asyncio.sleep(1)
+            gateway.post(ONE, lc.Rejected())
+            await asyncio.sleep(1000)
+            assert begun == [0.0]
+
+    clock.run(main())
+
+
+def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
+    begun: list[float] = []
+
+    async def evaluate(_: DeviceId, __: Post) -> None:
+        begun.append(asyncio.get_running_loop().time())
+        part = asyncio.get_running_loop().create_future()
+        part.cancel()
+        await part
+
+    async def main() -> None:
+        scene = Scene({Work.EVALUATE: evaluate})
+        async with scene.running() as gateway:
+            gateway.post(ONE, lc.Seen())
+            await asyncio.sleep(1)
+            assert gateway.children[ONE].reason.code == "internal-error"
+            await asyncio.sleep(30)
+            assert len(begun) == 2
+
+    clock.run(main())
+
+
+def test_work_begins_when_the_gateway_runs_and_not_before() -> None:
+    begun: list[DeviceId] = []
+
+    async def register(device: DeviceId, _: Post) -> None:
+        begun.append(device)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        scene = Scene({Work.REGISTER: register})
+        scene.gateway.restore([(Child(ONE), State.ADMITTED, NONE)])
+        await asyncio.sleep(1)
+        assert not begun
+        async with scene.running() as gateway:
+            await asyncio.sleep(1)
+            assert begun == [ONE]
+            child = gateway.children[ONE]
+        gateway.begin_anew(child)
+        await asyncio.sleep(1)
+        assert begun == [ONE]
+
+    clock.run(main())
+
+
+def test_nobody_begins_while_another_is_still_ending() -> None:
+    at_work: list[str] = []
+
+    def worker(name: str) -> Worker:
+        async def work(_: DeviceId, __: Post) -> None:
+            at_work.append(name)
+            assert len(at_work) == 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(2)
+                at_work.remove(name)
+
+        return work
+
+    async def main() -> None:
+        scene = Scene({work: worker(work.value) for work in Work})
+        async with scene.running() as gateway:
+            for event in (lc.Seen(), lc.Admitted(), lc.Rejected(), lc.Admitted()):
+                gateway.post(ONE, event)
+                await asyncio.sleep(0.1)
+            assert at_work == ["evaluate"]
+            await asyncio.sleep(10)
+            assert at_work == ["register"]
 
     clock.run(main())

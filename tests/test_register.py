@@ -15,9 +15,16 @@ from hypothesis import strategies as st
 
 from gatewayd import statefile
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
+from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict, still
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
+from gatewayd.errors import (
+    ConfigError,
+    Overtaken,
+    SecretCorrupt,
+    SecretNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from gatewayd.register import Register, Secrets
 from gatewayd.secretstore.vault import Vault, VaultSettings
 from gatewayd.statefile import StateFile
@@ -60,6 +67,10 @@ async def opened(directory: Path) -> AsyncIterator[Stores]:
         await thread.aclose()
 
 
+async def save(register: Register, record: Record) -> None:
+    await register.update(record.device, lambda _: record)
+
+
 numbers = st.integers(0, 2**53)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 records = st.builds(
@@ -94,8 +105,8 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, reco
 async def test_a_record_is_durable_when_saved(tmp_path: Path) -> None:
     newer = replace(RECORD, attempt=1)
     async with opened(tmp_path) as stores:
-        await stores.register.save(RECORD)
-        await stores.register.save(newer)
+        await save(stores.register, RECORD)
+        await save(stores.register, newer)
         assert stores.register[ONE] == newer
         with closing(sqlite3.connect(tmp_path / "state.db")) as file:
             assert file.execute("SELECT device, attempt FROM record").fetchall() == [(ONE, 1)]
@@ -107,7 +118,7 @@ async def test_a_record_is_durable_when_saved(tmp_path: Path) -> None:
 async def test_records_are_listed_in_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         await asyncio.gather(
-            *(stores.register.save(replace(RECORD, device=DeviceId(d))) for d in "cab")
+            *(save(stores.register, replace(RECORD, device=DeviceId(d))) for d in "cab")
         )
         assert [r.device for r in stores.register.all()] == ["a", "b", "c"]
 
@@ -123,13 +134,33 @@ async def test_it_serves_the_port(tmp_path: Path) -> None:
 async def test_two_versions_in_one_group_are_both_confirmed(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         versions = [replace(RECORD, attempt=n) for n in range(20)]
-        await asyncio.gather(*(stores.register.save(v) for v in versions))
+        await asyncio.gather(*(save(stores.register, v) for v in versions))
         assert stores.register[ONE] == versions[-1]
+
+
+async def test_no_writer_undoes_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await save(stores.register, RECORD)
+        await asyncio.gather(
+            stores.register.update(ONE, lambda r: replace(still(r), label="Dock")),
+            stores.register.update(ONE, lambda r: replace(still(r), activated_at=9)),
+        )
+        assert stores.register[ONE] == replace(RECORD, label="Dock", activated_at=9)
+
+
+async def test_who_was_overtaken_changes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        with pytest.raises(Overtaken):
+            await stores.register.update(ONE, lambda r: still(r, attempt=0))
+        await save(stores.register, RECORD)
+        with pytest.raises(Overtaken):
+            await stores.register.update(ONE, lambda r: replace(still(r, attempt=3), stored=3))
+        assert stores.register[ONE] == RECORD
 
 
 async def test_who_was_cancelled_has_saved_all_the_same(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        saving = asyncio.create_task(stores.register.save(RECORD))
+        saving = asyncio.create_task(save(stores.register, RECORD))
         await asyncio.sleep(0)
         saving.cancel()
         await stores.thread.ping()
@@ -139,7 +170,7 @@ async def test_who_was_cancelled_has_saved_all_the_same(tmp_path: Path) -> None:
 async def test_forgetting_leaves_neither_record_nor_secret(tmp_path: Path) -> None:
     other = SecretRef("cloud", DeviceId("child-2"), 1)
     async with opened(tmp_path) as stores:
-        await stores.register.save(RECORD)
+        await save(stores.register, RECORD)
         for ref in (SLOT, RECORD.slot(7), SecretRef("gone", ONE, 1, "key"), other):
             await stores.secrets.put(ref, Secret(b"x"))
         await stores.register.forget(ONE)
@@ -193,7 +224,7 @@ async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: P
     vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
     register = await Register.load(thread, state, vault)
     with pytest.raises(StoreUnavailable, match="read back differently"):
-        await register.save(RECORD)
+        await save(register, RECORD)
     assert register.get(ONE) is None
     await thread.aclose()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gatewayd.device.identity import DeviceId
 from gatewayd.testing import clock, story
 from tests.fakes import FakeCloud, MemoryRegister
@@ -39,6 +41,7 @@ class FakeWorld:
         return sum(len(s) for n, s in self._stage.cloud.issued.items() if n.device == child)
 
     async def is_online_at_cloud(self, child: str) -> bool:
+        await asyncio.sleep(1)  # whose session is being closed is still there for a moment
         return any(name.device == child for name in self._stage.cloud.online)
 
 

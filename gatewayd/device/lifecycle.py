@@ -71,6 +71,7 @@ class Held(Event): """It waits for the operator."""
 class Rejected(Event): """A rule or an operator keeps it out; on record."""
 class Forgotten(Event): """Its record and its secrets are gone."""
 class Retired(Event): """The cloud has removed it; on record."""
+class Retried(Event): """An operator, or a new configuration, wants it tried again."""
 class Reset(Event): """An operator says that it was reset at the cloud; on record."""
 class Stalled(Event): """Its work broke off, and is begun anew later."""
 class RegistrationStarted(Event): """The intent is on record; the cloud is about to be asked."""
@@ -90,13 +91,15 @@ class SecretLost(Event): """The cloud was logged into with a secret that is gone
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Reset, Stalled,
+    Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset, Stalled,
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretStale, SecretLost,
 )  # fmt: skip
 
-SPONTANEOUS = (Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired)
+SPONTANEOUS = (
+    Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
+)  # fmt: skip
 """Events that no work asked for: they may come in any state, and are ignored where no row
 names them."""
 
@@ -110,6 +113,7 @@ _VERDICTS: dict[type[Event], State] = {
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.FORGOTTEN: {
         Seen: _S.DISCOVERED,
+        Admitted: _S.ADMITTED,  # it left the LAN while an operator said yes
     },
     _S.DISCOVERED: _VERDICTS | {
         Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN,
@@ -161,7 +165,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
         Reset: _S.ADMITTED,
     },
     _S.FAILED: _VERDICTS | {
-        Admitted: _S.ADMITTED,
+        Retried: _S.ADMITTED,
         Reset: _S.ADMITTED,
     },
     _S.RETIRED: _VERDICTS | {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from gatewayd.device.secret import SecretRef
+from gatewayd.errors import Overtaken
 
 if TYPE_CHECKING:
     from gatewayd.device.identity import Claim, DeviceId
@@ -80,6 +82,24 @@ class Record:
         """
         return replace(self, attempt=self.attempt + 1, stored=0, stale=self.stale + 1)
 
+    def without_any_secret(self) -> Record:
+        """The facts after a reset at the cloud; the slot of the old secret is not taken either."""
+        return replace(
+            self, attempt=self.attempt + 1, stored=0, activating=0, activated_at=0, stale=0
+        )
+
+
+Change: TypeAlias = Callable[[Record | None], Record]
+"""Makes the new record from the newest one, None where there is none.  Pure: it may be called
+more than once, and on another thread.  What it raises keeps the record as it is."""
+
+
+def still(record: Record | None, **facts: object) -> Record:
+    """Return a record of which these facts hold.  Raises Overtaken."""
+    if record is None or any(getattr(record, name) != fact for name, fact in facts.items()):
+        raise Overtaken("the record was changed meanwhile")
+    return record
+
 
 class Records(Protocol):
     """The register of children, as the flow sees it."""
@@ -88,8 +108,13 @@ class Records(Protocol):
     def get(self, device: DeviceId) -> Record | None:
         """Return the newest durable record."""
 
-    async def save(self, record: Record) -> None:
-        """Return when the record is durable and was read back.  Raises StoreError."""
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        """Change a record, and return it when it is durable and was read back.
+
+        Changes of one record are made one after the other, each upon the one before, so that
+        none undoes another.  Cancelled: it is made all the same.
+        Raises StoreError, and what `change` raises.
+        """
 
     async def forget(self, device: DeviceId) -> None:
         """Return when neither the record nor any secret of the device is left."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gatewayd.device.lifecycle import (
     Event,
     RegistrationRefused,
@@ -11,7 +13,7 @@ from gatewayd.device.lifecycle import (
 )
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
-from gatewayd.errors import StoreError, StoreFull, StoreSealed, StoreUnavailable
+from gatewayd.errors import Overtaken, StoreError, StoreFull, StoreSealed, StoreUnavailable
 
 MAX_STALE = 3
 """How often a first login may be refused before somebody has to look."""
@@ -43,6 +45,13 @@ def on_refused_login(record: Record, reason: Reason) -> Event:
     return RegistrationRefused(REPEATEDLY_STALE)
 
 
+def on_retry(record: Record) -> Record:
+    """The facts to try again with: a secret that was refused too often is given up at last."""
+    if record.activated_at or record.stale < MAX_STALE:
+        return record
+    return replace(record.without_stale_secret(), stale=0)
+
+
 def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
     """The state after a restart, from the durable facts alone.
 
@@ -66,6 +75,7 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
+    (Overtaken, Reason("overtaken", "An operator has decided otherwise meanwhile.")),
     (StoreError, Reason("store-failed", "The secret store failed; the journal says how.")),
 )
 

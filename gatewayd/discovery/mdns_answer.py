@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from gatewayd.device.identity import Claim, claim
 from gatewayd.discovery import text
@@ -78,6 +79,30 @@ def sighting(name: Name, answer: Answer, source: str, interface: str) -> Sightin
         | {f"txt.{key}": value for key, value in entries.items()},
         label=text.label(name.instance),
     )
+
+
+def shows(namespace: str, known: AbstractSet[Claim], text: bytes) -> bool:
+    """Whether a TXT record claims what a device has claimed before.
+
+    namespace: the service type.  known: claims, of which those of other namespaces do not count.
+    """
+    try:
+        told = claims(namespace, txt(text))
+    except Refused:
+        return False
+    own = {one for one in known if one.namespace == namespace}
+    return told >= own if own else not told
+
+
+def itself(known: Sighting, text: bytes, cached: Answer | None, now: float) -> Answer:
+    """Return the answer of a device whose TXT record was heard just now.
+
+    Where what is cached of its name leads to another host, or nowhere, it is where it was.
+    """
+    host = known.attributes.get("host", "")
+    if cached and cached.addresses and cached.host.removesuffix(".") == host:
+        return replace(cached, text=text)
+    return Answer(host, known.port or 0, known.addresses, text, heard_at=now, ttl=SHORTEST)
 
 
 def seen(name: Name, interface: str) -> dict[str, str]:

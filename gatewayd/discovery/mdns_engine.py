@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import logging
 import socket
 import struct
@@ -21,7 +22,7 @@ RECEIVE_BUFFER = 4 << 20
 Change = Callable[[str, str], None]
 """Told of a service type without domain, and of the full name of an instance."""
 
-_SIOCGIFADDR = 0x8915  # netdevice(7)
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 _NAME = 15  # bytes of an interface's name
 
 
@@ -46,8 +47,12 @@ class Engine(Protocol):
     async def resolve(self, name: Name, patience: float) -> Answer | None:
         """Ask for what is missing; None if it did not come within `patience` seconds."""
 
-    async def confirm(self, name: Name) -> bool:
-        """Ask for a name even if all is known; return whether somebody has answered, in 3 s."""
+    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+        """Ask for the TXT record of a name even if it is known; return it, or None in 3 s.
+
+        fits: whether a record is the one that is looked for.  Anybody may answer, and louder: the
+        first that fits is returned as soon as it is heard; where none does, the last.
+        """
 
     async def close(self) -> None:
         """Close all sockets, end all tasks."""
@@ -55,10 +60,20 @@ class Engine(Protocol):
 
 def ipv4(interface: str) -> str | None:
     """Return the first IPv4 address of an interface; None if it has none, or is not there."""
+    return _ask_kernel(_SIOCGIFADDR, interface)
+
+
+def network(interface: str) -> ipaddress.IPv4Network | None:
+    """Return the network of that address; None if there is none."""
+    address, mask = ipv4(interface), _ask_kernel(_SIOCGIFNETMASK, interface)
+    return ipaddress.IPv4Network(f"{address}/{mask}", strict=False) if address and mask else None
+
+
+def _ask_kernel(question: int, interface: str) -> str | None:
     request = struct.pack("40s", interface.encode()[:_NAME])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
         try:
-            reply = fcntl.ioctl(anything, _SIOCGIFADDR, request)
+            reply = fcntl.ioctl(anything, question, request)
         except OSError:
             return None
     return socket.inet_ntoa(reply[20:24])
@@ -77,17 +92,27 @@ async def finish(work: Awaitable[None]) -> None:
 class Guard(asyncio.DatagramProtocol):
     """Stands before a library's protocol, which may trip over what strangers send.
 
-    drop: counts one packet that it tripped over.
+    on_link: where senders must be; a router would let others in (RFC 6762, 11).
+    drop: counts one packet that was not taken in.
     """
 
-    def __init__(self, guarded: asyncio.DatagramProtocol, drop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        guarded: asyncio.DatagramProtocol,
+        on_link: ipaddress.IPv4Network | None,
+        drop: Callable[[str], None],
+    ) -> None:
         self._guarded = guarded
+        self._on_link = on_link
         self._drop = drop
         self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
         self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Pass a packet on."""
+        if self._on_link is None or ipaddress.ip_address(addr[0]) not in self._on_link:
+            self._drop("off-link")
+            return
         try:
             self._guarded.datagram_received(data, addr)
         except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
@@ -95,11 +120,16 @@ class Guard(asyncio.DatagramProtocol):
             log.debug("A packet could not be taken in: %s.", type(error).__name__)
 
 
-def harden(transport: Any, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
-    """Give a datagram transport room for a burst, and a guard before its protocol."""
+def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
+    """Give a datagram transport one interface, room for a burst, and a guard before its protocol.
+
+    Without SO_BINDTODEVICE it hears every interface: what is sent to any address of ours, and
+    each group that anybody on this machine has joined anywhere (ip(7), IP_MULTICAST_ALL).
+    """
     receiver = transport.get_extra_info("socket")
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    transport.set_protocol(Guard(transport.get_protocol(), drop))
+    transport.set_protocol(Guard(transport.get_protocol(), network(interface), drop))
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:

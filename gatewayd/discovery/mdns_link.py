@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.mdns_answer import itself, shows
 from gatewayd.discovery.mdns_engine import Engine, finish, ipv4
 from gatewayd.discovery.mdns_intake import Intake
 from gatewayd.discovery.mdns_names import Name
@@ -26,7 +28,8 @@ class Link:
     """Listens on one interface until cancelled; comes and goes with it.
 
     place: the source and the interface.  services: types without domain.
-    open_engine: makes an engine for an IPv4 address of the interface.
+    open_engine: makes an engine for an IPv4 address of the interface; it is told whom to call
+    when more is heard than can be kept.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class Link:
         services: Sequence[str],
         settings: MdnsSettings,
         outside: tuple[Context, Sink, Health],
-        open_engine: Callable[[str], Engine],
+        open_engine: Callable[[str, Callable[[], None]], Engine],
     ) -> None:
         self._interface = place[1]
         self._services = services
@@ -64,16 +67,25 @@ class Link:
         self._again = True
         self._wake.set()
 
-    async def verify(self, name: Name) -> Sighting | None:
-        """Ask for one name, whatever is known; None if nobody answers in time."""
+    async def verify(self, name: Name, known: Sighting) -> Sighting | None:
+        """Ask for one device, whatever is known; None if nobody answers in time.
+
+        known: what it showed before.  Who says the same of the name is taken for it, however
+        many others shout something else.
+        """
         address = ipv4(self._interface)
         if address is None:
             return None
+        fits = partial(shows, name.service, known.claims)
         try:
             async with self._borrowed(address) as engine, asyncio.timeout(VERIFY):
-                if not await engine.confirm(name):
+                text = await engine.confirm(name, fits)
+                if text is None:
                     return None
-                answer = engine.cached(name) or await engine.resolve(name, VERIFY)
+                answer = engine.cached(name)
+                if fits(text):
+                    answer = itself(known, text, answer, self._context.now())
+                answer = answer or await engine.resolve(name, VERIFY)
         except (OSError, DiscoveryRetry):  # a time-out is an OSError
             return None
         return self._intake.confirmed(name, answer) if answer else None
@@ -84,7 +96,7 @@ class Link:
         if self._intake.engine:
             yield self._intake.engine
             return
-        engine = self._open(address)
+        engine = self._open(address, lambda: None)
         try:
             await engine.start()
             yield engine
@@ -97,7 +109,7 @@ class Link:
         if address is None:
             self._health.drop("no-interface")
             return
-        engine = self._open(address)
+        engine = self._open(address, self._alarm)
         try:
             await engine.start()
             self._intake.engine = engine
@@ -137,9 +149,9 @@ class Link:
         return 0.0 if self._again else LOOK
 
     def _alarm(self) -> None:
-        """Names have become a flood: stop, so that the library's memory is given back."""
+        """Names or records have become a flood: stop, so that their memory is given back."""
         if not self._flooded:
             self._flooded = True
             self._wake.set()
             self._health.drop("flood")
-            log.warning("mDNS on %s is flooded with names; it pauses.", self._interface)
+            log.warning("mDNS on %s is flooded; it pauses.", self._interface)

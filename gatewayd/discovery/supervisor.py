@@ -65,7 +65,16 @@ class Supervisor:
             except DiscoveryRetry as error:
                 self.faults[name], after = str(error), error.after
                 log.warning("Discovery by %s waits: %s", name, error, extra={"once": str(error)})
-            except Exception:  # border: a plug-in's fault must not stop the others
+            except (Exception, asyncio.CancelledError):  # border: a plug-in's fault must not stop
+                # the others, nor pass for the end that was asked for
+                if _is_cancelled():
+                    raise
                 self.faults[name], after = "it broke; the journal says how", AFTER_A_FAULT
                 log.exception("Discovery by %s broke.", name)
             await asyncio.sleep(after)
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

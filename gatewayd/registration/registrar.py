@@ -29,10 +29,10 @@ from gatewayd.cloud.provider import (
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName, Record, Records
+from gatewayd.device.record import CloudName, Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import StoreError
+from gatewayd.errors import Overtaken, StoreError
 from gatewayd.registration.settings import RegistrationSettings
 
 STOPPING = Reason("stopping", "gatewayd is stopping.")
@@ -175,8 +175,13 @@ class Registrar:
         return await self._ask(provider, record.cloud, await self._intend(record), post)
 
     async def _intend(self, record: Record) -> Record:
-        intent = replace(record, attempt=record.attempt + 1, attempted_at=self._wall())
-        await self._records.save(intent)
+        now = self._wall()
+
+        def begin(newest: Record | None) -> Record:
+            wanted = still(newest, verdict=Verdict.ADMITTED)
+            return replace(wanted, attempt=wanted.attempt + 1, attempted_at=now)
+
+        intent = await self._records.update(record.device, begin)
         self._checkpoint("intent-on-record")
         return intent
 
@@ -201,8 +206,13 @@ class Registrar:
 
     async def _point(self, record: Record, attempt: int) -> None:
         """Let the record name the slot.  A secret not yet used to log in is fresh."""
-        fresh = replace(record, stored=attempt, registered_at=self._wall(), activating=0)
-        await self._records.save(fresh)
+        now = self._wall()
+
+        def point(newest: Record | None) -> Record:
+            same = still(newest, attempt=record.attempt)
+            return replace(same, stored=attempt, registered_at=now, activating=0)
+
+        await self._records.update(record.device, point)
         self._checkpoint("pointer-on-record")
 
     async def _durably(self, write: Callable[[], Awaitable[None]], post: Post) -> None:
@@ -210,6 +220,8 @@ class Registrar:
         while True:
             try:
                 await write()
+            except Overtaken:
+                raise  # the slot has the secret, and the record has gone another way
             except StoreError as error:
                 post(lc.StoreDelayed(of_store(error), self._now() + STORE_RETRY))
                 await asyncio.sleep(STORE_RETRY)

@@ -17,7 +17,7 @@ from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider, LoginFailed, Log
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import Record, Records
+from gatewayd.device.record import Record, Records, still
 from gatewayd.device.recovery import LOST, of_store, on_refused_login
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
@@ -61,7 +61,10 @@ class SessionKeeper:
         """Put on record that this child's secret is about to be used."""
         record = self._records[device]
         if record.activating != record.stored:
-            await self._records.save(replace(record, activating=record.stored))
+            stored = record.stored
+            await self._records.update(
+                device, lambda r: replace(still(r, stored=stored), activating=stored)
+            )
         self._checkpoint("activation-on-record")
         post(lc.ActivationStarted())
 
@@ -71,27 +74,27 @@ class SessionKeeper:
         failures = 0
         while True:
             await asyncio.sleep(budget.reserve(self._now()))
+            record = self._records[device]
             try:
-                session = await self._log_in(device)
+                session = await self._log_in(record)
             except LoginRefused as refusal:
-                if await self._refused(device, refusal.reason, post):
+                if await self._refused(record, refusal.reason, post):
                     return
             except LoginFailed as failure:
                 failures += 1
                 await self._delay(failures, failure.reason, post)
             except StoreError as error:
-                if await self._secret_failed(device, error, post):
+                if await self._secret_failed(record, error, post):
                     return
                 failures += 1
                 await self._delay(failures, of_store(error), post)
             else:
-                lasted, reason = await self._keep(device, session, post)
+                lasted, reason = await self._keep(record, session, post)
                 failures = failures + 1 if lasted < SHORT else 0
                 post(lc.SessionClosed(TAKEN_OVER if failures > 1 else reason))
                 await self._delay(failures + 1, TAKEN_OVER if failures > 1 else reason, post)
 
-    async def _log_in(self, device: DeviceId) -> Session:
-        record = self._records[device]
+    async def _log_in(self, record: Record) -> Session:
         assert record.cloud is not None, "only a registered child logs in"
         assert record.activating == record.stored, "the first login is put on record before it"
         provider = self._providers.get(record.cloud.provider)
@@ -101,12 +104,12 @@ class SessionKeeper:
             secret = await self._secret(record.slot(record.stored))
             return await provider.connect(record.cloud, secret)
 
-    async def _keep(self, device: DeviceId, session: Session, post: Post) -> tuple[float, Reason]:
+    async def _keep(self, record: Record, session: Session, post: Post) -> tuple[float, Reason]:
         """Hold a session until it ends; return how long it lasted, seconds, and why it ended."""
         opened = self._now()
         try:
             self._checkpoint("logged-in")
-            await self._confirm(self._records[device])
+            await self._confirm(record)
             post(lc.SessionOpened())
             reason = await session.wait_closed()
             return self._now() - opened, reason
@@ -115,12 +118,15 @@ class SessionKeeper:
 
     async def _confirm(self, record: Record) -> None:
         if not record.activated_at:
-            await self._records.save(replace(record, activated_at=self._wall(), stale=0))
+            now = self._wall()
+            await self._records.update(
+                record.device,
+                lambda r: replace(still(r, stored=record.stored), activated_at=now, stale=0),
+            )
             self._checkpoint("activation-confirmed")
 
-    async def _refused(self, device: DeviceId, reason: Reason, post: Post) -> bool:
+    async def _refused(self, record: Record, reason: Reason, post: Post) -> bool:
         """Judge a refused login; return whether that ends the work."""
-        record = self._records[device]
         event = on_refused_login(record, reason)
         if isinstance(event, lc.SessionDelayed):
             wait = self._settings.retry_refused
@@ -128,19 +134,22 @@ class SessionKeeper:
             await asyncio.sleep(wait)
             return False
         if isinstance(event, lc.SecretStale):
-            await self._records.save(record.without_stale_secret())
+            await self._records.update(
+                record.device, lambda r: still(r, stored=record.stored).without_stale_secret()
+            )
         post(event)
         return True
 
-    async def _secret_failed(self, device: DeviceId, error: StoreError, post: Post) -> bool:
+    async def _secret_failed(self, record: Record, error: StoreError, post: Post) -> bool:
         """Judge an unreadable slot; return whether that ends the work."""
         if not isinstance(error, SecretNotFound | SecretCorrupt):
             return False
-        record = self._records[device]
         if record.activated_at:
             post(lc.SecretLost(LOST))
         else:
-            await self._records.save(replace(record, stored=0))
+            await self._records.update(
+                record.device, lambda r: replace(still(r, stored=record.stored), stored=0)
+            )
             post(lc.SecretStale(GONE))
         return True
 

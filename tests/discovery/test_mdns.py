@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from uuid import uuid4
 
 import pytest
@@ -164,6 +165,57 @@ async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None
         dropped = segment.discoverer.health.dropped
         await until(lambda: dropped.get("txt-too-long", 0) >= 5 and dropped.get("bad-name", 0) >= 8)
         assert {segment.key(0), segment.key(1)} <= set(told.seen)
+
+
+def usurped(child: Child, number: int) -> bytes:
+    """What somebody says who takes a child's name: each time a little different."""
+    service, owner = dns.name(child.service), (child.instance.encode(), *dns.name(child.service))
+    text = (b"serial=TH20-0B5E55", f"n={number}".encode())
+    host = (f"nowhere-{number}".encode(), b"local")
+    records = (
+        dns.Record(service, dns.Pointer(owner), 4500),
+        dns.Record(owner, dns.Service(0, 0, 1, host), 120, flush=True),
+        dns.Record(owner, dns.Text(text), 4500, flush=True),
+    )
+    return wire.encode(dns.Message(answers=records, flags=dns.RESPONSE))
+
+
+def lies(child: Child, said: list[int]) -> Iterator[bytes]:
+    for number in count():
+        said.append(number)
+        yield usurped(child, number)
+
+
+async def test_who_shouts_in_the_name_of_a_child_does_not_answer_for_it() -> None:
+    async with scene(1) as segment, running(segment.discoverer) as told:
+        await until(lambda: len(told.seen) == 1)
+        known, child = told.seen[segment.key(0)], segment.lan.child(0)
+        async with Attacker(rng=segment.rng, service=child.service) as attacker:
+            said: list[int] = []
+            shouting = asyncio.create_task(attacker.send(lies(child, said), 10_000, rate=200))
+            await until(lambda: len(said) > 100)
+            found = [await segment.discoverer.verify(known) for _ in range(3)]
+            shouting.cancel()
+            await asyncio.gather(shouting, return_exceptions=True)
+        assert [one and one.claims for one in found] == [known.claims] * 3
+        segment.lan.die(0)
+        assert await segment.discoverer.verify(known) is None
+
+
+async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
+    """The library keeps them all, for as long as they say themselves."""
+    async with scene(1, flood_limit=20) as segment, running(segment.discoverer) as told:
+        await until(lambda: len(told.seen) == 1)
+        owner = (b"one-and-the-same", b"local")
+        addresses = (f"10.{n >> 8}.{n & 255}.1" for n in range(2000))
+        records = [dns.Record(owner, dns.Address(one), 2**31 - 1) for one in addresses]
+        packets = [
+            wire.encode(dns.Message(answers=tuple(records[n : n + 50]), flags=dns.RESPONSE))
+            for n in range(0, 2000, 50)
+        ]
+        async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
+            await attacker.send(packets, len(packets), rate=1000)
+        await until(lambda: segment.discoverer.health.dropped.get("flood", 0) > 0)
 
 
 @pytest.mark.parametrize("poison", [b"x" + b"\xff" * 40, b"a..b", b".a", b"a."])

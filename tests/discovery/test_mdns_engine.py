@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from socket import SO_BINDTODEVICE, SOL_SOCKET
 
-from gatewayd.discovery.mdns_engine import Guard, finish, harden, ipv4
+from gatewayd.discovery.mdns_engine import Guard, finish, harden, ipv4, network
 
 
 class Tripping(asyncio.DatagramProtocol):
@@ -28,8 +29,10 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         Tripping, local_addr=("127.0.0.1", 0)
     )
-    harden(transport, drops.append)
+    harden(transport, "lo", drops.append)
     assert isinstance(transport.get_protocol(), Guard)
+    bound = transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16)
+    assert bound == b"lo\0"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for data in (b"bad", b"good"):
             sender.sendto(data, transport.get_extra_info("sockname"))
@@ -38,6 +41,21 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
     assert (protocol.taken, drops) == ([b"good"], ["packet-failed"])
     transport.close()
     await protocol.lost.wait()
+
+
+async def test_a_packet_from_elsewhere_is_counted_and_not_taken_in() -> None:
+    drops: list[str] = []
+    protocol = Tripping()
+    guard = Guard(protocol, network("lo"), drops.append)
+    for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
+        guard.datagram_received(source.encode(), (source, 5353))
+    assert protocol.taken == [b"127.1.0.9"]
+    assert drops == ["off-link", "off-link"]
+
+
+def test_networks_of_interfaces() -> None:
+    assert str(network("lo")) == "127.0.0.0/8"
+    assert network("nosuch0") is None
 
 
 async def test_what_must_be_finished_is_finished_though_cancelled() -> None:

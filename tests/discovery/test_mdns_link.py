@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason
-from gatewayd.discovery.mdns_answer import Answer
+from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
+from gatewayd.discovery.mdns_answer import Answer, sighting
 from gatewayd.discovery.mdns_bounds import FIRST_PAUSE
 from gatewayd.discovery.mdns_engine import Change, freshness
 from gatewayd.discovery.mdns_link import LOOK, Link
@@ -33,8 +33,8 @@ class Air:
     asked: list[str] = field(default_factory=list)
     verdicts: dict[str, Interest] = field(default_factory=dict)
 
-    def open(self, _: str) -> FakeEngine:
-        self.opened.append(FakeEngine(self))
+    def open(self, _: str, alarm: Callable[[], None]) -> FakeEngine:
+        self.opened.append(FakeEngine(self, alarm))
         return self.opened[-1]
 
     @property
@@ -47,8 +47,8 @@ class Air:
 
 
 class FakeEngine:
-    def __init__(self, air: Air) -> None:
-        self.air = air
+    def __init__(self, air: Air, alarm: Callable[[], None]) -> None:
+        self.air, self.alarm = air, alarm
         self.cache: dict[str, Answer] = {}
         self.browses = 0
         self.closed = False
@@ -79,9 +79,10 @@ class FakeEngine:
         await asyncio.sleep(patience)
         return None
 
-    async def confirm(self, name: Name) -> bool:
-        await asyncio.sleep(0.1 if name.instance in self.air.answers else 3.0)
-        return name.instance in self.air.answers
+    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+        found = self.air.answers.get(name.instance)
+        await asyncio.sleep(0.1 if found and fits(found.text) else 2.8)
+        return found.text if found else None
 
     async def close(self) -> None:
         self.closed = True
@@ -104,6 +105,11 @@ class Scene:
     told: Told
     health: Health
     link: Link
+
+    async def verify(self, instance: str, known: Answer | None = None) -> Sighting | None:
+        """Look for a device that was seen with an answer before."""
+        name = Name(TYPE, instance)
+        return await self.link.verify(name, sighting(name, known or answer(), "m/lo", "lo"))
 
     def reasons(self) -> list[LossReason]:
         return [one.reason for one in self.told.lost]
@@ -200,11 +206,44 @@ def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
         scene.air.engine.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
         scene.air.answers["child"] = answer()
-        assert await scene.link.verify(Name(TYPE, "child")) is not None
-        assert await scene.link.verify(Name(TYPE, "gone")) is None
+        assert await scene.verify("child") is not None
+        assert await scene.verify("gone") is None
         assert [one.closed for one in scene.air.opened] == [True, True, True]
 
     play(script, flood_limit=10)
+
+
+def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None:
+    async def script(scene: Scene) -> None:
+        known = answer(text=b"\x0bserial=A-01")
+        scene.air.answers["child"] = known
+        nowhere = Answer("elsewhere.local.", 1, (), b"\x0bserial=B-02", 0.0, 120.0)
+        scene.air.engine.cache["child"] = nowhere
+        found = await scene.verify("child", known)
+        assert found is not None
+        assert (found.addresses, found.attributes["txt.serial"]) == (("127.1.0.1",), "A-01")
+
+    play(script)
+
+
+def test_who_answers_in_the_place_of_another_is_told_as_what_it_is() -> None:
+    async def script(scene: Scene) -> None:
+        other = answer(text=b"\x0bserial=B-02")
+        scene.air.answers["child"] = scene.air.engine.cache["child"] = other
+        found = await scene.verify("child", answer(text=b"\x0bserial=A-01"))
+        assert found is not None
+        assert found.attributes["txt.serial"] == "B-02"
+
+    play(script)
+
+
+def test_more_records_than_can_be_kept_are_a_flood() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.engine.alarm()
+        await asyncio.sleep(1)
+        assert scene.air.engine.closed
+
+    assert play(script).health.dropped == {"flood": 1}
 
 
 def test_what_is_cached_is_no_news_and_what_came_over_the_wire_is() -> None:
@@ -321,7 +360,7 @@ def test_a_stack_that_does_not_start_is_tried_again() -> None:
 def test_an_interface_that_is_not_there_is_waited_for() -> None:
     async def script(scene: Scene) -> None:
         await asyncio.sleep(2.5 * LOOK)
-        assert await scene.link.verify(Name(TYPE, "a")) is None
+        assert await scene.verify("a") is None
 
     scene = play(script, interface="nosuch0")
     assert scene.health.dropped == {"no-interface": 3}

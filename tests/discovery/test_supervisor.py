@@ -18,7 +18,7 @@ from gatewayd.testing import clock
 class Scripted:
     """A discoverer that ends each run by script, then runs on."""
 
-    def __init__(self, name: str, *script: Exception) -> None:
+    def __init__(self, name: str, *script: BaseException) -> None:
         self.name, self.health = name, Health()
         self.script, self.started = list(script), 0
 
@@ -65,9 +65,10 @@ async def supervised(*discoverers: Scripted) -> AsyncIterator[Supervisor]:
         (DiscoveryRetry("no address", 15), 15.0),
         (ValueError("a bug"), AFTER_A_FAULT),
         (ExceptionGroup("links", [ValueError("a bug")]), AFTER_A_FAULT),
+        (asyncio.CancelledError("a part of its own"), AFTER_A_FAULT),
     ],
 )
-def test_a_fault_is_shown_and_tried_again(fault: Exception, after: float) -> None:
+def test_a_fault_is_shown_and_tried_again(fault: BaseException, after: float) -> None:
     async def main() -> None:
         mdns, other = Scripted("mdns", fault), Scripted("static")
         async with supervised(mdns, other) as supervisor:

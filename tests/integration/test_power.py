@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict, still
 from gatewayd.device.secret import Secret
 from gatewayd.reconcile import Kind, reconcile
 from gatewayd.register import Register, Secrets
@@ -39,6 +39,10 @@ def child(number: int) -> Record:
         verdict=Verdict.ADMITTED, admission=Admission.RULE, rule="r", reason="",
         cloud=CloudName("cloud", "product", device), verdict_at=1, first_seen=1,
     )  # fmt: skip
+
+
+def always(record: Record) -> Change:
+    return lambda _: record
 
 
 def secret_of(number: int) -> Secret:
@@ -66,9 +70,9 @@ async def register_many(directory: Path, first: int, acknowledge: Connection) ->
         async def work() -> None:
             for number in numbers:
                 record = replace(child(number), attempt=1)
-                await register.save(record)
+                await register.update(record.device, always(record))
                 await secrets.put(record.slot(1), secret_of(number))
-                await register.save(replace(record, stored=1))
+                await register.update(record.device, lambda r: replace(still(r), stored=1))
                 acknowledge.send(number)
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))

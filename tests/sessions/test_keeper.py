@@ -126,3 +126,16 @@ def test_a_child_that_leaves_is_logged_out() -> None:
         assert not stage.cloud.online
 
     play(scene)
+
+
+def test_a_child_that_is_back_while_it_is_logged_out_has_one_session() -> None:
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        stage.listener.lost(device, Reason("goodbye"))
+        await stage.tape.wait_for(device, "offline", "goodbye")
+        stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        assert not stage.cloud.contested
+
+    play(scene)

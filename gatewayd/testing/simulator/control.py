@@ -59,6 +59,27 @@ async def _attack(plant: Plant, request: Request) -> int:
     return await plant.attack(request["kind"], int(request["count"]), float(request["rate"]))
 
 
+async def _hostile_text(plant: Plant, request: Request) -> int:
+    return await plant.hostile_text(request["child"])
+
+
+async def _spoof_goodbye(plant: Plant, request: Request) -> bool:
+    return await plant.spoof_goodbye(request["child"])
+
+
+async def _replay(plant: Plant, request: Request) -> int:
+    number = plant.number(request["child"]) if "child" in request else int(request["number"])
+    return await plant.replay(number, int(request["count"]), float(request["rate"]))
+
+
+async def _usurp(plant: Plant, request: Request) -> int:
+    return plant.usurp(request["child"], request["serial"])
+
+
+async def _unplug(plant: Plant, request: Request) -> None:
+    plant.lan.die(int(request["number"]))
+
+
 async def _truth(plant: Plant, _: Request) -> object:
     return plant.truth()
 
@@ -74,6 +95,11 @@ VERBS: Mapping[str, Verb] = {
     "reset": _reset,
     "delete": _delete,
     "attack": _attack,
+    "hostile_text": _hostile_text,
+    "spoof_goodbye": _spoof_goodbye,
+    "replay": _replay,
+    "usurp": _usurp,
+    "unplug": _unplug,
     "truth": _truth,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -27,12 +27,24 @@ NAMES = (
 )  # fmt: skip
 """Instance names that somebody might print, format, split, or take for a path."""
 
-SERIALS = (
-    "TH20-0001A7\n", " TH20-0001A7", "TH20-0001a7", "TH20-0001A7\0", "TH20-\uff10001A7",
-    "\uff34\uff28" + "20-0001A7", "TH20-0001A7\x1b[0m", "TH20-0001A7/../0001A8",
-    "TH20-0001A70001A7", "12345678", "none", "", "TH20-" + "0" * 200, "\u202e7A1000-02HT",
-)  # fmt: skip
-"""Serial numbers that are almost those an operator's rule allows, or nobody's."""
+NOBODYS = ("12345678", "none", "", "To Be Filled By O.E.M.", "TH20-" + "0" * 200)
+"""Serial numbers that vendors leave in devices that have none, or that nobody can have."""
+
+_FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+_ARABIC_DIGITS = {ord("0") + digit: 0x0660 + digit for digit in range(10)}
+
+
+def almost(serial: str) -> tuple[str, ...]:
+    """Return serial numbers that somebody might take for this one."""
+    return (
+        f"{serial}\n", f" {serial}", f"{serial} ", serial.lower(), f"{serial}\0", serial * 2,
+        f"{serial}\x1b[0m", f"{serial}/../{serial}", f"\u202e{serial[::-1]}", f"{serial}\u200b",
+        serial.translate(_FULL_WIDTH), serial.translate(_ARABIC_DIGITS), f"{serial}\u0301",
+    )  # fmt: skip
+
+
+SERIALS = (*almost("TH20-0001A7"), *NOBODYS)
+"""Serial numbers that are almost one that an operator's rule allows, or nobody's."""
 
 
 def strangers(rng: random.Random, service: str) -> Iterator[Child]:
@@ -55,9 +67,11 @@ def hostile_names(rng: random.Random, service: str) -> Iterator[Child]:
         yield _forged(rng, service, instance=name, serial=f"TH20-{rng.getrandbits(24):06X}")
 
 
-def hostile_serials(rng: random.Random, service: str) -> Iterator[Child]:
-    """One device for each of SERIALS."""
-    for serial in SERIALS:
+def hostile_serials(
+    rng: random.Random, service: str, serials: Iterable[str] = SERIALS
+) -> Iterator[Child]:
+    """One device for each of the serial numbers."""
+    for serial in serials:
         yield _forged(rng, service, instance=f"s-{rng.getrandbits(64):x}", serial=serial)
 
 
@@ -116,11 +130,11 @@ class Attacker:
         """Send n broken datagrams."""
         return await self.send(malformed(self._rng, self._service), n, rate)
 
-    async def hostile_text(self, rate: float) -> int:
-        """Announce each of NAMES and each of SERIALS once."""
+    async def hostile_text(self, rate: float, serials: Sequence[str] = SERIALS) -> int:
+        """Announce each of NAMES and each of the serial numbers once."""
         names = await self.announce(hostile_names(self._rng, self._service), len(NAMES), rate)
-        serials = hostile_serials(self._rng, self._service)
-        return names + await self.announce(serials, len(SERIALS), rate)
+        forged = hostile_serials(self._rng, self._service, serials)
+        return names + await self.announce(forged, len(serials), rate)
 
     def spoof_goodbye(self, child: Child) -> bool:
         """Say goodbye in the name of a child that lives."""

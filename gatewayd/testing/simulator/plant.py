@@ -8,19 +8,23 @@ import json
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.testing.simulator import pki
 from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.child import NETWORK, fleet
-from gatewayd.testing.simulator.hostile import Attacker
+from gatewayd.testing.simulator.child import NETWORK, clone, fleet
+from gatewayd.testing.simulator.hostile import NOBODYS, Attacker, almost
 from gatewayd.testing.simulator.lan import Lan
 
 PRODUCT = "a1SimProdKey"
 LOOPBACK = "127.0.0.1"
+RATE = 500.0
+"""Datagrams a second, of an attacker who is not told how fast to be."""
 CERTIFICATES: dict[str, Callable[[pki.Authority, datetime], pki.Certificate]] = {
     "good": pki.localhost,
     "expired": pki.expired,
@@ -121,6 +125,27 @@ class Plant:
         """Let somebody on the LAN misbehave: flood, impersonate, oversize or malform."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
             return int(await getattr(attacker, kind)(count, rate))
+
+    async def hostile_text(self, serial: str) -> int:
+        """Let somebody announce hostile names, and serial numbers that are almost this one."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return await attacker.hostile_text(RATE, (*almost(serial), *NOBODYS))
+
+    async def spoof_goodbye(self, serial: str) -> bool:
+        """Let somebody say goodbye in the name of a child."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return attacker.spoof_goodbye(self.lan.child(self.number(serial)))
+
+    async def replay(self, number: int, count: int, rate: float) -> int:
+        """Let somebody send what a device of the LAN has announced, as it was, so many times."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return await attacker.announce(repeat(self.lan.child(number)), count, rate)
+
+    def usurp(self, serial: str, other: str) -> int:
+        """Plug in a device with a child's instance name and another serial; return its number."""
+        child = self.lan.child(self.number(serial))
+        twin = clone(child, str(IPv4Network(self.layout.network)[-2]), self._rng)
+        return self.lan.add(replace(twin, instance=child.instance, serial=other))
 
     def _certificate(self, now: datetime) -> pki.Certificate:
         """Issue one for the address itself: not every machine can look up "localhost"."""

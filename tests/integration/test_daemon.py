@@ -1,0 +1,132 @@
+"""The daemon as a process: sealed, reloaded, stopped, and left by its bus."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gatewayd.testing.bus import PrivateBus
+from gatewayd.testing.site import MANAGER, POLICY, Site
+
+pytestmark = pytest.mark.integration
+
+ONE = ("--children", "0", "--late", "1", "--seed", "7")
+
+ALONE = """\
+[gateway]
+state_directory = "{site.directory}/state"
+[bus]
+address = "{site.bus}"
+[secretstore.vault]
+key = "development-file"
+"""
+
+
+@contextlib.asynccontextmanager
+async def alone(tmp_path: Path) -> AsyncIterator[tuple[Site, PrivateBus]]:
+    """Yield a running gatewayd with a bus, and without a LAN or a cloud."""
+    with PrivateBus(POLICY) as bus:
+        site = Site(tmp_path, bus=bus.address)
+        site.configure(ALONE.format(site=site), "")
+        await site.start()
+        try:
+            yield site, bus
+        finally:
+            await site.stop()
+
+
+async def logged(site: Site, text: str) -> None:
+    async def is_there() -> bool:
+        return text in site.log()
+
+    await site.until(is_there, text)
+
+
+async def wait_until_it_is(site: Site, state: str) -> None:
+    async def shown() -> bool:
+        return await site.busctl("get-property", *MANAGER, "State") == f's "{state}"'
+
+    await site.until(shown, f"gatewayd to be {state}")
+
+
+async def test_without_a_key_it_is_sealed_and_says_so_and_registers_nobody(tmp_path: Path) -> None:
+    site = Site(tmp_path, plant_options=ONE)
+    async with site.open():
+        (child,) = site.plant["serials"]
+        config = tmp_path / "gatewayd.toml"
+        with_key = config.read_text()
+        config.write_text(with_key.replace('key = "development-file"', 'key = "credential"'))
+        await site.start()
+        await site.ask(do="announce", child=child)
+
+        async def explained() -> bool:
+            if child not in await site.devices():
+                return False
+            told = await site.describe(child)
+            return (told["State"], told["Reason"]) == ("admitted", "store-sealed")
+
+        await site.until(explained, "the store to be why the child is no more than admitted")
+        await wait_until_it_is(site, "sealed")
+        assert "store sealed: " in site.log()
+        assert not (await site.ledger(child))["secrets_sha256"]
+        assert await site.stop() == 0
+
+        config.write_text(with_key)
+        await site.start()
+        await site.wait_for(child, "online")
+        await wait_until_it_is(site, "running")
+
+
+async def test_a_storm_of_hang_ups_is_a_few_reloads(tmp_path: Path) -> None:
+    async with alone(tmp_path) as (site, _):
+        assert site.daemon is not None
+        for _n in range(500):
+            site.daemon.send_signal(signal.SIGHUP)
+        await logged(site, "Configuration reloaded.")
+        await site.call("Reload")  # waits for its turn
+        assert site.log().count("Configuration reloaded.") < 100
+        assert await site.stop() == 0
+
+
+async def test_a_reload_tells_what_waits_for_a_restart(tmp_path: Path) -> None:
+    async with alone(tmp_path) as (site, _):
+        with (tmp_path / "gatewayd.toml").open("a") as config:
+            config.write('[registration]\nin_flight = 7\n[log]\nlevel = "debug"\n')
+        await site.call("Reload")
+        assert "Changed, and waits for a restart: registration." in site.log()
+
+
+async def test_a_hang_up_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
+    async with alone(tmp_path) as (site, _):
+        assert site.daemon is not None
+        with (tmp_path / "gatewayd.toml").open("a") as config:
+            config.write("[cloud.nowhere]\n")
+        site.daemon.send_signal(signal.SIGHUP)
+        await logged(site, "The configuration was not reloaded:")
+        assert re.search(r"no plug-in 'nowhere'", site.log())
+        await wait_until_it_is(site, "running")
+        assert await site.stop() == 0
+
+
+async def test_a_bus_that_dies_ends_the_daemon_with_a_failure(tmp_path: Path) -> None:
+    async with alone(tmp_path) as (site, bus):
+        bus.kill()
+        assert site.daemon is not None
+        assert await site.daemon.wait() == 1
+        assert "The message bus is gone" in site.log()
+
+
+async def test_a_second_daemon_on_the_bus_ends_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    async with alone(tmp_path) as (site, _):
+        second = Site(tmp_path / "second", bus=site.bus)
+        second.configure(ALONE.format(site=second), "")
+        await second.launch()
+        assert second.daemon is not None
+        assert await second.daemon.wait() == 1
+        assert "Ready" not in second.log()

@@ -1,0 +1,261 @@
+"""A hostile LAN against the whole of gatewayd: who is listed gets in, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.testing.simulator import records, wire
+from gatewayd.testing.simulator.child import Child
+from gatewayd.testing.site import MANAGER, Site, run
+from tests.integration.lan import CHILDREN, GATEWAY, NETWORK, namespaces
+
+OBJECTS = (
+    *(MANAGER[0], "/org/gatewayd1/device"),
+    *("org.freedesktop.DBus.ObjectManager", "GetManagedObjects"),
+)
+UPLINK, UPLINK_PEER = "10.88.0.1", "10.88.0.2"
+SHOUT = """
+import socket, sys
+source, to, packet = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as shouting:
+    shouting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shouting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shouting.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
+    shouting.bind((source, 5353))
+    shouting.sendto(bytes.fromhex(packet), (to, 5353))
+"""
+"""Sends one datagram from an address."""
+
+pytestmark = pytest.mark.namespace
+
+MAX_UNADMITTED, MAX_KEYS, MAX_ENTRIES = 64, 64, 100
+MEMORY = 160 << 20
+"""Bytes that gatewayd may occupy, whoever shouts; about 60 MiB without anybody."""
+
+
+@contextlib.asynccontextmanager
+async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
+    """Yield a site between two namespaces, with small tables; gatewayd runs."""
+    layout = ("--interface", CHILDREN, "--address", CHILDREN, "--network", NETWORK, *options)
+    with namespaces() as (gateway, children):
+        one = Site(tmp_path, gateway, children, "lan0", layout)
+        async with one.open():
+            bounds = f"max_unadmitted = {MAX_UNADMITTED}\nmax_keys = {MAX_KEYS}\n"
+            config = (tmp_path / "gatewayd.toml").read_text()
+            config = config.replace("[discovery]\n", f"[discovery]\n{bounds}")
+            config = config.replace(
+                "[discovery.mdns]\n", f"[discovery.mdns]\nmax_entries = {MAX_ENTRIES}\n"
+            )
+            one.configure(config, (tmp_path / "rules.d/10-sensors.toml").read_text())
+            await one.start()
+            yield one
+
+
+@contextlib.asynccontextmanager
+async def watched(one: Site) -> AsyncIterator[list[dict[str, Any]]]:
+    """Yield all that gatewayd says on the bus, as busctl reads it."""
+    monitor = await asyncio.create_subprocess_exec(
+        "busctl", f"--address={one.bus}", "--json=short", "monitor", MANAGER[0],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=16 << 20,
+    )  # fmt: skip
+    assert monitor.stdout is not None
+    heard: list[dict[str, Any]] = []
+
+    async def read() -> None:
+        assert monitor.stdout is not None
+        while (line := await monitor.stdout.readline()).endswith(b"\n"):  # the last may be cut
+            heard.append(json.loads(line))
+
+    reading = asyncio.create_task(read())
+
+    async def asked() -> bool:
+        await one.call("CountDevices")
+        return bool(heard)
+
+    try:
+        await one.until(asked, "the monitor to listen")
+        yield heard
+    finally:
+        monitor.terminate()
+        await monitor.wait()
+        await reading
+
+
+def texts(value: object) -> Iterator[str]:
+    """Yield every text that a message holds."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for one in pair for text in texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in texts(one))
+
+
+async def second_cable(gateway: str, children: str) -> None:
+    ip = ("ip", "-n")
+    peer = ("peer", "name", "uplink0", "netns", children)
+    await run(*ip, gateway, "link", "add", "uplink0", "type", "veth", *peer)
+    for namespace, address in ((gateway, UPLINK), (children, UPLINK_PEER)):
+        await run(*ip, namespace, "addr", "add", f"{address}/24", "dev", "uplink0")
+        await run(*ip, namespace, "link", "set", "uplink0", "up")
+
+
+def stranger_like(serial: str) -> Child:
+    """Somebody who says what a listed child would say."""
+    return Child(name(serial), serial, "24:0a:c4:00:00:01", "spoofed", "10.77.1.200")
+
+
+async def counters(one: Site) -> dict[str, int]:
+    told = await one.busctl("--json=short", "get-property", *MANAGER, "Counters")
+    return dict(json.loads(told)["data"])
+
+
+async def until_counted(one: Site, counter: str, least: int = 1) -> None:
+    async def enough() -> bool:
+        return (await counters(one)).get(counter, 0) >= least
+
+    await one.until(enough, f"{counter} to be {least}")
+
+
+async def issued(one: Site) -> dict[str, int]:
+    """How many secrets the cloud has issued to whom."""
+    truth = await one.ask(do="truth")
+    ledgers = truth["cloud"]["devices"][one.plant["product"]]
+    return {child: len(ledger["secrets_sha256"]) for child, ledger in ledgers.items()}
+
+
+async def states(one: Site) -> dict[str, str]:
+    """State of each child, by the name it announces: nobody is asked who may be gone by then."""
+    return {row[3]: row[1] for row in await one.call("ListDevices")}
+
+
+def name(serial: str) -> str:
+    return f"TH-20 {serial.removeprefix('TH20-')}"
+
+
+async def until_all(one: Site, state: str, *children: str) -> None:
+    async def reached() -> bool:
+        shown = await states(one)
+        return all(shown.get(name(child)) == state for child in children)
+
+    await one.until(reached, f"{', '.join(children)} to be {state}")
+
+
+async def online(one: Site, *children: str) -> dict[str, str]:
+    """Return the ids of children, once all are online: others may take their names later."""
+    await until_all(one, "online", *children)
+    return {row[3]: row[0] for row in await one.call("ListDevices")}
+
+
+async def were_never_offline(one: Site, *ids: str) -> bool:
+    """Whether children have stayed online ever since they came online."""
+    told = [(await one.call("DescribeDevice", "s", one_id))["History"]["data"] for one_id in ids]
+    states = [[step[2] for step in history] for history in told]
+    return all(seen[-1] == "online" and "offline" not in seen for seen in states)
+
+
+def resident(one: Site) -> int:
+    """Bytes of memory that gatewayd occupies."""
+    assert one.daemon is not None
+    status = Path(f"/proc/{one.daemon.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+async def test_only_who_is_listed_gets_in_and_each_once(tmp_path: Path) -> None:
+    async with site(tmp_path, "--children", "3", "--late", "2", "--unlisted", "1") as one:
+        *here, late, stranger = one.plant["serials"]
+        ids = await online(one, *here)
+        async with watched(one) as heard:
+            await one.ask(do="hostile_text", child=here[0])
+            await one.ask(do="hostile_text", child=late)
+            await until_counted(one, "mdns:dropped:bad-name", 8)
+            await one.ask(do="clone", child=here[1])
+            await one.ask(do="replay", child=here[2], count=100, rate=500)
+            for child in here:
+                await one.ask(do="spoof_goodbye", child=child)
+            await until_counted(one, "loss-goodbye", 3)
+            await until_counted(one, "verified", 3)
+            await one.ask(do="attack", kind="impersonate", count=1000, rate=500)
+            await until_counted(one, "devices-evicted", 500)
+            assert await issued(one) == dict.fromkeys(here, 1) | {late: 0, stranger: 0}
+            await one.ask(do="announce", child=late)
+            await until_all(one, "online", late)
+            await one.ask(do="announce", child=stranger)
+            await until_all(one, "pending", stranger)
+            objects = json.loads(await one.busctl("--json=short", "call", *OBJECTS))
+        assert await were_never_offline(one, *ids.values())
+        assert await issued(one) == dict.fromkeys([*here, late], 1) | {stranger: 0}
+        said = [text for message in (*heard, objects) for text in texts(message)]
+        assert len(said) > 1000
+        assert [text for text in said if not text.isprintable()] == []
+        assert [line for line in one.log().split("\n") if not line.isprintable()] == []
+        await is_bounded(one)
+        assert await one.stop() == 0
+
+
+async def is_bounded(one: Site) -> None:
+    counted = await counters(one)
+    assert counted["mdns:entries"] <= MAX_ENTRIES
+    assert counted["inbox"] <= MAX_KEYS
+    assert counted["devices"] <= MAX_UNADMITTED + len(one.plant["serials"])
+    assert resident(one) < MEMORY
+
+
+async def test_who_takes_the_name_of_an_online_child_does_not_take_it_offline(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path, "--children", "2") as one:
+        child, other = one.plant["serials"]
+        ids = await online(one, child, other)
+        number = await one.ask(do="usurp", child=child, serial=other)
+        for _ in range(3):
+            await one.ask(do="spoof_goodbye", child=child)
+            await one.ask(do="replay", number=number, count=200, rate=200)
+        await until_counted(one, "conflicts")
+        await one.ask(do="unplug", number=number)
+        await until_counted(one, "verified", 2)
+        assert await were_never_offline(one, *ids.values())
+        assert await issued(one) == {child: 1, other: 1}
+
+
+async def test_a_flood_and_goodbyes_together_take_nobody_offline(tmp_path: Path) -> None:
+    async with site(tmp_path, "--children", "3") as one:
+        here = one.plant["serials"]
+        ids = await online(one, *here)
+        kinds = {"do": "attack", "kind": "impersonate", "count": 12_000, "rate": 2000}
+        flood = asyncio.create_task(one.ask(**kinds))
+        while not flood.done():
+            for child in here:
+                await one.ask(do="spoof_goodbye", child=child)
+            await asyncio.sleep(0.5)
+        assert await flood == kinds["count"]
+        await until_counted(one, "mdns:dropped:flood")
+        await until_all(one, "online", *here)
+        assert await were_never_offline(one, *ids.values())
+        await is_bounded(one)
+
+
+async def test_who_is_not_on_the_link_is_not_heard(tmp_path: Path) -> None:
+    """A second cable, as to an uplink: what comes over it is not taken for the LAN's."""
+    async with site(tmp_path, "--children", "1", "--late", "1") as one:
+        child, away = one.plant["serials"]
+        await until_all(one, "online", child)
+        await second_cable(one.gateway[3], one.children[3])
+        packet = wire.encode(records.announcement(stranger_like(away)))
+        for to in (UPLINK, GATEWAY, "224.0.0.251"):
+            await run(*one.children, sys.executable, "-c", SHOUT, UPLINK_PEER, to, packet.hex())
+        await one.ask(do="attack", kind="impersonate", count=1, rate=100)
+
+        async def one_more() -> bool:
+            return len(await states(one)) > 1
+
+        await one.until(one_more, "somebody on the link to be heard")
+        assert name(away) not in await states(one)

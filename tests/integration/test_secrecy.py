@@ -1,0 +1,200 @@
+"""No secret is told: not on the bus, in the log, by /proc, nor in the clear on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.site import MANAGER, Site
+from tests.integration.lan import CHILDREN, NETWORK, namespaces
+
+pytestmark = pytest.mark.namespace
+
+OBJECTS = (MANAGER[0], "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
+VAULT_KEY = bytes(range(0x81, 0xA1))
+TOLD = ("cmdline", "environ", "comm", "status", "maps", "mountinfo", "limits")
+"""What the kernel tells of a process, in /proc/PID."""
+
+
+def forms(secret: bytes) -> Iterator[bytes]:
+    """Yield what a secret looks like: in halves as it is, in hex and escapes, and in base64."""
+    half = len(secret) // 2
+    for part in (secret[:half], secret[half:]):
+        yield part
+        yield part.hex().encode()
+        yield part.hex().upper().encode()
+        yield repr(part)[2:-1].encode()
+    for shift in range(3):  # wherever it stands in what is encoded; the edges are others'
+        inner = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : -4]
+        yield inner
+        yield inner.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def told_by(places: Mapping[str, bytes], secrets: Iterable[bytes]) -> list[tuple[str, int]]:
+    """Return where which of the secrets stand, by place and number."""
+    needles = [(number, one) for number, secret in enumerate(secrets) for one in forms(secret)]
+    assert all(len(needle) >= 8 for _, needle in needles)
+    return [(where, n) for where, text in places.items() for n, one in needles if one in text]
+
+
+def credentials(directory: Path, product_secret: str) -> Path:
+    """Write what systemd would hand over."""
+    handed = directory / "credentials"
+    handed.mkdir(mode=0o700)
+    (handed / "vault.key").write_bytes(VAULT_KEY)
+    (handed / "product").write_text(product_secret)
+    return handed
+
+
+@contextlib.asynccontextmanager
+async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
+    """Yield a site whose gatewayd logs all there is, gets credentials, and has no umask."""
+    layout = ("--interface", CHILDREN, "--address", CHILDREN, "--network", NETWORK, *options)
+    (tmp_path / "tmp").mkdir()
+    with namespaces() as (gateway, children):
+        environ = ("env", f"CREDENTIALS_DIRECTORY={tmp_path / 'credentials'}",
+                   f"TMPDIR={tmp_path / 'tmp'}", f"HOME={tmp_path / 'tmp'}")  # fmt: skip
+        careless = (*environ, "sh", "-c", 'umask 0; exec "$@"', "sh")
+        one = Site(tmp_path, (*gateway, *careless), children, "lan0", layout)
+        async with one.open():
+            credentials(tmp_path, (tmp_path / "product-secret").read_text())
+            config = (tmp_path / "gatewayd.toml").read_text()
+            config = config.replace('key = "development-file"', 'key = "credential"')
+            config = config.replace(
+                f'secret_file = "{tmp_path}/product-secret"', 'secret_credential = "product"'
+            )
+            rules = (tmp_path / "rules.d/10-sensors.toml").read_text()
+            one.configure(f'{config}[log]\nlevel = "debug"\n', rules)
+            yield one
+
+
+@contextlib.asynccontextmanager
+async def captured(one: Site, file: Path) -> AsyncIterator[None]:
+    """Write all traffic of the bus to a file, to the last message before the end."""
+    with file.open("wb") as out:
+        capture = await asyncio.create_subprocess_exec(
+            "busctl", f"--address={one.bus}", "--size=16777216", "capture",
+            stdout=out, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+
+    async def hears(marker: str) -> bool:
+        with contextlib.suppress(RuntimeError):  # there is no such name
+            await one.busctl("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
+                             "GetNameOwner", "s", marker)  # fmt: skip
+        return marker.encode() in file.read_bytes()
+
+    try:
+        await one.until(lambda: hears("has.begun"), "the capture to begin")
+        yield
+        await one.until(lambda: hears("has.ended"), "the capture to end")
+    finally:
+        capture.terminate()
+        await capture.wait()
+
+
+def of_process(pid: int) -> dict[str, bytes]:
+    """What anybody could read of a process."""
+    here = Path(f"/proc/{pid}")
+    links = "\n".join(str(one.readlink()) for one in (here / "fd").iterdir() if one.is_symlink())
+    return {f"/proc/{name}": (here / name).read_bytes() for name in TOLD} | {
+        "/proc/fd": links.encode()
+    }
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(one): one.read_bytes() for one in directory.rglob("*") if one.is_file()}
+
+
+def open_to_others(directory: Path) -> list[tuple[str, str]]:
+    """Return what in a directory, itself included, has another mode than 0700 or 0600."""
+    modes = [(one, one.lstat().st_mode) for one in (directory, *directory.rglob("*"))]
+    wrong = [
+        (one, mode)
+        for one, mode in modes
+        if stat.S_IMODE(mode) != (0o700 if stat.S_ISDIR(mode) else 0o600)
+    ]
+    return [(str(one), stat.filemode(mode)) for one, mode in wrong]
+
+
+def in_vault(state: Path, handed: Path) -> list[bytes]:
+    """Return the data key of a closed vault, and every secret in it."""
+    vault = Vault(VaultSettings(), state, handed)
+    try:
+        assert vault._key is not None, vault.why
+        return [bytes(vault._key.page.key), *(vault.get(ref).reveal() for ref in vault.refs())]
+    finally:
+        vault.close()
+
+
+async def ask_everything(one: Site, device: str) -> None:
+    """Have gatewayd say all that it says of itself and of a child."""
+    path = await one.call("GetDevice", "s", device)
+    for method in ("ListDevices", "ListRules", "CountDevices"):
+        await one.call(method)
+    for method in ("DescribeDevice", "TestAdmission"):
+        await one.call(method, "s", device)
+    for about in (path, MANAGER[1]):
+        await one.busctl("introspect", MANAGER[0], about)
+    await one.busctl("call", *OBJECTS, "GetManagedObjects")
+
+
+async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None:
+    async with site(tmp_path, "--children", "2", "--late", "2", "--unlisted", "1") as one:
+        first, second, third, held = one.plant["serials"]
+        product, capture = tmp_path / "credentials/product", tmp_path / "bus.pcap"
+        right = product.read_text()
+        async with captured(one, capture):
+            await one.start()
+            for child in (first, second):
+                await one.wait_for(child, "online")
+            product.write_text("a-wrong-product-secret")
+            await one.ask(do="announce", child=third)
+            await one.wait_for(third, "failed")
+            product.write_text(right)
+            await one.call("Reload")
+            await one.wait_for(third, "online")
+            await one.ask(do="announce", child=held)
+            await one.wait_for(held, "pending")
+            shown = await one.devices()
+            await one.call("Approve", "ss", shown[held][0], "")
+            await one.wait_for(held, "online")
+            await one.call("Reject", "ss", shown[second][0], "not ours")
+            for device, _ in shown.values():
+                await ask_everything(one, device)
+            assert one.daemon is not None
+            places = of_process(one.daemon.pid) | files(tmp_path / "state")
+            wrong_modes = open_to_others(tmp_path / "state")
+            assert await one.stop() == 0
+        ledgers = (await one.ask(do="truth"))["cloud"]["devices"][one.plant["product"]]
+    secrets = await asyncio.to_thread(in_vault, tmp_path / "state", tmp_path / "credentials")
+    issued = {digest for ledger in ledgers.values() for digest in ledger["secrets_sha256"]}
+    assert {hashlib.sha256(one).hexdigest() for one in secrets[1:]} == issued
+    assert len(issued) == 4
+    secrets += [VAULT_KEY, right.encode(), b"a-wrong-product-secret"]
+    secrets += [bytes.fromhex(one.decode()) for one in secrets[1:5]]
+    places |= files(tmp_path / "state") | files(tmp_path / "tmp")
+    places |= {"bus": capture.read_bytes(), "log": (tmp_path / "gatewayd.log").read_bytes()}
+    assert first.encode() in places["bus"]
+    assert b"Online" in places["log"]
+    assert told_by(places, secrets) == []
+    assert wrong_modes + open_to_others(tmp_path / "state") == []
+
+
+def test_what_a_secret_looks_like_is_found_wherever_it_stands() -> None:
+    """The search itself: it would be no proof if it could not find anything."""
+    secret = VAULT_KEY
+    for before in (b"", b"a", b"ab", b"abc"):
+        whole = before + secret + b"rest"
+        hidden = (whole, whole.hex().encode(), base64.b64encode(whole),
+                  base64.urlsafe_b64encode(whole), repr(whole).encode())  # fmt: skip
+        for text in hidden:
+            assert told_by({"there": b"..." + text}, [secret])
+    assert told_by({"there": b"nothing of it"}, [secret]) == []
