@@ -14,7 +14,7 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
-from gatewayd.errors import NoSuchProvider, NotAdmitted
+from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted
 from gatewayd.policy.admission import Action, Decision
 
 Post: TypeAlias = Callable[[lc.Event], None]
@@ -150,12 +150,32 @@ class Admissions:
         return reason
 
     async def forget(self, device: DeviceId) -> None:
-        """Remove a child's record and its secrets.  Raises StoreError."""
+        """Remove a child at the cloud, its record and its secrets.
+
+        Raises CloudUnreachable, StoreError; then it is not forgotten.
+        """
         record = self._register.get(device)
         if record is not None:
+            await self._loosen(record)
             await self._register.forget(device)
             self._uncount(record)
         self._known.unpin(device)
+
+    async def configure(self, device: DeviceId, cloud: CloudName) -> None:
+        """Put on record a name of the gateway's own.  Raises StoreError."""
+        record = self._register.get(device)
+        if record is None or record.cloud != cloud:
+            own = self._new_record(device, "", cloud, Admission.CONFIGURATION)
+            await self._register.save(replace(own, label="this gateway", first_seen=self._wall()))
+            self._count(own)
+        self._known.pin(device)
+
+    async def _loosen(self, record: Record) -> None:
+        provider = self._providers.get(record.cloud.provider) if record.cloud else None
+        if provider is None or record.cloud is None or not record.registered_at:
+            return
+        if (why := await provider.forget(record.cloud)) is not None:
+            raise CloudUnreachable(f"{record.device} is still bound to this gateway: {why}")
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         record = self._register.get(device)

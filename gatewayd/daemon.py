@@ -86,6 +86,7 @@ class Daemon:
 
     async def _work(self) -> None:
         self._listen_to_signals()
+        await self._parts.flow.introduce()
         gateway = self._start(self._parts.flow.gateway.run())
         for service in self._services():
             self._start(service)

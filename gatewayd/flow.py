@@ -16,7 +16,7 @@ from gatewayd.cloud.provider import CloudProvider
 from gatewayd.commands import Commands, RuleList
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.discovery.listener import Listener
@@ -110,6 +110,17 @@ class Flow:
             child = Child(record.device, label=record.label, first_seen=record.first_seen)
             children.append((child, state, reason))
         self.gateway.restore(children)
+
+    async def introduce(self) -> None:
+        """Put the gateway's own names on record, and let them come online.  Raises StoreError."""
+        for provider in self._parts.providers.values():
+            if provider.own is not None:
+                device = DeviceId(f"gateway-{provider.name}")
+                await self.admissions.configure(device, provider.own)
+                child = self.gateway.children.get(device)
+                if child is None:
+                    self.gateway.restore([(Child(device), lc.State.ADMITTED, NONE)])
+                self.gateway.post(device, lc.Seen())
 
     def reconsider(self) -> None:
         """Judge again, by new rules or settings, whatever waits or failed for want of them."""

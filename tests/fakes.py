@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.cloud.provider import (
+    Ended,
     Failed,
     Issued,
     Keep,
     LoginRefused,
     Outcome,
     Refused,
+    Requests,
     Unknown,
 )
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
@@ -78,9 +80,9 @@ class FakeSession:
 
     def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
         self._cloud, self._name = cloud, name
-        self.ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
-    async def wait_closed(self) -> Reason:
+    async def wait_closed(self) -> Ended:
         return await asyncio.shield(self.ended)
 
     async def close(self) -> None:
@@ -103,7 +105,19 @@ class FakeCloud:
     online: dict[CloudName, FakeSession] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
+    own: CloudName | None = None
+
+    def listen(self, requests: Requests) -> None:
+        self.requests = requests
+
     def why_not(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        self.calls.append(f"forget {name.device}")
         return None
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:
@@ -138,7 +152,7 @@ class FakeCloud:
     def drop(self, device: str) -> None:
         """End a child's session from the cloud's side."""
         session = next(s for n, s in self.online.items() if n.device == device)
-        session.ended.set_result(Reason("connection-lost"))
+        session.ended.set_result(Ended(Reason("connection-lost")))
 
     def _next(self, name: CloudName) -> str:
         waiting = self.script.get(name.device)

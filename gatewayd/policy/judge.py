@@ -122,7 +122,7 @@ def _name(rule: Rule, evidence: Evidence) -> _Named:
             fault = fault or str(unfit)
             continue
         trust = _proven(rule, rule.template, identity, _trust(view, evidence))
-        return _Named(CloudName(rule.provider, rule.product, name), "", trust)
+        return _Named(CloudName(rule.provider, rule.product, name, rule.route), "", trust)
     return _Named(None, fault, evidence.trust)
 
 

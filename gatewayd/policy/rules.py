@@ -49,6 +49,7 @@ class RuleTable:
     )
     action: Action = setting(REQUIRED, "what to do with a device that matches")
     extract: Mapping[str, str] = setting({}, "fields of identity: key, key|key or key ~ regex")
+    route: str = setting("", "one of the provider's ways to register; its default where empty")
     device_name: str = setting("", "the child's name at the cloud, as meter-{serial|lower}")
     provider: str = setting("", "the cloud, by the name of its table")
     product: str = setting("", "the product there")
@@ -75,6 +76,7 @@ class Rule:
     trust: Trust
     listed: frozenset[str]
     devices: int
+    route: str = ""
 
     def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
         """Return the fields of identity that a view shows."""
@@ -99,7 +101,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
-        trust, listed, table.limits.devices,
+        trust, listed, table.limits.devices, table.route,
     )  # fmt: skip
 
 
@@ -114,10 +116,11 @@ def as_listed(text: str) -> frozenset[str]:
 def _check_words(table: RuleTable, report: Report) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", table.name):
         report(("name",), "is at most 64 letters, digits and _ . -")
-    for key, value in (("provider", table.provider), ("product", table.product)):
+    words = {"provider": table.provider, "product": table.product, "route": table.route}
+    for key, value in words.items():
         if not re.fullmatch(r"[A-Za-z0-9_.:@-]{0,128}", value):
             report((key,), "holds only letters, digits and _ . : @ -")
-        if table.action in NEEDS_CLOUD and not value:
+        if table.action in NEEDS_CLOUD and not value and key != "route":
             report((), f"action {table.action} needs '{key}': add it")
 
 

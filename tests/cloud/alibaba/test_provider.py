@@ -239,9 +239,9 @@ async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
         await stage.register(kept)
         older = await stage.provider.connect(ONE, kept.secrets[0])
         newer = await stage.provider.connect(ONE, kept.secrets[0])
-        assert (await older.wait_closed()).code == "cloud-closed"
+        assert (await older.wait_closed()).reason.code == "cloud-closed"
         await newer.close()
-        assert (await newer.wait_closed()).code == "closed"
+        assert (await newer.wait_closed()).reason.code == "closed"
 
 
 @pytest.mark.parametrize(
