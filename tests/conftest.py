@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
+
+hypothesis.settings.register_profile(
+    "gatewayd",
+    deadline=None,  # how long an example takes says nothing on a busy machine
+    derandomize="CI" in os.environ,
+)
+hypothesis.settings.load_profile("gatewayd")
 
 STAGEHANDS = ["gatewayd.testing.site", "gatewayd.testing.bus", "gatewayd.testing.world"]
 """They start processes and write files for a test, whose loop serves nobody else."""
