@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.clocks import Clocks
@@ -15,7 +15,9 @@ from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
 from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted
+from gatewayd.joinwindow import JoinWindow
 from gatewayd.policy.admission import Action, Decision
+from gatewayd.policy.census import Census
 
 Post: TypeAlias = Callable[[lc.Event], None]
 
@@ -41,14 +43,6 @@ class Known(Protocol):
 
     def unpin(self, device: DeviceId) -> None:
         """Treat a device as any other again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What policy needs to know of the children that are already in."""
-
-    names: Mapping[CloudName, DeviceId]
-    by_rule: Mapping[str, int]
 
 
 class Rules(Protocol):
@@ -78,6 +72,7 @@ class Admissions:
     ) -> None:
         self._register, self._known, self._providers = register, known, providers
         self._rules = rules
+        self.window = JoinWindow(clocks)
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
         self._names: dict[CloudName, DeviceId] = {}
         self._by_rule: Counter[str] = Counter()
@@ -92,7 +87,10 @@ class Admissions:
         self._rules.count(decision.rule)
         match decision.action:
             case Action.REGISTER:
-                await self._admit(device, decision, Admission.RULE)
+                if decision.by_window:
+                    self.window.count()
+                by = Admission.WINDOW if decision.by_window else Admission.RULE
+                await self._admit(device, decision, by)
                 post(lc.Admitted(decision.reason))
             case Action.ASK:
                 post(lc.Held(decision.reason))
@@ -102,15 +100,22 @@ class Admissions:
     def decide(self, device: DeviceId) -> Decision:
         """Return what policy says of a device now; what the cloud would not take is held."""
         evidence = self._known.evidence(device)
-        decision = self._rules.judge(device, evidence, Census(self._names, self._by_rule))
+        census = Census(self._names, self._by_rule, self.window.current)
+        decision = self._rules.judge(device, evidence, census)
         if decision.action is Action.REGISTER and decision.cloud is not None:
             objection = self._objection(decision.cloud)
             if objection is not None:
-                return replace(decision, action=Action.ASK, reason=objection)
+                return replace(decision, action=Action.ASK, reason=objection, by_window=False)
         return decision
 
-    async def approve(self, device: DeviceId, provider: str, caller: str) -> Reason:
-        """Put an operator's yes on record, and return the reason to show.
+    def owner(self, name: CloudName) -> DeviceId | None:
+        """Return the child that has this name at a cloud."""
+        return self._names.get(name)
+
+    async def approve(
+        self, device: DeviceId, provider: str, caller: str, by: Admission = Admission.OPERATOR
+    ) -> Reason:
+        """Put somebody's yes on record, and return the reason to show.
 
         provider: "" takes the rule's.  Raises NoSuchProvider, NotAdmitted, StoreError.
         """
@@ -128,7 +133,7 @@ class Admissions:
             raise NotAdmitted(str(objection))
         if self._names.get(cloud, device) != device:
             raise NotAdmitted(f"Another child has the cloud name of {device} already")
-        await self._admit(device, replace(decision, cloud=cloud), Admission.OPERATOR)
+        await self._admit(device, replace(decision, cloud=cloud), by)
         return Reason("approved", f"Approved by {caller}.")
 
     async def reject(self, device: DeviceId, text: str, caller: str) -> Reason:

@@ -21,6 +21,7 @@ from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.discovery.listener import Listener
 from gatewayd.gateway import Gateway
+from gatewayd.policy.admission import Action
 from gatewayd.registration.registrar import Registrar, Vault
 from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.sessions.keeper import SessionKeeper
@@ -48,6 +49,7 @@ class Parts:
     """What the flow is made of.
 
     discover: makes what discovers, given who is to be told.
+    changed: called when the join window has opened or closed.
     """
 
     clocks: Clocks
@@ -63,6 +65,7 @@ class Parts:
     settle: float
     checkpoint: Callable[[str], None]
     reload: Callable[[], Awaitable[None]]
+    changed: Callable[[], None] = lambda: None
 
 
 class Flow:
@@ -99,6 +102,8 @@ class Flow:
         self.commands = Commands(
             self.gateway, self.admissions, parts.register, parts.rules, parts.reload
         )
+        self.window = self.admissions.window
+        self.window.listen(self._window_changed)
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
         """Take in the children of an earlier run.  `readable`: whether a slot can be read."""
@@ -134,6 +139,14 @@ class Flow:
                         self.gateway.post(child.id, lc.Seen())
                 case lc.State.FAILED if child.reason.substate != "needs-reset":
                     self.gateway.post(child.id, lc.Admitted(Reason("configuration-reloaded")))
+
+    def _window_changed(self) -> None:
+        """Judge again what waits, where the join window lets it in now."""
+        children = self.gateway.children.values() if self.window.current else ()
+        for child in (one for one in children if one.state is lc.State.PENDING):
+            if self.admissions.decide(child.id).action is Action.REGISTER:
+                self.gateway.post(child.id, lc.Changed())
+        self._parts.changed()
 
     def _tell(self, device: DeviceId, event: lc.Event) -> None:
         self.gateway.post(device, event)

@@ -97,6 +97,7 @@ class Gateway:
     def begin_anew(self, device: DeviceId) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
         child = self.children[device]
+        child.until = 0.0
         self._stop(child)
         self._start(child)
 

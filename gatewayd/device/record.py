@@ -25,6 +25,8 @@ class Admission(StrEnum):
 
     RULE = "rule"
     OPERATOR = "operator"
+    WINDOW = "window"  # a rule that asks, while a join window was open
+    CLOUD = "cloud"  # somebody at the cloud, where it may say so
     CONFIGURATION = "configuration"  # the gateway's own name at a cloud
 
 

@@ -56,6 +56,9 @@ class RuleTable:
     require: Require = setting(Require(), "what must hold to register without asking")
     list: str = setting("", "a file of identities, one a line, relative to the rule's own file")
     limits: Limits = setting(Limits(), "how much the rule may admit")
+    window: bool = setting(
+        False, "with action ask: an open join window admits what `require` and `limits` allow"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Rule:
 
     template, provider, product: for register and ask; None or "" otherwise.
     listed: identities as `as_listed` returns them.  devices: how many it may admit.
+    window: whether a join window can admit what the rule would ask about.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Rule:
     listed: frozenset[str]
     devices: int
     route: str = ""
+    window: bool = False
 
     def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
         """Return the fields of identity that a view shows."""
@@ -93,6 +98,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
         report(at, text)
 
     _check_words(table, note)
+    _check_window(table, note)
     trust = _trust(table, note)
     predicates = _predicates(table, note)
     extractions = _extractions(table, note)
@@ -101,7 +107,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
-        trust, listed, table.limits.devices, table.route,
+        trust, listed, table.limits.devices, table.route, table.window,
     )  # fmt: skip
 
 
@@ -122,6 +128,12 @@ def _check_words(table: RuleTable, report: Report) -> None:
             report((key,), "holds only letters, digits and _ . : @ -")
         if table.action in NEEDS_CLOUD and not value and key != "route":
             report((), f"action {table.action} needs '{key}': add it")
+
+
+def _check_window(table: RuleTable, report: Report) -> None:
+    if table.window and table.action is not Action.ASK:
+        text = f"is for action ask: a rule that says {table.action} needs no join window"
+        report(("window",), text)
 
 
 def _trust(table: RuleTable, report: Report) -> Trust:

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from typing import ClassVar
 
-from gatewayd.cloud.alibaba import messages, reasons
+from gatewayd.cloud import tls
+from gatewayd.cloud.alibaba import child_reasons, messages, reasons
+from gatewayd.cloud.alibaba.children import Children, Time
 from gatewayd.cloud.alibaba.direct import Direct
+from gatewayd.cloud.alibaba.gateway import GatewayRoute
 from gatewayd.cloud.alibaba.route import Route
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
+from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
+from gatewayd.cloud.alibaba.uplink import Link
 from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.provider import Keep, Outcome, Refused, Requests, Session
+from gatewayd.cloud.provider import (
+    Keep,
+    LoginError,
+    LoginFailed,
+    Outcome,
+    Refused,
+    Requests,
+    Session,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
-DEFAULT = "direct"
+DEFAULT, OWN = "direct", "gateway"
+SUB_DEVICE = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
+SIGNED = frozenset({"direct", "direct-unlisted", "sub-device-secret"})
+"""Routes that need the secret of the product."""
+
+REAL_TIME = Time(time.monotonic, time.time)
 
 
 class Alibaba:
@@ -36,48 +55,109 @@ class Alibaba:
         settings: AlibabaSettings,
         read_secret: ReadSecret,
         random: Callable[[int], bytes] = secrets.token_bytes,
+        clock: Time = REAL_TIME,
     ) -> None:
-        if problems := list(settings.problems()):
+        if problems := list(_problems(settings)):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         self.name = name
         self.own: CloudName | None = None
-        self._requests: Requests | None = None
-        self._routes: Mapping[str, Route] = {DEFAULT: Direct(settings, read_secret, random)}
+        self._settings, self._read_secret, self._random = settings, read_secret, random
+        self._trust = tls.Trust(settings.ca_file)
+        self._children: Children | None = None
+        self._direct = Direct(settings, read_secret, random)
+        self._routes: dict[str, Route] = {DEFAULT: self._direct}
+        if settings.gateway is not None:
+            self._add_gateway(settings.gateway, clock)
+
+    def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
+        settings, read_secret, link = self._settings, self._read_secret, Link()
+        children = Children(self.name, settings, own, link, clock)
+        self.own = CloudName(self.name, own.product, own.device, OWN)
+        self._children = children
+        self._routes |= {
+            OWN: GatewayRoute(
+                settings, self._direct, link, self._trust, read_secret, clock.now
+            ),
+            "sub-device": Registered(settings, children, read_secret),
+            "sub-device-secret": Provisioned(settings, children, read_secret, self._random),
+            "sub-device-known": Known(settings, children, read_secret),
+        }  # fmt: skip
 
     def listen(self, requests: Requests) -> None:
         """Tell somebody what the cloud asks for, from now on."""
-        self._requests = requests
+        if self._children is not None:
+            self._children.listen(requests)
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
-        if (name.route or DEFAULT) not in self._routes:
-            return reasons.NO_ROUTE
+        route = self._routes.get(name.route or DEFAULT)
+        if route is None:
+            return _no_route(name)
         if not messages.DEVICE_NAME.fullmatch(name.device):
             return reasons.BAD_NAME
-        return self._route(name).why_not(name)
+        if (objection := route.why_not(name)) is not None:
+            return objection
+        product = self._settings.products.get(name.product)
+        unsigned = product is not None and not product.has_secret
+        if unsigned and (name.route or DEFAULT) in SIGNED:
+            return child_reasons.NO_PRODUCT_SECRET
+        return None
 
     async def obstacle(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now."""
-        return await self._route(name).obstacle(name)
+        route = self._routes.get(name.route or DEFAULT)
+        return await route.obstacle(name) if route else _no_route(name)
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:
         """Ask the cloud once for the child's secret."""
         if (objection := self.why_not(name)) is not None:
             return Refused(objection)
-        return await self._route(name).register(name, keep)
+        outcome = await self._routes[name.route or DEFAULT].register(name, keep)
+        if name.route == OWN:
+            self._tell_children(getattr(outcome, "reason", None))
+        return outcome
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
-        return await self._route(name).connect(name, secret)
+        route = self._routes.get(name.route or DEFAULT)
+        if route is None:
+            raise LoginFailed(_no_route(name))
+        if name.route != OWN or self._children is None:
+            return await route.connect(name, secret)
+        try:
+            session = await route.connect(name, secret)
+        except LoginError as error:
+            self._tell_children(error.reason)
+            raise
+        self._children.look()
+        return session
 
     async def forget(self, name: CloudName) -> Reason | None:
         """Loosen what binds a child to this gateway at the cloud."""
-        return await self._route(name).forget(name)
+        route = self._routes.get(name.route or DEFAULT)
+        return await route.forget(name) if route else None
 
     async def close(self) -> None:
         """Release what the routes hold."""
+        if self._children is not None:
+            await self._children.close()
         for route in self._routes.values():
             await route.close()
+        self._trust.release()
 
-    def _route(self, name: CloudName) -> Route:
-        return self._routes[name.route or DEFAULT]
+    def _tell_children(self, ails: Reason | None) -> None:
+        """Let the children say what ails the gateway."""
+        if self._children is not None:
+            self._children.ails = ails
+
+
+def _problems(settings: AlibabaSettings) -> list[str]:
+    problems = list(settings.problems())
+    own = settings.gateway
+    if own is not None and not messages.DEVICE_NAME.fullmatch(own.device):
+        problems.append(f"gateway.device: {reasons.BAD_NAME.text}")
+    return problems
+
+
+def _no_route(name: CloudName) -> Reason:
+    return child_reasons.NO_GATEWAY if name.route in SUB_DEVICE else reasons.NO_ROUTE
