@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.clocks import Clocks
@@ -14,8 +14,16 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
-from gatewayd.errors import NoSuchProvider, NotAdmitted, Overtaken, StoreError
+from gatewayd.errors import (
+    CloudUnreachable,
+    NoSuchProvider,
+    NotAdmitted,
+    Overtaken,
+    StoreError,
+)
+from gatewayd.joinwindow import JoinWindow
 from gatewayd.policy.admission import Action, Decision
+from gatewayd.policy.census import Census
 
 Post: TypeAlias = Callable[[lc.Event], None]
 
@@ -50,14 +58,6 @@ class Known(Protocol):
         """Treat a device as any other again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What policy needs to know of the children that are already in."""
-
-    names: Mapping[CloudName, DeviceId]
-    by_rule: Mapping[str, int]
-
-
 class Rules(Protocol):
     """Policy: the rules in force."""
 
@@ -85,6 +85,7 @@ class Admissions:
     ) -> None:
         self._register, self._known, self._providers = register, known, providers
         self._rules = rules
+        self.window = JoinWindow(clocks)
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
         self._counted: dict[DeviceId, tuple[CloudName, str]] = {}
         self._names: dict[CloudName, DeviceId] = {}
@@ -105,7 +106,10 @@ class Admissions:
         self._rules.count(decision.rule)
         match decision.action:
             case Action.REGISTER:
-                await self._admit(device, decision, Admission.RULE)
+                if decision.by_window:
+                    self.window.count()
+                by = Admission.WINDOW if decision.by_window else Admission.RULE
+                await self._admit(device, decision, by)
                 post(lc.Admitted(decision.reason))
             case Action.ASK:
                 post(lc.Held(decision.reason))
@@ -115,15 +119,22 @@ class Admissions:
     def decide(self, device: DeviceId) -> Decision:
         """Return what policy says of a device now; what the cloud would not take is held."""
         evidence = self._known.evidence(device)
-        decision = self._rules.judge(device, evidence, Census(self._names, self._by_rule))
+        census = Census(self._names, self._by_rule, self.window.current)
+        decision = self._rules.judge(device, evidence, census)
         if decision.action is Action.REGISTER and decision.cloud is not None:
             objection = self._objection(decision.cloud)
             if objection is not None:
-                return replace(decision, action=Action.ASK, reason=objection)
+                return replace(decision, action=Action.ASK, reason=objection, by_window=False)
         return decision
 
-    async def approve(self, device: DeviceId, provider: str, caller: str) -> Reason:
-        """Put an operator's yes on record, and return the reason to show.
+    def owner(self, name: CloudName) -> DeviceId | None:
+        """Return the child that has this name at a cloud."""
+        return self._names.get(name)
+
+    async def approve(
+        self, device: DeviceId, provider: str, caller: str, by: Admission = Admission.OPERATOR
+    ) -> Reason:
+        """Put somebody's yes on record, and return the reason to show.
 
         provider: "" takes the rule's.  Raises NoSuchProvider, NotAdmitted, StoreError.
         """
@@ -141,7 +152,7 @@ class Admissions:
             raise NotAdmitted(str(objection))
         if self._names.get(cloud, device) != device:
             raise NotAdmitted(f"Another child has the cloud name of {device} already")
-        await self._admit(device, replace(decision, cloud=cloud), Admission.OPERATOR)
+        await self._admit(device, replace(decision, cloud=cloud), by)
         return Reason("approved", f"Approved by {caller}.")
 
     async def reject(self, device: DeviceId, text: str, caller: str) -> Reason:
@@ -165,16 +176,37 @@ class Admissions:
         return reason
 
     async def forget(self, device: DeviceId) -> None:
-        """Remove a child's record and its secrets.  Raises StoreError."""
+        """Remove a child at the cloud, its record and its secrets.
+
+        Raises CloudUnreachable, StoreError; then it is not forgotten.
+        """
+        if (record := self._register.get(device)) is not None:
+            await self._loosen(record)
         await self._register.forget(device)
         self._count(device, None)
         self._known.unpin(device)
+
+    async def configure(self, device: DeviceId, cloud: CloudName) -> None:
+        """Put on record a name of the gateway's own.  Raises StoreError."""
+        record = self._register.get(device)
+        if record is None or record.cloud != cloud:
+            own = self._new_record(device, "", cloud, Admission.CONFIGURATION)
+            own = replace(own, label="this gateway", first_seen=self._wall())
+            self._count(device, await self._register.update(device, lambda _: own))
+        self._known.pin(device)
+
+    async def _loosen(self, record: Record) -> None:
+        provider = self._providers.get(record.cloud.provider) if record.cloud else None
+        if provider is None or record.cloud is None or not record.registered_at:
+            return
+        if (why := await provider.forget(record.cloud)) is not None:
+            raise CloudUnreachable(f"{record.device} is still bound to this gateway: {why}")
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)
 
         def say_yes(record: Record | None) -> Record:
-            if by is Admission.RULE and record is not None:
+            if by in (Admission.RULE, Admission.WINDOW) and record is not None:
                 raise Overtaken("an operator was faster than the rules")
             before = record or fresh
             return replace(

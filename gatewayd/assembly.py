@@ -22,6 +22,7 @@ from gatewayd.discovery.neighbours import Neighbours
 from gatewayd.discovery.supervisor import Supervisor
 from gatewayd.flow import Flow, Parts
 from gatewayd.registration.registrar import Vault
+from gatewayd.requests import CloudRequests
 from gatewayd.rulebook import RuleBook
 from gatewayd.status.snapshot import Reporter
 from gatewayd.storage import Storage
@@ -37,13 +38,15 @@ class Outside:
     """What the gateway is given by whoever runs it.
 
     environ: of the process.  checkpoint: called with the name of each durable step.
-    reload: reads the configuration again.
+    reload: reads the configuration again.  changed: called when the join window has opened or
+    closed.
     """
 
     environ: Mapping[str, str]
     reporter: Reporter
     checkpoint: Callable[[str], None]
     reload: Callable[[], Awaitable[None]]
+    changed: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Assembly:
     neighbours: Neighbours
     inventory: Inventory
     flow: Flow
+    requests: CloudRequests
 
     @classmethod
     def build(cls, config: Config, storage: Storage, rules: RuleBook, outside: Outside) -> Self:
@@ -87,9 +91,13 @@ class Assembly:
             settle=config.inventory.settle,
             checkpoint=outside.checkpoint,
             reload=outside.reload,
+            changed=outside.changed,
         )
         flow = Flow(parts)
-        return cls(providers, supervisor, neighbours, made[0], flow)
+        requests = CloudRequests(config.cloud_requests, flow.gateway, flow.admissions, now)
+        for provider in providers.values():
+            provider.listen(requests)
+        return cls(providers, supervisor, neighbours, made[0], flow, requests)
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:

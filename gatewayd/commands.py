@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from gatewayd.device.record import CloudName, still
 from gatewayd.device.recovery import on_retry
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, WrongState
 from gatewayd.gateway import Gateway
+from gatewayd.joinwindow import scope
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,12 @@ class Commands:
             self._gateway.post(child.id, lc.Forgotten(reason))
             if child.present:  # it is still there, and begins again as a stranger
                 self._gateway.post(child.id, lc.Seen())
+
+    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
+        wanted = scope(options)
+        if wanted.window.rule not in ("", *(name for name, *_ in self._rules.listed())):
+            raise InvalidArgs("No rule has this name")
+        self._admissions.window.permit(seconds, wanted, caller)
 
     async def reload(self, caller: str) -> None:
         log.info("Reload asked for by %s.", caller)

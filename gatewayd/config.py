@@ -52,6 +52,18 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudRequestSettings:
+    """[cloud_requests]"""
+
+    accept_permit: bool = setting(
+        False, "let a cloud open the join window, for rules that name it, and as often as it likes"
+    )
+    accept_wanted: bool = setting(
+        False, "let a cloud approve a child of its own that a rule with action ask holds"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Configured:
     """One plug-in, and the settings that its table holds.
 
@@ -74,6 +86,7 @@ class Config:
     inventory: InventorySettings
     registration: RegistrationSettings
     sessions: SessionSettings
+    cloud_requests: CloudRequestSettings
     discoverers: tuple[Configured, ...]
     store: Configured
     clouds: tuple[Configured, ...]
@@ -93,6 +106,7 @@ PLAIN: Mapping[str, type] = {
     "bus": BusSettings,
     "registration": RegistrationSettings,
     "sessions": SessionSettings,
+    "cloud_requests": CloudRequestSettings,
 }
 """Sections without plug-ins, each under the name that it also has in `Config`."""
 

@@ -59,9 +59,9 @@ class BusClient:
             while not found.empty():
                 yield found.get()
 
-    def variant(self, value: str) -> object:
-        """Return a string as a D-Bus variant."""
-        return Variant("s", value)
+    def variant(self, value: str | int) -> object:
+        """Return a string, or a number as u, as a D-Bus variant."""
+        return Variant("s" if isinstance(value, str) else "u", value)
 
 
 def reason(message: str) -> str:

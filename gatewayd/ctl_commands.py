@@ -6,7 +6,7 @@ The connection is opened when a command asks for it, so one that needs no daemon
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from gatewayd import ctl_text as text
 from gatewayd.device.lifecycle import State
 
+SCOPE = ("interface", "protocol", "rule", "max-devices")
 STATES = tuple(dict.fromkeys(s.shown for s in State if s is not State.FORGOTTEN))
 
 
@@ -26,8 +27,8 @@ class Client(Protocol):
     def changes(self) -> Iterator[tuple[list[text.Row], list[str]]]:
         """Yield changed rows and removed ids, for ever."""
 
-    def variant(self, value: str) -> object:
-        """Return a string as a D-Bus variant."""
+    def variant(self, value: str | int) -> object:
+        """Return a string, or a number as u, as a D-Bus variant."""
 
 
 Connect = Callable[[], Client]
@@ -120,6 +121,35 @@ def _reregister(connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
+def _window(parser: ArgumentParser) -> None:
+    parser.add_argument("seconds", type=_number(0, 900), help="how long, at most 900; 0 closes it")
+    parser.add_argument("--interface", help="only devices that are seen there")
+    parser.add_argument("--protocol", help='only devices that are found so, as "mdns"')
+    parser.add_argument("--rule", help="only by the rule of this name")
+    parser.add_argument(
+        "--max-devices", type=_number(1, 100_000), help="close it when so many were let in"
+    )
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a number between two others, both allowed."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise ArgumentTypeError(f"a number from {low} to {high} is wanted")
+        return int(text)
+
+    return read
+
+
+def _permit_join(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    client = connect()
+    options = {name: getattr(arguments, name.replace("-", "_")) for name in SCOPE}
+    scope = {name: client.variant(value) for name, value in options.items() if value is not None}
+    client.call("PermitJoin", arguments.seconds, scope)
+    return ()
+
+
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
     Command("list", "list the children", _state, _list),
@@ -138,6 +168,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("rename", "give a child another name to show",
             _id_and("label", "the name"), _change("Rename", "id", "label")),
     Command("forget", "remove a child's record and its secrets", _id, _change("Forget", "id")),
+    Command("permit-join", "let rules with window = true register for a while", _window,
+            _permit_join),
     Command("rules list", "list the rules with their hits", _none, _rules),
     Command("reload", "read the configuration again", _none, _change("Reload")),
 )

@@ -17,7 +17,7 @@ from typing import Any
 
 from gatewayd import __version__, log
 from gatewayd.assembly import Assembly, Outside, wall
-from gatewayd.config import Config, load
+from gatewayd.config import PLAIN, Config, load
 from gatewayd.configfile import ConfigPaths
 from gatewayd.device.lifecycle import State
 from gatewayd.errors import ConfigError
@@ -73,7 +73,7 @@ class Daemon:
 
     async def _serve(self) -> None:
         self._bus = Bus(self._config.bus, self._view("starting"), lost=self._lost_bus)
-        outside = Outside(self._environ, self._bus, self._checkpoint, self.reload)
+        outside = Outside(self._environ, self._bus, self._checkpoint, self.reload, self._show)
         self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
         await self._bus.start(self._parts.flow.commands)
@@ -86,10 +86,11 @@ class Daemon:
 
     async def _work(self) -> None:
         self._listen_to_signals()
+        await self._parts.flow.introduce()
         gateway = self._start(self._parts.flow.gateway.run())
         for service in self._services():
             self._start(service)
-        self._bus.show_manager(self._view(self._state()))
+        self._show()
         self._notifier.ready(self._status())
         logger.info("Ready: %s.", self._status())
         try:
@@ -105,6 +106,7 @@ class Daemon:
             self._follow_neighbours(),
             self._tell_status(),
             self._reload_on_hang_up(),
+            parts.requests.run(),
         ]
         if interval is not None:
             pings = {
@@ -193,11 +195,14 @@ class Daemon:
         told = ""
         while True:
             status = self._status()
-            self._bus.show_manager(self._view(self._state()))
+            self._show()
             if status != told:
                 self._notifier.status(status)
                 told = status
             await asyncio.sleep(STATUS_EVERY)
+
+    def _show(self) -> None:
+        self._bus.show_manager(self._view(self._state()))
 
     def _lost_bus(self) -> None:
         logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
@@ -205,8 +210,8 @@ class Daemon:
         self._stop.set()
 
     def _state(self) -> str:
-        if self._storage.sealed:
-            return "sealed"
+        if self._stop.is_set() or self._storage.sealed:
+            return "stopping" if self._stop.is_set() else "sealed"
         troubled = self._storage.degraded or self._parts.supervisor.faults
         return "degraded" if troubled else "running"
 
@@ -233,6 +238,7 @@ class Daemon:
             providers=tuple(one.name for one in self._config.clouds),
             started=self._started,
             counters=counters,
+            join_until=0 if state == "starting" else self._parts.flow.window.until,
         )
 
 
@@ -244,6 +250,6 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
 
 def _differences(before: Config, after: Config) -> list[str]:
     """Name the sections that differ and are not put in force by a reload."""
-    names = ("gateway", "bus", "inventory", "registration", "sessions", "discoverers", "clouds")
-    changed = [name for name in names if getattr(before, name) != getattr(after, name)]
+    names = (*PLAIN, "inventory", "discoverers", "clouds")
+    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
     return changed + (["secretstore"] if before.store != after.store else [])

@@ -12,6 +12,7 @@
     │   ├── NotAdmitted
     │   ├── InvalidArgs
     │   ├── AccessDenied
+    │   ├── CloudUnreachable
     │   └── Busy
     ├── DiscoveryError         the network, or who configured it
     │   ├── DiscoveryFatal         this discoverer cannot serve here
@@ -76,6 +77,10 @@ class InvalidArgs(CallerError):
 
 class AccessDenied(CallerError):
     """The caller may not do this."""
+
+
+class CloudUnreachable(CallerError):
+    """The cloud has to be asked for this, and cannot be."""
 
 
 class Busy(CallerError):

@@ -16,11 +16,12 @@ from gatewayd.cloud.provider import CloudProvider
 from gatewayd.commands import Commands, RuleList
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.discovery.listener import Listener
 from gatewayd.gateway import Gateway
+from gatewayd.policy.admission import Action
 from gatewayd.registration.registrar import Registrar, Vault
 from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.sessions.keeper import SessionKeeper
@@ -48,6 +49,7 @@ class Parts:
     """What the flow is made of.
 
     discover: makes what discovers, given who is to be told.
+    changed: called when the join window has opened or closed.
     """
 
     clocks: Clocks
@@ -63,6 +65,7 @@ class Parts:
     settle: float
     checkpoint: Callable[[str], None]
     reload: Callable[[], Awaitable[None]]
+    changed: Callable[[], None] = lambda: None
 
 
 class Flow:
@@ -99,6 +102,8 @@ class Flow:
         self.commands = Commands(
             self.gateway, self.admissions, parts.register, parts.rules, parts.reload
         )
+        self.window = self.admissions.window
+        self.window.listen(self._window_changed)
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
         """Take in the children of an earlier run.  `readable`: whether a slot can be read."""
@@ -110,6 +115,17 @@ class Flow:
             child = Child(record.device, label=record.label, first_seen=record.first_seen)
             children.append((child, state, reason))
         self.gateway.restore(children)
+
+    async def introduce(self) -> None:
+        """Put the gateway's own names on record, and let them come online.  Raises StoreError."""
+        for provider in self._parts.providers.values():
+            if provider.own is not None:
+                device = DeviceId(f"gateway-{provider.name}")
+                await self.admissions.configure(device, provider.own)
+                child = self.gateway.children.get(device)
+                if child is None:
+                    self.gateway.restore([(Child(device), lc.State.ADMITTED, NONE)])
+                self.gateway.post(device, lc.Seen())
 
     def reconsider(self) -> None:
         """Judge again, by new rules or settings, whatever waits or failed for want of them."""
@@ -123,6 +139,14 @@ class Flow:
                         self.gateway.post(child.id, lc.Seen())
                 case lc.State.FAILED if child.reason.substate != "needs-reset":
                     self.gateway.post(child.id, lc.Retried(Reason("configuration-reloaded")))
+
+    def _window_changed(self) -> None:
+        """Judge again what waits, where the join window lets it in now."""
+        children = self.gateway.children.values() if self.window.current else ()
+        for child in (one for one in children if one.state is lc.State.PENDING):
+            if self.admissions.decide(child.id).action is Action.REGISTER:
+                self.gateway.post(child.id, lc.Changed())
+        self._parts.changed()
 
     def _tell(self, device: DeviceId, event: lc.Event) -> None:
         self.gateway.post(device, event)

@@ -104,6 +104,7 @@ class Gateway:
 
     def begin_anew(self, child: Child) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
+        child.until = 0.0
         self._stop(child)
         self._start(child)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from gatewayd.admissions import Census
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
 from gatewayd.policy.admission import Decision
+from gatewayd.policy.census import Census
 from gatewayd.policy.judge import decide, interest
 from gatewayd.policy.rules import Rule
 
@@ -33,6 +33,7 @@ class RuleBook:
             device=device,
             taken=census.names.get,
             admitted=census.by_rule,
+            window=census.window,
         )
 
     def count(self, rule: str) -> None:

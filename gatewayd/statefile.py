@@ -18,7 +18,7 @@ from gatewayd.secretstore.database import Database
 
 VERSION = 1
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
-_CLOUD = ("provider", "product", "name")
+_CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
     "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
     "activating", "activated_at", "stale",
@@ -110,7 +110,9 @@ class StateFile(Database):
 
 def _row(record: Record) -> tuple[object, ...]:
     cloud = record.cloud
-    names = (cloud.provider, cloud.product, cloud.device) if cloud else (None, None, None)
+    names: tuple[str | None, ...] = (None,) * len(_CLOUD)
+    if cloud is not None:
+        names = (cloud.provider, cloud.product, cloud.device, cloud.route)
     claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
     texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
     return (*texts, *names, *(getattr(record, name) for name in _NUMBERS))
@@ -118,14 +120,14 @@ def _row(record: Record) -> tuple[object, ...]:
 
 def _record(row: tuple[Any, ...]) -> Record:
     facts: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-    provider, product, name = (facts.pop(column) for column in _CLOUD)
+    provider, product, name, route = (facts.pop(column) for column in _CLOUD)
     try:
         facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
     except (TypeError, ValueError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
-    cloud = None if provider is None else CloudName(provider, product, name)
+    cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)
 
 

@@ -41,6 +41,7 @@ ABOUT: Mapping[str, str] = {
     "sessions": "The sessions of children that are registered.",
     "discovery": "What is seen on the LAN.  Only the discoverers that have a table are loaded.",
     "secretstore": "Where the secrets of the children are kept.",
+    "cloud_requests": "What a cloud may ask of this gateway.  The default is: nothing.",
     "cloud": "The clouds.  Only those that have a table, [cloud.NAME], are loaded.",
 }
 

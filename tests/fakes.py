@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gatewayd.cloud.provider import (
+    Ended,
     Failed,
     Issued,
     Keep,
     LoginRefused,
     Outcome,
     Refused,
+    Requests,
     Unknown,
 )
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
@@ -120,9 +122,9 @@ class FakeSession:
 
     def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
         self._cloud, self._name = cloud, name
-        self.ended: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
-    async def wait_closed(self) -> Reason:
+    async def wait_closed(self) -> Ended:
         return await asyncio.shield(self.ended)
 
     async def close(self) -> None:
@@ -151,7 +153,19 @@ class FakeCloud:
     calls: list[str] = field(default_factory=list)
     contested: list[CloudName] = field(default_factory=list)
 
+    own: CloudName | None = None
+
+    def listen(self, requests: Requests) -> None:
+        self.requests = requests
+
     def why_not(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        self.calls.append(f"forget {name.device}")
         return None
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:
@@ -189,7 +203,7 @@ class FakeCloud:
         """End a child's session from the cloud's side."""
         session = next(s for n, s in self.online.items() if n.device == device)
         if not session.ended.done():
-            session.ended.set_result(Reason("connection-lost"))
+            session.ended.set_result(Ended(Reason("connection-lost")))
 
     def reset(self, name: CloudName) -> None:
         """Forget the first login of a child, as an operator asks for at the cloud."""

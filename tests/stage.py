@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from gatewayd.admissions import Census
 from gatewayd.clocks import Clocks
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
@@ -16,8 +15,10 @@ from gatewayd.device.record import CloudName
 from gatewayd.discovery.listener import Listener
 from gatewayd.flow import Flow, Parts
 from gatewayd.policy.admission import Action, Decision
+from gatewayd.policy.census import Census
 from gatewayd.registration.registrar import Vault
 from gatewayd.registration.settings import RegistrationSettings
+from gatewayd.rulebook import RuleBook
 from gatewayd.sessions.settings import SessionSettings
 from tests.fakes import FakeCloud, FakeLan, MemoryRegister, Tape
 
@@ -51,10 +52,12 @@ class Stage:
         register: MemoryRegister,
         cloud: FakeCloud,
         checkpoint: Callable[[str], None] = lambda _: None,
+        rules: RuleBook | None = None,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.register, self.cloud = register, cloud
+        self.window_until: list[int] = []
         self.lan, self.tape = FakeLan(loop.time), Tape()
         clocks = Clocks(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
         self.flow = Flow(
@@ -65,13 +68,14 @@ class Stage:
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={cloud.name: cloud},
                 discover=self._discover,
-                rules=NameRules(),
+                rules=rules or NameRules(),
                 reporter=self.tape,
                 registration=RegistrationSettings(**settings),
                 sessions=SessionSettings(),
                 settle=10.0,
                 checkpoint=checkpoint,
                 reload=self.reload,
+                changed=self._window_changed,
             )
         )
 
@@ -81,6 +85,9 @@ class Stage:
 
     async def reload(self) -> None:
         self.flow.reconsider()
+
+    def _window_changed(self) -> None:
+        self.window_until.append(self.flow.window.until)
 
     def announce(self, name: str) -> DeviceId:
         device = self.lan.appear(name)

@@ -83,6 +83,8 @@ async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
         ("retry", "child-1"),
         ("reregister", "child-1a", "child-1a"),
         ("forget", "child-1"),
+        ("permit-join", "180", "--interface", "lan0", "--rule", "lamps", "--max-devices", "2"),
+        ("permit-join", "0"),
     ):
         assert await ctl(bus, *words) == (0, "")
     assert [one[:-1] for one in asked.asked] == [
@@ -91,6 +93,8 @@ async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
         ("retry", "child-1"),
         ("reregister", "child-1a", "child-1a"),
         ("forget", "child-1"),
+        ("permit-join", "180", "interface='lan0'", "max-devices=2", "rule='lamps'"),
+        ("permit-join", "0"),
     ]
 
 
@@ -180,6 +184,19 @@ def test_other_modules_can_add_commands(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["rules", "check", "a.toml"], {}, commands) == 1
     assert main(["rules", "show"], {}, commands) == 0
     assert capsys.readouterr().out == "checked a.toml\none\ntwo\n"
+
+
+@pytest.mark.parametrize("words", [
+    ("901",), ("-1",), ("x",), (), ("9" * 5000,), ("60", "--max-devices", "0"),
+    ("60", "--max-devices", "100001"), ("60", "--colour", "red"),
+])  # fmt: skip
+def test_a_window_that_cannot_be_is_wrong_usage(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["permit-join", *words], {})
+    assert left.value.code == 2
+    assert capsys.readouterr().err
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,9 +188,10 @@ def test_the_example_sets_nothing() -> None:
 
 def test_the_example_uncommented_can_be_used(tmp_path: Path) -> None:
     write(tmp_path / "meters.list", "AB-1\n")
+    write(tmp_path / "lamps.list", "a8:03:2a:be:54:dc\n")
     text = re.sub(r"(?m)^#(?=\S)", "", EXAMPLE.read_text())
     problems = Problems()
     found = read_rules([write(tmp_path / "a.toml", text)], problems)
-    found.check(problems, {"alibaba": {"a1Xy9Zk3Q7f", "a1Bc2De3F4g"}})
-    assert [rule.name for rule in found.rules] == ["phones", "meters", "shelly"]
+    found.check(problems, {"alibaba": {"a1Xy9Zk3Q7f", "a1Bc2De3F4g", "a1Hj5Kl6M7n"}})
+    assert [rule.name for rule in found.rules] == ["phones", "meters", "shelly", "lamps"]
     assert problems.found == []

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
 from gatewayd.cloud.faults import ConnectError, End, Fault
 from gatewayd.cloud.login import Login
+from gatewayd.cloud.pending import Pending
 from gatewayd.cloud.tls import Server, dial
 from gatewayd.cloud.wire import PacketError, Wire
 
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIME = 2.0
 """Seconds that a DISCONNECT is given to leave."""
+IN_FLIGHT = 64
+"""Packets at a time that wait to leave, or for their acknowledgement."""
+REFUSED = 0x80
+"""The code of a topic in a SUBACK that was not subscribed to (MQTT 3.1.1, 3.9.3)."""
 
 Handler: TypeAlias = Callable[[str, bytes], None]
 """Takes a message: topic ("" if it is not UTF-8) and payload.  Never blocks; nothing is queued."""
@@ -39,6 +44,10 @@ def connack_code(told: Any) -> int:  # noqa: ANN401  # an int, or a type that pa
     return code if _ACCEPTED <= code <= _NOT_AUTHORISED else -1
 
 
+def _suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # likewise
+    return tuple(code if isinstance(code, int) else code.value for code in codes)
+
+
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
     """A client that is given its socket, and keeps it."""
 
@@ -49,6 +58,7 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
             *first, client_id=login.client_id, clean_session=True, protocol=paho.MQTTv311
         )
         self.username_pw_set(login.user_name, login.password.reveal())
+        self.max_inflight_messages_set(IN_FLIGHT)
         self._wire, self._refused, self._connected = wire, refused, False
 
     def _create_socket_connection(self) -> Wire:
@@ -100,6 +110,7 @@ class Connection:
 
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
+    on_message: may be replaced.
     """
 
     def __init__(
@@ -108,13 +119,16 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[int | End] = self._loop.create_future()
         self.closed: asyncio.Future[End] = self._loop.create_future()
-        self._on_message = on_message
+        self.on_message = on_message
         self._leaving = False
+        self._pending = Pending(IN_FLIGHT)
         self._wire = Wire(sock)
         self._descriptor = self._wire.fileno()
         self._client = client = _Client(login, self._wire, self._answered)
         client.on_connect = lambda *told: self._answered(connack_code(told[3]))
         client.on_message = self._deliver
+        client.on_publish = client.on_unsubscribe = lambda *told: self._pending.acknowledge(told[2])
+        client.on_subscribe = lambda *told: self._pending.acknowledge(told[2], _suback(told[3]))
         client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
@@ -127,6 +141,24 @@ class Connection:
     async def wait_closed(self) -> End:
         """Return why the connection has ended, when it has."""
         return await asyncio.shield(self.closed)
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
+        """Return when the message has left (QoS 0), or the cloud has it (1).  Raises Gone."""
+        await self._send(lambda: self._client.publish(topic, payload, qos).mid)
+
+    async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
+        """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
+        wanted = [(topic, 1) for topic in topics]
+        codes = await self._send(lambda: self._client.subscribe(wanted)[1])
+        return (codes + (REFUSED,) * len(topics))[: len(topics)]
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Return when the cloud has done so.  Raises Gone."""
+        await self._send(lambda: self._client.unsubscribe(list(topics))[1])
+
+    async def _send(self, step: Callable[[], int | None]) -> tuple[int, ...]:
+        """Let paho queue a packet; it is written when the loop comes round."""
+        return await self._pending.send(lambda: self._drive(step, End.LOST) or 0)
 
     async def close(self) -> None:
         """Say DISCONNECT and close; in at most 2 s, and never with an error."""
@@ -152,7 +184,7 @@ class Connection:
             topic = str(message.topic)
         except UnicodeDecodeError:
             topic = ""
-        self._on_message(topic, bytes(message.payload))
+        self.on_message(topic, bytes(message.payload))
 
     def _read(self) -> None:
         try:
@@ -185,15 +217,17 @@ class Connection:
         if not self.closed.done():
             self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
 
-    def _drive(self, step: Callable[[], object], end: End) -> None:
-        """Let paho work.  Where it has given the connection up, `end` is why."""
+    def _drive(self, step: Callable[[], int | None], end: End) -> int | None:
+        """Let paho work; return what it says.  Where it gave the connection up, `end` is why."""
+        said = None
         try:
-            step()
+            said = step()
         except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
             log.warning("The cloud sent what cannot be read: %s.", type(error).__name__)
             self._finish(End.PROTOCOL)
         if self._client.socket() is None:
             self._finish(end)
+        return said
 
     def _unwatch(self) -> None:
         if self.closed.done():  # paho's destructor comes late: the number may be another's by then
@@ -207,6 +241,7 @@ class Connection:
         self._timer.cancel()
         self._unwatch()
         self._wire.close()
+        self._pending.end()
         self.closed.set_result(End.OURS if self._leaving else end)
         if not self.answer.done():
             self.answer.set_result(end)

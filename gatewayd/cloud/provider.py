@@ -69,23 +69,65 @@ class LoginFailed(LoginError):
     """The cloud did not answer, or not now."""
 
 
+class LoginRemoved(LoginError):
+    """The cloud has removed this child: it does not come back by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session ended.
+
+    removed: the cloud has removed the child.
+    """
+
+    reason: Reason
+    removed: bool = False
+
+
 class Session(Protocol):
     """One child, logged in."""
 
-    async def wait_closed(self) -> Reason:
-        """Return why the session ended, when it has."""
+    async def wait_closed(self) -> Ended:
+        """Return how the session ended, when it has."""
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""
 
 
+class Requests(Protocol):
+    """What a cloud may ask of the gateway, which decides.  Never blocks."""
+
+    def permit_join(self, provider: str, seconds: int) -> None:
+        """Open the join window for so many seconds; 0 closes it."""
+
+    def wanted(self, name: CloudName) -> None:
+        """Somebody at the cloud wants this child to join."""
+
+    def try_again(self, name: CloudName) -> None:
+        """What kept this child from logging in is gone."""
+
+
 class CloudProvider(Protocol):
-    """One configured cloud account.  Its class declares `Settings`, a frozen dataclass."""
+    """One configured cloud account.  Its class declares `Settings`, a frozen dataclass.
+
+    own: the gateway's own name at this cloud; None if it needs none.  It is registered and
+    logged in as a child is, before its children.
+    """
 
     name: str
+    own: CloudName | None
+
+    def listen(self, requests: Requests) -> None:
+        """Tell somebody what the cloud asks for, from now on."""
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        """Tell why the cloud could not be asked for this name now, after a short wait.
+
+        Nothing is asked, so that it costs no attempt; None if it may be tried.
+        """
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:
         """Ask the cloud once for the child's secret.
@@ -95,7 +137,10 @@ class CloudProvider(Protocol):
         """
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
-        """Log in once.  Raises LoginRefused, LoginFailed."""
+        """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        """Loosen what binds a child to this gateway at the cloud; return why it was not done."""
 
     async def close(self) -> None:
         """Release what the provider holds."""

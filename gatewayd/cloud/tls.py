@@ -8,12 +8,14 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from gatewayd.cloud.faults import ConnectError, Fault
 
 MAX_ADDRESSES = 4
 """How many of a host's addresses are tried, each with its share of the time."""
+
+T = TypeVar("T")
 
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -65,9 +67,36 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
+class Trust:
+    """The one context of an account: made when it is first wanted, off the loop.
+
+    ca_file: as for `client_context`.  After a failure the file is looked at again.
+    """
+
+    def __init__(self, ca_file: Path | None) -> None:
+        self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+        self._making = asyncio.Lock()
+
+    async def context(self) -> ssl.SSLContext:
+        """Return it.  Raises ConnectError."""
+        async with self._making:
+            if self._context is None:
+                self._context = await asyncio.to_thread(client_context, self._ca_file)
+            return self._context
+
+    def release(self) -> None:
+        """Let it go; it is made anew if it is wanted again."""
+        self._context = None
+
+
 async def dial(server: Server) -> ssl.SSLSocket:
     """Return a non-blocking socket after the TLS handshake.  Raises ConnectError."""
-    addresses = await _resolve(server)
+    return await dial_one_of(await resolve(server), server)
+
+
+async def dial_one_of(addresses: list[Address], server: Server) -> ssl.SSLSocket:
+    """Do the same with a server whose name was looked up before."""
     plain = await _connect(addresses, server.connect_timeout)
     try:
         return await _secure(plain, server)
@@ -76,7 +105,8 @@ async def dial(server: Server) -> ssl.SSLSocket:
         raise
 
 
-async def _resolve(server: Server) -> list[Address]:
+async def resolve(server: Server) -> list[Address]:
+    """Look the server's name up.  Raises ConnectError."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(server.connect_timeout):
@@ -122,7 +152,7 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
         raise ConnectError(Fault.TLS_FAILED) from error
     try:
         async with asyncio.timeout(server.connect_timeout):
-            await _shake_hands(sock)
+            await when_ready(sock, sock.do_handshake)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError):
@@ -138,17 +168,16 @@ def tls_fault(error: OSError) -> Fault:
     return Fault.TLS_TIMEOUT if isinstance(error, TimeoutError) else Fault.TLS_FAILED
 
 
-async def _shake_hands(sock: ssl.SSLSocket) -> None:
+async def when_ready(sock: ssl.SSLSocket, step: Callable[[], T]) -> T:
+    """Take a step, as sock.do_handshake, when the non-blocking socket can take it."""
     loop = asyncio.get_running_loop()
     while True:
         try:
-            sock.do_handshake()
+            return step()
         except ssl.SSLWantReadError:
             await _ready(loop.add_reader, loop.remove_reader, sock.fileno())
         except ssl.SSLWantWriteError:
             await _ready(loop.add_writer, loop.remove_writer, sock.fileno())
-        else:
-            return
 
 
 async def _ready(add: Callable[..., Any], remove: Callable[[int], bool], descriptor: int) -> None:

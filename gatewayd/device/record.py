@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -27,15 +27,22 @@ class Admission(StrEnum):
 
     RULE = "rule"
     OPERATOR = "operator"
+    WINDOW = "window"  # a rule that asks, while a join window was open
+    CLOUD = "cloud"  # somebody at the cloud, where it may say so
+    CONFIGURATION = "configuration"  # the gateway's own name at a cloud
 
 
 @dataclass(frozen=True, slots=True)
 class CloudName:
-    """Where a child is registered, and under which name.  Fixed at admission, then immutable."""
+    """Where a child is registered, and under which name.  Fixed at admission, then immutable.
+
+    route: by which of the provider's ways; "" for its default.  It is no part of the name.
+    """
 
     provider: str
     product: str
     device: str
+    route: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.product}/{self.device}"

@@ -27,6 +27,7 @@ class Decision:
     cloud: where the child would be registered; None where that cannot be told.
     trace: one line for each rule that was looked at: its name, and which predicate failed.
     trust: how well the identity is proven, a rule's list included.
+    by_window: the open join window admits it, and without it the answer would be to ask.
     """
 
     action: Action
@@ -35,3 +36,4 @@ class Decision:
     cloud: CloudName | None
     trace: tuple[str, ...]
     trust: Trust = Trust.HEARD
+    by_window: bool = False

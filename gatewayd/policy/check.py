@@ -60,12 +60,14 @@ def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[Findin
 
 
 def _weak(rule: Rule, number: int) -> Iterator[Finding]:
-    if rule.action is Action.REGISTER and rule.trust < Trust.LISTED:
-        text = "registers devices whose identity anybody on the LAN can imitate"
+    when = " while a join window is open" if rule.window else ""
+    registers = rule.action is Action.REGISTER or rule.window
+    if registers and rule.trust < Trust.LISTED:
+        text = f"registers devices whose identity anybody on the LAN can imitate{when}"
         yield Finding(number, "require", text)
-    if rule.action is Action.REGISTER and rule.trust is Trust.LISTED and not rule.listed:
+    if registers and rule.trust is Trust.LISTED and not rule.listed:
         text = "wants listed devices and names no list with any: only authenticated ones register"
-        yield Finding(number, "list", text)
+        yield Finding(number, "list", text + when)
     slots = (
         [part for part in rule.template.parts if isinstance(part, Slot)] if rule.template else []
     )

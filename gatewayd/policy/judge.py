@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from gatewayd.device.identity import DeviceId, Evidence, Trust
@@ -13,6 +13,7 @@ from gatewayd.policy.admission import Action, Decision
 from gatewayd.policy.naming import Template
 from gatewayd.policy.pattern import Unfit, normal
 from gatewayd.policy.rules import NEEDS_CLOUD, Rule
+from gatewayd.policy.window import Window
 
 View: TypeAlias = Mapping[str, str]
 Owner: TypeAlias = Callable[[CloudName], DeviceId | None]
@@ -31,17 +32,21 @@ CONFLICT = Reason(
     "Two devices on the LAN claim to be this one.",
     "Find out which of them is genuine, then approve or reject it.",
 )
+APPROVAL_REQUIRED = "approval-required"
+"""The code of a rule's own question, where nothing stands against the device."""
+
 _TAKEN = "Another child has the name that the rule gives this device."
 _RENAME = "Let the rule's device_name hold more of the identity, or forget the other child."
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What a rule makes of a device: its cloud name, or why it has none; and what is proven."""
+    """What a rule makes of one view: a cloud name, or why there is none; and what is proven."""
 
     cloud: CloudName | None
     fault: str
     trust: Trust
+    view: View
 
 
 def decide(
@@ -51,11 +56,13 @@ def decide(
     device: DeviceId,
     taken: Owner,
     admitted: Mapping[str, int],
+    window: Window | None = None,
 ) -> Decision:
     """Return the verdict on one device.  Never raises, whatever the evidence holds.
 
     taken: returns the child that has a cloud name.  admitted: how many children each rule, by
-    name, has let in.
+    name, has let in.  window: what the join window covers, None while it is closed; all it can
+    change is a rule's question into a yes.
     """
     trace: list[str] = []
     for rule in rules:
@@ -64,10 +71,15 @@ def decide(
             trace.append(f"{rule.name}: {failed} does not match")
             continue
         trace.append(f"{rule.name}: matches")
-        named = _name(rule, evidence)
+        shown = _names(rule, evidence)
+        named = next((one for one in shown if one.cloud is not None), shown[0])
         why = _against_name(rule, named, device, taken, admitted)
         action, reason = _judge(rule, evidence, named, why)
-        return Decision(action, rule.name, reason, named.cloud, tuple(trace), named.trust)
+        asked = Decision(action, rule.name, reason, named.cloud, tuple(trace), named.trust)
+        if window is None or reason.code != APPROVAL_REQUIRED:
+            return asked
+        inside = [n for n in shown if n.cloud == named.cloud and window.covers(rule, n.view)]
+        return _through(asked, rule, inside, admitted)
     reason = CONFLICT if evidence.conflict else NO_RULE
     return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
 
@@ -107,23 +119,22 @@ def _progress(rule: Rule, view: View) -> int:
     return next((n for n, held in enumerate(holds) if not held), len(rule.predicates))
 
 
-def _name(rule: Rule, evidence: Evidence) -> _Named:
-    """Name a device from the first of the matching views that shows enough of its identity."""
+def _names(rule: Rule, evidence: Evidence) -> Sequence[_Named]:
+    """Name a device from each of the matching views; never empty."""
+    views = [v for v in evidence.views if _progress(rule, v) == len(rule.predicates)]
+    return [_name(rule, view, evidence) for view in views]
+
+
+def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
     if rule.template is None:
-        return _Named(None, "", evidence.trust)
-    fault = ""
-    for view in evidence.views:
-        if _progress(rule, view) < len(rule.predicates):
-            continue
-        identity = rule.identity(view)
-        try:
-            name = rule.template.fill(identity)
-        except Unfit as unfit:
-            fault = fault or str(unfit)
-            continue
-        trust = _proven(rule, rule.template, identity, _trust(view, evidence))
-        return _Named(CloudName(rule.provider, rule.product, name), "", trust)
-    return _Named(None, fault, evidence.trust)
+        return _Named(None, "", evidence.trust, view)
+    identity = rule.identity(view)
+    try:
+        name = rule.template.fill(identity)
+    except Unfit as unfit:
+        return _Named(None, str(unfit), evidence.trust, view)
+    trust = _proven(rule, rule.template, identity, _trust(view, evidence))
+    return _Named(CloudName(rule.provider, rule.product, name, rule.route), "", trust, view)
 
 
 def _trust(view: View, evidence: Evidence) -> Trust:
@@ -152,7 +163,7 @@ def _judge(rule: Rule, evidence: Evidence, named: _Named, why: Reason | None) ->
         return Action.ASK, why
     if rule.action is Action.ASK:
         text = f"Rule {rule.name} leaves it to the operator."
-        return Action.ASK, Reason("approval-required", text, "Approve or reject it.")
+        return Action.ASK, Reason(APPROVAL_REQUIRED, text, "Approve or reject it.")
     if named.trust < rule.trust:
         return Action.ASK, _unproven(rule, named.trust)
     return Action.REGISTER, Reason("admitted-by-rule", f"Rule {rule.name} admits it.")
@@ -171,6 +182,33 @@ def _against_name(
         text = f"Rule {rule.name} has admitted {rule.devices} children, its limit."
         return Reason("limit-reached", text, "Raise limits.devices, or approve it.")
     return None
+
+
+def _through(
+    asked: Decision, rule: Rule, inside: Sequence[_Named], admitted: Mapping[str, int]
+) -> Decision:
+    """Return the verdict on what a rule asks about, where the join window is open.
+
+    inside: the name as it is shown inside the window's scope.
+    """
+    trust = max((one.trust for one in inside), default=Trust.HEARD)
+    if barred := _barred(rule, bool(inside), trust, admitted):
+        told = f"{rule.name}: the join window is open: {barred}"
+        return replace(asked, trace=(*asked.trace, told))
+    text = f"The open join window admits what rule {rule.name} asks about."
+    reason = Reason("admitted-by-window", text)
+    return replace(asked, action=Action.REGISTER, reason=reason, trust=trust, by_window=True)
+
+
+def _barred(rule: Rule, inside: bool, trust: Trust, admitted: Mapping[str, int]) -> str:
+    """Tell what keeps a device from coming in by the window; "" if nothing does."""
+    if not rule.window:
+        return "the rule does not say window = true"
+    if not inside:
+        return "this is outside its scope"
+    if _full(rule, admitted):
+        return f"the rule has admitted {rule.devices} children, its limit"
+    return _unproven(rule, trust).text if trust < rule.trust else ""
 
 
 def _full(rule: Rule, admitted: Mapping[str, int]) -> bool:

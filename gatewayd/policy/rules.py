@@ -49,12 +49,16 @@ class RuleTable:
     )
     action: Action = setting(REQUIRED, "what to do with a device that matches")
     extract: Mapping[str, str] = setting({}, "fields of identity: key, key|key or key ~ regex")
+    route: str = setting("", "one of the provider's ways to register; its default where empty")
     device_name: str = setting("", "the child's name at the cloud, as meter-{serial|lower}")
     provider: str = setting("", "the cloud, by the name of its table")
     product: str = setting("", "the product there")
     require: Require = setting(Require(), "what must hold to register without asking")
     list: str = setting("", "a file of identities, one a line, relative to the rule's own file")
     limits: Limits = setting(Limits(), "how much the rule may admit")
+    window: bool = setting(
+        False, "with action ask: an open join window admits what `require` and `limits` allow"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Rule:
 
     template, provider, product: for register and ask; None or "" otherwise.
     listed: identities as `as_listed` returns them.  devices: how many it may admit.
+    window: whether a join window can admit what the rule would ask about.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Rule:
     trust: Trust
     listed: frozenset[str]
     devices: int
+    route: str = ""
+    window: bool = False
 
     def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
         """Return the fields of identity that a view shows."""
@@ -91,6 +98,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
         report(at, text)
 
     _check_words(table, note)
+    _check_window(table, note)
     trust = _trust(table, note)
     predicates = _predicates(table, note)
     extractions = _extractions(table, note)
@@ -99,7 +107,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
-        trust, listed, table.limits.devices,
+        trust, listed, table.limits.devices, table.route, table.window,
     )  # fmt: skip
 
 
@@ -114,11 +122,18 @@ def as_listed(text: str) -> frozenset[str]:
 def _check_words(table: RuleTable, report: Report) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", table.name):
         report(("name",), "is at most 64 letters, digits and _ . -")
-    for key, value in (("provider", table.provider), ("product", table.product)):
+    words = {"provider": table.provider, "product": table.product, "route": table.route}
+    for key, value in words.items():
         if not re.fullmatch(r"[A-Za-z0-9_.:@-]{0,128}", value):
             report((key,), "holds only letters, digits and _ . : @ -")
-        if table.action in NEEDS_CLOUD and not value:
+        if table.action in NEEDS_CLOUD and not value and key != "route":
             report((), f"action {table.action} needs '{key}': add it")
+
+
+def _check_window(table: RuleTable, report: Report) -> None:
+    if table.window and table.action is not Action.ASK:
+        text = f"is for action ask: a rule that says {table.action} needs no join window"
+        report(("window",), text)
 
 
 def _trust(table: RuleTable, report: Report) -> Trust:

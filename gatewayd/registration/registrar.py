@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from gatewayd.backoff import Budget, delay
@@ -168,8 +169,9 @@ class Registrar:
             return Refused(NO_PROVIDER)
         if (objection := provider.why_not(record.cloud)) is not None:
             return Refused(objection)
-        if (obstacle := await self._vault.obstacle()) is not None:
-            return Failed(obstacle)
+        for find in (self._vault.obstacle, partial(provider.obstacle, record.cloud)):
+            if (obstacle := await find()) is not None:
+                return Failed(obstacle)
         if self._closing:
             return Failed(STOPPING)
         return await self._ask(provider, record.cloud, await self._intend(record), post)

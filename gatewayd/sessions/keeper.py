@@ -13,11 +13,19 @@ from typing import TypeAlias
 
 from gatewayd.backoff import Budget, delay
 from gatewayd.clocks import Clocks
-from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider, LoginFailed, LoginRefused, Session
+from gatewayd.cloud.provider import (
+    NO_PROVIDER,
+    CloudProvider,
+    Ended,
+    LoginFailed,
+    LoginRefused,
+    LoginRemoved,
+    Session,
+)
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import Record, Records, still
+from gatewayd.device.record import Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store, on_refused_login
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
@@ -80,6 +88,9 @@ class SessionKeeper:
             except LoginRefused as refusal:
                 if await self._refused(record, refusal.reason, post):
                     return
+            except LoginRemoved as removal:
+                await self._removed(record, removal.reason, post)
+                return
             except LoginFailed as failure:
                 failures += 1
                 await self._delay(failures, failure.reason, post)
@@ -89,10 +100,14 @@ class SessionKeeper:
                 failures += 1
                 await self._delay(failures, of_store(error), post)
             else:
-                lasted, reason = await self._keep(record, session, post)
+                lasted, ended = await self._keep(record, session, post)
+                if ended.removed:
+                    await self._removed(record, ended.reason, post)
+                    return
                 failures = failures + 1 if lasted < SHORT else 0
-                post(lc.SessionClosed(TAKEN_OVER if failures > 1 else reason))
-                await self._delay(failures + 1, TAKEN_OVER if failures > 1 else reason, post)
+                reason = TAKEN_OVER if failures > 1 else ended.reason
+                post(lc.SessionClosed(reason))
+                await self._delay(failures + 1, reason, post)
 
     async def _log_in(self, record: Record) -> Session:
         assert record.cloud is not None, "only a registered child logs in"
@@ -104,15 +119,15 @@ class SessionKeeper:
             secret = await self._secret(record.slot(record.stored))
             return await provider.connect(record.cloud, secret)
 
-    async def _keep(self, record: Record, session: Session, post: Post) -> tuple[float, Reason]:
-        """Hold a session until it ends; return how long it lasted, seconds, and why it ended."""
+    async def _keep(self, record: Record, session: Session, post: Post) -> tuple[float, Ended]:
+        """Hold a session until it ends; return how long it lasted, seconds, and how it ended."""
         opened = self._now()
         try:
             self._checkpoint("logged-in")
             await self._confirm(record)
             post(lc.SessionOpened())
-            reason = await session.wait_closed()
-            return self._now() - opened, reason
+            ended = await session.wait_closed()
+            return self._now() - opened, ended
         finally:
             await session.close()
 
@@ -124,6 +139,20 @@ class SessionKeeper:
                 lambda r: replace(still(r, stored=record.stored), activated_at=now, stale=0),
             )
             self._checkpoint("activation-confirmed")
+
+    async def _removed(self, record: Record, reason: Reason, post: Post) -> None:
+        """Remember that the cloud removed a child, so that it does not come back by itself."""
+        now = self._wall()
+        await self._records.update(
+            record.device,
+            lambda r: replace(
+                still(r, stored=record.stored),
+                verdict=Verdict.RETIRED,
+                verdict_at=now,
+                reason=reason.code,
+            ),
+        )
+        post(lc.Retired(reason))
 
     async def _refused(self, record: Record, reason: Reason, post: Post) -> bool:
         """Judge a refused login; return whether that ends the work."""

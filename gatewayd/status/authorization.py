@@ -13,6 +13,7 @@ ACTIONS: Mapping[str, str] = {
     "Rename": "org.gatewayd1.manage-devices",
     "Reregister": "org.gatewayd1.reregister-device",
     "Forget": "org.gatewayd1.forget-device",
+    "PermitJoin": "org.gatewayd1.permit-join",
     "Reload": "org.gatewayd1.configure",
 }
 """Method to what an administrator grants.  A method that is not here is granted to nobody."""

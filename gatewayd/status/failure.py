@@ -23,6 +23,7 @@ NAMES: Mapping[type[BaseException], str] = {
     errors.NoSuchProvider: f"{OURS}.NoSuchProvider",
     errors.WrongState: f"{OURS}.WrongState",
     errors.NotAdmitted: f"{OURS}.NotAdmitted",
+    errors.CloudUnreachable: f"{OURS}.CloudUnreachable",
     errors.Busy: f"{OURS}.Busy",
     errors.InvalidArgs: f"{STANDARD}.InvalidArgs",
     errors.AccessDenied: f"{STANDARD}.AccessDenied",

@@ -31,6 +31,7 @@ CHANGES: Mapping[str, Callable[[Commands, Arguments, str], Awaitable[None]]] = {
     "Reregister": _reregister,
     "Rename": lambda commands, a, caller: commands.rename(a[0], a[1], caller),
     "Forget": lambda commands, a, caller: commands.forget(a[0], caller),
+    "PermitJoin": lambda commands, a, caller: commands.permit_join(a[0], a[1], caller),
     "Reload": lambda commands, _, caller: commands.reload(caller),
 }
 """Methods that change something: only for whom authorization.py lets through."""

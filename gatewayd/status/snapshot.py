@@ -24,7 +24,7 @@ class DeviceView:
     """What is shown of one child.  Text is sanitised, times are microseconds since the epoch.
 
     state, substate, reason: as org.gatewayd1(5) lists them.  explanation and remedy are sentences.
-    admission: "none", "rule" or "operator".  secret_state: "none", "stored" or "lost".
+    admission: "none", or a word of `Admission`.  secret_state: "none", "stored" or "lost".
     proof: how well its identity is proven, a word of `Trust`.
     identity: the strongest claim it is known by, as "mac 5026ef000001"; "" where there is none.
     cloud_id: "product/name"; "" where it has none.
@@ -66,6 +66,7 @@ class ManagerView:
     state: "starting", "running", "degraded", "sealed" or "stopping".
     protection: a word of `Protection`.
     counters: discovery's counters, as "mdns/lo:dropped:oversized".
+    join_until: when the join window will close, microseconds since the epoch; 0 if it is closed.
     """
 
     version: str
@@ -74,6 +75,7 @@ class ManagerView:
     providers: tuple[str, ...]
     started: int
     counters: Mapping[str, int] = field(default_factory=dict)
+    join_until: int = 0
 
 
 class Reporter(Protocol):
@@ -113,6 +115,12 @@ class Commands(Protocol):
 
     async def forget(self, device: str, caller: str) -> None:
         """Remove a child's record and its secrets."""
+
+    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
+        """Open the join window for so many seconds, at most 900; 0 closes it.
+
+        options: its scope: the texts "interface", "protocol" and "rule", the number "max-devices".
+        """
 
     async def reload(self, caller: str) -> None:
         """Read the configuration again.  Raises ConfigError; then the old one stays."""

@@ -37,7 +37,7 @@ FIELDS: Mapping[str, str] = {
 }  # fmt: skip
 """Property of org.gatewayd1.Device to field of `DeviceView`."""
 
-FEATURES = ("object-manager", "paging")
+FEATURES = ("object-manager", "paging", "join-window")
 """The property Features: clients look here for what later versions add."""
 
 
@@ -135,6 +135,8 @@ def _manager_values(view: ManagerView, fleet: Fleet) -> dict[str, object]:
         "State": view.state,
         "Protection": view.protection,
         "Providers": view.providers,
+        "JoinState": "open" if view.join_until else "closed",
+        "JoinUntilTimestamp": view.join_until,
         "NDevices": len(fleet),
         "NPending": counts.get("pending", 0),
         "NFailed": counts.get("failed", 0),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,8 @@ from gatewayd.errors import BusError
 from gatewayd.status.bus import Bus
 from gatewayd.status.settings import BusSettings
 from gatewayd.testing.bus import PrivateBus
+from tests.fakes import FakeCloud, MemoryRegister
+from tests.stage import Stage
 from tests.status.served import (
     CANARY,
     GATEWAY,
@@ -27,6 +30,7 @@ from tests.status.served import (
     until,
     view,
 )
+from tests.test_joinwindow import rules
 
 pytestmark = pytest.mark.integration
 
@@ -132,6 +136,53 @@ async def test_rules(busctl: Busctl) -> None:
     assert listed == 'a(sssu) 2 "cameras" "register" "alibaba" 7 "rest" "ask" "" 0'
     tried = await busctl("call", *MANAGER, "TestAdmission", "s", "child-1")
     assert tried.startswith('ssas "ask" "cameras" 1 "child-1a: proof')
+
+
+async def test_the_join_window(bus: PrivateBus, asked: Asked, service: Bus, busctl: Busctl) -> None:
+    properties = ("get-property", *MANAGER, "JoinState", "JoinUntilTimestamp")
+    assert (await busctl(*properties)).split() == ["s", '"closed"', "t", "0"]
+    async with listening(bus) as listener:
+        service.show_manager(replace(GATEWAY, join_until=7_000_000))
+        await until(lambda: listener.named("PropertiesChanged"))
+    ((path, (interface, values, _)),) = listener.named("PropertiesChanged")
+    assert (path, interface) == (MANAGER[1], MANAGER[2])
+    assert values == {"JoinState": "open", "JoinUntilTimestamp": 7_000_000}
+    assert (await busctl(*properties)).split() == ["s", '"open"', "t", "7000000"]
+    permit = ("call", *MANAGER, "PermitJoin", "ua{sv}")
+    assert not await busctl(*permit, "180", "2", "interface", "s", "lan0", "max-devices", "u", "3")
+    caller = f"uid {os.getuid()}"
+    assert asked.asked == [("permit-join", "180", "interface='lan0'", "max-devices=3", caller)]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
+async def test_others_do_not_open_the_join_window(
+    bus: PrivateBus, asked: Asked, service: Bus, other: tuple[str, ...]
+) -> None:
+    permit = ("call", *MANAGER, "PermitJoin", "ua{sv}", "180", "0")
+    assert await Busctl(bus, *other).fails(*permit) == "Call failed: Access denied"
+    assert not asked.asked
+
+
+async def test_the_join_window_of_the_flow(bus: PrivateBus) -> None:
+    stage, busctl = Stage(MemoryRegister(), FakeCloud(), rules=rules()), Busctl(bus)
+    window, permit = stage.flow.window, ("call", *MANAGER, "PermitJoin", "ua{sv}")
+    async with stage.running(), served(bus, stage.flow.commands, gather=0.02) as ours:
+        window.listen(lambda: ours.show_manager(replace(GATEWAY, join_until=window.until)))
+        await busctl(*permit, "60", "1", "rule", "s", "lamps")
+        opened = window.until
+        shown = await busctl("get-property", *MANAGER, "JoinState", "JoinUntilTimestamp")
+        assert shown.split() == ["s", '"open"', "t", str(opened)]
+        for told, *wrong in (
+            ("at most 900 s", "901", "0"),
+            ("An option is one of", "60", "1", "colour", "s", "red"),
+            ("takes a number", "60", "1", "max-devices", "s", "3"),
+            ("takes a number", "60", "1", "max-devices", "b", "true"),
+            ("No rule has this name", "60", "1", "rule", "s", "nobodys"),
+        ):
+            assert told in await busctl.fails(*permit, *wrong)
+        assert window.until == opened
+        await busctl(*permit, "0", "0")
+        assert await busctl("get-property", *MANAGER, "JoinState") == 's "closed"'
 
 
 async def test_managed_objects(busctl: Busctl) -> None:

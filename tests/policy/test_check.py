@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,6 +65,24 @@ def test_a_contradiction_names_both() -> None:
 )
 def test_weak_rules_are_told(keys: dict[str, Any], expected: list[Any]) -> None:
     assert found(a_rule("a", {"service": "x"}, Action.REGISTER, **keys)) == expected
+
+
+@pytest.mark.parametrize(
+    ("trust", "listed", "key"),
+    [
+        ("heard", set(), "require"),
+        ("corroborated", set(), "require"),
+        ("", set(), "list"),
+        ("", {"x"}, ""),
+        ("authenticated", set(), ""),
+    ],
+)
+def test_what_a_join_window_would_let_in_is_told(trust: str, listed: set[str], key: str) -> None:
+    one = a_rule("a", {"service": "x"}, require=Require(trust), listed=listed, window=True)
+    told = [(finding.key, finding.serious) for finding in check([one])]
+    assert told == ([(key, False)] if key else [])
+    assert all(finding.text.endswith("while a join window is open") for finding in check([one]))
+    assert not list(check([replace(one, window=False)]))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ def test_a_good_rule_is_made() -> None:
         ({"product": "", "action": Action.ASK}, "", "needs 'product'"),
         ({"product": "a/b"}, "product", "letters"),
         ({"require": Require("heard")}, "require.trust", "anybody on the LAN"),
+        ({"window": True, "action": Action.REJECT}, "window", "reject"),
+        ({"window": True}, "window", "needs no join window"),
     ],
 )
 def test_what_is_wrong_is_reported_at_its_key(keys: dict[str, Any], at: str, told: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from gatewayd.errors import NoSuchDevice, WrongState
 from gatewayd.glib import BusThread, Gio
 from gatewayd.status.bus import Bus
 from gatewayd.status.settings import BusSettings
-from gatewayd.status.snapshot import DeviceView, ManagerView, Step
+from gatewayd.status.snapshot import Commands, DeviceView, ManagerView, Step
 from gatewayd.testing.bus import PrivateBus
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
@@ -73,6 +73,10 @@ class Asked:
     async def forget(self, device: str, caller: str) -> None:
         await self._ask("forget", device, caller)
 
+    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
+        said = (f"{key}={value!r}" for key, value in sorted(options.items()))
+        await self._ask("permit-join", str(seconds), *said, caller)
+
     async def reload(self, caller: str) -> None:
         await self._ask("reload", caller)
         raise ValueError(f"the key is {CANARY}")
@@ -99,7 +103,7 @@ def private_bus() -> Iterator[PrivateBus]:
 
 @asynccontextmanager
 async def served(
-    bus: PrivateBus, asked: Asked, /, *views: DeviceView, **settings: Any
+    bus: PrivateBus, asked: Commands, /, *views: DeviceView, **settings: Any
 ) -> AsyncIterator[Bus]:
     """The service on a bus, with these children."""
     ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, lost=lambda: None)

@@ -1,41 +1,49 @@
-"""Alibaba Cloud IoT Platform: a child of its own product, registered and logged in directly.
-
-Each child is a device of node type "direct", created in the console before.  It is registered by
-MQTT dynamic registration, one TLS connection for each: the cloud pushes the secret unasked.
-"""
+"""Alibaba Cloud IoT Platform: each child takes the route that its rule names."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
-import ssl
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.alibaba import messages, reasons
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud import tls
+from gatewayd.cloud.alibaba import child_reasons, messages, reasons
+from gatewayd.cloud.alibaba.children import Children, Time
+from gatewayd.cloud.alibaba.direct import Direct
+from gatewayd.cloud.alibaba.gateway import GatewayRoute
+from gatewayd.cloud.alibaba.route import Route
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
+from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
+from gatewayd.cloud.alibaba.uplink import Link
 from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.faults import ConnectError
-from gatewayd.cloud.login import Login
-from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import (
+    Keep,
+    LoginError,
+    LoginFailed,
+    Outcome,
+    Refused,
+    Requests,
+    Session,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
-log = logging.getLogger(__name__)
+DEFAULT, OWN = "direct", "gateway"
+SUB_DEVICE = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
+SIGNED = frozenset({"direct", "direct-unlisted", "sub-device-secret"})
+"""Routes that need the secret of the product."""
 
-_RANDOM_BYTES = 8
+REAL_TIME = Time(time.monotonic, time.time)
 
 
 class Alibaba:
     """One account.  Implements CloudProvider.
 
     name: the provider's name in the configuration.
-    read_secret: see cloud/credential.py; called off the loop, anew for each registration, so
-    that a file that was replaced counts at once.  random: so many bytes nobody can guess.
+    read_secret: see cloud/credential.py.  random: so many bytes nobody can guess.
     Raises ConfigError.
     """
 
@@ -47,139 +55,109 @@ class Alibaba:
         settings: AlibabaSettings,
         read_secret: ReadSecret,
         random: Callable[[int], bytes] = secrets.token_bytes,
+        clock: Time = REAL_TIME,
     ) -> None:
-        self.name = name
-        self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._context: ssl.SSLContext | None = None
-        self._making_context = asyncio.Lock()
-        if problems := list(settings.problems()):
+        if problems := list(_problems(settings)):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
+        self.name = name
+        self.own: CloudName | None = None
+        self._settings, self._read_secret, self._random = settings, read_secret, random
+        self._trust = tls.Trust(settings.ca_file)
+        self._children: Children | None = None
+        self._direct = Direct(settings, read_secret, random)
+        self._routes: dict[str, Route] = {DEFAULT: self._direct}
+        if settings.gateway is not None:
+            self._add_gateway(settings.gateway, clock)
+
+    def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
+        settings, read_secret, link = self._settings, self._read_secret, Link()
+        children = Children(self.name, settings, own, link, clock)
+        self.own = CloudName(self.name, own.product, own.device, OWN)
+        self._children = children
+        self._routes |= {
+            OWN: GatewayRoute(
+                settings, self._direct, link, self._trust, read_secret, clock.now
+            ),
+            "sub-device": Registered(settings, children, read_secret),
+            "sub-device-secret": Provisioned(settings, children, read_secret, self._random),
+            "sub-device-known": Known(settings, children, read_secret),
+        }  # fmt: skip
+
+    def listen(self, requests: Requests) -> None:
+        """Tell somebody what the cloud asks for, from now on."""
+        if self._children is not None:
+            self._children.listen(requests)
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
-        if name.product not in self._settings.products:
-            return reasons.NO_PRODUCT
-        return None if messages.DEVICE_NAME.fullmatch(name.device) else reasons.BAD_NAME
+        route = self._routes.get(name.route or DEFAULT)
+        if route is None:
+            return _no_route(name)
+        if not messages.DEVICE_NAME.fullmatch(name.device):
+            return reasons.BAD_NAME
+        if (objection := route.why_not(name)) is not None:
+            return objection
+        product = self._settings.products.get(name.product)
+        unsigned = product is not None and not product.has_secret
+        if unsigned and (name.route or DEFAULT) in SIGNED:
+            return child_reasons.NO_PRODUCT_SECRET
+        return None
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        """Tell why the cloud could not be asked for this name now."""
+        route = self._routes.get(name.route or DEFAULT)
+        return await route.obstacle(name) if route else _no_route(name)
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:
-        """Ask the cloud once for the child's secret, as CloudProvider says."""
+        """Ask the cloud once for the child's secret."""
         if (objection := self.why_not(name)) is not None:
             return Refused(objection)
-        try:
-            login = await self._request(name)
-        except ConfigError as error:
-            return Refused(reasons.no_product_secret(str(error)))
-        push = _Push(name)
-        try:
-            connection = await self._open(name, login, push.take)
-        except ConnectError as error:
-            return reasons.registration(error, *self._endpoint(name))
-        try:
-            secret = await push.wait(connection, self._settings.reply_timeout)
-            if secret is None:
-                return Unknown(push.why_not(connection))
-            await keep(secret)
-            await connection.close()
-        finally:
-            connection.abort()
-        return Issued()
+        outcome = await self._routes[name.route or DEFAULT].register(name, keep)
+        if name.route == OWN:
+            self._tell_children(getattr(outcome, "reason", None))
+        return outcome
 
-    async def connect(self, name: CloudName, secret: Secret) -> AlibabaSession:
-        """Log in once.  Raises LoginRefused, LoginFailed.
-
-        No timestamp is sent: the cloud does not need one, and the gateway's clock may be wrong.
-        """
-        login = messages.connect_login(name, secret, self._settings.sign_method)
+    async def connect(self, name: CloudName, secret: Secret) -> Session:
+        """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
+        route = self._routes.get(name.route or DEFAULT)
+        if route is None:
+            raise LoginFailed(_no_route(name))
+        if name.route != OWN or self._children is None:
+            return await route.connect(name, secret)
         try:
-            return AlibabaSession(await self._open(name, login, _ignore))
-        except ConnectError as error:
-            raise reasons.login(error, *self._endpoint(name)) from error
+            session = await route.connect(name, secret)
+        except LoginError as error:
+            self._tell_children(error.reason)
+            raise
+        self._children.look()
+        return session
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        """Loosen what binds a child to this gateway at the cloud."""
+        route = self._routes.get(name.route or DEFAULT)
+        return await route.forget(name) if route else None
 
     async def close(self) -> None:
-        """Release the TLS context.  Sessions belong to whoever opened them."""
-        self._context = None
+        """Release what the routes hold."""
+        if self._children is not None:
+            await self._children.close()
+        for route in self._routes.values():
+            await route.close()
+        self._trust.release()
 
-    async def _request(self, name: CloudName) -> Login:
-        product = self._settings.products[name.product]
-        secret = await asyncio.to_thread(
-            self._read_secret, product.secret_credential, product.secret_file
-        )
-        random = self._random(_RANDOM_BYTES).hex()
-        return messages.register_login(name, secret, self._settings, random)
-
-    async def _open(
-        self, name: CloudName, login: Login, on_message: mqtt.Handler
-    ) -> mqtt.Connection:
-        host, port = self._endpoint(name)
-        settings = self._settings
-        server = tls.Server(
-            host, port, await self._trust(), settings.connect_timeout, settings.reply_timeout
-        )
-        return await mqtt.open_connection(server, login, settings.keepalive, on_message)
-
-    async def _trust(self) -> ssl.SSLContext:
-        """Return the one context of this account; made off the loop, as that reads files."""
-        async with self._making_context:
-            if self._context is None:
-                self._context = await asyncio.to_thread(tls.client_context, self._settings.ca_file)
-            return self._context
-
-    def _endpoint(self, name: CloudName) -> tuple[str, int]:
-        return self._settings.host_for(name.product), self._settings.port
+    def _tell_children(self, ails: Reason | None) -> None:
+        """Let the children say what ails the gateway."""
+        if self._children is not None:
+            self._children.ails = ails
 
 
-class AlibabaSession:
-    """One child, logged in.  Implements Session."""
-
-    def __init__(self, connection: mqtt.Connection) -> None:
-        self._connection = connection
-
-    async def wait_closed(self) -> Reason:
-        """Return why the session ended, when it has."""
-        return reasons.ENDS[await self._connection.wait_closed()]
-
-    async def close(self) -> None:
-        """End it in good order, in at most 2 s.  Closing twice is fine."""
-        await self._connection.close()
+def _problems(settings: AlibabaSettings) -> list[str]:
+    problems = list(settings.problems())
+    own = settings.gateway
+    if own is not None and not messages.DEVICE_NAME.fullmatch(own.device):
+        problems.append(f"gateway.device: {reasons.BAD_NAME.text}")
+    return problems
 
 
-class _Push:
-    """Waits for the message that holds the secret."""
-
-    def __init__(self, name: CloudName) -> None:
-        self._name, self._ignored = name, 0
-        self._secret: Secret | None = None
-        self._came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def take(self, topic: str, payload: bytes) -> None:
-        """Look at a message.  Of several secrets, the newest is the valid one."""
-        secret = messages.parse_push(topic, payload, self._name)
-        if secret is None:
-            self._ignored += 1
-            return
-        self._secret = secret
-        if not self._came.done():
-            self._came.set_result(None)
-
-    async def wait(self, connection: mqtt.Connection, seconds: float) -> Secret | None:
-        """Return the secret; None if it did not come.
-
-        It counts though the connection is closed by now: what was issued was issued.
-        """
-        await asyncio.wait(
-            (self._came, connection.closed),
-            timeout=seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        return self._secret
-
-    def why_not(self, connection: mqtt.Connection) -> Reason:
-        """Tell why no secret came."""
-        if self._ignored:
-            log.warning("The cloud sent %d messages without a secret.", self._ignored)
-            return reasons.BAD_PUSH
-        return reasons.HUNG_UP if connection.closed.done() else reasons.NO_PUSH
-
-
-def _ignore(_topic: str, _payload: bytes) -> None:
-    """Drop what the cloud sends to a child: gatewayd brings it online, and no more."""
+def _no_route(name: CloudName) -> Reason:
+    return child_reasons.NO_GATEWAY if name.route in SUB_DEVICE else reasons.NO_ROUTE

@@ -150,6 +150,12 @@ ENDS: Mapping[End, Reason] = {
 }  # fmt: skip
 """Why a session ended."""
 
+NO_ROUTE = Reason(
+    "route-not-available",
+    "Its rule names a route that this cloud does not have, or that is not switched on.",
+    "Correct 'route' in the rule, or switch the route on in the configuration.",
+)
+
 NO_PUSH = Reason(
     "cloud-no-secret",
     "The cloud accepted the request, and sent no secret in time.",

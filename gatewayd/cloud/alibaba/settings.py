@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.cloud.alibaba.signing import METHODS
-from gatewayd.settings import setting
+from gatewayd.settings import REQUIRED, setting
 
-_PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20
+PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20
 _LABEL = re.compile(r"[A-Za-z0-9-]{1,63}")
 SECURE_MODES = (2, -2)
 
@@ -23,6 +23,55 @@ class AlibabaProduct:
     secret_file: Path | None = setting(  # declares a field
         None, "file with the product secret, mode 0600; used where secret_credential is empty"
     )
+    device_credentials: str = setting(
+        "",
+        "prefix of the systemd credentials that hold the secrets of known devices: a device name "
+        "follows; for the route sub-device-known",
+    )
+    device_directory: Path | None = setting(  # likewise
+        None,
+        "directory of files with the secrets of known devices, each named as the device, mode "
+        "0600; used where device_credentials is empty",
+    )
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether the product secret is given: some routes need it, others do not."""
+        return bool(self.secret_credential) or self.secret_file is not None
+
+
+@dataclass(frozen=True, slots=True)
+class AlibabaGateway:
+    """[cloud.<name>.gateway]: the gateway itself, as a device of the cloud.  Without this table
+    there are no sub-devices."""
+
+    product: str = setting(REQUIRED, "productKey of the gateway")
+    device: str = setting(REQUIRED, "deviceName of the gateway")
+    secret_credential: str = setting(
+        "", "name of the systemd credential with the gateway's device secret"
+    )
+    secret_file: Path | None = setting(  # likewise
+        None,
+        "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
+    )
+    register: bool = setting(
+        False,
+        "whether to register the gateway with its product's secret, instead of giving its own",
+    )
+    children: int = setting(
+        2000, "sub-devices that the cloud lets this gateway have", low=1, high=10_000
+    )
+
+    def mistakes(self, products: Mapping[str, AlibabaProduct]) -> Iterator[str]:
+        """Yield what is wrong, as AlibabaSettings.problems does."""
+        if not PRODUCT_KEY.fullmatch(self.product):
+            yield "gateway.product must be 1 to 20 letters and digits"
+        given = (bool(self.secret_credential), self.secret_file is not None, self.register)
+        if sum(given) != 1:
+            yield "gateway needs one of secret_credential, secret_file and register = true"
+        product = products.get(self.product)
+        if self.register and (product is None or not product.has_secret):
+            yield f"gateway.register needs the secret of products.{self.product[:64]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +97,7 @@ class AlibabaSettings:
         10.0, "longest wait for each answer of the cloud", unit="s", low=0.1, high=120
     )
     products: Mapping[str, AlibabaProduct] = setting({}, "products by productKey")
+    gateway: AlibabaGateway | None = setting(None, "the gateway itself; none for no sub-devices")
 
     def host_for(self, product: str) -> str:
         """Return the endpoint's host name, given or derived ("Manage endpoints" of the docs)."""
@@ -67,7 +117,16 @@ class AlibabaSettings:
         if self.securemode_register not in SECURE_MODES:
             yield "securemode_register must be 2 or -2"
         for key, product in self.products.items():
-            if not _PRODUCT_KEY.fullmatch(key):
-                yield f"products.{key[:64]!a} must be 1 to 20 letters and digits"
-            elif bool(product.secret_credential) == (product.secret_file is not None):
-                yield f"products.{key} needs one of secret_credential and secret_file"
+            yield from _product_problems(key, product)
+        if self.gateway is not None:
+            yield from self.gateway.mistakes(self.products)
+
+
+def _product_problems(key: str, product: AlibabaProduct) -> Iterator[str]:
+    if not PRODUCT_KEY.fullmatch(key):
+        yield f"products.{key[:64]!a} must be 1 to 20 letters and digits"
+        return
+    if product.secret_credential and product.secret_file is not None:
+        yield f"products.{key} has both secret_credential and secret_file: leave one out"
+    if product.device_credentials and product.device_directory is not None:
+        yield f"products.{key} has both device_credentials and device_directory: leave one out"

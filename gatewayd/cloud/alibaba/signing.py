@@ -1,8 +1,9 @@
 """What is signed, and how.  Pure.
 
 The text that is signed runs names and values together without separators, names in alphabetical
-order; the sign is its HMAC in hexadecimal.  Sources: "MQTT-based dynamic registration" and
-"Establish MQTT connections over TCP" of the IoT Platform documentation.
+order; the sign is its HMAC in hexadecimal.  Sub-devices sign the same texts.  Sources: "MQTT-based
+dynamic registration", "Establish MQTT connections over TCP", "Manage topological relationships"
+and "Connect or disconnect sub-devices" of the IoT Platform documentation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def register_content(name: CloudName, random: str) -> str:
 def connect_content(name: CloudName, client_id: str, timestamp: str = "") -> str:
     """Return what is signed to log in, with the key deviceSecret.
 
-    client_id: only the part before the first bar.  timestamp: signed if, and only if, it is sent.
+    It is also what a gateway signs for a sub-device, to attach it or to log it in.
+    client_id: in a CONNECT only the part before the first bar, for a sub-device all of it.
+    timestamp: signed if, and only if, it is sent; for a sub-device it always is.
     """
     fields = {"clientId": client_id, "deviceName": name.device, "productKey": name.product}
     return _run_together(**fields, **({"timestamp": timestamp} if timestamp else {}))

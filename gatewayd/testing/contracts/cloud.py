@@ -172,7 +172,7 @@ class CloudProviderContract(ABC):
             assert stage.connections() == 1
             await session.close()
             await session.close()
-            check_reason(await session.wait_closed())
+            check_reason((await session.wait_closed()).reason)
             await until(lambda: not stage.connections())
 
     async def test_another_secret_does_not(self) -> None:
@@ -203,7 +203,7 @@ class CloudProviderContract(ABC):
             session: Session = await stage.provider.connect(stage.names[0], await issued(stage))
             stage.stop()
             async with asyncio.timeout(PATIENCE):
-                check_reason(await session.wait_closed())
+                check_reason((await session.wait_closed()).reason)
             await session.close()
 
     async def test_a_provider_closes_twice(self) -> None:

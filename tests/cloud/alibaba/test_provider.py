@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.alibaba.provider import Alibaba
-from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.provider import (
     Failed,
@@ -239,9 +239,9 @@ async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
         await stage.register(kept)
         older = await stage.provider.connect(ONE, kept.secrets[0])
         newer = await stage.provider.connect(ONE, kept.secrets[0])
-        assert (await older.wait_closed()).code == "cloud-closed"
+        assert (await older.wait_closed()).reason.code == "cloud-closed"
         await newer.close()
-        assert (await newer.wait_closed()).code == "closed"
+        assert (await newer.wait_closed()).reason.code == "closed"
 
 
 @pytest.mark.parametrize(
@@ -360,3 +360,54 @@ async def test_a_cloud_that_hangs_in_the_handshake(folder: Path, serve_plain: Se
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "tls-timeout"
         await broker.until(0)
+
+
+@pytest.mark.parametrize("route", ["sub-device", "sub-device-known", "gateway", "no-such-route"])
+async def test_a_route_that_is_not_switched_on(folder: Path, route: str) -> None:
+    provider, name = provider_for(settings_for(folder, 8883)), replace(ONE, route=route)
+    assert provider.own is None
+    objection = provider.why_not(name)
+    assert objection is not None
+    assert objection.code == "route-not-available"
+    assert await provider.obstacle(name) == objection
+    assert await provider.register(name, Kept().keep) == Refused(objection)
+    with pytest.raises(LoginFailed) as raised:
+        await provider.connect(name, Secret(SECRET.encode()))
+    assert raised.value.reason == objection
+    assert await provider.forget(name) is None
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("route", "code"),
+    [
+        ("direct", "product-secret-missing"),
+        ("", "product-secret-missing"),
+        ("sub-device-secret", "product-secret-missing"),
+        ("sub-device-known", "device-secret-missing"),
+        ("sub-device", ""),
+    ],
+)
+def test_what_a_route_needs_of_a_product(folder: Path, route: str, code: str) -> None:
+    settings = settings_for(
+        folder,
+        8883,
+        products={PRODUCT: AlibabaProduct()},
+        gateway=AlibabaGateway("a1Gateways1", "gateway-1", "gateway-secret"),
+    )
+    provider = provider_for(settings)
+    objection = provider.why_not(replace(ONE, route=route))
+    assert (objection.code if objection else "") == code
+    elsewhere = provider.why_not(replace(ONE, route=route, product="a1Unknown"))
+    assert elsewhere is not None
+    assert elsewhere.code == "product-not-configured"
+
+
+def test_the_gateways_own_name(folder: Path) -> None:
+    own = AlibabaGateway("a1Gateways1", "gateway-1", "gateway-secret")
+    provider = provider_for(settings_for(folder, 8883, gateway=own))
+    assert provider.own == CloudName("cloud", "a1Gateways1", "gateway-1")
+    assert provider.own.route == "gateway"
+    assert provider.why_not(provider.own) is None
+    with pytest.raises(ConfigError, match=r"cloud\.cloud: gateway\.device"):
+        provider_for(settings_for(folder, 8883, gateway=replace(own, device="x")))

@@ -28,18 +28,25 @@ def name_in(vector: dict[str, Any]) -> CloudName:
 
 def content_of(vector: dict[str, Any]) -> str:
     inputs = vector["inputs"]
-    if vector["kind"] == "dynreg_mqtt":
+    if "random" in inputs:
         return signing.register_content(name_in(vector), inputs["random"])
     timestamp = inputs["timestamp"] or ""
     return signing.connect_content(name_in(vector), inputs["clientId"], timestamp)
 
 
-@pytest.mark.parametrize("vector", of_kind("dynreg_mqtt") + of_kind("device_connect"))
+KINDS = ("dynreg_mqtt", "device_connect", "topo_add", "combine_login", "https_register")
+
+
+@pytest.mark.parametrize("vector", [vector for kind in KINDS for vector in of_kind(kind)])
 def test_content_and_sign(vector: dict[str, Any]) -> None:
     content = content_of(vector)
     assert content == vector["sign_content"]
     digest = signing.sign(vector["algorithm"], Secret(vector["key"].encode()), content)
     assert digest == vector["digest_hex_lower"]
+
+
+def test_no_vector_is_left_out() -> None:
+    assert {vector["kind"] for vector in VECTORS["vectors"]} == set(KINDS)
 
 
 @pytest.mark.parametrize("vector", VECTORS["negative"], ids=lambda v: str(v["name"]))

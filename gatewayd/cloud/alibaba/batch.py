@@ -1,0 +1,119 @@
+"""Many callers, few requests: what is submitted at about the same time goes together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Send: TypeAlias = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
+"""Takes 1 or more items; returns a result or an error for each, in their order.  Raises
+BatchRefused, or an error that goes for every item."""
+
+BATCHES = 8
+"""Batches whose items are open or under way at a time; whoever comes then waits."""
+
+
+class BatchRefused(Exception):
+    """A batch was refused as a whole, and nothing of it was done: each item is to go alone.
+
+    For a batch of one it is the error of its item.
+    """
+
+
+class Stopped(Exception):
+    """The batcher was closed: whether the item was sent is not known."""
+
+
+@dataclass(slots=True)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    result: asyncio.Future[Result]
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items, and sends them in batches.
+
+    size: items of one batch, at most.  wait: seconds for which a batch that is not full stays
+    open for more.
+    """
+
+    def __init__(self, size: int, wait: float, send: Send[Item, Result]) -> None:
+        self._size, self._wait, self._send = size, wait, send
+        self._places = asyncio.Semaphore(size * BATCHES)
+        self._open: list[_Entry[Item, Result]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, item: Item) -> Result:
+        """Return what became of this item, or raise it.
+
+        Cancelled: the item is not sent, unless it is under way.  Raises Stopped.
+        """
+        async with self._places:
+            if self._closed:
+                raise Stopped
+            entry = _Entry[Item, Result](item, asyncio.get_running_loop().create_future())
+            self._add(entry)
+            return await entry.result
+
+    async def close(self) -> None:
+        """End what is under way; whoever waits gets Stopped.  Closing twice is fine."""
+        self._closed = True
+        self._start()
+        for task in tuple(self._sending):
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    def _add(self, entry: _Entry[Item, Result]) -> None:
+        self._open.append(entry)
+        if len(self._open) >= self._size:
+            self._start()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._wait, self._start)
+
+    def _start(self) -> None:
+        """Close the open batch, and send it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._open = self._open, []
+        if batch := [entry for entry in batch if not entry.result.done()]:
+            task = asyncio.create_task(self._run(batch))
+            self._sending.add(task)
+            task.add_done_callback(lambda done: self._finish(done, batch))
+
+    def _finish(self, task: asyncio.Task[None], batch: list[_Entry[Item, Result]]) -> None:
+        self._sending.discard(task)
+        for entry in batch:
+            _settle(entry, Stopped())  # unless it has a result
+
+    async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
+        try:
+            results = await self._send([entry.item for entry in batch])
+            settled = list(zip(batch, results, strict=True))
+        except BatchRefused as refusal:
+            if len(batch) == 1:
+                _settle(batch[0], refusal)
+            else:
+                await asyncio.gather(*(self._run([entry]) for entry in batch))
+        except Exception as error:  # noqa: BLE001  # border: whatever it is, it belongs to the callers
+            for entry in batch:
+                _settle(entry, error)
+        else:
+            for entry, result in settled:
+                _settle(entry, result)
+
+
+def _settle(entry: _Entry[Item, Result], result: Result | Exception) -> None:
+    if entry.result.done():
+        return
+    if isinstance(result, Exception):
+        entry.result.set_exception(result)
+    else:
+        entry.result.set_result(result)

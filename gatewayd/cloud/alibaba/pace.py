@@ -1,0 +1,59 @@
+"""How fast a gateway may ask: the cloud's limits, kept on our side.  Pure.
+
+Questions are spread evenly, without bursts: what leaves together in time for the one second may
+arrive late, and count for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatewayd.cloud.alibaba import topics
+
+ALL, LOGINS, OTHERS = 24, 150, 10
+"""In a second: messages of one device, of which the cloud takes 30; children logged in through one
+gateway, of which it takes 200 ("Limits" of the documentation); and questions of each other method,
+of which it says only that too many are refused."""
+
+
+class Pace:
+    """now: seconds of a steady clock.
+
+    There are two waits, one after the other: who waits for a busy method takes no moment away from
+    the others meanwhile.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._all, self._logins = _Lane(ALL), _Lane(LOGINS)
+        others = set(topics.METHODS) - {topics.LOGIN, topics.BATCH_LOGIN}
+        self._others = {method: _Lane(OTHERS) for method in others}
+
+    def for_method(self, method: str, params: object) -> float:
+        """Take the next free moment of this method; return the seconds until it comes."""
+        lane = self._others.get(method, self._logins)
+        return lane.take(self._now(), _count(method, params))
+
+    def for_device(self) -> float:
+        """Take the next free moment of the gateway for any message; return the same."""
+        return self._all.take(self._now(), 1)
+
+
+class _Lane:
+    """rate: how many may pass in a second."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate, self._free = rate, float("-inf")
+
+    def take(self, now: float, count: int) -> float:
+        """Let so many pass together, now or later; return in how many seconds."""
+        moment = max(now, self._free)
+        self._free = moment + count / self._rate
+        return moment - now
+
+
+def _count(method: str, params: object) -> int:
+    """Return how much this counts: a batch of logins as many, all else as one."""
+    if method == topics.BATCH_LOGIN and isinstance(params, dict):
+        return max(1, len(params["deviceList"]))
+    return 1

@@ -1,0 +1,174 @@
+"""One request over HTTP/1.1 and TLS, on asyncio: no redirects, no reuse, and bounds on everything.
+
+Sources: RFC 9110 (HTTP semantics) and RFC 9112 (HTTP/1.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import urlencode
+
+from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.tls import Server, dial, when_ready
+
+MAX_ANSWER = 16 * 1024
+"""Bytes of an answer with its header; those that are asked for have some hundred."""
+
+_CHUNK = 4096
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,6}")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,6})[ \t]*(?:;[^\r\n]*)?")
+_HTTPS_PORT = 443
+
+
+class HttpError(Exception):
+    """What came is no answer of HTTP/1.1, or one that is not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """status: of 200 to 599.  body: decoded, at most MAX_ANSWER bytes; it may hold a secret."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+@contextlib.asynccontextmanager
+async def post_form(server: Server, path: str, form: Mapping[str, str]) -> AsyncIterator[Answer]:
+    """Send a form, and give the answer; the connection is closed when the caller is done.
+
+    path: as "/a/b".  Raises ConnectError; one of faults.SILENT if the request may have arrived.
+    Cancelled: closes at once.
+    """
+    sock = await dial(server)
+    try:
+        yield await _exchange(sock, form_request(server, path, form), server.reply_timeout)
+    finally:
+        sock.close()
+
+
+async def _exchange(sock: ssl.SSLSocket, request: bytes, seconds: float) -> Answer:
+    try:
+        async with asyncio.timeout(seconds):
+            await _send(sock, request)
+            return await _receive(sock)
+    except TimeoutError:
+        raise ConnectError(Fault.MQTT_TIMEOUT) from None
+    except OSError as error:
+        raise ConnectError(Fault.MQTT_CLOSED) from error
+    except HttpError as error:
+        raise ConnectError(Fault.MQTT_PROTOCOL) from error
+
+
+async def _send(sock: ssl.SSLSocket, data: bytes) -> None:
+    while data:
+        data = data[await when_ready(sock, partial(sock.send, data)) :]
+
+
+async def _receive(sock: ssl.SSLSocket) -> Answer:
+    came = bytearray()
+    while True:
+        data = await when_ready(sock, partial(sock.recv, _CHUNK))
+        came += data
+        if not came:
+            raise ConnectionResetError  # it was closed without a word
+        if len(came) > MAX_ANSWER:
+            raise HttpError("an answer that is too large")
+        if answer := parse_answer(bytes(came), ended=not data):
+            return answer
+
+
+def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
+    """Return a POST of a form (application/x-www-form-urlencoded).  Pure."""
+    body = urlencode(form).encode("ascii")
+    port = "" if server.port == _HTTPS_PORT else f":{server.port}"
+    head = (
+        f"POST {path} HTTP/1.1",
+        f"Host: {server.host}{port}",
+        "Content-Type: application/x-www-form-urlencoded",
+        f"Content-Length: {len(body)}",
+        "Accept: application/json",
+        "Connection: close",
+    )
+    return "\r\n".join((*head, "", "")).encode("ascii") + body
+
+
+def parse_answer(came: bytes, *, ended: bool) -> Answer | None:
+    """Return the answer that begins here; None while it is not complete.  Pure.
+
+    ended: whether nothing more comes.  Interim answers, 1xx, are skipped.  Raises HttpError.
+    """
+    status = b"1"
+    body = came
+    while status.startswith(b"1"):
+        head, found, body = body.partition(b"\r\n\r\n")
+        if not found:
+            break
+        first, *lines = head.split(b"\r\n")
+        line = _STATUS.fullmatch(first)
+        if line is None:
+            raise HttpError("no status line")
+        status = line[1]
+    else:
+        whole = _body(_fields(lines), body, ended=ended)
+        if whole is not None:
+            return Answer(int(status), whole)
+    if ended:
+        raise HttpError("an answer that was cut off")
+    return None
+
+
+def _fields(lines: list[bytes]) -> Mapping[bytes, bytes]:
+    """Return the header, names in lower case; that of RFC 9112, 6.3, must be there once only."""
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        found = _FIELD.fullmatch(line)
+        if found is None:
+            raise HttpError("a malformed header")
+        name = found[1].lower()
+        if name in fields and name in (b"content-length", b"transfer-encoding"):
+            raise HttpError("two lengths")
+        fields[name] = found[2]
+    return fields
+
+
+def _body(fields: Mapping[bytes, bytes], came: bytes, *, ended: bool) -> bytes | None:
+    """Return the body; None while it is not complete."""
+    if (coding := fields.get(b"transfer-encoding")) is not None:
+        if coding.lower() != b"chunked":
+            raise HttpError("an unknown transfer coding")
+        return _chunks(came)
+    if (length := fields.get(b"content-length")) is not None:
+        if not _LENGTH.fullmatch(length):
+            raise HttpError("a malformed length")
+        return came[: int(length)] if len(came) >= int(length) else None
+    return came if ended else None
+
+
+def _chunks(came: bytes) -> bytes | None:
+    """Return the chunks put together; None while the last has not come.  Trailers are dropped."""
+    body = bytearray()
+    while True:
+        line, found, came = came.partition(b"\r\n")
+        if not found:
+            return None
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise HttpError("a malformed chunk")
+        length = int(size[1], 16)
+        if not length:
+            done = came.startswith(b"\r\n") or b"\r\n\r\n" in came
+            return bytes(body) if done else None
+        if len(came) < length + 2:
+            return None
+        if came[length : length + 2] != b"\r\n":
+            raise HttpError("a malformed chunk")
+        body += came[:length]
+        came = came[length + 2 :]

@@ -1,0 +1,202 @@
+"""A simulated cloud with a gateway and its sub-devices, and the gateway logged in over real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gatewayd.cloud.alibaba.children import Time
+from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.provider import Issued, Outcome, Session
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.testing.contracts.cloud_stage import Kept, until
+from gatewayd.testing.simulator import pki
+from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba_devices import Node
+from gatewayd.testing.simulator.alibaba_rules import Rules
+
+NOW = datetime.now(UTC)
+AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
+CERTIFICATE = pki.localhost(AUTHORITY, NOW)
+GATEWAYS, SENSORS = "a1Gateways1", "a1Sensors22"
+GATEWAY = (GATEWAYS, "gateway-1")
+OWN = CloudName("cloud", *GATEWAY, "gateway")
+PRODUCT_SECRETS = {GATEWAYS: "g4Hq7Zx8Wv3Rk1Ls", SENSORS: "s5Tq0Zx8Wv3Rk1Ls"}
+NODES = {GATEWAYS: Node.GATEWAY, SENSORS: Node.SUB_DEVICE}
+CHILDREN = 60
+
+
+def child(number: int, route: str = "sub-device") -> CloudName:
+    """The name of one of the children."""
+    return CloudName("cloud", SENSORS, f"SEN-{number:04}", route)
+
+
+def at_cloud(name: CloudName) -> tuple[str, str]:
+    """The same as the simulator has it."""
+    return name.product, name.device
+
+
+@dataclass
+class Wishes:
+    """What the cloud asked for.  Implements Requests."""
+
+    permitted: list[tuple[str, int]] = field(default_factory=list)
+    names: list[CloudName] = field(default_factory=list)
+    again: list[CloudName] = field(default_factory=list)
+
+    def permit_join(self, provider: str, seconds: int) -> None:
+        self.permitted.append((provider, seconds))
+
+    def wanted(self, name: CloudName) -> None:
+        self.names.append(name)
+
+    def try_again(self, name: CloudName) -> None:
+        self.again.append(name)
+
+
+@dataclass
+class Clock:
+    """The time of day, and a steady clock that a test may put forward."""
+
+    ahead: float = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class Site:
+    """cloud: simulated.  provider: ours.  session: the gateway's own, the newest."""
+
+    cloud: AlibabaCloud
+    provider: Alibaba
+    wishes: Wishes
+    clock: Clock
+    session: Session | None = None
+    sessions: list[Session] = field(default_factory=list)
+
+    async def log_in(self) -> None:
+        """Log the gateway in."""
+        secret = self.cloud.secret(*GATEWAY)
+        assert secret is not None
+        self.session = await self.provider.connect(OWN, Secret(secret.encode()))
+
+    async def lose_link(self) -> None:
+        """Let the network cut the gateway off."""
+        assert self.session is not None
+        for link in tuple(self.cloud._service.links):
+            link.abort()
+        await self.session.wait_closed()
+
+    async def register(self, name: CloudName) -> tuple[Outcome, Kept]:
+        """Register a child; the time is limited."""
+        kept = Kept()
+        async with asyncio.timeout(30):
+            return await self.provider.register(name, kept.keep), kept
+
+    async def secret(self, name: CloudName) -> Secret:
+        """Register a child; return its secret."""
+        outcome, kept = await self.register(name)
+        assert outcome == Issued(), outcome
+        return kept.secrets[0]
+
+    async def connect(self, name: CloudName, secret: Secret) -> Session:
+        """Log a child in; the time is limited."""
+        async with asyncio.timeout(30):
+            session = await self.provider.connect(name, secret)
+        self.sessions.append(session)
+        return session
+
+    async def online(self, *numbers: int) -> list[Session]:
+        """Register children, and log them in."""
+        secrets = await asyncio.gather(*(self.secret(child(number)) for number in numbers))
+        return await asyncio.gather(
+            *(
+                self.connect(child(number), secret)
+                for number, secret in zip(numbers, secrets, strict=True)
+            )
+        )
+
+    @property
+    def told(self) -> Any:
+        """What the cloud's ledger says of the gateway."""
+        truth: Any = self.cloud.truth()
+        return truth["gateways"][GATEWAYS][GATEWAY[1]]
+
+    def calls(self, method: str) -> int:
+        """How often the gateway asked for something, with whatever answer."""
+        return sum(self.told["calls"].get(method, {}).values())
+
+
+def furnish(folder: Path) -> Path:
+    """Write what settings name: roots, product secrets, a folder for device secrets."""
+    for key, value in PRODUCT_SECRETS.items():
+        (folder / key).touch(mode=0o600)
+        (folder / key).write_text(value)
+    (folder / "ca.pem").write_text(AUTHORITY.pem)
+    (folder / "devices").mkdir()
+    return folder
+
+
+def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
+    """Settings that lead to this machine.  gateway: further settings of the gateway."""
+    own = {"register": True} | others.pop("gateway", {})
+    products = {
+        key: AlibabaProduct(secret_file=folder / key, device_directory=folder / "devices")
+        for key in PRODUCT_SECRETS
+    }
+    given: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "ca_file": folder / "ca.pem",
+        "connect_timeout": 20.0,
+        "reply_timeout": 20.0,
+        "products": products,
+        "gateway": AlibabaGateway(GATEWAYS, GATEWAY[1], **own),
+    }
+    return AlibabaSettings(**(given | others))
+
+
+def cloud_with(rules: Rules, random: Callable[[int], bytes] = os.urandom) -> AlibabaCloud:
+    """A cloud with a gateway and sixty sub-devices."""
+    return AlibabaCloud(
+        PRODUCT_SECRETS,
+        [GATEWAY, *(at_cloud(child(number)) for number in range(CHILDREN))],
+        certificate=CERTIFICATE,
+        clock=time.monotonic,
+        random=random,
+        options=Options(rate=0, nodes=NODES, rules=rules),
+    )
+
+
+@asynccontextmanager
+async def site(folder: Path, rules: Rules | None = None, **others: Any) -> AsyncIterator[Site]:
+    """Set everything up, with the gateway registered and logged in."""
+    clock, wishes = Clock(), Wishes()
+    async with cloud_with(rules or Rules(child_logins=0)) as cloud:
+        settings = settings_for(folder, cloud.port, **others)
+        provider = Alibaba(
+            "cloud", settings, partial(read_secret, None), os.urandom, Time(clock.now, time.time)
+        )
+        provider.listen(wishes)
+        one = Site(cloud, provider, wishes, clock)
+        assert await provider.register(OWN, Kept().keep) == Issued()
+        await one.log_in()
+        yield one
+        for session in one.sessions:
+            await session.close()
+        if one.session is not None:
+            await one.session.close()
+        await provider.close()
+        await until(lambda: not cloud._service.links)

@@ -1,0 +1,386 @@
+"""What a preflight finds, with real TLS servers good and bad."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud import certificates
+from gatewayd.cloud.alibaba import endpoint, preflight, preflight_roots
+from gatewayd.cloud.alibaba.preflight import Reached
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.checks import Check, Surroundings, Verdict
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.faults import Fault
+from gatewayd.errors import ConfigError
+from gatewayd.testing.simulator import pki
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+
+OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+NOW = datetime.now(UTC)
+PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
+VENDOR = f"{PRODUCT}.iot-as-mqtt.cn-shanghai.aliyuncs.com"
+ROOT = certificates.Root("some root", "AB" * 32, 0.0, 4e9)
+
+
+async def stay(client: Any) -> None:
+    """Say nothing."""
+    await client.gone()
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(PRODUCT_SECRET)
+    return path
+
+
+@pytest.fixture
+def settings(secret: Path, ca_file: Path) -> AlibabaSettings:
+    return AlibabaSettings(
+        host="localhost",
+        ca_file=ca_file,
+        connect_timeout=20.0,
+        products={PRODUCT: AlibabaProduct(secret_file=secret)},
+    )
+
+
+AROUND = Surroundings(
+    user="somebody",
+    read_secret=partial(read_secret, None),
+    credentials=False,
+    time=NOW.timestamp,
+    synchronised=lambda: True,
+)
+
+
+async def run(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
+    async with asyncio.timeout(60):
+        found = [check async for check in preflight.preflight(settings, around)]
+    for check in found:
+        assert check.text.isprintable()
+        assert check.text.endswith(".")
+        assert check.verdict is not FAILED or check.remedy or check.step == "secret"
+        assert PRODUCT_SECRET not in check.text + check.remedy
+    return found
+
+
+def verdicts(found: list[Check]) -> list[tuple[str, Verdict]]:
+    return [(check.step, check.verdict) for check in found]
+
+
+def of(found: list[Check], step: str) -> Check:
+    (check,) = (check for check in found if check.step == step)
+    return check
+
+
+async def test_all_is_well(serve: Serve, settings: AlibabaSettings) -> None:
+    async with serve(stay) as broker:
+        found = await run(replace(settings, port=broker.port))
+        await broker.until(0)
+    assert verdicts(found) == [
+        ("endpoint", OK),
+        ("dns", OK),
+        ("tcp", OK),
+        ("tls", OK),
+        ("root", OK),
+        ("clock", OK),
+        ("secret", OK),
+        ("cloud", UNSURE),
+    ]
+    assert "127.0.0.1" in of(found, "dns").text
+    assert "TLSv1." in of(found, "tls").text
+    assert "nothing was registered" in of(found, "cloud").text
+
+
+async def test_the_fingerprint_is_shown(
+    serve: Serve, settings: AlibabaSettings, authority: pki.Authority
+) -> None:
+    (root,) = certificates.parse_roots(authority.pem)
+    async with serve(stay) as broker:
+        text = of(await run(replace(settings, port=broker.port)), "root").text
+    assert root.sha256 in text
+    assert "none that the vendor is known to use" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("stranger", "authority that is not trusted"),
+        ("expired", "has expired"),
+        ("future", "is not valid yet"),
+        ("wrong host", "belongs to another host"),
+    ],
+)
+async def test_a_certificate_that_is_not_trusted(
+    serve: Serve,
+    settings: AlibabaSettings,
+    authority: pki.Authority,
+    kind: str,
+    words: str,
+) -> None:
+    later = NOW + timedelta(days=1)
+    stranger = pki.make_ca("stranger", NOW - pki.LIFE, NOW + pki.LIFE)
+    certificate = {
+        "stranger": pki.localhost(stranger, NOW),
+        "expired": pki.expired(authority, NOW),
+        "future": authority.issue(["localhost"], [], later, later + pki.LIFE),
+        "wrong host": pki.wrong_host(authority, NOW),
+    }[kind]
+    async with serve(stay, certificate) as broker:
+        found = await run(replace(settings, port=broker.port))
+    assert verdicts(found)[1:4] == [("dns", OK), ("tcp", OK), ("tls", FAILED)]
+    assert words in of(found, "tls").text
+    assert of(found, "clock").verdict is OK, "the clock is synchronised"
+
+
+async def test_a_clock_that_may_be_wrong(
+    serve: Serve, settings: AlibabaSettings, authority: pki.Authority
+) -> None:
+    around = replace(AROUND, synchronised=lambda: False)
+    async with serve(stay, pki.expired(authority, NOW)) as broker:
+        check = of(await run(replace(settings, port=broker.port), around), "clock")
+    assert check.verdict is FAILED
+    assert "timedatectl" in check.remedy
+
+
+async def test_nobody_listens(serve: Serve, settings: AlibabaSettings) -> None:
+    async with serve(stay) as broker:
+        port = broker.port
+    found = await run(replace(settings, port=port))
+    assert verdicts(found)[1:3] == [("dns", OK), ("tcp", FAILED)]
+    assert "tls" not in dict(verdicts(found))
+
+
+async def test_a_name_that_nobody_knows(settings: AlibabaSettings) -> None:
+    found = await run(replace(settings, host="host.invalid"))
+    assert verdicts(found)[1:3] == [("dns", FAILED), ("root", OK)]
+
+
+async def test_no_tls(serve_plain: Serve, settings: AlibabaSettings) -> None:
+    async def http(client: Any) -> None:
+        await client.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await client.gone()
+
+    async with serve_plain(http) as broker:
+        found = await run(replace(settings, port=broker.port))
+        assert verdicts(found)[1:4] == [("dns", OK), ("tcp", OK), ("tls", FAILED)]
+
+
+async def test_roots_that_cannot_be_read(
+    serve: Serve, settings: AlibabaSettings, tmp_path: Path
+) -> None:
+    async with serve(stay) as broker:
+        found = await run(replace(settings, port=broker.port, ca_file=tmp_path / "none"))
+        await broker.until(0)
+    assert verdicts(found)[1:5] == [
+        ("dns", OK),
+        ("tcp", OK),
+        ("tls", FAILED),
+        ("root", FAILED),
+    ]
+    assert "No such file" in of(found, "root").text
+
+
+async def test_not_read_to_its_end_it_leaves_nothing(
+    serve: Serve, settings: AlibabaSettings
+) -> None:
+    async with serve(stay) as broker:
+        looking = preflight.preflight(replace(settings, port=broker.port), AROUND)
+        async with contextlib.aclosing(looking) as checks:
+            async for check in checks:
+                if check.step == "tls":
+                    break
+        await broker.until(0)
+
+
+async def test_cancelled_it_leaves_nothing(serve_plain: Serve, settings: AlibabaSettings) -> None:
+    async with serve_plain(stay) as broker:
+        task = asyncio.create_task(run(replace(settings, port=broker.port)))
+        await broker.until(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        await broker.until(0)
+
+
+async def test_without_a_host_nothing_is_reached(settings: AlibabaSettings) -> None:
+    found = await run(replace(settings, host="", region="cn-shanghai", products={}))
+    assert verdicts(found)[0] == ("endpoint", FAILED)
+    assert "dns" not in dict(verdicts(found))
+
+
+async def test_not_too_many_hosts_are_looked_at(settings: AlibabaSettings) -> None:
+    products = {f"p{n}": AlibabaProduct() for n in range(preflight.MAX_HOSTS + 2)}
+    many = replace(settings, host="", region="xn--a--b", products=products, connect_timeout=0.1)
+    found = await run(many)
+    endpoints = [check for check in found if check.step == "endpoint"]
+    assert len(endpoints) == preflight.MAX_HOSTS + 1
+    assert endpoints[-1].text == "2 more were not looked at."
+
+
+def test_each_endpoint_once(settings: AlibabaSettings) -> None:
+    gateway = AlibabaGateway(product="gw", device="gate-0001", register=True)
+    old = replace(settings, host="", region="cn-shanghai", gateway=gateway)
+    assert preflight.hosts_of(old) == (VENDOR, VENDOR.replace(PRODUCT, "gw"))
+    assert preflight.hosts_of(replace(old, instance_id="iot-1")) == (
+        "iot-1.mqtt.iothub.aliyuncs.com",
+    )
+    assert preflight.hosts_of(replace(old, host="mqtt.example", products={})) == ("mqtt.example",)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "verdict"),
+    [(VENDOR, 8883, OK), (VENDOR, 9, UNSURE), ("mqtt.example", 9, OK)],
+)
+def test_the_endpoint_is_described(host: str, port: int, verdict: Verdict) -> None:
+    assert preflight.describe(host, port).verdict is verdict
+
+
+def root_like(root: endpoint.Root) -> certificates.Root:
+    return replace(ROOT, sha256=root.sha256)
+
+
+@pytest.mark.parametrize(
+    ("roots", "port", "trusted", "verdict"),
+    [
+        (None, 8883, True, OK),
+        (None, 8883, False, FAILED),
+        (None, 1883, False, None),
+        ([root_like(endpoint.PRIVATE)], 8883, False, OK),
+        ([ROOT, root_like(endpoint.GLOBALSIGN)], 443, True, OK),
+        ([root_like(endpoint.GLOBALSIGN)], 8883, False, FAILED),
+        ([ROOT], 8883, True, UNSURE),
+        ([ROOT], 9, False, None),
+        (ConfigError("no"), 8883, False, None),
+    ],
+)
+def test_the_root_that_an_endpoint_needs(
+    roots: preflight_roots.Roots, port: int, trusted: bool, verdict: Verdict | None
+) -> None:
+    check = preflight_roots.needed(roots, VENDOR, port, trusted=trusted)
+    assert (check and check.verdict) is verdict
+    if check and verdict is FAILED:
+        assert endpoint.PRIVATE.sha256 in check.remedy
+        assert "set ca_file" in check.remedy or "add it to ca_file" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("root", "host", "verdict", "words"),
+    [
+        (root_like(endpoint.PRIVATE), VENDOR, OK, "is the vendor's Aliyun IoT Root CA"),
+        (root_like(endpoint.GLOBALSIGN), VENDOR, OK, "is the vendor's GlobalSign"),
+        (ROOT, VENDOR, UNSURE, "none that the vendor is known to use"),
+        (ROOT, "mqtt.example", OK, "none that the vendor is known to use"),
+        (replace(ROOT, ends=1.0), "mqtt.example", UNSURE, "until 1970-01-01 00:00 UTC"),
+    ],
+)
+def test_each_root_is_named(
+    root: certificates.Root, host: str, verdict: Verdict, words: str
+) -> None:
+    (check,) = preflight_roots.told([root], [host], NOW.timestamp())
+    assert check.verdict is verdict
+    assert words in check.text
+    assert root.sha256 in check.text
+
+
+def test_not_too_many_roots_are_named() -> None:
+    many = [ROOT] * (preflight_roots.MAX_ROOTS + 3)
+    told = list(preflight_roots.told(many, [], NOW.timestamp()))
+    assert len(told) == preflight_roots.MAX_ROOTS + 1
+    assert told[-1].text == "ca_file has 3 more."
+
+
+def test_the_roots_of_the_system() -> None:
+    (check,) = preflight_roots.told(preflight_roots.read(None), [], NOW.timestamp())
+    assert check.verdict is OK
+
+
+@pytest.mark.parametrize(
+    ("fault", "synchronised", "verdict"),
+    [
+        (None, True, OK),
+        (None, None, UNSURE),
+        (None, False, UNSURE),
+        (Fault.DNS, False, UNSURE),
+        (Fault.TLS_EXPIRED, True, OK),
+        (Fault.TLS_EXPIRED, None, FAILED),
+        (Fault.TLS_NOT_YET_VALID, False, FAILED),
+    ],
+)
+def test_the_clock(fault: Fault | None, synchronised: bool | None, verdict: Verdict) -> None:
+    valid = (0.0, 4e9) if fault is None else None
+    attempts = [Reached("h", fault, valid=valid)]
+    check = preflight.clock(attempts, 1.7e9, synchronised=synchronised)
+    assert check.verdict is verdict
+    assert "2023-11-14 22:13 UTC" in check.text
+    assert ("of the server is valid" in check.text) == (fault is None)
+
+
+def credentials(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
+    return [preflight.credential(held, around) for held in preflight.held_in(settings)]
+
+
+def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:
+    (check,) = credentials(settings)
+    assert check == Check("secret", OK, f"The secret of product {PRODUCT} can be read by somebody.")
+
+
+def test_a_secret_that_others_may_read(settings: AlibabaSettings, secret: Path) -> None:
+    secret.chmod(0o640)
+    (check,) = credentials(settings)
+    assert check.verdict is FAILED
+    assert f"chmod 0600 {secret}" in check.text
+
+
+def test_a_secret_that_is_not_ours_to_read(settings: AlibabaSettings) -> None:
+    def read(_credential: str, file: Path | None) -> Any:
+        raise ConfigError(f"The secret {file} cannot be read.") from PermissionError()
+
+    (check,) = credentials(settings, replace(AROUND, read_secret=read))
+    assert check.verdict is FAILED
+    assert "sudo -u gatewayd" in check.remedy
+
+
+def test_a_secret_of_a_device_in_its_place(settings: AlibabaSettings, secret: Path) -> None:
+    secret.write_text("7f3c9a1e5b2d4860a7c1e9f3b5d20846")
+    (check,) = credentials(settings)
+    assert check.verdict is UNSURE
+    assert "productSecret" in check.remedy
+
+
+def test_a_product_without_a_secret(settings: AlibabaSettings) -> None:
+    (check,) = credentials(replace(settings, products={PRODUCT: AlibabaProduct()}))
+    assert check.verdict is OK
+    assert "No secret" in check.text
+
+
+def test_credentials(settings: AlibabaSettings, tmp_path: Path) -> None:
+    product = AlibabaProduct(secret_credential="product")
+    gateway = AlibabaGateway(product=PRODUCT, device="gate-0001", secret_credential="gate")
+    given = replace(settings, products={PRODUCT: product}, gateway=gateway)
+    assert [check.verdict for check in credentials(given)] == [UNSURE, UNSURE]
+    (tmp_path / "product").write_text(PRODUCT_SECRET)
+    around = replace(AROUND, credentials=True, read_secret=partial(read_secret, tmp_path))
+    assert [check.verdict for check in credentials(given, around)] == [OK, FAILED]
+    (tmp_path / "gate").write_text("7f3c9a1e5b2d4860a7c1e9f3b5d20846")
+    assert [check.verdict for check in credentials(given, around)] == [OK, OK]
+
+
+def test_nothing_is_trusted_instead_of_roots_that_cannot_be_read(tmp_path: Path) -> None:
+    context = asyncio.run(preflight._context(tmp_path / "none"))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert not context.get_ca_certs()

@@ -1,0 +1,76 @@
+"""Topics: as the vendor's table has them, and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba.topics import Heard, SubName
+from gatewayd.device.record import CloudName
+
+GATEWAY = CloudName("cloud", "gwPK", "gwDN")
+OWN, CHILD = SubName("gwPK", "gwDN"), SubName("subPK", "sub:DN")
+
+SUBSCRIBED = {
+    "/sys/gwPK/gwDN/thing/sub/register_reply",
+    "/sys/gwPK/gwDN/thing/proxy/provisioning/product_register_reply",
+    "/sys/gwPK/gwDN/thing/topo/add_reply",
+    "/sys/gwPK/gwDN/thing/topo/delete_reply",
+    "/sys/gwPK/gwDN/thing/topo/get_reply",
+    "/sys/gwPK/gwDN/thing/list/found_reply",
+    "/ext/session/gwPK/gwDN/combine/login_reply",
+    "/ext/session/gwPK/gwDN/combine/batch_login_reply",
+    "/ext/session/gwPK/gwDN/combine/logout_reply",
+    "/ext/session/gwPK/gwDN/combine/batch_logout_reply",
+    "/sys/gwPK/gwDN/thing/topo/add/notify",
+    "/sys/gwPK/gwDN/thing/topo/change",
+    "/sys/gwPK/gwDN/thing/gateway/permit",
+    "/ext/error/gwPK/gwDN",
+}
+
+
+def test_what_a_gateway_subscribes_to() -> None:
+    wanted = topics.gateway_topics(GATEWAY)
+    assert set(wanted) == SUBSCRIBED
+    assert len(wanted) == len(SUBSCRIBED)
+
+
+def test_what_a_gateway_subscribes_to_for_a_child() -> None:
+    wanted = ("/sys/subPK/sub:DN/thing/disable", "/sys/subPK/sub:DN/thing/delete")
+    assert topics.child_topics(CHILD) == wanted
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/sys/gwPK/gwDN/thing/topo/add/notify", Heard(topics.TOPO_NOTIFY, OWN)),
+        ("/sys/gwPK/gwDN/thing/topo/change", Heard(topics.TOPO_CHANGE, OWN)),
+        ("/sys/gwPK/gwDN/thing/gateway/permit", Heard(topics.PERMIT, OWN)),
+        ("/ext/error/gwPK/gwDN", Heard(topics.ERROR, OWN)),
+        ("/sys/subPK/sub:DN/thing/disable", Heard(topics.DISABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/enable", Heard(topics.ENABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/delete", Heard(topics.DELETE, CHILD)),
+        ("/sys/gwPK/gwDN/thing/delete", None),
+        ("/sys/subPK/sub:DN/thing/topo/change", None),
+        ("/sys/gwPK/gwDN/thing/topo/change_reply", None),
+        ("/ext/error/subPK/subDN", None),
+        ("/sys/gwPK/gwDN/thing/topo/change/", None),
+        ("sys/gwPK/gwDN/thing/topo/change", None),
+        ("", None),
+    ],
+)
+def test_what_the_cloud_asks(topic: str, expected: Heard | None) -> None:
+    assert topics.heard(topic, GATEWAY) == expected
+
+
+def test_where_the_cloud_is_answered() -> None:
+    asked = Heard(topics.TOPO_CHANGE, OWN)
+    assert topics.answer_topic(asked) == "/sys/gwPK/gwDN/thing/topo/change_reply"
+
+
+@given(st.text(max_size=200))
+def test_no_topic_is_too_odd(topic: str) -> None:
+    assert topics.heard(topic, GATEWAY) is None
+    assert topics.is_reply(topic) == topic.endswith("_reply")

@@ -1,0 +1,170 @@
+"""HTTP/1.1: answers in every form that servers give them, and nothing else is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.cloud import http, tls
+from gatewayd.cloud.faults import SILENT, ConnectError, Fault
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+At = Callable[..., tls.Server]
+
+FORM = {"deviceName": "a@b:c", "sign": "ä&="}
+WHOLE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nbody",
+    b"HTTP/1.1 200\r\ncontent-length:4 \r\n\r\nbodyand more",
+    b"HTTP/1.0 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nbod\r\n1\r\ny\r\n0\r\n\r\n",
+    b"HTTP/1.1 100\r\n\r\nHTTP/1.1 103\r\nA:b\r\n\r\nHTTP/1.1 200\r\nContent-Length:4\r\n\r\nbody",
+)
+TRAILED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nA: b\r\n\r\n"
+WRONG = (
+    b"SSH-2.0-OpenSSH\r\n\r\n",
+    b"HTTP/2 200 OK\r\n\r\n",
+    b"HTTP/1.1 99 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nFolded: a\r\n b\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
+)
+
+
+@pytest.mark.parametrize("came", [*WHOLE, TRAILED])
+def test_an_answer_is_read(came: bytes) -> None:
+    assert http.parse_answer(came, ended=False) == http.Answer(200, b"body")
+
+
+def test_without_a_length_the_end_of_the_stream_is_that_of_the_answer() -> None:
+    came = b"HTTP/1.1 404 Not Found\r\n\r\nbody"
+    assert http.parse_answer(came, ended=False) is None
+    assert http.parse_answer(came, ended=True) == http.Answer(404, b"body")
+
+
+@pytest.mark.parametrize("came", [WHOLE[0], WHOLE[2], WHOLE[3], TRAILED])
+def test_a_part_of_an_answer_is_none(came: bytes) -> None:
+    for size in range(len(came)):
+        part = came[:size]
+        assert http.parse_answer(part, ended=False) is None
+        with pytest.raises(http.HttpError):
+            http.parse_answer(part, ended=True)
+
+
+@pytest.mark.parametrize("came", WRONG)
+def test_what_is_no_answer_is_not_taken(came: bytes) -> None:
+    with pytest.raises(http.HttpError):
+        http.parse_answer(came, ended=False)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_anything_may_come(noise: bytes, ended: bool) -> None:
+    for came in (noise, b"HTTP/1.1 200 OK\r\n" + noise, WHOLE[2][:47] + noise):
+        try:
+            http.parse_answer(came, ended=ended)
+        except http.HttpError:
+            continue
+
+
+def test_many_interim_answers_are_no_problem() -> None:
+    came = b"HTTP/1.1 100\r\n\r\n" * (http.MAX_ANSWER // 16)
+    assert http.parse_answer(came, ended=False) is None
+
+
+def read_request(data: bytes) -> tuple[list[str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    return head.decode().split("\r\n"), body
+
+
+async def test_a_form_is_sent(serve: Serve, server: At) -> None:
+    requests: list[bytes] = []
+
+    async def script(client: Any) -> None:
+        requests.append(await client.reader.readuntil(b"sign=%C3%A4%26%3D"))
+        for byte in WHOLE[0]:
+            await client.send(bytes([byte]))
+        await client.gone()
+
+    async with serve(script) as broker:
+        async with http.post_form(server(broker.port), "/a/b", FORM) as answer:
+            assert answer == http.Answer(200, b"body")
+            assert broker.open == 1
+        await broker.until(0)
+    lines, body = read_request(requests[0])
+    assert lines[0] == "POST /a/b HTTP/1.1"
+    assert f"Host: localhost:{broker.port}" in lines
+    assert f"Content-Length: {len(body)}" in lines
+    assert body == b"deviceName=a%40b%3Ac&sign=%C3%A4%26%3D"
+
+
+def test_the_usual_port_is_not_named(server: At) -> None:
+    lines, _ = read_request(http.form_request(server(443), "/", {}))
+    assert "Host: localhost" in lines
+
+
+async def fault_of(server: tls.Server) -> Fault:
+    with pytest.raises(ConnectError) as raised:
+        async with http.post_form(server, "/", FORM):
+            raise AssertionError("there is no answer")
+    return raised.value.fault
+
+
+@pytest.mark.parametrize(
+    ("says", "fault"),
+    [
+        (b"", Fault.MQTT_CLOSED),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", Fault.MQTT_PROTOCOL),
+        (b"\x20\x02\x00\x00\r\n\r\n", Fault.MQTT_PROTOCOL),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * http.MAX_ANSWER, Fault.MQTT_PROTOCOL),
+    ],
+)
+async def test_no_answer_to_what_may_have_arrived(
+    serve: Serve, server: At, says: bytes, fault: Fault
+) -> None:
+    async def script(client: Any) -> None:
+        await client.reader.readuntil(b"sign=")
+        await client.send(says)
+
+    async with serve(script) as broker:
+        assert await fault_of(server(broker.port)) is fault
+        assert fault in SILENT
+        await broker.until(0)
+
+
+async def test_a_silent_server(serve: Serve, server: At) -> None:
+    async def script(client: Any) -> None:
+        await client.gone()
+
+    async with serve(script) as broker:
+        silent = server(broker.port, seconds=1.0)
+        assert await fault_of(silent) is Fault.MQTT_TIMEOUT
+        await broker.until(0)
+
+
+async def test_cancelled_it_closes(serve: Serve, server: At) -> None:
+    asked = asyncio.Event()
+
+    async def script(client: Any) -> None:
+        await client.reader.readuntil(b"sign=")
+        asked.set()
+        await client.gone()
+
+    async def ask(port: int) -> None:
+        async with http.post_form(server(port), "/", FORM):
+            raise AssertionError("there is no answer")
+
+    async with serve(script) as broker:
+        task = asyncio.create_task(ask(broker.port))
+        await asked.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        await broker.until(0)
