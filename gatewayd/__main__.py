@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.status.notify import Notifier
 
+PR_SET_DUMPABLE = 4
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
 
@@ -34,6 +36,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
     if options.check_config:
         return _check(paths)
     log.setup("info", log.handler())
+    _protect_memory()
     try:
         config = load(paths, Plugins.installed())
         log.set_level(config.log.level)
@@ -50,6 +53,11 @@ def _complain(error: GatewayError) -> None:
     """Log what is wrong, a line for each thing; where it was found says nothing to an operator."""
     for line in str(error).splitlines():
         logging.getLogger(__name__).error("%s", line)
+
+
+def _protect_memory() -> None:
+    """Keep secrets in memory from core dumps, and from others of the same user (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:

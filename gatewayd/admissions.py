@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeAlias
@@ -14,16 +13,11 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
-from gatewayd.errors import (
-    CloudUnreachable,
-    NoSuchProvider,
-    NotAdmitted,
-    Overtaken,
-    StoreError,
-)
+from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, Overtaken, StoreError
 from gatewayd.joinwindow import JoinWindow
 from gatewayd.policy.admission import Action, Decision
 from gatewayd.policy.census import Census
+from gatewayd.roll import Roll
 
 Post: TypeAlias = Callable[[lc.Event], None]
 
@@ -87,11 +81,7 @@ class Admissions:
         self._rules = rules
         self.window = JoinWindow(clocks)
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
-        self._counted: dict[DeviceId, tuple[CloudName, str]] = {}
-        self._names: dict[CloudName, DeviceId] = {}
-        self._by_rule: Counter[str] = Counter()
-        for record in register.all():
-            self._count(record.device, record)
+        self._roll = Roll(register.all())
 
     async def evaluate(self, device: DeviceId, post: Post) -> None:
         """Wait until the sighting has settled, then let policy decide, unless it is on record."""
@@ -119,7 +109,7 @@ class Admissions:
     def decide(self, device: DeviceId) -> Decision:
         """Return what policy says of a device now; what the cloud would not take is held."""
         evidence = self._known.evidence(device)
-        census = Census(self._names, self._by_rule, self.window.current)
+        census = Census(self._roll.names, self._roll.by_rule, self.window.current)
         decision = self._rules.judge(device, evidence, census)
         if decision.action is Action.REGISTER and decision.cloud is not None:
             objection = self._objection(decision.cloud)
@@ -129,7 +119,7 @@ class Admissions:
 
     def owner(self, name: CloudName) -> DeviceId | None:
         """Return the child that has this name at a cloud."""
-        return self._names.get(name)
+        return self._roll.names.get(name)
 
     async def approve(
         self, device: DeviceId, provider: str, caller: str, by: Admission = Admission.OPERATOR
@@ -150,7 +140,7 @@ class Admissions:
             raise NotAdmitted(f"Its rule assigns {device} to the cloud {cloud.provider!r}")
         if (objection := self._objection(cloud)) is not None:
             raise NotAdmitted(str(objection))
-        if self._names.get(cloud, device) != device:
+        if self._roll.names.get(cloud, device) != device:
             raise NotAdmitted(f"Another child has the cloud name of {device} already")
         await self._admit(device, replace(decision, cloud=cloud), by)
         return Reason("approved", f"Approved by {caller}.")
@@ -171,7 +161,7 @@ class Admissions:
                 verdict_at=fresh.verdict_at,
             )
 
-        self._count(device, await self._register.update(device, say_no))
+        self._roll.count(device, await self._register.update(device, say_no))
         self._known.pin(device)
         return reason
 
@@ -183,7 +173,7 @@ class Admissions:
         if (record := self._register.get(device)) is not None:
             await self._loosen(record)
         await self._register.forget(device)
-        self._count(device, None)
+        self._roll.count(device, None)
         self._known.unpin(device)
 
     async def configure(self, device: DeviceId, cloud: CloudName) -> None:
@@ -192,7 +182,7 @@ class Admissions:
         if record is None or record.cloud != cloud:
             own = self._new_record(device, "", cloud, Admission.CONFIGURATION)
             own = replace(own, label="this gateway", first_seen=self._wall())
-            self._count(device, await self._register.update(device, lambda _: own))
+            self._roll.count(device, await self._register.update(device, lambda _: own))
         self._known.pin(device)
 
     async def _loosen(self, record: Record) -> None:
@@ -221,11 +211,11 @@ class Admissions:
             )
 
         # counted before the disk is waited for, so that no other child takes the name meanwhile
-        self._count(device, say_yes(self._register.get(device)))
+        self._roll.count(device, say_yes(self._register.get(device)))
         try:
-            self._count(device, await self._register.update(device, say_yes))
+            self._roll.count(device, await self._register.update(device, say_yes))
         except StoreError:
-            self._count(device, self._register.get(device))
+            self._roll.count(device, self._register.get(device))
             raise
         self._known.pin(device)
 
@@ -256,15 +246,3 @@ class Admissions:
     def _cloud_of(self, device: DeviceId) -> CloudName | None:
         record = self._register.get(device)
         return record.cloud if record else None
-
-    def _count(self, device: DeviceId, record: Record | None) -> None:
-        """Count a child by this record, instead of any that it was counted by."""
-        before = self._counted.pop(device, None)
-        if before is not None:
-            self._by_rule[before[1]] -= 1
-            if self._names[before[0]] == device:
-                del self._names[before[0]]
-        if record is not None and record.cloud is not None:
-            self._counted[device] = record.cloud, record.rule
-            self._names[record.cloud] = device
-            self._by_rule[record.rule] += 1

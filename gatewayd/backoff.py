@@ -34,3 +34,18 @@ class Budget:
             moment = max(now, self._taken[0] + self._period)
         self._taken.append(moment)
         return moment - now
+
+
+class Allowance:
+    """At most `count` in any `period` seconds; whoever comes too early is refused."""
+
+    def __init__(self, count: int, period: float) -> None:
+        self._period = period
+        self._taken: deque[float] = deque(maxlen=count)
+
+    def take(self, now: float) -> bool:
+        """Take one, if there is one."""
+        if len(self._taken) == self._taken.maxlen and self._taken[0] + self._period > now:
+            return False
+        self._taken.append(now)
+        return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass, field
 
 from gatewayd.device.identity import DeviceId
@@ -37,4 +36,8 @@ class Child:
     label: str = ""
     task: asyncio.Task[None] | None = None
     hands: asyncio.Lock = field(default_factory=asyncio.Lock)
-    history: deque[Step] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    history: tuple[Step, ...] = ()
+
+    def remember(self, step: Step) -> None:
+        """Add a step to the history."""
+        self.history = (*self.history, step)[-HISTORY:]

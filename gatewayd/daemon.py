@@ -15,18 +15,17 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from gatewayd import __version__, log
+from gatewayd import log
 from gatewayd.assembly import Assembly, Outside, wall
 from gatewayd.config import PLAIN, Config, load
 from gatewayd.configfile import ConfigPaths
-from gatewayd.device.lifecycle import State
 from gatewayd.errors import ConfigError
+from gatewayd.overview import Overview, first_view
 from gatewayd.plugins import Plugins
 from gatewayd.rulebook import RuleBook
 from gatewayd.rulefile import load_rules
 from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
-from gatewayd.status.snapshot import ManagerView
 from gatewayd.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -72,9 +71,11 @@ class Daemon:
         return 1 if self._failed else 0
 
     async def _serve(self) -> None:
-        self._bus = Bus(self._config.bus, self._view("starting"), lost=self._lost_bus)
+        first = first_view(self._config, self._storage, self._started)
+        self._bus = Bus(self._config.bus, first, lost=self._lost_bus)
         outside = Outside(self._environ, self._bus, self._checkpoint, self.reload, self._show)
         self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
+        self._overview = Overview(self._config, self._storage, self._parts, self._started)
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
         await self._bus.start(self._parts.flow.commands)
         try:
@@ -91,8 +92,8 @@ class Daemon:
         for service in self._services():
             self._start(service)
         self._show()
-        self._notifier.ready(self._status())
-        logger.info("Ready: %s.", self._status())
+        self._notifier.ready(self._overview.line())
+        logger.info("Ready: %s.", self._overview.line())
         try:
             await self._stop.wait()
         finally:
@@ -134,7 +135,7 @@ class Daemon:
     async def _wind_down(self, gateway: asyncio.Task[None]) -> None:
         self._notifier.stopping("finishing what is under way")
         logger.info("Stopping.")
-        self._bus.show_manager(self._view("stopping"))
+        self._show()
         around = self._tasks - {gateway}
         await _end(around)
         await self._parts.flow.registrar.drain(DRAIN)
@@ -171,7 +172,7 @@ class Daemon:
             else:
                 self._put_in_force(config, rules)
             finally:
-                self._notifier.ready(self._status())
+                self._notifier.ready(self._overview.line())
 
     def _read(self) -> tuple[Config, RuleBook]:
         config = load(self._paths, Plugins.installed())
@@ -194,7 +195,7 @@ class Daemon:
     async def _tell_status(self) -> None:
         told = ""
         while True:
-            status = self._status()
+            status = self._overview.line()
             self._show()
             if status != told:
                 self._notifier.status(status)
@@ -202,44 +203,13 @@ class Daemon:
             await asyncio.sleep(STATUS_EVERY)
 
     def _show(self) -> None:
-        self._bus.show_manager(self._view(self._state()))
+        state = "stopping" if self._stop.is_set() else self._overview.state()
+        self._bus.show_manager(self._overview.view(state))
 
     def _lost_bus(self) -> None:
         logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
         self._failed = True
         self._stop.set()
-
-    def _state(self) -> str:
-        if self._stop.is_set() or self._storage.sealed:
-            return "stopping" if self._stop.is_set() else "sealed"
-        troubled = self._storage.degraded or self._parts.supervisor.faults
-        return "degraded" if troubled else "running"
-
-    def _status(self) -> str:
-        states = [child.state for child in self._parts.flow.gateway.children.values()]
-        words = [
-            f"{len(states)} devices",
-            f"{states.count(State.ONLINE)} online",
-            f"{states.count(State.PENDING)} pending",
-            f"{states.count(State.FAILED)} failed",
-        ]
-        if self._storage.sealed:
-            words.append(f"store sealed: {self._storage.store.why}")
-        return ", ".join([*words, *self._parts.supervisor.faults.values()])
-
-    def _view(self, state: str) -> ManagerView:
-        counters = {}
-        if state not in ("starting",):
-            counters = self._parts.supervisor.counters() | self._parts.inventory.counters()
-        return ManagerView(
-            version=__version__,
-            state=state,
-            protection=self._storage.store.protection.value,
-            providers=tuple(one.name for one in self._config.clouds),
-            started=self._started,
-            counters=counters,
-            join_until=0 if state == "starting" else self._parts.flow.window.until,
-        )
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
+from gatewayd.backoff import Allowance
 from gatewayd.child import Child
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
@@ -29,6 +30,14 @@ Worker: TypeAlias = Callable[[DeviceId, Post], Awaitable[None]]
 MAILBOX = 100_000
 """Events that may wait.  Each child has at most one worker and a few sightings under way, so a
 full mailbox means a bug, and the daemon had better be restarted."""
+
+RESTORED = "Restored"
+"""What is said to have happened to a child that an earlier run knew."""
+
+STRANGERS_TOLD = 60
+"""How many strangers that wait are logged in a minute."""
+
+_STRANGERS = {lc.State.DISCOVERED, lc.State.PENDING, lc.State.FORGOTTEN}
 
 BEGIN_ANEW = 30.0
 """Seconds until work that broke off is begun anew."""
@@ -68,6 +77,7 @@ class Gateway:
         self._now, self._wall = now, wall
         self._mailbox: asyncio.Queue[Envelope | asyncio.Future[None]] = asyncio.Queue(MAILBOX)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers = Allowance(STRANGERS_TOLD, 60.0)
         self._running = False
 
     def post(self, device: DeviceId, event: lc.Event) -> None:
@@ -78,7 +88,8 @@ class Gateway:
         """Take in the children of an earlier run, before `run`, which begins their work."""
         for child, state, reason in children:
             self.children[child.id] = child
-            self._enter(child, state, reason, "Restored")
+            self._enter(child, state, reason, RESTORED)
+        log.info("Restored %d children.", len(self.children))
 
     async def run(self) -> None:
         """Begin to work, and open envelopes until cancelled; then end all work."""
@@ -153,8 +164,8 @@ class Gateway:
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
-        child.history.append(Step(self._wall(), event, state.shown, str(reason)))
-        _log(child, event)
+        child.remember(Step(self._wall(), event, state.shown, str(reason)))
+        self._tell(child, event)
         if state is lc.State.FORGOTTEN:
             self._drop(child)
             return
@@ -163,6 +174,15 @@ class Gateway:
             self._stop(child)
             self._start(child)
         self._show(child)
+
+    def _tell(self, child: Child, event: str) -> None:
+        """Log a step; of strangers only so many, as anybody on the LAN can make them."""
+        level = logging.DEBUG if child.state in _STRANGERS or event == RESTORED else logging.INFO
+        if child.state is lc.State.PENDING and self._strangers.take(self._now()):
+            level = logging.INFO
+        fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
+        why = f": {child.reason}" if child.reason.code else "."
+        log.log(level, "%s (%s)%s", child.state.shown.capitalize(), event, why, extra=fields)
 
     def _drop(self, child: Child) -> None:
         self._stop(child)
@@ -225,9 +245,3 @@ def _is_cancelled() -> bool:
 
 def _is_present(before: bool, event: lc.Event) -> bool:
     return isinstance(event, lc.Seen) or (before and not isinstance(event, lc.Lost))
-
-
-def _log(child: Child, event: str) -> None:
-    fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
-    why = f": {child.reason}" if child.reason.code else "."
-    log.info("%s (%s)%s", child.state.shown.capitalize(), event, why, extra=fields)

@@ -57,7 +57,7 @@ def device_view(
         registered=record.registered_at if record else 0,
         activated=record.activated_at if record else 0,
         next_attempt=to_wall(child.until) if child.until else 0,
-        history=tuple(child.history),
+        history=child.history,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.backoff import Budget, delay
+from gatewayd.backoff import Allowance, Budget, delay
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
@@ -23,3 +23,14 @@ def test_a_budget_is_never_overdrawn(gaps: list[float], count: int) -> None:
         moments.append(now + budget.reserve(now))
     for early, late in zip(moments, moments[count:], strict=False):
         assert late - early >= 60.0 - 1e-6
+
+
+@given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 5))
+def test_an_allowance_is_never_overdrawn_and_comes_back(gaps: list[float], count: int) -> None:
+    allowance, now, taken = Allowance(count, 60.0), 0.0, []
+    for gap in gaps:
+        now += gap
+        if allowance.take(now):
+            taken.append(now)
+    assert all(late - early >= 60.0 for early, late in zip(taken, taken[count:], strict=False))
+    assert allowance.take(now + 60.0)

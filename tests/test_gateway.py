@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -14,7 +15,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.errors import StoreUnavailable
-from gatewayd.gateway import Gateway, Post, Worker
+from gatewayd.gateway import STRANGERS_TOLD, Gateway, Post, Worker
 from gatewayd.testing import clock
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
@@ -291,3 +292,21 @@ def test_nobody_begins_while_another_is_still_ending() -> None:
             assert at_work == ["register"]
 
     clock.run(main())
+
+
+def test_a_flood_of_strangers_does_not_flood_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gatewayd")
+
+    async def main() -> None:
+        async with Scene({}).running() as gateway:
+            for number in range(1000):
+                gateway.post(DeviceId(f"child-{number}"), lc.Seen())
+                gateway.post(DeviceId(f"child-{number}"), lc.Held())
+            await gateway.ping()
+            gateway.post(ONE, lc.Admitted())
+            await gateway.ping()
+
+    clock.run(main())
+    told = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith("Pending") for text in told) == STRANGERS_TOLD
+    assert any(text.startswith("Admitted") for text in told)

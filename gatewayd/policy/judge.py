@@ -144,9 +144,13 @@ def _trust(view: View, evidence: Evidence) -> Trust:
 
 
 def _proven(rule: Rule, template: Template, identity: Mapping[str, str], trust: Trust) -> Trust:
-    """Raise trust where the list holds a field that the name is made of."""
-    named = {identity[field] for field in template.fields}
-    return max(trust, Trust.LISTED) if named & rule.listed else trust
+    """Raise trust where the list holds the whole name, or each field that it is made of.
+
+    One listed field is not enough: whoever knows it could vary the others.
+    """
+    fields = {identity[field] for field in template.fields}
+    whole = template.fill(identity) in rule.listed
+    return max(trust, Trust.LISTED) if whole or fields <= rule.listed else trust
 
 
 def _judge(rule: Rule, evidence: Evidence, named: _Named, why: Reason | None) -> Verdict:

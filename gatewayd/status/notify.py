@@ -28,7 +28,14 @@ class Notifier:
         send: Callable[[str], object] = daemon.notify,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send, self._now = send, now
+        self._try_send, self._now = send, now
+
+    def _send(self, message: str) -> None:
+        """Send a message; that systemd does not listen any more must not harm the daemon."""
+        try:
+            self._try_send(message)
+        except OSError as error:
+            log.warning("systemd was not told: %s.", error.strerror, extra={"once": "notify"})
 
     def ready(self, status: str) -> None:
         """Started, or reloaded."""

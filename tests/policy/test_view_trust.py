@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.policy.admission import Action
 from gatewayd.policy.judge import decide
@@ -18,8 +22,10 @@ TABLE = RuleTable(
 )
 
 
-def _rule() -> Rule:
-    made = rule(TABLE, frozenset(), lambda _, text: (_ for _ in ()).throw(AssertionError(text)))
+def _rule(table: RuleTable = TABLE, *listed: str) -> Rule:
+    made = rule(
+        table, frozenset(listed), lambda _, text: (_ for _ in ()).throw(AssertionError(text))
+    )
     assert made is not None
     return made
 
@@ -31,3 +37,25 @@ def test_the_trust_of_another_view_is_not_borrowed() -> None:
     decision = decide(evidence, (_rule(),), device=DeviceId("c"), taken=lambda _: None, admitted={})
     assert decision.action is Action.ASK
     assert decision.trust is Trust.HEARD
+
+
+@pytest.mark.parametrize(
+    ("listed", "action"),
+    [
+        (("TH20-0001",), Action.ASK),
+        (("acme", "TH20-0001"), Action.REGISTER),
+        (("acme-TH20-0001",), Action.REGISTER),
+    ],
+)
+def test_one_listed_field_does_not_vouch_for_a_name_of_two(
+    listed: tuple[str, ...], action: Action
+) -> None:
+    """Whoever knows a listed serial could make up a vendor, and register another name each time."""
+    extract = {**TABLE.extract, "vendor": "txt.vendor"}
+    table = replace(TABLE, extract=extract, device_name="{vendor}-{serial}")
+    view = {"source": "mdns", "txt.serial": "TH20-0001", "txt.vendor": "acme"}
+    decision = decide(
+        Evidence((view,), frozenset(), Trust.HEARD), (_rule(table, *listed),),
+        device=DeviceId("c"), taken=lambda _: None, admitted={},
+    )  # fmt: skip
+    assert decision.action is action

@@ -85,3 +85,11 @@ async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureF
     assert len(sent) == fed
     assert "store" in caplog.text
     assert caplog.records[0].levelno == logging.ERROR
+
+
+def test_a_systemd_that_is_gone_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def send(_: str) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    Notifier(send).stopping("on the way out")
+    assert "Connection refused" in caplog.text
