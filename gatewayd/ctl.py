@@ -17,6 +17,7 @@ from typing import Any
 import pydbus
 
 from gatewayd.ctl_commands import COMMANDS, Command
+from gatewayd.ctl_preflight import PREFLIGHT
 from gatewayd.ctl_rules import RULES
 from gatewayd.ctl_text import Row, safe
 from gatewayd.errors import GatewayError
@@ -91,7 +92,7 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = (*COMMANDS, *RULES),
+    commands: Sequence[Command] = (*COMMANDS, *RULES, *PREFLIGHT),
 ) -> int:
     """Run gatewayctl; return its exit status."""
     arguments = parser(commands).parse_args(argv)

@@ -7,23 +7,20 @@ MQTT dynamic registration, one TLS connection for each: the cloud pushes the sec
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
 from collections.abc import Callable
+from functools import partial
 
 from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.alibaba import messages, reasons
+from gatewayd.cloud.alibaba import messages, push, reasons
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError
 from gatewayd.cloud.login import Login
-from gatewayd.cloud.provider import Ended, Issued, Keep, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import Ended, Keep, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 _RANDOM_BYTES = 8
 
@@ -31,19 +28,20 @@ _RANDOM_BYTES = 8
 class Direct:
     """Implements Route.
 
-    read_secret: see cloud/credential.py; called off the loop, anew for each registration, so
-    that a file that was replaced counts at once.  random: so many bytes nobody can guess.
+    trust: of this account.  read_secret: see cloud/credential.py; called off the loop, anew for
+    each registration, so that a file that was replaced counts at once.  random: so many bytes
+    nobody can guess.
     """
 
     def __init__(
         self,
         settings: AlibabaSettings,
+        trust: tls.Trust,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
     ) -> None:
         self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._context: ssl.SSLContext | None = None
-        self._making_context = asyncio.Lock()
+        self._trust = trust
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
@@ -63,20 +61,12 @@ class Direct:
             login = await self._request(name)
         except ConfigError as error:
             return Refused(reasons.no_product_secret(str(error)))
-        push = _Push(name)
+        parse = partial(messages.parse_push, name=name)
         try:
-            connection = await self._open(name, login, push.take)
+            server = await self._server(name)
+            return await push.receive(server, login, self._settings.keepalive, parse, keep)
         except ConnectError as error:
             return reasons.registration(error, *self._endpoint(name))
-        try:
-            secret = await push.wait(connection, self._settings.reply_timeout)
-            if secret is None:
-                return Unknown(push.why_not(connection))
-            await keep(secret)
-            await connection.close()
-        finally:
-            connection.abort()
-        return Issued()
 
     async def connect(self, name: CloudName, secret: Secret) -> AlibabaSession:
         """Log in once.  Raises LoginRefused, LoginFailed.
@@ -85,13 +75,13 @@ class Direct:
         """
         login = messages.connect_login(name, secret, self._settings.sign_method)
         try:
-            return AlibabaSession(await self._open(name, login, _ignore))
+            server, keepalive = await self._server(name), self._settings.keepalive
+            return AlibabaSession(await mqtt.open_connection(server, login, keepalive, ignore))
         except ConnectError as error:
             raise reasons.login(error, *self._endpoint(name)) from error
 
     async def close(self) -> None:
-        """Release the TLS context.  Sessions belong to whoever opened them."""
-        self._context = None
+        """Nothing is held: sessions belong to whoever opened them."""
 
     async def _request(self, name: CloudName) -> Login:
         product = self._settings.products[name.product]
@@ -101,22 +91,11 @@ class Direct:
         random = self._random(_RANDOM_BYTES).hex()
         return messages.register_login(name, secret, self._settings, random)
 
-    async def _open(
-        self, name: CloudName, login: Login, on_message: mqtt.Handler
-    ) -> mqtt.Connection:
-        host, port = self._endpoint(name)
-        settings = self._settings
-        server = tls.Server(
-            host, port, await self._trust(), settings.connect_timeout, settings.reply_timeout
+    async def _server(self, name: CloudName) -> tls.Server:
+        context, settings = await self._trust.context(), self._settings
+        return tls.Server(
+            *self._endpoint(name), context, settings.connect_timeout, settings.reply_timeout
         )
-        return await mqtt.open_connection(server, login, settings.keepalive, on_message)
-
-    async def _trust(self) -> ssl.SSLContext:
-        """Return the one context of this account; made off the loop, as that reads files."""
-        async with self._making_context:
-            if self._context is None:
-                self._context = await asyncio.to_thread(tls.client_context, self._settings.ca_file)
-            return self._context
 
     def _endpoint(self, name: CloudName) -> tuple[str, int]:
         return self._settings.host_for(name.product), self._settings.port
@@ -137,43 +116,5 @@ class AlibabaSession:
         await self._connection.close()
 
 
-class _Push:
-    """Waits for the message that holds the secret."""
-
-    def __init__(self, name: CloudName) -> None:
-        self._name, self._ignored = name, 0
-        self._secret: Secret | None = None
-        self._came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def take(self, topic: str, payload: bytes) -> None:
-        """Look at a message.  Of several secrets, the newest is the valid one."""
-        secret = messages.parse_push(topic, payload, self._name)
-        if secret is None:
-            self._ignored += 1
-            return
-        self._secret = secret
-        if not self._came.done():
-            self._came.set_result(None)
-
-    async def wait(self, connection: mqtt.Connection, seconds: float) -> Secret | None:
-        """Return the secret; None if it did not come.
-
-        It counts though the connection is closed by now: what was issued was issued.
-        """
-        await asyncio.wait(
-            (self._came, connection.closed),
-            timeout=seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        return self._secret
-
-    def why_not(self, connection: mqtt.Connection) -> Reason:
-        """Tell why no secret came."""
-        if self._ignored:
-            log.warning("The cloud sent %d messages without a secret.", self._ignored)
-            return reasons.BAD_PUSH
-        return reasons.HUNG_UP if connection.closed.done() else reasons.NO_PUSH
-
-
-def _ignore(_topic: str, _payload: bytes) -> None:
+def ignore(_topic: str, _payload: bytes) -> None:
     """Drop what the cloud sends to a child: gatewayd brings it online, and no more."""

@@ -119,11 +119,12 @@ class ExplainedDirect(Direct):
     def __init__(
         self,
         settings: AlibabaSettings,
+        trust: tls.Trust,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
         https: HttpsRegistration,
     ) -> None:
-        super().__init__(settings, read_secret, random)
+        super().__init__(settings, trust, read_secret, random)
         self._https = https
 
     async def register(self, name: CloudName, keep: Keep) -> Outcome:

@@ -5,9 +5,9 @@ Source: "MQTT-based dynamic registration" of the IoT Platform documentation.
 
 from __future__ import annotations
 
-import json
 import re
 
+from gatewayd.cloud.alibaba import answers
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import connect_content, register_content, sign
 from gatewayd.cloud.login import Login
@@ -16,10 +16,6 @@ from gatewayd.device.secret import Secret
 
 DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
 REGISTER_TOPIC = "/ext/register"
-MAX_PUSH = 4096
-"""Bytes of a push that is looked at; a real one has about 120."""
-
-_DEVICE_SECRET = re.compile(r"[!-~]{1,64}")  # the buffer of the vendor's C SDK holds 64
 
 
 def client_id(name: CloudName) -> str:
@@ -69,17 +65,8 @@ def _login(name: CloudName, options: dict[str, str], password: str) -> Login:
 
 def parse_push(topic: str, payload: bytes, name: CloudName) -> Secret | None:
     """Return the deviceSecret issued to this device; None for any other message."""
-    if topic != REGISTER_TOPIC or len(payload) > MAX_PUSH:
+    told = answers.load(payload)
+    if topic != REGISTER_TOPIC or not answers.names(told, name):
         return None
-    try:
-        push = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(push, dict):
-        return None
-    if (push.get("productKey"), push.get("deviceName")) != (name.product, name.device):
-        return None
-    secret = push.get("deviceSecret")
-    if not isinstance(secret, str) or not _DEVICE_SECRET.fullmatch(secret):
-        return None
-    return Secret(secret.encode())
+    secret = answers.word(told, "deviceSecret")
+    return Secret(secret.encode()) if secret else None

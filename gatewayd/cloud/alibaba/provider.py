@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.alibaba import child_reasons, messages, reasons
+from gatewayd.cloud.alibaba import child_reasons, https, messages, reasons
 from gatewayd.cloud.alibaba.children import Children, Time
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.gateway import GatewayRoute
+from gatewayd.cloud.alibaba.preflight import preflight
 from gatewayd.cloud.alibaba.route import Route
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
 from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
+from gatewayd.cloud.alibaba.unlisted import Unlisted
 from gatewayd.cloud.alibaba.uplink import Link
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.provider import (
@@ -48,6 +50,7 @@ class Alibaba:
     """
 
     Settings: ClassVar[type] = AlibabaSettings
+    preflight = staticmethod(preflight)
 
     def __init__(
         self,
@@ -64,10 +67,27 @@ class Alibaba:
         self._settings, self._read_secret, self._random = settings, read_secret, random
         self._trust = tls.Trust(settings.ca_file)
         self._children: Children | None = None
-        self._direct = Direct(settings, read_secret, random)
-        self._routes: dict[str, Route] = {DEFAULT: self._direct}
+        self._direct = self._make_direct()
+        self._routes: dict[str, Route] = {
+            DEFAULT: self._direct,
+            "direct-unlisted": Unlisted(
+                settings, self._trust, read_secret, random,
+                enabled=settings.unlisted, securemode=settings.securemode_unlisted,
+            ),
+        }  # fmt: skip
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, clock)
+
+    def _make_direct(self) -> Direct:
+        settings, parts = self._settings, (self._trust, self._read_secret, self._random)
+        if not settings.explain:
+            return Direct(settings, *parts)
+        host = settings.https_host or https.host_of(settings.region)
+        trust = tls.Trust(settings.https_ca_file)
+        registration = https.HttpsRegistration(
+            settings, self._read_secret, self._random, host, settings.https_port, trust
+        )
+        return https.ExplainedDirect(settings, *parts, registration)
 
     def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
         settings, read_secret, link = self._settings, self._read_secret, Link()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.cloud.alibaba import endpoint
 from gatewayd.cloud.alibaba.signing import METHODS
 from gatewayd.settings import REQUIRED, setting
 
@@ -89,6 +90,23 @@ class AlibabaSettings:
     securemode_register: int = setting(
         2, "securemode sent to register: 2, or -2 if the cloud wants that", low=-2, high=2
     )
+    unlisted: bool = setting(
+        False,
+        "whether devices may be registered that nobody has created, by the route direct-unlisted: "
+        "enterprise instances in some regions only",
+    )
+    securemode_unlisted: int = setting(
+        -2, "securemode sent to register these: -2, or 2 if the cloud wants that", low=-2, high=2
+    )
+    explain: bool = setting(
+        False,
+        "whether to register over HTTPS where MQTT refuses and does not say why: region Shanghai",
+    )
+    https_host: str = setting("", "host of the registration over HTTPS; empty for the region's")
+    https_port: int = setting(443, "its TCP port", low=1, high=65535)
+    https_ca_file: Path | None = setting(  # likewise
+        None, "trusted root certificates of that host, PEM; none for those of the system"
+    )
     keepalive: int = setting(300, "MQTT keep-alive", unit="s", low=60, high=1200)
     connect_timeout: float = setting(
         10.0, "longest wait for each of name lookup, TCP and TLS", unit="s", low=0.1, high=120
@@ -100,12 +118,8 @@ class AlibabaSettings:
     gateway: AlibabaGateway | None = setting(None, "the gateway itself; none for no sub-devices")
 
     def host_for(self, product: str) -> str:
-        """Return the endpoint's host name, given or derived ("Manage endpoints" of the docs)."""
-        if self.host:
-            return self.host
-        if self.instance_id:
-            return f"{self.instance_id}.mqtt.iothub.aliyuncs.com"
-        return f"{product}.iot-as-mqtt.{self.region}.aliyuncs.com"
+        """Return the endpoint's host name, given or derived."""
+        return endpoint.host_of(product, self.host, self.region, self.instance_id)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, one sentence each, with the key and the remedy."""
@@ -114,8 +128,11 @@ class AlibabaSettings:
         for key, value in (("region", self.region), ("instance_id", self.instance_id)):
             if value and not _LABEL.fullmatch(value):
                 yield f"{key} must be letters, digits and hyphens"
-        if self.securemode_register not in SECURE_MODES:
-            yield "securemode_register must be 2 or -2"
+        for key in ("securemode_register", "securemode_unlisted"):
+            if getattr(self, key) not in SECURE_MODES:
+                yield f"{key} must be 2 or -2"
+        if self.explain and not (self.https_host or self.region):
+            yield "explain needs https_host or region"
         for key, product in self.products.items():
             yield from _product_problems(key, product)
         if self.gateway is not None:

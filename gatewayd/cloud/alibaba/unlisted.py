@@ -14,7 +14,7 @@ from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import answers, push, reasons
-from gatewayd.cloud.alibaba.direct import AlibabaSession
+from gatewayd.cloud.alibaba.direct import AlibabaSession, ignore
 from gatewayd.cloud.alibaba.messages import client_id
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import register_content, sign
@@ -134,7 +134,7 @@ class Unlisted:
         try:
             server = await self._server(name)
             return AlibabaSession(
-                await mqtt.open_connection(server, login, self._settings.keepalive, _ignore)
+                await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
             )
         except ConnectError as error:
             raise reasons.login(error, *self._endpoint(name)) from error
@@ -211,7 +211,3 @@ def _grant(told: Mapping[str, object]) -> tuple[str, str]:
 
 def _login(name: CloudName, client: str, options: str, password: bytes) -> Login:
     return Login(f"{client}|{options}|", f"{name.device}&{name.product}", Secret(password))
-
-
-def _ignore(_topic: str, _payload: bytes) -> None:
-    """Drop what the cloud sends to a child: gatewayd brings it online, and no more."""

@@ -56,8 +56,9 @@ def route_to(
     def read(credential: str, file: Path | None) -> Secret:
         return read_secret(None, credential, file)
 
-    direct = Direct(settings, read, bytes)
-    return GatewayRoute(settings, direct, link, tls.Trust(ca_file), read, time.monotonic)
+    trust = tls.Trust(ca_file)
+    direct = Direct(settings, trust, read, bytes)
+    return GatewayRoute(settings, direct, link, trust, read, time.monotonic)
 
 
 async def test_a_secret_that_is_configured_is_kept(secret_file: Path) -> None:

@@ -278,7 +278,8 @@ async def explained(
         cloud.set_faults(faults)
         settings = settings_for(folder, port=cloud.port, ca_file=folder / "mqtt.pem")
         ours = registration(folder, broker.port)
-        yield ExplainedDirect(settings, partial(read_secret, None), os.urandom, ours), desk
+        trust, read = tls.Trust(settings.ca_file), partial(read_secret, None)
+        yield ExplainedDirect(settings, trust, read, os.urandom, ours), desk
 
 
 @pytest.mark.parametrize(

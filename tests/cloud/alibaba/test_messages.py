@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import messages
+from gatewayd.cloud.alibaba import answers, messages
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -44,7 +44,7 @@ def test_another_topic_holds_none(topic: str) -> None:
         b"[" * 4000,
         b'{"productKey":"a1Gt7n5yTt8","deviceName":"gw-child_01","deviceSecret":"\\ud800"}',
         json.dumps(PUSH).encode()[:-3],
-        json.dumps(PUSH).encode().ljust(messages.MAX_PUSH + 1),
+        json.dumps(PUSH).encode().ljust(answers.MAX_ANSWER + 1),
         [],
         [PUSH],
         SECRET,
