@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.testing.bus import PrivateBus
+from gatewayd.testing.simulator import plant
 from gatewayd.testing.simulator.control import ask
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
@@ -48,9 +49,20 @@ key = "development-file"
 host = "{site.plant[host]}"
 port = {site.plant[port]}
 ca_file = "{site.directory}/ca.pem"
+unlisted = true
 [cloud.alibaba.products.{site.plant[product]}]
 secret_file = "{site.directory}/product-secret"
 """
+
+GATEWAY = """\
+[cloud.alibaba.products.{key}]
+secret_file = "{directory}/gateway-secret"
+[cloud.alibaba.gateway]
+product = "{key}"
+device = "{name}"
+register = true
+"""
+"""What sub-devices need besides."""
 
 RULES = """\
 # A sensor that the operator has listed is let in; any other waits for a yes.
@@ -63,6 +75,7 @@ action = "register"
 provider = "alibaba"
 product = "{site.plant[product]}"
 device_name = "{{serial}}"
+route = "{site.route}"
 """
 
 
@@ -72,7 +85,7 @@ class Site:
 
     gateway, children: prefixes of the commands that run gatewayd and the plant, as
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
-    plant_options: more arguments for the simulator.
+    plant_options: more arguments for the simulator.  route: that of the rule.
     """
 
     directory: Path
@@ -80,6 +93,7 @@ class Site:
     children: Sequence[str] = ()
     interface: str = "lo"
     plant_options: Sequence[str] = ()
+    route: str = ""
     bus: str = ""
     plant: dict[str, Any] = field(default_factory=dict)
     daemon: asyncio.subprocess.Process | None = None
@@ -93,7 +107,7 @@ class Site:
             self.bus = bus.address
             try:
                 await self._start_plant()
-                self.configure(CONFIG.format(site=self), RULES.format(site=self))
+                self.configure(self._config(), RULES.format(site=self))
                 yield self
             finally:
                 await self.stop()
@@ -188,10 +202,20 @@ class Site:
         truth = await self.ask(do="truth")
         return dict(truth["cloud"]["devices"][self.plant["product"]][child])
 
+    def _config(self) -> str:
+        config = CONFIG.format(site=self)
+        if self.route.startswith("sub-device"):
+            key, name = plant.GATEWAY
+            config += GATEWAY.format(directory=self.directory, key=key, name=name)
+        return config
+
     async def _start_plant(self) -> None:
+        options = list(self.plant_options)
+        if self.route.startswith("sub-device"):
+            options += ["--node", "sub-device"]
         self._simulator = await asyncio.create_subprocess_exec(
             *self.children, sys.executable, "-m", "gatewayd.testing.simulator",
-            str(self.directory), *self.plant_options, stdin=asyncio.subprocess.DEVNULL,
+            str(self.directory), *options, stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         facts = self.directory / "plant.json"
 

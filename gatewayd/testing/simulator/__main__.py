@@ -11,11 +11,17 @@ from pathlib import Path
 from gatewayd.testing.simulator.control import Control
 from gatewayd.testing.simulator.plant import CERTIFICATES, Layout, Plant
 
+NODES = ("direct", "sub-device")
+
 
 def _arguments() -> Layout:
     parser = argparse.ArgumentParser(prog="gatewayd-simulator", description=__doc__)
     add = parser.add_argument
-    add("directory", type=Path, help="takes ca.pem, product-secret, serials.txt, plant.json")
+    add(
+        "directory",
+        type=Path,
+        help="takes ca.pem, product-secret, gateway-secret, serials.txt, plant.json",
+    )
     add("--children", type=int, default=20, help="on the LAN from the start")
     add("--late", type=int, default=0, help="more of them, announced when told to")
     add("--unlisted", type=int, default=0, help="how many of the last are not in serials.txt")
@@ -24,6 +30,7 @@ def _arguments() -> Layout:
     add("--network", default="127.1.0.0/16", help="the children's addresses")
     add("--address", default="127.0.0.1", help="IPv4 address that the cloud listens on")
     add("--certificate", choices=CERTIFICATES, default="good", help="the cloud's certificate")
+    add("--node", choices=NODES, default="direct", help="what the children are at the cloud")
     add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
     options = vars(parser.parse_args())
     return Layout(**{field.name: options[field.name] for field in fields(Layout)})

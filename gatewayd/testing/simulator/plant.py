@@ -17,11 +17,14 @@ from typing import Any, Self
 
 from gatewayd.testing.simulator import pki
 from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba_devices import Node
 from gatewayd.testing.simulator.child import NETWORK, clone, fleet
 from gatewayd.testing.simulator.hostile import NOBODYS, Attacker, almost
 from gatewayd.testing.simulator.lan import Lan
 
 PRODUCT = "a1SimProdKey"
+GATEWAY = ("a1SimGateway", "gateway-1")
+"""productKey and deviceName of the gateway itself."""
 LOOPBACK = "127.0.0.1"
 RATE = 500.0
 """Datagrams a second, of an attacker who is not told how fast to be."""
@@ -36,11 +39,12 @@ CERTIFICATES: dict[str, Callable[[pki.Authority, datetime], pki.Certificate]] = 
 class Layout:
     """What a plant is made of.
 
-    directory: takes ca.pem, product-secret, serials.txt and plant.json.
+    directory: takes ca.pem, product-secret, gateway-secret, serials.txt and plant.json.
     children: on the LAN from the start; late: known to the cloud, and announced when asked for.
     interface: IPv4 address of the LAN's interface; network: the children's addresses.
     address: IPv4 address the cloud listens on; certificate: a key of CERTIFICATES.
     unlisted: how many of the last children are missing in serials.txt.
+    node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
     """
 
     directory: Path
@@ -53,6 +57,7 @@ class Layout:
     address: str = LOOPBACK
     certificate: str = "good"
     faults: str = ""
+    node: str = "direct"
 
 
 class Plant:
@@ -65,16 +70,21 @@ class Plant:
         self._rng = random.Random(layout.seed)  # play, not cryptography
         self.lan = Lan(everybody[: layout.children], layout.interface, rng=self._rng)
         self._waiting = list(everybody[layout.children :])
-        self._secret = secrets.token_urlsafe(12)
+        self._secrets = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
         now = datetime.now(UTC)
         self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
         self.cloud = AlibabaCloud(
-            {PRODUCT: self._secret},
-            [(PRODUCT, serial) for serial in self._numbers],
+            self._secrets,
+            [GATEWAY, *((PRODUCT, serial) for serial in self._numbers)],
             certificate=self._certificate(now),
             clock=asyncio.get_running_loop().time,
             random=secrets.token_bytes,
-            options=Options(address=layout.address, host=layout.address),
+            options=Options(
+                address=layout.address,
+                host=layout.address,
+                unlisted=True,
+                nodes={PRODUCT: Node(layout.node), GATEWAY[0]: Node.GATEWAY},
+            ),
         )
         self.cloud.set_faults(layout.faults, layout.seed)
         self._stack = contextlib.AsyncExitStack()
@@ -157,9 +167,9 @@ class Plant:
     def _write(self) -> None:
         directory = self.layout.directory
         (directory / "ca.pem").write_text(self._authority.pem)
-        secret = directory / "product-secret"
-        secret.touch(mode=0o600)
-        secret.write_text(self._secret)
+        for name, product in (("product-secret", PRODUCT), ("gateway-secret", GATEWAY[0])):
+            (directory / name).touch(mode=0o600)
+            (directory / name).write_text(self._secrets[product])
         listed = self.serials[: len(self.serials) - self.layout.unlisted]
         (directory / "serials.txt").write_text("".join(f"{serial}\n" for serial in listed))
         (directory / "serials.txt").chmod(0o644)

@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.cloud.alibaba import topics, watch
 from gatewayd.cloud.alibaba.children import Children, Time
-from gatewayd.cloud.alibaba.envelope import Change, Downlink, Ordered, Reply, TopoChanged
+from gatewayd.cloud.alibaba.envelope import Change, Downlink, ForcedOff, Ordered, Reply, TopoChanged
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.alibaba.subdevice import Registered
 from gatewayd.cloud.alibaba.topics import SubName
@@ -328,3 +328,47 @@ async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
         assert len(one.wishes.again) == 5
+
+
+async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None:
+    async with home(BATCH_LOGIN=lambda _: Reply(429, {})) as one:
+        told = await asyncio.gather(
+            *(one.route.connect(name, SECRET) for name in CHILDREN[:5]), return_exceptions=True
+        )
+        assert {type(error) for error in told} == {LoginFailed}
+        assert one.uplink.count()[topics.BATCH_LOGIN] == 1
+        assert not one.uplink.count()[topics.LOGIN]
+
+
+async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        one.uplink.answers[topics.LOGIN] = lambda _: Reply(500, {})
+        await one.children.family.check(session)
+        assert one.children.family.sessions() == (session,)
+        one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+        one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
+        assert (await session.wait_closed()).reason.code == "cloud-no-session"
+
+
+async def test_an_enabled_child_may_come_at_once() -> None:
+    async with home(LOGIN=lambda _: Reply(9876, {})) as one:
+        with pytest.raises(LoginFailed):
+            await one.route.connect(ONE, SECRET)
+        del one.uplink.answers[topics.LOGIN]
+        with pytest.raises(LoginFailed):
+            await one.route.connect(ONE, SECRET)
+        one.uplink.on_request(TopoChanged(Change.ENABLED, (SubName(PRODUCT, ONE.device),)))
+        await one.route.connect(ONE, SECRET)
+
+
+async def test_the_end_of_an_older_link_ends_no_session() -> None:
+    async with home() as one:
+        older = one.uplink
+        session = await one.route.connect(ONE, SECRET)
+        one.put(FakeUplink())
+        assert (await session.wait_closed()).reason.code == "gateway-link-lost"
+        session = await one.route.connect(ONE, SECRET)
+        older.closed.set_result(End.CLOUD)
+        await one.route.connect(CHILDREN[1], SECRET)
+        assert session in one.children.family.sessions()

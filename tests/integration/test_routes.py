@@ -1,0 +1,89 @@
+"""Each route of a cloud, end to end on real parts; the crash laws hold for each."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from gatewayd.testing.crash import STEPS
+from gatewayd.testing.site import Site
+
+pytestmark = pytest.mark.integration
+
+ROUTES = ("direct-unlisted", "sub-device", "sub-device-secret")
+"""Those beside the default, which has test_crash.py and test_story.py to itself."""
+
+TWO = ("--children", "0", "--late", "2")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_children_come_online_and_stay_so(route: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, route=route, plant_options=TWO)
+    async with site.open():
+        await site.start()
+        one, two = site.plant["serials"]
+        for child in (one, two):
+            await site.ask(do="announce", child=child)
+            await site.wait_for(child, "online")
+            assert (await site.ledger(child))["online"]
+        await site.ask(do="leave", child=one)
+        await site.wait_for(one, "offline")
+        assert not (await site.ledger(one))["online"]
+        assert await site.stop() == 0
+        await site.start()
+        await site.ask(do="announce", child=one)
+        for child in (one, two):
+            await site.wait_for(child, "online")
+            assert len((await site.ledger(child))["secrets_sha256"]) == 1
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_path: Path) -> None:
+    """Where the gateway has a name of its own, it is the first to reach the step."""
+    site = Site(tmp_path, route=route, plant_options=("--children", "0", "--late", "1"))
+    async with site.open():
+        (child,) = site.plant["serials"]
+        await site.launch("gatewayd.testing.crash", step)
+        await site.ask(do="announce", child=child)
+        assert site.daemon is not None
+        assert await site.daemon.wait() == -signal.SIGKILL
+        await site.start()
+        await site.wait_for(child, "online")
+        assert (await site.ledger(child))["online"]
+        assert len((await site.ledger(child))["secrets_sha256"]) <= 2
+        assert await site.stop() == 0
+
+
+async def test_what_the_cloud_removes_is_retired(tmp_path: Path) -> None:
+    site = Site(tmp_path, route="sub-device", plant_options=TWO)
+    async with site.open():
+        await site.start()
+        one, two = site.plant["serials"]
+        for child in (one, two):
+            await site.ask(do="announce", child=child)
+            await site.wait_for(child, "online")
+        await site.ask(do="delete", child=one)
+        await site.wait_for(one, "retired")
+        assert (await site.devices())[two][1] == "online"
+        assert await site.stop() == 0
+        await site.start()
+        await site.wait_for(two, "online")
+        assert (await site.devices())[one][1] == "retired"
+
+
+async def test_what_is_forgotten_leaves_the_topology(tmp_path: Path) -> None:
+    site = Site(tmp_path, route="sub-device", plant_options=TWO)
+    async with site.open():
+        await site.start()
+        one, _ = site.plant["serials"]
+        await site.ask(do="announce", child=one)
+        await site.wait_for(one, "online")
+        await site.ask(do="leave", child=one)
+        await site.wait_for(one, "offline")
+        await site.call("Forget", "s", (await site.devices())[one][0])
+        truth = await site.ask(do="truth")
+        ((gateway,),) = [list(g.values()) for g in truth["cloud"]["gateways"].values() if g]
+        assert not gateway["children"]
