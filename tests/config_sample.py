@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gatewayd.config import SECTIONS
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES, Plugins
@@ -89,7 +89,8 @@ def table(name: str, cls: Any, kind: str = "", brackets: str = "[]") -> Iterator
         elif str in get_args(hints[one.name]):
             inside.append((f"{name}.{one.name}.NAME", parts[0], "[]"))
         else:
-            inside.append((f"{name}.{one.name}", parts[0], "[[]]"))
+            many = get_origin(hints[one.name]) is tuple
+            inside.append((f"{name}.{one.name}", parts[0], "[[]]" if many else "[]"))
     for nested, part, around in inside:
         yield from table(nested, part, brackets=around)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.site import RULES, Site
+from gatewayd.testing.site import Site
+from gatewayd.testing.site_files import RULES
 
 pytestmark = pytest.mark.integration
 
