@@ -70,6 +70,8 @@ class Commands:
             await self._register.update(child.id, lambda r: on_retry(still(r)))
             self._gateway.post(child.id, lc.Retried(Reason("retried", f"Retried by {caller}.")))
             return
+        if child.state is State.FAILED:
+            raise WrongState(f"Device {child.id} needs a reset at the cloud, then Reregister")
         _demand(child, child.state in _WAITING, "failed or waiting")
         self._gateway.begin_anew(child)
 

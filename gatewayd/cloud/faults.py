@@ -8,6 +8,7 @@ from enum import StrEnum
 class Fault(StrEnum):
     """The step at which a connection could not be made."""
 
+    TOO_OFTEN = "connects-exhausted"  # we do not ask: the cloud would take it amiss
     CA_FILE = "ca-file-unusable"  # the file of trusted roots cannot be read, or holds none
     DNS = "dns-failed"
     TCP_REFUSED = "tcp-refused"  # nobody listens there, or a firewall says no

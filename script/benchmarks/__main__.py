@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from script.benchmarks import dbus, fleet, lan, registration
+from script.benchmarks import alibaba, dbus, fleet, lan, registration
 from script.benchmarks.table import Figure, table
 
-WHAT = ("dbus", "registration", "fleet", "rush", "flood")
-RUSH = 1000
+WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba")
+RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 Measure = Callable[[], Awaitable[list[Figure]]]
 
@@ -25,10 +25,11 @@ def main() -> int:
     options = _options()
     measures: Mapping[str, Measure] = {
         "dbus": dbus.measure,
-        "registration": lambda: registration.measure(options.children),
+        "registration": lambda: registration.measure(options.children or CHILDREN),
         "fleet": lambda: fleet.measure(options.fleet),
         "rush": lambda: lan.measure_rush(RUSH),
         "flood": lan.measure_flood,
+        "alibaba": lambda: alibaba.measure(options.children or MANY),
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]
@@ -71,10 +72,12 @@ def _say(*lines: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("what", nargs="*", help=f"{', '.join(WHAT)}; default: all")
     parser.add_argument(
-        "what", nargs="*", help="dbus, registration, fleet, rush, flood; default: all"
+        "--children",
+        type=int,
+        help=f"onboarded by registration ({CHILDREN}), and by each route of alibaba ({MANY})",
     )
-    parser.add_argument("--children", type=int, default=200, help="registered directly (200)")
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from script.benchmarks import bare
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import Stage, stage
 from script.benchmarks.table import Figure
 
 ROUNDS = 3
-CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05bench"
-"""CONNECT of MQTT 3.1.1 with the client id "bench"; any CONNACK is an answer."""
-CONNACK, CONNACK_SIZE = 0x20, 4
 CONNECTIONS = 2  # of a child: one to register, one to log in
-WARM = 20  # bare connections that are not counted
 REPEATED = 2.0  # seconds until a child has announced itself for the second time
 IDLE = 5.0  # seconds
 
@@ -73,10 +67,10 @@ async def _round(children: int) -> Round:
         one.rule("ask")
         await one.start()
         sighting = await _sight(one, children)
-        before = await asyncio.to_thread(_bare, one, children)
+        before = await bare.cost(one.site, children)
         held = memory(one.pid).pss
         online, seconds = await _register(one, children)
-        after = await asyncio.to_thread(_bare, one, children)
+        after = await bare.cost(one.site, children)
         kept = (memory(one.pid).pss - held) / children * 1000
         return Round((before + after) / 2, sighting, online, seconds, kept, await _idle(one))
 
@@ -104,25 +98,3 @@ async def _idle(one: Stage) -> float:
     before = cpu(one.pid)
     await asyncio.sleep(IDLE)
     return (cpu(one.pid) - before) / IDLE * 100
-
-
-def _bare(one: Stage, times: int) -> float:
-    """Return the milliseconds of CPU of one connection to the same cloud.  Blocks."""
-    context = ssl.create_default_context(cafile=one.site.directory / "ca.pem")
-    host, port = one.site.plant["host"], one.site.plant["port"]
-    for _ in range(WARM):
-        _connect(context, host, port)
-    before = time.thread_time()
-    for _ in range(times):
-        _connect(context, host, port)
-    return (time.thread_time() - before) / times * 1000
-
-
-def _connect(context: ssl.SSLContext, host: str, port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as plain:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with context.wrap_socket(plain, server_hostname=host) as tls:
-            tls.sendall(CONNECT)
-            answer = tls.recv(CONNACK_SIZE)
-    if answer[:1] != bytes([CONNACK]):
-        raise RuntimeError("the simulated cloud has not answered a CONNECT")

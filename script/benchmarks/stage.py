@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,16 +112,33 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(late: int = 0) -> AsyncIterator[Stage]:
+async def stage(late: int = 0, route: str = "", *, apart: bool = False) -> AsyncIterator[Stage]:
     """Yield a site whose gatewayd is not started yet.
 
-    late: children that are listed, and are announced when asked for.
+    late: children that are listed, and are announced when asked for.  route: as of Site.
+    apart: keep gatewayd on the first processor and the plant on the second, if there are two.
     """
     options = ("--children", "0", "--late", str(late))
+    first, second = processors() if apart else ((), ())
+    _allow_files()
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
-        site = Site(Path(directory), plant_options=options)
+        site = Site(Path(directory), first, second, plant_options=options, route=route)
         with Readiness(site.directory / "notify") as readiness:
             os.environ.update(readiness.environment)
             async with site.open():
                 with closing(Client(site.bus)) as client:
                     yield Stage(site, client, readiness)
+
+
+def processors() -> tuple[Sequence[str], Sequence[str]]:
+    """Return prefixes of commands, for what is measured and for what it talks to."""
+    numbers = sorted(os.sched_getaffinity(0))
+    if len(numbers) == 1:
+        return (), ()
+    return ("taskset", "--cpu-list", str(numbers[0])), ("taskset", "--cpu-list", str(numbers[1]))
+
+
+def _allow_files() -> None:
+    """Let whoever is started open as many files as this machine lets it: a child needs one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -6,7 +6,7 @@ child's share of the reply is found by its name, never by its position.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -15,6 +15,8 @@ from gatewayd.cloud.alibaba.batch import Batcher, BatchRefused
 from gatewayd.cloud.alibaba.codes import Coded, Kind
 from gatewayd.cloud.alibaba.entries import Entry
 from gatewayd.cloud.alibaba.envelope import DONE, names_in
+from gatewayd.cloud.alibaba.pace import ChildLogins
+from gatewayd.cloud.alibaba.pauses import TOO_FAST
 from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.alibaba.uplink import Link, LinkDown, LinkError, Uplink
 from gatewayd.device.secret import Secret
@@ -46,10 +48,11 @@ class Denied(Exception):
 
 
 class Calls:
-    """link: over which it is asked.  wait: seconds for which a batch stays open."""
+    """link: over which it is asked.  now: seconds of a steady clock.
+    wait: seconds for which a batch stays open."""
 
-    def __init__(self, link: Link, wait: float = WAIT) -> None:
-        self._link = link
+    def __init__(self, link: Link, now: Callable[[], float], wait: float = WAIT) -> None:
+        self._link, self._logins = link, ChildLogins(now)
         self.register = Batcher[SubName, Secret](REGISTERED, wait, self._register)
         self.provision = Batcher[Entry, Secret](PROVISIONED, wait, self._provision)
         self.attach = Batcher[Entry, None](ATTACHED, wait, self._attach)
@@ -109,17 +112,26 @@ class Calls:
         return _done(names)
 
     async def _log_in(self, children: Sequence[Entry]) -> Done:
-        """Log children in.  A batch is all or nothing; one that is refused goes one by one."""
+        """Log children in.  A batch is all or nothing; one that is refused goes one by one.
+
+        Each such try counts: a child that has had too many is told what the cloud would say.
+        """
+        may = [self._logins.take(_name(child)) for child in children]
+        if going := [child for child, one in zip(children, may, strict=True) if one]:
+            await self._log_in_together(going, len(children))
+        return [None if one else denial(TOO_FAST, topics.LOGIN) for one in may]
+
+    async def _log_in_together(self, children: Sequence[Entry], count: int) -> None:
+        """Log children in.  count: how many there were in the batch."""
         if len(children) == 1:
-            await self._ask(topics.LOGIN, children[0])
+            await self._ask(topics.LOGIN, children[0], count)
         else:
             # Documents have the method in each entry, programs in use once for all: so both.
             method = children[0]["signMethod"]
             params = {"signMethod": method, "deviceList": list(children)}
-            await self._ask(topics.BATCH_LOGIN, params, len(children))
+            await self._ask(topics.BATCH_LOGIN, params, count)
         with suppress(LinkError):  # they are logged in, and the end of the link tells all
             await self._uplink().watch(_name(child) for child in children)
-        return _done(children)
 
     async def _log_out(self, names: Sequence[SubName]) -> Done:
         params = [entries.plain(name) for name in names]

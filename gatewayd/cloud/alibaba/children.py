@@ -38,7 +38,7 @@ class Children:
         self, provider: str, settings: AlibabaSettings, own: AlibabaGateway, link: Link, time: Time
     ) -> None:
         self._device = f"gateway-{provider}"
-        self.calls = Calls(link)
+        self.calls = Calls(link, time.now)
         signing = Signing(settings.sign_method, time.wall)
         self.family = Family(self.calls, signing, own.children, time.now)
         self._checkup = Checkup(self.family, time.now)

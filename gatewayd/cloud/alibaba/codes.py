@@ -71,11 +71,12 @@ _DISABLED = _coded(
 _ELSEWHERE = _coded(
     Kind.CONFLICT, "cloud-session-elsewhere",
     "The device is logged in somewhere else: by itself, or through another gateway.",
-    "Find out who uses the same device name, and stop it; then call Retry.",
+    "Find out who uses the same device name, and stop it; gatewayd tries again in five minutes.",
 )  # fmt: skip
 _TOO_MANY_EVENTS = _coded(
     Kind.PERMANENT, "cloud-report-too-large",
     "The cloud takes fewer events, or fewer children, in one report.",
+    "Ask the vendor: gatewayd sends no reports.",
 )  # fmt: skip
 
 CODES: Mapping[int, Coded] = {
@@ -111,7 +112,7 @@ CODES: Mapping[int, Coded] = {
     521: _coded(
         Kind.REMOVED, "cloud-removed",
         "The device was deleted at the cloud.",
-        "Create it in the console and call Reregister, or forget the child.",
+        "If it is to come back, create it again, and call Approve.",
     ),
     522: _DISABLED,
     527: _ELSEWHERE,
@@ -162,6 +163,7 @@ CODES: Mapping[int, Coded] = {
     6401: _coded(
         Kind.TOPOLOGY, "cloud-not-in-topology",
         "The child does not belong to this gateway at the cloud.",
+        "If this lasts, look in the console to which gateway it belongs.",
     ),
     6402: _coded(
         Kind.PERMANENT, "cloud-own-child",

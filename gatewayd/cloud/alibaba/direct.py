@@ -7,14 +7,17 @@ MQTT dynamic registration, one TLS connection for each: the cloud pushes the sec
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import messages, push, reasons
+from gatewayd.cloud.alibaba.pace import ChildLogins
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.faults import ConnectError
+from gatewayd.cloud.faults import ConnectError, Fault
 from gatewayd.cloud.login import Login
 from gatewayd.cloud.provider import Ended, Keep, Outcome, Refused
 from gatewayd.device.reason import Reason
@@ -30,7 +33,7 @@ class Direct:
 
     trust: of this account.  read_secret: see cloud/credential.py; called off the loop, anew for
     each registration, so that a file that was replaced counts at once.  random: so many bytes
-    nobody can guess.
+    nobody can guess.  now: seconds of a steady clock.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class Direct:
         trust: tls.Trust,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._trust = trust
+        self._trust, self._connects = trust, ChildLogins(now)
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
@@ -92,6 +96,9 @@ class Direct:
         return messages.register_login(name, secret, self._settings, random)
 
     async def _server(self, name: CloudName) -> tls.Server:
+        """Return where to connect to.  Raises ConnectError for who did so too often of late."""
+        if not self._connects.take(SubName(name.product, name.device)):
+            raise ConnectError(Fault.TOO_OFTEN)
         context, settings = await self._trust.context(), self._settings
         return tls.Server(
             *self._endpoint(name), context, settings.connect_timeout, settings.reply_timeout

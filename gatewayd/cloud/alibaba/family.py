@@ -98,6 +98,7 @@ class Family:
         await self._logouts.done(child)
         link = self._links
         try:
+            await self._know_topology()
             await self._attach_and_log_in(name, secret)
         except Denied as denied:
             raise self._login_error(child, denied, issued=issued) from denied
@@ -188,9 +189,15 @@ class Family:
         self.pauses.note(child, denied.code, coded.kind, coded.reason)
         return _LOGIN_ERRORS.get(coded.kind, LoginFailed)(coded.reason)
 
+    async def _know_topology(self) -> None:
+        """Ask for the topology, if need be; a no to that says nothing of any child."""
+        try:
+            await self.topology.know()
+        except Denied as denied:
+            raise LoginFailed(denied.coded.reason) from denied
+
     async def _attach_and_log_in(self, name: CloudName, secret: Secret) -> None:
         child = sub_name(name)
-        await self.topology.know()
         await self._attach(name, secret)
         try:
             await self._log_in(name, secret)

@@ -8,12 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gatewayd.backoff import Allowance
 from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba.topics import SubName
 
 ALL, LOGINS, OTHERS = 24, 150, 10
 """In a second: messages of one device, of which the cloud takes 30; children logged in through one
 gateway, of which it takes 200 ("Limits" of the documentation); and questions of each other method,
 of which it says only that too many are refused."""
+
+CHILD_LOGINS, WHILE = 5, 75.0
+"""Logins of one child in so many seconds, at most: the cloud takes 5 in 60.  The rest is for what
+has to wait before it leaves."""
+
+
+class ChildLogins:
+    """Logins of each child.  now: seconds of a steady clock."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._children: dict[SubName, tuple[float, Allowance]] = {}
+
+    def take(self, child: SubName) -> bool:
+        """Take one login of a child; return whether there was one."""
+        now = self._now()
+        _, allowance = self._children.pop(child, (now, Allowance(CHILD_LOGINS, WHILE)))
+        self._children[child] = now, allowance
+        self._forget_old(now)
+        return allowance.take(now)
+
+    def _forget_old(self, now: float) -> None:
+        """Keep the table as small as what was asked of late; the oldest is the first."""
+        oldest = next(iter(self._children))
+        if self._children[oldest][0] + WHILE <= now:
+            del self._children[oldest]
 
 
 class Pace:

@@ -67,7 +67,7 @@ class Alibaba:
         self._settings, self._read_secret, self._random = settings, read_secret, random
         self._trust = tls.Trust(settings.ca_file)
         self._children: Children | None = None
-        self._direct = self._make_direct()
+        self._direct = self._make_direct(clock)
         self._routes: dict[str, Route] = {
             DEFAULT: self._direct,
             "direct-unlisted": Unlisted(
@@ -78,10 +78,10 @@ class Alibaba:
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, clock)
 
-    def _make_direct(self) -> Direct:
+    def _make_direct(self, clock: Time) -> Direct:
         settings, parts = self._settings, (self._trust, self._read_secret, self._random)
         if not settings.explain:
-            return Direct(settings, *parts)
+            return Direct(settings, *parts, clock.now)
         host = settings.https_host or https.host_of(settings.region)
         trust = tls.Trust(settings.https_ca_file)
         registration = https.HttpsRegistration(

@@ -82,6 +82,10 @@ Codes 1 and 2 say nothing against the secret: it must not count as stale for the
 """
 
 _NETWORK: Mapping[Fault, tuple[str, str]] = {
+    Fault.TOO_OFTEN: (
+        "This device has connected to {host} as often as the cloud allows in a minute.",
+        "If this lasts, look why it comes and goes.",
+    ),
     Fault.CA_FILE: (
         "The trusted root certificates cannot be read.",
         "Check ca_file: a PEM file that gatewayd may read.",

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.pace import ALL, Pace
+from gatewayd.cloud.alibaba.pace import ALL, CHILD_LOGINS, WHILE, ChildLogins, Pace
+from gatewayd.cloud.alibaba.topics import SubName
 
 BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
 
@@ -51,3 +52,24 @@ def test_a_quiet_gateway_does_not_wait() -> None:
     pace = Pace(lambda: float(next(times)))
     assert {pace.for_method(topics.BATCH_LOGIN, BATCH) for _ in range(20)} == {0.0}
     assert {pace.for_device() for _ in range(20)} == {0.0}
+
+
+def test_a_child_logs_in_as_often_as_the_cloud_lets_it() -> None:
+    now = 0.0
+    logins = ChildLogins(lambda: now)
+    one, other = SubName("a1Sensors22", "SEN-0000"), SubName("a1Sensors22", "SEN-0001")
+    assert [logins.take(one) for _ in range(7)] == [True] * CHILD_LOGINS + [False] * 2
+    assert logins.take(other)
+    now = WHILE - 0.1
+    assert not logins.take(one)
+    now = WHILE
+    assert logins.take(one)
+
+
+def test_children_that_log_in_no_more_are_forgotten() -> None:
+    now = 0.0
+    logins = ChildLogins(lambda: now)
+    for number in range(1000):
+        now += 1.0
+        logins.take(SubName("a1Sensors22", f"SEN-{number:04}"))
+    assert len(logins._children) <= WHILE + 1

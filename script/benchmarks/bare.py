@@ -1,0 +1,41 @@
+"""A bare TLS connection: what nobody who speaks MQTT over TLS can do without."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+
+from gatewayd.testing.site import Site
+
+CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05bench"
+"""CONNECT of MQTT 3.1.1 with the client id "bench"; any CONNACK is an answer."""
+CONNACK, CONNACK_SIZE = 0x20, 4
+WARM = 20  # connections that are not counted
+
+
+async def cost(site: Site, times: int) -> float:
+    """Return the milliseconds of CPU of one connection to the site's cloud, of so many."""
+    return await asyncio.to_thread(_cost, site, times)
+
+
+def _cost(site: Site, times: int) -> float:
+    context = ssl.create_default_context(cafile=site.directory / "ca.pem")
+    host, port = site.plant["host"], site.plant["port"]
+    for _ in range(WARM):
+        _connect(context, host, port)
+    before = time.thread_time()
+    for _ in range(times):
+        _connect(context, host, port)
+    return (time.thread_time() - before) / times * 1000
+
+
+def _connect(context: ssl.SSLContext, host: str, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(plain, server_hostname=host) as tls:
+            tls.sendall(CONNECT)
+            answer = tls.recv(CONNACK_SIZE)
+    if answer[:1] != bytes([CONNACK]):
+        raise RuntimeError("the simulated cloud has not answered a CONNECT")
