@@ -19,7 +19,13 @@ from gatewayd.status.names import (
     device_path,
 )
 from gatewayd.status.snapshot import DeviceView, ManagerView
-from gatewayd.status.variants import DeviceVariants, manager_announced, row_of
+from gatewayd.status.variants import (
+    MAKERS,
+    DeviceVariants,
+    manager_announced,
+    properties_changed,
+    row_of,
+)
 
 MAX_ROWS = 500  # rows and ids in one DevicesChanged
 
@@ -115,7 +121,7 @@ class Announcer:
         values = {n: Variant(*v) for n, v in now.items() if self._told.get(n) != v}
         self._told = now
         if values and not silent:
-            self._emit(ROOT, PROPERTIES_CHANGED, Variant("(sa{sv}as)", (MANAGER, values, [])))
+            self._emit(ROOT, PROPERTIES_CHANGED, properties_changed(MANAGER, values))
 
     def _object(self, change: Change) -> None:
         path = device_path(change.device)
@@ -123,12 +129,10 @@ class Announcer:
             arguments = Variant("(oas)", (path, [DEVICE]))
             self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesRemoved", arguments)
         elif change.before is None:
-            arguments = Variant(
-                "(oa{sa{sv}})", (path, {DEVICE: self._variants.properties(change.now)})
-            )
+            arguments = Variant.new_tuple(MAKERS["o"](path), self._variants.interfaces(change.now))
             self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesAdded", arguments)
         elif values := self._variants.changed(change.before, change.now):
-            self._emit(path, PROPERTIES_CHANGED, Variant("(sa{sv}as)", (DEVICE, values, [])))
+            self._emit(path, PROPERTIES_CHANGED, properties_changed(DEVICE, values))
 
     def _events(self, change: Change) -> None:
         now = change.now

@@ -91,12 +91,15 @@ class DeviceVariants:
     def entry(self, view: DeviceView) -> Variant:
         """Return path, interface and properties of one child, as an {oa{sa{sv}}}."""
         if view.id not in self._entries:
-            name = MAKERS["s"](self._interface.name)
-            interface = Variant.new_dict_entry(name, table(self.properties(view)))
-            interfaces = Variant.new_array(interface.get_type(), [interface])
             path = MAKERS["o"](device_path(view.id))
-            self._entries[view.id] = _packed(Variant.new_dict_entry(path, interfaces))
+            self._entries[view.id] = _packed(Variant.new_dict_entry(path, self.interfaces(view)))
         return self._entries[view.id]
+
+    def interfaces(self, view: DeviceView) -> Variant:
+        """Return interface and properties of one child, as an a{sa{sv}}."""
+        name = MAKERS["s"](self._interface.name)
+        interface = Variant.new_dict_entry(name, table(self.properties(view)))
+        return Variant.new_array(interface.get_type(), [interface])
 
     def describe(self, view: DeviceView) -> Variant:
         """Return an (a{sv}) with all there is."""
@@ -150,6 +153,11 @@ def table(values: Mapping[str, Variant]) -> Variant:
     new_entry, new_variant = Variant.new_dict_entry, GLib.Variant.new_variant
     entries = [new_entry(MAKERS["s"](name), new_variant(v)) for name, v in values.items()]
     return Variant.new_array(GLib.VariantType("{sv}"), entries)
+
+
+def properties_changed(interface: str, values: Mapping[str, Variant]) -> Variant:
+    """Return the (sa{sv}as) of PropertiesChanged; there is at least one value."""
+    return Variant.new_tuple(MAKERS["s"](interface), table(values), MAKERS["as"]([]))
 
 
 def _packed(value: Variant) -> Variant:
