@@ -30,6 +30,7 @@ ca_file = "{site.directory}/ca.pem"
 unlisted = true
 [cloud.alibaba.products.{site.plant[product]}]
 secret_file = "{site.directory}/product-secret"
+device_directory = "{site.directory}/device-secrets"
 """
 
 GATEWAY = """\

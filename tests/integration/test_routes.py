@@ -57,6 +57,23 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
         assert await site.stop() == 0
 
 
+async def test_a_child_whose_secret_the_operator_knows(tmp_path: Path) -> None:
+    site = Site(tmp_path, route="sub-device-known", plant_options=TWO)
+    async with site.open():
+        one, two = site.plant["serials"]
+        secret = tmp_path / "device-secrets" / one
+        secret.parent.mkdir()
+        secret.touch(mode=0o600)
+        secret.write_text(await site.ask(do="secret", child=one))
+        await site.start()
+        for child in (one, two):
+            await site.ask(do="announce", child=child)
+        await site.wait_for(one, "online")
+        assert (await site.ledger(one))["online"]
+        await site.wait_for(two, "failed")
+        assert "device-secrets" in (await site.describe(two))["Explanation"]
+
+
 async def test_what_the_cloud_removes_is_retired(tmp_path: Path) -> None:
     site = Site(tmp_path, route="sub-device", plant_options=TWO)
     async with site.open():

@@ -55,6 +55,10 @@ async def _delete(plant: Plant, request: Request) -> None:
     plant.cloud.delete(PRODUCT, request["child"])
 
 
+async def _secret(plant: Plant, request: Request) -> str:
+    return plant.cloud.show_secret(PRODUCT, request["child"])
+
+
 async def _attack(plant: Plant, request: Request) -> int:
     return await plant.attack(request["kind"], int(request["count"]), float(request["rate"]))
 
@@ -94,6 +98,7 @@ VERBS: Mapping[str, Verb] = {
     "faults": _faults,
     "reset": _reset,
     "delete": _delete,
+    "secret": _secret,
     "attack": _attack,
     "hostile_text": _hostile_text,
     "spoof_goodbye": _spoof_goodbye,
