@@ -103,6 +103,8 @@ class Admissions:
                 post(lc.Admitted(decision.reason))
             case Action.ASK:
                 post(lc.Held(decision.reason))
+                if decision.cloud and decision.cloud.provider in self._providers:
+                    self._providers[decision.cloud.provider].found(decision.cloud)
             case Action.REJECT | Action.IGNORE:
                 post(lc.Rejected(decision.reason))
 

@@ -158,6 +158,9 @@ class FakeCloud:
     def listen(self, requests: Requests) -> None:
         self.requests = requests
 
+    def found(self, name: CloudName) -> None:
+        self.calls.append(f"found {name.device}")
+
     def why_not(self, name: CloudName) -> Reason | None:
         return None
 

@@ -120,6 +120,12 @@ class CloudProvider(Protocol):
     def listen(self, requests: Requests) -> None:
         """Tell somebody what the cloud asks for, from now on."""
 
+    def found(self, name: CloudName) -> None:
+        """A child of this name was found and waits for a yes: a cloud may want to know.
+
+        Never blocks.
+        """
+
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
 

@@ -40,6 +40,7 @@ secret_file = "{directory}/gateway-secret"
 product = "{key}"
 device = "{name}"
 register = true
+tell_found = true
 """
 """What sub-devices need besides."""
 

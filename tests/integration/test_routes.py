@@ -12,7 +12,7 @@ from gatewayd.testing.site import Site
 
 pytestmark = pytest.mark.integration
 
-ROUTES = ("direct-unlisted", "sub-device", "sub-device-secret")
+ROUTES = ("direct-unlisted", "sub-device", "sub-device-secret", "sub-device-known")
 """Those beside the default, which has test_crash.py and test_story.py to itself."""
 
 TWO = ("--children", "0", "--late", "2")
@@ -22,6 +22,7 @@ TWO = ("--children", "0", "--late", "2")
 async def test_children_come_online_and_stay_so(route: str, tmp_path: Path) -> None:
     site = Site(tmp_path, route=route, plant_options=TWO)
     async with site.open():
+        await know(site)
         await site.start()
         one, two = site.plant["serials"]
         for child in (one, two):
@@ -46,6 +47,7 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
     site = Site(tmp_path, route=route, plant_options=("--children", "0", "--late", "1"))
     async with site.open():
         (child,) = site.plant["serials"]
+        await know(site)
         await site.launch("gatewayd.testing.crash", step)
         await site.ask(do="announce", child=child)
         assert site.daemon is not None
@@ -57,14 +59,21 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
         assert await site.stop() == 0
 
 
+async def know(site: Site) -> None:
+    """Hand the operator's files in: the secrets that the console shows."""
+    (site.directory / "device-secrets").mkdir()
+    for child in site.plant["serials"] if site.route == "sub-device-known" else ():
+        secret = site.directory / "device-secrets" / child
+        secret.touch(mode=0o600)
+        secret.write_text(await site.ask(do="secret", child=child))
+
+
 async def test_a_child_whose_secret_the_operator_knows(tmp_path: Path) -> None:
     site = Site(tmp_path, route="sub-device-known", plant_options=TWO)
     async with site.open():
         one, two = site.plant["serials"]
-        secret = tmp_path / "device-secrets" / one
-        secret.parent.mkdir()
-        secret.touch(mode=0o600)
-        secret.write_text(await site.ask(do="secret", child=one))
+        await know(site)
+        (tmp_path / "device-secrets" / two).unlink()
         await site.start()
         for child in (one, two):
             await site.ask(do="announce", child=child)
@@ -72,6 +81,24 @@ async def test_a_child_whose_secret_the_operator_knows(tmp_path: Path) -> None:
         assert (await site.ledger(one))["online"]
         await site.wait_for(two, "failed")
         assert "device-secrets" in (await site.describe(two))["Explanation"]
+
+
+async def test_the_cloud_is_told_of_who_waits(tmp_path: Path) -> None:
+    site = Site(tmp_path, route="sub-device", plant_options=(*TWO, "--unlisted", "1"))
+    async with site.open():
+        await site.start()
+        one, two = site.plant["serials"]
+        for child, state in ((one, "online"), (two, "pending")):
+            await site.ask(do="announce", child=child)
+            await site.wait_for(child, state)
+
+        async def told() -> bool:
+            truth = await site.ask(do="truth")
+            gateways = [g for one in truth["cloud"]["gateways"].values() for g in one.values()]
+            return any(two in str(gateway["found"]) for gateway in gateways)
+
+        await site.until(told, "the cloud to be told")
+        assert await site.ledger(two) == {**await site.ledger(two), "registrations": 0}
 
 
 async def test_what_the_cloud_removes_is_retired(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Calls:
         self.provision = Batcher[Entry, Secret](PROVISIONED, wait, self._provision)
         self.attach = Batcher[Entry, None](ATTACHED, wait, self._attach)
         self.detach = Batcher[SubName, None](ATTACHED, wait, self._detach)
+        self.tell_found = Batcher[SubName, None](ATTACHED, wait, self._tell_found)
         self.log_in = Batcher[Entry, None](LOGGED_IN, wait, self._log_in)
         self.log_out = Batcher[SubName, None](LOGGED_IN, wait, self._log_out)
 
@@ -70,7 +71,7 @@ class Calls:
             await batcher.close()
         for other in (self.attach, self.log_in):
             await other.close()
-        for last in (self.detach, self.log_out):
+        for last in (self.detach, self.log_out, self.tell_found):
             await last.close()
 
     async def _register(self, names: Sequence[SubName]) -> Answers:
@@ -109,6 +110,11 @@ class Calls:
     async def _detach(self, names: Sequence[SubName]) -> Done:
         params = [entries.plain(name) for name in names]
         await self._ask(topics.TOPO_DELETE, params, len(names))
+        return _done(names)
+
+    async def _tell_found(self, names: Sequence[SubName]) -> Done:
+        params = [entries.plain(name) for name in names]
+        await self._ask(topics.LIST_FOUND, params, len(names))
         return _done(names)
 
     async def _log_in(self, children: Sequence[Entry]) -> Done:

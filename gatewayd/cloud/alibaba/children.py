@@ -11,6 +11,7 @@ from gatewayd.cloud.alibaba.checkup import Checkup
 from gatewayd.cloud.alibaba.ears import Ears
 from gatewayd.cloud.alibaba.entries import sub_name
 from gatewayd.cloud.alibaba.family import Family, Signing
+from gatewayd.cloud.alibaba.finds import Finds
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
 from gatewayd.cloud.alibaba.uplink import Link
 from gatewayd.cloud.alibaba.watch import Watch
@@ -37,10 +38,11 @@ class Children:
     def __init__(
         self, provider: str, settings: AlibabaSettings, own: AlibabaGateway, link: Link, time: Time
     ) -> None:
-        self._device = f"gateway-{provider}"
+        self._device, self._tells = f"gateway-{provider}", own.tell_found
         self.calls = Calls(link, time.now)
         signing = Signing(settings.sign_method, time.wall)
         self.family = Family(self.calls, signing, own.children, time.now)
+        self._finds = Finds(self.calls.tell_found)
         self._checkup = Checkup(self.family, time.now)
         self._ears = Ears(provider, self.family, self._checkup, settings.products, own.children)
         self._watch = Watch(link, self._ears, self._ears.call_back, own.children)
@@ -67,8 +69,14 @@ class Children:
             return child_reasons.gateway_offline(self._device, self.ails)
         return None
 
+    def found(self, name: CloudName) -> None:
+        """Tell the cloud of a child that waits, where the configuration says so."""
+        if self._tells:
+            self._finds.tell(sub_name(name))
+
     async def close(self) -> None:
         """End what is under way."""
+        await self._finds.close()
         await self._watch.close()
         await self._checkup.close()
         await self.family.close()

@@ -108,6 +108,11 @@ class Alibaba:
         if self._children is not None:
             self._children.listen(requests)
 
+    def found(self, name: CloudName) -> None:
+        """Tell the cloud that a child of this name waits for a yes."""
+        if self._children is not None and name.route in SUB_DEVICE:
+            self._children.found(name)
+
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         route = self._routes.get(name.route or DEFAULT)

@@ -59,6 +59,9 @@ class AlibabaGateway:
         False,
         "whether to register the gateway with its product's secret, instead of giving its own",
     )
+    tell_found: bool = setting(
+        False, "whether to tell the cloud of children that wait, so that its user may want them"
+    )
     children: int = setting(
         2000, "sub-devices that the cloud lets this gateway have", low=1, high=10_000
     )

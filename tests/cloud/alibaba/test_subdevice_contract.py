@@ -28,6 +28,9 @@ class Counted:
     def listen(self, requests: Requests) -> None:
         self._provider.listen(requests)
 
+    def found(self, name: CloudName) -> None:
+        self._provider.found(name)
+
     def why_not(self, name: CloudName) -> Reason | None:
         return self._provider.why_not(name)
 
