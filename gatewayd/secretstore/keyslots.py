@@ -47,7 +47,7 @@ class CredentialSlot:
 
     def read(self) -> bytes:
         """Return the key.  Raises NoKey."""
-        remedy = f"run `gatewayctl vault init`, or load the systemd credential {self._name}"
+        remedy = f"load the systemd credential {self._name}, as gatewayd(8) says"
         if self._directory is None:
             raise NoKey(f"systemd has handed over no credentials: {remedy}")
         try:

@@ -230,7 +230,7 @@ def test_another_kind_of_key_is_named(vault: Vault, tmp_path: Path) -> None:
 
 def test_a_vault_that_never_had_a_key_gets_one_later(tmp_path: Path) -> None:
     with closing(Vault(VaultSettings(), tmp_path)) as sealed:
-        assert "gatewayctl vault init" in sealed.why
+        assert "gatewayd(8)" in sealed.why
         with pytest.raises(StoreSealed):
             keep(sealed, REF, b"x")
     (tmp_path / "vault.key").write_bytes(bytes(32))
