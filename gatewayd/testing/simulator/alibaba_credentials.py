@@ -152,7 +152,7 @@ def understand(connect: Connect, *, tls: bool, instance_id: str = "") -> Request
 def _client_id(text: str) -> tuple[str, Mapping[str, str]]:
     """Split `id|name=value,…|`.  SDKs of the vendor leave a comma at the end."""
     client_id, *rest = text.split("|")
-    if not 1 <= len(client_id) <= _MAX_CLIENT_ID or len(rest) != 2 or rest[1]:  # noqa: PLR2004
+    if not 1 <= len(client_id) <= _MAX_CLIENT_ID or len(rest) != 2 or rest[1]:  # noqa: PLR2004  # two bars
         raise Refused(Code.IDENTIFIER_REJECTED)
     pairs = [pair.partition("=") for pair in rest[0].split(",") if pair]
     options = {name: value for name, _, value in pairs}
