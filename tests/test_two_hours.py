@@ -43,9 +43,9 @@ from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.requests import CloudRequests
 from gatewayd.sessions.settings import SessionSettings
 from gatewayd.testing.simulator import faults, pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Device, Node
-from gatewayd.testing.simulator.alibaba_topics import REQUESTS
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.devices import Device, Node
+from gatewayd.testing.simulator.alibaba.topics import REQUESTS
 from tests.fakes import FakeLan, MemoryRegister, Tape
 from tests.stage import NameRules
 from tests.two_hours import Meter, Network, run

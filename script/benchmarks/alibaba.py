@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from gatewayd.cloud.alibaba import calls, pace
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from script.benchmarks import bare, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
 from tests.testing.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
 from tests.testing.vendor_gateway import (
     CHILD,

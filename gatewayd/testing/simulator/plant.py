@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Node
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.devices import Node
 from gatewayd.testing.simulator.child import NETWORK, clone, fleet
 from gatewayd.testing.simulator.hostile import NOBODYS, Attacker, almost
 from gatewayd.testing.simulator.lan import Lan

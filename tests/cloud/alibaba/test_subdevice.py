@@ -25,8 +25,8 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
-from gatewayd.testing.simulator.alibaba_notices import Status
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.notices import Status
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.cloud.alibaba.site import (
     CHILDREN,
     GATEWAY,

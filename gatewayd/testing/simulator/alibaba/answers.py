@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator.alibaba_credentials import Code
-from gatewayd.testing.simulator.alibaba_registry import Push
+from gatewayd.testing.simulator.alibaba.credentials import Code
+from gatewayd.testing.simulator.alibaba.registry import Push
 from gatewayd.testing.simulator.faults import Fault
 from gatewayd.testing.simulator.mqtt_codec import connack, publish
 from gatewayd.testing.simulator.mqtt_link import Reply, Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from gatewayd.testing.simulator.alibaba_devices import Name, by_code
+from gatewayd.testing.simulator.alibaba.devices import Name, by_code
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What the simulated Alibaba cloud grants a gateway.  Plain data.
 
 Source: the vendor's page "Limits" (help.aliyun.com/document_detail/30527), and those on
-sub-devices (see alibaba_topics.py).
+sub-devices (see topics.py).
 """
 
 from __future__ import annotations

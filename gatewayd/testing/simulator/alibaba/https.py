@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from gatewayd.testing.simulator import alibaba_alink as alink
-from gatewayd.testing.simulator import alibaba_replies, faults
-from gatewayd.testing.simulator.alibaba_alink import Alink, Failed
-from gatewayd.testing.simulator.alibaba_enrolment import Enrolment
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_replies import Delivery
-from gatewayd.testing.simulator.alibaba_topics import HTTPS_REGISTER
+from gatewayd.testing.simulator import faults
+from gatewayd.testing.simulator.alibaba import alink, replies
+from gatewayd.testing.simulator.alibaba.alink import Alink, Failed
+from gatewayd.testing.simulator.alibaba.enrolment import Enrolment
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.replies import Delivery
+from gatewayd.testing.simulator.alibaba.topics import HTTPS_REGISTER
 from gatewayd.testing.simulator.faults import FaultPlan
 from gatewayd.testing.simulator.mqtt_link import Link, Service, Step
 
@@ -47,7 +47,7 @@ class HttpsDesk:
         code, data = self._decide(form, int(fault.number) if fault else 0)
         self.codes[code] += 1
         body = {"code": code, "data": data, "message": alink.message(code)}
-        return alibaba_replies.deliver(body, fault)
+        return replies.deliver(body, fault)
 
     def _decide(self, form: Mapping[str, str], wished: int) -> tuple[int, object]:
         if wished >= Alink.SUCCESS:

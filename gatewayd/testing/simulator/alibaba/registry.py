@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator.alibaba_credentials import AuthType, Code, Refused, Request
-from gatewayd.testing.simulator.alibaba_devices import Device, Name, Node, Product
+from gatewayd.testing.simulator.alibaba.credentials import AuthType, Code, Refused, Request
+from gatewayd.testing.simulator.alibaba.devices import Device, Name, Node, Product
 
 MAX_DEVICES = 100_000
 SHARERS = 5

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from gatewayd.testing.simulator.alibaba_alink import (
+from gatewayd.testing.simulator.alibaba.alink import (
     Alink,
     Asked,
     Entry,
@@ -21,10 +21,10 @@ from gatewayd.testing.simulator.alibaba_alink import (
     named,
     well_named,
 )
-from gatewayd.testing.simulator.alibaba_credentials import method_of, signed
-from gatewayd.testing.simulator.alibaba_devices import Device, Name, Node
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.credentials import method_of, signed
+from gatewayd.testing.simulator.alibaba.devices import Device, Name, Node
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.rules import Rules
 
 MAX_FOUND = 1_000
 """Of so many devices that a gateway has seen, the newest are remembered."""

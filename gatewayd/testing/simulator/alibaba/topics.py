@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator.alibaba_devices import Name
+from gatewayd.testing.simulator.alibaba.devices import Name
 
 REGISTER, PRODUCT_REGISTER = "thing.sub.register", "thing.proxy.provisioning.product_register"
 TOPO_ADD, TOPO_DELETE, TOPO_GET = "thing.topo.add", "thing.topo.delete", "thing.topo.get"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gatewayd.testing.simulator.alibaba_alink import (
+from gatewayd.testing.simulator.alibaba.alink import (
     Alink,
     Asked,
     Entry,
@@ -18,11 +18,11 @@ from gatewayd.testing.simulator.alibaba_alink import (
     name,
     named,
 )
-from gatewayd.testing.simulator.alibaba_credentials import method_of, signed
-from gatewayd.testing.simulator.alibaba_devices import Name, Node
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_rules import Rules
-from gatewayd.testing.simulator.alibaba_topology import Topology
+from gatewayd.testing.simulator.alibaba.credentials import method_of, signed
+from gatewayd.testing.simulator.alibaba.devices import Name, Node
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.testing.simulator.alibaba.topology import Topology
 
 _SIGNED = ("random", "signMethod", "sign")
 

@@ -1,25 +1,24 @@
 """Gateways of the simulated Alibaba cloud: what each asks, and what it is told.
 
-Source: the vendor's pages on sub-devices (see alibaba_topics.py).
+Source: the vendor's pages on sub-devices (see topics.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gatewayd.testing.simulator import alibaba_alink as alink
-from gatewayd.testing.simulator import alibaba_replies, faults
-from gatewayd.testing.simulator import alibaba_topics as topics
-from gatewayd.testing.simulator.alibaba_alink import Alink, Asked, Call, Failed, Unreadable
-from gatewayd.testing.simulator.alibaba_devices import Name, Node
-from gatewayd.testing.simulator.alibaba_enrolment import Enrolment
-from gatewayd.testing.simulator.alibaba_ledger import Ledgers
-from gatewayd.testing.simulator.alibaba_notices import Notices
-from gatewayd.testing.simulator.alibaba_post import Post
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_rules import Rules
-from gatewayd.testing.simulator.alibaba_sessions import SessionCalls, Sessions
-from gatewayd.testing.simulator.alibaba_topology import Topology, TopologyCalls
+from gatewayd.testing.simulator import faults
+from gatewayd.testing.simulator.alibaba import alink, replies, topics
+from gatewayd.testing.simulator.alibaba.alink import Alink, Asked, Call, Failed, Unreadable
+from gatewayd.testing.simulator.alibaba.devices import Name, Node
+from gatewayd.testing.simulator.alibaba.enrolment import Enrolment
+from gatewayd.testing.simulator.alibaba.ledger import Ledgers
+from gatewayd.testing.simulator.alibaba.notices import Notices
+from gatewayd.testing.simulator.alibaba.post import Post
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.testing.simulator.alibaba.sessions import SessionCalls, Sessions
+from gatewayd.testing.simulator.alibaba.topology import Topology, TopologyCalls
 from gatewayd.testing.simulator.faults import Fault, FaultPlan
 from gatewayd.testing.simulator.mqtt_link import Link
 from gatewayd.testing.simulator.mqtt_packets import Publish
@@ -164,7 +163,7 @@ class Gateways:
         if call.answered:
             body = alink.reply(call.id, method, code, data)
             topic = topics.topic(gateway, f"{method}_reply")
-            sent = self._post.reply(gateway, topic, alibaba_replies.deliver(body, fault))
+            sent = self._post.reply(gateway, topic, replies.deliver(body, fault))
             self.notices.count(gateway, f"{method}_reply", sent=sent)
 
     def _answer(

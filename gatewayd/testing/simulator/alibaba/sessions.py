@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gatewayd.testing.simulator.alibaba_alink import (
+from gatewayd.testing.simulator.alibaba.alink import (
     Alink,
     Asked,
     Entry,
@@ -18,10 +18,10 @@ from gatewayd.testing.simulator.alibaba_alink import (
     name,
     named,
 )
-from gatewayd.testing.simulator.alibaba_devices import Name
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_rules import Rules
-from gatewayd.testing.simulator.alibaba_topology import Topology, proven
+from gatewayd.testing.simulator.alibaba.devices import Name
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.testing.simulator.alibaba.topology import Topology, proven
 
 _SIGNED = ("clientId", "timestamp", "sign")
 _MINUTE, _SECOND = 60.0, 1.0

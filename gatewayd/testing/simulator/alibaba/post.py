@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.testing.simulator import alibaba_topics as topics
-from gatewayd.testing.simulator.alibaba_devices import Name
-from gatewayd.testing.simulator.alibaba_replies import Delivery
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba import topics
+from gatewayd.testing.simulator.alibaba.devices import Name
+from gatewayd.testing.simulator.alibaba.replies import Delivery
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from gatewayd.testing.simulator.mqtt_codec import publish
 from gatewayd.testing.simulator.mqtt_link import Link
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gatewayd.testing.simulator.alibaba_answers import Manner
-from gatewayd.testing.simulator.alibaba_devices import Node
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.answers import Manner
+from gatewayd.testing.simulator.alibaba.devices import Node
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from gatewayd.testing.simulator.mqtt_link import Limits
 
 

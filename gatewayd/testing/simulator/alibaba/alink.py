@@ -1,6 +1,6 @@
 """Alink, what the Alibaba cloud's requests and replies are written in.  Pure.
 
-Sources: the vendor's pages on sub-devices (see alibaba_topics.py), and its table of codes
+Sources: the vendor's pages on sub-devices (see topics.py), and its table of codes
 (help.aliyun.com/document_detail/120329).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from gatewayd.testing.simulator.alibaba_devices import Name
+from gatewayd.testing.simulator.alibaba.devices import Name
 
 Entry: TypeAlias = Mapping[str, str]
 """One device of a request, with the fields that were asked for."""

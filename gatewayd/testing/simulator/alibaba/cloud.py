@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeAlias
 
-from gatewayd.testing.simulator import alibaba_answers, faults
-from gatewayd.testing.simulator.alibaba_alink import Alink
-from gatewayd.testing.simulator.alibaba_console import Console
-from gatewayd.testing.simulator.alibaba_credentials import AuthType, Refused, Request, understand
-from gatewayd.testing.simulator.alibaba_devices import Name, Node, Product, by_code
-from gatewayd.testing.simulator.alibaba_gateways import Gateways
-from gatewayd.testing.simulator.alibaba_https import HttpsDesk, HttpsLink
-from gatewayd.testing.simulator.alibaba_options import Options
-from gatewayd.testing.simulator.alibaba_registry import Registry
-from gatewayd.testing.simulator.alibaba_server import DeskLink, LinkServer
-from gatewayd.testing.simulator.alibaba_topics import HTTPS_REGISTER, REQUESTS
+from gatewayd.testing.simulator import faults
+from gatewayd.testing.simulator.alibaba import answers
+from gatewayd.testing.simulator.alibaba.alink import Alink
+from gatewayd.testing.simulator.alibaba.console import Console
+from gatewayd.testing.simulator.alibaba.credentials import AuthType, Refused, Request, understand
+from gatewayd.testing.simulator.alibaba.devices import Name, Node, Product, by_code
+from gatewayd.testing.simulator.alibaba.gateways import Gateways
+from gatewayd.testing.simulator.alibaba.https import HttpsDesk, HttpsLink
+from gatewayd.testing.simulator.alibaba.options import Options
+from gatewayd.testing.simulator.alibaba.registry import Registry
+from gatewayd.testing.simulator.alibaba.server import DeskLink, LinkServer
+from gatewayd.testing.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.testing.simulator.faults import Fault, FaultPlan, Stage
 from gatewayd.testing.simulator.mqtt_link import Link, Reply, Service
 from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
@@ -165,11 +166,11 @@ class AlibabaCloud(Console):
             )
         except Refused as refused:
             self._misunderstood[refused.code] += 1
-            return alibaba_answers.refusal(refused.code)
+            return answers.refusal(refused.code)
         try:
             return self._answer(link, request)
         except Refused as refused:
-            return alibaba_answers.refusal(refused.code)
+            return answers.refusal(refused.code)
 
     def on_publish(self, link: Link, publish: Publish) -> None:
         """Count what a logged-in device publishes; serve it if it is a gateway."""
@@ -215,7 +216,7 @@ class AlibabaCloud(Console):
         fault = self.plan.choose(stage, request.device_name)
         if fault:
             self._registry.strike(request.name, fault.name)
-        if spoiled := alibaba_answers.instead(fault):
+        if spoiled := answers.instead(fault):
             return spoiled
         if request.registers:
             return self._register(request, fault)
@@ -224,7 +225,7 @@ class AlibabaCloud(Console):
     def _register(self, request: Request, fault: Fault | None) -> Reply:
         times = 2 if fault and fault.name == "answer-twice" else 1
         pushes = [self._registry.register(request) for _ in range(times)]
-        return alibaba_answers.granted(pushes, fault, self.options.manner)
+        return answers.granted(pushes, fault, self.options.manner)
 
     def _login(self, link: Link, request: Request, fault: Fault | None) -> Reply:
         """Open a session; an older one of the same device is taken over, and closed."""
@@ -240,7 +241,7 @@ class AlibabaCloud(Console):
         self._gateways.notices.force_off(request.name, Alink.CONNECTED_ELSEWHERE)
         if self._gateway(link):
             self._gateways.connect(request.name, link)
-        return alibaba_answers.session(fault)
+        return answers.session(fault)
 
     def _close_sessions(self, name: Name) -> None:
         """Close the connections a device has for itself."""

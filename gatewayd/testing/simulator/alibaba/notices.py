@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from gatewayd.testing.simulator import alibaba_alink as alink
-from gatewayd.testing.simulator import alibaba_replies
-from gatewayd.testing.simulator import alibaba_topics as topics
-from gatewayd.testing.simulator.alibaba_alink import Alink
-from gatewayd.testing.simulator.alibaba_devices import Name
-from gatewayd.testing.simulator.alibaba_ledger import Ledgers
-from gatewayd.testing.simulator.alibaba_post import Post
-from gatewayd.testing.simulator.alibaba_rules import Rules
-from gatewayd.testing.simulator.alibaba_sessions import Sessions
-from gatewayd.testing.simulator.alibaba_topology import Topology
+from gatewayd.testing.simulator.alibaba import alink, replies, topics
+from gatewayd.testing.simulator.alibaba.alink import Alink
+from gatewayd.testing.simulator.alibaba.devices import Name
+from gatewayd.testing.simulator.alibaba.ledger import Ledgers
+from gatewayd.testing.simulator.alibaba.post import Post
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.testing.simulator.alibaba.sessions import Sessions
+from gatewayd.testing.simulator.alibaba.topology import Topology
 
 
 class Status(IntEnum):
@@ -45,7 +43,7 @@ class Notices:
         body = alink.push(str(self._pushes), method, params)
         reachable = to is None or self._sessions.gateway_of(to) == gateway
         topic = topics.topic(to or gateway, method)
-        sent = reachable and self._post.send(gateway, topic, alibaba_replies.encode(body))
+        sent = reachable and self._post.send(gateway, topic, replies.encode(body))
         self.count(gateway, method, sent=sent)
 
     def error(self, gateway: Name, code: int, child: Name) -> None:
@@ -55,7 +53,7 @@ class Notices:
         body["message"] = alink.message(code)
         if self._rules.error_data:
             body["data"] = alink.named(child)
-        payload = alibaba_replies.encode(body)
+        payload = replies.encode(body)
         sent = self._post.send(gateway, topics.error_topic(gateway), payload)
         self.count(gateway, f"error.{code}", sent=sent)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gatewayd.testing.simulator import alibaba_topics as topics
-from gatewayd.testing.simulator.alibaba_alink import Alink, named
-from gatewayd.testing.simulator.alibaba_devices import Name
-from gatewayd.testing.simulator.alibaba_gateways import Gateways
-from gatewayd.testing.simulator.alibaba_notices import Status
-from gatewayd.testing.simulator.alibaba_registry import Registry
+from gatewayd.testing.simulator.alibaba import topics
+from gatewayd.testing.simulator.alibaba.alink import Alink, named
+from gatewayd.testing.simulator.alibaba.devices import Name
+from gatewayd.testing.simulator.alibaba.gateways import Gateways
+from gatewayd.testing.simulator.alibaba.notices import Status
+from gatewayd.testing.simulator.alibaba.registry import Registry
 
 PERMIT_SECONDS = range(65_536)
 """0 for always, 65535 for no longer (knowledge_detail/178010, of the Living platform)."""
