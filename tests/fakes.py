@@ -188,6 +188,9 @@ class FakeCloud:
             self.issued[name].append(Secret(b"somebody else's"))
         return Issued()
 
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        return None
+
     async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
         self.calls.append(f"connect {name.device}")
         await asyncio.sleep(0.1)

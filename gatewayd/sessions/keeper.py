@@ -86,7 +86,7 @@ class SessionKeeper:
             try:
                 session = await self._log_in(record)
             except LoginRefused as refusal:
-                if await self._refused(record, refusal.reason, post):
+                if await self._refused(record, refusal, post):
                     return
             except LoginRemoved as removal:
                 await self._removed(record, removal.reason, post)
@@ -154,9 +154,9 @@ class SessionKeeper:
         )
         post(lc.Retired(reason))
 
-    async def _refused(self, record: Record, reason: Reason, post: Post) -> bool:
+    async def _refused(self, record: Record, refusal: LoginRefused, post: Post) -> bool:
         """Judge a refused login; return whether that ends the work."""
-        event = on_refused_login(record, reason)
+        event = on_refused_login(record, refusal.reason, stale=refusal.stale)
         if isinstance(event, lc.SessionDelayed):
             wait = self._settings.retry_refused
             post(replace(event, until=self._now() + wait))

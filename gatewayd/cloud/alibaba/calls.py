@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from gatewayd.cloud.alibaba import codes, entries, topics
-from gatewayd.cloud.alibaba.batch import Batcher, BatchRefused
 from gatewayd.cloud.alibaba.codes import Coded, Kind
 from gatewayd.cloud.alibaba.entries import Entry
 from gatewayd.cloud.alibaba.envelope import DONE, names_in
@@ -19,6 +18,7 @@ from gatewayd.cloud.alibaba.pace import ChildLogins
 from gatewayd.cloud.alibaba.pauses import TOO_FAST
 from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.alibaba.uplink import Link, LinkDown, LinkError, Uplink
+from gatewayd.cloud.batch import Batcher, BatchRefused
 from gatewayd.device.secret import Secret
 
 WAIT = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gatewayd.cloud.alibaba import reasons
+from gatewayd.cloud import network
 from gatewayd.cloud.faults import End
 from gatewayd.cloud.provider import Ended
 from gatewayd.device.record import CloudName
@@ -38,5 +38,5 @@ class ChildSession:
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""
         if not self._ended.done():
-            self.end(Ended(reasons.ENDS[End.OURS]))
+            self.end(Ended(network.ENDS[End.OURS]))
             await self._log_out(self)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud import mqtt, network, tls
 from gatewayd.cloud.alibaba import messages, push, reasons
 from gatewayd.cloud.alibaba.pace import ChildLogins
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
@@ -116,7 +116,7 @@ class AlibabaSession:
 
     async def wait_closed(self) -> Ended:
         """Return how the session ended, when it has."""
-        return Ended(reasons.ENDS[await self._connection.wait_closed()])
+        return Ended(network.ENDS[await self._connection.wait_closed()])
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.cloud.alibaba import child_reasons, entries
-from gatewayd.cloud.alibaba.batch import Stopped
 from gatewayd.cloud.alibaba.calls import Calls, Denied, NotSent
 from gatewayd.cloud.alibaba.child_session import ChildSession
 from gatewayd.cloud.alibaba.codes import Kind
@@ -17,6 +16,7 @@ from gatewayd.cloud.alibaba.pauses import Pauses
 from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.alibaba.topology import Topology
 from gatewayd.cloud.alibaba.uplink import LinkError, NoAnswer
+from gatewayd.cloud.batch import Stopped
 from gatewayd.cloud.provider import (
     Ended,
     LoginError,

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud import mqtt, network, tls
 from gatewayd.cloud.alibaba import messages, reasons
 from gatewayd.cloud.alibaba.direct import AlibabaSession
-from gatewayd.cloud.alibaba.route import Route
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.uplink import Link, LinkDown, LinkError, Uplink
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError, Fault
 from gatewayd.cloud.provider import Issued, Keep, LoginFailed, Outcome, Refused
+from gatewayd.cloud.route import Route
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -112,8 +112,8 @@ class GatewayRoute:
 
 def _why(error: LinkError, uplink: Uplink, host: str, port: int) -> Reason:
     if isinstance(error, LinkDown):
-        return reasons.ENDS[uplink.closed.result()]
-    return reasons.network(Fault.MQTT_TIMEOUT, host, port)
+        return network.ENDS[uplink.closed.result()]
+    return network.reason(Fault.MQTT_TIMEOUT, host, port)
 
 
 def _no_secret(text: str) -> Reason:

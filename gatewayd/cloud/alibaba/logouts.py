@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gatewayd.cloud.alibaba.batch import Batcher, BatchRefused, Stopped
 from gatewayd.cloud.alibaba.calls import Denied
 from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.alibaba.uplink import LinkError
+from gatewayd.cloud.batch import Batcher, BatchRefused, Stopped
 
 CLOSE_TIME = 2.0
 """Seconds that a session has to close; what is under way then goes on without it."""

@@ -13,7 +13,6 @@ from gatewayd.cloud.alibaba.children import Children, Time
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.gateway import GatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
-from gatewayd.cloud.alibaba.route import Route
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
 from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
 from gatewayd.cloud.alibaba.unlisted import Unlisted
@@ -28,6 +27,7 @@ from gatewayd.cloud.provider import (
     Requests,
     Session,
 )
+from gatewayd.cloud.route import Route
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -141,6 +141,10 @@ class Alibaba:
         if name.route == OWN:
             self._tell_children(getattr(outcome, "reason", None))
         return outcome
+
+    def renew_at(self, _name: CloudName, _secret: Secret) -> float | None:
+        """A secret of this cloud does not grow old."""
+        return None
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""

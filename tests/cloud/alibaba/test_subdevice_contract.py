@@ -44,6 +44,9 @@ class Counted:
         finally:
             self.under_way -= 1
 
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        return self._provider.renew_at(name, secret)
+
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         self.under_way += 1
         try:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba.batch import BATCHES, Batcher, BatchRefused, Stopped
+from gatewayd.cloud.batch import BATCHES, Batcher, BatchRefused, Stopped
 
 LONG = 3600.0
 """Seconds for which no test waits."""

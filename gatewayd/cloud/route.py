@@ -1,4 +1,4 @@
-"""One way to register and log in a child at Alibaba Cloud IoT Platform."""
+"""One way to register and log in a child at a cloud that has several."""
 
 from __future__ import annotations
 
