@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.testing.bus import PrivateBus
-from gatewayd.testing.simulator import plant
+from gatewayd.testing.simulator.alibaba import account
 from gatewayd.testing.simulator.control import ask
 from gatewayd.testing.site_files import CONFIG, GATEWAY, RULES
 
@@ -146,13 +146,12 @@ class Site:
 
     async def ledger(self, child: str) -> dict[str, Any]:
         """Return what the cloud counted of a child."""
-        truth = await self.ask(do="truth")
-        return dict(truth["cloud"]["devices"][self.plant["product"]][child])
+        return dict(await self.ask(do="ledger", child=child))
 
     def _config(self) -> str:
         config = CONFIG.format(site=self)
         if self.route.startswith("sub-device"):
-            key, name = plant.GATEWAY
+            key, name = account.GATEWAY
             config += GATEWAY.format(directory=self.directory, key=key, name=name)
         return config
 

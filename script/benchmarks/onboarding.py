@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator import plant
+from gatewayd.testing.simulator.alibaba import account
 from gatewayd.testing.site_files import GATEWAY
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import PATIENCE, Stage
@@ -130,6 +130,6 @@ def _config(one: Stage, listed: Iterable[str], speed: Speed) -> str:
         connecting=speed.connecting,
     )
     if one.site.route.startswith("sub-device"):
-        key, name = plant.GATEWAY
+        key, name = account.GATEWAY
         told += GATEWAY.format(directory=one.site.directory, key=key, name=name)
     return told + "".join(DEVICE.format(serial=serial) for serial in listed)
