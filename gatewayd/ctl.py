@@ -17,6 +17,7 @@ from typing import Any
 import pydbus
 
 from gatewayd.ctl_commands import COMMANDS, Command
+from gatewayd.ctl_huawei_template import HUAWEI_TEMPLATE
 from gatewayd.ctl_preflight import PREFLIGHT
 from gatewayd.ctl_rules import RULES
 from gatewayd.ctl_text import Row, safe
@@ -74,15 +75,18 @@ def reason(message: str) -> str:
 
 
 def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """Build the parser; the words of a command may name a group, as "rules check"."""
+    """Build the parser; the words of a command may name groups, as "rules check"."""
     top = argparse.ArgumentParser("gatewayctl", description="Control gatewayd.")
     top.add_argument("--bus", metavar="ADDRESS", help="the message bus, instead of the system's")
     groups = {"": top.add_subparsers(required=True, metavar="COMMAND")}
     for command in commands:
-        group, _, word = command.words.rpartition(" ")
-        if group not in groups:
-            sub = groups[""].add_parser(group, help=f"see gatewayctl {group} --help")
-            groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
+        *steps, word = command.words.split()
+        group = ""
+        for step in steps:
+            above, group = group, f"{group} {step}".strip()
+            if group not in groups:
+                sub = groups[above].add_parser(step, help=f"see gatewayctl {group} --help")
+                groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
         one = groups[group].add_parser(word, help=command.help, description=command.help)
         command.arguments(one)
         one.set_defaults(run=command.run)
@@ -92,7 +96,7 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = (*COMMANDS, *RULES, *PREFLIGHT),
+    commands: Sequence[Command] = (*COMMANDS, *RULES, *PREFLIGHT, *HUAWEI_TEMPLATE),
 ) -> int:
     """Run gatewayctl; return its exit status."""
     arguments = parser(commands).parse_args(argv)
