@@ -14,11 +14,13 @@ from typing import Self
 from gatewayd.clocks import Clocks
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.provider import CloudProvider
+from gatewayd.commands import Upkeep
 from gatewayd.config import Config
 from gatewayd.discovery.discoverer import Context
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.listener import Listener
 from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.scan import Scan
 from gatewayd.discovery.supervisor import Supervisor
 from gatewayd.flow import Flow, Parts
 from gatewayd.registration.registrar import Vault
@@ -39,7 +41,7 @@ class Outside:
 
     environ: of the process.  checkpoint: called with the name of each durable step.
     reload: reads the configuration again.  changed: called when the join window has opened or
-    closed.
+    closed.  dump: returns a descriptor from which diagnostics can be read.
     """
 
     environ: Mapping[str, str]
@@ -47,6 +49,7 @@ class Outside:
     checkpoint: Callable[[str], None]
     reload: Callable[[], Awaitable[None]]
     changed: Callable[[], None]
+    dump: Callable[[], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Assembly:
     inventory: Inventory
     flow: Flow
     requests: CloudRequests
+    scan: Scan
 
     @classmethod
     def build(cls, config: Config, storage: Storage, rules: RuleBook, outside: Outside) -> Self:
@@ -67,6 +71,7 @@ class Assembly:
         context = Context(now, jitter, rules.interest)
         discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
         supervisor, neighbours = Supervisor(discoverers, context), Neighbours()
+        scan = Scan(supervisor.names, supervisor.rescan, now)
         made: list[Inventory] = []
 
         def discover(listener: Listener) -> Inventory:
@@ -90,14 +95,14 @@ class Assembly:
             sessions=config.sessions,
             settle=config.inventory.settle,
             checkpoint=outside.checkpoint,
-            reload=outside.reload,
+            upkeep=Upkeep(outside.reload, scan.begin, outside.dump),
             changed=outside.changed,
         )
         flow = Flow(parts)
         requests = CloudRequests(config.cloud_requests, flow.gateway, flow.admissions, now)
         for provider in providers.values():
             provider.listen(requests)
-        return cls(providers, supervisor, neighbours, made[0], flow, requests)
+        return cls(providers, supervisor, neighbours, made[0], flow, requests, scan)
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:

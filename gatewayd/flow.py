@@ -13,7 +13,7 @@ from gatewayd.admissions import Admissions, Known, Register, Rules
 from gatewayd.child import Child
 from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import CloudProvider
-from gatewayd.commands import Commands, RuleList
+from gatewayd.commands import Commands, RuleList, Upkeep
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import NONE, Reason
@@ -64,7 +64,7 @@ class Parts:
     sessions: SessionSettings
     settle: float
     checkpoint: Callable[[str], None]
-    reload: Callable[[], Awaitable[None]]
+    upkeep: Upkeep
     changed: Callable[[], None] = lambda: None
 
 
@@ -100,7 +100,7 @@ class Flow:
             wall=clocks.wall,
         )
         self.commands = Commands(
-            self.gateway, self.admissions, parts.register, parts.rules, parts.reload
+            self.gateway, self.admissions, parts.register, parts.rules, parts.upkeep
         )
         self.window = self.admissions.window
         self.window.listen(self._window_changed)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from gatewayd.clocks import Clocks
+from gatewayd.commands import Upkeep
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
@@ -74,7 +75,7 @@ class Stage:
                 sessions=SessionSettings(),
                 settle=10.0,
                 checkpoint=checkpoint,
-                reload=self.reload,
+                upkeep=Upkeep(self.reload),
                 changed=self._window_changed,
             )
         )

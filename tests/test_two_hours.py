@@ -26,6 +26,7 @@ from gatewayd.cloud.alibaba.children import Time
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.provider import Keep, Outcome
+from gatewayd.commands import Upkeep
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
@@ -214,7 +215,7 @@ class Site:
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={"cloud": provider}, discover=discover, rules=RouteRules(),
                 reporter=tape, registration=RegistrationSettings(), sessions=SessionSettings(),
-                settle=10.0, checkpoint=lambda _: None, reload=reload,
+                settle=10.0, checkpoint=lambda _: None, upkeep=Upkeep(reload),
             )
         )  # fmt: skip
         requests = CloudRequests(

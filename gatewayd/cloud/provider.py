@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
@@ -164,3 +164,26 @@ class CloudProvider(Protocol):
 
     async def close(self) -> None:
         """Release what the provider holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """How a cloud account does, as far as its provider can tell.  What is left out is derived.
+
+    endpoint: "host:port".  state: a word of org.gatewayd1.Provider; reason: why that.
+    certificate_expiry: when the first certificate that it depends on expires, microseconds since
+    the epoch; 0 where there is none.
+    """
+
+    endpoint: str = ""
+    state: str = ""
+    reason: Reason = NONE
+    certificate_expiry: int = 0
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A provider that can tell how its account does; not every one can."""
+
+    def status(self) -> ProviderStatus:
+        """Return how the account does now.  Never blocks."""

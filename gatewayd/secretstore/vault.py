@@ -207,7 +207,7 @@ class Vault(Database):
         else:
             self.protection = slot.protection
         if self._key is None:
-            log.error("The vault is sealed: %s.", self.why)
+            log.error("The vault is sealed: %s.", self.why, extra={"message_id": "store-sealed"})
 
     def _make_key(self, slot: KeySlot) -> datakey.DataKey:
         self.begin()
@@ -226,7 +226,8 @@ class Vault(Database):
 
     def _report_bent(self, ref: SecretRef, row: _Row) -> None:
         """Remember what to move aside; the error on its way would undo it now."""
-        log.error("A secret does not open; it is moved aside.", extra={"device": ref.device})
+        about = {"device": ref.device, "message_id": "secret-damaged"}
+        log.error("A secret does not open; it is moved aside.", extra=about)
         self._bent.append((row.id, row.ct))
 
     def _move_aside(self, row: int, why: str) -> None:
