@@ -19,9 +19,13 @@ from gatewayd.testing.simulator.account import LOOPBACK, Account, Wish
 from gatewayd.testing.simulator.alibaba.account import AlibabaAccount
 from gatewayd.testing.simulator.child import NETWORK, clone, fleet
 from gatewayd.testing.simulator.hostile import NOBODYS, Attacker, almost
+from gatewayd.testing.simulator.huawei.account import HuaweiAccount
 from gatewayd.testing.simulator.lan import Lan
 
-ACCOUNTS: Mapping[str, Callable[[Wish], Account]] = {"alibaba": AlibabaAccount}
+ACCOUNTS: Mapping[str, Callable[[Wish], Account]] = {
+    "alibaba": AlibabaAccount,
+    "huawei": HuaweiAccount,
+}
 """The clouds that can be played."""
 RATE = 500.0
 """Datagrams a second, of an attacker who is not told how fast to be."""

@@ -10,15 +10,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator.alibaba.credentials import Code
 from gatewayd.testing.simulator.alibaba.registry import Push
 from gatewayd.testing.simulator.faults import Fault
-from gatewayd.testing.simulator.mqtt_codec import connack, publish
+from gatewayd.testing.simulator.mqtt_answers import ACCEPTED
+from gatewayd.testing.simulator.mqtt_codec import publish
 from gatewayd.testing.simulator.mqtt_link import Reply, Step
-
-_GARBAGE = bytes(range(0xF0, 0x100)) * 8
-_HELD = 3600.0  # seconds that a silent cloud keeps a connection it does not answer
-_ACCEPTED = connack(Code.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +23,6 @@ class Manner:
 
     qos: int = 0
     linger: float = 15.0
-
-
-def refusal(code: int) -> Reply:
-    """Answer with a CONNACK that refuses, and close."""
-    return Reply(accepted=False, steps=(Step(connack(code), close=True),))
-
-
-def instead(fault: Fault | None) -> Reply | None:
-    """Return what a fault puts in the place of any answer; None where it leaves one."""
-    match fault:
-        case Fault("silent"):
-            return Reply(accepted=False, steps=(Step(after=_HELD, close=True),))
-        case Fault("hang-up"):
-            return Reply(accepted=False, steps=(Step(close=True),))
-        case Fault("garbage"):
-            return Reply(accepted=False, steps=(Step(_GARBAGE, close=True),))
-        case Fault("refuse", number=code):
-            return refusal(int(code))
-    return None
-
-
-def session(fault: Fault | None) -> Reply:
-    """Accept a login."""
-    match fault:
-        case Fault("slow", number=seconds):
-            return Reply(accepted=True, steps=(Step(_ACCEPTED, after=seconds),))
-        case Fault("hang-up-after-connack"):
-            return Reply(accepted=True, steps=(Step(_ACCEPTED, close=True),))
-    return Reply(accepted=True, steps=(Step(_ACCEPTED),))
 
 
 def granted(pushes: Sequence[Push], fault: Fault | None, manner: Manner) -> Reply:
@@ -74,16 +41,16 @@ def granted(pushes: Sequence[Push], fault: Fault | None, manner: Manner) -> Repl
 def _steps(push: bytes, fault: Fault | None, end: Step) -> tuple[Step, ...]:
     match fault:
         case Fault("slow", number=seconds):
-            return Step(_ACCEPTED + push, after=seconds), end
+            return Step(ACCEPTED + push, after=seconds), end
         case Fault("late", number=seconds):
-            return Step(_ACCEPTED), Step(push, after=seconds), end
+            return Step(ACCEPTED), Step(push, after=seconds), end
         case Fault("no-push"):
-            return Step(_ACCEPTED), end
-        case Fault("hang-up-after-connack"):
-            return (Step(_ACCEPTED, close=True),)
+            return Step(ACCEPTED), end
+        case Fault("hang-up-after-connack" | "lose-connack" as name):
+            return (Step(ACCEPTED if name == "hang-up-after-connack" else b"", close=True),)
         case Fault("secret-then-hang-up"):
-            return (Step(_ACCEPTED + push, close=True),)
-    return Step(_ACCEPTED + push), end
+            return (Step(ACCEPTED + push, close=True),)
+    return Step(ACCEPTED + push), end
 
 
 def _whole(payload: Mapping[str, str]) -> bytes:

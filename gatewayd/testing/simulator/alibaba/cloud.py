@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeAlias
 
-from gatewayd.testing.simulator import faults
+from gatewayd.testing.simulator import faults, mqtt_answers
 from gatewayd.testing.simulator.alibaba import answers
 from gatewayd.testing.simulator.alibaba.alink import Alink
 from gatewayd.testing.simulator.alibaba.console import Console
@@ -24,11 +24,11 @@ from gatewayd.testing.simulator.alibaba.gateways import Gateways
 from gatewayd.testing.simulator.alibaba.https import HttpsDesk, HttpsLink
 from gatewayd.testing.simulator.alibaba.options import Options
 from gatewayd.testing.simulator.alibaba.registry import Registry
-from gatewayd.testing.simulator.alibaba.server import DeskLink, LinkServer
 from gatewayd.testing.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.testing.simulator.faults import Fault, FaultPlan, Stage
 from gatewayd.testing.simulator.mqtt_link import Link, Reply, Service
 from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
+from gatewayd.testing.simulator.mqtt_server import MqttServer
 from gatewayd.testing.simulator.pki import Certificate
 
 __all__ = ["AlibabaCloud", "Options"]
@@ -74,12 +74,10 @@ class AlibabaCloud(Console):
         self._keys: dict[Link, Session] = {}
         self._misunderstood: Counter[int] = Counter()
         context, limits = certificate.server_context(), self.options.limits
-        self._service = Service(self, context, self.options.plain, limits)
-        self._server = LinkServer(
-            self._service, lambda service, sock: DeskLink(service, sock, self)
-        )
+        self._service = Service(self, context, self.options.plain, limits, self)
+        self._server = MqttServer(self._service)
         self._https_desk = HttpsDesk(registry, gateways.enrolment, self.plan)
-        self._https = LinkServer(
+        self._https = MqttServer(
             Service(self, context, limits=limits),
             lambda service, sock: HttpsLink(service, sock, self._https_desk),
         )
@@ -166,11 +164,11 @@ class AlibabaCloud(Console):
             )
         except Refused as refused:
             self._misunderstood[refused.code] += 1
-            return answers.refusal(refused.code)
+            return mqtt_answers.refusal(refused.code)
         try:
             return self._answer(link, request)
         except Refused as refused:
-            return answers.refusal(refused.code)
+            return mqtt_answers.refusal(refused.code)
 
     def on_publish(self, link: Link, publish: Publish) -> None:
         """Count what a logged-in device publishes; serve it if it is a gateway."""
@@ -216,7 +214,7 @@ class AlibabaCloud(Console):
         fault = self.plan.choose(stage, request.device_name)
         if fault:
             self._registry.strike(request.name, fault.name)
-        if spoiled := answers.instead(fault):
+        if spoiled := mqtt_answers.instead(fault):
             return spoiled
         if request.registers:
             return self._register(request, fault)
@@ -241,7 +239,7 @@ class AlibabaCloud(Console):
         self._gateways.notices.force_off(request.name, Alink.CONNECTED_ELSEWHERE)
         if self._gateway(link):
             self._gateways.connect(request.name, link)
-        return answers.session(fault)
+        return mqtt_answers.session(fault)
 
     def _close_sessions(self, name: Name) -> None:
         """Close the connections a device has for itself."""

@@ -6,27 +6,33 @@ subscription.  A message that nobody has subscribed to is not sent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.testing.simulator.alibaba import topics
 from gatewayd.testing.simulator.alibaba.devices import Name
-from gatewayd.testing.simulator.alibaba.replies import Delivery
 from gatewayd.testing.simulator.alibaba.rules import Rules
 from gatewayd.testing.simulator.mqtt_codec import publish
+from gatewayd.testing.simulator.mqtt_delivery import Courier, Delivery
 from gatewayd.testing.simulator.mqtt_link import Link
-
-MAX_HELD = 100
 
 
 @dataclass(slots=True)
 class Connection:
-    """One gateway's.  held: topics and payloads that wait for the next reply."""
+    """One gateway's, and the topics that it has subscribed to."""
 
     link: Link
     topics: set[str] = field(default_factory=set)
-    held: list[tuple[str, bytes]] = field(default_factory=list)
+    courier: Courier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.link, self.send, self.topics.__contains__)
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Send a message; whether anybody listened."""
+        if topic in self.topics:
+            self.link.send(publish(topic, payload))
+        return topic in self.topics
 
 
 class Post:
@@ -66,30 +72,8 @@ class Post:
     def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
         """Send a message; whether anybody listened."""
         connection = self._connections.get(gateway)
-        if connection is None or topic not in connection.topics:
-            return False
-        connection.link.send(publish(topic, payload))
-        return True
+        return connection is not None and connection.send(topic, payload)
 
     def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
         """Send a reply as it was decided; whether anybody listened, or will."""
-        connection = self._connections[gateway]
-        if delivery.close:
-            connection.link.close()
-        if delivery.after:
-            asyncio.get_running_loop().call_later(
-                delivery.after, self._send_late, gateway, connection, topic, delivery.payload
-            )
-            return topic in connection.topics
-        if delivery.last:
-            connection.held = [*connection.held, (topic, delivery.payload)][-MAX_HELD:]
-            return topic in connection.topics
-        sent = [self.send(gateway, topic, delivery.payload) for _ in range(delivery.copies)]
-        held, connection.held = (connection.held, []) if sent else ([], connection.held)
-        for late in held:
-            self.send(gateway, *late)
-        return any(sent)
-
-    def _send_late(self, gateway: Name, connection: Connection, topic: str, payload: bytes) -> None:
-        if self._connections.get(gateway) is connection:
-            self.send(gateway, topic, payload)
+        return self._connections[gateway].courier.deliver(topic, delivery)
