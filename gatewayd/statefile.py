@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
-from gatewayd.errors import StoreError, StoreUnavailable
+from gatewayd.errors import ConfigError, StoreError, StoreUnavailable
 from gatewayd.secretstore.database import Database
 
 VERSION = 1
@@ -41,9 +42,14 @@ class Lock:
     """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
 
     def __init__(self, directory: Path) -> None:
-        """Raise StoreUnavailable, which names the other process, if there is one."""
+        """Raise StoreUnavailable, which names the other process, if there is one.
+
+        Raise ConfigError where others may use the directory: what is deleted here lives on in
+        their copies, and a lock that is theirs keeps us out.
+        """
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _demand_private(directory)
             flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
             self._file: int | None = os.open(directory / "lock", flags, 0o600)
         except OSError as error:
@@ -69,8 +75,8 @@ class StateFile(Database):
     """The table of records.  Lives on the store thread, one call at a time.
 
     directory: where state.db is; made where it does not exist.
-    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if a newer one
-    wrote the file, StoreError if it is damaged.
+    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
+    it or a newer gatewayd wrote the file, StoreError if it is damaged.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -129,6 +135,15 @@ def _record(row: tuple[Any, ...]) -> Record:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)
+
+
+def _demand_private(directory: Path) -> None:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{directory} is open to others than its owner (mode {mode:04o}): "
+            f"chmod 0700 {directory}"
+        )
 
 
 def _taken(directory: Path, owner: str) -> str:

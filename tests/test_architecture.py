@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOME: dict[str, set[str]] = {
     "paho": {"cloud/mqtt.py"},
     "gi": {"glib.py"},
-    "pydbus": {"ctl.py", "discovery/avahi.py"},
+    "pydbus": {"ctl_client.py", "discovery/avahi.py"},
     "keyring": {"secretstore/keyring.py"},
     "systemd": {"log.py", "status/notify.py"},
     "cryptography": {"secretstore/*.py", "testing/simulator/pki.py"},

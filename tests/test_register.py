@@ -245,6 +245,18 @@ def test_a_second_daemon_is_told_who_the_first_is(tmp_path: Path) -> None:
         assert list(second.all()) == [RECORD]
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701, 0o720])
+def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"mode {mode:04o}\): chmod 0700 {directory}$"):
+        StateFile(directory)
+    assert list(directory.iterdir()) == []
+    directory.chmod(0o700)
+    StateFile(directory).close()
+
+
 def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(
         b"no database at all, but long enough to look like one" * 99
