@@ -150,9 +150,12 @@ def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
 
 
 def _products(settings: object) -> frozenset[str] | None:
-    """Return the products of a cloud, if its settings have a table of them."""
+    """Return the products of a cloud, if its settings have a table or a list of them.
+
+    A list without any lets every product in.
+    """
     products = getattr(settings, "products", None)
-    return frozenset(products) if isinstance(products, Mapping) else None
+    return frozenset(products) if isinstance(products, Mapping | tuple) and products != () else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 from gatewayd.ctl_agent import password_agent
+from gatewayd.ctl_authority import AUTHORITY
 from gatewayd.ctl_client import BusClient
 from gatewayd.ctl_commands import COMMANDS, Command
 from gatewayd.ctl_huawei_template import HUAWEI_TEMPLATE
@@ -50,7 +51,14 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = (*COMMANDS, *OBJECTS, *RULES, *PREFLIGHT, *HUAWEI_TEMPLATE),
+    commands: Sequence[Command] = (
+        *COMMANDS,
+        *OBJECTS,
+        *RULES,
+        *PREFLIGHT,
+        *HUAWEI_TEMPLATE,
+        *AUTHORITY,
+    ),
 ) -> int:
     """Run gatewayctl; return its exit status."""
     arguments = parser(commands).parse_args(argv)

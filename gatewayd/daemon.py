@@ -90,7 +90,9 @@ class Daemon:
             self._config, self._storage, self._parts, tally, self._started, target
         )
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
-        objects = Objects(self._overview, self._environ, self._show)
+        objects = Objects(
+            self._overview, self._environ, self._show, authorities=self._parts.authorities
+        )
         await self._bus.start(self._parts.flow.commands, objects.exported())
         try:
             await self._work()
@@ -122,6 +124,7 @@ class Daemon:
             self._tell_status(),
             self._reload_on_hang_up(),
             parts.requests.run(),
+            *(one.watch() for one in parts.authorities.values()),
             parts.scan.run(),
         ]
         if interval is not None:

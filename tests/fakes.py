@@ -79,6 +79,12 @@ class MemoryRegister:
 
         return await self._disk(read)
 
+    async def delete(self, ref: SecretRef) -> None:
+        def remove() -> None:
+            self.slots.pop(ref, None)
+
+        await self._disk(remove)
+
     async def holds(self, ref: SecretRef) -> bool:
         return await self._disk(lambda: ref in self.slots)
 

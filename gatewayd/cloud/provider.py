@@ -98,7 +98,10 @@ class Session(Protocol):
         """Return how the session ended, when it has."""
 
     async def close(self) -> None:
-        """End it in good order, in at most 2 s.  Closing twice is fine."""
+        """End it in good order, in at most 2 s.  Closing twice is fine.
+
+        That of a gateway takes leave of its children first, in at most 20 s more.
+        """
 
 
 class Requests(Protocol):

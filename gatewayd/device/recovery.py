@@ -21,7 +21,8 @@ MAX_STALE = 3
 LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
-    "Reset the child at the cloud, then call Reregister.",
+    "Reset the child at the cloud, or empty its fingerprint there if it is known by a certificate; "
+    "then call Reregister.",
     "needs-reset",
 )
 REPEATEDLY_STALE = Reason(

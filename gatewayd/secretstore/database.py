@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,18 @@ class Database:
 
     path: made, with mode 0600, where it does not exist; so is its directory, with mode 0700.
     schema: statements that make the tables.  version: the number of this schema, from 1.
+    steps: the statements that lead from each earlier version to the next.
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
     """
 
-    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
-        self._path, self._marked = path, False
+    def __init__(
+        self,
+        path: Path,
+        schema: Sequence[str],
+        version: int,
+        steps: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
+        self._path, self._marked, self._steps = path, False, steps or {}
         try:
             _make_private(path)
             self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
@@ -114,11 +121,15 @@ class Database:
         if verdict != "ok":
             raise _damaged(self._path, verdict)
         if found == 0:
-            self._create(schema, version)
+            self._change(schema, version)
+        elif found < version:
+            for number in range(found, version):
+                self._change(self._steps[number], number + 1)
 
-    def _create(self, schema: Sequence[str], version: int) -> None:
+    def _change(self, statements: Sequence[str], version: int) -> None:
+        """Bring the schema to a version: wholly, or not at all."""
         self._run("BEGIN IMMEDIATE")
-        for statement in schema:
+        for statement in statements:
             self._run(statement)
         self._run(f"PRAGMA user_version = {version:d}")
         self._run("COMMIT")

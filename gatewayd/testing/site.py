@@ -31,8 +31,9 @@ class Site:
 
     gateway, children: prefixes of the commands that run gatewayd and the plant, as
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
-    plant_options: more arguments for the simulator.  cloud: which one is played.  route: that of
-    the rules.
+    plant_options: more arguments for the simulator.  cloud: which one is played.
+    route: that of all rules; "" leaves it to each.
+    key_algorithm: of the keys of whoever shows a certificate.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Site:
     plant_options: Sequence[str] = ()
     cloud: str = "alibaba"
     route: str = ""
+    key_algorithm: str = "ec-p256"
     bus: str = ""
     plant: dict[str, Any] = field(default_factory=dict)
     daemon: asyncio.subprocess.Process | None = None
@@ -108,7 +110,7 @@ class Site:
 
     async def enrol(self, cloud: str) -> None:
         """Make a device CA and have the platform verify it, as an operator and its user do."""
-        options = ("2", "common-name", "s", f"{cloud} devices", "algorithm", "s", "ec-p256")
+        options = ("2", "common-name", "s", f"{cloud} devices", "algorithm", "s", self.key_algorithm)
         made = await self.authority(cloud, "Make", "a{sv}", *options)
         code = await self.ask(do="upload", instance=cloud, pem=made)
         proof = await self.authority(cloud, "Prove", "s", code)

@@ -15,6 +15,11 @@ _COMMON = """\
 state_directory = "{site.directory}/state"
 [bus]
 address = "{site.bus}"
+[secretstore.vault]
+key = "development-file"
+"""
+
+SWIFT = """\
 [discovery]
 settle = 0.5
 verify_wait = 0.5
@@ -30,9 +35,11 @@ retry_first = 1
 retry_first = 1
 retry_refused = 2
 per_minute = 60
-[secretstore.vault]
-key = "development-file"
 """
+"""Waits that are short enough for a test or a demo."""
+
+ANNOUNCED = 'source = "mdns", service = "_gatewayd-child._tcp"'
+"""How a child is found, as a rule says it."""
 
 _ALIBABA = """\
 [cloud.alibaba]
@@ -66,7 +73,7 @@ ca_file = "{site.directory}/ca.pem"
 products = ["{site.plant[product]}"]
 [cloud.{name}.certificates]
 template_file = "{site.directory}/template.json"
-key_algorithm = "ec-p256"
+key_algorithm = "{site.key_algorithm}"
 [cloud.{name}.gateway]
 product = "{site.plant[gateways]}"
 device = "{site.plant[gateway]}"
@@ -78,30 +85,34 @@ _RULE = """\
 # A sensor that the operator has listed is let in; any other waits for a yes.
 [[rule]]
 name = "{name}"
-match = {{ source = "mdns", service = "_gatewayd-child._tcp", "txt.serial" = "{serials}" }}
+match = {{ {found}, "txt.serial" = "{serials}" }}
 extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
 list = "../serials.txt"
-action = "register"
+action = "{action}"
 provider = "{provider}"
 product = "{product}"
 device_name = "{{serial}}"
 route = "{route}"
+limits = {{ devices = 100000 }}
 """
 
 
-def config(site: Site) -> str:
-    """Return gatewayd.toml."""
-    return _COMMON.format(site=site) + _CLOUDS[site.cloud](site)
+def config(site: Site, tuning: str = SWIFT) -> str:
+    """Return gatewayd.toml.
+
+    tuning: the tables discovery, registration and sessions, to be formatted with the site.
+    """
+    return (_COMMON + tuning).format(site=site) + _CLOUDS[site.cloud](site)
 
 
-def rules(site: Site) -> str:
-    """Return the rules: one for each provider."""
+def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
+    """Return the rules: one for each provider.  action: for a child that is listed."""
     return "".join(
         _RULE.format(
-            name=name, serials=serials, provider=provider,
-            product=site.plant["product"], route=site.route,
+            name=name, found=found, serials=serials, action=action, provider=provider,
+            product=site.plant["product"], route=site.route or route,
         )
-        for name, serials, provider in _PROVIDERS[site.cloud]
+        for name, serials, provider, route in _PROVIDERS[site.cloud]
     )  # fmt: skip
 
 
@@ -119,11 +130,12 @@ def _huawei(site: Site) -> str:
 
 
 _CLOUDS: Mapping[str, Callable[[Site], str]] = {"alibaba": _alibaba, "huawei": _huawei}
-_PROVIDERS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "alibaba": (("sensors", "TH20-*", "alibaba"),),
+_PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
+    "alibaba": (("sensors", "TH20-*", "alibaba", ""),),
     "huawei": (
-        ("east-sensors", "TH20-*[02468ACE]", "east"),
-        ("west-sensors", "TH20-*[13579BDF]", "west"),
+        ("east-sensors", "TH20-*[02468ACE]", "east", "certificate"),
+        ("west-sensors", "TH20-*[13579BDF]", "west", "sub-device"),
     ),
 }
-"""Name of the rule, the serial numbers it is for, and its provider."""
+"""Name of the rule, the serial numbers it is for, its provider, and the route where the site
+names none."""

@@ -18,7 +18,7 @@ from gatewayd.testing.simulator.huawei.management import MAX_BODY, ROUTES
 from gatewayd.testing.simulator.huawei.management_call import Fields, read_body
 from tests.testing.huawei_client import GATEWAY, SENSORS, furnish
 from tests.testing.huawei_rest import PROJECT, Rest, managed
-from tests.testing.vendor_client import AUTHORITY, trusting
+from tests.testing.vendor_client import AUTHORITY, PATIENCE, trusting
 
 NOWHERE = "The API does not exist or has not been published in the environment"
 
@@ -81,6 +81,19 @@ async def test_the_newest_tls_and_no_stranger(rest: Rest) -> None:
         await asyncio.open_connection(
             "127.0.0.1", rest.port, ssl=trusting(AUTHORITY.pem), server_hostname="else.example"
         )
+
+
+async def test_half_a_request_does_not_keep_the_server() -> None:
+    head = f"POST /v5/iot/{PROJECT}/apps HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    async with managed() as rest:
+        reader, writer = await asyncio.open_connection(
+            "localhost", rest.port, ssl=trusting(AUTHORITY.pem)
+        )
+        writer.write(head.encode() + b"{")
+        assert (await rest.ask("GET", "/apps"))[0] == 200
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_which_instance_is_meant(rest: Rest) -> None:

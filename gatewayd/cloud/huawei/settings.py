@@ -76,6 +76,13 @@ class HuaweiGateway:
     children: int = setting(
         50_000, "sub-devices that the platform lets this gateway have", low=1, high=50_000
     )
+    status_per_second: int = setting(
+        100,
+        "sub-devices reported online or offline in a second, and half as many again at times; the "
+        "platform takes 150 of all gateways of an instance together, for each unit of it",
+        low=1,
+        high=10_000,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,9 @@ class HuaweiSettings:
         35.0, "longest wait for each answer of the platform, which takes up to 30 s", unit="s",
         low=0.1, high=120,
     )  # fmt: skip
-    products: tuple[str, ...] = setting((), "product IDs that children may have")
+    products: tuple[str, ...] = setting(
+        (), "product IDs that children may have; none given: any that their rules name"
+    )
     certificates: HuaweiCertificates | None = setting(
         None, "how devices get their certificates; none for no self-registration"
     )

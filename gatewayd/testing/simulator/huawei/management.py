@@ -39,6 +39,8 @@ from gatewayd.testing.simulator.huawei.registry import Platform
 BASE = "/v5/iot/{project_id}"
 MAX_BODY = 1 << 20
 """Bytes of a request's body."""
+_GRACE = 0.1
+"""Seconds that an answer may still take at the end."""
 ROUTES: tuple[Route, ...] = (
     *management_spaces.ROUTES,
     *management_devices.ROUTES,
@@ -93,8 +95,9 @@ class Management:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close every connection."""
-        if self._runner:
+        """Close every connection, also where half a request has come."""
+        if self._runner and self._runner.server:
+            await self._runner.server.shutdown(timeout=_GRACE)
             await self._runner.cleanup()
 
     @property

@@ -3,57 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
-from gatewayd.cloud.alibaba.envelope import Downlink
-from gatewayd.cloud.alibaba.uplink import Link, Uplink
+from gatewayd.cloud.subdevices.link import Ending, Link, Uplink
+from gatewayd.cloud.subdevices.reasons import gateway_offline
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
 PATIENCE = 5.0
 """Seconds for which a child waits for the link, before it is told that there is none."""
 TOGETHER, PAUSE = 50, 0.5
 """So many children are called back at a time, and so many seconds apart: with the link all
-children lose their sessions, and the cloud lets a gateway log in 200 a second."""
+children lose their sessions, and clouds let a gateway log in some 150 a second."""
+
+Up_contra = TypeVar("Up_contra", bound=Ending, contravariant=True)
 
 
-class Listener(Protocol):
+class Listener(Protocol[Up_contra]):
     """Whoever is told what becomes of the link."""
 
-    def link_up(self) -> None:
+    def link_up(self, uplink: Up_contra) -> None:
         """There is a link, and no child is online over it yet."""
 
     def link_lost(self) -> Iterable[CloudName]:
         """Return the children who were online."""
 
-    def hear(self, downlink: Downlink) -> None:
-        """Take what the cloud asks."""
+    def call_back(self, name: CloudName) -> None:
+        """What kept a child from logging in is gone."""
 
 
-class Watch:
-    """call_back: called for each child that waited in vain, when the link is there again.
-    most: children that are called back; others come by themselves."""
+class Watch(Generic[Uplink]):
+    """provider: its name in the configuration.  most: children that are called back; others come
+    by themselves.
+
+    ails: why the gateway is not logged in; None where that is not known.
+    """
 
     def __init__(
-        self, link: Link, listener: Listener, call_back: Callable[[CloudName], None], most: int
+        self, provider: str, link: Link[Uplink], listener: Listener[Uplink], most: int
     ) -> None:
-        self._link, self._listener, self._call_back = link, listener, call_back
+        self._device, self._link, self._listener = f"gateway-{provider}", link, listener
         self._most = most
         self._uplink: Uplink | None = None
         self._waiting: set[CloudName] = set()
         self._calling: asyncio.Task[None] | None = None
+        self.ails: Reason | None = None
 
-    async def up(self, name: CloudName) -> Uplink | None:
-        """Return the link, or None if there is none for some seconds: the child is called back."""
-        uplink = await self._link.wait(PATIENCE)
-        if uplink is None:
+    async def offline(self, name: CloudName) -> Reason | None:
+        """Tell why the gateway is not online, after some seconds; None if it is.
+
+        A child that was told so is called back.
+        """
+        if await self._link.wait(PATIENCE) is None:
             self._wait((name,))
-        else:
-            self.look()
-        return uplink
+            return gateway_offline(self._device, self.ails)
+        self._look()
+        return None
 
     def look(self) -> None:
-        """Take notice of a new link."""
+        """Take notice of the gateway's new session."""
+        self.ails = None
+        self._look()
+
+    async def close(self) -> None:
+        """Call nobody back any more."""
+        if (calling := self._stop_calling()) is not None:
+            await asyncio.wait({calling})
+
+    def _look(self) -> None:
         uplink = self._link.current
         if uplink is None or uplink is self._uplink or uplink.closed.done():
             return
@@ -61,14 +79,8 @@ class Watch:
             self._lost(self._uplink)
         self._uplink = uplink
         uplink.closed.add_done_callback(lambda _: self._lost(uplink))
-        self._listener.link_up()
-        uplink.on_request = self._listener.hear
+        self._listener.link_up(uplink)
         self._calling = asyncio.create_task(self._call_all_back())
-
-    async def close(self) -> None:
-        """Call nobody back any more."""
-        if (calling := self._stop_calling()) is not None:
-            await asyncio.wait({calling})
 
     def _lost(self, uplink: Uplink) -> None:
         if self._uplink is uplink:
@@ -90,5 +102,5 @@ class Watch:
     async def _call_all_back(self) -> None:
         while self._waiting:
             for _ in range(min(TOGETHER, len(self._waiting))):
-                self._call_back(self._waiting.pop())
+                self._listener.call_back(self._waiting.pop())
             await asyncio.sleep(PAUSE)
