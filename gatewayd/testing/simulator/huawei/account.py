@@ -29,8 +29,10 @@ PRODUCT, GATEWAYS = "6742bf260f2f9030e44210d8", "6742bf260f2f9030e44210d9"
 GATEWAY = "gateway-1"
 """Node ID of the gateway."""
 _NODE, _PRODUCT = "iotda::certificate::common_name", "iotda::certificate::organizational_unit"
+_TEXT = {"type": "String"}
+_PARAMETERS = {_NODE: _TEXT, _PRODUCT: _TEXT}
 TEMPLATE: Mapping[str, object] = {
-    "parameters": {_NODE: {"type": "String"}, _PRODUCT: {"type": "String"}},
+    "parameters": _PARAMETERS,
     "resources": {
         "device": {
             "device_name": {"ref": _NODE},
@@ -44,7 +46,7 @@ TEMPLATE: Mapping[str, object] = {
 
 class HuaweiAccount:
     """Implements Account.  Its files: template.json, management.json with the keys of the REST
-    interface, and of each instance NAME-serials.txt and NAME-gateway-secret."""
+    interface, and of each instance NAME-gateway-secret."""
 
     def __init__(self, wish: Wish) -> None:
         platform = Platform(clock=time.time, random=secrets.token_bytes)
@@ -64,6 +66,8 @@ class HuaweiAccount:
         self.verbs: Mapping[str, Verb] = {
             "upload": self._upload,
             "verify": self._verify,
+            "provision": self._provision,
+            "demand": self._demand,
             "reset": self._reset,
             "delete": self._delete,
         }
@@ -113,8 +117,14 @@ class HuaweiAccount:
         return name, self._instances[name]
 
     async def _upload(self, request: Mapping[str, Any]) -> str:
-        """Upload a device CA; return the code to be proved."""
-        return self._instances[request["instance"]].authorities.upload(request["pem"]).verify_code
+        """Upload a device CA; return the code to be proved.
+
+        apart: into a resource space of its own, where the products are not.
+        """
+        instance = self._instances[request["instance"]]
+        apart = request.get("apart", False)
+        app_id = instance.apps.create("apart").app_id if apart else None
+        return instance.authorities.upload(request["pem"], app_id).verify_code
 
     async def _verify(self, request: Mapping[str, Any]) -> None:
         """Verify the newest CA by its certificate, and let devices register by it."""
@@ -126,6 +136,20 @@ class HuaweiAccount:
         instance.authorities.update(
             newest.certificate_id, {"template_id": template.template_id, "provision_enable": True}
         )
+
+    async def _provision(self, request: Mapping[str, Any]) -> None:
+        """Switch self-registration on or off."""
+        authorities = self._instances[request["instance"]].authorities
+        newest = authorities.list()[0]
+        authorities.update(newest.certificate_id, {"provision_enable": request["on"]})
+
+    async def _demand(self, request: Mapping[str, Any]) -> None:
+        """Let the template want one more parameter, which nobody has told the gateway of."""
+        templates = self._instances[request["instance"]].templates
+        parameters = {**_PARAMETERS, f"iotda::certificate::{request['parameter']}": _TEXT}
+        body = {**TEMPLATE, "parameters": parameters}
+        (template,) = templates.list("gatewayd")
+        templates.update(template.template_id, {"template_body": body})
 
     async def _reset(self, request: Mapping[str, Any]) -> None:
         """Let a device learn the fingerprint of another certificate, or one that is told."""
