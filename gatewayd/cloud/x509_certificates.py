@@ -23,6 +23,10 @@ BACKDATED = timedelta(minutes=30)
 MAX_BYTES = 64 << 10
 """Bytes of PEM that are looked at."""
 
+_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -111,7 +115,7 @@ def self_signed(subject: x509.Name, key: Key, span: Span) -> x509.Certificate:
     builder = (
         _builder(subject, subject, key.public_key(), span)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
     )
     return builder.sign(key, hashes.SHA256())
 
@@ -124,7 +128,7 @@ def leaf(
     builder = (
         _builder(subject, issuer.subject, key, inside)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(_issuer_key(issuer), critical=False)
     )
@@ -146,18 +150,8 @@ def _builder(
     )
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
+def _usage(*allowed: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{use: use in allowed for use in _USES})
 
 
 def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -17,13 +17,12 @@ from gatewayd.cloud.authority_keeper import AuthoritySlots
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.provider import Issued, Outcome, Session
+from gatewayd.cloud.provider import Session
 from gatewayd.cloud.times import Time
 from gatewayd.cloud.x509_certificates import to_pem
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import SecretNotFound
-from gatewayd.testing.contracts.cloud_stage import Kept
 from gatewayd.testing.simulator import pki
 from gatewayd.testing.simulator.huawei.authorities import DeviceCa
 from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
@@ -33,6 +32,7 @@ from gatewayd.testing.simulator.huawei.registry import Platform
 from tests.cloud.guarded import device_ca
 from tests.cloud.huawei.site import AUTHORITY
 from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.trial import Trial
 
 INSTANCE, SENSORS, GATEWAYS = "instance-1", "sensors", "gateways"
 OWN = CloudName("cloud", GATEWAYS, "gw-1", "gateway")
@@ -86,7 +86,7 @@ class MemorySlots:
 
 
 @dataclass
-class Certified:
+class Certified(Trial):
     """cloud: simulated.  provider: ours.  ca: what the platform has of our device CA."""
 
     cloud: HuaweiCloud
@@ -100,25 +100,6 @@ class Certified:
     def instance(self) -> Instance:
         """What is managed."""
         return self.cloud.platform.get(INSTANCE)
-
-    async def register(self, name: CloudName) -> tuple[Outcome, Kept]:
-        """Register a device; the time is limited."""
-        kept = Kept()
-        async with asyncio.timeout(30):
-            return await self.provider.register(name, kept.keep), kept
-
-    async def secret(self, name: CloudName) -> Secret:
-        """Register a device; return what was kept of it."""
-        outcome, kept = await self.register(name)
-        assert outcome == Issued(), outcome
-        return kept.secrets[0]
-
-    async def connect(self, name: CloudName, secret: Secret) -> Session:
-        """Log a device in; the time is limited."""
-        async with asyncio.timeout(30):
-            session = await self.provider.connect(name, secret)
-        self.sessions.append(session)
-        return session
 
     def devices(self) -> set[str]:
         """The devices that the platform knows."""

@@ -5,33 +5,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatewayd.cloud.huawei.identity import read_identity
-from gatewayd.device.identity import DeviceId
+from gatewayd.cloud.huawei.settings import HuaweiGateway
+from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
+from gatewayd.flow import RuleBook
+from gatewayd.policy.admission import Decision
+from gatewayd.policy.census import Census
 from gatewayd.testing.contracts.cloud_stage import PATIENCE, until
 from gatewayd.testing.simulator.huawei.things import Slot, Status
-from tests.cloud.huawei.certified import Certified, certified, furnish
+from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
 from tests.fakes import MemoryRegister
-from tests.stage import Stage
+from tests.stage import NameRules, Stage
 from tests.test_crash import STEPS, Killed, after_a_power_cut
 
 CHILD, CHILD_ID = "TH20-1", "p_TH20-1"
+OWN_ID = f"{OWN.product}_{OWN.device}"
+
+
+class SubDevices(NameRules):
+    """Every child is served behind the gateway."""
+
+    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+        decision = super().judge(device, evidence, census)
+        assert decision.cloud is not None
+        return replace(decision, cloud=replace(decision.cloud, route="sub-device"))
 
 
 @contextlib.asynccontextmanager
-async def platform(folder: Path) -> AsyncIterator[Certified]:
-    async with certified(furnish(folder)) as one:
+async def platform(folder: Path, gateway: HuaweiGateway | None = None) -> AsyncIterator[Certified]:
+    async with certified(furnish(folder), gateway=gateway) as one:
         one.instance.products.create(name="p", device_type="p", product_id="p")
         yield one
 
 
 @contextlib.asynccontextmanager
 async def life(
-    one: Certified, register: MemoryRegister, step: str = ""
+    one: Certified, register: MemoryRegister, step: str = "", rules: RuleBook | None = None
 ) -> AsyncIterator[tuple[Stage, DeviceId, asyncio.Event]]:
     """One run of gatewayd, which dies right after a step; a child is there, and admitted."""
     died = asyncio.Event()
@@ -41,8 +56,9 @@ async def life(
             died.set()
             raise Killed
 
-    stage = Stage(register, one.provider, checkpoint, quiet_time=0)  # type: ignore[arg-type]  # as any provider
+    stage = Stage(register, one.provider, checkpoint, rules, quiet_time=0)  # type: ignore[arg-type]  # as any provider
     async with stage.running(), asyncio.timeout(PATIENCE):
+        await stage.flow.introduce()
         device = stage.announce(CHILD)
         await until(lambda: device in stage.flow.gateway.children)
         if stage.flow.gateway.children[device].state is State.DISCOVERED:
@@ -50,10 +66,16 @@ async def life(
         yield stage, device, died
 
 
-def fingerprint(register: MemoryRegister) -> str:
+def fingerprint_of(register: MemoryRegister, device: DeviceId) -> str:
     """That of the certificate in use."""
-    (record,) = register.rows.values()
+    record = register[device]
     return read_identity(register.slots[record.slot(record.stored)]).fingerprint
+
+
+def fingerprint(register: MemoryRegister) -> str:
+    """The same for the only device."""
+    (device,) = register.rows
+    return fingerprint_of(register, device)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -111,3 +133,26 @@ async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Pat
         await stage.tape.wait_for(device, "offline")
         stage.flow.gateway.begin_anew(stage.flow.gateway.children[device])
         await stage.tape.wait_for(device, "online")
+
+
+async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Path) -> None:
+    register, own = MemoryRegister(), DeviceId("gateway-cloud")
+    gateway = HuaweiGateway(OWN.product, OWN.device)
+    async with (
+        platform(tmp_path, gateway) as one,
+        life(one, register, rules=SubDevices()) as (stage, device, _),
+    ):
+        await stage.tape.wait_for(own, "online")
+        await stage.tape.wait_for(device, "online")
+        devices = one.instance.devices
+        assert stage.flow.keeper.renew(own)
+        await stage.tape.wait_for(own, "online", "renewal-refused")
+        newer = read_identity(register.slots[register[own].slot(2)]).fingerprint
+        devices.reset_fingerprint(OWN_ID, newer, slot=Slot.SECONDARY)
+        assert stage.flow.keeper.renew(own)
+        await stage.tape.wait_for(own, "online", "secret-renewed")
+        await stage.tape.wait_for(device, "offline", "gateway-link-lost")
+        assert devices.get(CHILD_ID).status is Status.ONLINE, "the platform was not told otherwise"
+        stage.flow.gateway.begin_anew(stage.flow.gateway.children[device])
+        await stage.tape.wait_for(device, "online")
+        assert fingerprint_of(register, own) == newer
