@@ -27,6 +27,7 @@ from gatewayd.rulefile import load_rules
 from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.storage import Storage
+from gatewayd.timesync import synchronised
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Daemon:
             self._tell_status(),
             self._reload_on_hang_up(),
             parts.requests.run(),
+            self._storage.tend(asyncio.get_running_loop().time, wall, synchronised),
         ]
         if interval is not None:
             pings = {

@@ -36,8 +36,8 @@ class Overview:
             f"{states.count(State.PENDING)} pending",
             f"{states.count(State.FAILED)} failed",
         ]
-        if self.storage.sealed:
-            words.append(f"store sealed: {self.storage.store.why}")
+        if self.storage.store.why:
+            words.append(f"store {self.storage.store.state}: {self.storage.store.why}")
         return ", ".join([*words, *self.parts.supervisor.faults.values()])
 
     def view(self, state: str) -> ManagerView:

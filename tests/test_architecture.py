@@ -27,9 +27,10 @@ HOME: dict[str, set[str]] = {
     "paho": {"cloud/mqtt.py"},
     "gi": {"glib.py"},
     "pydbus": {"ctl.py", "discovery/avahi.py"},
-    "keyring": {"secretstore/keyring.py"},
+    "keyring": {"secretstore/keyring*.py"},
     "systemd": {"log.py", "status/notify.py"},
     "cryptography": {"secretstore/*.py", "testing/simulator/pki.py"},
+    "tpm2_pytss": {"secretstore/tpmlib.py"},
     "tomli": {"config.py", "policy/load.py", "configfile.py"},
     "zeroconf": {"discovery/mdns_zeroconf.py"},
 }

@@ -45,6 +45,7 @@ class Layout:
     address: IPv4 address the cloud listens on; certificate: a key of CERTIFICATES.
     unlisted: how many of the last children are missing in serials.txt.
     node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
+    rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """
 
     directory: Path
@@ -58,6 +59,7 @@ class Layout:
     certificate: str = "good"
     faults: str = ""
     node: str = "direct"
+    rate: int = 5
 
 
 class Plant:
@@ -82,6 +84,7 @@ class Plant:
             options=Options(
                 address=layout.address,
                 host=layout.address,
+                rate=layout.rate,
                 unlisted=True,
                 nodes={PRODUCT: Node(layout.node), GATEWAY[0]: Node.GATEWAY},
             ),
