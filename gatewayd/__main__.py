@@ -14,7 +14,7 @@ from pathlib import Path
 from gatewayd import __version__, log
 from gatewayd.config import Config, check, load
 from gatewayd.configfile import STANDARD, ConfigPaths
-from gatewayd.daemon import Daemon
+from gatewayd.daemon import REJECTED, Daemon
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.status.notify import Notifier
@@ -51,8 +51,9 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
 
 def _complain(error: GatewayError) -> None:
     """Log what is wrong, a line for each thing; where it was found says nothing to an operator."""
+    entry = REJECTED if isinstance(error, ConfigError) else {}
     for line in str(error).splitlines():
-        logging.getLogger(__name__).error("%s", line)
+        logging.getLogger(__name__).error("%s", line, extra=entry)
 
 
 def _protect_memory() -> None:

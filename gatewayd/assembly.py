@@ -11,19 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from gatewayd.authority import AuthorityService, slots_of
 from gatewayd.clocks import Clocks
+from gatewayd.cloud.authority_port import Issuing
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.provider import CloudProvider
+from gatewayd.commands import Upkeep
 from gatewayd.config import Config
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName
 from gatewayd.discovery.discoverer import Context
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.listener import Listener
 from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.scan import Scan
 from gatewayd.discovery.supervisor import Supervisor
 from gatewayd.flow import Flow, Parts
 from gatewayd.registration.registrar import Vault
 from gatewayd.requests import CloudRequests
 from gatewayd.rulebook import RuleBook
+from gatewayd.sessions.renewal import Slots
 from gatewayd.status.snapshot import Reporter
 from gatewayd.storage import Storage
 
@@ -39,7 +46,7 @@ class Outside:
 
     environ: of the process.  checkpoint: called with the name of each durable step.
     reload: reads the configuration again.  changed: called when the join window has opened or
-    closed.
+    closed.  dump: returns a descriptor from which diagnostics can be read.
     """
 
     environ: Mapping[str, str]
@@ -47,11 +54,15 @@ class Outside:
     checkpoint: Callable[[str], None]
     reload: Callable[[], Awaitable[None]]
     changed: Callable[[], None]
+    dump: Callable[[], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts that have to be started and stopped."""
+    """The parts that have to be started and stopped.
+
+    authorities: the device CAs that operators may ask for, by provider.
+    """
 
     providers: Mapping[str, CloudProvider]
     supervisor: Supervisor
@@ -59,6 +70,8 @@ class Assembly:
     inventory: Inventory
     flow: Flow
     requests: CloudRequests
+    scan: Scan
+    authorities: Mapping[str, AuthorityService]
 
     @classmethod
     def build(cls, config: Config, storage: Storage, rules: RuleBook, outside: Outside) -> Self:
@@ -67,6 +80,7 @@ class Assembly:
         context = Context(now, jitter, rules.interest)
         discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
         supervisor, neighbours = Supervisor(discoverers, context), Neighbours()
+        scan = Scan(supervisor.names, supervisor.rescan, now)
         made: list[Inventory] = []
 
         def discover(listener: Listener) -> Inventory:
@@ -80,7 +94,7 @@ class Assembly:
         parts = Parts(
             clocks=Clocks(now, wall, jitter),
             register=storage.register,
-            secret=storage.secrets.get,
+            slots=Slots(storage.secrets.get, storage.secrets.put, storage.secrets.delete),
             vault=Vault(storage.secrets.put, storage.secrets.holds, storage.obstacle),
             providers=providers,
             discover=discover,
@@ -90,14 +104,32 @@ class Assembly:
             sessions=config.sessions,
             settle=config.inventory.settle,
             checkpoint=outside.checkpoint,
-            reload=outside.reload,
+            upkeep=Upkeep(outside.reload, scan.begin, outside.dump),
             changed=outside.changed,
         )
         flow = Flow(parts)
         requests = CloudRequests(config.cloud_requests, flow.gateway, flow.admissions, now)
         for provider in providers.values():
             provider.listen(requests)
-        return cls(providers, supervisor, neighbours, made[0], flow, requests)
+        authorities = _authorities(providers, storage, flow)
+        return cls(providers, supervisor, neighbours, made[0], flow, requests, scan, authorities)
+
+
+def _authorities(
+    providers: Mapping[str, CloudProvider], storage: Storage, flow: Flow
+) -> Mapping[str, AuthorityService]:
+    def named(device: DeviceId) -> CloudName | None:
+        record = storage.register.get(device)
+        return record.cloud if record else None
+
+    made: dict[str, AuthorityService] = {}
+    for name, provider in providers.items():
+        if isinstance(provider, Issuing) and provider.issuer is not None:
+            provider.issuer.authority.entrust(slots_of(name, storage.secrets))
+            made[name] = AuthorityService(
+                name, provider.issuer, flow.commands.resolve, named, flow.keeper.renew
+            )
+    return made
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gatewayd.admissions import Admissions, Register
@@ -15,7 +15,7 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, still
 from gatewayd.device.recovery import on_retry
-from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, WrongState
+from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, NotSupported, WrongState
 from gatewayd.gateway import Gateway
 from gatewayd.joinwindow import scope
 
@@ -36,8 +36,30 @@ class RuleList(Protocol):
         """Return name, action, provider and hits of each rule, in order."""
 
 
+async def _no_dump() -> int:
+    raise NotSupported("Nobody collects diagnostics here")
+
+
+def _no_look(_seconds: int, _protocols: Sequence[str]) -> None:
+    raise NotSupported("Nobody looks for devices here")
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What an operator may ask of the daemon itself.
+
+    reload: reads the configuration again.  Raises ConfigError.
+    look: has discoverers look again for so many seconds.  Raises InvalidArgs.
+    dump: returns a descriptor from which diagnostics can be read.
+    """
+
+    reload: Callable[[], Awaitable[None]]
+    look: Callable[[int, Sequence[str]], None] = _no_look
+    dump: Callable[[], Awaitable[int]] = _no_dump
+
+
 class Commands:
-    """Serves the port `Commands` of status/snapshot.py, which has the contracts."""
+    """Serves the port `Commands` of status/ports.py, which has the contracts."""
 
     def __init__(
         self,
@@ -45,10 +67,10 @@ class Commands:
         admissions: Admissions,
         register: Register,
         rules: RuleList,
-        reload: Callable[[], Awaitable[None]],
+        upkeep: Upkeep,
     ) -> None:
         self._gateway, self._admissions, self._register = gateway, admissions, register
-        self._rules, self._reload = rules, reload
+        self._rules, self._upkeep = rules, upkeep
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
         child = self._child(device)
@@ -114,7 +136,15 @@ class Commands:
 
     async def reload(self, caller: str) -> None:
         log.info("Reload asked for by %s.", caller)
-        await self._reload()
+        await self._upkeep.reload()
+
+    async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
+        self._upkeep.look(seconds, protocols)
+        log.info("Discovery for %d s asked for by %s.", seconds, caller)
+
+    async def dump(self, caller: str) -> int:
+        log.info("Diagnostics asked for by %s.", caller)
+        return await self._upkeep.dump()
 
     def resolve(self, device: str) -> DeviceId:
         children = self._gateway.children

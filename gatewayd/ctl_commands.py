@@ -7,12 +7,13 @@ The connection is opened when a command asks for it, so one that needs no daemon
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gatewayd import ctl_text as text
 from gatewayd.device.lifecycle import State
+from gatewayd.status.names import GATEWAY, Place
 
 SCOPE = ("interface", "protocol", "rule", "max-devices")
 STATES = tuple(dict.fromkeys(s.shown for s in State if s is not State.FORGOTTEN))
@@ -21,8 +22,15 @@ STATES = tuple(dict.fromkeys(s.shown for s in State if s is not State.FORGOTTEN)
 class Client(Protocol):
     """The daemon, as seen over D-Bus."""
 
-    def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401  # as D-Bus has it
-        """Call a method of the manager and return what it returns.  Raises GatewayError."""
+    def call(self, method: str, *arguments: object, at: Place = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
+        """Call a method and return what it returns: None, one value, or a tuple.
+
+        A file descriptor is given as a number, and stays the caller's; one that is returned is
+        to be closed by the caller.  Raises GatewayError.
+        """
+
+    def properties(self, place: Place) -> Mapping[str, Any]:
+        """Return the properties of an interface of an object.  Raises GatewayError."""
 
     def changes(self) -> Iterator[tuple[list[text.Row], list[str]]]:
         """Yield changed rows and removed ids, for ever."""
@@ -131,6 +139,13 @@ def _window(parser: ArgumentParser) -> None:
     )
 
 
+def _discovery(parser: ArgumentParser) -> None:
+    parser.add_argument("seconds", type=_number(0, 900), help="how long, at most 900; 0 ends it")
+    parser.add_argument(
+        "protocols", nargs="*", metavar="protocol", help='by which means, as "mdns"; else by all'
+    )
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     """Return what reads a number between two others, both allowed."""
 
@@ -170,6 +185,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("forget", "remove a child's record and its secrets", _id, _change("Forget", "id")),
     Command("permit-join", "let rules with window = true register for a while", _window,
             _permit_join),
+    Command("discover", "look for devices now, and for a while", _discovery,
+            _change("Discover", "seconds", "protocols")),
     Command("rules list", "list the rules with their hits", _none, _rules),
     Command("reload", "read the configuration again", _none, _change("Reload")),
 )

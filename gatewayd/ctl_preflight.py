@@ -93,20 +93,21 @@ async def _run(clouds: Sequence[Configured], around: Surroundings, out: TextIO) 
     failed = False
     for cloud in clouds:
         print(f"{cloud.name}:", file=out)
-        async with contextlib.aclosing(_checks(cloud, around)) as checks:
-            async for check in checks:
+        async with contextlib.aclosing(checks(cloud, around)) as found:
+            async for check in found:
                 failed |= check.verdict is Verdict.FAILED
                 _show(check, out)
     return failed
 
 
-async def _checks(cloud: Configured, around: Surroundings) -> AsyncGenerator[Check, None]:
+async def checks(cloud: Configured, around: Surroundings) -> AsyncGenerator[Check, None]:
+    """Yield what is found of one cloud, as it is found."""
     look = getattr(cloud.plugin, "preflight", None)
     if look is None:
         yield Check("cloud", Verdict.UNSURE, "This kind of cloud cannot be looked at beforehand.")
         return
-    async with contextlib.aclosing(look(cloud.settings, around)) as checks:
-        async for check in checks:
+    async with contextlib.aclosing(look(cloud.settings, around)) as found:
+        async for check in found:
             yield check
 
 

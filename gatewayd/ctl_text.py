@@ -105,3 +105,41 @@ def _value(name: str, value: object) -> str:
     if name.endswith(TIMES) and isinstance(value, int):
         return when(value)
     return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
+
+
+def clouds(listed: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a list of clouds."""
+    return columns(
+        ("CLOUD", "STATE", "REASON", "DEVICES", "QUEUED", "CERTIFICATE UNTIL"),
+        (
+            (c["Id"], c["State"], c["Reason"] or "-", c["NDevices"], c["NQueued"], _until(c))
+            for c in listed
+        ),
+    )
+
+
+def _until(cloud: Mapping[str, Any]) -> str:
+    return when(cloud["CertificateExpiryTimestamp"])
+
+
+PROTECTIONS: Mapping[str, str] = {
+    "tpm2": "by this machine's TPM",
+    "systemd-creds": "by a credential that systemd opens on this machine alone",
+    "keyring": "by the keyring",
+    "development": "by a key in a file beside it, which is no protection",
+    "none": "by nothing: there is no key",
+}
+"""What stands between a thief of the disk and the secrets."""
+
+
+def store(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the secrets are kept."""
+    protection = str(facts["Protection"])
+    yield f"State: {safe(facts['State'])}"
+    yield from [f"Why: {safe(facts['Why'])}"] if facts["Why"] else []
+    yield f"Kept: {facts['NSecrets']} secrets, in the store {safe(facts['Backend'])}"
+    yield f"Protected: {PROTECTIONS.get(protection, safe(protection))}"
+    if facts["KeyId"]:
+        made = when(facts["KeyCreatedTimestamp"])
+        yield f"Data key: number {facts['KeyId']}, made {made}"
+    yield f"Recovery keys: {facts['RecoverySlots'] or 'none'}"

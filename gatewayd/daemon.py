@@ -12,14 +12,17 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gatewayd import log
 from gatewayd.assembly import Assembly, Outside, wall
-from gatewayd.config import PLAIN, Config, load
+from gatewayd.config import Config, differences, load
 from gatewayd.configfile import ConfigPaths
+from gatewayd.diagnosis import dump
 from gatewayd.errors import ConfigError
+from gatewayd.objects import Objects
 from gatewayd.overview import Overview, first_view
 from gatewayd.plugins import Plugins
 from gatewayd.rulebook import RuleBook
@@ -27,6 +30,7 @@ from gatewayd.rulefile import load_rules
 from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.storage import Storage
+from gatewayd.tally import Tally
 from gatewayd.timesync import synchronised
 
 logger = logging.getLogger(__name__)
@@ -36,6 +40,9 @@ DRAIN = 10.0
 
 STATUS_EVERY = 2.0
 """Seconds between two looks at what the status line should say."""
+
+REJECTED = {"message_id": "configuration-rejected"}
+"""What a mistake in the configuration is in the journal."""
 
 
 class Daemon:
@@ -74,11 +81,20 @@ class Daemon:
     async def _serve(self) -> None:
         first = first_view(self._config, self._storage, self._started)
         self._bus = Bus(self._config.bus, first, lost=self._lost_bus)
-        outside = Outside(self._environ, self._bus, self._checkpoint, self.reload, self._show)
+        tally = Tally(self._bus)
+        outside = Outside(
+            self._environ, tally, self._checkpoint, self.reload, self._show, self._dump
+        )
         self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
-        self._overview = Overview(self._config, self._storage, self._parts, self._started)
+        target = "journal" if log.under_journal(self._environ, sys.stderr) else "console"
+        self._overview = Overview(
+            self._config, self._storage, self._parts, tally, self._started, target
+        )
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
-        await self._bus.start(self._parts.flow.commands)
+        objects = Objects(
+            self._overview, self._environ, self._show, authorities=self._parts.authorities
+        )
+        await self._bus.start(self._parts.flow.commands, objects.exported())
         try:
             await self._work()
         finally:
@@ -109,6 +125,8 @@ class Daemon:
             self._tell_status(),
             self._reload_on_hang_up(),
             parts.requests.run(),
+            *(one.watch() for one in parts.authorities.values()),
+            parts.scan.run(),
             self._storage.tend(asyncio.get_running_loop().time, wall, synchronised),
         ]
         if interval is not None:
@@ -169,7 +187,7 @@ class Daemon:
                 config, rules = await asyncio.to_thread(self._read)
             except ConfigError as error:
                 for line in ("The configuration was not reloaded:", *str(error).splitlines()):
-                    logger.error("%s", line)  # noqa: TRY400  # for the operator, as it stands
+                    logger.error("%s", line, extra=REJECTED)  # noqa: TRY400  # for the operator
                 raise
             else:
                 self._put_in_force(config, rules)
@@ -183,7 +201,7 @@ class Daemon:
     def _put_in_force(self, config: Config, rules: RuleBook) -> None:
         self._rules.replace(rules.rules)
         log.set_level(config.log.level)
-        if waiting := _differences(self._config, config):
+        if waiting := differences(self._config, config):
             logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
         logger.info("Configuration reloaded.")
         self._parts.flow.reconsider()
@@ -205,8 +223,15 @@ class Daemon:
             await asyncio.sleep(STATUS_EVERY)
 
     def _show(self) -> None:
-        state = "stopping" if self._stop.is_set() else self._overview.state()
-        self._bus.show_manager(self._overview.view(state))
+        for place, view in self._overview.views(self._state()).items():
+            self._bus.show_at(place, view)
+
+    def _state(self) -> str:
+        return "stopping" if self._stop.is_set() else self._overview.state()
+
+    async def _dump(self) -> int:
+        views, rules = self._overview.views(self._state()), self._rules.listed()
+        return await asyncio.to_thread(dump, self._config, views, rules, await self._bus.views())
 
     def _lost_bus(self) -> None:
         logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
@@ -218,10 +243,3 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _differences(before: Config, after: Config) -> list[str]:
-    """Name the sections that differ and are not put in force by a reload."""
-    names = (*PLAIN, "inventory", "discoverers", "clouds")
-    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
-    return changed + (["secretstore"] if before.store != after.store else [])

@@ -12,6 +12,8 @@
     │   ├── NotAdmitted
     │   ├── InvalidArgs
     │   ├── AccessDenied
+    │   ├── InteractionRequired    somebody would have to prove who they are
+    │   ├── NotSupported           not with this backend
     │   ├── CloudUnreachable
     │   └── Busy
     ├── DiscoveryError         the network, or who configured it
@@ -78,6 +80,14 @@ class InvalidArgs(CallerError):
 
 class AccessDenied(CallerError):
     """The caller may not do this."""
+
+
+class InteractionRequired(CallerError):
+    """The caller may do this once somebody has proven who they are, and did not allow to ask."""
+
+
+class NotSupported(CallerError):
+    """What serves here cannot do this."""
 
 
 class CloudUnreachable(CallerError):

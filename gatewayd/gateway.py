@@ -181,6 +181,7 @@ class Gateway:
         if child.state is lc.State.PENDING and self._strangers.take(self._now()):
             level = logging.INFO
         fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
+        fields["event"] = event
         why = f": {child.reason}" if child.reason.code else "."
         log.log(level, "%s (%s)%s", child.state.shown.capitalize(), event, why, extra=fields)
 

@@ -31,6 +31,9 @@ BUS = "org.freedesktop.DBus"
 DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
 PRIMARY_OWNER = 1  # RequestName's answer: it is ours
 TIMEOUT_MS = 5000  # for what the bus itself is asked
+PROPERTIES = f"{BUS}.Properties"
+NO_REPLY = f"{BUS}.Error.NoReply"
+DISCONNECTED = f"{BUS}.Error.Disconnected"
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -151,14 +154,17 @@ class Connection:
         """Own a name, without waiting for it and for nobody to take.  Raises BusError."""
         arguments = Variant("(su)", (name, DO_NOT_QUEUE))
         try:
-            answer = self._ask("RequestName", arguments)
+            answer = self._ask_bus("RequestName", arguments)
         except GLib.Error as error:
             raise BusError(f"The bus does not let us own {name}: {error.message}") from None
         if answer != PRIMARY_OWNER:
             raise BusError(f"The name {name} is taken: another gatewayd runs on this bus")
 
     def register(self, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
-        """Serve one interface at one path; the number returned takes it back."""
+        """Serve one interface at one path; the number returned takes it back.
+
+        What sets a property comes to `on_call` too, as the method Set of PROPERTIES.
+        """
         return int(register(self._bus, path, interface, on_call, on_get))
 
     def unregister(self, registration: int) -> None:
@@ -173,15 +179,33 @@ class Connection:
 
     def unix_user(self, sender: str, done: Callable[[int | None], None]) -> None:
         """Ask the bus for the uid of a caller; None where it cannot be told within 5 s."""
+        question = (BUS, "/org/freedesktop/DBus", BUS, "GetConnectionUnixUser")
+        found = Variant("(s)", (sender,))
+        self.ask(question, found, TIMEOUT_MS, lambda told, _: done(told[0] if told else None))
+
+    def ask(
+        self,
+        method: tuple[str, str, str, str],
+        arguments: Variant,
+        patience: int,
+        done: Callable[[tuple[Any, ...] | None, str], None],
+    ) -> None:
+        """Call a method of somebody else, and have its answer given to `done`, later.
+
+        method: destination, path, interface and name.  patience: milliseconds.
+        done: gets what was returned, or None and the D-Bus name of the error.
+        """
 
         def answered(bus: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
             try:
-                uid = bus.call_finish(result).unpack()[0]
-            except GLib.Error:
-                uid = None
-            done(uid)
+                answer = bus.call_finish(result).unpack()
+            except GLib.Error as error:
+                done(None, Gio.DBusError.get_remote_error(error) or _local(error))
+            else:
+                done(answer, "")
 
-        self._bus.call(*_to_bus("GetConnectionUnixUser", Variant("(s)", (sender,))), answered)
+        none = Gio.DBusCallFlags.NONE
+        self._bus.call(*method, arguments, None, none, patience, None, answered)
 
     def close(self) -> None:
         """Send what waits to be sent, and leave the bus."""
@@ -190,8 +214,10 @@ class Connection:
             self._bus.flush_sync(None)
             self._bus.close_sync(None)
 
-    def _ask(self, method: str, arguments: Variant) -> int:
-        return int(self._bus.call_sync(*_to_bus(method, arguments)).unpack()[0])
+    def _ask_bus(self, method: str, arguments: Variant) -> int:
+        none = Gio.DBusCallFlags.NONE
+        question = (BUS, "/org/freedesktop/DBus", BUS, method, arguments)
+        return int(self._bus.call_sync(*question, None, none, TIMEOUT_MS, None).unpack()[0])
 
 
 def register(bus: Any, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
@@ -200,7 +226,7 @@ def register(bus: Any, path: str, interface: Any, on_call: Any, on_get: Any) -> 
     return int(add(path, interface, on_call, on_get, None))
 
 
-def _to_bus(method: str, arguments: Variant) -> tuple[Any, ...]:
-    """The arguments of a call to the bus itself, as GLib wants them."""
-    none = Gio.DBusCallFlags.NONE
-    return (BUS, "/org/freedesktop/DBus", BUS, method, arguments, None, none, TIMEOUT_MS, None)
+def _local(error: GLib.Error) -> str:
+    """Return the D-Bus name for what GLib found by itself: nobody has answered."""
+    timed_out = error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
+    return NO_REPLY if timed_out else DISCONNECTED

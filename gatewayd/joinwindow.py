@@ -112,7 +112,8 @@ class JoinWindow:
         timer = asyncio.get_running_loop().call_at(until, self._close, "as its time is over")
         shown = self._clocks.wall() + seconds * _MICRO
         self._opening = _Opening(scope, by, until, shown, timer)
-        log.info("The join window is open for %d s, by %s.", seconds, by)
+        entry = {"message_id": "join-window-opened"}
+        log.info("The join window is open for %d s, by %s.", seconds, by, extra=entry)
         self._changed()
 
     def count(self) -> None:
@@ -136,5 +137,6 @@ class JoinWindow:
             return
         one.timer.cancel()
         self._opening = None
-        log.info("The join window was closed %s; it has let in %d children.", why, one.admitted)
+        told = "The join window was closed %s; it has let in %d children."
+        log.info(told, why, one.admitted, extra={"message_id": "join-window-closed"})
         self._changed()

@@ -1,7 +1,8 @@
 """The log: to the journal with fields, or to stderr.
 
-A record's `extra` may hold the keys of FIELDS; each becomes a journal field.  `once` in it names a
-cause: the record is dropped if the same logger told the same cause of the same device before.
+A record's `extra` may hold the keys of FIELDS; each becomes a journal field.  `message_id` in it
+names an entry of messages.py.  `once` in it names a cause: the record is dropped if the same logger
+told the same cause of the same device before.
 Control characters are escaped, and the text of an exception is never written: it may hold what a
 stranger sent.  Its type, and where it was raised, are.
 """
@@ -17,6 +18,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from gatewayd.messages import message_id
 from systemd import journal
 
 IDENTIFIER = "gatewayd"
@@ -32,7 +34,7 @@ FIELDS: Mapping[str, str] = {
     "attempt": "GATEWAYD_ATTEMPT",
     "rule": "GATEWAYD_RULE",
     "address": "GATEWAYD_ADDRESS",
-    "message_id": "MESSAGE_ID",
+    "event": "GATEWAYD_EVENT",
 }
 """What a key of `extra` is called in the journal."""
 
@@ -139,6 +141,8 @@ class Once(logging.Filter):
 def fields(record: logging.LogRecord) -> dict[str, str | int]:
     """Return the journal fields of a record."""
     told = {name: getattr(record, key, None) for key, name in FIELDS.items()}
+    entry = (getattr(record, key, "") for key in ("message_id", "event", "reason"))
+    told["MESSAGE_ID"] = message_id(*entry)
     about = {name: escaped(str(value)) for name, value in told.items() if value not in (None, "")}
     return {
         "SYSLOG_IDENTIFIER": IDENTIFIER,

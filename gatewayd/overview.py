@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd import __version__
 from gatewayd.assembly import Assembly
-from gatewayd.config import Config
+from gatewayd.cloud.provider import ProviderStatus, Reporting
+from gatewayd.config import Config, Configured
 from gatewayd.device.lifecycle import State
-from gatewayd.status.snapshot import ManagerView
+from gatewayd.log import IDENTIFIER
+from gatewayd.status.names import GATEWAY, LOG, PROVIDER, STORE, Place, provider_path
+from gatewayd.status.snapshot import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.storage import Storage
+from gatewayd.tally import Tally
+
+LEVELS: Mapping[int, str] = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "err",
+    logging.CRITICAL: "crit",
+}
+"""Levels of the log, in the words of syslog(3)."""
+
+DEGRADED = "Much of what is kept does not fit the records; the journal says what."
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Looks at the parts of a running gateway.  started: microseconds since the epoch."""
+    """Looks at the parts of a running gateway.
+
+    started: microseconds since the epoch.  target: where the log goes, "journal" or "console".
+    """
 
     config: Config
     storage: Storage
     parts: Assembly
+    tally: Tally
     started: int
+    target: str
 
     def state(self) -> str:
         """Return the state of a gateway that is neither starting nor stopping."""
@@ -40,11 +62,61 @@ class Overview:
             words.append(f"store {self.storage.store.state}: {self.storage.store.why}")
         return ", ".join([*words, *self.parts.supervisor.faults.values()])
 
+    def views(self, state: str) -> Mapping[Place, object]:
+        """Return what D-Bus shows of everything but the children."""
+        providers = {provider_place(c.name): self.provider(c) for c in self.config.clouds}
+        return {GATEWAY: self.view(state), STORE: self.store(), LOG: self.log(), **providers}
+
     def view(self, state: str) -> ManagerView:
-        """Return what D-Bus shows."""
+        """Return what D-Bus shows of the gateway."""
         counters = self.parts.supervisor.counters() | self.parts.inventory.counters()
         until = self.parts.flow.window.until
         return first_view(self.config, self.storage, self.started, state, counters, until)
+
+    def store(self) -> StoreView:
+        """Return what D-Bus shows of the secret store."""
+        storage = self.storage
+        state, why = "unsealed", ""
+        if storage.sealed:
+            state, why = "sealed", storage.store.why
+        elif storage.degraded:
+            state, why = "degraded", DEGRADED
+        protection = storage.store.protection.value
+        return StoreView(self.config.store.kind, protection, state, why, self.tally.secrets)
+
+    def provider(self, cloud: Configured) -> ProviderView:
+        """Return what D-Bus shows of a cloud."""
+        provider, standing = self.parts.providers[cloud.name], self.tally.of(cloud.name)
+        told = provider.status() if isinstance(provider, Reporting) else ProviderStatus()
+        reason = told.reason if told.state else standing.reason
+        return ProviderView(
+            id=cloud.name,
+            kind=cloud.kind,
+            endpoint=told.endpoint or endpoint(cloud.settings),
+            state=told.state or standing.state,
+            reason=reason.code,
+            explanation=reason.text,
+            remedy=reason.remedy,
+            n_devices=standing.devices,
+            n_queued=standing.queued,
+            certificate_expiry=told.certificate_expiry,
+        )
+
+    def log(self) -> LogView:
+        """Return how is logged now."""
+        level = logging.getLogger(IDENTIFIER).getEffectiveLevel()
+        return LogView(LEVELS.get(level, "info"), self.target, IDENTIFIER)
+
+
+def provider_place(name: str) -> Place:
+    """Return where a cloud is served."""
+    return Place(provider_path(name), PROVIDER)
+
+
+def endpoint(settings: object) -> str:
+    """Return "host:port" where a cloud's settings name one; "" elsewhere."""
+    host, port = getattr(settings, "host", ""), getattr(settings, "port", "")
+    return f"{host}:{port}" if host and port else ""
 
 
 def first_view(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +14,15 @@ from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
-from gatewayd.errors import StoreError, StoreUnavailable
+from gatewayd.errors import ConfigError, StoreError, StoreUnavailable
 from gatewayd.secretstore.database import Database
 
-VERSION = 1
+VERSION = 2
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
     "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
-    "activating", "activated_at", "stale",
+    "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
@@ -35,15 +36,22 @@ SCHEMA = (
         {", ".join(f"{name} INTEGER NOT NULL" for name in _NUMBERS)}
     ) STRICT, WITHOUT ROWID""",
 )
+STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",)}
+"""What leads from each earlier version to the next."""
 
 
 class Lock:
     """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
 
     def __init__(self, directory: Path) -> None:
-        """Raise StoreUnavailable, which names the other process, if there is one."""
+        """Raise StoreUnavailable, which names the other process, if there is one.
+
+        Raise ConfigError where others may use the directory: what is deleted here lives on in
+        their copies, and a lock that is theirs keeps us out.
+        """
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _demand_private(directory)
             flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
             self._file: int | None = os.open(directory / "lock", flags, 0o600)
         except OSError as error:
@@ -69,14 +77,14 @@ class StateFile(Database):
     """The table of records.  Lives on the store thread, one call at a time.
 
     directory: where state.db is; made where it does not exist.
-    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if a newer one
-    wrote the file, StoreError if it is damaged.
+    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
+    it or a newer gatewayd wrote the file, StoreError if it is damaged.
     """
 
     def __init__(self, directory: Path) -> None:
         self._lock = Lock(directory)
         try:
-            super().__init__(directory / "state.db", SCHEMA, VERSION)
+            super().__init__(directory / "state.db", SCHEMA, VERSION, STEPS)
         except BaseException:
             self._lock.close()
             raise
@@ -129,6 +137,15 @@ def _record(row: tuple[Any, ...]) -> Record:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)
+
+
+def _demand_private(directory: Path) -> None:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{directory} is open to others than its owner (mode {mode:04o}): "
+            f"chmod 0700 {directory}"
+        )
 
 
 def _taken(directory: Path, owner: str) -> str:

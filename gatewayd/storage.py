@@ -165,4 +165,5 @@ async def _first(event: asyncio.Event, seconds: float) -> None:
 def _tell(finding: Finding) -> None:
     level = logging.INFO if finding.kind in _QUIET else logging.WARNING
     fields = {"device": finding.device or "", "reason": finding.kind.value}
+    fields["message_id"] = finding.kind.value
     log.log(level, "Reconciled: %s", finding.text, extra=fields)

@@ -33,7 +33,7 @@ def device_view(
     cloud = record.cloud if record else None
     return DeviceView(
         id=child.id,
-        name=child.label or evidence.label or (record.label if record else "") or str(child.id),
+        name=_name(child, record, evidence),
         state=child.state.shown,
         substate=lc.substate(child.state, child.reason),
         reason=child.reason.code,
@@ -65,6 +65,11 @@ def identity(claims: frozenset[Claim]) -> str:
     """Return the strongest claim as "kind value"; "" where there is none."""
     ranked = sorted((c for c in claims if strength(c)), key=lambda c: (-strength(c), c))
     return f"{ranked[0].kind} {ranked[0].value}" if ranked else ""
+
+
+def _name(child: Child, record: Record | None, evidence: Evidence) -> str:
+    """Return the name on record, which stays; anybody can announce another for the same serial."""
+    return child.label or (record.label if record else "") or evidence.label or str(child.id)
 
 
 def _secret_state(child: Child, record: Record | None) -> str:

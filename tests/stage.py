@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from gatewayd.clocks import Clocks
+from gatewayd.commands import Upkeep
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
@@ -19,6 +20,7 @@ from gatewayd.policy.census import Census
 from gatewayd.registration.registrar import Vault
 from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.rulebook import RuleBook
+from gatewayd.sessions.renewal import Slots
 from gatewayd.sessions.settings import SessionSettings
 from tests.fakes import FakeCloud, FakeLan, MemoryRegister, Tape
 
@@ -64,7 +66,7 @@ class Stage:
             Parts(
                 clocks=clocks,
                 register=register,
-                secret=register.secret,
+                slots=Slots(register.secret, register.put, register.delete),
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={cloud.name: cloud},
                 discover=self._discover,
@@ -74,7 +76,7 @@ class Stage:
                 sessions=SessionSettings(),
                 settle=10.0,
                 checkpoint=checkpoint,
-                reload=self.reload,
+                upkeep=Upkeep(self.reload),
                 changed=self._window_changed,
             )
         )

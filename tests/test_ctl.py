@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd import ctl_text
-from gatewayd.ctl import main, reason
+from gatewayd.ctl import main
 from gatewayd.ctl_commands import Command, Connect
 from gatewayd.status.bus import Bus
 from gatewayd.testing.bus import PrivateBus
+from tests.gatewayctl import GATEWAYCTL, ctl
 from tests.status.served import Asked, private_bus, run, served, view
-
-GATEWAYCTL = (sys.executable, "-c", "import sys; from gatewayd.ctl import main; sys.exit(main())")
 
 
 @pytest.fixture
@@ -37,10 +35,6 @@ async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
     online = view("child-2b", state="online", provider="alibaba", name="Meter \x1b[31m")
     async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
         yield ours
-
-
-async def ctl(bus: PrivateBus, *words: str) -> tuple[int, str]:
-    return await run(*GATEWAYCTL, "--bus", bus.address, *words)
 
 
 @pytest.mark.integration
@@ -85,6 +79,8 @@ async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
         ("forget", "child-1"),
         ("permit-join", "180", "--interface", "lan0", "--rule", "lamps", "--max-devices", "2"),
         ("permit-join", "0"),
+        ("discover", "30", "mdns", "static"),
+        ("discover", "0"),
     ):
         assert await ctl(bus, *words) == (0, "")
     assert [one[:-1] for one in asked.asked] == [
@@ -95,6 +91,8 @@ async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
         ("forget", "child-1"),
         ("permit-join", "180", "interface='lan0'", "max-devices=2", "rule='lamps'"),
         ("permit-join", "0"),
+        ("discover", "30", "mdns", "static"),
+        ("discover", "0"),
     ]
 
 
@@ -114,6 +112,7 @@ async def test_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
     status, printed = await run(*GATEWAYCTL, "--bus", "unix:path=/nonexistent/bus", "list")
     assert status == 1
     assert len(printed.splitlines()) == 1
+    assert await ctl(bus, "watch") == (1, "gatewayctl: gatewayd is not running\n")
 
 
 @pytest.mark.integration
@@ -156,17 +155,6 @@ def test_text_is_safe_for_a_terminal() -> None:
 def test_times() -> None:
     assert ctl_text.when(0) == "-"
     assert ctl_text.when(1_700_000_000_000_000).startswith("2023-11-1")
-
-
-@pytest.mark.parametrize(("message", "told"), [
-    ("GDBus.Error:org.gatewayd1.Error.NoSuchDevice: No such device", "No such device"),
-    ("GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name ...",
-     "gatewayd is not running"),
-    ("Timeout was reached", "Timeout was reached"),
-    ("GDBus.Error:a.B: one\x1b", r"one\x1b"),
-])  # fmt: skip
-def test_errors_of_the_bus(message: str, told: str) -> None:
-    assert reason(message) == told
 
 
 def test_other_modules_can_add_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gatewayd import log
+from gatewayd.messages import MESSAGES
 from systemd import journal as journal_of_systemd
 
 
@@ -48,7 +49,7 @@ def logger(journal: Any) -> logging.Logger:
 def test_what_a_record_is_about_becomes_fields(journal: Journal) -> None:
     about = {
         "device": "child-1", "provider": "huawei", "state": "online", "reason": "no-rule",
-        "attempt": 3, "rule": "meters", "address": "10.0.0.1", "message_id": "ab" * 16,
+        "attempt": 3, "rule": "meters", "address": "10.0.0.1", "event": "SessionOpened",
     }  # fmt: skip
     logger(journal).warning("It is %s.", "so", extra=about)
     (entry,) = journal.entries
@@ -56,10 +57,20 @@ def test_what_a_record_is_about_becomes_fields(journal: Journal) -> None:
         "MESSAGE": "It is so.", "PRIORITY": 4, "SYSLOG_IDENTIFIER": "gatewayd",
         "LOGGER": "gatewayd.test", "GATEWAYD_DEVICE": "child-1", "GATEWAYD_PROVIDER": "huawei",
         "GATEWAYD_STATE": "online", "GATEWAYD_REASON": "no-rule", "GATEWAYD_ATTEMPT": "3",
-        "GATEWAYD_RULE": "meters", "GATEWAYD_ADDRESS": "10.0.0.1", "MESSAGE_ID": "ab" * 16,
+        "GATEWAYD_RULE": "meters", "GATEWAYD_ADDRESS": "10.0.0.1",
+        "GATEWAYD_EVENT": "SessionOpened",
     }  # fmt: skip
     assert {key: entry[key] for key in expected} == expected
     assert entry["CODE_FILE"] == __file__
+
+
+def test_an_entry_is_found_by_its_id(journal: Journal) -> None:
+    ours = logger(journal)
+    ours.info("Sealed.", extra={"message_id": "store-sealed"})
+    ours.info("Held.", extra={"event": "Held", "reason": "no-rule"})
+    ours.info("Online.", extra={"event": "SessionOpened"})
+    ids = [entry.get("MESSAGE_ID") for entry in journal.entries]
+    assert ids == [MESSAGES["store-sealed"], MESSAGES["approval-needed"], None]
 
 
 def test_fields_without_a_value_are_left_out(journal: Journal) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
@@ -62,7 +62,14 @@ class LoginError(Exception):
 
 
 class LoginRefused(LoginError):
-    """The cloud does not accept these credentials."""
+    """The cloud does not accept these credentials.
+
+    stale: whether newer ones may be accepted, where these were never accepted before.
+    """
+
+    def __init__(self, reason: Reason, *, stale: bool = True) -> None:
+        super().__init__(reason)
+        self.stale = stale
 
 
 class LoginFailed(LoginError):
@@ -91,7 +98,10 @@ class Session(Protocol):
         """Return how the session ended, when it has."""
 
     async def close(self) -> None:
-        """End it in good order, in at most 2 s.  Closing twice is fine."""
+        """End it in good order, in at most 2 s.  Closing twice is fine.
+
+        That of a gateway takes leave of its children first, in at most 20 s more.
+        """
 
 
 class Requests(Protocol):
@@ -142,6 +152,13 @@ class CloudProvider(Protocol):
         before the cloud is told that it has arrived.  Cancelled: closes at once.
         """
 
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        """Tell when a secret is to be replaced, seconds since the epoch; None for never.
+
+        Then `register` is called for a second secret, which takes the place of the first when a
+        login with it has succeeded; until then the first must stay good.
+        """
+
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
 
@@ -150,3 +167,26 @@ class CloudProvider(Protocol):
 
     async def close(self) -> None:
         """Release what the provider holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """How a cloud account does, as far as its provider can tell.  What is left out is derived.
+
+    endpoint: "host:port".  state: a word of org.gatewayd1.Provider; reason: why that.
+    certificate_expiry: when the first certificate that it depends on expires, microseconds since
+    the epoch; 0 where there is none.
+    """
+
+    endpoint: str = ""
+    state: str = ""
+    reason: Reason = NONE
+    certificate_expiry: int = 0
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A provider that can tell how its account does; not every one can."""
+
+    def status(self) -> ProviderStatus:
+        """Return how the account does now.  Never blocks."""

@@ -28,7 +28,8 @@ MAX_STALE = 3
 LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
-    "Reset the child at the cloud, then call Reregister.",
+    "Reset the child at the cloud, or empty its fingerprint there if it is known by a certificate; "
+    "then call Reregister.",
     "needs-reset",
 )
 REPEATEDLY_STALE = Reason(
@@ -38,14 +39,16 @@ REPEATEDLY_STALE = Reason(
 )
 
 
-def on_refused_login(record: Record, reason: Reason) -> Event:
+def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
     """Judge a refused login: a stale secret is replaced, one that was used never is.
 
     Before the first login the newest secret alone is valid, so a late duplicate of our own
     request may have made ours stale: register again, at most MAX_STALE times.  After it only
     a reset at the cloud gives a new secret: keep the one we have, and try it slowly.
+
+    stale: whether a newer secret may be accepted.
     """
-    if record.activated_at:
+    if record.activated_at or not stale:
         return SessionDelayed(reason)
     if record.stale < MAX_STALE:
         return SecretStale(reason)

@@ -154,4 +154,5 @@ class Link:
             self._flooded = True
             self._wake.set()
             self._health.drop("flood")
-            log.warning("mDNS on %s is flooded; it pauses.", self._interface)
+            entry = {"message_id": "lan-flooded"}
+            log.warning("mDNS on %s is flooded; it pauses.", self._interface, extra=entry)

@@ -51,7 +51,8 @@ class Reports:
                 self._listener.lost(presence.device, presence.left)
             case News.FLAPPING:
                 self.suppressed += 1
-                log.warning("It comes and goes too often.", extra={"device": presence.device})
+                about = {"device": presence.device, "message_id": "device-flapping"}
+                log.warning("It comes and goes too often.", extra=about)
                 self._listener.changed(presence.device)
             case News.STEADY:
                 self._listener.changed(presence.device)

@@ -29,6 +29,20 @@ class Supervisor:
             for one in self._discoverers.values():
                 group.create_task(self._keep(one, sink), name=f"discover {one.name}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The discoverers."""
+        return tuple(self._discoverers)
+
+    async def rescan(self, name: str) -> None:
+        """Have one discoverer look again for all, as if just started; nothing if it cannot now."""
+        if name in self.faults:
+            return
+        try:
+            await self._discoverers[name].rescan()
+        except Exception:  # border: a plug-in's fault must not end what asked for it
+            log.exception("Discovery by %s could not look again.", name)
+
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Look again for one device, with the discoverer that saw it.
 

@@ -153,7 +153,8 @@ class KeyedDatabase(Conditioned, Database):
             self._open_with(patience)
         except NoKey as error:
             if str(error) != self._facts.sealed:
-                log.error("The vault is sealed: %s.", error)  # noqa: TRY400  # for the operator
+                about = {"message_id": "store-sealed"}
+                log.error("The vault is sealed: %s.", error, extra=about)  # noqa: TRY400  # for the operator
             self._facts = Facts(sealed=str(error))
 
     def _open_with(self, patience: float) -> None:

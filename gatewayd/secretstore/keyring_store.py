@@ -215,7 +215,8 @@ class KeyringStore:
         try:
             return Secret(base64.b64decode(text.encode(), validate=True))
         except (binascii.Error, UnicodeError):
-            log.error("A secret is not readable; it is moved aside.", extra={"device": ref.device})  # noqa: TRY400  # its text would tell
+            about = {"device": ref.device, "message_id": "secret-damaged"}
+            log.error("A secret is not readable; it is moved aside.", extra=about)  # noqa: TRY400  # its text would tell
             self._index.apply([Plan(slot.id, Mark.ASIDE, "it does not open")])
             raise SecretCorrupt(
                 f"the secret of attempt {ref.attempt} of {ref.device} does not open"
@@ -231,7 +232,8 @@ class KeyringStore:
                 else:
                     self._index.set(slot.id, Mark.HELD)
         except StoreError as error:
-            log.error("The keyring is sealed: %s.", error)  # noqa: TRY400  # that says all
+            about = {"message_id": "store-sealed"}
+            log.error("The keyring is sealed: %s.", error, extra=about)  # noqa: TRY400  # that says all
 
     def _sweep(self) -> None:
         """Delete what is doomed, as far as the keyring lets us; the rest stays on the list."""

@@ -107,7 +107,8 @@ class Rows:
             ) from None
 
     def _report_bent(self, ref: SecretRef, row: Row) -> None:
-        log.error("A secret does not open; it is moved aside.", extra={"device": ref.device})
+        about = {"device": ref.device, "message_id": "secret-damaged"}
+        log.error("A secret does not open; it is moved aside.", extra=about)
         self._bent.append((row.id, row.ct))
 
     def delete(self, ref: SecretRef) -> None:

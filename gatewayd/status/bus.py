@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.glib import BusThread, Connection
 from gatewayd.status import leak
-from gatewayd.status.authorization import Authorizer
+from gatewayd.status.callers import Users
+from gatewayd.status.fixed import Exported
 from gatewayd.status.interfaces import load_all
-from gatewayd.status.requests import Requests
+from gatewayd.status.names import GATEWAY, Place
+from gatewayd.status.polkit import Polkit
+from gatewayd.status.ports import Commands
+from gatewayd.status.requests import MAX_UNAUTHORIZED, Requests
 from gatewayd.status.service import Service
 from gatewayd.status.settings import BusSettings
-from gatewayd.status.snapshot import Commands, DeviceView, ManagerView
+from gatewayd.status.snapshot import DeviceView, ManagerView
 
 PATIENCE = 10.0  # seconds that commands under way may take when the daemon stops
 
@@ -32,20 +36,25 @@ class Bus:
     def __init__(
         self, settings: BusSettings, view: ManagerView, *, lost: Callable[[], None]
     ) -> None:
-        self._settings, self._view, self._lost = settings, view, lost
+        self._settings, self._first, self._lost = settings, view, lost
+        self._shown: dict[Place, object] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = BusThread(self._loop)
         self._views: dict[DeviceId, DeviceView | None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._changed = self._announcing = self._serving = False
+        self._announcing = self._serving = False
 
-    async def start(self, commands: Commands) -> None:
-        """Serve what was shown so far, and own the name.  Raises BusError.  Once."""
+    async def start(self, commands: Commands, further: Iterable[Exported] = ()) -> None:
+        """Serve what was shown so far, and own the name.  Raises BusError.  Once.
+
+        further: objects beside the manager and the children.
+        """
         self._thread.start()
         try:
             self._service, self._requests = await self._thread.run(self._open, commands)
             views, self._views = self._views, {}
-            await self._thread.run(self._service.start, self._requests, self._view, views)
+            exported = (Exported(GATEWAY, self._first, commands), *further)
+            await self._thread.run(self._service.start, self._requests, exported, views)
         except BaseException:
             await self._thread.stop()
             raise
@@ -81,9 +90,16 @@ class Bus:
 
     def show_manager(self, view: ManagerView) -> None:
         """Show the gateway as a whole."""
-        self._view = view
-        self._changed = True
+        self.show_at(GATEWAY, view)
+
+    def show_at(self, place: Place, view: object) -> None:
+        """Show one of the objects that are always there."""
+        self._shown[place] = view
         self._arm()
+
+    async def views(self) -> list[DeviceView]:
+        """Return all children as they are shown, ordered by id.  Raises Busy."""
+        return await self._thread.run(self._service.views)
 
     @property
     def _at_once(self) -> int:
@@ -96,8 +112,14 @@ class Bus:
         lost = self._lost
         connection = Connection(self._settings.address, lambda: self._thread.inward(lost))
         service = Service(self._thread, connection, load_all(), free, lambda: secrets.token_hex(4))
-        authorizer = Authorizer(connection.unix_user, os.getuid())
-        requests = Requests(self._thread, commands, authorizer, self._push, self._settings.commands)
+        requests = Requests(
+            self._thread,
+            Users(connection.unix_user, os.getuid(), MAX_UNAUTHORIZED),
+            Polkit(connection.ask, lambda: secrets.token_hex(8)),
+            commands.resolve,
+            self._push,
+            self._settings.commands,
+        )
         return service, requests
 
     def _arm(self) -> None:
@@ -112,9 +134,9 @@ class Bus:
 
     def _push(self) -> None:
         """Hand over what is new; who reads sees it from then on."""
-        if self._views or self._changed:
-            self._thread.post(self._service.update, self._view, self._views)
-            self._views, self._changed = {}, False
+        if self._views or self._shown:
+            self._thread.post(self._service.update, self._shown, self._views)
+            self._views, self._shown = {}, {}
 
     def _announce(self) -> None:
         """On the D-Bus thread."""
@@ -126,5 +148,5 @@ class Bus:
 
     def _announced(self, more: bool) -> None:
         self._announcing = False
-        if more or self._views or self._changed:
+        if more or self._views or self._shown:
             self._arm()

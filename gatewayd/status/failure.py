@@ -27,6 +27,8 @@ NAMES: Mapping[type[BaseException], str] = {
     errors.Busy: f"{OURS}.Busy",
     errors.InvalidArgs: f"{STANDARD}.InvalidArgs",
     errors.AccessDenied: f"{STANDARD}.AccessDenied",
+    errors.InteractionRequired: f"{STANDARD}.InteractiveAuthorizationRequired",
+    errors.NotSupported: f"{STANDARD}.NotSupported",
     errors.CallerError: f"{STANDARD}.Failed",
     errors.ConfigError: f"{OURS}.ConfigInvalid",
     errors.StoreSealed: f"{OURS}.StoreSealed",

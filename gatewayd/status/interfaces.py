@@ -8,7 +8,17 @@ from importlib import resources
 from typing import Any
 
 from gatewayd.glib import Gio
-from gatewayd.status.names import DEVICE, MANAGER, OBJECT_MANAGER
+from gatewayd.status.names import (
+    AUTHORITY,
+    DEVICE,
+    LOG_CONTROL,
+    MANAGER,
+    OBJECT_MANAGER,
+    PROVIDER,
+    SECRET_STORE,
+)
+
+SERVED = (MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, LOG_CONTROL, OBJECT_MANAGER)
 
 EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 
@@ -21,6 +31,7 @@ class Interface:
     properties: name to signature.
     announced: the properties whose changes are told by PropertiesChanged.
     answers: method to the signature of what it returns, as "(so)".
+    handles: method to the positions of the file descriptors among its arguments.
     """
 
     name: str
@@ -28,6 +39,7 @@ class Interface:
     properties: Mapping[str, str]
     announced: frozenset[str]
     answers: Mapping[str, str]
+    handles: Mapping[str, tuple[int, ...]]
 
 
 def load(name: str) -> Interface:
@@ -40,12 +52,13 @@ def load(name: str) -> Interface:
         properties={p.name: p.signature for p in info.properties},
         announced=frozenset(p.name for p in info.properties if _annotation(p, EMITS) == "true"),
         answers={m.name: _tuple(m.out_args) for m in info.methods},
+        handles={m.name: _handles(m.in_args) for m in info.methods},
     )
 
 
 def load_all() -> Mapping[str, Interface]:
     """Parse all that are served, by name."""
-    return {name: load(name) for name in (MANAGER, DEVICE, OBJECT_MANAGER)}
+    return {name: load(name) for name in SERVED}
 
 
 def _annotation(info: Any, key: str) -> str:  # noqa: ANN401  # GLib's
@@ -54,3 +67,7 @@ def _annotation(info: Any, key: str) -> str:  # noqa: ANN401  # GLib's
 
 def _tuple(arguments: Any) -> str:  # noqa: ANN401  # GLib's
     return "(" + "".join(a.signature for a in arguments) + ")"
+
+
+def _handles(arguments: Any) -> tuple[int, ...]:  # noqa: ANN401  # GLib's
+    return tuple(i for i, a in enumerate(arguments) if a.signature == "h")

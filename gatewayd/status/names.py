@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from gatewayd.glib import PROPERTIES
+
 NAME = "org.gatewayd1"
 ROOT = "/org/gatewayd1"
 DEVICES = f"{ROOT}/device"
+PROVIDERS = f"{ROOT}/provider"
 MANAGER = f"{NAME}.Manager"
 DEVICE = f"{NAME}.Device"
+SECRET_STORE = f"{NAME}.SecretStore"
+PROVIDER = f"{NAME}.Provider"
+AUTHORITY = f"{NAME}.Authority"
+LOG_CONTROL = "org.freedesktop.LogControl1"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
-PROPERTIES_CHANGED = "org.freedesktop.DBus.Properties.PropertiesChanged"
+PROPERTIES_CHANGED = f"{PROPERTIES}.PropertiesChanged"
+
+
+class Place(NamedTuple):
+    """One interface of one object."""
+
+    path: str
+    interface: str
+
+
+GATEWAY = Place(ROOT, MANAGER)
+STORE = Place(f"{ROOT}/secretstore", SECRET_STORE)
+LOG = Place("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 
 def device_path(device: str) -> str:
     """Return the object path of a child, with its id escaped as sd_bus_path_encode(3) does."""
     return f"{DEVICES}/{encode(device)}"
+
+
+def provider_path(name: str) -> str:
+    """Return the object path of a cloud."""
+    return f"{PROVIDERS}/{encode(name)}"
 
 
 def encode(label: str) -> str:

@@ -1,67 +1,83 @@
-"""Carries what callers ask for to the event loop, and the answers back."""
+"""Carries what callers ask for to the event loop, and the answers back.
+
+A question goes: caller's user → event loop → answer.  A change goes: caller's user → event loop,
+which child is meant → polkit → event loop, where its state is looked at now → answer.  Root and
+the daemon's own user are not asked about.
+
+What nobody has authorized yet is bounded for each user, so that nobody keeps out the others; only
+what is authorized takes one of the places for commands.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gatewayd.errors import Busy, CallerError, InvalidArgs
+from gatewayd.errors import AccessDenied, Busy, NotSupported, WrongState
 from gatewayd.glib import BusThread, Variant
-from gatewayd.status.authorization import Authorizer
+from gatewayd.status import authorization as auth
 from gatewayd.status.call import Call
-from gatewayd.status.snapshot import Commands
+from gatewayd.status.callers import Turns, Users
+from gatewayd.status.methods import CHANGES, QUESTIONS, Arguments
+from gatewayd.status.polkit import Answer, Inquiry, Polkit
 
-Arguments = tuple[Any, ...]
-Finish = Callable[[Any], Variant]
+MAX_UNAUTHORIZED = 32
+"""Questions, and changes that are not authorized yet, of one user at the same time."""
+
+STOPPING = "gatewayd is stopping"
+
+Finish = Callable[[Any], Variant | None]
 
 
-async def _reregister(commands: Commands, arguments: Arguments, caller: str) -> None:
-    device, again, options = arguments
-    if options:
-        raise InvalidArgs("Reregister takes no options")
-    await commands.reregister(device, again, caller)
+@dataclass(slots=True, eq=False)
+class Job:
+    """A call on its way.
 
+    device: the child that polkit was asked about; "" where it was not asked, or about none.
+    arguments: as the port wants them, with descriptors for indices.
+    descriptors: to be closed in the end.
+    release: gives back the place that it takes.
+    """
 
-CHANGES: Mapping[str, Callable[[Commands, Arguments, str], Awaitable[None]]] = {
-    "Approve": lambda commands, a, caller: commands.approve(a[0], a[1], caller),
-    "Reject": lambda commands, a, caller: commands.reject(a[0], a[1], caller),
-    "Retry": lambda commands, a, caller: commands.retry(a[0], caller),
-    "Reregister": _reregister,
-    "Rename": lambda commands, a, caller: commands.rename(a[0], a[1], caller),
-    "Forget": lambda commands, a, caller: commands.forget(a[0], caller),
-    "PermitJoin": lambda commands, a, caller: commands.permit_join(a[0], a[1], caller),
-    "Reload": lambda commands, _, caller: commands.reload(caller),
-}
-"""Methods that change something: only for whom authorization.py lets through."""
+    call: Call
+    finish: Finish
+    uid: int
+    device: str = ""
+    arguments: Arguments = ()
+    descriptors: list[int] = field(default_factory=list)
+    release: Callable[[], None] = lambda: None
 
-QUESTIONS: Mapping[str, Callable[[Commands, Arguments], object]] = {
-    "GetDevice": lambda commands, a: commands.resolve(a[0]),
-    "DescribeDevice": lambda commands, a: commands.resolve(a[0]),
-    "TestAdmission": lambda commands, a: commands.test_admission(a[0]),
-    "ListRules": lambda commands, _: (commands.list_rules(),),
-}
-"""Methods that only the event loop can answer; everybody may ask."""
+    def close(self) -> None:
+        """Close the descriptors."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
 class Requests:
     """The calls under way.
 
+    resolve: on the event loop, tells the id of the child that a caller means.
     flush: called on the event loop before an answer, so that its effects are seen by then.
-    limit: calls under way at the same time; more get Busy.
+    limit: commands under way at the same time; more get Busy.
     """
 
     def __init__(
         self,
         thread: BusThread,
-        commands: Commands,
-        authorizer: Authorizer,
+        users: Users,
+        polkit: Polkit,
+        resolve: Callable[[str], str],
         flush: Callable[[], None],
         limit: int,
     ) -> None:
-        self._thread, self._commands, self._authorizer = thread, commands, authorizer
-        self._flush, self._limit = flush, limit
+        self._thread, self._users, self._polkit = thread, users, polkit
+        self._resolve, self._flush, self._limit = resolve, flush, limit
+        self._turns = Turns(MAX_UNAUTHORIZED)
         self._under_way = 0
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
@@ -69,16 +85,9 @@ class Requests:
     def submit(self, call: Call, finish: Finish) -> None:
         """On the D-Bus thread: have a call answered later, with finish(result).  Raises Busy."""
         if self._closing:
-            raise Busy("gatewayd is stopping")
-        if self._under_way >= self._limit:
-            raise Busy("Too many commands are under way, try again")
-        self._under_way += 1
-        begin = partial(self._thread.inward, self._begin, call, finish)
-        if call.method in CHANGES:
-            refuse = partial(self._refuse, call)
-            self._authorizer.check(call.method, call.sender, begin, refuse)
-        else:
-            begin("")
+            raise Busy(STOPPING)
+        admit = partial(self._admit, call, finish)
+        self._users.of(call.sender, lambda uid: call.attempt(partial(admit, uid)))
 
     async def close(self, patience: float) -> None:
         """On the event loop: take no more, and return when all is answered.
@@ -92,38 +101,112 @@ class Requests:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _refuse(self, call: Call, error: CallerError) -> None:
-        self._under_way -= 1
-        call.fail(error)
+    def _admit(self, call: Call, finish: Finish, uid: int | None) -> None:
+        if uid is None:
+            raise AccessDenied("The bus does not say who you are")
+        if call.commands is None:
+            raise NotSupported("What is configured cannot do this")
+        job = Job(call, finish, uid)
+        if call.key not in CHANGES:
+            self._take_turn(job)
+            job.arguments = call.arguments
+            self._thread.inward(self._start, job)
+        elif self._users.trusts(uid):
+            self._begin(job)
+        else:
+            auth.action(call.key)
+            self._take_turn(job)
+            self._thread.inward(self._look_up, job)
 
-    def _begin(self, call: Call, finish: Finish, caller: str) -> None:
+    def _take_turn(self, job: Job) -> None:
+        self._turns.take(job.uid)
+        job.release = partial(self._turns.give, job.uid)
+
+    def _look_up(self, job: Job) -> None:
+        """On the event loop: find which child is meant, so that polkit is asked about it."""
+        try:
+            device = self._meant(job.call)
+        except Exception as error:  # noqa: BLE001  # the border to the bus: failure() logs it
+            self._thread.post(self._conclude, job, partial(_raise, error))
+        else:
+            self._thread.post(self._check, job, device)
+
+    def _meant(self, call: Call) -> str:
+        name = auth.named(call.key, call.arguments)
+        return self._resolve(name) if name else ""
+
+    def _check(self, job: Job, device: str) -> None:
+        call, job.device = job.call, device
+        told = auth.details(call.key, call.arguments, device, call.provider)
+        inquiry = Inquiry(call.sender, auth.action(call.key), told, call.interactive)
+        done = partial(self._decided, job)
+        self._polkit.check(inquiry, lambda answer: self._conclude(job, partial(done, answer)))
+
+    def _decided(self, job: Job, answer: Answer) -> None:
+        auth.demand(answer, auth.action(job.call.key))
+        self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        """On the D-Bus thread: have somebody's command done.  Raises Busy, InvalidArgs."""
         if self._closing:
-            self._thread.post(self._failed, call, Busy("gatewayd is stopping"))
+            raise Busy(STOPPING)
+        if self._under_way >= self._limit:
+            raise Busy("Too many commands are under way, try again")
+        job.arguments = self._unpacked(job)
+        self._under_way += 1
+        job.release = self._leave
+        self._thread.inward(self._start, job)
+
+    def _unpacked(self, job: Job) -> Arguments:
+        call = job.call
+        try:
+            for position in call.handles:
+                job.descriptors.append(call.descriptor(call.arguments[position]))
+        except BaseException:
+            job.close()
+            raise
+        came = iter(job.descriptors)
+        return tuple(next(came) if i in call.handles else a for i, a in enumerate(call.arguments))
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+
+    def _start(self, job: Job) -> None:
+        """On the event loop."""
+        if self._closing:
+            job.close()
+            self._thread.post(self._conclude, job, partial(_raise, Busy(STOPPING)))
             return
-        task = asyncio.get_running_loop().create_task(self._perform(call, caller))
+        task = asyncio.get_running_loop().create_task(self._perform(job))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._done, call, finish))
+        task.add_done_callback(partial(self._done, job))
 
-    async def _perform(self, call: Call, caller: str) -> object:
-        if call.method in CHANGES:
-            await CHANGES[call.method](self._commands, call.arguments, caller)
-            return None
-        return QUESTIONS[call.method](self._commands, call.arguments)
+    async def _perform(self, job: Job) -> object:
+        call = job.call
+        if call.key in CHANGES:
+            if job.device and self._meant(call) != job.device:
+                raise WrongState("That name means another device by now, try again")
+            return await CHANGES[call.key](call.commands, job.arguments, f"uid {job.uid}")
+        answer = QUESTIONS[call.key](call.commands, job.arguments)
+        return await answer if inspect.isawaitable(answer) else answer
 
-    def _done(self, call: Call, finish: Finish, task: asyncio.Task[object]) -> None:
+    def _done(self, job: Job, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
+        job.close()
         self._flush()
         if task.cancelled():
-            self._thread.post(self._failed, call, Busy("gatewayd is stopping"))
+            outcome: Callable[[], Variant | None] = partial(_raise, Busy(STOPPING))
         elif (error := task.exception()) is not None:
-            self._thread.post(self._failed, call, error)
+            outcome = partial(_raise, error)
         else:
-            self._thread.post(self._answer, call, partial(finish, task.result()))
+            outcome = partial(job.finish, task.result())
+        self._thread.post(self._conclude, job, outcome)
 
-    def _failed(self, call: Call, error: BaseException) -> None:
-        self._under_way -= 1
-        call.fail(error)
+    def _conclude(self, job: Job, outcome: Callable[[], Variant | None]) -> None:
+        """On the D-Bus thread: give the place back, and answer, unless it goes on."""
+        job.release()
+        job.call.attempt(outcome)
 
-    def _answer(self, call: Call, answer: Callable[[], Variant]) -> None:
-        self._under_way -= 1
-        call.attempt(answer)
+
+def _raise(error: BaseException) -> Variant:
+    raise error

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.errors import BusError, Busy, CallerError, NoSuchDevice
-from gatewayd.glib import BusThread, Connection, Invocation, Variant
+from gatewayd.errors import BusError, InvalidArgs, NoSuchDevice
+from gatewayd.glib import PROPERTIES, BusThread, Connection, Invocation, Variant
 from gatewayd.status.call import Call
+from gatewayd.status.fixed import Exported, Fixed, read_field, read_manager
 from gatewayd.status.fleet import Fleet, wanted
 from gatewayd.status.interfaces import Interface
 from gatewayd.status.leak import Free
+from gatewayd.status.managed import ManagedObjects, bounded
 from gatewayd.status.names import (
     DEVICE,
     DEVICES,
+    GATEWAY,
     MANAGER,
     NAME,
     OBJECT_MANAGER,
-    ROOT,
+    Place,
     device_path,
 )
-from gatewayd.status.requests import Requests
+from gatewayd.status.requests import Finish, Requests
 from gatewayd.status.signals import Announcer, Outbox
-from gatewayd.status.snapshot import DeviceView, ManagerView
-from gatewayd.status.variants import DeviceVariants, manager_property
+from gatewayd.status.snapshot import DeviceView
+from gatewayd.status.variants import DeviceVariants
 
-MAX_ANSWER = 16 << 20  # bytes; the system bus takes no message above 32 MiB
-ENTRIES_AT_ONCE = 200  # made for GetManagedObjects before others are served
-MAX_WAITING = 64  # calls of GetManagedObjects
+MAX_ARGUMENTS = 256 << 10  # bytes; they are kept while somebody is asked for a password
 
 Views = Mapping[DeviceId, DeviceView | None]
 
 
 class Service:
-    """Manager, Device and ObjectManager, served from the views they were given last.
+    """The children, and the objects that are always there, served from what was shown last.
 
     token: gives the id of an internal error.  free: called with each answered invocation.
     """
@@ -51,32 +51,39 @@ class Service:
         self._thread, self._connection, self._interfaces = thread, connection, interfaces
         self._free, self._token = free, token
         self._fleet, self._outbox = Fleet(), Outbox()
+        self._fixed: dict[Place, Fixed] = {}
         self._devices: dict[str, DeviceId] = {}
         self._registrations: dict[DeviceId, int] = {}
         self._variants = DeviceVariants(interfaces[DEVICE])
-        self._announcer = Announcer(connection, interfaces[MANAGER], self._variants)
-        self._waiting: list[Call] = []
+        self._announcer = Announcer(connection, self._variants)
+        self._managed = ManagedObjects(thread, self._fleet, self._variants)
 
-    def start(self, requests: Requests, view: ManagerView, views: Views) -> None:
+    def start(self, requests: Requests, exported: Iterable[Exported], views: Views) -> None:
         """Export everything; own the name last, so that whoever sees it sees all.
 
-        Raises BusError.
+        exported: the manager is among them.  Raises BusError.
         """
         self._requests = requests
-        self._export(ROOT, MANAGER)
-        self._export(DEVICES, OBJECT_MANAGER)
-        self.update(view, views)
+        self._export(Place(DEVICES, OBJECT_MANAGER))
+        for one in exported:
+            self._add(one)
+        self.update({}, views)
         self._outbox.clear()
-        self._announcer.manager(view, self._fleet, silent=True)
+        for fixed in self._fixed.values():
+            fixed.changed()
         try:
             self._connection.own(NAME)
         except BusError:
             self._connection.close()
             raise
 
-    def update(self, view: ManagerView, views: Views) -> None:
-        """Take new views; None where a child is no more.  Signals follow with `announce`."""
-        self._view = view
+    def update(self, shown: Mapping[Place, object], views: Views) -> None:
+        """Take new views; None where a child is no more.  Signals follow with `announce`.
+
+        shown: views of the objects that are always there; others are left out.
+        """
+        for place, view in shown.items():
+            self._fixed[place].view = view
         for device, now in views.items():
             self._variants.forget(device)
             if now is None:
@@ -88,21 +95,33 @@ class Service:
             if before is None:
                 path = device_path(device)
                 self._devices[path] = device
-                self._registrations[device] = self._export(path, DEVICE)
+                self._registrations[device] = self._export(Place(path, DEVICE))
 
     def announce(self, limit: int) -> bool:
         """Tell the changes of at most `limit` children; return whether there are more."""
         self._announcer.devices(self._outbox.take(limit, self._fleet))
-        self._announcer.manager(self._view, self._fleet)
+        for fixed in self._fixed.values():
+            fixed.announce(self._connection.emit)
         return len(self._outbox) > 0
+
+    def views(self) -> list[DeviceView]:
+        """Return all children as they are shown, ordered by id."""
+        return list(self._fleet)
 
     def close(self) -> None:
         """Leave the bus."""
         self._connection.close()
 
-    def _export(self, path: str, interface: str) -> int:
-        info = self._interfaces[interface].info
-        return self._connection.register(path, info, self._on_call, self._on_get)
+    def _add(self, exported: Exported) -> None:
+        place = exported.place
+        is_manager = place.interface == MANAGER
+        read = read_manager(self._fleet) if is_manager else read_field(place.interface)
+        self._fixed[place] = Fixed(exported, self._interfaces[place.interface], read)
+        self._export(place)
+
+    def _export(self, place: Place) -> int:
+        info = self._interfaces[place.interface].info
+        return self._connection.register(place.path, info, self._on_call, self._on_get)
 
     def _withdraw(self, device: DeviceId) -> None:
         if device in self._registrations:
@@ -112,8 +131,9 @@ class Service:
     def _on_get(
         self, _bus: object, _sender: str, path: str, interface: str, name: str, *_: object
     ) -> Variant:
-        if interface == MANAGER:
-            return manager_property(self._interfaces[MANAGER], name, self._view, self._fleet)
+        fixed = self._fixed.get(Place(path, interface))
+        if fixed is not None:
+            return fixed.property(name)
         return self._variants.property(self._shown(self._devices[path]), name)
 
     def _on_call(
@@ -127,17 +147,27 @@ class Service:
         invocation: Invocation,
         *_: object,
     ) -> None:
+        key, first = (interface, method), 0
+        if interface == PROPERTIES:  # a property is set: its interface and name come first
+            key, first = (_text(arguments, 0), _text(arguments, 1)), 2
+        fits = arguments.get_size() <= MAX_ARGUMENTS
+        values = arguments.unpack()[first:] if fits else ()
+        face = self._interfaces[key[0]]
         target = (self._devices[path],) if path in self._devices else ()
+        exported = self._fixed.get(Place(path, key[0]), self._fixed[GATEWAY]).exported
         call = Call(
-            sender,
-            method,
-            (*target, *arguments.unpack()),
-            self._interfaces[interface].answers[method],
-            invocation,
-            self._token,
-            self._free,
+            sender=sender,
+            key=key,
+            arguments=(*target, *values),
+            handles=face.handles.get(method, ()),
+            signature=face.answers.get(method, "()"),
+            commands=exported.commands,
+            provider=exported.provider,
+            invocation=invocation,
+            token=self._token,
+            free=self._free,
         )
-        call.attempt(partial(self._serve, call))
+        call.attempt(partial(self._serve, call) if fits else _refuse_long)
 
     def _serve(self, call: Call) -> Variant | None:
         """Return the answer; None where it comes later."""
@@ -146,18 +176,19 @@ class Service:
             "ListDevicesFiltered": self._page,
             "CountDevices": lambda: Variant(call.signature, (self._fleet.counts(),)),
         }
-        if call.method in readers:
-            return _bounded(readers[call.method](*call.arguments))
-        if call.method == "GetManagedObjects":
-            self._managed(call)
+        interface, method = call.key
+        if method in readers:
+            return bounded(readers[method](*call.arguments))
+        if interface == OBJECT_MANAGER:
+            self._managed.answer(call)
             return None
         lookups = {"GetDevice": self._path, "DescribeDevice": self._describe}
-        if call.method not in lookups:
-            self._requests.submit(call, partial(_answer, call.signature))
+        if method not in lookups:
+            self._requests.submit(call, _finish(call))
         elif self._fleet.get(call.arguments[0]) is not None:
-            return lookups[call.method](call.arguments[0])
+            return lookups[method](call.arguments[0])
         else:
-            self._requests.submit(call, lookups[call.method])
+            self._requests.submit(call, lookups[method])
         return None
 
     def _shown(self, device: str) -> DeviceView:
@@ -179,43 +210,16 @@ class Service:
         views, following = self._fleet.page(wanted(filters), after, limit)
         return Variant.new_tuple(self._variants.rows(views), Variant("s", following))
 
-    def _managed(self, call: Call) -> None:
-        """Answer all who wait together, once the entries are made, some at a time."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise Busy("Too many ask for all objects, try again")
-        if not self._waiting:
-            self._thread.post(self._make_entries)
-        self._waiting.append(call)
 
-    def _make_entries(self) -> None:
-        more = False
-        try:
-            more = self._make_some()
-        finally:
-            if more:
-                self._thread.post(self._make_entries)
-            else:
-                waiting, self._waiting = self._waiting, []
-                objects = cache(self._objects)
-                for call in waiting:
-                    call.attempt(objects)
-
-    def _make_some(self) -> bool:
-        missing = (v for v in self._fleet if not self._variants.has_entry(v.id))
-        for view in islice(missing, ENTRIES_AT_ONCE):
-            self._variants.entry(view)
-        return next(missing, None) is not None
-
-    def _objects(self) -> Variant:
-        return _bounded(Variant.new_tuple(self._variants.entries(self._fleet)))
+def _finish(call: Call) -> Finish:
+    if call.signature == "(h)":
+        return call.hand_over
+    return lambda result: Variant(call.signature, () if result is None else result)
 
 
-def _answer(signature: str, result: object) -> Variant:
-    return Variant(signature, () if result is None else result)
+def _text(arguments: Variant, position: int) -> str:
+    return str(arguments.get_child_value(position).get_string())
 
 
-def _bounded(answer: Variant) -> Variant:
-    """Return it, unless the bus would close our connection for its size."""
-    if answer.get_size() > MAX_ANSWER:
-        raise CallerError("Too many devices for one answer: use ListDevicesFiltered")
-    return answer
+def _refuse_long() -> Variant:
+    raise InvalidArgs(f"No method takes more than {MAX_ARGUMENTS >> 10} KiB")

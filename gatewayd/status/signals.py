@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.glib import Connection, Variant
 from gatewayd.status.fleet import Fleet
-from gatewayd.status.interfaces import Interface
 from gatewayd.status.names import (
     DEVICE,
     DEVICES,
@@ -18,11 +17,10 @@ from gatewayd.status.names import (
     ROOT,
     device_path,
 )
-from gatewayd.status.snapshot import DeviceView, ManagerView
+from gatewayd.status.snapshot import DeviceView
 from gatewayd.status.variants import (
     MAKERS,
     DeviceVariants,
-    manager_announced,
     properties_changed,
     row_of,
 )
@@ -96,14 +94,10 @@ def _same_row(before: DeviceView | None, now: DeviceView) -> bool:
 
 
 class Announcer:
-    """Sends the signals.  Used on the D-Bus thread."""
+    """Sends the signals of children.  Used on the D-Bus thread."""
 
-    def __init__(
-        self, connection: Connection, interface: Interface, variants: DeviceVariants
-    ) -> None:
-        self._emit = connection.emit
-        self._interface, self._variants = interface, variants
-        self._told: Mapping[str, tuple[str, object]] = {}
+    def __init__(self, connection: Connection, variants: DeviceVariants) -> None:
+        self._emit, self._variants = connection.emit, variants
 
     def devices(self, changes: list[Change]) -> None:
         """Tell how children have changed."""
@@ -114,14 +108,6 @@ class Announcer:
             self._emit(ROOT, f"{MANAGER}.DevicesChanged", Variant.new_tuple(*arguments))
         for change in changes:
             self._events(change)
-
-    def manager(self, view: ManagerView, fleet: Fleet, *, silent: bool = False) -> None:
-        """Tell how the gateway as a whole has changed.  silent: only remember how it is."""
-        now = manager_announced(self._interface, view, fleet)
-        values = {n: Variant(*v) for n, v in now.items() if self._told.get(n) != v}
-        self._told = now
-        if values and not silent:
-            self._emit(ROOT, PROPERTIES_CHANGED, properties_changed(MANAGER, values))
 
     def _object(self, change: Change) -> None:
         path = device_path(change.device)

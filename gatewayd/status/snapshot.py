@@ -78,6 +78,61 @@ class ManagerView:
     join_until: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """What is shown of the secret store.
+
+    backend: the name of its plug-in.  protection: a word of `Protection`.
+    state: "unsealed", "sealed", "degraded" or "rollback-suspected".
+    why: a sentence, why it is not unsealed and what to do; "" if it is.
+    n_secrets: slots that hold something.
+    key_id: number of the data key in use; 0 where there is none, or it has no number.
+    key_created: microseconds since the epoch; 0 where it is not known.
+    recovery_slots: keys of operators that open the store too.
+    """
+
+    backend: str
+    protection: str
+    state: str
+    why: str
+    n_secrets: int = 0
+    key_id: int = 0
+    key_created: int = 0
+    recovery_slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """What is shown of one cloud.
+
+    kind: of plug-in.  endpoint: "host:port"; "" where there is none to name.
+    state: "idle", "ready", "connecting", "degraded", "throttled" or "failed".
+    reason, explanation, remedy: why it is not ready, as of a child.
+    n_devices: children that belong to it.  n_queued: of them, those that have no secret yet.
+    certificate_expiry: of the first that it depends on, microseconds since the epoch; 0 for none.
+    """
+
+    id: str
+    kind: str
+    endpoint: str
+    state: str
+    reason: str = ""
+    explanation: str = ""
+    remedy: str = ""
+    n_devices: int = 0
+    n_queued: int = 0
+    certificate_expiry: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """How the daemon logs, in the words of org.freedesktop.LogControl1(5)."""
+
+    level: str
+    target: str
+    identifier: str
+
+
 class Reporter(Protocol):
     """Shows what it is told.  Called on the asyncio thread; never blocks."""
 
@@ -89,47 +144,3 @@ class Reporter(Protocol):
 
     def show_manager(self, view: ManagerView) -> None:
         """Show the gateway as a whole."""
-
-
-class Commands(Protocol):
-    """What an operator may ask for.  Called on the asyncio thread.  All raise CallerError.
-
-    device: an id, a unique beginning of one, or a cloud id ("product/name").
-    caller: who asks, as "uid 1000", for the record.
-    """
-
-    async def approve(self, device: str, provider: str, caller: str) -> None:
-        """Admit a child that waits; provider "" takes the rule's.  On record when it returns."""
-
-    async def reject(self, device: str, reason: str, caller: str) -> None:
-        """Keep a child out.  On record when it returns."""
-
-    async def retry(self, device: str, caller: str) -> None:
-        """Try again now what waits or has failed."""
-
-    async def reregister(self, device: str, again: str, caller: str) -> None:
-        """Register anew a child that was reset at the cloud; `again` repeats the id."""
-
-    async def rename(self, device: str, label: str, caller: str) -> None:
-        """Give a child another name to show."""
-
-    async def forget(self, device: str, caller: str) -> None:
-        """Remove a child's record and its secrets."""
-
-    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
-        """Open the join window for so many seconds, at most 900; 0 closes it.
-
-        options: its scope: the texts "interface", "protocol" and "rule", the number "max-devices".
-        """
-
-    async def reload(self, caller: str) -> None:
-        """Read the configuration again.  Raises ConfigError; then the old one stays."""
-
-    def resolve(self, device: str) -> DeviceId:
-        """Return the id meant.  Raises NoSuchDevice, AmbiguousId."""
-
-    def test_admission(self, device: str) -> tuple[str, str, tuple[str, ...]]:
-        """Return action, rule and reasons that policy would give a child now."""
-
-    def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Return name, action, provider and hits of each rule, in order."""

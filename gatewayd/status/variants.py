@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.glib import GLib, Variant
-from gatewayd.status.fleet import Fleet
 from gatewayd.status.interfaces import Interface
 from gatewayd.status.names import device_path
-from gatewayd.status.snapshot import DeviceView, ManagerView
+from gatewayd.status.snapshot import DeviceView
 
 ROW: Final = "(ssssto)"
 ENTRY: Final = "{oa{sa{sv}}}"
@@ -36,9 +35,6 @@ FIELDS: Mapping[str, str] = {
     "Attempts": "attempts", "NextAttemptTimestamp": "next_attempt",
 }  # fmt: skip
 """Property of org.gatewayd1.Device to field of `DeviceView`."""
-
-FEATURES = ("object-manager", "paging", "join-window")
-"""The property Features: clients look here for what later versions add."""
 
 
 def row_of(view: DeviceView) -> tuple[str, str, str, str, int, str]:
@@ -115,37 +111,6 @@ class DeviceVariants:
             values = zip(ROW[1:-1], row_of(view), strict=True)
             self._rows[view.id] = _packed(Variant.new_tuple(*(MAKERS[t](v) for t, v in values)))
         return self._rows[view.id]
-
-
-def manager_property(interface: Interface, name: str, view: ManagerView, fleet: Fleet) -> Variant:
-    """Return the value of one property of org.gatewayd1.Manager."""
-    return Variant(interface.properties[name], _manager_values(view, fleet)[name])
-
-
-def manager_announced(
-    interface: Interface, view: ManagerView, fleet: Fleet
-) -> dict[str, tuple[str, object]]:
-    """Return type and value of the manager's properties whose changes are told."""
-    values = _manager_values(view, fleet)
-    return {name: (interface.properties[name], values[name]) for name in interface.announced}
-
-
-def _manager_values(view: ManagerView, fleet: Fleet) -> dict[str, object]:
-    counts = fleet.counts()
-    return {
-        "Version": view.version,
-        "Features": FEATURES,
-        "State": view.state,
-        "Protection": view.protection,
-        "Providers": view.providers,
-        "JoinState": "open" if view.join_until else "closed",
-        "JoinUntilTimestamp": view.join_until,
-        "NDevices": len(fleet),
-        "NPending": counts.get("pending", 0),
-        "NFailed": counts.get("failed", 0),
-        "Counters": dict(view.counters),
-        "StartTimestamp": view.started,
-    }
 
 
 def table(values: Mapping[str, Variant]) -> Variant:

@@ -113,3 +113,31 @@ def test_counters_name_their_discoverer() -> None:
             assert supervisor.counters()["mdns:dropped:oversized"] == 1
 
     clock.run(main())
+
+
+class Searching(Scripted):
+    """A discoverer that counts how often it looks again, and can break."""
+
+    def __init__(self, name: str, *script: BaseException, broken: bool = False) -> None:
+        super().__init__(name, *script)
+        self.looked, self.broken = 0, broken
+
+    async def rescan(self) -> None:
+        self.looked += 1
+        if self.broken:
+            raise ValueError("a bug")
+
+
+def test_looking_again_is_passed_on_to_those_that_can(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mdns, gone = Searching("mdns"), Searching("gone", DiscoveryFatal("no interface"))
+        broken = Searching("broken", broken=True)
+        async with supervised(mdns, gone, broken) as supervisor:
+            assert supervisor.names == ("mdns", "gone", "broken")
+            await asyncio.sleep(1)
+            for name in supervisor.names:
+                await supervisor.rescan(name)
+        assert [one.looked for one in (mdns, gone, broken)] == [1, 0, 1]
+
+    clock.run(main())
+    assert "Discovery by broken could not look again." in caplog.text

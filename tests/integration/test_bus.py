@@ -281,7 +281,7 @@ async def test_others_may_read_and_nothing_else(
     told = await error_of(bus, "Forget", "child-1a", prefix=other)
     assert told == (
         "Error org.freedesktop.DBus.Error.AccessDenied: "
-        "Not authorized: org.gatewayd1.forget-device; ask root"
+        "Not authorized: org.gatewayd1.forget-device; polkit does not answer, so ask root"
     )
     assert "denied" in await nobody.fails("set-property", *DEVICE, "State", "s", "online")
     assert asked.asked == []

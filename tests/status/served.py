@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,14 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import NoSuchDevice, WrongState
 from gatewayd.glib import BusThread, Gio
 from gatewayd.status.bus import Bus
+from gatewayd.status.fixed import Exported
+from gatewayd.status.ports import Commands
 from gatewayd.status.settings import BusSettings
-from gatewayd.status.snapshot import Commands, DeviceView, ManagerView, Step
+from gatewayd.status.snapshot import DeviceView, ManagerView, Step
 from gatewayd.testing.bus import PrivateBus
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
+POLKIT_POLICY = Path(__file__).parent / "org.freedesktop.PolicyKit1.conf"
 CANARY = "c4nary-s3cret"
 GATEWAY = ManagerView(
     "0.1.0", "running", "credential", ("alibaba", "huawei"), 1_700_000_000_000_000
@@ -81,6 +85,16 @@ class Asked:
         await self._ask("reload", caller)
         raise ValueError(f"the key is {CANARY}")
 
+    async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
+        await self._ask("discover", str(seconds), *protocols, caller)
+
+    async def dump(self, caller: str) -> int:
+        await self._ask("dump", caller)
+        read, write = os.pipe()
+        await asyncio.to_thread(os.write, write, b"{}")
+        os.close(write)
+        return read
+
     def resolve(self, device: str) -> DeviceId:
         for known in self.known:
             if known.startswith(device):
@@ -96,20 +110,25 @@ class Asked:
 
 @contextmanager
 def private_bus() -> Iterator[PrivateBus]:
-    """A bus with our policy."""
-    with PrivateBus(POLICY) as bus:
+    """A bus with our policy, and that of polkit."""
+    with PrivateBus(POLICY, POLKIT_POLICY) as bus:
         yield bus
 
 
 @asynccontextmanager
 async def served(
-    bus: PrivateBus, asked: Commands, /, *views: DeviceView, **settings: Any
+    bus: PrivateBus,
+    asked: Commands,
+    /,
+    *views: DeviceView,
+    further: Sequence[Exported] = (),
+    **settings: Any,
 ) -> AsyncIterator[Bus]:
-    """The service on a bus, with these children."""
+    """The service on a bus, with these children, and further objects."""
     ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, lost=lambda: None)
     for one in views:
         ours.show(one)
-    await ours.start(asked)
+    await ours.start(asked, further)
     try:
         yield ours
     finally:

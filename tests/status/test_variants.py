@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from gatewayd.glib import Variant
-from gatewayd.status.fleet import Fleet
-from gatewayd.status.interfaces import load, load_all
+from gatewayd.status.interfaces import load
 from gatewayd.status.names import DEVICE, MANAGER
-from gatewayd.status.requests import CHANGES, QUESTIONS
 from gatewayd.status.variants import (
     FIELDS,
     DeviceVariants,
-    manager_announced,
-    manager_property,
     row_of,
     table,
 )
-from tests.status.served import GATEWAY, view
+from tests.status.served import view
 
 INTERFACE = load(DEVICE)
 ONE = view("child-1")
@@ -26,30 +22,6 @@ def test_every_property_of_a_child_has_a_field_and_the_other_way_round() -> None
     values = DeviceVariants(INTERFACE).properties(ONE)
     assert {n: v.get_type_string() for n, v in values.items()} == dict(INTERFACE.properties)
     assert values["Addresses"].unpack() == ["10.0.0.7"]
-
-
-def test_every_property_of_the_manager_has_a_value_of_its_type() -> None:
-    interface, fleet = load(MANAGER), Fleet()
-    fleet.put(ONE)
-    fleet.put(view("child-2", state="failed"))
-    values = {n: manager_property(interface, n, GATEWAY, fleet) for n in interface.properties}
-    assert {n: v.get_type_string() for n, v in values.items()} == dict(interface.properties)
-    assert [values[n].unpack() for n in ("NDevices", "NPending", "NFailed")] == [2, 1, 1]
-    assert set(manager_announced(interface, GATEWAY, fleet)) == interface.announced
-
-
-def test_no_method_shares_a_name_with_a_property() -> None:
-    for interface in load_all().values():
-        assert not set(interface.answers) & set(interface.properties)
-
-
-def test_no_property_can_be_written() -> None:
-    for interface in load_all().values():
-        assert all(int(p.flags) == 1 for p in interface.info.properties)  # READABLE
-
-
-def test_the_tables_of_methods_name_methods() -> None:
-    assert set(CHANGES) | set(QUESTIONS) < set(load(MANAGER).answers)
 
 
 def test_what_never_or_always_changes_is_not_announced() -> None:

@@ -1,0 +1,136 @@
+"""What may be asked for over D-Bus: one port for each interface that has methods.
+
+All are called on the asyncio thread, once it is known that the caller may.  They raise CallerError
+or StoreError, whose sentence the caller is told.  caller: who asks, as "uid 1000", for the record.
+A file descriptor is open, and is closed by whoever called when the command has ended; it may be a
+pipe, so it is read and written off the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from gatewayd.device.identity import DeviceId
+
+Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
+"""Named facts: texts, numbers of at least 0, truths, and lists of texts."""
+
+
+class Commands(Protocol):
+    """org.gatewayd1.Manager and Device.
+
+    device: an id, a unique beginning of one, or a cloud id ("product/name").
+    """
+
+    async def approve(self, device: str, provider: str, caller: str) -> None:
+        """Admit a child that waits; provider "" takes the rule's.  On record when it returns."""
+
+    async def reject(self, device: str, reason: str, caller: str) -> None:
+        """Keep a child out.  On record when it returns."""
+
+    async def retry(self, device: str, caller: str) -> None:
+        """Try again now what waits or has failed."""
+
+    async def reregister(self, device: str, again: str, caller: str) -> None:
+        """Register anew a child that was reset at the cloud; `again` repeats the id."""
+
+    async def rename(self, device: str, label: str, caller: str) -> None:
+        """Give a child another name to show."""
+
+    async def forget(self, device: str, caller: str) -> None:
+        """Remove a child's record and its secrets."""
+
+    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
+        """Open the join window for so many seconds, at most 900; 0 closes it.
+
+        options: its scope: the texts "interface", "protocol" and "rule", the number "max-devices".
+        """
+
+    async def reload(self, caller: str) -> None:
+        """Read the configuration again.  Raises ConfigError; then the old one stays."""
+
+    async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
+        """Look for devices now, and again for so many seconds, at most 900; 0 ends it.
+
+        protocols: names of discoverers, as "mdns"; none for all.  Returns at once.
+        """
+
+    async def dump(self, caller: str) -> int:
+        """Return a descriptor from which diagnostics can be read; whoever called closes it."""
+
+    def resolve(self, device: str) -> DeviceId:
+        """Return the id meant.  Raises NoSuchDevice, AmbiguousId."""
+
+    def test_admission(self, device: str) -> tuple[str, str, tuple[str, ...]]:
+        """Return action, rule and reasons that policy would give a child now."""
+
+    def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Return name, action, provider and hits of each rule, in order."""
+
+
+class StoreCommands(Protocol):
+    """org.gatewayd1.SecretStore.  All raise NotSupported where the store cannot do it."""
+
+    async def rotate(self, caller: str) -> None:
+        """Make a new data key, and bring every secret under it.  Durable when it returns."""
+
+    async def reseal(self, caller: str) -> None:
+        """Bind the data key anew to what protects it now, as after a change of firmware."""
+
+    async def add_recovery_key(self, public_key: str, caller: str) -> None:
+        """Let the owner of a key open the store too.
+
+        public_key: as the operator gave it; nothing is known of it.  Raises InvalidArgs.
+        """
+
+    async def export(self, target: int, caller: str) -> None:
+        """Write all secrets, readable for the recovery keys alone, to a file descriptor."""
+
+    async def accept_rollback(self, caller: str) -> None:
+        """Go on with a store that may be older than the newest that was written."""
+
+
+class ProviderCommands(Protocol):
+    """org.gatewayd1.Provider."""
+
+    async def test(self, caller: str) -> None:
+        """Look whether the cloud could be used now; registers nothing.  Raises CloudUnreachable."""
+
+
+class AuthorityCommands(Protocol):
+    """org.gatewayd1.Authority: the device CA of one cloud.  No private key is ever returned.
+
+    Certificates are PEM.  options: texts, numbers, truths and lists of texts; a key that is not
+    known raises InvalidArgs.
+    """
+
+    async def make(self, options: Mapping[str, object], caller: str) -> str:
+        """Make the CA's key and certificate; return the certificate."""
+
+    async def import_authority(self, source: int, caller: str) -> str:
+        """Take a CA that was made elsewhere; return its certificate.  source: to be read."""
+
+    async def prove(self, code: str, caller: str) -> str:
+        """Return a certificate that holds the cloud's code, to prove who has the CA's key."""
+
+    async def issue(
+        self, device: str, request: str, options: Mapping[str, object], caller: str
+    ) -> str:
+        """Return a certificate, with its chain, for a child, or for a request (PKCS #10, PEM).
+
+        device: as in `Commands`, or "".  request: "" where the key is to be made here.
+        """
+
+    async def show(self) -> Facts:
+        """Return what is public about the CA; numbers that are times end in "Timestamp"."""
+
+    async def renew(self, device: str, caller: str) -> None:
+        """Replace the certificate of a child before its time."""
+
+
+class LogCommands(Protocol):
+    """org.freedesktop.LogControl1."""
+
+    async def set_level(self, level: str, caller: str) -> None:
+        """Log from another level on, in the words of syslog(3), "debug" to "emerg"."""

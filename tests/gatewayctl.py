@@ -1,0 +1,15 @@
+"""Runs gatewayctl as a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from gatewayd.testing.bus import PrivateBus
+from tests.status.served import run
+
+GATEWAYCTL = (sys.executable, "-c", "import sys; from gatewayd.ctl import main; sys.exit(main())")
+
+
+async def ctl(bus: PrivateBus, *words: str) -> tuple[int, str]:
+    """Return its exit status, and all it printed."""
+    return await run(*GATEWAYCTL, "--bus", bus.address, *words)

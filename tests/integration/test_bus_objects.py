@@ -1,0 +1,251 @@
+"""The objects beside the manager and the children, on a real bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.errors import CloudUnreachable, InvalidArgs, NotSupported
+from gatewayd.glib import BusThread, Gio, Variant
+from gatewayd.status.bus import Bus
+from gatewayd.status.fixed import Exported
+from gatewayd.status.names import AUTHORITY, LOG, PROVIDER, STORE, Place, provider_path
+from gatewayd.status.ports import Facts
+from gatewayd.status.snapshot import LogView, ProviderView, StoreView
+from gatewayd.testing.bus import PrivateBus
+from tests.status.served import Asked, listening, private_bus, run, served, until, view
+
+pytestmark = pytest.mark.integration
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+OTHERS = [NOBODY] if os.getuid() == 0 else []
+CLOUD = Place(provider_path("ali-1"), PROVIDER)
+VAULT = StoreView("vault", "none", "sealed", "There is no key.", n_secrets=2)
+
+
+class Store:
+    """A store that can do one thing."""
+
+    async def export(self, target: int, caller: str) -> None:
+        await asyncio.to_thread(os.write, target, f"secrets for {caller}".encode())
+
+    async def rotate(self, caller: str) -> None:
+        raise NotSupported("This store has one key for ever")
+
+
+class Cloud:
+    """A cloud that is out of reach."""
+
+    async def test(self, caller: str) -> None:
+        raise CloudUnreachable("h refuses connections. Check the firewall.")
+
+
+class Ca:
+    """A CA that says what it was asked."""
+
+    async def make(self, options: Mapping[str, object], caller: str) -> str:
+        if "key" in options:
+            raise InvalidArgs("There is no option of this name")
+        return f"made with days={options['days']}"
+
+    async def import_authority(self, source: int, caller: str) -> str:
+        return (await asyncio.to_thread(os.read, source, 100)).decode()
+
+    async def issue(
+        self, device: str, request: str, options: Mapping[str, object], caller: str
+    ) -> str:
+        return f"{device} {request} {caller}"
+
+    async def show(self) -> Facts:
+        return {"Subject": "CN=gw", "NotAfterTimestamp": 7, "Proven": True, "Names": ["a", "b"]}
+
+
+class Log:
+    """A log whose level is shown."""
+
+    def __init__(self) -> None:
+        self.bus: Bus | None = None
+
+    async def set_level(self, level: str, caller: str) -> None:
+        if level not in ("debug", "info"):
+            raise InvalidArgs("No such level")
+        assert self.bus is not None
+        self.bus.show_at(LOG, LogView(level, "journal", "gatewayd"))
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as made:
+        yield made
+
+
+@pytest.fixture
+async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
+    log, cloud = Log(), ProviderView("ali-1", "alibaba", "h:8883", "ready")
+    further = (
+        Exported(STORE, VAULT, Store()),
+        Exported(CLOUD, cloud, Cloud(), "ali-1"),
+        Exported(Place(CLOUD.path, AUTHORITY), None, Ca(), "ali-1"),
+        Exported(Place(provider_path("other"), PROVIDER), cloud),
+        Exported(LOG, LogView("info", "journal", "gatewayd"), log),
+    )
+    async with served(bus, Asked("child-1a"), view("child-1a"), further=further, gather=0.02) as up:
+        log.bus = up
+        yield up
+
+
+class Client:
+    """Calls what is served, from a thread of its own; descriptors too."""
+
+    def __init__(self, thread: BusThread, bus: Any) -> None:
+        self._thread, self._bus = thread, bus
+
+    async def call(self, place: Place, method: str, arguments: Variant, *fds: int) -> Any:
+        """What a method returns, and the descriptors that came with it."""
+        return await self._thread.run(self._call, place, method, arguments, fds)
+
+    def _call(self, place: Place, method: str, arguments: Variant, fds: tuple[int, ...]) -> Any:
+        sent = Gio.UnixFDList.new_from_array([os.dup(fd) for fd in fds])
+        answer, came = self._bus.call_with_unix_fd_list_sync(
+            "org.gatewayd1", place.path, place.interface, method, arguments, None,
+            Gio.DBusCallFlags.NONE, 10_000, sent, None,
+        )  # fmt: skip
+        return answer.unpack(), came.steal_fds() if came else []
+
+
+@pytest.fixture
+async def client(bus: PrivateBus, service: Bus) -> AsyncIterator[Client]:
+    thread = BusThread(asyncio.get_running_loop())
+    thread.start()
+    flags = Gio.DBusConnectionFlags
+    kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
+    connect = Gio.DBusConnection.new_for_address_sync
+    connection = await thread.run(connect, bus.address, kind, None, None)
+    yield Client(thread, connection)
+    await thread.run(connection.close_sync, None)
+    await thread.stop()
+
+
+async def busctl(bus: PrivateBus, *words: str, prefix: tuple[str, ...] = ()) -> str:
+    _, printed = await run(*prefix, "busctl", f"--address={bus.address}", *words)
+    return printed.strip()
+
+
+async def get(bus: PrivateBus, place: tuple[str, str], *names: str) -> str:
+    return await busctl(bus, "get-property", "org.gatewayd1", *place, *names)
+
+
+async def call(bus: PrivateBus, place: Place, *words: str) -> str:
+    return await busctl(bus, "call", "org.gatewayd1", *place, *words)
+
+
+async def test_properties_and_their_changes(bus: PrivateBus, service: Bus) -> None:
+    assert await get(bus, STORE, "State", "Why", "NSecrets") == (
+        's "sealed"\ns "There is no key."\nu 2'
+    )
+    assert await get(bus, CLOUD, "Endpoint", "CertificateExpiryTimestamp") == 's "h:8883"\nt 0'
+    async with listening(bus) as listener:
+        service.show_at(STORE, replace(VAULT, state="unsealed", why="", n_secrets=5))
+        await until(lambda: listener.named("PropertiesChanged"))
+    ((path, told),) = listener.named("PropertiesChanged")
+    assert (path, told[0]) == STORE
+    assert told[1] == {"State": "unsealed", "Why": ""}
+    assert await get(bus, STORE, "NSecrets") == "u 5"
+
+
+async def test_introspection_shows_each_interface_where_it_is(
+    bus: PrivateBus, service: Bus
+) -> None:
+    tree = await busctl(bus, "--list", "tree", "org.gatewayd1")
+    assert {STORE.path, CLOUD.path, LOG.path} <= set(tree.split())
+    faces = await busctl(bus, "introspect", "org.gatewayd1", CLOUD.path)
+    assert "org.gatewayd1.Provider" in faces
+    assert "org.gatewayd1.Authority" in faces
+    other = await busctl(bus, "introspect", "org.gatewayd1", provider_path("other"))
+    assert "org.gatewayd1.Authority" not in other
+
+
+async def test_methods_reach_their_port(bus: PrivateBus, service: Bus) -> None:
+    assert await call(bus, CLOUD, "Test") == (
+        "Call failed: h refuses connections. Check the firewall."
+    )
+    authority = Place(CLOUD.path, AUTHORITY)
+    made = await call(bus, authority, "Make", "a{sv}", "1", "days", "u", "30")
+    assert made == 's "made with days=30"'
+    said = await call(bus, authority, "Make", "a{sv}", "1", "key", "s", "x")
+    assert said == "Call failed: There is no option of this name"
+    issued = await call(bus, authority, "Issue", "ssa{sv}", "child-1a", "csr", "0")
+    assert issued == f's "child-1a csr uid {os.getuid()}"'
+    shown = await call(bus, authority, "Show")
+    assert shown == (
+        'a{sv} 4 "Subject" s "CN=gw" "NotAfterTimestamp" t 7 "Proven" b true "Names" as 2 "a" "b"'
+    )
+
+
+async def test_what_cannot_be_done_is_not_supported(bus: PrivateBus, service: Bus) -> None:
+    said = await call(bus, STORE, "Rotate")
+    assert said == "Call failed: This store has one key for ever"
+    nowhere = Place(provider_path("other"), PROVIDER)
+    assert await call(bus, nowhere, "Test") == "Call failed: What is configured cannot do this"
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_descriptors_go_both_ways_and_none_is_left(client: Client, service: Bus) -> None:
+    before = descriptors()
+    for _ in range(3):
+        read, write = os.pipe()
+        await client.call(STORE, "Export", Variant("(h)", (0,)), write)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:  # at its end, as nobody else can write
+            text = await asyncio.to_thread(pipe.read)
+        assert text.decode() == f"secrets for uid {os.getuid()}"
+        read, write = os.pipe()
+        await asyncio.to_thread(os.write, write, b"PEM")
+        ca = Place(CLOUD.path, AUTHORITY)
+        assert (await client.call(ca, "Import", Variant("(h)", (0,)), read))[0] == ("PEM",)
+        os.close(read)
+        os.close(write)
+        gateway = Place("/org/gatewayd1", "org.gatewayd1.Manager")
+        (index,), came = await client.call(gateway, "Dump", Variant("()", ()))
+        with os.fdopen(came[index], "rb") as dump:
+            assert await asyncio.to_thread(dump.read) == b"{}"
+    await until(lambda: descriptors() <= before)
+
+
+async def test_the_log_level_can_be_set_by_root(bus: PrivateBus, service: Bus) -> None:
+    where = ("org.gatewayd1", *LOG)
+    assert await get(bus, LOG, "LogLevel", "LogTarget", "SyslogIdentifier") == (
+        's "info"\ns "journal"\ns "gatewayd"'
+    )
+    assert await busctl(bus, "set-property", *where, "LogLevel", "s", "debug") == ""
+    assert await get(bus, LOG, "LogLevel") == 's "debug"'
+    said = await busctl(bus, "set-property", *where, "LogLevel", "s", "loud")
+    assert "No such level" in said
+    said = await busctl(bus, "set-property", *where, "LogTarget", "s", "console")
+    assert "not writable" in said
+    assert await get(bus, LOG, "LogLevel") == 's "debug"'
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
+async def test_nobody_else_sets_a_property(
+    bus: PrivateBus, service: Bus, other: tuple[str, ...]
+) -> None:
+    where = ("org.gatewayd1", *LOG)
+    said = await busctl(bus, "set-property", *where, "LogLevel", "s", "debug", prefix=other)
+    assert "denied" in said
+    assert await get(bus, LOG, "LogLevel") == 's "info"'
+
+
+async def test_long_arguments_are_refused_before_they_are_kept(client: Client) -> None:
+    gateway = Place("/org/gatewayd1", "org.gatewayd1.Manager")
+    with pytest.raises(Exception, match="No method takes more than 256 KiB"):
+        await client.call(gateway, "GetDevice", Variant("(s)", ("x" * 300_000,)))

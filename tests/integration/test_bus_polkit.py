@@ -1,0 +1,132 @@
+"""Who may change something: a polkit on a real bus, and a caller who is nobody in particular."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gatewayd.status.bus import Bus
+from gatewayd.testing.bus import PrivateBus
+from tests.status.authority import CHALLENGE, NO, YES, Authority, polkit
+from tests.status.served import Asked, private_bus, run, served, until, view
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+OTHERS = [NOBODY] if os.getuid() == 0 else []
+"""Who can be called as; only root can be somebody else."""
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS)),
+]
+MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
+DEVICE = ("org.gatewayd1", "/org/gatewayd1/device/child_2d1a", "org.gatewayd1.Device")
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as made:
+        yield made
+
+
+@pytest.fixture
+async def asked() -> Asked:
+    return Asked("child-1a", "child-2b")
+
+
+@pytest.fixture
+async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+    async with served(bus, asked, view("child-1a"), gather=0.02, commands=1) as ours:
+        yield ours
+
+
+class Nobody:
+    """A user who is nothing in particular."""
+
+    def __init__(self, bus: PrivateBus, prefix: tuple[str, ...]) -> None:
+        self.prefix, self._bus = prefix, bus
+
+    async def __call__(self, *words: str, interactive: bool = False) -> tuple[int, str]:
+        """Call; the exit status, and what is printed."""
+        allow = f"--allow-interactive-authorization={'yes' if interactive else 'no'}"
+        start = (*self.prefix, "busctl", f"--address={self._bus.address}")
+        return await run(*start, allow, "call", *words)
+
+
+@pytest.fixture
+def nobody(bus: PrivateBus, other: tuple[str, ...]) -> Nobody:
+    return Nobody(bus, other)
+
+
+async def root(bus: PrivateBus, *words: str) -> tuple[int, str]:
+    return await run("busctl", f"--address={bus.address}", "call", *words)
+
+
+async def test_polkit_is_asked_and_its_yes_is_enough(
+    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+) -> None:
+    authority = Authority(approve_device=YES)
+    async with polkit(bus, authority):
+        done = await nobody(*MANAGER, "Approve", "ss", "child-1", "alibaba", interactive=True)
+        assert done == (0, "")
+        assert await nobody(*DEVICE, "Approve", "s", "") == (0, "")
+    assert asked.asked == [
+        ("approve", "child-1", "alibaba", "uid 65534"),
+        ("approve", "child-1a", "", "uid 65534"),
+    ]
+    first, second = authority.checks
+    assert first.action == second.action == "org.gatewayd1.approve-device"
+    assert first.subject[0] == "system-bus-name"
+    assert first.subject[1]["name"].startswith(":1.")
+    assert first.details == {"device": "child-1a", "provider": "alibaba"}
+    assert second.details == {"device": "child-1a"}
+    assert (first.flags, second.flags) == (1, 0)
+
+
+async def test_polkits_no_is_told_with_its_name(
+    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+) -> None:
+    async with polkit(bus, Authority(forget_device=CHALLENGE, configure=NO)):
+        _, said = await nobody(*DEVICE, "Forget")
+        assert said == (
+            "Call failed: Interactive authorization required for org.gatewayd1.forget-device\n"
+        )
+        _, told = await run(
+            *nobody.prefix, "dbus-send", f"--bus={bus.address}", "--print-reply",
+            "--dest=org.gatewayd1", MANAGER[1], f"{MANAGER[2]}.Reload",
+        )  # fmt: skip
+    assert told.strip() == (
+        "Error org.freedesktop.DBus.Error.AccessDenied: Not authorized: org.gatewayd1.configure"
+    )
+    assert asked.asked == []
+
+
+async def test_who_waits_for_a_password_keeps_nobody_out(
+    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+) -> None:
+    authority = Authority()
+    async with polkit(bus, authority) as settle:
+        waiting = [
+            asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True)) for _ in range(3)
+        ]
+        await until(lambda: len(authority.checks) == 3)
+        assert await root(bus, *DEVICE, "Forget") == (0, "")
+        await settle("org.gatewayd1.manage-devices", YES)
+        results = await asyncio.gather(*waiting)
+    assert (0, "") in results
+    assert asked.asked[0] == ("forget", "child-1a", "uid 0")
+
+
+async def test_a_polkit_that_dies_means_no(
+    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+) -> None:
+    authority = Authority()
+    async with polkit(bus, authority):
+        waiting = asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True))
+        await until(lambda: authority.checks)
+    status, said = await waiting
+    assert status != 0
+    assert "denied" in said
+    assert asked.asked == []

@@ -1,0 +1,40 @@
+"""The manual page of the D-Bus API says what the interfaces' own files say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gatewayd.status.interfaces import SERVED, load
+from gatewayd.status.names import OBJECT_MANAGER
+from tests.dbus_manual import PAGE, comment, escaped, page
+
+OURS = [name for name in SERVED if name != OBJECT_MANAGER]
+
+
+def test_the_page_is_made_from_the_files() -> None:
+    assert PAGE.read_text() == page(), (
+        "run python -m tests.dbus_manual > packaging/man/org.gatewayd1.5"
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_member_is_told_of_in_its_section(name: str) -> None:
+    _, _, after = PAGE.read_text().partition(f".SH INTERFACE {name}\n")
+    section = after.partition("\n.SH ")[0]
+    told = re.findall(r"^\\fB(\w+)\\fR.*\n\.?\S", section, re.MULTILINE)  # and something follows
+    info = load(name).info
+    members = [m.name for kind in (info.methods, info.signals, info.properties) for m in kind]
+    assert told == members
+
+
+def test_a_comment_is_taken_apart() -> None:
+    assert comment("\n    Name:\n    @a: x\n      y\n\n    Text.\n") == (
+        "Name",
+        "@a: x\ny\n\nText.",
+    )
+
+
+def test_nothing_is_taken_for_an_order_to_troff() -> None:
+    assert escaped(".SH a-b\\n") == "\\&.SH a\\-b\\en"
