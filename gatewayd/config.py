@@ -128,6 +128,13 @@ def load(paths: ConfigPaths, plugins: Loader) -> Config:
     return config
 
 
+def differences(before: Config, after: Config) -> list[str]:
+    """Name the sections that differ and are not put in force by a reload."""
+    names = (*PLAIN, "inventory", "discoverers", "clouds")
+    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
+    return changed + (["secretstore"] if before.store != after.store else [])
+
+
 def check(paths: ConfigPaths, plugins: Loader) -> list[Problem]:
     """Return all that is wrong with the configuration and the rules, warnings too."""
     problems = Problems()

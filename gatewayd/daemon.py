@@ -18,7 +18,7 @@ from typing import Any
 
 from gatewayd import log
 from gatewayd.assembly import Assembly, Outside, wall
-from gatewayd.config import PLAIN, Config, load
+from gatewayd.config import Config, differences, load
 from gatewayd.configfile import ConfigPaths
 from gatewayd.diagnosis import dump
 from gatewayd.errors import ConfigError
@@ -31,6 +31,7 @@ from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.storage import Storage
 from gatewayd.tally import Tally
+from gatewayd.timesync import synchronised
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Daemon:
             parts.requests.run(),
             *(one.watch() for one in parts.authorities.values()),
             parts.scan.run(),
+            self._storage.tend(asyncio.get_running_loop().time, wall, synchronised),
         ]
         if interval is not None:
             pings = {
@@ -199,7 +201,7 @@ class Daemon:
     def _put_in_force(self, config: Config, rules: RuleBook) -> None:
         self._rules.replace(rules.rules)
         log.set_level(config.log.level)
-        if waiting := _differences(self._config, config):
+        if waiting := differences(self._config, config):
             logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
         logger.info("Configuration reloaded.")
         self._parts.flow.reconsider()
@@ -241,10 +243,3 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _differences(before: Config, after: Config) -> list[str]:
-    """Name the sections that differ and are not put in force by a reload."""
-    names = (*PLAIN, "inventory", "discoverers", "clouds")
-    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
-    return changed + (["secretstore"] if before.store != after.store else [])

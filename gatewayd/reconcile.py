@@ -26,7 +26,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound
-from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.store import SecretStore, State
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
 
@@ -94,10 +94,11 @@ async def reconcile(
 
 
 def _reconcile(state: StateFile, store: SecretStore, now: int) -> list[Finding]:
-    refs, sealed = store.refs(), store.protection is Protection.NONE
+    refs, sealed = store.refs(), store.state is State.SEALED
     usable = refs if sealed else [ref for ref in refs if _opens(store, ref)]
     findings = decide(list(state.all()), usable, now)
-    cautious = sealed or any(f.kind is Kind.DEGRADED for f in findings)
+    read_only = sealed or store.state is State.ROLLBACK_SUSPECTED
+    cautious = read_only or any(f.kind is Kind.DEGRADED for f in findings)
     for finding in findings:
         if finding.kind in (Kind.COMPLETED, Kind.CANDIDATE) or not cautious:
             _apply(finding, state, store)

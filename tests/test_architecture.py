@@ -28,7 +28,8 @@ HOME: dict[str, set[str]] = {
     "paho": {"cloud/mqtt.py"},
     "gi": {"glib.py"},
     "pydbus": {"ctl_client.py", "discovery/avahi.py"},
-    "keyring": {"secretstore/keyring.py"},
+    "keyring": {"secretstore/keyring*.py"},
+    "tpm2_pytss": {"secretstore/tpmlib.py"},
     "systemd": {"log.py", "status/notify.py"},
     "cryptography": {
         "cloud/authority.py",

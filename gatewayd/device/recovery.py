@@ -13,7 +13,14 @@ from gatewayd.device.lifecycle import (
 )
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
-from gatewayd.errors import Overtaken, StoreError, StoreFull, StoreSealed, StoreUnavailable
+from gatewayd.errors import (
+    Overtaken,
+    StoreError,
+    StoreFull,
+    StoreRolledBack,
+    StoreSealed,
+    StoreUnavailable,
+)
 
 MAX_STALE = 3
 """How often a first login may be refused before somebody has to look."""
@@ -75,6 +82,14 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (
         StoreSealed,
         Reason("store-sealed", "The secret store has no key.", "See the property Protection."),
+    ),
+    (
+        StoreRolledBack,
+        Reason(
+            "store-rollback-suspected",
+            "The secret store may be an old copy of itself.",
+            "Put the newest copy back, or accept this one.",
+        ),
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),

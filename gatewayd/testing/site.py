@@ -110,7 +110,15 @@ class Site:
 
     async def enrol(self, cloud: str) -> None:
         """Make a device CA and have the platform verify it, as an operator and its user do."""
-        options = ("2", "common-name", "s", f"{cloud} devices", "algorithm", "s", self.key_algorithm)
+        options = (
+            "2",
+            "common-name",
+            "s",
+            f"{cloud} devices",
+            "algorithm",
+            "s",
+            self.key_algorithm,
+        )
         made = await self.authority(cloud, "Make", "a{sv}", *options)
         code = await self.ask(do="upload", instance=cloud, pem=made)
         proof = await self.authority(cloud, "Prove", "s", code)

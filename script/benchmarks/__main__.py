@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from script.benchmarks import alibaba, dbus, fleet, lan, registration
+from script.benchmarks import alibaba, dbus, fleet, lan, registration, secrets
 from script.benchmarks.table import Figure, table
 
-WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba")
+WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba", "secrets")
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 Measure = Callable[[], Awaitable[list[Figure]]]
@@ -30,6 +30,7 @@ def main() -> int:
         "rush": lambda: lan.measure_rush(RUSH),
         "flood": lan.measure_flood,
         "alibaba": lambda: alibaba.measure(options.children or MANY),
+        "secrets": secrets.measure,
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]

@@ -86,9 +86,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
-    late: int = 0, *, apart: bool = False, **wanted: str
-) -> AsyncIterator[Stage]:
+async def stage(late: int = 0, *, apart: bool = False, **wanted: str) -> AsyncIterator[Stage]:
     """Yield a site whose gatewayd is not started yet.
 
     late: children that are listed, and are announced when asked for.

@@ -33,6 +33,7 @@ def _arguments() -> Layout:
     add("--address", default="127.0.0.1", help="IPv4 address that the cloud listens on")
     add("--certificate", choices=CERTIFICATES, default="good", help="the cloud's certificate")
     add("--node", choices=NODES, default="direct", help="what the children are at the cloud")
+    add("--rate", type=int, default=5, help="connections of a device in a minute; 0: any number")
     add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
     options = vars(parser.parse_args())
     return Layout(**{field.name: options[field.name] for field in fields(Layout)})

@@ -26,6 +26,7 @@ class Wish:
     node: what they are there: "direct", or "sub-device" of a gateway.
     address: IPv4 address to listen on; certificate: a key of CERTIFICATES.
     authority: vouches for the cloud's own certificate.  now: with a time zone.
+    rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """
 
     serials: tuple[str, ...]
@@ -34,6 +35,7 @@ class Wish:
     certificate: str
     authority: pki.Authority
     now: datetime
+    rate: int
 
 
 Verb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]

@@ -42,6 +42,7 @@ class Layout:
     address: IPv4 address the cloud listens on; certificate: a key of account.CERTIFICATES.
     unlisted: how many of the last children are missing in serials.txt.
     node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
+    rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """
 
     directory: Path
@@ -56,6 +57,7 @@ class Layout:
     certificate: str = "good"
     faults: str = ""
     node: str = "direct"
+    rate: int = 5
 
 
 class Plant:
@@ -73,7 +75,7 @@ class Plant:
         self.cloud = ACCOUNTS[layout.cloud](
             Wish(
                 self.serials, layout.node, layout.address, layout.certificate,
-                self._authority, now,
+                self._authority, now, layout.rate,
             )
         )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)

@@ -38,6 +38,7 @@ class AlibabaAccount:
             options=Options(
                 address=wish.address,
                 host=wish.address,
+                rate=wish.rate,
                 unlisted=True,
                 nodes={PRODUCT: Node(wish.node), GATEWAY[0]: Node.GATEWAY},
             ),
