@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gatewayd.testing import story
 from gatewayd.testing.site import Site
-from gatewayd.testing.world import SiteWorld, is_online, issued, ledgers
+from gatewayd.testing.world import SiteWorld, is_online, issued, ledgers, own_names
 
 MANAGER = "org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager"
 REFRESH = 0.25
@@ -96,7 +96,7 @@ async def main(children: int, cloud: str, *, keep: bool) -> int:
 async def _play(site: Site, children: int) -> None:
     print(f"A bus, {CLOUDS[site.cloud]} and {children} child devices; now gatewayd is started.\n")
     await site.start()
-    everybody = children + len(site.plant.get("hosts", ()))
+    everybody = children + own_names(site)
     screen = Screen(site, everybody)
     async with _running(screen):
         await _prepare(site, screen)

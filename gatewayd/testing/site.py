@@ -108,19 +108,15 @@ class Site:
         text = await self.busctl("--json=short", "call", *place, method, *arguments)
         return json.loads(text)["data"][0] if text else None
 
-    async def enrol(self, cloud: str) -> None:
-        """Make a device CA and have the platform verify it, as an operator and its user do."""
-        options = (
-            "2",
-            "common-name",
-            "s",
-            f"{cloud} devices",
-            "algorithm",
-            "s",
-            self.key_algorithm,
-        )
+    async def enrol(self, cloud: str, **how: object) -> None:
+        """Make a device CA and have the platform verify it, as an operator and its user do.
+
+        how: more of the verb "upload".
+        """
+        named = ("common-name", "s", f"{cloud} devices")
+        options = ("2", *named, "algorithm", "s", self.key_algorithm)
         made = await self.authority(cloud, "Make", "a{sv}", *options)
-        code = await self.ask(do="upload", instance=cloud, pem=made)
+        code = await self.ask(do="upload", instance=cloud, pem=made, **how)
         proof = await self.authority(cloud, "Prove", "s", code)
         await self.ask(do="verify", instance=cloud, pem=proof)
 

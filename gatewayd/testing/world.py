@@ -58,6 +58,12 @@ async def ledgers(site: Site) -> Mapping[str, Ledger]:
     return _LEDGERS[site.cloud](site, truth["cloud"])
 
 
+def own_names(site: Site) -> int:
+    """How many devices of the cloud are the gateway itself, which gatewayd counts, too."""
+    behind = site.route.startswith("sub-device")
+    return len(site.plant["hosts"]) if site.cloud == "huawei" else int(behind)
+
+
 def issued(ledger: Ledger) -> int:
     """How many secrets a cloud has issued to a child, or how often it had to register it.
 

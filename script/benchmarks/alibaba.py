@@ -53,7 +53,7 @@ async def _directly(children: int) -> list[Figure]:
     async with stage(children + PAHO + VENDOR + 1, apart=True) as one:
         serials = one.site.plant["serials"]
         before = await bare.cost(one.site, BARE)
-        paho = await rivals.threads(one.site, serials[children:][:PAHO])
+        paho = await rivals.registering(one.site, serials[children:][:PAHO])
         vendor = await rivals.vendor(one.site, serials[children + PAHO :])
         run = await onboard(one, serials[:children], DIRECT_SPEED)
         after = await bare.cost(one.site, BARE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gatewayd.testing.site import Site
 from gatewayd.testing.site_files import config, rules
-from gatewayd.testing.world import is_online, ledgers
+from gatewayd.testing.world import is_online, ledgers, own_names
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import PATIENCE, Stage
 
@@ -80,9 +80,9 @@ async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
     ready = await one.start()
     started, empty = cpu(one.pid), memory(one.pid).pss
     peak = empty
-    while one.client.count("online") < len(listed):
+    while (online := one.client.count("online") - own_names(one.site)) < len(listed):
         if time.perf_counter() - began > PATIENCE:
-            raise TimeoutError(f"only {one.client.count('online')} of {len(listed)} came online")
+            raise TimeoutError(f"only {online} of {len(listed)} came online")
         peak = max(peak, memory(one.pid).pss)
         await asyncio.sleep(LOOK)
     seconds, used = time.perf_counter() - began, cpu(one.pid)

@@ -86,18 +86,28 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(late: int = 0, *, apart: bool = False, **wanted: str) -> AsyncIterator[Stage]:
+async def stage(
+    late: int = 0,
+    *,
+    apart: bool = False,
+    cloud: str = "alibaba",
+    route: str = "",
+    key_algorithm: str = "ec-p256",
+) -> AsyncIterator[Stage]:
     """Yield a site whose gatewayd is not started yet.
 
     late: children that are listed, and are announced when asked for.
     apart: keep gatewayd on the first processor and the plant on the second, if there are two.
-    wanted: what Site is told of cloud, route and key_algorithm.
+    cloud, route, key_algorithm: as of Site.
     """
     options = ("--children", "0", "--late", str(late))
     first, second = processors() if apart else ((), ())
     _allow_files()
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
-        site = Site(Path(directory), first, second, plant_options=options, **wanted)
+        site = Site(
+            Path(directory), first, second, plant_options=options,
+            cloud=cloud, route=route, key_algorithm=key_algorithm,
+        )  # fmt: skip
         with Readiness(site.directory / "notify") as readiness:
             os.environ.update(readiness.environment)
             async with site.open():
