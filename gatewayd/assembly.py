@@ -11,11 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from gatewayd.authority import AuthorityService, slots_of
 from gatewayd.clocks import Clocks
+from gatewayd.cloud.authority_port import Issuing
 from gatewayd.cloud.credential import read_secret
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.commands import Upkeep
 from gatewayd.config import Config
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName
 from gatewayd.discovery.discoverer import Context
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.listener import Listener
@@ -26,6 +30,7 @@ from gatewayd.flow import Flow, Parts
 from gatewayd.registration.registrar import Vault
 from gatewayd.requests import CloudRequests
 from gatewayd.rulebook import RuleBook
+from gatewayd.sessions.renewal import Slots
 from gatewayd.status.snapshot import Reporter
 from gatewayd.storage import Storage
 
@@ -54,7 +59,10 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts that have to be started and stopped."""
+    """The parts that have to be started and stopped.
+
+    authorities: the device CAs that operators may ask for, by provider.
+    """
 
     providers: Mapping[str, CloudProvider]
     supervisor: Supervisor
@@ -63,6 +71,7 @@ class Assembly:
     flow: Flow
     requests: CloudRequests
     scan: Scan
+    authorities: Mapping[str, AuthorityService]
 
     @classmethod
     def build(cls, config: Config, storage: Storage, rules: RuleBook, outside: Outside) -> Self:
@@ -85,7 +94,7 @@ class Assembly:
         parts = Parts(
             clocks=Clocks(now, wall, jitter),
             register=storage.register,
-            secret=storage.secrets.get,
+            slots=Slots(storage.secrets.get, storage.secrets.put, storage.secrets.delete),
             vault=Vault(storage.secrets.put, storage.secrets.holds, storage.obstacle),
             providers=providers,
             discover=discover,
@@ -102,7 +111,25 @@ class Assembly:
         requests = CloudRequests(config.cloud_requests, flow.gateway, flow.admissions, now)
         for provider in providers.values():
             provider.listen(requests)
-        return cls(providers, supervisor, neighbours, made[0], flow, requests, scan)
+        authorities = _authorities(providers, storage, flow)
+        return cls(providers, supervisor, neighbours, made[0], flow, requests, scan, authorities)
+
+
+def _authorities(
+    providers: Mapping[str, CloudProvider], storage: Storage, flow: Flow
+) -> Mapping[str, AuthorityService]:
+    def named(device: DeviceId) -> CloudName | None:
+        record = storage.register.get(device)
+        return record.cloud if record else None
+
+    made: dict[str, AuthorityService] = {}
+    for name, provider in providers.items():
+        if isinstance(provider, Issuing) and provider.issuer is not None:
+            provider.issuer.authority.entrust(slots_of(name, storage.secrets))
+            made[name] = AuthorityService(
+                name, provider.issuer, flow.commands.resolve, named, flow.keeper.renew
+            )
+    return made
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:

@@ -49,3 +49,17 @@ class Allowance:
             return False
         self._taken.append(now)
         return True
+
+
+class Lane:
+    """rate: how many may pass in a second, spread evenly, without bursts: what leaves together in
+    time for the one second may arrive late, and count for the next one."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free = rate, float("-inf")
+
+    def take(self, now: float, count: int = 1) -> float:
+        """Let so many pass together, now or later; return in how many seconds."""
+        moment = max(now, self._free)
+        self._free = moment + count / self._rate
+        return moment - now

@@ -128,6 +128,13 @@ def load(paths: ConfigPaths, plugins: Loader) -> Config:
     return config
 
 
+def differences(before: Config, after: Config) -> list[str]:
+    """Name the sections that differ and are not put in force by a reload."""
+    names = (*PLAIN, "inventory", "discoverers", "clouds")
+    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
+    return changed + (["secretstore"] if before.store != after.store else [])
+
+
 def check(paths: ConfigPaths, plugins: Loader) -> list[Problem]:
     """Return all that is wrong with the configuration and the rules, warnings too."""
     problems = Problems()
@@ -150,9 +157,12 @@ def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
 
 
 def _products(settings: object) -> frozenset[str] | None:
-    """Return the products of a cloud, if its settings have a table of them."""
+    """Return the products of a cloud, if its settings have a table or a list of them.
+
+    A list without any lets every product in.
+    """
     products = getattr(settings, "products", None)
-    return frozenset(products) if isinstance(products, Mapping) else None
+    return frozenset(products) if isinstance(products, Mapping | tuple) and products != () else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 from gatewayd.ctl_agent import password_agent
+from gatewayd.ctl_authority import AUTHORITY
 from gatewayd.ctl_client import BusClient
 from gatewayd.ctl_commands import COMMANDS, Command
+from gatewayd.ctl_huawei_template import HUAWEI_TEMPLATE
 from gatewayd.ctl_objects import OBJECTS
 from gatewayd.ctl_preflight import PREFLIGHT
 from gatewayd.ctl_rules import RULES
@@ -25,7 +27,7 @@ ADDRESS = "GATEWAYD_BUS"
 
 
 def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """Build the parser; the words of a command may name a group, as "rules check"."""
+    """Build the parser; the words of a command may name groups, as "rules check"."""
     top = argparse.ArgumentParser("gatewayctl", description="Control gatewayd.")
     top.add_argument("--bus", metavar="ADDRESS", help="the message bus, instead of the system's")
     top.add_argument(
@@ -33,10 +35,13 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
     )
     groups = {"": top.add_subparsers(required=True, metavar="COMMAND")}
     for command in commands:
-        group, _, word = command.words.rpartition(" ")
-        if group not in groups:
-            sub = groups[""].add_parser(group, help=f"see gatewayctl {group} --help")
-            groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
+        *steps, word = command.words.split()
+        group = ""
+        for step in steps:
+            above, group = group, f"{group} {step}".strip()
+            if group not in groups:
+                sub = groups[above].add_parser(step, help=f"see gatewayctl {group} --help")
+                groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
         one = groups[group].add_parser(word, help=command.help, description=command.help)
         command.arguments(one)
         one.set_defaults(run=command.run)
@@ -46,7 +51,14 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = (*COMMANDS, *OBJECTS, *RULES, *PREFLIGHT),
+    commands: Sequence[Command] = (
+        *COMMANDS,
+        *OBJECTS,
+        *RULES,
+        *PREFLIGHT,
+        *HUAWEI_TEMPLATE,
+        *AUTHORITY,
+    ),
 ) -> int:
     """Run gatewayctl; return its exit status."""
     arguments = parser(commands).parse_args(argv)

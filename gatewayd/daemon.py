@@ -18,7 +18,7 @@ from typing import Any
 
 from gatewayd import log
 from gatewayd.assembly import Assembly, Outside, wall
-from gatewayd.config import PLAIN, Config, load
+from gatewayd.config import Config, differences, load
 from gatewayd.configfile import ConfigPaths
 from gatewayd.diagnosis import dump
 from gatewayd.errors import ConfigError
@@ -31,6 +31,7 @@ from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.storage import Storage
 from gatewayd.tally import Tally
+from gatewayd.timesync import synchronised
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class Daemon:
             self._config, self._storage, self._parts, tally, self._started, target
         )
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
-        objects = Objects(self._overview, self._environ, self._show)
+        objects = Objects(
+            self._overview, self._environ, self._show, authorities=self._parts.authorities
+        )
         await self._bus.start(self._parts.flow.commands, objects.exported())
         try:
             await self._work()
@@ -122,7 +125,9 @@ class Daemon:
             self._tell_status(),
             self._reload_on_hang_up(),
             parts.requests.run(),
+            *(one.watch() for one in parts.authorities.values()),
             parts.scan.run(),
+            self._storage.tend(asyncio.get_running_loop().time, wall, synchronised),
         ]
         if interval is not None:
             pings = {
@@ -196,7 +201,7 @@ class Daemon:
     def _put_in_force(self, config: Config, rules: RuleBook) -> None:
         self._rules.replace(rules.rules)
         log.set_level(config.log.level)
-        if waiting := _differences(self._config, config):
+        if waiting := differences(self._config, config):
             logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
         logger.info("Configuration reloaded.")
         self._parts.flow.reconsider()
@@ -238,10 +243,3 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _differences(before: Config, after: Config) -> list[str]:
-    """Name the sections that differ and are not put in force by a reload."""
-    names = (*PLAIN, "inventory", "discoverers", "clouds")
-    changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
-    return changed + (["secretstore"] if before.store != after.store else [])

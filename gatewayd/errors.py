@@ -21,6 +21,7 @@
     │   └── DiscoveryRetry         it may, later
     └── StoreError             the disk, the key, or who removed them
         ├── StoreSealed            no key: nothing can be read or written
+        ├── StoreRolledBack        an old copy may have been put back: it is read only
         ├── StoreUnavailable       not now: retry
         ├── StoreFull              no room: free some
         ├── Overtaken              nobody: somebody else has changed the record meanwhile
@@ -119,6 +120,10 @@ class StoreError(GatewayError):
 
 class StoreSealed(StoreError):
     """The store has no key."""
+
+
+class StoreRolledBack(StoreError):
+    """The store may be an old copy of itself: nothing is written until an operator decides."""
 
 
 class StoreUnavailable(StoreError):

@@ -5,7 +5,7 @@ Takes its parts ready made, so that a test tells the story on fakes with the sam
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,13 +18,14 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.recovery import restore
-from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.secret import SecretRef
 from gatewayd.discovery.listener import Listener
 from gatewayd.gateway import Gateway
 from gatewayd.policy.admission import Action
 from gatewayd.registration.registrar import Registrar, Vault
 from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.sessions.keeper import SessionKeeper
+from gatewayd.sessions.renewal import Slots
 from gatewayd.sessions.settings import SessionSettings
 from gatewayd.status.snapshot import Reporter
 from gatewayd.views import device_view
@@ -54,7 +55,7 @@ class Parts:
 
     clocks: Clocks
     register: Register
-    secret: Callable[[SecretRef], Awaitable[Secret]]
+    slots: Slots
     vault: Vault
     providers: Mapping[str, CloudProvider]
     discover: Callable[[Listener], Discovered]
@@ -83,7 +84,7 @@ class Flow:
             clocks, parts.checkpoint,
         )  # fmt: skip
         self.keeper = SessionKeeper(
-            parts.register, parts.secret, parts.providers, parts.sessions,
+            parts.register, parts.slots, parts.providers, parts.sessions,
             clocks, parts.checkpoint,
         )  # fmt: skip
         workers = {

@@ -58,8 +58,8 @@ class Overview:
             f"{states.count(State.PENDING)} pending",
             f"{states.count(State.FAILED)} failed",
         ]
-        if self.storage.sealed:
-            words.append(f"store sealed: {self.storage.store.why}")
+        if self.storage.store.why:
+            words.append(f"store {self.storage.store.state}: {self.storage.store.why}")
         return ", ".join([*words, *self.parts.supervisor.faults.values()])
 
     def views(self, state: str) -> Mapping[Place, object]:

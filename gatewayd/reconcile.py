@@ -6,6 +6,9 @@
 | never activated                       | the stored one is gone  | registered again              |
 | activated                             | the stored one is gone  | nothing: the secret is lost   |
 | activated                             | older ones are there    | those are deleted             |
+| activated                             | a newer one, not on     | it is the candidate: a login  |
+|                                       | record, is there too    | has to prove it               |
+| activated, with a candidate           | only that one is there  | nothing: a login may prove it |
 | none                                  | any                     | those are moved to quarantine |
 
 Where more than a few of either kind are without the other, the wrong file is there, or an old
@@ -23,7 +26,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound
-from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.store import SecretStore, State
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
 
@@ -38,6 +41,7 @@ class Kind(StrEnum):
     AGAIN = "registered-again"  # the secret is gone and was never used: ask for another
     LOST = "secret-lost"  # the secret is gone and the cloud knows the child by it
     OUTDATED = "old-secret-deleted"  # a newer one is in use
+    CANDIDATE = "candidate-found"  # a newer one is there, which nobody has proven
     ORPHAN = "secret-quarantined"  # it belongs to no child
     DEGRADED = "store-degraded"  # so much does not fit that nothing was taken away
 
@@ -90,12 +94,13 @@ async def reconcile(
 
 
 def _reconcile(state: StateFile, store: SecretStore, now: int) -> list[Finding]:
-    refs, sealed = store.refs(), store.protection is Protection.NONE
+    refs, sealed = store.refs(), store.state is State.SEALED
     usable = refs if sealed else [ref for ref in refs if _opens(store, ref)]
     findings = decide(list(state.all()), usable, now)
-    cautious = sealed or any(f.kind is Kind.DEGRADED for f in findings)
+    read_only = sealed or store.state is State.ROLLBACK_SUSPECTED
+    cautious = read_only or any(f.kind is Kind.DEGRADED for f in findings)
     for finding in findings:
-        if finding.kind is Kind.COMPLETED or not cautious:
+        if finding.kind in (Kind.COMPLETED, Kind.CANDIDATE) or not cautious:
             _apply(finding, state, store)
     return findings
 
@@ -124,16 +129,30 @@ def _judge(
     if record.cloud is None:
         return
     own = attempts.pop((record.cloud.provider, record.device), set())
-    newest = max(own, default=0)
+    newest = max(own - {record.candidate}, default=0)
     if newest > record.stored and newest >= record.attempt:
-        facts = replace(record, attempt=newest, stored=newest, registered_at=now, activating=0)
-        yield Finding(Kind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
+        yield _newer(record, newest, now, proven=record.stored in own)
     elif record.stored and record.stored not in own:
-        yield _gone(record)
+        if record.candidate not in own:
+            yield _gone(record)
     elif record.activated_at:
         for attempt in sorted(n for n in own if n < record.stored):
             text = "An older secret was deleted."
             yield Finding(Kind.OUTDATED, text, record.device, ref=record.slot(attempt))
+
+
+def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:
+    """Judge a secret that is newer than the record knows.
+
+    proven: whether the secret is there by which the cloud knows the child, if it does.
+    """
+    if record.activated_at and proven:
+        facts = replace(record, attempt=newest, candidate=newest)
+        return Finding(Kind.CANDIDATE, "A newer secret waits to be proven.", record.device, facts)
+    facts = replace(
+        record, attempt=newest, stored=newest, registered_at=now, activating=0, candidate=0
+    )
+    return Finding(Kind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
 
 
 def _gone(record: Record) -> Finding:

@@ -105,6 +105,14 @@ class Secrets:
         """Read a slot from the disk.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
         return await self._thread.run(lambda: self._store.get(ref))
 
+    async def delete(self, ref: SecretRef) -> None:
+        """Return when a slot is empty; one that is empty stays so.  Raises StoreError."""
+        await self._thread.run(lambda: self._store.delete(ref))
+
+    async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
+        """Return all slots of a device that hold something.  Raises StoreError."""
+        return await self._thread.run(lambda: tuple(self._store.refs(device)))
+
     async def holds(self, ref: SecretRef) -> bool:
         """Tell whether a slot can be read.  Raises StoreSealed, StoreUnavailable."""
         try:

@@ -17,12 +17,12 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.errors import ConfigError, StoreError, StoreUnavailable
 from gatewayd.secretstore.database import Database
 
-VERSION = 1
+VERSION = 2
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
     "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
-    "activating", "activated_at", "stale",
+    "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
@@ -36,6 +36,8 @@ SCHEMA = (
         {", ".join(f"{name} INTEGER NOT NULL" for name in _NUMBERS)}
     ) STRICT, WITHOUT ROWID""",
 )
+STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",)}
+"""What leads from each earlier version to the next."""
 
 
 class Lock:
@@ -82,7 +84,7 @@ class StateFile(Database):
     def __init__(self, directory: Path) -> None:
         self._lock = Lock(directory)
         try:
-            super().__init__(directory / "state.db", SCHEMA, VERSION)
+            super().__init__(directory / "state.db", SCHEMA, VERSION, STEPS)
         except BaseException:
             self._lock.close()
             raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from gatewayd.config import Config
 from gatewayd.device.identity import DeviceId
@@ -15,11 +17,16 @@ from gatewayd.device.recovery import of_store
 from gatewayd.errors import StoreError
 from gatewayd.reconcile import Finding, Kind, reconcile, without_secret
 from gatewayd.register import Register, Secrets
-from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.store import IDLE, SecretStore, State
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PURGE_EVERY = 86_400.0
+"""Seconds between two looks at what has been in quarantine for too long."""
 
 _QUIET = {Kind.COMPLETED, Kind.OUTDATED}
 
@@ -29,7 +36,7 @@ class Storage:
     """What is durable, ready to be used from the event loop.
 
     without_secret: children whose stored secret is gone.
-    degraded: whether so much did not fit that somebody has to look.
+    doubtful: whether so much did not fit that somebody has to look.
     """
 
     thread: StoreThread
@@ -37,7 +44,8 @@ class Storage:
     register: Register
     secrets: Secrets
     without_secret: frozenset[DeviceId]
-    degraded: bool
+    doubtful: bool
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def open(
@@ -83,7 +91,59 @@ class Storage:
     @property
     def sealed(self) -> bool:
         """Whether there is no key: nothing can be registered, nobody logged in."""
-        return self.store.protection is Protection.NONE
+        return self.store.state is State.SEALED
+
+    @property
+    def degraded(self) -> bool:
+        """Whether somebody has to look."""
+        return self.doubtful or self.store.state in (State.DEGRADED, State.ROLLBACK_SUSPECTED)
+
+    async def administer(self, work: Callable[[], T]) -> T:
+        """Run what an operator asks of the store, on its thread; `tend` then goes on with it.
+
+        work: as `StoreThread.run` takes it.  Raises what it raises, and StoreError.
+        """
+        try:
+            return await self.thread.run(work)
+        finally:
+            self._wake.set()
+
+    async def tend(
+        self,
+        now: Callable[[], float],
+        wall: Callable[[], int],
+        synchronised: Callable[[], bool],
+    ) -> None:
+        """Let the store do what is due, for ever: get its key, change it, forget what is old.
+
+        now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+        synchronised: whether that can be trusted.
+        """
+        purge_at = now()
+        while True:
+            self._wake.clear()
+            pause = await self._tend_once(now())
+            if now() >= purge_at and await self._purge(wall, synchronised):
+                purge_at = now() + PURGE_EVERY
+            if pause > 0:
+                await _first(self._wake, pause)
+
+    async def _tend_once(self, now: float) -> float:
+        try:
+            return await self.thread.run(lambda: self.store.tend(now))
+        except StoreError as error:
+            log.warning("The secret store could not be tended: %s.", error)
+            return IDLE
+
+    async def _purge(self, wall: Callable[[], int], synchronised: Callable[[], bool]) -> bool:
+        try:
+            # asked on the store thread, as it blocks
+            if trusted := await self.thread.run(synchronised):
+                await self.secrets.purge(wall())
+        except StoreError as error:
+            log.warning("The quarantine of the secret store was not looked through: %s.", error)
+            return False
+        return trusted
 
     async def obstacle(self) -> Reason | None:
         """Why no secret could be stored now; None if one could."""
@@ -92,6 +152,14 @@ class Storage:
         except StoreError as error:
             return of_store(error)
         return None
+
+
+async def _first(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, so many seconds at most."""
+    # not by wait_for: until Python 3.12 it may swallow a cancellation
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _tell(finding: Finding) -> None:

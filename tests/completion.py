@@ -18,7 +18,7 @@ DIRECTORY = Path(__file__).parent.parent / "packaging/bash-completion"
 SCRIPT = """\
 # Completion of {name} for bash, written by tests/completion.py.
 _{name}() {{
-    # What may follow a command, and an option that takes a value: words, @id or @file.
+    # What may follow a command, and its options that take a value: words, @id or @file.
     local -A after=(
 {after}
     )
@@ -27,7 +27,7 @@ _{name}() {{
     )
     local word=${{COMP_WORDS[COMP_CWORD]}} line={name} last='' one wanted
     for one in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-        if [ -n "$last" ] && [ -n "${{value[$last]+set}}" ]; then
+        if [ -n "$last" ] && [ -n "${{value[$line $last]+set}}" ]; then
             last=''
             continue
         fi
@@ -35,7 +35,7 @@ _{name}() {{
         [ -n "${{after[$line $one]+set}}" ] && line+=" $one"
     done
     wanted=${{after[$line]}}
-    [ -n "$last" ] && [ -n "${{value[$last]+set}}" ] && wanted=${{value[$last]}}
+    [ -n "$last" ] && [ -n "${{value[$line $last]+set}}" ] && wanted=${{value[$line $last]}}
     if [[ $wanted == *@id* ]] && [[ $word != -* ]]; then
         wanted+=" $(busctl --auto-start=no --timeout=2 call org.gatewayd1 /org/gatewayd1 \\
             org.gatewayd1.Manager ListDevices 2>/dev/null | grep -oE 'child-[0-9a-f]{{12}}')"
@@ -60,10 +60,10 @@ def parsers() -> Mapping[str, argparse.ArgumentParser]:
 def completion(name: str, parser: argparse.ArgumentParser) -> str:
     """The script that completes one program."""
     commands = dict(_walk(parser, name))
-    actions = [action for one in commands.values() for action in one._actions]
     values = {
-        option: _values(action)
-        for action in actions
+        f"{words} {option}": _values(action)
+        for words, one in commands.items()
+        for action in one._actions
         for option in action.option_strings
         if action.nargs != 0
     }

@@ -79,6 +79,12 @@ class MemoryRegister:
 
         return await self._disk(read)
 
+    async def delete(self, ref: SecretRef) -> None:
+        def remove() -> None:
+            self.slots.pop(ref, None)
+
+        await self._disk(remove)
+
     async def holds(self, ref: SecretRef) -> bool:
         return await self._disk(lambda: ref in self.slots)
 
@@ -187,6 +193,9 @@ class FakeCloud:
         if word == "issue-another":
             self.issued[name].append(Secret(b"somebody else's"))
         return Issued()
+
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        return None
 
     async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
         self.calls.append(f"connect {name.device}")

@@ -14,12 +14,12 @@ from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.discovery.listener import Listener
-from gatewayd.flow import Flow, Parts
+from gatewayd.flow import Flow, Parts, RuleBook
 from gatewayd.policy.admission import Action, Decision
 from gatewayd.policy.census import Census
 from gatewayd.registration.registrar import Vault
 from gatewayd.registration.settings import RegistrationSettings
-from gatewayd.rulebook import RuleBook
+from gatewayd.sessions.renewal import Slots
 from gatewayd.sessions.settings import SessionSettings
 from tests.fakes import FakeCloud, FakeLan, MemoryRegister, Tape
 
@@ -65,7 +65,7 @@ class Stage:
             Parts(
                 clocks=clocks,
                 register=register,
-                secret=register.secret,
+                slots=Slots(register.secret, register.put, register.delete),
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={cloud.name: cloud},
                 discover=self._discover,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.backoff import Allowance, Budget, delay
+from gatewayd.backoff import Allowance, Budget, Lane, delay
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
@@ -34,3 +34,13 @@ def test_an_allowance_is_never_overdrawn_and_comes_back(gaps: list[float], count
             taken.append(now)
     assert all(late - early >= 60.0 for early, late in zip(taken, taken[count:], strict=False))
     assert allowance.take(now + 60.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 20)), max_size=60))
+def test_a_lane_spreads_evenly_what_passes(steps: list[tuple[float, int]]) -> None:
+    lane, now, free = Lane(10.0), 0.0, 0.0
+    for gap, count in steps:
+        now += gap
+        moment = now + lane.take(now, count)
+        assert moment >= max(now, free) - 1e-6
+        free = moment + count / 10.0

@@ -41,6 +41,15 @@ class Cloud:
 
 
 @dataclass(frozen=True)
+class ListSettings:
+    products: tuple[str, ...] = setting((), "its products; none given: any")
+
+
+class ListCloud:
+    Settings: ClassVar[type] = ListSettings
+
+
+@dataclass(frozen=True)
 class EarSettings:
     interfaces: tuple[str, ...] = setting((), "where to listen")
 
@@ -63,6 +72,7 @@ PLUGINS = Plugins(
     [
         EntryPoint("ear", f"{HERE}:Ear", DISCOVERERS),
         EntryPoint("sky", f"{HERE}:Cloud", CLOUDS),
+        EntryPoint("list", f"{HERE}:ListCloud", CLOUDS),
         EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
         EntryPoint("safe", f"{HERE}:Safe", SECRETSTORES),
     ]
@@ -164,7 +174,7 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ),
         (
             "[cloud.moon]",
-            "gatewayd.toml:1: [cloud.moon]: no plug-in 'moon' in gatewayd.clouds; installed: sky",
+            "gatewayd.toml:1: [cloud.moon]: no plug-in 'moon' in gatewayd.clouds; installed: list",
         ),
         ("[discovery]\nsetle = 1", "gatewayd.toml:2: unknown key 'setle' in [discovery]: did you"),
         (
@@ -224,6 +234,12 @@ product = "p1"
             ["rules.d/1.toml:9: rule r names a product that cloud sky is not configured for"],
         ),
         ("", ["rules.d/1.toml:8: rule r names a cloud that is not configured: none is"]),
+        ("[cloud.sky]\nkind = 'list'", []),
+        ("[cloud.sky]\nkind = 'list'\nproducts = ['p1']", []),
+        (
+            "[cloud.sky]\nkind = 'list'\nproducts = ['p2']",
+            ["rules.d/1.toml:9: rule r names a product that cloud sky is not configured for"],
+        ),
     ],
 )
 def test_the_check_looks_at_rules_too(paths: ConfigPaths, text: str, found: list[str]) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.reconcile import Kind, decide
 from gatewayd.testing import clock
 from tests.fakes import FakeCloud, MemoryRegister
+from tests.renewing import LIFE, RenewingCloud
 from tests.stage import Stage
+
+T = TypeVar("T")
 
 STEPS = {
     "intent-on-record": 1,
@@ -76,5 +84,118 @@ def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str) -> N
         (name,) = cloud.issued
         assert len(cloud.issued[name]) <= 3
         assert cloud.activated[name] in register.slots.values()
+
+    clock.run(main())
+
+
+RENEWAL = (
+    "candidate-on-record",
+    "candidate-in-slot",
+    "candidate-accepted",
+    "candidate-in-use",
+    "old-secret-deleted",
+)
+NAME = CloudName("cloud", "p", "TH20-1")
+
+
+class FailingPower(MemoryRegister):
+    """Power fails when so many works more have been done on the disk; None for never."""
+
+    works: int | None = None
+
+    async def _disk(self, work: Callable[[], T]) -> T:
+        if self.works is not None:
+            self.dead = self.works <= 0
+            self.works -= 1
+        return await super()._disk(work)
+
+
+def after_a_power_cut(old: MemoryRegister) -> MemoryRegister:
+    """Return what is found on the disk, reconciled as the real start does it."""
+    new = MemoryRegister()
+    new.rows, new.slots = dict(old.rows), dict(old.slots)
+    for found in decide(list(old.rows.values()), list(old.slots), 1):
+        assert found.kind in {Kind.CANDIDATE, Kind.OUTDATED, Kind.COMPLETED}, found
+        if found.record is not None:
+            new.rows[found.record.device] = found.record
+        if found.ref is not None:
+            del new.slots[found.ref]
+    return new
+
+
+async def renewing(
+    register: MemoryRegister, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
+) -> None:
+    """Run, long enough for a renewal, until something holds or a step has been taken."""
+    died = asyncio.Event()
+
+    def checkpoint(reached: str) -> None:
+        if reached == step:
+            died.set()
+            raise Killed
+
+    async with Stage(register, cloud, checkpoint).running() as stage:
+        device = stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "online")
+        end = asyncio.get_running_loop().time() + 3 * LIFE
+        while not (until() or died.is_set()):
+            await asyncio.sleep(30)
+            assert asyncio.get_running_loop().time() < end
+        register.dead = True
+    cloud.online.clear()
+
+
+def in_use(register: MemoryRegister) -> Secret | None:
+    (record,) = register.rows.values()
+    return register.slots.get(record.slot(record.stored)) if record.stored else None
+
+
+def check_renewed(register: MemoryRegister, cloud: RenewingCloud) -> None:
+    """One secret is left, it is not the first, and a login has proven it."""
+    (record,) = register.rows.values()
+    assert record.stored > 1
+    assert not record.candidate
+    assert in_use(register) in cloud.known[NAME]
+    assert in_use(register) != cloud.issued[NAME][0]
+
+
+@pytest.mark.parametrize("trusting", [True, False])
+@pytest.mark.parametrize("step", RENEWAL)
+def test_a_renewal_survives_a_crash_at_any_step(step: str, trusting: bool) -> None:
+    async def main() -> None:
+        register, cloud = MemoryRegister(), RenewingCloud()
+        await renewing(register, cloud, lambda: False, step)
+        first = cloud.issued[NAME][0]
+        register = after_a_power_cut(register)
+        assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
+        cloud.trusting = trusting
+        proven = len(cloud.known[NAME])
+        await renewing(register, cloud, lambda: in_use(register) != first or not trusting)
+        assert in_use(register) in cloud.known[NAME][: None if trusting else proven]
+        cloud.trusting, register = True, after_a_power_cut(register)
+        await renewing(register, cloud, lambda: in_use(register) != first)
+        register = after_a_power_cut(register)
+        check_renewed(register, cloud)
+        assert len(register.slots) == 1
+        assert len(cloud.issued[NAME]) <= 3
+
+    clock.run(main())
+
+
+@pytest.mark.parametrize("works", range(12))
+def test_a_renewal_survives_a_power_cut_at_any_write(works: int) -> None:
+    async def main() -> None:
+        cut, cloud = FailingPower(), RenewingCloud()
+
+        def due() -> bool:
+            if cut.works is None and asyncio.get_running_loop().time() > LIFE / 3:
+                cut.works = works
+            return cut.dead
+
+        await renewing(cut, cloud, lambda: due() or in_use(cut) != cloud.issued[NAME][0])
+        register = after_a_power_cut(cut)
+        assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
+        await renewing(register, cloud, lambda: in_use(register) != cloud.issued[NAME][0])
+        check_renewed(after_a_power_cut(register), cloud)
 
     clock.run(main())

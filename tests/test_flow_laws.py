@@ -25,6 +25,7 @@ from gatewayd.gateway import INTERNAL
 from gatewayd.reconcile import Kind, decide
 from gatewayd.testing.clock import JumpingLoop
 from tests.fakes import FakeCloud, FakeSession, MemoryRegister
+from tests.renewing import RenewingCloud
 from tests.stage import Stage
 
 NAMES = ("TH20-1", "TH20-2", "stranger", "bad")
@@ -65,13 +66,19 @@ class StormyCloud(FakeCloud):
         return await super().connect(name, secret)
 
 
+class StormyRenewals(StormyCloud, RenewingCloud):
+    """The same, where secrets grow old."""
+
+
 class Site(RuleBasedStateMachine):
     """One site: a LAN of four, a disk, a cloud, an operator."""
+
+    kind: type[StormyCloud] = StormyCloud
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=JumpingLoop)
-        self.register, self.cloud = MemoryRegister(), StormyCloud()
+        self.register, self.cloud = MemoryRegister(), self.kind()
         self.here: set[str] = set()
         self.asked: list[asyncio.Task[None]] = []
         self.unwanted: dict[str, asyncio.Task[None]] = {}
@@ -328,6 +335,53 @@ class Site(RuleBasedStateMachine):
                 await made.reregister(child.id, child.id, "uid 0")
 
 
+class RenewingSite(Site):
+    """The same, where each secret is replaced in time, and the cloud may not know the new one."""
+
+    kind = StormyRenewals
+    cloud: StormyRenewals
+
+    @rule(trusting=st.booleans())
+    def the_cloud_takes_new_secrets_or_not(self, trusting: bool) -> None:
+        self.cloud.trusting = trusting
+
+    @precondition(lambda self: not self.register.failing)
+    @rule()
+    def a_new_secret_waits(self) -> None:
+        """So that short runs too reach it."""
+        self.cloud.trusting = False
+        self.all_come_online()
+        self.do(asyncio.sleep(0.6 * 86_400))
+
+    @rule(child=names)
+    def a_renewal_is_asked_for(self, child: str) -> None:
+        self.stage.flow.keeper.renew(self.id(child))
+        self.do(asyncio.sleep(0))
+
+    @rule(days=st.sampled_from([0.3, 0.6, 1.1]))
+    def days_pass(self, days: float) -> None:
+        self.do(asyncio.sleep(days * 86_400))
+
+    @invariant()
+    def only_what_a_login_has_proven_is_in_use(self) -> None:
+        for record in self.register.all():
+            if record.activated_at and record.cloud and not self.asked:
+                known = self.cloud.known.get(record.cloud)
+                secret = self.register.slots[record.slot(record.stored)]
+                assert known is None or secret in known
+
+    @invariant()
+    def slots_are_bounded(self) -> None:
+        for record in self.register.all():
+            if record.activated_at and not record.candidate and not self.asked:
+                newer = [ref for ref in self.register.slots if ref.device == record.device]
+                assert all(ref.attempt <= record.stored for ref in newer)
+
+    async def all_ends_well(self) -> None:
+        self.cloud.trusting = True
+        await super().all_ends_well()
+
+
 TestSite = Site.TestCase
 TestSite.settings = settings(
     max_examples=150,
@@ -337,3 +391,5 @@ TestSite.settings = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestRenewingSite = RenewingSite.TestCase
+TestRenewingSite.settings = settings(TestSite.settings, max_examples=100)

@@ -55,6 +55,9 @@ def kinds(findings: Iterable[Finding]) -> list[Kind]:
         ({"attempt": 2, "stored": 2}, (1, 2)),
         ({"attempt": 2, "stored": 2, "activated_at": 5}, (2,)),
         ({"verdict": Verdict.REJECTED, "cloud": None}, ()),
+        ({"attempt": 2, "stored": 1, "activated_at": 5, "candidate": 2}, (1, 2)),
+        ({"attempt": 2, "stored": 1, "activated_at": 5, "candidate": 2}, (1,)),  # not issued
+        ({"attempt": 2, "stored": 1, "activated_at": 5, "candidate": 2}, (2,)),  # a login may do
     ],
 )
 def test_what_fits_is_left_alone(facts: dict[str, Any], held: tuple[int, ...]) -> None:
@@ -84,6 +87,22 @@ def test_a_stored_secret_is_taken_into_use(
         registered_at=NOW,
         activating=0,
     )
+
+
+def test_a_newer_secret_that_no_login_has_proven_is_a_candidate() -> None:
+    """The record comes from a backup."""
+    record = child(attempt=1, stored=1, activated_at=5)
+    (found,) = decide([record], slots(record, 1, 2), NOW)
+    assert (found.kind, found.ref) == (Kind.CANDIDATE, None)
+    assert found.record == replace(record, attempt=2, candidate=2)
+
+
+def test_without_the_one_before_a_newer_secret_is_taken_into_use() -> None:
+    record = child(attempt=1, stored=1, activated_at=5)
+    (found,) = decide([record], slots(record, 2), NOW)
+    assert found.kind is Kind.COMPLETED
+    assert found.record
+    assert (found.record.stored, found.record.candidate) == (2, 0)
 
 
 def test_a_secret_that_is_gone_is_asked_for_again_unless_it_was_used() -> None:

@@ -213,6 +213,18 @@ async def test_holds_tells_whether_a_slot_opens(tmp_path: Path) -> None:
             await stores.secrets.get(RECORD.slot(2))
 
 
+async def test_slots_of_a_device_are_listed_and_emptied(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        other = SecretRef("cloud", ONE, 1, "authority")
+        for ref in (SLOT, RECORD.slot(2), other):
+            await stores.secrets.put(ref, Secret(b"x"))
+        assert set(await stores.secrets.refs(ONE)) == {SLOT, RECORD.slot(2), other}
+        await stores.secrets.delete(SLOT)
+        await stores.secrets.delete(SLOT)
+        assert set(await stores.secrets.refs(ONE)) == {RECORD.slot(2), other}
+        assert await stores.secrets.refs(DeviceId("child-2")) == ()
+
+
 async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: Path) -> None:
     class Forgetful(StateFile):
         def write(self, record: Record) -> None:
@@ -269,9 +281,23 @@ def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     StateFile(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as file:
-        file.execute("PRAGMA user_version = 2")
+        file.execute(f"PRAGMA user_version = {statefile.VERSION + 1}")
     with pytest.raises(ConfigError, match="newer gatewayd"):
         StateFile(tmp_path)
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(StateFile(tmp_path)) as state:
+        state.write(RECORD)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
+        file.execute("ALTER TABLE record DROP COLUMN candidate")
+        file.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with closing(StateFile(tmp_path)) as state:
+            assert list(state.all()) == [RECORD]
+            state.write(replace(RECORD, candidate=2))
+            assert state.read(ONE) == replace(RECORD, candidate=2)
+            state.write(RECORD)
 
 
 @pytest.mark.parametrize("damage", ["verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'"])

@@ -22,10 +22,10 @@ import pytest
 
 from gatewayd.clocks import Clocks
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.alibaba.children import Time
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.provider import Keep, Outcome
+from gatewayd.cloud.times import Time
 from gatewayd.commands import Upkeep
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import DeviceId, Evidence
@@ -42,11 +42,12 @@ from gatewayd.reconcile import Kind, decide
 from gatewayd.registration.registrar import Vault
 from gatewayd.registration.settings import RegistrationSettings
 from gatewayd.requests import CloudRequests
+from gatewayd.sessions.renewal import Slots
 from gatewayd.sessions.settings import SessionSettings
 from gatewayd.testing.simulator import faults, pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Device, Node
-from gatewayd.testing.simulator.alibaba_topics import REQUESTS
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.devices import Device, Node
+from gatewayd.testing.simulator.alibaba.topics import REQUESTS
 from tests.fakes import FakeLan, MemoryRegister, Tape
 from tests.stage import NameRules
 from tests.two_hours import Meter, Network, run
@@ -211,7 +212,8 @@ class Site:
 
         flow = Flow(
             Parts(
-                clocks=clocks, register=register, secret=register.secret,
+                clocks=clocks, register=register,
+                slots=Slots(register.secret, register.put, register.delete),
                 vault=Vault(register.put, register.holds, register.obstacle),
                 providers={"cloud": provider}, discover=discover, rules=RouteRules(),
                 reporter=tape, registration=RegistrationSettings(), sessions=SessionSettings(),

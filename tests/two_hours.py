@@ -20,8 +20,8 @@ from gatewayd.cloud.login import Login
 from gatewayd.cloud.pending import Gone
 from gatewayd.testing.clock import JumpingLoop
 from gatewayd.testing.simulator import mqtt_codec
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
-from gatewayd.testing.simulator.alibaba_credentials import Refused, understand
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.credentials import Refused, understand
 from gatewayd.testing.simulator.mqtt_link import Link, Step
 from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
 

@@ -9,7 +9,10 @@ from gatewayd.device.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The fields of a CONNECT (MQTT 3.1.1, 3.1.3)."""
+    """The fields of a CONNECT (MQTT 3.1.1, 3.1.3).
+
+    password: empty where a certificate takes its place.
+    """
 
     client_id: str
     user_name: str

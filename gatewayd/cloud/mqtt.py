@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
+from gatewayd.cloud import mqtt_codes as codes
+from gatewayd.cloud import tls
 from gatewayd.cloud.faults import ConnectError, End, Fault
 from gatewayd.cloud.login import Login
 from gatewayd.cloud.pending import Pending
@@ -33,21 +35,6 @@ Handler: TypeAlias = Callable[[str, bytes], None]
 """Takes a message: topic ("" if it is not UTF-8) and payload.  Never blocks; nothing is queued."""
 
 
-_ACCEPTED, _PROTOCOL_VERSION, _NOT_AUTHORISED = 0, 1, 5
-_CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
-"""MQTT 5 reason codes, as which paho 2 shows those of a CONNACK, to the bytes of MQTT 3.1.1."""
-
-
-def connack_code(told: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.6 lacks
-    """Return the code as sent, whatever paho made of it; -1 for one MQTT 3.1.1 does not know."""
-    code = told if isinstance(told, int) else _CODES.get(told.value, -1)
-    return code if _ACCEPTED <= code <= _NOT_AUTHORISED else -1
-
-
-def _suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # likewise
-    return tuple(code if isinstance(code, int) else code.value for code in codes)
-
-
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
     """A client that is given its socket, and keeps it."""
 
@@ -57,7 +44,7 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         super().__init__(
             *first, client_id=login.client_id, clean_session=True, protocol=paho.MQTTv311
         )
-        self.username_pw_set(login.user_name, login.password.reveal())
+        self.username_pw_set(login.user_name, login.password.reveal() or None)
         self.max_inflight_messages_set(IN_FLIGHT)
         self._wire, self._refused, self._connected = wire, refused, False
 
@@ -68,7 +55,7 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
     def reconnect(self) -> int:
         """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling anew."""
         if self._connected:
-            self._refused(_PROTOCOL_VERSION)
+            self._refused(codes.PROTOCOL_VERSION)
             return int(paho.MQTT_ERR_CONN_REFUSED)
         self._connected = True
         return int(super().reconnect())
@@ -92,13 +79,15 @@ async def open_connection(
     except BaseException:
         connection.abort()
         raise
-    if code != _ACCEPTED:
+    if code != codes.ACCEPTED:
         connection.abort()
-        raise _refusal(code)
+        raise _refusal(code, connection.alert)
     return connection
 
 
-def _refusal(code: int | End) -> ConnectError:
+def _refusal(code: int | End, alert: str) -> ConnectError:
+    if code is End.REJECTED:
+        return ConnectError(Fault.TLS_REJECTED, alert=alert)
     if isinstance(code, End):
         protocol = code is End.PROTOCOL
         return ConnectError(Fault.MQTT_PROTOCOL if protocol else Fault.MQTT_CLOSED)
@@ -111,6 +100,7 @@ class Connection:
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
     on_message: may be replaced.
+    alert: what the cloud said of our certificate, where it closed the connection for that.
     """
 
     def __init__(
@@ -120,15 +110,16 @@ class Connection:
         self.answer: asyncio.Future[int | End] = self._loop.create_future()
         self.closed: asyncio.Future[End] = self._loop.create_future()
         self.on_message = on_message
+        self.alert = ""
         self._leaving = False
         self._pending = Pending(IN_FLIGHT)
         self._wire = Wire(sock)
         self._descriptor = self._wire.fileno()
         self._client = client = _Client(login, self._wire, self._answered)
-        client.on_connect = lambda *told: self._answered(connack_code(told[3]))
+        client.on_connect = lambda *told: self._answered(codes.connack(told[3]))
         client.on_message = self._deliver
         client.on_publish = client.on_unsubscribe = lambda *told: self._pending.acknowledge(told[2])
-        client.on_subscribe = lambda *told: self._pending.acknowledge(told[2], _suback(told[3]))
+        client.on_subscribe = lambda *told: self._subscribed(told[2], told[3])
         client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
@@ -149,8 +140,8 @@ class Connection:
     async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
         """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
         wanted = [(topic, 1) for topic in topics]
-        codes = await self._send(lambda: self._client.subscribe(wanted)[1])
-        return (codes + (REFUSED,) * len(topics))[: len(topics)]
+        told = await self._send(lambda: self._client.subscribe(wanted)[1])
+        return (told + (REFUSED,) * len(topics))[: len(topics)]
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Return when the cloud has done so.  Raises Gone."""
@@ -179,6 +170,9 @@ class Connection:
         if not self.answer.done():
             self.answer.set_result(code)
 
+    def _subscribed(self, number: int, told: Any) -> None:  # noqa: ANN401  # paho has no types
+        self._pending.acknowledge(number, codes.suback(told))
+
     def _deliver(self, _client: object, _data: object, message: Any) -> None:  # noqa: ANN401  # paho has no types
         try:
             topic = str(message.topic)
@@ -189,8 +183,9 @@ class Connection:
     def _read(self) -> None:
         try:
             alive = self._wire.fill()
-        except OSError:
-            self._finish(End.LOST)
+        except OSError as error:
+            self.alert = tls.alert_of(error)
+            self._finish(End.REJECTED if self.alert else End.LOST)
             return
         try:
             while not self.closed.done() and self._wire.advance():

@@ -62,7 +62,14 @@ class LoginError(Exception):
 
 
 class LoginRefused(LoginError):
-    """The cloud does not accept these credentials."""
+    """The cloud does not accept these credentials.
+
+    stale: whether newer ones may be accepted, where these were never accepted before.
+    """
+
+    def __init__(self, reason: Reason, *, stale: bool = True) -> None:
+        super().__init__(reason)
+        self.stale = stale
 
 
 class LoginFailed(LoginError):
@@ -91,7 +98,10 @@ class Session(Protocol):
         """Return how the session ended, when it has."""
 
     async def close(self) -> None:
-        """End it in good order, in at most 2 s.  Closing twice is fine."""
+        """End it in good order, in at most 2 s.  Closing twice is fine.
+
+        That of a gateway takes leave of its children first, in at most 20 s more.
+        """
 
 
 class Requests(Protocol):
@@ -140,6 +150,13 @@ class CloudProvider(Protocol):
 
         Calls `keep` at most once, and disconnects after it has returned: a secret is durable
         before the cloud is told that it has arrived.  Cancelled: closes at once.
+        """
+
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        """Tell when a secret is to be replaced, seconds since the epoch; None for never.
+
+        Then `register` is called for a second secret, which takes the place of the first when a
+        login with it has succeeded; until then the first must stay good.
         """
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:

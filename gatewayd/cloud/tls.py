@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.device.secret import Secret
 
 MAX_ADDRESSES = 4
 """How many of a host's addresses are tried, each with its share of the time."""
@@ -24,7 +26,9 @@ Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 class Server:
     """Where a broker is, whom to trust there, and how long to wait for it.
 
+    host: the name that is asked for and verified (RFC 6066, 3).
     connect_timeout: seconds for each of name lookup, TCP and TLS.  reply_timeout: for an answer.
+    address: name or IP address to connect to; "" for the host itself.
     """
 
     host: str
@@ -32,6 +36,7 @@ class Server:
     context: ssl.SSLContext
     connect_timeout: float
     reply_timeout: float
+    address: str = ""
 
 
 _VERIFY: Mapping[int, Fault] = {
@@ -47,12 +52,29 @@ _VERIFY: Mapping[int, Fault] = {
 }
 """X509_V_ERR_* of openssl/x509_vfy.h, also in openssl-verification-options(1)."""
 
+_ALERTS: Mapping[str, str] = {
+    "SSLV3_ALERT_BAD_CERTIFICATE": "bad-certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "unsupported-certificate",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "certificate-revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "certificate-expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "certificate-unknown",
+    "TLSV1_ALERT_UNKNOWN_CA": "unknown-ca",
+    "TLSV1_ALERT_ACCESS_DENIED": "access-denied",
+    "TLSV1_ALERT_DECRYPT_ERROR": "decrypt-error",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "certificate-required",
+}
+"""What a server says of the client's certificate (RFC 8446, 6.2), by OpenSSL's word for it."""
 
-def client_context(ca_file: Path | None) -> ssl.SSLContext:
+_UNKNOWN_NAME = "TLSV1_UNRECOGNIZED_NAME"
+
+
+def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.SSLContext:
     """Make a context that verifies certificate and host name, TLS 1.2 or newer.  Blocks: files.
 
     ca_file: PEM with the trusted roots; None for those of the system.  Share one context among
     all connections that trust the same: making it costs more than a handshake.
+    identity: PEM with the private key and the certificates to show; such a context is for this
+    one client, and never shared.
     Raises ConnectError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -64,7 +86,29 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
             context.load_verify_locations(ca_file)
     except OSError as error:  # ssl.SSLError, where the file holds no certificate, is one
         raise ConnectError(Fault.CA_FILE) from error
+    if identity is not None:
+        _show(context, identity)
     return context
+
+
+def _show(context: ssl.SSLContext, identity: Secret) -> None:
+    """Let a context show a certificate.  OpenSSL wants a file, and is given one in memory.
+
+    Raises ConnectError.
+    """
+    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, identity.reveal())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+    except OSError as error:
+        raise ConnectError(Fault.IDENTITY) from error
+    finally:
+        os.close(descriptor)
+
+
+def _no_password() -> str:
+    """Answer in OpenSSL's place: without this it would ask at the terminal."""
+    return ""
 
 
 class Trust:
@@ -110,7 +154,8 @@ async def resolve(server: Server) -> list[Address]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(server.connect_timeout):
-            found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+            host = server.address or server.host
+            found = await loop.getaddrinfo(host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
         raise ConnectError(Fault.DNS) from error
     return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
@@ -156,7 +201,7 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError):
-            raise ConnectError(tls_fault(error)) from error
+            raise ConnectError(tls_fault(error), alert=alert_of(error)) from error
         raise
     return sock
 
@@ -165,7 +210,16 @@ def tls_fault(error: OSError) -> Fault:
     """Tell what a failed handshake means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFY.get(error.verify_code, Fault.TLS_FAILED)
+    if alert_of(error):
+        return Fault.TLS_REJECTED
+    if isinstance(error, ssl.SSLError) and error.reason == _UNKNOWN_NAME:
+        return Fault.TLS_NAME
     return Fault.TLS_TIMEOUT if isinstance(error, TimeoutError) else Fault.TLS_FAILED
+
+
+def alert_of(error: OSError) -> str:
+    """Return what the server said of our certificate; "" if it did not."""
+    return _ALERTS.get(error.reason or "", "") if isinstance(error, ssl.SSLError) else ""
 
 
 async def when_ready(sock: ssl.SSLSocket, step: Callable[[], T]) -> T:

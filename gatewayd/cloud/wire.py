@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 
-MAX_PACKET = 257 * 1024
-"""Bytes of one packet from the cloud: 256 KiB are a message's limit at the vendors, and its topic
-and header come on top."""
+MAX_PACKET = 1025 * 1024
+"""Bytes of one packet from the cloud: 1 MiB is a message's limit at the more generous vendor, and
+its topic and header come on top."""
 
 _CHUNK = 4096
 _LENGTH_BYTES = 4  # at most, MQTT 3.1.1, 2.2.3

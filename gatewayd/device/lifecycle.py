@@ -86,6 +86,8 @@ class SessionOpened(Event): """Logged in; on record the first time."""
 class SessionClosed(Event): """The session has ended."""
 class SessionDelayed(Event): """Could not log in; tried again later."""
 class SecretStale(Event): """A first login was refused: a newer secret was issued since."""
+class SecretRenewed(Event): """A newer secret has taken the place of the one in use; on record."""
+class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tried again later."""
 class SecretLost(Event): """The cloud was logged into with a secret that is gone."""
 # fmt: on
 
@@ -94,7 +96,8 @@ EVENTS: tuple[type[Event], ...] = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset, Stalled,
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
-    SessionOpened, SessionClosed, SessionDelayed, SecretStale, SecretLost,
+    SessionOpened, SessionClosed, SessionDelayed, SecretRenewed, RenewalDelayed,
+    SecretStale, SecretLost,
 )  # fmt: skip
 
 SPONTANEOUS = (
@@ -148,15 +151,18 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     },
     _S.ACTIVATING: _VERDICTS | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING, Lost: _S.ABSENT,
+        SecretRenewed: _S.ACTIVATING,
         SecretStale: _S.ADMITTED, SecretLost: _S.FAILED, RegistrationRefused: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.ACTIVATING,
     },
     _S.ONLINE: _VERDICTS | {
         SessionClosed: _S.OFFLINE, Lost: _S.ABSENT,
+        SecretRenewed: _S.ONLINE, RenewalDelayed: _S.ONLINE,
         Stalled: _S.OFFLINE,
     },
     _S.OFFLINE: _VERDICTS | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, Lost: _S.ABSENT,
+        SecretRenewed: _S.OFFLINE,
         SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.OFFLINE,
     },

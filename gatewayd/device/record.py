@@ -55,6 +55,8 @@ class Record:
     attempt: number of the newest registration intent; 0 before the first.
     stored: the attempt whose secret is durable and in use; 0 where none is.
     activating: the attempt that may have been used to log in; 0 where none was.
+    candidate: the attempt whose secret is to take the place of the one in use, once a login with
+    it has succeeded; 0 where there is none.
     stale: how often the cloud refused the first login with a secret it had just issued.
     Times are microseconds since the epoch; 0 means never.
     """
@@ -76,6 +78,7 @@ class Record:
     activating: int = 0
     activated_at: int = 0
     stale: int = 0
+    candidate: int = 0
 
     def slot(self, attempt: int) -> SecretRef:
         """The vault slot of an attempt."""
@@ -92,7 +95,25 @@ class Record:
     def without_any_secret(self) -> Record:
         """The facts after a reset at the cloud; the slot of the old secret is not taken either."""
         return replace(
-            self, attempt=self.attempt + 1, stored=0, activating=0, activated_at=0, stale=0
+            self,
+            attempt=self.attempt + 1,
+            stored=0,
+            activating=0,
+            activated_at=0,
+            stale=0,
+            candidate=0,
+        )
+
+    def with_candidate(self, now: int) -> Record:
+        """The facts before a secret is asked for that is to take the place of the one in use."""
+        attempt = self.attempt + 1
+        return replace(self, attempt=attempt, attempted_at=now, candidate=attempt)
+
+    def with_candidate_proven(self, now: int) -> Record:
+        """The facts after a login with the candidate: it is in use from now on."""
+        proven = self.candidate
+        return replace(
+            self, stored=proven, activating=proven, candidate=0, registered_at=now, stale=0
         )
 
 

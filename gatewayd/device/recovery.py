@@ -13,7 +13,14 @@ from gatewayd.device.lifecycle import (
 )
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
-from gatewayd.errors import Overtaken, StoreError, StoreFull, StoreSealed, StoreUnavailable
+from gatewayd.errors import (
+    Overtaken,
+    StoreError,
+    StoreFull,
+    StoreRolledBack,
+    StoreSealed,
+    StoreUnavailable,
+)
 
 MAX_STALE = 3
 """How often a first login may be refused before somebody has to look."""
@@ -21,7 +28,8 @@ MAX_STALE = 3
 LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
-    "Reset the child at the cloud, then call Reregister.",
+    "Reset the child at the cloud, or empty its fingerprint there if it is known by a certificate; "
+    "then call Reregister.",
     "needs-reset",
 )
 REPEATEDLY_STALE = Reason(
@@ -31,14 +39,16 @@ REPEATEDLY_STALE = Reason(
 )
 
 
-def on_refused_login(record: Record, reason: Reason) -> Event:
+def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
     """Judge a refused login: a stale secret is replaced, one that was used never is.
 
     Before the first login the newest secret alone is valid, so a late duplicate of our own
     request may have made ours stale: register again, at most MAX_STALE times.  After it only
     a reset at the cloud gives a new secret: keep the one we have, and try it slowly.
+
+    stale: whether a newer secret may be accepted.
     """
-    if record.activated_at:
+    if record.activated_at or not stale:
         return SessionDelayed(reason)
     if record.stale < MAX_STALE:
         return SecretStale(reason)
@@ -72,6 +82,14 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (
         StoreSealed,
         Reason("store-sealed", "The secret store has no key.", "See the property Protection."),
+    ),
+    (
+        StoreRolledBack,
+        Reason(
+            "store-rollback-suspected",
+            "The secret store may be an old copy of itself.",
+            "Put the newest copy back, or accept this one.",
+        ),
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),

@@ -120,7 +120,7 @@ class Registrar:
         record = self._records[device]
         for attempt in (record.stored, record.attempt):
             if attempt and await self._vault.holds(record.slot(attempt)):
-                if attempt != record.stored:
+                if attempt not in (record.stored, record.candidate):
                     await self._point(record, attempt)
                 post(lc.SecretStored())
                 return True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,23 @@ class Database:
 
     path: made, with mode 0600, where it does not exist; so is its directory, with mode 0700.
     schema: statements that make the tables.  version: the number of this schema, from 1.
+    steps: the statements that lead from each earlier version to the next; a copy of the file, with
+    .v and its version after its name, is taken before.
+    fault: why the last thing failed that was to be written; empty since something was.
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
     """
 
-    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
-        self._path, self._marked = path, False
+    def __init__(
+        self,
+        path: Path,
+        schema: Sequence[str],
+        version: int,
+        steps: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
+        self._path, self._marked, self._steps = path, False, steps or {}
+        self._changes, self.fault = 0, ""
+        self._after: list[Callable[[], None]] = []
+        self._kept = 0
         try:
             _make_private(path)
             self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
@@ -54,27 +67,62 @@ class Database:
     def begin(self) -> None:
         """Open a group."""
         self._run("BEGIN")
-        self._marked = False
+        self._marked, self._kept = False, 0
+        self._changes = self._db.total_changes
 
     def mark(self) -> None:
         """Set the point to which `undo` goes back; the one before is given up."""
         if self._marked:
             self._run("RELEASE work")
         self._run("SAVEPOINT work")
-        self._marked = True
+        self._marked, self._kept = True, len(self._after)
 
     def undo(self) -> None:
         """Take back what was done since `mark`.  Raises StoreError if the whole group is lost."""
         self._run("ROLLBACK TO work")
+        del self._after[self._kept :]
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Have something done when the group is durable; never, if it is taken back."""
+        self._after.append(call)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be done when the group is durable."""
+        return bool(self._after)
 
     def commit(self) -> None:
-        """Make the group durable."""
+        """Make the group durable, and do what waits for that."""
         self._run("COMMIT")
+        if self._db.total_changes != self._changes:
+            self.fault = ""
+        after, self._after = self._after, []
+        for call in after:
+            call()
 
     def rollback(self) -> None:
         """Take back the group, if one is open."""
+        self._after.clear()
         if self._db.in_transaction:
             self._run("ROLLBACK")
+
+    def snapshot(self) -> bytes:
+        """Return all that is durable, as the bytes of a file that needs no log beside it.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            # by another connection: one that writes would make the copy wait for itself
+            with closing(sqlite3.connect(self._path, timeout=BUSY)) as reader:
+                return ordinary(reader)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def remove_copies(self) -> None:
+        """Remove the copies that were taken before the schema was changed."""
+        for copy in self._path.parent.glob(f"{self._path.name}.v*"):
+            with suppress(OSError):
+                copy.unlink()
 
     def close(self) -> None:
         """Close the file.  Closing twice is fine."""
@@ -86,8 +134,15 @@ class Database:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._translated(error) from error
+        except UnicodeDecodeError as error:  # a name in the schema, or a message about it
+            raise _damaged(self._path, "its schema is no text") from error
 
     def _translated(self, error: sqlite3.Error) -> StoreError:
+        translated = self._told(error)
+        self.fault = str(translated)
+        return translated
+
+    def _told(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
         if code == sqlite3.SQLITE_FULL:
             self._give_up_group()
@@ -106,7 +161,8 @@ class Database:
         if found > version:
             raise ConfigError(
                 f"{self._path} was written by a newer gatewayd (schema {found}, this one knows "
-                f"{version}): install that version again, or restore a backup of the directory"
+                f"{version}): install that version again, or put back the copy {self._path}.v"
+                f"{version} if there is one, or else a backup of the directory"
             )
         for pragma in PRAGMAS:
             self._run(pragma)
@@ -114,14 +170,38 @@ class Database:
         if verdict != "ok":
             raise _damaged(self._path, verdict)
         if found == 0:
-            self._create(schema, version)
+            self._change(schema, version)
+        elif found < version:
+            self._copy(found)
+            for number in range(found, version):
+                self._change(self._steps[number], number + 1)
 
-    def _create(self, schema: Sequence[str], version: int) -> None:
+    def _change(self, statements: Sequence[str], version: int) -> None:
+        """Bring the schema to a version: wholly, or not at all."""
         self._run("BEGIN IMMEDIATE")
-        for statement in schema:
+        for statement in statements:
             self._run(statement)
         self._run(f"PRAGMA user_version = {version:d}")
         self._run("COMMIT")
+
+    def _copy(self, version: int) -> None:
+        """Keep the file as a gatewayd knows it that has to be put back."""
+        copy = self._path.with_name(f"{self._path.name}.v{version}")
+        try:
+            write_private(copy, self.snapshot())
+        except OSError as error:
+            why = f"{copy} cannot be made ({error.strerror}), and nothing was changed"
+            raise StoreUnavailable(why) from error
+
+
+def ordinary(db: sqlite3.Connection) -> bytes:
+    """Return a database as the bytes of a file that needs no log beside it."""
+    with closing(sqlite3.connect(":memory:")) as copy:
+        db.backup(copy)
+        whole = bytearray(copy.serialize())
+    # who writes and reads it: 1 is "rollback journal" (sqlite.org/fileformat2.html, 1.3.3)
+    whole[18:20] = b"\1\1"
+    return bytes(whole)
 
 
 def _damaged(path: Path, why: str) -> StoreError:
@@ -131,8 +211,33 @@ def _damaged(path: Path, why: str) -> StoreError:
 def _make_private(path: Path) -> None:
     """Make a file that nobody else can read, and make sure that its name is on the disk."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(private_file(path, os.O_RDWR))
     path.chmod(0o600)
+    sync_directory(path.parent)
+
+
+def private_file(path: Path, flags: int) -> int:
+    """Open a file that nobody else can read, and make it where it does not exist.
+
+    flags: of open(2), besides.  One that root makes belongs to whom the directory belongs to, as
+    the service does not run as root.  Raises OSError.
+    """
+    opened = os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(opened, owner.st_uid, owner.st_gid)
+    return opened
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file: a power cut leaves all of it or nothing.  Raises OSError."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with open(private_file(unfinished, os.O_EXCL | os.O_WRONLY), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
     sync_directory(path.parent)
 
 

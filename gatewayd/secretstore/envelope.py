@@ -71,51 +71,67 @@ def seal(key: bytes | memoryview, nonce: bytes, plain: bytes, place: Place) -> b
 
 def unseal(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, place: Place) -> bytes:
     """Decrypt one secret.  Raises DoesNotOpen."""
-    return _decrypt(key, nonce, ciphertext, place.associated_data())
+    return decrypt(key, nonce, ciphertext, place.associated_data())
 
 
 def wrap(
-    secret: bytes, kind: str, nonce: bytes, data_key: bytes, store: bytes, kid: int
+    secret: bytes, kind: str, nonce: bytes, data_key: bytes | memoryview, store: bytes, kid: int
 ) -> Wrapped:
     """Put a data key into a key slot."""
-    ciphertext = AESGCM(_wrapping_key(secret)).encrypt(nonce, data_key, _slot(store, kid, kind))
+    bound_to = slot_name(store, kid, kind)
+    ciphertext = encrypt(_wrapping_key(secret), nonce, data_key, bound_to)
     return Wrapped(kind, fingerprint(secret), nonce, ciphertext)
 
 
 def unwrap(secret: bytes, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
     """Take the data key out of a key slot.  Raises DoesNotOpen."""
-    bound_to = _slot(store, kid, wrapped.kind)
-    return _decrypt(_wrapping_key(secret), wrapped.nonce, wrapped.ciphertext, bound_to)
+    bound_to = slot_name(store, kid, wrapped.kind)
+    return decrypt(_wrapping_key(secret), wrapped.nonce, wrapped.ciphertext, bound_to)
 
 
 def fingerprint(secret: bytes) -> bytes:
     """Name the secret of a key slot without telling anything of it."""
-    return _derive(secret, b"gatewayd-key-fingerprint")
+    return derive(secret, b"gatewayd-key-fingerprint")
 
 
-def commitment(data_key: bytes, store: bytes, kid: int) -> bytes:
+def commitment(data_key: bytes | memoryview, store: bytes, kid: int) -> bytes:
     """Bind a vault to one data key: AES-GCM alone would let a tag fit two keys (RFC 9771)."""
     header = MAGIC + store + kid.to_bytes(4, "big")
-    return hmac.digest(_derive(data_key, b"check"), header, "sha256")
+    return hmac.digest(derive(data_key, b"check"), header, "sha256")
 
 
-def _slot(store: bytes, kid: int, kind: str) -> bytes:
+def stamp(data_key: bytes | memoryview, purpose: bytes, said: bytes) -> bytes:
+    """Sign what the vault keeps in the clear, as only who has the data key can."""
+    return hmac.digest(derive(data_key, b"stamp-" + purpose), said, "sha256")
+
+
+def slot_name(store: bytes, kid: int, kind: str) -> bytes:
+    """Return what a wrapped data key is bound to: its vault, its number, its slot."""
     return b"gatewayd-dek" + store + kid.to_bytes(4, "big") + kind.encode()
 
 
 def _wrapping_key(secret: bytes) -> bytes:
-    return _derive(secret, b"gatewayd-kek")
+    return derive(secret, b"gatewayd-kek")
 
 
-def _derive(secret: bytes, purpose: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose).derive(secret)
+def derive(secret: bytes | memoryview, purpose: bytes) -> bytes:
+    """Derive a key for one purpose (HKDF-SHA256)."""
+    return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose).derive(
+        cast("bytes", secret)
+    )
 
 
 def _cipher(key: bytes | memoryview) -> AESGCM:
     return AESGCM(cast("bytes", key))  # it takes any buffer
 
 
-def _decrypt(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, bound_to: bytes) -> bytes:
+def encrypt(key: bytes, nonce: bytes, plain: bytes | memoryview, bound_to: bytes) -> bytes:
+    """Encrypt, bound to what is said in the clear."""
+    return _cipher(key).encrypt(nonce, bytes(plain), bound_to)
+
+
+def decrypt(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, bound_to: bytes) -> bytes:
+    """Decrypt what `encrypt` has made.  Raises DoesNotOpen."""
     try:
         return _cipher(key).decrypt(nonce, ciphertext, bound_to)
     except (InvalidTag, ValueError):  # ValueError: a nonce or ciphertext of impossible length

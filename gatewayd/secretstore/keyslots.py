@@ -5,32 +5,42 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from gatewayd.secretstore.database import sync_directory
+from gatewayd.secretstore.database import write_private
 from gatewayd.secretstore.envelope import KEY
-from gatewayd.secretstore.store import Protection
 
 
 class NoKey(Exception):
     """A key slot cannot be used.  Its text is a sentence with the remedy, and holds no secret."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A key of 32 bytes, and what the vault has to keep so that the slot finds it again."""
+
+    secret: bytes = field(repr=False)
+    material: bytes = b""
+
+
 class KeySlot(Protocol):
     """One source of a key of 32 bytes.
 
-    kind: its name in the vault.  protection: what it is worth.
+    kind: its name in the vault.
     """
 
     kind: str
-    protection: Protection
 
-    def read(self) -> bytes:
-        """Return the key of an existing vault.  Raises NoKey."""
+    def read(self, material: bytes) -> bytes:
+        """Return the key that came with this material.  May hang.  Raises NoKey."""
 
-    def provide(self, random: Callable[[int], bytes]) -> bytes:
-        """Return the key for a new vault, made here if need be.  Raises NoKey."""
+    def provide(self, random: Callable[[int], bytes]) -> Offer:
+        """Return a key to wrap with, made here if need be.  May hang.  Raises NoKey."""
+
+    def discard(self, material: bytes) -> None:
+        """Forget a key that is given up, as far as that can be done.  May hang."""
 
 
 class CredentialSlot:
@@ -40,12 +50,11 @@ class CredentialSlot:
     """
 
     kind = "systemd-credential"
-    protection = Protection.SYSTEMD_CREDS
 
     def __init__(self, directory: Path | None, name: str = "vault.key") -> None:
         self._directory, self._name = directory, name
 
-    def read(self) -> bytes:
+    def read(self, material: bytes = b"") -> bytes:  # noqa: ARG002  # it has none
         """Return the key.  Raises NoKey."""
         remedy = f"load the systemd credential {self._name}, as gatewayd(8) says"
         if self._directory is None:
@@ -59,21 +68,23 @@ class CredentialSlot:
             raise NoKey(f"systemd has no key to hand over, or cannot open it: {remedy}")
         return _checked(key, f"the systemd credential {self._name}")
 
-    def provide(self, random: Callable[[int], bytes]) -> bytes:  # noqa: ARG002  # systemd's own
+    def provide(self, random: Callable[[int], bytes]) -> Offer:  # noqa: ARG002  # systemd's own
         """Return the key: only systemd makes it."""
-        return self.read()
+        return Offer(self.read())
+
+    def discard(self, material: bytes) -> None:
+        """Nothing: who configured the unit takes the credential out of it."""
 
 
 class DevelopmentSlot:
     """A key in a plain file: whoever has the disk has the secrets.  For development."""
 
     kind = "development-file"
-    protection = Protection.DEVELOPMENT
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> bytes:
+    def read(self, material: bytes = b"") -> bytes:  # noqa: ARG002  # it has none
         """Return the key.  Raises NoKey, also if others than the owner can read it."""
         try:
             opened = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -87,24 +98,19 @@ class DevelopmentSlot:
             raise NoKey(f"others can read {self._path}: make it private with chmod 600")
         return _checked(key, str(self._path))
 
-    def provide(self, random: Callable[[int], bytes]) -> bytes:
+    def provide(self, random: Callable[[int], bytes]) -> Offer:
         """Return the key, made now if there is none.  Raises NoKey."""
         if not self._path.exists():
             self._make(random(KEY))
-        return self.read()
+        return Offer(self.read())
+
+    def discard(self, material: bytes) -> None:  # noqa: ARG002  # it has none
+        """Remove the file."""
+        self._path.unlink(missing_ok=True)
 
     def _make(self, key: bytes) -> None:
-        """Write under another name first: a power cut leaves the whole key or none."""
-        unfinished = self._path.with_name(self._path.name + ".new")
         try:
-            unfinished.unlink(missing_ok=True)
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            with open(os.open(unfinished, flags, 0o600), "wb") as file:  # noqa: PTH123  # likewise
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self._path)
-            sync_directory(self._path.parent)
+            write_private(self._path, key)
         except OSError as error:
             raise NoKey(f"{self._path} cannot be made: {error.strerror}") from None
 

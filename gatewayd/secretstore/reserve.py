@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from gatewayd.errors import StoreFull, StoreUnavailable
-from gatewayd.secretstore.database import sync_directory
+from gatewayd.secretstore.database import private_file, sync_directory
 
 SIZE = 1 << 20
 """Bytes: thousands of secrets, or one checkpoint of the log."""
@@ -45,7 +45,7 @@ class Reserve:
         return True
 
     def _allocate(self) -> None:
-        opened = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        opened = private_file(self._path, os.O_WRONLY)
         try:
             if os.fstat(opened).st_size < self._size:
                 os.posix_fallocate(opened, 0, self._size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -10,6 +11,9 @@ from gatewayd.device.secret import Secret, SecretRef
 
 if TYPE_CHECKING:
     from gatewayd.device.identity import DeviceId
+
+IDLE = 60.0
+"""Seconds after which a store that has nothing to do is tended again."""
 
 
 class Protection(StrEnum):
@@ -22,6 +26,48 @@ class Protection(StrEnum):
     NONE = "none"  # sealed: there is no key
 
 
+class State(StrEnum):
+    """What a store can do now."""
+
+    UNSEALED = "unsealed"
+    DEGRADED = "degraded"  # it serves, and somebody should look
+    ROLLBACK_SUSPECTED = "rollback-suspected"  # it is read only, until an operator decides
+    SEALED = "sealed"  # there is no key: it lists and deletes
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a store is.  Replaced as a whole, so that any thread may look at any moment.
+
+    why: empty where the state is UNSEALED, else what is wrong and what to do about it.
+    """
+
+    state: State
+    protection: Protection
+    why: str = ""
+
+
+class Conditioned:
+    """The half of a store that shows its condition."""
+
+    _condition: Condition
+
+    @property
+    def state(self) -> State:
+        """What it can do now."""
+        return self._condition.state
+
+    @property
+    def protection(self) -> Protection:
+        """What protects the secrets now."""
+        return self._condition.protection
+
+    @property
+    def why(self) -> str:
+        """What is wrong, and what to do about it; empty where nothing is."""
+        return self._condition.why
+
+
 class SecretStore(Protocol):
     """Keeps secrets in slots.  Its class declares `Settings`, a frozen dataclass.
 
@@ -30,12 +76,17 @@ class SecretStore(Protocol):
     cannot do so leaves a slot to which nothing points, which is found at the next start.
     Only the store thread calls, one call at a time.
 
-    protection, why: what protects the secrets now; where that is nothing, what to do about it.
+    state, protection, why: as in `Condition`.  Any thread may read them.
     """
 
     Settings: ClassVar[type]
-    protection: Protection
-    why: str
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def protection(self) -> Protection: ...
+    @property
+    def why(self) -> str: ...
 
     def begin(self) -> None: ...
     def mark(self) -> None: ...
@@ -44,7 +95,7 @@ class SecretStore(Protocol):
     def rollback(self) -> None: ...
 
     def put(self, ref: SecretRef, secret: Secret) -> None:
-        """Write a slot.  Raises StoreSealed, StoreFull, StoreUnavailable."""
+        """Write a slot.  Raises StoreSealed, StoreRolledBack, StoreFull, StoreUnavailable."""
 
     def get(self, ref: SecretRef) -> Secret:
         """Read a slot.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
@@ -65,10 +116,17 @@ class SecretStore(Protocol):
         """
 
     def headroom(self) -> None:
-        """Make sure that a put will find room.  Raises StoreSealed, StoreFull."""
+        """Make sure that a put will find room.  Raises StoreSealed, StoreRolledBack, StoreFull."""
 
     def make_room(self) -> bool:
         """Give up what was kept in reserve for a full disk; False if there is nothing."""
+
+    def tend(self, now: float) -> float:
+        """Do one bounded step of what is due: try again to get the key, finish what was begun.
+
+        now: seconds of a clock that only goes forward.  Returns the seconds after which it wants
+        to be called again: 0 while more is waiting, IDLE where there is nothing to do.
+        """
 
     def close(self) -> None:
         """Release the disk and wipe the key.  Closing twice is fine."""

@@ -7,7 +7,7 @@ which commits the secret at the cloud, is put on record before it happens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -20,16 +20,23 @@ from gatewayd.cloud.provider import (
     LoginFailed,
     LoginRefused,
     LoginRemoved,
-    Session,
 )
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store, on_refused_login
-from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
+from gatewayd.errors import Overtaken, SecretCorrupt, SecretNotFound, StoreError
+from gatewayd.sessions.renewal import (
+    RENEWED,
+    WAITING,
+    NotRenewed,
+    Opened,
+    Renewal,
+    Slots,
+)
 from gatewayd.sessions.settings import SessionSettings
+from gatewayd.sessions.watch import Watches
 
 GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
 TAKEN_OVER = Reason(
@@ -47,23 +54,28 @@ Post: TypeAlias = Callable[[lc.Event], None]
 class SessionKeeper:
     """Opens sessions, many at a time, each child with its own back-off and login budget.
 
-    secret: reads a slot from the durable store.  Raises StoreError.
     checkpoint: called with the name of each step just completed; tests crash there.
     """
 
     def __init__(
         self,
         records: Records,
-        secret: Callable[[SecretRef], Awaitable[Secret]],
+        slots: Slots,
         providers: Mapping[str, CloudProvider],
         settings: SessionSettings,
         clocks: Clocks,
         checkpoint: Callable[[str], None],
     ) -> None:
-        self._records, self._secret, self._providers = records, secret, providers
+        self._records, self._slots, self._providers = records, slots, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._turns = asyncio.Semaphore(settings.connecting)
+        self._renewal = Renewal(records, slots, providers, clocks, checkpoint)
+        self._watches = Watches(lambda: clocks.wall() / 1e6)
+
+    def renew(self, device: DeviceId) -> bool:
+        """Have a child's secret replaced now; False where it has no session, or no such secret."""
+        return self._watches.wake(device)
 
     async def activate(self, device: DeviceId, post: Post) -> None:
         """Put on record that this child's secret is about to be used."""
@@ -84,9 +96,9 @@ class SessionKeeper:
             await asyncio.sleep(budget.reserve(self._now()))
             record = self._records[device]
             try:
-                session = await self._log_in(record)
+                opened = await self._log_in(record, post)
             except LoginRefused as refusal:
-                if await self._refused(record, refusal.reason, post):
+                if await self._refused(record, refusal, post):
                     return
             except LoginRemoved as removal:
                 await self._removed(record, removal.reason, post)
@@ -100,45 +112,89 @@ class SessionKeeper:
                 failures += 1
                 await self._delay(failures, of_store(error), post)
             else:
-                lasted, ended = await self._keep(record, session, post)
+                lasted, ended = await self._keep(device, opened, post)
                 if ended.removed:
-                    await self._removed(record, ended.reason, post)
+                    await self._removed(self._records[device], ended.reason, post)
                     return
                 failures = failures + 1 if lasted < SHORT else 0
                 reason = TAKEN_OVER if failures > 1 else ended.reason
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
 
-    async def _log_in(self, record: Record) -> Session:
+    async def _log_in(self, record: Record, post: Post) -> Opened:
+        """Log in with the secret in use or, where that will not do, with the one to follow it."""
+        try:
+            return await self._log_in_as_before(record)
+        except (LoginRefused, SecretNotFound, SecretCorrupt) as error:
+            opened = await self._renewal.rescue(record, error)
+        post(lc.SecretRenewed(RENEWED))
+        return opened
+
+    async def _log_in_as_before(self, record: Record) -> Opened:
         assert record.cloud is not None, "only a registered child logs in"
         assert record.activating == record.stored, "the first login is put on record before it"
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             raise LoginFailed(NO_PROVIDER)
         async with self._turns:
-            secret = await self._secret(record.slot(record.stored))
-            return await provider.connect(record.cloud, secret)
+            secret = await self._slots.get(record.slot(record.stored))
+            session = await provider.connect(record.cloud, secret)
+            due = provider.renew_at(record.cloud, secret)
+            return Opened(session, self._again(record.candidate, due))
 
-    async def _keep(self, record: Record, session: Session, post: Post) -> tuple[float, Ended]:
-        """Hold a session until it ends; return how long it lasted, seconds, and how it ended."""
-        opened = self._now()
+    def _again(self, candidate: int, due: float | None) -> float | None:
+        """Return when to renew: a candidate was tried before, and is tried slowly."""
+        later = self._wall() / 1e6 + self._settings.retry_renewal
+        return due if due is None or not candidate else max(due, later)
+
+    async def _keep(self, device: DeviceId, opened: Opened, post: Post) -> tuple[float, Ended]:
+        """Hold a session until it ends; return how long it lasted, seconds, and how it ended.
+
+        Where its secret grows old meanwhile, one with a new secret takes its place.
+        """
+        began = self._now()
         try:
             self._checkpoint("logged-in")
-            await self._confirm(record)
-            post(lc.SessionOpened())
-            ended = await session.wait_closed()
-            return self._now() - opened, ended
+            record = await self._confirm(self._records[device])
+            post(lc.SessionOpened(WAITING if record.candidate else NONE))
+            while (ended := await self._watches.ended(device, opened)) is None:
+                opened, before = await self._renew(device, opened, post), opened
+                if opened is not before:
+                    began = self._now()
+                    await before.session.close()
+            return self._now() - began, ended
         finally:
-            await session.close()
+            await opened.session.close()
 
-    async def _confirm(self, record: Record) -> None:
-        if not record.activated_at:
-            now = self._wall()
-            await self._records.update(
-                record.device,
-                lambda r: replace(still(r, stored=record.stored), activated_at=now, stale=0),
-            )
-            self._checkpoint("activation-confirmed")
+    async def _renew(self, device: DeviceId, opened: Opened, post: Post) -> Opened:
+        """Return the session that is open now, with the time at which to look again."""
+        settings = self._settings
+        try:
+            renewed = await self._renewal.renew(device)
+        except Overtaken:
+            raise
+        except NotRenewed as failure:
+            wait = settings.retry_last if failure.soon else settings.retry_renewal
+            reason = failure.reason
+        except StoreError as error:
+            wait, reason = settings.retry_last, of_store(error)
+        else:
+            post(lc.SecretRenewed(RENEWED))
+            return renewed
+        post(lc.RenewalDelayed(reason, self._now() + wait))
+        opened.due = self._wall() / 1e6 + wait
+        return opened
+
+    async def _confirm(self, record: Record) -> Record:
+        if record.activated_at:
+            return record
+        now = self._wall()
+        confirmed = await self._records.update(
+            record.device,
+            lambda r: replace(still(r, stored=record.stored), activated_at=now, stale=0),
+        )
+        self._checkpoint("activation-confirmed")
+        return confirmed
 
     async def _removed(self, record: Record, reason: Reason, post: Post) -> None:
         """Remember that the cloud removed a child, so that it does not come back by itself."""
@@ -154,9 +210,9 @@ class SessionKeeper:
         )
         post(lc.Retired(reason))
 
-    async def _refused(self, record: Record, reason: Reason, post: Post) -> bool:
+    async def _refused(self, record: Record, refusal: LoginRefused, post: Post) -> bool:
         """Judge a refused login; return whether that ends the work."""
-        event = on_refused_login(record, reason)
+        event = on_refused_login(record, refusal.reason, stale=refusal.stale)
         if isinstance(event, lc.SessionDelayed):
             wait = self._settings.retry_refused
             post(replace(event, until=self._now() + wait))

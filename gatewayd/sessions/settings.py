@@ -19,4 +19,11 @@ class SessionSettings:
     retry_refused: float = setting(
         600.0, "wait after the cloud refused a login", unit="s", low=1, high=86400
     )
+    retry_renewal: float = setting(
+        21600.0,
+        "wait after the cloud did not accept the secret that is to follow the one in use",
+        unit="s",
+        low=60,
+        high=604800,
+    )
     per_minute: int = setting(4, "logins of one child in any minute, at most", low=1, high=60)

@@ -1,7 +1,8 @@
 """python3 -m gatewayd.testing.demo: the whole of gatewayd on one machine, in half a minute.
 
-A private bus with the rules of the system bus, the simulated cloud, a LAN of children on the
-loopback interface, and gatewayd.  Ends with status 0 when every child is online.
+A private bus with the rules of the system bus, a simulated cloud, a LAN of children on the
+loopback interface, and gatewayd.  Ends with status 0 when every child is online, and the cloud
+says so, too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from gatewayd.testing import story
 from gatewayd.testing.site import Site
-from gatewayd.testing.world import SiteWorld
+from gatewayd.testing.world import SiteWorld, is_online, issued, ledgers, own_names
 
 MANAGER = "org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager"
 REFRESH = 0.25
@@ -26,6 +27,11 @@ POSSIBLE = range(3, 201)
 """How many children there may be: the story needs two of its own."""
 SHOWN = 22
 """Rows of the live table, at most."""
+CLOUDS: Mapping[str, str] = {
+    "alibaba": "a simulated cloud",
+    "huawei": "two instances of a simulated cloud, where the gateway is a device itself,",
+}
+"""What is played, by the name of the cloud."""
 
 
 class Screen:
@@ -71,11 +77,11 @@ class Screen:
         print(line, flush=True)
 
 
-async def main(children: int, *, keep: bool) -> int:
+async def main(children: int, cloud: str, *, keep: bool) -> int:
     """Run the demo; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
         plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1")
-        site = Site(Path(directory), plant_options=plant)
+        site = Site(Path(directory), plant_options=plant, cloud=cloud)
         async with site.open():
             try:
                 await _play(site, children)
@@ -88,19 +94,29 @@ async def main(children: int, *, keep: bool) -> int:
 
 
 async def _play(site: Site, children: int) -> None:
-    print(f"A bus, a simulated cloud and {children} child devices; now gatewayd is started.\n")
+    print(f"A bus, {CLOUDS[site.cloud]} and {children} child devices; now gatewayd is started.\n")
     await site.start()
-    screen = Screen(site, children)
+    everybody = children + own_names(site)
+    screen = Screen(site, everybody)
     async with _running(screen):
+        await _prepare(site, screen)
         admitted, held = site.plant["serials"][-2:]
-        await site.until(lambda: _online(site, children - 2), "the first children to be online")
+        await site.until(lambda: _online(site, everybody - 2), "the first children to be online")
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
         async for sentence in story.tell(SiteWorld(site, admitted, held)):
             screen.say(f"✓ {sentence}")
-        await site.until(lambda: _online(site, children), "all children to be online")
+        await site.until(lambda: _online(site, everybody), "all children to be online")
     await screen.draw()
-    await _compare(site, children)
+    await _compare(site)
     await _type(site, held)
+
+
+async def _prepare(site: Site, screen: Screen) -> None:
+    """Do what an operator does once, where a cloud wants devices to show certificates."""
+    if site.cloud == "huawei":
+        for instance in site.plant["hosts"]:
+            await site.enrol(instance)
+            screen.say(f"✓ A device CA was made for the instance {instance}, which verified it.")
 
 
 @contextlib.asynccontextmanager
@@ -117,14 +133,13 @@ async def _online(site: Site, number: int) -> bool:
     return bool((await site.call("CountDevices")).get("online", 0) == number)
 
 
-async def _compare(site: Site, children: int) -> None:
+async def _compare(site: Site) -> None:
     """Hold what gatewayd shows against what the cloud itself has counted."""
-    truth = await site.ask(do="truth")
-    ledgers = truth["cloud"]["devices"][site.plant["product"]].values()
-    online = sum(ledger["online"] for ledger in ledgers)
-    issued = sum(len(ledger["secrets_sha256"]) for ledger in ledgers)
-    print(f"\nThe cloud agrees: {online} devices online, {issued} secrets issued.")
-    assert (online, issued) == (children, children), "the cloud counts otherwise"
+    told = (await ledgers(site)).values()
+    online, once = sum(map(is_online, told)), sum(issued(ledger) == 1 for ledger in told)
+    print(f"\nThe cloud agrees: {online} devices online, {once} registered once and for all.")
+    children = len(site.plant["serials"])
+    assert (online, once) == (children, children), "the cloud counts otherwise"
 
 
 async def _type(site: Site, child: str) -> None:
@@ -170,11 +185,12 @@ def run(arguments: Sequence[str]) -> int:
     """Read the arguments, and run the demo."""
     parser = argparse.ArgumentParser(prog="script/demo", description="Show the whole of gatewayd.")
     parser.add_argument("--children", type=int, default=20, help="how many devices (20)")
+    parser.add_argument("--cloud", choices=CLOUDS, default="alibaba", help="which is played")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     options = parser.parse_args(arguments)
     if options.children not in POSSIBLE:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")
-    return asyncio.run(main(options.children, keep=options.keep))
+    return asyncio.run(main(options.children, options.cloud, keep=options.keep))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.testing.bus import PrivateBus
-from gatewayd.testing.simulator import plant
 from gatewayd.testing.simulator.control import ask
-from gatewayd.testing.site_files import CONFIG, GATEWAY, RULES
+from gatewayd.testing.site_files import config, rules
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
@@ -32,7 +31,9 @@ class Site:
 
     gateway, children: prefixes of the commands that run gatewayd and the plant, as
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
-    plant_options: more arguments for the simulator.  route: that of the rule.
+    plant_options: more arguments for the simulator.  cloud: which one is played.
+    route: that of all rules; "" leaves it to each.
+    key_algorithm: of the keys of whoever shows a certificate.
     """
 
     directory: Path
@@ -40,7 +41,9 @@ class Site:
     children: Sequence[str] = ()
     interface: str = "lo"
     plant_options: Sequence[str] = ()
+    cloud: str = "alibaba"
     route: str = ""
+    key_algorithm: str = "ec-p256"
     bus: str = ""
     plant: dict[str, Any] = field(default_factory=dict)
     daemon: asyncio.subprocess.Process | None = None
@@ -54,17 +57,17 @@ class Site:
             self.bus = bus.address
             try:
                 await self._start_plant()
-                self.configure(self._config(), RULES.format(site=self))
+                self.configure(config(self), rules(self))
                 yield self
             finally:
                 await self.stop()
                 await end(self._simulator)
 
-    def configure(self, config: str, rules: str) -> None:
+    def configure(self, text: str, rule: str) -> None:
         """Write gatewayd's configuration and its rules."""
         (self.directory / "rules.d").mkdir(exist_ok=True)
-        (self.directory / "gatewayd.toml").write_text(config)
-        (self.directory / "rules.d" / "10-sensors.toml").write_text(rules)
+        (self.directory / "gatewayd.toml").write_text(text)
+        (self.directory / "rules.d" / "10-sensors.toml").write_text(rule)
 
     async def start(self, module: str = "gatewayd", *arguments: str) -> None:
         """Start gatewayd, and return when it owns its name."""
@@ -98,6 +101,24 @@ class Site:
         told = ("--json=short", "call", *MANAGER, method)
         text = await self.busctl(*told, *([signature, *arguments] if signature else []))
         return json.loads(text)["data"][0] if text else None
+
+    async def authority(self, cloud: str, method: str, *arguments: str) -> Any:  # noqa: ANN401  # JSON
+        """Call a method of a cloud's device CA; return its result.  Raises RuntimeError."""
+        place = (MANAGER[0], f"{MANAGER[1]}/provider/{cloud}", "org.gatewayd1.Authority")
+        text = await self.busctl("--json=short", "call", *place, method, *arguments)
+        return json.loads(text)["data"][0] if text else None
+
+    async def enrol(self, cloud: str, **how: object) -> None:
+        """Make a device CA and have the platform verify it, as an operator and its user do.
+
+        how: more of the verb "upload".
+        """
+        named = ("common-name", "s", f"{cloud} devices")
+        options = ("2", *named, "algorithm", "s", self.key_algorithm)
+        made = await self.authority(cloud, "Make", "a{sv}", *options)
+        code = await self.ask(do="upload", instance=cloud, pem=made, **how)
+        proof = await self.authority(cloud, "Prove", "s", code)
+        await self.ask(do="verify", instance=cloud, pem=proof)
 
     async def devices(self) -> dict[str, tuple[str, str]]:
         """Return id and state of each child that is shown."""
@@ -146,18 +167,10 @@ class Site:
 
     async def ledger(self, child: str) -> dict[str, Any]:
         """Return what the cloud counted of a child."""
-        truth = await self.ask(do="truth")
-        return dict(truth["cloud"]["devices"][self.plant["product"]][child])
-
-    def _config(self) -> str:
-        config = CONFIG.format(site=self)
-        if self.route.startswith("sub-device"):
-            key, name = plant.GATEWAY
-            config += GATEWAY.format(directory=self.directory, key=key, name=name)
-        return config
+        return dict(await self.ask(do="ledger", child=child))
 
     async def _start_plant(self) -> None:
-        options = list(self.plant_options)
+        options = ["--cloud", self.cloud, *self.plant_options]
         if self.route.startswith("sub-device"):
             options += ["--node", "sub-device"]
         self._simulator = await asyncio.create_subprocess_exec(

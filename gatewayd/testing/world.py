@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from gatewayd.testing.simulator.huawei import account as huawei
 from gatewayd.testing.site import Site
+
+Ledger: TypeAlias = Mapping[str, Any]
 
 
 class SiteWorld:
@@ -22,7 +28,13 @@ class SiteWorld:
         await self._site.ask(do="leave", child=child)
 
     async def wait_for(self, child: str, state: str) -> None:
+        """D-Bus shows it first: that a session ends is told to the cloud after that."""
         await self._site.wait_for(child, state)
+
+        async def agrees() -> bool:
+            return await self.is_online_at_cloud(child) is (state == "online")
+
+        await self._site.until(agrees, f"the cloud to hear that {child} is {state}")
 
     async def approve(self, child: str) -> None:
         await self._site.call("Approve", "ss", await self._id(child), "")
@@ -31,10 +43,56 @@ class SiteWorld:
         await self._site.call("Reject", "ss", await self._id(child), "not ours")
 
     async def issued(self, child: str) -> int:
-        return len((await self._site.ledger(child))["secrets_sha256"])
+        return issued(await self._site.ledger(child))
 
     async def is_online_at_cloud(self, child: str) -> bool:
-        return bool((await self._site.ledger(child))["online"])
+        return is_online(await self._site.ledger(child))
 
     async def _id(self, child: str) -> str:
         return (await self._site.devices())[child][0]
+
+
+async def ledgers(site: Site) -> Mapping[str, Ledger]:
+    """Return what the cloud has counted of each child of the plant, by its serial number."""
+    truth = await site.ask(do="truth")
+    return _LEDGERS[site.cloud](site, truth["cloud"])
+
+
+def own_names(site: Site) -> int:
+    """How many devices of the cloud are the gateway itself, which gatewayd counts, too."""
+    behind = site.route.startswith("sub-device")
+    return len(site.plant["hosts"]) if site.cloud == "huawei" else int(behind)
+
+
+def issued(ledger: Ledger) -> int:
+    """How many secrets a cloud has issued to a child, or how often it had to register it.
+
+    Where a child has shown certificates, each counts.
+    """
+    if "secrets_sha256" in ledger:
+        return len(ledger["secrets_sha256"])
+    shown = len(ledger.get("certificates_sha256", ()))
+    return max(shown, int(ledger.get("registrations", 0)))
+
+
+def is_online(ledger: Ledger) -> bool:
+    """Whether the cloud holds a session of the child."""
+    return bool(ledger.get("online"))
+
+
+def _alibaba(site: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
+    return dict(truth["devices"][site.plant["product"]])
+
+
+def _huawei(site: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
+    instances = truth["instances"]
+    return {
+        child: instances[huawei.home(child)]["devices"].get(huawei.device_id(child), {})
+        for child in site.plant["serials"]
+    }
+
+
+_LEDGERS: Mapping[str, Callable[[Site, Mapping[str, Any]], dict[str, Ledger]]] = {
+    "alibaba": _alibaba,
+    "huawei": _huawei,
+}

@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from script.benchmarks import alibaba, dbus, fleet, lan, registration
+from script.benchmarks import alibaba, dbus, fleet, huawei, lan, registration, secrets
 from script.benchmarks.table import Figure, table
 
-WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba")
+WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba", "huawei", "secrets")
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 Measure = Callable[[], Awaitable[list[Figure]]]
@@ -30,6 +30,8 @@ def main() -> int:
         "rush": lambda: lan.measure_rush(RUSH),
         "flood": lan.measure_flood,
         "alibaba": lambda: alibaba.measure(options.children or MANY),
+        "huawei": lambda: huawei.measure(options.children or MANY),
+        "secrets": secrets.measure,
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]
@@ -76,7 +78,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--children",
         type=int,
-        help=f"onboarded by registration ({CHILDREN}), and by each route of alibaba ({MANY})",
+        help=f"onboarded by registration ({CHILDREN}), by each route of alibaba and as sub-devices "
+        f"of huawei ({MANY}); by certificate, fewer",
     )
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
     options = parser.parse_args()

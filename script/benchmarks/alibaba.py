@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from gatewayd.cloud.alibaba import calls, pace
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from script.benchmarks import bare, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage
@@ -35,7 +35,7 @@ async def measure(children: int) -> list[Figure]:
 
 
 async def _through_gateway(children: int) -> list[Figure]:
-    async with stage(children, "sub-device", apart=True) as one:
+    async with stage(children, apart=True, route="sub-device") as one:
         run = await onboard(one, one.site.plant["serials"], GATEWAY_SPEED)
     requests = math.ceil(children / calls.REGISTERED) / pace.OTHERS
     return [
@@ -53,7 +53,7 @@ async def _directly(children: int) -> list[Figure]:
     async with stage(children + PAHO + VENDOR + 1, apart=True) as one:
         serials = one.site.plant["serials"]
         before = await bare.cost(one.site, BARE)
-        paho = await rivals.threads(one.site, serials[children:][:PAHO])
+        paho = await rivals.registering(one.site, serials[children:][:PAHO])
         vendor = await rivals.vendor(one.site, serials[children + PAHO :])
         run = await onboard(one, serials[:children], DIRECT_SPEED)
         after = await bare.cost(one.site, BARE)

@@ -6,8 +6,10 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from gatewayd.testing.site import Site
+from script.benchmarks.identities import Identity
 
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05bench"
 """CONNECT of MQTT 3.1.1 with the client id "bench"; any CONNACK is an answer."""
@@ -17,17 +19,29 @@ WARM = 20  # connections that are not counted
 
 async def cost(site: Site, times: int) -> float:
     """Return the milliseconds of CPU of one connection to the site's cloud, of so many."""
-    return await asyncio.to_thread(_cost, site, times)
-
-
-def _cost(site: Site, times: int) -> float:
     context = ssl.create_default_context(cafile=site.directory / "ca.pem")
     host, port = site.plant["host"], site.plant["port"]
+    return await asyncio.to_thread(_cost, lambda: _connect(context, host, port), times)
+
+
+async def mutual(site: Site, identity: Identity, times: int) -> float:
+    """Do the same with a certificate that is shown, and so with a context for each."""
+    port = site.plant["port"]
+
+    def connect() -> None:
+        context = ssl.create_default_context(cafile=site.directory / "ca.pem")
+        context.load_cert_chain(identity.file)
+        _connect(context, identity.host, port)
+
+    return await asyncio.to_thread(_cost, connect, times)
+
+
+def _cost(connect: Callable[[], None], times: int) -> float:
     for _ in range(WARM):
-        _connect(context, host, port)
+        connect()
     before = time.thread_time()
     for _ in range(times):
-        _connect(context, host, port)
+        connect()
     return (time.thread_time() - before) / times * 1000
 
 

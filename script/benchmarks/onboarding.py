@@ -7,19 +7,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gatewayd.testing.simulator import plant
-from gatewayd.testing.site_files import GATEWAY
+from gatewayd.testing.site import Site
+from gatewayd.testing.site_files import config, rules
+from gatewayd.testing.world import is_online, ledgers, own_names
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import PATIENCE, Stage
 
 LOOK = 0.2  # seconds
 PER_MINUTE = 60_000
 
-CONFIG = """\
-[gateway]
-state_directory = "{site.directory}/state"
-[bus]
-address = "{site.bus}"
+TUNING = """\
 [discovery]
 settle = 0
 [registration]
@@ -27,14 +24,6 @@ in_flight = {in_flight}
 per_minute = {per_minute}
 [sessions]
 connecting = {connecting}
-[secretstore.vault]
-key = "development-file"
-[cloud.alibaba]
-host = "{site.plant[host]}"
-port = {site.plant[port]}
-ca_file = "{site.directory}/ca.pem"
-[cloud.alibaba.products.{site.plant[product]}]
-secret_file = "{site.directory}/product-secret"
 """
 
 DEVICE = """\
@@ -44,19 +33,7 @@ serial = "{serial}"
 attributes = {{ "txt.serial" = "{serial}" }}
 """
 
-RULES = """\
-[[rule]]
-name = "sensors"
-match = {{ source = "static" }}
-extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
-list = "../serials.txt"
-action = "register"
-provider = "alibaba"
-product = "{site.plant[product]}"
-device_name = "{{serial}}"
-route = "{site.route}"
-limits = {{ devices = 100000 }}
-"""
+FOUND = 'source = "static"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +75,14 @@ class Run:
 async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
     """Start gatewayd on a configuration that lists these children; return when all are online."""
     listed = tuple(serials)
-    one.site.configure(_config(one, listed, speed), RULES.format(site=one.site))
+    one.site.configure(_config(one.site, listed, speed), rules(one.site, found=FOUND))
     began = time.perf_counter()
     ready = await one.start()
     started, empty = cpu(one.pid), memory(one.pid).pss
     peak = empty
-    while one.client.count("online") < len(listed):
+    while (online := one.client.count("online") - own_names(one.site)) < len(listed):
         if time.perf_counter() - began > PATIENCE:
-            raise TimeoutError(f"only {one.client.count('online')} of {len(listed)} came online")
+            raise TimeoutError(f"only {online} of {len(listed)} came online")
         peak = max(peak, memory(one.pid).pss)
         await asyncio.sleep(LOOK)
     seconds, used = time.perf_counter() - began, cpu(one.pid)
@@ -116,20 +93,13 @@ async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
 
 async def _check(one: Stage, listed: Iterable[str]) -> None:
     """Ask the cloud, too.  Raises RuntimeError."""
-    truth = await one.site.ask(do="truth")
-    ledgers = truth["cloud"]["devices"][one.site.plant["product"]]
-    if missing := [serial for serial in listed if not ledgers[serial]["online"]]:
+    told = await ledgers(one.site)
+    if missing := [serial for serial in listed if not is_online(told[serial])]:
         raise RuntimeError(f"the cloud says that {len(missing)} are not online")
 
 
-def _config(one: Stage, listed: Iterable[str], speed: Speed) -> str:
-    told = CONFIG.format(
-        site=one.site,
-        in_flight=speed.in_flight,
-        per_minute=PER_MINUTE,
-        connecting=speed.connecting,
+def _config(site: Site, listed: Iterable[str], speed: Speed) -> str:
+    tuning = TUNING.format(
+        in_flight=speed.in_flight, per_minute=PER_MINUTE, connecting=speed.connecting
     )
-    if one.site.route.startswith("sub-device"):
-        key, name = plant.GATEWAY
-        told += GATEWAY.format(directory=one.site.directory, key=key, name=name)
-    return told + "".join(DEVICE.format(serial=serial) for serial in listed)
+    return config(site, tuning) + "".join(DEVICE.format(serial=serial) for serial in listed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.testing.site import Site, run
+from script.benchmarks.identities import Identity
 from script.benchmarks.process import cpu
 from script.benchmarks.stage import PATIENCE
 from script.benchmarks.threads import Took
@@ -37,16 +38,26 @@ async def install_vendor() -> None:
         await run(str(TOP / "script" / "setup"), "test")
 
 
-async def threads(site: Site, devices: Sequence[str]) -> Took:
+async def registering(site: Site, devices: Sequence[str]) -> Took:
     """Let plain paho register these devices and log them in.  Raises RuntimeError."""
-    facts = {
-        "host": site.plant["host"],
-        "port": site.plant["port"],
-        "ca": str(site.directory / "ca.pem"),
-        "product": site.plant["product"],
-        "secret": (site.directory / "product-secret").read_text(),
-        "devices": devices,
-    }
+    return await _threads(
+        site,
+        devices,
+        host=site.plant["host"],
+        product=site.plant["product"],
+        secret=(site.directory / "product-secret").read_text(),
+    )
+
+
+async def showing(site: Site, identities: Sequence[Identity]) -> Took:
+    """Let plain paho log devices in that show certificates.  Raises RuntimeError."""
+    devices = [{"id": i.device_id, "host": i.host, "file": str(i.file)} for i in identities]
+    return await _threads(site, devices)
+
+
+async def _threads(site: Site, devices: Sequence[object], **more: str) -> Took:
+    told = {"cloud": site.cloud, "port": site.plant["port"], "ca": str(site.directory / "ca.pem")}
+    facts = {**told, "devices": devices, **more}
     process = await _start(site, sys.executable, "-m", "script.benchmarks.threads")
     async with _ending(process):
         out, _ = await process.communicate(json.dumps(facts).encode())

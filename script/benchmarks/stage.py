@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.testing.site import Site
+from gatewayd.testing.site_files import config, rules
 from script.benchmarks.client import Client
 from script.benchmarks.process import Readiness
 
@@ -22,11 +23,7 @@ PATIENCE: Final = 120.0
 """Seconds to wait for anything; a measurement that takes longer could not be made."""
 LOOK: Final = 0.05
 
-CONFIG = """\
-[gateway]
-state_directory = "{site.directory}/state"
-[bus]
-address = "{site.bus}"
+TUNING = """\
 [discovery]
 settle = 1
 [discovery.mdns]
@@ -34,30 +31,9 @@ interfaces = ["lo"]
 types = ["_gatewayd-child._tcp"]
 [registration]
 per_minute = 60000
-[secretstore.vault]
-key = "development-file"
-[cloud.alibaba]
-host = "{site.plant[host]}"
-port = {site.plant[port]}
-ca_file = "{site.directory}/ca.pem"
-[cloud.alibaba.products.{site.plant[product]}]
-secret_file = "{site.directory}/product-secret"
 """
 """The defaults of the product, but for: how long a sighting must stay the same, and how many
 may be registered in a minute.  Both only make a run shorter."""
-
-RULES = """\
-[[rule]]
-name = "sensors"
-match = {{ source = "mdns", service = "_gatewayd-child._tcp", "txt.model" = "TH-20" }}
-extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
-list = "../serials.txt"
-action = "{action}"
-provider = "alibaba"
-product = "{site.plant[product]}"
-device_name = "{{serial}}"
-limits = {{ devices = 100000 }}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +52,7 @@ class Stage:
 
     def rule(self, action: str) -> None:
         """Write down what is to become of a child that the operator has listed."""
-        self.site.configure(
-            CONFIG.format(site=self.site), RULES.format(site=self.site, action=action)
-        )
+        self.site.configure(config(self.site, TUNING), rules(self.site, action=action))
 
     async def start(self) -> float:
         """Start gatewayd; return the seconds until it says READY=1."""
@@ -112,17 +86,28 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(late: int = 0, route: str = "", *, apart: bool = False) -> AsyncIterator[Stage]:
+async def stage(
+    late: int = 0,
+    *,
+    apart: bool = False,
+    cloud: str = "alibaba",
+    route: str = "",
+    key_algorithm: str = "ec-p256",
+) -> AsyncIterator[Stage]:
     """Yield a site whose gatewayd is not started yet.
 
-    late: children that are listed, and are announced when asked for.  route: as of Site.
+    late: children that are listed, and are announced when asked for.
     apart: keep gatewayd on the first processor and the plant on the second, if there are two.
+    cloud, route, key_algorithm: as of Site.
     """
     options = ("--children", "0", "--late", str(late))
     first, second = processors() if apart else ((), ())
     _allow_files()
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
-        site = Site(Path(directory), first, second, plant_options=options, route=route)
+        site = Site(
+            Path(directory), first, second, plant_options=options,
+            cloud=cloud, route=route, key_algorithm=key_algorithm,
+        )  # fmt: skip
         with Readiness(site.directory / "notify") as readiness:
             os.environ.update(readiness.environment)
             async with site.open():

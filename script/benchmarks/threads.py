@@ -1,7 +1,7 @@
 """python3 -m script.benchmarks.threads: plain paho-mqtt, with one thread for each device.
 
-Standard input holds the facts, as JSON: host, port, ca (a file), product, secret, devices.
-What it took is printed, as JSON: see `Took`.
+Standard input holds the facts, as JSON: cloud, port, ca (a file), devices, and what else a cloud
+wants: see `DEVICES`.  What it took is printed, as JSON: see `Took`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ import paho.mqtt.client as paho
 
 from gatewayd.cloud.alibaba import messages
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.huawei.credentials import certificate_login
 from gatewayd.cloud.login import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -40,48 +43,97 @@ class Took:
 
 
 class Device(threading.Thread):
-    """Registers, logs in with what that brought, and stays."""
+    """Logs in, and stays.  host: of its cloud."""
 
-    def __init__(self, facts: dict[str, Any], name: CloudName, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int) -> None:
         super().__init__(daemon=True)
-        self._facts, self._name, self._context = facts, name, context
-        self._secret: Secret | None = None
+        self._host, self._port = host, port
         self.online = threading.Event()
 
-    def run(self) -> None:
-        """Block, as this library does by itself."""
-        key, random = Secret(self._facts["secret"].encode()), secrets.token_hex(8)
-        client = self._client(messages.register_login(self._name, key, SETTINGS, random))
-        client.on_message = self._heard
-        client.loop_forever()
-        if self._secret is None:
-            return
-        client = self._client(messages.connect_login(self._name, self._secret, "hmacsha256"))
+    def stay(self, login: Login, context: ssl.SSLContext) -> None:
+        """Log in, and serve the session.  Blocks, as this library does by itself."""
+        client = self.client(login, context)
         client.on_connect = lambda *told: None if told[3] else self.online.set()
         client.loop_forever()
 
-    def _client(self, login: Login) -> Any:  # noqa: ANN401  # paho 1.6 has no types
+    def client(self, login: Login, context: ssl.SSLContext) -> Any:  # noqa: ANN401  # paho 1.6 has no types
+        """Connect."""
         version = getattr(paho, "CallbackAPIVersion", None)
         first = (version.VERSION2,) if version else ()
         client = paho.Client(*first, client_id=login.client_id)
-        client.username_pw_set(login.user_name, login.password.reveal())
-        client.tls_set_context(self._context)
-        client.connect(self._facts["host"], self._facts["port"], KEEPALIVE)
+        client.username_pw_set(login.user_name, login.password.reveal() or None)
+        client.tls_set_context(context)
+        client.connect(self._host, self._port, KEEPALIVE)
         return client
+
+
+class Registering(Device):
+    """Registers, and logs in with what that brought.  facts: host, product and secret besides."""
+
+    def __init__(self, facts: dict[str, Any], device: str, context: ssl.SSLContext) -> None:
+        super().__init__(facts["host"], facts["port"])
+        self._name = CloudName("alibaba", facts["product"], device)
+        self._key, self._context = Secret(facts["secret"].encode()), context
+        self._secret: Secret | None = None
+
+    def run(self) -> None:
+        """Have two sessions, one after the other."""
+        random = secrets.token_hex(8)
+        login = messages.register_login(self._name, self._key, SETTINGS, random)
+        client = self.client(login, self._context)
+        client.on_message = self._heard
+        client.loop_forever()
+        if self._secret is not None:
+            login = messages.connect_login(self._name, self._secret, "hmacsha256")
+            self.stay(login, self._context)
 
     def _heard(self, client: Any, _: object, message: Any) -> None:  # noqa: ANN401  # likewise
         self._secret = messages.parse_push(message.topic, message.payload, self._name)
         client.disconnect()
 
 
+class Showing(Device):
+    """Shows a certificate.  Of each device there are: id, host, and file, PEM of all it has."""
+
+    def __init__(self, facts: dict[str, Any], device: dict[str, str]) -> None:
+        super().__init__(device["host"], facts["port"])
+        self._ca, self._id, self._file = facts["ca"], device["id"], device["file"]
+
+    def run(self) -> None:
+        """Use a context that nobody shares: so does whoever has many identities."""
+        context = ssl.create_default_context(cafile=self._ca)
+        context.load_cert_chain(self._file)
+        self.stay(certificate_login(self._id, time.time()), context)
+
+
+def _registering(facts: dict[str, Any]) -> list[Device]:
+    context = ssl.create_default_context(cafile=facts["ca"])
+    return [Registering(facts, device, context) for device in facts["devices"]]
+
+
+def _showing(facts: dict[str, Any]) -> list[Device]:
+    return [Showing(facts, device) for device in facts["devices"]]
+
+
+DEVICES: Mapping[str, Callable[[dict[str, Any]], list[Device]]] = {
+    "alibaba": _registering,
+    "huawei": _showing,
+}
+
+
+def lead_home() -> None:
+    """Let every host be this machine, as this library cannot be told an address beside it."""
+    found = socket.getaddrinfo
+    setattr(socket, "getaddrinfo", lambda _, *more, **named: found("127.0.0.1", *more, **named))  # noqa: B010  # an assignment would have to be as typed
+
+
 def main() -> None:
     """Let all come online at the same time."""
+    lead_home()
     facts = json.load(sys.stdin)
-    context = ssl.create_default_context(cafile=facts["ca"])
-    names = [CloudName("alibaba", facts["product"], device) for device in facts["devices"]]
+    devices = DEVICES[facts["cloud"]](facts)
     held = memory(os.getpid()).pss
     began, used = time.perf_counter(), time.process_time()
-    devices = [Device(facts, name, context) for name in names]
     for device in devices:
         device.start()
     online = sum(device.online.wait(max(0, began + PATIENCE - time.perf_counter()))

@@ -96,6 +96,24 @@ async def test_a_connect_says_what_it_must(serve: Serve, server: At) -> None:
     assert seen == [bytes([0x10, len(body)]) + body, DISCONNECT]
 
 
+async def test_a_login_without_a_password_sends_none(serve: Serve, server: At) -> None:
+    """Flags and field are both absent (MQTT 3.1.1, 3.1.2.9)."""
+    seen: list[bytes] = []
+
+    async def script(client: Any) -> None:
+        seen.append(await client.packet())
+        await client.send(ACCEPTED)
+        await client.gone()
+
+    login = Login("client", "device", Secret(b""))
+    async with serve(script) as broker:
+        connection = await mqtt.open_connection(server(broker.port), login, 120, Inbox().take)
+        await connection.close()
+    body = b"\x00\x04MQTT\x04\x82" + struct.pack("!H", 120)
+    body += b"".join(struct.pack("!H", len(one)) + one for one in (b"client", b"device"))
+    assert seen == [bytes([0x10, len(body)]) + body]
+
+
 async def test_packets_that_share_one_tls_record_all_arrive(serve: Serve, server: At) -> None:
     pushes = [publish(b"/ext/%d" % n, b"payload %d" % n, qos=n % 2) for n in range(5)]
     async with serve(answering(ACCEPTED, *pushes)) as broker:

@@ -15,7 +15,7 @@ from gatewayd.cloud.pending import Gone, Pending
 from gatewayd.cloud.tls import Server
 from gatewayd.testing.simulator import mqtt_codec
 from gatewayd.testing.simulator.mqtt_packets import Publish, Unsubscribe
-from tests.cloud.alibaba.peer import Peer, connected
+from tests.cloud.peer import Peer, connected
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from gatewayd.cloud import tls
+from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud.authority import Authority
 from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.login import Login
+from gatewayd.cloud.x509_certificates import read_certificates, to_pem
+from gatewayd.cloud.x509_keys import make_key
+from gatewayd.device.secret import Secret
 from gatewayd.testing.simulator import pki
+from tests.cloud.guarded import VERSIONS, device_ca, guarded, identity, server_context
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]
@@ -162,3 +170,121 @@ def test_without_a_file_the_system_is_trusted() -> None:
     context = tls.client_context(None)
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+# A server that wants to see a certificate.
+
+
+@pytest.fixture(scope="module")
+def devices() -> Authority:
+    return device_ca()
+
+
+async def showing(
+    ca_file: Path, port: int, who: Secret | None, host: str = "localhost"
+) -> tls.Server:
+    context = await asyncio.to_thread(tls.client_context, ca_file, who)
+    return tls.Server(host, port, context, 20.0, 20.0, "127.0.0.1")
+
+
+Bad = Callable[[Authority], Secret | None]
+BAD: dict[str, tuple[Bad, str, str]] = {
+    "no certificate": (lambda _: None, "", "certificate-required"),
+    "another CA": (lambda _: identity(device_ca("other")), "unknown-ca", "unknown-ca"),
+    "expired": (
+        lambda ca: identity(ca, days=1, made=time.time() - 2 * 86400),
+        "certificate-expired",
+        "certificate-expired",
+    ),
+    "not valid yet": (
+        lambda ca: identity(ca, made=time.time() + 86400),
+        "bad-certificate",
+        "bad-certificate",
+    ),
+}
+"""What is shown, and what the server says of it by TLS 1.2 and by 1.3."""
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.name)
+async def test_a_certificate_is_shown_to_whom_asks_for_it(
+    certificate: pki.Certificate, ca_file: Path, devices: Authority, version: ssl.TLSVersion
+) -> None:
+    context = server_context(certificate, [devices], (version, version))
+    who = identity(devices)
+    login = Login("client", "user", Secret(b""))
+    async with guarded(context) as broker:
+        server = await showing(ca_file, broker.port, who)
+        connection = await mqtt.open_connection(server, login, 60, lambda *_: None)
+        await connection.close()
+        assert [ssl.DER_cert_to_PEM_cert(one) for one in broker.shown] == [
+            to_pem(read_certificates(who.reveal())[0])
+        ]
+        assert broker.names == ["localhost"]
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_rejected_certificate_by_tls_1_2(
+    certificate: pki.Certificate, ca_file: Path, devices: Authority, what: str
+) -> None:
+    """The handshake fails, and says why."""
+    make, alert, _ = BAD[what]
+    version = ssl.TLSVersion.TLSv1_2
+    async with guarded(server_context(certificate, [devices], (version, version))) as broker:
+        with pytest.raises(ConnectError) as raised:
+            await tls.dial(await showing(ca_file, broker.port, make(devices)))
+        expected = Fault.TLS_REJECTED if alert else Fault.TLS_FAILED  # handshake_failure says less
+        assert (raised.value.fault, raised.value.alert) == (expected, alert)
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_rejected_certificate_by_tls_1_3(
+    certificate: pki.Certificate, ca_file: Path, devices: Authority, what: str
+) -> None:
+    """The handshake succeeds; what the server thinks of it comes with the first read."""
+    make, _, alert = BAD[what]
+    version = ssl.TLSVersion.TLSv1_3
+    login = Login("client", "user", Secret(b""))
+    async with guarded(server_context(certificate, [devices], (version, version))) as broker:
+        server = await showing(ca_file, broker.port, make(devices))
+        with pytest.raises(ConnectError) as raised:
+            await mqtt.open_connection(server, login, 60, lambda *_: None)
+        assert (raised.value.fault, raised.value.alert) == (Fault.TLS_REJECTED, alert)
+        assert not broker.seen
+
+
+async def test_a_server_that_does_not_know_the_name(
+    certificate: pki.Certificate, ca_file: Path, devices: Authority
+) -> None:
+    """An address is never sent as a name (RFC 6066, 3), so the server is asked for none."""
+    async with guarded(server_context(certificate, [devices])) as broker:
+        for host in ("127.0.0.1", "elsewhere.example"):
+            with pytest.raises(ConnectError) as raised:
+                await tls.dial(await showing(ca_file, broker.port, identity(devices), host))
+            assert raised.value.fault is Fault.TLS_NAME
+        assert broker.names == [None, "elsewhere.example"]
+
+
+def test_an_identity_that_cannot_be_shown(ca_file: Path, devices: Authority) -> None:
+    whole = identity(devices).reveal()
+    other = identity(devices).reveal()
+    key, rest = whole[: whole.index(b"-----BEGIN CERT")], other[other.index(b"-----BEGIN CERT") :]
+    for data in (b"", b"0" * 32, key, rest, key + rest):
+        with pytest.raises(ConnectError) as raised:
+            tls.client_context(ca_file, Secret(data))
+        assert raised.value.fault is Fault.IDENTITY
+
+
+def test_a_key_with_a_passphrase_is_not_asked_for(ca_file: Path, devices: Authority) -> None:
+    key = make_key("ec-p256").private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    with pytest.raises(ConnectError) as raised:
+        tls.client_context(ca_file, Secret(key + identity(devices).reveal()))
+    assert raised.value.fault is Fault.IDENTITY
+
+
+def test_text_around_the_certificates_is_passed_over(ca_file: Path, devices: Authority) -> None:
+    data = b"Device-ID: p_n\n" + identity(devices).reveal()
+    assert tls.client_context(ca_file, Secret(data)).check_hostname

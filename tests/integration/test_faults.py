@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.testing.site import Site
-from gatewayd.testing.site_files import RULES
+from gatewayd.testing.site_files import rules
 
 pytestmark = pytest.mark.integration
 
@@ -176,9 +176,7 @@ def _cloud(name: str, site: Site) -> str:
 
 def _rule(name: str, site: Site) -> str:
     """A rule of its own for the first child of another site, which has to stand first."""
-    rule = RULES.format(site=site).replace(
-        '"txt.model" = "TH-20"', f'"txt.serial" = {_first(site)}'
-    )
+    rule = rules(site).replace('"txt.serial" = "TH20-*"', f'"txt.serial" = {_first(site)}')
     rule = rule.replace('"alibaba"', f'"{name}"').replace('"sensors"', f'"{name}"')
     return rule.replace("../serials.txt", f"{site.directory}/serials.txt")
 

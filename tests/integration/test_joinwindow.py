@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from gatewayd.testing.site import MANAGER, Site
-from gatewayd.testing.site_files import CONFIG, RULES
+from gatewayd.testing.site_files import config, rules
 from tests.integration.test_faults import announce, two_children, wait_for_reason
 
 pytestmark = pytest.mark.integration
-
-ASKING = RULES.replace('action = "register"', 'action = "ask"\nwindow = true')
 
 
 async def join_state(site: Site) -> str:
@@ -22,7 +20,8 @@ async def join_state(site: Site) -> str:
 
 async def test_one_comes_in_by_the_window_and_closes_it(tmp_path: Path) -> None:
     async with two_children(tmp_path) as (site, one, two):
-        site.configure(CONFIG.format(site=site), ASKING.format(site=site))
+        asking = rules(site).replace('action = "register"', 'action = "ask"\nwindow = true')
+        site.configure(config(site), asking)
         await site.start()
         await announce(site, one)
         await wait_for_reason(site, one, "pending", "approval-required")

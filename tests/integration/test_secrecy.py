@@ -128,8 +128,9 @@ def in_vault(state: Path, handed: Path) -> list[bytes]:
     """Return the data key of a closed vault, and every secret in it."""
     vault = Vault(VaultSettings(), state, handed)
     try:
-        assert vault._key is not None, vault.why
-        return [bytes(vault._key.page.key), *(vault.get(ref).reveal() for ref in vault.refs())]
+        keys = vault.keys()
+        key = keys.key(keys.newest).tobytes()
+        return [key, *(vault.get(ref).reveal() for ref in vault.refs())]
     finally:
         vault.close()
 

@@ -5,18 +5,16 @@ What is asserted is what the cloud's ledger says; what the SDK says comes on top
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
-import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from tests.interop.vendor_process import Sdk, vendor
 from tests.testing.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
 from tests.testing.vendor_gateway import (
     CHILD,
@@ -34,58 +32,16 @@ from tests.testing.vendor_gateway import (
     topic,
 )
 
-TOP = Path(__file__).parents[2]
-VENDOR = TOP / ".venv-vendor" / "bin" / "python"
-PATIENCE = 60.0
 DIRECT = "direct-1"
 HOSTS = ["localhost", "iot-auth.cn-shanghai.aliyuncs.com"]
 CERTIFICATE = AUTHORITY.issue(HOSTS, ["127.0.0.1"], NOW - pki.LIFE, NOW + pki.LIFE)
 
 
-class Sdk:
-    """The SDK in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def do(self, verb: str, **request: Any) -> Any:
-        """Have it do something, and return its answer."""
-        self.tell({"do": verb, **request})
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            line = await self._process.stdout.readline()
-        answer = json.loads(line or '{"error": "the SDK has ended"}')
-        assert "error" not in answer, answer
-        return answer["ok"]
-
-    def tell(self, body: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(body).encode() + b"\n")
-
-
 @contextlib.asynccontextmanager
 async def sdk(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
-    assert VENDOR.exists(), "The vendor's SDK is missing; `script/setup test` installs it."
-    process = await asyncio.create_subprocess_exec(
-        VENDOR,
-        Path(__file__).with_name("linkkit_peer.py"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        one = Sdk(process)
-        one.tell(
-            {
-                "host": cloud.host,
-                "port": cloud.port,
-                "https_port": cloud.https_port,
-                "ca": cloud.ca_pem,
-            }
-        )
+    facts = {"host": cloud.host, "port": cloud.port, "https_port": cloud.https_port}
+    async with vendor("linkkit_peer.py", facts | {"ca": cloud.ca_pem}) as one:
         yield one
-    finally:
-        process.kill()
-        await process.communicate()
 
 
 @pytest.fixture

@@ -71,3 +71,68 @@ def test_a_closed_file_is_unavailable(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(StoreUnavailable):
         db.begin()
+
+
+def test_what_waits_for_a_group_is_done_when_it_is_durable(tmp_path: Path) -> None:
+    done: list[str] = []
+    with closing(open_in(tmp_path)) as db:
+        db.begin()
+        db.after(lambda: done.append("first"))
+        db.mark()
+        db.after(lambda: done.append("taken back"))
+        db.undo()
+        db.mark()
+        db.after(lambda: done.append("second"))
+        assert db.waits
+        assert not done
+        db.commit()
+        assert (done, db.waits) == (["first", "second"], False)
+        db.begin()
+        db.after(lambda: done.append("taken back"))
+        db.rollback()
+        db.begin()
+        db.commit()
+        assert done == ["first", "second"]
+
+
+def test_a_fault_is_remembered_until_something_was_written(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        pages = db._run("PRAGMA page_count")[0][0]
+        db._run(f"PRAGMA max_page_count = {pages}")
+        db.begin()
+        with pytest.raises(StoreFull):
+            db._run("INSERT INTO t VALUES (?)", "x" * 100_000)
+        db.rollback()
+        assert "disk is full" in db.fault
+        db.begin()
+        db._run("SELECT * FROM t")
+        db.commit()
+        assert "disk is full" in db.fault
+        db._run("PRAGMA max_page_count = 10000")
+        db.begin()
+        db._run("INSERT INTO t VALUES ('y')")
+        db.commit()
+        assert not db.fault
+
+
+def test_a_snapshot_is_what_is_durable(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        db.begin()
+        db._run("INSERT INTO t VALUES ('durable')")
+        db.commit()
+        db.begin()
+        db._run("INSERT INTO t VALUES ('not yet')")
+        whole = db.snapshot()
+        db.rollback()
+    (tmp_path / "copy.db").write_bytes(whole)
+    with closing(sqlite3.connect(f"file:{tmp_path}/copy.db?mode=ro", uri=True)) as file:
+        assert file.execute("SELECT x FROM t").fetchall() == [("durable",)]
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "test.db").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreUnavailable):
+        Database(tmp_path / "test.db", SCHEMA, 1)
+    assert (tmp_path / "elsewhere").read_bytes() == b""

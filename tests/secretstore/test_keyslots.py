@@ -23,7 +23,7 @@ def test_a_credential_is_read_and_never_made(tmp_path: Path) -> None:
         with pytest.raises(NoKey, match="load the systemd credential"):
             missing()
     (tmp_path / "vault.key").write_bytes(KEY)
-    assert slot.read() == slot.provide(os.urandom) == KEY
+    assert slot.read() == slot.provide(os.urandom).secret == KEY
 
 
 def test_without_credentials_the_remedy_is_told() -> None:
@@ -49,14 +49,14 @@ def test_a_key_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
 def test_a_development_key_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "development.key"
     slot = DevelopmentSlot(path)
-    assert slot.provide(given) == KEY
-    assert slot.provide(os.urandom) == slot.read() == KEY
+    assert slot.provide(given).secret == KEY
+    assert slot.provide(os.urandom).secret == slot.read() == KEY
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_key_half_made_before_a_power_cut_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "development.key.new").write_bytes(b"half")
-    assert DevelopmentSlot(tmp_path / "development.key").provide(given) == KEY
+    assert DevelopmentSlot(tmp_path / "development.key").provide(given).secret == KEY
     assert [p.name for p in tmp_path.iterdir()] == ["development.key"]
 
 
@@ -85,3 +85,22 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(NoKey, match="cannot be made"):
         DevelopmentSlot(tmp_path / "nowhere/development.key").provide(given)
+
+
+def test_a_development_key_that_is_given_up_is_gone(tmp_path: Path) -> None:
+    slot = DevelopmentSlot(tmp_path / "development.key")
+    slot.provide(given)
+    slot.discard(b"")
+    slot.discard(b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_credential_stays_where_systemd_has_it(tmp_path: Path) -> None:
+    (tmp_path / "vault.key").write_bytes(KEY)
+    CredentialSlot(tmp_path).discard(b"")
+    assert CredentialSlot(tmp_path).read() == KEY
+
+
+def test_an_offer_does_not_show_its_secret(tmp_path: Path) -> None:
+    offer = DevelopmentSlot(tmp_path / "development.key").provide(given)
+    assert repr(KEY)[2:-1] not in repr(offer)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,38 +25,15 @@ from gatewayd.errors import (
     StoreSealed,
     StoreUnavailable,
 )
-from gatewayd.secretstore.datakey import DAMAGED
-from gatewayd.secretstore.store import Protection, SecretStore
-from gatewayd.secretstore.vault import QUARANTINE, Vault, VaultSettings
-from gatewayd.testing.contracts.secretstore import CANARY, REF, SecretStoreContract, group, keep
+from gatewayd.secretstore.datakeys import DAMAGED
+from gatewayd.secretstore.rows import QUARANTINE
+from gatewayd.secretstore.store import Protection
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.contracts.secretstore import CANARY, REF, group, keep
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
 DEVELOPMENT = VaultSettings(key="development-file")
 Damage = Callable[[sqlite3.Connection], object]
-
-
-class TestVaultWithCredential(SecretStoreContract):
-    def open(self, directory: Path) -> SecretStore:
-        credentials = directory / "credentials"
-        if not credentials.exists():
-            credentials.mkdir()
-            (credentials / "vault.key").write_bytes(bytes(range(32)))
-        store = Vault(VaultSettings(), directory, credentials)
-        assert store.protection in (Protection.SYSTEMD_CREDS, Protection.NONE)
-        return store
-
-    def seal(self, directory: Path) -> None:
-        (directory / "credentials/vault.key").unlink()
-
-
-class TestVaultWithDevelopmentFile(SecretStoreContract):
-    def open(self, directory: Path) -> SecretStore:
-        store = Vault(DEVELOPMENT, directory)
-        assert store.protection in (Protection.DEVELOPMENT, Protection.NONE)
-        return store
-
-    def seal(self, directory: Path) -> None:
-        (directory / "development.key").unlink()
 
 
 @pytest.fixture
@@ -283,5 +262,14 @@ def test_neither_vault_nor_settings_show_a_key(vault: Vault, tmp_path: Path) -> 
     shown = repr(vault) + repr(vars(vault)) + repr(DEVELOPMENT)
     assert key.hex() not in shown
     assert repr(key)[2:-1] not in shown
-    assert vault._key is not None
-    assert repr(vault._key.page.key.tobytes())[2:-1] not in shown
+    assert vault._keys is not None
+    assert repr(vault._keys.key(1).tobytes())[2:-1] not in shown
+
+
+def test_what_is_not_configured_is_not_loaded() -> None:
+    code = (
+        "import sys, gatewayd.secretstore.vault\n"
+        "assert not {'tpm2_pytss', 'keyring'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ from gatewayd.__main__ import EX_CONFIG
 from gatewayd.policy.naming import FILTERS
 from gatewayd.policy.pattern import MATCH_KEYS
 from gatewayd.policy.rules import RuleTable
-from gatewayd.secretstore import vault
+from gatewayd.secretstore import schema
 from gatewayd.secretstore.vault import VaultSettings
 from gatewayd.status.names import NAME
 from tests import completion, config_manual
@@ -76,7 +76,7 @@ def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
     script = (TOP / "packaging/debian/gatewayd.preinst").read_text()
     assert f"\nstate={statefile.VERSION}\n" in script
-    assert f"\nvault={vault.VERSION}\n" in script
+    assert f"\nvault={schema.VERSION}\n" in script
 
 
 @pytest.mark.parametrize("name", list(completion.parsers()))

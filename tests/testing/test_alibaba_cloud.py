@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_answers import Manner
-from gatewayd.testing.simulator.alibaba_credentials import KEEP_ALIVE, Refused, understand
+from gatewayd.testing.simulator.alibaba.answers import Manner
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.credentials import KEEP_ALIVE, Refused, understand
 from gatewayd.testing.simulator.mqtt_link import Limits
 from gatewayd.testing.simulator.mqtt_packets import Connect
 from gatewayd.testing.simulator.pki import Certificate

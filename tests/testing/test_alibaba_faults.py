@@ -9,9 +9,9 @@ import pytest
 
 from gatewayd.errors import ConfigError
 from gatewayd.testing.simulator import faults
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
-from gatewayd.testing.simulator.alibaba_alink import Alink
-from gatewayd.testing.simulator.alibaba_topics import REQUESTS
+from gatewayd.testing.simulator.alibaba.alink import Alink
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.topics import REQUESTS
 from gatewayd.testing.simulator.faults import Fault, FaultPlan, parse
 from tests.testing.vendor_gateway import (
     ASKING,

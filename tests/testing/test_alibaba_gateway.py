@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.testing.simulator import alibaba_topics as topics
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
-from gatewayd.testing.simulator.alibaba_alink import Unreadable, read
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba import topics
+from gatewayd.testing.simulator.alibaba.alink import Unreadable, read
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.testing.vendor_client import (
     PRODUCT,
     connect_packet,

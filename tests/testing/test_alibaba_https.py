@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
-from gatewayd.testing.simulator.alibaba_https import read_form
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.https import read_form
 from tests.testing.vendor_client import (
     PRODUCT,
     PRODUCT_SECRET,

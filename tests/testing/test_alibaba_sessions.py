@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
-from gatewayd.testing.simulator.alibaba_devices import Device
-from gatewayd.testing.simulator.alibaba_rules import Rules
-from gatewayd.testing.simulator.alibaba_topology import proven
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.devices import Device
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.testing.simulator.alibaba.topology import proven
 from tests.testing.vendor_client import connect_packet, logging_in, trusting, until, wire
 from tests.testing.vendor_gateway import (
     CHILD,

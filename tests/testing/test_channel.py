@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatewayd.testing.simulator.channel import MAX_WAITING, Channel
-from tests.testing.vendor_client import until
+from tests.testing.vendor_client import CERTIFICATE, until
 
 CHUNK = b"x" * 65_536
 
@@ -75,3 +75,22 @@ async def test_a_flood_arrives_whole(pair: tuple[socket.socket, socket.socket]) 
     await until(lambda: len(receiver.got) == 40 * len(CHUNK))
     pair[1].close()
     await until(lambda: receiver.ends)
+
+
+async def test_an_alert_arrives_though_the_client_has_said_more(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """Closing with bytes unread resets the connection, which can outrun what was sent."""
+    receiver, reasons, loop = Receiver(), list[str](), asyncio.get_running_loop()
+    context = CERTIFICATE.server_context()
+    channel = Channel(pair[0], receiver, context, plain=False, failed=reasons.append)
+    await loop.sock_sendall(pair[1], b"\x16\x03\x01\0\4\x63\0\0\0" + CHUNK)
+    await until(lambda: reasons)
+    assert (channel.open, receiver.ends) == (True, [])
+    said = b""
+    while data := await loop.sock_recv(pair[1], 100):
+        said += data
+    assert said[0] == 0x15  # a TLS alert (RFC 8446, 5.1)
+    pair[1].close()
+    await until(lambda: receiver.ends)
+    assert receiver.ends == reasons

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gatewayd.errors import ConfigError
 from gatewayd.testing.simulator import faults
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
 from gatewayd.testing.simulator.faults import Fault, FaultPlan, parse
 from tests.testing.vendor_client import (
     CERTIFICATE,

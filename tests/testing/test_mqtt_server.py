@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.testing.simulator import mqtt_codec
@@ -82,3 +83,46 @@ async def test_stopping_closes_what_is_open_and_ends_scripts() -> None:
         assert await other.ended() == b""
     assert hooks.seen == ["connect TH20-0001", "close"]
     assert not server.service.links
+
+
+@dataclass
+class Clerk:
+    """Grants what begins with a slash, and remembers what is taken back."""
+
+    returned: list[str] = field(default_factory=list)
+
+    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        return [one.startswith("/") for one in filters]
+
+    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+        self.returned += filters
+
+
+async def test_who_decides_on_subscriptions_is_asked() -> None:
+    clerk, context = Clerk(), CERTIFICATE.server_context()
+    server = MqttServer(Service(Hooks(), context, subscriptions=clerk))
+    server.start("127.0.0.1")
+    async with wire(server.port, trusting(), HELLO) as one:
+        assert await one.code() == 0
+        filters = b"\0\2/a\0" + b"\0\1b\1" + b"\0\2/c\2"
+        one.writer.write(b"\x82" + bytes((2 + len(filters),)) + b"\0\1" + filters)
+        assert await one.reader.readexactly(7) == b"\x90\x05\0\1\x00\x80\x01"
+        (link,) = server.service.links
+        assert link.granted == {"/a": 0, "/c": 1}
+        one.writer.write(b"\xa2\x06\0\2\0\2/a")
+        assert await one.reader.readexactly(4) == b"\xb0\x02\0\2"
+        assert link.granted == {"/c": 1}
+    server.stop()
+    assert clerk.returned == ["/a"]
+
+
+async def test_without_anybody_to_ask_all_is_granted() -> None:
+    server = MqttServer(Service(Hooks(), CERTIFICATE.server_context()))
+    server.start("127.0.0.1")
+    async with wire(server.port, trusting(), HELLO) as one:
+        assert await one.code() == 0
+        one.writer.write(b"\x82\x06\0\1\0\1b\2")
+        assert await one.reader.readexactly(5) == b"\x90\x03\0\1\x01"
+        (link,) = server.service.links
+        assert link.granted == {}
+    server.stop()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatewayd.testing.simulator import pki
 from tests.testing.vendor_client import AUTHORITY, NOW, trusting
@@ -93,3 +94,22 @@ def test_written_files_serve(tmp_path: Path) -> None:
 def test_no_key_is_shown() -> None:
     assert "PRIVATE" not in repr(pki.localhost(AUTHORITY, NOW))
     assert "PrivateKey" not in repr(AUTHORITY)
+
+
+def test_a_life_has_a_time_zone() -> None:
+    assert pki.life(AUTHORITY.certificate) == (
+        (NOW - pki.LIFE).replace(microsecond=0),
+        (NOW + pki.LIFE).replace(microsecond=0),
+    )
+
+
+@pytest.mark.parametrize("rsa_key", [False, True])
+def test_certificates_of_clients(rsa_key: bool) -> None:
+    authority = pki.make_ca("Device CA", NOW - pki.LIFE, NOW + pki.LIFE, rsa_key=rsa_key)
+    subject = [("2.5.4.3", "gateway-1"), ("2.5.4.5", "SN1")]
+    issued = authority.issue_client(subject, NOW - pki.LIFE, NOW + pki.LIFE, rsa_key=rsa_key)
+    certificate = x509.load_pem_x509_certificate(issued.certificate_pem.encode())
+    assert [(one.oid.dotted_string, one.value) for one in certificate.subject] == subject
+    uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert ("RSA" in type(certificate.public_key()).__name__) is rsa_key

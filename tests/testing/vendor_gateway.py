@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Node
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.devices import Node
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from gatewayd.testing.simulator.pki import Certificate
 from tests.testing.vendor_client import (
     CERTIFICATE,

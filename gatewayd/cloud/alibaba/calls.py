@@ -11,14 +11,15 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from gatewayd.cloud.alibaba import codes, entries, topics
-from gatewayd.cloud.alibaba.batch import Batcher, BatchRefused
-from gatewayd.cloud.alibaba.codes import Coded, Kind
+from gatewayd.cloud.alibaba.codes import TOO_FAST
 from gatewayd.cloud.alibaba.entries import Entry
 from gatewayd.cloud.alibaba.envelope import DONE, names_in
 from gatewayd.cloud.alibaba.pace import ChildLogins
-from gatewayd.cloud.alibaba.pauses import TOO_FAST
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.alibaba.uplink import Link, LinkDown, LinkError, Uplink
+from gatewayd.cloud.alibaba.uplink import Uplink
+from gatewayd.cloud.batch import Batcher, BatchRefused
+from gatewayd.cloud.subdevices.coded import Denied, Kind
+from gatewayd.cloud.subdevices.link import Link, LinkError
 from gatewayd.device.secret import Secret
 
 WAIT = 0.05
@@ -31,27 +32,15 @@ Answers: TypeAlias = Sequence[Secret | Exception]
 Done: TypeAlias = Sequence[Exception | None]
 
 
-class NotSent(LinkDown):
-    """There was no link, so the cloud has not been asked."""
-
-
 class NotListed(Exception):
     """The cloud says that it is done, and its reply does not have this child."""
-
-
-class Denied(Exception):
-    """The cloud answered with a code that is not success: it has done nothing for this child."""
-
-    def __init__(self, code: int, coded: Coded) -> None:
-        super().__init__(code)
-        self.code, self.coded = code, coded
 
 
 class Calls:
     """link: over which it is asked.  now: seconds of a steady clock.
     wait: seconds for which a batch stays open."""
 
-    def __init__(self, link: Link, now: Callable[[], float], wait: float = WAIT) -> None:
+    def __init__(self, link: Link[Uplink], now: Callable[[], float], wait: float = WAIT) -> None:
         self._link, self._logins = link, ChildLogins(now)
         self.register = Batcher[SubName, Secret](REGISTERED, wait, self._register)
         self.provision = Batcher[Entry, Secret](PROVISIONED, wait, self._provision)
@@ -137,7 +126,7 @@ class Calls:
             params = {"signMethod": method, "deviceList": list(children)}
             await self._ask(topics.BATCH_LOGIN, params, count)
         with suppress(LinkError):  # they are logged in, and the end of the link tells all
-            await self._uplink().watch(_name(child) for child in children)
+            await self._link.get().watch(_name(child) for child in children)
 
     async def _log_out(self, names: Sequence[SubName]) -> Done:
         params = [entries.plain(name) for name in names]
@@ -147,7 +136,7 @@ class Calls:
             await self._ask(topics.BATCH_LOGOUT, params, len(names))
         with suppress(LinkError):
             for name in names:
-                await self._uplink().unwatch(name)
+                await self._link.get().unwatch(name)
         return _done(names)
 
     async def _ask(self, method: str, params: object, count: int = 1) -> object:
@@ -155,7 +144,7 @@ class Calls:
 
         Raises NotSent, LinkError, Denied; BatchRefused where each child is to go alone.
         """
-        reply = await self._uplink().ask(method, params)
+        reply = await self._link.get().ask(method, params)
         if reply.code == DONE:
             return reply.data
         denied = denial(reply.code, method)
@@ -164,12 +153,6 @@ class Calls:
         if count > 1 and denied.coded.kind is not Kind.TRANSIENT:
             raise BatchRefused from denied
         raise denied
-
-    def _uplink(self) -> Uplink:
-        uplink = self._link.current
-        if uplink is None or uplink.closed.done():
-            raise NotSent
-        return uplink
 
 
 def denial(code: int, method: str) -> Denied:

@@ -8,37 +8,12 @@ devices" of the IoT Platform documentation.  Code 527 is 427 in some of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
 from gatewayd.cloud.alibaba import reasons, topics
+from gatewayd.cloud.subdevices.coded import Coded, Kind
 from gatewayd.device.reason import NONE, Reason
 
-UNKNOWN_WAIT = 600.0
-"""Seconds after which a request that met an undocumented code may be made once more."""
-
-
-class Kind(StrEnum):
-    """What a code asks for."""
-
-    DONE = "done"
-    TRANSIENT = "transient"  # try again later
-    PERMANENT = "permanent"  # it would be refused again: a fault of gatewayd or its settings
-    OPERATOR = "operator"  # it would be refused again until somebody changes something
-    REMOVED = "removed"  # the child is gone at the cloud
-    REREGISTER = "reregister"  # the child's secret is not valid
-    TOPOLOGY = "topology"  # add the child to the topology, and try once more
-    DISABLED = "disabled"  # wait until the cloud enables the child
-    CONFLICT = "conflict"  # somebody else uses the child's name
-    UNKNOWN = "unknown"  # not documented: refused for UNKNOWN_WAIT, then one more try
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """One code, explained."""
-
-    kind: Kind
-    reason: Reason
+TOO_FAST = 429
 
 
 def _coded(kind: Kind, code: str, text: str, remedy: str = "", substate: str = "") -> Coded:
@@ -92,9 +67,10 @@ CODES: Mapping[int, Coded] = {
         "As many children are online through this gateway as the cloud allows.",
         "Take children off this gateway, or use one more; then call Retry.",
     ),
-    429: _coded(
-        Kind.TRANSIENT, "cloud-throttled",
-        "The cloud takes no more requests of this kind for now.",
+    TOO_FAST: Coded(
+        Kind.TRANSIENT,
+        Reason("cloud-throttled", "The cloud takes no more requests of this kind for now."),
+        wait=60.0,
     ),
     460: _coded(
         Kind.PERMANENT, "cloud-request-refused",

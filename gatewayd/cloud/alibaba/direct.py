@@ -19,7 +19,8 @@ from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError, Fault
 from gatewayd.cloud.login import Login
-from gatewayd.cloud.provider import Ended, Keep, Outcome, Refused
+from gatewayd.cloud.mqtt_session import MqttSession, ignore
+from gatewayd.cloud.provider import Keep, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -72,7 +73,7 @@ class Direct:
         except ConnectError as error:
             return reasons.registration(error, *self._endpoint(name))
 
-    async def connect(self, name: CloudName, secret: Secret) -> AlibabaSession:
+    async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed.
 
         No timestamp is sent: the cloud does not need one, and the gateway's clock may be wrong.
@@ -80,7 +81,7 @@ class Direct:
         login = messages.connect_login(name, secret, self._settings.sign_method)
         try:
             server, keepalive = await self._server(name), self._settings.keepalive
-            return AlibabaSession(await mqtt.open_connection(server, login, keepalive, ignore))
+            return MqttSession(await mqtt.open_connection(server, login, keepalive, ignore))
         except ConnectError as error:
             raise reasons.login(error, *self._endpoint(name)) from error
 
@@ -106,22 +107,3 @@ class Direct:
 
     def _endpoint(self, name: CloudName) -> tuple[str, int]:
         return self._settings.host_for(name.product), self._settings.port
-
-
-class AlibabaSession:
-    """One child, logged in.  Implements Session."""
-
-    def __init__(self, connection: mqtt.Connection) -> None:
-        self._connection = connection
-
-    async def wait_closed(self) -> Ended:
-        """Return how the session ended, when it has."""
-        return Ended(reasons.ENDS[await self._connection.wait_closed()])
-
-    async def close(self) -> None:
-        """End it in good order, in at most 2 s.  Closing twice is fine."""
-        await self._connection.close()
-
-
-def ignore(_topic: str, _payload: bytes) -> None:
-    """Drop what the cloud sends to a child: gatewayd brings it online, and no more."""

@@ -18,6 +18,7 @@ from gatewayd.cloud.alibaba.envelope import (
 )
 from gatewayd.cloud.alibaba.family import Family
 from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.alibaba.uplink import Uplink
 from gatewayd.cloud.provider import Requests
 from gatewayd.device.record import CloudName
 
@@ -41,8 +42,9 @@ class Ears:
         self._products, self._most = products, most
         self.requests: Requests | None = None
 
-    def link_up(self) -> None:
+    def link_up(self, uplink: Uplink) -> None:
         """Learn at once who belongs to the gateway."""
+        uplink.on_request = self.hear
         self._family.topology.begin()
 
     def link_lost(self) -> Iterable[CloudName]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gatewayd.cloud.alibaba.batch import Batcher, BatchRefused, Stopped
-from gatewayd.cloud.alibaba.calls import Denied
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.alibaba.uplink import LinkError
+from gatewayd.cloud.batch import Batcher, BatchRefused, Stopped
+from gatewayd.cloud.subdevices.coded import Denied
+from gatewayd.cloud.subdevices.link import LinkError
 
 LIMIT = 2000
 """Children that may be under way to the cloud; more are not told of."""

@@ -8,25 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud import mqtt, network, tls
 from gatewayd.cloud.alibaba import messages, reasons
-from gatewayd.cloud.alibaba.direct import AlibabaSession
-from gatewayd.cloud.alibaba.route import Route
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.uplink import Link, LinkDown, LinkError, Uplink
+from gatewayd.cloud.alibaba.uplink import Uplink
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError, Fault
-from gatewayd.cloud.provider import Issued, Keep, LoginFailed, Outcome, Refused
+from gatewayd.cloud.mqtt_session import MqttSession, ignore
+from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused
+from gatewayd.cloud.route import Route
+from gatewayd.cloud.subdevices.link import Link
+from gatewayd.cloud.subdevices.listening import listening
+from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED, no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-
-NOT_CONFIGURED = Reason(
-    "gateway-not-configured",
-    "The gateway's own name is not configured for this cloud any more.",
-    "Configure the table 'gateway' of this cloud, or forget the gateway's device.",
-)
 
 
 class GatewayRoute:
@@ -41,7 +38,7 @@ class GatewayRoute:
         self,
         settings: AlibabaSettings,
         direct: Route,
-        link: Link,
+        link: Link[Uplink],
         trust: tls.Trust,
         read_secret: ReadSecret,
         now: Callable[[], float],
@@ -76,11 +73,11 @@ class GatewayRoute:
                 self._read_secret, own.secret_credential, own.secret_file
             )
         except ConfigError as error:
-            return Refused(_no_secret(str(error)))
+            return Refused(no_gateway_secret(str(error)))
         await keep(secret)
         return Issued()
 
-    async def connect(self, name: CloudName, secret: Secret) -> AlibabaSession:
+    async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in, listen, and put the session into the link.  Raises LoginRefused, LoginFailed."""
         login = messages.connect_login(name, secret, self._settings.sign_method)
         host, port = self._settings.host_for(name.product), self._settings.port
@@ -89,36 +86,14 @@ class GatewayRoute:
                 host, port, await self._trust.context(),
                 self._settings.connect_timeout, self._settings.reply_timeout,
             )  # fmt: skip
-            connection = await mqtt.open_connection(
-                server, login, self._settings.keepalive, _ignore
-            )
+            connection = await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
         except ConnectError as error:
             raise reasons.login(error, host, port) from error
         uplink = Uplink(name, connection, self._settings.reply_timeout, self._now)
-        try:
-            await uplink.subscribe_all()
-        except LinkError as error:
-            connection.abort()
-            raise LoginFailed(_why(error, uplink, host, port)) from error
-        except BaseException:
-            connection.abort()
-            raise
+        silence = network.reason(Fault.MQTT_TIMEOUT, host, port)
+        await listening(connection, uplink.subscribe_all(), silence)
         self._link.put(uplink)
-        return AlibabaSession(connection)
+        return MqttSession(connection)
 
     async def close(self) -> None:
         """Sessions belong to whoever opened them, and the rest to others."""
-
-
-def _why(error: LinkError, uplink: Uplink, host: str, port: int) -> Reason:
-    if isinstance(error, LinkDown):
-        return reasons.ENDS[uplink.closed.result()]
-    return reasons.network(Fault.MQTT_TIMEOUT, host, port)
-
-
-def _no_secret(text: str) -> Reason:
-    return Reason("gateway-secret-unusable", text, "Put it right, then call Retry.")
-
-
-def _ignore(_topic: str, _payload: bytes) -> None:
-    """Drop what comes before anybody can listen: the children are looked at afterwards anyway."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from gatewayd.cloud import http, tls
+from gatewayd.cloud import http, network, tls
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.https_answers import meaning, understand
@@ -110,7 +110,7 @@ class HttpsRegistration:
     def _not_connected(self, fault: Fault) -> Outcome:
         if fault in SILENT:
             return Unknown(_SILENCE[fault])
-        return Failed(reasons.network(fault, self._host, self._port))
+        return Failed(network.reason(fault, self._host, self._port))
 
 
 class ExplainedDirect(Direct):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 
 from gatewayd.cloud.alibaba import answers, codes, topics
-from gatewayd.cloud.alibaba.codes import Coded, Kind
 from gatewayd.cloud.http import Answer
 from gatewayd.cloud.provider import Failed, Outcome, Refused, Unknown
+from gatewayd.cloud.subdevices.coded import Coded, Kind
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret

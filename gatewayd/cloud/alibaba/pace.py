@@ -1,14 +1,10 @@
-"""How fast a gateway may ask: the cloud's limits, kept on our side.  Pure.
-
-Questions are spread evenly, without bursts: what leaves together in time for the one second may
-arrive late, and count for the next one.
-"""
+"""How fast a gateway may ask: the cloud's limits, kept on our side.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatewayd.backoff import Allowance
+from gatewayd.backoff import Allowance, Lane
 from gatewayd.cloud.alibaba import topics
 from gatewayd.cloud.alibaba.topics import SubName
 
@@ -53,9 +49,9 @@ class Pace:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._all, self._logins = _Lane(ALL), _Lane(LOGINS)
+        self._all, self._logins = Lane(ALL), Lane(LOGINS)
         others = set(topics.METHODS) - {topics.LOGIN, topics.BATCH_LOGIN}
-        self._others = {method: _Lane(OTHERS) for method in others}
+        self._others = {method: Lane(OTHERS) for method in others}
 
     def for_method(self, method: str, params: object) -> float:
         """Take the next free moment of this method; return the seconds until it comes."""
@@ -64,20 +60,7 @@ class Pace:
 
     def for_device(self) -> float:
         """Take the next free moment of the gateway for any message; return the same."""
-        return self._all.take(self._now(), 1)
-
-
-class _Lane:
-    """rate: how many may pass in a second."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate, self._free = rate, float("-inf")
-
-    def take(self, now: float, count: int) -> float:
-        """Let so many pass together, now or later; return in how many seconds."""
-        moment = max(now, self._free)
-        self._free = moment + count / self._rate
-        return moment - now
+        return self._all.take(self._now())
 
 
 def _count(method: str, params: object) -> int:

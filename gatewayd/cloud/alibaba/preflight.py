@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.cloud import tls
-from gatewayd.cloud.alibaba import endpoint, reasons
+from gatewayd.cloud import network, tls
+from gatewayd.cloud.alibaba import endpoint
 from gatewayd.cloud.alibaba.preflight_roots import needed, read, told, when
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.certificates import span
@@ -155,7 +155,7 @@ def connection(attempt: Reached, port: int) -> Iterator[Check]:
     )
     for step, faults, text in steps:
         if fault is not None and fault in faults:
-            reason = reasons.network(fault, attempt.host, port)
+            reason = network.reason(fault, attempt.host, port)
             yield Check(step, FAILED, reason.text, reason.remedy)
             return
         yield Check(step, OK, text)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import child_reasons, https, messages, reasons
-from gatewayd.cloud.alibaba.children import Children, Time
+from gatewayd.cloud.alibaba.children import Children
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.gateway import GatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
-from gatewayd.cloud.alibaba.route import Route
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
 from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
 from gatewayd.cloud.alibaba.unlisted import Unlisted
-from gatewayd.cloud.alibaba.uplink import Link
+from gatewayd.cloud.alibaba.uplink import Uplink
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.provider import (
     Keep,
@@ -28,6 +26,10 @@ from gatewayd.cloud.provider import (
     Requests,
     Session,
 )
+from gatewayd.cloud.route import Route
+from gatewayd.cloud.subdevices.link import Link
+from gatewayd.cloud.subdevices.reasons import NO_GATEWAY
+from gatewayd.cloud.times import REAL_TIME, Time
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -37,8 +39,6 @@ DEFAULT, OWN = "direct", "gateway"
 SUB_DEVICE = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
 SIGNED = frozenset({"direct", "direct-unlisted", "sub-device-secret"})
 """Routes that need the secret of the product."""
-
-REAL_TIME = Time(time.monotonic, time.time)
 
 
 class Alibaba:
@@ -90,7 +90,7 @@ class Alibaba:
         return https.ExplainedDirect(settings, *parts, registration)
 
     def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
-        settings, read_secret, link = self._settings, self._read_secret, Link()
+        settings, read_secret, link = self._settings, self._read_secret, Link[Uplink]()
         children = Children(self.name, settings, own, link, clock)
         self.own = CloudName(self.name, own.product, own.device, OWN)
         self._children = children
@@ -142,6 +142,10 @@ class Alibaba:
             self._tell_children(getattr(outcome, "reason", None))
         return outcome
 
+    def renew_at(self, _name: CloudName, _secret: Secret) -> float | None:
+        """A secret of this cloud does not grow old."""
+        return None
+
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
         route = self._routes.get(name.route or DEFAULT)
@@ -173,7 +177,7 @@ class Alibaba:
     def _tell_children(self, ails: Reason | None) -> None:
         """Let the children say what ails the gateway."""
         if self._children is not None:
-            self._children.ails = ails
+            self._children.tell(ails)
 
 
 def _problems(settings: AlibabaSettings) -> list[str]:
@@ -185,4 +189,4 @@ def _problems(settings: AlibabaSettings) -> list[str]:
 
 
 def _no_route(name: CloudName) -> Reason:
-    return child_reasons.NO_GATEWAY if name.route in SUB_DEVICE else reasons.NO_ROUTE
+    return NO_GATEWAY if name.route in SUB_DEVICE else reasons.NO_ROUTE

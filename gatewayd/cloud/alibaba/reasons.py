@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gatewayd.cloud import network
 from gatewayd.cloud import provider as port
-from gatewayd.cloud.faults import SILENT, ConnectError, End, Fault
+from gatewayd.cloud.faults import SILENT, ConnectError, Fault
 from gatewayd.device.reason import Reason
 
 REGISTRATION: Mapping[int, port.Outcome] = {
@@ -81,79 +82,6 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
 Codes 1 and 2 say nothing against the secret: it must not count as stale for them.
 """
 
-_NETWORK: Mapping[Fault, tuple[str, str]] = {
-    Fault.TOO_OFTEN: (
-        "This device has connected to {host} as often as the cloud allows in a minute.",
-        "If this lasts, look why it comes and goes.",
-    ),
-    Fault.CA_FILE: (
-        "The trusted root certificates cannot be read.",
-        "Check ca_file: a PEM file that gatewayd may read.",
-    ),
-    Fault.DNS: (
-        "The name {host} cannot be looked up.",
-        "Check host, region and instance_id, and the gateway's DNS.",
-    ),
-    Fault.TCP_REFUSED: (
-        "Nothing accepts connections at {host} port {port}.",
-        "Check host and port, and the firewall.",
-    ),
-    Fault.TCP_UNREACHABLE: (
-        "{host} port {port} does not answer.",
-        "Check the gateway's network and the firewall; connect_timeout may be too short.",
-    ),
-    Fault.TLS_HOST_NAME: (
-        "The certificate of the server belongs to another host than {host}.",
-        "Check host; a name that the certificate lists is needed, not an address.",
-    ),
-    Fault.TLS_UNKNOWN_CA: (
-        "The certificate of {host} comes from an authority that is not trusted here.",
-        "Set ca_file to the endpoint's root certificate; no system has that of port 8883.",
-    ),
-    Fault.TLS_EXPIRED: (
-        "The certificate of {host}, or of its authority, has expired.",
-        "Check the gateway's clock; if it is right, check port and ca_file.",
-    ),
-    Fault.TLS_NOT_YET_VALID: (
-        "The certificate of {host} is not valid yet.",
-        "Check the gateway's clock.",
-    ),
-    Fault.TLS_FAILED: (
-        "The TLS handshake with {host} failed.",
-        "Check that port {port} speaks MQTT over TLS 1.2 or newer.",
-    ),
-    Fault.TLS_TIMEOUT: (
-        "{host} did not answer the TLS handshake.",
-        "Check that port {port} speaks MQTT over TLS; connect_timeout may be too short.",
-    ),
-    Fault.MQTT_TIMEOUT: (
-        "{host} did not answer the request.",
-        "If this lasts, check that port {port} speaks MQTT; reply_timeout may be too short.",
-    ),
-    Fault.MQTT_CLOSED: (
-        "{host} closed the connection without an answer.",
-        "If this lasts, check that port {port} speaks MQTT.",
-    ),
-    Fault.MQTT_PROTOCOL: (
-        "{host} answered with what is not MQTT.",
-        "Check host and port {port}.",
-    ),
-}
-
-ENDS: Mapping[End, Reason] = {
-    End.OURS: Reason(End.OURS, "gatewayd closed the session."),
-    End.CLOUD: Reason(
-        End.CLOUD, "The cloud closed the session: it may be restarting, or the device logged in "
-        "elsewhere.",
-    ),
-    End.LOST: Reason(End.LOST, "The network lost the session.", "Check the gateway's network."),
-    End.KEEPALIVE: Reason(
-        End.KEEPALIVE, "The cloud stopped answering.", "Check the gateway's network."
-    ),
-    End.PROTOCOL: Reason(End.PROTOCOL, "The cloud sent what is not MQTT; the session was closed."),
-}  # fmt: skip
-"""Why a session ended."""
-
 NO_ROUTE = Reason(
     "route-not-available",
     "Its rule names a route that this cloud does not have, or that is not switched on.",
@@ -194,7 +122,7 @@ def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
     """Return how a registration ended that got no connection."""
     if error.fault is Fault.MQTT_REFUSED:
         return REGISTRATION[error.code]
-    reason = network(error.fault, host, tcp_port)
+    reason = network.reason(error.fault, host, tcp_port)
     return port.Unknown(reason) if error.fault in SILENT else port.Failed(reason)
 
 
@@ -203,10 +131,4 @@ def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
     if error.fault is Fault.MQTT_REFUSED:
         kind, reason = LOGIN[error.code]
         return kind(reason)
-    return port.LoginFailed(network(error.fault, host, tcp_port))
-
-
-def network(fault: Fault, host: str, tcp_port: int) -> Reason:
-    """Return the reason of a step that failed; `host` is from our own configuration."""
-    text, remedy = (one.format(host=host, port=tcp_port) for one in _NETWORK[fault])
-    return Reason(fault, text, remedy)
+    return port.LoginFailed(network.reason(error.fault, host, tcp_port))

@@ -11,21 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from gatewayd.cloud.alibaba import child_reasons, entries, reasons
-from gatewayd.cloud.alibaba.calls import Denied, NotListed, NotSent
-from gatewayd.cloud.alibaba.child_session import ChildSession
+from gatewayd.cloud.alibaba.calls import NotListed
 from gatewayd.cloud.alibaba.children import Children
-from gatewayd.cloud.alibaba.codes import Kind
-from gatewayd.cloud.alibaba.family import UNANSWERED, unanswered
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.provider import Failed, Issued, Keep, LoginFailed, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import Issued, Keep, LoginFailed, Outcome, Refused, Unknown
+from gatewayd.cloud.subdevices.coded import Denied
+from gatewayd.cloud.subdevices.reasons import GATEWAY_FULL, UNANSWERED, unanswered_outcome
+from gatewayd.cloud.subdevices.session import ChildSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-
-LATER = frozenset({Kind.TRANSIENT, Kind.UNKNOWN, Kind.DISABLED})
-"""Answers to a registration after which it is tried again without anybody's doing."""
 
 _RANDOM_BYTES = 8
 
@@ -46,7 +43,7 @@ class SubDevice(ABC):
         if name.product not in self._settings.products:
             return reasons.NO_PRODUCT
         room = self._children.family.topology.has_room(entries.sub_name(name))
-        return None if room else child_reasons.GATEWAY_FULL
+        return None if room else GATEWAY_FULL
 
     async def obstacle(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now: the gateway must be online."""
@@ -88,20 +85,12 @@ class SubDevice(ABC):
         except ConfigError as error:
             return Refused(reasons.no_product_secret(str(error)))
         except Denied as denied:
-            return self._denied(name, denied)
+            self._children.family.pauses.note(entries.sub_name(name), denied.coded)
+            return denied.coded.outcome
         except NotListed:
             return Unknown(child_reasons.NOT_LISTED)
-        except NotSent:
-            return Failed(child_reasons.NOT_SENT)
         except UNANSWERED as error:
-            return Unknown(unanswered(error))
-
-    def _denied(self, name: CloudName, denied: Denied) -> Outcome:
-        coded = denied.coded
-        self._children.family.pauses.note(
-            entries.sub_name(name), denied.code, coded.kind, coded.reason
-        )
-        return (Failed if coded.kind in LATER else Refused)(coded.reason)
+            return unanswered_outcome(error)
 
 
 class Registered(SubDevice):

@@ -14,13 +14,13 @@ from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import answers, push, reasons
-from gatewayd.cloud.alibaba.direct import AlibabaSession, ignore
 from gatewayd.cloud.alibaba.messages import client_id
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import register_content, sign
 from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError, Fault
 from gatewayd.cloud.login import Login
+from gatewayd.cloud.mqtt_session import MqttSession, ignore
 from gatewayd.cloud.provider import Keep, LoginRefused, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -126,14 +126,14 @@ class Unlisted:
         except ConnectError as error:
             return refusal(error, *self._endpoint(name))
 
-    async def connect(self, name: CloudName, secret: Secret) -> AlibabaSession:
+    async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         login = connect_login(name, secret)
         if login is None:
             raise LoginRefused(BAD_GRANT)
         try:
             server = await self._server(name)
-            return AlibabaSession(
+            return MqttSession(
                 await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
             )
         except ConnectError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import envelope, topics
@@ -15,12 +15,12 @@ from gatewayd.cloud.alibaba.pace import Pace
 from gatewayd.cloud.alibaba.topics import Heard, SubName
 from gatewayd.cloud.faults import End
 from gatewayd.cloud.pending import Gone
+from gatewayd.cloud.subdevices.link import deadline
+from gatewayd.cloud.subdevices.questions import Questions
 from gatewayd.device.record import CloudName
 
 log = logging.getLogger(__name__)
 
-OUTSTANDING = 256
-"""Questions under way at a time; who wants to ask one more waits."""
 TOPICS_AT_ONCE = 8
 """Topics of one SUBSCRIBE ("Limits" of the documentation)."""
 WATCHED = 40
@@ -29,18 +29,6 @@ EARLY = 64
 """Downlinks kept until somebody listens; the oldest give way."""
 ANSWERS = 64
 """Answers to the cloud that wait to leave; what it asks beyond them is not answered."""
-
-
-class LinkError(Exception):
-    """A question has no reply."""
-
-
-class NoAnswer(LinkError):
-    """The reply did not come in time: whether the cloud did what was asked is not known."""
-
-
-class LinkDown(LinkError):
-    """The session ended before the reply came; if it was asked, the same is not known."""
 
 
 class Uplink:
@@ -64,15 +52,13 @@ class Uplink:
         self.refused: set[str] = set()
         self.dropped: Counter[str] = Counter()
         self._pace = Pace(now)
-        self._places = asyncio.Semaphore(OUTSTANDING)
-        self._waiting: dict[str, tuple[str, asyncio.Future[Reply | None]]] = {}
+        self._questions = Questions[tuple[str, str], Reply](self.closed, reply_timeout)
         self._newest = 0
         self._watched: set[SubName] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._early: deque[Downlink] = deque(maxlen=EARLY)
         self._on_request: Callable[[Downlink], None] = self._early.append
         connection.on_message = self._take
-        self.closed.add_done_callback(self._end)
 
     @property
     def on_request(self) -> Callable[[Downlink], None]:
@@ -111,7 +97,7 @@ class Uplink:
         """Listen to this child no more.  Raises NoAnswer, LinkDown."""
         if child in self._watched:
             self._watched.remove(child)
-            async with _deadline(self._reply_timeout):
+            async with deadline(self._reply_timeout):
                 await self._connection.unsubscribe(topics.child_topics(child))
 
     async def ask(self, method: str, params: object) -> Reply:
@@ -119,45 +105,34 @@ class Uplink:
 
         Waits before it asks, where the cloud's limits want it.
         """
-        async with self._places:
-            await self._pass(self._pace.for_method(method, params))
-            await self._pass(self._pace.for_device())
-            number = self._number()
+        questions = self._questions
+        async with questions.places:
+            await questions.rest(self._pace.for_method(method, params))
+            await questions.rest(self._pace.for_device())
             topic = topics.request_topic(self._own, method)
-            reply: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-            self._waiting[str(number)] = topics.reply_topic(topic), reply
-            try:
-                async with _deadline(self._reply_timeout):
-                    message = envelope.request(number, method, params)
-                    # QoS 0: it must be for sessions, and the reply tells more than a PUBACK.
-                    await self._connection.publish(topic, message)
-                    replied = await reply
-            finally:
-                del self._waiting[str(number)]
-        if replied is None:
-            raise LinkDown
-        return replied
+            replied = topics.reply_topic(topic)
+            number = self._number(replied)
+            message = envelope.request(number, method, params)
+            # QoS 0: it must be for sessions, and the reply tells more than a PUBACK.
+            return await questions.ask(
+                (replied, str(number)), lambda: self._connection.publish(topic, message)
+            )
 
     async def _subscribe(self, wanted: Sequence[str]) -> None:
         for first in range(0, len(wanted), TOPICS_AT_ONCE):
             some = wanted[first : first + TOPICS_AT_ONCE]
-            async with _deadline(self._reply_timeout):
+            async with deadline(self._reply_timeout):
                 codes = await self._connection.subscribe(some)
             no = {topic for topic, code in zip(some, codes, strict=True) if code == mqtt.REFUSED}
             self.refused = (self.refused - set(some)) | no
         if self.refused:
             log.warning("The cloud refuses %d subscriptions of the gateway.", len(self.refused))
 
-    async def _pass(self, seconds: float) -> None:
-        """Let time pass, unless the session ends."""
-        if seconds > 0:
-            await asyncio.wait({self.closed}, timeout=seconds)
-
-    def _number(self) -> int:
-        """Return an id that no question under way has."""
+    def _number(self, topic: str) -> int:
+        """Return an id that no question under way has which is answered there."""
         while True:
             self._newest = self._newest % 0xFFFFFFFF + 1
-            if str(self._newest) not in self._waiting:
+            if (topic, str(self._newest)) not in self._questions:
                 return self._newest
 
     def _take(self, topic: str, payload: bytes) -> None:
@@ -174,11 +149,8 @@ class Uplink:
 
     def _replied(self, topic: str, payload: bytes) -> None:
         number, reply = envelope.parse_reply(payload)
-        expected, waiting = self._waiting.get(number, ("", None))
-        if waiting is None or expected != topic or waiting.done():
+        if not self._questions.answer((topic, number), reply):
             self.dropped["late"] += 1
-        else:
-            waiting.set_result(reply)
 
     def _requested(self, heard: Heard, payload: bytes) -> None:
         number, downlink = envelope.parse_downlink(heard, payload)
@@ -198,50 +170,3 @@ class Uplink:
     async def _publish(self, topic: str, payload: bytes) -> None:
         with suppress(Gone):
             await self._connection.publish(topic, payload)
-
-    def _end(self, _: object) -> None:
-        for _topic, reply in self._waiting.values():
-            if not reply.done():
-                reply.set_result(None)
-
-
-class Link:
-    """The newest session of the gateway, for whoever needs one.
-
-    current: None while there is none.
-    """
-
-    def __init__(self) -> None:
-        self.current: Uplink | None = None
-        self._up = asyncio.Event()
-
-    async def wait(self, seconds: float) -> Uplink | None:
-        """Return the session, if there is one or comes to be one within so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.current is None:
-                    await self._up.wait()
-        return self.current
-
-    def put(self, uplink: Uplink) -> None:
-        """Hand out this session from now on, until it ends."""
-        self.current = uplink
-        self._up.set()
-        uplink.closed.add_done_callback(lambda _: self._gone(uplink))
-
-    def _gone(self, uplink: Uplink) -> None:
-        if self.current is uplink:
-            self.current = None
-            self._up.clear()
-
-
-@asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """Turn what ends a wait for the cloud into errors of the link."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise NoAnswer from None
-    except Gone:
-        raise LinkDown from None

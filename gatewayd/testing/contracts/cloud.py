@@ -56,8 +56,11 @@ async def issued(stage: Stage) -> Secret:
     return kept.secrets[0]
 
 
-class CloudProviderContract(ABC):
-    """Inherit, and say how a stage is set."""
+class LoginContract(ABC):
+    """What holds of every provider, also of one that makes secrets without asking the cloud.
+
+    Inherit, and say how a stage is set.
+    """
 
     @abstractmethod
     def stage(self) -> AbstractAsyncContextManager[Stage]:
@@ -70,17 +73,6 @@ class CloudProviderContract(ABC):
             assert kept.done
             assert len(kept.secrets) == 1
             assert kept.secrets[0].reveal()
-
-    async def test_the_connection_stays_until_the_secret_is_kept(self) -> None:
-        async with self.stage() as stage:
-            seen: list[int] = []
-
-            async def look() -> None:
-                await asyncio.sleep(0.05)
-                seen.append(stage.connections())
-
-            assert await register(stage, Kept(look)) == Issued()
-            assert seen == [1]
 
     async def test_what_keep_raises_is_passed_on(self) -> None:
         async with self.stage() as stage:
@@ -112,27 +104,6 @@ class CloudProviderContract(ABC):
             assert all(isinstance(outcome, Issued) for outcome in outcomes)
             assert one.secrets[0] != two.secrets[0]
 
-    async def test_a_refusal_is_told_and_nothing_kept(self) -> None:
-        async with self.stage() as stage:
-            stage.refuse()
-            kept = Kept()
-            assert isinstance(await register(stage, kept), Refused)
-            assert not kept.secrets
-
-    async def test_a_silent_cloud_may_have_issued(self) -> None:
-        async with self.stage() as stage:
-            stage.silence()
-            kept = Kept()
-            assert isinstance(await register(stage, kept), Unknown)
-            assert not kept.secrets
-
-    async def test_a_cloud_that_is_down_has_issued_nothing(self) -> None:
-        async with self.stage() as stage:
-            stage.stop()
-            kept = Kept()
-            assert isinstance(await register(stage, kept), Failed)
-            assert not kept.secrets
-
     async def test_a_name_that_cannot_be_is_refused_without_asking(self) -> None:
         async with self.stage() as stage:
             assert all(stage.provider.why_not(name) is None for name in stage.names)
@@ -142,16 +113,6 @@ class CloudProviderContract(ABC):
             check_reason(objection)
             stage.stop()
             assert await stage.provider.register(stranger, Kept().keep) == Refused(objection)
-
-    async def test_cancelled_while_it_waits_it_leaves_nothing(self) -> None:
-        async with self.stage() as stage:
-            stage.silence()
-            kept = Kept()
-            task = asyncio.create_task(stage.provider.register(stage.names[0], kept.keep))
-            await until(lambda: stage.connections() == 1)
-            assert await cancelled(task)
-            await until(lambda: not stage.connections())
-            assert not kept.secrets
 
     async def test_cancelled_while_it_keeps_it_leaves_nothing(self) -> None:
         async with self.stage() as stage:
@@ -218,3 +179,49 @@ class CloudProviderContract(ABC):
         check_reason(raised.value.reason)
         await until(lambda: not stage.connections())
         return raised.value
+
+
+class CloudProviderContract(LoginContract):
+    """What holds, besides, of a provider that asks the cloud for each secret."""
+
+    async def test_the_connection_stays_until_the_secret_is_kept(self) -> None:
+        async with self.stage() as stage:
+            seen: list[int] = []
+
+            async def look() -> None:
+                await asyncio.sleep(0.05)
+                seen.append(stage.connections())
+
+            assert await register(stage, Kept(look)) == Issued()
+            assert seen == [1]
+
+    async def test_a_refusal_is_told_and_nothing_kept(self) -> None:
+        async with self.stage() as stage:
+            stage.refuse()
+            kept = Kept()
+            assert isinstance(await register(stage, kept), Refused)
+            assert not kept.secrets
+
+    async def test_a_silent_cloud_may_have_issued(self) -> None:
+        async with self.stage() as stage:
+            stage.silence()
+            kept = Kept()
+            assert isinstance(await register(stage, kept), Unknown)
+            assert not kept.secrets
+
+    async def test_a_cloud_that_is_down_has_issued_nothing(self) -> None:
+        async with self.stage() as stage:
+            stage.stop()
+            kept = Kept()
+            assert isinstance(await register(stage, kept), Failed)
+            assert not kept.secrets
+
+    async def test_cancelled_while_it_waits_it_leaves_nothing(self) -> None:
+        async with self.stage() as stage:
+            stage.silence()
+            kept = Kept()
+            task = asyncio.create_task(stage.provider.register(stage.names[0], kept.keep))
+            await until(lambda: stage.connections() == 1)
+            assert await cancelled(task)
+            await until(lambda: not stage.connections())
+            assert not kept.secrets

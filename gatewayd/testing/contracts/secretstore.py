@@ -5,13 +5,16 @@ class TestMyStore(SecretStoreContract):
         return MyStore(MyStore.Settings(), directory)
 
     def seal(self, directory: Path) -> None:
-        (directory / "key").unlink()
+        (directory / "key").rename(directory / "key.away")
+
+    def give_back(self, directory: Path) -> None:
+        (directory / "key.away").rename(directory / "key")
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,7 +23,7 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretNotFound, StoreSealed
-from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.store import Protection, SecretStore, State
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
 REF = SecretRef("cloud", ONE, 1)
@@ -31,6 +34,9 @@ VALUES = {
     "no utf-8": bytes(range(256)),
     "64 KiB": bytes(range(256)) * 256,
 }
+TRIES = 60
+STEP = 600.0
+"""Seconds between two calls of `tend`: longer than any store waits before it tries again."""
 CANARY = b"a-secret-that-nobody-must-find-on-the-disk"
 
 
@@ -40,16 +46,31 @@ def group(store: SecretStore) -> Iterator[None]:
     store.begin()
     try:
         yield
+        store.commit()
     except BaseException:
         store.rollback()
         raise
-    store.commit()
 
 
 def keep(store: SecretStore, ref: SecretRef, value: bytes) -> None:
     """Put one secret, durably."""
     with group(store):
         store.put(ref, Secret(value))
+
+
+def tend(store: SecretStore, now: float) -> float:
+    """Let a store do one step of what is due, durably."""
+    with group(store):
+        return store.tend(now)
+
+
+def tend_until(store: SecretStore, reached: Callable[[], bool]) -> None:
+    """Let a store do what is due until something is so."""
+    for number in range(TRIES):
+        if reached():
+            return
+        assert tend(store, number * STEP) >= 0
+    raise AssertionError(f"it is {store.state}: {store.why}")
 
 
 class SecretStoreContract(ABC):
@@ -62,6 +83,10 @@ class SecretStoreContract(ABC):
     @abstractmethod
     def seal(self, directory: Path) -> None:
         """Take the key away, so that the next `open` finds none."""
+
+    @abstractmethod
+    def give_back(self, directory: Path) -> None:
+        """Bring back the key that `seal` took away; a store that is open finds it."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[SecretStore]:
@@ -160,6 +185,36 @@ class SecretStoreContract(ABC):
             with group(store):
                 store.delete(REF)
             assert not list(store.refs())
+
+    def test_its_condition_is_one_truth(self, tmp_path: Path) -> None:
+        with closing(self.open(tmp_path)) as store:
+            assert store.state.value in ("unsealed", "degraded")
+            assert bool(store.why) == (store.state is State.DEGRADED)
+        assert store.state.value == "sealed"
+        self.seal(tmp_path)
+        with closing(self.open(tmp_path)) as store:
+            assert store.state is State.SEALED
+            assert store.why
+
+    def test_it_takes_its_key_when_that_comes_back(self, tmp_path: Path) -> None:
+        with closing(self.open(tmp_path)) as store:
+            keep(store, REF, b"x")
+        self.seal(tmp_path)
+        with closing(self.open(tmp_path)) as store:
+            assert tend(store, 0) >= 0
+            assert store.state is State.SEALED
+            self.give_back(tmp_path)
+            tend_until(store, lambda: store.state is not State.SEALED)
+            assert store.protection is not Protection.NONE
+            assert store.get(REF) == Secret(b"x")
+            keep(store, REF, b"y")
+
+    def test_a_store_with_nothing_to_do_rests(self, store: SecretStore) -> None:
+        keep(store, REF, b"x")
+        while tend(store, 0) == 0:
+            pass
+        assert tend(store, 0) > 0
+        assert store.get(REF) == Secret(b"x")
 
     def test_no_secret_is_on_the_disk_in_the_clear(self, tmp_path: Path) -> None:
         with closing(self.open(tmp_path)) as store:

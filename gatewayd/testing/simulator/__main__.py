@@ -8,8 +8,9 @@ import signal
 from dataclasses import fields
 from pathlib import Path
 
+from gatewayd.testing.simulator.account import CERTIFICATES
 from gatewayd.testing.simulator.control import Control
-from gatewayd.testing.simulator.plant import CERTIFICATES, Layout, Plant
+from gatewayd.testing.simulator.plant import ACCOUNTS, Layout, Plant
 
 NODES = ("direct", "sub-device")
 
@@ -20,8 +21,9 @@ def _arguments() -> Layout:
     add(
         "directory",
         type=Path,
-        help="takes ca.pem, product-secret, gateway-secret, serials.txt, plant.json",
+        help="takes ca.pem, the files of the cloud's clients, serials.txt, plant.json",
     )
+    add("--cloud", choices=ACCOUNTS, default="alibaba", help="which cloud is played")
     add("--children", type=int, default=20, help="on the LAN from the start")
     add("--late", type=int, default=0, help="more of them, announced when told to")
     add("--unlisted", type=int, default=0, help="how many of the last are not in serials.txt")
@@ -31,6 +33,7 @@ def _arguments() -> Layout:
     add("--address", default="127.0.0.1", help="IPv4 address that the cloud listens on")
     add("--certificate", choices=CERTIFICATES, default="good", help="the cloud's certificate")
     add("--node", choices=NODES, default="direct", help="what the children are at the cloud")
+    add("--rate", type=int, default=5, help="connections of a device in a minute; 0: any number")
     add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
     options = vars(parser.parse_args())
     return Layout(**{field.name: options[field.name] for field in fields(Layout)})

@@ -17,6 +17,9 @@ MAX_WAITING = 1 << 20
 GRACE = 5.0
 """Seconds a closing channel waits for a client that does not read."""
 
+LINGER = 2.0
+"""Seconds a channel whose handshake failed waits for the client to close."""
+
 _CHUNK = 65_536
 _TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS connection (RFC 8446, 5.1)
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
@@ -38,6 +41,7 @@ class Channel:
     sock: accepted and non-blocking; owned by the channel from now on.
     context: for TLS; None to serve plain TCP only.
     plain: whether a client that does not begin with TLS is served as it is.
+    failed: told why a handshake failed, before the client has closed.
     """
 
     def __init__(
@@ -47,13 +51,15 @@ class Channel:
         context: ssl.SSLContext | None,
         *,
         plain: bool,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.tls: ssl.SSLSocket | None = None
         self._loop = asyncio.get_running_loop()
         self._socket, self._fd = sock, sock.fileno()
         self._receiver, self._context, self._plain = receiver, context, plain
+        self._failed = failed
         self._out = bytearray()
-        self._closing = False
+        self._closing, self._reason = False, ""
         self._step: Callable[[], None] = self._sniff if context else self._read
         self._loop.add_reader(self._fd, self._ready)
 
@@ -79,7 +85,7 @@ class Channel:
         else:
             self.abort()
 
-    def abort(self, reason: str = "") -> None:
+    def abort(self) -> None:
         """Close now.  Closing twice is fine."""
         if self._fd < 0:
             return
@@ -88,7 +94,7 @@ class Channel:
         self._fd = -1
         self._say_goodbye()
         self._socket.close()
-        self._receiver.closed(reason)
+        self._receiver.closed(self._reason)
 
     def _ready(self) -> None:
         """Go one step on, if the socket has enough for it."""
@@ -97,7 +103,10 @@ class Channel:
         except _NOT_NOW:
             return
         except OSError as error:
-            self.abort(_why(error) if self._step == self._shake_hands else "")
+            if self._step == self._shake_hands:
+                self._give_up(_why(error))
+            else:
+                self.abort()
 
     def _sniff(self) -> None:
         """Look at the first byte, and leave it there: the vendor's port 1883 serves both."""
@@ -128,6 +137,21 @@ class Channel:
         if data := self._socket.recv(_CHUNK):
             self._receiver.received(data)
         else:
+            self.abort()
+
+    def _give_up(self, reason: str) -> None:
+        """Close after a failed handshake, once the client has: a reset would outrun the alert."""
+        assert self.tls is not None
+        self._reason, self._step = reason, self._drain
+        self._loop.call_later(LINGER, self.abort)
+        self._failed(reason)
+        try:
+            self.tls.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+
+    def _drain(self) -> None:
+        if not self._socket.recv(_CHUNK):
             self.abort()
 
     def _write(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gatewayd.errors import ConfigError
-from gatewayd.testing.simulator.plant import PRODUCT, Plant
+from gatewayd.testing.simulator.plant import Plant
 
 Request: TypeAlias = Mapping[str, Any]
 Verb: TypeAlias = Callable[[Plant, Request], Awaitable[object]]
@@ -47,18 +47,6 @@ async def _faults(plant: Plant, request: Request) -> None:
     plant.cloud.set_faults(request["plan"])
 
 
-async def _reset(plant: Plant, request: Request) -> None:
-    plant.cloud.reset(PRODUCT, request["child"])
-
-
-async def _delete(plant: Plant, request: Request) -> None:
-    plant.cloud.delete(PRODUCT, request["child"])
-
-
-async def _secret(plant: Plant, request: Request) -> str:
-    return plant.cloud.show_secret(PRODUCT, request["child"])
-
-
 async def _attack(plant: Plant, request: Request) -> int:
     return await plant.attack(request["kind"], int(request["count"]), float(request["rate"]))
 
@@ -84,6 +72,10 @@ async def _unplug(plant: Plant, request: Request) -> None:
     plant.lan.die(int(request["number"]))
 
 
+async def _ledger(plant: Plant, request: Request) -> object:
+    return plant.cloud.ledger(request["child"])
+
+
 async def _truth(plant: Plant, _: Request) -> object:
     return plant.truth()
 
@@ -96,15 +88,13 @@ VERBS: Mapping[str, Verb] = {
     "move": _move,
     "clone": _clone,
     "faults": _faults,
-    "reset": _reset,
-    "delete": _delete,
-    "secret": _secret,
     "attack": _attack,
     "hostile_text": _hostile_text,
     "spoof_goodbye": _spoof_goodbye,
     "replay": _replay,
     "usurp": _usurp,
     "unplug": _unplug,
+    "ledger": _ledger,
     "truth": _truth,
 }
 
@@ -137,7 +127,9 @@ class Control:
     async def _answer(self, line: bytes) -> dict[str, object]:
         try:
             request = json.loads(line)
-            return {"ok": await VERBS[request["do"]](self._plant, request)}
+            own = self._plant.cloud.verbs.get(request["do"])
+            done = own(request) if own else VERBS[request["do"]](self._plant, request)
+            return {"ok": await done}
         except (ConfigError, KeyError, ValueError, TypeError, OSError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 

@@ -12,6 +12,7 @@
     garbage                     bytes that are no MQTT, instead of CONNACK
     slow:SECONDS                all is well, and comes that much later
     hang-up-after-connack       CONNACK 0, then closed: what was issued is lost
+    lose-connack                all is done, and the connection is closed instead of CONNACK
     no-push                     CONNACK 0, and never a push: what was issued is lost
     late:SECONDS                CONNACK 0 at once, the push that much later
     secret-then-hang-up         the push arrives, and the connection is closed behind it
@@ -21,7 +22,16 @@
     bad-json                    the push is cut off; likewise
     down                        nothing listens; has no stage, share, times or glob
 
-Those from `no-push` on are for registrations only.  These are for requests:
+Those from `no-push` on are for registrations only, and for a cloud that pushes secrets.  Of a cloud
+that is many, told apart by the name in a TLS handshake, these strike the handshakes of the names
+that match, without a stage:
+
+    tls-alert:NUMBER            the server ends the handshake with this alert (RFC 8446, 6)
+    tls-expired                 the server's certificate ended long ago
+    tls-foreign                 nobody the client trusts has issued the server's certificate
+    tls-misnamed                the server's certificate is for another name
+
+These are for requests:
 
     reply:CODE                  nothing is done, and the reply says this code
     partial:CODE                the devices that match fail with this code, in a batch of others
@@ -30,7 +40,7 @@ Those from `no-push` on are for registrations only.  These are for requests:
     reply-late:SECONDS          all is done, and answered that much later
     reply-last                  the reply comes behind that of the sender's next request
     reply-twice                 the reply comes twice
-    reply-mixed                 the reply's id is a number, and its code a text
+    reply-mixed                 the reply's id is a number, and its code a text; or it has company
     reply-garbled               the reply is cut off
     reply-hang-up               all is done, and the connection is closed instead of a reply
     refuse-topic                who subscribes to the topic of the reply is refused
@@ -49,60 +59,45 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from gatewayd.errors import ConfigError
+from gatewayd.testing.simulator.fault_names import (
+    AT_LOGIN,
+    IN_TLS,
+    NUMBERS,
+    PARTIAL,
+    SUBSCRIBING,
+    WHOLE,
+)
+
+__all__ = [
+    "AT_LOGIN",
+    "IN_TLS",
+    "NUMBERS",
+    "PARTIAL",
+    "SUBSCRIBING",
+    "WHOLE",
+    "Fault",
+    "FaultPlan",
+    "Stage",
+    "parse",
+]
 
 Stage: TypeAlias = str
-"""Where a fault strikes: "register", "login", a request, or "*" for any request."""
+"""Where a fault strikes: "register", "login", "tls", a request, or "*" for any request."""
 
-NUMBERS: Mapping[str, tuple[float, float] | None] = {
-    "silent": None,
-    "hang-up": None,
-    "refuse": (1, 5),
-    "garbage": None,
-    "slow": (0, 3600),
-    "hang-up-after-connack": None,
-    "no-push": None,
-    "late": (0, 3600),
-    "secret-then-hang-up": None,
-    "answer-twice": None,
-    "foreign-name": None,
-    "empty-secret": None,
-    "bad-json": None,
-    "down": None,
-    "reply": (100, 9999),
-    "partial": (100, 9999),
-    "lose-request": None,
-    "lose-reply": None,
-    "reply-late": (0, 3600),
-    "reply-last": None,
-    "reply-twice": None,
-    "reply-mixed": None,
-    "reply-garbled": None,
-    "reply-hang-up": None,
-    "refuse-topic": None,
-}
-"""Every fault, with the range of the number it needs; None where it takes none."""
-
-AT_LOGIN = frozenset({"silent", "hang-up", "refuse", "garbage", "slow", "hang-up-after-connack"})
-"""Those that a login can suffer."""
-
-PARTIAL, SUBSCRIBING = frozenset({"partial"}), frozenset({"refuse-topic"})
-WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS if "reply-" in n)})
-"""Those that strike some devices of a request, the topic of its reply, and all of it."""
-
-_CODES = frozenset({"refuse", "reply", "partial"})
+_CODES = frozenset({"refuse", "reply", "partial", "tls-alert"})
 
 MAX_FAULTS, MAX_TALLIES = 100, 100_000
 
 _FAULT = re.compile(
     r"(?:(?P<stage>register|login)\.)?"
     r"(?P<name>[a-z]+(?:-[a-z]+)*)"
-    r"(?::(?P<number>\d{1,4}(?:\.\d{1,3})?))?"
+    r"(?::(?P<number>\d{1,6}(?:\.\d{1,3})?))?"
     r"(?::(?P<share>\d{1,3}(?:\.\d{1,3})?)%)?"
     r"(?::x(?P<times>\d{1,6}))?"
     r"(?:@(?P<glob>.+))?"
@@ -128,7 +123,7 @@ class Fault:
     def concerns(self, stage: Stage, devices: Sequence[str]) -> bool:
         """Whether an attempt of one of these devices, at this stage, can be struck."""
         if self.stage == "*":
-            here = stage not in ("register", "login")
+            here = stage not in ("register", "login", "tls")
         else:
             here = stage == self.stage and self.name != "down"
         return here and any(fnmatchcase(device, self.glob) for device in devices)
@@ -155,6 +150,8 @@ def _fault(word: str, requests: Container[str]) -> Fault:
         glob = rest or "*"
         if found["stage"] or (stage != "*" and stage not in requests):
             raise ConfigError(f"The fault {word!r} names no request.")
+    elif found["name"] in IN_TLS:
+        stage = "tls"
     return Fault(
         found["name"],
         stage,
@@ -175,6 +172,8 @@ def _check(found: re.Match[str], word: str) -> None:
         raise ConfigError(f"The code of {word!r} is not a whole number.")
     if not 0 < float(found["share"] or _ALL) <= _ALL:
         raise ConfigError(f"The share of {word!r} is not from 0 to 100.")
+    if found["stage"] and name in IN_TLS:
+        raise ConfigError(f"The fault {word!r} has no stage.")
     if found["stage"] == "login" and name not in AT_LOGIN:
         raise ConfigError(f"A login cannot suffer {name!r}.")
     if name == "down" and word != name:

@@ -30,6 +30,9 @@ from gatewayd.testing.simulator.mqtt_reader import MalformedPacket
 CONNECT_LIMIT = 4_096
 """The largest CONNECT taken, in bytes: nobody has proven anything yet."""
 
+REFUSED = 0x80
+"""What SUBACK says of a filter that is not granted (3.9.3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -61,6 +64,16 @@ class Hooks(Protocol):
         """Learn, once, that a connection which had sent CONNECT is closed."""
 
 
+class Subscriptions(Protocol):
+    """What decides who may subscribe to what."""
+
+    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        """Return whether each filter is granted."""
+
+    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+        """Take subscriptions back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a server puts up with.
@@ -82,6 +95,7 @@ class Service:
 
     context: for TLS; None to serve plain TCP only.
     plain: whether the same port serves plain TCP too, as the vendor's port 1883 does.
+    subscriptions: who is asked before a filter is granted; None grants all.
     counts: connections, peak, full, malformed, silent, no-connect.
     tls_failures: handshakes that failed, by OpenSSL's reason.
     """
@@ -90,6 +104,7 @@ class Service:
     context: ssl.SSLContext | None
     plain: bool = False
     limits: Limits = field(default_factory=Limits)
+    subscriptions: Subscriptions | None = None
     counts: Counter[str] = field(default_factory=Counter)
     tls_failures: Counter[str] = field(default_factory=Counter)
     links: set[Link] = field(default_factory=set)
@@ -99,9 +114,11 @@ class Link:
     """One client's connection.
 
     tls: the socket, for its certificate and version; None where the client speaks plain TCP.
+    granted: filter → QoS, of those that somebody was asked for.
     """
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
+        self.granted: dict[str, int] = {}
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._parser = mqtt_codec.Parser(CONNECT_LIMIT)
@@ -110,7 +127,10 @@ class Link:
         self._heard = self._loop.time()
         self._watchdog = self._loop.call_later(self._patience, self._watch)
         self._script: asyncio.TimerHandle | None = None
-        self._channel = Channel(sock, self, service.context, plain=service.plain)
+        failed = service.tls_failures.update
+        self._channel = Channel(
+            sock, self, service.context, plain=service.plain, failed=lambda why: failed([why])
+        )
         service.links.add(self)
 
     @property
@@ -143,14 +163,12 @@ class Link:
             self._service.counts["malformed"] += 1
             self._channel.abort()
 
-    def closed(self, reason: str) -> None:
+    def closed(self, _reason: str) -> None:
         """Learn from the channel that it is closed."""
         self._watchdog.cancel()
         if self._script:
             self._script.cancel()
         self._service.links.discard(self)
-        if reason:
-            self._service.tls_failures[reason] += 1
         if self._greeted:
             self._service.hooks.on_close(self)
 
@@ -183,12 +201,31 @@ class Link:
                 if packet.qos:
                     self.send(mqtt_codec.puback(packet.packet_id))
             case Subscribe():
-                granted = [min(qos, 1) for _, qos in packet.filters]
-                self.send(mqtt_codec.suback(packet.packet_id, granted))
+                self.send(mqtt_codec.suback(packet.packet_id, self._grant(packet.filters)))
             case Unsubscribe():
+                self._take_back(packet.filters)
                 self.send(mqtt_codec.unsuback(packet.packet_id))
             case Pingreq():
                 self.send(mqtt_codec.PINGRESP)
+
+    def _grant(self, filters: Sequence[tuple[str, int]]) -> list[int]:
+        """Return what SUBACK says of each filter."""
+        if (asked := self._service.subscriptions) is None:
+            return [min(qos, 1) for _, qos in filters]
+        granted = asked.on_subscribe(self, [name for name, _ in filters])
+        codes = [
+            min(qos, 1) if one else REFUSED for one, (_, qos) in zip(granted, filters, strict=True)
+        ]
+        self.granted |= {
+            name: code for (name, _), code in zip(filters, codes, strict=True) if code != REFUSED
+        }
+        return codes
+
+    def _take_back(self, filters: Sequence[str]) -> None:
+        if asked := self._service.subscriptions:
+            asked.on_unsubscribe(self, filters)
+        for name in filters:
+            self.granted.pop(name, None)
 
     def _watch(self) -> None:
         """Close a client that was quiet for too long; else look again when it may have been."""

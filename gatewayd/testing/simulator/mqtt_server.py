@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 from gatewayd.testing.simulator.mqtt_link import Link, Service
 
@@ -17,10 +18,15 @@ class MqttServer:
     """Listens on one address; of `service.limits.connections` clients and more, it drops the new.
 
     Made anywhere; everything else happens on the running loop.
+
+    make: makes a connection what it is; it belongs to `service.links` from then on.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, make: Callable[[Service, socket.socket], Link] = Link
+    ) -> None:
         self.service = service
+        self._make = make
         self._listener: socket.socket | None = None
         self._resting: asyncio.TimerHandle | None = None
 
@@ -88,7 +94,7 @@ class MqttServer:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait for ACKs
-        Link(self.service, sock)
+        self._make(self.service, sock)
         counts["connections"] += 1
         counts["peak"] = max(counts["peak"], len(links))
 

@@ -1,7 +1,8 @@
-"""A certificate authority of our own, and server certificates good and bad.
+"""A certificate authority of our own, and certificates of servers and clients, good and bad.
 
-P-256 throughout.  Extensions are those that OpenSSL's strict checks ask for (RFC 5280, sections
-4.2.1.1 to 4.2.1.3, 4.2.1.6, 4.2.1.9), since newer Pythons switch these on by default.
+P-256, unless RSA is asked for.  Extensions are those that OpenSSL's strict checks ask for (RFC
+5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.6, 4.2.1.9), since newer Pythons switch these on by
+default.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ import os
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 LIFE = timedelta(days=30)
 """How long a certificate is good for where nothing else was said."""
 
+_RSA_BITS = 2_048
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One server certificate with its private key, and the authority that vouches for it; PEM."""
+    """One certificate with its private key, and the authority that vouches for it; PEM."""
 
     certificate_pem: str
     key_pem: str = field(repr=False)
@@ -39,9 +45,13 @@ class Certificate:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.present(context)
+        return context
+
+    def present(self, context: ssl.SSLContext) -> None:
+        """Have a client or a server show this certificate."""
         with _in_memory(self.certificate_pem + self.key_pem) as path:
             context.load_cert_chain(path)
-        return context
 
     def write(self, folder: Path) -> None:
         """Write ca.pem, server.pem and server.key (mode 0600) into a folder that exists."""
@@ -57,7 +67,7 @@ class Authority:
     """A root certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: Key = field(repr=False)
 
     @property
     def pem(self) -> str:
@@ -70,22 +80,42 @@ class Authority:
         ips: Sequence[str],
         not_before: datetime,
         not_after: datetime,
+        *,
+        rsa_key: bool = False,
     ) -> Certificate:
         """Issue a server certificate for these host names and IP addresses, at least one name.
 
         not_before, not_after: with a time zone.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(names[0], key, not_before, not_after)
         alternatives = [
             *(x509.DNSName(name) for name in names),
             *(x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips),
         ]
+        names_extension = x509.SubjectAlternativeName(alternatives)
+        key, builder = _leaf(_name(names[0]), not_before, not_after, rsa_key=rsa_key)
+        builder = builder.add_extension(names_extension, critical=False)
+        return self._sign(builder, key, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def issue_client(
+        self,
+        subject: Sequence[tuple[str, str]],
+        not_before: datetime,
+        not_after: datetime,
+        *,
+        rsa_key: bool = False,
+    ) -> Certificate:
+        """Issue a client certificate.  subject: object identifiers and values, in their order."""
+        name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(a), b) for a, b in subject])
+        key, builder = _leaf(name, not_before, not_after, rsa_key=rsa_key)
+        return self._sign(builder, key, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _sign(
+        self, builder: x509.CertificateBuilder, key: Key, use: x509.ObjectIdentifier
+    ) -> Certificate:
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(authority=False), True),
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-            (x509.SubjectAlternativeName(alternatives), False),
+            (x509.ExtendedKeyUsage([use]), False),
             (_authority_key(self.certificate), False),
         ):
             builder = builder.add_extension(extension, critical)
@@ -93,11 +123,13 @@ class Authority:
         return Certificate(_pem(builder.sign(self.key, hashes.SHA256())), _key_pem(key), self.pem)
 
 
-def make_ca(name: str, not_before: datetime, not_after: datetime) -> Authority:
+def make_ca(
+    name: str, not_before: datetime, not_after: datetime, *, rsa_key: bool = False
+) -> Authority:
     """Make a root of its own; two of the same name do not vouch for one another."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _new_key(rsa_key=rsa_key)
     builder = (
-        _builder(name, key, not_before, not_after)
+        _builder(_name(name), key, not_before, not_after)
         .issuer_name(_name(name))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(authority=True), critical=True)
@@ -124,12 +156,37 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+def life(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """Return from when to when a certificate is good."""
+    return _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
+
+
+def _moment(certificate: x509.Certificate, name: str) -> datetime:
+    """Cryptography 42 and newer say themselves that they mean UTC."""
+    if moment := getattr(certificate, f"{name}_utc", None):
+        return cast("datetime", moment)
+    return cast("datetime", getattr(certificate, name)).replace(tzinfo=UTC)
+
+
+def _new_key(*, rsa_key: bool) -> Key:
+    if rsa_key:
+        return rsa.generate_private_key(public_exponent=65_537, key_size=_RSA_BITS)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _leaf(
+    name: x509.Name, not_before: datetime, not_after: datetime, *, rsa_key: bool
+) -> tuple[Key, x509.CertificateBuilder]:
+    key = _new_key(rsa_key=rsa_key)
+    return key, _builder(name, key, not_before, not_after)
+
+
 def _builder(
-    name: str, key: ec.EllipticCurvePrivateKey, not_before: datetime, not_after: datetime
+    name: x509.Name, key: Key, not_before: datetime, not_after: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
-        .subject_name(_name(name))
+        .subject_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before)
@@ -161,7 +218,7 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _key_pem(key: Key) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -16,38 +15,38 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Node
+from gatewayd.testing.simulator.account import LOOPBACK, Account, Wish
+from gatewayd.testing.simulator.alibaba.account import AlibabaAccount
 from gatewayd.testing.simulator.child import NETWORK, clone, fleet
 from gatewayd.testing.simulator.hostile import NOBODYS, Attacker, almost
+from gatewayd.testing.simulator.huawei.account import HuaweiAccount
 from gatewayd.testing.simulator.lan import Lan
 
-PRODUCT = "a1SimProdKey"
-GATEWAY = ("a1SimGateway", "gateway-1")
-"""productKey and deviceName of the gateway itself."""
-LOOPBACK = "127.0.0.1"
+ACCOUNTS: Mapping[str, Callable[[Wish], Account]] = {
+    "alibaba": AlibabaAccount,
+    "huawei": HuaweiAccount,
+}
+"""The clouds that can be played."""
 RATE = 500.0
 """Datagrams a second, of an attacker who is not told how fast to be."""
-CERTIFICATES: dict[str, Callable[[pki.Authority, datetime], pki.Certificate]] = {
-    "good": pki.localhost,
-    "expired": pki.expired,
-    "wrong-host": pki.wrong_host,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What a plant is made of.
 
-    directory: takes ca.pem, product-secret, gateway-secret, serials.txt and plant.json.
+    directory: takes ca.pem, what the cloud's clients need, serials.txt and plant.json.
+    cloud: a key of ACCOUNTS.
     children: on the LAN from the start; late: known to the cloud, and announced when asked for.
     interface: IPv4 address of the LAN's interface; network: the children's addresses.
-    address: IPv4 address the cloud listens on; certificate: a key of CERTIFICATES.
+    address: IPv4 address the cloud listens on; certificate: a key of account.CERTIFICATES.
     unlisted: how many of the last children are missing in serials.txt.
     node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
+    rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """
 
     directory: Path
+    cloud: str = "alibaba"
     children: int = 20
     late: int = 0
     unlisted: int = 0
@@ -58,6 +57,7 @@ class Layout:
     certificate: str = "good"
     faults: str = ""
     node: str = "direct"
+    rate: int = 5
 
 
 class Plant:
@@ -70,22 +70,14 @@ class Plant:
         self._rng = random.Random(layout.seed)  # play, not cryptography
         self.lan = Lan(everybody[: layout.children], layout.interface, rng=self._rng)
         self._waiting = list(everybody[layout.children :])
-        self._secrets = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
         now = datetime.now(UTC)
         self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
-        self.cloud = AlibabaCloud(
-            self._secrets,
-            [GATEWAY, *((PRODUCT, serial) for serial in self._numbers)],
-            certificate=self._certificate(now),
-            clock=asyncio.get_running_loop().time,
-            random=secrets.token_bytes,
-            options=Options(
-                address=layout.address,
-                host=layout.address,
-                unlisted=True,
-                nodes={PRODUCT: Node(layout.node), GATEWAY[0]: Node.GATEWAY},
-            ),
-        )
+        self.cloud = ACCOUNTS[layout.cloud](
+            Wish(
+                self.serials, layout.node, layout.address, layout.certificate,
+                self._authority, now, layout.rate,
+            )
+        )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)
         self._stack = contextlib.AsyncExitStack()
 
@@ -99,18 +91,13 @@ class Plant:
         await self._stack.aclose()
 
     @property
-    def serials(self) -> Sequence[str]:
+    def serials(self) -> tuple[str, ...]:
         """Every child's serial number, present or late."""
         return tuple(self._numbers)
 
     def facts(self) -> dict[str, Any]:
         """What a client has to be told."""
-        return {
-            "host": self.cloud.host,
-            "port": self.cloud.port,
-            "product": PRODUCT,
-            "serials": self.serials,
-        }
+        return {**self.cloud.facts(), "serials": self.serials}
 
     def truth(self) -> dict[str, Any]:
         """What is true now, at the cloud and on the LAN."""
@@ -157,19 +144,10 @@ class Plant:
         twin = clone(child, str(IPv4Network(self.layout.network)[-2]), self._rng)
         return self.lan.add(replace(twin, instance=child.instance, serial=other))
 
-    def _certificate(self, now: datetime) -> pki.Certificate:
-        """Issue one for the address itself: not every machine can look up "localhost"."""
-        if self.layout.address == LOOPBACK:
-            return CERTIFICATES[self.layout.certificate](self._authority, now)
-        names, ips = ["cloud.example"], [self.layout.address]
-        return self._authority.issue(names, ips, now - pki.LIFE, now + pki.LIFE)
-
     def _write(self) -> None:
         directory = self.layout.directory
         (directory / "ca.pem").write_text(self._authority.pem)
-        for name, product in (("product-secret", PRODUCT), ("gateway-secret", GATEWAY[0])):
-            (directory / name).touch(mode=0o600)
-            (directory / name).write_text(self._secrets[product])
+        self.cloud.write(directory)
         listed = self.serials[: len(self.serials) - self.layout.unlisted]
         (directory / "serials.txt").write_text("".join(f"{serial}\n" for serial in listed))
         (directory / "serials.txt").chmod(0o644)

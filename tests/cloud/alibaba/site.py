@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,18 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gatewayd.cloud.alibaba.children import Time
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credential import read_secret
-from gatewayd.cloud.provider import Issued, Outcome, Session
+from gatewayd.cloud.provider import Issued, Session
+from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, until
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_devices import Node
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.devices import Node
+from gatewayd.testing.simulator.alibaba.rules import Rules
+from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.trial import Trial
 
 NOW = datetime.now(UTC)
 AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
@@ -48,35 +49,7 @@ def at_cloud(name: CloudName) -> tuple[str, str]:
 
 
 @dataclass
-class Wishes:
-    """What the cloud asked for.  Implements Requests."""
-
-    permitted: list[tuple[str, int]] = field(default_factory=list)
-    names: list[CloudName] = field(default_factory=list)
-    again: list[CloudName] = field(default_factory=list)
-
-    def permit_join(self, provider: str, seconds: int) -> None:
-        self.permitted.append((provider, seconds))
-
-    def wanted(self, name: CloudName) -> None:
-        self.names.append(name)
-
-    def try_again(self, name: CloudName) -> None:
-        self.again.append(name)
-
-
-@dataclass
-class Clock:
-    """The time of day, and a steady clock that a test may put forward."""
-
-    ahead: float = 0.0
-
-    def now(self) -> float:
-        return time.monotonic() + self.ahead
-
-
-@dataclass
-class Site:
+class Site(Trial):
     """cloud: simulated.  provider: ours.  session: the gateway's own, the newest."""
 
     cloud: AlibabaCloud
@@ -99,34 +72,9 @@ class Site:
             link.abort()
         await self.session.wait_closed()
 
-    async def register(self, name: CloudName) -> tuple[Outcome, Kept]:
-        """Register a child; the time is limited."""
-        kept = Kept()
-        async with asyncio.timeout(30):
-            return await self.provider.register(name, kept.keep), kept
-
-    async def secret(self, name: CloudName) -> Secret:
-        """Register a child; return its secret."""
-        outcome, kept = await self.register(name)
-        assert outcome == Issued(), outcome
-        return kept.secrets[0]
-
-    async def connect(self, name: CloudName, secret: Secret) -> Session:
-        """Log a child in; the time is limited."""
-        async with asyncio.timeout(30):
-            session = await self.provider.connect(name, secret)
-        self.sessions.append(session)
-        return session
-
     async def online(self, *numbers: int) -> list[Session]:
         """Register children, and log them in."""
-        secrets = await asyncio.gather(*(self.secret(child(number)) for number in numbers))
-        return await asyncio.gather(
-            *(
-                self.connect(child(number), secret)
-                for number, secret in zip(numbers, secrets, strict=True)
-            )
-        )
+        return await self.bring(*map(child, numbers))
 
     @property
     def told(self) -> Any:

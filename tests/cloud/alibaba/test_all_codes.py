@@ -36,8 +36,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.cloud.alibaba.site import (
     CERTIFICATE,
     PRODUCT_SECRETS,

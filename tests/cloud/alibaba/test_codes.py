@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import codes, topics
-from gatewayd.cloud.alibaba.codes import CODES, EXCEPTIONS, Kind, reason
+from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba.codes import CODES, EXCEPTIONS, reason
+from gatewayd.cloud.subdevices.coded import Coded, Kind
 
 DOCUMENTED = {
     200, 400, 401, 427, 428, 429, 460, 500, 520, 521, 522, 527, 5005, 5244, 6100, 6203, 6204,
@@ -71,7 +72,7 @@ def test_an_exception_says_other_than_the_rule() -> None:
     [*CODES.values(), *EXCEPTIONS.values(), reason(7, topics.LOGIN)],
     ids=lambda coded: str(coded.reason.code),
 )
-def test_each_can_be_shown(coded: codes.Coded) -> None:
+def test_each_can_be_shown(coded: Coded) -> None:
     told = coded.reason
     if coded.kind is Kind.DONE:
         assert not told.code

@@ -12,19 +12,22 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.alibaba import topics, watch
-from gatewayd.cloud.alibaba.children import Children, Time
+from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba.children import Children
 from gatewayd.cloud.alibaba.envelope import Change, Downlink, ForcedOff, Ordered, Reply, TopoChanged
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.alibaba.subdevice import Registered
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.alibaba.uplink import Link, LinkDown, NoAnswer, Uplink
+from gatewayd.cloud.alibaba.uplink import Uplink
 from gatewayd.cloud.faults import End
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
+from gatewayd.cloud.subdevices import watch
+from gatewayd.cloud.subdevices.link import Link, LinkDown, NoAnswer
+from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, until
-from tests.cloud.alibaba.site import Wishes
+from tests.cloud.stand_ins import Wishes
 
 PRODUCT = "a1Sensors22"
 SECRET = Secret(b"7f3c9a1e5b2d4860a7c1e9f3b5d20846")
@@ -83,7 +86,7 @@ class FakeUplink:
 class Home:
     """A route, and the link under it."""
 
-    link: Link
+    link: Link[Uplink]
     children: Children
     route: Registered
     wishes: Wishes
@@ -100,7 +103,7 @@ class Home:
 async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
     own = AlibabaGateway("a1Gateways1", "gateway-1", "unused", children=limit)
     settings = AlibabaSettings(host="localhost", products={PRODUCT: AlibabaProduct()}, gateway=own)
-    link, wishes = Link(), Wishes()
+    link, wishes = Link[Uplink](), Wishes()
     children = Children("cloud", settings, own, link, Time(time.monotonic, lambda: 1700000000.0))
     children.listen(wishes)
 
@@ -171,7 +174,7 @@ async def test_requests_say_what_the_documents_want() -> None:
 async def test_a_session_that_closes_is_over_in_time_though_nobody_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.alibaba.logouts.CLOSE_TIME", 0.5)
+    monkeypatch.setattr("gatewayd.cloud.subdevices.logouts.CLOSE_TIME", 0.5)
     async with home(LOGOUT=hang) as one:
         session = await one.route.connect(ONE, SECRET)
         await session.close()

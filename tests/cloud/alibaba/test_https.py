@@ -28,7 +28,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 

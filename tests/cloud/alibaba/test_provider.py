@@ -36,8 +36,8 @@ from gatewayd.errors import ConfigError
 from gatewayd.testing.contracts.cloud import CloudProviderContract
 from gatewayd.testing.contracts.cloud_stage import Kept, until
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba_answers import Manner
+from gatewayd.testing.simulator.alibaba.answers import Manner
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 

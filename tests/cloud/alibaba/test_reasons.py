@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gatewayd.cloud import network
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.faults import SILENT, ConnectError, End, Fault
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
@@ -61,7 +62,7 @@ def test_a_device_that_may_be_activated_needs_a_reset() -> None:
 
 @pytest.mark.parametrize("end", End)
 def test_an_ending(end: End) -> None:
-    check(reasons.ENDS[end])
+    check(network.ENDS[end])
 
 
 def test_the_rest() -> None:

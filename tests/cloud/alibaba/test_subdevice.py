@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cloud.alibaba import checkup
-from gatewayd.cloud.alibaba.child_session import ChildSession
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -22,11 +21,12 @@ from gatewayd.cloud.provider import (
     Session,
     Unknown,
 )
+from gatewayd.cloud.subdevices.session import ChildSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
-from gatewayd.testing.simulator.alibaba_notices import Status
-from gatewayd.testing.simulator.alibaba_rules import Rules
+from gatewayd.testing.simulator.alibaba.notices import Status
+from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.cloud.alibaba.site import (
     CHILDREN,
     GATEWAY,
@@ -419,7 +419,7 @@ async def test_with_the_link_all_children_go_and_come_back(folder: Path) -> None
 async def test_without_the_gateway_there_is_an_obstacle(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.alibaba.watch.PATIENCE", 0.1)
+    monkeypatch.setattr("gatewayd.cloud.subdevices.watch.PATIENCE", 0.1)
     async with site(folder) as one:
         secret = await one.secret(child(0))
         assert await one.provider.obstacle(child(0)) is None

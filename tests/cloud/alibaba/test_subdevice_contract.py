@@ -9,53 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cloud.provider import CloudProvider, Keep, Outcome, Requests, Session
-from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud import CloudProviderContract
 from tests.cloud.alibaba.site import GATEWAY, Site, child, furnish, site
-
-
-class Counted:
-    """A provider that counts the calls for children which are under way.  Passes all on."""
-
-    def __init__(self, provider: CloudProvider) -> None:
-        self._provider = provider
-        self.name, self.own = provider.name, provider.own
-        self.under_way = 0
-
-    def listen(self, requests: Requests) -> None:
-        self._provider.listen(requests)
-
-    def found(self, name: CloudName) -> None:
-        self._provider.found(name)
-
-    def why_not(self, name: CloudName) -> Reason | None:
-        return self._provider.why_not(name)
-
-    async def obstacle(self, name: CloudName) -> Reason | None:
-        return await self._provider.obstacle(name)
-
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
-        self.under_way += 1
-        try:
-            return await self._provider.register(name, keep)
-        finally:
-            self.under_way -= 1
-
-    async def connect(self, name: CloudName, secret: Secret) -> Session:
-        self.under_way += 1
-        try:
-            return await self._provider.connect(name, secret)
-        finally:
-            self.under_way -= 1
-
-    async def forget(self, name: CloudName) -> Reason | None:
-        return await self._provider.forget(name)
-
-    async def close(self) -> None:
-        await self._provider.close()
+from tests.cloud.stand_ins import Counted
 
 
 @dataclass

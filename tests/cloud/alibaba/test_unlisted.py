@@ -35,7 +35,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, check_reason, until
 from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba import AlibabaCloud, Options
+from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 NOW = datetime.now(UTC)

@@ -23,28 +23,21 @@ from gatewayd.cloud.alibaba.envelope import (
     TopoNotified,
 )
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.alibaba.uplink import Link, LinkDown, NoAnswer, Uplink
+from gatewayd.cloud.alibaba.uplink import Uplink
 from gatewayd.cloud.faults import End
+from gatewayd.cloud.subdevices import questions
+from gatewayd.cloud.subdevices.link import Link, LinkDown, NoAnswer
 from gatewayd.cloud.tls import Server
 from gatewayd.testing.simulator.mqtt_packets import Unsubscribe
-from tests.cloud.alibaba.peer import OWN, E, G, Peer, connected, replying
+from tests.cloud.alibaba.peer import OWN, E, G, replying
+from tests.cloud.peer import Peer, connected
+from tests.cloud.stand_ins import Steps
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]
 
 ONE, TWO = SubName("a1Child", "child-01"), SubName("a1Child", "child-02")
 PARAMS = [{"productKey": "a1Child", "deviceName": "child-01"}]
-
-
-class Steps:
-    """A clock that goes on by so much with each look, so that nothing waits for the limits."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def now(self) -> float:
-        self._now += 1.0
-        return self._now
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +115,7 @@ async def test_the_session_ends_before_the_reply(serve: Serve, server: At) -> No
     peer = Peer()
     async with linked(peer, serve, server) as link:
         asking = [asyncio.create_task(link.ask(topics.TOPO_GET, {})) for _ in range(300)]
-        await peer.until(lambda: len(peer.asked) == uplink.OUTSTANDING)
+        await peer.until(lambda: len(peer.asked) == questions.OUTSTANDING)
         peer.drop()
         ended = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in ended} == {LinkDown}
@@ -265,7 +258,7 @@ async def test_a_flood_is_not_answered_without_end(serve: Serve, server: At) -> 
 
 
 async def test_whoever_waits_for_the_link_gets_it(serve: Serve, server: At) -> None:
-    holder = Link()
+    holder = Link[Uplink]()
     assert await holder.wait(0) is None
     waiting = asyncio.create_task(holder.wait(30))
     peer = Peer()
@@ -282,7 +275,7 @@ async def test_whoever_waits_for_the_link_gets_it(serve: Serve, server: At) -> N
 
 
 async def test_an_older_session_does_not_take_the_newer_away(serve: Serve, server: At) -> None:
-    holder, first, second = Link(), Peer(), Peer()
+    holder, first, second = Link[Uplink](), Peer(), Peer()
     async with linked(first, serve, server) as old, linked(second, serve, server) as new:
         holder.put(old)
         holder.put(new)

@@ -1,0 +1,101 @@
+"""The route "gateway": the gateway's own name, over whose session its children are served.
+
+The gateway logs in with a secret, or with a certificate as the devices of the route "certificate"
+do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from gatewayd.cloud import mqtt, network
+from gatewayd.cloud.faults import Fault
+from gatewayd.cloud.huawei.children import Children
+from gatewayd.cloud.huawei.settings import HuaweiSettings
+from gatewayd.cloud.mqtt_session import MqttSession, ignore
+from gatewayd.cloud.provider import Keep, LoginError, Outcome
+from gatewayd.cloud.subdevices.listening import listening
+from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+LogIn: TypeAlias = Callable[
+    [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.Connection, str]]
+]
+"""Logs in once; returns the connection, and the device ID that is logged in.  Raises LoginError."""
+
+
+class Enrolment(Protocol):
+    """Gets what the gateway logs in with; as Route (cloud/route.py)."""
+
+    def why_not(self, name: CloudName) -> Reason | None: ...
+    async def register(self, name: CloudName, keep: Keep) -> Outcome: ...
+
+
+class GatewayRoute:
+    """Implements Route, for the gateway alone.  children: who is served over its session."""
+
+    def __init__(
+        self, settings: HuaweiSettings, children: Children, enrolment: Enrolment, log_in: LogIn
+    ) -> None:
+        self._settings, self._children = settings, children
+        self._enrolment, self._log_in = enrolment, log_in
+
+    def why_not(self, name: CloudName) -> Reason | None:
+        """Tell why this name cannot be registered here; None if it may be tried."""
+        own = self._settings.gateway
+        if own is None or (own.product, own.device) != (name.product, name.device):
+            return NOT_CONFIGURED
+        return self._enrolment.why_not(name)
+
+    async def obstacle(self, _: CloudName) -> Reason | None:
+        """Nothing is needed but the platform itself."""
+        return None
+
+    async def forget(self, _: CloudName) -> Reason | None:
+        """Nothing binds the gateway to itself."""
+        return None
+
+    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        """Get what the gateway logs in with; as Route says."""
+        outcome = await self._enrolment.register(name, keep)
+        self._children.tell(getattr(outcome, "reason", None))
+        return outcome
+
+    async def connect(self, name: CloudName, secret: Secret) -> GatewaySession:
+        """Log in, listen, and serve the children over it.  Raises LoginRefused, LoginFailed."""
+        try:
+            return await self._connect(name, secret)
+        except LoginError as error:
+            self._children.tell(error.reason)
+            raise
+
+    async def close(self) -> None:
+        """Sessions belong to whoever opened them, and the rest to others."""
+
+    async def _connect(self, name: CloudName, secret: Secret) -> GatewaySession:
+        connection, device_id = await self._log_in(name, secret, ignore)
+        uplink = self._children.uplink(connection, device_id)
+        host, port = self._settings.host, self._settings.port
+        silence = network.reason(Fault.MQTT_TIMEOUT, host, port)
+        await listening(connection, uplink.subscribe(), silence)
+        self._children.serve_over(uplink)
+        return GatewaySession(connection, self._children.leave)
+
+
+class GatewaySession(MqttSession):
+    """The gateway, logged in.  Implements Session.  leave: reports its children offline."""
+
+    def __init__(self, connection: mqtt.Connection, leave: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(connection)
+        self._leave = leave
+
+    async def close(self) -> None:
+        """Report the children offline, and end it in good order.  Closing twice is fine."""
+        try:
+            if not self._connection.closed.done():
+                await self._leave()
+        finally:
+            await super().close()

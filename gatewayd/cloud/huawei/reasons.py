@@ -1,0 +1,199 @@
+"""What the platform's answers to a login mean, and what an operator can do: tables.  Pure.
+
+A CONNACK carries a code and no text, a TLS alert a word, and a closed connection nothing, so the
+likely causes are listed.  Sources: "MQTT Connection Authentication" of the IoTDA API reference;
+"Self-Registration" and "Certificate Authentication" of its guides; RFC 8446, 6.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gatewayd.cloud import network
+from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRefused
+from gatewayd.device.reason import Reason
+
+REJECTED = "credential-rejected"
+"""What a device does meanwhile whose credentials are not accepted."""
+
+CODES: Mapping[int, Reason] = {
+    1: Reason(
+        "cloud-protocol-refused",
+        "The platform does not speak MQTT 3.1.1 here.",
+        "Check that host and port are those of the instance's MQTTS endpoint.",
+    ),
+    2: Reason(
+        "cloud-request-refused",
+        "The platform finds the client ID malformed, or the keep-alive out of its range.",
+        "Check keepalive: the platform takes 30 to 1200 s; then product ID and node ID.",
+    ),
+    3: Reason("cloud-unavailable", "The platform says that it cannot serve now."),
+    4: Reason(
+        "cloud-auth-failed",
+        "The platform does not accept this device ID with these credentials.",
+        "Check that the device exists at this instance, and how it is to authenticate there.",
+        REJECTED,
+    ),
+    5: Reason(
+        "cloud-not-authorised",
+        "The platform does not let this device in.",
+        "Look whether the device is frozen or deleted at the platform.",
+        REJECTED,
+    ),
+}
+"""Code of the CONNACK to a login.  Only code 3 passes by itself."""
+
+UNAVAILABLE = 3
+
+_ENROLMENT = (
+    "Check at the platform that the device CA is verified, with self-registration on and the "
+    "template bound to it, and that it is in the resource space of the product; that the device "
+    "is not frozen; and that host is the domain of this instance."
+)
+
+ALERTS: Mapping[str, Reason] = {
+    "unknown-ca": Reason(
+        "authority-unknown",
+        "The platform does not know the CA of this device's certificate.",
+        "Upload the device CA to this instance, and verify it: gatewayctl huawei ca show, prove.",
+        REJECTED,
+    ),
+    "certificate-expired": Reason(
+        "certificate-expired",
+        "The platform finds that the certificate, or its CA, is not valid now.",
+        "Check the gateway's clock, and the device CA: gatewayctl huawei ca show.",
+        REJECTED,
+    ),
+    "certificate-revoked": Reason(
+        "certificate-revoked",
+        "The platform has learnt that the certificate is revoked.",
+        "Empty or reset the device's fingerprint at the platform, then call Reregister.",
+        REJECTED,
+    ),
+}
+"""What the platform says of a certificate, by its TLS alert; the other words say only no."""
+
+NOT_ACCEPTED = Reason(
+    "certificate-rejected",
+    "The platform does not accept the certificate of this device.",
+    _ENROLMENT,
+    REJECTED,
+)
+HUNG_UP = Reason(
+    "certificate-rejected",
+    "The platform closed the connection without an answer: most likely it does not accept the "
+    "certificate of this device.",
+    _ENROLMENT,
+    REJECTED,
+)
+UNREADABLE = Reason(
+    "certificate-unusable",
+    "What is kept for this device is no key with its certificate.",
+    "Empty or reset the device's fingerprint at the platform, then call Reregister.",
+    REJECTED,
+)
+NO_CERTIFICATES = Reason(
+    "route-not-available",
+    "Its rule wants self-registration by certificate, which is not configured for this cloud.",
+    "Add the table 'certificates' to the cloud, or correct 'route' in the rule.",
+)
+NO_ROUTE = Reason(
+    "route-not-available",
+    "Its rule names a route that this cloud does not have.",
+    "Correct 'route' in the rule: certificate or sub-device.",
+)
+NO_PRODUCT = Reason(
+    "product-not-configured",
+    "The product of this child is not among the products of this cloud.",
+    "Add it to the products of the cloud, or correct the rule.",
+)
+TEMPLATE_CHANGED = Reason(
+    "template-unusable",
+    "The template in use was replaced by one that cannot be used.",
+    "Check it: gatewayctl huawei template lint.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a device showed when it logged in.
+
+    fault: what ails the certificate by our clock, as "has expired"; "" where nothing does.
+    """
+
+    host: str
+    port: int
+    fingerprint: str
+    fault: str
+
+
+def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
+    """Return what to raise for a login with a secret that got no connection."""
+    if error.fault is Fault.MQTT_REFUSED:
+        return _coded(error.code, CODES[error.code])
+    return LoginFailed(network.reason(error.fault, host, tcp_port))
+
+
+def login_by_certificate(error: ConnectError, shown: Shown) -> LoginError:
+    """Return what to raise for a login with a certificate that got no connection.
+
+    A certificate that has expired is stale: a new one may be accepted.
+    """
+    if error.fault is Fault.IDENTITY:
+        return LoginRefused(UNREADABLE)
+    reason = _rejection(error)
+    if reason is None:
+        return login(error, shown.host, shown.port)
+    if shown.fault:
+        return LoginRefused(_invalid(shown.fault), stale=shown.fault == "has expired")
+    return _coded(error.code, _with_fingerprint(reason, shown.fingerprint))
+
+
+def illegal(code: str, what: str, fault: str) -> Reason:
+    """Return why a name cannot be used; fault: as Field has it (names.py)."""
+    return Reason(code, f"The {what} {fault}.", "Correct what the rule extracts.")
+
+
+def template(code: str, text: str) -> Reason:
+    """Return why a template makes no such device; text: what was found, without a full stop."""
+    return Reason(
+        code,
+        f"The template cannot make this device: {text}.",
+        "Change the template, here and at the platform, or the rule that names the device.",
+    )
+
+
+def _coded(code: int, reason: Reason) -> LoginError:
+    return LoginFailed(reason) if code == UNAVAILABLE else LoginRefused(reason, stale=False)
+
+
+def _rejection(error: ConnectError) -> Reason | None:
+    """Return why the certificate, or the device, was rejected; None where it was not."""
+    if error.fault is Fault.TLS_REJECTED:
+        return ALERTS.get(error.alert, NOT_ACCEPTED)
+    if error.fault is Fault.MQTT_CLOSED:
+        return HUNG_UP
+    if error.code in (4, 5):
+        told = CODES[error.code]
+        return replace(told, remedy=f"{told.remedy} {_ENROLMENT}")
+    return None
+
+
+def _invalid(fault: str) -> Reason:
+    return Reason(
+        "certificate-expired",
+        f"The certificate of this device {fault}, by the gateway's clock.",
+        "Check the gateway's clock; a certificate that has expired is replaced by itself, where "
+        "the device CA is valid.",
+        REJECTED,
+    )
+
+
+def _with_fingerprint(reason: Reason, fingerprint: str) -> Reason:
+    told = (
+        f"If it knows the device by another certificate, set the fingerprint {fingerprint} as "
+        "SECONDARY there (reset-fingerprint), or empty the old one."
+    )
+    return replace(reason, remedy=f"{reason.remedy} {told}")

@@ -1,0 +1,136 @@
+"""The settings of one Huawei Cloud IoTDA instance, and what follows from them.  Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewayd.settings import REQUIRED, setting
+
+KEEPALIVE = (30, 1200)
+"""Seconds; outside of them the platform refuses the CONNECT with code 2, as for a malformed client
+ID ("MQTT Connection Authentication")."""
+KEY_ALGORITHMS = ("rsa-2048", "rsa-3072", "ec-p256")
+_DOMAIN = re.compile(r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class HuaweiCertificates:
+    """[cloud.<name>.certificates]: how devices get their certificates.  Without this table there is
+    no self-registration."""
+
+    template_file: Path = setting(
+        REQUIRED, "the provisioning template, JSON, as it was created at the platform"
+    )
+    subject: Mapping[str, str] = setting(
+        {},
+        "fixed attributes of every subject, by the last word of the template's parameter, as "
+        "country or organization",
+    )
+    key_algorithm: str = setting(
+        "rsa-2048",
+        "the devices' keys; the platform documents rsa-2048 alone",
+        choices=KEY_ALGORITHMS,
+    )
+    days: int = setting(365, "how long a device certificate is good for", low=1, high=3650)
+    renew_before: int = setting(
+        30, "days before its end at which a certificate is renewed", low=1, high=1825
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yield what is wrong, as HuaweiSettings.problems does."""
+        if self.renew_before >= self.days:
+            yield "certificates.renew_before must be less than certificates.days"
+
+
+@dataclass(frozen=True, slots=True)
+class HuaweiGateway:
+    """[cloud.<name>.gateway]: the gateway itself, as a device of the platform.  Without this table
+    there are no sub-devices."""
+
+    product: str = setting(REQUIRED, "product ID of the gateway")
+    device: str = setting(REQUIRED, "node ID of the gateway")
+    login: str = setting(
+        "certificate", "how the gateway logs in", choices=("certificate", "secret")
+    )
+    device_id: str = setting(
+        "",
+        "device ID of the gateway where it logs in with a secret; empty for product ID, "
+        "underscore and node ID",
+    )
+    secret_credential: str = setting(
+        "", "name of the systemd credential with the gateway's device secret"
+    )
+    secret_file: Path | None = setting(  # declares a field
+        None,
+        "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
+    )
+    check_timestamp: bool = setting(
+        False,
+        "whether the platform is to compare the hour of a login with its own clock: only where "
+        "the gateway's clock is kept in step",
+    )
+    children: int = setting(
+        50_000, "sub-devices that the platform lets this gateway have", low=1, high=50_000
+    )
+    status_per_second: int = setting(
+        100,
+        "sub-devices reported online or offline in a second, and half as many again at times; the "
+        "platform takes 150 of all gateways of an instance together, for each unit of it",
+        low=1,
+        high=10_000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HuaweiSettings:
+    """[cloud.<name>], of the kind "huawei": one instance.  Several stand side by side."""
+
+    host: str = setting(REQUIRED, "domain name of the instance's MQTTS endpoint")
+    address: str = setting(
+        "", "name or IP address to connect to, where that of host does not lead there"
+    )
+    port: int = setting(8883, "TCP port of the MQTTS endpoint", low=1, high=65535)
+    ca_file: Path | None = setting(  # likewise
+        None,
+        "trusted root certificates, PEM; none for those of the system, of which each device with a "
+        "certificate of its own then holds a copy of 0.8 MiB",
+    )
+    keepalive: int = setting(120, "MQTT keep-alive", unit="s", low=KEEPALIVE[0], high=KEEPALIVE[1])
+    connect_timeout: float = setting(
+        10.0, "longest wait for each of name lookup, TCP and TLS", unit="s", low=0.1, high=120
+    )
+    reply_timeout: float = setting(
+        35.0, "longest wait for each answer of the platform, which takes up to 30 s", unit="s",
+        low=0.1, high=120,
+    )  # fmt: skip
+    products: tuple[str, ...] = setting(
+        (), "product IDs that children may have; none given: any that their rules name"
+    )
+    certificates: HuaweiCertificates | None = setting(
+        None, "how devices get their certificates; none for no self-registration"
+    )
+    gateway: HuaweiGateway | None = setting(None, "the gateway itself; none for no sub-devices")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong, one sentence each, with the key and the remedy."""
+        if _is_address(self.host):
+            yield (
+                "host must be the domain name of the instance, not an IP address: the platform "
+                "finds the instance by the name in the TLS handshake (SNI), which takes no address"
+            )
+        elif not _DOMAIN.fullmatch(self.host):
+            yield "host must be the domain name of the instance"
+        if self.certificates is not None:
+            yield from self.certificates.mistakes()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

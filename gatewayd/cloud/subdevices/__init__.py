@@ -1,0 +1,1 @@
+"""What gateways with sub-devices have in common, whatever the cloud."""

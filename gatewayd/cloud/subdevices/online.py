@@ -1,0 +1,151 @@
+"""The children that are logged in over the gateway's link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Generic, TypeVar
+
+from gatewayd.cloud.batch import Batcher
+from gatewayd.cloud.provider import Ended, LoginFailed, LoginRemoved
+from gatewayd.cloud.subdevices import logouts, reasons
+from gatewayd.cloud.subdevices.logouts import Logouts
+from gatewayd.cloud.subdevices.session import ChildSession
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Online(Generic[Key]):
+    """log_out: logs one child out at the cloud.  now: seconds of a steady clock."""
+
+    def __init__(self, log_out: Batcher[Key, None], now: Callable[[], float]) -> None:
+        self._sessions: dict[Key, ChildSession] = {}
+        self._logouts = Logouts(log_out, now)
+        self._opening: dict[Key, asyncio.Task[None]] = {}
+        self._leaving: set[Key] = set()
+        self._removed: set[Key] = set()
+        self._links = 0
+
+    def sessions(self) -> tuple[ChildSession, ...]:
+        """Return those that are open."""
+        return tuple(self._sessions.values())
+
+    def get(self, child: Key) -> ChildSession | None:
+        """Return a child's session, if one is open."""
+        return self._sessions.get(child)
+
+    def busy(self, child: Key) -> bool:
+        """Whether a child is online, or about to be, or is being logged out."""
+        return child in self._sessions or child in self._opening or child in self._logouts
+
+    def expect(self, child: Key) -> None:
+        """A child is about to be registered, whatever has become of it before."""
+        self._removed.discard(child)
+
+    async def open(
+        self, child: Key, name: CloudName, secret: Secret, log_in: Callable[[], Awaitable[None]]
+    ) -> ChildSession:
+        """Log a child in, when it is not being logged out any more.
+
+        log_in: does it; it calls `commit` for the step that is to be undone if nobody waits.
+        Raises LoginRemoved, LoginFailed, and what `log_in` raises.
+        """
+        if child in self._removed:
+            self._removed.discard(child)
+            raise LoginRemoved(reasons.REMOVED)
+        await self._logouts.done(child)
+        link = self._links
+        await log_in()
+        if link != self._links:
+            raise LoginFailed(reasons.LINK_LOST)
+        session = ChildSession(name, secret, partial(self._log_out, child))
+        self._sessions[child] = session
+        return session
+
+    async def commit(self, child: Key, step: Coroutine[None, None, None]) -> None:
+        """Take a step to log in; where nobody waits for it any more, it is undone."""
+        login = asyncio.create_task(step)
+        self._opening[child] = login
+        try:
+            await asyncio.shield(login)
+        except asyncio.CancelledError:
+            if self._opening.get(child) is login:
+                self._logouts.follow(child, login)
+            raise
+        finally:
+            if self._opening.get(child) is login:
+                del self._opening[child]
+
+    def end(self, child: Key, ended: Ended) -> bool:
+        """Tell a session that it has ended; return whether there was one."""
+        session = self._sessions.pop(child, None)
+        if session is not None:
+            session.end(ended)
+        return session is not None
+
+    def end_all(self) -> Sequence[CloudName]:
+        """The link is lost, and with it every session.  Return whose it was."""
+        self._links += 1
+        lost = [session.name for session in self._sessions.values()]
+        for child in tuple(self._sessions):
+            self.end(child, Ended(reasons.LINK_LOST))
+        return lost
+
+    def remove(self, child: Key, *, known: bool) -> None:
+        """The cloud has removed a child.  One without a session learns it when it logs in.
+
+        known: whether the cloud had it for this gateway.
+        """
+        if self.is_forgetting(child):
+            return
+        if not self.end(child, Ended(reasons.REMOVED, removed=True)) and known:
+            self._removed.add(child)
+
+    @contextmanager
+    def forgetting(self, child: Key) -> Iterator[None]:
+        """Meanwhile it is we who remove a child, and the cloud may tell of it."""
+        self._leaving.add(child)
+        try:
+            yield
+        finally:
+            self._leaving.discard(child)
+
+    def is_forgetting(self, child: Key) -> bool:
+        """Whether we are removing a child."""
+        return child in self._leaving
+
+    def forgotten(self, child: Key) -> None:
+        """A child was removed, as we wanted it."""
+        self.end(child, Ended(reasons.FORGOTTEN))
+        self._removed.discard(child)
+
+    async def log_out(self, child: Key) -> None:
+        """Log a child out that has no session here; return when that is done, or failed."""
+        await asyncio.wait({self._logouts.again(child)})
+
+    async def leave(self, patience: float, most: float) -> None:
+        """Log all children out before the link is closed.
+
+        Their sessions end with the link, for whoever holds them.  patience: seconds after which
+        it is given up if the cloud does not answer.  most: if it needs longer for all.
+        """
+        self._links += 1
+        for child, login in tuple(self._opening.items()):
+            del self._opening[child]
+            self._logouts.follow(child, login)
+        for child in self._sessions:
+            self._logouts.begin(child)
+        await self._logouts.all_done(patience, most)
+
+    async def close(self) -> None:
+        """End what is under way.  Sessions belong to whoever opened them."""
+        await self._logouts.close()
+
+    async def _log_out(self, child: Key, session: ChildSession) -> None:
+        if self._sessions.get(child) is session:
+            del self._sessions[child]
+            await asyncio.wait({self._logouts.begin(child)}, timeout=logouts.CLOSE_TIME)

@@ -1,0 +1,171 @@
+"""X.509 certificates: read, told of, and made, with what OpenSSL's strict checks ask for.
+
+The extensions are those of RFC 5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.9 and 4.2.1.12.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from gatewayd.cloud.x509_keys import Key, PublicKey
+from gatewayd.device.secret import Secret
+from gatewayd.errors import InvalidArgs
+
+BACKDATED = timedelta(minutes=30)
+"""How long before it was made a certificate begins: the cloud's clock may be behind ours."""
+
+MAX_BYTES = 64 << 10
+"""Bytes of PEM that are looked at."""
+
+_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Between which times a certificate is valid, with a time zone."""
+
+    starts: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Span:
+        """Return that of a certificate."""
+        return cls(
+            _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
+        )
+
+    @classmethod
+    def days(cls, days: int, now: float) -> Span:
+        """Return one that ends so many days after now, seconds since the epoch."""
+        made = datetime.fromtimestamp(int(now), UTC)
+        return cls(made - BACKDATED, made + timedelta(days=days))
+
+    def within(self, other: Span) -> Span:
+        """Return what both have in common."""
+        return Span(max(self.starts, other.starts), min(self.ends, other.ends))
+
+    def fault(self, now: float) -> str:
+        """Return "has expired" or "is not valid yet"; "" where it is valid."""
+        if now >= self.ends.timestamp():
+            return "has expired"
+        return "is not valid yet" if now < self.starts.timestamp() else ""
+
+
+def _moment(certificate: x509.Certificate, name: str) -> datetime:
+    """Return a time of a certificate.  cryptography 42 has new names, and warns of the old ones."""
+    moment: datetime | None = getattr(certificate, f"{name}_utc", None)
+    return moment or getattr(certificate, name).replace(tzinfo=UTC)
+
+
+def read_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Return all certificates in a PEM text.  Raises InvalidArgs."""
+    try:
+        return [x509.load_pem_x509_certificate(block[0]) for block in _BLOCK.finditer(pem)]
+    except (ValueError, x509.InvalidVersion):
+        raise InvalidArgs("A certificate cannot be read") from None
+
+
+def expiry(secret: Secret) -> float | None:
+    """Return when the first certificate in a secret ends, seconds since the epoch.
+
+    None where it holds none.
+    """
+    block = _BLOCK.search(secret.reveal())
+    if block is None:
+        return None
+    try:
+        return Span.of(x509.load_pem_x509_certificate(block[0])).ends.timestamp()
+    except ValueError:
+        return None
+
+
+def to_pem(certificate: x509.Certificate) -> str:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate, 64 hexadecimal digits in lower case."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def same_key(one: PublicKey, other: PublicKey) -> bool:
+    """Whether two public keys are the same."""
+    return _spki(one) == _spki(other)
+
+
+def request(key: Key) -> bytes:
+    """Return a request for a certificate of a key (PKCS #10, PEM), without a subject."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def self_signed(subject: x509.Name, key: Key, span: Span) -> x509.Certificate:
+    """Make the certificate of a root that vouches for devices alone."""
+    builder = (
+        _builder(subject, subject, key.public_key(), span)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def leaf(
+    subject: x509.Name, key: PublicKey, span: Span, issuer: x509.Certificate, issuer_key: Key
+) -> x509.Certificate:
+    """Make the certificate of a TLS client, valid no longer than its issuer's."""
+    inside = span.within(Span.of(issuer))
+    builder = (
+        _builder(subject, issuer.subject, key, inside)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(_issuer_key(issuer), critical=False)
+    )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, span: Span
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(span.starts)
+        .not_valid_after(span.ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*allowed: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{use: use in allowed for use in _USES})
+
+
+def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Name the issuer's key as its own certificate does."""
+    make = x509.AuthorityKeyIdentifier
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        key = issuer.public_key()
+        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # one of ours
+    return make.from_issuer_subject_key_identifier(own.value)
+
+
+def _spki(key: PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -1,0 +1,234 @@
+"""A database with a key: how it comes by it, changes it, and knows that it is no old copy."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from gatewayd.errors import StoreError, StoreRolledBack, StoreSealed, StoreUnavailable
+from gatewayd.secretstore import datakeys, rotation, slottable
+from gatewayd.secretstore.attempt import Hangs
+from gatewayd.secretstore.condition import Facts, judge
+from gatewayd.secretstore.database import Database
+from gatewayd.secretstore.datakeys import Keys, Opener, Query, Random
+from gatewayd.secretstore.keypage import KeyPage
+from gatewayd.secretstore.keyslots import NoKey
+from gatewayd.secretstore.rollback import Guard, Step, restamp, say
+from gatewayd.secretstore.rotation import Rotation
+from gatewayd.secretstore.schema import SCHEMA, STEPS, VERSION
+from gatewayd.secretstore.slots import Slots
+from gatewayd.secretstore.store import IDLE, Conditioned, State
+from gatewayd.secretstore.tpmlib import TpmError
+from gatewayd.secretstore.unsealing import Found, Unsealing
+
+log = logging.getLogger(__name__)
+
+PATIENCE, SHORT = 10.0, 0.5
+"""Seconds that a key slot may take at the start, and while others wait for the store thread."""
+
+MAX_WRITES = 1 << 30
+"""Secrets encrypted with one key: a quarter of what random nonces serve (SP 800-38D, 8.3)."""
+
+WORN = "the data key has served long enough: change it by gatewayctl vault rotate"
+CLOSED = "the vault is closed"
+
+
+class KeyedDatabase(Conditioned, Database):
+    """The file of a vault.  Its secrets are in vault.py, what an operator does in vaultadmin.py.
+
+    slots: the key slots there could be.  key: of those, which opens it (`Slots.of`).
+    opener: opens it in the place of that slot.
+    """
+
+    def __init__(
+        self, path: Path, slots: Slots, key: str, random: Random, opener: Opener | None
+    ) -> None:
+        super().__init__(path, SCHEMA, VERSION, STEPS)
+        self.query: Query = self._run
+        self.slots, self.random = slots, random
+        self._opener, self._unsealing = opener, Unsealing(slots.of(key), random)
+        self._keys: Keys | None = None
+        self._guard: Guard | None = None
+        self._rotation: Rotation | None = None
+        self._again, self._worn = 0.0, ""
+        self._facts = Facts(sealed=CLOSED)
+        self._judge()
+
+    @property
+    def rotating(self) -> bool:
+        """Whether rows of an older generation are being encrypted anew."""
+        return self._rotation is not None
+
+    def keys(self) -> Keys:
+        """Return the data keys.  Raises StoreSealed."""
+        if self._keys is None:
+            raise StoreSealed(self.why)
+        return self._keys
+
+    def writable(self) -> Keys:
+        """Return the data keys to write with.  Raises StoreSealed, StoreRolledBack."""
+        keys = self.keys()
+        self.check_trusted()
+        return keys
+
+    def check_trusted(self) -> None:
+        """Raise StoreRolledBack where this may be an old copy."""
+        if self.state is State.ROLLBACK_SUSPECTED:
+            raise StoreRolledBack(self.why)
+
+    def note(self, step: Step) -> None:
+        """Remember that something has happened that an old copy would undo."""
+        if self._guard is not None:
+            self._guard.note(step)
+
+    def tend(self, now: float) -> float:
+        """Do one step of what is due: get the key, or change it, or step the counter.
+
+        now: seconds of a clock that only goes forward.  Returns when to be called again, seconds.
+        """
+        if self._keys is None:
+            return self._tend_sealed(now)
+        if self.state is State.ROLLBACK_SUSPECTED:
+            return IDLE
+        if self._guard is not None:
+            self._guard.advance(now)
+        return self._rotate()
+
+    def commit(self) -> None:
+        """Make the group durable."""
+        try:
+            super().commit()
+            if self._guard is not None:
+                self._guard.settle()
+        finally:
+            self._judge()
+
+    def rollback(self) -> None:
+        """Take back the group, if one is open."""
+        super().rollback()
+        self._judge()
+
+    def close(self) -> None:
+        """Close the file and wipe the keys.  Closing twice is fine."""
+        if self._keys is not None:
+            self._keys.wipe()
+        self._keys = self._guard = self._rotation = None
+        self._facts = Facts(sealed=CLOSED)
+        self._judge()
+        super().close()
+
+    def grown(self, kid: int, page: KeyPage) -> None:
+        """Encrypt by a new generation from now on; it is durable."""
+        keys = self.keys()
+        keys.add(kid, page)
+        self._rotation = Rotation(self._run, keys, self.random)
+        self.note(Step.ROTATED)
+
+    def slots_changed(self, found: Found | None = None) -> None:
+        """Look at the slots again, which are durable.  found: what was put into one of them."""
+        self._facts = Facts(kinds=tuple(slottable.slots(self._run)))
+        kind = self._unsealing.slot.kind
+        if kind not in self._facts.kinds:
+            self._guard = None
+        elif found is not None and found.key.kind == kind:
+            self._guard = self._guarded(self.keys(), found)
+        self.note(Step.ROTATED)
+
+    def accept(self) -> None:
+        """Trust what may be an old copy, as an operator has decided.  Raises StoreUnavailable."""
+        guard = self._guard
+        if guard is None or not guard.suspected:
+            return
+        try:
+            guard.accept()
+        except (TpmError, Hangs) as error:
+            raise StoreUnavailable(f"the counter in the TPM cannot be read: {error}") from error
+        self.after(guard.accepted)
+
+    def unseal(self, patience: float) -> None:
+        """Try to get the key, within a group.  patience: seconds that its slot may take."""
+        try:
+            self._open_with(patience)
+        except NoKey as error:
+            if str(error) != self._facts.sealed:
+                about = {"message_id": "store-sealed"}
+                log.error("The vault is sealed: %s.", error, extra=about)  # noqa: TRY400  # for the operator
+            self._facts = Facts(sealed=str(error))
+
+    def _open_with(self, patience: float) -> None:
+        query = self._run
+        is_new = not query("SELECT 1 FROM data_key UNION ALL SELECT 1 FROM secret LIMIT 1")
+        if self._opener is not None:
+            self._opened(datakeys.unlock(query, self._opener), None)
+            return
+        slot = self._unsealing.slot
+        if is_new:
+            found = self._unsealing.attempt(None, patience)
+            keys = slottable.make(query, found.key, found.material, self.random)
+            if found.count is not None:
+                say(query, keys, found.count)
+            self.after(lambda: self._opened(keys, found))
+            return
+        datakeys.look_for(query, slot.kind)
+        found = self._unsealing.attempt(slottable.slots(query).get(slot.kind, b""), patience)
+        try:
+            self._opened(datakeys.unlock(query, found.key), found)
+        except NoKey:
+            self._unsealing.failed()
+            raise
+
+    def _opened(self, keys: Keys, found: Found | None) -> None:
+        """Serve, with these keys."""
+        self._unsealing.succeeded()
+        self._keys = keys
+        self._guard = self._guarded(keys, found) if found else None
+        if len(keys.numbers) > 1:
+            self._rotation = Rotation(self._run, keys, self.random)
+        self._facts = Facts(kinds=tuple(slottable.slots(self._run)))
+
+    def _guarded(self, keys: Keys, found: Found) -> Guard | None:
+        if found.counter is None:
+            return None
+        return Guard(self._run, keys, found.counter, found.count)
+
+    def _tend_sealed(self, now: float) -> float:
+        if self._opener is not None or self._facts.sealed == CLOSED:
+            return IDLE
+        if now >= self._again:
+            self.unseal(SHORT)
+            if self._keys is not None or self.waits:
+                log.warning("The vault is open now.")
+                return 0.0
+            self._again = now + self._unsealing.pause
+        return self._again - now
+
+    def _rotate(self) -> float:
+        """Do one step of a rotation that was begun."""
+        if self._rotation is None:
+            self._worn = WORN if datakeys.age(self._run) >= MAX_WRITES else ""
+            return IDLE
+        if self._rotation.step():
+            return 0.0
+        restamp(self._run, self.keys())
+        rotation.retire(self._run, self.keys().newest)
+        self.after(self._rotated)
+        return 0.0
+
+    def _rotated(self) -> None:
+        self._rotation = None
+        self.keys().keep(datakeys.numbers(self._run))
+        self.remove_copies()
+        with suppress(StoreError):  # what the log still has is only older
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        log.info("All secrets are encrypted with the new key.")
+
+    def _judge(self) -> None:
+        guard = self._guard
+        facts = replace(
+            self._facts,
+            suspected=guard.suspected if guard else "",
+            faults=(self.fault, guard.fault if guard else "", self._worn),
+        )
+        self._condition = judge(facts)

@@ -1,0 +1,148 @@
+"""The rows of the vault: each secret encrypted for its own slot, and what was moved aside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import SecretCorrupt, SecretNotFound
+from gatewayd.secretstore import envelope
+from gatewayd.secretstore.datakeys import Keys, Query, Random
+from gatewayd.secretstore.envelope import DoesNotOpen, Place
+from gatewayd.secretstore.naming import names, parse, prefix
+
+log = logging.getLogger(__name__)
+
+QUARANTINE = 30 * 86_400 * 1_000_000
+"""How long what was moved aside is kept, microseconds."""
+
+COLUMNS = "id, service, username, gen, kid, nonce, ct"
+
+
+class Row(NamedTuple):
+    """One secret as it is kept."""
+
+    id: int
+    service: str
+    username: str
+    gen: int
+    kid: int
+    nonce: bytes
+    ct: bytes
+
+
+def write(query: Query, keys: Keys, names: tuple[str, str], secret: bytes, random: Random) -> None:
+    """Encrypt a secret and put it into its slot.  names: service and user name."""
+    row = encrypted(query, keys, names, secret, random)
+    query(
+        "INSERT INTO secret (service, username, gen, kid, nonce, ct) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (username, service) DO UPDATE SET "
+        "gen = excluded.gen, kid = excluded.kid, nonce = excluded.nonce, ct = excluded.ct",
+        *row[1:],
+    )
+
+
+def encrypted(
+    query: Query, keys: Keys, names: tuple[str, str], secret: bytes, random: Random
+) -> Row:
+    """Return a secret as the newest generation encrypts it, with the number of this write."""
+    gen = int(query("UPDATE writes SET count = count + 1 RETURNING count")[0][0])
+    kid, nonce = keys.newest, random(envelope.NONCE)
+    place = Place(keys.store, gen, kid, *names)
+    return Row(0, *names, gen, kid, nonce, envelope.seal(keys.key(kid), nonce, secret, place))
+
+
+def decrypted(keys: Keys, row: Row) -> bytes:
+    """Return the secret of a row.  Raises DoesNotOpen."""
+    place = Place(keys.store, row.gen, row.kid, row.service, row.username)
+    try:
+        return envelope.unseal(keys.key(row.kid), row.nonce, row.ct, place)
+    except OverflowError:  # a number that was bent below zero
+        raise DoesNotOpen from None
+
+
+def move_aside(query: Query, row: int, why: str) -> None:
+    """Put a row into quarantine."""
+    query(
+        "INSERT INTO quarantine (username, service, gen, kid, nonce, ct, why) "
+        "SELECT username, service, gen, kid, nonce, ct, ? FROM secret WHERE id = ?",
+        why,
+        row,
+    )
+    query("DELETE FROM secret WHERE id = ?", row)
+
+
+class Rows:
+    """The slots of the vault.  random: returns so many unpredictable bytes.
+
+    A row that does not open is remembered, and moved aside by `settle`: the error on its way
+    would undo it at once.
+    """
+
+    def __init__(self, query: Query, random: Random) -> None:
+        self._query, self._random = query, random
+        self._bent: list[tuple[int, bytes]] = []
+
+    def put(self, keys: Keys, ref: SecretRef, secret: Secret) -> None:
+        """Write a slot."""
+        write(self._query, keys, names(ref), secret.reveal(), self._random)
+
+    def get(self, keys: Keys, ref: SecretRef) -> Secret:
+        """Read a slot.  Raises SecretNotFound, SecretCorrupt."""
+        service, username = names(ref)
+        sql = f"SELECT {COLUMNS} FROM secret WHERE username = ? AND service = ?"  # noqa: S608  # ours
+        rows = self._query(sql, username, service)
+        if not rows:
+            raise SecretNotFound(f"no secret is kept for attempt {ref.attempt} of {ref.device}")
+        row = Row(*rows[0])
+        try:
+            return Secret(decrypted(keys, row))
+        except DoesNotOpen:
+            self._report_bent(ref, row)
+            raise SecretCorrupt(
+                f"the secret of attempt {ref.attempt} of {ref.device} does not open"
+            ) from None
+
+    def _report_bent(self, ref: SecretRef, row: Row) -> None:
+        about = {"device": ref.device, "message_id": "secret-damaged"}
+        log.error("A secret does not open; it is moved aside.", extra=about)
+        self._bent.append((row.id, row.ct))
+
+    def delete(self, ref: SecretRef) -> None:
+        """Empty a slot."""
+        service, username = names(ref)
+        self._query("DELETE FROM secret WHERE username = ? AND service = ?", username, service)
+
+    def refs(self, device: DeviceId | None) -> Iterable[SecretRef]:
+        """Return all slots, or all of one device, in order."""
+        sql = "SELECT service, username FROM secret"
+        if device is None:
+            rows = self._query(sql)
+        else:
+            rows = self._query(f"{sql} WHERE username >= ? AND username < ?", *prefix(device))
+        return sorted(ref for row in rows if (ref := parse(*row)) is not None)
+
+    def quarantine(self, ref: SecretRef) -> None:
+        """Move a slot aside that nobody knows."""
+        service, username = names(ref)
+        sql = "SELECT id FROM secret WHERE username = ? AND service = ?"
+        for (row,) in self._query(sql, username, service):
+            move_aside(self._query, row, "nobody knows it")
+
+    def purge(self, now: int) -> None:
+        """Delete what has been in quarantine for 30 days, from the first call that finds it."""
+        self._query("UPDATE quarantine SET since = ? WHERE since IS NULL", now)
+        self._query("DELETE FROM quarantine WHERE since <= ?", now - QUARANTINE)
+
+    def settle(self) -> None:
+        """Move aside what was found bent, and is still so."""
+        for row, ct in self._bent:
+            if self._query("SELECT 1 FROM secret WHERE id = ? AND ct = ?", row, ct):
+                move_aside(self._query, row, "it does not open")
+
+    def settled(self) -> None:
+        """Forget what was moved aside: that is durable now."""
+        self._bent.clear()

@@ -1,0 +1,77 @@
+"""The tables of vault.db, and how an older file comes by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+VERSION = 2
+
+_SLOT = """CREATE TABLE slot (
+        kind TEXT PRIMARY KEY,
+        material BLOB NOT NULL
+    ) STRICT"""
+_COUNTER = """CREATE TABLE counter (
+        value INTEGER NOT NULL,
+        stamp BLOB NOT NULL
+    ) STRICT"""
+
+SCHEMA = (
+    """CREATE TABLE data_key (
+        kid INTEGER PRIMARY KEY,
+        store BLOB NOT NULL,
+        commitment BLOB NOT NULL,
+        first INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    """CREATE TABLE key_slot (
+        kid INTEGER NOT NULL REFERENCES data_key,
+        kind TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        nonce BLOB NOT NULL,
+        ciphertext BLOB NOT NULL,
+        PRIMARY KEY (kid, kind)
+    ) STRICT""",
+    """CREATE TABLE secret (
+        id INTEGER PRIMARY KEY,
+        username TEXT NOT NULL,
+        service TEXT NOT NULL,
+        gen INTEGER NOT NULL,
+        kid INTEGER NOT NULL REFERENCES data_key,
+        nonce BLOB NOT NULL,
+        ct BLOB NOT NULL,
+        UNIQUE (username, service)
+    ) STRICT""",
+    """CREATE TABLE quarantine (
+        id INTEGER PRIMARY KEY,
+        username TEXT NOT NULL,
+        service TEXT NOT NULL,
+        gen INTEGER NOT NULL,
+        kid INTEGER NOT NULL,
+        nonce BLOB NOT NULL,
+        ct BLOB NOT NULL,
+        why TEXT NOT NULL,
+        since INTEGER
+    ) STRICT""",
+    "CREATE TABLE writes (count INTEGER NOT NULL) STRICT",
+    "INSERT INTO writes VALUES (0)",
+    _SLOT,
+    _COUNTER,
+)
+"""What is in them:
+
+data_key    one generation of the key that encrypts secrets; first: the write it began with
+slot        what a key slot needs to find its key again
+key_slot    a generation, wrapped by a slot
+secret      one secret; gen: the number of its write, kid: of its generation
+quarantine  what was moved aside; since: when it was first seen there, microseconds
+counter     at most one row: what the counter in the TPM should say, stamped with the data key
+"""
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE data_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0",
+        _SLOT,
+        "INSERT INTO slot SELECT DISTINCT kind, x'' FROM key_slot",
+        _COUNTER,
+    ),
+}
+"""From each earlier version to the next."""

@@ -1,0 +1,189 @@
+"""What an operator does with the keys of a vault: on the one that serves, or on one at rest.
+
+Each function works within a group of the vault: those of the store thread, or of a vault at rest
+(atrest.py).  A slot is asked for its key, which may take some seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from gatewayd.errors import StoreUnavailable
+from gatewayd.secretstore import datakeys, recovery, slottable
+from gatewayd.secretstore.attempt import Hangs, bounded
+from gatewayd.secretstore.datakeys import Keys, SlotKey
+from gatewayd.secretstore.envelope import DoesNotOpen
+from gatewayd.secretstore.keyed import PATIENCE, KeyedDatabase
+from gatewayd.secretstore.keyslots import KeySlot, NoKey
+from gatewayd.secretstore.rollback import say
+from gatewayd.secretstore.slottable import Wrap
+from gatewayd.secretstore.store import Protection, State
+from gatewayd.secretstore.tpmslot import TpmSlot
+from gatewayd.secretstore.unsealing import ask
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A vault in numbers.  No secret, nor anything of a key, is in it.
+
+    slots: their kinds; one for recovery is named after its key.  generation: the number of the
+    data key; generations: how many of them some row still needs.
+    """
+
+    state: State
+    protection: Protection
+    why: str
+    slots: tuple[str, ...]
+    generation: int
+    generations: int
+    rotating: bool
+    secrets: int
+    quarantined: int
+    writes: int
+    counter: bool
+
+
+def report(vault: KeyedDatabase) -> Report:
+    """Describe a vault, sealed or not.  Raises StoreUnavailable."""
+
+    def number(sql: str) -> int:
+        return int(vault.query(sql)[0][0])
+
+    return Report(
+        state=vault.state,
+        protection=vault.protection,
+        why=vault.why,
+        slots=tuple(slottable.slots(vault.query)),
+        generation=number("SELECT coalesce(max(kid), 0) FROM data_key"),
+        generations=number("SELECT count(*) FROM data_key"),
+        rotating=vault.rotating,
+        secrets=number("SELECT count(*) FROM secret"),
+        quarantined=number("SELECT count(*) FROM quarantine"),
+        writes=number("SELECT count FROM writes"),
+        counter=bool(number("SELECT count(*) FROM counter")),
+    )
+
+
+def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
+    """Begin a new generation of the data key; `tend` then encrypts every row anew.
+
+    drop: kinds of slots that are given up with the old key, as they cannot be read here.
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where a slot cannot be read, or the last
+    rotation goes on.  Then nothing was changed.
+    """
+    keys, query = vault.writable(), vault.query
+    if vault.rotating:
+        raise StoreUnavailable("the last rotation goes on: wait for its end")
+    wraps = _wraps(vault, keys, drop)
+    kid = keys.newest + 1
+    page = datakeys.insert(query, keys.store, kid, vault.random)
+    for wrap in wraps:
+        slottable.put_key(query, wrap(page.key, keys.store, kid), kid)
+    for kind in drop:
+        _remove(vault, kind)
+    vault.after(lambda: vault.grown(kid, page))
+    vault.after(vault.slots_changed)
+
+
+def reseal(vault: KeyedDatabase, key: str) -> None:
+    """Add a key slot, or make it anew, with a key of its own.
+
+    key: as the setting `key` of [secretstore.vault] has it.
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where the slot cannot be used.
+    """
+    keys, query, slot = vault.writable(), vault.query, vault.slots.of(key)
+    before = slottable.slots(query).get(slot.kind)
+    found = _asked(slot, lambda: ask(slot, None, vault.random))
+    wrap = slottable.wrapper(found.key, vault.random)
+    slottable.put_slot(query, keys, slot.kind, found.material, wrap)
+    if found.count is not None:
+        say(query, keys, found.count)
+    if before and before != found.material:
+        vault.after(partial(_discard, slot, before))
+    vault.after(lambda: vault.slots_changed(found))
+
+
+def add_recovery(vault: KeyedDatabase, pem: bytes) -> str:
+    """Add a slot that a private key kept elsewhere opens; return its kind.
+
+    pem: the public key, X25519 or RSA of 3072 bits and more.
+    Raises ConfigError where it is none, StoreSealed, StoreRolledBack.
+    """
+    keys, public = vault.writable(), recovery.read_public(pem)
+    kind = recovery.slot_kind(public)
+    wrap = slottable.for_recovery(public, vault.random)
+    slottable.put_slot(vault.query, keys, kind, public, wrap)
+    vault.after(vault.slots_changed)
+    return kind
+
+
+def remove_slot(vault: KeyedDatabase, kind: str) -> None:
+    """Remove a key slot.  kind: as `Report.slots` has it.
+
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where there is no such slot, or it is
+    the last that this gateway can open.
+    """
+    vault.writable()
+    present = slottable.slots(vault.query)
+    if kind not in present:
+        raise StoreUnavailable(f"there is no key slot {kind!a}: see gatewayctl vault status")
+    if all(slottable.is_recovery(other) or other == kind for other in present):
+        raise StoreUnavailable(f"{kind} alone opens the vault here: add another slot first")
+    _remove(vault, kind)
+    with suppress(StoreUnavailable):  # a kind that is not ours has left nothing of ours behind
+        vault.after(partial(_discard, vault.slots.of(kind), present[kind]))
+    vault.after(vault.slots_changed)
+
+
+def _remove(vault: KeyedDatabase, kind: str) -> None:
+    slottable.remove_slot(vault.query, kind)
+    if kind == TpmSlot.kind:
+        vault.query("DELETE FROM counter")
+
+
+def _wraps(vault: KeyedDatabase, keys: Keys, drop: Collection[str]) -> list[Wrap]:
+    """Return what wraps the next key for each slot that stays."""
+    wraps = []
+    for kind, material in slottable.slots(vault.query).items():
+        if kind in drop:
+            continue
+        if slottable.is_recovery(kind):
+            public = slottable.vouched(vault.query, keys, kind, material)
+            wraps.append(slottable.for_recovery(public, vault.random))
+        else:
+            wraps.append(slottable.wrapper(_slot_key(vault, keys, kind, material), vault.random))
+    if not wraps:
+        raise StoreUnavailable("no key slot would be left: drop fewer")
+    return wraps
+
+
+def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> SlotKey:
+    """Return the key of a slot, if it opens the vault now."""
+    slot = vault.slots.of(kind)
+    key = _asked(slot, lambda: SlotKey(kind, slot.read(material)))
+    try:
+        kept = datakeys.wrapped(vault.query, keys.newest, kind)
+        key.unwrap(kept, keys.store, keys.newest)
+    except (DoesNotOpen, NoKey):
+        raise StoreUnavailable(f"the key slot {kind} does not open: reseal it") from None
+    return key
+
+
+def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
+    try:
+        return bounded(call, PATIENCE)
+    except Hangs:
+        raise StoreUnavailable(f"the key slot {slot.kind} does not answer") from None
+    except NoKey as error:
+        raise StoreUnavailable(f"the key slot {slot.kind} cannot be used: {error}") from error
+
+
+def _discard(slot: KeySlot, material: bytes) -> None:
+    with suppress(Hangs):
+        bounded(lambda: slot.discard(material), PATIENCE)

@@ -1,0 +1,209 @@
+"""A secret that grows old is replaced, and the old one stays good until a login proves the new.
+
+    candidate n on record → secret in slot n → login with it → pointer to slot n → old slot emptied
+
+Whatever dies between two of them, the secret in use is one with which a login has succeeded.  A
+candidate that the cloud does not accept yet is kept until it grows old itself, and tried again: an
+operator may have to make it known there first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from gatewayd.clocks import Clocks
+from gatewayd.cloud.provider import (
+    NO_PROVIDER,
+    CloudProvider,
+    Issued,
+    LoginError,
+    LoginFailed,
+    LoginRefused,
+    Session,
+)
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName, Record, Records, Verdict, still
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
+
+log = logging.getLogger(__name__)
+
+AT_A_TIME = 2
+"""How many secrets are replaced at the same time: to make a key is work."""
+
+RENEWED = Reason("secret-renewed", "A new secret has taken the place of the old one.")
+WAITING = Reason(
+    "renewal-waiting",
+    "A new secret is ready, and waits until the cloud accepts it; the old one is in use.",
+    "Make it known at the cloud as the child's reason said, or wait; Renew tries it at once.",
+)
+USELESS = Reason(
+    "renewal-useless",
+    "A new certificate would end as soon as the old one, with the CA that issues it.",
+    "Make or import another device CA, and have the cloud verify it.",
+)
+
+
+class NotRenewed(Exception):
+    """The old secret stays in use.  soon: whether trying again may help soon."""
+
+    def __init__(self, reason: Reason, *, soon: bool = False) -> None:
+        super().__init__(reason.code)
+        self.reason, self.soon = reason, soon
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What sessions need of the secret store.  All raise StoreError.
+
+    get: reads a slot from the disk.  put: returns when a secret is durable and was read back.
+    delete: empties a slot.
+    """
+
+    get: Callable[[SecretRef], Awaitable[Secret]]
+    put: Callable[[SecretRef, Secret], Awaitable[None]]
+    delete: Callable[[SecretRef], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A session that is open.  due: when its secret is to be replaced, seconds since the epoch."""
+
+    session: Session
+    due: float | None
+
+
+class Renewal:
+    """Replaces secrets.
+
+    checkpoint: called with the name of each step just completed; tests crash there.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        slots: Slots,
+        providers: Mapping[str, CloudProvider],
+        clocks: Clocks,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._records, self._slots, self._providers = records, slots, providers
+        self._wall, self._checkpoint = clocks.wall, checkpoint
+        self._turns = asyncio.Semaphore(AT_A_TIME)
+
+    async def renew(self, device: DeviceId) -> Opened:
+        """Log in with a new secret, which is in use from then on; return the session.
+
+        Raises NotRenewed, StoreError; then the old one stays in use.
+        """
+        async with self._turns:
+            record = self._records[device]
+            name, provider = self._at(record)
+            secret = await self._candidate(record)
+            if secret is None or self._has_come(provider.renew_at(name, secret)):
+                record = await self._make(record, name, provider)
+                secret = await self._slots.get(record.slot(record.candidate))
+            session = await self._prove(record, name, provider, secret)
+            return Opened(session, provider.renew_at(name, secret))
+
+    async def rescue(self, record: Record, error: LoginRefused | StoreError) -> Opened:
+        """Log in with a new secret where the old one is refused, or gone, as `error` says.
+
+        Raises `error` where there is no other and none is due, or where that one is refused too.
+        """
+        if not record.activated_at or not (
+            await self._candidate(record) or await self._is_due(record)
+        ):
+            raise error
+        try:
+            return await self.renew(record.device)
+        except NotRenewed as failure:
+            if isinstance(error, LoginRefused):
+                raise LoginRefused(failure.reason, stale=error.stale) from error
+            raise error from None
+
+    def _at(self, record: Record) -> tuple[CloudName, CloudProvider]:
+        assert record.cloud is not None, "only a registered child has a secret"
+        provider = self._providers.get(record.cloud.provider)
+        if provider is None:
+            raise NotRenewed(NO_PROVIDER)
+        return record.cloud, provider
+
+    async def _candidate(self, record: Record) -> Secret | None:
+        return await self._read(record, record.candidate) if record.candidate else None
+
+    async def _read(self, record: Record, attempt: int) -> Secret | None:
+        try:
+            return await self._slots.get(record.slot(attempt))
+        except (SecretNotFound, SecretCorrupt):
+            return None
+
+    async def _is_due(self, record: Record) -> bool:
+        name, provider = self._at(record)
+        secret = await self._read(record, record.stored)
+        return secret is not None and self._has_come(provider.renew_at(name, secret))
+
+    def _has_come(self, due: float | None) -> bool:
+        return due is not None and due * 1e6 <= self._wall()
+
+    async def _make(self, record: Record, name: CloudName, provider: CloudProvider) -> Record:
+        """Have a new secret issued, and keep it beside the one in use."""
+        objection = provider.why_not(name) or await provider.obstacle(name)
+        if objection is not None:
+            raise NotRenewed(objection)
+        now = self._wall()
+        intent = await self._records.update(
+            record.device,
+            lambda r: still(r, stored=record.stored, verdict=Verdict.ADMITTED).with_candidate(now),
+        )
+        self._checkpoint("candidate-on-record")
+
+        async def keep(secret: Secret) -> None:
+            if self._has_come(provider.renew_at(name, secret)):
+                raise NotRenewed(USELESS)
+            await self._slots.put(intent.slot(intent.candidate), secret)
+            self._checkpoint("candidate-in-slot")
+
+        outcome = await provider.register(name, keep)
+        if not isinstance(outcome, Issued):
+            raise NotRenewed(outcome.reason)
+        return intent
+
+    async def _prove(
+        self, record: Record, name: CloudName, provider: CloudProvider, secret: Secret
+    ) -> Session:
+        """Log in with the candidate, and put it into use."""
+        try:
+            session = await provider.connect(name, secret)
+        except LoginFailed as error:
+            raise NotRenewed(error.reason, soon=True) from error
+        except LoginError as error:
+            raise NotRenewed(_not_accepted(error.reason)) from error
+        try:
+            self._checkpoint("candidate-accepted")
+            await self._put_into_use(record)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _put_into_use(self, record: Record) -> None:
+        now, facts = self._wall(), {"stored": record.stored, "candidate": record.candidate}
+        await self._records.update(
+            record.device, lambda r: still(r, **facts).with_candidate_proven(now)
+        )
+        self._checkpoint("candidate-in-use")
+        try:
+            await self._slots.delete(record.slot(record.stored))
+        except StoreError as error:
+            log.warning("An old secret is deleted at the next start: %s.", error)
+        self._checkpoint("old-secret-deleted")
+
+
+def _not_accepted(reason: Reason) -> Reason:
+    text = f"The new secret was not accepted, the old one stays in use. {reason.text}"
+    return replace(reason, code="renewal-refused", text=text.strip(), substate="")

@@ -1,0 +1,1 @@
+"""The simulated Alibaba Cloud IoT Platform."""

@@ -1,0 +1,37 @@
+"""What the simulated Alibaba cloud grants a gateway.  Plain data.
+
+Source: the vendor's page "Limits" (help.aliyun.com/document_detail/30527), and those on
+sub-devices (see topics.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits, and what the vendor leaves open.
+
+    children: attached to one gateway, and online through it.
+    batch, proxied, sessions: devices in one request about registration and topology, about
+        registration with the product's secret (the vendor does not say), and about sessions.
+    logins: of all sub-devices of one gateway, in a second; 0 for no limit.
+    child_logins: of one sub-device, in a minute; 0 for no limit.
+    subscriptions: of one gateway.  filters: in one SUBSCRIBE.
+    subscribe: whether a gateway is subscribed to some topics by itself.
+    moves: whether topo/add takes a sub-device from another gateway; else it is refused.
+    error_data: whether /ext/error names the device.
+    """
+
+    children: int = 2_000
+    batch: int = 30
+    proxied: int = 10
+    sessions: int = 50
+    logins: int = 200
+    child_logins: int = 5
+    subscriptions: int = 100
+    filters: int = 8
+    subscribe: bool = True
+    moves: bool = False
+    error_data: bool = False

@@ -1,0 +1,1 @@
+"""The simulated Huawei Cloud IoT Device Access (IoTDA)."""

@@ -1,0 +1,102 @@
+"""What the simulated Huawei platform refuses with: one error, with the vendor's code and text.
+
+Sources: the vendor's list of error codes (api-iothub/iot_06_v5_0018), and those of single APIs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Codes of the vendor's list, and after them numbers of ours where it prints none."""
+
+    INVALID_INPUT = "IOTDA.000006"
+    BAD_REQUEST = "IOTDA.000008"
+    UNKNOWN_APP = "IOTDA.001000"
+    UNKNOWN_DEVICE = "IOTDA.014000"
+    DEVICE_OFFLINE = "IOTDA.014016"
+    GATEWAY_OFFLINE = "IOTDA.014028"
+    DEVICE_EXISTS = "IOTDA.014031"
+    NOT_SUBSCRIBED = "IOTDA.014112"
+    CA_LIMIT = "IOTDA.014300"
+    BAD_CERTIFICATE = "IOTDA.014301"
+    VERIFY_CODE = "IOTDA.014307"
+    VERIFY_PATH = "IOTDA.014308"
+    TOO_FAST = "IOTDA.021101"
+    NOT_A_CHILD = "IOTDA.021104"
+
+    UNKNOWN_INSTANCE = "IOTDA.000901"
+    NOT_OFFERED = "IOTDA.000902"
+    APP_LIMIT = "IOTDA.001901"
+    APP_PROTECTED = "IOTDA.001902"
+    UNKNOWN_PRODUCT = "IOTDA.013901"
+    PRODUCT_EXISTS = "IOTDA.013902"
+    PRODUCT_IN_USE = "IOTDA.013903"
+    PRODUCT_LIMIT = "IOTDA.013904"
+    DEVICE_LIMIT = "IOTDA.014901"
+    CHILD_LIMIT = "IOTDA.014902"
+    HAS_CHILDREN = "IOTDA.014903"
+    TOO_DEEP = "IOTDA.014904"
+    TAG_LIMIT = "IOTDA.014905"
+    DEVICE_FROZEN = "IOTDA.014906"
+    UNKNOWN_CA = "IOTDA.014911"
+    CA_EXISTS = "IOTDA.014912"
+    CA_UNVERIFIED = "IOTDA.014913"
+    UNKNOWN_CERTIFICATE = "IOTDA.014914"
+    UNKNOWN_TEMPLATE = "IOTDA.014921"
+    TEMPLATE_LIMIT = "IOTDA.014922"
+    TEMPLATE_IN_USE = "IOTDA.014923"
+    TEMPLATE_EXISTS = "IOTDA.014924"
+    UNKNOWN_POLICY = "IOTDA.014931"
+    POLICY_LIMIT = "IOTDA.014932"
+    POLICY_EXISTS = "IOTDA.014933"
+
+
+_MESSAGES: Mapping[Code, str] = {
+    Code.INVALID_INPUT: "Invalid input data.",
+    Code.BAD_REQUEST: "Invalid input. Bad request.",
+    Code.UNKNOWN_APP: "The application does not exist.",
+    Code.UNKNOWN_DEVICE: "Operation not allowed. The device does not exist.",
+    Code.DEVICE_OFFLINE: "Operation not allowed. The device is not online.",
+    Code.GATEWAY_OFFLINE: "Invalid input. The gateway is not online.",
+    Code.DEVICE_EXISTS: "Invalid input. The device already exists.",
+    Code.NOT_SUBSCRIBED: "Operation not allowed. The device has not subscribed to the topic.",
+    Code.CA_LIMIT: "Operation not allowed. The number of certificates has reached the limit.",
+    Code.BAD_CERTIFICATE: "Invalid certificate content.",
+    Code.VERIFY_CODE: "Operation not allowed. The certificates verify verifyCode failed.",
+    Code.VERIFY_PATH: "Operation not allowed. The certificate failed to verify the path.",
+    Code.TOO_FAST: "Request reached the maximum rate limit.",
+    Code.NOT_A_CHILD: "Subdevices in the request does not exist or does not belong to the gateway.",
+}
+"""What the vendor says beside a code; of the others, their names say it."""
+
+
+class PlatformError(Exception):
+    """The platform refuses.
+
+    message: what the vendor says, and after it `detail`, if there is any.
+    status: of an HTTP answer.
+    """
+
+    def __init__(self, code: Code, detail: str = "") -> None:
+        own = "Operation not allowed: " + code.name.lower().replace("_", " ") + "."
+        self.code, self.message = code, " ".join(filter(None, [_MESSAGES.get(code, own), detail]))
+        super().__init__(f"{code}: {self.message}")
+
+    @property
+    def status(self) -> int:
+        """The HTTP status: 404 for what is not there, 403 for what is too much, 400 else."""
+        if self.code.name.startswith("UNKNOWN_"):
+            return 404
+        full = self.code.name.endswith("_LIMIT") and self.code is not Code.CA_LIMIT
+        return 403 if full or self.code in _FORBIDDEN else 400
+
+    @property
+    def body(self) -> dict[str, str]:
+        """What an HTTP answer holds."""
+        return {"error_code": str(self.code), "error_msg": self.message}
+
+
+_FORBIDDEN = frozenset({Code.TOO_FAST, Code.NOT_OFFERED, Code.APP_PROTECTED})

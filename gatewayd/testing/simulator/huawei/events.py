@@ -1,0 +1,84 @@
+"""The envelope of events between devices and the Huawei platform.  Pure.
+
+Sources: the vendor's pages on events and on gateways and child devices (api-iothub/iot_06_v5_3018
+to 3022, 30181 to 30184, 30233).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MANAGER = "$sub_device_manager"
+"""The service of children.  One of the vendor's SDKs leaves the dollar out of one request."""
+
+ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
+STATUS, SYNC = "sub_device_update_status", "sub_device_sync_request"
+REQUESTS = frozenset({ADD, DELETE, STATUS, SYNC})
+"""What a gateway may ask for."""
+
+RESPONSES: Mapping[str, str] = {
+    ADD: "add_sub_device_response",
+    DELETE: "delete_sub_device_response",
+    STATUS: "sub_device_update_status_response",
+}
+ADDED, DELETED = "add_sub_device_notify", "delete_sub_device_notify"
+
+_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
+
+
+class Malformed(Exception):
+    """What a device sent cannot be read; the platform does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event.  event_id: "" where none was sent."""
+
+    service_id: str
+    event_type: str
+    event_id: str
+    paras: Mapping[str, object]
+
+    @property
+    def managing(self) -> bool:
+        """Whether it is about children."""
+        return self.service_id in (MANAGER, MANAGER.removeprefix("$"))
+
+
+def read(payload: bytes) -> tuple[Event, ...]:
+    """Read a message of events, each one.  Raises Malformed."""
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise Malformed from error
+    match message:
+        case {"services": [_, *_] as services}:
+            return tuple(_event(one) for one in services)
+    raise Malformed
+
+
+def _event(one: object) -> Event:
+    match one:
+        case {"service_id": str(service), "event_type": str(kind), "paras": dict(paras), **rest}:
+            given = rest.get("event_id") or ""
+            if isinstance(given, str) and (not given or _ID.fullmatch(given)):
+                return Event(service, kind, given, paras)
+    raise Malformed
+
+
+def message(
+    device_id: str, event_type: str, event_time: str, paras: object, event_id: str = ""
+) -> dict[str, object]:
+    """Return what the platform sends of one event."""
+    event: dict[str, object] = {
+        "service_id": MANAGER,
+        "event_type": event_type,
+        "event_time": event_time,
+    }
+    if event_id:
+        event["event_id"] = event_id
+    event["paras"] = paras
+    return {"object_device_id": device_id, "services": [event]}

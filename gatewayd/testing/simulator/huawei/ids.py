@@ -1,0 +1,34 @@
+"""Identifiers that the simulated Huawei platform gives."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable
+
+
+class Ids:
+    """Makes identifiers.
+
+    clock: seconds since 1970.  random: so many random bytes.
+    """
+
+    def __init__(self, clock: Callable[[], float], random: Callable[[int], bytes]) -> None:
+        self.clock, self._random = clock, random
+        self._machine = random(5)
+        self._numbers = itertools.count(1)
+        self._newest = 0
+
+    def record(self) -> str:
+        """Return 24 hexadecimal digits, greater than those before: pages go by them."""
+        self._newest = max(self._newest, int(self.clock()))
+        number = next(self._numbers)
+        return f"{self._newest & 0xFFFFFFFF:08x}{self._machine.hex()}{number & 0xFFFFFF:06x}"
+
+    def plain(self) -> str:
+        """Return 32 hexadecimal digits."""
+        return self._random(16).hex()
+
+    def code(self) -> str:
+        """Return a code for the proof of possession, which looks like a UUID."""
+        return str(uuid.UUID(bytes=self._random(16), version=4))

@@ -1,0 +1,132 @@
+"""What happened between devices and an instance of the simulated Huawei cloud, counted."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+MAX_LEDGERS, REMEMBERED = 200_000, 100
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What happened to one device.
+
+    registrations: how often it was registered.  Of these, self_registrations by itself.
+    certificates: SHA-256 of those it has logged in with, the newest last.
+    refused: logins, by CONNACK code.  reasons: likewise, by reason.
+    takeovers: how often a newer connection ended an older.
+    reports: of its status, by a gateway.  properties: reports of its properties, likewise.
+    published: messages, by what they are.  stray: on topics that are not the device's.
+    refused_topics: filters answered 0x80.  refused_messages: to topics that no policy allows.
+    faults: by name, how often one struck.  last_login: seconds since 1970.
+    """
+
+    registrations: int = 0
+    self_registrations: int = 0
+    certificates: dict[str, None] = field(default_factory=dict)
+    logins: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    takeovers: int = 0
+    reports: Counter[str] = field(default_factory=Counter)
+    properties: int = 0
+    published: Counter[str] = field(default_factory=Counter)
+    stray: int = 0
+    refused_topics: int = 0
+    refused_messages: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    last_login: float | None = None
+
+    def logged_in(self, now: float, sha256: str) -> None:
+        """Count a login.  sha256: of the certificate, or ""."""
+        self.logins, self.last_login = self.logins + 1, now
+        if sha256:
+            self.certificates.pop(sha256, None)
+            self.certificates[sha256] = None
+            if len(self.certificates) > REMEMBERED:
+                del self.certificates[next(iter(self.certificates))]
+
+    def truth(self) -> dict[str, object]:
+        """Return all of it as JSON can hold it."""
+        return {
+            "registrations": self.registrations,
+            "self_registrations": self.self_registrations,
+            "certificates_sha256": list(self.certificates),
+            "logins": self.logins,
+            "refused_logins": {str(code): count for code, count in self.refused.items()},
+            "reasons": dict(self.reasons),
+            "takeovers": self.takeovers,
+            "status_reports": dict(self.reports),
+            "property_reports": self.properties,
+            "published": dict(self.published),
+            "stray": self.stray,
+            "refused_topics": self.refused_topics,
+            "refused_messages": self.refused_messages,
+            "faults": dict(self.faults),
+            "last_login": self.last_login,
+        }
+
+
+@dataclass(slots=True)
+class GatewayLedger:
+    """What happened between one gateway and the cloud.
+
+    requests: about children, by name.  answers: name → error code → devices; "0" for success.
+    malformed, ignored: events that nobody can read, and those that are not about children.
+    pushed, undelivered: by name.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    answers: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    malformed: int = 0
+    ignored: int = 0
+    pushed: Counter[str] = field(default_factory=Counter)
+    undelivered: Counter[str] = field(default_factory=Counter)
+
+    def truth(self) -> dict[str, object]:
+        """Return all of it as JSON can hold it."""
+        return {
+            "requests": dict(self.requests),
+            "answers": {name: dict(codes) for name, codes in self.answers.items()},
+            "malformed": self.malformed,
+            "ignored": self.ignored,
+            "pushed": dict(self.pushed),
+            "undelivered": dict(self.undelivered),
+        }
+
+
+class Ledgers:
+    """One for each device, and for each gateway, also for those that are gone.
+
+    strangers: logins of nobody known, by reason.
+    gateways: by device id.
+    """
+
+    def __init__(self) -> None:
+        self.strangers: Counter[str] = Counter()
+        self.gateways: dict[str, GatewayLedger] = {}
+        self._devices: dict[str, Ledger] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._devices)
+
+    def of(self, device_id: str) -> Ledger:
+        """Return a device's ledger; the oldest of `MAX_LEDGERS` makes room for a new one."""
+        if (found := self._devices.get(device_id)) is None:
+            if len(self._devices) >= MAX_LEDGERS:
+                oldest = next(iter(self._devices))
+                del self._devices[oldest]
+                self.gateways.pop(oldest, None)
+            found = self._devices[device_id] = Ledger()
+        return found
+
+    def known(self, device_id: str) -> Ledger | None:
+        """Return a device's ledger, if it ever was registered."""
+        return self._devices.get(device_id)
+
+    def gateway(self, device_id: str) -> GatewayLedger:
+        """Return the ledger of a gateway, which has one as a device too."""
+        self.of(device_id)
+        return self.gateways.setdefault(device_id, GatewayLedger())

@@ -1,0 +1,69 @@
+"""Certificates for devices that gatewayd does not serve, of its own device CA."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from gatewayd.cloud.authority import authority_name, make_authority
+from gatewayd.cloud.x509_keys import key_pem, make_key
+from gatewayd.glib import Variant
+from gatewayd.status.names import AUTHORITY, NAME, provider_path
+from gatewayd.testing.simulator.huawei import account
+from script.benchmarks.stage import Stage
+
+DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A device that shows a certificate.  host: its instance.  file: PEM of all that it has."""
+
+    device_id: str
+    host: str
+    file: Path
+
+
+async def enrol(one: Stage) -> None:
+    """Give each instance a device CA of a gatewayd that runs."""
+    for instance in one.site.plant["hosts"]:
+        await one.site.enrol(instance)
+
+
+async def issue(one: Stage, devices: Sequence[str]) -> list[Identity]:
+    """Have a gatewayd that runs sign certificates of these devices."""
+    return [await asyncio.to_thread(_issue, one, device) for device in devices]
+
+
+async def cost(algorithm: str, times: int) -> float:
+    """Return the milliseconds of CPU that a key and its certificate take, of so many."""
+    return await asyncio.to_thread(_cost, algorithm, times)
+
+
+def _issue(one: Stage, device: str) -> Identity:
+    instance, key = account.home(device), make_key(one.site.key_algorithm)
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+    pem = request.public_bytes(serialization.Encoding.PEM).decode()
+    options = {"product": Variant("s", account.PRODUCT), "node-id": Variant("s", device)}
+    answer = one.client.ask(
+        NAME, provider_path(instance), AUTHORITY, "Issue",
+        Variant("(ssa{sv})", ("", pem, options)),
+    )  # fmt: skip
+    file = one.site.directory / f"{device}.pem"
+    file.write_bytes(key_pem(key) + answer.unpack()[0].encode())
+    return Identity(account.device_id(device), one.site.plant["hosts"][instance], file)
+
+
+def _cost(algorithm: str, times: int) -> float:
+    name = authority_name({"common-name": "bench"})
+    authority = make_authority(name, algorithm, DAYS, time.time())
+    before = time.thread_time()
+    for _ in range(times):
+        authority.sign(name, make_key(algorithm).public_key(), DAYS, time.time())
+    return (time.thread_time() - before) / times * 1000

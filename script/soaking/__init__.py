@@ -1,0 +1,1 @@
+"""What happens to secrets when gatewayd is killed again and again."""

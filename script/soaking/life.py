@@ -1,0 +1,177 @@
+"""One gatewayd after the other in one directory: each is killed at a random moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gatewayd.errors import StoreError
+from gatewayd.testing.site import Site
+from script.benchmarks.onboarding import DEVICE, RULES
+from script.soaking.disk import look
+from script.soaking.laws import Counted, Held, Witness, stranded
+
+AT_ONCE = 5
+"""Children on their way in one life, at most."""
+OLD = 2
+"""Children that are through, and log in again in each life."""
+EARLY = 0.5
+"""Of the time that a start takes: no life is shorter, or there would be nothing to kill."""
+WORKING = 0.5
+"""Seconds in which a gatewayd that has started may work before it is killed, at most."""
+
+CONFIG = """\
+[gateway]
+state_directory = "{state}"
+[log]
+level = "warning"
+[bus]
+address = "{site.bus}"
+[discovery]
+settle = 0
+[registration]
+quiet_time = 0.2
+retry_first = 0.1
+per_minute = 60000
+[sessions]
+retry_first = 0.1
+per_minute = 60
+[secretstore.vault]
+key = "development-file"
+[cloud.alibaba]
+host = "{site.plant[host]}"
+port = {site.plant[port]}
+ca_file = "{site.directory}/ca.pem"
+[cloud.alibaba.products.{site.plant[product]}]
+secret_file = "{site.directory}/product-secret"
+"""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted.
+
+    amid: kills with a child between its first intent and its activation.
+    lost, stranded: a sentence for each.
+    """
+
+    kills: int = 0
+    starts: int = 0
+    amid: int = 0
+    registered: int = 0
+    issued: int = 0
+    acknowledged: int = 0
+    lost: list[str] = field(default_factory=list)
+    stranded: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Take over what another has counted."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Life:
+    """The lives of gatewayd in one state directory.
+
+    site: where the cloud and the bus are.  serials: children that are to be registered.
+    """
+
+    def __init__(self, site: Site, state: Path, serials: Sequence[str], rng: random.Random) -> None:
+        self._site, self._state, self._serials, self._rng = site, state, serials, rng
+        self._witness = Witness()
+        self._held: Mapping[str, Held] = {}
+        self._start = 0.0
+        self.tally = Tally()
+
+    async def measure(self) -> None:
+        """Learn how long a start takes, with nobody to register."""
+        self._configure(())
+        began = time.monotonic()
+        await self._site.start()
+        self._start = time.monotonic() - began
+        await self._site.stop()
+
+    async def kill(self) -> None:
+        """Start gatewayd, kill it at a random moment, and look at what is on the disk."""
+        waiting, through = self._waiting(), self._through()
+        old = self._rng.sample(through, min(OLD, len(through)))
+        self._configure([*waiting[:AT_ONCE], *old])
+        await self._site.launch()
+        self.tally.starts += 1
+        daemon = self._site.daemon
+        assert daemon is not None, "it was launched"
+        delay = self._rng.uniform(self._start * EARLY, self._start + WORKING)
+        await asyncio.wait({ended := asyncio.ensure_future(daemon.wait())}, timeout=delay)
+        if ended.done():
+            raise RuntimeError(f"gatewayd ended by itself, with status {ended.result()}")
+        daemon.kill()
+        if await ended != -signal.SIGKILL:
+            raise RuntimeError(f"gatewayd was not killed, but ended with status {ended.result()}")
+        self.tally.kills += 1
+        await self._look()
+        self.tally.amid += any(one.attempt and not one.activated for one in self._held.values())
+
+    async def settle(self) -> None:
+        """Start it for good, wait until everybody is online, and ask the cloud."""
+        children = [child for child in self._serials if child in self._held]
+        self._configure(children)
+        await self._site.start()
+        self.tally.starts += 1
+
+        async def all_online() -> bool:
+            counted = await self._counted()
+            return all(counted[child].online for child in children)
+
+        try:
+            await self._site.until(all_online, "all children to be online")
+        except TimeoutError:
+            counted = await self._counted()
+            self.tally.stranded += [c for c in children if not counted[c].online]
+        await self._site.stop()
+        await self._look()
+        counted = await self._counted()
+        self.tally.registered += sum(one.activated for one in counted.values())
+        self.tally.issued += sum(len(one.secrets) for one in counted.values())
+        self.tally.acknowledged += sum(bool(one.stored) for one in self._held.values())
+        gone = stranded(self._held, counted)
+        self.tally.stranded += [child for child in gone if child not in self.tally.stranded]
+
+    async def _look(self) -> None:
+        try:
+            self._held = await asyncio.to_thread(look, self._state)
+        except StoreError as error:
+            self.tally.lost.append(str(error))
+            return
+        self.tally.lost += self._witness.look(self._held)
+
+    async def _counted(self) -> dict[str, Counted]:
+        """What the cloud says of our children."""
+        truth = await self._site.ask(do="truth")
+        ledgers: Mapping[str, Mapping[str, Any]] = truth["cloud"]["devices"][
+            self._site.plant["product"]
+        ]
+        return {
+            child: Counted(
+                tuple(ledgers[child]["secrets_sha256"]),
+                ledgers[child]["activation"] is not None,
+                ledgers[child]["online"],
+            )
+            for child in self._serials
+        }
+
+    def _waiting(self) -> list[str]:
+        return [c for c in self._serials if c not in self._held or not self._held[c].activated]
+
+    def _through(self) -> list[str]:
+        return [c for c in self._serials if c in self._held and self._held[c].activated]
+
+    def _configure(self, children: Sequence[str]) -> None:
+        devices = "".join(DEVICE.format(serial=serial) for serial in children)
+        config = CONFIG.format(site=self._site, state=self._state) + devices
+        self._site.configure(config, RULES.format(site=self._site))

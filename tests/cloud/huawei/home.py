@@ -1,0 +1,184 @@
+"""A gateway's children over a link that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from gatewayd.cloud.faults import End
+from gatewayd.cloud.huawei import document
+from gatewayd.cloud.huawei.children import Children
+from gatewayd.cloud.huawei.events import (
+    Event,
+    Failure,
+    NodeName,
+    Notice,
+    Response,
+    Status,
+    Told,
+)
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.subdevice import SubDevice
+from gatewayd.cloud.huawei.uplink import Uplink
+from gatewayd.cloud.provider import Issued, Session
+from gatewayd.cloud.times import Time
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.testing.contracts.cloud_stage import Kept
+from tests.cloud.stand_ins import Clock, Wishes
+
+PRODUCT, GATEWAY = "sensors", "gateways_gw-1"
+CHILDREN = [CloudName("cloud", PRODUCT, f"n-{number:03}", "sub-device") for number in range(120)]
+ONE = CHILDREN[0]
+
+Answer = Callable[[Sequence[Any]], Awaitable[Response] | Response]
+
+
+def device_id(name: CloudName) -> str:
+    return f"{name.product}_{name.device}"
+
+
+def told(name: CloudName, status: Status = Status.INACTIVE, **others: Any) -> Told:
+    """What the platform tells of a child."""
+    facts = {"parent": GATEWAY} | others
+    return Told(device_id(name), name.device, name.product, status=status, **facts)
+
+
+def added(*children: Told, version: int = 0) -> Notice:
+    return Notice(True, children, version)
+
+
+def deleted(*children: CloudName, version: int = 0) -> Notice:
+    return Notice(False, tuple(Told(device_id(child)) for child in children), version)
+
+
+def done(event: Event, items: Sequence[Any]) -> Response:
+    """Do all that is asked."""
+    if event is Event.ADD:
+        found = [
+            Told(f"{one['product_id']}_{one['node_id']}", one["node_id"], one["product_id"])
+            for one in items
+        ]
+    else:
+        found = [Told(one if isinstance(one, str) else one["device_id"]) for one in items]
+    return Response(event, "", tuple(found), ())
+
+
+def failing(event: Event, code: str, *which: CloudName) -> Answer:
+    """Deny some children, or all where none is named; do the rest."""
+
+    def answer(items: Sequence[Any]) -> Response:
+        whole = done(event, items)
+        bad = [one for one in whole.done if not which or one.device_id in map(device_id, which)]
+        good = tuple(one for one in whole.done if one not in bad)
+        by_name = event is Event.ADD
+        failures = [
+            Failure(
+                code, "" if by_name else one.device_id, one.name if by_name else NodeName("", "")
+            )
+            for one in bad
+        ]
+        return Response(event, "", good, tuple(failures))
+
+    return answer
+
+
+@dataclass
+class FakeUplink:
+    """Answers by a table; all else is done.
+
+    asked: each event, with the items of its paras.  synced: the versions of sync requests.
+    on_sync: what the platform tells when it is asked for all.
+    """
+
+    answers: dict[Event, Answer] = field(default_factory=dict)
+    on_sync: Sequence[Notice] = ()
+    own: str = GATEWAY
+    asked: list[tuple[Event, Sequence[Any]]] = field(default_factory=list)
+    synced: list[int] = field(default_factory=list)
+    on_notice: Callable[[Notice], None] = lambda _: None
+    closed: asyncio.Future[End] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    async def ask(self, event: Event, paras: Mapping[str, Any], children: int) -> Response:
+        (items,) = paras.values()
+        assert len(items) == children
+        self.asked.append((event, items))
+        if (answer := self.answers.get(event)) is None:
+            return done(event, items)
+        answered = answer(items)
+        return answered if isinstance(answered, Response) else await answered
+
+    async def sync(self, version: int) -> None:
+        self.synced.append(version)
+        for notice in self.on_sync:
+            self.on_notice(notice)
+
+    def count(self) -> Counter[Event]:
+        return Counter(event for event, _ in self.asked)
+
+    @property
+    def reported(self) -> list[tuple[str, Status]]:
+        """The states of children, as they were reported."""
+        return [
+            (one["device_id"], one["status"])
+            for event, items in self.asked
+            if event is Event.STATUS
+            for one in items
+        ]
+
+
+@dataclass
+class Home:
+    """A route, and the link under it."""
+
+    children: Children
+    route: SubDevice
+    wishes: Wishes
+    clock: Clock
+    uplink: FakeUplink
+
+    def put(self, uplink: FakeUplink) -> None:
+        """Let the gateway log in."""
+        self.uplink = uplink
+        self.children.serve_over(cast("Uplink", uplink))
+
+    async def secret(self, name: CloudName) -> Secret:
+        """Register a child; return what was kept."""
+        kept = Kept()
+        assert await self.route.register(name, kept.keep) == Issued()
+        return kept.secrets[0]
+
+    async def online(self, name: CloudName) -> Session:
+        """Bring a child online that was registered before."""
+        return await self.route.connect(name, document.write(device_id(name)))
+
+
+@asynccontextmanager
+async def home(
+    limit: int = 1000,
+    on_sync: Sequence[Notice] = (),
+    products: tuple[str, ...] = (PRODUCT,),
+    patience: float = 20.0,
+    **answers: Answer,
+) -> AsyncIterator[Home]:
+    own = HuaweiGateway("gateways", "gw-1", children=limit, status_per_second=10_000)
+    settings = HuaweiSettings(
+        host="iot.example.com", products=products, gateway=own, reply_timeout=patience
+    )
+    clock, wishes = Clock(), Wishes()
+    time = Time(clock.now, lambda: 1700000000.0)
+    children = Children("cloud", settings, own, time, os.urandom)
+    children.listen(wishes)
+    one = Home(children, SubDevice(children), wishes, clock, FakeUplink())
+    one.put(FakeUplink({Event[name]: answer for name, answer in answers.items()}, on_sync))
+    try:
+        yield one
+    finally:
+        await children.close()

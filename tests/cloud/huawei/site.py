@@ -1,0 +1,166 @@
+"""A simulated instance with a gateway, and the gateway logged in with its secret over real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.huawei.provider import Huawei
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.provider import Issued, Session
+from gatewayd.cloud.times import Time
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.simulator import pki
+from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.testing.simulator.huawei.instance import Instance
+from gatewayd.testing.simulator.huawei.options import Options
+from gatewayd.testing.simulator.huawei.registry import Platform
+from gatewayd.testing.simulator.huawei.rules import Rules
+from gatewayd.testing.simulator.huawei.things import Auth, Status
+from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.trial import Trial
+
+NOW = datetime.now(UTC)
+AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
+INSTANCE, GATEWAYS, SENSORS = "instance-1", "gateways", "sensors"
+OWN = CloudName("cloud", GATEWAYS, "gw-1", "gateway")
+OWN_ID, OTHER_ID = "gateways_gw-1", "gateways_gw-2"
+SECRET = Secret(b"4f0c1a_gateway-Secret")
+
+
+def child(number: int) -> CloudName:
+    """The name of one of the children."""
+    return CloudName("cloud", SENSORS, f"SEN-{number:04}", "sub-device")
+
+
+def child_id(number: int) -> str:
+    """The device ID that the platform gives to it."""
+    return f"{SENSORS}_SEN-{number:04}"
+
+
+@dataclass
+class Site(Trial):
+    """cloud: simulated.  provider: ours.  session: the gateway's own, the newest."""
+
+    cloud: HuaweiCloud
+    provider: Huawei
+    wishes: Wishes
+    clock: Clock
+    session: Session | None = None
+    sessions: list[Session] = field(default_factory=list)
+
+    @property
+    def instance(self) -> Instance:
+        """What is managed."""
+        return self.cloud.platform.get(INSTANCE)
+
+    async def log_in(self) -> None:
+        """Log the gateway in."""
+        self.session = await self.provider.connect(OWN, SECRET)
+
+    async def lose_link(self) -> None:
+        """Let the network cut the gateway off."""
+        assert self.session is not None
+        self.cloud.disconnect(INSTANCE, OWN_ID)
+        await self.session.wait_closed()
+
+    async def online(self, *numbers: int) -> list[Session]:
+        """Register children, and log them in."""
+        return await self.bring(*map(child, numbers))
+
+    def create(self, number: int, gateway: str = OWN_ID, device_id: str | None = None) -> None:
+        """Let somebody at the platform create a child."""
+        self.instance.devices.add(
+            node_id=child(number).device,
+            product_id=SENSORS,
+            device_id=device_id,
+            gateway_id=gateway,
+        )
+
+    def status(self, device_id: str) -> Status:
+        """What the platform takes a device for."""
+        return self.instance.devices.get(device_id).status
+
+    def online_there(self) -> set[str]:
+        """The children that the platform takes for online."""
+        family = self.instance.devices.family(OWN_ID)
+        return {one.device_id for one in family if one.status is Status.ONLINE}
+
+    @property
+    def told(self) -> Any:
+        """What the platform's ledger says of the gateway."""
+        truth: Any = self.cloud.truth()
+        return truth["instances"][INSTANCE]["gateways"][OWN_ID]
+
+    def asked(self, event: str) -> int:
+        """How often the gateway asked for something, with whatever answer."""
+        requests = self.told["requests"]
+        return sum(count for name, count in requests.items() if event in name)
+
+
+def furnish(folder: Path) -> Path:
+    """Write what settings name: roots, and the gateway's secret."""
+    (folder / "ca.pem").write_text(AUTHORITY.pem)
+    (folder / "secret").touch(mode=0o600)
+    (folder / "secret").write_bytes(SECRET.reveal())
+    return folder
+
+
+def platform() -> Platform:
+    """An instance with two gateways, and a product of sensors."""
+    made = Platform(clock=time.time, random=os.urandom)
+    instance = made.create(INSTANCE)
+    for product in (GATEWAYS, SENSORS):
+        instance.products.create(name=product, device_type=product, product_id=product)
+    for node, secret in (("gw-1", SECRET.reveal().decode()), ("gw-2", "another-secret")):
+        instance.devices.add(node_id=node, product_id=GATEWAYS, auth=Auth(secret=secret))
+    return made
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, rules: Rules | None = None, gateway: dict[str, Any] | None = None, **others: Any
+) -> AsyncIterator[Site]:
+    """Set everything up, with the gateway registered and logged in."""
+    clock, wishes = Clock(), Wishes()
+    options = Options(rules=rules or Rules())
+    async with HuaweiCloud(platform(), authority=AUTHORITY, options=options) as cloud:
+        own = HuaweiGateway(
+            GATEWAYS, OWN.device, login="secret", secret_file=folder / "secret", **(gateway or {})
+        )
+        given: dict[str, Any] = {
+            "host": cloud.platform.get(INSTANCE).domain,
+            "address": "127.0.0.1",
+            "port": cloud.port,
+            "ca_file": folder / "ca.pem",
+            "connect_timeout": 20.0,
+            "reply_timeout": 20.0,
+            "products": (SENSORS,),
+            "gateway": own,
+        }
+        provider = Huawei(
+            "cloud",
+            HuaweiSettings(**(given | others)),
+            partial(read_secret, None),
+            Time(clock.now, time.time),
+        )
+        provider.listen(wishes)
+        one = Site(cloud, provider, wishes, clock)
+        assert await provider.register(OWN, Kept().keep) == Issued()
+        await one.log_in()
+        yield one
+        await asyncio.gather(*(session.close() for session in one.sessions))
+        if one.session is not None:
+            await one.session.close()
+        await provider.close()

@@ -1,0 +1,215 @@
+"""The gateway itself: how it gets its secret, logs in with it, and takes leave of its children."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud import tls
+from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.huawei import document, events
+from gatewayd.cloud.huawei.children import Children
+from gatewayd.cloud.huawei.gateway import GatewayRoute
+from gatewayd.cloud.huawei.gateway_secret import SecretLogin
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.subdevice import SubDevice
+from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
+from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
+from gatewayd.cloud.times import Time
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
+from gatewayd.testing.simulator.mqtt_packets import Connect, Disconnect, Publish
+from tests.cloud.huawei.vectors import VECTORS
+from tests.cloud.peer import Peer
+from tests.cloud.stand_ins import Clock
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+
+ROW = VECTORS["secret_connect"]["rows"][0]
+OWN = CloudName("cloud", "gateways", "gw-1", "gateway")
+OWN_ID = "gateways_gw-1"
+ONE = CloudName("cloud", "sensors", "n-001", "sub-device")
+SECRET = Secret(b"12345678")
+AT_THREE = 1744599600.0  # 2025-04-14T03:00Z
+KEPT = document.write("sensors_n-001")
+
+
+def parts(port: int, ca_file: Path | None = None, **others: Any) -> tuple[GatewayRoute, Children]:
+    """A route to a server on this machine, and those who are served over it."""
+    timeout = others.pop("reply_timeout", 20.0)
+    own = HuaweiGateway(OWN.product, OWN.device, login="secret", **others)
+    settings = HuaweiSettings(
+        host="localhost",
+        port=port,
+        ca_file=ca_file,
+        connect_timeout=20.0,
+        reply_timeout=timeout,
+        gateway=own,
+    )
+    time = Time(Clock().now, lambda: AT_THREE)
+    children = Children("cloud", settings, own, time, os.urandom)
+    reader = partial(read_secret, None)
+    login = SecretLogin(settings, own, tls.Trust(ca_file), reader, time.wall)
+    return GatewayRoute(settings, children, login, login.open), children
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_bytes(SECRET.reveal())
+    return path
+
+
+async def test_it_keeps_the_secret_that_is_configured(secret_file: Path) -> None:
+    route, _ = parts(1, secret_file=secret_file)
+    kept = Kept()
+    assert route.why_not(OWN) is None
+    assert await route.obstacle(OWN) is await route.forget(OWN) is None
+    assert await route.register(OWN, kept.keep) == Issued()
+    assert kept.secrets == [SECRET]
+
+
+@pytest.mark.parametrize("value", [None, b"short", b"with a space in it"])
+async def test_a_secret_that_is_none_is_refused(secret_file: Path, value: bytes | None) -> None:
+    if value is None:
+        secret_file.unlink()
+    else:
+        secret_file.write_bytes(value)
+    route, children = parts(1, secret_file=secret_file)
+    outcome = await route.register(OWN, Kept().keep)
+    assert isinstance(outcome, Refused)
+    check_reason(outcome.reason)
+    assert children._watch.ails == outcome.reason
+
+
+async def test_another_name_is_not_the_gateways_own() -> None:
+    route, _ = parts(1)
+    assert route.why_not(CloudName("cloud", OWN.product, "gw-2", "gateway")) == NOT_CONFIGURED
+
+
+def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
+    """Let a peer say yes to all, but for the device IDs in `codes`."""
+
+    def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
+        (asked,) = message["services"]
+        if asked["event_type"] != events.Event.STATUS:
+            return []
+        ids = [one["device_id"] for one in asked["paras"]["device_statuses"]]
+        told = asked | {"event_type": "sub_device_update_status_response"}
+        told["paras"] = {
+            "successful_devices": [{"device_id": i} for i in ids if i not in (codes or {})],
+            "failed_devices": [
+                {"device_id": i, "error_code": c} for i, c in (codes or {}).items() if i in ids
+            ],
+        }
+        payload = json.dumps({"services": [told]}).encode()
+        return [(events.down_topic(OWN_ID), payload)]
+
+    peer.replies = reply
+    return peer
+
+
+async def test_it_logs_in_and_serves_children(serve: Serve, ca_file: Path) -> None:
+    peer = serving(Peer())
+    async with serve(peer.script) as broker:
+        route, children = parts(broker.port, ca_file)
+        session = await route.connect(OWN, SECRET)
+        [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
+        assert connect.client_id == f"{OWN_ID}_0_0_2025041403"
+        assert connect.username == OWN_ID
+        assert peer.subscribed == [(events.down_topic(OWN_ID),)]
+        child = await SubDevice(children).connect(ONE, KEPT)
+        await session.close()
+        await session.close()
+        assert (await child.wait_closed()).reason.code == "gateway-link-lost"
+        assert (await session.wait_closed()).reason.code == "closed"
+        await children.close()
+        await broker.until(0)
+    *_, offline, last = peer.seen
+    assert isinstance(last, Disconnect)
+    assert isinstance(offline, Publish)
+    (service,) = json.loads(offline.payload)["services"]
+    assert service["paras"]["device_statuses"] == [
+        {"device_id": "sensors_n-001", "status": "OFFLINE"}
+    ]
+
+
+async def test_a_device_id_that_was_chosen_is_used(serve: Serve, ca_file: Path) -> None:
+    peer = Peer()
+    async with serve(peer.script) as broker:
+        device_id, secret = ROW["device_id"], Secret(ROW["secret"].encode())
+        checked = ROW["signature_type"] == "1"
+        route, children = parts(broker.port, ca_file, device_id=device_id, check_timestamp=checked)
+        session = await route.connect(OWN, secret)
+        await session.close()
+        await children.close()
+    [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
+    assert connect.username == device_id
+    assert connect.client_id.startswith(f"{device_id}_0_{ROW['signature_type']}_")
+    assert peer.subscribed == [(events.down_topic(device_id),)]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(3, LoginFailed), (4, LoginRefused), (5, LoginRefused)]
+)
+async def test_a_login_that_is_refused_is_told_to_the_children(
+    serve: Serve, ca_file: Path, code: int, error: type[Exception]
+) -> None:
+    async with serve(Peer(connack=code).script) as broker:
+        route, children = parts(broker.port, ca_file)
+        with pytest.raises(error) as raised:
+            await route.connect(OWN, SECRET)
+        assert children._watch.ails == getattr(raised.value, "reason", "")
+        await broker.until(0)
+
+
+async def test_without_an_answer_to_its_subscription_it_is_not_logged_in(
+    serve: Serve, ca_file: Path
+) -> None:
+    async with serve(Peer(granted=lambda _: None).script) as broker:
+        route, children = parts(broker.port, ca_file, reply_timeout=0.5)
+        with pytest.raises(LoginFailed) as raised:
+            await route.connect(OWN, SECRET)
+        assert raised.value.reason.code == "cloud-no-answer"
+        assert children._link.current is None
+        await broker.until(0)
+
+
+async def test_a_platform_that_hangs_up_meanwhile_is_told_of(serve: Serve, ca_file: Path) -> None:
+    peer = Peer()
+
+    def hang_up(_: str) -> None:
+        peer.drop()
+
+    peer.granted = hang_up
+    async with serve(peer.script) as broker:
+        route, _ = parts(broker.port, ca_file)
+        with pytest.raises(LoginFailed) as raised:
+            await route.connect(OWN, SECRET)
+        assert raised.value.reason.code in {"cloud-closed", "connection-lost"}
+
+
+async def test_a_platform_that_does_not_answer_holds_no_gateway_back(
+    serve: Serve, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewayd.cloud.huawei.children.PATIENCE", 0.2)
+    peer = serving(Peer())
+    async with serve(peer.script) as broker:
+        route, children = parts(broker.port, ca_file)
+        session = await route.connect(OWN, SECRET)
+        await SubDevice(children).connect(ONE, KEPT)
+        peer.replies = lambda *_: []
+        async with asyncio.timeout(20):
+            await session.close()
+        await children.close()
+    assert peer.left

@@ -1,0 +1,61 @@
+"""What fields may hold: by the expressions of the vectors, and at the bounds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.cloud.huawei import names
+from gatewayd.cloud.huawei.preview import RULES
+from tests.cloud.huawei.vectors import SELF_REGISTRATION
+
+EXPRESSIONS = SELF_REGISTRATION["rules"]["regex_fullmatch"]
+NEAR = st.text(st.sampled_from("aZ09_-.:?'#(),&%@! \n一龥龦é"), max_size=6)
+
+
+def test_each_expression_has_a_rule() -> None:
+    assert RULES.keys() == EXPRESSIONS.keys()
+
+
+@pytest.mark.parametrize("field", EXPRESSIONS)
+@given(text=NEAR)
+def test_rules_agree_with_the_expressions(field: str, text: str) -> None:
+    assert (RULES[field].fault(text) == "") == bool(re.fullmatch(EXPRESSIONS[field], text))
+
+
+@pytest.mark.parametrize(
+    ("rule", "longest"),
+    [
+        (names.NODE_ID, 64),
+        (names.PRODUCT_ID, 36),
+        (names.DEVICE_ID, 128),
+        (names.DEVICE_NAME, 256),
+        (names.TAG_KEY, 64),
+        (names.TAG_VALUE, 128),
+        (names.TEMPLATE_NAME, 128),
+        (names.DESCRIPTION, 2048),
+    ],
+)
+def test_bounds(rule: names.Field, longest: int) -> None:
+    assert not rule.fault("a" * longest)
+    assert rule.fault("a" * (longest + 1)).startswith(f"must be 1 to {longest} characters: ")
+    assert rule.fault("")
+
+
+@pytest.mark.parametrize("name", ["模板", "a b", "a.b", "a\n"])
+def test_the_name_of_a_template_takes_the_narrower_reading(name: str) -> None:
+    assert names.TEMPLATE_NAME.fault(name)
+
+
+def test_a_short_id_is_allowed_and_unwise() -> None:
+    assert not names.NODE_ID.fault("c1")
+    assert names.NODE_ID.advice("c1") == "should have at least 4 characters"
+    assert not names.NODE_ID.advice("c100")
+    assert not names.PRODUCT_ID.advice("p")
+
+
+def test_the_default_of_a_device_id() -> None:
+    assert names.default_device_id("a_b", "c_d") == "a_b_c_d"

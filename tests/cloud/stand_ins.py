@@ -1,0 +1,94 @@
+"""Whoever decides, and what tells the time, for a provider on trial."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from gatewayd.cloud.provider import CloudProvider, Keep, Outcome, Requests, Session
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+
+@dataclass
+class Wishes:
+    """What the cloud asked for.  Implements Requests."""
+
+    permitted: list[tuple[str, int]] = field(default_factory=list)
+    names: list[CloudName] = field(default_factory=list)
+    again: list[CloudName] = field(default_factory=list)
+
+    def permit_join(self, provider: str, seconds: int) -> None:
+        self.permitted.append((provider, seconds))
+
+    def wanted(self, name: CloudName) -> None:
+        self.names.append(name)
+
+    def try_again(self, name: CloudName) -> None:
+        self.again.append(name)
+
+
+@dataclass
+class Clock:
+    """The time of day, and a steady clock that a test may put forward."""
+
+    ahead: float = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Steps:
+    """A clock that goes on by a second with each look, so that nothing waits for limits."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        self._now += 1.0
+        return self._now
+
+
+class Counted:
+    """A provider that counts the calls for children which are under way.  Passes all on."""
+
+    def __init__(self, provider: CloudProvider) -> None:
+        self._provider = provider
+        self.name, self.own = provider.name, provider.own
+        self.under_way = 0
+
+    def listen(self, requests: Requests) -> None:
+        self._provider.listen(requests)
+
+    def found(self, name: CloudName) -> None:
+        self._provider.found(name)
+
+    def why_not(self, name: CloudName) -> Reason | None:
+        return self._provider.why_not(name)
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        return await self._provider.obstacle(name)
+
+    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        self.under_way += 1
+        try:
+            return await self._provider.register(name, keep)
+        finally:
+            self.under_way -= 1
+
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        return self._provider.renew_at(name, secret)
+
+    async def connect(self, name: CloudName, secret: Secret) -> Session:
+        self.under_way += 1
+        try:
+            return await self._provider.connect(name, secret)
+        finally:
+            self.under_way -= 1
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        return await self._provider.forget(name)
+
+    async def close(self) -> None:
+        await self._provider.close()

@@ -1,0 +1,201 @@
+"""What is done to the files of the store between two runs of the daemon, and what that says."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gatewayd.testing.site import MANAGER, Site
+
+pytestmark = pytest.mark.integration
+
+FEW, MORE = 2, 4
+SEED = "1122"  # children that no other test has: all hear the loopback interface
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+"""Runs a program that sees a directory as one that cannot be written."""
+
+
+@contextlib.asynccontextmanager
+async def stopped(tmp_path: Path, while_few: Callable[[Path], object]) -> AsyncIterator[Site]:
+    """Yield a site where all children have been online, and gatewayd has stopped.
+
+    while_few: called with the state directory when it had stopped before, with FEW of them.
+    """
+    plant = ("--children", str(FEW), "--late", str(MORE), "--rate", "0", "--seed", SEED)
+    site = Site(tmp_path, plant_options=plant)
+    async with site.open():
+        await run_once(site, FEW)
+        while_few(tmp_path / "state")
+        for child in site.plant["serials"][FEW:]:
+            await site.ask(do="announce", child=child)
+        await run_once(site, FEW + MORE)
+        yield site
+
+
+async def run_once(site: Site, children: int) -> None:
+    """Run gatewayd until so many are online."""
+    await site.start()
+    await online(site, children)
+    assert await site.stop() == 0
+
+
+async def online(site: Site, children: int) -> None:
+    await counted(site, "online", children)
+
+
+async def counted(site: Site, state: str, children: int) -> None:
+    async def reached() -> bool:
+        return bool((await site.call("CountDevices")).get(state, 0) == children)
+
+    await site.until(reached, f"{children} to be {state}")
+
+
+async def shown(site: Site, state: str) -> None:
+    async def is_shown() -> bool:
+        return await site.busctl("get-property", *MANAGER, "State") == f's "{state}"'
+
+    await site.until(is_shown, f"gatewayd to be {state}")
+
+
+async def refused(site: Site, sentence: str) -> None:
+    """Start gatewayd, which must end by itself and say why."""
+    await site.launch()
+    assert site.daemon is not None
+    assert await site.daemon.wait() == 1
+    assert sentence in site.log()
+
+
+async def unharmed(site: Site) -> None:
+    """Start gatewayd: all must be online, with the one secret that each was issued."""
+    await run_once(site, FEW + MORE)
+    for child in site.plant["serials"]:
+        assert len((await site.ledger(child))["secrets_sha256"]) == 1
+
+
+def copied(name: str) -> Callable[[Path], object]:
+    """Return what keeps a copy of a file of the state directory."""
+    return lambda state: shutil.copy(state / name, state / f"old-{name}")
+
+
+def put_back(state: Path, name: str) -> None:
+    """Put an old copy in the place of a file, and keep the newer."""
+    (state / name).rename(state / f"new-{name}")
+    (state / f"old-{name}").rename(state / name)
+
+
+def ciphertext(vault: Path, child: str) -> bytes:
+    """Return what the vault keeps of a child, as it lies on the disk."""
+    with contextlib.closing(sqlite3.connect(vault)) as file:
+        sql = "SELECT ct FROM secret WHERE username LIKE ? || '/%'"
+        return bytes(file.execute(sql, (child,)).fetchone()[0])
+
+
+def nothing(_: Path) -> None:
+    """Leave everything as it is."""
+
+
+@pytest.mark.parametrize("name", ["vault.db", "state.db"])
+async def test_a_file_cut_short_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+    async with stopped(tmp_path, nothing) as site:
+        file = tmp_path / "state" / name
+        whole = file.read_bytes()
+        half = whole[: len(whole) // 2]
+        file.write_bytes(half)
+        await refused(site, f"{name} is damaged")
+        assert "restore it from a backup" in site.log()
+        assert file.read_bytes() == half
+        file.write_bytes(whole)
+        await unharmed(site)
+
+
+async def test_flipped_bits_cost_one_secret_and_say_so(tmp_path: Path) -> None:
+    async with stopped(tmp_path, nothing) as site:
+        victim, *others = site.plant["serials"]
+        await site.start()
+        device, _ = (await site.devices())[victim]
+        assert await site.stop() == 0
+        file = tmp_path / "state/vault.db"
+        whole, secret = file.read_bytes(), ciphertext(file, device)
+        file.write_bytes(whole.replace(secret, bytes([secret[0] ^ 4]) + secret[1:]))
+        await site.start()
+        await site.wait_for(victim, "failed")
+        told = await site.describe(victim)
+        assert (told["Reason"], told["SubState"]) == ("secret-lost", "needs-reset")
+        assert told["SecretState"] == "lost"
+        assert told["Remedy"]
+        await online(site, len(others))
+        assert await site.stop() == 0
+        file.write_bytes(whole)
+        await unharmed(site)
+
+
+@pytest.mark.parametrize("name", ["vault.db", "state.db"])
+async def test_an_old_copy_is_told_and_nothing_is_taken_away(tmp_path: Path, name: str) -> None:
+    async with stopped(tmp_path, copied(name)) as site:
+        state = tmp_path / "state"
+        put_back(state, name)
+        await site.start()
+        await shown(site, "degraded")
+        await online(site, FEW)
+        await counted(site, "failed", MORE)
+        for child in site.plant["serials"][FEW:]:
+            told = await site.describe(child)
+            assert told["Remedy"]
+        assert f"put the right {name} back" in site.log()
+        assert await site.stop() == 0
+        (state / f"new-{name}").rename(state / name)
+        await unharmed(site)
+
+
+@pytest.mark.namespace
+async def test_a_disk_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    async with stopped(tmp_path, nothing) as site:
+        state = str(tmp_path / "state")
+        site.gateway = ("unshare", "-rm", "sh", "-c", READ_ONLY, "sh", state)
+        await refused(site, "Read-only file system")
+        site.gateway = ()
+        await unharmed(site)
+
+
+@pytest.fixture
+def readonly(tmp_path: Path) -> Path:
+    """A library that makes a directory read-only for whoever preloads it."""
+    library, source = tmp_path / "readonly.so", Path(__file__).with_name("readonly.c")
+    command = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    return library
+
+
+async def test_a_disk_that_turns_read_only_is_told_until_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readonly: Path
+) -> None:
+    site = Site(tmp_path, plant_options=("--children", "1", "--late", "1", "--seed", SEED))
+    switch = tmp_path / "readonly"
+    async with site.open():
+        first, second = site.plant["serials"]
+        monkeypatch.setenv("LD_PRELOAD", str(readonly))
+        monkeypatch.setenv("READONLY_DIRECTORY", str(tmp_path / "state"))
+        monkeypatch.setenv("READONLY_SWITCH", str(switch))
+        await site.start()
+        await online(site, 1)
+        switch.touch()
+        await site.ask(do="announce", child=second)
+
+        async def explained() -> bool:
+            if second not in await site.devices():
+                return False
+            return bool((await site.describe(second))["Reason"] == "store-unavailable")
+
+        await site.until(explained, "the store to be why")
+        assert (await site.devices())[first][1] == "online"
+        assert not (await site.ledger(second))["secrets_sha256"]
+        switch.unlink()
+        await site.call("Reload")  # rather than wait for the next try
+        await online(site, 2)
+        assert await site.stop() == 0

@@ -1,0 +1,73 @@
+"""A disk that refuses to be written: told, served meanwhile, and healed without a restart."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import StoreUnavailable
+from gatewayd.secretstore.store import State
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.contracts.secretstore import REF, keep
+
+OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
+DEVELOPMENT = VaultSettings(key="development-file")
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" "$3" "$4" "$1"'
+
+pytestmark = pytest.mark.integration
+
+
+def refuse(yes: bool) -> None:
+    """Let every write of this process fail (setrlimit(2), RLIMIT_FSIZE), or none."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0 if yes else hard, hard))
+
+
+def while_serving(directory: Path) -> None:
+    with closing(Vault(DEVELOPMENT, directory)) as vault:
+        vault.headroom()
+        keep(vault, REF, b"x")
+        refuse(True)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                keep(vault, OTHER, b"y")
+            assert vault.state is State.DEGRADED, vault.state
+            assert "vault.db" in vault.why, vault.why
+            assert vault.get(REF) == Secret(b"x")
+        refuse(False)
+        keep(vault, OTHER, b"y")
+        assert (vault.state.value, vault.why) == ("unsealed", "")
+        assert list(vault.refs()) == [REF, OTHER]
+
+
+def at_the_start(directory: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="Read-only file system"):
+        Vault(DEVELOPMENT, directory)
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_disk_that_refuses_is_told_and_the_vault_serves(tmp_path: Path) -> None:
+    run(sys.executable, __file__, "while_serving", str(tmp_path))
+
+
+@pytest.mark.namespace
+def test_a_disk_that_is_read_only_at_the_start_is_told(tmp_path: Path) -> None:
+    with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
+        keep(vault, REF, b"x")
+    unshared = ("unshare", "-rm", "sh", "-c", READ_ONLY, "sh")
+    run(*unshared, str(tmp_path), sys.executable, __file__, "at_the_start")
+
+
+if __name__ == "__main__":
+    {"while_serving": while_serving, "at_the_start": at_the_start}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,79 @@
+"""kill -9 while the key is changed and secrets are written: what was acknowledged is there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from contextlib import closing, suppress
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.secretstore import atrest, vaultadmin
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.contracts.secretstore import group, keep
+
+ROUNDS = 15
+PER_ROUND = 100_000  # more than a round can do before it is killed
+DEVELOPMENT = VaultSettings(key="development-file")
+
+pytestmark = pytest.mark.integration
+
+
+def ref(number: int) -> SecretRef:
+    return SecretRef("cloud", DeviceId(f"child-{number}"), 1)
+
+
+def secret(number: int) -> bytes:
+    return f"secret of {number}".encode()
+
+
+def write_and_rotate(directory: Path, first: int, acknowledge: Connection) -> None:
+    """Write secrets and change the key all the time, and tell of each secret that is durable."""
+    with closing(Vault(DEVELOPMENT, directory)) as vault:
+        for number in count(first):
+            keep(vault, ref(number), secret(number))
+            acknowledge.send(number)
+            with group(vault):
+                if vault.rotating:
+                    vault.tend(0)
+                else:
+                    vaultadmin.rotate(vault)
+
+
+def killed_after(acks: int, directory: Path, first: int) -> list[int]:
+    """Start a process, kill it when so many are acknowledged; return all it acknowledged."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=write_and_rotate, args=(directory, first, send))
+    process.start()
+    send.close()
+    acknowledged = [receive.recv() for _ in range(acks)]
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    with suppress(EOFError):  # what it had said before it died
+        while True:
+            acknowledged.append(receive.recv())
+    process.join()
+    receive.close()
+    return acknowledged
+
+
+def test_what_was_acknowledged_survives_any_generation(tmp_path: Path) -> None:
+    chance = random.Random(20261122)  # the same moments in each run
+    acknowledged: set[int] = set()
+    for number in range(ROUNDS):
+        acknowledged.update(killed_after(chance.randrange(1, 40), tmp_path, number * PER_ROUND))
+    with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
+        atrest.finish(vault)
+        assert all(vault.get(ref(n)) == Secret(secret(n)) for n in acknowledged)
+        told = vaultadmin.report(vault)
+        assert (told.generations, told.quarantined) == (1, 0)
+        assert told.generation > ROUNDS
+    assert len(acknowledged) >= ROUNDS

@@ -1,0 +1,99 @@
+"""The laws of a secret store, for the vault with each kind of key slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.contracts.secretstore import SecretStoreContract
+from tests.secretstore.chip import Chip
+from tests.secretstore.locker import NAME
+
+KEYRING = "the-ring"
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chip]:
+    chip = Chip(tmp_path_factory.mktemp("chip") / "state")
+    yield chip
+    chip.close()
+
+
+def in_a_keyring(directory: Path) -> VaultSettings:
+    properties = {"file_path": str(directory / KEYRING)}
+    return VaultSettings(key="keyring", keyring_backend=NAME, keyring_properties=properties)
+
+
+def away(path: Path) -> None:
+    path.rename(f"{path}.away")
+
+
+def back(path: Path) -> None:
+    path.with_name(f"{path.name}.away").rename(path)
+
+
+class TestVaultWithCredential(SecretStoreContract):
+    def open(self, directory: Path) -> SecretStore:
+        credentials = directory / "credentials"
+        if not credentials.exists():
+            credentials.mkdir()
+            (credentials / "vault.key").write_bytes(bytes(range(32)))
+        store = Vault(VaultSettings(), directory, credentials)
+        assert store.protection in (Protection.SYSTEMD_CREDS, Protection.NONE)
+        return store
+
+    def seal(self, directory: Path) -> None:
+        away(directory / "credentials/vault.key")
+
+    def give_back(self, directory: Path) -> None:
+        back(directory / "credentials/vault.key")
+
+
+class TestVaultWithDevelopmentFile(SecretStoreContract):
+    def open(self, directory: Path) -> SecretStore:
+        store = Vault(VaultSettings(key="development-file"), directory)
+        assert store.protection in (Protection.DEVELOPMENT, Protection.NONE)
+        return store
+
+    def seal(self, directory: Path) -> None:
+        away(directory / "development.key")
+
+    def give_back(self, directory: Path) -> None:
+        back(directory / "development.key")
+
+
+class TestVaultWithKeyring(SecretStoreContract):
+    def open(self, directory: Path) -> SecretStore:
+        store = Vault(in_a_keyring(directory), directory)
+        assert store.protection in (Protection.KEYRING, Protection.NONE)
+        return store
+
+    def seal(self, directory: Path) -> None:
+        (directory / f"{KEYRING}.locked").touch()
+
+    def give_back(self, directory: Path) -> None:
+        (directory / f"{KEYRING}.locked").unlink()
+
+
+class TestVaultWithTpm(SecretStoreContract):
+    @pytest.fixture(autouse=True)
+    def _switched_on(self, chip: Chip) -> Iterator[None]:
+        self.chip = chip
+        chip.start()
+        yield
+        chip.stop()
+
+    def open(self, directory: Path) -> SecretStore:
+        store = Vault(VaultSettings(key="tpm2", tcti=self.chip.tcti), directory)
+        assert store.protection in (Protection.TPM2, Protection.NONE)
+        return store
+
+    def seal(self, directory: Path) -> None:
+        self.chip.stop()
+
+    def give_back(self, directory: Path) -> None:
+        self.chip.start()

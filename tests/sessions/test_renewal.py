@@ -1,0 +1,243 @@
+"""A secret is replaced before it ends, and the old one stays until the new one is proven."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gatewayd.cloud.provider import LoginFailed
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.errors import StoreFull
+from gatewayd.testing import clock
+from tests.fakes import FakeSession, MemoryRegister
+from tests.renewing import BEFORE, LIFE, RenewingCloud
+from tests.stage import Stage
+
+NAME = CloudName("cloud", "p", "TH20-1")
+RETRY = 21_600.0
+"""The default of sessions.retry_renewal."""
+
+
+def play(
+    scene: Callable[[Stage, RenewingCloud, DeviceId], Awaitable[None]],
+    cloud: RenewingCloud | None = None,
+) -> None:
+    made = cloud or RenewingCloud()
+
+    async def main() -> None:
+        async with Stage(MemoryRegister(), made).running() as stage:
+            device = stage.announce(NAME.device)
+            await stage.tape.wait_for(device, "online")
+            await scene(stage, made, device)
+
+    clock.run(main())
+
+
+def test_a_secret_is_replaced_when_it_is_due() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+        at = asyncio.get_running_loop().time()
+        assert LIFE - BEFORE <= at <= LIFE - BEFORE + 60
+        record = stage.register[device]
+        assert (record.stored, record.activating, record.candidate) == (2, 2, 0)
+        assert cloud.holders[NAME] == cloud.issued[NAME][1]
+        assert not cloud.contested
+        await asyncio.sleep(60)
+        assert list(stage.register.slots) == [record.slot(2)]
+        assert stage.tape.states[device].count("online") == 1, "it never went offline"
+        await asyncio.sleep(LIFE - BEFORE)
+        assert stage.register[device].stored == 3
+
+    play(scene)
+
+
+def test_a_new_secret_that_is_not_accepted_yet_waits_and_stays_the_same() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.trusting = False
+        view = await stage.tape.wait_for(device, "online", "renewal-refused")
+        assert "the old one stays in use" in view.explanation
+        assert view.next_attempt
+        await asyncio.sleep(RETRY + 60)
+        assert len(cloud.issued[NAME]) == 2
+        assert stage.register[device].candidate == 2
+        assert cloud.holders[NAME] == cloud.issued[NAME][0]
+        cloud.trusting = True
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+        assert cloud.holders[NAME] == cloud.issued[NAME][1]
+
+    play(scene, RenewingCloud(life=4 * LIFE))
+
+
+def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.trusting = False
+        await stage.tape.wait_for(device, "online", "renewal-refused")
+        before = cloud.calls.count("connect TH20-1")
+        cloud.drop(NAME.device)
+        await stage.tape.wait_for(device, "online", "renewal-waiting")
+        await asyncio.sleep(60)
+        assert cloud.calls.count("connect TH20-1") == before + 1, "it is not tried at once"
+
+    play(scene)
+
+
+def test_an_operator_has_one_replaced_and_tried_at_once() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.trusting = False
+        assert stage.flow.keeper.renew(device)
+        await stage.tape.wait_for(device, "online", "renewal-refused")
+        cloud.trusting = True
+        assert stage.flow.keeper.renew(device)
+        assert stage.flow.keeper.renew(device)
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+        assert len(cloud.issued[NAME]) == 2
+        stage.lose(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        await asyncio.sleep(1)
+        assert not stage.flow.keeper.renew(device)
+
+    play(scene)
+
+
+def test_when_the_old_one_is_refused_the_new_one_is_tried() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.trusting = False
+        await stage.tape.wait_for(device, "online", "renewal-refused")
+        cloud.known[NAME] = [cloud.issued[NAME][1]]
+        cloud.drop(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        await stage.tape.wait_for(device, "online")
+        assert stage.register[device].stored == 2
+
+    play(scene)
+
+
+def test_one_that_has_ended_while_the_child_was_away_is_replaced() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        stage.lose(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        await asyncio.sleep(3 * LIFE)
+        stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "online")
+        assert stage.register[device].stored == 2
+        assert cloud.holders[NAME] == cloud.issued[NAME][1]
+
+    play(scene)
+
+
+def test_when_both_are_refused_it_says_why_the_new_one_is() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        stage.lose(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        await asyncio.sleep(3 * LIFE)
+        cloud.trusting = False
+        stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "activating", "renewal-refused")
+        assert stage.register[device].stored == 1
+
+    play(scene)
+
+
+def test_a_lost_secret_is_replaced_by_the_one_that_waits() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.trusting = False
+        await stage.tape.wait_for(device, "online", "renewal-refused")
+        del stage.register.slots[stage.register[device].slot(1)]
+        cloud.trusting = True
+        cloud.drop(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        await stage.tape.wait_for(device, "online")
+        assert stage.register[device].stored == 2
+
+    play(scene)
+
+
+def test_a_lost_secret_without_another_needs_a_reset() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        stage.register.slots.clear()
+        cloud.drop(NAME.device)
+        view = await stage.tape.wait_for(device, "failed", "secret-lost")
+        assert "empty its fingerprint" in view.remedy
+        cloud.reset(NAME)
+        await stage.flow.commands.reregister(device, device, "uid 0")
+        await stage.tape.wait_for(device, "online")
+
+    play(scene)
+
+
+def test_one_that_would_be_due_at_once_is_not_kept() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.life = BEFORE / 2  # the authority is about to end
+        await stage.tape.wait_for(device, "online", "renewal-useless")
+        await asyncio.sleep(60)
+        assert list(stage.register.slots) == [stage.register[device].slot(1)]
+        cloud.life = LIFE
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("word", ["refuse", "fail", "lose"])
+def test_what_the_cloud_does_not_issue_is_asked_for_again(word: str) -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        cloud.script[NAME.device] = [word]
+        await asyncio.sleep(LIFE - BEFORE + 60)
+        assert stage.tape.shown[device].reason.startswith(("cloud-", "answer-"))
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+
+    play(scene)
+
+
+def test_an_obstacle_costs_no_attempt() -> None:
+    class Obstructed(RenewingCloud):
+        obstructed: Reason | None = None
+
+        async def obstacle(self, name: CloudName) -> Reason | None:
+            return self.obstructed
+
+    cloud = Obstructed()
+
+    async def scene(stage: Stage, _: RenewingCloud, device: DeviceId) -> None:
+        cloud.obstructed = Reason("authority-missing")
+        await stage.tape.wait_for(device, "online", "authority-missing")
+        assert stage.register[device].attempt == 1
+        cloud.obstructed = None
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+
+    play(scene, cloud)
+
+
+def test_a_full_disk_delays_it() -> None:
+    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+        stage.register.failing = StoreFull("full")
+        await stage.tape.wait_for(device, "online", "store-full")
+        stage.register.failing = None
+        await stage.tape.wait_for(device, "online", "secret-renewed")
+
+    play(scene)
+
+
+def test_a_cloud_that_is_away_is_tried_again_soon() -> None:
+    class Away(RenewingCloud):
+        away = False
+
+        async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
+            if self.away:
+                raise LoginFailed(Reason("cloud-unreachable"))
+            return await super().connect(name, secret)
+
+    cloud = Away()
+
+    async def scene(stage: Stage, _: RenewingCloud, device: DeviceId) -> None:
+        cloud.away = True
+        await stage.tape.wait_for(device, "online", "cloud-unreachable")
+        cloud.away = False
+        await asyncio.sleep(700)
+        assert stage.tape.shown[device].reason == "secret-renewed"
+
+    play(scene, cloud)
