@@ -64,6 +64,8 @@ class CredentialSlot:
         except OSError as error:
             why = f"the systemd credential {self._name} cannot be read ({error.strerror})"
             raise NoKey(f"{why}: {remedy}") from None
+        if not key:  # gatewayd-vault-key@.service found none, or could not open it
+            raise NoKey(f"systemd has no key to hand over, or cannot open it: {remedy}")
         return _checked(key, f"the systemd credential {self._name}")
 
     def provide(self, random: Callable[[int], bytes]) -> Offer:  # noqa: ARG002  # systemd's own

@@ -31,7 +31,13 @@ def test_without_credentials_the_remedy_is_told() -> None:
         CredentialSlot(None).read()
 
 
-@pytest.mark.parametrize("size", [0, 31, 33])
+def test_an_empty_credential_is_one_that_systemd_could_not_open(tmp_path: Path) -> None:
+    (tmp_path / "vault.key").touch()
+    with pytest.raises(NoKey, match="cannot open it"):
+        CredentialSlot(tmp_path).read()
+
+
+@pytest.mark.parametrize("size", [1, 31, 33])
 def test_a_key_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "vault.key").write_bytes(bytes(size))
     (tmp_path / "vault.key").chmod(0o600)

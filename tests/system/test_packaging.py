@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
 from pathlib import Path
 
+import pytest
 import tomli
 
-from gatewayd import __version__
+from gatewayd import __version__, statefile
 from gatewayd.__main__ import EX_CONFIG
+from gatewayd.policy.naming import FILTERS
+from gatewayd.policy.pattern import MATCH_KEYS
+from gatewayd.policy.rules import RuleTable
+from gatewayd.secretstore import schema
+from gatewayd.secretstore.vault import VaultSettings
 from gatewayd.status.names import NAME
+from tests import completion, config_manual
 
 TOP = Path(__file__).parents[2]
 
@@ -52,3 +60,69 @@ def test_the_user_of_the_unit_is_made_and_may_own_the_name() -> None:
     assert re.search(rf"^u {user} ", (TOP / "systemd/gatewayd.sysusers").read_text(), re.M)
     policy = (TOP / f"packaging/dbus/{NAME}.conf").read_text()
     assert re.search(rf'<policy user="{user}">\s*<allow own="{NAME}"/>', policy)
+
+
+def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
+    socket = _ini("systemd/gatewayd-vault-key.socket")["Socket"]["ListenStream"]
+    assert UNIT["Service"]["LoadCredential"] == f"{VaultSettings().credential}:{socket}"
+    assert "gatewayd-vault-key.socket" in UNIT["Unit"]["Wants"]
+    opener = _ini("systemd/gatewayd-vault-key@.service")
+    path = opener["Unit"]["ConditionPathExists"]
+    assert opener["Service"]["ExecStart"].split()[1:] == [
+        f"--name={VaultSettings().credential}", "decrypt", path, "-",
+    ]  # fmt: skip
+
+
+def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
+    script = (TOP / "packaging/debian/gatewayd.preinst").read_text()
+    assert f"\nstate={statefile.VERSION}\n" in script
+    assert f"\nvault={schema.VERSION}\n" in script
+
+
+@pytest.mark.parametrize("name", list(completion.parsers()))
+def test_the_shell_completes_every_command(name: str) -> None:
+    kept = (completion.DIRECTORY / name).read_text()
+    assert kept == completion.completion(name, completion.parsers()[name]), (
+        "run python -m tests.completion"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gatewayctl permi", "permit-join"),
+        ("gatewayctl list --sta", "--state"),
+        ("gatewayctl --bus list list --state onli", "online"),
+        ("gatewayctl rules ch", "check"),
+        ("gatewayd --check-", "--check-config"),
+    ],
+)
+def test_what_is_typed_is_completed(typed: str, offered: str) -> None:
+    name = typed.partition(" ")[0]
+    script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$1"; echo "${COMPREPLY[*]}"'
+    command = ["bash", "-c", script, str(completion.DIRECTORY / name), *typed.split()]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == offered
+    assert ran.stderr == ""
+
+
+def test_the_manual_tells_every_setting() -> None:
+    assert config_manual.PAGE.read_text() == config_manual.manual(), (
+        "run python -m tests.config_manual > packaging/man/gatewayd.toml.5"
+    )
+
+
+def test_the_manual_tells_every_key_of_a_rule() -> None:
+    page = (TOP / "packaging/man/gatewayd-rules.5").read_text()
+    for word in {*RuleTable.__dataclass_fields__, *MATCH_KEYS, *FILTERS}:
+        assert re.search(rf"\b{re.escape(word)}\b", page), word
+
+
+@pytest.mark.parametrize("page", sorted((TOP / "packaging/man").iterdir()), ids=lambda p: p.name)
+def test_every_page_is_installed_and_refers_to_pages_of_ours_that_exist(page: Path) -> None:
+    lists = (TOP / "packaging/debian").glob("*.manpages")
+    assert any(f"packaging/man/{page.name}" in text.read_text().split() for text in lists)
+    ours = r"^\.BR ((?:org\.)?gatewayd[\w.\\-]*|gatewayctl) \((\d)\)"
+    named = re.findall(ours, page.read_text(), re.M)
+    for name, section in named:
+        assert (page.parent / f"{name.replace(chr(92), '')}.{section}").exists(), name

@@ -1,0 +1,143 @@
+"""Booted gateways of each Debian release, on a LAN with children and a simulated cloud.
+
+The layers of a gateway: the root file system of the release; what installing the package has
+changed; what the test does.  The first is kept between runs, the second within one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lan import namespaces
+from tests.system import roots
+from tests.system.box import Box, CannotBoot, obstacle
+from tests.system.gateway import Gateway, install
+from tests.system.plant import Plant, plant
+
+TOP = Path(__file__).parents[2]
+CHILDREN = 3
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the packages, built now."""
+    directory = tmp_path_factory.mktemp("packages")
+    built = subprocess.run(
+        [TOP / "script/deb", directory], check=False, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return directory
+
+
+@pytest.fixture(scope="session")
+def package(packages: Path) -> Path:
+    """The package of the daemon."""
+    (found,) = packages.glob("gatewayd_*.deb")
+    return found
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in memory: what is written there may be a layer, whatever the disk is."""
+    if why := obstacle():
+        _give_up(why)
+    directory = tmp_path_factory.mktemp("memory")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=False
+    )
+    if mounted.returncode:
+        _give_up("file systems cannot be mounted")
+    yield directory
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture(scope="session", params=list(roots.RELEASES))
+def release(request: pytest.FixtureRequest) -> str:
+    """A Debian release, by its name."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def root(release: str, package: Path, memory: Path) -> Path:
+    """The root file system of a release, without gatewayd; it can be booted."""
+    found = roots.root(release, roots.dependencies(package))
+    box = Box([found], memory / f"{release}-trial")
+    try:
+        box.boot()
+    except CannotBoot as error:
+        _give_up(str(error))
+    box.power_off()
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed(release: str, root: Path, package: Path, memory: Path) -> Path:
+    """The layer that installing the package leaves behind."""
+    box = Box([root], memory / f"{release}-installed")
+    box.boot()
+    try:
+        install(box, package)
+    finally:
+        box.power_off()
+    return box.changes / "upper"
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
+    """A LAN with a cloud and children: the name of the gateway's namespace, and the plant."""
+    with (
+        namespaces() as (gateway, children),
+        plant(tmp_path / "plant", children, "--children", str(CHILDREN)) as running,
+    ):
+        yield gateway[-1], running
+
+
+@pytest.fixture
+def bare(root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+    """A gateway on the LAN, without gatewayd."""
+    with _booted([root], lan, memory) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def new(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+    """A gateway with gatewayd as it was installed: without a key, and not configured."""
+    with _booted([installed, root], lan, memory) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(new: Gateway) -> Gateway:
+    """A gateway whose children are online."""
+    new.make_key("--with-key=host")
+    new.configure()
+    new.await_online(CHILDREN)
+    return new
+
+
+@contextlib.contextmanager
+def _booted(layers: list[Path], lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+    namespace, running = lan
+    changes = memory / "changes"
+    box = Box(layers, changes, (f"--network-namespace-path=/run/netns/{namespace}",))
+    box.boot()
+    try:
+        yield Gateway(box, running, namespace)
+    finally:
+        box.cut_power()
+        shutil.rmtree(changes)
+
+
+def _give_up(why: str) -> None:
+    """Say why nothing can be booted; that is a failure where everything has to be tested."""
+    told = f"no gateway is booted: {why}"
+    if "CI" in os.environ:
+        pytest.fail(told)
+    pytest.skip(told)

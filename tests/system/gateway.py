@@ -1,0 +1,150 @@
+"""A booted gateway with gatewayd installed, as its operator sees it: over D-Bus and systemctl."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatewayd.testing.site import MANAGER
+from tests.system.box import Box, Failed
+from tests.system.plant import Plant
+
+UNIT = "gatewayd.service"
+DROP_INS = "/etc/systemd/system/gatewayd.service.d"
+KEY = "/etc/credstore.encrypted/vault.key"
+
+CONFIG = """\
+[discovery]
+settle = 0.5
+[discovery.mdns]
+interfaces = ["lan0"]
+types = ["_gatewayd-child._tcp"]
+[registration]
+retry_first = 1
+[sessions]
+retry_first = 1
+per_minute = 60
+[cloud.alibaba]
+host = "{facts[host]}"
+port = {facts[port]}
+ca_file = "/etc/gatewayd/ca.pem"
+[cloud.alibaba.products.{facts[product]}]
+secret_credential = "product"
+"""
+
+RULES = """\
+[[rule]]
+name = "sensors"
+match = {{ service = "_gatewayd-child._tcp" }}
+extract = {{ serial = "txt.serial" }}
+list = "/etc/gatewayd/serials.txt"
+action = "{action}"
+provider = "alibaba"
+product = "{facts[product]}"
+device_name = "{{serial}}"
+"""
+
+PRODUCT = """\
+[Service]
+LoadCredential=product:/etc/gatewayd/product-secret
+"""
+
+
+def install(box: Box, *packages: Path) -> str:
+    """Install packages as `apt install ./….deb` does; return what is told."""
+    names = []
+    for package in packages:
+        shutil.copy(package, box.path("/opt"))
+        names.append(f"/opt/{package.name}")
+    return apt(box, "install", "--allow-downgrades", *names)
+
+
+def apt(box: Box, *arguments: str) -> str:
+    """Run apt-get, which asks no questions; return what it tells."""
+    return box.run(
+        "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", 'exec apt-get -qqy "$@" 2>&1',
+        "apt", *arguments,
+    )  # fmt: skip
+
+
+class Gateway:
+    """One gateway on a LAN with a plant.  namespace: the name of its network."""
+
+    def __init__(self, box: Box, plant: Plant, namespace: str) -> None:
+        self.box, self.plant, self.namespace = box, plant, namespace
+
+    def configure(self, action: str = "register") -> None:
+        """Write the configuration of this site, and restart.  action: of the rule."""
+        files = {
+            "conf.d/50-site.toml": CONFIG.format(facts=self.plant.facts),
+            "rules.d/50-site.toml": RULES.format(facts=self.plant.facts, action=action),
+            "ca.pem": self.plant.text("ca.pem"),
+            "serials.txt": self.plant.text("serials.txt"),
+        }
+        for name, text in files.items():
+            self.box.write(f"/etc/gatewayd/{name}", text)
+        self.box.write("/etc/gatewayd/product-secret", self.plant.text("product-secret"), 0o600)
+        self.drop_in("product", PRODUCT)
+        self.systemctl("restart")
+
+    def make_key(self, *options: str) -> None:
+        """Make the key of the vault, as gatewayd(8) says.  options: of systemd-creds."""
+        self.box.run("mkdir", "-p", "-m", "0700", str(Path(KEY).parent))
+        script = f'head -c 32 /dev/urandom | systemd-creds "$@" --name=vault.key encrypt - {KEY}'
+        self.box.run("sh", "-c", script, "sh", *options)
+
+    def drop_in(self, name: str, text: str, unit: str = UNIT) -> None:
+        """Add to a unit."""
+        self.box.write(f"/etc/systemd/system/{unit}.d/{name}.conf", text)
+        self.box.run("systemctl", "daemon-reload")
+
+    def systemctl(self, verb: str, *options: str) -> str:
+        """Run a verb of systemctl on the daemon."""
+        return self.box.run("systemctl", verb, *options, UNIT)
+
+    def shown(self, name: str) -> str:
+        """Return a property of the unit."""
+        return self.systemctl("show", "--value", "-p", name)
+
+    def call(self, method: str, signature: str = "", *arguments: str, user: str = "") -> Any:
+        """Call a method of the Manager, as a user; return its first result.  Raises Failed."""
+        told = ("--json=short", "call", *MANAGER, method)
+        given = (signature, *arguments) if signature else ()
+        text = self.box.run("busctl", *told, *given, user=user)
+        return json.loads(text)["data"][0] if text else None
+
+    def property(self, name: str, user: str = "") -> Any:  # JSON
+        """Return a property of the Manager.  Raises Failed."""
+        text = self.box.run("busctl", "--json=short", "get-property", *MANAGER, name, user=user)
+        return json.loads(text)["data"]
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many children are in each state."""
+        return dict(self.call("CountDevices"))
+
+    def children(self) -> Mapping[str, str]:
+        """Return the state of each child by its id."""
+        return {row[0]: row[1] for row in self.call("ListDevices")}
+
+    def await_online(self, number: int) -> None:
+        """Return when so many children are online.  Raises TimeoutError."""
+        self.box.until(lambda: self.counts().get("online") == number, f"{number} to be online")
+
+    def await_state(self, state: str) -> None:
+        """Return when the daemon is in this state.  Raises TimeoutError."""
+        self.box.until(lambda: self.property("State") == state, f"gatewayd to be {state}")
+
+    def journal(self, *options: str) -> str:
+        """Return what the daemon has logged."""
+        return self.box.run("journalctl", "--no-pager", "--unit", UNIT, *options)
+
+    def refused(self, *command: str, user: str = "") -> str:
+        """Return what a command that must fail complains of."""
+        try:
+            self.box.run(*command, user=user)
+        except Failed as error:
+            return str(error)
+        raise AssertionError(f"{' '.join(command)} was not refused")

@@ -1,0 +1,108 @@
+"""What systemd does to gatewayd, and how it takes that."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatewayd.messages import MESSAGES
+from tests.system.conftest import CHILDREN
+from tests.system.gateway import Gateway
+
+pytestmark = pytest.mark.system
+
+IMPATIENT = "[Service]\nWatchdogSec=2s\n"
+STUBBORN = "[Service]\nRestartSec=100ms\n"
+
+
+def _pid(gateway: Gateway) -> str:
+    return gateway.shown("MainPID")
+
+
+def _await_other_than(gateway: Gateway, pid: str) -> None:
+    gateway.box.until(lambda: _pid(gateway) not in (pid, "0"), "another process")
+
+
+def test_reload_puts_rules_in_force_without_a_new_process(gateway: Gateway) -> None:
+    pid = _pid(gateway)
+    gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "")
+    gateway.systemctl("reload")
+    assert gateway.call("ListRules") == []
+    assert _pid(gateway) == pid
+    gateway.await_online(CHILDREN)
+
+    gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "[[rule]]\n")
+    gateway.refused("systemctl", "reload", "gatewayd")
+    journal = gateway.journal(f"MESSAGE_ID={MESSAGES['configuration-rejected']}")
+    assert "/etc/gatewayd/rules.d/50-site.toml:1: " in journal
+    assert gateway.shown("ActiveState") == "active"
+    gateway.await_online(CHILDREN)
+
+
+def test_a_wrong_configuration_is_not_started_again_and_again(new: Gateway) -> None:
+    new.box.write("/etc/gatewayd/conf.d/50-site.toml", "[cloud.nowhere]\n")
+    new.refused("systemctl", "restart", "gatewayd")
+    assert new.shown("ExecMainStatus") == "78"
+    assert new.shown("NRestarts") == "0"
+    told = new.refused("gatewayd", "--check-config")
+    assert "/etc/gatewayd/conf.d/50-site.toml:1: " in told
+
+
+def test_the_log_has_a_level_and_fields_and_is_explained(gateway: Gateway) -> None:
+    assert gateway.systemctl("service-log-level") == "info"
+    gateway.box.run("systemctl", "service-log-level", "gatewayd", "debug")
+    assert gateway.systemctl("service-log-level") == "debug"
+
+    child = next(iter(gateway.children()))
+    (told,) = gateway.journal(
+        f"MESSAGE_ID={MESSAGES['device-registered']}", f"GATEWAYD_DEVICE={child}", "--output=cat"
+    ).splitlines()
+    assert told.startswith("Registered ")
+    explained = gateway.journal("--catalog", f"GATEWAYD_DEVICE={child}")
+    assert f"Subject: Device {child} is registered" in explained
+
+
+def test_one_that_hangs_is_started_anew(gateway: Gateway) -> None:
+    gateway.drop_in("impatient", IMPATIENT)
+    gateway.systemctl("restart")
+    pid = _pid(gateway)
+    gateway.systemctl("kill", "--signal=SIGSTOP", "--kill-whom=main")
+    _await_other_than(gateway, pid)
+    gateway.await_online(CHILDREN)
+    assert gateway.shown("NRestarts") == "1"
+    assert "atchdog" in gateway.journal()
+
+
+def test_one_that_is_killed_is_started_anew_and_asks_for_no_secret(gateway: Gateway) -> None:
+    gateway.drop_in("stubborn", STUBBORN)
+    for number in range(1, 4):
+        pid = _pid(gateway)
+        gateway.systemctl("kill", "--signal=SIGKILL")
+        _await_other_than(gateway, pid)
+        gateway.await_online(CHILDREN)
+        assert gateway.shown("NRestarts") == str(number)
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
+def test_a_call_starts_it_unless_it_is_disabled(gateway: Gateway) -> None:
+    gateway.systemctl("stop")
+    assert gateway.shown("Result") == "success"
+    assert gateway.property("State")
+    assert gateway.shown("ActiveState") == "active"
+
+    gateway.systemctl("disable", "--now")
+    gateway.refused("busctl", "status", "org.gatewayd1")
+    assert gateway.shown("ActiveState") == "inactive"
+
+
+def test_everybody_comes_back_after_a_reboot(gateway: Gateway) -> None:
+    gateway.box.reboot()
+    gateway.await_online(CHILDREN)
+    assert gateway.shown("NRestarts") == "0"
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
+def test_everybody_comes_back_after_a_power_cut(gateway: Gateway) -> None:
+    gateway.box.cut_power()
+    gateway.box.boot()
+    gateway.await_online(CHILDREN)
+    assert set(gateway.plant.secrets_issued().values()) == {1}

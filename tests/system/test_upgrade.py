@@ -1,0 +1,107 @@
+"""Another version of the package, its removal, and its purging: nobody's secret is lost."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import CHILDREN
+from tests.system.gateway import Gateway, apt, install
+
+pytestmark = pytest.mark.system
+
+STATE = "/var/lib/gatewayd"
+EARLIER = "0.0.9"
+FROM_THE_FUTURE = f"""\
+import sqlite3
+with sqlite3.connect("{STATE}/state.db") as db:
+    db.execute("PRAGMA user_version = 99")
+"""
+
+
+@pytest.fixture(scope="session")
+def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, with the version and the files of an earlier one."""
+    tree = tmp_path_factory.mktemp("earlier") / "tree"
+    _run("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN/control"
+    version = _run("dpkg-deb", "--field", package, "Version").strip()
+    control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {EARLIER}"))
+    sample = tree / "etc/gatewayd/gatewayd.toml"
+    sample.write_text(sample.read_text() + "# of an earlier version\n")
+    made = tree.with_name(f"gatewayd_{EARLIER}_all.deb")
+    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made)
+    return made
+
+
+def _run(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _version(gateway: Gateway) -> str:
+    return gateway.box.run("dpkg-query", "-W", "-f", "${Version} ${db:Status-Status}", "gatewayd")
+
+
+def _is_untouched(gateway: Gateway) -> None:
+    gateway.await_online(CHILDREN)
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
+def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
+    bare: Gateway, earlier: Path, package: Path
+) -> None:
+    install(bare.box, earlier)
+    bare.make_key("--with-key=host")
+    bare.configure()
+    bare.await_online(CHILDREN)
+    pid = bare.shown("MainPID")
+
+    install(bare.box, package)
+    assert _version(bare) == f"{bare.property('Version')} installed"
+    assert bare.shown("MainPID") not in (pid, "0")
+    assert bare.shown("NRestarts") == "0"
+    assert "# of an earlier version" not in bare.box.path("/etc/gatewayd/gatewayd.toml").read_text()
+    _is_untouched(bare)
+
+    install(bare.box, earlier)
+    assert _version(bare) == f"{EARLIER} installed"
+    _is_untouched(bare)
+
+    bare.systemctl("stop")
+    bare.box.run("python3", "-", input=FROM_THE_FUTURE)
+    told = bare.refused("apt-get", "-qqy", "install", f"/opt/{package.name}")
+    assert f"{STATE} was written by a newer version" in told
+    assert _version(bare) == f"{EARLIER} installed"
+    bare.refused("systemctl", "start", "gatewayd")
+    assert bare.shown("ExecMainStatus") == "78"
+
+
+def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) -> None:
+    told = apt(gateway.box, "remove", "gatewayd")
+    assert f"the records and secrets of the devices stay in {STATE}" in told
+    gateway.refused("busctl", "status", "org.gatewayd1")
+    gateway.refused("busctl", "introspect", "org.gatewayd1", "/org/gatewayd1")
+    units = gateway.box.run("systemctl", "list-units", "--plain", "--no-legend", "gatewayd*")
+    assert units == ""
+    assert gateway.box.path(f"{STATE}/vault.db").exists()
+    assert gateway.box.path("/etc/gatewayd/gatewayd.toml").exists()
+
+    install(gateway.box, package)
+    _is_untouched(gateway)
+
+
+def test_purging_keeps_the_vault_unless_somebody_says_no(gateway: Gateway, package: Path) -> None:
+    told = apt(gateway.box, "purge", "gatewayd")
+    assert f"the vault in {STATE} is kept" in told
+    assert gateway.box.path(f"{STATE}/vault.db").exists()
+    assert not gateway.box.path("/etc/gatewayd/gatewayd.toml").exists()
+    assert gateway.box.path("/etc/gatewayd/conf.d/50-site.toml").exists()
+
+    install(gateway.box, package)
+    _is_untouched(gateway)
+
+    gateway.box.run("debconf-set-selections", input="gatewayd gatewayd/remove-vault boolean true\n")
+    apt(gateway.box, "purge", "gatewayd")
+    assert not gateway.box.path(STATE).exists()
