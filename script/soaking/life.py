@@ -13,7 +13,8 @@ from typing import Any
 
 from gatewayd.errors import StoreError
 from gatewayd.testing.site import Site
-from script.benchmarks.onboarding import DEVICE, RULES
+from gatewayd.testing.site_files import rules
+from script.benchmarks.onboarding import DEVICE, FOUND
 from script.soaking.disk import look
 from script.soaking.laws import Counted, Held, Witness, stranded
 
@@ -174,4 +175,4 @@ class Life:
     def _configure(self, children: Sequence[str]) -> None:
         devices = "".join(DEVICE.format(serial=serial) for serial in children)
         config = CONFIG.format(site=self._site, state=self._state) + devices
-        self._site.configure(config, RULES.format(site=self._site))
+        self._site.configure(config, rules(self._site, found=FOUND))
