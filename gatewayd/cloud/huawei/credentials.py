@@ -34,8 +34,13 @@ def secret_login(
     check_timestamp: whether the platform compares that hour with its own clock.
     """
     hour = _hour(now)
-    password = hmac.new(hour.encode(), secret.reveal(), "sha256").hexdigest()
+    password = keyed_hash(hour.encode(), secret.reveal())
     return _login(device_id, hour, Secret(password.encode()), check_timestamp=check_timestamp)
+
+
+def keyed_hash(key: bytes, message: bytes) -> str:
+    """Return what the platform calls HmacSHA256: lower-case hexadecimal, 64 digits."""
+    return hmac.new(key, message, "sha256").hexdigest()
 
 
 def secret_fault(secret: Secret) -> str:

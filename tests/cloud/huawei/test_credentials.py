@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import json
 from typing import Any
 
 import pytest
 
-from gatewayd.cloud.huawei.credentials import certificate_login, secret_fault, secret_login
+from gatewayd.cloud.huawei.credentials import (
+    certificate_login,
+    keyed_hash,
+    secret_fault,
+    secret_login,
+)
 from gatewayd.device.secret import Secret
 from tests.cloud.huawei.vectors import VECTORS
 
@@ -45,3 +52,18 @@ def test_the_last_moment_of_an_hour() -> None:
 def test_what_is_no_secret(secret: str) -> None:
     fault = secret_fault(Secret(secret.encode()))
     assert fault == "must be 8 to 32 characters: letters, digits, _ and -"
+
+
+def test_the_hash_is_the_one_that_the_vendor_prints() -> None:
+    printed = VECTORS["fn_hmacsha256_doc_check"]
+    content, key = json.loads(printed["expr"])["Fn::HmacSHA256"]
+    assert keyed_hash(key.encode(), content.encode()) == printed["published"]
+
+
+def test_the_hash_is_the_one_of_the_vendors_other_service() -> None:
+    """Its secrets of groups are derived by the same function, twice."""
+    row = VECTORS["bootstrap_group_secret"]
+    group = base64.b64decode(row["group_secret_b64"])
+    derived = keyed_hash(row["device_id"].encode(), group)
+    assert derived == row["derived_device_secret"]
+    assert keyed_hash(row["timestamp"].encode(), derived.encode()) == row["password"]
