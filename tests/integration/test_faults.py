@@ -153,7 +153,8 @@ async def test_a_malformed_configuration_is_explained(tmp_path: Path) -> None:
         await site.launch()
         assert site.daemon is not None
         assert await site.daemon.wait() == 78
-        assert "gatewayd.toml:6: " in site.log()
+        line = 1 + good.splitlines().index("settle = 0.5")
+        assert f"gatewayd.toml:{line}: " in site.log()
         assert "did you mean 'settle'?" in site.log()
         (tmp_path / "gatewayd.toml").write_text(good)
         await site.start()

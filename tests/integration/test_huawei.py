@@ -53,7 +53,11 @@ async def test_children_come_online_at_two_instances(route: str, tmp_path: Path)
         gone, *others = children
         await site.ask(do="leave", child=gone)
         await site.wait_for(gone, "offline")
-        assert not (await site.ledger(gone))["online"]
+
+        async def told() -> bool:
+            return not (await site.ledger(gone))["online"]
+
+        await site.until(told, "the platform to be told")
         assert await site.stop() == 0
         for child in children:
             assert not (await site.ledger(child))["online"]

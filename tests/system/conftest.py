@@ -65,9 +65,10 @@ def release(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def root(release: str, package: Path, memory: Path) -> Path:
-    """The root file system of a release, without gatewayd; it can be booted."""
-    found = roots.root(release, roots.dependencies(package))
+def root(release: str, packages: Path, memory: Path) -> Path:
+    """The root file system of a release, without our packages; it can be booted."""
+    wanted = {name for one in packages.glob("*.deb") for name in roots.dependencies(one)}
+    found = roots.root(release, wanted - {"gatewayd"})
     box = Box([found], memory / f"{release}-trial")
     try:
         box.boot()
