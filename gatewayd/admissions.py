@@ -110,14 +110,16 @@ class Admissions:
 
     def decide(self, device: DeviceId) -> Decision:
         """Return what policy says of a device now; what the cloud would not take is held."""
-        evidence = self._known.evidence(device)
-        census = Census(self._roll.names, self._roll.by_rule, self.window.current)
-        decision = self._rules.judge(device, evidence, census)
-        if decision.action is Action.REGISTER and decision.cloud is not None:
-            objection = self._objection(decision.cloud)
-            if objection is not None:
-                return replace(decision, action=Action.ASK, reason=objection, by_window=False)
+        decision = self.judge(device, self._known.evidence(device))
+        cloud = decision.cloud if decision.action is Action.REGISTER else None
+        if cloud is not None and (objection := self._objection(cloud)) is not None:
+            return replace(decision, action=Action.ASK, reason=objection, by_window=False)
         return decision
+
+    def judge(self, device: DeviceId, evidence: Evidence) -> Decision:
+        """Return what the rules alone say of a device, by this evidence."""
+        census = Census(self._roll.names, self._roll.by_rule, self.window.current)
+        return self._rules.judge(device, evidence, census)
 
     def owner(self, name: CloudName) -> DeviceId | None:
         """Return the child that has this name at a cloud."""
@@ -241,9 +243,7 @@ class Admissions:
 
     def _objection(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)
-        if provider is None:
-            return NO_PROVIDER
-        return provider.why_not(cloud)
+        return NO_PROVIDER if provider is None else provider.why_not(cloud)
 
     def _cloud_of(self, device: DeviceId) -> CloudName | None:
         record = self._register.get(device)

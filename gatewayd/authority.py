@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -31,6 +32,8 @@ KIND = "authority"
 DAYS, MOST_DAYS = 3650, 36500
 LOOK = 6 * 3600.0
 """Seconds between two looks at how long a CA is still good for."""
+PATIENCE = 5.0
+"""Seconds to wait for each part of a CA that is handed in: few can be read at a time."""
 NAMES = ("common-name", "organization", "organizational-unit", "country", "state")
 _MICRO = 1_000_000
 
@@ -185,8 +188,11 @@ def _facts(held: Held, now: float) -> Facts:
 
 def _read(source: int) -> bytes:
     """Read all of a file or pipe, but no more than a CA may have, and a byte.  Blocks."""
-    data = b""
+    data, coming = b"", select.poll()
+    coming.register(source, select.POLLIN)
     while len(data) <= MAX_BYTES:
+        if not coming.poll(PATIENCE * 1000):
+            raise InvalidArgs("The CA cannot be read: its end does not come")
         try:
             more = os.read(source, MAX_BYTES + 1 - len(data))
         except OSError as error:

@@ -154,12 +154,12 @@ class Flow:
 
     def _show(self, child: Child) -> None:
         parts = self._parts
-        seen = self._discovered.last_seen(child.id)
+        seen, evidence = self._discovered.last_seen(child.id), self._discovered.evidence(child.id)
         view = device_view(
             child,
             parts.register.get(child.id),
-            self._discovered.evidence(child.id),
-            self.admissions.decide(child.id).trust,
+            evidence,
+            self.admissions.judge(child.id, evidence).trust,
             parts.clocks.to_wall(seen) if seen else 0,
             parts.clocks.to_wall,
         )

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from gatewayd.admissions import Admissions
+from gatewayd.backoff import Allowance
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
@@ -24,6 +25,8 @@ from gatewayd.policy.window import Window
 
 log = logging.getLogger(__name__)
 
+COMPLAINTS = 10
+"""Refusals that are logged in a minute, at most: a cloud may ask as often as it likes."""
 MAX_WANTED = 1000
 """Wishes that may wait for the disk."""
 
@@ -47,11 +50,14 @@ class CloudRequests:
         self._now = now
         self._wanted: dict[CloudName, None] = {}  # in the order in which they were asked for
         self._called = asyncio.Event()
+        self._complaints = Allowance(COMPLAINTS, 60.0)
 
     def permit_join(self, provider: str, seconds: int) -> None:
         who, window = _who(provider), self._admissions.window
         if not self._settings.accept_permit:
-            log.warning("The %s asked for the join window; accept_permit does not allow it.", who)
+            self._complain(
+                "The %s asked for the join window; accept_permit does not allow it.", who
+            )
         elif window.opener not in ("", who):
             log.info("The %s asked for the join window; that of %s stays.", who, window.opener)
         else:
@@ -61,9 +67,9 @@ class CloudRequests:
     def wanted(self, name: CloudName) -> None:
         who = _who(name.provider)
         if not self._settings.accept_wanted:
-            log.warning("The %s asked for a child; accept_wanted does not allow it.", who)
+            self._complain("The %s asked for a child; accept_wanted does not allow it.", who)
         elif len(self._wanted) >= MAX_WANTED:
-            log.warning("The %s asks for more children than can be looked at; one is left.", who)
+            self._complain("The %s asks for more children than can be looked at; one is left.", who)
         else:
             self._wanted[name] = None
             self._called.set()
@@ -74,6 +80,10 @@ class CloudRequests:
         if child and child.state in _DELAYED and child.until > self._now():
             log.info("Tried again, asked for by the %s.", _who(name.provider), extra=_of(child.id))
             self._gateway.begin_anew(child)
+
+    def _complain(self, sentence: str, who: str) -> None:
+        if self._complaints.take(self._now()):
+            log.warning(sentence, who)
 
     async def run(self) -> None:
         """Approve what is wanted and waits, until cancelled."""

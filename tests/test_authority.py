@@ -126,6 +126,23 @@ async def test_a_ca_is_followed_by_another_only_if_that_is_wanted(tmp_path: Path
         assert await one.secrets.holds(slot(2))
 
 
+async def test_a_pipe_whose_end_does_not_come_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waits for ever would be missing elsewhere, and keep gatewayd from stopping."""
+    monkeypatch.setattr("gatewayd.authority.PATIENCE", 0.1)
+    async with desk(tmp_path) as one:
+        source, sink = os.pipe()
+        try:
+            os.write(sink, b"-----BEGIN")
+            async with asyncio.timeout(30):
+                with pytest.raises(InvalidArgs, match="end does not come"):
+                    await one.service.import_authority(source, "uid 0")
+        finally:
+            os.close(sink)
+            os.close(source)
+
+
 async def test_the_newest_generation_that_can_be_read_is_in_use(tmp_path: Path) -> None:
     async with desk(tmp_path) as one:
         first = await one.make()

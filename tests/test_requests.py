@@ -70,6 +70,19 @@ def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFix
     assert all("cloud cloud" in line for line in told)
 
 
+def test_a_cloud_that_asks_without_end_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        for number in range(1000):
+            requests.wanted(CloudName("cloud", "p", f"lamp-{number}"))
+            requests.permit_join("cloud", 60)
+
+    play(scene, NOTHING)
+    told = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(told) == COMPLAINTS
+
+
 def test_a_cloud_opens_the_window_for_its_own_rules(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")

@@ -142,17 +142,27 @@ def read_authority(secret: Secret) -> Authority:
 
 
 def _is_of(certificate: x509.Certificate, key: Key) -> bool:
-    return certificates.same_key(public_key(certificate.public_key()), key.public_key())
+    try:
+        found = public_key(certificate.public_key())
+    except (InvalidArgs, *certificates.UNREADABLE):
+        return False  # another one of a chain may be of any kind
+    return certificates.same_key(found, key.public_key())
 
 
 def _check(certificate: x509.Certificate) -> None:
-    """Raise InvalidArgs for a certificate that is no authority's (RFC 5280, 4.2.1.3, 4.2.1.9)."""
+    """Raise InvalidArgs for a certificate that is no authority's (RFC 5280, 4.2.1.3, 4.2.1.9).
+
+    What can be asked of it later can be read, or it is none.
+    """
     try:
         found = certificate.extensions
         basic = found.get_extension_for_class(x509.BasicConstraints).value
         usage = next((e.value for e in found if isinstance(e.value, x509.KeyUsage)), None)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        named, _ = list(certificate.subject), Span.of(certificate)
+    except (x509.ExtensionNotFound, *certificates.UNREADABLE):
         raise InvalidArgs("The certificate does not say that it is a CA's") from None
+    if not named:
+        raise InvalidArgs("The certificate names nobody: what a CA signs names it as the issuer")
     if not basic.ca:
         raise InvalidArgs("The certificate is not a CA's")
     if usage is not None and not usage.key_cert_sign:

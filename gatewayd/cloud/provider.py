@@ -169,6 +169,14 @@ class CloudProvider(Protocol):
         """Release what the provider holds."""
 
 
+@runtime_checkable
+class Introducing(Protocol):
+    """A provider whose cloud may have to be told of a new secret before it accepts it."""
+
+    def introduction(self, name: CloudName, secret: Secret) -> str:
+        """Return what makes it known there, as an imperative; "" where nothing does."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """How a cloud account does, as far as its provider can tell.  What is left out is derived.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -22,6 +23,12 @@ BACKDATED = timedelta(minutes=30)
 
 MAX_BYTES = 64 << 10
 """Bytes of PEM that are looked at."""
+
+UNREADABLE = (
+    ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion,
+    x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+"""What the library raises for what it cannot read; of parts, only when one asks for them."""
 
 _USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
@@ -71,21 +78,18 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates in a PEM text.  Raises InvalidArgs."""
     try:
         return [x509.load_pem_x509_certificate(block[0]) for block in _BLOCK.finditer(pem)]
-    except (ValueError, x509.InvalidVersion):
+    except UNREADABLE:
         raise InvalidArgs("A certificate cannot be read") from None
 
 
-def expiry(secret: Secret) -> float | None:
-    """Return when the first certificate in a secret ends, seconds since the epoch.
-
-    None where it holds none.
-    """
+def span_of(secret: Secret) -> Span | None:
+    """Return between which times the first certificate in a secret is valid; None without one."""
     block = _BLOCK.search(secret.reveal())
     if block is None:
         return None
     try:
-        return Span.of(x509.load_pem_x509_certificate(block[0])).ends.timestamp()
-    except ValueError:
+        return Span.of(x509.load_pem_x509_certificate(block[0]))
+    except UNREADABLE:
         return None
 
 

@@ -10,7 +10,6 @@ from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.policy.admission import Action, Decision
-from gatewayd.policy.naming import Template
 from gatewayd.policy.pattern import Unfit, normal
 from gatewayd.policy.rules import NEEDS_CLOUD, Rule
 from gatewayd.policy.window import Window
@@ -66,12 +65,12 @@ def decide(
     """
     trace: list[str] = []
     for rule in rules:
-        failed = _failed(rule, evidence.views)
-        if failed:
+        progress = [_progress(rule, view) for view in evidence.views]
+        if failed := _failed(rule, progress):
             trace.append(f"{rule.name}: {failed} does not match")
             continue
         trace.append(f"{rule.name}: matches")
-        shown = _names(rule, evidence)
+        shown = _names(rule, evidence, progress)
         named = next((one for one in shown if one.cloud is not None), shown[0])
         why = _against_name(rule, named, device, taken, admitted)
         action, reason = _judge(rule, evidence, named, why)
@@ -105,24 +104,26 @@ def _known(key: str, attributes: View) -> bool:
     return key in BEFORE_RESOLVING and normal(key, attributes) is not None
 
 
-def _failed(rule: Rule, views: Sequence[View]) -> str:
+def _failed(rule: Rule, progress: Sequence[int]) -> str:
     """Name the predicate at which the rule fails, in the view that gets furthest; "" if none."""
-    if not views:
+    if not progress:
         return "nothing"
-    furthest = max(_progress(rule, view) for view in views)
+    furthest = max(progress)
     return "" if furthest == len(rule.predicates) else rule.predicates[furthest].key
 
 
 def _progress(rule: Rule, view: View) -> int:
     """Count the predicates that hold, up to the first that does not."""
-    holds = (predicate.holds(view) for predicate in rule.predicates)
-    return next((n for n, held in enumerate(holds) if not held), len(rule.predicates))
+    for number, predicate in enumerate(rule.predicates):
+        if not predicate.holds(view):
+            return number
+    return len(rule.predicates)
 
 
-def _names(rule: Rule, evidence: Evidence) -> Sequence[_Named]:
-    """Name a device from each of the matching views; never empty."""
-    views = [v for v in evidence.views if _progress(rule, v) == len(rule.predicates)]
-    return [_name(rule, view, evidence) for view in views]
+def _names(rule: Rule, evidence: Evidence, progress: Sequence[int]) -> Sequence[_Named]:
+    """Name a device from each of the matching views; never empty.  progress: of each view."""
+    reached = zip(evidence.views, progress, strict=True)
+    return [_name(rule, view, evidence) for view, n in reached if n == len(rule.predicates)]
 
 
 def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
@@ -133,7 +134,8 @@ def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
         name = rule.template.fill(identity)
     except Unfit as unfit:
         return _Named(None, str(unfit), evidence.trust, view)
-    trust = _proven(rule, rule.template, identity, _trust(view, evidence))
+    fields = {identity[field] for field in rule.template.fields}
+    trust = _proven(rule, name, fields, _trust(view, evidence))
     return _Named(CloudName(rule.provider, rule.product, name, rule.route), "", trust, view)
 
 
@@ -143,14 +145,12 @@ def _trust(view: View, evidence: Evidence) -> Trust:
     return min(own, evidence.trust)
 
 
-def _proven(rule: Rule, template: Template, identity: Mapping[str, str], trust: Trust) -> Trust:
+def _proven(rule: Rule, name: str, fields: set[str], trust: Trust) -> Trust:
     """Raise trust where the list holds the whole name, or each field that it is made of.
 
     One listed field is not enough: whoever knows it could vary the others.
     """
-    fields = {identity[field] for field in template.fields}
-    whole = template.fill(identity) in rule.listed
-    return max(trust, Trust.LISTED) if whole or fields <= rule.listed else trust
+    return max(trust, Trust.LISTED) if name in rule.listed or fields <= rule.listed else trust
 
 
 def _judge(rule: Rule, evidence: Evidence, named: _Named, why: Reason | None) -> Verdict:

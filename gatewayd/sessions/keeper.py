@@ -23,13 +23,12 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store, on_refused_login
 from gatewayd.errors import Overtaken, SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.sessions.renewal import (
     RENEWED,
-    WAITING,
     NotRenewed,
     Opened,
     Renewal,
@@ -46,7 +45,10 @@ TAKEN_OVER = Reason(
 )
 SHORT = 20.0
 """A session that ended sooner, seconds, was taken over, or is about to be (vendors close the
-older of two sessions of one device)."""
+older of two sessions of one device).  With longer waits, the rival comes back later, too."""
+TURN = 5.0
+"""Seconds, and up to as many again, for which a session is only watched whose secret is due while
+those of others are being replaced."""
 
 Post: TypeAlias = Callable[[lc.Event], None]
 
@@ -69,6 +71,7 @@ class SessionKeeper:
         self._records, self._slots, self._providers = records, slots, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
+        self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = asyncio.Semaphore(settings.connecting)
         self._renewal = Renewal(records, slots, providers, clocks, checkpoint)
         self._watches = Watches(lambda: clocks.wall() / 1e6)
@@ -90,8 +93,7 @@ class SessionKeeper:
 
     async def connect(self, device: DeviceId, post: Post) -> None:
         """Keep a session open, until cancelled or until somebody else has to act."""
-        budget = Budget(self._settings.per_minute, 60.0)
-        failures = 0
+        budget, failures = Budget(self._settings.per_minute, 60.0), 0
         while True:
             await asyncio.sleep(budget.reserve(self._now()))
             record = self._records[device]
@@ -116,7 +118,7 @@ class SessionKeeper:
                 if ended.removed:
                     await self._removed(self._records[device], ended.reason, post)
                     return
-                failures = failures + 1 if lasted < SHORT else 0
+                failures = failures + 1 if lasted < self._short else 0
                 reason = TAKEN_OVER if failures > 1 else ended.reason
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
@@ -156,7 +158,7 @@ class SessionKeeper:
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
-            post(lc.SessionOpened(WAITING if record.candidate else NONE))
+            post(lc.SessionOpened(await self._renewal.waiting(record)))
             while (ended := await self._watches.ended(device, opened)) is None:
                 opened, before = await self._renew(device, opened, post), opened
                 if opened is not before:
@@ -169,6 +171,9 @@ class SessionKeeper:
     async def _renew(self, device: DeviceId, opened: Opened, post: Post) -> Opened:
         """Return the session that is open now, with the time at which to look again."""
         settings = self._settings
+        if self._renewal.busy:
+            opened.due = self._wall() / 1e6 + TURN * (1 + self._jitter())
+            return opened
         try:
             renewed = await self._renewal.renew(device)
         except Overtaken:

@@ -18,6 +18,7 @@ from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
+    Introducing,
     Issued,
     LoginError,
     LoginFailed,
@@ -25,7 +26,7 @@ from gatewayd.cloud.provider import (
     Session,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, Record, Records, Verdict, still
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
@@ -39,7 +40,7 @@ RENEWED = Reason("secret-renewed", "A new secret has taken the place of the old 
 WAITING = Reason(
     "renewal-waiting",
     "A new secret is ready, and waits until the cloud accepts it; the old one is in use.",
-    "Make it known at the cloud as the child's reason said, or wait; Renew tries it at once.",
+    "Make it known at the cloud, or wait; Renew tries it at once.",
 )
 USELESS = Reason(
     "renewal-useless",
@@ -94,6 +95,23 @@ class Renewal:
         self._records, self._slots, self._providers = records, slots, providers
         self._wall, self._checkpoint = clocks.wall, checkpoint
         self._turns = asyncio.Semaphore(AT_A_TIME)
+
+    async def waiting(self, record: Record) -> Reason:
+        """Return what to tell of a child that is online: whether a new secret waits."""
+        try:
+            secret = await self._candidate(record)
+        except StoreError:
+            return WAITING
+        if secret is None:
+            return NONE
+        name, provider = self._at(record)
+        known = isinstance(provider, Introducing) and provider.introduction(name, secret)
+        return replace(WAITING, remedy=f"{known} {WAITING.remedy}") if known else WAITING
+
+    @property
+    def busy(self) -> bool:
+        """Whether `renew` would have to wait for others."""
+        return self._turns.locked()
 
     async def renew(self, device: DeviceId) -> Opened:
         """Log in with a new secret, which is in use from then on; return the session.

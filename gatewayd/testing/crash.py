@@ -20,12 +20,20 @@ STEPS = (
     "logged-in",
     "activation-confirmed",
 )
+RENEWAL = (
+    "candidate-on-record",
+    "candidate-in-slot",
+    "candidate-accepted",
+    "candidate-in-use",
+    "old-secret-deleted",
+)
+"""The steps by which a secret takes the place of another."""
 
 
 def main() -> int:
     """Run gatewayd with the other arguments, until the step has been taken for the first time."""
     step, arguments = sys.argv[1], sys.argv[2:]
-    if step not in STEPS:
+    if step not in STEPS + RENEWAL:
         sys.exit(f"no such step: {step}")
 
     def checkpoint(reached: str) -> None:

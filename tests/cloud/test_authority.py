@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import shutil
 import subprocess
 import time
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,10 +27,10 @@ from gatewayd.cloud.x509_certificates import (
     BACKDATED,
     MAX_BYTES,
     Span,
-    expiry,
     fingerprint,
     read_certificates,
     same_key,
+    span_of,
     to_pem,
 )
 from gatewayd.cloud.x509_keys import (
@@ -132,9 +135,10 @@ def _encrypted(authority: Authority) -> bytes:
     )
 
 
-def _self_made(**more: x509.ExtensionType) -> bytes:
+def _self_made(name: x509.Name | None = None, **more: x509.ExtensionType) -> bytes:
     """A key and a certificate with these extensions."""
-    key, name = make_key("ec-p256"), subject(common_name="x")
+    key = make_key("ec-p256")
+    name = subject(common_name="x") if name is None else name
     builder = (
         x509.CertificateBuilder()
         .subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -199,6 +203,67 @@ def test_an_authority_of_elsewhere_may_have_a_chain_and_no_key_usage() -> None:
     assert leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
 
 
+@pytest.mark.parametrize("other", ["edwards", "weak", "curve"])
+def test_the_others_of_a_chain_may_be_of_any_kind(other: str) -> None:
+    pem = made().pem
+    if other == "curve":
+        der = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030177")
+        data = read_certificates(pem.encode())[0].public_bytes(serialization.Encoding.DER)
+        chain = _certificate_pem(data.replace(*der))
+    else:
+        key = serialization.load_pem_private_key(
+            {"edwards": _edwards, "weak": _weak}[other](), None
+        )
+        assert isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
+        chain = _foreign(key)
+    one = made()
+    assert read_authority(Secret(chain + one.secret().reveal())).fingerprint == one.fingerprint
+
+
+def _foreign(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    name, one = subject(common_name="other"), made()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(one.span.starts).not_valid_after(one.span.ends)
+    )  # fmt: skip
+    digest = hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
+    return to_pem(builder.sign(key, digest)).encode()
+
+
+def _certificate_pem(der: bytes) -> bytes:
+    name = b"CERTIFICATE-----\n"
+    return b"-----BEGIN " + name + base64.encodebytes(der) + b"-----END " + name
+
+
+def test_a_ca_that_is_spoiled_anywhere_is_refused_or_can_be_used() -> None:
+    """Parts are read by the library only when one asks for them."""
+    one, chance = made(), random.Random(7)  # to be the same each time
+    key = one.secret().reveal().replace(one.pem.encode(), b"")
+    der = one.certificate.public_bytes(serialization.Encoding.DER)
+    device = make_key("ec-p256").public_key()
+    refused = 0
+    for _ in range(1500):
+        spoiled = bytearray(der)
+        spoiled[chance.randrange(len(der))] = chance.randrange(256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of serial numbers
+                read = read_authority(Secret(key + _certificate_pem(bytes(spoiled))))
+        except InvalidArgs:
+            refused += 1
+        else:
+            assert read.subject
+            assert read.sign(subject(common_name="d"), device, 5, read.span.starts.timestamp())
+    assert 0 < refused < 1500
+
+
+def test_a_ca_without_a_name_is_refused() -> None:
+    ca = x509.BasicConstraints(ca=True, path_length=None)
+    with pytest.raises(InvalidArgs, match="names nobody"):
+        read_authority(Secret(_self_made(x509.Name([]), ca=ca)))
+
+
 def test_a_key_is_opened_by_its_passphrase_alone() -> None:
     encrypted = _encrypted(made())
     assert read_key(encrypted, b"open sesame")
@@ -222,15 +287,15 @@ def test_a_subject_is_made_of_words() -> None:
             authority_name(bad)
 
 
-def test_the_expiry_of_a_secret_is_that_of_its_first_certificate() -> None:
+def test_the_span_of_a_secret_is_that_of_its_first_certificate() -> None:
     one = device_ca()
     who = identity(one, days=7)
     leaf = read_certificates(who.reveal())[0]
-    assert expiry(who) == Span.of(leaf).ends.timestamp()
+    assert span_of(who) == Span.of(leaf)
     assert fingerprint(leaf) != one.fingerprint
-    assert expiry(Secret(b"password")) is None
+    assert span_of(Secret(b"password")) is None
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-    assert expiry(Secret(broken)) is None
+    assert span_of(Secret(broken)) is None
 
 
 def test_a_span_tells_whether_it_is_now() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -181,7 +182,7 @@ def devices() -> Authority:
 
 
 async def showing(
-    ca_file: Path, port: int, who: Secret | None, host: str = "localhost"
+    ca_file: Path | None, port: int, who: Secret | None, host: str = "localhost"
 ) -> tls.Server:
     context = await asyncio.to_thread(tls.client_context, ca_file, who)
     return tls.Server(host, port, context, 20.0, 20.0, "127.0.0.1")
@@ -220,6 +221,33 @@ async def test_a_certificate_is_shown_to_whom_asks_for_it(
             to_pem(read_certificates(who.reveal())[0])
         ]
         assert broker.names == ["localhost"]
+
+
+async def test_who_shows_a_certificate_may_trust_the_roots_of_the_system(
+    certificate: pki.Certificate,
+    ca_file: Path,
+    devices: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are looked up in a directory, by the hash of their names, as they are wanted."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    login, who = Login("client", "user", Secret(b"")), identity(devices)
+    async with guarded(server_context(certificate, [devices], VERSIONS)) as broker:
+        server = await showing(None, broker.port, who)
+        assert await fault_of(server) is Fault.TLS_UNKNOWN_CA
+        await asyncio.to_thread(hashed, ca_file, tmp_path)
+        server = await showing(None, broker.port, who)
+        connection = await mqtt.open_connection(server, login, 60, lambda *_: None)
+        await connection.close()
+        assert len(server.context.get_ca_certs()) == 1
+
+
+def hashed(ca_file: Path, directory: Path) -> None:
+    """Put a root into a directory as openssl-rehash(1) does."""
+    command = ("openssl", "x509", "-noout", "-hash", "-in", str(ca_file))
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    (directory / f"{told.stdout.strip()}.0").write_text(ca_file.read_text())
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -52,6 +52,24 @@ def test_a_contested_session_is_reopened_ever_more_slowly() -> None:
     play(scene)
 
 
+def test_two_gateways_of_one_identity_do_not_evict_each_other_for_long() -> None:
+    """The rival comes back as soon as we do, by its own first wait."""
+
+    async def scene(stage: Stage) -> None:
+        device = stage.announce("TH20-1")
+        began, opened = asyncio.get_running_loop().time(), 0
+        while asyncio.get_running_loop().time() < began + 7200:
+            await stage.tape.wait_for(device, "online")
+            opened += 1
+            await asyncio.sleep(25)
+            stage.cloud.drop("TH20-1")
+            await stage.tape.wait_for(device, "offline")
+        assert opened < 25
+        assert stage.tape.shown[device].reason == "session-contested"
+
+    play(scene)
+
+
 def test_credentials_refused_after_activation_are_tried_slowly_and_kept() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")

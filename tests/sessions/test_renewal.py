@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gatewayd.cloud.provider import LoginFailed
+from gatewayd.cloud.provider import Keep, LoginFailed, Outcome
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -84,6 +84,60 @@ def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None
         assert cloud.calls.count("connect TH20-1") == before + 1, "it is not tried at once"
 
     play(scene)
+
+
+def test_after_a_restart_it_is_told_how_the_new_one_is_made_known() -> None:
+    class Introducing(RenewingCloud):
+        def introduction(self, name: CloudName, secret: Secret) -> str:
+            return f"Tell them {secret.reveal().decode()}."
+
+    async def main() -> None:
+        register, cloud = MemoryRegister(), Introducing(life=4 * LIFE)
+        async with Stage(register, cloud).running() as stage:
+            device = stage.announce(NAME.device)
+            await stage.tape.wait_for(device, "online")
+            cloud.trusting = False
+            assert stage.flow.keeper.renew(device)
+            await stage.tape.wait_for(device, "online", "renewal-refused")
+        async with Stage(register, cloud).running() as stage:
+            stage.announce(NAME.device)
+            view = await stage.tape.wait_for(device, "online", "renewal-waiting")
+            assert view.remedy.startswith(f"Tell them {cloud.issued[NAME][1].reveal().decode()}.")
+            stage.register.slots.pop(register[device].slot(2))
+            cloud.drop(NAME.device)
+            await stage.tape.wait_for(device, "offline")
+            view = await stage.tape.wait_for(device, "online")
+            assert not view.reason, "nothing waits"
+
+    clock.run(main())
+
+
+def test_a_session_is_watched_while_others_are_renewed() -> None:
+    """Children that came together are due together; a slow cloud holds up one after the other."""
+
+    class Slow(RenewingCloud):
+        async def register(self, name: CloudName, keep: Keep) -> Outcome:
+            if self.issued.get(name):
+                await asyncio.sleep(3600)
+            return await super().register(name, keep)
+
+    cloud = Slow()
+
+    async def scene(stage: Stage, _: RenewingCloud, first: DeviceId) -> None:
+        second, third = stage.announce("TH20-2"), stage.announce("TH20-3")
+        for device in (first, second, third):
+            await stage.tape.wait_for(device, "online")
+        for device in (first, second, third):
+            assert stage.flow.keeper.renew(device)
+        await asyncio.sleep(60)
+        cloud.drop("TH20-3")
+        await asyncio.sleep(600)
+        assert cloud.calls.count("connect TH20-3") == 2
+        assert not cloud.issued[NAME][1:], "the first is still being renewed"
+        for device in (first, second, third):
+            await stage.tape.wait_for(device, "online", "secret-renewed")
+
+    play(scene, cloud)
 
 
 def test_an_operator_has_one_replaced_and_tried_at_once() -> None:

@@ -6,13 +6,13 @@ MQTT dynamic registration, one TLS connection for each: the cloud pushes the sec
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import messages, push, reasons
+from gatewayd.cloud.alibaba.account import Account
 from gatewayd.cloud.alibaba.pace import ChildLogins
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.topics import SubName
@@ -26,15 +26,11 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
-_RANDOM_BYTES = 8
-
 
 class Direct:
     """Implements Route.
 
-    trust: of this account.  read_secret: see cloud/credential.py; called off the loop, anew for
-    each registration, so that a file that was replaced counts at once.  random: so many bytes
-    nobody can guess.  now: seconds of a steady clock.
+    trust, read_secret, random: as Account has them.  now: seconds of a steady clock.
     """
 
     def __init__(
@@ -45,8 +41,8 @@ class Direct:
         random: Callable[[int], bytes],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._trust, self._connects = trust, ChildLogins(now)
+        self._settings, self._connects = settings, ChildLogins(now)
+        self._account = Account(settings, trust, read_secret, random)
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
@@ -71,7 +67,7 @@ class Direct:
             server = await self._server(name)
             return await push.receive(server, login, self._settings.keepalive, parse, keep)
         except ConnectError as error:
-            return reasons.registration(error, *self._endpoint(name))
+            return reasons.registration(error, *self._account.endpoint(name))
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed.
@@ -83,27 +79,17 @@ class Direct:
             server, keepalive = await self._server(name), self._settings.keepalive
             return MqttSession(await mqtt.open_connection(server, login, keepalive, ignore))
         except ConnectError as error:
-            raise reasons.login(error, *self._endpoint(name)) from error
+            raise reasons.login(error, *self._account.endpoint(name)) from error
 
     async def close(self) -> None:
         """Nothing is held: sessions belong to whoever opened them."""
 
     async def _request(self, name: CloudName) -> Login:
-        product = self._settings.products[name.product]
-        secret = await asyncio.to_thread(
-            self._read_secret, product.secret_credential, product.secret_file
-        )
-        random = self._random(_RANDOM_BYTES).hex()
+        secret, random = await self._account.product_secret(name), self._account.nonce()
         return messages.register_login(name, secret, self._settings, random)
 
     async def _server(self, name: CloudName) -> tls.Server:
         """Return where to connect to.  Raises ConnectError for who did so too often of late."""
         if not self._connects.take(SubName(name.product, name.device)):
             raise ConnectError(Fault.TOO_OFTEN)
-        context, settings = await self._trust.context(), self._settings
-        return tls.Server(
-            *self._endpoint(name), context, settings.connect_timeout, settings.reply_timeout
-        )
-
-    def _endpoint(self, name: CloudName) -> tuple[str, int]:
-        return self._settings.host_for(name.product), self._settings.port
+        return await self._account.server(name)

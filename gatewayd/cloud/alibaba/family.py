@@ -92,16 +92,24 @@ class Family:
         self.pauses.end(child)
         return None
 
-    async def check(self, session: ChildSession) -> None:
-        """Log a child in once more, to learn whether the cloud still has its session."""
+    async def check(self, session: ChildSession) -> bool:
+        """Log a child in once more, to learn whether the cloud still has its session.
+
+        Return whether that is known now; a session that is not open any more is left alone.
+        """
         child = sub_name(session.name)
+        if self._online.get(child) is not session:
+            return True
         try:
             await self._calls.log_in.submit(self._to_log_in(session.name, session.secret))
         except Denied as denied:
-            if denied.coded.kind is not Kind.TRANSIENT and self._online.get(child) is session:
+            if denied.coded.kind is Kind.TRANSIENT:
+                return False
+            if self._online.get(child) is session:
                 self.force_off(child, denied)
         except UNANSWERED:
-            return  # the link is doubtful, and its end tells every child
+            return False
+        return True
 
     def force_off(self, child: SubName, denied: Denied) -> None:
         """The cloud does not let a child be online.

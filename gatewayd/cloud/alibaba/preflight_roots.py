@@ -1,32 +1,18 @@
-"""What a preflight says of the root certificates that are trusted."""
+"""What a preflight says of the root certificates that are trusted at Alibaba Cloud."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
 
+from gatewayd.cloud import preflight_roots
 from gatewayd.cloud.alibaba import endpoint
 from gatewayd.cloud.alibaba.endpoint import Instance
-from gatewayd.cloud.certificates import Root, read_roots
+from gatewayd.cloud.certificates import Root
 from gatewayd.cloud.checks import Check, Verdict
+from gatewayd.cloud.preflight_roots import Roots
 from gatewayd.errors import ConfigError
 
 OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
-MAX_ROOTS = 16
-"""So many certificates of a file are shown."""
-
-Roots: TypeAlias = Sequence[Root] | ConfigError | None
-"""Those of ca_file, or why they cannot be read; None for those of the system."""
-
-
-def read(ca_file: Path | None) -> Roots:
-    """Read what is trusted.  Blocks."""
-    try:
-        return None if ca_file is None else read_roots(ca_file)
-    except ConfigError as error:
-        return error
 
 
 def needed(roots: Roots, host: str, port: int, *, trusted: bool) -> Check | None:
@@ -64,15 +50,8 @@ def _get(root: endpoint.Root) -> str:
 
 def told(roots: Roots, hosts: Iterable[str], now: float) -> Iterator[Check]:
     """Say which roots are trusted.  now: seconds since the epoch."""
-    if roots is None:
-        yield Check("root", OK, "ca_file is not set: the roots of the system are trusted.")
-    elif isinstance(roots, ConfigError):
-        yield Check("root", FAILED, str(roots), "Set ca_file to a PEM file with the roots.")
-    else:
-        custom = any(endpoint.instance_of(host) is Instance.CUSTOM for host in hosts)
-        yield from (certificate(root, now, custom=custom) for root in roots[:MAX_ROOTS])
-        if len(roots) > MAX_ROOTS:
-            yield Check("root", UNSURE, f"ca_file has {len(roots) - MAX_ROOTS} more.")
+    custom = any(endpoint.instance_of(host) is Instance.CUSTOM for host in hosts)
+    return preflight_roots.told(roots, lambda root: certificate(root, now, custom=custom))
 
 
 def certificate(root: Root, now: float, *, custom: bool) -> Check:
@@ -81,15 +60,6 @@ def certificate(root: Root, now: float, *, custom: bool) -> Check:
     custom: whether an endpoint is the customer's own, so that its root may be, too.
     """
     known = endpoint.root_of(root.sha256)
-    whose = f"the vendor's {known.name}" if known else "none that the vendor is known to use"
-    text = f"{root.name!a} is {whose}; until {when(root.ends)}, SHA-256 {root.sha256}."
-    if not root.valid(now):
-        return Check("root", UNSURE, text, "Check the clock; if it is right, replace this root.")
-    if known or custom:
-        return Check("root", OK, text)
-    return Check("root", UNSURE, text, "Keep it in ca_file only if you know where it is from.")
-
-
-def when(seconds: float) -> str:
-    """Return a time as text; seconds since the epoch."""
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    whose = f"is the vendor's {known.name}" if known else "is none that the vendor is known to use"
+    expected = known is not None or custom
+    return preflight_roots.certificate(root, now, whose, expected=expected)

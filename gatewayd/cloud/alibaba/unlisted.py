@@ -7,13 +7,13 @@ and "Unique-certificate-per-product verification" of the IoT Platform documentat
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import answers, push, reasons
+from gatewayd.cloud.alibaba.account import Account
 from gatewayd.cloud.alibaba.messages import client_id
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import register_content, sign
@@ -31,7 +31,6 @@ TOPICS = ("/ext/regnwl", "/ext/register")  # an older page has the second for bo
 MAX_CLIENT_ID, MAX_TOKEN = 256, 1024
 """Characters of what is issued; the vendor gives no limits, so that these are generous."""
 
-_RANDOM_BYTES = 8
 
 CONDITIONS = (
     "The vendor takes unlisted devices on enterprise instances only, in some regions "
@@ -77,7 +76,7 @@ REFUSALS: Mapping[int, Outcome] = {
 class Unlisted:
     """Implements Route.  What it keeps as the secret is JSON: {"clientId": …, "deviceToken": …}.
 
-    trust: of this account.  read_secret, random: as of Direct.
+    trust, read_secret, random: as Account has them.
     enabled: whether the operator has switched the route on.
     securemode: -2 by the vendor's table, 2 by its own programs.
     """
@@ -92,9 +91,8 @@ class Unlisted:
         enabled: bool,
         securemode: int = -2,
     ) -> None:
-        self._settings, self._read_secret, self._random = settings, read_secret, random
+        self._settings, self._account = settings, Account(settings, trust, read_secret, random)
         self._enabled, self._securemode = enabled, securemode
-        self._trust = trust
 
     def why_not(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
@@ -121,10 +119,10 @@ class Unlisted:
             return Refused(reasons.no_product_secret(str(error)))
         parse = partial(parse_grant, name=name)
         try:
-            server = await self._server(name)
+            server = await self._account.server(name)
             return await push.receive(server, login, self._settings.keepalive, parse, keep)
         except ConnectError as error:
-            return refusal(error, *self._endpoint(name))
+            return refusal(error, *self._account.endpoint(name))
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
@@ -132,32 +130,19 @@ class Unlisted:
         if login is None:
             raise LoginRefused(BAD_GRANT)
         try:
-            server = await self._server(name)
+            server = await self._account.server(name)
             return MqttSession(
                 await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
             )
         except ConnectError as error:
-            raise reasons.login(error, *self._endpoint(name)) from error
+            raise reasons.login(error, *self._account.endpoint(name)) from error
 
     async def close(self) -> None:
         """Nothing is held: sessions belong to whoever opened them."""
 
     async def _request(self, name: CloudName) -> Login:
-        product = self._settings.products[name.product]
-        secret = await asyncio.to_thread(
-            self._read_secret, product.secret_credential, product.secret_file
-        )
-        random = self._random(_RANDOM_BYTES).hex()
+        secret, random = await self._account.product_secret(name), self._account.nonce()
         return register_login(name, secret, self._settings, random, self._securemode)
-
-    async def _server(self, name: CloudName) -> tls.Server:
-        context, settings = await self._trust.context(), self._settings
-        return tls.Server(
-            *self._endpoint(name), context, settings.connect_timeout, settings.reply_timeout
-        )
-
-    def _endpoint(self, name: CloudName) -> tuple[str, int]:
-        return self._settings.host_for(name.product), self._settings.port
 
 
 def register_login(

@@ -17,7 +17,7 @@ from gatewayd.cloud.huawei.certificate_login import CertificateLogin
 from gatewayd.cloud.huawei.certificate_request import certify, read_request, why
 from gatewayd.cloud.huawei.certificate_template import TemplateFile
 from gatewayd.cloud.huawei.findings import Kind
-from gatewayd.cloud.huawei.identity import Identity, Issue, make_identity
+from gatewayd.cloud.huawei.identity import Identity, Issue, make_identity, read_identity
 from gatewayd.cloud.huawei.preview import preview
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
 from gatewayd.cloud.huawei.subject import subject_of
@@ -25,11 +25,11 @@ from gatewayd.cloud.huawei.template import Template
 from gatewayd.cloud.huawei.wanted import Chosen, Wanted, choose
 from gatewayd.cloud.mqtt_session import MqttSession, ignore
 from gatewayd.cloud.provider import Failed, Issued, Keep, Outcome, Refused
-from gatewayd.cloud.x509_certificates import expiry
+from gatewayd.cloud.x509_certificates import span_of
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, InvalidArgs
 
 DAY = 86_400.0
 
@@ -70,7 +70,7 @@ class CertificateRoute:
         try:
             template = await asyncio.to_thread(self._file.read)
         except ConfigError:
-            return Refused(reasons.TEMPLATE_CHANGED)
+            return Failed(reasons.TEMPLATE_CHANGED)  # it may be being written
         chosen = self._choose(template, name)
         if (objection := _objection(chosen)) is not None:
             return Refused(objection)
@@ -82,9 +82,22 @@ class CertificateRoute:
         return Issued()
 
     def renew_at(self, _: CloudName, secret: Secret) -> float | None:
-        """Tell when a certificate is to be replaced: before its end, seconds since the epoch."""
-        end = expiry(secret)
-        return None if end is None else end - self._own.renew_before * DAY
+        """Tell when a certificate is to be replaced: before its end, seconds since the epoch.
+
+        One that begins only in the future was made by a clock that was wrong: at once.
+        """
+        span = span_of(secret)
+        if span is None:
+            return None
+        ahead = span.starts.timestamp() > self._wall()
+        return 0.0 if ahead else span.ends.timestamp() - self._own.renew_before * DAY
+
+    def introduction(self, _: CloudName, secret: Secret) -> str:
+        """Return how to make a certificate known at the platform, by its fingerprint."""
+        try:
+            return reasons.introduction(read_identity(secret).fingerprint)
+        except InvalidArgs:
+            return ""
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""

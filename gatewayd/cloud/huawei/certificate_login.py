@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 
 from gatewayd.cloud import mqtt, tls
@@ -12,6 +11,7 @@ from gatewayd.cloud.faults import ConnectError
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.credentials import certificate_login
 from gatewayd.cloud.huawei.identity import Identity, read_identity
+from gatewayd.cloud.huawei.server import server
 from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.provider import LoginError, LoginRefused
 from gatewayd.cloud.x509_certificates import Span
@@ -51,13 +51,8 @@ class CertificateLogin:
         settings = self._settings
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
         login = certificate_login(identity.device_id, self._wall())
-        server = self._server(context)
-        return await mqtt.open_connection(server, login, settings.keepalive, on_message)
-
-    def _server(self, context: ssl.SSLContext) -> tls.Server:
-        one = self._settings
-        return tls.Server(
-            one.host, one.port, context, one.connect_timeout, one.reply_timeout, one.address
+        return await mqtt.open_connection(
+            server(settings, context), login, settings.keepalive, on_message
         )
 
     def _refused(self, name: CloudName, identity: Identity, error: ConnectError) -> LoginError:

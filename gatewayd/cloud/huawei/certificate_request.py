@@ -27,7 +27,7 @@ def read_request(pem: bytes) -> tuple[x509.Name, PublicKey]:
     try:
         request = x509.load_pem_x509_csr(pem)
         key, subject, proven = request.public_key(), request.subject, request.is_signature_valid
-    except (ValueError, x509.InvalidVersion):
+    except certificates.UNREADABLE:
         raise InvalidArgs('No request in the form PEM ("BEGIN CERTIFICATE REQUEST")') from None
     if not proven:
         raise InvalidArgs("The request is not signed by its own key")

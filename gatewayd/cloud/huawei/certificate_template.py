@@ -18,6 +18,18 @@ MAX_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
 
+def read_template(path: Path) -> bytes:
+    """Return what a file holds, or enough of it to be found too large.
+
+    Blocks; raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
 class TemplateFile:
     """Reads a template at once.  Blocks; raises ConfigError with all that is wrong, a line each.
 
@@ -26,21 +38,14 @@ class TemplateFile:
 
     def __init__(self, path: Path) -> None:
         self._path, self._data = path, b""
-        self.template = self._lint(self._load())
+        self.template = self._lint(read_template(path))
 
     def read(self) -> Template:
         """Return the template as it is now.  Blocks; raises ConfigError."""
-        data = self._load()
+        data = read_template(self._path)
         if data != self._data:
             self.template = self._lint(data)
         return self.template
-
-    def _load(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                return file.read(MAX_BYTES)
-        except OSError as error:
-            raise ConfigError(f"{self._path} cannot be read: {error.strerror}") from error
 
     def _lint(self, data: bytes) -> Template:
         linted = lint(data)

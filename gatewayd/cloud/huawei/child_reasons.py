@@ -15,3 +15,9 @@ BAD_DOCUMENT = Reason(
     "Call Reregister.",
     substate="credential-rejected",
 )
+ELSEWHERE = Reason(
+    "cloud-instance-changed",
+    "The child was added at another instance, and the one that is configured now does not know it.",
+    "Correct host in the configuration of the cloud; to add the child here, call Reregister.",
+    substate="credential-rejected",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei.calls import Calls
@@ -29,7 +30,7 @@ those that are not reported offline by then are when the gateway is back."""
 class Children:
     """All children of one gateway.
 
-    provider: its name in the configuration.  own: the gateway.
+    provider: its name in the configuration.  own: the gateway.  host: of the instance.
     random: so many bytes nobody can guess.
     """
 
@@ -42,6 +43,7 @@ class Children:
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._settings, self._own, self._time, self._random = settings, own, time, random
+        self.host = settings.host
         self._link = Link[Uplink]()
         self.roster = Roster(own.children)
         sync = Sync(self._link, self.roster, settings.reply_timeout, time.now)
@@ -65,15 +67,23 @@ class Children:
         self._watch.look()
 
     def tell(self, ails: Reason | None) -> None:
-        """Let the children say what ails the gateway; None where that is not known."""
-        self._watch.ails = ails
+        """Let the children say what ails the gateway; None where that is not known.
 
-    async def leave(self) -> None:
-        """Report all children offline, before the gateway closes its session.
-
-        The platform would leave them online.
+        It may be a second login that fails: nothing ails a gateway that is online.
         """
-        await self.family.online.leave(PATIENCE, LEAVE)
+        self._watch.ails = None if self._link.current else ails
+
+    def handover(self) -> AbstractContextManager[None]:
+        """Meanwhile the gateway logs in, perhaps in place of a session that it has."""
+        return self._watch.handover()
+
+    async def leave(self, uplink: Uplink) -> None:
+        """Report all children offline, before the gateway closes this session of it.
+
+        The platform would leave them online.  They are, where a newer session serves them.
+        """
+        if self._link.current is uplink:
+            await self.family.online.leave(PATIENCE, LEAVE)
 
     async def obstacle(self, name: CloudName) -> Reason | None:
         """Tell why the platform cannot be asked for this child now, after a short wait."""

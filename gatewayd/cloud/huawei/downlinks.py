@@ -29,6 +29,9 @@ MAX_MESSAGE = 1 << 20
 """Bytes of a message, at most ("Limitations" of the documentation)."""
 MAX_EVENTS = 100
 """Events of one message that are heeded."""
+MAX_DEVICES = 10_000
+"""Children in the lists of one message, at most: no more can be named in 1 MiB, with all that the
+platform tells of each, and to read more of less would hold up everything else."""
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -46,8 +49,18 @@ def parse(payload: bytes, gateway: str) -> tuple[Downlink, ...]:
     services = message.get("services")
     if not isinstance(services, list):
         raise EventError("no services")
-    told = (_event(one) for one in services[:MAX_EVENTS] if isinstance(one, dict))
+    heeded = [one for one in services[:MAX_EVENTS] if isinstance(one, dict)]
+    if sum(map(_devices, heeded)) > MAX_DEVICES:
+        raise EventError("too many devices")
+    told = (_event(one) for one in heeded)
     return tuple(one for one in told if one is not None)
+
+
+def _devices(told: Mapping[str, Any]) -> int:
+    """Return how many devices an event lists."""
+    paras = told.get("paras")
+    lists = paras.values() if isinstance(paras, dict) else ()
+    return sum(len(one) for one in lists if isinstance(one, list))
 
 
 def _load(payload: bytes) -> dict[str, Any]:

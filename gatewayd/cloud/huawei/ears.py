@@ -35,10 +35,11 @@ class Ears:
         self.requests: Requests | None = None
 
     def link_up(self, uplink: Uplink) -> None:
-        """Learn at once who belongs to the gateway."""
+        """Learn at once who belongs to the gateway, and report anew who was handed over."""
         self._own, uplink.on_notice = uplink.own, self.hear
         self._sync.begin()
         self._strays.begin()
+        self._family.report_again()
 
     def link_lost(self) -> Iterable[CloudName]:
         """End every session, and return whose it was."""

@@ -46,6 +46,8 @@ class Family:
             told = await self._sync.find(child)
         if told is None:
             told = await self._ask_for(child)
+        if self._roster.is_anothers(told.device_id, child):
+            raise NotListed  # two children would take each other's place
         self._unsure.discard(child)
         self._roster.learn(Told(told.device_id, child.node, child.product, status=told.status))
         return told.device_id
@@ -93,11 +95,15 @@ class Family:
         if self.online.is_forgetting(device_id):
             return
         self._roster.delete(device_id)
-        session = self.online.get(device_id)
-        if session is not None and device_id not in self._checks:
-            task = asyncio.create_task(self._check(session, device_id))
-            self._checks[device_id] = task
-            task.add_done_callback(lambda _: self._checks.pop(device_id))
+        self._begin_check(device_id)
+
+    def report_again(self) -> None:
+        """Report who is online over a link that has taken the place of another.
+
+        Those who are not known there any more are told so.
+        """
+        for device_id in self.online.children():
+            self._begin_check(device_id)
 
     def end_all(self) -> Sequence[CloudName]:
         """The link is lost, and with it every session.  Return whose it was."""
@@ -132,6 +138,13 @@ class Family:
             if told is None:
                 raise
             return told
+
+    def _begin_check(self, device_id: str) -> None:
+        session = self.online.get(device_id)
+        if session is not None and device_id not in self._checks:
+            task = asyncio.create_task(self._check(session, device_id))
+            self._checks[device_id] = task
+            task.add_done_callback(lambda _: self._checks.pop(device_id))
 
     async def _check(self, session: ChildSession, device_id: str) -> None:
         """Report a child online once more, to learn whether the platform still has it."""

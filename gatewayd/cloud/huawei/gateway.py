@@ -7,6 +7,7 @@ do.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from gatewayd.cloud import mqtt, network
@@ -67,7 +68,8 @@ class GatewayRoute:
     async def connect(self, name: CloudName, secret: Secret) -> GatewaySession:
         """Log in, listen, and serve the children over it.  Raises LoginRefused, LoginFailed."""
         try:
-            return await self._connect(name, secret)
+            with self._children.handover():
+                return await self._connect(name, secret)
         except LoginError as error:
             self._children.tell(error.reason)
             raise
@@ -82,18 +84,21 @@ class GatewayRoute:
         silence = network.reason(Fault.MQTT_TIMEOUT, host, port)
         await listening(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
-        return GatewaySession(connection, self._children.leave)
+        return GatewaySession(connection, partial(self._children.leave, uplink))
 
 
 class GatewaySession(MqttSession):
-    """The gateway, logged in.  Implements Session.  leave: reports its children offline."""
+    """The gateway, logged in.  Implements Session.
+
+    leave: reports its children offline, if they are not served over another session.
+    """
 
     def __init__(self, connection: mqtt.Connection, leave: Callable[[], Awaitable[None]]) -> None:
         super().__init__(connection)
         self._leave = leave
 
     async def close(self) -> None:
-        """Report the children offline, and end it in good order.  Closing twice is fine."""
+        """Take leave of the children, and end it in good order.  Closing twice is fine."""
         try:
             if not self._connection.closed.done():
                 await self._leave()

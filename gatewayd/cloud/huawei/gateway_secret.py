@@ -10,8 +10,9 @@ from gatewayd.cloud.credential import ReadSecret
 from gatewayd.cloud.faults import ConnectError
 from gatewayd.cloud.huawei import credentials, reasons
 from gatewayd.cloud.huawei.names import default_device_id
+from gatewayd.cloud.huawei.server import server
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused
+from gatewayd.cloud.provider import Issued, Keep, LoginRefused, Outcome, Refused
 from gatewayd.cloud.subdevices.reasons import no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -57,19 +58,19 @@ class SecretLogin:
     ) -> tuple[mqtt.Connection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
+        What is kept may be of an earlier configuration, and no secret: it is not shown to anybody.
         Raises LoginRefused, LoginFailed.
         """
+        if credentials.secret_fault(secret):
+            raise LoginRefused(reasons.NO_SECRET)
         settings, own = self._settings, self._own
         device_id = own.device_id or default_device_id(name.product, name.device)
         login = credentials.secret_login(
             device_id, secret, self._wall(), check_timestamp=own.check_timestamp
         )
         try:
-            server = tls.Server(
-                settings.host, settings.port, await self._trust.context(),
-                settings.connect_timeout, settings.reply_timeout, settings.address,
-            )  # fmt: skip
-            connection = await mqtt.open_connection(server, login, settings.keepalive, on_message)
+            there = server(settings, await self._trust.context())
+            connection = await mqtt.open_connection(there, login, settings.keepalive, on_message)
         except ConnectError as error:
             raise reasons.login(error, settings.host, settings.port) from error
         return connection, device_id

@@ -13,6 +13,7 @@ from gatewayd.cloud.huawei.certificate import CertificateRoute
 from gatewayd.cloud.huawei.children import Children
 from gatewayd.cloud.huawei.gateway import GatewayRoute
 from gatewayd.cloud.huawei.gateway_secret import SecretLogin
+from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.huawei.subdevice import SubDevice
 from gatewayd.cloud.provider import (
@@ -36,7 +37,7 @@ DEFAULT, OWN, SUB_DEVICE = "certificate", "gateway", "sub-device"
 
 
 class Huawei:
-    """One instance.  Implements CloudProvider, Reporting and Issuing.
+    """One instance.  Implements CloudProvider, Introducing, Reporting and Issuing.
 
     name: the provider's name in the configuration.
     read_secret: see cloud/credential.py.
@@ -45,6 +46,7 @@ class Huawei:
     """
 
     Settings: ClassVar[type] = HuaweiSettings
+    preflight = staticmethod(preflight)
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Huawei:
         read_secret: ReadSecret,
         clock: Time = REAL_TIME,
     ) -> None:
-        if problems := list(_problems(settings)):
+        if problems := list(settings.problems()):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         self.name = name
         self.own: CloudName | None = None
@@ -129,8 +131,16 @@ class Huawei:
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
         """Tell when a certificate is to be replaced; None for what is none."""
-        certificate = self._certificate if (name.route or DEFAULT) in (DEFAULT, OWN) else None
+        certificate = self._certificate_of(name)
         return certificate.renew_at(name, secret) if certificate else None
+
+    def introduction(self, name: CloudName, secret: Secret) -> str:
+        """Return how to make a certificate known at the platform; "" for what is none."""
+        certificate = self._certificate_of(name)
+        return certificate.introduction(name, secret) if certificate else ""
+
+    def _certificate_of(self, name: CloudName) -> CertificateRoute | None:
+        return self._certificate if (name.route or DEFAULT) in (DEFAULT, OWN) else None
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
@@ -151,23 +161,6 @@ class Huawei:
         for route in self._routes.values():
             await route.close()
         self._trust.release()
-
-
-def _problems(settings: HuaweiSettings) -> list[str]:
-    problems, own = list(settings.problems()), settings.gateway
-    if own is not None:
-        for key, field, text in (
-            ("product", names.PRODUCT_ID, own.product),
-            ("device", names.NODE_ID, own.device),
-        ):
-            if fault := field.fault(text):
-                problems.append(f"gateway.{key} {fault}")
-        if own.login == "certificate" and settings.certificates is None:
-            problems.append(
-                "gateway.login is by certificate: add the table 'certificates', or set "
-                'gateway.login to "secret"'
-            )
-    return problems
 
 
 def _illegal(name: CloudName) -> Reason | None:

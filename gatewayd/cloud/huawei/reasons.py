@@ -94,6 +94,12 @@ UNREADABLE = Reason(
     "Empty or reset the device's fingerprint at the platform, then call Reregister.",
     REJECTED,
 )
+NO_SECRET = Reason(
+    "secret-unusable",
+    "What is kept for the gateway is not a secret of this platform.",
+    "If its way to log in was changed in the configuration, call Reregister.",
+    REJECTED,
+)
 NO_CERTIFICATES = Reason(
     "route-not-available",
     "Its rule wants self-registration by certificate, which is not configured for this cloud.",
@@ -148,7 +154,8 @@ def login_by_certificate(error: ConnectError, shown: Shown) -> LoginError:
         return login(error, shown.host, shown.port)
     if shown.fault:
         return LoginRefused(_invalid(shown.fault), stale=shown.fault == "has expired")
-    return _coded(error.code, _with_fingerprint(reason, shown.fingerprint))
+    remedy = f"{reason.remedy} {introduction(shown.fingerprint)}"
+    return _coded(error.code, replace(reason, remedy=remedy))
 
 
 def illegal(code: str, what: str, fault: str) -> Reason:
@@ -191,9 +198,9 @@ def _invalid(fault: str) -> Reason:
     )
 
 
-def _with_fingerprint(reason: Reason, fingerprint: str) -> Reason:
-    told = (
+def introduction(fingerprint: str) -> str:
+    """Return how to make a certificate known at the platform, by its SHA-256."""
+    return (
         f"If it knows the device by another certificate, set the fingerprint {fingerprint} as "
         "SECONDARY there (reset-fingerprint), or empty the old one."
     )
-    return replace(reason, remedy=f"{reason.remedy} {told}")

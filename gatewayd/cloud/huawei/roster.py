@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 from gatewayd.cloud.huawei.events import NodeName, Status, Told
 from gatewayd.cloud.huawei.names import default_device_id
@@ -11,6 +11,8 @@ from gatewayd.cloud.subdevices.room import Room
 
 MOST = 50_000
 """Children that are remembered, whatever the platform tells; it lets a gateway have no more."""
+DELETED = 10_000
+"""Deleted children that are remembered: whoever is online learns soon that it is gone."""
 
 
 class Roster(Room[NodeName]):
@@ -20,18 +22,18 @@ class Roster(Room[NodeName]):
         super().__init__(limit, MOST)
         self._children: dict[str, Told] = {}
         self._ids: dict[NodeName, str] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, None] = {}  # the oldest first
 
     def learn(self, told: Told) -> bool:
         """Learn of a child; return whether it was not known, nor asked for."""
         before = self._children.get(told.device_id)
-        if before is None and len(self._children) + len(self._deleted) >= MOST:
+        if before is None and len(self._children) >= MOST:
             return False
         new = before is None and told.name not in self._wanted
         if before is not None:
             self.lose(told.device_id)
             told = _joined(before, told)
-        self._deleted.discard(told.device_id)
+        self._deleted.pop(told.device_id, None)
         self._children[told.device_id] = told
         self._ids[told.name] = told.device_id
         self.add(told.name)
@@ -47,14 +49,17 @@ class Roster(Room[NodeName]):
         told = self._children.pop(device_id, None)
         if told is None:
             return False
-        self._ids.pop(told.name, None)
-        self.remove(told.name)
+        if self._ids.get(told.name) == device_id:  # else another has come under this name
+            del self._ids[told.name]
+            self.remove(told.name)
         return True
 
     def delete(self, device_id: str) -> None:
         """Learn that the platform tells of a child that it has deleted it."""
         if self.lose(device_id):
-            self._deleted.add(device_id)
+            self._deleted[device_id] = None
+            if len(self._deleted) > DELETED:
+                del self._deleted[next(iter(self._deleted))]
 
     def was_deleted(self, device_id: str) -> bool:
         """Whether that is the last that the platform has told of a child."""
@@ -64,6 +69,11 @@ class Roster(Room[NodeName]):
         """Return what the platform has told of a child; None where that is nothing."""
         device_id = self._ids.get(name) or self._ids.get(NodeName("", name.node))
         return self._children.get(device_id) if device_id else None
+
+    def is_anothers(self, device_id: str, name: NodeName) -> bool:
+        """Whether the platform has told of a device ID as that of another child."""
+        told = self._children.get(device_id)
+        return told is not None and told.node not in ("", name.node)
 
     def device_id(self, name: NodeName) -> str:
         """Return a child's device ID: what was told, or else what the platform would choose."""
@@ -78,4 +88,10 @@ class Roster(Room[NodeName]):
 
 def _joined(before: Told, told: Told) -> Told:
     """Return what is told now, and where that is silent, what was told before."""
-    return Told(*(now or then for now, then in zip(astuple(told), astuple(before), strict=True)))
+    return Told(
+        told.device_id,
+        told.node or before.node,
+        told.product or before.product,
+        told.parent or before.parent,
+        told.status or before.status,
+    )

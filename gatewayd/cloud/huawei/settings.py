@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.cloud.huawei import names
 from gatewayd.settings import REQUIRED, setting
 
 KEEPALIVE = (30, 1200)
@@ -84,6 +85,25 @@ class HuaweiGateway:
         high=10_000,
     )
 
+    def mistakes(self, *, by_certificate: bool) -> Iterator[str]:
+        """Yield what is wrong, as HuaweiSettings.problems does.
+
+        by_certificate: whether devices can get certificates.
+        """
+        for key, field, text in (
+            ("product", names.PRODUCT_ID, self.product),
+            ("device", names.NODE_ID, self.device),
+            ("device_id", names.DEVICE_ID, self.device_id),
+        ):
+            fault = field.fault(text)
+            if fault and (text or key != "device_id"):
+                yield f"gateway.{key} {fault}"
+        if self.login == "certificate" and not by_certificate:
+            yield (
+                "gateway.login is by certificate: add the table 'certificates', or set "
+                'gateway.login to "secret"'
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class HuaweiSettings:
@@ -96,8 +116,8 @@ class HuaweiSettings:
     port: int = setting(8883, "TCP port of the MQTTS endpoint", low=1, high=65535)
     ca_file: Path | None = setting(  # likewise
         None,
-        "trusted root certificates, PEM; none for those of the system, of which each device with a "
-        "certificate of its own then holds a copy of 0.8 MiB",
+        "trusted root certificates, PEM: only those needed, as each device with a certificate has "
+        "its own copy of all; none for those of the system",
     )
     keepalive: int = setting(120, "MQTT keep-alive", unit="s", low=KEEPALIVE[0], high=KEEPALIVE[1])
     connect_timeout: float = setting(
@@ -124,8 +144,13 @@ class HuaweiSettings:
             )
         elif not _DOMAIN.fullmatch(self.host):
             yield "host must be the domain name of the instance"
+        for product in self.products:
+            if fault := names.PRODUCT_ID.fault(product):
+                yield f"products: each {fault}"
         if self.certificates is not None:
             yield from self.certificates.mistakes()
+        if self.gateway is not None:
+            yield from self.gateway.mistakes(by_certificate=self.certificates is not None)
 
 
 def _is_address(host: str) -> bool:

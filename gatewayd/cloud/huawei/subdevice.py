@@ -14,6 +14,7 @@ from gatewayd.cloud.provider import (
     Keep,
     LoginFailed,
     LoginRefused,
+    LoginRemoved,
     Outcome,
     Refused,
     Unknown,
@@ -47,17 +48,26 @@ class SubDevice:
             self._children.roster.spare(node_name(name))
         if not isinstance(told, str):
             return told
-        await keep(document.write(told))
+        await keep(document.write(told, self._children.host))
         return Issued()
 
     async def connect(self, name: CloudName, secret: Secret) -> ChildSession:
-        """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
+        """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed.
+
+        An instance that the configuration has turned to since does not know its children, and
+        has removed none.
+        """
         device_id = document.read(secret)
         if not device_id:
             raise LoginRefused(child_reasons.BAD_DOCUMENT)
         if (obstacle := await self._children.obstacle(name)) is not None:
             raise LoginFailed(obstacle)
-        return await self._children.family.connect(name, device_id, secret)
+        try:
+            return await self._children.family.connect(name, device_id, secret)
+        except LoginRemoved as removal:
+            if document.is_elsewhere(secret, self._children.host):
+                raise LoginFailed(child_reasons.ELSEWHERE) from removal
+            raise
 
     async def forget(self, name: CloudName) -> Reason | None:
         """Delete the child at the platform; return why that was not done."""

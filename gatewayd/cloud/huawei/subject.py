@@ -14,6 +14,7 @@ from typing import TypeAlias
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from gatewayd.cloud.x509_certificates import UNREADABLE
 from gatewayd.errors import ConfigError
 
 MAX_BYTES = 64 << 10
@@ -100,7 +101,7 @@ def read_certificate(data: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         subject_of(certificate.subject)
-    except (ValueError, TypeError, x509.InvalidVersion):
+    except UNREADABLE:
         raise ConfigError(
             'It holds no certificate in the form PEM ("-----BEGIN CERTIFICATE-----").'
         ) from None

@@ -23,7 +23,9 @@ QUIET = 2.0
 class Sync:
     """patience: seconds in which the first notice comes, if any.  now: seconds of a steady clock.
 
-    version: the newest that the platform has told; 0 before that.
+    version: that which the platform has told last; 0 before that.  It grows; but a platform that
+    has lost count, or created the gateway anew, begins again, so that an older one is an old
+    notice only after a newer one of the same session, and not when all children are asked for.
     """
 
     def __init__(
@@ -34,10 +36,16 @@ class Sync:
         self._asking: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
         self._notices = 0
+        self._newest = 0
         self.version = 0
 
     def begin(self) -> None:
-        """Ask what has changed, or for all children if nothing is known; nobody waits for it."""
+        """Ask over a new link what has changed, or for all children if nothing is known.
+
+        Nobody waits for it.
+        """
+        self._newest = 0
+        self.wake()
         self._start(self.version)
 
     def fresh(self, notice: Notice) -> bool:
@@ -45,9 +53,10 @@ class Sync:
 
         One of the same version is: the platform may need several to tell of all children.
         """
-        if 0 < notice.version < self.version:
+        if 0 < notice.version < self._newest:
             return False
-        self.version = max(self.version, notice.version)
+        self._newest = max(self._newest, notice.version)
+        self.version = self._newest or self.version
         return True
 
     def heard(self) -> None:
@@ -67,6 +76,7 @@ class Sync:
         """
         uplink, before, end = self._link.get(), self._notices, self._now() + self._patience
         if self._asking is None or self._asking.done():
+            self._newest = 0
             self._asking = self._start(0)
         await asyncio.shield(self._asking)
         while (told := self._roster.find(name)) is None:

@@ -14,6 +14,9 @@ from gatewayd.cloud.huawei.preview import Device, preview
 from gatewayd.cloud.huawei.subject import ATTRIBUTES, KNOWN, PREFIX, Name, full_name, x509_name
 from gatewayd.cloud.huawei.template import DEVICE, Ref, Template, Value
 
+FIXED = "fixed"
+"""The place of what the settings say of every subject."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -79,6 +82,8 @@ class _Chooser:
         self._value("node_id", template.node_id, wanted.node_id)
         self._value("product_id", template.product_id, wanted.product_id)
         self._fixed(wanted.fixed)
+        if template.device_id and not wanted.device_id:
+            self._shared(template.device_id.parameter)
         self._optional("device_id", template.device_id, wanted.device_id, default)
         self._optional("device_name", template.device_name, wanted.name, wanted.node_id)
         self._absent()
@@ -92,6 +97,16 @@ class _Chooser:
             what = f"is {quoted(value)} in the template, where {quoted(text)} is wanted"
             self._note(Kind.OTHERWISE, place, what, "take the template of that product")
 
+    def _shared(self, parameter: str) -> None:
+        """Note a device ID that all devices would have: each would take the place of the others."""
+        place = self.places.get(parameter, "")
+        if place in (FIXED, f"{DEVICE}.product_id"):
+            what = (
+                f"would be the same for all devices: {place} settles {ATTRIBUTES[parameter].short}"
+            )
+            remedy = "let the template refer to another attribute for it"
+            self._note(Kind.CONFLICT, f"{DEVICE}.device_id", what, remedy, parameter)
+
     def _optional(self, key: str, ref: Ref | None, wanted: str, default: str) -> None:
         """Settle a field that the template need not have.  wanted: "" for any."""
         if ref is not None:
@@ -104,10 +119,10 @@ class _Chooser:
     def _fixed(self, fixed: Mapping[str, str]) -> None:
         for word, text in fixed.items():
             try:
-                self._set(full_name(word), text, "fixed")
+                self._set(full_name(word), text, FIXED)
             except KeyError:
                 what = f"has {quoted(word)}, which no template knows"
-                self._note(Kind.UNKNOWN_PARAMETER, "fixed", what, KNOWN)
+                self._note(Kind.UNKNOWN_PARAMETER, FIXED, what, KNOWN)
 
     def _set(self, parameter: str, text: str, place: str) -> None:
         known = self.values.setdefault(parameter, text)

@@ -34,6 +34,10 @@ class Online(Generic[Key]):
         """Return those that are open."""
         return tuple(self._sessions.values())
 
+    def children(self) -> tuple[Key, ...]:
+        """Return whose they are."""
+        return tuple(self._sessions)
+
     def get(self, child: Key) -> ChildSession | None:
         """Return a child's session, if one is open."""
         return self._sessions.get(child)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from gatewayd.cloud.subdevices.link import Ending, Link, Uplink
@@ -24,7 +25,7 @@ class Listener(Protocol[Up_contra]):
     """Whoever is told what becomes of the link."""
 
     def link_up(self, uplink: Up_contra) -> None:
-        """There is a link, and no child is online over it yet."""
+        """There is a link.  Who is online still was handed over from the link before it."""
 
     def link_lost(self) -> Iterable[CloudName]:
         """Return the children who were online."""
@@ -48,6 +49,7 @@ class Watch(Generic[Uplink]):
         self._uplink: Uplink | None = None
         self._waiting: set[CloudName] = set()
         self._calling: asyncio.Task[None] | None = None
+        self._handovers = 0
         self.ails: Reason | None = None
 
     async def offline(self, name: CloudName) -> Reason | None:
@@ -66,6 +68,18 @@ class Watch(Generic[Uplink]):
         self.ails = None
         self._look()
 
+    @contextmanager
+    def handover(self) -> Iterator[None]:
+        """Meanwhile the gateway logs in, and the cloud may close the link that there is for that:
+        the children go on over the new one, and have lost theirs only if none comes of it."""
+        self._handovers += 1
+        try:
+            yield
+        finally:
+            self._handovers -= 1
+            if self._uplink is not None and self._uplink.closed.done():
+                self._ended(self._uplink)
+
     async def close(self) -> None:
         """Call nobody back any more."""
         if (calling := self._stop_calling()) is not None:
@@ -75,12 +89,17 @@ class Watch(Generic[Uplink]):
         uplink = self._link.current
         if uplink is None or uplink is self._uplink or uplink.closed.done():
             return
-        if self._uplink is not None:
+        if self._uplink is not None and not self._handovers:
             self._lost(self._uplink)
+        self._stop_calling()
         self._uplink = uplink
-        uplink.closed.add_done_callback(lambda _: self._lost(uplink))
+        uplink.closed.add_done_callback(lambda _: self._ended(uplink))
         self._listener.link_up(uplink)
         self._calling = asyncio.create_task(self._call_all_back())
+
+    def _ended(self, uplink: Uplink) -> None:
+        if not self._handovers:
+            self._lost(uplink)
 
     def _lost(self, uplink: Uplink) -> None:
         if self._uplink is uplink:

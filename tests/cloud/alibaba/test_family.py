@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba import checkup, topics
 from gatewayd.cloud.alibaba.children import Children
 from gatewayd.cloud.alibaba.envelope import Change, Downlink, ForcedOff, Ordered, Reply, TopoChanged
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
@@ -347,11 +347,56 @@ async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> N
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
         one.uplink.answers[topics.LOGIN] = lambda _: Reply(500, {})
-        await one.children.family.check(session)
+        assert not await one.children.family.check(session)
         assert one.children.family.sessions() == (session,)
         one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
         one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
         assert (await session.wait_closed()).reason.code == "cloud-no-session"
+
+
+@pytest.mark.parametrize("answer", [lambda _: Reply(429, {}), silent])
+async def test_a_look_without_an_answer_is_repeated(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "PERIOD", 0.05)
+    monkeypatch.setattr(checkup, "PAUSE", 0.01)
+    async with home() as one:
+        sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
+        one.uplink.answers[topics.BATCH_LOGIN] = answer
+        looks = one.uplink.count()[topics.BATCH_LOGIN]
+        one.uplink.on_request(ForcedOff(520, None))
+        await until(lambda: one.uplink.count()[topics.BATCH_LOGIN] > looks)
+        refuse = {ONE.device: Reply(520, {})}
+        one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(520, {})
+        one.uplink.answers[topics.LOGIN] = lambda params: refuse.get(
+            params["deviceName"], Reply(200, {})
+        )
+        assert (await sessions[0].wait_closed()).reason.code == "cloud-no-session"
+        await until(lambda: one.uplink.count()[topics.LOGIN] == 3)
+        assert one.children.family.sessions() == tuple(sessions[1:])
+
+
+async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkup, "PERIOD", 0.05)
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        looks = one.uplink.count()[topics.LOGIN]
+        one.uplink.on_request(ForcedOff(520, None))
+        await until(lambda: one.uplink.count()[topics.LOGIN] > looks)
+        one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+        one.uplink.on_request(ForcedOff(520, None))
+        assert (await session.wait_closed()).reason.code == "cloud-no-session"
+
+
+async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        await session.close()
+        logins = one.uplink.count()[topics.LOGIN]
+        assert await one.children.family.check(session)
+        assert one.uplink.count()[topics.LOGIN] == logins
 
 
 async def test_an_enabled_child_may_come_at_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -16,20 +15,20 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import certificates
+from gatewayd.cloud import preflight_roots as shared
 from gatewayd.cloud.alibaba import endpoint, preflight, preflight_roots
-from gatewayd.cloud.alibaba.preflight import Reached
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.checks import Check, Surroundings, Verdict
 from gatewayd.cloud.credential import read_secret
-from gatewayd.cloud.faults import Fault
+from gatewayd.cloud.preflight import credential
 from gatewayd.errors import ConfigError
 from gatewayd.testing.simulator import pki
+from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
-OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
 NOW = datetime.now(UTC)
-PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
+PRODUCT = "a1Gt7n5yTt8"
 VENDOR = f"{PRODUCT}.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 ROOT = certificates.Root("some root", "AB" * 32, 0.0, 4e9)
 
@@ -43,7 +42,7 @@ async def stay(client: Any) -> None:
 def secret(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.touch(mode=0o600)
-    path.write_text(PRODUCT_SECRET)
+    path.write_text(SECRET)
     return path
 
 
@@ -57,28 +56,8 @@ def settings(secret: Path, ca_file: Path) -> AlibabaSettings:
     )
 
 
-AROUND = Surroundings(
-    user="somebody",
-    read_secret=partial(read_secret, None),
-    credentials=False,
-    time=NOW.timestamp,
-    synchronised=lambda: True,
-)
-
-
 async def run(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
-    async with asyncio.timeout(60):
-        found = [check async for check in preflight.preflight(settings, around)]
-    for check in found:
-        assert check.text.isprintable()
-        assert check.text.endswith(".")
-        assert check.verdict is not FAILED or check.remedy or check.step == "secret"
-        assert PRODUCT_SECRET not in check.text + check.remedy
-    return found
-
-
-def verdicts(found: list[Check]) -> list[tuple[str, Verdict]]:
-    return [(check.step, check.verdict) for check in found]
+    return await all_of(preflight.preflight(settings, around))
 
 
 def of(found: list[Check], step: str) -> Check:
@@ -268,7 +247,7 @@ def root_like(root: endpoint.Root) -> certificates.Root:
     ],
 )
 def test_the_root_that_an_endpoint_needs(
-    roots: preflight_roots.Roots, port: int, trusted: bool, verdict: Verdict | None
+    roots: shared.Roots, port: int, trusted: bool, verdict: Verdict | None
 ) -> None:
     check = preflight_roots.needed(roots, VENDOR, port, trusted=trusted)
     assert (check and check.verdict) is verdict
@@ -297,90 +276,46 @@ def test_each_root_is_named(
 
 
 def test_not_too_many_roots_are_named() -> None:
-    many = [ROOT] * (preflight_roots.MAX_ROOTS + 3)
+    many = [ROOT] * (shared.MAX_ROOTS + 3)
     told = list(preflight_roots.told(many, [], NOW.timestamp()))
-    assert len(told) == preflight_roots.MAX_ROOTS + 1
+    assert len(told) == shared.MAX_ROOTS + 1
     assert told[-1].text == "ca_file has 3 more."
 
 
-def test_the_roots_of_the_system() -> None:
-    (check,) = preflight_roots.told(preflight_roots.read(None), [], NOW.timestamp())
+async def test_the_roots_of_the_system() -> None:
+    (check,) = preflight_roots.told(shared.read(None), [], NOW.timestamp())
     assert check.verdict is OK
 
 
-@pytest.mark.parametrize(
-    ("fault", "synchronised", "verdict"),
-    [
-        (None, True, OK),
-        (None, None, UNSURE),
-        (None, False, UNSURE),
-        (Fault.DNS, False, UNSURE),
-        (Fault.TLS_EXPIRED, True, OK),
-        (Fault.TLS_EXPIRED, None, FAILED),
-        (Fault.TLS_NOT_YET_VALID, False, FAILED),
-    ],
-)
-def test_the_clock(fault: Fault | None, synchronised: bool | None, verdict: Verdict) -> None:
-    valid = (0.0, 4e9) if fault is None else None
-    attempts = [Reached("h", fault, valid=valid)]
-    check = preflight.clock(attempts, 1.7e9, synchronised=synchronised)
-    assert check.verdict is verdict
-    assert "2023-11-14 22:13 UTC" in check.text
-    assert ("of the server is valid" in check.text) == (fault is None)
+async def credentials(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
+    return [await credential(held, around) for held in preflight.held_in(settings)]
 
 
-def credentials(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
-    return [preflight.credential(held, around) for held in preflight.held_in(settings)]
-
-
-def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:
-    (check,) = credentials(settings)
+async def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:
+    (check,) = await credentials(settings)
     assert check == Check("secret", OK, f"The secret of product {PRODUCT} can be read by somebody.")
 
 
-def test_a_secret_that_others_may_read(settings: AlibabaSettings, secret: Path) -> None:
-    secret.chmod(0o640)
-    (check,) = credentials(settings)
-    assert check.verdict is FAILED
-    assert f"chmod 0600 {secret}" in check.text
-
-
-def test_a_secret_that_is_not_ours_to_read(settings: AlibabaSettings) -> None:
-    def read(_credential: str, file: Path | None) -> Any:
-        raise ConfigError(f"The secret {file} cannot be read.") from PermissionError()
-
-    (check,) = credentials(settings, replace(AROUND, read_secret=read))
-    assert check.verdict is FAILED
-    assert "sudo -u gatewayd" in check.remedy
-
-
-def test_a_secret_of_a_device_in_its_place(settings: AlibabaSettings, secret: Path) -> None:
+async def test_a_secret_of_a_device_in_its_place(settings: AlibabaSettings, secret: Path) -> None:
     secret.write_text("7f3c9a1e5b2d4860a7c1e9f3b5d20846")
-    (check,) = credentials(settings)
+    (check,) = await credentials(settings)
     assert check.verdict is UNSURE
     assert "productSecret" in check.remedy
 
 
-def test_a_product_without_a_secret(settings: AlibabaSettings) -> None:
-    (check,) = credentials(replace(settings, products={PRODUCT: AlibabaProduct()}))
+async def test_a_product_without_a_secret(settings: AlibabaSettings) -> None:
+    (check,) = await credentials(replace(settings, products={PRODUCT: AlibabaProduct()}))
     assert check.verdict is OK
     assert "No secret" in check.text
 
 
-def test_credentials(settings: AlibabaSettings, tmp_path: Path) -> None:
+async def test_credentials(settings: AlibabaSettings, tmp_path: Path) -> None:
     product = AlibabaProduct(secret_credential="product")
     gateway = AlibabaGateway(product=PRODUCT, device="gate-0001", secret_credential="gate")
     given = replace(settings, products={PRODUCT: product}, gateway=gateway)
-    assert [check.verdict for check in credentials(given)] == [UNSURE, UNSURE]
-    (tmp_path / "product").write_text(PRODUCT_SECRET)
+    assert [check.verdict for check in await credentials(given)] == [UNSURE, UNSURE]
+    (tmp_path / "product").write_text(SECRET)
     around = replace(AROUND, credentials=True, read_secret=partial(read_secret, tmp_path))
-    assert [check.verdict for check in credentials(given, around)] == [OK, FAILED]
+    assert [check.verdict for check in await credentials(given, around)] == [OK, FAILED]
     (tmp_path / "gate").write_text("7f3c9a1e5b2d4860a7c1e9f3b5d20846")
-    assert [check.verdict for check in credentials(given, around)] == [OK, OK]
-
-
-def test_nothing_is_trusted_instead_of_roots_that_cannot_be_read(tmp_path: Path) -> None:
-    context = asyncio.run(preflight._context(tmp_path / "none"))
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert not context.get_ca_certs()
+    assert [check.verdict for check in await credentials(given, around)] == [OK, OK]

@@ -105,6 +105,12 @@ class Certified(Trial):
         """The devices that the platform knows."""
         return {one.device_id for one in self.instance.devices.list()}
 
+    def reports(self, device_id: str) -> dict[str, int]:
+        """How often a gateway has reported a child, by what it said."""
+        truth: Any = self.cloud.truth()
+        told: dict[str, int] = truth["instances"][INSTANCE]["devices"][device_id]["status_reports"]
+        return told
+
 
 def settings(folder: Path, cloud: HuaweiCloud, **others: Any) -> HuaweiSettings:
     """Return what leads to a simulated instance."""

@@ -149,6 +149,10 @@ class Home:
         self.uplink = uplink
         self.children.serve_over(cast("Uplink", uplink))
 
+    async def leave(self) -> None:
+        """Let the gateway take leave of its children, as it does before it closes its session."""
+        await self.children.leave(cast("Uplink", self.uplink))
+
     async def secret(self, name: CloudName) -> Secret:
         """Register a child; return what was kept."""
         kept = Kept()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from gatewayd.cloud.huawei.certificate_request import read_request
 from gatewayd.cloud.huawei.identity import read_identity
@@ -85,6 +88,27 @@ async def test_what_is_kept_is_key_certificate_and_device_id(folder: Path) -> No
         due = one.provider.renew_at(child(1), secret)
         assert due == Span.of(leaf).ends.timestamp() - 30 * DAY
         assert one.provider.renew_at(child(1), Secret(b"a password")) is None
+
+
+async def test_one_that_was_made_by_a_clock_that_was_wrong_is_replaced_at_once(
+    folder: Path,
+) -> None:
+    now = time.time()
+    async with certified(folder, wall=lambda: now) as one:
+        now += 3 * DAY
+        secret = await one.secret(child(1))
+        now -= 3 * DAY
+        assert one.provider.renew_at(child(1), secret) == 0.0
+
+
+async def test_it_is_told_how_a_certificate_is_made_known(folder: Path) -> None:
+    async with certified(folder) as one:
+        secret = await one.secret(child(1))
+        told = one.provider.introduction(child(1), secret)
+        assert f"{read_identity(secret).fingerprint} as SECONDARY" in told
+        assert not one.provider.introduction(child(1), Secret(b"a password"))
+        behind = CloudName("cloud", SENSORS, child(1).device, "sub-device")
+        assert not one.provider.introduction(behind, secret)
 
 
 async def test_each_identity_has_a_session_of_its_own(folder: Path) -> None:
@@ -287,7 +311,7 @@ async def test_a_template_file_counts_at_once(folder: Path) -> None:
         secret = await one.secret(child(1))
         one.template.write_text("{}")
         outcome, _ = await one.register(child(2))
-        assert isinstance(outcome, Refused)
+        assert isinstance(outcome, Failed), "it may be being written, and is read again"
         assert outcome.reason.code == "template-unusable"
         body = json.loads(json.dumps(BODY))
         body["resources"]["device"]["device_id"] = {"ref": "iotda::certificate::state_name"}
@@ -347,6 +371,32 @@ async def test_a_request_is_judged_by_the_template(folder: Path) -> None:
                 await issuer.certify(request(bad), None, 0)
         with pytest.raises(InvalidArgs, match="node_id"):
             await issuer.certify(request(good), CloudName("cloud", SENSORS, "n 1"), 0)
+
+
+def odd(before: str, after: str) -> bytes:
+    """Return a request in which some bytes, hexadecimal, have become others."""
+    der = x509.load_pem_x509_csr(request()).public_bytes(serialization.Encoding.DER)
+    assert bytes.fromhex(before) in der
+    data = base64.encodebytes(der.replace(bytes.fromhex(before), bytes.fromhex(after)))
+    name = b"CERTIFICATE REQUEST-----\n"
+    return b"-----BEGIN " + name + data + b"-----END " + name
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("0c0178", "030178"),  # the common name is a bit string
+        ("0c0178", "3e0178"),  # of a type that there is not
+        ("0c0178", "0c01ff"),  # not UTF-8
+        ("2a8648ce3d030107", "2a8648ce3d030177"),  # an unknown curve
+        ("2a8648ce3d040302", "2a8648ce3d04037f"),  # an unknown signature
+    ],
+)
+def test_a_request_of_odd_parts_is_refused(before: str, after: str) -> None:
+    with pytest.raises(InvalidArgs):
+        read_request(odd(before, after))
+    with pytest.raises(InvalidArgs, match="not signed"):
+        read_request(odd("0c0178", "0c0179"))
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,18 @@ def test_a_version_that_is_none(version: object) -> None:
     assert downlinks.parse(message(told), GATEWAY) == (Notice(False, (), 0),)
 
 
+@pytest.mark.parametrize("events", [1, 20])
+@pytest.mark.parametrize("key", ["devices", "successful_devices", "failed_devices"])
+def test_a_message_that_lists_absurdly_many_is_not_read(key: str, events: int) -> None:
+    few = downlinks.MAX_DEVICES // events
+    kind = "add_sub_device_notify" if key == "devices" else "delete_sub_device_response"
+    paras = {key: ["x"] * few}
+    told = [service(kind, paras, event_id="e")] * events
+    assert len(downlinks.parse(message(*told), GATEWAY)) == events
+    with pytest.raises(EventError):
+        downlinks.parse(message(*told, service(kind, paras, event_id="e")), GATEWAY)
+
+
 @pytest.mark.parametrize(
     "payload",
     [

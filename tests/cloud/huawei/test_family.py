@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.faults import End
-from gatewayd.cloud.huawei import document, strays, sync
+from gatewayd.cloud.huawei import document, roster, strays, sync
 from gatewayd.cloud.huawei.events import Event, NodeName, Response, Status, Told
 from gatewayd.cloud.provider import (
     Failed,
@@ -42,7 +42,7 @@ from tests.cloud.huawei.home import (
     told,
 )
 
-EXISTS = "IOTDA.014031"
+EXISTS, NOT_A_CHILD = "IOTDA.014031", "IOTDA.021104"
 
 
 async def hang(_: object) -> Response:
@@ -439,6 +439,93 @@ async def test_the_platform_deletes_a_child_that_is_away() -> None:
                 await one.online(name)
 
 
+@pytest.mark.parametrize(("kept_at", "error"), [
+    ("other.example.com", LoginFailed), ("IOT.example.com", LoginRemoved), ("", LoginRemoved),
+])  # fmt: skip
+async def test_an_instance_that_is_new_in_the_configuration_has_removed_nobody(
+    kept_at: str, error: type[Exception]
+) -> None:
+    """Else one wrong host would retire all children."""
+    async with home(STATUS=failing(Event.STATUS, "IOTDA.014000")) as one:
+        with pytest.raises(error):
+            await one.route.connect(ONE, document.write(device_id(ONE), kept_at))
+
+
+async def test_the_instance_is_kept_with_the_device_id() -> None:
+    async with home() as one:
+        secret = await one.secret(ONE)
+        assert not document.is_elsewhere(secret, "iot.example.com")
+        assert document.is_elsewhere(secret, "other.example.com")
+
+
+async def test_a_device_id_of_another_child_is_no_answer() -> None:
+    def answer(items: Sequence[Any]) -> Response:
+        one_for_all = tuple(Told("same-id", item["node_id"], PRODUCT) for item in items)
+        return Response(Event.ADD, "", one_for_all, ())
+
+    async with home(ADD=answer) as one:
+        assert document.read(await one.secret(ONE)) == "same-id"
+        outcome = await refused(one, CHILDREN[1])
+        assert isinstance(outcome, Unknown)
+        assert outcome.reason.code == "cloud-bad-answer"
+        assert document.read(await one.secret(ONE)) == "same-id"
+
+
+async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() -> None:
+    async with home() as one:
+        old, new = told(ONE), Told("new-id", ONE.device, PRODUCT, GATEWAY)
+        one.uplink.on_notice(added(old))
+        one.uplink.on_notice(added(new))
+        one.uplink.on_notice(deleted(ONE))
+        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) == new
+        assert document.read(await one.secret(ONE)) == "new-id"
+        assert not one.uplink.asked
+
+
+async def test_children_that_come_and_go_for_ever_leave_room_for_others() -> None:
+    limit = roster.DELETED + 10
+    children = [CloudName("cloud", PRODUCT, f"x-{number}") for number in range(limit)]
+    async with home() as one:
+        for name in children:
+            one.uplink.on_notice(added(told(name)))
+            one.uplink.on_notice(deleted(name))
+        assert not one.children.roster.was_deleted(device_id(children[9]))
+        assert one.children.roster.was_deleted(device_id(children[10]))
+        one.uplink.on_notice(added(told(ONE)))
+        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) is not None
+
+
+async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> None:
+    """As one that has created the gateway anew: its list of children begins at 1 again."""
+    async with home() as one:
+        one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
+        one.put(FakeUplink())
+        one.uplink.on_notice(added(told(ONE), version=1))
+        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) is not None
+        one.put(FakeUplink())
+        await until(lambda: one.uplink.synced == [1])
+
+
+async def test_an_absurd_version_does_not_hide_the_children_that_are_asked_for() -> None:
+    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+        one.uplink.on_notice(added(told(CHILDREN[1]), version=1 << 62))
+        one.uplink.on_sync = [added(told(ONE), version=4)]
+        assert document.read(await one.secret(ONE)) == device_id(ONE)
+
+
+async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_another() -> None:
+    async with home() as one:
+        sessions = [await one.online(name) for name in CHILDREN[:3]]
+        older = one.uplink
+        with one.children.handover():
+            one.put(FakeUplink({Event.STATUS: failing(Event.STATUS, NOT_A_CHILD, CHILDREN[2])}))
+        assert (await sessions[2].wait_closed()).removed
+        assert {name for name, _ in one.uplink.reported} == {*map(device_id, CHILDREN[:3])}
+        assert one.children.family.online.sessions() == tuple(sessions[:2])
+        assert one.uplink.synced == [0]
+        older.closed.set_result(End.CLOUD)
+
+
 async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
     async with home() as one:
         await one.online(ONE)
@@ -527,7 +614,7 @@ async def test_a_gateway_that_leaves_reports_its_children_offline() -> None:
     async with home() as one:
         sessions = await asyncio.gather(*(one.online(name) for name in CHILDREN[:3]))
         closing = [asyncio.create_task(session.close()) for session in sessions]
-        await one.children.leave()
+        await one.leave()
         await asyncio.gather(*closing)
         offline = one.uplink.reported[3:]
         assert sorted(offline) == [(device_id(name), Status.OFFLINE) for name in CHILDREN[:3]]
@@ -538,7 +625,7 @@ async def test_a_login_under_way_when_the_gateway_leaves_is_undone() -> None:
     async with home(STATUS=when(going, Event.STATUS)) as one:
         opening = asyncio.create_task(one.online(ONE))
         await until(lambda: bool(one.uplink.asked))
-        leaving = asyncio.create_task(one.children.leave())
+        leaving = asyncio.create_task(one.leave())
         await asyncio.sleep(0)
         going.set()
         with pytest.raises(LoginFailed):
@@ -555,14 +642,14 @@ async def test_leaving_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -
     async with home() as one:
         await one.online(ONE)
         one.uplink.answers[Event.STATUS] = hang
-        await one.children.leave()
+        await one.leave()
         assert one.uplink.reported[-1] == (device_id(ONE), Status.OFFLINE)
 
 
 async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> None:
     async with home() as one:
         await one.online(ONE)
-        await one.children.leave()
+        await one.leave()
         one.uplink.closed.set_result(End.OURS)
         await until(lambda: not one.children.family.online.sessions())
         one.put(FakeUplink())

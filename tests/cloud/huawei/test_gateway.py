@@ -26,7 +26,7 @@ from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
 from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
+from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
 from gatewayd.testing.simulator.mqtt_packets import Connect, Disconnect, Publish
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
@@ -92,6 +92,16 @@ async def test_a_secret_that_is_none_is_refused(secret_file: Path, value: bytes 
     assert children._watch.ails == outcome.reason
 
 
+async def test_what_is_kept_and_is_no_secret_is_not_shown_to_the_platform() -> None:
+    """As where the gateway logged in with a certificate before."""
+    route, _ = parts(1)
+    with pytest.raises(LoginRefused) as raised:
+        await route.connect(OWN, Secret(b"Device-ID: gw\n-----BEGIN PRIVATE KEY-----\n"))
+    check_reason(raised.value.reason)
+    assert raised.value.reason.code == "secret-unusable"
+    assert raised.value.stale
+
+
 async def test_another_name_is_not_the_gateways_own() -> None:
     route, _ = parts(1)
     assert route.why_not(CloudName("cloud", OWN.product, "gw-2", "gateway")) == NOT_CONFIGURED
@@ -142,6 +152,51 @@ async def test_it_logs_in_and_serves_children(serve: Serve, ca_file: Path) -> No
     assert service["paras"]["device_statuses"] == [
         {"device_id": "sensors_n-001", "status": "OFFLINE"}
     ]
+
+
+async def test_a_session_that_another_has_replaced_does_not_take_leave_of_children(
+    serve: Serve, ca_file: Path
+) -> None:
+    """As after a renewal, where the platform has not closed the older one yet."""
+    peer = serving(Peer())
+    async with serve(peer.script) as broker:
+        route, children = parts(broker.port, ca_file)
+        older = await route.connect(OWN, SECRET)
+        child = await SubDevice(children).connect(ONE, KEPT)
+        newer = await route.connect(OWN, SECRET)
+        await older.close()
+        await until(lambda: len(statuses(peer)) == 2)
+        assert statuses(peer) == ["ONLINE", "ONLINE"], "the second is over the new session"
+        assert children.family.online.sessions() == (child,)
+        await newer.close()
+        await child.wait_closed()
+        await children.close()
+        await broker.until(0)
+    assert statuses(peer) == ["ONLINE", "ONLINE", "OFFLINE"]
+
+
+def statuses(peer: Peer) -> list[str]:
+    """What was reported of children, one by one."""
+    asked = [json.loads(one.payload) for one in peer.seen if isinstance(one, Publish)]
+    told = [
+        service["paras"].get("device_statuses", ()) for one in asked for service in one["services"]
+    ]
+    return [one["status"] for some in told for one in some]
+
+
+async def test_a_second_login_that_fails_ails_no_gateway_that_is_online(
+    serve: Serve, ca_file: Path
+) -> None:
+    peer = serving(Peer())
+    async with serve(peer.script) as broker:
+        route, children = parts(broker.port, ca_file)
+        session = await route.connect(OWN, SECRET)
+        peer.connack = 5
+        with pytest.raises(LoginRefused):
+            await route.connect(OWN, SECRET)
+        assert children._watch.ails is None
+        await session.close()
+        await children.close()
 
 
 async def test_a_device_id_that_was_chosen_is_used(serve: Serve, ca_file: Path) -> None:

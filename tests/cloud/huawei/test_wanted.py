@@ -83,6 +83,19 @@ def test_further_attributes_are_added() -> None:
     assert chosen.x509_name().rfc4514_string() == "CN=node-1,O=Example Edge"
 
 
+def test_a_device_id_that_all_devices_would_have_is_refused() -> None:
+    """Each would take the place, and the sessions, of the others."""
+    there = [(Kind.CONFLICT, "resources.device.device_id")]
+    fixed = dataclasses.replace(WANTED, fixed={"organization": "ACME"})
+    template = Template((CN.parameter, O.parameter), CN, "p1", device_id=O)
+    assert why_not(template, fixed) == there
+    assert choose(template, dataclasses.replace(fixed, device_id="ACME")).device
+    by_product = Template((CN.parameter, OU.parameter), CN, OU, device_id=OU)
+    assert why_not(by_product, WANTED) == there
+    by_node = Template((CN.parameter,), CN, "p1", device_id=CN)
+    assert choose(by_node, WANTED).device == Device("node-1", "node-1", "p1")
+
+
 def test_a_device_id_that_is_the_default_needs_no_place() -> None:
     assert choose(PLAIN, dataclasses.replace(WANTED, device_id="p1_node-1")).device
 

@@ -35,11 +35,13 @@ class Home:
     online: list[CloudName] = field(default_factory=list)
     ups: list[Uplink] = field(default_factory=list)
     called: list[CloudName] = field(default_factory=list)
+    lost: int = 0
 
     def link_up(self, uplink: Uplink) -> None:
         self.ups.append(uplink)
 
     def link_lost(self) -> Iterable[CloudName]:
+        self.lost += 1
         return self.online
 
     def call_back(self, name: CloudName) -> None:
@@ -111,3 +113,57 @@ async def test_a_link_that_is_replaced_is_lost() -> None:
         older.closed.set_result(End.CLOUD)
         await asyncio.sleep(0)
         assert len(home.ups) == 2
+
+
+async def put(home: Home, watch: Watch[Uplink]) -> Uplink:
+    """Let the gateway log in."""
+    uplink = Uplink()
+    home.link.put(uplink)
+    watch.look()
+    return uplink
+
+
+@pytest.mark.parametrize("when", ["before", "after", "later"])
+async def test_a_link_that_is_handed_over_is_not_lost(when: str) -> None:
+    home = Home(online=NAMES[:1])
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            if when == "before":
+                older.closed.set_result(End.CLOUD)
+                await until(lambda: home.link.current is None)
+            newer = await put(home, one)
+            if when == "after":
+                older.closed.set_result(End.CLOUD)
+                await asyncio.sleep(0)
+        if when == "later":
+            older.closed.set_result(End.CLOUD)
+            await asyncio.sleep(0)
+        assert home.ups == [older, newer]
+        assert not home.lost
+        newer.closed.set_result(End.LOST)
+        await until(lambda: bool(home.lost))
+
+
+async def test_a_handover_of_which_nothing_comes_loses_the_link() -> None:
+    home = Home(online=NAMES[:1])
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            older.closed.set_result(End.CLOUD)
+            await until(lambda: home.link.current is None)
+            assert home.lost == 0
+        await until(lambda: bool(home.lost))
+        await put(home, one)
+        await until(lambda: home.called == NAMES[:1])
+
+
+async def test_a_handover_that_fails_leaves_the_link_as_it_is() -> None:
+    home = Home()
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            pass
+        assert not home.lost
+        older.closed.set_result(End.LOST)
+        await until(lambda: bool(home.lost))

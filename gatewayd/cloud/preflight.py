@@ -1,0 +1,138 @@
+"""What all preflights look at: an endpoint, the clock, and secrets that are configured."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewayd.cloud import network, tls
+from gatewayd.cloud.certificates import span
+from gatewayd.cloud.checks import Check, Surroundings, Verdict
+from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.preflight_roots import when
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
+
+OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+
+_TCP = frozenset({Fault.TCP_REFUSED, Fault.TCP_UNREACHABLE})
+_DATES = frozenset({Fault.TLS_EXPIRED, Fault.TLS_NOT_YET_VALID})
+_AS_GATEWAYD = "run sudo -u gatewayd gatewayctl preflight"
+_SYNCHRONISE = "Set the clock, and keep it right: timedatectl set-ntp true"
+
+NOT_ASKED = Check(
+    "cloud",
+    UNSURE,
+    "Whether the cloud accepts the secrets, and knows the devices, shows only when one "
+    "registers; nothing was registered.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far an endpoint was reached.
+
+    fault: the step that failed; None if TLS stands.  addresses: of the host.
+    valid: between which times the server's certificate is valid, seconds since the epoch; None
+    where it was not trusted, or not seen.  protocol: as "TLSv1.3".
+    """
+
+    host: str
+    fault: Fault | None
+    addresses: tuple[str, ...] = ()
+    valid: tuple[float, float] | None = None
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A secret that is configured.
+
+    what: whose it is, for people.  doubt: what to say of it, besides that it can be read.
+    """
+
+    what: str
+    credential: str
+    file: Path | None
+    doubt: Callable[[Secret], Check | None] = lambda _: None
+
+
+async def reach(server: tls.Server) -> Reached:
+    """Look a host up, connect, shake hands, and close."""
+    found: tuple[str, ...] = ()
+    try:
+        addresses = await tls.resolve(server)
+        found = tuple(dict.fromkeys(str(address[0]) for _, address in addresses))
+        sock = await tls.dial_one_of(addresses, server)
+    except ConnectError as error:
+        return Reached(server.host, error.fault, found)
+    with sock:
+        facts = sock.getpeercert()
+        valid = span(facts) if facts else None
+        return Reached(server.host, None, found, valid, sock.version() or "")
+
+
+async def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what is trusted: nothing, where the file is of no use, so that the rest is seen."""
+    try:
+        return await tls.Trust(ca_file).context()
+    except ConnectError:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def connection(attempt: Reached, port: int) -> Iterator[Check]:
+    """Yield the steps of an attempt, up to the one that failed."""
+    fault = attempt.fault
+    steps = (
+        ("dns", {Fault.DNS}, f"{attempt.host} is {', '.join(attempt.addresses)}."),
+        ("tcp", _TCP, f"Port {port} takes connections."),
+        ("tls", set(Fault), f"The certificate is trusted, and of this host; {attempt.protocol}."),
+    )
+    for step, faults, text in steps:
+        if fault is not None and fault in faults:
+            reason = network.reason(fault, attempt.host, port)
+            yield Check(step, FAILED, reason.text, reason.remedy)
+            return
+        yield Check(step, OK, text)
+
+
+def clock(attempts: Iterable[Reached], now: float, *, synchronised: bool | None) -> Check:
+    """Compare the clock with the certificates of the servers."""
+    attempts = tuple(attempts)
+    text = f"It is {when(now)} here"
+    if any(attempt.fault in _DATES for attempt in attempts):
+        if synchronised:
+            return Check("clock", OK, f"{text}, synchronised: the certificate is at fault.")
+        return Check("clock", FAILED, f"{text}, when a certificate is not valid.", _SYNCHRONISE)
+    if any(attempt.valid for attempt in attempts):
+        text += ", when the certificate of the server is valid"
+    if synchronised:
+        return Check("clock", OK, f"{text}; the clock is synchronised.")
+    if synchronised is None:
+        return Check("clock", UNSURE, f"{text}; whether the clock is synchronised is not known.")
+    return Check("clock", UNSURE, f"{text}; the clock is not synchronised.", _SYNCHRONISE)
+
+
+async def credential(held: Held, around: Surroundings) -> Check:
+    """Say whether a secret can be read."""
+    if not held.credential and held.file is None:
+        return Check("secret", OK, f"No secret of {held.what} is configured: some routes need it.")
+    if held.credential and not around.credentials:
+        text = f"The secret of {held.what} is given to the service, and not to be seen from here."
+        return Check("secret", UNSURE, text, f"While gatewayd is running, {_AS_GATEWAYD}")
+    try:
+        secret = await asyncio.to_thread(around.read_secret, held.credential, held.file)
+    except ConfigError as error:
+        return _unreadable(error)
+    readable = Check("secret", OK, f"The secret of {held.what} can be read by {around.user}.")
+    return held.doubt(secret) or readable
+
+
+def _unreadable(error: ConfigError) -> Check:
+    if isinstance(error.__cause__, PermissionError):
+        remedy = f"To see whether gatewayd may, {_AS_GATEWAYD}; give the file to that user."
+        return Check("secret", FAILED, str(error), remedy)
+    return Check("secret", FAILED, str(error))

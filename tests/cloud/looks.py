@@ -1,0 +1,40 @@
+"""What a preflight is given in a test, and how its checks are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from gatewayd.cloud.checks import Check, Surroundings, Verdict
+from gatewayd.cloud.credential import read_secret
+
+OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+SECRET = "p5Tq0Zx8Wv3Rk1Ls"
+"""Whatever is configured as a secret: no check tells it."""
+
+AROUND = Surroundings(
+    user="somebody",
+    read_secret=partial(read_secret, None),
+    credentials=False,
+    time=time.time,
+    synchronised=lambda: True,
+)
+
+
+async def all_of(looking: AsyncGenerator[Check, None]) -> list[Check]:
+    """Return what a preflight yields; each check is such as a check may be."""
+    async with asyncio.timeout(60):
+        found = [check async for check in looking]
+    for check in found:
+        assert check.text.isprintable()
+        assert check.text.endswith(".")
+        assert check.verdict is not FAILED or check.remedy or check.step == "secret"
+        assert SECRET not in check.text + check.remedy
+    return found
+
+
+def verdicts(found: list[Check]) -> list[tuple[str, Verdict]]:
+    """Return the steps, and how each ended."""
+    return [(check.step, check.verdict) for check in found]
