@@ -15,7 +15,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreUnavailable
 from gatewayd.policy.window import Window
-from gatewayd.requests import MAX_WANTED, CloudRequests
+from gatewayd.requests import COMPLAINTS, MAX_WANTED, CloudRequests
 from gatewayd.testing import clock
 from tests.fakes import FakeCloud, MemoryRegister
 from tests.stage import Stage
