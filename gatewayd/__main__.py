@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import logging
 import os
 import sys
@@ -17,9 +16,9 @@ from gatewayd.configfile import STANDARD, ConfigPaths
 from gatewayd.daemon import REJECTED, Daemon
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
+from gatewayd.secretstore.keypage import protect_memory
 from gatewayd.status.notify import Notifier
 
-PR_SET_DUMPABLE = 4
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
 
@@ -36,7 +35,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
     if options.check_config:
         return _check(paths)
     log.setup("info", log.handler())
-    _protect_memory()
+    protect_memory()
     try:
         config = load(paths, Plugins.installed())
         log.set_level(config.log.level)
@@ -54,11 +53,6 @@ def _complain(error: GatewayError) -> None:
     entry = REJECTED if isinstance(error, ConfigError) else {}
     for line in str(error).splitlines():
         logging.getLogger(__name__).error("%s", line, extra=entry)
-
-
-def _protect_memory() -> None:
-    """Keep secrets in memory from core dumps, and from others of the same user (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:

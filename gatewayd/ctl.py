@@ -19,7 +19,9 @@ from gatewayd.ctl_huawei_template import HUAWEI_TEMPLATE
 from gatewayd.ctl_objects import OBJECTS
 from gatewayd.ctl_preflight import PREFLIGHT
 from gatewayd.ctl_rules import RULES
+from gatewayd.ctl_store import STORE
 from gatewayd.ctl_text import safe
+from gatewayd.ctl_vault import VAULT
 from gatewayd.errors import GatewayError
 
 ADDRESS = "GATEWAYD_BUS"
@@ -54,6 +56,8 @@ def main(
     commands: Sequence[Command] = (
         *COMMANDS,
         *OBJECTS,
+        *STORE,
+        *VAULT,
         *RULES,
         *PREFLIGHT,
         *HUAWEI_TEMPLATE,

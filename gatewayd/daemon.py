@@ -30,6 +30,7 @@ from gatewayd.rulefile import load_rules
 from gatewayd.status.bus import Bus
 from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.storage import Storage
+from gatewayd.storeadmin import StoreAdmin
 from gatewayd.tally import Tally
 from gatewayd.timesync import synchronised
 
@@ -87,8 +88,10 @@ class Daemon:
         )
         self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
         target = "journal" if log.under_journal(self._environ, sys.stderr) else "console"
+        admin = StoreAdmin(self._storage)
+        await admin.look()
         self._overview = Overview(
-            self._config, self._storage, self._parts, tally, self._started, target
+            self._config, self._storage, self._parts, tally, self._started, target, admin
         )
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
         objects = Objects(
@@ -215,6 +218,7 @@ class Daemon:
     async def _tell_status(self) -> None:
         told = ""
         while True:
+            await self._overview.admin.look()
             status = self._overview.line()
             self._show()
             if status != told:

@@ -21,6 +21,7 @@ MESSAGES: Mapping[str, str] = {
     "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
     "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",
+    "rollback-suspected": "f48e39e729dc4b38a681b80682d459aa",
     "store-degraded": "760bcac48032437e96aed62ede052c5b",
     "join-window-opened": "efd883ad4abd49448351a2008db97c11",
     "join-window-closed": "733335265a9045778a563ef17d5ee4f4",

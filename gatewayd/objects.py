@@ -15,7 +15,8 @@ from gatewayd.log import set_level
 from gatewayd.overview import Overview, provider_place
 from gatewayd.status.fixed import Exported
 from gatewayd.status.names import AUTHORITY, LOG, STORE, Place
-from gatewayd.status.ports import AuthorityCommands, StoreCommands
+from gatewayd.status.ports import AuthorityCommands
+from gatewayd.storeadmin import StoreService
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ class Objects:
     """What is served from the start to the end.
 
     environ: of the process.  changed: called when what is shown has changed.
-    store: does what may be asked of the store; None where it can do nothing.
     authorities: the device CAs, by the name of their cloud.
     """
 
@@ -39,16 +39,15 @@ class Objects:
         overview: Overview,
         environ: Mapping[str, str],
         changed: Callable[[], None],
-        store: StoreCommands | None = None,
         authorities: Mapping[str, AuthorityCommands] | None = None,
     ) -> None:
         self._overview, self._environ, self._changed = overview, environ, changed
-        self._store, self._authorities = store, authorities or {}
+        self._authorities = authorities or {}
 
     def exported(self) -> Iterator[Exported]:
         """Yield what is to be served, as it is now."""
         overview = self._overview
-        yield Exported(STORE, overview.store(), self._store)
+        yield Exported(STORE, overview.store(), StoreService.of(overview.admin, self._changed))
         yield Exported(LOG, overview.log(), LogControl(self._changed))
         for cloud in overview.config.clouds:
             place, name = provider_place(cloud.name), cloud.name

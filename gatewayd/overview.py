@@ -12,9 +12,11 @@ from gatewayd.cloud.provider import ProviderStatus, Reporting
 from gatewayd.config import Config, Configured
 from gatewayd.device.lifecycle import State
 from gatewayd.log import IDENTIFIER
+from gatewayd.secretstore.store import State as Condition
 from gatewayd.status.names import GATEWAY, LOG, PROVIDER, STORE, Place, provider_path
 from gatewayd.status.snapshot import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.storage import Storage
+from gatewayd.storeadmin import StoreAdmin
 from gatewayd.tally import Tally
 
 LEVELS: Mapping[int, str] = {
@@ -26,14 +28,13 @@ LEVELS: Mapping[int, str] = {
 }
 """Levels of the log, in the words of syslog(3)."""
 
-DEGRADED = "Much of what is kept does not fit the records; the journal says what."
-
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Looks at the parts of a running gateway.
 
     started: microseconds since the epoch.  target: where the log goes, "journal" or "console".
+    admin: knows what is in the secret store.
     """
 
     config: Config
@@ -42,6 +43,7 @@ class Overview:
     tally: Tally
     started: int
     target: str
+    admin: StoreAdmin
 
     def state(self) -> str:
         """Return the state of a gateway that is neither starting nor stopping."""
@@ -58,8 +60,8 @@ class Overview:
             f"{states.count(State.PENDING)} pending",
             f"{states.count(State.FAILED)} failed",
         ]
-        if self.storage.store.why:
-            words.append(f"store {self.storage.store.state}: {self.storage.store.why}")
+        if why := self._why():
+            words.append(f"store {self._store_state()}: {why}")
         return ", ".join([*words, *self.parts.supervisor.faults.values()])
 
     def views(self, state: str) -> Mapping[Place, object]:
@@ -75,14 +77,25 @@ class Overview:
 
     def store(self) -> StoreView:
         """Return what D-Bus shows of the secret store."""
-        storage = self.storage
-        state, why = "unsealed", ""
-        if storage.sealed:
-            state, why = "sealed", storage.store.why
-        elif storage.degraded:
-            state, why = "degraded", DEGRADED
-        protection = storage.store.protection.value
-        return StoreView(self.config.store.kind, protection, state, why, self.tally.secrets)
+        kept = self.admin.kept
+        return StoreView(
+            backend=self.config.store.kind,
+            protection=self.storage.store.protection.value,
+            state=self._store_state(),
+            why=self._why(),
+            n_secrets=self.tally.secrets if kept is None else kept.secrets,
+            key_id=kept.key if kept else 0,
+            key_created=kept.key_created if kept else 0,
+            recovery_slots=kept.recovery_slots if kept else 0,
+        )
+
+    def _store_state(self) -> str:
+        state = self.storage.store.state
+        fit = not self.storage.faults or state is not Condition.UNSEALED
+        return (state if fit else Condition.DEGRADED).value
+
+    def _why(self) -> str:
+        return "; ".join(self.storage.faults)
 
     def provider(self, cloud: Configured) -> ProviderView:
         """Return what D-Bus shows of a cloud."""

@@ -25,7 +25,7 @@ from enum import StrEnum
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
-from gatewayd.errors import SecretCorrupt, SecretNotFound
+from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.secretstore.store import SecretStore, State
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
@@ -94,10 +94,8 @@ async def reconcile(
 
 
 def _reconcile(state: StateFile, store: SecretStore, now: int) -> list[Finding]:
-    refs, sealed = store.refs(), store.state is State.SEALED
-    usable = refs if sealed else [ref for ref in refs if _opens(store, ref)]
-    findings = decide(list(state.all()), usable, now)
-    read_only = sealed or store.state is State.ROLLBACK_SUSPECTED
+    findings = decide(list(state.all()), _usable(store), now)
+    read_only = store.state in (State.SEALED, State.ROLLBACK_SUSPECTED)
     cautious = read_only or any(f.kind is Kind.DEGRADED for f in findings)
     for finding in findings:
         if finding.kind in (Kind.COMPLETED, Kind.CANDIDATE) or not cautious:
@@ -112,6 +110,18 @@ def _apply(finding: Finding, state: StateFile, store: SecretStore) -> None:
         store.quarantine(finding.ref)
     elif finding.ref is not None:
         store.delete(finding.ref)
+
+
+def _usable(store: SecretStore) -> list[SecretRef]:
+    """Return the slots that can be read, or all there are where there is no key to read them."""
+    refs = list(store.refs())
+    try:
+        if store.state is not State.SEALED:
+            return [ref for ref in refs if _opens(store, ref)]
+    except StoreError:
+        if store.state is not State.SEALED:  # its key did not go meanwhile
+            raise
+    return refs
 
 
 def _opens(store: SecretStore, ref: SecretRef) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.errors import ConfigError, StoreError, StoreUnavailable
-from gatewayd.secretstore.database import Database
+from gatewayd.imported import RECORDS, settle
+from gatewayd.secretstore.database import Database, private_file
 
 VERSION = 2
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
@@ -52,8 +53,7 @@ class Lock:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _demand_private(directory)
-            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-            self._file: int | None = os.open(directory / "lock", flags, 0o600)
+            self._file: int | None = private_file(directory / "lock", os.O_RDWR)
         except OSError as error:
             raise StoreUnavailable(f"{directory} cannot be used: {error.strerror}") from error
         try:
@@ -84,7 +84,8 @@ class StateFile(Database):
     def __init__(self, directory: Path) -> None:
         self._lock = Lock(directory)
         try:
-            super().__init__(directory / "state.db", SCHEMA, VERSION, STEPS)
+            settle(directory)
+            super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
         except BaseException:
             self._lock.close()
             raise

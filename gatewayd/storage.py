@@ -17,6 +17,7 @@ from gatewayd.device.recovery import of_store
 from gatewayd.errors import StoreError
 from gatewayd.reconcile import Finding, Kind, reconcile, without_secret
 from gatewayd.register import Register, Secrets
+from gatewayd.secretstore.condition import NO_RECOVERY
 from gatewayd.secretstore.store import IDLE, SecretStore, State
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 PURGE_EVERY = 86_400.0
 """Seconds between two looks at what has been in quarantine for too long."""
+
+DOUBTFUL = "much of what is kept does not fit the records; the journal says what"
 
 _QUIET = {Kind.COMPLETED, Kind.OUTDATED}
 
@@ -40,6 +43,7 @@ class Storage:
     """
 
     thread: StoreThread
+    state: StateFile
     store: SecretStore
     register: Register
     secrets: Secrets
@@ -81,6 +85,7 @@ class Storage:
             _tell(finding)
         return cls(
             thread,
+            state,
             store,
             await Register.load(thread, state, store),
             Secrets(thread, store),
@@ -94,9 +99,15 @@ class Storage:
         return self.store.state is State.SEALED
 
     @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with what is kept, the worst first."""
+        doubts = DOUBTFUL if self.doubtful else ""
+        return tuple(filter(None, (self.store.why, self.state.fault, doubts)))
+
+    @property
     def degraded(self) -> bool:
-        """Whether somebody has to look."""
-        return self.doubtful or self.store.state in (State.DEGRADED, State.ROLLBACK_SUSPECTED)
+        """Whether somebody has to look: not where the one fault is that there is no way back."""
+        return not self.sealed and any(fault != NO_RECOVERY for fault in self.faults)
 
     async def administer(self, work: Callable[[], T]) -> T:
         """Run what an operator asks of the store, on its thread; `tend` then goes on with it.

@@ -20,9 +20,11 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.reconcile import Finding, Kind, decide, reconcile, without_secret
+from gatewayd.secretstore.keyring_store import KeyringSettings, KeyringStore
 from gatewayd.secretstore.vault import Vault, VaultSettings
 from gatewayd.statefile import StateFile
 from gatewayd.storethread import StoreThread
+from tests.secretstore import locker
 
 NOW = 1_000
 
@@ -333,6 +335,29 @@ def test_in_doubt_nothing_is_taken_away(disk: Disk) -> None:
     after, refs = disk.content()
     assert [r.stored for r in after] == [1, 1, 1, 1]
     assert refs == [half_done.slot(1), *strangers]
+
+
+def test_a_keyring_that_is_locked_meanwhile_is_no_reason_either(tmp_path: Path) -> None:
+    record, ring = child(1, attempt=1, stored=1), tmp_path / "ring"
+    keyring = KeyringSettings(locker.NAME, {"file_path": str(ring)})
+    with closing(StateFile(tmp_path)) as state, closing(KeyringStore(keyring, tmp_path)) as store:
+        state.write(record)
+        store.begin()
+        store.put(record.slot(1), Secret(b"x"))
+        store.commit()
+
+    async def main() -> list[Finding]:
+        thread = StoreThread()
+        thread.start()
+        state = await thread.open(lambda: StateFile(tmp_path))
+        store = await thread.open(lambda: KeyringStore(keyring, tmp_path))
+        Path(f"{ring}.locked").touch()
+        try:
+            return await reconcile(thread, state, store, NOW)
+        finally:
+            await thread.aclose()
+
+    assert asyncio.run(main()) == []
 
 
 def test_a_sealed_vault_is_no_reason_to_ask_again(disk: Disk) -> None:

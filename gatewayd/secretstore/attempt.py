@@ -23,6 +23,11 @@ class Attempt(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="key-slot", daemon=True)
         self._thread.start()
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is no answer yet."""
+        return self._thread.is_alive()
+
     def result(self, patience: float) -> T:
         """Return what the call has returned, or raise what it has raised.
 

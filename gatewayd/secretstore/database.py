@@ -6,14 +6,17 @@ journal_mode=WAL with synchronous=FULL syncs the log at each commit, where NORMA
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from gatewayd.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+from gatewayd.secretstore.sqlerrors import damaged, told
+from gatewayd.secretstore.upgrade import Steps, change, is_ours, upgrade
 
 PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
@@ -24,9 +27,6 @@ PRAGMAS = (
 )
 BUSY = 5.0
 """Seconds to wait for whoever else has the file open, as an operator with sqlite3."""
-
-_PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
@@ -41,11 +41,7 @@ class Database:
     """
 
     def __init__(
-        self,
-        path: Path,
-        schema: Sequence[str],
-        version: int,
-        steps: Mapping[int, Sequence[str]] | None = None,
+        self, path: Path, schema: Sequence[str], version: int, steps: Steps | None = None
     ) -> None:
         self._path, self._marked, self._steps = path, False, steps or {}
         self._changes, self.fault = 0, ""
@@ -118,11 +114,13 @@ class Database:
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
-    def remove_copies(self) -> None:
-        """Remove the copies that were taken before the schema was changed."""
+    def scrub(self) -> None:
+        """Remove what was once in the file: copies of an older schema, and its log."""
         for copy in self._path.parent.glob(f"{self._path.name}.v*"):
             with suppress(OSError):
                 copy.unlink()
+        with suppress(StoreError):  # where it is read just now, it goes later
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the file.  Closing twice is fine."""
@@ -134,22 +132,15 @@ class Database:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._translated(error) from error
-        except UnicodeDecodeError as error:  # a name in the schema, or a message about it
-            raise _damaged(self._path, "its schema is no text") from error
+        except UnicodeError as error:  # a name in the schema, or of a slot
+            raise damaged(self._path, "a name in it is no text") from error
 
     def _translated(self, error: sqlite3.Error) -> StoreError:
-        translated = self._told(error)
+        translated = told(self._path, error)
         self.fault = str(translated)
-        return translated
-
-    def _told(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
-        if code == sqlite3.SQLITE_FULL:
+        if isinstance(translated, StoreFull):
             self._give_up_group()
-            return StoreFull(f"the disk is full: {self._path} cannot grow")
-        if code in _DAMAGED:
-            return _damaged(self._path, str(error))
-        return StoreUnavailable(f"{self._path}: {error}")
+        return translated
 
     def _give_up_group(self) -> None:
         """End the group: a full disk may have ended it already, and half of one is none."""
@@ -158,6 +149,8 @@ class Database:
 
     def _prepare(self, schema: Sequence[str], version: int) -> None:
         found = int(self._run("PRAGMA user_version")[0][0])
+        if found < 0:
+            raise damaged(self._path, "its version is no number of ours")
         if found > version:
             raise ConfigError(
                 f"{self._path} was written by a newer gatewayd (schema {found}, this one knows "
@@ -168,21 +161,14 @@ class Database:
             self._run(pragma)
         verdict = str(self._run("PRAGMA integrity_check(1)")[0][0])
         if verdict != "ok":
-            raise _damaged(self._path, verdict)
+            raise damaged(self._path, verdict)
         if found == 0:
-            self._change(schema, version)
+            change(self._run, schema, version)
         elif found < version:
             self._copy(found)
-            for number in range(found, version):
-                self._change(self._steps[number], number + 1)
-
-    def _change(self, statements: Sequence[str], version: int) -> None:
-        """Bring the schema to a version: wholly, or not at all."""
-        self._run("BEGIN IMMEDIATE")
-        for statement in statements:
-            self._run(statement)
-        self._run(f"PRAGMA user_version = {version:d}")
-        self._run("COMMIT")
+            upgrade(self._run, self._steps, found, version)
+        if not is_ours(self._run, schema):
+            raise damaged(self._path, "its tables are not ours")
 
     def _copy(self, version: int) -> None:
         """Keep the file as a gatewayd knows it that has to be put back."""
@@ -204,15 +190,10 @@ def ordinary(db: sqlite3.Connection) -> bytes:
     return bytes(whole)
 
 
-def _damaged(path: Path, why: str) -> StoreError:
-    return StoreError(f"{path} is damaged ({why}): nothing was changed; restore it from a backup")
-
-
 def _make_private(path: Path) -> None:
     """Make a file that nobody else can read, and make sure that its name is on the disk."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(private_file(path, os.O_RDWR))
-    path.chmod(0o600)
     sync_directory(path.parent)
 
 
@@ -220,24 +201,40 @@ def private_file(path: Path, flags: int) -> int:
     """Open a file that nobody else can read, and make it where it does not exist.
 
     flags: of open(2), besides.  One that root makes belongs to whom the directory belongs to, as
-    the service does not run as root.  Raises OSError.
+    the service does not run as root; so root follows no link that the service could have put
+    there.  Raises OSError.
     """
     opened = os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.fchown(opened, owner.st_uid, owner.st_gid)
+    try:
+        _make_ours(opened, path.parent)
+    except BaseException:
+        os.close(opened)
+        raise
     return opened
+
+
+def _make_ours(opened: int, directory: Path) -> None:
+    if os.fstat(opened).st_nlink > 1:
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+    os.fchmod(opened, 0o600)
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(opened, owner.st_uid, owner.st_gid)
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file: a power cut leaves all of it or nothing.  Raises OSError."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
-    with open(private_file(unfinished, os.O_EXCL | os.O_WRONLY), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
+    try:
+        with open(private_file(unfinished, os.O_EXCL | os.O_WRONLY), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # half a file helps nobody, and fills the disk
+        raise
     sync_directory(path.parent)
 
 

@@ -12,7 +12,7 @@ from gatewayd.secretstore.envelope import DoesNotOpen, Wrapped
 from gatewayd.secretstore.keypage import KeyPage
 from gatewayd.secretstore.keyslots import NoKey
 
-FIRST = 1
+FIRST, LAST = 1, (1 << 32) - 1
 DAMAGED = "vault.db is damaged where it keeps its key: restore it from a backup"
 
 Random: TypeAlias = Callable[[int], bytes]
@@ -40,14 +40,22 @@ class Opener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SlotKey:
-    """The secret of a slot.  Implements Opener."""
+    """The secret of a slot.  Implements Opener.
+
+    material: by which the slot finds it: who bends that, as to hide the counter, closes the slot.
+    """
 
     kind: str
     secret: bytes = field(repr=False)
+    material: bytes = b""
+
+    def name(self, store: bytes, kid: int) -> bytes:
+        """Return what a data key is bound to in this slot."""
+        return envelope.slot_name(store, kid, self.kind, self.material)
 
     def unwrap(self, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
         """Return a data key.  Raises DoesNotOpen."""
-        return envelope.unwrap(self.secret, wrapped, store, kid)
+        return envelope.unwrap(self.secret, wrapped, self.name(store, kid))
 
     def fits(self, wrapped: Wrapped) -> bool:
         """Tell whether this key is the slot's."""
@@ -94,8 +102,23 @@ def insert(query: Query, store: bytes, kid: int, random: Random) -> KeyPage:
     """Make a generation, which no slot holds yet."""
     page = KeyPage(random(envelope.KEY))
     check = envelope.commitment(page.key, store, kid)
-    query("INSERT INTO data_key SELECT ?, ?, ?, count FROM writes", kid, store, check)
+    query(
+        "INSERT INTO data_key (kid, store, commitment, first, made) "
+        "SELECT ?, ?, ?, count, unixepoch() FROM writes",
+        kid, store, check,
+    )  # fmt: skip
     return page
+
+
+def succeed(query: Query, keys: Keys, kid: int) -> None:
+    """Let each generation vouch for a new one, as only who has the older keys can.
+
+    A recovery key is public: whoever can write to the disk could wrap a key of his own for it.
+    """
+    (commitment,) = query("SELECT commitment FROM data_key WHERE kid = ?", kid)[0]
+    for older in keys.numbers:
+        heir = _heir(keys.key(older), commitment)
+        query("UPDATE data_key SET heir = ? WHERE kid = ?", heir, older)
 
 
 def numbers(query: Query) -> list[int]:
@@ -119,18 +142,32 @@ def look_for(query: Query, kind: str) -> None:
 
 def unlock(query: Query, opener: Opener) -> Keys:
     """Return the keys of a vault.  Raises NoKey: with a wrong key, or damage."""
-    rows = query("SELECT kid, store, commitment FROM data_key ORDER BY kid")
-    if not rows:
+    rows = query("SELECT kid, store, commitment, heir FROM data_key ORDER BY kid")
+    if len(query("SELECT count FROM writes")) != 1:
         raise NoKey(DAMAGED)
-    keys = Keys(rows[-1][1], {})
+    if not rows or not all(FIRST <= kid <= LAST and store == rows[0][1] for kid, store, *_ in rows):
+        raise NoKey(DAMAGED)
+    keys = Keys(rows[0][1], {})
     try:
-        for kid, store, commitment in rows:
+        for kid, store, commitment, _ in rows:
             kept = wrapped(query, kid, opener.kind)
             keys.add(kid, KeyPage(_unlocked(kept, opener, store, kid, commitment)))
-    except NoKey:
+        _check_heirs(keys, {kid: heir for kid, _, _, heir in rows}, rows[-1][2])
+    except BaseException:
         keys.wipe()
         raise
     return keys
+
+
+def _check_heirs(keys: Keys, heirs: Mapping[int, bytes], newest: bytes) -> None:
+    """Make sure that every older generation vouches for the newest.  newest: its commitment."""
+    for kid in keys.numbers[:-1]:
+        if not hmac.compare_digest(_heir(keys.key(kid), newest), heirs[kid]):
+            raise NoKey(DAMAGED)
+
+
+def _heir(key: memoryview, commitment: bytes) -> bytes:
+    return envelope.stamp(key, b"heir", commitment)
 
 
 def _unlocked(kept: Wrapped, opener: Opener, store: bytes, kid: int, commitment: bytes) -> bytes:

@@ -75,17 +75,15 @@ def unseal(key: bytes | memoryview, nonce: bytes, ciphertext: bytes, place: Plac
 
 
 def wrap(
-    secret: bytes, kind: str, nonce: bytes, data_key: bytes | memoryview, store: bytes, kid: int
+    secret: bytes, kind: str, nonce: bytes, data_key: bytes | memoryview, bound_to: bytes
 ) -> Wrapped:
-    """Put a data key into a key slot."""
-    bound_to = slot_name(store, kid, kind)
+    """Put a data key into a key slot.  bound_to: the slot's name."""
     ciphertext = encrypt(_wrapping_key(secret), nonce, data_key, bound_to)
     return Wrapped(kind, fingerprint(secret), nonce, ciphertext)
 
 
-def unwrap(secret: bytes, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
-    """Take the data key out of a key slot.  Raises DoesNotOpen."""
-    bound_to = slot_name(store, kid, wrapped.kind)
+def unwrap(secret: bytes, wrapped: Wrapped, bound_to: bytes) -> bytes:
+    """Take the data key out of a key slot.  bound_to: the slot's name.  Raises DoesNotOpen."""
     return decrypt(_wrapping_key(secret), wrapped.nonce, wrapped.ciphertext, bound_to)
 
 
@@ -105,9 +103,13 @@ def stamp(data_key: bytes | memoryview, purpose: bytes, said: bytes) -> bytes:
     return hmac.digest(derive(data_key, b"stamp-" + purpose), said, "sha256")
 
 
-def slot_name(store: bytes, kid: int, kind: str) -> bytes:
-    """Return what a wrapped data key is bound to: its vault, its number, its slot."""
-    return b"gatewayd-dek" + store + kid.to_bytes(4, "big") + kind.encode()
+def slot_name(store: bytes, kid: int, kind: str, material: bytes = b"") -> bytes:
+    """Return what a wrapped data key is bound to: its vault, its number, its slot.
+
+    material: by which the slot finds its key; it names the counter in the TPM, too.
+    """
+    name = b"gatewayd-dek" + store + kid.to_bytes(4, "big") + kind.encode()
+    return name + b"\0" + material if material else name
 
 
 def _wrapping_key(secret: bytes) -> bytes:

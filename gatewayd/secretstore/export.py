@@ -1,7 +1,8 @@
 """The secrets of a fleet, on their way to another gateway: only the recovery key opens them.
 
 An export is a vault.db whose one kind of slot is for recovery.  What else has to travel, as the
-records of the children, is enclosed: encrypted like a secret.
+records of the children, is enclosed: encrypted like a secret.  It is confidential, and proves not
+where it comes from: a recovery key is public, and whoever has it can make an export of his own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from gatewayd.secretstore.keyed import KeyedDatabase
 from gatewayd.secretstore.keyslots import NoKey
 from gatewayd.secretstore.recovery import RecoveryKey
 from gatewayd.secretstore.rows import COLUMNS, Row
-from gatewayd.secretstore.schema import STEPS, VERSION
+from gatewayd.secretstore.schema import SCHEMA, STEPS, VERSION
+from gatewayd.secretstore.upgrade import is_ours
 
 MAX_BYTES = 256 << 20
 """The largest export that is read."""
@@ -77,7 +79,7 @@ def import_(vault: KeyedDatabase, whole: bytes, key: RecoveryKey) -> Imported:
     Raises ConfigError where it is no export, or of a newer gatewayd; StoreSealed where the
     private key does not open it; StoreUnavailable where there are secrets in the vault.
     """
-    own = vault.writable()
+    own = vault.changeable()
     if vault.query("SELECT 1 FROM secret LIMIT 1"):
         raise StoreUnavailable("there are secrets in this vault: import into an empty one")
     with _opened(whole) as (_, query):
@@ -86,8 +88,10 @@ def import_(vault: KeyedDatabase, whole: bytes, key: RecoveryKey) -> Imported:
             theirs = datakeys.unlock(query, key)
         except NoKey as error:
             raise StoreSealed(str(error)) from error
-        imported = _copied(query, theirs, vault, own)
-        theirs.wipe()
+        try:
+            imported = _copied(query, theirs, vault, own)
+        finally:
+            theirs.wipe()
     kind = recovery.slot_kind(key.public)
     wrap = slottable.for_recovery(key.public, vault.random)
     slottable.put_slot(vault.query, own, kind, key.public, wrap)
@@ -146,3 +150,5 @@ def _upgrade(query: Query) -> None:
     for number in range(found, VERSION):
         for statement in STEPS[number]:
             query(statement)
+    if not is_ours(query, SCHEMA):
+        raise ConfigError(_NO_EXPORT)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from gatewayd.errors import StoreError, StoreRolledBack, StoreSealed, StoreUnavailable
+from gatewayd.errors import StoreRolledBack, StoreSealed, StoreUnavailable
 from gatewayd.secretstore import datakeys, rotation, slottable
 from gatewayd.secretstore.attempt import Hangs
 from gatewayd.secretstore.condition import Facts, judge
@@ -47,14 +46,14 @@ class KeyedDatabase(Conditioned, Database):
     ) -> None:
         super().__init__(path, SCHEMA, VERSION, STEPS)
         self.query: Query = self._run
-        self.slots, self.random = slots, random
+        self.slots, self.random, self.key = slots, random, key
         self._opener, self._unsealing = opener, Unsealing(slots.of(key), random)
         self._keys: Keys | None = None
         self._guard: Guard | None = None
         self._rotation: Rotation | None = None
         self._again, self._worn = 0.0, ""
         self._facts = Facts(sealed=CLOSED)
-        self._judge()
+        self._condition = judge(self._facts)
 
     @property
     def rotating(self) -> bool:
@@ -73,10 +72,25 @@ class KeyedDatabase(Conditioned, Database):
         self.check_trusted()
         return keys
 
+    def changeable(self) -> Keys:
+        """Return the data keys, to change keys or slots, one thing in a group.
+
+        Raises StoreUnavailable where another waits for the end of this group.
+        """
+        keys = self.writable()
+        if self.waits:
+            raise StoreUnavailable("the keys of the vault are being changed just now: try again")
+        return keys
+
     def check_trusted(self) -> None:
         """Raise StoreRolledBack where this may be an old copy."""
-        if self.state is State.ROLLBACK_SUSPECTED:
-            raise StoreRolledBack(self.why)
+        if self.suspected:
+            raise StoreRolledBack(self.suspected)
+
+    @property
+    def suspected(self) -> str:
+        """Why this may be an old copy; empty where it is none.  Known before `state` tells it."""
+        return self._guard.suspected if self._guard is not None else ""
 
     def note(self, step: Step) -> None:
         """Remember that something has happened that an old copy would undo."""
@@ -90,7 +104,7 @@ class KeyedDatabase(Conditioned, Database):
         """
         if self._keys is None:
             return self._tend_sealed(now)
-        if self.state is State.ROLLBACK_SUSPECTED:
+        if self.suspected:
             return IDLE
         if self._guard is not None:
             self._guard.advance(now)
@@ -183,13 +197,13 @@ class KeyedDatabase(Conditioned, Database):
         """Serve, with these keys."""
         self._unsealing.succeeded()
         self._keys = keys
-        self._guard = self._guarded(keys, found) if found else None
+        self._guard = self._guarded(keys, found)
         if len(keys.numbers) > 1:
             self._rotation = Rotation(self._run, keys, self.random)
         self._facts = Facts(kinds=tuple(slottable.slots(self._run)))
 
-    def _guarded(self, keys: Keys, found: Found) -> Guard | None:
-        if found.counter is None:
+    def _guarded(self, keys: Keys, found: Found | None) -> Guard | None:
+        if found is None or found.counter is None:
             return None
         return Guard(self._run, keys, found.counter, found.count)
 
@@ -219,16 +233,14 @@ class KeyedDatabase(Conditioned, Database):
     def _rotated(self) -> None:
         self._rotation = None
         self.keys().keep(datakeys.numbers(self._run))
-        self.remove_copies()
-        with suppress(StoreError):  # what the log still has is only older
-            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.scrub()
         log.info("All secrets are encrypted with the new key.")
 
     def _judge(self) -> None:
         guard = self._guard
-        facts = replace(
-            self._facts,
-            suspected=guard.suspected if guard else "",
-            faults=(self.fault, guard.fault if guard else "", self._worn),
-        )
-        self._condition = judge(facts)
+        faults = (self.fault, guard.fault if guard else "", self._worn)
+        facts = replace(self._facts, suspected=self.suspected, faults=faults)
+        before, self._condition = self.state, judge(facts)
+        if self.state is State.ROLLBACK_SUSPECTED is not before:
+            about = {"message_id": "rollback-suspected"}
+            log.error("Nothing is written any more: %s.", self.why, extra=about)

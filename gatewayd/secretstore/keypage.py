@@ -8,6 +8,8 @@ import mmap
 
 log = logging.getLogger(__name__)
 
+PR_SET_DUMPABLE = 4
+
 
 class KeyPage:
     """Holds one key.
@@ -30,6 +32,11 @@ class KeyPage:
             self.key[:] = bytes(len(self.key))
             self.key.release()
             self._page.close()
+
+
+def protect_memory() -> None:
+    """Keep the process from core dumps, and from others of the same user (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _lock(page: mmap.mmap) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from keyring.errors import KeyringLocked
 
 from gatewayd.errors import StoreError, StoreFull, StoreSealed, StoreUnavailable
+from gatewayd.secretstore.attempt import Attempt, Hangs
 from gatewayd.secretstore.database import sync_directory
 
 T = TypeVar("T")
@@ -25,13 +26,16 @@ class Entries:
 
     make: makes the backend, when it is first needed; called again until it succeeds.
     name: of the backend, to be told.
+    patience: seconds that a call may take, after which it is unavailable until that call returns;
+    None where the caller sees to that.
     Every call raises StoreSealed where the keyring is locked, and StoreUnavailable where it
     cannot be used; their text says what to do.
     """
 
-    def __init__(self, make: Callable[[], Any], name: str) -> None:
-        self._make, self.name = make, name
+    def __init__(self, make: Callable[[], Any], name: str, patience: float | None = None) -> None:
+        self._make, self.name, self._patience = make, name, patience
         self._made: Any = None
+        self._hanging: Attempt[Any] | None = None
 
     def read(self, service: str, entry: str) -> str | None:
         """Return an entry; None where there is none."""
@@ -75,10 +79,27 @@ class Entries:
     def _asked(self, act: Callable[[], T]) -> T:
         """Call the backend.  Its own error is dropped, with all that its frames hold."""
         try:
-            return act()
+            return self._answered(act)
+        except Hangs:
+            ours: StoreError = StoreUnavailable(
+                f"the keyring {self.name} does not answer: see what keeps it busy"
+            )
         except Exception as error:  # noqa: BLE001  # border: a keyring is somebody else's code
             ours = self._translated(error)
         raise ours
+
+    def _answered(self, act: Callable[[], T]) -> T:
+        """Call the backend, one call at a time.  Raises Hangs, and what that raises."""
+        if self._patience is None:
+            return act()
+        if self._hanging is not None and self._hanging.goes_on:
+            raise Hangs
+        self._hanging, attempt = None, Attempt(act)
+        try:
+            return attempt.result(self._patience)
+        except Hangs:
+            self._hanging = attempt
+            raise
 
     def _translated(self, error: Exception) -> StoreError:
         """Tell what a backend says of why it cannot serve; of all else, no more than the type."""

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -25,13 +26,15 @@ from gatewayd.secretstore.keyring_entries import Entries
 from gatewayd.secretstore.keyring_index import Index, Mark, Plan, Slot
 from gatewayd.secretstore.naming import names, parse
 from gatewayd.secretstore.reserve import Reserve
-from gatewayd.secretstore.store import IDLE, Condition, Protection, State
+from gatewayd.secretstore.store import IDLE, Condition, Conditioned, Protection, State
 from gatewayd.settings import REQUIRED, setting
 
 log = logging.getLogger(__name__)
 
 QUARANTINE = 30 * 86_400 * 1_000_000
 """How long what was moved aside is kept, microseconds."""
+PATIENCE = 10.0
+"""Seconds that one call of the keyring may take: the store thread waits for it."""
 SWEEP = 16
 """Entries deleted after one group, at most: each is a call of the keyring."""
 _SECRET = re.compile(r"(?i).*(key|pass|secret|token)")
@@ -56,7 +59,7 @@ class KeyringSettings:
                 yield f"the property {name[:64]!a} looks like a secret: none belongs here"
 
 
-class KeyringStore:
+class KeyringStore(Conditioned):
     """Implements SecretStore on the keyring backend that the settings name.
 
     directory: takes keyring.db, the list of what was written.
@@ -82,10 +85,10 @@ class KeyringStore:
         self._tell("it was not asked yet")
         try:
             entries = Entries(
-                lambda: keyring_named.make(backend, settings.properties), settings.backend
+                lambda: keyring_named.make(backend, settings.properties), settings.backend, PATIENCE
             )
             witness = self._index.witness(random(16).hex())
-            self._door = Door(entries, witness, self._index.known, self._tell)
+            self._door = Door(entries, witness, self._index.known, self._report)
             self._settle()
         except BaseException:
             self.close()
@@ -94,21 +97,6 @@ class KeyringStore:
             "The keyring %s keeps the secrets: unlike the vault, it promises nothing for the case "
             "of a power cut.", settings.backend,
         )  # fmt: skip
-
-    @property
-    def state(self) -> State:
-        """What can be done now."""
-        return self._condition.state
-
-    @property
-    def protection(self) -> Protection:
-        """What protects the secrets now."""
-        return self._condition.protection
-
-    @property
-    def why(self) -> str:
-        """Why nothing can be read, and what to do about it."""
-        return self._condition.why
 
     def begin(self) -> None:
         """Open a group."""
@@ -193,6 +181,13 @@ class KeyringStore:
         self._tell("the keyring is closed")
         self._index.close()
 
+    def _report(self, why: str) -> None:
+        """Take note of why the keyring cannot be used, and log it where that is new."""
+        if why and why != self.why:
+            about = {"message_id": "store-sealed"}
+            log.error("The keyring is sealed: %s.", why, extra=about)
+        self._tell(why)
+
     def _tell(self, why: str) -> None:
         """Take note of why the keyring cannot be used; "" where it can."""
         self._condition = (
@@ -223,17 +218,14 @@ class KeyringStore:
             ) from None
 
     def _settle(self) -> None:
-        """Find out what became of writes that a crash interrupted."""
-        try:
+        """Find out what became of writes that a crash interrupted, if the keyring can be asked."""
+        with suppress(StoreError):  # the door has told it
             self._door.open()
             for slot in self._index.marked(Mark.INTENDED):
                 if self._door.read(slot.service, slot.entry) is None:
                     self._index.forget(slot.id)
                 else:
                     self._index.set(slot.id, Mark.HELD)
-        except StoreError as error:
-            about = {"message_id": "store-sealed"}
-            log.error("The keyring is sealed: %s.", error, extra=about)  # noqa: TRY400  # that says all
 
     def _sweep(self) -> None:
         """Delete what is doomed, as far as the keyring lets us; the rest stays on the list."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Protocol
 
 from gatewayd.secretstore.database import write_private
 from gatewayd.secretstore.envelope import KEY
+
+log = logging.getLogger(__name__)
 
 
 class NoKey(Exception):
@@ -105,8 +108,11 @@ class DevelopmentSlot:
         return Offer(self.read())
 
     def discard(self, material: bytes) -> None:  # noqa: ARG002  # it has none
-        """Remove the file."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file; what cannot be removed stays."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed (%s): do it by hand.", self._path, error.strerror)
 
     def _make(self, key: bytes) -> None:
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import SecretRef
 
 _PREFIX = "gatewayd/"
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
+"""As `names` writes it: two names of one slot would be two slots."""
 
 
 def names(ref: SecretRef) -> tuple[str, str]:
@@ -22,7 +26,8 @@ def parse(service: str, username: str) -> SecretRef | None:
     """Read the names of a slot; None where they are nobody's."""
     path, _, attempt = username.rpartition("#")
     device, _, kind = path.rpartition("/")
-    is_number = attempt.isascii() and attempt.isdecimal()
-    if not (service.startswith(_PREFIX) and device and kind and is_number):
+    if not (service.startswith(_PREFIX) and device and kind and _NUMBER.fullmatch(attempt)):
+        return None
+    if not (service + username).isprintable():  # it was bent, and could not be shown
         return None
     return SecretRef(service.removeprefix(_PREFIX), DeviceId(device), int(attempt), kind)

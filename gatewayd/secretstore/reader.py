@@ -43,8 +43,12 @@ class VaultReader:
         """Return a secret; None where there is none.  Raises SecretCorrupt, StoreUnavailable."""
         sql = f"SELECT {COLUMNS} FROM secret WHERE username = ? AND service = ?"  # noqa: S608  # ours
         for values in self._query(sql, username, service):
+            row = Row(*values)
+            if row.kid not in self._keys.numbers:  # it was encrypted anew meanwhile
+                self._keys.wipe()
+                self._keys = self._unlock()
             try:
-                return rows.decrypted(self._keys, Row(*values))
+                return rows.decrypted(self._keys, row)
             except DoesNotOpen:
                 raise SecretCorrupt("that secret does not open") from None
         return None
@@ -55,12 +59,19 @@ class VaultReader:
         self._db.close()
 
     def _unlock(self) -> Keys:
+        self._query("BEGIN")  # or a generation could go between two looks
+        try:
+            return self._unlocked()
+        finally:
+            self._query("COMMIT")
+
+    def _unlocked(self) -> Keys:
         if self._query("PRAGMA user_version") != [(VERSION,)]:
             raise StoreUnavailable("vault.db is of another version of gatewayd")
         why = datakeys.DAMAGED
         for kind, material in self._by_preference():
             try:
-                key = SlotKey(kind, self._slots.of(kind).read(material))
+                key = SlotKey(kind, self._slots.of(kind).read(material), material)
                 return datakeys.unlock(self._query, key)
             except (NoKey, StoreUnavailable) as error:
                 why = str(error)

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from gatewayd.secretstore import envelope
-from gatewayd.secretstore.attempt import Hangs, bounded
+from gatewayd.secretstore.attempt import Attempt, Hangs, bounded
 from gatewayd.secretstore.datakeys import Keys, Query
 from gatewayd.secretstore.tpmlib import HANDLE, TpmError
 
@@ -63,6 +63,7 @@ class Guard:
     def __init__(self, query: Query, keys: Keys, counter: Counter, count: int | None) -> None:
         self._query, self._keys, self._counter, self._count = query, keys, counter, count
         self._noted, self._owed, self._last = Step.NONE, False, -math.inf
+        self._attempt: Attempt[int] | None = None
         self.fault = ""
         self.suspected = self._judge(said(query, keys))
 
@@ -84,15 +85,20 @@ class Guard:
         number = said(self._query, self._keys) if owed else None
         if number is None or number == self._count:
             return
+        # one that hung is waited for again: a TPM that never answers keeps one thread
+        if self._attempt is None:
+            self._attempt = Attempt(lambda: _stepped(self._counter, number))
         try:
-            count = bounded(lambda: _stepped(self._counter, number), PATIENCE)
+            count = self._attempt.result(PATIENCE)
         except Hangs:
             self.fault = "the counter in the TPM does not answer"
+            return
         except TpmError as error:
             self.fault = f"the counter cannot be stepped: {error}"
         else:
             self._count, self._noted, self.fault = count, Step.NONE, ""
             self.suspected = self._judge(number)
+        self._attempt = None
 
     def accept(self) -> None:
         """Say, within a group, what the counter says now.  Raises TpmError, Hangs."""
@@ -115,7 +121,8 @@ class Guard:
         if number == self._count + 1:
             self._noted = Step.ROTATED  # what was left to do
         elif number != self._count:
-            at = f"vault.db is at {number}, the TPM at {self._count}"
+            kept = "says no number" if number is None else f"is at {number}"
+            at = f"vault.db {kept}, the TPM is at {self._count}"
             return f"the vault may be an old copy ({at}): {REMEDY}"
         return ""
 

@@ -78,13 +78,13 @@ def move_aside(query: Query, row: int, why: str) -> None:
 class Rows:
     """The slots of the vault.  random: returns so many unpredictable bytes.
 
-    A row that does not open is remembered, and moved aside by `settle`: the error on its way
-    would undo it at once.
+    bent: rows that do not open, and what was in them.  `settle` moves them aside, in another
+    group: the error on its way would undo it at once.
     """
 
     def __init__(self, query: Query, random: Random) -> None:
         self._query, self._random = query, random
-        self._bent: list[tuple[int, bytes]] = []
+        self.bent: dict[int, bytes] = {}
 
     def put(self, keys: Keys, ref: SecretRef, secret: Secret) -> None:
         """Write a slot."""
@@ -109,7 +109,7 @@ class Rows:
     def _report_bent(self, ref: SecretRef, row: Row) -> None:
         about = {"device": ref.device, "message_id": "secret-damaged"}
         log.error("A secret does not open; it is moved aside.", extra=about)
-        self._bent.append((row.id, row.ct))
+        self.bent[row.id] = row.ct
 
     def delete(self, ref: SecretRef) -> None:
         """Empty a slot."""
@@ -139,10 +139,6 @@ class Rows:
 
     def settle(self) -> None:
         """Move aside what was found bent, and is still so."""
-        for row, ct in self._bent:
+        for row, ct in self.bent.items():
             if self._query("SELECT 1 FROM secret WHERE id = ? AND ct = ?", row, ct):
                 move_aside(self._query, row, "it does not open")
-
-    def settled(self) -> None:
-        """Forget what was moved aside: that is durable now."""
-        self._bent.clear()

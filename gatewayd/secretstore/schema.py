@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-VERSION = 2
+VERSION = 3
 
 _SLOT = """CREATE TABLE slot (
         kind TEXT PRIMARY KEY,
@@ -20,7 +20,9 @@ SCHEMA = (
         kid INTEGER PRIMARY KEY,
         store BLOB NOT NULL,
         commitment BLOB NOT NULL,
-        first INTEGER NOT NULL DEFAULT 0
+        first INTEGER NOT NULL DEFAULT 0,
+        made INTEGER NOT NULL DEFAULT 0,
+        heir BLOB NOT NULL DEFAULT x''
     ) STRICT""",
     """CREATE TABLE key_slot (
         kid INTEGER NOT NULL REFERENCES data_key,
@@ -58,7 +60,9 @@ SCHEMA = (
 )
 """What is in them:
 
-data_key    one generation of the key that encrypts secrets; first: the write it began with
+data_key    one generation of the key that encrypts secrets; first: the write it began with,
+            made: when, seconds since the epoch; 0 where it is not known,
+            heir: vouches for the newest generation, by the key of this one
 slot        what a key slot needs to find its key again
 key_slot    a generation, wrapped by a slot
 secret      one secret; gen: the number of its write, kid: of its generation
@@ -72,6 +76,10 @@ STEPS: Mapping[int, Sequence[str]] = {
         _SLOT,
         "INSERT INTO slot SELECT DISTINCT kind, x'' FROM key_slot",
         _COUNTER,
+    ),
+    2: (
+        "ALTER TABLE data_key ADD COLUMN made INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE data_key ADD COLUMN heir BLOB NOT NULL DEFAULT x''",
     ),
 }
 """From each earlier version to the next."""

@@ -31,7 +31,8 @@ def wrapper(slot: SlotKey, random: Random) -> Wrap:
     """Return what wraps by the secret of a slot."""
 
     def wrap(key: memoryview, store: bytes, kid: int) -> Wrapped:
-        return envelope.wrap(slot.secret, slot.kind, random(envelope.NONCE), key, store, kid)
+        nonce = random(envelope.NONCE)
+        return envelope.wrap(slot.secret, slot.kind, nonce, key, slot.name(store, kid))
 
     return wrap
 

@@ -18,6 +18,7 @@ from gatewayd.secretstore.tpmpolicy import SignedPolicy
 
 log = logging.getLogger(__name__)
 
+_DAMAGED = "what the vault keeps for the TPM is damaged"
 _REMEDY = "see that it answers, or open the vault with its recovery key and reseal it"
 
 
@@ -51,9 +52,12 @@ class _Sealed:
             parent, public, private, owner = (
                 b64decode(texts[name]) for name in ("parent", "public", "private", "owner")
             )
-            return cls(parent, public, private, owner, int(texts["counter"]))
-        except (ValueError, TypeError, KeyError):
-            raise TpmError("what the vault keeps for the TPM is damaged") from None
+            counter = int(texts["counter"])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            raise TpmError(_DAMAGED) from None
+        if counter and not tpmcounter.is_ours(counter):
+            raise TpmError(_DAMAGED)
+        return cls(parent, public, private, owner, counter)
 
 
 class TpmSlot:

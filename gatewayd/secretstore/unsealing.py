@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gatewayd.backoff import delay
 from gatewayd.secretstore.attempt import Attempt, Hangs
@@ -12,11 +14,16 @@ from gatewayd.secretstore.rollback import Counter
 from gatewayd.secretstore.tpmlib import HANDLE, TpmError
 from gatewayd.secretstore.tpmslot import TpmSlot
 
+T = TypeVar("T")
+
 FIRST, LAST = 1.0, 300.0
 """Seconds between two tries: at first, and at most."""
 
 POLL = 1.0
 """Seconds between two looks at a try that hangs."""
+
+LOOKS, LEFT = 300, 3
+"""Looks after which a try that hangs is left to itself for another, and how many may be left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,22 @@ def ask(slot: KeySlot, material: bytes | None, random: Random) -> Found:
 
     material: of an existing slot; None for a new one.
     """
+    return guarded(slot, lambda: _ask(slot, material, random))
+
+
+def guarded(slot: KeySlot, call: Callable[[], T]) -> T:
+    """Ask a slot for something; whatever it raises becomes NoKey."""
+    try:
+        return call()
+    except NoKey:
+        raise
+    except Exception as error:  # noqa: BLE001  # border: behind a slot is somebody else's code
+        raise NoKey(f"the {slot.kind} fails ({type(error).__name__}): see what ails it") from None
+
+
+def _ask(slot: KeySlot, material: bytes | None, random: Random) -> Found:
     offer = slot.provide(random) if material is None else Offer(slot.read(material), material)
-    key = SlotKey(slot.kind, offer.secret)
+    key = SlotKey(slot.kind, offer.secret, offer.material)
     if not isinstance(slot, TpmSlot):
         return Found(key, offer.material)
     counter = slot.counter(offer.material, offer.secret)
@@ -55,7 +76,8 @@ class Unsealing:
         self.slot, self._random = slot, random
         self._attempt: Attempt[Found] | None = None
         self._made: Found | None = None
-        self._failures = 0
+        self._failures, self._looks = 0, 0
+        self._left: list[Attempt[Found]] = []
 
     def attempt(self, material: bytes | None, patience: float) -> Found:
         """Return what the slot gives, or raise NoKey.
@@ -70,12 +92,21 @@ class Unsealing:
         try:
             found = self._attempt.result(patience)
         except Hangs:
+            self._leave()
             raise NoKey(f"the {self.slot.kind} does not answer: see what keeps it busy") from None
         except BaseException:
-            self._attempt, self._failures = None, self._failures + 1
+            self._attempt, self._looks, self._failures = None, 0, self._failures + 1
             raise
-        self._attempt, self._made = None, found if material is None else None
+        self._attempt, self._looks, self._made = None, 0, found if material is None else None
         return found
+
+    def _leave(self) -> None:
+        """Give up a try that has hung for long, as one whose bus has forgotten it."""
+        self._looks += 1
+        self._left = [one for one in self._left if one.goes_on]
+        if self._looks >= LOOKS and len(self._left) < LEFT and self._attempt is not None:
+            self._left.append(self._attempt)
+            self._attempt, self._looks, self._failures = None, 0, self._failures + 1
 
     def succeeded(self) -> None:
         """Forget what was made: it is in use."""

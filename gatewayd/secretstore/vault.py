@@ -6,6 +6,7 @@ were swapped, copied or bent do not open.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from gatewayd.secretstore.rows import Rows
 from gatewayd.secretstore.slots import Slots, VaultSettings
 
 __all__ = ["Vault", "VaultSettings"]
+
+log = logging.getLogger(__name__)
 
 
 class Vault(KeyedDatabase):
@@ -105,7 +108,23 @@ class Vault(KeyedDatabase):
         return self._reserve.free()
 
     def commit(self) -> None:
-        """Make the group durable, with what was found bent moved aside."""
-        self._rows.settle()
+        """Make the group durable, and then move aside what was found bent."""
         super().commit()
-        self._rows.settled()
+        if self._rows.bent and not self.suspected:
+            self._move_aside()
+        self._rows.bent.clear()
+
+    def rollback(self) -> None:
+        """Take back the group, if one is open."""
+        super().rollback()
+        self._rows.bent.clear()
+
+    def _move_aside(self) -> None:
+        """Move bent rows aside in a group of their own: where the disk refuses, they stay."""
+        try:
+            self.begin()
+            self._rows.settle()
+            super().commit()
+        except StoreError as error:
+            super().rollback()
+            log.warning("A secret that does not open stays in its place: %s.", error)

@@ -6,6 +6,7 @@ Each function works within a group of the vault: those of the store thread, or o
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from gatewayd.secretstore.rollback import say
 from gatewayd.secretstore.slottable import Wrap
 from gatewayd.secretstore.store import Protection, State
 from gatewayd.secretstore.tpmslot import TpmSlot
-from gatewayd.secretstore.unsealing import ask
+from gatewayd.secretstore.unsealing import ask, guarded
 
 T = TypeVar("T")
 
@@ -33,7 +34,8 @@ class Report:
     """A vault in numbers.  No secret, nor anything of a key, is in it.
 
     slots: their kinds; one for recovery is named after its key.  generation: the number of the
-    data key; generations: how many of them some row still needs.
+    data key; generations: how many of them some row still needs.  made: when the data key was
+    made, seconds since the epoch; 0 where it is not known.
     """
 
     state: State
@@ -42,6 +44,7 @@ class Report:
     slots: tuple[str, ...]
     generation: int
     generations: int
+    made: int
     rotating: bool
     secrets: int
     quarantined: int
@@ -62,6 +65,7 @@ def report(vault: KeyedDatabase) -> Report:
         slots=tuple(slottable.slots(vault.query)),
         generation=number("SELECT coalesce(max(kid), 0) FROM data_key"),
         generations=number("SELECT count(*) FROM data_key"),
+        made=number("SELECT coalesce(max(made), 0) FROM data_key"),
         rotating=vault.rotating,
         secrets=number("SELECT count(*) FROM secret"),
         quarantined=number("SELECT count(*) FROM quarantine"),
@@ -77,12 +81,13 @@ def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where a slot cannot be read, or the last
     rotation goes on.  Then nothing was changed.
     """
-    keys, query = vault.writable(), vault.query
+    keys, query = vault.changeable(), vault.query
     if vault.rotating:
         raise StoreUnavailable("the last rotation goes on: wait for its end")
     wraps = _wraps(vault, keys, drop)
     kid = keys.newest + 1
     page = datakeys.insert(query, keys.store, kid, vault.random)
+    datakeys.succeed(query, keys, kid)
     for wrap in wraps:
         slottable.put_key(query, wrap(page.key, keys.store, kid), kid)
     for kind in drop:
@@ -97,13 +102,15 @@ def reseal(vault: KeyedDatabase, key: str) -> None:
     key: as the setting `key` of [secretstore.vault] has it.
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where the slot cannot be used.
     """
-    keys, query, slot = vault.writable(), vault.query, vault.slots.of(key)
+    keys, query, slot = vault.changeable(), vault.query, vault.slots.of(key)
     before = slottable.slots(query).get(slot.kind)
     found = _asked(slot, lambda: ask(slot, None, vault.random))
     wrap = slottable.wrapper(found.key, vault.random)
     slottable.put_slot(query, keys, slot.kind, found.material, wrap)
     if found.count is not None:
         say(query, keys, found.count)
+    if before is not None:
+        vault.after(vault.scrub)
     if before and before != found.material:
         vault.after(partial(_discard, slot, before))
     vault.after(lambda: vault.slots_changed(found))
@@ -115,7 +122,7 @@ def add_recovery(vault: KeyedDatabase, pem: bytes) -> str:
     pem: the public key, X25519 or RSA of 3072 bits and more.
     Raises ConfigError where it is none, StoreSealed, StoreRolledBack.
     """
-    keys, public = vault.writable(), recovery.read_public(pem)
+    keys, public = vault.changeable(), recovery.read_public(pem)
     kind = recovery.slot_kind(public)
     wrap = slottable.for_recovery(public, vault.random)
     slottable.put_slot(vault.query, keys, kind, public, wrap)
@@ -129,7 +136,7 @@ def remove_slot(vault: KeyedDatabase, kind: str) -> None:
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where there is no such slot, or it is
     the last that this gateway can open.
     """
-    vault.writable()
+    vault.changeable()
     present = slottable.slots(vault.query)
     if kind not in present:
         raise StoreUnavailable(f"there is no key slot {kind!a}: see gatewayctl vault status")
@@ -145,39 +152,45 @@ def _remove(vault: KeyedDatabase, kind: str) -> None:
     slottable.remove_slot(vault.query, kind)
     if kind == TpmSlot.kind:
         vault.query("DELETE FROM counter")
+    vault.after(vault.scrub)
 
 
 def _wraps(vault: KeyedDatabase, keys: Keys, drop: Collection[str]) -> list[Wrap]:
     """Return what wraps the next key for each slot that stays."""
+    present = slottable.slots(vault.query)
+    staying = {kind: material for kind, material in present.items() if kind not in drop}
+    if all(map(slottable.is_recovery, staying)):
+        raise StoreUnavailable("no key slot would be left that opens the vault here: drop fewer")
     wraps = []
-    for kind, material in slottable.slots(vault.query).items():
-        if kind in drop:
-            continue
+    for kind, material in staying.items():
         if slottable.is_recovery(kind):
             public = slottable.vouched(vault.query, keys, kind, material)
             wraps.append(slottable.for_recovery(public, vault.random))
         else:
             wraps.append(slottable.wrapper(_slot_key(vault, keys, kind, material), vault.random))
-    if not wraps:
-        raise StoreUnavailable("no key slot would be left: drop fewer")
     return wraps
 
 
 def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> SlotKey:
-    """Return the key of a slot, if it opens the vault now."""
+    """Return the key of a slot, if it holds the data key in use.
+
+    Whoever can write to the disk can add a slot that holds another, and would be given the next.
+    """
     slot = vault.slots.of(kind)
-    key = _asked(slot, lambda: SlotKey(kind, slot.read(material)))
+    key = _asked(slot, lambda: SlotKey(kind, slot.read(material), material))
     try:
         kept = datakeys.wrapped(vault.query, keys.newest, kind)
-        key.unwrap(kept, keys.store, keys.newest)
+        held = key.unwrap(kept, keys.store, keys.newest)
     except (DoesNotOpen, NoKey):
-        raise StoreUnavailable(f"the key slot {kind} does not open: reseal it") from None
+        held = b""
+    if not hmac.compare_digest(held, keys.key(keys.newest)):
+        raise StoreUnavailable(f"the key slot {kind} does not open: reseal it")
     return key
 
 
 def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
     try:
-        return bounded(call, PATIENCE)
+        return bounded(lambda: guarded(slot, call), PATIENCE)
     except Hangs:
         raise StoreUnavailable(f"the key slot {slot.kind} does not answer") from None
     except NoKey as error:
@@ -185,5 +198,5 @@ def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
 
 
 def _discard(slot: KeySlot, material: bytes) -> None:
-    with suppress(Hangs):
-        bounded(lambda: slot.discard(material), PATIENCE)
+    with suppress(Hangs, NoKey):
+        bounded(lambda: guarded(slot, lambda: slot.discard(material)), PATIENCE)

@@ -62,7 +62,7 @@ CHANGES: Mapping[Key, Change] = {
     (MANAGER, "Reload"): lambda commands, _, caller: commands.reload(caller),
     (MANAGER, "Dump"): lambda commands, _, caller: _one(commands.dump(caller)),
     (SECRET_STORE, "Rotate"): lambda store, _, caller: store.rotate(caller),
-    (SECRET_STORE, "Reseal"): lambda store, _, caller: store.reseal(caller),
+    (SECRET_STORE, "Reseal"): lambda store, a, caller: store.reseal(a[0], caller),
     (SECRET_STORE, "AddRecoveryKey"): lambda store, a, caller: store.add_recovery_key(a[0], caller),
     (SECRET_STORE, "Export"): lambda store, a, caller: store.export(a[0], caller),
     (SECRET_STORE, "AcceptRollback"): lambda store, _, caller: store.accept_rollback(caller),

@@ -75,8 +75,11 @@ class StoreCommands(Protocol):
     async def rotate(self, caller: str) -> None:
         """Make a new data key, and bring every secret under it.  Durable when it returns."""
 
-    async def reseal(self, caller: str) -> None:
-        """Bind the data key anew to what protects it now, as after a change of firmware."""
+    async def reseal(self, key: str, caller: str) -> None:
+        """Bind the data key anew to what protects it now, as after a change of firmware.
+
+        key: one that the store knows; "" for the one that is configured.
+        """
 
     async def add_recovery_key(self, public_key: str, caller: str) -> None:
         """Let the owner of a key open the store too.

@@ -15,8 +15,6 @@ _COMMON = """\
 state_directory = "{site.directory}/state"
 [bus]
 address = "{site.bus}"
-[secretstore.vault]
-key = "development-file"
 """
 
 SWIFT = """\
@@ -40,6 +38,11 @@ per_minute = 60
 
 ANNOUNCED = 'source = "mdns", service = "_gatewayd-child._tcp"'
 """How a child is found, as a rule says it."""
+
+_VAULT = """\
+[secretstore.vault]
+key = "development-file"
+"""
 
 _ALIBABA = """\
 [cloud.alibaba]
@@ -102,7 +105,7 @@ def config(site: Site, tuning: str = SWIFT) -> str:
 
     tuning: the tables discovery, registration and sessions, to be formatted with the site.
     """
-    return (_COMMON + tuning).format(site=site) + _CLOUDS[site.cloud](site)
+    return (_COMMON + tuning + _VAULT).format(site=site) + _CLOUDS[site.cloud](site)
 
 
 def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:

@@ -32,9 +32,11 @@ BARE, PAHO = 200, 100
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What others need, milliseconds of CPU.
+    """What others need.
 
-    bare: for a connection that shows a certificate.  made: for a key and its certificate.
+    bare, made: milliseconds of CPU for a connection that shows a certificate, and for a key and
+    its certificate.  spread: how it varied.  paho: so many threads of it.
+    context: see identities.context_cost.
     """
 
     bare: float
@@ -42,6 +44,7 @@ class Beside:
     spread: str
     paho: Took
     threads: int
+    context: tuple[float, float]
 
     @property
     def least(self) -> float:
@@ -61,7 +64,9 @@ async def measure(children: int) -> list[Figure]:
 async def _through_gateway(children: int) -> list[Figure]:
     async with stage(children * SPARE, apart=True, cloud="huawei", route="sub-device") as one:
         listed = [serial for serial in one.site.plant["serials"] if home(serial) == NAMES[0]]
+        before = await bare.cost(one.site, BARE)
         run = await onboard(one, listed[:children], GATEWAY_SPEED)
+        least = (before + await bare.cost(one.site, BARE)) / 2
     most, usual = Rules().status_rate, HuaweiGateway("", "").status_per_second
     adds = math.ceil(children / calls.ADDED) / pace.REQUESTS[Event.ADD]
     return [
@@ -73,6 +78,8 @@ async def _through_gateway(children: int) -> list[Figure]:
         Figure("  wall, of what the reports take at that rate", run.seconds * usual / children,
                "times"),
         Figure("  CPU per child", run.each, "ms", 1.5, _cpu(run)),
+        Figure("  CPU per child, of a bare TLS handshake with CONNECT and CONNACK",
+               run.each / least, "times", note=f"which takes {least:.2f} ms"),
         Figure("  peak PSS", run.peak, "MB", note=f"{run.empty:.1f} at READY=1"),
     ]  # fmt: skip
 
@@ -89,11 +96,12 @@ async def _by_certificate(children: int, algorithm: str) -> list[Figure]:
         await one.site.stop()
         before = await bare.mutual(one.site, others[0], BARE)
         made = await identities.cost(algorithm, children)
+        context = await identities.context_cost(others[0])
         paho = await rivals.showing(one.site, others)
         run = await onboard(one, serials[:children], CERTIFICATE_SPEED)
         after = await bare.mutual(one.site, others[0], BARE)
     spread = f"{BARE} before, {before:.2f}, and after, {after:.2f}"
-    beside = Beside((before + after) / 2, made, spread, paho, threads)
+    beside = Beside((before + after) / 2, made, spread, paho, threads, context)
     return _certificate_figures(run, algorithm, beside)
 
 
@@ -114,6 +122,10 @@ def _certificate_figures(run: Run, algorithm: str, beside: Beside) -> list[Figur
         Figure("beside it: a bare mutual TLS handshake with CONNECT and CONNACK, CPU",
                beside.bare, "ms", note=f"{beside.spread}; a context for each"),
         Figure("  a key and its certificate made, CPU", beside.made, "ms"),
+        Figure("  gatewayd's TLS context for one identity, with the system's roots, CPU",
+               beside.context[0], "ms",
+               note=f"and {beside.context[1]:.0f} kB as long as the child is online; above, "
+                    "ca_file holds a single root"),
         Figure("  plain paho, a thread for each device: CPU per child", threaded, "ms",
                note=f"{beside.threads} log in, all at once, in {beside.paho.seconds:.1f} s; "
                     "nothing is made or stored; "

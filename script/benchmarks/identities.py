@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from gatewayd.cloud.authority import authority_name, make_authority
+from gatewayd.cloud.tls import client_context
 from gatewayd.cloud.x509_keys import key_pem, make_key
+from gatewayd.device.secret import Secret
 from gatewayd.glib import Variant
 from gatewayd.status.names import AUTHORITY, NAME, provider_path
 from gatewayd.testing.simulator.huawei import account
+from script.benchmarks.process import memory
 from script.benchmarks.stage import Stage
 
 DAYS = 30
+CONTEXTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,22 @@ async def issue(one: Stage, devices: Sequence[str]) -> list[Identity]:
 async def cost(algorithm: str, times: int) -> float:
     """Return the milliseconds of CPU that a key and its certificate take, of so many."""
     return await asyncio.to_thread(_cost, algorithm, times)
+
+
+async def context_cost(identity: Identity) -> tuple[float, float]:
+    """Return what gatewayd's TLS context for one identity takes that trusts the system's roots.
+
+    Milliseconds of CPU, and kB of PSS as long as it is in use.
+    """
+    return await asyncio.to_thread(_context_cost, Secret(identity.file.read_bytes()))
+
+
+def _context_cost(secret: Secret) -> tuple[float, float]:
+    client_context(None, secret)  # what is loaded once does not count
+    before, held = time.thread_time(), memory(os.getpid()).pss
+    contexts = [client_context(None, secret) for _ in range(CONTEXTS)]
+    used, more = time.thread_time() - before, memory(os.getpid()).pss - held
+    return used / len(contexts) * 1000, more / len(contexts) * 1000
 
 
 def _issue(one: Stage, device: str) -> Identity:

@@ -16,6 +16,7 @@ __all__ = ["secret_service"]
 
 pytestmark = pytest.mark.integration
 
+STORE = (MANAGER[0], "/org/gatewayd1/secretstore", "org.gatewayd1.SecretStore")
 SEED = "1123"  # children that no other test has: all hear the loopback interface
 
 
@@ -59,6 +60,8 @@ async def test_a_keyring_that_is_locked_seals_until_it_is_not(
         config.write_text(config.read_text().replace(vault, ring))
         await site.start()
         await site.wait_for(first, "online")
+        with pytest.raises(RuntimeError, match="What is configured cannot do this"):
+            await site.busctl("call", *STORE, "Rotate")
         assert await site.stop() == 0
         await asyncio.to_thread(secret_service.lock)
         await site.start()

@@ -11,15 +11,26 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.testing.site import MANAGER, Site
+from gatewayd.testing.site import MANAGER, Site, run
+from tests.gatewayctl import GATEWAYCTL
 from tests.integration.lan import CHILDREN, NETWORK, namespaces
+from tests.secretstore.pems import private, public
 
 pytestmark = pytest.mark.namespace
 
 OBJECTS = (MANAGER[0], "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
 VAULT_KEY = bytes(range(0x81, 0xA1))
+RECOVERY = X25519PrivateKey.generate()
+PASSPHRASE = b"correct-horse-battery-staple"
 TOLD = ("cmdline", "environ", "comm", "status", "maps", "mountinfo", "limits")
 """What the kernel tells of a process, in /proc/PID."""
 
@@ -147,6 +158,40 @@ async def ask_everything(one: Site, device: str) -> None:
     await one.busctl("call", *OBJECTS, "GetManagedObjects")
 
 
+async def ask_of_the_store(one: Site, directory: Path) -> str:
+    """Have all done with the store that can be; return what was printed."""
+    (directory / "public.pem").write_bytes(public(RECOVERY))
+    printed = ""
+    for words in (
+        ("store", "add-recovery", str(directory / "public.pem")), ("store", "rotate"),
+        ("store", "reseal"), ("store", "export", "--output", str(directory / "export")),
+        ("store", "accept-rollback"), ("store", "status"), ("dump",),
+    ):  # fmt: skip
+        printed += await run(*GATEWAYCTL, "--bus", one.bus, *words)
+    assert "Recovery keys: 1" in printed
+    return printed
+
+
+async def ask_at_rest(directory: Path) -> str:
+    """Have the vault at rest opened by both keys that it has; return what was printed."""
+    files = {"private.pem": private(RECOVERY, BestAvailableEncryption(PASSPHRASE)),
+             "passphrase": PASSPHRASE}  # fmt: skip
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    opener = ("--recovery-key", str(directory / "private.pem"),
+              "--passphrase-file", str(directory / "passphrase"))  # fmt: skip
+    environ = ("env", f"CREDENTIALS_DIRECTORY={directory / 'credentials'}")
+    config = ("--config", str(directory / "gatewayd.toml"))
+    printed = ""
+    for words in (
+        ("status",), ("rotate",), ("reseal", "credential", *opener),
+        ("export", "--output", str(directory / "export-at-rest"), *opener),
+    ):  # fmt: skip
+        printed += await run(*environ, *GATEWAYCTL, "vault", *words, *config)
+    assert "State: unsealed" in printed
+    return printed
+
+
 async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None:
     async with site(tmp_path, "--children", "2", "--late", "2", "--unlisted", "1") as one:
         first, second, third, held = one.plant["serials"]
@@ -168,6 +213,7 @@ async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None
             await one.call("Approve", "ss", shown[held][0], "")
             await one.wait_for(held, "online")
             await one.call("Reject", "ss", shown[second][0], "not ours")
+            told = await ask_of_the_store(one, tmp_path)
             for device, _ in shown.values():
                 await ask_everything(one, device)
             assert one.daemon is not None
@@ -181,8 +227,16 @@ async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None
     assert len(issued) == 4
     secrets += [VAULT_KEY, right.encode(), b"a-wrong-product-secret"]
     secrets += [bytes.fromhex(one.decode()) for one in secrets[1:5]]
-    places |= files(tmp_path / "state") | files(tmp_path / "tmp")
     places |= {"bus": capture.read_bytes(), "log": (tmp_path / "gatewayd.log").read_bytes()}
+    places |= {"gatewayctl": (told + await ask_at_rest(tmp_path)).encode()}
+    places |= files(tmp_path / "state") | files(tmp_path / "tmp")
+    exports = [tmp_path / "export", tmp_path / "export-at-rest"]
+    places |= {one.name: one.read_bytes() for one in exports}
+    assert [stat.S_IMODE(one.stat().st_mode) for one in exports] == [0o600, 0o600]
+    assert not any(first.encode() in places[one.name] for one in exports)
+    secrets += [RECOVERY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())]
+    newest = await asyncio.to_thread(in_vault, tmp_path / "state", tmp_path / "credentials")
+    secrets += [PASSPHRASE, newest[0]]
     assert first.encode() in places["bus"]
     assert b"Online" in places["log"]
     assert told_by(places, secrets) == []

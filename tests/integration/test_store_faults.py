@@ -15,6 +15,7 @@ from gatewayd.testing.site import MANAGER, Site
 
 pytestmark = pytest.mark.integration
 
+STORE = (MANAGER[0], "/org/gatewayd1/secretstore", "org.gatewayd1.SecretStore")
 FEW, MORE = 2, 4
 SEED = "1122"  # children that no other test has: all hear the loopback interface
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
@@ -193,9 +194,14 @@ async def test_a_disk_that_turns_read_only_is_told_until_it_is_not(
             return bool((await site.describe(second))["Reason"] == "store-unavailable")
 
         await site.until(explained, "the store to be why")
+        await shown(site, "degraded")
+        told = await site.busctl("get-property", *STORE, "State", "Why")
+        assert told.startswith('s "degraded"')
+        assert str(tmp_path / "state") in told
         assert (await site.devices())[first][1] == "online"
         assert not (await site.ledger(second))["secrets_sha256"]
         switch.unlink()
         await site.call("Reload")  # rather than wait for the next try
         await online(site, 2)
+        await shown(site, "running")
         assert await site.stop() == 0

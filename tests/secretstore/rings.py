@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import secretstorage
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 from keyrings.alt.file import EncryptedKeyring  # type: ignore[import-untyped]  # it has none
+from secretstorage.exceptions import SecretServiceNotAvailableException
 
 LEFT_OPEN = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 """The backend leaves a connection open where the keyring is locked or gone."""
@@ -56,6 +58,7 @@ class Faulty(KeyringBackend):  # type: ignore[misc]  # likewise
     priority = 1
     entries: ClassVar[dict[tuple[str, str], str]] = {}
     raises: Exception | None = None
+    waits: threading.Event | None = None
     forgets = False
 
     def get_password(self, service: str, username: str) -> str | None:
@@ -73,6 +76,8 @@ class Faulty(KeyringBackend):  # type: ignore[misc]  # likewise
             del self.entries[service, username]
 
     def _fail(self) -> None:
+        if self.waits is not None:
+            assert self.waits.wait(PATIENCE)
         if self.raises is not None:
             raise self.raises
 
@@ -139,7 +144,11 @@ class SecretService:
             time.sleep(0.01)
 
     def _serves(self) -> bool:
-        with contextlib.closing(secretstorage.dbus_init()) as connection:
+        try:
+            connection = secretstorage.dbus_init()
+        except SecretServiceNotAvailableException:  # the socket is there, and nobody listens yet
+            return False
+        with contextlib.closing(connection):
             return bool(secretstorage.check_service_availability(connection))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import ConfigError, StoreFull, StoreUnavailable
-from gatewayd.secretstore.database import Database
+from gatewayd.secretstore.database import Database, write_private
 
 SCHEMA = ("CREATE TABLE t (x TEXT) STRICT",)
 
@@ -136,3 +138,37 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         Database(tmp_path / "test.db", SCHEMA, 1)
     assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+def test_a_link_that_somebody_put_there_leads_nowhere(tmp_path: Path) -> None:
+    """As root, gatewayctl would change what it leads to."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(mode=0o644)
+    elsewhere.chmod(0o644)
+    (tmp_path / "symbolic.db").symlink_to(elsewhere)
+    (tmp_path / "hard.db").hardlink_to(elsewhere)
+    for name in ("symbolic.db", "hard.db"):
+        with pytest.raises(StoreUnavailable, match="Too many l"):
+            Database(tmp_path / name, SCHEMA, 1)
+    assert (elsewhere.stat().st_mode & 0o777, elsewhere.read_bytes()) == (0o644, b"")
+
+
+def test_a_file_that_is_open_to_others_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    Database(path, SCHEMA, 1).close()
+    path.chmod(0o644)
+    Database(path, SCHEMA, 1).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_could_not_be_written_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_private(tmp_path / "file", b"after")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"before")]

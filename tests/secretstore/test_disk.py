@@ -12,10 +12,10 @@ import pytest
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import StoreUnavailable
+from gatewayd.errors import SecretCorrupt, StoreUnavailable
 from gatewayd.secretstore.store import State
 from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.testing.contracts.secretstore import REF, keep
+from gatewayd.testing.contracts.secretstore import REF, group, keep
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
 DEVELOPMENT = VaultSettings(key="development-file")
@@ -47,6 +47,27 @@ def while_serving(directory: Path) -> None:
         assert list(vault.refs()) == [REF, OTHER]
 
 
+def one_is_bent(directory: Path) -> None:
+    """A secret that should be moved aside is no reason to refuse the others."""
+    with closing(Vault(DEVELOPMENT, directory)) as vault:
+        keep(vault, REF, b"x")
+        keep(vault, OTHER, b"y")
+        vault.query("UPDATE secret SET ct = x'00' WHERE id = 1")
+        refuse(True)
+        for _ in range(2):
+            with group(vault):
+                with pytest.raises(SecretCorrupt):
+                    vault.get(REF)
+                assert vault.get(OTHER) == Secret(b"y")
+        assert list(vault.refs()) == [REF, OTHER]
+        refuse(False)
+        with pytest.raises(SecretCorrupt):
+            vault.get(REF)
+        with group(vault):
+            pass
+        assert list(vault.refs()) == [OTHER]
+
+
 def at_the_start(directory: Path) -> None:
     with pytest.raises(StoreUnavailable, match="Read-only file system"):
         Vault(DEVELOPMENT, directory)
@@ -61,6 +82,10 @@ def test_a_disk_that_refuses_is_told_and_the_vault_serves(tmp_path: Path) -> Non
     run(sys.executable, __file__, "while_serving", str(tmp_path))
 
 
+def test_a_bent_secret_on_a_disk_that_refuses_harms_no_other(tmp_path: Path) -> None:
+    run(sys.executable, __file__, "one_is_bent", str(tmp_path))
+
+
 @pytest.mark.namespace
 def test_a_disk_that_is_read_only_at_the_start_is_told(tmp_path: Path) -> None:
     with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
@@ -70,4 +95,4 @@ def test_a_disk_that_is_read_only_at_the_start_is_told(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"while_serving": while_serving, "at_the_start": at_the_start}[sys.argv[1]](Path(sys.argv[2]))
+    globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.secretstore import envelope
+from gatewayd.secretstore import envelope, slottable
+from gatewayd.secretstore.datakeys import SlotKey
 from gatewayd.secretstore.envelope import DoesNotOpen, Place
 
 KEY, NONCE, STORE = bytes(range(32)), bytes(12), bytes(range(16))
@@ -61,18 +62,19 @@ def test_a_secret_opens_in_its_place_only(elsewhere: Place) -> None:
 
 
 def test_a_data_key_opens_in_its_slot_only() -> None:
-    secret = bytes(32)
-    wrapped = envelope.wrap(secret, "kind", NONCE, KEY, STORE, 1)
-    assert envelope.unwrap(secret, wrapped, STORE, 1) == KEY
-    for slot, store, kid in (
-        (replace(wrapped, kind="other"), STORE, 1),
-        (wrapped, bytes(16), 1),
-        (wrapped, STORE, 2),
+    slot = SlotKey("kind", bytes(32), b"material")
+    wrapped = slottable.wrapper(slot, lambda _: NONCE)(memoryview(KEY), STORE, 1)
+    assert slot.unwrap(wrapped, STORE, 1) == KEY
+    for other, store, kid in (
+        (replace(slot, kind="other"), STORE, 1),
+        (replace(slot, material=b""), STORE, 1),
+        (replace(slot, material=b"Material"), STORE, 1),
+        (replace(slot, secret=bytes([1]) * 32), STORE, 1),
+        (slot, bytes(16), 1),
+        (slot, STORE, 2),
     ):
         with pytest.raises(DoesNotOpen):
-            envelope.unwrap(secret, slot, store, kid)
-    with pytest.raises(DoesNotOpen):
-        envelope.unwrap(bytes([1]) * 32, wrapped, STORE, 1)
+            other.unwrap(wrapped, store, kid)
 
 
 def test_the_derived_values_stay_what_they_are() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,22 @@ from gatewayd.errors import (
     PluginError,
     SecretCorrupt,
     SecretNotFound,
+    StoreError,
     StoreFull,
     StoreSealed,
     StoreUnavailable,
 )
+from gatewayd.secretstore import keyring_store
 from gatewayd.secretstore.keyring_store import QUARANTINE, KeyringSettings, KeyringStore
 from gatewayd.secretstore.store import Protection, SecretStore
-from gatewayd.testing.contracts.secretstore import CANARY, REF, SecretStoreContract, group, keep
+from gatewayd.testing.contracts.secretstore import (
+    CANARY,
+    REF,
+    SecretStoreContract,
+    group,
+    keep,
+    tend,
+)
 from tests.secretstore.rings import LEFT_OPEN, PASSWORD, Faulty, SecretService, secret_service
 
 __all__ = ["secret_service"]
@@ -106,6 +116,7 @@ def test_a_service_whose_keyring_stays_locked_seals(
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
     monkeypatch.setattr(Faulty, "entries", {})
     monkeypatch.setattr(Faulty, "raises", None)
+    monkeypatch.setattr(Faulty, "waits", None)
     monkeypatch.setattr(Faulty, "forgets", False)
     return Faulty
 
@@ -282,6 +293,43 @@ def test_a_keyring_that_is_gone_at_the_start_is_waited_for(
         monkeypatch.setattr(faulty, "raises", None)
         again.headroom()
         assert again.protection == Protection.KEYRING
+
+
+def test_a_keyring_that_hangs_is_told_and_waited_for(
+    faulty: type[Faulty], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring_store, "PATIENCE", 0.05)
+    with closing(opened(tmp_path)) as store:
+        monkeypatch.setattr(keyring_store, "PATIENCE", 30)
+        keep(store, REF, b"x")
+        answer = threading.Event()
+        monkeypatch.setattr(faulty, "waits", answer)
+        for call in (lambda: store.get(REF), lambda: keep(store, OTHER, b"y"), store.headroom):
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                call()
+            assert store.protection is Protection.NONE
+            assert list(store.refs()) == [REF]
+        (hanging,) = [t for t in threading.enumerate() if t.name == "key-slot"]
+        answer.set()
+        hanging.join(30)
+        assert store.get(REF) == Secret(b"x")
+        keep(store, OTHER, b"y")
+        assert store.protection is Protection.KEYRING
+
+
+def test_what_seals_it_is_logged_once(
+    store: KeyringStore,
+    faulty: type[Faulty],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for fault, logged in ((KeyringLocked("x"), 1), (None, 1), (ConnectionError("x"), 2)):
+        monkeypatch.setattr(faulty, "raises", fault)
+        with suppress(StoreError):
+            keep(store, REF, b"x")
+        for now in range(3):
+            tend(store, now)
+        assert caplog.text.count("The keyring is sealed") == logged
 
 
 def test_the_environment_does_not_steer(

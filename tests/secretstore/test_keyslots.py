@@ -95,6 +95,14 @@ def test_a_development_key_that_is_given_up_is_gone(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_development_key_that_cannot_be_removed_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "development.key").mkdir()
+    DevelopmentSlot(tmp_path / "development.key").discard(b"")
+    assert "do it by hand" in caplog.text
+
+
 def test_a_credential_stays_where_systemd_has_it(tmp_path: Path) -> None:
     (tmp_path / "vault.key").write_bytes(KEY)
     CredentialSlot(tmp_path).discard(b"")

@@ -10,7 +10,9 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import SecretRef
 from gatewayd.secretstore.naming import names, parse, prefix
 
-words = st.text(st.characters(exclude_characters="/#", exclude_categories=["Cs"]), min_size=1)
+words = st.text(
+    st.characters(exclude_characters="/#", exclude_categories=["C", "Z"]), min_size=1
+).filter(str.isprintable)
 refs = st.builds(SecretRef, words, words.map(DeviceId), st.integers(0, 10**9), words)
 
 
@@ -35,6 +37,10 @@ def test_a_prefix_holds_the_names_of_one_device(ref: SecretRef, device: DeviceId
         ("gatewayd/cloud", "child-1/device-secret#٣"),
         ("gatewayd/cloud", "/device-secret#1"),
         ("gatewayd/cloud", "child-1/#1"),
+        ("gatewayd/cloud", "child-1/device-secret#01"),
+        ("gatewayd/cloud", "child-1/device-secret#" + "1" * 5000),
+        ("gatewayd/cloud", "chil\udce4-1/device-secret#1"),
+        ("gatewayd/cl\x1bud", "child-1/device-secret#1"),
     ],
 )
 def test_a_name_of_nobody_is_told(service: str, username: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import SecretCorrupt, StoreSealed, StoreUnavailable
-from gatewayd.secretstore import vaultadmin
+from gatewayd.secretstore import atrest, vaultadmin
 from gatewayd.secretstore.reader import VaultReader
 from gatewayd.secretstore.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
@@ -39,6 +39,15 @@ def test_it_reads_in_the_middle_of_a_rotation(vault: Vault, tmp_path: Path) -> N
         vaultadmin.rotate(vault)
     with closing(VaultReader(DEVELOPMENT, tmp_path)) as reader:
         assert reader.get(*NAMES) == b"x"
+
+
+def test_it_reads_what_was_encrypted_anew_meanwhile(vault: Vault, tmp_path: Path) -> None:
+    with closing(VaultReader(DEVELOPMENT, tmp_path)) as reader:
+        for _ in range(2):
+            with group(vault):
+                vaultadmin.rotate(vault)
+            atrest.finish(vault)
+            assert reader.get(*NAMES) == b"x"
 
 
 def test_any_slot_that_can_be_read_opens_it(vault: Vault, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -119,6 +120,32 @@ def test_it_is_not_stepped_more_often_than_needed(vault: Vault, keys: Keys) -> N
         steps.append(counter.count - 7)
     assert steps == [0, 1, 1, 2, 2, 3, 4]
     assert said(vault.query, keys) == counter.count
+
+
+def test_a_counter_that_hangs_keeps_one_thread_and_is_told(
+    vault: Vault, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollback, "PATIENCE", 0.05)
+    answer, counter = threading.Event(), FakeCounter()
+    real, reads = counter.read, []
+
+    def slow() -> int:
+        reads.append(1)
+        assert answer.wait(30)
+        return real()
+
+    monkeypatch.setattr(counter, "read", slow)
+    guard = watched(vault, keys, counter)
+    guard.note(Step.ROTATED)
+    for number in range(4):
+        advance(guard, number * RETRY)
+        assert "does not answer" in guard.fault
+    assert reads == [1]
+    monkeypatch.setattr(rollback, "PATIENCE", 30)
+    answer.set()
+    advance(guard, 4 * RETRY)
+    assert (guard.fault, guard.suspected) == ("", "")
+    assert counter.count == said(vault.query, keys) == 8
 
 
 @pytest.mark.parametrize("fault", [TpmError("broken"), TpmError("gone", HANDLE)])

@@ -18,6 +18,8 @@ from gatewayd.testing.contracts.secretstore import REF, group, keep
 DEVELOPMENT = VaultSettings(key="development-file")
 TO_THE_FIRST = """
     ALTER TABLE data_key DROP COLUMN first;
+    ALTER TABLE data_key DROP COLUMN made;
+    ALTER TABLE data_key DROP COLUMN heir;
     DROP TABLE slot;
     DROP TABLE counter;
     PRAGMA user_version = 1;
@@ -96,6 +98,6 @@ def test_a_step_that_was_cut_off_is_done_again(first: Path) -> None:
 
 def test_a_newer_file_names_what_to_do(first: Path) -> None:
     with closing(sqlite3.connect(first / "vault.db")) as file:
-        file.execute("PRAGMA user_version = 3")
+        file.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(ConfigError, match=rf"put back the copy .*vault\.db\.v{VERSION}"):
         Vault(DEVELOPMENT, first)

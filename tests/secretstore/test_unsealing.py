@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreSealed
+from gatewayd.secretstore import unsealing
 from gatewayd.secretstore import vault as vaults
 from gatewayd.secretstore.attempt import Attempt, Hangs, bounded
 from gatewayd.secretstore.keyslots import NoKey, Offer
 from gatewayd.secretstore.store import IDLE, Protection, State
 from gatewayd.secretstore.tpmslot import TpmSlot
-from gatewayd.secretstore.unsealing import FIRST, LAST, POLL, Unsealing
+from gatewayd.secretstore.unsealing import FIRST, LAST, LEFT, POLL, Unsealing
 from gatewayd.secretstore.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, keep, tend, tend_until
 from tests.secretstore.chip import Chip
@@ -58,13 +59,13 @@ def test_tries_are_further_and_further_apart() -> None:
     assert pauses[-1] == LAST
 
 
-def test_a_fault_that_nobody_foresaw_is_raised_and_tried_again() -> None:
+def test_a_fault_that_nobody_foresaw_is_told_and_tried_again() -> None:
     def broken() -> bytes:
-        raise ValueError("a fault of ours")
+        raise ValueError("it may tell a secret")
 
     tries = Unsealing(FakeSlot(broken), bytes)
     for _ in range(2):
-        with pytest.raises(ValueError, match="a fault of ours"):
+        with pytest.raises(NoKey, match=r"^the fake fails \(ValueError\): see what ails it$"):
             tries.attempt(b"", 10)
     tries.slot.act = lambda: bytes(32)  # type: ignore[attr-defined]  # it is the fake
     assert tries.attempt(b"", 10).key.secret == bytes(32)
@@ -86,6 +87,26 @@ def test_a_try_that_hangs_goes_on_and_is_not_begun_again() -> None:
     answer.set()
     assert tries.attempt(b"", 30).key.secret == bytes(32)
     assert calls == [1]
+
+
+def test_a_try_that_hangs_for_long_is_left_for_a_few_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unsealing, "LOOKS", 2)
+    answer, calls = threading.Event(), []
+
+    def lost() -> bytes:
+        calls.append(1)
+        assert answer.wait(30)
+        return bytes(32)
+
+    tries = Unsealing(FakeSlot(lost), bytes)
+    for _ in range(20):
+        with pytest.raises(NoKey, match="does not answer"):
+            tries.attempt(b"", 0)
+    assert len(calls) == 1 + LEFT
+    answer.set()
+    assert tries.attempt(b"", 30).key.secret == bytes(32)
 
 
 def test_a_new_key_is_made_once_however_often_the_disk_refuses_it() -> None:

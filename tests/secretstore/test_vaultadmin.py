@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -23,59 +23,24 @@ from gatewayd.secretstore.store import Protection, State
 from gatewayd.secretstore.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, keep, tend
 from tests.secretstore.chip import Chip
-from tests.secretstore.locker import NAME
+from tests.secretstore.gateways import Gateway, do, gateway, vault
 from tests.secretstore.pems import private, public
+
+__all__ = ["gateway", "vault"]
 
 PRIVATE = X25519PrivateKey.generate()
 OTHERS = [public(X25519PrivateKey.generate()) for _ in range(LIMIT)]
-
-
-class Gateway:
-    """A directory with whatever a slot could need."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "state"
-        self.credentials = directory / "credentials"
-        self.ring = directory / "ring"
-        self.credentials.mkdir()
-        (self.credentials / "vault.key").write_bytes(os.urandom(32))
-        properties = {"file_path": str(self.ring)}
-        self.settings = VaultSettings(keyring_backend=NAME, keyring_properties=properties)
-
-    def open(self, key: str = "credential") -> Vault:
-        settings = dataclasses.replace(self.settings, key=key)
-        return Vault(settings, self.directory, self.credentials)
-
-    def opens(self, key: str) -> bool:
-        with closing(self.open(key)) as vault:
-            return vault.state is not State.SEALED and vault.get(REF) == Secret(b"x")
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    return Gateway(tmp_path)
-
-
-@pytest.fixture
-def vault(gateway: Gateway) -> Iterator[Vault]:
-    with closing(gateway.open()) as vault:
-        keep(vault, REF, b"x")
-        yield vault
-
-
-def do(vault: Vault, act: Callable[..., object], *arguments: object) -> None:
-    with group(vault):
-        act(vault, *arguments)
 
 
 def test_a_report_tells_what_is_there(vault: Vault) -> None:
     do(vault, vaultadmin.add_recovery, public(PRIVATE))
     told = vaultadmin.report(vault)
     kind = RecoveryKey(private(PRIVATE)).kind
-    assert told == vaultadmin.Report(
+    assert told.made > 1_700_000_000
+    assert dataclasses.replace(told, made=0) == vaultadmin.Report(
         state=State.UNSEALED, protection=Protection.SYSTEMD_CREDS, why="",
-        slots=(kind, "systemd-credential"), generation=1, generations=1, rotating=False,
-        secrets=1, quarantined=0, writes=1, counter=False,
+        slots=(kind, "systemd-credential"), generation=1, generations=1, made=0,
+        rotating=False, secrets=1, quarantined=0, writes=1, counter=False,
     )  # fmt: skip
 
 
@@ -119,6 +84,18 @@ def test_a_slot_that_was_removed_opens_nothing(vault: Vault, gateway: Gateway) -
     vault.close()
     assert not gateway.opens("keyring")
     assert gateway.opens("credential")
+
+
+@pytest.mark.parametrize("act", [vaultadmin.reseal, vaultadmin.remove_slot])
+def test_nothing_of_a_slot_that_is_given_up_is_left_on_the_disk(
+    vault: Vault, gateway: Gateway, act: Callable[[Vault, str], None]
+) -> None:
+    do(vault, vaultadmin.reseal, "keyring")
+    (held,) = vault.query("SELECT ciphertext FROM key_slot WHERE kind = 'keyring'")[0]
+    copy = gateway.directory / "vault.db.v1"
+    copy.write_bytes(held)
+    do(vault, act, "keyring")
+    assert not any(held in file.read_bytes() for file in gateway.directory.iterdir())
 
 
 def test_a_slot_is_resealed_with_another_key(vault: Vault, gateway: Gateway) -> None:
@@ -198,7 +175,12 @@ def test_a_slot_that_cannot_be_read_stops_a_rotation(vault: Vault, gateway: Gate
         vaultadmin.rotate(vault, drop=["keyring"])
     assert vaultadmin.report(vault).slots == ("systemd-credential",)
     atrest.finish(vault)
-    with pytest.raises(StoreUnavailable, match="no key slot would be left"), group(vault):
+    with (
+        pytest.raises(
+            StoreUnavailable, match="no key slot would be left that opens the vault here"
+        ),
+        group(vault),
+    ):
         vaultadmin.rotate(vault, drop=["systemd-credential"])
 
 

@@ -362,31 +362,37 @@ async def test_a_look_without_an_answer_is_repeated(
     monkeypatch.setattr(checkup, "PAUSE", 0.01)
     async with home() as one:
         sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
-        one.uplink.answers[topics.BATCH_LOGIN] = answer
-        looks = one.uplink.count()[topics.BATCH_LOGIN]
-        one.uplink.on_request(ForcedOff(520, None))
-        await until(lambda: one.uplink.count()[topics.BATCH_LOGIN] > looks)
-        refuse = {ONE.device: Reply(520, {})}
-        one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(520, {})
-        one.uplink.answers[topics.LOGIN] = lambda params: refuse.get(
-            params["deviceName"], Reply(200, {})
+
+        def first(params: object) -> Awaitable[Reply] | Reply:
+            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(520, {})
+            return answer(params)
+
+        one.uplink.answers[topics.BATCH_LOGIN] = first
+        one.uplink.answers[topics.LOGIN] = lambda params: Reply(
+            520 if params["deviceName"] == ONE.device else 200, {}
         )
-        assert (await sessions[0].wait_closed()).reason.code == "cloud-no-session"
+        one.uplink.on_request(ForcedOff(520, None))
         await until(lambda: one.uplink.count()[topics.LOGIN] == 3)
-        assert one.children.family.sessions() == tuple(sessions[1:])
+        await until(lambda: one.children.family.sessions() == tuple(sessions[1:]))
+        assert (await sessions[0].wait_closed()).reason.code == "cloud-no-session"
 
 
 async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checkup, "PERIOD", 0.05)
+    monkeypatch.setattr(checkup, "PAUSE", 0.01)
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
-        looks = one.uplink.count()[topics.LOGIN]
+
+        def answer(_: object) -> Reply:
+            one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+            one.uplink.on_request(ForcedOff(520, None))
+            return Reply(200, {})
+
+        one.uplink.answers[topics.LOGIN] = answer
         one.uplink.on_request(ForcedOff(520, None))
-        await until(lambda: one.uplink.count()[topics.LOGIN] > looks)
-        one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
-        one.uplink.on_request(ForcedOff(520, None))
+        await until(lambda: not one.children.family.sessions())
         assert (await session.wait_closed()).reason.code == "cloud-no-session"
 
 

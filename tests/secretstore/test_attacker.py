@@ -1,0 +1,274 @@
+"""Who can write to the disk, and has no key: what is planted, bent or put back gains nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import StoreError, StoreRolledBack, StoreSealed, StoreUnavailable
+from gatewayd.secretstore import atrest, datakeys, recovery, slottable, tpmcounter, vaultadmin
+from gatewayd.secretstore.datakeys import DAMAGED, Keys, SlotKey
+from gatewayd.secretstore.keypage import KeyPage
+from gatewayd.secretstore.recovery import RecoveryKey
+from gatewayd.secretstore.store import IDLE, State
+from gatewayd.secretstore.tpm import opened
+from gatewayd.secretstore.tpmcounter import FIRST, RANGE, TpmCounter
+from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.testing.contracts.secretstore import REF, group, keep, tend
+from tests.secretstore.chip import PATIENCE, Chip
+from tests.secretstore.gateways import Gateway, do, gateway, vault
+from tests.secretstore.pems import private, public
+
+__all__ = ["gateway", "vault"]
+
+OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
+
+
+def foreign(vault: Vault, kid: int) -> Keys:
+    """A data key that somebody else has made, for this vault and this number."""
+    return Keys(vault.keys().store, {kid: KeyPage(os.urandom(32))})
+
+
+def test_a_planted_slot_is_not_given_the_next_key(gateway: Gateway, vault: Vault) -> None:
+    """Its key file, and a wrap of any key that this opens, can be made without ours."""
+    own = os.urandom(32)
+    (gateway.directory / "development.key").write_bytes(own)
+    (gateway.directory / "development.key").chmod(0o600)
+    planted = SlotKey("development-file", own)
+    with group(vault):
+        wrap = slottable.wrapper(planted, os.urandom)
+        slottable.put_slot(vault.query, foreign(vault, 1), planted.kind, b"", wrap)
+    with pytest.raises(StoreUnavailable, match="development-file does not open"):
+        do(vault, vaultadmin.rotate)
+    assert vault.keys().numbers == (1,)
+    do(vault, vaultadmin.remove_slot, planted.kind)
+    do(vault, vaultadmin.rotate)
+    atrest.finish(vault)
+    assert vault.get(REF) == Secret(b"x")
+
+
+def test_a_planted_generation_is_not_used_by_who_has_the_recovery_key(
+    gateway: Gateway, vault: Vault
+) -> None:
+    """All that is to be known is the public key, which lies beside."""
+    pem = X25519PrivateKey.generate()
+    do(vault, vaultadmin.add_recovery, public(pem))
+    theirs, own = recovery.read_public(public(pem)), os.urandom(32)
+    with group(vault):
+        page = datakeys.insert(vault.query, vault.keys().store, 2, lambda _: own)
+        wrap = slottable.for_recovery(theirs, os.urandom)
+        slottable.put_key(vault.query, wrap(page.key, vault.keys().store, 2), 2)
+    vault.close()
+    with closing(gateway.open(opener=RecoveryKey(private(pem)))) as opened:
+        assert opened.state is State.SEALED
+        assert opened.why == DAMAGED
+    gateway.write("DELETE FROM key_slot WHERE kid = 2")
+    gateway.write("DELETE FROM data_key WHERE kid = 2")
+    with closing(gateway.open(opener=RecoveryKey(private(pem)))) as opened:
+        assert opened.get(REF) == Secret(b"x")
+
+
+def test_who_has_the_recovery_key_opens_a_vault_in_the_middle_of_a_rotation(
+    gateway: Gateway, vault: Vault
+) -> None:
+    pem = X25519PrivateKey.generate()
+    do(vault, vaultadmin.add_recovery, public(pem))
+    do(vault, vaultadmin.rotate)
+    vault.close()
+    with closing(gateway.open(opener=RecoveryKey(private(pem)))) as opened:
+        assert opened.get(REF) == Secret(b"x")
+        atrest.finish(opened)
+        assert opened.keys().numbers == (2,)
+
+
+def test_a_generation_of_another_vault_does_not_become_one_of_this(
+    gateway: Gateway, vault: Vault, tmp_path: Path
+) -> None:
+    """Both are opened by one credential, as on gateways that were cloned."""
+    gateway.directory = tmp_path / "other"
+    with closing(gateway.open()) as other:
+        keep(other, REF, b"of the other")
+        do(other, vaultadmin.rotate)
+        atrest.finish(other)
+    gateway.directory = tmp_path / "state"
+    with closing(sqlite3.connect(gateway.directory / "vault.db")) as file:
+        file.execute("ATTACH ? AS other", (f"{tmp_path}/other/vault.db",))
+        file.execute("INSERT INTO data_key SELECT * FROM other.data_key")
+        file.execute("INSERT INTO key_slot SELECT * FROM other.key_slot")
+        file.commit()
+    vault.close()
+    with closing(gateway.open()) as again:
+        assert (again.state, again.why) == (State.SEALED, DAMAGED)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE {} SET kid = -1",
+        "UPDATE {} SET kid = 1099511627776",
+        "UPDATE data_key SET store = x''",
+        "DELETE FROM writes",
+    ],
+)
+def test_numbers_that_cannot_be_seal_it(gateway: Gateway, vault: Vault, sql: str) -> None:
+    vault.close()
+    for table in ("data_key", "key_slot"):
+        gateway.write(sql.format(table))
+    with closing(gateway.open()) as again:
+        assert again.state is State.SEALED
+        with pytest.raises(StoreSealed):
+            again.get(REF)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TRIGGER one AFTER INSERT ON secret BEGIN DELETE FROM secret; END",
+        "CREATE VIEW one AS SELECT * FROM secret",
+        "ALTER TABLE counter RENAME TO one",
+        "ALTER TABLE slot ADD COLUMN one TEXT",
+        "PRAGMA user_version = -2",
+    ],
+)
+def test_tables_that_are_not_ours_are_damage(gateway: Gateway, vault: Vault, sql: str) -> None:
+    vault.close()
+    gateway.write(sql)
+    with pytest.raises(StoreError, match=r"is damaged .*: nothing was changed"):
+        gateway.open()
+
+
+def test_names_that_were_bent_are_nobodys(gateway: Gateway, vault: Vault) -> None:
+    keep(vault, OTHER, b"y")
+    for number, name in enumerate((b"chil\xe4-1/device-secret#1", b"a/b#" + b"1" * 5000)):
+        gateway.write(
+            "INSERT INTO secret SELECT ?, CAST(? AS TEXT), service, gen, kid, nonce, ct "
+            "FROM secret WHERE id = 1", 10 + number, name,
+        )  # fmt: skip
+    gateway.write("UPDATE secret SET username = 'child-2/device-secret#01' WHERE id = 2")
+    assert list(vault.refs()) == [REF]
+    do(vault, vaultadmin.rotate)
+    atrest.finish(vault)
+    assert vault.query("SELECT count(*) FROM secret") == [(1,)]
+    assert vault.query("SELECT count(*) FROM quarantine") == [(3,)]
+
+
+def test_what_finds_a_key_is_bound_to_it(gateway: Gateway, vault: Vault, tmp_path: Path) -> None:
+    """Another entry of the keyring with the same key is another slot."""
+    do(vault, vaultadmin.reseal, "keyring")
+    (material,) = vault.query("SELECT material FROM slot WHERE kind = 'keyring'")[0]
+    name, ring = json.loads(material)["username"], json.loads((tmp_path / "ring").read_text())
+    ring["gatewayd-vault copy"] = ring[f"gatewayd-vault {name}"]
+    (tmp_path / "ring").write_text(json.dumps(ring))
+    gateway.write("UPDATE slot SET material = ? WHERE kind = 'keyring'", b'{"username": "copy"}')
+    with pytest.raises(StoreUnavailable, match="keyring does not open"):
+        do(vault, vaultadmin.rotate)
+
+
+@pytest.mark.parametrize("first", ["rotate", "add_recovery", "reseal"])
+def test_keys_and_slots_change_one_at_a_time(gateway: Gateway, vault: Vault, first: str) -> None:
+    """What comes second in a group does not know of the key that the first has made."""
+    pem = X25519PrivateKey.generate()
+    acts: dict[str, Callable[[], object]] = {
+        "rotate": lambda: vaultadmin.rotate(vault),
+        "add_recovery": lambda: vaultadmin.add_recovery(vault, public(pem)),
+        "reseal": lambda: vaultadmin.reseal(vault, "keyring"),
+    }
+    with group(vault):
+        acts[first]()
+        for act in acts.values():
+            with pytest.raises(StoreUnavailable, match="changed just now"):
+                act()
+    for act in acts.values():
+        atrest.finish(vault)
+        with group(vault):
+            act()
+    vault.close()
+    with closing(gateway.open(opener=RecoveryKey(private(pem)))) as opened:
+        assert opened.get(REF) == Secret(b"x")
+
+
+def test_a_rotation_leaves_a_slot_that_opens_the_vault_here(vault: Vault) -> None:
+    do(vault, vaultadmin.add_recovery, public(X25519PrivateKey.generate()))
+    with pytest.raises(StoreUnavailable, match="no key slot would be left"):
+        do(vault, vaultadmin.rotate, ["systemd-credential"])
+
+
+class TestTpm:
+    """An attacker who cannot turn the counter in the TPM back."""
+
+    @pytest.fixture
+    def chip(self, tmp_path: Path) -> Iterator[Chip]:
+        with closing(Chip(tmp_path / "chip")) as chip:
+            chip.start()
+            yield chip
+
+    @pytest.fixture
+    def old(self, chip: Chip, tmp_path: Path) -> Path:
+        """An old copy, after which the counter has gone on."""
+        state = tmp_path / "state"
+        for copy in (tmp_path / "old", tmp_path / "new"):
+            with closing(self.open(chip, state)) as vault:
+                keep(vault, REF, b"x")
+                tend(vault, 0)
+            shutil.copytree(state, copy)
+        return tmp_path / "old"
+
+    def open(self, chip: Chip, directory: Path) -> Vault:
+        return Vault(VaultSettings(key="tpm2", tcti=chip.tcti), directory)
+
+    @pytest.mark.parametrize("counter", [0, 1])
+    def test_the_counter_cannot_be_hidden(self, chip: Chip, old: Path, counter: int) -> None:
+        with closing(sqlite3.connect(old / "vault.db")) as file:
+            told = json.loads(file.execute("SELECT material FROM slot").fetchone()[0])
+            bent = json.dumps(told | {"counter": counter}).encode()
+            file.execute("UPDATE slot SET material = ?", (bent,))
+            file.execute("DELETE FROM counter")
+            file.commit()
+        with closing(self.open(chip, old)) as vault:
+            assert vault.state is State.SEALED
+            assert "damaged" in vault.why
+
+    @pytest.mark.parametrize("index", [FIRST - 1, FIRST + RANGE])
+    def test_a_counter_of_others_is_never_touched(
+        self, chip: Chip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int
+    ) -> None:
+        with monkeypatch.context() as elsewhere, opened(chip.tcti) as tpm:
+            elsewhere.setattr(tpmcounter, "FIRST", index)
+            assert tpmcounter.define(tpm, b"of others", bytes) == index
+        with closing(self.open(chip, tmp_path / "state")) as vault:
+            told = json.loads(vault.query("SELECT material FROM slot")[0][0])
+            vault.slots.of("tpm2").discard(json.dumps(told | {"counter": index}).encode())
+        assert TpmCounter(chip.tcti, index, b"of others").read() == 1
+
+    def test_a_vault_that_opens_late_is_read_only_from_the_first_moment(
+        self, chip: Chip, old: Path
+    ) -> None:
+        chip.stop()
+        with closing(self.open(chip, old)) as vault:
+            assert vault.protection == "none"
+            chip.start()
+            with group(vault):
+                vault.unseal(PATIENCE)
+                with pytest.raises(StoreRolledBack):
+                    vault.put(REF, Secret(b"y"))
+            assert vault.state is State.ROLLBACK_SUSPECTED
+            assert tend(vault, 0) == IDLE
+
+    def test_nothing_is_moved_aside_in_an_old_copy(self, chip: Chip, old: Path) -> None:
+        with closing(self.open(chip, old)) as vault:
+            vault.query("UPDATE secret SET ct = x'00'")
+            with pytest.raises(StoreError), group(vault):
+                vault.get(REF)
+            with group(vault):
+                pass
+            assert vault.query("SELECT count(*) FROM quarantine") == [(0,)]

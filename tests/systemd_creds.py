@@ -1,0 +1,47 @@
+"""Stands for systemd-creds(1), of a machine that is a file: python systemd_creds.py MACHINE ...
+
+It seals by what is in the file, says by which --with-key, and opens nothing of another machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import sys
+from pathlib import Path
+
+
+def mask(machine: bytes, name: str) -> bytes:
+    return hashlib.sha256(machine + name.encode()).digest()
+
+
+def seal(machine: bytes, name: str, by: str, secret: bytes) -> bytes:
+    hidden = bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
+    stamp = hmac.digest(machine, hidden, "sha256")
+    return b" ".join((by.encode(), base64.b64encode(hidden), base64.b64encode(stamp)))
+
+
+def unseal(machine: bytes, name: str, sealed: bytes) -> bytes:
+    _, hidden, stamp = sealed.split()
+    secret = base64.b64decode(hidden)
+    if hmac.digest(machine, secret, "sha256") != base64.b64decode(stamp):
+        sys.exit("Failed to decrypt: it is of another machine")
+    return bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
+
+
+def main(words: list[str]) -> None:
+    machine = Path(words[0]).read_bytes()
+    options = dict(word.lstrip("-").split("=") for word in words[1:] if "=" in word)
+    commands = [word for word in words[1:] if not word.startswith("-")]
+    if commands == ["has-tpm2"]:
+        sys.exit(b"tpm" not in machine)
+    data, name = sys.stdin.buffer.read(), options["name"]
+    if commands == ["encrypt"]:
+        sys.stdout.buffer.write(seal(machine, name, options["with-key"], data))
+    else:
+        sys.stdout.buffer.write(unseal(machine, name, data))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
