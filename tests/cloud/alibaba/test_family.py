@@ -364,17 +364,17 @@ async def test_a_look_without_an_answer_is_repeated(
         sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
 
         def first(params: object) -> Awaitable[Reply] | Reply:
-            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(520, {})
+            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(522, {})
             return answer(params)
 
         one.uplink.answers[topics.BATCH_LOGIN] = first
         one.uplink.answers[topics.LOGIN] = lambda params: Reply(
-            520 if params["deviceName"] == ONE.device else 200, {}
+            522 if params["deviceName"] == ONE.device else 200, {}
         )
         one.uplink.on_request(ForcedOff(520, None))
         await until(lambda: one.uplink.count()[topics.LOGIN] == 3)
         await until(lambda: one.children.family.sessions() == tuple(sessions[1:]))
-        assert (await sessions[0].wait_closed()).reason.code == "cloud-no-session"
+        assert (await sessions[0].wait_closed()).reason.code == "cloud-disabled"
 
 
 async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
@@ -386,14 +386,14 @@ async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
         session = await one.route.connect(ONE, SECRET)
 
         def answer(_: object) -> Reply:
-            one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+            one.uplink.answers[topics.LOGIN] = lambda _: Reply(522, {})
             one.uplink.on_request(ForcedOff(520, None))
             return Reply(200, {})
 
         one.uplink.answers[topics.LOGIN] = answer
         one.uplink.on_request(ForcedOff(520, None))
         await until(lambda: not one.children.family.sessions())
-        assert (await session.wait_closed()).reason.code == "cloud-no-session"
+        assert (await session.wait_closed()).reason.code == "cloud-disabled"
 
 
 async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None:
