@@ -80,10 +80,15 @@ class BusClient:
         )
         self.call("CountDevices")  # says whether anybody is there
         context = GLib.MainContext.default()
-        while True:
-            context.iteration(True)  # may_block
-            while not found.empty():
-                yield found.get()
+        # Ctrl-C that comes just before the wait is seen after it: so it ends each second.
+        turn = GLib.timeout_add_seconds(1, lambda: True)
+        try:
+            while True:
+                context.iteration(True)  # may_block
+                while not found.empty():
+                    yield found.get()
+        finally:
+            GLib.source_remove(turn)
 
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""

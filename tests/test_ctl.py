@@ -144,7 +144,8 @@ async def test_watch(bus: PrivateBus, service: Bus) -> None:
     await asyncio.gather(changing, return_exceptions=True)
     assert line.split()[2:4] == ["child-1a", "pending"]
     watching.send_signal(signal.SIGINT)
-    await watching.communicate()
+    async with asyncio.timeout(20):
+        await watching.communicate()
     assert watching.returncode == 0
 
 
