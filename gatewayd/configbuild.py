@@ -101,7 +101,7 @@ class Builder:
             self.note(at, f"{dotted(at)} {wrong}")
         return value
 
-    def _value(self, hint: Any, raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # likewise
+    def _value(self, hint: Any, raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # a hint is any type
         kind = get_origin(hint) or hint
         if kind in (Union, types.UnionType):
             return self._value(_alternative(hint, raw), raw, at)
@@ -117,13 +117,13 @@ class Builder:
             self.note(at, f"{dotted(at)} {wrong}")
             return None
 
-    def _array(self, hint: Any, raw: object, at: KeyPath) -> tuple[Any, ...]:  # noqa: ANN401  # likewise
+    def _array(self, hint: Any, raw: object, at: KeyPath) -> tuple[Any, ...]:  # noqa: ANN401  # a hint is any type
         if not isinstance(raw, list):
             self.note(at, f"{dotted(at)} must be an array, as [ … ]")
             return ()
         return tuple(self._value(hint, item, (*at, n)) for n, item in enumerate(raw))
 
-    def _mapping(self, hint: Any, raw: object, at: KeyPath) -> Mapping[str, Any]:  # noqa: ANN401  # likewise
+    def _mapping(self, hint: Any, raw: object, at: KeyPath) -> Mapping[str, Any]:  # noqa: ANN401  # a hint is any type
         if not isinstance(raw, Mapping):
             self.note(at, f"{dotted(at)} must be a table")
             return {}
@@ -168,14 +168,14 @@ def shown(key: str) -> str:
     return ascii(key[:64])[1:-1]
 
 
-def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # likewise
+def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
     """Pick the alternative of a union that a value of this kind can be meant for."""
     kinds = [one for one in get_args(hint) if one is not type(None)]
     wanted = _MEANT.get(type(raw), (type(raw),))
     return next((one for one in kinds if (get_origin(one) or one) in wanted), kinds[0])
 
 
-def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # likewise
+def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return _member(kind, raw)
     if kind is float and type(raw) is int:

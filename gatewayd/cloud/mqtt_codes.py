@@ -16,6 +16,6 @@ def connack(told: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.
     return code if ACCEPTED <= code <= _NOT_AUTHORISED else -1
 
 
-def suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # likewise
+def suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # ints, or what paho 1.6 lacks
     """Return the codes of a SUBACK as sent."""
     return tuple(code if isinstance(code, int) else code.value for code in codes)

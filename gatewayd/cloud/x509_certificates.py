@@ -165,7 +165,7 @@ def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound:
         key = issuer.public_key()
-        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # one of ours
+        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # of an allowed kind
     return make.from_issuer_subject_key_identifier(own.value)
 
 

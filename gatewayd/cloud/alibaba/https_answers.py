@@ -76,6 +76,6 @@ def _by_status(status: int) -> Outcome:
     match status:
         case 408 | 425 | 429:
             return Failed(meaning(429).reason)
-        case status if 300 <= status < 500:  # noqa: PLR2004  # RFC 9110, 15
+        case status if 300 <= status < 500:  # noqa: PLR2004  # the classes of RFC 9110, 15
             return ELSEWHERE
     return BROKEN

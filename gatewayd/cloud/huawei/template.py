@@ -85,5 +85,5 @@ class Template:
         return {"template_name": self.name, **about, "template_body": self.body()}
 
 
-def _raw(value: Value) -> Any:  # noqa: ANN401  # JSON
+def _raw(value: Value) -> Any:  # noqa: ANN401  # whatever JSON holds
     return {"ref": value.parameter} if isinstance(value, Ref) else value

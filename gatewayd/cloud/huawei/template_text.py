@@ -30,7 +30,7 @@ class _Object(dict[str, Any]):
         self.repeated = {key for key, count in counts.items() if count > 1}
 
 
-def load(data: bytes) -> Any:  # noqa: ANN401  # JSON
+def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
     """Return the value of a JSON text in UTF-8.  Raises Unreadable."""
     if len(data) > MAX_BYTES:
         what = f"must have at most {MAX_BYTES} bytes"
