@@ -10,14 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gatewayd import __version__, log
+from gatewayd import __version__
 from gatewayd.config import Config, check, load
-from gatewayd.configfile import STANDARD, ConfigPaths
 from gatewayd.daemon import REJECTED, Daemon
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
-from gatewayd.secretstore.keypage import protect_memory
-from gatewayd.status.notify import Notifier
+from gatewayd.runtime import journal
+from gatewayd.runtime.systemd import Notifier
+from gatewayd.secretstore.vault.crypto import protect_memory
+from gatewayd.settings.files import STANDARD, ConfigPaths
 
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
@@ -34,11 +35,11 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
     paths = ConfigPaths.of(options.config)
     if options.check_config:
         return _check(paths)
-    log.setup("info", log.handler())
+    journal.setup("info", journal.handler())
     protect_memory()
     try:
         config = load(paths, Plugins.installed())
-        log.set_level(config.log.level)
+        journal.set_level(config.log.level)
         return asyncio.run(_serve(config, paths, checkpoint))
     except (ConfigError, PluginError) as error:
         _complain(error)

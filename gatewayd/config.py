@@ -12,17 +12,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from gatewayd.configbuild import Builder, dotted, shown
-from gatewayd.configfile import ConfigPaths, Layered, Problem, Problems, layered
-from gatewayd.configlines import KeyPath
-from gatewayd.discovery.inventory_settings import InventorySettings
+from gatewayd.admission.rules import read_rules, rule_files
+from gatewayd.dbus.bus import BusSettings
+from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
-from gatewayd.registration.settings import RegistrationSettings
-from gatewayd.rulefile import read_rules, rule_files
-from gatewayd.sessions.settings import SessionSettings
-from gatewayd.settings import setting
-from gatewayd.status.settings import BusSettings
+from gatewayd.registration.registrar import RegistrationSettings
+from gatewayd.sessions.keeper import SessionSettings
+from gatewayd.settings.build import Builder, dotted, shown
+from gatewayd.settings.declare import setting
+from gatewayd.settings.files import ConfigPaths, KeyPath, Layered, Problem, Problems, layered
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,23 +16,22 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from gatewayd import log
-from gatewayd.assembly import Assembly, Outside, wall
+from gatewayd.admission.rules import RuleBook, load_rules
+from gatewayd.app import Assembly, Outside, wall
 from gatewayd.config import Config, differences, load
-from gatewayd.configfile import ConfigPaths
-from gatewayd.diagnosis import dump
+from gatewayd.dbus.bus import Bus
+from gatewayd.dbus_objects import Objects
+from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
-from gatewayd.objects import Objects
-from gatewayd.overview import Overview, first_view
+from gatewayd.gateway_status import Overview, first_view
+from gatewayd.manager.statistics import Tally
 from gatewayd.plugins import Plugins
-from gatewayd.rulebook import RuleBook
-from gatewayd.rulefile import load_rules
-from gatewayd.status.bus import Bus
-from gatewayd.status.notify import Notifier, feed_watchdog, watchdog_interval
-from gatewayd.storage import Storage
-from gatewayd.storeadmin import StoreAdmin
-from gatewayd.tally import Tally
-from gatewayd.timesync import synchronised
+from gatewayd.runtime import journal
+from gatewayd.runtime.clock import synchronised
+from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
+from gatewayd.settings.files import ConfigPaths
+from gatewayd.storage.storage import Storage
+from gatewayd.storage.store_service import StoreAdmin
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Daemon:
             self._environ, tally, self._checkpoint, self.reload, self._show, self._dump
         )
         self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
-        target = "journal" if log.under_journal(self._environ, sys.stderr) else "console"
+        target = "journal" if journal.under_journal(self._environ, sys.stderr) else "console"
         admin = StoreAdmin(self._storage)
         await admin.look()
         self._overview = Overview(
@@ -203,7 +202,7 @@ class Daemon:
 
     def _put_in_force(self, config: Config, rules: RuleBook) -> None:
         self._rules.replace(rules.rules)
-        log.set_level(config.log.level)
+        journal.set_level(config.log.level)
         if waiting := differences(self._config, config):
             logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
         logger.info("Configuration reloaded.")

@@ -21,7 +21,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("gatewayd")
 
-STAGEHANDS = ["gatewayd.testing.site", "gatewayd.testing.bus", "gatewayd.testing.world"]
+STAGEHANDS = ["gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.world"]
 """They start processes and write files for a test, whose loop serves nobody else."""
 
 

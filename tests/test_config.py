@@ -13,12 +13,12 @@ import pytest
 import tomli
 
 from gatewayd.config import PLAIN, SECTIONS, Config, check, load
-from gatewayd.configbuild import Builder, looks_secret
-from gatewayd.configfile import ConfigPaths, Document, Problems
 from gatewayd.errors import ConfigError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, SECRETSTORES, Plugins
-from gatewayd.settings import REQUIRED, setting
-from tests import config_sample
+from gatewayd.settings.build import Builder, looks_secret
+from gatewayd.settings.declare import REQUIRED, setting
+from gatewayd.settings.files import ConfigPaths, Document, Problems
+from tools import config_sample
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def test_rules_are_checked_even_if_the_configuration_is_wrong(paths: ConfigPaths
 
 def test_the_sample_shows_every_setting_and_its_default() -> None:
     assert config_sample.SAMPLE.read_text() == config_sample.sample(config_sample.ours()), (
-        "run python -m tests.config_sample > etc/gatewayd/gatewayd.toml"
+        "run python -m tools.config_sample > etc/gatewayd/gatewayd.toml"
     )
 
 

@@ -11,11 +11,11 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.reconcile import Kind, decide
+from gatewayd.storage.reconcile import Kind, decide
 from gatewayd.testing import clock
-from tests.fakes import FakeCloud, MemoryRegister
-from tests.renewing import LIFE, RenewingCloud
-from tests.stage import Stage
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.renewing import LIFE, RenewingCloud
+from tests.support.stage import Stage
 
 T = TypeVar("T")
 

@@ -6,16 +6,15 @@ import re
 
 import pytest
 
-from gatewayd.status.interfaces import SERVED, load
-from gatewayd.status.names import OBJECT_MANAGER
-from tests.dbus_manual import PAGE, comment, escaped, page
+from gatewayd.dbus.interfaces import OBJECT_MANAGER, SERVED, load
+from tools.dbus_manual import PAGE, comment, escaped, page
 
 OURS = [name for name in SERVED if name != OBJECT_MANAGER]
 
 
 def test_the_page_is_made_from_the_files() -> None:
     assert PAGE.read_text() == page(), (
-        "run python -m tests.dbus_manual > packaging/man/org.gatewayd1.5"
+        "run python -m tools.dbus_manual > packaging/man/org.gatewayd1.5"
     )
 
 

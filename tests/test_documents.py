@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle_diagram import lines
+from tools.lifecycle_diagram import lines
 
 TOP = Path(__file__).parent.parent
 DOCUMENTS = sorted(TOP.glob("*.md"))
@@ -16,7 +16,7 @@ DOCUMENTS = sorted(TOP.glob("*.md"))
 def test_the_diagram_is_drawn_from_the_table() -> None:
     text = (TOP / "ARCHITECTURE.md").read_text()
     assert "```mermaid\n" + "\n".join(lines()) + "\n```" in text, (
-        "run python -m tests.lifecycle_diagram, and paste what it prints"
+        "run python -m tools.lifecycle_diagram, and paste what it prints"
     )
 
 

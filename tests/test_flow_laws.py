@@ -21,12 +21,12 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.errors import CallerError, StoreError, StoreFull
-from gatewayd.gateway import INTERNAL
-from gatewayd.reconcile import Kind, decide
+from gatewayd.manager.manager import INTERNAL
+from gatewayd.storage.reconcile import Kind, decide
 from gatewayd.testing.clock import JumpingLoop
-from tests.fakes import FakeCloud, FakeSession, MemoryRegister
-from tests.renewing import RenewingCloud
-from tests.stage import Stage
+from tests.support.fakes import FakeCloud, FakeSession, MemoryRegister
+from tests.support.renewing import RenewingCloud
+from tests.support.stage import Stage
 
 NAMES = ("TH20-1", "TH20-2", "stranger", "bad")
 LONG = 6 * 3600.0

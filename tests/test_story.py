@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.testing import clock, story
-from tests.fakes import FakeCloud, MemoryRegister
-from tests.stage import Stage
+from gatewayd.simulator import story
+from gatewayd.testing import clock
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
 
 
 class FakeWorld:

@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
-from gatewayd.clocks import Clocks
+from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.rules import Action, Decision
+from gatewayd.app import Flow, Parts
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.provider import Keep, Outcome
-from gatewayd.cloud.times import Time
-from gatewayd.commands import Upkeep
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
@@ -34,23 +34,21 @@ from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import CallerError, StoreError, StoreFull
-from gatewayd.flow import Flow, Parts
-from gatewayd.gateway import INTERNAL
-from gatewayd.policy.admission import Action, Decision
-from gatewayd.policy.census import Census
-from gatewayd.reconcile import Kind, decide
-from gatewayd.registration.registrar import Vault
-from gatewayd.registration.settings import RegistrationSettings
-from gatewayd.requests import CloudRequests
+from gatewayd.manager.cloud_requests import CloudRequests
+from gatewayd.manager.commands import Upkeep
+from gatewayd.manager.manager import INTERNAL
+from gatewayd.registration.registrar import RegistrationSettings, Vault
+from gatewayd.runtime.clock import Clocks, Time
+from gatewayd.sessions.keeper import SessionSettings
 from gatewayd.sessions.renewal import Slots
-from gatewayd.sessions.settings import SessionSettings
-from gatewayd.testing.simulator import faults, pki
-from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba.devices import Device, Node
-from gatewayd.testing.simulator.alibaba.topics import REQUESTS
-from tests.fakes import FakeLan, MemoryRegister, Tape
-from tests.stage import NameRules
-from tests.two_hours import Meter, Network, run
+from gatewayd.simulator import faults, pki
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.simulator.alibaba.devices import Device, Node
+from gatewayd.simulator.alibaba.topics import REQUESTS
+from gatewayd.storage.reconcile import Kind, decide
+from tests.support.fakes import FakeLan, MemoryRegister, Tape
+from tests.support.stage import NameRules
+from tests.support.two_hours import Meter, Network, run
 
 STORM, CALM = 110 * 60.0, 30 * 60.0
 """Seconds of faults, and seconds in which all that waits has its turn: the longest wait is

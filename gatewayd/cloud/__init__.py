@@ -1,1 +1,1 @@
-"""The far side: what a cloud is, and how to speak to each."""
+"""Cloud providers: the provider interface and its implementations."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlencode
 
-from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, Fault
 from gatewayd.cloud.tls import Server, dial, when_ready
 
 MAX_ANSWER = 16 * 1024

@@ -2,6 +2,12 @@
 
 paho's own connect() would block on DNS, TCP and TLS, so it is handed a socket that is ready
 (tls.py), and is called only when there is something to do.  It never reconnects.
+
+Codes of MQTT packets as they were sent, whatever paho made of them.
+
+A device that is logged in over a connection of its own.
+
+What a client says of itself when it connects.
 """
 
 from __future__ import annotations
@@ -9,18 +15,46 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
-from gatewayd.cloud import mqtt_codes as codes
-from gatewayd.cloud import tls
-from gatewayd.cloud.faults import ConnectError, End, Fault
-from gatewayd.cloud.login import Login
-from gatewayd.cloud.pending import Pending
+from gatewayd.cloud import connect_errors, tls
+from gatewayd.cloud.connect_errors import ConnectError, End, Fault
+from gatewayd.cloud.paho_socket import PacketError, Pending, Wire
+from gatewayd.cloud.provider import Ended
 from gatewayd.cloud.tls import Server, dial
-from gatewayd.cloud.wire import PacketError, Wire
+from gatewayd.device.secret import Secret
+
+ACCEPTED, PROTOCOL_VERSION, _NOT_AUTHORISED = 0, 1, 5
+_CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
+"""MQTT 5 reason codes, as which paho 2 shows those of a CONNACK, to the bytes of MQTT 3.1.1."""
+
+
+def connack(told: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.6 lacks
+    """Return the code as sent, whatever paho made of it; -1 for one MQTT 3.1.1 does not know."""
+    code = told if isinstance(told, int) else _CODES.get(told.value, -1)
+    return code if ACCEPTED <= code <= _NOT_AUTHORISED else -1
+
+
+def suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # ints, or what paho 1.6 lacks
+    """Return the codes of a SUBACK as sent."""
+    return tuple(code if isinstance(code, int) else code.value for code in codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The fields of a CONNECT (MQTT 3.1.1, 3.1.3).
+
+    password: empty where a certificate takes its place.
+    """
+
+    client_id: str
+    user_name: str
+    password: Secret
+
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +89,7 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
     def reconnect(self) -> int:
         """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling anew."""
         if self._connected:
-            self._refused(codes.PROTOCOL_VERSION)
+            self._refused(PROTOCOL_VERSION)
             return int(paho.MQTT_ERR_CONN_REFUSED)
         self._connected = True
         return int(super().reconnect())
@@ -79,7 +113,7 @@ async def open_connection(
     except BaseException:
         connection.abort()
         raise
-    if code != codes.ACCEPTED:
+    if code != ACCEPTED:
         connection.abort()
         raise _refusal(code, connection.alert)
     return connection
@@ -116,7 +150,7 @@ class Connection:
         self._wire = Wire(sock)
         self._descriptor = self._wire.fileno()
         self._client = client = _Client(login, self._wire, self._answered)
-        client.on_connect = lambda *told: self._answered(codes.connack(told[3]))
+        client.on_connect = lambda *told: self._answered(connack(told[3]))
         client.on_message = self._deliver
         client.on_publish = client.on_unsubscribe = lambda *told: self._pending.acknowledge(told[2])
         client.on_subscribe = lambda *told: self._subscribed(told[2], told[3])
@@ -171,7 +205,7 @@ class Connection:
             self.answer.set_result(code)
 
     def _subscribed(self, number: int, told: Any) -> None:  # noqa: ANN401  # paho has no types
-        self._pending.acknowledge(number, codes.suback(told))
+        self._pending.acknowledge(number, suback(told))
 
     def _deliver(self, _client: object, _data: object, message: Any) -> None:  # noqa: ANN401  # paho has no types
         try:
@@ -240,3 +274,22 @@ class Connection:
         self.closed.set_result(End.OURS if self._leaving else end)
         if not self.answer.done():
             self.answer.set_result(end)
+
+
+class MqttSession:
+    """Implements Session."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def wait_closed(self) -> Ended:
+        """Return how the session ended, when it has."""
+        return Ended(connect_errors.ENDS[await self._connection.wait_closed()])
+
+    async def close(self) -> None:
+        """End it in good order, in at most 2 s.  Closing twice is fine."""
+        await self._connection.close()
+
+
+def ignore(_topic: str, _payload: bytes) -> None:
+    """Drop what the cloud sends to a device: gatewayd brings it online, and no more."""

@@ -1,22 +1,123 @@
-"""What all preflights look at: an endpoint, the clock, and secrets that are configured."""
+"""What all preflights look at: an endpoint, the clock, and secrets that are configured.
+
+What a preflight says of the root certificates that are trusted, whatever the cloud.
+
+What is looked at before anything is asked of a cloud: the port of a preflight.
+
+A class of a provider may have a `preflight`, of the type Preflight.  It registers nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from gatewayd.cloud import network, tls
-from gatewayd.cloud.certificates import span
-from gatewayd.cloud.checks import Check, Surroundings, Verdict
-from gatewayd.cloud.faults import ConnectError, Fault
-from gatewayd.cloud.preflight_roots import when
+from gatewayd.cloud import connect_errors, tls
+from gatewayd.cloud.ca.certificates import Root, read_roots, span
+from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    UNSURE = "unsure"  # it could not be looked at, or may do
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One step that was looked at.
+
+    step: one word.  text: what was found, a sentence.  remedy: what to do, as an imperative;
+    "" where there is nothing to do.  None holds a secret.
+    """
+
+    step: str
+    verdict: Verdict
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a preflight is given of the machine.
+
+    user: who looks; gatewayd runs as a user of its own, which may read less, or more.
+    read_secret: see credential.py.  credentials: whether those of systemd can be looked at here.
+    time: seconds since the epoch.  synchronised: whether the clock is kept in step with others;
+    None where that is not known.
+    """
+
+    user: str
+    read_secret: ReadSecret
+    credentials: bool
+    time: Callable[[], float]
+    synchronised: Callable[[], bool | None]
+
+
+Preflight: TypeAlias = Callable[[Any, Surroundings], AsyncGenerator[Check, None]]
+"""Takes the provider's settings; yields the checks as they are made.
+
+Cancelled, or not read to its end: leaves nothing open.
+"""
+
+
 OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+MAX_ROOTS = 16
+"""So many certificates of a file are shown."""
+
+Roots: TypeAlias = Sequence[Root] | ConfigError | None
+"""Those of ca_file, or why they cannot be read; None for those of the system."""
+
+
+def read(ca_file: Path | None) -> Roots:
+    """Read what is trusted.  Blocks."""
+    try:
+        return None if ca_file is None else read_roots(ca_file)
+    except ConfigError as error:
+        return error
+
+
+def told(roots: Roots, show: Callable[[Root], Check]) -> Iterator[Check]:
+    """Say which roots are trusted.  show: says it of one."""
+    if roots is None:
+        yield Check("root", OK, "ca_file is not set: the roots of the system are trusted.")
+    elif isinstance(roots, ConfigError):
+        yield Check("root", FAILED, str(roots), "Set ca_file to a PEM file with the roots.")
+    else:
+        yield from map(show, roots[:MAX_ROOTS])
+        if len(roots) > MAX_ROOTS:
+            yield Check("root", UNSURE, f"ca_file has {len(roots) - MAX_ROOTS} more.")
+
+
+def certificate(root: Root, now: float, whose: str, *, expected: bool = True) -> Check:
+    """Say which root this is, by its fingerprint.
+
+    now: seconds since the epoch.  whose: what is known of it, as "is trusted".
+    expected: whether nobody needs to wonder where it is from.
+    """
+    text = f"{root.name!a} {whose}; until {when(root.ends)}, SHA-256 {root.sha256}."
+    if not root.valid(now):
+        return Check("root", UNSURE, text, "Check the clock; if it is right, replace this root.")
+    if expected:
+        return Check("root", OK, text)
+    return Check("root", UNSURE, text, "Keep it in ca_file only if you know where it is from.")
+
+
+def when(seconds: float) -> str:
+    """Return a time as text; seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+
 
 _TCP = frozenset({Fault.TCP_REFUSED, Fault.TCP_UNREACHABLE})
 _DATES = frozenset({Fault.TLS_EXPIRED, Fault.TLS_NOT_YET_VALID})
@@ -93,7 +194,7 @@ def connection(attempt: Reached, port: int) -> Iterator[Check]:
     )
     for step, faults, text in steps:
         if fault is not None and fault in faults:
-            reason = network.reason(fault, attempt.host, port)
+            reason = connect_errors.reason(fault, attempt.host, port)
             yield Check(step, FAILED, reason.text, reason.remedy)
             return
         yield Check(step, OK, text)

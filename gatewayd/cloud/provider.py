@@ -1,6 +1,10 @@
 """The port of a cloud: how a child is registered, and how it is logged in.
 
 A provider never decides when: it makes one attempt, and says how that ended.
+
+What a cloud can do whose devices prove who they are by certificates that are issued here.
+
+One way to register and log in a child at a cloud that has several.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from gatewayd.cloud.ca.store import AuthorityKeeper
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -198,3 +203,35 @@ class Reporting(Protocol):
 
     def status(self) -> ProviderStatus:
         """Return how the account does now.  Never blocks."""
+
+
+class Issuer(Protocol):
+    """Issues certificates of one authority, for devices of one cloud."""
+
+    authority: AuthorityKeeper
+
+    async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
+        """Return the certificate for a request (PKCS #10, PEM), and that of its authority, PEM.
+
+        name: the device whose subject it gets; None to take the request's own, if the cloud would
+        take it.  days: 0 for as many as are configured.
+        Raises InvalidArgs, WrongState, StoreError, ConfigError.
+        """
+
+
+@runtime_checkable
+class Issuing(Protocol):
+    """A provider that may have an issuer; None where that is not configured."""
+
+    issuer: Issuer | None
+
+
+class Route(Protocol):
+    """As CloudProvider (cloud/provider.py), for the names of one route."""
+
+    def why_not(self, name: CloudName) -> Reason | None: ...
+    async def obstacle(self, name: CloudName) -> Reason | None: ...
+    async def register(self, name: CloudName, keep: Keep) -> Outcome: ...
+    async def connect(self, name: CloudName, secret: Secret) -> Session: ...
+    async def forget(self, name: CloudName) -> Reason | None: ...
+    async def close(self) -> None: ...

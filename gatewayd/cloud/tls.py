@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, Fault
 from gatewayd.device.secret import Secret
 
 MAX_ADDRESSES = 4

@@ -1,1 +1,1 @@
-"""1  Seen on the LAN: many sightings become one device, and silence becomes a loss."""
+"""Discovery: sightings on the LAN become devices, and silence becomes a loss."""

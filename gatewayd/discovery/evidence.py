@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from gatewayd.device.identity import Claim, Evidence, Trust
-from gatewayd.discovery.claims import is_exclusive, kernel_macs
 from gatewayd.discovery.discoverer import Sighting
+from gatewayd.discovery.resolver import is_exclusive, kernel_macs
 
 MAX_ADDRESSES = 16
 

@@ -7,26 +7,157 @@
 5. Two pinned devices are never merged: they conflict, and a person decides.
 6. A known identity behind another kernel MAC has moved or was cloned: it stays the same
    device, the MAC is not taken for its own, and it conflicts.
+
+The devices of the resolver: which of them hold a claim, and whether it tells them apart.
+
+What two sets of claims say of one another: the grounds on which the resolver decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, combinations
+from typing import TypeAlias
 
-from gatewayd.device.identity import Claim, DeviceId, strength
-from gatewayd.discovery.claims import (
-    consistent,
-    contradict,
-    ids,
-    is_exclusive,
-    is_kept,
-    is_kernel_mac,
-    kernel_macs,
-)
-from gatewayd.discovery.holders import Entry, Holders, Place
-from gatewayd.discovery.ladder import Ladder
+from gatewayd.device.identity import Claim, DeviceId, device_id, strength
+from gatewayd.discovery.queues import Ladder
+
+KERNEL = "l2"
+"""The namespace of a MAC that the kernel saw itself."""
+
+DIGITS = (12, 20, 40, 64)
+"""How many hex digits an id may have: more than the first only where the id is another's."""
+
+_EXCLUSIVE = frozenset({"cert", "serial", "uuid"})
+"""Kinds of which a device has one value in a namespace.  Of MACs it may have several."""
+
+
+def is_exclusive(one: Claim) -> bool:
+    """Whether a device can have no other value of this kind in this namespace."""
+    return one.kind in _EXCLUSIVE
+
+
+def is_kernel_mac(one: Claim) -> bool:
+    """Whether the kernel vouches for this MAC.  Whoever does so for it, no device can."""
+    return one.kind == "mac" and one.namespace == KERNEL
+
+
+def consistent(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Return the claims strongest first, without those that contradict one another."""
+    distinct = set(claims)
+    values = Counter((c.kind, c.namespace) for c in distinct if is_exclusive(c))
+    kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two quarrel
+    return tuple(sorted(kept, key=lambda c: (-strength(c), c)))
+
+
+def contradict(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
+    """Whether two sets of claims cannot be of one device: two values where only one can be."""
+    ours = {(c.kind, c.namespace): c.value for c in some if is_exclusive(c)}
+    return any(
+        ours.get((c.kind, c.namespace), c.value) != c.value for c in others if is_exclusive(c)
+    )
+
+
+def is_kept(one: Claim) -> bool:
+    """Whether a claim says who a device is, or where it is at home."""
+    return strength(one) > 0 or is_kernel_mac(one)
+
+
+def kernel_macs(claims: Iterable[Claim]) -> frozenset[Claim]:
+    """Return the MACs that the kernel saw."""
+    return frozenset(c for c in claims if is_kernel_mac(c))
+
+
+def ids(claims: Iterable[Claim], *place: object) -> Iterator[DeviceId]:
+    """Yield the ids a device may have, shortest first: of its claims; without any, of its place."""
+    own, fallback = tuple(claims), "|".join(map(str, place))
+    return (device_id(own, fallback, digits=digits) for digits in DIGITS)
+
+
+Place: TypeAlias = tuple[str, str]
+"""The source and key of a sighting."""
+
+SHARED = 4
+"""A MAC in front of so many devices with serials or uuids is a bridge's or a router's."""
+MAX_HOLDERS = 64
+"""How many devices are remembered behind one MAC: more would change nothing."""
+
+MAX_SHARED = 1024
+"""How many such MACs are remembered."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One device: what identifies it, and where it was seen, oldest first.
+
+    born: its number, in order.
+    """
+
+    device: DeviceId
+    born: int
+    pinned: bool = False
+    rank: int = 0
+    claims: set[Claim] = field(default_factory=set)
+    places: tuple[Place, ...] = ()
+
+    @property
+    def seniority(self) -> tuple[bool, int]:
+        """What comes first where two are one: the pinned, then the older."""
+        return not self.pinned, self.born
+
+    def may_merge(self, other: Entry) -> bool:
+        """Whether nothing forbids that the two are one device."""
+        return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
+
+
+class Holders:
+    """Devices by claim, in the order in which they came to hold it."""
+
+    def __init__(self) -> None:
+        self._holders: dict[Claim, tuple[Entry, ...]] = {}
+        self._shared: dict[Claim, None] = {}
+
+    def __getitem__(self, one: Claim) -> tuple[Entry, ...]:
+        return self._holders.get(one, ())
+
+    def add(self, one: Claim, holder: Entry) -> None:
+        """Note a holder, while there is room for another."""
+        held = self[one]
+        if holder not in held and len(held) < MAX_HOLDERS:
+            self._holders[one] = (*held, holder)
+
+    def discard(self, one: Claim, holder: Entry) -> None:
+        """Note that a device holds a claim no more."""
+        left = tuple(entry for entry in self[one] if entry is not holder)
+        if left:
+            self._holders[one] = left
+        else:
+            self._holders.pop(one, None)
+
+    def is_shared(self, one: Claim) -> bool:
+        """Whether a MAC says nothing of who is behind it: many are, or two that cannot be one.
+
+        Once found out it is remembered, as who told us so may be forgotten before the others.
+        """
+        if one.kind != "mac":
+            return False
+        if one not in self._shared and self._is_held_by_several(one):
+            self._shared[one] = None
+            if len(self._shared) > MAX_SHARED:
+                del self._shared[next(iter(self._shared))]
+        return one in self._shared
+
+    def _is_held_by_several(self, one: Claim) -> bool:
+        named = []
+        for holder in self[one]:
+            if any(is_exclusive(c) for c in holder.claims):
+                named.append(holder.claims)
+            if len(named) == SHARED:
+                return True
+        return any(contradict(*pair) for pair in combinations(named, 2))
+
 
 BINDING = 50
 """What it weighs that a place was the device's before; less than any strong claim."""

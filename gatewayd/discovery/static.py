@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gatewayd.device.identity import Claim, Trust, claim
-from gatewayd.discovery import text
+from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
 from gatewayd.errors import ConfigError
-from gatewayd.settings import REQUIRED, setting
+from gatewayd.settings.declare import REQUIRED, setting
 
 SOURCE = "static"
 VALID_FOR = 86400.0
@@ -97,7 +97,7 @@ class Static:
 
 def sighting(source: str, device: StaticDevice) -> Sighting:
     """Make the sighting of a listed device.  Raises ConfigError, naming the device's key."""
-    where = f"device {text.label(device.key)!r}"
+    where = f"device {sanitize.label(device.key)!r}"
     claims = _claims(where, device)
     own = {
         "source": SOURCE,
@@ -106,7 +106,7 @@ def sighting(source: str, device: StaticDevice) -> Sighting:
         "port": str(device.port or ""),
     }
     attributes = {key: value for key, value in own.items() if value} | _extra(where, device)
-    if len(attributes) > MAX_ATTRIBUTES or not text.attribute("name", device.key):
+    if len(attributes) > MAX_ATTRIBUTES or not sanitize.attribute("name", device.key):
         raise ConfigError(f"{where} has a key or attributes that are too long")
     return Sighting(
         source=source,
@@ -118,7 +118,7 @@ def sighting(source: str, device: StaticDevice) -> Sighting:
         port=device.port or None,
         claims=claims,
         attributes=attributes,
-        label=text.label(device.key),
+        label=sanitize.label(device.key),
         trust=Trust.LISTED,
     )
 
@@ -146,9 +146,9 @@ def _address(where: str, written: str) -> str:
 def _extra(where: str, device: StaticDevice) -> dict[str, str]:
     extra: dict[str, str] = {}
     for key, value in device.attributes.items():
-        pair = text.attribute(key, value)
+        pair = sanitize.attribute(key, value)
         if pair is None or pair[0] in _OWN:
-            raise ConfigError(f"{where}: attribute {text.label(key)!r} cannot be matched")
+            raise ConfigError(f"{where}: attribute {sanitize.label(key)!r} cannot be matched")
         extra[pair[0]] = pair[1]
     return extra
 

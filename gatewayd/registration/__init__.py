@@ -1,1 +1,1 @@
-"""3  Registering: the cloud is asked on the child's behalf, and what it issues is made durable."""
+"""Registration: a device gets its identity and secret from a cloud."""

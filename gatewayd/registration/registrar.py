@@ -5,6 +5,8 @@ The order of the durable steps is the promise of this module:
     intent(n) on record → cloud asked → secret in slot n → pointer to slot n
 
 Whatever dies between two of them, the next run knows what to do (device/recovery.py).
+
+The settings of registration.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from gatewayd.backoff import Budget, delay
-from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
@@ -34,7 +34,29 @@ from gatewayd.device.record import CloudName, Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import Overtaken, StoreError
-from gatewayd.registration.settings import RegistrationSettings
+from gatewayd.runtime.backoff import Budget, delay
+from gatewayd.runtime.clock import Clocks
+from gatewayd.settings.declare import setting
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    """[registration]"""
+
+    in_flight: int = setting(32, "children registered at the same time", low=1, high=1000)
+    per_minute: int = setting(600, "registrations begun in a minute, at most", low=1, high=60000)
+    retry_first: float = setting(
+        15.0, "wait after the first failure; doubled after each more", unit="s", low=0.1, high=3600
+    )
+    retry_last: float = setting(600.0, "longest wait between tries", unit="s", low=1, high=86400)
+    quiet_time: float = setting(
+        60.0,
+        "wait before asking again when an answer was lost, so that the lost one is spent",
+        unit="s",
+        low=0,
+        high=3600,
+    )
+
 
 STOPPING = Reason("stopping", "gatewayd is stopping.")
 QUIET = Reason(

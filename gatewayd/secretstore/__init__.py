@@ -1,1 +1,1 @@
-"""4  The secret durable: when `put` returns, a power cut can do no harm."""
+"""Secret stores: the port, the vault and its key slots, and keyrings."""

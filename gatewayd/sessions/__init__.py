@@ -1,1 +1,1 @@
-"""5  Online and offline: a session for each child that is here."""
+"""Sessions: devices are kept online at their clouds."""

@@ -2,17 +2,19 @@
 
 No login with a secret that was not just read back from the durable store; and the first login,
 which commits the secret at the cloud, is put on record before it happens.
+
+Watches a session until it ends, or its secret has grown old.
+
+The settings of sessions.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from gatewayd.backoff import Budget, delay
-from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
@@ -27,15 +29,74 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import Record, Records, Verdict, still
 from gatewayd.device.recovery import LOST, of_store, on_refused_login
 from gatewayd.errors import Overtaken, SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.sessions.renewal import (
-    RENEWED,
-    NotRenewed,
-    Opened,
-    Renewal,
-    Slots,
-)
-from gatewayd.sessions.settings import SessionSettings
-from gatewayd.sessions.watch import Watches
+from gatewayd.runtime.backoff import Budget, delay
+from gatewayd.runtime.clock import Clocks
+from gatewayd.sessions.renewal import RENEWED, NotRenewed, Opened, Renewal, Slots
+from gatewayd.settings.declare import setting
+
+LOOK = 3600.0
+"""Seconds after which the time is looked at again: the gateway's clock may be set meanwhile."""
+SHORTEST = 1.0
+"""Seconds that are waited at least, since the two clocks are never quite in step."""
+
+
+class Watches:
+    """wall: seconds since the epoch."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._woken: dict[DeviceId, asyncio.Future[None]] = {}
+
+    def wake(self, device: DeviceId) -> bool:
+        """End the watch over a session now; False where there is none that could end so."""
+        woken = self._woken.get(device)
+        if woken is None:
+            return False
+        if not woken.done():
+            woken.set_result(None)
+        return True
+
+    async def ended(self, device: DeviceId, opened: Opened) -> Ended | None:
+        """Return how a session ended; None when its secret is to be replaced."""
+        if opened.due is None:
+            return await opened.session.wait_closed()
+        woken = self._woken[device] = asyncio.get_running_loop().create_future()
+        closed = asyncio.ensure_future(opened.session.wait_closed())
+        try:
+            while not (woken.done() or closed.done()):
+                left = opened.due - self._wall()
+                if left <= 0:
+                    return None
+                watched, wait = {closed, woken}, min(max(left, SHORTEST), LOOK)
+                await asyncio.wait(watched, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            return closed.result() if closed.done() else None
+        finally:
+            del self._woken[device]
+            closed.cancel()
+            await asyncio.gather(closed, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """[sessions]"""
+
+    connecting: int = setting(32, "logins under way at the same time", low=1, high=1000)
+    retry_first: float = setting(
+        15.0, "wait after the first failure; doubled after each more", unit="s", low=0.1, high=3600
+    )
+    retry_last: float = setting(600.0, "longest wait between tries", unit="s", low=1, high=86400)
+    retry_refused: float = setting(
+        600.0, "wait after the cloud refused a login", unit="s", low=1, high=86400
+    )
+    retry_renewal: float = setting(
+        21600.0,
+        "wait after the cloud did not accept the secret that is to follow the one in use",
+        unit="s",
+        low=60,
+        high=604800,
+    )
+    per_minute: int = setting(4, "logins of one child in any minute, at most", low=1, high=60)
+
 
 GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
 TAKEN_OVER = Reason(

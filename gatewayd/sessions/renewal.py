@@ -14,7 +14,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from gatewayd.clocks import Clocks
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
@@ -30,6 +29,7 @@ from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, Record, Records, Verdict, still
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
+from gatewayd.runtime.clock import Clocks
 
 log = logging.getLogger(__name__)
 

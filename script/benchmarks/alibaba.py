@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
-from gatewayd.cloud.alibaba import calls, pace
-from gatewayd.testing.simulator.alibaba.rules import Rules
+from gatewayd.cloud.alibaba import connection
+from gatewayd.cloud.alibaba import requests as calls
+from gatewayd.simulator.alibaba.rules import Rules
 from script.benchmarks import bare, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage
@@ -37,12 +38,13 @@ async def measure(children: int) -> list[Figure]:
 async def _through_gateway(children: int) -> list[Figure]:
     async with stage(children, apart=True, route="sub-device") as one:
         run = await onboard(one, one.site.plant["serials"], GATEWAY_SPEED)
-    requests = math.ceil(children / calls.REGISTERED) / pace.OTHERS
+    requests = math.ceil(children / calls.REGISTERED) / connection.OTHERS
     return [
         Figure(f"sub-device: {children:,} children, from start to all online", run.seconds, "s", 5,
                f"{run.ready:.1f} s to READY=1; {FOUND}; {GATEWAY_SPEED}"),
         Figure(f"  the cloud's limit of {LOGINS} logins a second alone", children / LOGINS, "s",
-               note=f"{children / pace.LOGINS:.1f} s at the {pace.LOGINS} that gatewayd asks; "
+               note=f"{children / connection.LOGINS:.1f} s at the "
+                    f"{connection.LOGINS} that gatewayd asks; "
                     f"requests to register, and to attach: {requests:.1f} s each, meanwhile"),
         Figure("  CPU per child", run.each, "ms", 1.5, _cpu(run)),
         Figure("  peak PSS", run.peak, "MB", note=f"{run.empty:.1f} at READY=1"),

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from gatewayd.testing.site import Site
+from gatewayd.simulator.site import Site
 from script.benchmarks.identities import Identity
 
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05bench"

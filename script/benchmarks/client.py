@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from gatewayd.glib import Gio, GLib, Variant
-from gatewayd.status.names import MANAGER, NAME, ROOT
+from gatewayd.dbus.glib import Gio, GLib, Variant
+from gatewayd.dbus.interfaces import MANAGER, NAME, ROOT
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 BUS: Final = "org.freedesktop.DBus"

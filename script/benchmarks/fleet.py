@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
+from gatewayd.dbus.interfaces import DEVICES, MANAGER, NAME, OBJECT_MANAGER, ROOT
 from gatewayd.device.identity import Claim, device_id
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
-from gatewayd.secretstore.vault import Vault
-from gatewayd.statefile import StateFile
-from gatewayd.status.names import DEVICES, MANAGER, NAME, OBJECT_MANAGER, ROOT
+from gatewayd.secretstore.vault.vault import Vault
+from gatewayd.storage.records import StateFile
 from script.benchmarks.client import Client, timed
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import Stage, stage

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gatewayd.cloud.huawei import calls, pace
-from gatewayd.cloud.huawei.events import Event
+from gatewayd.cloud.huawei import connection, requests
+from gatewayd.cloud.huawei.messages import Event
 from gatewayd.cloud.huawei.settings import HuaweiGateway
-from gatewayd.testing.simulator.huawei.account import NAMES, home
-from gatewayd.testing.simulator.huawei.rules import Rules
+from gatewayd.simulator.huawei.account import NAMES, home
+from gatewayd.simulator.huawei.options import Rules
 from script.benchmarks import bare, identities, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage
@@ -68,13 +68,14 @@ async def _through_gateway(children: int) -> list[Figure]:
         run = await onboard(one, listed[:children], GATEWAY_SPEED)
         least = (before + await bare.cost(one.site, BARE)) / 2
     most, usual = Rules().status_rate, HuaweiGateway("", "").status_per_second
-    adds = math.ceil(children / calls.ADDED) / pace.REQUESTS[Event.ADD]
+    adds = math.ceil(children / requests.ADDED) / connection.REQUESTS[Event.ADD]
     return [
         Figure(f"sub-device: {children:,} children, from start to all online", run.seconds, "s",
                note=f"{run.ready:.1f} s to READY=1; {FOUND}; {GATEWAY_SPEED}"),
         Figure(f"  the platform's limit of {most} reports a second alone", children / most, "s",
                note=f"{children / usual:.1f} s at the {usual} that gatewayd makes, in requests of "
-                    f"{usual // 2}; to add, {calls.ADDED} in a request: {adds:.1f} s, meanwhile"),
+                    f"{usual // 2}; to add, {requests.ADDED} in a request: {adds:.1f} s, "
+                    "meanwhile"),
         Figure("  wall, of what the reports take at that rate", run.seconds * usual / children,
                "times"),
         Figure("  CPU per child", run.each, "ms", 1.5, _cpu(run)),

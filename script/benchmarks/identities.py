@@ -12,13 +12,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from gatewayd.cloud.authority import authority_name, make_authority
+from gatewayd.cloud.ca.authority import authority_name, make_authority
+from gatewayd.cloud.ca.keys import key_pem, make_key
 from gatewayd.cloud.tls import client_context
-from gatewayd.cloud.x509_keys import key_pem, make_key
+from gatewayd.dbus.glib import Variant
+from gatewayd.dbus.interfaces import AUTHORITY, NAME, provider_path
 from gatewayd.device.secret import Secret
-from gatewayd.glib import Variant
-from gatewayd.status.names import AUTHORITY, NAME, provider_path
-from gatewayd.testing.simulator.huawei import account
+from gatewayd.simulator.huawei import account
 from script.benchmarks.process import memory
 from script.benchmarks.stage import Stage
 

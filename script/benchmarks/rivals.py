@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatewayd.testing.site import Site, run
+from gatewayd.simulator.site import Site, run
 from script.benchmarks.identities import Identity
 from script.benchmarks.process import cpu
 from script.benchmarks.stage import PATIENCE

@@ -19,11 +19,10 @@ from unittest.mock import patch
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError
-from gatewayd.secretstore.database import PRAGMAS
-from gatewayd.secretstore.keyring_store import KeyringSettings, KeyringStore
-from gatewayd.secretstore.naming import names
-from gatewayd.secretstore.store import SecretStore
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.runtime.sqlite import PRAGMAS
+from gatewayd.secretstore.keyring.store import KeyringSettings, KeyringStore
+from gatewayd.secretstore.store import SecretStore, names
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from script.benchmarks.table import Figure
 from tests.secretstore.rings import PASSWORD, FileKeyring, SecretService
 

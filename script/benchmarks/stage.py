@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gatewayd.testing.site import Site
-from gatewayd.testing.site_files import config, rules
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import config, rules
 from script.benchmarks.client import Client
 from script.benchmarks.process import Readiness
 

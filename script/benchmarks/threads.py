@@ -20,10 +20,10 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
-from gatewayd.cloud.alibaba import messages
+from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.huawei.credentials import certificate_login
-from gatewayd.cloud.login import Login
+from gatewayd.cloud.huawei.login import certificate_login
+from gatewayd.cloud.mqtt import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from script.benchmarks.process import memory
@@ -79,16 +79,16 @@ class Registering(Device):
     def run(self) -> None:
         """Have two sessions, one after the other."""
         random = secrets.token_hex(8)
-        login = messages.register_login(self._name, self._key, SETTINGS, random)
+        login = payloads.register_login(self._name, self._key, SETTINGS, random)
         client = self.client(login, self._context)
         client.on_message = self._heard
         client.loop_forever()
         if self._secret is not None:
-            login = messages.connect_login(self._name, self._secret, "hmacsha256")
+            login = payloads.connect_login(self._name, self._secret, "hmacsha256")
             self.stay(login, self._context)
 
     def _heard(self, client: Any, _: object, message: Any) -> None:  # noqa: ANN401  # likewise
-        self._secret = messages.parse_push(message.topic, message.payload, self._name)
+        self._secret = payloads.parse_push(message.topic, message.payload, self._name)
         client.disconnect()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from gatewayd.testing.site import Site
+from gatewayd.simulator.site import Site
 from script.soaking.life import AT_ONCE, Life, Tally
 
 ROUND = 50

@@ -12,8 +12,8 @@ from pathlib import Path
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import SecretCorrupt, SecretNotFound
 from gatewayd.secretstore.store import SecretStore
-from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.statefile import StateFile
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.records import StateFile
 from script.soaking.laws import Digest, Held
 
 LEFT_OUT = shutil.ignore_patterns("lock", "*.reserve", "*-shm")

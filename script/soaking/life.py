@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.errors import StoreError
-from gatewayd.testing.site import Site
-from gatewayd.testing.site_files import rules
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import rules
 from script.benchmarks.onboarding import DEVICE, FOUND
 from script.soaking.disk import look
 from script.soaking.laws import Counted, Held, Witness, stranded

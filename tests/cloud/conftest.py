@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from gatewayd.cloud.tls import Server, client_context
-from gatewayd.testing.simulator import pki
+from gatewayd.simulator import pki
 
 Script: TypeAlias = Callable[["Client"], Awaitable[None]]
 

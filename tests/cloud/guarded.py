@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from gatewayd.cloud import x509_certificates as certificates
-from gatewayd.cloud.authority import Authority, make_authority
-from gatewayd.cloud.x509_keys import key_pem, make_key
+from gatewayd.cloud.ca import certificates
+from gatewayd.cloud.ca.authority import Authority, make_authority
+from gatewayd.cloud.ca.keys import key_pem, make_key
 from gatewayd.device.secret import Secret
-from gatewayd.testing.simulator import mqtt_codec, pki
-from gatewayd.testing.simulator.mqtt_link import Link, Reply, Service, Step
-from gatewayd.testing.simulator.mqtt_packets import Connect, Publish
-from gatewayd.testing.simulator.mqtt_server import MqttServer
+from gatewayd.simulator import pki
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.link import Link, Reply, Service, Step
+from gatewayd.simulator.mqtt.packets import Connect, Publish
+from gatewayd.simulator.mqtt.server import MqttServer
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -73,7 +74,7 @@ class Guarded:
         code = self.answers.pop(0) if self.answers else 0
         if code is None:
             return Reply(False, (Step(close=True),))
-        return Reply(code == 0, (Step(mqtt_codec.connack(code), close=code != 0),))
+        return Reply(code == 0, (Step(codec.connack(code), close=code != 0),))
 
     def on_publish(self, link: Link, publish: Publish) -> None:
         """Nobody listens."""

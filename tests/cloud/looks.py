@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncGenerator
 from functools import partial
 
-from gatewayd.cloud.checks import Check, Surroundings, Verdict
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.preflight import Check, Surroundings, Verdict
 
 OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
 SECRET = "p5Tq0Zx8Wv3Rk1Ls"

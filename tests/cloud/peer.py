@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.login import Login
+from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
-from gatewayd.testing.simulator import mqtt_codec
-from gatewayd.testing.simulator.mqtt_packets import (
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.packets import (
     Connect,
     Disconnect,
     Packet,
@@ -46,7 +46,7 @@ class Peer:
 
     async def script(self, client: Any) -> None:
         """Serve one client, until it leaves or is dropped."""
-        self.client, parser = client, mqtt_codec.Parser()
+        self.client, parser = client, codec.Parser()
         with contextlib.suppress(ConnectionError):
             while data := await client.reader.read(65536):
                 for packet in parser.feed(data):
@@ -58,24 +58,24 @@ class Peer:
     def _serve(self, packet: Packet) -> list[bytes]:
         match packet:
             case Connect():
-                return [mqtt_codec.connack(self.connack), self.first]
+                return [codec.connack(self.connack), self.first]
             case Subscribe():
                 codes = [self.granted(topic) for topic, _ in packet.filters]
                 told = [code for code in codes if code is not None]
-                return [mqtt_codec.suback(packet.packet_id, told)] if told else []
+                return [codec.suback(packet.packet_id, told)] if told else []
             case Unsubscribe():
-                return [mqtt_codec.unsuback(packet.packet_id)]
+                return [codec.unsuback(packet.packet_id)]
             case Publish():
                 acknowledged = packet.qos and self.puback
-                first = [mqtt_codec.puback(packet.packet_id)] if acknowledged else []
+                first = [codec.puback(packet.packet_id)] if acknowledged else []
                 replies = self.replies(packet.topic, json.loads(packet.payload))
-                return first + [mqtt_codec.publish(*reply) for reply in replies]
+                return first + [codec.publish(*reply) for reply in replies]
         return []
 
     async def say(self, topic: str, message: object) -> None:
         """Send a message to the client, JSON unless it is bytes."""
         payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-        await self.client.send(mqtt_codec.publish(topic, payload))
+        await self.client.send(codec.publish(topic, payload))
 
     def drop(self) -> None:
         """Hang up."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud import http, tls
-from gatewayd.cloud.faults import SILENT, ConnectError, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, Fault
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]

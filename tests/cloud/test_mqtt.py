@@ -15,8 +15,8 @@ import paho.mqtt.client as paho
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.faults import ConnectError, End, Fault
-from gatewayd.cloud.login import Login
+from gatewayd.cloud.connect_errors import ConnectError, End, Fault
+from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
 

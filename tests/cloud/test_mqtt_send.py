@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.pending import Gone, Pending
+from gatewayd.cloud.paho_socket import Gone, Pending
 from gatewayd.cloud.tls import Server
-from gatewayd.testing.simulator import mqtt_codec
-from gatewayd.testing.simulator.mqtt_packets import Publish, Unsubscribe
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
 from tests.cloud.peer import Peer, connected
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -75,7 +75,7 @@ async def test_no_more_is_under_way_than_may_be(serve: Serve, server: At) -> Non
         await peer.until(lambda: len(peer.asked) == mqtt.IN_FLIGHT)
         waiting = asyncio.create_task(connection.publish("/b", b"2"))
         first = next(packet for packet in peer.seen if isinstance(packet, Publish))
-        await peer.client.send(mqtt_codec.puback(first.packet_id))
+        await peer.client.send(codec.puback(first.packet_id))
         await peer.until(lambda: len(peer.asked) == mqtt.IN_FLIGHT + 1)
         assert [task.done() for task in sending].count(True) == 1
         assert {topic for topic, _ in peer.asked} == {"/a"}
@@ -100,7 +100,7 @@ async def test_whoever_gives_up_leaves_the_place_taken(serve: Serve, server: At)
         published = [packet for packet in peer.seen if isinstance(packet, Publish)]
         await asyncio.sleep(0)
         assert not waiting.done()
-        await peer.client.send(mqtt_codec.puback(published[-1].packet_id))
+        await peer.client.send(codec.puback(published[-1].packet_id))
         await limited(waiting)
         await peer.until(lambda: peer.asked[-1][0] == "/b")
 
@@ -122,9 +122,7 @@ async def test_a_message_for_a_connection_that_has_ended(serve: Serve, server: A
 async def test_an_acknowledgement_that_nobody_waits_for(serve: Serve, server: At) -> None:
     peer = Peer()
     async with connected(peer, serve, server) as connection:
-        await peer.client.send(
-            mqtt_codec.puback(9), mqtt_codec.suback(9, [1]), mqtt_codec.unsuback(9)
-        )
+        await peer.client.send(codec.puback(9), codec.suback(9, [1]), codec.unsuback(9))
         await limited(connection.publish("/a", b"1", 1))
         assert not connection.closed.done()
 

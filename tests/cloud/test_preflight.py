@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import preflight
-from gatewayd.cloud.checks import Check, Verdict
-from gatewayd.cloud.faults import Fault
-from gatewayd.cloud.preflight import Held, Reached
+from gatewayd.cloud.connect_errors import Fault
+from gatewayd.cloud.preflight import Check, Held, Reached, Verdict
 from gatewayd.errors import ConfigError
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE
 

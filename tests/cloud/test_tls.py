@@ -18,13 +18,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.authority import Authority
-from gatewayd.cloud.faults import ConnectError, Fault
-from gatewayd.cloud.login import Login
-from gatewayd.cloud.x509_certificates import read_certificates, to_pem
-from gatewayd.cloud.x509_keys import make_key
+from gatewayd.cloud.ca.authority import Authority
+from gatewayd.cloud.ca.certificates import read_certificates, to_pem
+from gatewayd.cloud.ca.keys import make_key
+from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.mqtt import Login
 from gatewayd.device.secret import Secret
-from gatewayd.testing.simulator import pki
+from gatewayd.simulator import pki
 from tests.cloud.guarded import VERSIONS, device_ca, guarded, identity, server_context
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]

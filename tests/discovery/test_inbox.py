@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewayd.discovery.discoverer import Loss, LossReason, Sighting
-from gatewayd.discovery.inbox import Inbox, Item
+from gatewayd.discovery.inventory import Inbox, Item
 
 
 def sighting(key: str, label: str = "") -> Sighting:

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from gatewayd.device.identity import Claim, DeviceId, Trust, claim
 from gatewayd.device.reason import Reason
+from gatewayd.discovery.device_table import (
+    CONTESTANTS,
+    NAME_CONTESTED,
+    TWO_CLAIMANTS,
+    VIEWS_UNPINNED,
+)
 from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Sighting
-from gatewayd.discovery.holders import Place
 from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.inventory_settings import InventorySettings
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, Phase
-from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
-from gatewayd.discovery.roster import CONTESTANTS, VIEWS_UNPINNED
-from gatewayd.discovery.spots import NAME_CONTESTED, TWO_CLAIMANTS
+from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED, Place
+from gatewayd.discovery.settings import InventorySettings
 from gatewayd.testing import clock
 
 MAC = "mac l2 00:11:22:33:44:55"

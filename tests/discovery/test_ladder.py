@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.ladder import Ladder
+from gatewayd.discovery.queues import Ladder
 
 
 def test_an_empty_ladder_has_no_lowest_key() -> None:

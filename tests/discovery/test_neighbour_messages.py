@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.neighbour_messages import (
+from gatewayd.discovery.neighbours import (
     DELETED,
     NEW,
     PERMANENT,

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gatewayd.device.identity import Claim, DeviceId, claim, device_id
-from gatewayd.discovery.claims import consistent, contradict
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
@@ -18,6 +17,8 @@ from gatewayd.discovery.resolver import (
     MOVED_OR_CLONED,
     Resolved,
     Resolver,
+    consistent,
+    contradict,
 )
 
 MAC = "00:11:22:33:44:55"

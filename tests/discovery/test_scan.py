@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gatewayd.discovery.scan import EVERY, Scan
+from gatewayd.discovery.supervisor import EVERY, Scan
 from gatewayd.errors import InvalidArgs
 from gatewayd.testing import clock
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.bus import PrivateBus
-from gatewayd.testing.site import POLICY, Site
+from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.site import POLICY, Site
 from tests.cloud.huawei.certified import BODY
-from tests.gatewayctl import ctl
+from tests.support.gatewayctl import ctl
 
 pytestmark = pytest.mark.integration
 

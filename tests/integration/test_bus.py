@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
+from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import BusError
-from gatewayd.status.bus import Bus
-from gatewayd.status.settings import BusSettings
-from gatewayd.testing.bus import PrivateBus
-from tests.fakes import FakeCloud, MemoryRegister
-from tests.stage import Stage
-from tests.status.served import (
+from gatewayd.simulator.bus import PrivateBus
+from tests.admission.test_join_window import rules
+from tests.dbus.served import (
     CANARY,
     GATEWAY,
     Asked,
@@ -30,7 +28,8 @@ from tests.status.served import (
     until,
     view,
 )
-from tests.test_joinwindow import rules
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
 
 pytestmark = pytest.mark.integration
 

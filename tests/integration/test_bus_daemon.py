@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.site import Site
+from gatewayd.simulator.site import Site
 
 pytestmark = pytest.mark.integration
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
+from gatewayd.dbus.bus import Bus
+from gatewayd.dbus.glib import BusThread, Gio, Variant
+from gatewayd.dbus.interfaces import AUTHORITY, LOG, PROVIDER, STORE, Facts, Place, provider_path
+from gatewayd.dbus.objects import Exported
+from gatewayd.device.views import LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs, NotSupported
-from gatewayd.glib import BusThread, Gio, Variant
-from gatewayd.status.bus import Bus
-from gatewayd.status.fixed import Exported
-from gatewayd.status.names import AUTHORITY, LOG, PROVIDER, STORE, Place, provider_path
-from gatewayd.status.ports import Facts
-from gatewayd.status.snapshot import LogView, ProviderView, StoreView
-from gatewayd.testing.bus import PrivateBus
-from tests.status.served import Asked, listening, private_bus, run, served, until, view
+from gatewayd.simulator.bus import PrivateBus
+from tests.dbus.served import Asked, listening, private_bus, run, served, until, view
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewayd.status.bus import Bus
-from gatewayd.testing.bus import PrivateBus
-from tests.status.authority import CHALLENGE, NO, YES, Authority, polkit
-from tests.status.served import Asked, private_bus, run, served, until, view
+from gatewayd.dbus.bus import Bus
+from gatewayd.simulator.bus import PrivateBus
+from tests.dbus.authority import CHALLENGE, NO, YES, Authority, polkit
+from tests.dbus.served import Asked, private_bus, run, served, until, view
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 OTHERS = [NOBODY] if os.getuid() == 0 else []

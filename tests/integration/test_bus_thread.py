@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gatewayd.dbus.glib import BusThread
 from gatewayd.errors import Busy
-from gatewayd.glib import BusThread
-from tests.status.served import until
+from tests.dbus.served import until
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.site import Site
+from gatewayd.simulator.site import Site
 
 pytestmark = pytest.mark.integration
 

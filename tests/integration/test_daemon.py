@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.bus import PrivateBus
-from gatewayd.testing.site import MANAGER, POLICY, Site
+from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.site import MANAGER, POLICY, Site
 
 pytestmark = pytest.mark.integration
 

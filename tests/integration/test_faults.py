@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.site import Site
-from gatewayd.testing.site_files import rules
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import rules
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreFull
-from gatewayd.register import Secrets
-from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.storethread import StoreThread
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.records import Secrets
 
 IN_A_SMALL_DISK = 'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1"'
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.simulator import records, wire
-from gatewayd.testing.simulator.child import Child
-from gatewayd.testing.site import MANAGER, Site, run
+from gatewayd.simulator.lan import dns, records
+from gatewayd.simulator.lan.child import Child
+from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, GATEWAY, NETWORK, namespaces
 
 OBJECTS = (
@@ -249,7 +249,7 @@ async def test_who_is_not_on_the_link_is_not_heard(tmp_path: Path) -> None:
         child, away = one.plant["serials"]
         await until_all(one, "online", child)
         await second_cable(one.gateway[3], one.children[3])
-        packet = wire.encode(records.announcement(stranger_like(away)))
+        packet = dns.encode(records.announcement(stranger_like(away)))
         for to in (UPLINK, GATEWAY, "224.0.0.251"):
             await run(*one.children, sys.executable, "-c", SHOUT, UPLINK_PEER, to, packet.hex())
         await one.ask(do="attack", kind="impersonate", count=1, rate=100)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.crash import STEPS
-from gatewayd.testing.simulator.huawei.account import NAMES, home
-from gatewayd.testing.site import Site
+from gatewayd.simulator.huawei.account import NAMES, home
+from gatewayd.simulator.site import Site
+from tests.support.kill_points import STEPS
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +75,7 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
     """Where the gateway has a name of its own, it is the first to reach the step."""
     async with opened(tmp_path, route, late=1) as site:
         (child,) = site.plant["serials"]
-        await site.launch("gatewayd.testing.crash", step)
+        await site.launch("tests.support.kill_points", step)
         await site.ask(do="announce", child=child)
         assert site.daemon is not None
         assert await site.daemon.wait() == -signal.SIGKILL

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gatewayd.__main__ import EX_CONFIG
-from gatewayd.testing.site import Site
-from gatewayd.testing.site_files import config, rules
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import config, rules
 
 pytestmark = pytest.mark.integration
 

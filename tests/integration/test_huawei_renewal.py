@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.crash import RENEWAL
-from gatewayd.testing.simulator.huawei.account import home
-from gatewayd.testing.site import Site
+from gatewayd.simulator.huawei.account import home
+from gatewayd.simulator.site import Site
+from tests.support.kill_points import RENEWAL
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +75,7 @@ async def introduce(site: Site, child: str, fingerprint: str) -> None:
 
 async def kill_at(site: Site, child: str, step: str) -> None:
     """Run gatewayd until it dies right after a step of a renewal that is asked for."""
-    await site.start("gatewayd.testing.crash", step)
+    await site.start("tests.support.kill_points", step)
     await site.wait_for(child, "online")
     with contextlib.suppress(RuntimeError):  # it may die before it has answered
         await renew(site, child)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.site import MANAGER, Site
-from gatewayd.testing.site_files import config, rules
+from gatewayd.simulator.site import MANAGER, Site
+from gatewayd.simulator.site_files import config, rules
 from tests.integration.test_faults import announce, two_children, wait_for_reason
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.secretstore.keyring_backend import VaultKeyring
-from gatewayd.testing.site import MANAGER, Site, run
+from gatewayd.secretstore.vault.keyring_backend import VaultKeyring
+from gatewayd.simulator.site import MANAGER, Site, run
 from tests.secretstore.rings import LEFT_OPEN, SecretService, secret_service
 
 __all__ = ["secret_service"]

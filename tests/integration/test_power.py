@@ -19,11 +19,10 @@ import pytest
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict, still
 from gatewayd.device.secret import Secret
-from gatewayd.reconcile import Kind, reconcile
-from gatewayd.register import Register, Secrets
-from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.statefile import StateFile
-from gatewayd.storethread import StoreThread
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.reconcile import Kind, reconcile
+from gatewayd.storage.records import Register, Secrets, StateFile
 
 ROUNDS = 25
 AT_ONCE = 16

@@ -11,11 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from gatewayd.testing.bus import PrivateBus
-from gatewayd.testing.site import MANAGER, POLICY, Site
-from tests.gatewayctl import GATEWAYCTL
+from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.site import MANAGER, POLICY, Site
+from tests.dbus.served import run
 from tests.secretstore.pems import private, public
-from tests.status.served import run
+from tests.support.gatewayctl import GATEWAYCTL
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.crash import STEPS
-from gatewayd.testing.site import Site
+from gatewayd.simulator.site import Site
+from tests.support.kill_points import STEPS
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +48,7 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
     async with site.open():
         (child,) = site.plant["serials"]
         await know(site)
-        await site.launch("gatewayd.testing.crash", step)
+        await site.launch("tests.support.kill_points", step)
         await site.ask(do="announce", child=child)
         assert site.daemon is not None
         assert await site.daemon.wait() == -signal.SIGKILL

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.testing.site import MANAGER, Site, run
-from tests.gatewayctl import GATEWAYCTL
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, NETWORK, namespaces
 from tests.secretstore.pems import private, public
+from tests.support.gatewayctl import GATEWAYCTL
 
 pytestmark = pytest.mark.namespace
 

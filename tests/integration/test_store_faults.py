@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing.site import MANAGER, Site
+from gatewayd.simulator.site import MANAGER, Site
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.testing import story
-from gatewayd.testing.site import Site
-from gatewayd.testing.world import SiteWorld
+from gatewayd.simulator import story
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.world import SiteWorld
 from tests.integration.lan import CHILDREN, NETWORK, namespaces
 
 

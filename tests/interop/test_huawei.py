@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.testing.simulator.huawei.management import Management
-from gatewayd.testing.simulator.huawei.registry import Platform
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.management.server import Management
+from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
 from tests.interop.vendor_process import Sdk, vendor
-from tests.testing.huawei_client import (
+from tests.simulator.huawei_client import (
     BEGIN,
     CN,
     DEVICE_CA,
@@ -28,7 +28,7 @@ from tests.testing.huawei_client import (
     fingerprint,
     greet,
 )
-from tests.testing.vendor_client import AUTHORITY, until
+from tests.simulator.vendor_client import AUTHORITY, until
 
 KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
 SHARED = "iotda.cn-north-4.myhuaweicloud.com"

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.site import Site, run
-from gatewayd.testing.site_files import config
+from gatewayd.simulator.site import Site, run
+from gatewayd.simulator.site_files import config
 from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
 from tests.interop.vendor_process import Sdk, vendor
-from tests.testing.huawei_client import Hello
-from tests.testing.vendor_client import trusting, wire
+from tests.simulator.huawei_client import Hello
+from tests.simulator.vendor_client import trusting, wire
 
 pytestmark = pytest.mark.integration
 
 PLATFORM, GATEWAY, OTHER = "east", "gateway-7", "probe-1"
-GATEWAYCTL = "import sys; from gatewayd.ctl import main; sys.exit(main())"
+GATEWAYCTL = "import sys; from gatewayd.cli.main import main; sys.exit(main())"
 NEW_TEMPLATE = (
     "--product", "@organizational_unit", "--node-id", "common_name",
     "--device-name", "common_name", "--tag", "site=plant-7",

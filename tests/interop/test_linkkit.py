@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.simulator import pki
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from tests.interop.vendor_process import Sdk, vendor
-from tests.testing.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
-from tests.testing.vendor_gateway import (
+from tests.simulator.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
+from tests.simulator.vendor_gateway import (
     CHILD,
     CHILDREN,
     GATEWAY,

@@ -13,8 +13,8 @@ from gatewayd.cloud.provider import Keep, Outcome
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
-from tests.fakes import FakeCloud, MemoryRegister
-from tests.stage import Stage
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
 
 Scene = Callable[[Stage], Awaitable[None]]
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gatewayd.secretstore.tpmlib import Handle, Library, library
+from gatewayd.secretstore.tpm.esapi import Handle, Library, library
 
 PATIENCE = 30.0
 

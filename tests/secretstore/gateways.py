@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.secret import Secret
-from gatewayd.secretstore.recovery import RecoveryKey
+from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.store import State
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
 from tests.secretstore.locker import NAME
 

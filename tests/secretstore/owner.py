@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gatewayd.secretstore.tpmpolicy import SignedPolicy
+from gatewayd.secretstore.tpm.policy import SignedPolicy
 
 
 class Owner:

@@ -16,14 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError, StoreRolledBack, StoreSealed, StoreUnavailable
-from gatewayd.secretstore import atrest, datakeys, recovery, slottable, tpmcounter, vaultadmin
-from gatewayd.secretstore.datakeys import DAMAGED, Keys, SlotKey
-from gatewayd.secretstore.keypage import KeyPage
-from gatewayd.secretstore.recovery import RecoveryKey
+from gatewayd.secretstore.keyslots import recovery
+from gatewayd.secretstore.keyslots import table as slottable
+from gatewayd.secretstore.keyslots import tpm as tpmcounter
+from gatewayd.secretstore.keyslots.recovery import RecoveryKey
+from gatewayd.secretstore.keyslots.tpm import FIRST, RANGE, TpmCounter
 from gatewayd.secretstore.store import IDLE, State
-from gatewayd.secretstore.tpm import opened
-from gatewayd.secretstore.tpmcounter import FIRST, RANGE, TpmCounter
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.tpm.esapi import opened
+from gatewayd.secretstore.vault import admin, data_keys, offline
+from gatewayd.secretstore.vault.crypto import KeyPage
+from gatewayd.secretstore.vault.data_keys import DAMAGED, Keys, SlotKey
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep, tend
 from tests.secretstore.chip import PATIENCE, Chip
 from tests.secretstore.gateways import Gateway, do, gateway, vault
@@ -49,11 +52,11 @@ def test_a_planted_slot_is_not_given_the_next_key(gateway: Gateway, vault: Vault
         wrap = slottable.wrapper(planted, os.urandom)
         slottable.put_slot(vault.query, foreign(vault, 1), planted.kind, b"", wrap)
     with pytest.raises(StoreUnavailable, match="development-file does not open"):
-        do(vault, vaultadmin.rotate)
+        do(vault, admin.rotate)
     assert vault.keys().numbers == (1,)
-    do(vault, vaultadmin.remove_slot, planted.kind)
-    do(vault, vaultadmin.rotate)
-    atrest.finish(vault)
+    do(vault, admin.remove_slot, planted.kind)
+    do(vault, admin.rotate)
+    offline.finish(vault)
     assert vault.get(REF) == Secret(b"x")
 
 
@@ -62,10 +65,10 @@ def test_a_planted_generation_is_not_used_by_who_has_the_recovery_key(
 ) -> None:
     """All that is to be known is the public key, which lies beside."""
     pem = X25519PrivateKey.generate()
-    do(vault, vaultadmin.add_recovery, public(pem))
+    do(vault, admin.add_recovery, public(pem))
     theirs, own = recovery.read_public(public(pem)), os.urandom(32)
     with group(vault):
-        page = datakeys.insert(vault.query, vault.keys().store, 2, lambda _: own)
+        page = data_keys.insert(vault.query, vault.keys().store, 2, lambda _: own)
         wrap = slottable.for_recovery(theirs, os.urandom)
         slottable.put_key(vault.query, wrap(page.key, vault.keys().store, 2), 2)
     vault.close()
@@ -82,12 +85,12 @@ def test_who_has_the_recovery_key_opens_a_vault_in_the_middle_of_a_rotation(
     gateway: Gateway, vault: Vault
 ) -> None:
     pem = X25519PrivateKey.generate()
-    do(vault, vaultadmin.add_recovery, public(pem))
-    do(vault, vaultadmin.rotate)
+    do(vault, admin.add_recovery, public(pem))
+    do(vault, admin.rotate)
     vault.close()
     with closing(gateway.open(opener=RecoveryKey(private(pem)))) as opened:
         assert opened.get(REF) == Secret(b"x")
-        atrest.finish(opened)
+        offline.finish(opened)
         assert opened.keys().numbers == (2,)
 
 
@@ -98,8 +101,8 @@ def test_a_generation_of_another_vault_does_not_become_one_of_this(
     gateway.directory = tmp_path / "other"
     with closing(gateway.open()) as other:
         keep(other, REF, b"of the other")
-        do(other, vaultadmin.rotate)
-        atrest.finish(other)
+        do(other, admin.rotate)
+        offline.finish(other)
     gateway.directory = tmp_path / "state"
     with closing(sqlite3.connect(gateway.directory / "vault.db")) as file:
         file.execute("ATTACH ? AS other", (f"{tmp_path}/other/vault.db",))
@@ -156,22 +159,22 @@ def test_names_that_were_bent_are_nobodys(gateway: Gateway, vault: Vault) -> Non
         )  # fmt: skip
     gateway.write("UPDATE secret SET username = 'child-2/device-secret#01' WHERE id = 2")
     assert list(vault.refs()) == [REF]
-    do(vault, vaultadmin.rotate)
-    atrest.finish(vault)
+    do(vault, admin.rotate)
+    offline.finish(vault)
     assert vault.query("SELECT count(*) FROM secret") == [(1,)]
     assert vault.query("SELECT count(*) FROM quarantine") == [(3,)]
 
 
 def test_what_finds_a_key_is_bound_to_it(gateway: Gateway, vault: Vault, tmp_path: Path) -> None:
     """Another entry of the keyring with the same key is another slot."""
-    do(vault, vaultadmin.reseal, "keyring")
+    do(vault, admin.reseal, "keyring")
     (material,) = vault.query("SELECT material FROM slot WHERE kind = 'keyring'")[0]
     name, ring = json.loads(material)["username"], json.loads((tmp_path / "ring").read_text())
     ring["gatewayd-vault copy"] = ring[f"gatewayd-vault {name}"]
     (tmp_path / "ring").write_text(json.dumps(ring))
     gateway.write("UPDATE slot SET material = ? WHERE kind = 'keyring'", b'{"username": "copy"}')
     with pytest.raises(StoreUnavailable, match="keyring does not open"):
-        do(vault, vaultadmin.rotate)
+        do(vault, admin.rotate)
 
 
 @pytest.mark.parametrize("first", ["rotate", "add_recovery", "reseal"])
@@ -179,9 +182,9 @@ def test_keys_and_slots_change_one_at_a_time(gateway: Gateway, vault: Vault, fir
     """What comes second in a group does not know of the key that the first has made."""
     pem = X25519PrivateKey.generate()
     acts: dict[str, Callable[[], object]] = {
-        "rotate": lambda: vaultadmin.rotate(vault),
-        "add_recovery": lambda: vaultadmin.add_recovery(vault, public(pem)),
-        "reseal": lambda: vaultadmin.reseal(vault, "keyring"),
+        "rotate": lambda: admin.rotate(vault),
+        "add_recovery": lambda: admin.add_recovery(vault, public(pem)),
+        "reseal": lambda: admin.reseal(vault, "keyring"),
     }
     with group(vault):
         acts[first]()
@@ -189,7 +192,7 @@ def test_keys_and_slots_change_one_at_a_time(gateway: Gateway, vault: Vault, fir
             with pytest.raises(StoreUnavailable, match="changed just now"):
                 act()
     for act in acts.values():
-        atrest.finish(vault)
+        offline.finish(vault)
         with group(vault):
             act()
     vault.close()
@@ -198,9 +201,9 @@ def test_keys_and_slots_change_one_at_a_time(gateway: Gateway, vault: Vault, fir
 
 
 def test_a_rotation_leaves_a_slot_that_opens_the_vault_here(vault: Vault) -> None:
-    do(vault, vaultadmin.add_recovery, public(X25519PrivateKey.generate()))
+    do(vault, admin.add_recovery, public(X25519PrivateKey.generate()))
     with pytest.raises(StoreUnavailable, match="no key slot would be left"):
-        do(vault, vaultadmin.rotate, ["systemd-credential"])
+        do(vault, admin.rotate, ["systemd-credential"])
 
 
 class TestTpm:

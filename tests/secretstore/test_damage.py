@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, StoreError
-from gatewayd.secretstore import vaultadmin
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault import admin
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import group, tend
 
 DEVELOPMENT = VaultSettings(key="development-file")
@@ -36,7 +36,7 @@ def healthy() -> tuple[bytes, bytes]:
                 for ref in REFS:
                     vault.put(ref, secret(ref))
             with group(vault):
-                vaultadmin.rotate(vault)
+                admin.rotate(vault)
             with group(vault):
                 vault.put(REFS[0], secret(REFS[0]))
         return (directory / "vault.db").read_bytes(), (directory / "development.key").read_bytes()

@@ -14,7 +14,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, StoreUnavailable
 from gatewayd.secretstore.store import State
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)

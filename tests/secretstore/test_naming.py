@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import SecretRef
-from gatewayd.secretstore.naming import names, parse, prefix
+from gatewayd.secretstore.store import names, parse, prefix
 
 words = st.text(
     st.characters(exclude_characters="/#", exclude_categories=["C", "Z"]), min_size=1

@@ -15,8 +15,8 @@ import pytest
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.secretstore import atrest, vaultadmin
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault import admin, offline
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import group, keep
 
 ROUNDS = 15
@@ -44,7 +44,7 @@ def write_and_rotate(directory: Path, first: int, acknowledge: Connection) -> No
                 if vault.rotating:
                     vault.tend(0)
                 else:
-                    vaultadmin.rotate(vault)
+                    admin.rotate(vault)
 
 
 def killed_after(acks: int, directory: Path, first: int) -> list[int]:
@@ -71,9 +71,9 @@ def test_what_was_acknowledged_survives_any_generation(tmp_path: Path) -> None:
     for number in range(ROUNDS):
         acknowledged.update(killed_after(chance.randrange(1, 40), tmp_path, number * PER_ROUND))
     with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
-        atrest.finish(vault)
+        offline.finish(vault)
         assert all(vault.get(ref(n)) == Secret(secret(n)) for n in acknowledged)
-        told = vaultadmin.report(vault)
+        told = admin.report(vault)
         assert (told.generations, told.quarantined) == (1, 0)
         assert told.generation > ROUNDS
     assert len(acknowledged) >= ROUNDS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.secretstore.store import Protection, SecretStore
-from gatewayd.secretstore.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import SecretStoreContract
 from tests.secretstore.chip import Chip
 from tests.secretstore.locker import NAME

@@ -10,8 +10,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing import clock
-from tests.fakes import FakeCloud, MemoryRegister
-from tests.stage import Stage
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
 
 NAME = CloudName("cloud", "p", "TH20-1")
 

@@ -14,9 +14,9 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
-from tests.fakes import FakeSession, MemoryRegister
-from tests.renewing import BEFORE, LIFE, RenewingCloud
-from tests.stage import Stage
+from tests.support.fakes import FakeSession, MemoryRegister
+from tests.support.renewing import BEFORE, LIFE, RenewingCloud
+from tests.support.stage import Stage
 
 NAME = CloudName("cloud", "p", "TH20-1")
 RETRY = 21_600.0

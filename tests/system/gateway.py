@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gatewayd.testing.site import MANAGER
+from gatewayd.simulator.site import MANAGER
 from tests.system.box import Box, Failed
 from tests.system.plant import Plant
 

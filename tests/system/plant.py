@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatewayd.testing.simulator.control import ask
+from gatewayd.simulator.control import ask
 from tests.integration.lan import CHILDREN, NETWORK
 from tests.system.box import PATIENCE
 
@@ -44,7 +44,7 @@ class Plant:
 def plant(directory: Path, inside: Sequence[str], *options: str) -> Iterator[Plant]:
     """Run a simulator in a namespace, whose command prefix is `inside`, until the block ends."""
     directory.mkdir()
-    command = [*inside, sys.executable, "-m", "gatewayd.testing.simulator", str(directory)]
+    command = [*inside, sys.executable, "-m", "gatewayd.simulator", str(directory)]
     process = subprocess.Popen([*command, *ON_THE_LAN, *options], stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + PATIENCE

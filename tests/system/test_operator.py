@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.testing.site import MANAGER
+from gatewayd.simulator.site import MANAGER
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 

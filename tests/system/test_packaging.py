@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import tomli
 
-from gatewayd import __version__, statefile
+from gatewayd import __version__
 from gatewayd.__main__ import EX_CONFIG
-from gatewayd.policy.naming import FILTERS
-from gatewayd.policy.pattern import MATCH_KEYS
-from gatewayd.policy.rules import RuleTable
-from gatewayd.secretstore import schema
-from gatewayd.secretstore.vault import VaultSettings
-from gatewayd.status.names import NAME
-from tests import completion, config_manual
+from gatewayd.admission.policy.patterns import MATCH_KEYS
+from gatewayd.admission.policy.rules import FILTERS, RuleTable
+from gatewayd.dbus.interfaces import NAME
+from gatewayd.secretstore.vault import schema
+from gatewayd.secretstore.vault.vault import VaultSettings
+from gatewayd.storage import records
+from tools import completion, config_manual
 
 TOP = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
 
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
     script = (TOP / "packaging/debian/gatewayd.preinst").read_text()
-    assert f"\nstate={statefile.VERSION}\n" in script
+    assert f"\nstate={records.VERSION}\n" in script
     assert f"\nvault={schema.VERSION}\n" in script
 
 
@@ -83,7 +83,7 @@ def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
 def test_the_shell_completes_every_command(name: str) -> None:
     kept = (completion.DIRECTORY / name).read_text()
     assert kept == completion.completion(name, completion.parsers()[name]), (
-        "run python -m tests.completion"
+        "run python -m tools.completion"
     )
 
 
@@ -108,7 +108,7 @@ def test_what_is_typed_is_completed(typed: str, offered: str) -> None:
 
 def test_the_manual_tells_every_setting() -> None:
     assert config_manual.PAGE.read_text() == config_manual.manual(), (
-        "run python -m tests.config_manual > packaging/man/gatewayd.toml.5"
+        "run python -m tools.config_manual > packaging/man/gatewayd.toml.5"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.messages import MESSAGES
+from gatewayd.runtime.journal import MESSAGES
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.messages import MESSAGES
+from gatewayd.runtime.journal import MESSAGES
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import KEY, Gateway
 

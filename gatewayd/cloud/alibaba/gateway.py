@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gatewayd.cloud import mqtt, network, tls
-from gatewayd.cloud.alibaba import messages, reasons
+from gatewayd.cloud import connect_errors, mqtt, tls
+from gatewayd.cloud.alibaba import payloads, reasons
+from gatewayd.cloud.alibaba.connection import Uplink
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.uplink import Uplink
-from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.faults import ConnectError, Fault
-from gatewayd.cloud.mqtt_session import MqttSession, ignore
-from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused
-from gatewayd.cloud.route import Route
-from gatewayd.cloud.subdevices.link import Link
-from gatewayd.cloud.subdevices.listening import listening
-from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED, no_gateway_secret
+from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.mqtt import MqttSession, ignore
+from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused, Route
+from gatewayd.cloud.sub_devices.link import Link, listening
+from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED, no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -79,7 +77,7 @@ class GatewayRoute:
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in, listen, and put the session into the link.  Raises LoginRefused, LoginFailed."""
-        login = messages.connect_login(name, secret, self._settings.sign_method)
+        login = payloads.connect_login(name, secret, self._settings.sign_method)
         host, port = self._settings.host_for(name.product), self._settings.port
         try:
             server = tls.Server(
@@ -90,7 +88,7 @@ class GatewayRoute:
         except ConnectError as error:
             raise reasons.login(error, host, port) from error
         uplink = Uplink(name, connection, self._settings.reply_timeout, self._now)
-        silence = network.reason(Fault.MQTT_TIMEOUT, host, port)
+        silence = connect_errors.reason(Fault.MQTT_TIMEOUT, host, port)
         await listening(connection, uplink.subscribe_all(), silence)
         self._link.put(uplink)
         return MqttSession(connection)

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.alibaba import child_reasons, https, messages, reasons
-from gatewayd.cloud.alibaba.children import Children
+from gatewayd.cloud.alibaba import https_registration, payloads, reasons
+from gatewayd.cloud.alibaba import reasons as child_reasons
+from gatewayd.cloud.alibaba.connection import Uplink
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.gateway import GatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
+from gatewayd.cloud.alibaba.preregistration_free import Unlisted
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
-from gatewayd.cloud.alibaba.subdevice import Known, Provisioned, Registered
-from gatewayd.cloud.alibaba.unlisted import Unlisted
-from gatewayd.cloud.alibaba.uplink import Uplink
-from gatewayd.cloud.credential import ReadSecret
+from gatewayd.cloud.alibaba.sub_device import Known, Provisioned, Registered
+from gatewayd.cloud.alibaba.sub_devices import Children
+from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.provider import (
     Keep,
     LoginError,
@@ -24,16 +25,16 @@ from gatewayd.cloud.provider import (
     Outcome,
     Refused,
     Requests,
+    Route,
     Session,
 )
-from gatewayd.cloud.route import Route
-from gatewayd.cloud.subdevices.link import Link
-from gatewayd.cloud.subdevices.reasons import NO_GATEWAY
-from gatewayd.cloud.times import REAL_TIME, Time
+from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.runtime.clock import REAL_TIME, Time
 
 DEFAULT, OWN = "direct", "gateway"
 SUB_DEVICE = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
@@ -82,12 +83,12 @@ class Alibaba:
         settings, parts = self._settings, (self._trust, self._read_secret, self._random)
         if not settings.explain:
             return Direct(settings, *parts, clock.now)
-        host = settings.https_host or https.host_of(settings.region)
+        host = settings.https_host or https_registration.host_of(settings.region)
         trust = tls.Trust(settings.https_ca_file)
-        registration = https.HttpsRegistration(
+        registration = https_registration.HttpsRegistration(
             settings, self._read_secret, self._random, host, settings.https_port, trust
         )
-        return https.ExplainedDirect(settings, *parts, registration)
+        return https_registration.ExplainedDirect(settings, *parts, registration)
 
     def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
         settings, read_secret, link = self._settings, self._read_secret, Link[Uplink]()
@@ -118,7 +119,7 @@ class Alibaba:
         route = self._routes.get(name.route or DEFAULT)
         if route is None:
             return _no_route(name)
-        if not messages.DEVICE_NAME.fullmatch(name.device):
+        if not payloads.DEVICE_NAME.fullmatch(name.device):
             return reasons.BAD_NAME
         if (objection := route.why_not(name)) is not None:
             return objection
@@ -183,7 +184,7 @@ class Alibaba:
 def _problems(settings: AlibabaSettings) -> list[str]:
     problems = list(settings.problems())
     own = settings.gateway
-    if own is not None and not messages.DEVICE_NAME.fullmatch(own.device):
+    if own is not None and not payloads.DEVICE_NAME.fullmatch(own.device):
         problems.append(f"gateway.device: {reasons.BAD_NAME.text}")
     return problems
 

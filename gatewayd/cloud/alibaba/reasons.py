@@ -4,15 +4,17 @@ A CONNACK carries a code and no text, so where one has several causes the likely
 Sources: "MQTT-based dynamic registration" and the return codes in "Establish MQTT connections
 over TCP" of the documentation.  Code 5 in a registration is not documented; it was seen for
 devices that are activated already.
+
+Why a child of the gateway cannot be served, and what an operator can do.  Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewayd.cloud import network
+from gatewayd.cloud import connect_errors
 from gatewayd.cloud import provider as port
-from gatewayd.cloud.faults import SILENT, ConnectError, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, Fault
 from gatewayd.device.reason import Reason
 
 REGISTRATION: Mapping[int, port.Outcome] = {
@@ -122,7 +124,7 @@ def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
     """Return how a registration ended that got no connection."""
     if error.fault is Fault.MQTT_REFUSED:
         return REGISTRATION[error.code]
-    reason = network.reason(error.fault, host, tcp_port)
+    reason = connect_errors.reason(error.fault, host, tcp_port)
     return port.Unknown(reason) if error.fault in SILENT else port.Failed(reason)
 
 
@@ -131,4 +133,26 @@ def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
     if error.fault is Fault.MQTT_REFUSED:
         kind, reason = LOGIN[error.code]
         return kind(reason)
-    return port.LoginFailed(network.reason(error.fault, host, tcp_port))
+    return port.LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
+
+
+NO_PRODUCT_SECRET = Reason(
+    "product-secret-missing",
+    "This route signs with the product's secret, and the configuration names none.",
+    "Give the product a secret_credential or secret_file, or let the rule name another route.",
+)
+NO_DEVICE_SECRETS = Reason(
+    "device-secret-missing",
+    "The secrets of this product's devices are nowhere named.",
+    "Set device_credentials or device_directory of the product.",
+)
+NOT_LISTED = Reason(
+    "cloud-bad-secret",
+    "The cloud accepted the request, and its answer holds no secret for this child.",
+    "If this lasts, look at the device in the console.",
+)
+
+
+def no_device_secret(text: str) -> Reason:
+    """Return why a device secret cannot be used; `text` names the file, and what to do."""
+    return Reason("device-secret-unusable", text, "Put it right, then call Retry.")

@@ -3,33 +3,139 @@
 The certificate's subject is such that the platform's template makes the wanted device of it.  Key
 and certificate are made here, and durable before the platform hears of them: the first connection
 is what registers the device.
+
+A login by certificate: a connection for one identity, with a TLS context of its own.
+
+The template file, as it is now: by it the subjects of certificates are chosen.
+
+It is read at the start, which ends where it cannot be used, and again for each certificate, so
+that a file that was replaced counts at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
-from gatewayd.cloud.authority import Authority
-from gatewayd.cloud.authority_keeper import AuthorityKeeper
+from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud.ca.authority import Authority
+from gatewayd.cloud.ca.certificates import Span, span_of
+from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.huawei import reasons
-from gatewayd.cloud.huawei.certificate_login import CertificateLogin
-from gatewayd.cloud.huawei.certificate_request import certify, read_request, why
-from gatewayd.cloud.huawei.certificate_template import TemplateFile
-from gatewayd.cloud.huawei.findings import Kind
-from gatewayd.cloud.huawei.identity import Identity, Issue, make_identity, read_identity
-from gatewayd.cloud.huawei.preview import preview
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
-from gatewayd.cloud.huawei.subject import subject_of
-from gatewayd.cloud.huawei.template import Template
-from gatewayd.cloud.huawei.wanted import Chosen, Wanted, choose
-from gatewayd.cloud.mqtt_session import MqttSession, ignore
-from gatewayd.cloud.provider import Failed, Issued, Keep, Outcome, Refused
-from gatewayd.cloud.x509_certificates import span_of
+from gatewayd.cloud.huawei.identity import (
+    Identity,
+    Issue,
+    certify,
+    make_identity,
+    read_identity,
+    read_request,
+    why,
+)
+from gatewayd.cloud.huawei.login import certificate_login
+from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings, server
+from gatewayd.cloud.huawei.subject import Kind, subject_of
+from gatewayd.cloud.huawei.template import Template, lint
+from gatewayd.cloud.huawei.template_device import Chosen, Wanted, choose, preview
+from gatewayd.cloud.mqtt import MqttSession, ignore
+from gatewayd.cloud.provider import Failed, Issued, Keep, LoginError, LoginRefused, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+
+log = logging.getLogger(__name__)
+
+
+class CertificateLogin:
+    """Logs in devices by what identity.py has made.  wall: seconds since the epoch."""
+
+    def __init__(self, settings: HuaweiSettings, wall: Callable[[], float]) -> None:
+        self._settings, self._wall = settings, wall
+
+    async def open(
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+    ) -> tuple[mqtt.Connection, str]:
+        """Log in once; return the connection, and the device ID that it is logged in as.
+
+        on_message: as for mqtt.open_connection.
+        Raises LoginRefused, LoginFailed.
+        """
+        try:
+            identity = await asyncio.to_thread(read_identity, secret)
+        except InvalidArgs as error:
+            raise LoginRefused(reasons.UNREADABLE_ANSWER) from error
+        try:
+            connection = await self._connect(identity, on_message)
+        except ConnectError as error:
+            raise self._refused(name, identity, error) from error
+        return connection, identity.device_id
+
+    async def _connect(self, identity: Identity, on_message: mqtt.Handler) -> mqtt.Connection:
+        """Connect with a context that is used for nothing else, and so resumes no session."""
+        settings = self._settings
+        context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
+        login = certificate_login(identity.device_id, self._wall())
+        return await mqtt.open_connection(
+            server(settings, context), login, settings.keepalive, on_message
+        )
+
+    def _refused(self, name: CloudName, identity: Identity, error: ConnectError) -> LoginError:
+        """Say why, and log what tells one certificate, clock and endpoint from another."""
+        settings, span = self._settings, Span.of(identity.certificate)
+        log.info(
+            "No login of %s at %s: %s. It showed %s, valid until %s.",
+            identity.device_id, settings.host, error, identity.fingerprint, span.ends.isoformat(),
+            extra={"cloud": str(name)},
+        )  # fmt: skip
+        fault = span.fault(self._wall())
+        shown = reasons.Shown(settings.host, settings.port, identity.fingerprint, fault)
+        return reasons.login_by_certificate(error, shown)
+
+
+MAX_BYTES = 1 << 20
+
+
+def read_template(path: Path) -> bytes:
+    """Return what a file holds, or enough of it to be found too large.
+
+    Blocks; raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class TemplateFile:
+    """Reads a template at once.  Blocks; raises ConfigError with all that is wrong, a line each.
+
+    template: that which was read last and can be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._data = path, b""
+        self.template = self._lint(read_template(path))
+
+    def read(self) -> Template:
+        """Return the template as it is now.  Blocks; raises ConfigError."""
+        data = read_template(self._path)
+        if data != self._data:
+            self.template = self._lint(data)
+        return self.template
+
+    def _lint(self, data: bytes) -> Template:
+        linted = lint(data)
+        if linted.template is None:
+            raise ConfigError("\n".join(f"{self._path}: {one}" for one in linted.findings))
+        for finding in linted.findings:
+            log.warning("%s: %s.", self._path, finding)
+        self._data = data
+        return linted.template
+
 
 DAY = 86_400.0
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from gatewayd.cloud import mqtt, network
-from gatewayd.cloud.faults import Fault
-from gatewayd.cloud.huawei.children import Children
+from gatewayd.cloud import connect_errors, mqtt
+from gatewayd.cloud.connect_errors import Fault
 from gatewayd.cloud.huawei.settings import HuaweiSettings
-from gatewayd.cloud.mqtt_session import MqttSession, ignore
+from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.mqtt import MqttSession, ignore
 from gatewayd.cloud.provider import Keep, LoginError, Outcome
-from gatewayd.cloud.subdevices.listening import listening
-from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
+from gatewayd.cloud.sub_devices.link import listening
+from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -81,7 +81,7 @@ class GatewayRoute:
         connection, device_id = await self._log_in(name, secret, ignore)
         uplink = self._children.uplink(connection, device_id)
         host, port = self._settings.host, self._settings.port
-        silence = network.reason(Fault.MQTT_TIMEOUT, host, port)
+        silence = connect_errors.reason(Fault.MQTT_TIMEOUT, host, port)
         await listening(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
         return GatewaySession(connection, partial(self._children.leave, uplink))

@@ -6,17 +6,27 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 
-from gatewayd.cloud.checks import Check, Surroundings, Verdict
-from gatewayd.cloud.huawei import credentials
-from gatewayd.cloud.huawei.certificate_request import why
-from gatewayd.cloud.huawei.certificate_template import read_template
-from gatewayd.cloud.huawei.server import server
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.template import Template
-from gatewayd.cloud.huawei.template_lint import lint
-from gatewayd.cloud.huawei.wanted import Wanted, choose
-from gatewayd.cloud.preflight import NOT_ASKED, Held, clock, connection, credential, reach, trust
-from gatewayd.cloud.preflight_roots import certificate, read, told
+from gatewayd.cloud.huawei import login
+from gatewayd.cloud.huawei.certificate import read_template
+from gatewayd.cloud.huawei.identity import why
+from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings, server
+from gatewayd.cloud.huawei.template import Template, lint
+from gatewayd.cloud.huawei.template_device import Wanted, choose
+from gatewayd.cloud.preflight import (
+    NOT_ASKED,
+    Check,
+    Held,
+    Surroundings,
+    Verdict,
+    certificate,
+    clock,
+    connection,
+    credential,
+    reach,
+    read,
+    told,
+    trust,
+)
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
@@ -96,7 +106,7 @@ def held_by(own: HuaweiGateway) -> Held:
 
 
 def _doubt(secret: Secret) -> Check | None:
-    if fault := credentials.secret_fault(secret):
+    if fault := login.secret_fault(secret):
         text = f"The secret of the gateway {fault}."
         return Check("secret", FAILED, text, "Take the device's secret from the platform.")
     return None

@@ -5,33 +5,34 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.authority_keeper import AuthorityKeeper
-from gatewayd.cloud.authority_port import Issuer
-from gatewayd.cloud.credential import ReadSecret
-from gatewayd.cloud.huawei import names, reasons
+from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.huawei import reasons
+from gatewayd.cloud.huawei import settings as names
 from gatewayd.cloud.huawei.certificate import CertificateRoute
-from gatewayd.cloud.huawei.children import Children
 from gatewayd.cloud.huawei.gateway import GatewayRoute
-from gatewayd.cloud.huawei.gateway_secret import SecretLogin
+from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.subdevice import SubDevice
+from gatewayd.cloud.huawei.sub_device import SubDevice
+from gatewayd.cloud.huawei.sub_devices import Children
 from gatewayd.cloud.provider import (
+    Issuer,
     Keep,
     LoginFailed,
     Outcome,
     ProviderStatus,
     Refused,
     Requests,
+    Route,
     Session,
 )
-from gatewayd.cloud.route import Route
-from gatewayd.cloud.subdevices.reasons import NO_GATEWAY
-from gatewayd.cloud.times import REAL_TIME, Time
+from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.runtime.clock import REAL_TIME, Time
 
 DEFAULT, OWN, SUB_DEVICE = "certificate", "gateway", "sub-device"
 

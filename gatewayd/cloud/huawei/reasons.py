@@ -3,6 +3,13 @@
 A CONNACK carries a code and no text, a TLS alert a word, and a closed connection nothing, so the
 likely causes are listed.  Sources: "MQTT Connection Authentication" of the IoTDA API reference;
 "Self-Registration" and "Certificate Authentication" of its guides; RFC 8446, 6.2.
+
+Why a sub-device cannot be served, and what an operator can do.  Pure.
+
+What the codes of the platform mean for a child, and what is to be done: one table.  Pure.
+
+Sources: "Error Codes" of the IoTDA API reference, which is for its REST interface; the pages on
+sub-devices print no codes, so that any other must be expected.
 """
 
 from __future__ import annotations
@@ -10,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gatewayd.cloud import network
-from gatewayd.cloud.faults import ConnectError, Fault
+from gatewayd.cloud import connect_errors
+from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.huawei.messages import UNREADABLE, Event
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRefused
-from gatewayd.device.reason import Reason
+from gatewayd.cloud.sub_devices.result_codes import REMOVED, Coded, Denied, Kind
+from gatewayd.device.reason import NONE, Reason
 
 REJECTED = "credential-rejected"
 """What a device does meanwhile whose credentials are not accepted."""
@@ -88,7 +97,7 @@ HUNG_UP = Reason(
     _ENROLMENT,
     REJECTED,
 )
-UNREADABLE = Reason(
+UNREADABLE_ANSWER = Reason(
     "certificate-unusable",
     "What is kept for this device is no key with its certificate.",
     "Empty or reset the device's fingerprint at the platform, then call Reregister.",
@@ -139,7 +148,7 @@ def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
     """Return what to raise for a login with a secret that got no connection."""
     if error.fault is Fault.MQTT_REFUSED:
         return _coded(error.code, CODES[error.code])
-    return LoginFailed(network.reason(error.fault, host, tcp_port))
+    return LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
 
 
 def login_by_certificate(error: ConnectError, shown: Shown) -> LoginError:
@@ -148,7 +157,7 @@ def login_by_certificate(error: ConnectError, shown: Shown) -> LoginError:
     A certificate that has expired is stale: a new one may be accepted.
     """
     if error.fault is Fault.IDENTITY:
-        return LoginRefused(UNREADABLE)
+        return LoginRefused(UNREADABLE_ANSWER)
     reason = _rejection(error)
     if reason is None:
         return login(error, shown.host, shown.port)
@@ -203,4 +212,102 @@ def introduction(fingerprint: str) -> str:
     return (
         f"If it knows the device by another certificate, set the fingerprint {fingerprint} as "
         "SECONDARY there (reset-fingerprint), or empty the old one."
+    )
+
+
+NOT_LISTED = Reason(
+    "cloud-bad-answer",
+    "The platform answered, and its answer does not have this child.",
+    "If this lasts, look at the device in the console.",
+)
+BAD_DOCUMENT = Reason(
+    "secret-unusable",
+    "What is kept for this child does not tell its device ID.",
+    "Call Reregister.",
+    substate="credential-rejected",
+)
+ELSEWHERE = Reason(
+    "cloud-instance-changed",
+    "The child was added at another instance, and the one that is configured now does not know it.",
+    "Correct host in the configuration of the cloud; to add the child here, call Reregister.",
+    substate="credential-rejected",
+)
+
+
+EXISTS = "IOTDA.014031"
+UNKNOWN_DEVICE = "IOTDA.014000"
+NOT_A_CHILD = "IOTDA.021104"
+
+_THROTTLED = Coded(
+    Kind.TRANSIENT,
+    Reason("cloud-throttled", "The platform takes no more requests of this kind for now."),
+    wait=60.0,
+)
+_LATER = Coded(
+    Kind.TRANSIENT,
+    Reason("cloud-error", "The platform could not reach the gateway meanwhile."),
+)
+_REFUSED = Coded(
+    Kind.PERMANENT,
+    Reason(
+        "cloud-request-refused",
+        "The platform finds a field of the request malformed or unknown.",
+        "Check the product ID and the node ID in the rule, and that the product exists.",
+    ),
+)
+
+RESULT_CODES: Mapping[str, Coded] = {
+    "IOTDA.000006": _REFUSED,
+    "IOTDA.000008": _REFUSED,
+    UNKNOWN_DEVICE: Coded(Kind.REMOVED, REMOVED),
+    "IOTDA.014016": _LATER,  # the device is not online
+    "IOTDA.014028": _LATER,  # the gateway is not online
+    EXISTS: Coded(
+        Kind.EXISTS,
+        Reason(
+            "cloud-other-gateway",
+            "The platform has a device of this node ID already, and not for this gateway.",
+            "Move it to this gateway at the platform (change-gateway), or delete it there; then "
+            "call Retry.",
+        ),
+    ),
+    "IOTDA.014111": _LATER,  # a command timed out
+    "IOTDA.014112": _LATER,  # a topic is not subscribed to
+    "IOTDA.021101": _THROTTLED,
+    "IOTDA.021102": _THROTTLED,
+    NOT_A_CHILD: Coded(Kind.REMOVED, REMOVED),
+    "IOTDA.021105": Coded(
+        Kind.PERMANENT,
+        Reason("cloud-request-too-large", "The platform finds the request too large."),
+    ),
+}
+"""Code to its meaning, whatever was asked."""
+
+_DONE = Coded(Kind.DONE, NONE)
+
+EXCEPTIONS: Mapping[tuple[str, Event], Coded] = {
+    # What is not there binds nobody.
+    (UNKNOWN_DEVICE, Event.DELETE): _DONE,
+    (NOT_A_CHILD, Event.DELETE): _DONE,
+    # It cannot be the child that is missing.
+    (UNKNOWN_DEVICE, Event.ADD): _REFUSED,
+    (NOT_A_CHILD, Event.ADD): _REFUSED,
+}
+"""Code and event, where the event makes a difference."""
+
+
+def denial(code: str, event: Event) -> Denied:
+    """Return what a code means for a child as the answer to `event`."""
+    return Denied(code, EXCEPTIONS.get((code, event)) or RESULT_CODES.get(code) or _unknown(code))
+
+
+def _unknown(code: str) -> Coded:
+    told = "a code that cannot be read" if code == UNREADABLE else f"the code {code}"
+    return Coded(
+        Kind.UNKNOWN,
+        Reason(
+            "cloud-code-unknown",
+            f"The platform refused with {told}, which is not documented.",
+            "Look the code up at the vendor; gatewayd tries again in some minutes.",
+        ),
     )

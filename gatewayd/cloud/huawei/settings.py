@@ -1,15 +1,82 @@
-"""The settings of one Huawei Cloud IoTDA instance, and what follows from them.  Pure."""
+"""The settings of one Huawei Cloud IoTDA instance, and what follows from them.  Pure.
+
+Where an instance is.
+
+What the fields of a device and of a template may hold.  Pure.
+
+Where the vendor's pages differ, the narrower reading holds: a template's name has no Chinese
+letters, and a device's name no space.  Sources: "Create a Device", "Create a Provisioning
+Template" of the IoTDA API reference, and the models of the vendor's management SDK.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from gatewayd.cloud.huawei import names
-from gatewayd.settings import REQUIRED, setting
+from gatewayd.cloud.tls import Server
+from gatewayd.settings.declare import REQUIRED, setting
+
+MAX_TAGS = 10
+_WORD, _CHINESE = r"A-Za-z0-9_\-", "\u4e00-\u9fa5"
+
+
+@cache
+def _pattern(characters: str, longest: int) -> re.Pattern[str]:
+    """One for each kind of field: a platform tells of thousands of children at a time."""
+    return re.compile(f"[{characters}]{{1,{longest}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What one field may hold.
+
+    characters: the inside of a character class; `named` says it in words.
+    longest, advised: characters; the platform recommends `advised` of them at least.
+    """
+
+    characters: str
+    named: str
+    longest: int
+    advised: int = 1
+
+    def fault(self, text: str) -> str:
+        """Return what the text must be and is not; "" if it is."""
+        if _pattern(self.characters, self.longest).fullmatch(text):
+            return ""
+        return f"must be 1 to {self.longest} characters: {self.named}"
+
+    def advice(self, text: str) -> str:
+        """Return what would be better; "" if nothing."""
+        return f"should have at least {self.advised} characters" * (len(text) < self.advised)
+
+
+_PLAIN = (_WORD, "letters, digits, _ and -")
+_TAG = (rf"{_CHINESE}{_WORD}.", "letters, digits, Chinese, _, . and -")
+_PROSE = (rf"{_CHINESE}{_WORD}?'#().,&%@!", "letters, digits, Chinese and _?'#().,&%@!-, no space")
+
+NODE_ID = Field(*_PLAIN, 64, advised=4)
+PRODUCT_ID = Field(*_PLAIN, 36)
+DEVICE_ID = Field(*_PLAIN, 128, advised=4)
+DEVICE_NAME = Field(*_PROSE, 256, advised=4)
+TAG_KEY = Field(*_TAG, 64)
+TAG_VALUE = Field(*_TAG, 128)
+TEMPLATE_NAME = Field(*_PLAIN, 128)
+DESCRIPTION = Field(*_PROSE, 2048)
+
+
+def default_device_id(product_id: str, node_id: str) -> str:
+    """Return the id that the platform gives a device for which none is chosen.
+
+    It is not to be cut apart again: both may hold the underscore, and a chosen id has no parts.
+    """
+    return f"{product_id}_{node_id}"
+
 
 KEEPALIVE = (30, 1200)
 """Seconds; outside of them the platform refuses the CONNECT with code 2, as for a malformed client
@@ -91,9 +158,9 @@ class HuaweiGateway:
         by_certificate: whether devices can get certificates.
         """
         for key, field, text in (
-            ("product", names.PRODUCT_ID, self.product),
-            ("device", names.NODE_ID, self.device),
-            ("device_id", names.DEVICE_ID, self.device_id),
+            ("product", PRODUCT_ID, self.product),
+            ("device", NODE_ID, self.device),
+            ("device_id", DEVICE_ID, self.device_id),
         ):
             fault = field.fault(text)
             if fault and (text or key != "device_id"):
@@ -145,7 +212,7 @@ class HuaweiSettings:
         elif not _DOMAIN.fullmatch(self.host):
             yield "host must be the domain name of the instance"
         for product in self.products:
-            if fault := names.PRODUCT_ID.fault(product):
+            if fault := PRODUCT_ID.fault(product):
                 yield f"products: each {fault}"
         if self.certificates is not None:
             yield from self.certificates.mistakes()
@@ -159,3 +226,15 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def server(settings: HuaweiSettings, context: ssl.SSLContext) -> Server:
+    """Return where to connect to, whom to trust there, and how long to wait."""
+    return Server(
+        settings.host,
+        settings.port,
+        context,
+        settings.connect_timeout,
+        settings.reply_timeout,
+        settings.address,
+    )

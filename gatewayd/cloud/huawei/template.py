@@ -2,13 +2,30 @@
 
 Sources: "Create a Provisioning Template" of the IoTDA API reference; the models
 ProvisioningTemplateBody, DeviceResource, TagRef and PolicyResource of the vendor's management SDK.
+
+The JSON of a template, with what a plain reader would hide: keys that come twice.  Pure.
+
+Takes the parts of a template one by one, and notes what is wrong with them.  Pure.
+
+What is wrong with a provisioning template: all of it at once.  Pure.
+
+Sources: those of template.py; "Bind Tags" of the IoTDA API reference; "Functions" of its developer
+guide, by which "Ref" and "Fn::" belong to custom authentication, and not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from gatewayd.cloud.huawei import settings
+from gatewayd.cloud.huawei.settings import Field
+from gatewayd.cloud.huawei.subject import ATTRIBUTES, KNOWN, Finding, Kind, fatal, quoted
 
 DEVICE = "resources.device"
 POLICY = "resources.policy"
@@ -87,3 +104,322 @@ class Template:
 
 def _raw(value: Value) -> Any:  # noqa: ANN401  # whatever JSON holds
     return {"ref": value.parameter} if isinstance(value, Ref) else value
+
+
+MAX_BYTES = 64 << 10
+"""Bytes of a template; the vendor names no bound, and one with all fields has 4 KiB."""
+
+
+class Unreadable(Exception):
+    """The text is no JSON; `finding` says where and why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys came more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs)
+        self.repeated = {key for key, count in counts.items() if count > 1}
+
+
+def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """Return the value of a JSON text in UTF-8.  Raises Unreadable."""
+    if len(data) > MAX_BYTES:
+        what = f"must have at most {MAX_BYTES} bytes"
+        raise Unreadable(Finding(Kind.TOO_LARGE, "", what))
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_Object, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        what = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+    except UnicodeDecodeError as error:
+        what = f"is not JSON: line {_line(data, error.start)}: not UTF-8"
+    except ValueError as error:
+        what = f"is not JSON: {error}"
+    except RecursionError:
+        what = "is not JSON: too deeply nested"
+    raise Unreadable(Finding(Kind.NOT_JSON, "", what))
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
+
+
+def _line(data: bytes, offset: int) -> int:
+    return data.count(b"\n", 0, offset) + 1
+
+
+def repeated(value: object) -> Iterator[Finding]:
+    """Yield a finding for each key that an object in a loaded value has more than once."""
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        place, one = waiting.pop()
+        if isinstance(one, list):
+            waiting += [(f"{place}[{index}]", part) for index, part in enumerate(one)]
+        elif isinstance(one, _Object):
+            waiting += [(join(place, key), part) for key, part in one.items()]
+            for key in sorted(one.repeated):
+                what = f"has the key {quoted(key)} more than once"
+                yield Finding(Kind.REPEATED_KEY, place, what, "leave one of them")
+
+
+def join(place: str, key: str) -> str:
+    """Return the place of a key in an object at a place; the key may hold anything."""
+    shown = quoted(key).replace("'", "")
+    return f"{place}.{shown}" if place else shown
+
+
+_AS_REFERENCE = 'write {"ref": "<a declared parameter>"}'
+_TYPES: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text"}
+_T = TypeVar("_T", dict[str, Any], list[Any], str)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads one template.
+
+    declared: its parameters.  used: those that are referred to.
+    """
+
+    findings: list[Finding]
+    declared: Sequence[str] = ()
+    used: set[str] = field(default_factory=set)
+
+    def note(
+        self, kind: Kind, place: str, what: str, remedy: str = "", parameter: str = ""
+    ) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(kind, place, what, remedy, parameter))
+
+    def keys(
+        self,
+        raw: Mapping[str, Any],
+        place: str,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+    ) -> None:
+        """Note which keys an object lacks, and which it should not have."""
+        for key in required:
+            if key not in raw:
+                self.note(Kind.MISSING, join(place, key), "is missing")
+        known = (*required, *optional)
+        for key in raw:
+            if key not in known:
+                remedy = "known are " + ", ".join(known)
+                self.note(Kind.UNKNOWN_KEY, join(place, key), "is no known key", remedy)
+
+    def take(self, raw: Mapping[str, Any], place: str, key: str, kind: type[_T]) -> _T | None:
+        """Return what an object has under a key; None if nothing, or nothing of this kind."""
+        told = raw.get(key)
+        if isinstance(told, kind):
+            return told
+        if key in raw:
+            self.note(Kind.WRONG_TYPE, join(place, key), f"must be {_TYPES[kind]}")
+        return None
+
+    def text(self, raw: Mapping[str, Any], key: str, rule: Field) -> str:
+        """Return a text at the top; "" if there is none."""
+        told = self.take(raw, "", key, str)
+        return "" if told is None else self._static(told, key, rule)
+
+    def value(self, raw: Mapping[str, Any], place: str, key: str, rule: Field) -> Value | None:
+        """Return a text or a reference; None if there is neither."""
+        told = raw.get(key)
+        if isinstance(told, str):
+            return self._static(told, join(place, key), rule)
+        return self._reference(raw, join(place, key), key, "must be a text or a reference")
+
+    def reference(self, raw: Mapping[str, Any], place: str, key: str) -> Ref | None:
+        """Return a reference; None if there is none."""
+        if isinstance(raw.get(key), str):
+            what = "must be a reference, not a text"
+            self.note(Kind.STATIC, join(place, key), what, _AS_REFERENCE)
+            return None
+        return self._reference(raw, join(place, key), key, "must be a reference")
+
+    def unreferenced(self) -> None:
+        """Note the parameters to which nothing refers."""
+        remedy = "remove it, as a certificate must have all that is declared"
+        for parameter in self.declared:
+            if parameter not in self.used:
+                place, what = join("parameters", parameter), "is declared and not used"
+                self.note(Kind.UNREFERENCED, place, what, remedy, parameter)
+
+    def _static(self, told: str, place: str, rule: Field) -> str:
+        if fault := rule.fault(told):
+            self.note(Kind.ILLEGAL, place, f"is {quoted(told)}, and {fault}")
+        return told
+
+    def _reference(self, raw: Mapping[str, Any], place: str, key: str, what: str) -> Ref | None:
+        told = raw.get(key)
+        if not isinstance(told, dict):
+            if key in raw:
+                self.note(Kind.WRONG_TYPE, place, what, _AS_REFERENCE)
+            return None
+        self.used |= {one for one in told.values() if isinstance(one, str)}
+        if any(one.startswith("Fn::") for one in told):
+            self.note(Kind.FUNCTION, place, "has a function, but may have none", _AS_REFERENCE)
+        elif "Ref" in told:
+            self.note(Kind.WRONG_SPELLING, place, 'has "Ref"', 'write "ref", in small letters')
+        elif set(told) != {"ref"} or not isinstance(told["ref"], str):
+            self.note(Kind.WRONG_TYPE, place, what, _AS_REFERENCE)
+        else:
+            return self._resolved(told["ref"], place)
+        return None
+
+    def _resolved(self, parameter: str, place: str) -> Ref:
+        if parameter in self.declared:
+            return Ref(parameter)
+        what = f"refers to {quoted(parameter)}, which "
+        if parameter in ATTRIBUTES:
+            what, remedy = f"{what}is not declared", "add it to parameters"
+            self.note(Kind.UNDECLARED, place, what, remedy, parameter)
+        else:
+            what = f"{what}the platform does not know"
+            self.note(Kind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
+        return Ref(parameter)
+
+
+BODY = "template_body"
+REQUEST = ("template_name", BODY, "description")
+MAX_POLICIES = 5
+"""Policies that a device may have ("Device Topic Policies")."""
+
+_POLICY_ID = re.compile(r"[A-Fa-f0-9]{24}")
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """What a text holds.  template: None if any finding is fatal."""
+
+    template: Template | None
+    findings: tuple[Finding, ...]
+
+
+def lint(data: bytes) -> Linted:
+    """Read a template, and tell all that is wrong with it.
+
+    data: JSON: the template_body alone, or the whole request that creates a template.
+    """
+    try:
+        raw = load(data)
+    except Unreadable as error:
+        return Linted(None, (error.finding,))
+    read = Reader(list(_repeated(raw)))
+    template = _template(read, raw)
+    findings = tuple(read.findings)
+    return Linted(None if fatal(findings) else template, findings)
+
+
+def _repeated(raw: object) -> Iterator[Finding]:
+    for one in repeated(raw):
+        yield dataclasses.replace(one, place=one.place.removeprefix(f"{BODY}."))
+
+
+def _template(read: Reader, raw: object) -> Template | None:
+    """Return the template; it is good only if no finding is fatal."""
+    if not isinstance(raw, dict):
+        read.note(Kind.WRONG_TYPE, "", "must be an object")
+        return None
+    if not raw.keys() & set(REQUEST):
+        return _body(read, raw)
+    read.keys(raw, "", REQUEST[:2], REQUEST[2:])
+    name = read.text(raw, "template_name", settings.TEMPLATE_NAME)
+    description = read.text(raw, "description", settings.DESCRIPTION)
+    body = read.take(raw, "", BODY, dict)
+    found = None if body is None else _body(read, body)
+    return found and dataclasses.replace(found, name=name, description=description)
+
+
+def _body(read: Reader, body: Mapping[str, Any]) -> Template | None:
+    read.keys(body, "", ("parameters", "resources"))
+    _declare(read, read.take(body, "", "parameters", dict) or {})
+    resources = read.take(body, "", "resources", dict)
+    if resources is None:
+        return None
+    read.keys(resources, "resources", ("device",), ("policy",))
+    device = read.take(resources, "resources", "device", dict)
+    found = None if device is None else _device(read, device)
+    policies = _policies(read, read.take(resources, "resources", "policy", dict) or {})
+    read.unreferenced()
+    return found and dataclasses.replace(found, policy_ids=policies)
+
+
+def _declare(read: Reader, parameters: Mapping[str, Any]) -> None:
+    read.declared = tuple(parameters)
+    for parameter, told in parameters.items():
+        place = join("parameters", parameter)
+        if parameter not in ATTRIBUTES:
+            what = "is no parameter that the platform knows"
+            read.note(Kind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
+        if isinstance(told, dict):
+            read.keys(told, place, ("type",))
+            _type(read, told.get("type", "String"), join(place, "type"))
+        else:
+            read.note(Kind.WRONG_TYPE, place, 'must be {"type": "String"}')
+
+
+def _type(read: Reader, told: object, place: str) -> None:
+    if not isinstance(told, str) or told.lower() != "string":
+        read.note(Kind.WRONG_TYPE, place, f"is {quoted(told)}", 'the only type is "String"')
+    elif told != "String":
+        read.note(Kind.UNWISE, place, f"is {quoted(told)}", 'the format has "String"')
+
+
+def _device(read: Reader, device: Mapping[str, Any]) -> Template | None:
+    optional = ("device_id", "device_name", "tags")
+    read.keys(device, DEVICE, ("node_id", "product_id"), optional)
+    node_id = read.reference(device, DEVICE, "node_id")
+    product_id = read.value(device, DEVICE, "product_id", settings.PRODUCT_ID)
+    device_id = read.reference(device, DEVICE, "device_id")
+    device_name = read.reference(device, DEVICE, "device_name")
+    tags = tuple(_tags(read, read.take(device, DEVICE, "tags", list) or []))
+    if node_id is None or product_id is None:
+        return None
+    declared = tuple(read.declared)
+    return Template(declared, node_id, product_id, device_id, device_name, tags)
+
+
+def _tags(read: Reader, tags: Sequence[Any]) -> Sequence[Tag]:
+    place = f"{DEVICE}.tags"
+    if len(tags) > settings.MAX_TAGS:
+        what, remedy = f"has {len(tags)} tags", f"a device has at most {settings.MAX_TAGS}"
+        read.note(Kind.TOO_MANY, place, what, remedy)
+    told = [tag for index, one in enumerate(tags) if (tag := _tag(read, one, f"{place}[{index}]"))]
+    for key, count in Counter(tag.key for tag in told).items():
+        if count > 1:
+            shown = quoted(key.parameter if isinstance(key, Ref) else key)
+            what, remedy = f"has {count} tags with the key {shown}", "a device has each key once"
+            read.note(Kind.ILLEGAL, place, what, remedy)
+    return told
+
+
+def _tag(read: Reader, told: object, place: str) -> Tag | None:
+    if not isinstance(told, dict):
+        read.note(Kind.WRONG_TYPE, place, "must be an object")
+        return None
+    read.keys(told, place, ("tag_key", "tag_value"))
+    key = read.value(told, place, "tag_key", settings.TAG_KEY)
+    value = read.value(told, place, "tag_value", settings.TAG_VALUE)
+    return None if key is None or value is None else Tag(key, value)
+
+
+def _policies(read: Reader, policy: Mapping[str, Any]) -> tuple[str, ...]:
+    read.keys(policy, POLICY, (), ("policy_ids",))
+    place = f"{POLICY}.policy_ids"
+    ids = read.take(policy, POLICY, "policy_ids", list) or []
+    if len(ids) > MAX_POLICIES:
+        what, remedy = f"has {len(ids)} policies", f"a device has at most {MAX_POLICIES}"
+        read.note(Kind.UNWISE, place, what, remedy)
+    for index, one in enumerate(ids):
+        here = f"{place}[{index}]"
+        if not isinstance(one, str):
+            read.note(Kind.WRONG_TYPE, here, "must be a text")
+        elif not _POLICY_ID.fullmatch(one):
+            what, remedy = f"is {quoted(one)}", "the id of a policy has 24 hexadecimal digits"
+            read.note(Kind.UNWISE, here, what, remedy)
+    return tuple(one for one in ids if isinstance(one, str))

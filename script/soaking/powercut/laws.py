@@ -11,7 +11,7 @@ from pathlib import Path
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.errors import SecretCorrupt, SecretNotFound
-from gatewayd.reconcile import Kind, reconcile
+from gatewayd.storage.reconcile import Kind, reconcile
 from script.soaking.powercut.life import NOW, Child, Opened, opened
 
 HARMLESS = {Kind.COMPLETED, Kind.OUTDATED, Kind.ORPHAN}

@@ -20,11 +20,10 @@ from typing import Any
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict, still
 from gatewayd.device.secret import Secret
-from gatewayd.reconcile import Finding, reconcile
-from gatewayd.register import Register, Secrets
-from gatewayd.secretstore.vault import Vault, VaultSettings
-from gatewayd.statefile import StateFile
-from gatewayd.storethread import StoreThread
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.reconcile import Finding, reconcile
+from gatewayd.storage.records import Register, Secrets, StateFile
 from script.soaking.powercut.trace import MARKS
 
 RUNS, CHILDREN = 3, 6

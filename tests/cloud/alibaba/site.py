@@ -14,16 +14,16 @@ from typing import Any
 
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, Session
-from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import Time
+from gatewayd.simulator import pki
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.simulator.alibaba.devices import Node
+from gatewayd.simulator.alibaba.rules import Rules
 from gatewayd.testing.contracts.cloud_stage import Kept, until
-from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba.devices import Node
-from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.cloud.stand_ins import Clock, Wishes
 from tests.cloud.trial import Trial
 

@@ -18,8 +18,8 @@ from typing import TypeAlias
 import pytest
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.alibaba.https import HttpsRegistration
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.alibaba.https_registration import HttpsRegistration
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -35,9 +35,9 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.simulator.alibaba.rules import Rules
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
-from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.testing.simulator.alibaba.rules import Rules
 from tests.cloud.alibaba.site import (
     CERTIFICATE,
     PRODUCT_SECRETS,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud.alibaba import endpoint
-from gatewayd.cloud.alibaba.endpoint import GLOBALSIGN, PRIVATE, Instance
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.alibaba import settings as endpoint
+from gatewayd.cloud.alibaba.settings import GLOBALSIGN, PRIVATE, AlibabaSettings, Instance
 
 OLD = "a1Gt7n5yTt8.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 NEW = "iot-06z00abcdefgh1j.mqtt.iothub.aliyuncs.com"

@@ -13,20 +13,20 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba.connection import Uplink
 from gatewayd.cloud.alibaba.direct import Direct
 from gatewayd.cloud.alibaba.gateway import GatewayRoute
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.alibaba.uplink import Uplink
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
-from gatewayd.cloud.subdevices.link import Link
-from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
+from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreError
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.testing.contracts.cloud_stage import Kept
-from gatewayd.testing.simulator import mqtt_codec
-from gatewayd.testing.simulator.mqtt_packets import Connect
 from tests.cloud.alibaba.peer import OWN, replying
 from tests.cloud.peer import Peer
 
@@ -105,7 +105,7 @@ async def test_without_one_it_registers_as_a_direct_device(
         "productKey": OWN.product, "deviceName": OWN.device,
         "deviceSecret": SECRET.reveal().decode(),
     }  # fmt: skip
-    peer = Peer(first=mqtt_codec.publish("/ext/register", str(told).replace("'", '"').encode()))
+    peer = Peer(first=codec.publish("/ext/register", str(told).replace("'", '"').encode()))
     async with serve(peer.script) as broker:
         own = AlibabaGateway(OWN.product, OWN.device, register=True)
         products = {OWN.product: AlibabaProduct(secret_file=secret_file)}
@@ -195,7 +195,7 @@ async def test_a_session_that_ends_while_it_subscribes(serve: Serve, ca_file: Pa
 
     async def hang_up(client: Any) -> None:
         await client.packet()
-        await client.send(mqtt_codec.connack(0))
+        await client.send(codec.connack(0))
         await client.reader.read(1)
 
     async with serve(hang_up) as broker:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import answers, messages
+from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -21,7 +21,7 @@ PUSH = {"productKey": NAME.product, "deviceName": NAME.device, "deviceSecret": S
 
 def parse(push: Any, topic: str = "/ext/register") -> Secret | None:
     payload = push if isinstance(push, bytes) else json.dumps(push).encode()
-    return messages.parse_push(topic, payload, NAME)
+    return payloads.parse_push(topic, payload, NAME)
 
 
 def test_the_push_holds_the_secret() -> None:
@@ -44,7 +44,7 @@ def test_another_topic_holds_none(topic: str) -> None:
         b"[" * 4000,
         b'{"productKey":"a1Gt7n5yTt8","deviceName":"gw-child_01","deviceSecret":"\\ud800"}',
         json.dumps(PUSH).encode()[:-3],
-        json.dumps(PUSH).encode().ljust(answers.MAX_ANSWER + 1),
+        json.dumps(PUSH).encode().ljust(payloads.MAX_ANSWER + 1),
         [],
         [PUSH],
         SECRET,
@@ -77,7 +77,7 @@ def test_no_bytes_make_it_fail(payload: bytes) -> None:
 
 def test_the_instance_is_named_where_there_is_one() -> None:
     settings = AlibabaSettings(instance_id="iot-06z00abcdefgh1j", securemode_register=-2)
-    login = messages.register_login(NAME, Secret(b"p5Tq0Zx8Wv3Rk1Ls"), settings, "00ff")
+    login = payloads.register_login(NAME, Secret(b"p5Tq0Zx8Wv3Rk1Ls"), settings, "00ff")
     assert login.client_id == (
         "a1Gt7n5yTt8.gw-child_01|securemode=-2,authType=register,random=00ff,"
         "signmethod=hmacsha256,instanceId=iot-06z00abcdefgh1j|"
@@ -85,9 +85,9 @@ def test_the_instance_is_named_where_there_is_one() -> None:
 
 
 def test_the_password_shows_itself_to_nobody() -> None:
-    login = messages.connect_login(NAME, Secret(SECRET.encode()), "hmacsha256")
+    login = payloads.connect_login(NAME, Secret(SECRET.encode()), "hmacsha256")
     assert login.password.reveal().decode() not in repr(login)
 
 
 def test_the_longest_names_make_a_client_id_the_cloud_takes() -> None:
-    assert len(messages.client_id(CloudName("cloud", "p" * 20, "d" * 32))) <= 64
+    assert len(payloads.client_id(CloudName("cloud", "p" * 20, "d" * 32))) <= 64

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.pace import ALL, CHILD_LOGINS, WHILE, ChildLogins, Pace
+from gatewayd.cloud.alibaba.connection import ALL, CHILD_LOGINS, WHILE, ChildLogins, Pace
 from gatewayd.cloud.alibaba.topics import SubName
 
 BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}

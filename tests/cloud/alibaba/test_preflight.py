@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud import certificates
-from gatewayd.cloud import preflight_roots as shared
-from gatewayd.cloud.alibaba import endpoint, preflight, preflight_roots
+from gatewayd.cloud import preflight as shared
+from gatewayd.cloud.alibaba import preflight
+from gatewayd.cloud.alibaba import preflight as preflight_roots
+from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.checks import Check, Surroundings, Verdict
-from gatewayd.cloud.credential import read_secret
-from gatewayd.cloud.preflight import credential
+from gatewayd.cloud.ca import certificates
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.preflight import Check, Surroundings, Verdict, credential
 from gatewayd.errors import ConfigError
-from gatewayd.testing.simulator import pki
+from gatewayd.simulator import pki
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]

@@ -19,7 +19,7 @@ import pytest
 
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -33,11 +33,11 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.simulator import pki
+from gatewayd.simulator.alibaba.answers import Manner
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
 from gatewayd.testing.contracts.cloud import CloudProviderContract
 from gatewayd.testing.contracts.cloud_stage import Kept, until
-from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.alibaba.answers import Manner
-from gatewayd.testing.simulator.alibaba.cloud import AlibabaCloud, Options
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud import network
+from gatewayd.cloud import connect_errors
 from gatewayd.cloud.alibaba import reasons
-from gatewayd.cloud.faults import SILENT, ConnectError, End, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, End, Fault
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
 from gatewayd.device.reason import Reason
 from gatewayd.testing.contracts.cloud_stage import check_reason
@@ -62,7 +62,7 @@ def test_a_device_that_may_be_activated_needs_a_reset() -> None:
 
 @pytest.mark.parametrize("end", End)
 def test_an_ending(end: End) -> None:
-    check(network.ENDS[end])
+    check(connect_errors.ENDS[end])
 
 
 def test_the_rest() -> None:

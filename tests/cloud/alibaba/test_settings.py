@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.configbuild import Builder
-from gatewayd.configfile import Document, Problems
+from gatewayd.settings.build import Builder
+from gatewayd.settings.files import Document, Problems
 
 FILE = AlibabaProduct(secret_file=Path("/etc/gatewayd/secret"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.alibaba import messages, signing
+from gatewayd.cloud.alibaba import payloads, signing
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -62,7 +62,7 @@ def test_what_others_got_wrong(vector: dict[str, Any]) -> None:
 def test_the_connect_of_a_registration(name: str) -> None:
     vector = BY_NAME[name]
     settings = AlibabaSettings(sign_method=vector["algorithm"])
-    login = messages.register_login(
+    login = payloads.register_login(
         name_in(vector), Secret(vector["key"].encode()), settings, vector["inputs"]["random"]
     )
     assert login.client_id == vector["mqtt_client_id"]
@@ -75,7 +75,7 @@ def test_the_connect_of_a_registration(name: str) -> None:
 )
 def test_the_connect_of_a_login(name: str) -> None:
     vector = BY_NAME[name]
-    login = messages.connect_login(
+    login = payloads.connect_login(
         name_in(vector),
         Secret(vector["key"].encode()),
         vector["algorithm"],

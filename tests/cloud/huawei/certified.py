@@ -13,22 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gatewayd.cloud.authority_keeper import AuthoritySlots
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.ca.certificates import to_pem
+from gatewayd.cloud.ca.store import AuthoritySlots
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.provider import Session
-from gatewayd.cloud.times import Time
-from gatewayd.cloud.x509_certificates import to_pem
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import SecretNotFound
-from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.huawei.authorities import DeviceCa
-from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.testing.simulator.huawei.instance import Instance
-from gatewayd.testing.simulator.huawei.options import Options
-from gatewayd.testing.simulator.huawei.registry import Platform
+from gatewayd.runtime.clock import Time
+from gatewayd.simulator import pki
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.platform.authorities import DeviceCa
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.cloud.guarded import device_ca
 from tests.cloud.huawei.site import AUTHORITY
 from tests.cloud.stand_ins import Clock, Wishes

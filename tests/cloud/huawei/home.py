@@ -10,25 +10,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gatewayd.cloud.faults import End
-from gatewayd.cloud.huawei import document
-from gatewayd.cloud.huawei.children import Children
-from gatewayd.cloud.huawei.events import (
-    Event,
-    Failure,
-    NodeName,
-    Notice,
-    Response,
-    Status,
-    Told,
-)
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.huawei import sub_device
+from gatewayd.cloud.huawei.connection import Uplink
+from gatewayd.cloud.huawei.messages import Event, Failure, NodeName, Notice, Response, Status, Told
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.subdevice import SubDevice
-from gatewayd.cloud.huawei.uplink import Uplink
+from gatewayd.cloud.huawei.sub_device import SubDevice
+from gatewayd.cloud.huawei.sub_devices import Children
 from gatewayd.cloud.provider import Issued, Session
-from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import Time
 from gatewayd.testing.contracts.cloud_stage import Kept
 from tests.cloud.stand_ins import Clock, Wishes
 
@@ -161,7 +153,7 @@ class Home:
 
     async def online(self, name: CloudName) -> Session:
         """Bring a child online that was registered before."""
-        return await self.route.connect(name, document.write(device_id(name)))
+        return await self.route.connect(name, sub_device.write(device_id(name)))
 
 
 @asynccontextmanager

@@ -13,21 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.provider import Issued, Session
-from gatewayd.cloud.times import Time
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import Time
+from gatewayd.simulator import pki
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.options import Options, Rules
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.platform import Platform
+from gatewayd.simulator.huawei.platform.things import Auth, Status
 from gatewayd.testing.contracts.cloud_stage import Kept
-from gatewayd.testing.simulator import pki
-from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.testing.simulator.huawei.instance import Instance
-from gatewayd.testing.simulator.huawei.options import Options
-from gatewayd.testing.simulator.huawei.registry import Platform
-from gatewayd.testing.simulator.huawei.rules import Rules
-from gatewayd.testing.simulator.huawei.things import Auth, Status
 from tests.cloud.stand_ins import Clock, Wishes
 from tests.cloud.trial import Trial
 

@@ -16,23 +16,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from gatewayd.cloud.huawei.certificate_request import read_request
-from gatewayd.cloud.huawei.identity import read_identity
-from gatewayd.cloud.provider import (
-    Failed,
-    LoginError,
-    LoginFailed,
-    LoginRefused,
-    Refused,
-)
-from gatewayd.cloud.x509_certificates import Span, read_certificates, same_key
-from gatewayd.cloud.x509_keys import public_key
+from gatewayd.cloud.ca.certificates import Span, read_certificates, same_key
+from gatewayd.cloud.ca.keys import public_key
+from gatewayd.cloud.huawei.identity import read_identity, read_request
+from gatewayd.cloud.provider import Failed, LoginError, LoginFailed, LoginRefused, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs, StoreSealed, WrongState
+from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.platform.things import Slot, Status
 from gatewayd.testing.contracts.cloud_stage import check_reason
-from gatewayd.testing.simulator.huawei.options import Options
-from gatewayd.testing.simulator.huawei.things import Slot, Status
 from tests.cloud.guarded import device_ca, identity, subject
 from tests.cloud.huawei.certified import (
     BODY,

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.rules import Decision
+from gatewayd.app import ListedRules
 from gatewayd.cloud.huawei.identity import read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
-from gatewayd.flow import RuleBook
-from gatewayd.policy.admission import Decision
-from gatewayd.policy.census import Census
+from gatewayd.simulator.huawei.platform.things import Slot, Status
 from gatewayd.testing.contracts.cloud_stage import PATIENCE, until
-from gatewayd.testing.simulator.huawei.things import Slot, Status
 from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
-from tests.fakes import MemoryRegister
-from tests.stage import NameRules, Stage
+from tests.support.fakes import MemoryRegister
+from tests.support.stage import NameRules, Stage
 from tests.test_crash import STEPS, Killed, after_a_power_cut
 
 CHILD, CHILD_ID = "TH20-1", "p_TH20-1"
@@ -46,7 +46,7 @@ async def platform(folder: Path, gateway: HuaweiGateway | None = None) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def life(
-    one: Certified, register: MemoryRegister, step: str = "", rules: RuleBook | None = None
+    one: Certified, register: MemoryRegister, step: str = "", rules: ListedRules | None = None
 ) -> AsyncIterator[tuple[Stage, DeviceId, asyncio.Event]]:
     """One run of gatewayd, which dies right after a step; a child is there, and admitted."""
     died = asyncio.Event()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud.huawei.codes import CODES, EXCEPTIONS, denial
-from gatewayd.cloud.huawei.events import UNREADABLE, Event
+from gatewayd.cloud.huawei.messages import UNREADABLE, Event
+from gatewayd.cloud.huawei.reasons import EXCEPTIONS, RESULT_CODES, denial
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRemoved, Refused
-from gatewayd.cloud.subdevices.coded import Kind
+from gatewayd.cloud.sub_devices.result_codes import Kind
 from gatewayd.testing.contracts.cloud_stage import check_reason
 
 DOCUMENTED = {
@@ -17,7 +17,7 @@ DOCUMENTED = {
 
 
 def test_all_documented_codes_are_there() -> None:
-    assert CODES.keys() == DOCUMENTED
+    assert RESULT_CODES.keys() == DOCUMENTED
     assert {code for code, _ in EXCEPTIONS} <= DOCUMENTED
 
 

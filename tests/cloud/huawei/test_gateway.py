@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.credential import read_secret
-from gatewayd.cloud.huawei import document, events
-from gatewayd.cloud.huawei.children import Children
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.huawei import messages, sub_device
 from gatewayd.cloud.huawei.gateway import GatewayRoute
-from gatewayd.cloud.huawei.gateway_secret import SecretLogin
+from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.subdevice import SubDevice
+from gatewayd.cloud.huawei.sub_device import SubDevice
+from gatewayd.cloud.huawei.sub_devices import Children
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
-from gatewayd.cloud.subdevices.reasons import NOT_CONFIGURED
-from gatewayd.cloud.times import Time
+from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import Time
+from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
-from gatewayd.testing.simulator.mqtt_packets import Connect, Disconnect, Publish
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
 from tests.cloud.stand_ins import Clock
@@ -40,7 +40,7 @@ OWN_ID = "gateways_gw-1"
 ONE = CloudName("cloud", "sensors", "n-001", "sub-device")
 SECRET = Secret(b"12345678")
 AT_THREE = 1744599600.0  # 2025-04-14T03:00Z
-KEPT = document.write("sensors_n-001")
+KEPT = sub_device.write("sensors_n-001")
 
 
 def parts(port: int, ca_file: Path | None = None, **others: Any) -> tuple[GatewayRoute, Children]:
@@ -112,7 +112,7 @@ def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
 
     def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
         (asked,) = message["services"]
-        if asked["event_type"] != events.Event.STATUS:
+        if asked["event_type"] != messages.Event.STATUS:
             return []
         ids = [one["device_id"] for one in asked["paras"]["device_statuses"]]
         told = asked | {"event_type": "sub_device_update_status_response"}
@@ -123,7 +123,7 @@ def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
             ],
         }
         payload = json.dumps({"services": [told]}).encode()
-        return [(events.down_topic(OWN_ID), payload)]
+        return [(messages.down_topic(OWN_ID), payload)]
 
     peer.replies = reply
     return peer
@@ -137,7 +137,7 @@ async def test_it_logs_in_and_serves_children(serve: Serve, ca_file: Path) -> No
         [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
         assert connect.client_id == f"{OWN_ID}_0_0_2025041403"
         assert connect.username == OWN_ID
-        assert peer.subscribed == [(events.down_topic(OWN_ID),)]
+        assert peer.subscribed == [(messages.down_topic(OWN_ID),)]
         child = await SubDevice(children).connect(ONE, KEPT)
         await session.close()
         await session.close()
@@ -211,7 +211,7 @@ async def test_a_device_id_that_was_chosen_is_used(serve: Serve, ca_file: Path) 
     [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
     assert connect.username == device_id
     assert connect.client_id.startswith(f"{device_id}_0_{ROW['signature_type']}_")
-    assert peer.subscribed == [(events.down_topic(device_id),)]
+    assert peer.subscribed == [(messages.down_topic(device_id),)]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_a_platform_that_hangs_up_meanwhile_is_told_of(serve: Serve, ca_fi
 async def test_a_platform_that_does_not_answer_holds_no_gateway_back(
     serve: Serve, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.huawei.children.PATIENCE", 0.2)
+    monkeypatch.setattr("gatewayd.cloud.huawei.sub_devices.PATIENCE", 0.2)
     peer = serving(Peer())
     async with serve(peer.script) as broker:
         route, children = parts(broker.port, ca_file)

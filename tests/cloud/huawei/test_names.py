@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.huawei import names
-from gatewayd.cloud.huawei.preview import RULES
+from gatewayd.cloud.huawei import settings
+from gatewayd.cloud.huawei.template_device import RULES
 from tests.cloud.huawei.vectors import SELF_REGISTRATION
 
 EXPRESSIONS = SELF_REGISTRATION["rules"]["regex_fullmatch"]
@@ -29,17 +29,17 @@ def test_rules_agree_with_the_expressions(field: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "longest"),
     [
-        (names.NODE_ID, 64),
-        (names.PRODUCT_ID, 36),
-        (names.DEVICE_ID, 128),
-        (names.DEVICE_NAME, 256),
-        (names.TAG_KEY, 64),
-        (names.TAG_VALUE, 128),
-        (names.TEMPLATE_NAME, 128),
-        (names.DESCRIPTION, 2048),
+        (settings.NODE_ID, 64),
+        (settings.PRODUCT_ID, 36),
+        (settings.DEVICE_ID, 128),
+        (settings.DEVICE_NAME, 256),
+        (settings.TAG_KEY, 64),
+        (settings.TAG_VALUE, 128),
+        (settings.TEMPLATE_NAME, 128),
+        (settings.DESCRIPTION, 2048),
     ],
 )
-def test_bounds(rule: names.Field, longest: int) -> None:
+def test_bounds(rule: settings.Field, longest: int) -> None:
     assert not rule.fault("a" * longest)
     assert rule.fault("a" * (longest + 1)).startswith(f"must be 1 to {longest} characters: ")
     assert rule.fault("")
@@ -47,15 +47,15 @@ def test_bounds(rule: names.Field, longest: int) -> None:
 
 @pytest.mark.parametrize("name", ["模板", "a b", "a.b", "a\n"])
 def test_the_name_of_a_template_takes_the_narrower_reading(name: str) -> None:
-    assert names.TEMPLATE_NAME.fault(name)
+    assert settings.TEMPLATE_NAME.fault(name)
 
 
 def test_a_short_id_is_allowed_and_unwise() -> None:
-    assert not names.NODE_ID.fault("c1")
-    assert names.NODE_ID.advice("c1") == "should have at least 4 characters"
-    assert not names.NODE_ID.advice("c100")
-    assert not names.PRODUCT_ID.advice("p")
+    assert not settings.NODE_ID.fault("c1")
+    assert settings.NODE_ID.advice("c1") == "should have at least 4 characters"
+    assert not settings.NODE_ID.advice("c100")
+    assert not settings.PRODUCT_ID.advice("p")
 
 
 def test_the_default_of_a_device_id() -> None:
-    assert names.default_device_id("a_b", "c_d") == "a_b_c_d"
+    assert settings.default_device_id("a_b", "c_d") == "a_b_c_d"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud.huawei.events import Event
-from gatewayd.cloud.huawei.pace import MESSAGES, Pace
+from gatewayd.cloud.huawei.connection import MESSAGES, Pace
+from gatewayd.cloud.huawei.messages import Event
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cloud.checks import Check
 from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
-from gatewayd.testing.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.cloud.preflight import Check
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from tests.cloud.huawei.certified import BODY, GATEWAYS, furnish, platform, settings
 from tests.cloud.huawei.site import AUTHORITY
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.credential import read_secret
+from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, ProviderStatus, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.simulator.huawei.platform.things import Status
 from gatewayd.testing.contracts.cloud_stage import Kept
-from gatewayd.testing.simulator.huawei.things import Status
 from tests.cloud.huawei.certified import (
     GATEWAYS,
     OWN,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.record import CloudName
+from gatewayd.simulator.huawei.platform.things import Status
 from gatewayd.testing.contracts.cloud import CloudProviderContract
-from gatewayd.testing.simulator.huawei.things import Status
 from tests.cloud.huawei.site import OWN_ID, Site, child, furnish, site
 from tests.cloud.stand_ins import Counted
 

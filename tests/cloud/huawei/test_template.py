@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from gatewayd.cloud.huawei.template import Ref, Tag, Template
-from gatewayd.cloud.huawei.template_lint import lint
+from gatewayd.cloud.huawei.template import Ref, Tag, Template, lint
 from tests.cloud.huawei import vectors
 
 CN, SN = "iotda::certificate::common_name", "iotda::certificate::serial_number"

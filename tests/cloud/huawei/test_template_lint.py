@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.huawei.findings import Kind
-from gatewayd.cloud.huawei.template_lint import lint
-from gatewayd.cloud.huawei.template_text import MAX_BYTES
+from gatewayd.cloud.huawei.subject import Kind
+from gatewayd.cloud.huawei.template import MAX_BYTES, lint
 from tests.cloud.huawei import vectors
 
 CN = "iotda::certificate::common_name"

@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.huawei.findings import Kind
-from gatewayd.cloud.huawei.preview import Device, preview
-from gatewayd.cloud.huawei.subject import PREFIX, subject_of
-from gatewayd.cloud.huawei.template import Ref, Tag, Template
-from gatewayd.cloud.huawei.template_lint import lint
-from gatewayd.cloud.huawei.wanted import Wanted, choose
+from gatewayd.cloud.huawei.subject import PREFIX, Kind, subject_of
+from gatewayd.cloud.huawei.template import Ref, Tag, Template, lint
+from gatewayd.cloud.huawei.template_device import Device, Wanted, choose, preview
 from tests.cloud.huawei import vectors
 
 C, O, OU, DNQ, ST, CN, SN = (  # noqa: E741  # as X.520 calls it

@@ -1,0 +1,1 @@
+"""Admission: who may join. Rules, operators and the join window admit, hold or reject a device."""

@@ -1,0 +1,1 @@
+"""Admission policy: rules matched against evidence, and the decision that follows.  Pure."""

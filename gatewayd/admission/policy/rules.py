@@ -1,0 +1,410 @@
+"""The grammar of rules: what a [[rule]] table may hold, and the rule that is made of it.
+
+Names a child from its extracted identity.  A name is never cleaned: it is usable or refused.
+
+Takes the identity of a device out of what was seen of it: whole values, bounded regexes.
+
+The verdict of policy on one device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import re._constants as op  # type: ignore[import-not-found]  # the parser of re has no stubs
+import re._parser as parser  # type: ignore[import-not-found]  # likewise
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from gatewayd.admission.policy.patterns import VIEW_KEYS, Predicate, Unfit, known_key, predicate
+from gatewayd.device.identity import MAX_VALUE, Trust, mac
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.settings.declare import REQUIRED, setting
+
+MAX_NAME = 64
+_USABLE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:@-]{{0,{MAX_NAME - 1}}}")
+_PART = re.compile(r"\{([^{}]*)\}|([^{}]+)|(.)", re.S)
+
+
+def _hash12(value: str) -> str:
+    return hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+FILTERS: Mapping[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "hash12": _hash12,
+    "last4": lambda value: value[-4:],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a template: a field, and the filters it goes through."""
+
+    field: str
+    filters: tuple[str, ...]
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        """Return what stands there; "" where the field is absent."""
+        value = fields.get(self.field, "")
+        for name in self.filters if value else ():
+            value = FILTERS[name](value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A name with slots, as "pm-{serial|lower}"."""
+
+    parts: tuple[str | Slot, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that the name is made of."""
+        return frozenset(part.field for part in self.parts if isinstance(part, Slot))
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        """Return the name.  Raises Unfit, with a text that holds none of the values."""
+        absent = sorted(name for name in self.fields if not fields.get(name))
+        if absent:
+            raise Unfit(f"The device does not show its {absent[0]}, which its name is made of.")
+        name = "".join(p if isinstance(p, str) else p.fill(fields) for p in self.parts)
+        if len(name) > MAX_NAME:
+            raise Unfit(f"Its name would be longer than {MAX_NAME} characters.")
+        if not _USABLE.fullmatch(name):
+            raise Unfit("Its identity holds characters that a name must not hold.")
+        return name
+
+
+def template(text: str, fields: Collection[str]) -> Template:
+    """Parse a template whose slots name these fields.  Raises Unfit."""
+    parts: list[str | Slot] = []
+    for slot, literal, stray in _PART.findall(text):
+        if stray:
+            raise Unfit("a brace has no partner: write fields as {field} or {field|filter}")
+        parts.append(_literal(literal) if literal else _slot(slot, fields))
+    made = Template(tuple(parts))
+    if not made.fields:
+        raise Unfit("it holds no extracted field, so two devices would get one name: add {field}")
+    return made
+
+
+def _literal(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:@-]+", text):
+        raise Unfit("a name holds only letters, digits and _ . : @ -")
+    return text
+
+
+def _slot(text: str, fields: Collection[str]) -> Slot:
+    field, *filters = (part.strip() for part in text.split("|"))
+    if field not in fields:
+        raise Unfit(f"a slot names no extracted field: known are {_listed(fields)}")
+    if not set(filters) <= set(FILTERS):
+        raise Unfit(f"unknown filter: known are {_listed(FILTERS)}")
+    return Slot(field, tuple(filters))
+
+
+def _listed(words: Collection[str]) -> str:
+    return ", ".join(sorted(words)) or "none (add 'extract')"
+
+
+MAX_WAYS = 200_000
+"""In how many ways a regex may try to match one value: two `.*` on 255 characters fit."""
+
+_REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
+_CHARACTERS = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN, op.RANGE, op.AT)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """One field: the keys that are tried in order, and what the whole value must look like.
+
+    regex: its only group is the field, or all of the value if it has none.
+    """
+
+    field: str
+    keys: tuple[str, ...]
+    regex: re.Pattern[str] | None
+
+    def of(self, view: Mapping[str, str]) -> str:
+        """Return the field; "" where the view does not hold it."""
+        return next((found for key in self.keys if (found := self._read(view.get(key, "")))), "")
+
+    def _read(self, value: str) -> str:
+        if len(value) > MAX_VALUE:  # what was cut off could have told two devices apart
+            return ""
+        if self.regex:
+            found = self.regex.fullmatch(value)
+            value = (found[self.regex.groups] or "") if found else ""
+        return mac(value) if self.field == "mac" else value
+
+
+def extraction(field: str, text: str) -> Extraction:
+    """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises Unfit.
+
+    A field named "mac" is normalised to 12 hex digits.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", field):
+        raise Unfit("a field is named by lower-case letters, digits and _")
+    keys, tilde, regex = text.partition("~")
+    named = tuple(known_key(key.strip(), VIEW_KEYS) for key in keys.split("|"))
+    return Extraction(field, named, bounded(regex.strip()) if tilde else None)
+
+
+def bounded(text: str) -> re.Pattern[str]:
+    """Compile a regex that cannot take long on any value.  Raises Unfit.
+
+    Python's `re` backtracks, so what can match in many ways is refused by its structure.
+    """
+    if not 0 < len(text) <= MAX_VALUE:
+        raise Unfit(f"a regex has 1 to {MAX_VALUE} characters")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            regex = re.compile(text)
+            ways = _ways(parser.parse(text))
+    except (re.error, Warning, OverflowError, RecursionError) as error:
+        raise Unfit(f"not a regex: {error}") from None
+    if regex.groups > 1:
+        raise Unfit("a regex has at most one group (…): write the others as (?:…)")
+    if ways > MAX_WAYS:
+        raise Unfit(
+            "this regex can take too long: repeat nothing that holds a repeat or an alternative, "
+            "and give repeats an upper bound, as {1,20}"
+        )
+    return regex
+
+
+def _ways(items: Iterable[tuple[object, Any]]) -> int:
+    """Bound in how many ways a sequence can match a value; never more than MAX_WAYS + 1."""
+    ways = 1
+    for kind, argument in items:
+        ways = min(ways * _ways_of(kind, argument), MAX_WAYS + 1)
+    return ways
+
+
+def _ways_of(kind: object, argument: Any) -> int:  # noqa: ANN401  # its shape depends on the kind
+    if kind in _CHARACTERS:
+        return 1
+    if kind in _REPEATS:
+        low, high, body = argument
+        return _repeated(_ways(body), int(low), min(int(high), MAX_VALUE))
+    if kind is op.SUBPATTERN:
+        return _ways(argument[-1])
+    if kind is op.BRANCH:
+        return sum(_ways(branch) for branch in argument[-1])
+    raise Unfit("look-around, back-references and conditions cannot be used: leave them out")
+
+
+def _repeated(ways: int, low: int, high: int) -> int:
+    if low > MAX_VALUE:
+        raise Unfit(f"a value has at most {MAX_VALUE} characters: repeat less often")
+    if ways == 1:
+        return high - low + 1
+    return int(min(ways, MAX_WAYS + 1) ** min(high, 18)) * (high - low + 1)
+
+
+class Action(StrEnum):
+    """What a rule says to do."""
+
+    REGISTER = "register"  # admit it, without asking anybody
+    ASK = "ask"  # hold it for the operator
+    REJECT = "reject"  # keep it out, and remember that
+    IGNORE = "ignore"  # do not even show it
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What policy says, and why.
+
+    rule: the name of the rule that matched; "" where none did.
+    cloud: where the child would be registered; None where that cannot be told.
+    trace: one line for each rule that was looked at: its name, and which predicate failed.
+    trust: how well the identity is proven, a rule's list included.
+    by_window: the open join window admits it, and without it the answer would be to ask.
+    """
+
+    action: Action
+    rule: str
+    reason: Reason
+    cloud: CloudName | None
+    trace: tuple[str, ...]
+    trust: Trust = Trust.HEARD
+    by_window: bool = False
+
+
+MAX_RULES = 1000
+NEEDS_CLOUD = (Action.REGISTER, Action.ASK)
+_WORDS = tuple(trust.word for trust in Trust)
+
+Report: TypeAlias = Callable[[tuple[str, ...], str], None]
+"""Takes the keys of what is wrong inside a rule, and a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """[rule.require]"""
+
+    trust: str = setting(
+        "", "how well the identity must be proven to register; none given: listed",
+        choices=("", *_WORDS),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """[rule.limits]"""
+
+    devices: int = setting(256, "children that the rule may admit", low=1, high=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTable:
+    """[[rule]]"""
+
+    name: str = setting(REQUIRED, "what the rule is called; no two share a name")
+    match: Mapping[str, str | tuple[str, ...]] = setting(
+        REQUIRED, "globs that must all match; a list means any of them"
+    )
+    action: Action = setting(REQUIRED, "what to do with a device that matches")
+    extract: Mapping[str, str] = setting({}, "fields of identity: key, key|key or key ~ regex")
+    route: str = setting("", "one of the provider's ways to register; its default where empty")
+    device_name: str = setting("", "the child's name at the cloud, as meter-{serial|lower}")
+    provider: str = setting("", "the cloud, by the name of its table")
+    product: str = setting("", "the product there")
+    require: Require = setting(Require(), "what must hold to register without asking")
+    list: str = setting("", "a file of identities, one a line, relative to the rule's own file")
+    limits: Limits = setting(Limits(), "how much the rule may admit")
+    window: bool = setting(
+        False, "with action ask: an open join window admits what `require` and `limits` allow"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, ready to be evaluated.
+
+    template, provider, product: for register and ask; None or "" otherwise.
+    listed: identities as `as_listed` returns them.  devices: how many it may admit.
+    window: whether a join window can admit what the rule would ask about.
+    """
+
+    name: str
+    predicates: tuple[Predicate, ...]
+    extractions: tuple[Extraction, ...]
+    template: Template | None
+    action: Action
+    provider: str
+    product: str
+    trust: Trust
+    listed: frozenset[str]
+    devices: int
+    route: str = ""
+    window: bool = False
+
+    def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the fields of identity that a view shows."""
+        found = ((one.field, one.of(view)) for one in self.extractions)
+        return {field: value for field, value in found if value}
+
+
+def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
+    """Make a rule; None if something in it is wrong, all of which is reported."""
+    wrong: list[str] = []
+
+    def note(at: tuple[str, ...], text: str) -> None:
+        wrong.append(text)
+        report(at, text)
+
+    _check_words(table, note)
+    _check_window(table, note)
+    trust = _trust(table, note)
+    predicates = _predicates(table, note)
+    extractions = _extractions(table, note)
+    named = _template(table, extractions, note)
+    if wrong:
+        return None
+    return Rule(
+        table.name, predicates, extractions, named, table.action, table.provider, table.product,
+        trust, listed, table.limits.devices, table.route, table.window,
+    )  # fmt: skip
+
+
+def as_listed(text: str) -> frozenset[str]:
+    """Return the values of a field that one line of a list stands for: itself, and as a MAC.
+
+    Nothing else is alike: a child's name may differ in case alone, and each would be listed.
+    """
+    return frozenset({text.strip(), mac(text.strip())} - {""})
+
+
+def _check_words(table: RuleTable, report: Report) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", table.name):
+        report(("name",), "is at most 64 letters, digits and _ . -")
+    words = {"provider": table.provider, "product": table.product, "route": table.route}
+    for key, value in words.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.:@-]{0,128}", value):
+            report((key,), "holds only letters, digits and _ . : @ -")
+        if table.action in NEEDS_CLOUD and not value and key != "route":
+            report((), f"action {table.action} needs '{key}': add it")
+
+
+def _check_window(table: RuleTable, report: Report) -> None:
+    if table.window and table.action is not Action.ASK:
+        text = f"is for action ask: a rule that says {table.action} needs no join window"
+        report(("window",), text)
+
+
+def _trust(table: RuleTable, report: Report) -> Trust:
+    if not table.require.trust:
+        return Trust.LISTED
+    trust = Trust[table.require.trust.upper()]
+    if table.action is Action.REGISTER and trust is Trust.HEARD:
+        report(
+            ("require", "trust"),
+            "anybody on the LAN could register devices: ask for more than heard, or use ask",
+        )
+    return trust
+
+
+def _predicates(table: RuleTable, report: Report) -> tuple[Predicate, ...]:
+    if not table.match:
+        report(("match",), "an empty match would take every device: name at least one key")
+    made = []
+    for key, value in table.match.items():
+        try:
+            made.append(predicate(key, (value,) if isinstance(value, str) else value))
+        except Unfit as fault:
+            report(("match", key), str(fault))
+    return tuple(made)
+
+
+def _extractions(table: RuleTable, report: Report) -> tuple[Extraction, ...]:
+    made = []
+    for field, text in table.extract.items():
+        try:
+            made.append(extraction(field, text))
+        except Unfit as fault:
+            report(("extract", field), str(fault))
+    return tuple(made)
+
+
+def _template(
+    table: RuleTable, extractions: tuple[Extraction, ...], report: Report
+) -> Template | None:
+    if table.action not in NEEDS_CLOUD:
+        return None
+    if not table.device_name:
+        report((), f"action {table.action} needs 'device_name': add it")
+        return None
+    try:
+        return template(table.device_name, [one.field for one in extractions])
+    except Unfit as fault:
+        if len(extractions) == len(table.extract):  # else the missing field was reported already
+            report(("device_name",), str(fault))
+        return None

@@ -1,0 +1,161 @@
+"""Reads rule files, and the lists of identities that they name.
+
+What a rule may hold is said in policy/rules.py; here are only files, and where in them things are.
+
+The rules in force: replaced as a whole by a reload, asked by everybody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gatewayd.admission.policy.engine import Census, decide, interest
+from gatewayd.admission.policy.lint import check
+from gatewayd.admission.policy.rules import MAX_RULES, Decision, Rule, RuleTable, as_listed, rule
+from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.discovery.discoverer import Interest
+from gatewayd.settings.build import Builder, dotted, shown
+from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read, read_text
+
+
+@dataclass(slots=True)
+class RuleSet:
+    """Rules in the order in which they are evaluated, and where each stands."""
+
+    rules: list[Rule] = field(default_factory=list)
+    places: list[tuple[Document, KeyPath]] = field(default_factory=list)
+
+    def place(self, number: int, *keys: str) -> tuple[Path, int]:
+        """Return file and line of a rule, or of a key inside it."""
+        document, at = self.places[number]
+        return document.where((*at, *keys))
+
+    def check(
+        self, problems: Problems, clouds: Mapping[str, Collection[str] | None] | None = None
+    ) -> None:
+        """Note what is odd; clouds as policy/check.py takes them."""
+        for found in check(self.rules, clouds):
+            text = f"rule {self.rules[found.rule].name} {found.text}"
+            problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
+
+
+def rule_files(directories: Iterable[Path]) -> list[Path]:
+    """Return the rule files of several rules.d directories, in the order of their rules."""
+    return drop_ins(directories)
+
+
+def load_rules(directories: Iterable[Path]) -> tuple[Rule, ...]:
+    """Return all rules.  Raises ConfigError, which names everything that is wrong."""
+    problems = Problems()
+    found = read_rules(rule_files(directories), problems)
+    problems.check()
+    return tuple(found.rules)
+
+
+def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
+    """Read the rules of these files, in this order; those with a problem are left out."""
+    found = RuleSet()
+    first: dict[str, tuple[Path, int]] = {}
+    for document in filter(None, (read(path, problems) for path in files)):
+        for number, raw in enumerate(_tables(document, problems)):
+            at: KeyPath = ("rule", number)
+            made = _rule(document, raw, at, problems)
+            if made is None:
+                continue
+            if made.name in first:
+                path, line = first[made.name]
+                text = f"another rule is named {made.name}, at {path}:{line}: rename one"
+                problems.add(document.where((*at, "name")), text)
+            first.setdefault(made.name, document.where(at))
+            found.rules.append(made)
+            found.places.append((document, at))
+            if len(found.rules) == MAX_RULES + 1:
+                problems.add(document.where(at), f"more than {MAX_RULES} rules: write fewer globs")
+    return found
+
+
+def _tables(document: Document, problems: Problems) -> list[object]:
+    Builder(document, problems).refuse_unknown(document.table, {"rule"}, ())
+    tables = document.table.get("rule", [])
+    if isinstance(tables, list):
+        return tables
+    problems.add(document.where(("rule",)), "'rule' must be an array of tables: write [[rule]]")
+    return []
+
+
+def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> Rule | None:
+    table = Builder(document, problems).build(RuleTable, _flat(raw), at)
+    if table is None:
+        return None
+    listed = _listed(document, table.list, (*at, "list"), problems)
+
+    def report(keys: tuple[str, ...], text: str) -> None:
+        what = f"rule {shown(table.name)}" + (f": {dotted(keys)}" if keys else "")
+        problems.add(document.where((*at, *keys)), f"{what}: {text}")
+
+    made = rule(table, listed or frozenset(), report)
+    return None if listed is None else made
+
+
+def _flat(raw: object) -> object:
+    """Take match.txt.model, which to TOML is a table in a table, for the key "txt.model"."""
+    match = raw.get("match") if isinstance(raw, dict) else None
+    nested = match.get("txt") if isinstance(match, dict) else None
+    if not (isinstance(raw, dict) and isinstance(match, dict) and isinstance(nested, dict)):
+        return raw
+    others = {key: value for key, value in match.items() if key != "txt"}
+    return {**raw, "match": others | {f"txt.{key}": value for key, value in nested.items()}}
+
+
+def _listed(
+    document: Document, name: str, at: KeyPath, problems: Problems
+) -> frozenset[str] | None:
+    """Read a list of identities: one a line, `#` begins a comment."""
+    if not name:
+        return frozenset()
+    text = read_text(document.path.parent / name, problems)
+    if text is None:
+        problems.add(document.where(at), "the list cannot be used: see the line above")
+        return None
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    return frozenset[str]().union(*map(as_listed, lines))
+
+
+class RuleBook:
+    """Holds the rules, and counts how often each has decided."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._hits: Counter[str] = Counter()
+
+    def replace(self, rules: tuple[Rule, ...]) -> None:
+        """Put other rules in force; the count begins anew."""
+        self.rules = rules
+        self._hits.clear()
+
+    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+        """Return policy's verdict on a device."""
+        return decide(
+            evidence,
+            self.rules,
+            device=device,
+            taken=census.names.get,
+            admitted=census.by_rule,
+            window=census.window,
+        )
+
+    def count(self, rule: str) -> None:
+        """Count a verdict that was acted upon."""
+        if rule:
+            self._hits[rule] += 1
+
+    def interest(self, attributes: Mapping[str, str]) -> Interest:
+        """Tell what could become of a name that is not resolved yet."""
+        return Interest(interest(attributes, self.rules))
+
+    def listed(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Return name, action, provider and hits of each rule, in order."""
+        return tuple((r.name, r.action.value, r.provider, self._hits[r.name]) for r in self.rules)

@@ -1,0 +1,1 @@
+"""gatewayctl: the command line, one module for each group of commands."""

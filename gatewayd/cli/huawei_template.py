@@ -1,0 +1,308 @@
+"""What `gatewayctl huawei template lint` and `preview` do: the console's "Debug", without one.
+
+They need no running daemon, and no cloud.
+
+What `gatewayctl huawei template new` does: it writes a template that the platform takes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from gatewayd.cli.devices import Command
+from gatewayd.cli.output import properties, safe
+from gatewayd.cloud.huawei import settings, subject
+from gatewayd.cloud.huawei import template as template_text
+from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, Finding, full_name
+from gatewayd.cloud.huawei.template import Ref, Tag, Template, Value, lint
+from gatewayd.cloud.huawei.template_device import Device, preview
+from gatewayd.errors import ConfigError, GatewayError
+
+MAX_LINE = 4096
+MAX_ANSWERS = settings.MAX_TAGS
+USAGE = 2
+"""The exit status that argparse has for wrong usage."""
+_WORDS = ", ".join(parameter.removeprefix(PREFIX) for parameter in ATTRIBUTES)
+
+
+def reference(text: str) -> Ref:
+    """Return the reference to an attribute, named by the last word of its parameter or all of it.
+
+    There may be an @ before it, as there must be where a text could be meant.
+    Raises ArgumentTypeError.
+    """
+    try:
+        return Ref(full_name(text.removeprefix("@")))
+    except KeyError:
+        raise ArgumentTypeError(f"{text[:64]!a} is none of {_WORDS}") from None
+
+
+def _value(text: str, rule: settings.Field) -> Value:
+    """Return a reference for what begins with @, which no ID or tag does, else the text itself."""
+    if text.startswith("@"):
+        return reference(text)
+    if fault := rule.fault(text):
+        raise ArgumentTypeError(f"{text[:64]!a} {fault}")
+    return text
+
+
+def product(text: str) -> Value:
+    """Return a product ID, or the reference to one.  Raises ArgumentTypeError."""
+    return _value(text, settings.PRODUCT_ID)
+
+
+def tag(text: str) -> Tag:
+    """Return a tag written KEY=VALUE.  Raises ArgumentTypeError."""
+    key, _, value = text.partition("=")
+    return Tag(_value(key, settings.TAG_KEY), _value(value, settings.TAG_VALUE))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of the command, and what is asked where it is not given.
+
+    parse: raises ArgumentTypeError.  many: whether it may come more than once.
+    ask: "" for an option that is never asked for.
+    """
+
+    flag: str
+    metavar: str
+    parse: Callable[[str], object]
+    help: str
+    ask: str = ""
+    required: bool = False
+    many: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name of its value among the arguments."""
+        return self.flag.strip("-").replace("-", "_")
+
+
+OPTIONS = (
+    Option("--product", "ID|@ATTR", product, "product ID, or the attribute that holds it",
+           "Product ID, or @ and the attribute that holds it", required=True),
+    Option("--node-id", "ATTR", reference, "the attribute that holds the node ID",
+           f"Attribute that holds the node ID ({_WORDS})", required=True),
+    Option("--device-name", "ATTR", reference, "the attribute that holds the device's name",
+           "Attribute that holds the device's name, or nothing"),
+    Option("--device-id", "ATTR", reference, "the attribute that holds the device ID; otherwise it "
+           "is product ID, underscore and node ID"),
+    Option("--tag", "KEY=VALUE|KEY=@ATTR", tag, "a tag of the device; may be given more than once",
+           "Tag as KEY=VALUE or KEY=@attribute, or nothing", many=True),
+    Option("--policy", "ID", str, "ID of a device policy; may be given more than once",
+           "ID of a device policy, or nothing", many=True),
+    Option("--name", "NAME", str, "write the whole request that creates a template of this name",
+           "Name, to write the whole request that creates it, or nothing for the body alone"),
+    Option("--description", "TEXT", str, "its description"),
+)  # fmt: skip
+
+
+def template_new(arguments: Namespace, terminal: TextIO, out: TextIO, notes: TextIO) -> int:
+    """Write a template to arguments.output, or to out; return 1 if it would not be valid.
+
+    terminal: where what is not given is asked for; return 2 if it is none.
+    notes: where questions and findings go.
+    Raises GatewayError if the file cannot be written, or the questions are not answered.
+    """
+    given = {one.key: getattr(arguments, one.key) for one in OPTIONS}
+    missing = [one.flag for one in OPTIONS if one.required and given[one.key] is None]
+    if missing and not terminal.isatty():
+        print(f"gatewayctl: {' and '.join(missing)} must be given", file=notes)
+        return USAGE
+    if missing:
+        asked = [one for one in OPTIONS if one.ask and given[one.key] is None]
+        given |= {one.key: _ask(one, terminal, notes) for one in asked}
+    text = _text(given)
+    linted = lint(text.encode())
+    for finding in linted.findings:
+        print(safe(finding), file=notes)
+    if linted.template is not None:
+        _write(text, arguments.output, out)
+    return int(linted.template is None)
+
+
+def _ask(one: Option, terminal: TextIO, notes: TextIO) -> object:
+    """Ask until the answer is good; return it, or None, or a list of many."""
+    answers: list[object] = []
+    while len(answers) < MAX_ANSWERS:
+        print(f"{one.ask}: ", end="", file=notes, flush=True)
+        line = terminal.readline(MAX_LINE)
+        if not line:
+            raise GatewayError("The questions are not all answered, so nothing is written.")
+        if not line.strip() and not one.required:
+            return answers or None
+        try:
+            answer = one.parse(line.strip())
+        except ArgumentTypeError as error:
+            print(error, file=notes)
+            continue
+        if not one.many:
+            return answer
+        answers.append(answer)
+    return answers
+
+
+def _text(given: Mapping[str, Any]) -> str:
+    """Return the JSON of the template that is described."""
+    bare = Template(
+        (),
+        given["node_id"],
+        given["product"],
+        given["device_id"],
+        given["device_name"],
+        tuple(given["tag"] or ()),
+        tuple(given["policy"] or ()),
+        given["name"] or "",
+        given["description"] or "",
+    )
+    used = bare.references()
+    template = replace(bare, parameters=tuple(name for name in ATTRIBUTES if name in used))
+    whole = template.name or template.description
+    return json.dumps(template.request() if whole else template.body(), indent=2) + "\n"
+
+
+def _write(text: str, file: Path | None, out: TextIO) -> None:
+    """Write to a new file; to out where none is named."""
+    if file is None:
+        out.write(text)
+        return
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise GatewayError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    for one in OPTIONS:
+        action = "append" if one.many else "store"
+        parser.add_argument(
+            one.flag, type=one.parse, metavar=one.metavar, help=one.help, action=action
+        )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to write it, a new file; else stdout"
+    )
+    parser.epilog = (
+        f"ATTR is an attribute of the certificate's subject: {_WORDS}.  What --product and "
+        "--node-id would say is asked for at a terminal, and with it what else is not given."
+    )
+
+
+NEW = Command(
+    "huawei template new",
+    "write a provisioning template",
+    _arguments,
+    lambda _, a: template_new(a, sys.stdin, sys.stdout, sys.stderr),
+)
+"""The command; it needs no running daemon."""
+
+
+def template_lint(file: Path, out: TextIO) -> int:
+    """Print what is wrong with a template; return 1 if any of it is an error.
+
+    Raises GatewayError if the file cannot be read.
+    """
+    linted = lint(_read(file, template_text.MAX_BYTES))
+    _show(file, linted.findings, out)
+    if linted.template is not None:
+        print(f"{safe(file)} can be used.", file=out)
+    return int(linted.template is None)
+
+
+def template_preview(template: Path, certificate: Path, out: TextIO, *, as_json: bool) -> int:
+    """Print which device the platform would register; return 1 if none.
+
+    certificate: PEM; of a chain the first counts.  as_json: print one JSON object, with the keys
+    device, as the platform's API shows it, or null, and findings.
+    Raises GatewayError if a file cannot be read, or is no certificate.
+    """
+    linted = lint(_read(template, template_text.MAX_BYTES))
+    try:
+        name = subject.read_certificate(_read(certificate, subject.MAX_BYTES)).subject
+    except ConfigError as error:
+        raise GatewayError(f"{certificate} cannot be used: {error}") from error
+    device, findings = None, linted.findings
+    about: tuple[Finding, ...] = ()
+    if linted.template is not None:
+        made = preview(linted.template, subject.subject_of(name))
+        device, about = made.device, made.findings
+    if as_json:
+        _show_json(device, (*findings, *about), out)
+    else:
+        _show(template, findings, out)
+        _show(certificate, about, out)
+        _show_device(device, out)
+    return int(device is None)
+
+
+def _read(file: Path, limit: int) -> bytes:
+    """Return what a file holds, or one byte more than the limit."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limit + 1)
+    except OSError as error:
+        raise GatewayError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _show(file: Path, findings: Iterable[Finding], out: TextIO) -> None:
+    for finding in findings:
+        print(safe(f"{file}: {finding}"), file=out)
+
+
+def _show_device(device: Device | None, out: TextIO) -> None:
+    if device is None:
+        print("No device would be registered.", file=out)
+        return
+    facts = _facts(device) | {"tags": [f"{key}={value}" for key, value in device.tags]}
+    for line in properties(facts):
+        print(line, file=out)
+
+
+def _show_json(device: Device | None, findings: Iterable[Finding], out: TextIO) -> None:
+    told = [asdict(finding) | {"fatal": finding.fatal} for finding in findings]
+    facts = None if device is None else _facts(device)
+    print(json.dumps({"device": facts, "findings": told}, indent=2), file=out)
+
+
+def _facts(device: Device) -> dict[str, Any]:
+    """Return a device under the names that the platform's API has for its fields."""
+    return {
+        "device_id": device.device_id,
+        "node_id": device.node_id,
+        "product_id": device.product_id,
+        "device_name": device.name,
+        "tags": [{"tag_key": key, "tag_value": value} for key, value in device.tags],
+        "policy_ids": list(device.policy_ids),
+    }
+
+
+def _file(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a template, JSON: its body or the whole request")
+
+
+def _template_and_certificate(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--template", type=Path, required=True, metavar="FILE", help="a template, JSON"
+    )
+    parser.add_argument(
+        "--cert", type=Path, required=True, metavar="FILE", help="a device certificate, PEM"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+HUAWEI_TEMPLATE = (
+    Command("huawei template lint", "say what is wrong with a provisioning template", _file,
+            lambda _, a: template_lint(a.file, sys.stdout)),
+    Command("huawei template preview", "show the device that would be registered",
+            _template_and_certificate,
+            lambda _, a: template_preview(a.template, a.cert, sys.stdout, as_json=a.json)),
+    NEW,
+)  # fmt: skip
+"""The commands of the group "huawei template"."""

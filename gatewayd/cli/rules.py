@@ -1,0 +1,122 @@
+"""What `gatewayctl rules` does: check rule files, and try them on recorded sightings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gatewayd.admission.policy.engine import decide
+from gatewayd.admission.policy.rules import Decision, Rule
+from gatewayd.admission.rules import read_rules, rule_files
+from gatewayd.cli.devices import Command
+from gatewayd.device.identity import DeviceId, Evidence, Trust
+from gatewayd.errors import GatewayError
+from gatewayd.settings.files import DIRECTORIES, Problems
+
+MAX_LINE = 1 << 20
+
+
+def rules_check(
+    files: Sequence[Path],
+    out: TextIO,
+    clouds: Mapping[str, Collection[str] | None] | None = None,
+) -> int:
+    """Print each problem of the files as file:line: sentence; return 1 if any is an error.
+
+    clouds: the products of each configured cloud; None to leave them unchecked.
+    """
+    problems = Problems()
+    found = read_rules(files, problems)
+    found.check(problems, clouds)
+    for problem in problems.found:
+        print(problem, file=out)
+    if not problems.fatal:
+        print(f"{len(found.rules)} rules in {len(files)} files can be used.", file=out)
+    return int(problems.fatal)
+
+
+def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
+    """Print the verdict on each recorded sighting, and how each rule came to it.
+
+    sightings: JSON Lines: objects with the fields of a Sighting, of which source, interface,
+    addresses, port, attributes and trust (a word) are looked at.  Each is judged by itself, as if
+    no child were admitted yet.  Returns 1 if a rule or a line cannot be used.
+    Raises GatewayError if the file cannot be read.
+    """
+    problems = Problems()
+    rules = read_rules(files, problems).rules
+    for problem in problems.found:
+        print(problem, file=out)
+    if problems.fatal:
+        return 1
+    failed = False
+    with _opened(sightings) as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
+            told = list(_verdict(line, rules))
+            failed |= not told
+            for text in told or ["not a sighting"]:
+                print(f"{sightings}:{number}: {text}", file=out)
+    return int(failed)
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _verdict(line: str, rules: Sequence[Rule]) -> Iterator[str]:
+    """Tell the verdict and its trace; nothing for a line that is no sighting."""
+    try:
+        evidence = _evidence(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    made = decide(evidence, rules, device=DeviceId("child-0"), taken=lambda _: None, admitted={})
+    yield from _lines(made)
+
+
+def _lines(made: Decision) -> Iterator[str]:
+    where = f" as {made.cloud.provider}:{made.cloud}" if made.cloud else ""
+    yield f"{made.action}{where} ({made.reason.code}) {made.reason}"
+    yield from (f"    {step}" for step in made.trace)
+
+
+def _evidence(raw: Mapping[str, Any]) -> Evidence:
+    """Return what a recorded sighting is judged by: one view, in which its attributes win."""
+    attributes = {str(key): str(value) for key, value in raw.get("attributes", {}).items()}
+    addresses = tuple(map(str, raw.get("addresses", ())))
+    view = {"source": str(raw["source"]), "interface": str(raw.get("interface", ""))}
+    if addresses:
+        view["address"] = addresses[0]
+    if raw.get("port") is not None:
+        view["port"] = str(raw["port"])
+    trust = Trust[str(raw.get("trust", "heard")).upper()]
+    return Evidence((view | attributes,), frozenset(), trust, addresses=addresses)
+
+
+def _installed(files: Sequence[Path]) -> Sequence[Path]:
+    """Return the files, or those that gatewayd reads where none are named."""
+    return files or rule_files(directory / "rules.d" for directory in DIRECTORIES)
+
+
+def _files(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help="rule files; else the installed ones")
+
+
+def _sightings_and_files(parser: ArgumentParser) -> None:
+    parser.add_argument("sightings", type=Path, help="recorded sightings, JSON Lines")
+    _files(parser)
+
+
+RULES = (
+    Command("rules check", "say what is wrong with rule files", _files,
+            lambda _, a: rules_check(_installed(a.files), sys.stdout)),
+    Command("rules test", "tell the verdict on recorded sightings", _sightings_and_files,
+            lambda _, a: rules_test(a.sightings, _installed(a.files), sys.stdout)),
+)  # fmt: skip
+"""The commands of the group "rules"; they need no running daemon."""

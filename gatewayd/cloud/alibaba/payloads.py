@@ -1,0 +1,223 @@
+"""What a gateway says of a child in a request, and the secrets in the replies.  Pure.
+
+Sources: "Register devices", "Manage topological relationships" and "Connect or disconnect
+sub-devices" of the IoT Platform documentation; that of product_register is in the vendor's C SDK.
+
+The fields of a CONNECT, and the push with the secret.  Pure.
+
+Source: "MQTT-based dynamic registration" of the IoT Platform documentation.
+
+What the cloud tells of a device that registers, read strictly.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.alibaba.signing import connect_content, register_content, sign
+from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.mqtt import Login
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+MAX_ANSWER = 4096
+"""Bytes of an answer that is looked at; a real one has at most some hundred."""
+
+
+def load(data: bytes) -> Mapping[str, object]:
+    """Return a JSON object; an empty one for anything else."""
+    if len(data) > MAX_ANSWER:
+        return {}
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def names(told: Mapping[str, object], name: CloudName) -> bool:
+    """Whether this is told of this device."""
+    return (told.get("productKey"), told.get("deviceName")) == (name.product, name.device)
+
+
+def word(told: Mapping[str, object], key: str, most: int = 64) -> str:
+    """Return printable ASCII without spaces, 1 to `most` characters; "" for anything else.
+
+    64: the size of the buffers of the vendor's C SDK.
+    """
+    value = told.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        return ""
+    return value if all("!" <= character <= "~" for character in value) else ""
+
+
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
+REGISTER_TOPIC = "/ext/register"
+
+
+def client_id(name: CloudName) -> str:
+    """Return the part of the client id before the bars: free to choose, at most 64 characters."""
+    return f"{name.product}.{name.device}"
+
+
+def register_login(
+    name: CloudName, secret: Secret, settings: AlibabaSettings, random: str
+) -> Login:
+    """Return what a CONNECT says to register.
+
+    secret: the productSecret.  random: letters and digits, other ones each time.
+    """
+    options = {
+        "securemode": str(settings.securemode_register),
+        "authType": "register",
+        "random": random,
+        "signmethod": settings.sign_method,
+    }
+    if settings.instance_id:
+        options["instanceId"] = settings.instance_id
+    password = sign(settings.sign_method, secret, register_content(name, random))
+    return _login(name, options, password)
+
+
+def connect_login(name: CloudName, secret: Secret, method: str, timestamp: str = "") -> Login:
+    """Return what a CONNECT says to log in.
+
+    secret: the deviceSecret.  timestamp: milliseconds since the epoch as text; "" sends none.
+    """
+    options = {"securemode": "2", "signmethod": method}
+    if timestamp:
+        options["timestamp"] = timestamp
+    content = connect_content(name, client_id(name), timestamp)
+    return _login(name, options, sign(method, secret, content))
+
+
+def _login(name: CloudName, options: dict[str, str], password: str) -> Login:
+    told = ",".join(f"{key}={value}" for key, value in options.items())
+    return Login(
+        f"{client_id(name)}|{told}|",
+        f"{name.device}&{name.product}",
+        Secret(password.encode()),
+    )
+
+
+def parse_push(topic: str, payload: bytes, name: CloudName) -> Secret | None:
+    """Return the deviceSecret issued to this device; None for any other message."""
+    told = load(payload)
+    if topic != REGISTER_TOPIC or not names(told, name):
+        return None
+    secret = word(told, "deviceSecret")
+    return Secret(secret.encode()) if secret else None
+
+
+Entry: TypeAlias = Mapping[str, str]
+
+SPELLING: Mapping[str, str] = {
+    "hmacsha256": "hmacSha256",
+    "hmacsha1": "hmacSha1",
+    "hmacmd5": "hmacMd5",
+}
+"""A sign method, as a CONNECT spells it, to how these requests do."""
+
+
+def sub_name(name: CloudName) -> SubName:
+    """Return what the cloud calls a child."""
+    return SubName(name.product, name.device)
+
+
+def plain(name: SubName) -> Entry:
+    """Name a child, and no more."""
+    return {"productKey": name.product, "deviceName": name.device}
+
+
+def with_product_secret(name: CloudName, secret: Secret, method: str, random: str) -> Entry:
+    """Name a child, signed with the secret of its product.
+
+    random: letters and digits, other ones each time.
+    """
+    return {
+        **plain(sub_name(name)),
+        "random": random,
+        "signMethod": SPELLING[method],
+        "sign": sign(method, secret, register_content(name, random)),
+    }
+
+
+def to_attach(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
+    """Name a child for topo/add, signed with its own secret.
+
+    timestamp: milliseconds since the epoch as text.  The field of the sign method is written
+    differently in a login: so the documentation has it.
+    """
+    return {
+        **_identified(name, timestamp),
+        "signmethod": SPELLING[method],
+        "sign": _sign(name, secret, method, timestamp),
+    }
+
+
+def to_log_in(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
+    """Name a child for a login, signed likewise.
+
+    A clean session: what the cloud kept for the child is dropped, as nobody here would take it.
+    """
+    return {
+        **_identified(name, timestamp),
+        "signMethod": SPELLING[method],
+        "sign": _sign(name, secret, method, timestamp),
+        "cleanSession": "true",
+    }
+
+
+def issued(data: object) -> Mapping[SubName, Secret]:
+    """Return the secrets in a list of the cloud; entries without a name or secret are left out."""
+    found = {}
+    for told in _objects(data):
+        name, secret = _name(told), word(told, "deviceSecret")
+        if name and secret:
+            found[name] = Secret(secret.encode())
+    return found
+
+
+def failures(data: object) -> Mapping[SubName, int]:
+    """Return the codes in the list of those that product_register did not register."""
+    found = {}
+    for told in _objects(data):
+        detail = told.get("errorDetail")
+        code = detail.get("code") if isinstance(detail, dict) else None
+        if (name := _name(told)) and isinstance(code, int | str) and str(code).isdecimal():
+            found[name] = int(str(code)[:_DIGITS])
+    return found
+
+
+def part(data: object, key: str) -> object:
+    """Return one field of what should be an object; None where there is none."""
+    return data.get(key) if isinstance(data, dict) else None
+
+
+_DIGITS = 9
+
+
+def _objects(data: object) -> Iterator[Mapping[str, object]]:
+    for told in data if isinstance(data, list) else [data]:
+        if isinstance(told, dict):
+            yield told
+
+
+def _name(told: Mapping[str, object]) -> SubName | None:
+    product, device = told.get("productKey"), told.get("deviceName")
+    if isinstance(product, str) and isinstance(device, str):
+        return SubName(product, device)
+    return None
+
+
+def _identified(name: CloudName, timestamp: str) -> Entry:
+    client = client_id(name)
+    return {**plain(sub_name(name)), "clientId": client, "timestamp": timestamp}
+
+
+def _sign(name: CloudName, secret: Secret, method: str, timestamp: str) -> str:
+    return sign(method, secret, connect_content(name, client_id(name), timestamp))

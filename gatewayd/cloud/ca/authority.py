@@ -1,0 +1,169 @@
+"""A certificate authority for devices: its key and its certificate.  It is held in memory only.
+
+Making one, and whatever it signs, blocks: run it off the event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from gatewayd.cloud.ca import certificates
+from gatewayd.cloud.ca.certificates import Span
+from gatewayd.cloud.ca.keys import (
+    Key,
+    PublicKey,
+    algorithm_of,
+    key_pem,
+    make_key,
+    public_key,
+    read_key,
+)
+from gatewayd.device.secret import Secret
+from gatewayd.errors import InvalidArgs
+
+PROOF_DAYS = 30
+"""How long a proof of possession is good for."""
+
+_CODE = re.compile(r"[\x21-\x7e]{1,64}")  # X.520 gives a common name 64 characters
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An authority; its certificate is public."""
+
+    certificate: x509.Certificate
+    _key: Key = field(repr=False)
+
+    @property
+    def span(self) -> Span:
+        """Between which times it is valid."""
+        return Span.of(self.certificate)
+
+    @property
+    def pem(self) -> str:
+        """Its certificate."""
+        return certificates.to_pem(self.certificate)
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of its certificate."""
+        return certificates.fingerprint(self.certificate)
+
+    @property
+    def subject(self) -> str:
+        """Its name (RFC 4514), printable."""
+        text = self.certificate.subject.rfc4514_string()
+        return "".join(filter(str.isprintable, text))
+
+    @property
+    def algorithm(self) -> str:
+        """The word for its key."""
+        return algorithm_of(self._key.public_key())
+
+    def secret(self) -> Secret:
+        """Return key and certificate, PEM, for the secret store."""
+        return Secret(key_pem(self._key) + self.pem.encode("ascii"))
+
+    def sign(self, subject: x509.Name, key: PublicKey, days: int, now: float) -> x509.Certificate:
+        """Issue a client certificate, which ends no later than the authority's own.
+
+        now: seconds since the epoch.
+        """
+        span = Span.days(days, now)
+        return certificates.leaf(subject, key, span, self.certificate, self._key)
+
+    def prove(self, code: str, now: float) -> x509.Certificate:
+        """Prove who has the key: a certificate whose common name is the code.
+
+        Raises InvalidArgs for what cannot be a code.
+        """
+        if not _CODE.fullmatch(code):
+            raise InvalidArgs("A code has 1 to 64 characters, none of them a space")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code)])
+        passing = make_key("rsa-2048" if self.algorithm.startswith("rsa") else "ec-p256")
+        return self.sign(name, passing.public_key(), PROOF_DAYS, now)
+
+
+_NAMES: Mapping[str, tuple[x509.ObjectIdentifier, int]] = {
+    "country": (NameOID.COUNTRY_NAME, 2),
+    "state": (NameOID.STATE_OR_PROVINCE_NAME, 128),
+    "organization": (NameOID.ORGANIZATION_NAME, 64),
+    "organizational-unit": (NameOID.ORGANIZATIONAL_UNIT_NAME, 64),
+    "common-name": (NameOID.COMMON_NAME, 64),
+}
+"""What the subject of an authority may hold, and how many characters of it (X.520)."""
+
+_COUNTRY = re.compile("[A-Z]{2}")
+
+
+def authority_name(words: Mapping[str, str]) -> x509.Name:
+    """Return a subject.  words: by the keys of the table above.  Raises InvalidArgs."""
+    for name, word in words.items():
+        if not (0 < len(word) <= _NAMES[name][1] and word.isprintable()):
+            raise InvalidArgs(f"{name} must be 1 to {_NAMES[name][1]} printable characters")
+    if not _COUNTRY.fullmatch(words.get("country", "CN")):
+        raise InvalidArgs("country must be a code of two capital letters (ISO 3166)")
+    return x509.Name(
+        x509.NameAttribute(oid, words[name]) for name, (oid, _) in _NAMES.items() if name in words
+    )
+
+
+def make_authority(subject: x509.Name, algorithm: str, days: int, now: float) -> Authority:
+    """Make a root authority.
+
+    algorithm: one of x509_keys.ALGORITHMS.  now: seconds since the epoch.
+    """
+    key = make_key(algorithm)
+    return Authority(certificates.self_signed(subject, key, Span.days(days, now)), key)
+
+
+def read_authority(secret: Secret) -> Authority:
+    """Return the authority whose key and certificate a PEM text holds.
+
+    Where there are several certificates, it is the one of the key.
+    Raises InvalidArgs, which says what is wrong, and nothing of the text.
+    """
+    pem = secret.reveal()
+    if len(pem) > certificates.MAX_BYTES:
+        raise InvalidArgs(f"A CA has at most {certificates.MAX_BYTES} bytes")
+    key, found = read_key(pem), certificates.read_certificates(pem)
+    if not found:
+        raise InvalidArgs("The certificate of the CA is missing, in the form PEM")
+    for certificate in found:
+        if _is_of(certificate, key):
+            _check(certificate)
+            return Authority(certificate, key)
+    raise InvalidArgs("The private key does not belong to the certificate")
+
+
+def _is_of(certificate: x509.Certificate, key: Key) -> bool:
+    try:
+        found = public_key(certificate.public_key())
+    except (InvalidArgs, *certificates.UNREADABLE):
+        return False  # another one of a chain may be of any kind
+    return certificates.same_key(found, key.public_key())
+
+
+def _check(certificate: x509.Certificate) -> None:
+    """Raise InvalidArgs for a certificate that is no authority's (RFC 5280, 4.2.1.3, 4.2.1.9).
+
+    What can be asked of it later can be read, or it is none.
+    """
+    try:
+        found = certificate.extensions
+        basic = found.get_extension_for_class(x509.BasicConstraints).value
+        usage = next((e.value for e in found if isinstance(e.value, x509.KeyUsage)), None)
+        named, _ = list(certificate.subject), Span.of(certificate)
+    except (x509.ExtensionNotFound, *certificates.UNREADABLE):
+        raise InvalidArgs("The certificate does not say that it is a CA's") from None
+    if not named:
+        raise InvalidArgs("The certificate names nobody: what a CA signs names it as the issuer")
+    if not basic.ca:
+        raise InvalidArgs("The certificate is not a CA's")
+    if usage is not None and not usage.key_cert_sign:
+        raise InvalidArgs("The certificate does not let its key sign others")

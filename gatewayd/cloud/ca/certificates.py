@@ -1,0 +1,263 @@
+"""X.509 certificates: read, told of, and made, with what OpenSSL's strict checks ask for.
+
+The extensions are those of RFC 5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.9 and 4.2.1.12.
+
+Root certificates in a file: which they are, and when they are valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from gatewayd.cloud.ca.keys import Key, PublicKey
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError, InvalidArgs
+
+BACKDATED = timedelta(minutes=30)
+"""How long before it was made a certificate begins: the cloud's clock may be behind ours."""
+
+MAX_BYTES = 64 << 10
+"""Bytes of PEM that are looked at."""
+
+UNREADABLE = (
+    ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion,
+    x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+"""What the library raises for what it cannot read; of parts, only when one asks for them."""
+
+_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+_PEM_BYTES = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Between which times a certificate is valid, with a time zone."""
+
+    starts: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Span:
+        """Return that of a certificate."""
+        return cls(
+            _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
+        )
+
+    @classmethod
+    def days(cls, days: int, now: float) -> Span:
+        """Return one that ends so many days after now, seconds since the epoch."""
+        made = datetime.fromtimestamp(int(now), UTC)
+        return cls(made - BACKDATED, made + timedelta(days=days))
+
+    def within(self, other: Span) -> Span:
+        """Return what both have in common."""
+        return Span(max(self.starts, other.starts), min(self.ends, other.ends))
+
+    def fault(self, now: float) -> str:
+        """Return "has expired" or "is not valid yet"; "" where it is valid."""
+        if now >= self.ends.timestamp():
+            return "has expired"
+        return "is not valid yet" if now < self.starts.timestamp() else ""
+
+
+def _moment(certificate: x509.Certificate, name: str) -> datetime:
+    """Return a time of a certificate.  cryptography 42 has new names, and warns of the old ones."""
+    moment: datetime | None = getattr(certificate, f"{name}_utc", None)
+    return moment or getattr(certificate, name).replace(tzinfo=UTC)
+
+
+def read_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Return all certificates in a PEM text.  Raises InvalidArgs."""
+    try:
+        return [x509.load_pem_x509_certificate(block[0]) for block in _PEM_BYTES.finditer(pem)]
+    except UNREADABLE:
+        raise InvalidArgs("A certificate cannot be read") from None
+
+
+def span_of(secret: Secret) -> Span | None:
+    """Return between which times the first certificate in a secret is valid; None without one."""
+    block = _PEM_BYTES.search(secret.reveal())
+    if block is None:
+        return None
+    try:
+        return Span.of(x509.load_pem_x509_certificate(block[0]))
+    except UNREADABLE:
+        return None
+
+
+def to_pem(certificate: x509.Certificate) -> str:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate, 64 hexadecimal digits in lower case."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def same_key(one: PublicKey, other: PublicKey) -> bool:
+    """Whether two public keys are the same."""
+    return _spki(one) == _spki(other)
+
+
+def request(key: Key) -> bytes:
+    """Return a request for a certificate of a key (PKCS #10, PEM), without a subject."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def self_signed(subject: x509.Name, key: Key, span: Span) -> x509.Certificate:
+    """Make the certificate of a root that vouches for devices alone."""
+    builder = (
+        _builder(subject, subject, key.public_key(), span)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def leaf(
+    subject: x509.Name, key: PublicKey, span: Span, issuer: x509.Certificate, issuer_key: Key
+) -> x509.Certificate:
+    """Make the certificate of a TLS client, valid no longer than its issuer's."""
+    inside = span.within(Span.of(issuer))
+    builder = (
+        _builder(subject, issuer.subject, key, inside)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(_issuer_key(issuer), critical=False)
+    )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, span: Span
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(span.starts)
+        .not_valid_after(span.ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*allowed: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{use: use in allowed for use in _USES})
+
+
+def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Name the issuer's key as its own certificate does."""
+    make = x509.AuthorityKeyIdentifier
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        key = issuer.public_key()
+        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # of an allowed kind
+    return make.from_issuer_subject_key_identifier(own.value)
+
+
+def _spki(key: PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+MAX_ROOTS_BYTES = 4 << 20
+"""Bytes of a file that is looked at; the roots of a whole system have a quarter of a MiB."""
+
+_PEM_TEXT = re.compile(r"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One certificate.
+
+    name: common name of its subject, printable; "" if it has none.
+    sha256: fingerprint, hexadecimal in upper case.
+    starts, ends: seconds since the epoch between which it is valid.
+    """
+
+    name: str
+    sha256: str
+    starts: float
+    ends: float
+
+    def valid(self, now: float) -> bool:
+        """Whether it is valid at a time."""
+        return self.starts <= now <= self.ends
+
+
+def read_roots(path: Path) -> tuple[Root, ...]:
+    """Return the certificates in a PEM file that can vouch for others.  Blocks.
+
+    Raises ConfigError: it cannot be read, or holds none.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ROOTS_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > MAX_ROOTS_BYTES:
+        raise ConfigError(f"{path} is too large for a file of root certificates.")
+    roots = tuple(parse_roots(data.decode("ascii", "replace")))
+    if not roots:
+        raise ConfigError(f"{path} holds no root certificate in the form PEM.")
+    return roots
+
+
+def parse_roots(pem: str) -> Iterator[Root]:
+    """Yield the certificates in a text that can vouch for others; what is none is passed over."""
+    for block in _PEM_TEXT.finditer(pem):
+        try:
+            der = ssl.PEM_cert_to_DER_cert(block[0])
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cadata=der)
+        except (ValueError, ssl.SSLError):
+            continue
+        for facts in context.get_ca_certs():
+            yield _root(der, facts)
+
+
+def _root(der: bytes, facts: Mapping[str, Any]) -> Root:
+    return Root(
+        _name(facts),
+        hashlib.sha256(der).hexdigest().upper(),
+        *span(facts),
+    )
+
+
+def span(facts: Mapping[str, Any]) -> tuple[float, float]:
+    """Return between which times a certificate is valid, as ssl tells of it: since the epoch."""
+    return (
+        float(ssl.cert_time_to_seconds(facts["notBefore"])),
+        float(ssl.cert_time_to_seconds(facts["notAfter"])),
+    )
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    """Return the common name, with what does not print left out: a file may hold anything."""
+    for part in facts.get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return "".join(filter(str.isprintable, str(value)))[:64]
+    return ""

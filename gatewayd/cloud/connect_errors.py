@@ -1,0 +1,158 @@
+"""How making a connection fails, and how one ends.  The words are reason codes.
+
+Why no connection was made, and why one ended, in words for people: tables.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from gatewayd.device.reason import Reason
+
+
+class Fault(StrEnum):
+    """The step at which a connection could not be made."""
+
+    TOO_OFTEN = "connects-exhausted"  # we do not ask: the cloud would take it amiss
+    CA_FILE = "ca-file-unusable"  # the file of trusted roots cannot be read, or holds none
+    IDENTITY = "certificate-unusable"  # the key and the certificate to show cannot be read
+    DNS = "dns-failed"
+    TCP_REFUSED = "tcp-refused"  # nobody listens there, or a firewall says no
+    TCP_UNREACHABLE = "tcp-unreachable"  # no route, or no answer in time
+    TLS_HOST_NAME = "tls-host-name"
+    TLS_UNKNOWN_CA = "tls-unknown-ca"
+    TLS_EXPIRED = "tls-expired"
+    TLS_NOT_YET_VALID = "tls-not-yet-valid"
+    TLS_NAME = "tls-name-unknown"  # the server serves no such name (RFC 6066, 3)
+    TLS_REJECTED = "tls-certificate-rejected"  # ours, by the server
+    TLS_FAILED = "tls-failed"
+    TLS_TIMEOUT = "tls-timeout"
+    MQTT_TIMEOUT = "cloud-no-answer"  # from here on, the CONNECT may have arrived
+    MQTT_CLOSED = "cloud-hung-up"
+    MQTT_PROTOCOL = "cloud-protocol-error"
+    MQTT_REFUSED = "cloud-refused"  # the CONNACK says why, by a code
+
+
+SILENT = frozenset({Fault.MQTT_TIMEOUT, Fault.MQTT_CLOSED, Fault.MQTT_PROTOCOL})
+"""The cloud may have acted on the CONNECT, and has not told."""
+
+
+class ConnectError(Exception):
+    """A connection was not made.
+
+    code: what the CONNACK said, 1 to 5 (MQTT 3.1.1, 3.2.2.3); 0 unless `fault` is MQTT_REFUSED.
+    alert: what the server said of our certificate, as "certificate-expired"; "" unless `fault` is
+    TLS_REJECTED.
+    """
+
+    def __init__(self, fault: Fault, code: int = 0, alert: str = "") -> None:
+        super().__init__(f"{fault} ({code or alert})" if code or alert else str(fault))
+        self.fault, self.code, self.alert = fault, code, alert
+
+
+class End(StrEnum):
+    """Why a connection has ended."""
+
+    OURS = "closed"
+    CLOUD = "cloud-closed"
+    LOST = "connection-lost"
+    REJECTED = "tls-certificate-rejected"  # with TLS 1.3 that comes after the handshake
+    KEEPALIVE = "keepalive-timeout"
+    PROTOCOL = "cloud-protocol-error"
+
+
+_NETWORK: Mapping[Fault, tuple[str, str]] = {
+    Fault.TOO_OFTEN: (
+        "This device has connected to {host} as often as the cloud allows in a minute.",
+        "If this lasts, look why it comes and goes.",
+    ),
+    Fault.CA_FILE: (
+        "The trusted root certificates cannot be read.",
+        "Check ca_file: a PEM file that gatewayd may read.",
+    ),
+    Fault.IDENTITY: (
+        "The key or the certificate of this device cannot be read.",
+        "Look at the log; Reregister makes new ones.",
+    ),
+    Fault.DNS: (
+        "The name {host} cannot be looked up.",
+        "Check the settings that name the endpoint, and the gateway's DNS.",
+    ),
+    Fault.TCP_REFUSED: (
+        "Nothing accepts connections at {host} port {port}.",
+        "Check host and port, and the firewall.",
+    ),
+    Fault.TCP_UNREACHABLE: (
+        "{host} port {port} does not answer.",
+        "Check the gateway's network and the firewall; connect_timeout may be too short.",
+    ),
+    Fault.TLS_HOST_NAME: (
+        "The certificate of the server belongs to another host than {host}.",
+        "Check host; a name that the certificate lists is needed, not an address.",
+    ),
+    Fault.TLS_UNKNOWN_CA: (
+        "The certificate of {host} comes from an authority that is not trusted here.",
+        "Set ca_file to the root certificate of this endpoint: a system may not have it.",
+    ),
+    Fault.TLS_EXPIRED: (
+        "The certificate of {host}, or of its authority, has expired.",
+        "Check the gateway's clock; if it is right, check port and ca_file.",
+    ),
+    Fault.TLS_NOT_YET_VALID: (
+        "The certificate of {host} is not valid yet.",
+        "Check the gateway's clock.",
+    ),
+    Fault.TLS_NAME: (
+        "The server does not know the name {host}.",
+        "Check host: it must be the domain that the cloud gave to this instance.",
+    ),
+    Fault.TLS_REJECTED: (
+        "{host} does not accept the certificate that was shown.",
+        "Check that the authority of the certificate is verified at the cloud.",
+    ),
+    Fault.TLS_FAILED: (
+        "The TLS handshake with {host} failed.",
+        "Check that port {port} speaks MQTT over TLS 1.2 or newer.",
+    ),
+    Fault.TLS_TIMEOUT: (
+        "{host} did not answer the TLS handshake.",
+        "Check that port {port} speaks MQTT over TLS; connect_timeout may be too short.",
+    ),
+    Fault.MQTT_TIMEOUT: (
+        "{host} did not answer the request.",
+        "If this lasts, check that port {port} speaks MQTT; reply_timeout may be too short.",
+    ),
+    Fault.MQTT_CLOSED: (
+        "{host} closed the connection without an answer.",
+        "If this lasts, check that port {port} speaks MQTT.",
+    ),
+    Fault.MQTT_PROTOCOL: (
+        "{host} answered with what is not MQTT.",
+        "Check host and port {port}.",
+    ),
+}
+
+ENDS: Mapping[End, Reason] = {
+    End.OURS: Reason(End.OURS, "gatewayd closed the session."),
+    End.CLOUD: Reason(
+        End.CLOUD, "The cloud closed the session: it may be restarting, or the device logged in "
+        "elsewhere.",
+    ),
+    End.LOST: Reason(End.LOST, "The network lost the session.", "Check the gateway's network."),
+    End.KEEPALIVE: Reason(
+        End.KEEPALIVE, "The cloud stopped answering.", "Check the gateway's network."
+    ),
+    End.REJECTED: Reason(
+        End.REJECTED, "The cloud does not accept the certificate of the device any more.",
+        "Check the certificate and its authority at the cloud.",
+    ),
+    End.PROTOCOL: Reason(End.PROTOCOL, "The cloud sent what is not MQTT; the session was closed."),
+}  # fmt: skip
+"""Why a session ended."""
+
+
+def reason(fault: Fault, host: str, tcp_port: int) -> Reason:
+    """Return why a step failed; `host` is from our own configuration."""
+    text, remedy = (one.format(host=host, port=tcp_port) for one in _NETWORK[fault])
+    return Reason(fault, text, remedy)

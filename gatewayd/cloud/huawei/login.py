@@ -1,0 +1,127 @@
+"""What a device says of itself when it connects.  Pure.
+
+Source: "MQTT Connection Authentication" of the IoTDA API reference.
+
+How the gateway logs in with a device secret, which an operator hands in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hmac
+import re
+from collections.abc import Callable
+
+from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud.connect_errors import ConnectError
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.huawei import reasons
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
+from gatewayd.cloud.mqtt import Login
+from gatewayd.cloud.provider import Issued, Keep, LoginRefused, Outcome, Refused
+from gatewayd.cloud.sub_devices.result_codes import no_gateway_secret
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
+
+_SECRET = re.compile(rb"[A-Za-z0-9_-]{8,32}")
+_ITSELF = 0
+"""The second part of a client id: the id before it is a device's own."""
+
+
+def certificate_login(device_id: str, now: float, *, check_timestamp: bool = False) -> Login:
+    """Return what a CONNECT says where the certificate proves who the device is.
+
+    now: seconds since the epoch.  check_timestamp: as for `secret_login`.
+    """
+    return _login(device_id, _hour(now), Secret(b""), check_timestamp=check_timestamp)
+
+
+def secret_login(
+    device_id: str, secret: Secret, now: float, *, check_timestamp: bool = False
+) -> Login:
+    """Return what a CONNECT says to log in with a secret.
+
+    now: seconds since the epoch; client id and password are of the same hour, read once.
+    check_timestamp: whether the platform compares that hour with its own clock.
+    """
+    hour = _hour(now)
+    password = keyed_hash(hour.encode(), secret.reveal())
+    return _login(device_id, hour, Secret(password.encode()), check_timestamp=check_timestamp)
+
+
+def keyed_hash(key: bytes, message: bytes) -> str:
+    """Return what the platform calls HmacSHA256: lower-case hexadecimal, 64 digits."""
+    return hmac.new(key, message, "sha256").hexdigest()
+
+
+def secret_fault(secret: Secret) -> str:
+    """Return what the secret of a device must be and is not; "" if it is ("Create a Device")."""
+    if _SECRET.fullmatch(secret.reveal()):
+        return ""
+    return "must be 8 to 32 characters: letters, digits, _ and -"
+
+
+def _hour(now: float) -> str:
+    return dt.datetime.fromtimestamp(now, tz=dt.UTC).strftime("%Y%m%d%H")
+
+
+def _login(device_id: str, hour: str, password: Secret, *, check_timestamp: bool) -> Login:
+    client_id = f"{device_id}_{_ITSELF}_{int(check_timestamp)}_{hour}"
+    return Login(client_id, device_id, password)
+
+
+class SecretLogin:
+    """trust: of this instance.  read_secret: see cloud/credential.py; called off the loop.
+    wall: seconds since the epoch."""
+
+    def __init__(
+        self,
+        settings: HuaweiSettings,
+        own: HuaweiGateway,
+        trust: tls.Trust,
+        read_secret: ReadSecret,
+        wall: Callable[[], float],
+    ) -> None:
+        self._settings, self._own, self._trust = settings, own, trust
+        self._read_secret, self._wall = read_secret, wall
+
+    def why_not(self, _: CloudName) -> Reason | None:
+        """The platform is not asked, so that nothing can be wrong with the name."""
+        return None
+
+    async def register(self, _: CloudName, keep: Keep) -> Outcome:
+        """Keep the secret that is configured; as Route says."""
+        own = self._own
+        try:
+            secret = await asyncio.to_thread(
+                self._read_secret, own.secret_credential, own.secret_file
+            )
+        except ConfigError as error:
+            return Refused(no_gateway_secret(str(error)))
+        if fault := secret_fault(secret):
+            return Refused(no_gateway_secret(f"The gateway's secret {fault}."))
+        await keep(secret)
+        return Issued()
+
+    async def open(
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+    ) -> tuple[mqtt.Connection, str]:
+        """Log in once; return the connection, and the device ID that has logged in.
+
+        What is kept may be of an earlier configuration, and no secret: it is not shown to anybody.
+        Raises LoginRefused, LoginFailed.
+        """
+        if secret_fault(secret):
+            raise LoginRefused(reasons.NO_SECRET)
+        settings, own = self._settings, self._own
+        device_id = own.device_id or default_device_id(name.product, name.device)
+        login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
+        try:
+            there = server(settings, await self._trust.context())
+            connection = await mqtt.open_connection(there, login, settings.keepalive, on_message)
+        except ConnectError as error:
+            raise reasons.login(error, settings.host, settings.port) from error
+        return connection, device_id

@@ -1,0 +1,298 @@
+"""What a gateway and the platform tell each other of sub-devices, and how a gateway says it.  Pure.
+
+Sources: "Adding child devices" to "Synchronizing child devices" of the IoTDA API reference for
+MQTT devices.
+
+What the platform tells a gateway of its sub-devices, read.  Pure.
+
+It is read leniently, as the vendor's pages and SDKs differ: anything that is optional may be null,
+and the answer to a status report comes under two names.  Sources: as of events.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeAlias
+
+from gatewayd.cloud.huawei.settings import DEVICE_ID, NODE_ID, PRODUCT_ID, Field
+from gatewayd.device.record import CloudName
+
+SERVICE = "$sub_device_manager"
+UNREADABLE = "unreadable"
+"""Stands for a code that is none."""
+
+
+class Event(StrEnum):
+    """What a gateway asks or tells."""
+
+    ADD = "add_sub_device_request"
+    DELETE = "delete_sub_device_request"
+    STATUS = "sub_device_update_status"
+    SYNC = "sub_device_sync_request"
+
+
+class Status(StrEnum):
+    """What a child is at the platform."""
+
+    ONLINE = "ONLINE"
+    OFFLINE = "OFFLINE"
+    INACTIVE = "INACTIVE"  # never online yet
+    UNTOLD = ""
+
+
+class NodeName(NamedTuple):
+    """What an operator calls a child: product ID, "" where that is not told, and node ID."""
+
+    product: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the platform tells of a child; "" where it does not.
+
+    device_id: never "".  parent: device ID of the gateway that the child belongs to.
+    """
+
+    device_id: str
+    node: str = ""
+    product: str = ""
+    parent: str = ""
+    status: Status = Status.UNTOLD
+
+    @property
+    def name(self) -> NodeName:
+        """How an operator calls it."""
+        return NodeName(self.product, self.node)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A child for which something was not done, by what the platform told: device ID, or name."""
+
+    code: str
+    device_id: str
+    name: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a question.  Part of it may have been done, and part not."""
+
+    event: Event
+    event_id: str
+    done: tuple[Told, ...]
+    failed: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Children were added to this gateway at the platform, or deleted.
+
+    version: of the platform's list of them, which grows; 0 where it is not told.
+    """
+
+    added: bool
+    devices: tuple[Told, ...]
+    version: int
+
+
+Downlink: TypeAlias = Response | Notice
+
+
+def node_name(name: CloudName) -> NodeName:
+    """Return how the platform knows a child."""
+    return NodeName(name.product, name.device)
+
+
+def up_topic(gateway: str) -> str:
+    """Return where a gateway asks.  gateway: its device ID."""
+    return f"$oc/devices/{gateway}/sys/events/up"
+
+
+def down_topic(gateway: str) -> str:
+    """Return where a gateway is answered."""
+    return f"$oc/devices/{gateway}/sys/events/down"
+
+
+def request(event: Event, paras: Mapping[str, object], at: float, event_id: str = "") -> bytes:
+    """Return a request.
+
+    at: seconds since the epoch.  event_id: a UUID, by which the answer is known; "" for none.
+    """
+    told: dict[str, object] = {
+        "service_id": SERVICE,
+        "event_type": event,
+        "event_time": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)),
+    }
+    if event_id:
+        told["event_id"] = event_id
+    message = {"services": [{**told, "paras": paras}]}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def to_add(children: Iterable[NodeName]) -> Mapping[str, object]:
+    """Return the paras that add children."""
+    return {
+        "devices": [
+            {"node_id": child.node, "product_id": child.product, "name": child.node}
+            for child in children
+        ]
+    }
+
+
+def to_delete(device_ids: Iterable[str]) -> Mapping[str, object]:
+    """Return the paras that delete children."""
+    return {"devices": list(device_ids)}
+
+
+def to_report(device_ids: Iterable[str], status: Status) -> Mapping[str, object]:
+    """Return the paras that report children online or offline."""
+    return {"device_statuses": [{"device_id": one, "status": status} for one in device_ids]}
+
+
+def to_sync(version: int) -> Mapping[str, object]:
+    """Return the paras that ask for changes since a version; for all children, where it is 0."""
+    return {"version": version} if version else {}
+
+
+MAX_MESSAGE = 1 << 20
+"""Bytes of a message, at most ("Limitations" of the documentation)."""
+MAX_EVENTS = 100
+"""Events of one message that are heeded."""
+MAX_DEVICES = 10_000
+"""Children in the lists of one message, at most: no more can be named in 1 MiB, with all that the
+platform tells of each, and to read more of less would hold up everything else."""
+
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_EVENT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class EventError(Exception):
+    """A message is not what its topic promises."""
+
+
+def parse(payload: bytes, gateway: str) -> tuple[Downlink, ...]:
+    """Return what the platform tells a gateway.  Raises EventError."""
+    message = _load(payload)
+    if (message.get("object_device_id") or gateway) != gateway:
+        return ()  # it is for a child
+    services = message.get("services")
+    if not isinstance(services, list):
+        raise EventError("no services")
+    heeded = [one for one in services[:MAX_EVENTS] if isinstance(one, dict)]
+    if sum(map(_devices, heeded)) > MAX_DEVICES:
+        raise EventError("too many devices")
+    told = (_event(one) for one in heeded)
+    return tuple(one for one in told if one is not None)
+
+
+def _devices(told: Mapping[str, Any]) -> int:
+    """Return how many devices an event lists."""
+    paras = told.get("paras")
+    lists = paras.values() if isinstance(paras, dict) else ()
+    return sum(len(one) for one in lists if isinstance(one, list))
+
+
+def _load(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_MESSAGE:
+        raise EventError("too large")
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise EventError("no JSON") from None
+    if not isinstance(message, dict):
+        raise EventError("no object")
+    return message
+
+
+def _event(told: Mapping[str, Any]) -> Downlink | None:
+    """Read one event; None where it is not about sub-devices, or unknown."""
+    paras, kind = told.get("paras"), told.get("event_type")
+    if told.get("service_id") != SERVICE or not isinstance(paras, dict):
+        return None
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    return read(told.get("event_id"), paras) if read else None
+
+
+_Reader: TypeAlias = Callable[[object, Mapping[str, Any]], Downlink | None]
+
+
+def _response(event: Event) -> _Reader:
+    def read(event_id: object, paras: Mapping[str, Any]) -> Downlink | None:
+        if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id):
+            return None
+        if paras.keys().isdisjoint(("successful_devices", "failed_devices")):
+            return None
+        done = tuple(_children(paras.get("successful_devices")))
+        return Response(event, event_id, done, tuple(_failures(paras.get("failed_devices"))))
+
+    return read
+
+
+def _notice(*, added: bool) -> _Reader:
+    def read(_: object, paras: Mapping[str, Any]) -> Downlink | None:
+        devices = tuple(_children(paras.get("devices")))
+        return Notice(added, devices, _version(paras.get("version")))
+
+    return read
+
+
+_READERS: Mapping[str, _Reader] = {
+    "add_sub_device_response": _response(Event.ADD),
+    "delete_sub_device_response": _response(Event.DELETE),
+    "sub_device_update_status_response": _response(Event.STATUS),
+    "sub_device_update_status": _response(Event.STATUS),  # so on older pages
+    "add_sub_device_notify": _notice(added=True),
+    "delete_sub_device_notify": _notice(added=False),
+}
+
+
+def _children(told: object) -> Iterator[Told]:
+    """Yield the children in a list; entries without a device ID are left out."""
+    for one in told if isinstance(told, list) else ():
+        fields = {"device_id": one} if isinstance(one, str) else one
+        if not isinstance(fields, dict):
+            continue
+        if device_id := _text(fields, "device_id", DEVICE_ID):
+            yield Told(
+                device_id,
+                _text(fields, "node_id", NODE_ID),
+                _text(fields, "product_id", PRODUCT_ID),
+                _text(fields, "parent_device_id", DEVICE_ID),
+                _status(fields.get("status")),
+            )
+
+
+def _failures(told: object) -> Iterator[Failure]:
+    for fields in told if isinstance(told, list) else ():
+        if isinstance(fields, dict):
+            code = fields.get("error_code")
+            readable = isinstance(code, str) and _CODE.fullmatch(code)
+            name = NodeName(
+                _text(fields, "product_id", PRODUCT_ID), _text(fields, "node_id", NODE_ID)
+            )
+            yield Failure(
+                str(code) if readable else UNREADABLE, _text(fields, "device_id", DEVICE_ID), name
+            )
+
+
+def _text(told: Mapping[str, Any], key: str, field: Field) -> str:
+    value = told.get(key)
+    return value if isinstance(value, str) and not field.fault(value) else ""
+
+
+def _status(told: object) -> Status:
+    return Status(told) if isinstance(told, str) and told in set(Status) else Status.UNTOLD
+
+
+def _version(told: object) -> int:
+    """Return a number of 64 bits; 0 for anything else."""
+    if not isinstance(told, int) or isinstance(told, bool):
+        return 0
+    return told if 0 < told < 1 << 63 else 0

@@ -1,0 +1,134 @@
+"""What a gateway asks for its children: many children, few requests.
+
+Each call is for one child.  Calls made at about the same time travel in one request, and each
+child's share of the answer is found by its name, never by its position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from gatewayd.cloud.batch import Batcher
+from gatewayd.cloud.huawei import messages, reasons
+from gatewayd.cloud.huawei.connection import Uplink
+from gatewayd.cloud.huawei.messages import Event, Failure, NodeName, Response, Status, Told
+from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.result_codes import Kind
+
+WAIT = 0.05
+"""Seconds for which a batch stays open."""
+ADDED, DELETED, REPORTED = 50, 50, 100
+"""Children in one request, at most ("Adding child devices", "Deleting child devices"; the last is
+of the vendor's C SDK)."""
+_OF_A_SECOND = 2
+"""Reports are for so small a part of a second's children at most that no second has more than half
+as many again as it may."""
+
+
+class NotListed(Exception):
+    """The platform has answered, and its answer does not have this child."""
+
+
+class Calls:
+    """link: over which it is asked.  status_per_second: children to be reported in a second.
+    reported: told of each child that was.  wait: seconds for which a batch stays open."""
+
+    def __init__(
+        self,
+        link: Link[Uplink],
+        status_per_second: int,
+        reported: Callable[[str, Status], None],
+        wait: float = WAIT,
+    ) -> None:
+        self._link, self._reported = link, reported
+        size = min(REPORTED, max(1, status_per_second // _OF_A_SECOND))
+        self._adds = Batcher[NodeName, Told](ADDED, wait, self._add)
+        self._adding: dict[NodeName, asyncio.Task[Told]] = {}
+        self.delete = Batcher[str, None](DELETED, wait, self._delete)
+        self.log_in = Batcher[str, None](size, wait, self._log_in)
+        self.log_out = Batcher[str, None](size, wait, self._log_out)
+
+    async def add(self, child: NodeName) -> Told:
+        """Add a child; there is one question at a time for each.
+
+        Whoever asks again while it is under way has its answer, too: the question goes on if
+        nobody waits for it any more.  Raises Denied, NotListed, Stopped, LinkError.
+        """
+        task = self._adding.get(child)
+        if task is None:
+            task = asyncio.create_task(self._adds.submit(child))
+            self._adding[child] = task
+            task.add_done_callback(lambda done: self._added(child, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._adds.close()
+        for batcher in (self.delete, self.log_in, self.log_out):
+            await batcher.close()
+        await asyncio.gather(*self._adding.values(), return_exceptions=True)
+
+    def _added(self, child: NodeName, task: asyncio.Task[Told]) -> None:
+        del self._adding[child]
+        if not task.cancelled():
+            task.exception()  # whether or not anybody waits for it
+
+    async def _add(self, children: Sequence[NodeName]) -> Sequence[Told | Exception]:
+        answer = await self._link.get().ask(Event.ADD, messages.to_add(children), len(children))
+        nodes = Counter(child.node for child in children)
+        return [_share(child, answer, alone=nodes[child.node] == 1) for child in children]
+
+    async def _delete(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
+        paras = messages.to_delete(device_ids)
+        answer = await self._link.get().ask(Event.DELETE, paras, len(device_ids))
+        return _shares(device_ids, answer)
+
+    async def _log_in(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
+        return await self._report(device_ids, Status.ONLINE)
+
+    async def _log_out(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
+        return await self._report(device_ids, Status.OFFLINE)
+
+    async def _report(
+        self, device_ids: Sequence[str], status: Status
+    ) -> Sequence[Exception | None]:
+        paras = messages.to_report(device_ids, status)
+        answer = await self._link.get().ask(Event.STATUS, paras, len(device_ids))
+        for told in answer.done:
+            self._reported(told.device_id, status)
+        return _shares(device_ids, answer)
+
+
+def _share(child: NodeName, answer: Response, *, alone: bool) -> Told | Exception:
+    """Return a child's share of the answer to an add.
+
+    alone: whether no other child of the request has its node ID, which then is enough.
+    """
+    names = (child, NodeName("", child.node)) if alone else (child,)
+    for told in answer.done:
+        if told.name in names:
+            return told
+    return _failure(answer, [one for one in answer.failed if one.name in names])
+
+
+def _shares(device_ids: Sequence[str], answer: Response) -> Sequence[Exception | None]:
+    done = {told.device_id for told in answer.done}
+    failed: dict[str, list[Failure]] = {}
+    for one in answer.failed:
+        failed.setdefault(one.device_id, []).append(one)
+    return [
+        None if device_id in done else _denied(answer, failed.get(device_id, []))
+        for device_id in device_ids
+    ]
+
+
+def _denied(answer: Response, failures: Sequence[Failure]) -> Exception | None:
+    error = _failure(answer, failures)
+    done = getattr(error, "coded", None)
+    return None if done is not None and done.kind is Kind.DONE else error
+
+
+def _failure(answer: Response, failures: Sequence[Failure]) -> Exception:
+    return reasons.denial(failures[0].code, answer.event) if failures else NotListed()

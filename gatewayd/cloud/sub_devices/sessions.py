@@ -1,0 +1,264 @@
+"""The children that are logged in over the gateway's link.
+
+Children that are being logged out, so that none is logged in again before that is done.
+
+A child that is logged in over the gateway's link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Generic, TypeVar
+
+from gatewayd.cloud import connect_errors
+from gatewayd.cloud.batch import Batcher, BatchRefused, Stopped
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.provider import Ended, LoginFailed, LoginRemoved
+from gatewayd.cloud.sub_devices import result_codes
+from gatewayd.cloud.sub_devices.link import LinkError
+from gatewayd.cloud.sub_devices.result_codes import Denied
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+CLOSE_TIME = 2.0
+"""Seconds that a session has to close; what is under way then goes on without it."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Logouts(Generic[Key]):
+    """call: logs one child out.  now: seconds of a steady clock."""
+
+    def __init__(self, call: Batcher[Key, None], now: Callable[[], float]) -> None:
+        self._call, self._now = call, now
+        self._under_way: dict[Key, asyncio.Task[None]] = {}
+
+    def __contains__(self, name: Key) -> bool:
+        return name in self._under_way
+
+    def begin(self, name: Key) -> asyncio.Task[None]:
+        """Log a child out, unless that is under way; return what ends when it is done."""
+        return self._under_way.get(name) or self._start(name, None)
+
+    def again(self, name: Key) -> asyncio.Task[None]:
+        """Log a child out, after what is under way; return what ends when it is done."""
+        return self._start(name, None)
+
+    def follow(self, name: Key, login: asyncio.Task[None]) -> None:
+        """Log a child out again for whom nobody waits any more, if its login succeeds."""
+        self._start(name, login)
+
+    async def done(self, name: Key) -> None:
+        """Return when the child is not being logged out."""
+        if (task := self._under_way.get(name)) is not None:
+            await asyncio.wait({task})
+
+    async def all_done(self, patience: float, most: float) -> None:
+        """Return when no child is being logged out.
+
+        patience: seconds after which it is given up if no child is done.  most: if not all are.
+        """
+        end, before = self._now() + most, len(self._under_way) + 1
+        while 0 < len(self._under_way) < before and (left := end - self._now()) > 0:
+            before = len(self._under_way)
+            await asyncio.wait(set(self._under_way.values()), timeout=min(patience, left))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = tuple(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, name: Key, login: asyncio.Task[None] | None) -> asyncio.Task[None]:
+        before = self._under_way.get(name)
+        task = asyncio.create_task(self._log_out(name, login, before))
+        self._under_way[name] = task
+        task.add_done_callback(lambda done: self._finish(name, done))
+        return task
+
+    def _finish(self, name: Key, task: asyncio.Task[None]) -> None:
+        if self._under_way.get(name) is task:
+            del self._under_way[name]
+
+    async def _log_out(
+        self, name: Key, login: asyncio.Task[None] | None, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        # Whatever goes wrong, nothing is left to do: the cloud learns it from the gateway's next
+        # session at the latest.
+        with contextlib.suppress(Denied, LinkError, Stopped, BatchRefused):
+            if login is not None:
+                await login
+            await self._call.submit(name)
+
+
+class ChildSession:
+    """Implements Session.
+
+    secret: what the child was logged in with, to look later whether it still is.
+    log_out: ends the session at the cloud; in at most 2 s, and never with an error.
+    """
+
+    def __init__(
+        self, name: CloudName, secret: Secret, log_out: Callable[[ChildSession], Awaitable[None]]
+    ) -> None:
+        self.name, self.secret = name, secret
+        self._log_out = log_out
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    def end(self, ended: Ended) -> None:
+        """Tell whoever waits how the session ended.  What is told later is not heard."""
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    async def wait_closed(self) -> Ended:
+        """Return how the session ended, when it has."""
+        return await asyncio.shield(self._ended)
+
+    async def close(self) -> None:
+        """End it in good order, in at most 2 s.  Closing twice is fine."""
+        if not self._ended.done():
+            self.end(Ended(connect_errors.ENDS[End.OURS]))
+            await self._log_out(self)
+
+
+class Online(Generic[Key]):
+    """log_out: logs one child out at the cloud.  now: seconds of a steady clock."""
+
+    def __init__(self, log_out: Batcher[Key, None], now: Callable[[], float]) -> None:
+        self._sessions: dict[Key, ChildSession] = {}
+        self._logouts = Logouts(log_out, now)
+        self._opening: dict[Key, asyncio.Task[None]] = {}
+        self._leaving: set[Key] = set()
+        self._removed: set[Key] = set()
+        self._links = 0
+
+    def sessions(self) -> tuple[ChildSession, ...]:
+        """Return those that are open."""
+        return tuple(self._sessions.values())
+
+    def children(self) -> tuple[Key, ...]:
+        """Return whose they are."""
+        return tuple(self._sessions)
+
+    def get(self, child: Key) -> ChildSession | None:
+        """Return a child's session, if one is open."""
+        return self._sessions.get(child)
+
+    def busy(self, child: Key) -> bool:
+        """Whether a child is online, or about to be, or is being logged out."""
+        return child in self._sessions or child in self._opening or child in self._logouts
+
+    def expect(self, child: Key) -> None:
+        """A child is about to be registered, whatever has become of it before."""
+        self._removed.discard(child)
+
+    async def open(
+        self, child: Key, name: CloudName, secret: Secret, log_in: Callable[[], Awaitable[None]]
+    ) -> ChildSession:
+        """Log a child in, when it is not being logged out any more.
+
+        log_in: does it; it calls `commit` for the step that is to be undone if nobody waits.
+        Raises LoginRemoved, LoginFailed, and what `log_in` raises.
+        """
+        if child in self._removed:
+            self._removed.discard(child)
+            raise LoginRemoved(result_codes.REMOVED)
+        await self._logouts.done(child)
+        link = self._links
+        await log_in()
+        if link != self._links:
+            raise LoginFailed(result_codes.LINK_LOST)
+        session = ChildSession(name, secret, partial(self._log_out, child))
+        self._sessions[child] = session
+        return session
+
+    async def commit(self, child: Key, step: Coroutine[None, None, None]) -> None:
+        """Take a step to log in; where nobody waits for it any more, it is undone."""
+        login = asyncio.create_task(step)
+        self._opening[child] = login
+        try:
+            await asyncio.shield(login)
+        except asyncio.CancelledError:
+            if self._opening.get(child) is login:
+                self._logouts.follow(child, login)
+            raise
+        finally:
+            if self._opening.get(child) is login:
+                del self._opening[child]
+
+    def end(self, child: Key, ended: Ended) -> bool:
+        """Tell a session that it has ended; return whether there was one."""
+        session = self._sessions.pop(child, None)
+        if session is not None:
+            session.end(ended)
+        return session is not None
+
+    def end_all(self) -> Sequence[CloudName]:
+        """The link is lost, and with it every session.  Return whose it was."""
+        self._links += 1
+        lost = [session.name for session in self._sessions.values()]
+        for child in tuple(self._sessions):
+            self.end(child, Ended(result_codes.LINK_LOST))
+        return lost
+
+    def remove(self, child: Key, *, known: bool) -> None:
+        """The cloud has removed a child.  One without a session learns it when it logs in.
+
+        known: whether the cloud had it for this gateway.
+        """
+        if self.is_forgetting(child):
+            return
+        if not self.end(child, Ended(result_codes.REMOVED, removed=True)) and known:
+            self._removed.add(child)
+
+    @contextmanager
+    def forgetting(self, child: Key) -> Iterator[None]:
+        """Meanwhile it is we who remove a child, and the cloud may tell of it."""
+        self._leaving.add(child)
+        try:
+            yield
+        finally:
+            self._leaving.discard(child)
+
+    def is_forgetting(self, child: Key) -> bool:
+        """Whether we are removing a child."""
+        return child in self._leaving
+
+    def forgotten(self, child: Key) -> None:
+        """A child was removed, as we wanted it."""
+        self.end(child, Ended(result_codes.FORGOTTEN))
+        self._removed.discard(child)
+
+    async def log_out(self, child: Key) -> None:
+        """Log a child out that has no session here; return when that is done, or failed."""
+        await asyncio.wait({self._logouts.again(child)})
+
+    async def leave(self, patience: float, most: float) -> None:
+        """Log all children out before the link is closed.
+
+        Their sessions end with the link, for whoever holds them.  patience: seconds after which
+        it is given up if the cloud does not answer.  most: if it needs longer for all.
+        """
+        self._links += 1
+        for child, login in tuple(self._opening.items()):
+            del self._opening[child]
+            self._logouts.follow(child, login)
+        for child in self._sessions:
+            self._logouts.begin(child)
+        await self._logouts.all_done(patience, most)
+
+    async def close(self) -> None:
+        """End what is under way.  Sessions belong to whoever opened them."""
+        await self._logouts.close()
+
+    async def _log_out(self, child: Key, session: ChildSession) -> None:
+        if self._sessions.get(child) is session:
+            del self._sessions[child]
+            await asyncio.wait({self._logouts.begin(child)}, timeout=CLOSE_TIME)

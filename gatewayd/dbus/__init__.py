@@ -1,0 +1,1 @@
+"""The D-Bus service: org.gatewayd1, its objects, and polkit."""

@@ -1,0 +1,213 @@
+"""Objects that are there as long as the bus is: a path, an interface, a frozen view.
+
+What is shown of all children: views by id, ordered, counted, and given out in pages.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from gatewayd.dbus.glib import Variant
+from gatewayd.dbus.interfaces import (
+    LOG_CONTROL,
+    PROPERTIES_CHANGED,
+    PROVIDER,
+    SECRET_STORE,
+    Interface,
+    Place,
+)
+from gatewayd.dbus.variants import properties_changed
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import DeviceView, ManagerView
+from gatewayd.errors import InvalidArgs
+
+PAGE, MAX_PAGE = 500, 1000  # rows
+MAX_PATTERN = 64  # characters of a glob
+FILTERS = ("state", "provider", "rule", "proof", "protocol")
+
+Wanted = Callable[[DeviceView], bool]
+
+
+class Fleet:
+    """The views, by id."""
+
+    def __init__(self) -> None:
+        self._views: dict[DeviceId, DeviceView] = {}
+        self._ordered: list[DeviceId] | None = []
+        self._counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __iter__(self) -> Iterator[DeviceView]:
+        """Yield the views, ordered by id."""
+        return (self._views[device] for device in self._order())
+
+    def get(self, device: str) -> DeviceView | None:
+        """Return the view of this very id."""
+        return self._views.get(DeviceId(device))
+
+    def put(self, view: DeviceView) -> DeviceView | None:
+        """Take a new view; return the one before."""
+        before = self._views.get(view.id)
+        if before is None:
+            self._ordered = None
+        else:
+            self._counts[before.state] -= 1
+        self._views[view.id] = view
+        self._counts[view.state] += 1
+        return before
+
+    def drop(self, device: DeviceId) -> DeviceView | None:
+        """Show it no more; return the view that was shown."""
+        view = self._views.pop(device, None)
+        if view is not None:
+            self._ordered = None
+            self._counts[view.state] -= 1
+        return view
+
+    def counts(self) -> dict[str, int]:
+        """How many children are in each state that has any."""
+        return {state: n for state, n in sorted(self._counts.items()) if n}
+
+    def page(self, wanted: Wanted, after: str, limit: int) -> tuple[list[DeviceView], str]:
+        """Return up to `limit` views that come after this id, and where to go on; "" at the end."""
+        size = min(limit or PAGE, MAX_PAGE)
+        ids = self._order()
+        start = bisect_right(ids, DeviceId(after)) if after else 0
+        views = (self._views[device] for device in islice(ids, start, None))
+        found = list(islice(filter(wanted, views), size + 1))
+        return found[:size], found[size - 1].id if len(found) > size else ""
+
+    def _order(self) -> list[DeviceId]:
+        if self._ordered is None:
+            self._ordered = sorted(self._views)
+        return self._ordered
+
+
+def wanted(filters: Mapping[str, object]) -> Wanted:
+    """Turn the filters of ListDevicesFiltered into one test.  Raises InvalidArgs."""
+    for key, value in filters.items():
+        if key not in (*FILTERS, "glob"):
+            raise InvalidArgs(f"A filter is one of {', '.join(FILTERS)} and glob")
+        if not isinstance(value, str):
+            raise InvalidArgs(f"The filter {key} takes a string")
+    texts = {key: str(value) for key, value in filters.items()}
+    glob = _pattern(texts.pop("glob")) if "glob" in texts else None
+
+    def fits(view: DeviceView) -> bool:
+        if any(getattr(view, key) != value for key, value in texts.items()):
+            return False
+        return glob is None or any(glob.match(text) for text in (view.id, view.name))
+
+    return fits
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    if len(glob) > MAX_PATTERN:
+        raise InvalidArgs(f"A glob has at most {MAX_PATTERN} characters")
+    return re.compile(fnmatch.translate(glob))
+
+
+FEATURES = (
+    "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
+    "log-control", "dump", "discover",
+)  # fmt: skip
+"""The property Features: clients look here for what later versions add."""
+
+PROPERTIES: Mapping[str, Mapping[str, str]] = {
+    SECRET_STORE: {
+        "Backend": "backend", "Protection": "protection", "State": "state", "Why": "why",
+        "NSecrets": "n_secrets", "KeyId": "key_id", "KeyCreatedTimestamp": "key_created",
+        "RecoverySlots": "recovery_slots",
+    },
+    PROVIDER: {
+        "Id": "id", "Kind": "kind", "Endpoint": "endpoint", "State": "state", "Reason": "reason",
+        "Explanation": "explanation", "Remedy": "remedy", "NDevices": "n_devices",
+        "NQueued": "n_queued", "CertificateExpiryTimestamp": "certificate_expiry",
+    },
+    LOG_CONTROL: {"LogLevel": "level", "LogTarget": "target", "SyslogIdentifier": "identifier"},
+}  # fmt: skip
+"""Property to field of the view, for each interface that has properties of a view alone."""
+
+Read = Callable[[Any, str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One interface of one object, to be served from the start to the end.
+
+    view: what is shown of it at first; None where it has no properties.
+    commands: the port of its methods; None where nobody can do them.
+    provider: the cloud that it belongs to, for polkit; "" for none.
+    """
+
+    place: Place
+    view: object
+    commands: object = None
+    provider: str = ""
+
+
+class Fixed:
+    """The properties of an exported interface, as they are and as they were told last.
+
+    read: returns the value of a property of a view.
+    """
+
+    def __init__(self, exported: Exported, interface: Interface, read: Read) -> None:
+        self.exported, self.view = exported, exported.view
+        self._interface, self._read = interface, read
+        self._told: dict[str, object] = {}
+
+    def property(self, name: str) -> Variant:
+        """Return the value of one property."""
+        return Variant(self._interface.properties[name], self._read(self.view, name))
+
+    def changed(self) -> Variant | None:
+        """Return what PropertiesChanged has to tell, and take it as told; None for nothing."""
+        now = {name: self._read(self.view, name) for name in self._interface.announced}
+        names = [name for name, value in now.items() if self._told.get(name) != value]
+        self._told = now
+        if not names:
+            return None
+        return properties_changed(self._interface.name, {n: self.property(n) for n in names})
+
+    def announce(self, emit: Callable[[str, str, Variant], None]) -> None:
+        """Tell what has changed."""
+        changed = self.changed()
+        if changed is not None:
+            emit(self.exported.place.path, PROPERTIES_CHANGED, changed)
+
+
+def read_field(interface: str) -> Read:
+    """Return what reads a property from the view of an interface."""
+    fields = PROPERTIES.get(interface, {})
+    return lambda view, name: getattr(view, fields[name])
+
+
+def read_manager(fleet: Fleet) -> Read:
+    """Return what reads a property of org.gatewayd1.Manager."""
+    return lambda view, name: _MANAGER[name](view, fleet)
+
+
+_MANAGER: Mapping[str, Callable[[ManagerView, Fleet], object]] = {
+    "Version": lambda view, _: view.version,
+    "Features": lambda _, __: FEATURES,
+    "State": lambda view, _: view.state,
+    "Protection": lambda view, _: view.protection,
+    "Providers": lambda view, _: view.providers,
+    "JoinState": lambda view, _: "open" if view.join_until else "closed",
+    "JoinUntilTimestamp": lambda view, _: view.join_until,
+    "NDevices": lambda _, fleet: len(fleet),
+    "NPending": lambda _, fleet: fleet.counts().get("pending", 0),
+    "NFailed": lambda _, fleet: fleet.counts().get("failed", 0),
+    "Counters": lambda view, _: dict(view.counters),
+    "StartTimestamp": lambda view, _: view.started,
+}

@@ -1,0 +1,127 @@
+"""Tells changes to all: gathered, the latest of each child, and never too many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gatewayd.dbus.glib import Connection, Variant
+from gatewayd.dbus.interfaces import (
+    DEVICE,
+    DEVICES,
+    MANAGER,
+    OBJECT_MANAGER,
+    PROPERTIES_CHANGED,
+    ROOT,
+    device_path,
+)
+from gatewayd.dbus.objects import Fleet
+from gatewayd.dbus.variants import MAKERS, DeviceVariants, properties_changed, row_of
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import DeviceView
+
+MAX_ROWS = 500  # rows and ids in one DevicesChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One child as it was last told, and as it is; None where there is none."""
+
+    device: DeviceId
+    before: DeviceView | None
+    now: DeviceView | None
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What has not been told yet: each child as it was told last."""
+
+    _told: dict[DeviceId, DeviceView | None] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def note(self, device: DeviceId, before: DeviceView | None) -> None:
+        """Remember that a child is no longer what it was."""
+        self._told.setdefault(device, before)
+
+    def take(self, limit: int, fleet: Fleet) -> list[Change]:
+        """Return the oldest changes that are still changes, of at most `limit` children."""
+        taken = [device for device, _ in zip(self._told, range(limit), strict=False)]
+        changes = (Change(d, self._told.pop(d), fleet.get(d)) for d in taken)
+        return [change for change in changes if change.before != change.now]
+
+    def clear(self) -> None:
+        """Take all as told."""
+        self._told.clear()
+
+
+def needs_approval(change: Change) -> bool:
+    """Whether the child has begun to wait for an operator."""
+    before = change.before.state if change.before else ""
+    return change.now is not None and change.now.state == "pending" != before
+
+
+def registration(change: Change) -> tuple[str, str] | None:
+    """Return result and reason where a registration has ended meanwhile."""
+    before, now = change.before, change.now
+    if before is None or now is None:
+        return None
+    if now.registered not in (0, before.registered):
+        return "ok", ""
+    if now.state == "failed" != before.state and not now.registered:
+        return "failed", now.reason
+    return None
+
+
+def batches(changes: list[Change]) -> Iterator[tuple[list[DeviceView], list[DeviceId]]]:
+    """Yield the rows and the removed ids of each DevicesChanged."""
+    for start in range(0, len(changes), MAX_ROWS):
+        part = changes[start : start + MAX_ROWS]
+        rows = [c.now for c in part if c.now is not None and not _same_row(c.before, c.now)]
+        removed = [c.device for c in part if c.now is None]
+        if rows or removed:
+            yield rows, removed
+
+
+def _same_row(before: DeviceView | None, now: DeviceView) -> bool:
+    return before is not None and row_of(before) == row_of(now)
+
+
+class Announcer:
+    """Sends the signals of children.  Used on the D-Bus thread."""
+
+    def __init__(self, connection: Connection, variants: DeviceVariants) -> None:
+        self._emit, self._variants = connection.emit, variants
+
+    def devices(self, changes: list[Change]) -> None:
+        """Tell how children have changed."""
+        for change in changes:
+            self._object(change)
+        for rows, removed in batches(changes):
+            arguments = (self._variants.rows(rows), Variant("as", removed))
+            self._emit(ROOT, f"{MANAGER}.DevicesChanged", Variant.new_tuple(*arguments))
+        for change in changes:
+            self._events(change)
+
+    def _object(self, change: Change) -> None:
+        path = device_path(change.device)
+        if change.now is None:
+            arguments = Variant("(oas)", (path, [DEVICE]))
+            self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesRemoved", arguments)
+        elif change.before is None:
+            arguments = Variant.new_tuple(MAKERS["o"](path), self._variants.interfaces(change.now))
+            self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesAdded", arguments)
+        elif values := self._variants.changed(change.before, change.now):
+            self._emit(path, PROPERTIES_CHANGED, properties_changed(DEVICE, values))
+
+    def _events(self, change: Change) -> None:
+        now = change.now
+        if now is None:
+            return
+        if needs_approval(change):
+            arguments = Variant("(sos)", (now.id, device_path(now.id), now.name))
+            self._emit(ROOT, f"{MANAGER}.ApprovalNeeded", arguments)
+        if (ended := registration(change)) is not None:
+            arguments = Variant("(ssss)", (now.id, now.provider, *ended))
+            self._emit(ROOT, f"{MANAGER}.RegistrationFinished", arguments)

@@ -1,0 +1,86 @@
+"""All that is known of a running gateway, for a report of a fault.  No secret is in it.
+
+Only what has a place in the views and the settings of the daemon itself is told: settings of
+plug-ins are left out, as nobody knows what those of others hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from gatewayd.config import PLAIN, Config
+from gatewayd.dbus.interfaces import Place
+from gatewayd.device.views import DeviceView
+
+Rules = Iterable[tuple[str, str, str, int]]
+
+
+def dump(
+    config: Config, views: Mapping[Place, object], rules: Rules, devices: Iterable[DeviceView]
+) -> int:
+    """Return a descriptor of a file in memory that holds the report, at its beginning.  Blocks.
+
+    Raises OSError.
+    """
+    report = {
+        "machine": machine(),
+        "settings": {name: asdict(getattr(config, name)) for name in PLAIN},
+        "plugins": plugins(config),
+        "objects": {place.path: plain(view) for place, view in views.items()},
+        "rules": [list(rule) for rule in rules],
+        "devices": [plain(view) for view in devices],
+    }
+    return in_memory(json.dumps(report, indent=1, default=str).encode("ascii"))
+
+
+def machine() -> dict[str, str]:
+    """Return what gatewayd runs on."""
+    return {
+        "python": sys.version.split()[0],
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "memory": _resident(),
+    }
+
+
+def plugins(config: Config) -> dict[str, list[str]]:
+    """Return the plug-ins in use, each as "name (kind)"."""
+    used = {"discovery": config.discoverers, "cloud": config.clouds, "store": (config.store,)}
+    return {group: [f"{one.name} ({one.kind})" for one in all_] for group, all_ in used.items()}
+
+
+def plain(view: object) -> object:
+    """Return a view as what JSON can hold."""
+    assert is_dataclass(view)
+    assert not isinstance(view, type)
+    told: dict[str, Any] = asdict(view)
+    return told
+
+
+def in_memory(text: bytes) -> int:
+    """Return a descriptor of a file that holds a text, and can be changed by nobody."""
+    descriptor = os.memfd_create("gatewayd-dump", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(text)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _resident() -> str:
+    """Return the resident memory, as the kernel tells it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("VmRSS")), "")

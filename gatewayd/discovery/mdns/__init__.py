@@ -1,0 +1,1 @@
+"""Discovery by mDNS and DNS-SD."""

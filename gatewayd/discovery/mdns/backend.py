@@ -1,0 +1,141 @@
+"""What mDNS discovery needs of a library, and of the kernel, for one interface."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import ipaddress
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from gatewayd.discovery.mdns.records import Answer, Name
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BUFFER = 4 << 20
+"""Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
+
+Change = Callable[[str, str], None]
+"""Told of a service type without domain, and of the full name of an instance."""
+
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
+_NAME = 15  # bytes of an interface's name
+
+
+class Engine(Protocol):
+    """One open mDNS stack on one interface.  Its methods run on the event loop."""
+
+    async def start(self) -> None:
+        """Return when it sends and hears.  Raises OSError, DiscoveryRetry."""
+
+    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+        """Ask for all instances, and tell of each change from now on; replaces the last browse.
+
+        services: types without domain.  What is known already is told again.
+        """
+
+    def newest(self, name: Name) -> float:
+        """Return when the newest record of a name came, seconds of the loop's clock; 0: never."""
+
+    def cached(self, name: Name) -> Answer | None:
+        """Return what was heard of a name; None if it is not complete."""
+
+    async def resolve(self, name: Name, patience: float) -> Answer | None:
+        """Ask for what is missing; None if it did not come within `patience` seconds."""
+
+    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+        """Ask for the TXT record of a name even if it is known; return it, or None in 3 s.
+
+        fits: whether a record is the one that is looked for.  Anybody may answer, and louder: the
+        first that fits is returned as soon as it is heard; where none does, the last.
+        """
+
+    async def close(self) -> None:
+        """Close all sockets, end all tasks."""
+
+
+def ipv4(interface: str) -> str | None:
+    """Return the first IPv4 address of an interface; None if it has none, or is not there."""
+    return _ask_kernel(_SIOCGIFADDR, interface)
+
+
+def network(interface: str) -> ipaddress.IPv4Network | None:
+    """Return the network of that address; None if there is none."""
+    address, mask = ipv4(interface), _ask_kernel(_SIOCGIFNETMASK, interface)
+    return ipaddress.IPv4Network(f"{address}/{mask}", strict=False) if address and mask else None
+
+
+def _ask_kernel(question: int, interface: str) -> str | None:
+    request = struct.pack("40s", interface.encode()[:_NAME])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
+        try:
+            reply = fcntl.ioctl(anything, question, request)
+        except OSError:
+            return None
+    return socket.inet_ntoa(reply[20:24])
+
+
+async def finish(work: Awaitable[None]) -> None:
+    """Await work to its end even if cancelled meanwhile: half of it would leave sockets open."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+class Guard(asyncio.DatagramProtocol):
+    """Stands before a library's protocol, which may trip over what strangers send.
+
+    on_link: where senders must be; a router would let others in (RFC 6762, 11).
+    drop: counts one packet that was not taken in.
+    """
+
+    def __init__(
+        self,
+        guarded: asyncio.DatagramProtocol,
+        on_link: ipaddress.IPv4Network | None,
+        drop: Callable[[str], None],
+    ) -> None:
+        self._guarded = guarded
+        self._on_link = on_link
+        self._drop = drop
+        self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
+        self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        """Pass a packet on."""
+        if self._on_link is None or ipaddress.ip_address(addr[0]) not in self._on_link:
+            self._drop("off-link")
+            return
+        try:
+            self._guarded.datagram_received(data, addr)
+        except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
+            self._drop("packet-failed")
+            log.debug("A packet could not be taken in: %s.", type(error).__name__)
+
+
+def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
+    """Give a datagram transport one interface, room for a burst, and a guard before its protocol.
+
+    Without SO_BINDTODEVICE it hears every interface: what is sent to any address of ours, and
+    each group that anybody on this machine has joined anywhere (ip(7), IP_MULTICAST_ALL).
+    """
+    receiver = transport.get_extra_info("socket")
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    transport.set_protocol(Guard(transport.get_protocol(), network(interface), drop))
+
+
+def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return when the newest record came, and for how long any of them may be kept from then on.
+
+    records: for each when it came, and its time to live, both in seconds.  (0, 0) for none.
+    """
+    times = tuple(records)
+    newest = max((came for came, _ in times), default=0.0)
+    return newest, max((came + ttl for came, ttl in times), default=0.0) - newest

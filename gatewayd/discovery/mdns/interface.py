@@ -1,0 +1,157 @@
+"""mDNS on one interface: when to listen, when to ask anew, when to be silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.mdns.backend import Engine, finish, ipv4
+from gatewayd.discovery.mdns.records import Name, itself, shows
+from gatewayd.discovery.mdns.settings import MdnsSettings
+from gatewayd.discovery.mdns.tracker import Intake
+from gatewayd.errors import DiscoveryRetry
+
+log = logging.getLogger(__name__)
+
+LOOK = 15.0
+"""Seconds between two looks at the interface's address, and at what has expired."""
+VERIFY = 3.0
+"""Seconds that looking again for one name may take."""
+
+
+class Link:
+    """Listens on one interface until cancelled; comes and goes with it.
+
+    place: the source and the interface.  services: types without domain.
+    open_engine: makes an engine for an IPv4 address of the interface; it is told whom to call
+    when more is heard than can be kept.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, str],
+        services: Sequence[str],
+        settings: MdnsSettings,
+        outside: tuple[Context, Sink, Health],
+        open_engine: Callable[[str, Callable[[], None]], Engine],
+    ) -> None:
+        self._interface = place[1]
+        self._services = services
+        self._rescan_every = settings.rescan_every
+        self._context, _, self._health = outside
+        self._open = open_engine
+        self._flooded = self._again = False
+        self._wake = asyncio.Event()
+        self._intake = Intake(place, settings, outside, self._alarm)
+
+    async def run(self) -> None:
+        """Listen whenever the interface has an address."""
+        try:
+            while True:
+                try:
+                    await self._listen(ipv4(self._interface))
+                except (OSError, DiscoveryRetry) as error:
+                    self._health.drop("no-socket")
+                    log.warning("mDNS cannot listen on %s: %s.", self._interface, error)
+                await asyncio.sleep(self._silence())
+        finally:
+            self._intake.stop()
+
+    def rescan(self) -> None:
+        """Forget what was heard, and ask for all of it."""
+        self._again = True
+        self._wake.set()
+
+    async def verify(self, name: Name, known: Sighting) -> Sighting | None:
+        """Ask for one device, whatever is known; None if nobody answers in time.
+
+        known: what it showed before.  Who says the same of the name is taken for it, however
+        many others shout something else.
+        """
+        address = ipv4(self._interface)
+        if address is None:
+            return None
+        fits = partial(shows, name.service, known.claims)
+        try:
+            async with self._borrowed(address) as engine, asyncio.timeout(VERIFY):
+                text = await engine.confirm(name, fits)
+                if text is None:
+                    return None
+                answer = engine.cached(name)
+                if fits(text):
+                    answer = itself(known, text, answer, self._context.now())
+                answer = answer or await engine.resolve(name, VERIFY)
+        except (OSError, DiscoveryRetry):  # a time-out is an OSError
+            return None
+        return self._intake.confirmed(name, answer) if answer else None
+
+    @asynccontextmanager
+    async def _borrowed(self, address: str) -> AsyncIterator[Engine]:
+        """The open engine, or one for this once: a flood must not make children absent."""
+        if self._intake.engine:
+            yield self._intake.engine
+            return
+        engine = self._open(address, lambda: None)
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await finish(engine.close())
+
+    async def _listen(self, address: str | None) -> None:
+        """Listen until a flood, a rescan, or another address ends it."""
+        self._flooded = self._again = False
+        if address is None:
+            self._health.drop("no-interface")
+            return
+        engine = self._open(address, self._alarm)
+        try:
+            await engine.start()
+            self._intake.engine = engine
+            while not self._ends(address):
+                await engine.browse(self._services, self._intake.heard, self._intake.gone)
+                await self._until_rescan(address)
+        finally:
+            await finish(self._end(engine))
+
+    async def _end(self, engine: Engine) -> None:
+        await self._intake.rest()
+        await engine.close()
+
+    def _ends(self, address: str) -> bool:
+        return self._flooded or self._again or ipv4(self._interface) != address
+
+    async def _until_rescan(self, address: str) -> None:
+        spread = 0.9 + 0.2 * self._context.jitter()
+        end = self._context.now() + spread * self._rescan_every
+        while (left := end - self._context.now()) > 0 and not self._ends(address):
+            await self._wait(min(left, LOOK))
+            self._intake.expire()
+
+    async def _wait(self, seconds: float) -> None:
+        """Return after some seconds, or when woken."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _silence(self) -> float:
+        """Seconds before listening anew: a flood may pass, an interface may come."""
+        if self._flooded:
+            return self._intake.pause()
+        return 0.0 if self._again else LOOK
+
+    def _alarm(self) -> None:
+        """Names or records have become a flood: stop, so that their memory is given back."""
+        if not self._flooded:
+            self._flooded = True
+            self._wake.set()
+            self._health.drop("flood")
+            entry = {"message_id": "lan-flooded"}
+            log.warning("mDNS on %s is flooded; it pauses.", self._interface, extra=entry)

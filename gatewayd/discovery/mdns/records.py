@@ -1,0 +1,286 @@
+"""From what a name resolved to, to a sighting: what is believed, and what it claims.  Pure.
+
+The names of DNS-SD, as values: RFC 6763, section 4.  Pure.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import struct
+import uuid
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from gatewayd.device.identity import Claim, claim
+from gatewayd.discovery import sanitize
+from gatewayd.discovery.discoverer import Sighting
+from gatewayd.discovery.sanitize import is_clean, label
+from gatewayd.errors import ConfigError
+
+MAX_LABEL = 63
+"""Bytes in one label of a domain name (RFC 1035, 2.3.4)."""
+
+SRV, TXT, IN = 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
+
+_DOMAIN = ".local"
+_SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One instance of a service.
+
+    service: without the domain, as "_shelly._tcp".
+    instance: one label of clean text, 1 to 63 bytes; it may hold dots.
+    """
+
+    service: str
+    instance: str
+
+    @property
+    def key(self) -> str:
+        """What two spellings of one name have in common."""
+        return f"{self.service}|{self.instance}".lower()
+
+    @property
+    def full(self) -> str:
+        """The name with its domain and the final dot, as zeroconf writes it."""
+        return f"{self.instance}.{self.service}{_DOMAIN}."
+
+
+def service(text: str) -> str:
+    """Return a service type without its domain.  Raises ConfigError.
+
+    text: as "_http._tcp", "_http._tcp.local" or "_http._tcp.local.".
+    """
+    bare = text.removesuffix(".").removesuffix(_DOMAIN)
+    if not _SERVICE.fullmatch(bare) or "--" in bare:
+        raise ConfigError(f"types must hold service types, as '_http._tcp'; {label(text)} is none")
+    return bare
+
+
+def domain(bare: str) -> str:
+    """Return a service type with its domain and the final dot."""
+    return f"{bare}{_DOMAIN}."
+
+
+def parse(bare: str, full: str) -> Name | None:
+    """Return the name of an instance of a service; None where it is not fit to be used.
+
+    full: as announced: instance, service and domain in one, in any spelling.  What begins or ends
+    with a dot, or has two in a row, is refused: libraries split there, and cannot ask for it.
+    """
+    tail = f".{domain(bare)}"
+    if not full.lower().endswith(tail.lower()):
+        return None
+    instance = full[: -len(tail)]
+    if not is_clean(instance) or not instance.strip() or not all(instance.split(".")):
+        return None
+    return Name(bare, instance) if len(instance.encode()) <= MAX_LABEL else None
+
+
+def question(name: Name) -> bytes:
+    """Return a message that asks everybody for the SRV and TXT records of a name.
+
+    It lists no known answers, so whoever holds the name has to answer (RFC 6762, 7.1).
+    """
+    labels = (name.instance, *name.service.split("."), _DOMAIN[1:])
+    encoded = b"".join(bytes([len(raw)]) + raw for raw in (one.encode() for one in labels)) + b"\0"
+    asked = (encoded + struct.pack("!HH", kind, IN) for kind in (SRV, TXT))
+    return struct.pack("!6H", 0, 0, 2, 0, 0, 0) + b"".join(asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question in the form that zeroconf sends.  Its own would split an instance at its dots."""
+
+    name: Name
+
+    def packets(self) -> list[bytes]:
+        """Return the datagrams to send."""
+        return [question(self.name)]
+
+
+SOURCE = "mdns"
+MAX_TXT = 1300
+"""Bytes of a whole TXT record (RFC 6763, 6.2: it should fit one packet)."""
+MAX_KEYS = 32
+MAX_KEY = 32
+MAX_HOST = 255
+MAX_ADDRESSES = 8
+SHORTEST, LONGEST = 60.0, 86400.0
+
+CLAIMS: Mapping[str, str] = {
+    "mac": "mac", "macaddress": "mac", "bridgeid": "mac",
+    "serial": "serial", "serialnumber": "serial", "sn": "serial",
+    "uuid": "uuid", "udn": "uuid", "deviceid": "uuid", "id": "uuid",
+}  # fmt: skip
+"""Which TXT keys claim an identity, and of which kind.
+
+"id" and "deviceid" mean something else with every vendor: they count only where the value has
+the form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a Hue bridge.
+"""
+
+
+class Refused(Exception):
+    """An answer is not believed; its text is the cause, kebab-case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a name resolved to, as it came.
+
+    text: the TXT record, a row of length-prefixed strings (RFC 6763, 6.1).
+    heard_at: when the newest of its records came, seconds of the event loop's clock.
+    ttl: how long its longest-lived record may be kept from then on, seconds.
+    """
+
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+    text: bytes
+    heard_at: float
+    ttl: float
+
+
+def sighting(name: Name, answer: Answer, source: str, interface: str) -> Sighting:
+    """Make a sighting of an answer.  Raises Refused."""
+    host = answer.host.removesuffix(".")
+    if len(host) > MAX_HOST or not sanitize.is_clean(host):
+        raise Refused("bad-host")
+    addresses = usable(answer.addresses, interface)
+    if not addresses:
+        raise Refused("no-usable-address")
+    entries = txt(answer.text)
+    place = seen(name, interface) | {"host": host, "port": str(answer.port)}
+    return Sighting(
+        source=source,
+        key=name.key,
+        at=answer.heard_at,
+        valid_for=min(max(answer.ttl, SHORTEST), LONGEST),
+        interface=interface,
+        addresses=addresses,
+        port=answer.port or None,
+        claims=claims(name.service, entries),
+        attributes=place
+        | {"address": addresses[0]}
+        | {f"txt.{key}": value for key, value in entries.items()},
+        label=sanitize.label(name.instance),
+    )
+
+
+def shows(namespace: str, known: AbstractSet[Claim], text: bytes) -> bool:
+    """Whether a TXT record claims what a device has claimed before.
+
+    namespace: the service type.  known: claims, of which those of other namespaces do not count.
+    """
+    try:
+        told = claims(namespace, txt(text))
+    except Refused:
+        return False
+    own = {one for one in known if one.namespace == namespace}
+    return told >= own if own else not told
+
+
+def itself(known: Sighting, text: bytes, cached: Answer | None, now: float) -> Answer:
+    """Return the answer of a device whose TXT record was heard just now.
+
+    Where what is cached of its name leads to another host, or nowhere, it is where it was.
+    """
+    host = known.attributes.get("host", "")
+    if cached and cached.addresses and cached.host.removesuffix(".") == host:
+        return replace(cached, text=text)
+    return Answer(host, known.port or 0, known.addresses, text, heard_at=now, ttl=SHORTEST)
+
+
+def seen(name: Name, interface: str) -> dict[str, str]:
+    """What is known of a name before it is resolved: what policy is asked with."""
+    return {
+        "source": SOURCE,
+        "interface": interface,
+        "service": name.service,
+        "instance": name.instance,
+    }
+
+
+def usable(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
+    """Return the addresses that a host can have, IPv4 first, at most 8.
+
+    Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.
+    """
+    parsed = (ipaddress.ip_address(one.partition("%")[0]) for one in addresses)
+    fit = [
+        one
+        for one in dict.fromkeys(parsed)
+        if not (one.is_multicast or one.is_unspecified or one.is_reserved)
+        and (interface == "lo" or not one.is_loopback)
+    ]
+    return tuple(str(one) for one in sorted(fit, key=lambda one: one.version))[:MAX_ADDRESSES]
+
+
+def txt(raw: bytes) -> dict[str, str]:
+    """Return the entries of a TXT record that are text, keys in lower case.  Raises Refused.
+
+    Of a key that comes twice the first counts (RFC 6763, 6.4).  A value that is no clean UTF-8
+    is left out: some vendors put raw bytes there.
+    """
+    if len(raw) > MAX_TXT:
+        raise Refused("txt-too-long")
+    entries: dict[str, str] = {}
+    keys: set[bytes] = set()
+    for one in _strings(raw):
+        key, _, value = one.partition(b"=")
+        if not key or key.lower() in keys:  # a string without a key is ignored (RFC 6763, 6.4)
+            continue
+        keys.add(key.lower())
+        if len(key) > MAX_KEY:
+            raise Refused("txt-key-too-long")
+        if len(keys) > MAX_KEYS:
+            raise Refused("txt-too-many-keys")
+        if pair := _pair(key, value):
+            entries[pair[0]] = pair[1]
+    return entries
+
+
+def claims(namespace: str, entries: Mapping[str, str]) -> frozenset[Claim]:
+    """Return the identities that the entries of a TXT record claim.
+
+    namespace: the service type, which gives the keys their meaning.
+    """
+    made = (_claim(CLAIMS[key], namespace, entries[key]) for key in CLAIMS if key in entries)
+    return frozenset(one for one in made if one)
+
+
+def _claim(kind: str, namespace: str, value: str) -> Claim | None:
+    one = claim(kind, namespace, value)
+    if one is None or (kind == "uuid" and not _is_uuid(one.value)):
+        return None
+    return one
+
+
+def _is_uuid(value: str) -> bool:
+    """Whether a text is a UUID that somebody has chosen: not all zeros, not all ones."""
+    try:
+        number = uuid.UUID(value)
+    except ValueError:
+        return False
+    return str(number) == value and number.int not in (0, (1 << 128) - 1)
+
+
+def _strings(raw: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(raw):
+        end = at + 1 + raw[at]
+        if end > len(raw):
+            raise Refused("txt-malformed")
+        yield raw[at + 1 : end]
+        at = end
+
+
+def _pair(key: bytes, value: bytes) -> tuple[str, str] | None:
+    try:
+        return sanitize.attribute(key.decode("ascii"), value.decode())
+    except UnicodeDecodeError:
+        return None

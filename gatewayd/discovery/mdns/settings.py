@@ -1,0 +1,58 @@
+"""The settings of mDNS discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gatewayd.discovery.mdns.records import service
+from gatewayd.errors import ConfigError
+from gatewayd.settings.declare import REQUIRED, setting
+
+
+@dataclass(frozen=True, slots=True)
+class MdnsSettings:
+    """[discovery.<name>] with kind = "mdns".  The bounds hold for each interface."""
+
+    interfaces: tuple[str, ...] = setting(
+        REQUIRED, "names of the network interfaces to listen on; never the uplink"
+    )
+    types: tuple[str, ...] = setting(
+        REQUIRED, 'DNS-SD service types to look for, as "_gatewayd-child._tcp"'
+    )
+    rescan_every: float = setting(
+        300.0, "how often to ask the LAN anew, give or take a tenth", unit="s", low=10, high=86400
+    )
+    max_entries: int = setting(
+        2000, "names kept; strangers leave first, then the oldest", low=1, high=100_000
+    )
+    resolve_in_flight: int = setting(
+        64, "names that a rule could match, resolved at the same time", low=1, high=1000
+    )
+    resolve_queue: int = setting(
+        256, "such names that may wait; the oldest fall out", low=1, high=10_000
+    )
+    strangers_in_flight: int = setting(
+        4, "names that no rule matches, resolved at the same time", low=1, high=100
+    )
+    strangers_queue: int = setting(
+        64, "such names that may wait; the oldest fall out", low=1, high=10_000
+    )
+    flood_limit: int = setting(
+        5000, "distinct names in ten minutes that are taken for a flood", low=10, high=1_000_000
+    )
+    flood_pause: float = setting(
+        300.0, "longest pause after a flood; the first lasts 5 s", unit="s", low=5, high=3600
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with them as a whole."""
+        if not self.interfaces or not all(self.interfaces):
+            yield "interfaces must name at least one: those that children are on"
+        if not self.types:
+            yield "types must name at least one: the services that children announce"
+        for one in self.types:
+            try:
+                service(one)
+            except ConfigError as error:
+                yield str(error)

@@ -1,0 +1,214 @@
+"""The engine of mDNS discovery: python-zeroconf, from 0.47.3 on, on one interface.
+
+That version bounds nothing by itself: it keeps every record of every packet for as long as the
+packet says, up to 136 years.  So records are counted, and too many are a flood, which ends with
+the whole stack being opened anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from zeroconf import (
+    BadTypeInNameException,
+    DNSPointer,
+    DNSRecord,
+    Error,
+    IPVersion,
+    QuietLogger,
+    RecordUpdate,
+    RecordUpdateListener,
+    ServiceStateChange,
+    Zeroconf,
+    current_time_millis,
+)
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from gatewayd.discovery.mdns.backend import Change, finish, freshness, harden
+from gatewayd.discovery.mdns.records import IN, TXT, Answer, Name, Question, domain, parse
+from gatewayd.errors import DiscoveryRetry
+
+RETRY = 15.0
+"""Seconds until a stack that does not start is opened again."""
+
+_A, _PTR, _AAAA = 1, 12, 28  # RFC 1035, 3.2.2; RFC 3596
+_ASK_AGAIN = (0.5, 1.1, 1.2)
+"""Seconds to wait after each question: the same record is not multicast twice within one."""
+
+
+class Census(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
+    """Calls `alarm` when more than `limit` records are kept, of whatever they are.
+
+    They are counted anew only after as many have come, so that counting costs little.
+    """
+
+    def __init__(self, limit: int, alarm: Callable[[], None]) -> None:
+        self._limit, self._alarm = limit, alarm
+        self._count = 0
+
+    def async_update_records(self, zc: Zeroconf, _: float, records: list[RecordUpdate]) -> None:
+        self._count += sum(one.old is None for one in records)
+        if self._count > 2 * self._limit:
+            self._count = sum(len(zc.cache.entries_with_name(one)) for one in zc.cache.names())
+            if self._count > self._limit:
+                self._alarm()
+
+
+class ZeroconfEngine:
+    """One AsyncZeroconf.
+
+    place: the interface, and its IPv4 address.  drop: counts what is not believed, by cause.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, str],
+        now: Callable[[], float],
+        drop: Callable[[str], None],
+        census: Census,
+    ) -> None:
+        self._interface, self._address = place
+        self._now, self._drop, self._census = now, drop, census
+        self._opened: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+
+    @property
+    def _zeroconf(self) -> Zeroconf:
+        assert self._opened, "the engine was not started"
+        return self._opened.zeroconf
+
+    async def start(self) -> None:
+        self._opened = AsyncZeroconf(interfaces=[self._address], ip_version=IPVersion.V4Only)
+        try:
+            await finish(self._zeroconf.async_wait_for_start())
+        except Error as error:
+            raise DiscoveryRetry("zeroconf does not start", after=RETRY) from error
+        for reader in getattr(self._zeroconf.engine, "readers", ()):
+            transport = getattr(reader, "transport", reader)  # wrapped in new versions
+            harden(transport, self._interface, self._drop)
+        cache = self._zeroconf.cache
+        for name in cache.names():  # what came before the guard stood may be from anywhere
+            cache.async_remove_records(list(cache.entries_with_name(name)))
+        self._zeroconf.async_add_listener(self._census, None)
+
+    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+        if self._browser:
+            await self._browser.async_cancel()
+        getattr(QuietLogger, "_seen_logs", {}).clear()  # never shrinks in old versions
+        bare = {domain(one): one for one in services}
+
+        def changed(
+            *, service_type: str, name: str, state_change: ServiceStateChange, **_: object
+        ) -> None:
+            told = gone if state_change is ServiceStateChange.Removed else heard
+            told(bare[service_type], name)
+            if parse(bare[service_type], name) is None:
+                self._purge(service_type, name)
+
+        self._browser = AsyncServiceBrowser(self._zeroconf, list(bare), handlers=[changed])
+
+    def newest(self, name: Name) -> float:
+        return self._age(self._records(name))[0]
+
+    def cached(self, name: Name) -> Answer | None:
+        info = _info(name)
+        return self._answer(name, info) if info and info.load_from_cache(self._zeroconf) else None
+
+    async def resolve(self, name: Name, patience: float) -> Answer | None:
+        info = _info(name)
+        with contextlib.suppress(Error):  # a host may have a name that cannot be asked for
+            if info and await info.async_request(self._zeroconf, patience * 1000):
+                return self._answer(name, info)
+        return None
+
+    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+        reply = _Reply(name, fits)
+        self._zeroconf.async_add_listener(reply, None)
+        try:
+            for seconds in _ASK_AGAIN:
+                self._zeroconf.async_send(cast(Any, Question(name)))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await reply.fitting.wait()
+                        break
+        finally:
+            self._zeroconf.async_remove_listener(reply)
+        return reply.text
+
+    async def close(self) -> None:
+        if self._opened is None:
+            return
+        if self._browser:
+            await self._browser.async_cancel()
+        await self._opened.async_close()
+        await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+
+    def _purge(self, type_: str, full: str) -> None:
+        """Forget a pointer to what is no name: to list it as known would break every question."""
+        cache = self._zeroconf.cache
+        if known := cache.async_get_unique(DNSPointer(type_, _PTR, IN, 0, full)):
+            cache.async_remove_records([known])
+
+    def _answer(self, name: Name, info: AsyncServiceInfo) -> Answer | None:
+        if not info.text and self._zeroconf.cache.get_by_details(name.full, TXT, IN) is None:
+            return None  # old versions call a name complete whose TXT record is yet to come
+        heard_at, ttl = self._age(self._records(name))
+        return Answer(
+            host=info.server or "",
+            port=info.port or 0,
+            addresses=self._addresses(info),
+            text=info.text,
+            heard_at=heard_at or self._now(),
+            ttl=ttl,
+        )
+
+    def _addresses(self, info: AsyncServiceInfo) -> tuple[str, ...]:
+        """The host's addresses, newest first, without those just replaced (RFC 6762, 10.2)."""
+        find, now = self._zeroconf.cache.get_all_by_details, current_time_millis()
+        records = (*find(info.server or "", _A, IN), *find(info.server or "", _AAAA, IN))
+        lasting = [one for one in records if one.get_remaining_ttl(now) > 1]
+        lasting.sort(key=lambda one: -one.created)
+        # the cache of later versions is bounded: it may have lost what was just resolved
+        return tuple(_address(one) for one in lasting) or tuple(info.parsed_addresses())
+
+    def _records(self, name: Name) -> list[DNSRecord]:
+        cache, now = self._zeroconf.cache, current_time_millis()
+        pointer = DNSPointer(domain(name.service), _PTR, IN, 0, name.full)
+        found = (cache.async_get_unique(pointer), *cache.entries_with_name(name.full))
+        return [one for one in found if one and not one.is_expired(now)]
+
+    def _age(self, records: Iterable[DNSRecord]) -> tuple[float, float]:
+        """When the newest record came by the loop's clock, and how long any may be kept."""
+        ahead = self._now() - current_time_millis() / 1000
+        return freshness((one.created / 1000 + ahead, one.ttl) for one in records)
+
+
+class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
+    """Waits until somebody says of a name what it should; keeps that, or what was said last."""
+
+    def __init__(self, name: Name, fits: Callable[[bytes], bool]) -> None:
+        self._key, self._fits = name.full.lower(), fits
+        self.text: bytes | None = None
+        self.fitting = asyncio.Event()
+
+    def async_update_records(self, _: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        fresh = (one.new for one in records if one.new.type == TXT)
+        for one in fresh:
+            if one.key == self._key and not one.is_expired(now) and not self.fitting.is_set():
+                self.text = one.text
+                if self._fits(one.text):
+                    self.fitting.set()
+
+
+def _info(name: Name) -> AsyncServiceInfo | None:
+    with contextlib.suppress(BadTypeInNameException):
+        return AsyncServiceInfo(domain(name.service), name.full)
+    return None
+
+
+def _address(record: Any) -> str:  # noqa: ANN401  # DNSAddress, which has no public name
+    return str(ipaddress.ip_address(record.address))

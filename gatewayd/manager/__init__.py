@@ -1,0 +1,1 @@
+"""The device manager: the event queue that moves devices through their states."""

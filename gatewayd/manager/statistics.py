@@ -1,0 +1,161 @@
+"""Counts the children of each cloud as they are shown, so that nobody has to look at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import NamedTuple
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.views import DeviceView, ManagerView, Reporter
+
+MAX_REASONS = 256
+"""Reasons whose sentences are remembered; codes are few."""
+
+THROTTLED = frozenset({"throttled", "cloud-throttled"})
+
+
+class Phase(Enum):
+    """How a child does, as far as its cloud is concerned."""
+
+    ONLINE = auto()
+    MOVING = auto()  # on its way
+    WAITING = auto()  # something did not work, and is tried again
+    FAILED = auto()
+    AWAY = auto()  # not on the LAN
+    OUT = auto()  # belongs to no cloud, or was taken from it
+
+
+OUT = Phase.OUT
+_UNDER_WAY = {"admitted", "registering", "securing", "registered", "activating", "offline"}
+_WITHOUT_SECRET = {"admitted", "registering", "securing"}
+
+
+class Key(NamedTuple):
+    """What is counted of a child.
+
+    reason: why it waits or has failed; "" where it does neither.
+    queued: whether it is to have a secret, and has none.  secret: whether one is stored.
+    """
+
+    provider: str
+    phase: Phase
+    reason: str
+    queued: bool
+    secret: bool
+
+
+class Standing(NamedTuple):
+    """How the children of one cloud do.
+
+    state, reason: as org.gatewayd1.Provider shows them.
+    """
+
+    devices: int
+    queued: int
+    state: str
+    reason: Reason
+
+
+class Tally:
+    """A `Reporter` that counts, and passes on."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._keys: dict[DeviceId, Key] = {}
+        self._shared: dict[Key, Key] = {}  # one object for all children that are alike
+        self._counts: dict[str, Counter[Key]] = {}
+        self._reasons: dict[str, Reason] = {}
+
+    @property
+    def secrets(self) -> int:
+        """How many children have a secret."""
+        counts = (counter.items() for counter in self._counts.values())
+        return sum(n for items in counts for key, n in items if key.secret)
+
+    def show(self, view: DeviceView) -> None:
+        """Count a child as it is now."""
+        self._forget(view.id)
+        if view.provider:
+            key = self._key(view)
+            self._keys[view.id] = self._shared.setdefault(key, key)
+            self._counts.setdefault(view.provider, Counter())[key] += 1
+        self._reporter.show(view)
+
+    def remove(self, device: DeviceId) -> None:
+        """Count a child no more."""
+        self._forget(device)
+        self._reporter.remove(device)
+
+    def show_manager(self, view: ManagerView) -> None:
+        """Pass it on."""
+        self._reporter.show_manager(view)
+
+    def of(self, provider: str) -> Standing:
+        """Return how the children of a cloud do."""
+        counts = {k: n for k, n in self._counts.get(provider, {}).items() if k.phase is not OUT}
+        state = state_of(counts)
+        code = _most_common(counts, Phase.FAILED if state == "failed" else Phase.WAITING)
+        return Standing(
+            sum(counts.values()),
+            sum(n for key, n in counts.items() if key.queued),
+            state,
+            self._reasons.get(code, NONE) if state not in ("idle", "ready") else NONE,
+        )
+
+    def _key(self, view: DeviceView) -> Key:
+        phase, reason = phase_of(view), ""
+        if phase in (Phase.WAITING, Phase.FAILED):
+            reason = self._remembered(view)
+        secret = view.secret_state == "stored"  # noqa: S105  # a word, no password
+        return Key(view.provider, phase, reason, view.state in _WITHOUT_SECRET, secret)
+
+    def _remembered(self, view: DeviceView) -> str:
+        """Return the reason, with its sentences kept; "" where there are too many of them."""
+        if view.reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            return ""
+        self._reasons[view.reason] = Reason(view.reason, view.explanation, view.remedy)
+        return view.reason
+
+    def _forget(self, device: DeviceId) -> None:
+        if (key := self._keys.pop(device, None)) is not None:
+            counts = self._counts[key.provider]
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key], self._shared[key]
+
+
+def phase_of(view: DeviceView) -> Phase:
+    """Return how a child does."""
+    if view.state in _UNDER_WAY:
+        if view.substate == "absent":
+            return Phase.AWAY
+        return Phase.WAITING if view.next_attempt else Phase.MOVING
+    return {"online": Phase.ONLINE, "failed": Phase.FAILED}.get(view.state, OUT)
+
+
+def state_of(counts: Mapping[Key, int]) -> str:
+    """Return the state of a cloud, from what its children meet there."""
+    phases = {key.phase for key in counts} - {Phase.AWAY}
+    if not phases:
+        return "idle"
+    waiting = {key.reason for key in counts if key.phase is Phase.WAITING}
+    if waiting and waiting <= THROTTLED:
+        return "throttled"
+    if Phase.ONLINE in phases:
+        return "degraded" if waiting else "ready"
+    return "connecting" if Phase.MOVING in phases else "failed"
+
+
+def _most_common(counts: Mapping[Key, int], phase: Phase) -> str:
+    """Return the commonest reason of those in this phase, or of those that wait."""
+    for wanted in (phase, Phase.WAITING):
+        reasons: Counter[str] = Counter()
+        for key, number in counts.items():
+            if key.phase is wanted:
+                reasons[key.reason] += number
+        if reasons:
+            return reasons.most_common(1)[0][0]
+    return ""

@@ -1,1 +1,0 @@
-"""2  Admitted, held or rejected: pure, default no."""

@@ -1,0 +1,1 @@
+"""What the process runs on: time, back-off, the journal, systemd, SQLite, bounded calls."""

@@ -1,0 +1,63 @@
+"""Time and chance, as an argument.
+
+What tells a provider the time.
+
+Whether the clock can be trusted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What tells the time.
+
+    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    jitter: a number from [0, 1) at each call.
+    """
+
+    now: Callable[[], float]
+    wall: Callable[[], int]
+    jitter: Callable[[], float]
+
+    def to_wall(self, moment: float) -> int:
+        """Turn a moment of the event loop's clock into microseconds since the epoch."""
+        return self.wall() + int((moment - self.now()) * _MICRO)
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """now: seconds of a steady clock.  wall: seconds since the epoch."""
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+
+REAL_TIME = Time(time.monotonic, time.time)
+
+
+MARK = Path("/run/systemd/timesync/synchronized")
+"""systemd-timesyncd(8) touches it at each synchronisation."""
+
+_SIZE = 256  # bytes; struct timex has 208 on 64-bit systems
+_TIME_ERROR = 5
+
+
+def synchronised(mark: Path = MARK) -> bool:
+    """Tell whether the kernel, or else systemd-timesyncd, says that the clock is synchronised.
+
+    The kernel is asked by adjtimex(2), which changes nothing where `modes` is 0; a service with
+    ProtectClock= may not ask.  mark: the file of systemd-timesyncd.
+    """
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_SIZE))
+    if state < 0:
+        return mark.exists()
+    return bool(state != _TIME_ERROR)

@@ -1,0 +1,229 @@
+"""The log: to the journal with fields, or to stderr.
+
+A record's `extra` may hold the keys of FIELDS; each becomes a journal field.  `message_id` in it
+names an entry of messages.py.  `once` in it names a cause: the record is dropped if the same logger
+told the same cause of the same device before.
+Control characters are escaped, and the text of an exception is never written: it may hold what a
+stranger sent.  Its type, and where it was raised, are.
+
+The entries of the journal that packaging/catalog/gatewayd.catalog explains, by their names.
+
+`journalctl -x` prints the explanation beneath the entry; `journalctl MESSAGE_ID=…` finds all of
+one kind.  A log call names its entry by `extra={"message_id": NAME}`; what happens to a child is
+named by its event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from systemd import journal
+
+MESSAGES: Mapping[str, str] = {
+    "approval-needed": "1330c740f4ca4ff8be0fa64c3833cb08",
+    "identity-conflict": "a4a99710852b4ea8a2bd102ad1fd9fc2",
+    "device-registered": "ea6150cf8e40465e810356c86a130dbb",
+    "registration-refused": "a5060083d5ba4158b9948635ac0eb841",
+    "already-activated": "bfeec8f36af14713882e8c95ffc68912",
+    "device-rejected": "cdcbbde4cbd84300b67cbb7ffd7ecb1d",
+    "device-retired": "060e358b374f4df0aef242dc467e53bd",
+    "device-flapping": "b29361db4eee4557a611be1cb63aa34e",
+    "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
+    "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
+    "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",
+    "rollback-suspected": "f48e39e729dc4b38a681b80682d459aa",
+    "store-degraded": "760bcac48032437e96aed62ede052c5b",
+    "join-window-opened": "efd883ad4abd49448351a2008db97c11",
+    "join-window-closed": "733335265a9045778a563ef17d5ee4f4",
+    "lan-flooded": "abb30f6d44e04503b58f943c51c6f7a4",
+    "configuration-rejected": "172feecf44134d56ba59954a6cc6ed67",
+}
+"""MESSAGE_ID of each entry.  An id never changes its meaning."""
+
+EVENTS: Mapping[str, str] = {
+    "Held": "approval-needed",
+    "Held identity-conflict": "identity-conflict",
+    "SecretStored": "device-registered",
+    "RegistrationRefused": "registration-refused",
+    "RegistrationRefused cloud-not-authorised": "already-activated",
+    "SecretLost": "secret-lost",
+    "Rejected": "device-rejected",
+    "Retired": "device-retired",
+}
+"""The entry of an event of the life cycle, or of one with the code of its reason."""
+
+
+def message_id(name: str, event: str = "", reason: str = "") -> str:
+    """Return the MESSAGE_ID of an entry by its name, or else by event and reason; "" for none."""
+    name = name or EVENTS.get(f"{event} {reason}") or EVENTS.get(event, "")
+    return MESSAGES.get(name, "")
+
+
+IDENTIFIER = "gatewayd"
+MAX_MESSAGE = 2000
+MAX_CAUSES = 512
+_MAX_CHAIN = 4
+
+FIELDS: Mapping[str, str] = {
+    "device": "GATEWAYD_DEVICE",
+    "provider": "GATEWAYD_PROVIDER",
+    "state": "GATEWAYD_STATE",
+    "reason": "GATEWAYD_REASON",
+    "attempt": "GATEWAYD_ATTEMPT",
+    "rule": "GATEWAYD_RULE",
+    "address": "GATEWAYD_ADDRESS",
+    "event": "GATEWAYD_EVENT",
+}
+"""What a key of `extra` is called in the journal."""
+
+QUOTING = ("zeroconf",)
+"""Libraries whose warnings quote packets of strangers as they came: they say nothing."""
+
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG = 7
+
+
+class Send(Protocol):
+    """Writes one entry to the journal: systemd.journal.send."""
+
+    def __call__(self, message: str, /, **fields: str | int) -> None: ...
+
+
+def setup(level: str, handler: logging.Handler) -> None:
+    """Let gatewayd log from this level on, and the libraries from warnings on, to one handler.
+
+    level: as `set_level` takes it.  Replaces the handlers that were there.
+    """
+    handler.addFilter(Once())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Let gatewayd log from another level on: "debug", "info", "warning" or "error"."""
+    logging.getLogger(IDENTIFIER).setLevel(level.upper())
+
+
+def handler() -> logging.Handler:
+    """Return the handler that fits how this process was started."""
+    if under_journal(os.environ, sys.stderr):
+        return JournalHandler(journal.send)
+    return StderrHandler(sys.stderr)
+
+
+def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Whether the stream goes to the journal: systemd.exec(5), $JOURNAL_STREAM."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+    return environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
+
+
+class JournalHandler(logging.Handler):
+    """Writes records to the journal, with the fields of systemd.journal-fields(7)."""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record; what cannot be sent is told on stderr, as logging does."""
+        try:
+            self._send(message(record), **fields(record))
+        except (OSError, ValueError, TypeError):
+            self.handleError(record)
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes records as lines, each with the device it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return "level: device: message"."""
+        device = getattr(record, "device", "")
+        parts = (record.levelname.lower(), escaped(str(device)), message(record))
+        return ": ".join(part for part in parts if part)
+
+
+class Once(logging.Filter):
+    """Lets the first record of a cause pass, and remembers the newest `limit` causes."""
+
+    def __init__(self, limit: int = MAX_CAUSES) -> None:
+        super().__init__()
+        self._limit = limit
+        self._causes: OrderedDict[Hashable, None] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written: it names no cause, or a new one."""
+        cause = getattr(record, "once", None)
+        if cause is None:
+            return True
+        return self.first((record.name, getattr(record, "device", ""), cause))
+
+    def first(self, cause: Hashable) -> bool:
+        """Whether this cause was not told yet, or so long ago that it was forgotten."""
+        known = cause in self._causes
+        self._causes[cause] = None
+        self._causes.move_to_end(cause)
+        if len(self._causes) > self._limit:
+            self._causes.popitem(last=False)
+        return not known
+
+
+def fields(record: logging.LogRecord) -> dict[str, str | int]:
+    """Return the journal fields of a record."""
+    told = {name: getattr(record, key, None) for key, name in FIELDS.items()}
+    entry = (getattr(record, key, "") for key in ("message_id", "event", "reason"))
+    told["MESSAGE_ID"] = message_id(*entry)
+    about = {name: escaped(str(value)) for name, value in told.items() if value not in (None, "")}
+    return {
+        "SYSLOG_IDENTIFIER": IDENTIFIER,
+        "PRIORITY": _priority(record.levelno),
+        "LOGGER": record.name,
+        "CODE_FILE": record.pathname,
+        "CODE_LINE": record.lineno,
+        "CODE_FUNC": record.funcName or "",
+        **about,
+    }
+
+
+def message(record: logging.LogRecord) -> str:
+    """Return the sentence of a record, and after it where an exception came from."""
+    text = escaped(record.getMessage()[:MAX_MESSAGE])
+    error = record.exc_info[1] if record.exc_info else None
+    return "\n".join((text, *(_raised(error) if error else ())))
+
+
+def escaped(text: str) -> str:
+    """Return the text with everything escaped that a terminal might obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _priority(level: int) -> int:
+    return next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)
+
+
+def _raised(error: BaseException | None) -> Iterator[str]:
+    """Tell the type of an exception and of its causes, and the frames, without any value."""
+    for _ in range(_MAX_CHAIN):
+        if error is None:
+            return
+        yield f"{type(error).__name__} at"
+        for frame in traceback.extract_tb(error.__traceback__):
+            yield f"  {Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        error = error.__cause__ or error.__context__

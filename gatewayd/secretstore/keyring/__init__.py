@@ -1,0 +1,1 @@
+"""A keyring as the secret store."""

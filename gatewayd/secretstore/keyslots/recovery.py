@@ -1,0 +1,146 @@
+"""The recovery slot: data keys for a public key, whose private half lies elsewhere.
+
+X25519 (RFC 7748) with an ephemeral key, HKDF and AES-GCM; or RSA-OAEP (RFC 8017) of 3072 bits and
+more.  A gateway can add to the slot, and cannot open it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from gatewayd.errors import ConfigError
+from gatewayd.secretstore.vault import crypto
+from gatewayd.secretstore.vault.crypto import NONCE, DoesNotOpen, Wrapped
+
+KIND = "recovery"
+RSA_BITS = 3072
+_RAW = 32
+_REMEDY = f"use an X25519 key, or an RSA key of {RSA_BITS} bits or more, in PEM"
+
+
+def read_public(pem: bytes) -> bytes:
+    """Return a public key as DER, the material of a recovery slot.  Raises ConfigError."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigError(f"that is no public key: {_REMEDY}") from None
+    if not _fits(key):
+        raise ConfigError(f"that public key cannot serve for recovery: {_REMEDY}")
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def slot_kind(public: bytes) -> str:
+    """Return the name of the slot of a public key: so many officers, so many slots."""
+    return f"{KIND}-{hashlib.sha256(public).hexdigest()[:16]}"
+
+
+def wrap(
+    public: bytes,
+    data_key: memoryview,
+    store: bytes,
+    kid: int,
+    random: Callable[[int], bytes],
+) -> Wrapped:
+    """Put a data key into the recovery slot.
+
+    Its fingerprint vouches for the public key: who cannot read the data key cannot change it.
+    """
+    kind = slot_kind(public)
+    bound_to, nonce = crypto.slot_name(store, kid, kind), random(NONCE)
+    match load_der_public_key(public):
+        case X25519PublicKey() as theirs:
+            ciphertext = _wrap_x25519(theirs, data_key, nonce, bound_to, random)
+        case RSAPublicKey() as theirs:
+            ciphertext = theirs.encrypt(data_key.tobytes(), _oaep(bound_to))
+        case _:
+            raise DoesNotOpen
+    return Wrapped(kind, vouch(data_key, public), nonce, ciphertext)
+
+
+def vouch(data_key: bytes | memoryview, public: bytes) -> bytes:
+    """Return what vouches for a public key, as only who has the data key can."""
+    return crypto.stamp(data_key, b"recovery", public)
+
+
+class RecoveryKey:
+    """The private half, read for as long as it takes.  Implements Opener.
+
+    pem: PKCS#8, encrypted or not.  password: None where it is not encrypted.
+    Raises ConfigError.
+    """
+
+    def __init__(self, pem: bytes, password: bytes | None = None) -> None:
+        try:
+            key = load_pem_private_key(pem, password)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise ConfigError("that is no private key, or its password is another") from None
+        if not isinstance(key, X25519PrivateKey | RSAPrivateKey):
+            raise ConfigError("that private key is of no kind that serves for recovery")
+        self._key: X25519PrivateKey | RSAPrivateKey = key
+        self.public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.kind = slot_kind(self.public)
+
+    def unwrap(self, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
+        """Take a data key out of the slot.  Raises DoesNotOpen."""
+        bound_to = crypto.slot_name(store, kid, wrapped.kind)
+        if isinstance(self._key, X25519PrivateKey):
+            return _unwrap_x25519(self._key, wrapped, bound_to)
+        try:
+            return self._key.decrypt(wrapped.ciphertext, _oaep(bound_to))
+        except ValueError:
+            raise DoesNotOpen from None
+
+    def fits(self, wrapped: Wrapped) -> bool:
+        """Tell whether this is the right key: its slot is named after it."""
+        return wrapped.kind == self.kind
+
+
+def _fits(key: object) -> bool:
+    if isinstance(key, RSAPublicKey):
+        return key.key_size >= RSA_BITS
+    return isinstance(key, X25519PublicKey)
+
+
+def _oaep(bound_to: bytes) -> OAEP:
+    return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=bound_to)
+
+
+def _wrap_x25519(
+    theirs: X25519PublicKey,
+    data_key: memoryview,
+    nonce: bytes,
+    bound_to: bytes,
+    random: Callable[[int], bytes],
+) -> bytes:
+    own = X25519PrivateKey.from_private_bytes(random(_RAW))
+    sent = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    key = _agreed(own, theirs, sent)
+    return sent + crypto.encrypt(key, nonce, data_key, bound_to)
+
+
+def _unwrap_x25519(own: X25519PrivateKey, wrapped: Wrapped, bound_to: bytes) -> bytes:
+    sent, ciphertext = wrapped.ciphertext[:_RAW], wrapped.ciphertext[_RAW:]
+    try:
+        key = _agreed(own, X25519PublicKey.from_public_bytes(sent), sent)
+    except ValueError:  # a public key that is none, or of small order
+        raise DoesNotOpen from None
+    return crypto.decrypt(key, wrapped.nonce, ciphertext, bound_to)
+
+
+def _agreed(own: X25519PrivateKey, theirs: X25519PublicKey, sent: bytes) -> bytes:
+    """Return the key that both halves agree upon, bound to what was sent."""
+    return crypto.derive(own.exchange(theirs), b"gatewayd-recovery" + sent)

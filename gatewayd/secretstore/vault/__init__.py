@@ -1,0 +1,1 @@
+"""The vault: an encrypted file of secrets, opened by key slots."""

@@ -1,0 +1,203 @@
+"""What an operator does with the keys of a vault: on the one that serves, or on one at rest.
+
+Each function works within a group of the vault: those of the store thread, or of a vault at rest
+(atrest.py).  A slot is asked for its key, which may take some seconds.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from gatewayd.errors import StoreUnavailable
+from gatewayd.runtime.timeout_call import Hangs, bounded
+from gatewayd.secretstore.keyslots import recovery, table
+from gatewayd.secretstore.keyslots.base import KeySlot, NoKey
+from gatewayd.secretstore.keyslots.table import Wrap
+from gatewayd.secretstore.keyslots.tpm import TpmSlot
+from gatewayd.secretstore.keyslots.unseal import ask, guarded
+from gatewayd.secretstore.store import Protection, State
+from gatewayd.secretstore.vault import data_keys
+from gatewayd.secretstore.vault.crypto import DoesNotOpen
+from gatewayd.secretstore.vault.data_keys import Keys, SlotKey
+from gatewayd.secretstore.vault.rollback import say
+from gatewayd.secretstore.vault.sealed_database import PATIENCE, KeyedDatabase
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A vault in numbers.  No secret, nor anything of a key, is in it.
+
+    slots: their kinds; one for recovery is named after its key.  generation: the number of the
+    data key; generations: how many of them some row still needs.  made: when the data key was
+    made, seconds since the epoch; 0 where it is not known.
+    """
+
+    state: State
+    protection: Protection
+    why: str
+    slots: tuple[str, ...]
+    generation: int
+    generations: int
+    made: int
+    rotating: bool
+    secrets: int
+    quarantined: int
+    writes: int
+    counter: bool
+
+
+def report(vault: KeyedDatabase) -> Report:
+    """Describe a vault, sealed or not.  Raises StoreUnavailable."""
+
+    def number(sql: str) -> int:
+        return int(vault.query(sql)[0][0])
+
+    return Report(
+        state=vault.state,
+        protection=vault.protection,
+        why=vault.why,
+        slots=tuple(table.slots(vault.query)),
+        generation=number("SELECT coalesce(max(kid), 0) FROM data_key"),
+        generations=number("SELECT count(*) FROM data_key"),
+        made=number("SELECT coalesce(max(made), 0) FROM data_key"),
+        rotating=vault.rotating,
+        secrets=number("SELECT count(*) FROM secret"),
+        quarantined=number("SELECT count(*) FROM quarantine"),
+        writes=number("SELECT count FROM writes"),
+        counter=bool(number("SELECT count(*) FROM counter")),
+    )
+
+
+def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
+    """Begin a new generation of the data key; `tend` then encrypts every row anew.
+
+    drop: kinds of slots that are given up with the old key, as they cannot be read here.
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where a slot cannot be read, or the last
+    rotation goes on.  Then nothing was changed.
+    """
+    keys, query = vault.changeable(), vault.query
+    if vault.rotating:
+        raise StoreUnavailable("the last rotation goes on: wait for its end")
+    wraps = _wraps(vault, keys, drop)
+    kid = keys.newest + 1
+    page = data_keys.insert(query, keys.store, kid, vault.random)
+    data_keys.succeed(query, keys, kid)
+    for wrap in wraps:
+        table.put_key(query, wrap(page.key, keys.store, kid), kid)
+    for kind in drop:
+        _remove(vault, kind)
+    vault.after(lambda: vault.grown(kid, page))
+    vault.after(vault.slots_changed)
+
+
+def reseal(vault: KeyedDatabase, key: str) -> None:
+    """Add a key slot, or make it anew, with a key of its own.
+
+    key: as the setting `key` of [secretstore.vault] has it.
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where the slot cannot be used.
+    """
+    keys, query, slot = vault.changeable(), vault.query, vault.slots.of(key)
+    before = table.slots(query).get(slot.kind)
+    found = _asked(slot, lambda: ask(slot, None, vault.random))
+    wrap = table.wrapper(found.key, vault.random)
+    table.put_slot(query, keys, slot.kind, found.material, wrap)
+    if found.count is not None:
+        say(query, keys, found.count)
+    if before is not None:
+        vault.after(vault.scrub)
+    if before and before != found.material:
+        vault.after(partial(_discard, slot, before))
+    vault.after(lambda: vault.slots_changed(found))
+
+
+def add_recovery(vault: KeyedDatabase, pem: bytes) -> str:
+    """Add a slot that a private key kept elsewhere opens; return its kind.
+
+    pem: the public key, X25519 or RSA of 3072 bits and more.
+    Raises ConfigError where it is none, StoreSealed, StoreRolledBack.
+    """
+    keys, public = vault.changeable(), recovery.read_public(pem)
+    kind = recovery.slot_kind(public)
+    wrap = table.for_recovery(public, vault.random)
+    table.put_slot(vault.query, keys, kind, public, wrap)
+    vault.after(vault.slots_changed)
+    return kind
+
+
+def remove_slot(vault: KeyedDatabase, kind: str) -> None:
+    """Remove a key slot.  kind: as `Report.slots` has it.
+
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where there is no such slot, or it is
+    the last that this gateway can open.
+    """
+    vault.changeable()
+    present = table.slots(vault.query)
+    if kind not in present:
+        raise StoreUnavailable(f"there is no key slot {kind!a}: see gatewayctl vault status")
+    if all(table.is_recovery(other) or other == kind for other in present):
+        raise StoreUnavailable(f"{kind} alone opens the vault here: add another slot first")
+    _remove(vault, kind)
+    with suppress(StoreUnavailable):  # a kind that is not ours has left nothing of ours behind
+        vault.after(partial(_discard, vault.slots.of(kind), present[kind]))
+    vault.after(vault.slots_changed)
+
+
+def _remove(vault: KeyedDatabase, kind: str) -> None:
+    table.remove_slot(vault.query, kind)
+    if kind == TpmSlot.kind:
+        vault.query("DELETE FROM counter")
+    vault.after(vault.scrub)
+
+
+def _wraps(vault: KeyedDatabase, keys: Keys, drop: Collection[str]) -> list[Wrap]:
+    """Return what wraps the next key for each slot that stays."""
+    present = table.slots(vault.query)
+    staying = {kind: material for kind, material in present.items() if kind not in drop}
+    if all(map(table.is_recovery, staying)):
+        raise StoreUnavailable("no key slot would be left that opens the vault here: drop fewer")
+    wraps = []
+    for kind, material in staying.items():
+        if table.is_recovery(kind):
+            public = table.vouched(vault.query, keys, kind, material)
+            wraps.append(table.for_recovery(public, vault.random))
+        else:
+            wraps.append(table.wrapper(_slot_key(vault, keys, kind, material), vault.random))
+    return wraps
+
+
+def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> SlotKey:
+    """Return the key of a slot, if it holds the data key in use.
+
+    Whoever can write to the disk can add a slot that holds another, and would be given the next.
+    """
+    slot = vault.slots.of(kind)
+    key = _asked(slot, lambda: SlotKey(kind, slot.read(material), material))
+    try:
+        kept = data_keys.wrapped(vault.query, keys.newest, kind)
+        held = key.unwrap(kept, keys.store, keys.newest)
+    except (DoesNotOpen, NoKey):
+        held = b""
+    if not hmac.compare_digest(held, keys.key(keys.newest)):
+        raise StoreUnavailable(f"the key slot {kind} does not open: reseal it")
+    return key
+
+
+def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
+    try:
+        return bounded(lambda: guarded(slot, call), PATIENCE)
+    except Hangs:
+        raise StoreUnavailable(f"the key slot {slot.kind} does not answer") from None
+    except NoKey as error:
+        raise StoreUnavailable(f"the key slot {slot.kind} cannot be used: {error}") from error
+
+
+def _discard(slot: KeySlot, material: bytes) -> None:
+    with suppress(Hangs, NoKey):
+        bounded(lambda: guarded(slot, lambda: slot.discard(material)), PATIENCE)

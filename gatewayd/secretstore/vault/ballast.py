@@ -1,0 +1,53 @@
+"""Room kept for a full disk: what a cloud has just issued must still fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from gatewayd.errors import StoreFull, StoreUnavailable
+from gatewayd.runtime.sqlite import private_file, sync_directory
+
+SIZE = 1 << 20
+"""Bytes: thousands of secrets, or one checkpoint of the log."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Reserve:
+    """A file that is there to be deleted.
+
+    path: beside the database it is kept for.  size: bytes.
+    """
+
+    def __init__(self, path: Path, size: int = SIZE) -> None:
+        self._path, self._size = path, size
+
+    def fill(self) -> None:
+        """Put the room aside, unless it is.  Raises StoreFull, StoreUnavailable."""
+        try:
+            self._allocate()
+        except OSError as error:
+            self.free()
+            if error.errno in _NO_ROOM:
+                raise StoreFull(f"the disk is full: no room to keep {self._size} bytes") from error
+            raise StoreUnavailable(f"{self._path} cannot be made: {error.strerror}") from error
+
+    def free(self) -> bool:
+        """Give the room up; False if there was none."""
+        try:
+            self._path.unlink()
+            # ext4 hands freed blocks out again only when the deletion is on the disk
+            sync_directory(self._path.parent)
+        except OSError:
+            return False
+        return True
+
+    def _allocate(self) -> None:
+        opened = private_file(self._path, os.O_WRONLY)
+        try:
+            if os.fstat(opened).st_size < self._size:
+                os.posix_fallocate(opened, 0, self._size)
+        finally:
+            os.close(opened)

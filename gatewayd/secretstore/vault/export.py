@@ -1,0 +1,154 @@
+"""The secrets of a fleet, on their way to another gateway: only the recovery key opens them.
+
+An export is a vault.db whose one kind of slot is for recovery.  What else has to travel, as the
+records of the children, is enclosed: encrypted like a secret.  It is confidential, and proves not
+where it comes from: a recovery key is public, and whoever has it can make an export of his own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewayd.errors import ConfigError, StoreSealed, StoreUnavailable
+from gatewayd.runtime.sqlite import is_ours, ordinary
+from gatewayd.secretstore.keyslots import recovery, table
+from gatewayd.secretstore.keyslots.base import NoKey
+from gatewayd.secretstore.keyslots.recovery import RecoveryKey
+from gatewayd.secretstore.vault import data_keys, rows
+from gatewayd.secretstore.vault.crypto import DoesNotOpen
+from gatewayd.secretstore.vault.data_keys import Keys, Query
+from gatewayd.secretstore.vault.rows import COLUMNS, Row
+from gatewayd.secretstore.vault.schema import SCHEMA, STEPS, VERSION
+from gatewayd.secretstore.vault.sealed_database import KeyedDatabase
+
+MAX_BYTES = 256 << 20
+"""The largest export that is read."""
+
+ENCLOSED = "gatewayd-enclosure"
+"""The service under which enclosures are kept: no slot of a child has it."""
+
+_NO_EXPORT = "that is no export of a vault, or it is damaged"
+_LEFT_OUT = (
+    "DELETE FROM key_slot WHERE kind NOT LIKE 'recovery-%'",
+    "DELETE FROM slot WHERE kind NOT LIKE 'recovery-%'",
+    "DELETE FROM quarantine",
+    "DELETE FROM counter",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What has come in.  secrets: how many.  damaged: how many did not open, and were left out."""
+
+    secrets: int
+    damaged: int
+    enclosures: Mapping[str, bytes] = field(repr=False)
+
+
+def export(vault: KeyedDatabase, enclosures: Mapping[str, bytes] | None = None) -> bytes:
+    """Return all that is durable, for who has a private key of recovery alone.
+
+    enclosures: what travels with it, by names.
+    Raises StoreSealed; StoreUnavailable where there is no recovery key.
+    """
+    keys = vault.keys()
+    kinds = table.slots(vault.query)
+    publics = {kind: public for kind, public in kinds.items() if table.is_recovery(kind)}
+    if not publics:
+        raise StoreUnavailable("there is no recovery key: add one by gatewayctl vault add-recovery")
+    for kind, public in publics.items():
+        table.vouched(vault.query, keys, kind, public)
+    with _opened(vault.snapshot()) as (db, query):
+        for statement in _LEFT_OUT:
+            query(statement)
+        for name, content in (enclosures or {}).items():
+            rows.write(query, keys, (ENCLOSED, name), content, vault.random)
+        query("COMMIT")
+        query("VACUUM")  # or what was left out would be in the free pages
+        return ordinary(db)
+
+
+def import_(vault: KeyedDatabase, whole: bytes, key: RecoveryKey) -> Imported:
+    """Take in an export, within a group; every secret is encrypted anew, and the key is added.
+
+    vault: with nothing in it.
+    Raises ConfigError where it is no export, or of a newer gatewayd; StoreSealed where the
+    private key does not open it; StoreUnavailable where there are secrets in the vault.
+    """
+    own = vault.changeable()
+    if vault.query("SELECT 1 FROM secret LIMIT 1"):
+        raise StoreUnavailable("there are secrets in this vault: import into an empty one")
+    with _opened(whole) as (_, query):
+        _upgrade(query)
+        try:
+            theirs = data_keys.unlock(query, key)
+        except NoKey as error:
+            raise StoreSealed(str(error)) from error
+        try:
+            imported = _copied(query, theirs, vault, own)
+        finally:
+            theirs.wipe()
+    kind = recovery.slot_kind(key.public)
+    wrap = table.for_recovery(key.public, vault.random)
+    table.put_slot(vault.query, own, kind, key.public, wrap)
+    vault.after(vault.slots_changed)
+    return imported
+
+
+def _copied(query: Query, theirs: Keys, vault: KeyedDatabase, own: Keys) -> Imported:
+    secrets, damaged, enclosures = 0, 0, {}
+    for values in query(f"SELECT {COLUMNS} FROM secret ORDER BY id"):  # noqa: S608  # ours
+        row = Row(*values)
+        try:
+            plain = rows.decrypted(theirs, row)
+        except DoesNotOpen:
+            damaged += 1
+            continue
+        if row.service == ENCLOSED:
+            enclosures[row.username] = plain
+        else:
+            rows.write(vault.query, own, (row.service, row.username), plain, vault.random)
+            secrets += 1
+    return Imported(secrets, damaged, enclosures)
+
+
+@contextmanager
+def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Query]]:
+    """Open a file in memory, within a transaction."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+
+        def query(sql: str, /, *values: object) -> list[Any]:
+            try:
+                return db.execute(sql, values).fetchall()
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise ConfigError(f"{_NO_EXPORT} ({error})") from error
+
+        if not 0 < len(whole) <= MAX_BYTES:
+            raise ConfigError(_NO_EXPORT)
+        db.deserialize(whole)
+        query("PRAGMA trusted_schema = OFF")
+        if query("PRAGMA integrity_check(1)") != [("ok",)]:
+            raise ConfigError(_NO_EXPORT)
+        query("BEGIN")
+        yield db, query
+
+
+def _upgrade(query: Query) -> None:
+    """Bring the schema of an export up to ours."""
+    found = int(query("PRAGMA user_version")[0][0])
+    if found > VERSION:
+        raise ConfigError(
+            f"the export was made by a newer gatewayd (schema {found}, this one knows {VERSION}): "
+            "install that version here"
+        )
+    if found < 1:
+        raise ConfigError(_NO_EXPORT)
+    for number in range(found, VERSION):
+        for statement in STEPS[number]:
+            query(statement)
+    if not is_ours(query, SCHEMA):
+        raise ConfigError(_NO_EXPORT)

@@ -1,0 +1,1 @@
+"""Configuration files: read, and turned into typed dataclasses with every problem noted."""

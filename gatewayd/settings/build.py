@@ -1,0 +1,223 @@
+"""Makes typed settings of tables: a frozen dataclass is built by its type hints and metadata.
+
+A message names keys and what is allowed.  It never repeats a value: that may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import types
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from gatewayd.settings.files import KeyPath, Problems, Source
+
+T = TypeVar("T")
+
+MAX_TEXT = 4096
+_SECRET = re.compile(
+    r"(?i)(.*[_-])?(secret|password|passwd|passphrase|token)|key|(private|api|access|master)[_-]key"
+)
+_WORDS: Mapping[type, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Path: "an absolute path",
+}
+_MEANT: Mapping[type, tuple[Any, ...]] = {list: (tuple,), dict: (Mapping, dict)}
+
+
+class _Wrong(Exception):
+    """A value does not fit; the text completes the sentence "<key> …"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Builds settings from the tables of one source, and notes every problem.
+
+    Settings may have a method `problems`, which yields a sentence for each thing that is wrong
+    with them as a whole.
+    """
+
+    source: Source
+    problems: Problems
+
+    def note(self, at: KeyPath, text: str) -> None:
+        """Note one problem with a value."""
+        self.problems.add(self.source.where(at), text)
+
+    def build(self, cls: type[T], table: object, at: KeyPath) -> T | None:
+        """Return an instance of the dataclass; None if there was a problem, which is noted."""
+        if not isinstance(table, Mapping):
+            self.note(at, f"{dotted(at)} must be a table")
+            return None
+        before = len(self.problems.found)
+        hints = get_type_hints(cls)
+        declared = {one.name: one for one in fields(cls) if one.init}  # type: ignore[arg-type]  # T is a dataclass
+        self.refuse_unknown(table, declared, at)
+        values = {
+            name: self._field(hints[name], one, table[name], (*at, name))
+            for name, one in declared.items()
+            if name in table
+        }
+        for name, one in declared.items():
+            if name not in table and one.default is MISSING and one.default_factory is MISSING:
+                self.note(at, f"{dotted(at) or 'the file'} lacks '{name}': add it")
+        if len(self.problems.found) > before:
+            return None
+        made = cls(**values)
+        self._ask(made, at)
+        return None if len(self.problems.found) > before else made
+
+    def _ask(self, made: object, at: KeyPath) -> None:
+        """Let settings that have a `problems` method say what is wrong with them as a whole."""
+        problems = getattr(made, "problems", None)
+        for text in problems() if problems else ():
+            self.note(at, f"[{dotted(at)}]: {text}")
+
+    def refuse_unknown(self, table: Mapping[str, Any], known: Collection[str], at: KeyPath) -> None:
+        """Note each key that is none of the known ones."""
+        for key in table:
+            if key in known:
+                continue
+            if looks_secret(key):
+                self.note((*at, key), secret_refused(key))
+            else:
+                self.note((*at, key), unknown(key, known, at))
+
+    def _field(self, hint: Any, one: Field[Any], raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # a hint is any type
+        value = self._value(hint, raw, at)
+        try:
+            for item in value if isinstance(value, tuple) else (value,):
+                _check(item, one.metadata)
+        except _Wrong as wrong:
+            self.note(at, f"{dotted(at)} {wrong}")
+        return value
+
+    def _value(self, hint: Any, raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # a hint is any type
+        kind = get_origin(hint) or hint
+        if kind in (Union, types.UnionType):
+            return self._value(_alternative(hint, raw), raw, at)
+        if kind is tuple:
+            return self._array(get_args(hint)[0], raw, at)
+        if kind in (Mapping, dict):
+            return self._mapping(get_args(hint)[1], raw, at)
+        if isinstance(kind, type) and is_dataclass(kind):
+            return self.build(kind, raw, at)
+        try:
+            return _scalar(kind, raw)
+        except _Wrong as wrong:
+            self.note(at, f"{dotted(at)} {wrong}")
+            return None
+
+    def _array(self, hint: Any, raw: object, at: KeyPath) -> tuple[Any, ...]:  # noqa: ANN401  # a hint is any type
+        if not isinstance(raw, list):
+            self.note(at, f"{dotted(at)} must be an array, as [ … ]")
+            return ()
+        return tuple(self._value(hint, item, (*at, n)) for n, item in enumerate(raw))
+
+    def _mapping(self, hint: Any, raw: object, at: KeyPath) -> Mapping[str, Any]:  # noqa: ANN401  # a hint is any type
+        if not isinstance(raw, Mapping):
+            self.note(at, f"{dotted(at)} must be a table")
+            return {}
+        for key in raw:
+            if not key.isprintable() or not key:
+                self.note(at, f"{dotted((*at, key))} is no name: use letters and digits")
+        return {key: self._value(hint, item, (*at, key)) for key, item in raw.items()}
+
+
+def unknown(key: str, known: Iterable[str], at: KeyPath) -> str:
+    """Say that a key is not known, and which one may have been meant."""
+    known = sorted(known)
+    table = f" in [{dotted(at)}]" if at else ""
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}"
+    return f"unknown key '{shown(key)}'{table}: {hint}"
+
+
+def looks_secret(key: str) -> bool:
+    """Whether what is set under such a key would be a secret."""
+    return bool(_SECRET.fullmatch(key))
+
+
+def secret_refused(key: str) -> str:
+    """Say that a secret does not belong here."""
+    return (
+        f"'{shown(key)}' looks like a secret, and none belongs in the configuration: remove it, "
+        "and pass it as a systemd credential or in a file of its own"
+    )
+
+
+def dotted(at: KeyPath) -> str:
+    """Return a key as it is written in a file; an element of an array gets its number from 1."""
+    text = ""
+    for part in at:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{shown(part)}"
+    return text.removeprefix(".")
+
+
+def shown(key: str) -> str:
+    """Return a key fit for a terminal: printable ASCII, at most 64 characters."""
+    return ascii(key[:64])[1:-1]
+
+
+def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
+    """Pick the alternative of a union that a value of this kind can be meant for."""
+    kinds = [one for one in get_args(hint) if one is not type(None)]
+    wanted = _MEANT.get(type(raw), (type(raw),))
+    return next((one for one in kinds if (get_origin(one) or one) in wanted), kinds[0])
+
+
+def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _member(kind, raw)
+    if kind is float and type(raw) is int:
+        raw = float(raw)
+    if type(raw) is not (str if kind is Path else kind):
+        raise _Wrong(f"must be {_WORDS[kind]}")
+    if isinstance(raw, str) and (len(raw) > MAX_TEXT or not (raw.isprintable() or not raw)):
+        raise _Wrong(f"must be {_WORDS[kind]} of at most {MAX_TEXT} printable characters")
+    if kind is Path:
+        return _absolute(str(raw))
+    return raw
+
+
+def _absolute(text: str) -> Path:
+    if not text.startswith("/"):
+        raise _Wrong("must be an absolute path: begin it with /")
+    return Path(text)
+
+
+def _member(kind: type[StrEnum], raw: object) -> StrEnum:
+    words = [str(one) for one in kind]
+    if raw not in words:
+        raise _Wrong(f"must be {_one_of(words, raw)}")
+    return kind(raw)
+
+
+def _check(value: object, meta: Mapping[str, Any]) -> None:
+    """Raise _Wrong where a value lies outside what the field's metadata allows."""
+    choices = meta.get("choices") or ()
+    if choices and isinstance(value, str) and value not in choices:
+        raise _Wrong(f"must be {_one_of(choices, value)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    low, high, unit = meta.get("low"), meta.get("high"), meta.get("unit", "")
+    if not math.isfinite(value):
+        raise _Wrong("must be a finite number")
+    if low is not None and value < low:
+        raise _Wrong(f"must be at least {low:.12g} {unit}".rstrip())
+    if high is not None and value > high:
+        raise _Wrong(f"must be at most {high:.12g} {unit}".rstrip())
+
+
+def _one_of(words: Iterable[str], raw: object) -> str:
+    words = [word for word in words if word]
+    near = difflib.get_close_matches(raw, words, 1) if isinstance(raw, str) else []
+    return f"one of {', '.join(words)}" + (f": did you mean '{near[0]}'?" if near else "")

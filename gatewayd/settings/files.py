@@ -1,0 +1,264 @@
+"""Reads configuration files: TOML, drop-ins that mask one another, and where each value stands.
+
+Nothing here knows what the keys mean: configbuild.py makes typed settings of the tables.
+
+Finds the lines on which the keys of a TOML text stand: parsers do not tell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import tomli
+
+from gatewayd.errors import ConfigError
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Where a value is: keys of tables, and indices of arrays."""
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\\]*"|'[^']*')"""
+_KEYS = rf"\s*{_KEY}(?:\s*\.\s*{_KEY})*\s*"
+_HEADER = re.compile(rf"\s*(\[\[?)({_KEYS})\]")
+_VALUE = re.compile(rf"({_KEYS})=")
+
+
+def lines(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield table and line number of each header, and of each key that begins a line.
+
+    What stands inside an array or an inline table has the line of the key it belongs to.
+    """
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if not inside and (header := _HEADER.match(line)):
+            table = _split(header[2])
+            if header[1] == "[[":
+                if table not in counts:
+                    yield table, number
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            elif table[:1] in counts:  # a table of the newest element of an array
+                table = (table[0], counts[table[:1]], *table[1:])
+            yield table, number
+        elif not inside and (value := _VALUE.match(line)):
+            yield (*table, *_split(value[1])), number
+        inside ^= (line.count('"""') + line.count("'''")) % 2 == 1
+
+
+def _split(dotted: str) -> KeyPath:
+    return tuple(part.strip("\"' \t") for part in re.findall(_KEY, dotted))
+
+
+STANDARD = Path("/etc/gatewayd/gatewayd.toml")
+DIRECTORIES = (Path("/usr/lib/gatewayd"), Path("/run/gatewayd"), Path("/etc/gatewayd"))
+MAX_BYTES = 8 << 20
+_NULL = Path(os.devnull)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a file: a sentence with the key and the remedy.
+
+    line: from 1; 0 where it concerns the file as a whole.  fatal: False for a warning.
+    """
+
+    file: Path
+    line: int
+    text: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{place}: {'' if self.fatal else 'warning: '}{self.text}"
+
+
+@dataclass(slots=True)
+class Problems:
+    """Gathers all that is wrong, so that it can be put right in one go."""
+
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, place: tuple[Path, int], text: str, *, fatal: bool = True) -> None:
+        """Note one problem."""
+        self.found.append(Problem(*place, text, fatal))
+
+    @property
+    def fatal(self) -> bool:
+        """Whether anything found is more than a warning."""
+        return any(problem.fatal for problem in self.found)
+
+    def check(self) -> None:
+        """Raise ConfigError, one line for each problem, if any is fatal."""
+        if self.fatal:
+            raise ConfigError("\n".join(str(problem) for problem in self.found if problem.fatal))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPaths:
+    """Where the configuration is read from.
+
+    main: the file that is read first.  directories: those whose conf.d and rules.d are read, the
+    weakest first.  required: whether it is an error that `main` does not exist.
+    """
+
+    main: Path = STANDARD
+    directories: tuple[Path, ...] = DIRECTORIES
+    required: bool = False
+
+    @classmethod
+    def of(cls, main: Path) -> ConfigPaths:
+        """Return the paths for `--config main`.
+
+        The system's directories belong to the standard file alone.  With any other file, only
+        the conf.d and rules.d beside that file are read, and the file must exist.
+        """
+        return cls() if main == STANDARD else cls(main, (main.parent,), required=True)
+
+    @classmethod
+    def under(cls, root: Path) -> ConfigPaths:
+        """Return the standard paths in another root directory."""
+
+        def inside(path: Path) -> Path:
+            return root / path.relative_to("/")
+
+        return cls(inside(STANDARD), tuple(inside(directory) for directory in DIRECTORIES))
+
+
+class Source(Protocol):
+    """Tells where a value was set."""
+
+    def where(self, at: KeyPath) -> tuple[Path, int]:
+        """Return file and line of a value, or of the nearest table that holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file that was read."""
+
+    path: Path
+    table: Mapping[str, Any]
+    lines: Mapping[KeyPath, int]
+
+    def where(self, at: KeyPath) -> tuple[Path, int]:
+        """Return the file and the line at which the value, or what holds it, begins."""
+        known = (self.lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self.lines)
+        return self.path, next(known, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """Several documents as one: tables merged, everything else replaced by the later one."""
+
+    table: Mapping[str, Any]
+    origin: Mapping[KeyPath, Document]
+    main: Path
+
+    def where(self, at: KeyPath) -> tuple[Path, int]:
+        """Return the place in the file that set the value last."""
+        known = (self.origin[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self.origin)
+        document = next(known, None)
+        return document.where(at) if document else (self.main, 0)
+
+
+def layered(paths: ConfigPaths, problems: Problems) -> Layered:
+    """Read the main file and its drop-ins: the main file first, then conf.d by file name."""
+    files = [paths.main] if paths.required or paths.main.exists() else []
+    files += drop_ins([directory / "conf.d" for directory in paths.directories])
+    documents = (read(path, problems) for path in files)
+    table: dict[str, Any] = {}
+    origin: dict[KeyPath, Document] = {}
+    for document in documents:
+        if document:
+            _merge(table, document.table, (), document, origin)
+    return Layered(table, origin, paths.main)
+
+
+def drop_ins(directories: Iterable[Path]) -> list[Path]:
+    """Return the *.toml files of several directories, in lexical order of their names.
+
+    A file masks one of the same name in an earlier directory.  An empty file, or a symbolic link
+    to /dev/null, only masks.  A directory that does not exist holds nothing.
+    """
+    chosen: dict[str, Path] = {}
+    for directory in directories:
+        for path in sorted(directory.glob("*.toml")):
+            if not path.name.startswith("."):
+                chosen[path.name] = path
+    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
+
+
+def read(path: Path, problems: Problems) -> Document | None:
+    """Read one TOML file; None if there was a problem."""
+    text = read_text(path, problems)
+    if text is None:
+        return None
+    try:
+        return Document(path, tomli.loads(text), dict(lines(text)))
+    except tomli.TOMLDecodeError as error:
+        told = re.fullmatch(r"(.*) \(at line (\d+), .*\)", str(error), re.S)
+        line = int(told[2]) if told else len(text.splitlines())
+        problems.add((path, line), f"not TOML: {_printable(told[1] if told else str(error))}")
+    except RecursionError:
+        problems.add((path, 0), "not TOML: nested too deeply")
+    return None
+
+
+def read_text(path: Path, problems: Problems) -> str | None:
+    """Read one file that decides something; None if there was a problem.
+
+    It must be a regular file of UTF-8, at most 8 MiB, that not everybody may write to.
+    """
+    try:
+        fault = _fault(path.stat())
+        text = "" if fault else path.read_bytes().decode()
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        fault = "not UTF-8: save it in that encoding"
+    if fault:
+        problems.add((path, 0), fault)
+        return None
+    return text
+
+
+def _fault(status: os.stat_result) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody may write to it: run chmod o-w on it"
+    return f"larger than {MAX_BYTES >> 20} MiB" if status.st_size > MAX_BYTES else ""
+
+
+def _masks(path: Path) -> bool:
+    try:
+        return path.resolve() == _NULL or path.stat().st_size == 0
+    except (OSError, RuntimeError):  # a dangling link, or a loop of links: reading will tell
+        return False
+
+
+def _merge(
+    into: dict[str, Any],
+    table: Mapping[str, Any],
+    at: KeyPath,
+    document: Document,
+    origin: dict[KeyPath, Document],
+) -> None:
+    for key, value in table.items():
+        origin[(*at, key)] = document
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            _merge(into[key], value, (*at, key), document, origin)
+        else:
+            into[key] = value
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])

@@ -1,0 +1,1 @@
+"""Simulated clouds and a simulated LAN, with named faults."""

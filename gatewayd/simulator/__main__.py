@@ -1,0 +1,57 @@
+"""python3 -m gatewayd.simulator DIRECTORY: a plant to try gatewayd on."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from dataclasses import fields
+from pathlib import Path
+
+from gatewayd.simulator.account import CERTIFICATES
+from gatewayd.simulator.control import Control
+from gatewayd.simulator.plant import ACCOUNTS, Layout, Plant
+
+NODES = ("direct", "sub-device")
+
+
+def _arguments() -> Layout:
+    parser = argparse.ArgumentParser(prog="gatewayd-simulator", description=__doc__)
+    add = parser.add_argument
+    add(
+        "directory",
+        type=Path,
+        help="takes ca.pem, the files of the cloud's clients, serials.txt, plant.json",
+    )
+    add("--cloud", choices=ACCOUNTS, default="alibaba", help="which cloud is played")
+    add("--children", type=int, default=20, help="on the LAN from the start")
+    add("--late", type=int, default=0, help="more of them, announced when told to")
+    add("--unlisted", type=int, default=0, help="how many of the last are not in serials.txt")
+    add("--seed", type=int, default=1, help="the same seed makes the same children")
+    add("--interface", default="127.0.0.1", help="IPv4 address of the LAN's interface")
+    add("--network", default="127.1.0.0/16", help="the children's addresses")
+    add("--address", default="127.0.0.1", help="IPv4 address that the cloud listens on")
+    add("--certificate", choices=CERTIFICATES, default="good", help="the cloud's certificate")
+    add("--node", choices=NODES, default="direct", help="what the children are at the cloud")
+    add("--rate", type=int, default=5, help="connections of a device in a minute; 0: any number")
+    add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
+    options = vars(parser.parse_args())
+    return Layout(**{field.name: options[field.name] for field in fields(Layout)})
+
+
+async def _run(layout: Layout) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Plant(layout) as plant, Control(plant, layout.directory / "control"):
+        await asyncio.to_thread(plant.write_facts)
+        await stop.wait()
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    asyncio.run(_run(_arguments()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Alink, what the Alibaba cloud's requests and replies are written in.  Pure.
+
+Sources: the vendor's pages on sub-devices (see topics.py), and its table of codes
+(help.aliyun.com/document_detail/120329).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from gatewayd.simulator.alibaba.devices import Name
+
+Entry: TypeAlias = Mapping[str, str]
+"""One device of a request, with the fields that were asked for."""
+
+MAX_ID = 4_294_967_295
+_MAX_TEXT = 256
+_DEVICE_NAME = re.compile(r"[A-Za-z0-9\-_@.:]{4,32}")
+
+
+class Alink(IntEnum):
+    """Codes of replies, as the vendor's pages list them."""
+
+    SUCCESS = 200
+    BAD_SIGNATURE_OF_TOPOLOGY = 401
+    CONNECTED_ELSEWHERE = 427
+    TOO_MANY_ONLINE = 428
+    TOO_FAST = 429
+    BAD_PARAMETER = 460
+    SERVER_ERROR = 500
+    NO_SESSION = 520
+    DEVICE_DELETED = 521
+    DEVICE_DISABLED = 522
+    PRODUCT_LOOKUP_FAILED = 5005
+    DEVICE_NOT_FOUND = 6100
+    REGISTRANT_DISABLED = 6204
+    PRODUCT_NOT_FOUND = 6250
+    BAD_DEVICE_NAME = 6280
+    BAD_SIGNATURE_OF_LOGIN = 6287
+    REGISTRATION_OFF = 6288
+    ALREADY_ACTIVATED = 6289
+    SIGN_METHOD_UNSUPPORTED = 6292
+    TOO_MANY_CHILDREN = 6400
+    NO_TOPOLOGY = 6401
+    SAME_DEVICE = 6402
+    SIGNATURE_FAILED = 6600
+    BOUND_TO_ANOTHER_GATEWAY = 6619
+
+
+class Unreadable(Exception):
+    """A payload that cannot even be answered: no JSON, or no id."""
+
+
+class Failed(Exception):
+    """A request is answered with this code.  data: as JSON can hold it; the devices at fault."""
+
+    def __init__(self, code: int, data: object = None) -> None:
+        super().__init__(message(code))
+        self.code, self.data = code, {} if data is None else data
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, read.  answered: whether the sender wants a reply (`sys.ack` is not 0)."""
+
+    id: str
+    params: object
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, as those who decide see it.
+
+    spoiled: the code that a fault wishes one of its devices, or None.
+    """
+
+    gateway: Name
+    params: object
+    spoiled: Callable[[Name], int | None]
+
+
+def read(payload: bytes) -> Call:
+    """Read a request.  Raises Unreadable.
+
+    `id` is text or a number from 0 to 4294967295; `version` and `method` may be left out.
+    """
+    try:
+        body = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise Unreadable from None
+    if not isinstance(body, dict) or (request_id := _id(body.get("id"))) is None:
+        raise Unreadable
+    system = body.get("sys")
+    ack = system.get("ack") if isinstance(system, dict) else None
+    return Call(request_id, body.get("params"), answered=ack != 0)
+
+
+def reply(call_id: str, method: str, code: int, data: object) -> dict[str, object]:
+    """Build the answer to a request; one about sessions names neither method nor version."""
+    body: dict[str, object] = {"id": call_id, "code": code, "message": message(code), "data": data}
+    return body if method.startswith("combine.") else body | {"method": method, "version": "1.0"}
+
+
+def push(push_id: str, method: str, params: object) -> dict[str, object]:
+    """Build a request of the cloud to a gateway."""
+    return {"id": push_id, "version": "1.0", "params": params, "method": method}
+
+
+def message(code: int) -> str:
+    """Return the text that goes with a code."""
+    try:
+        return Alink(code).name.lower().replace("_", " ")
+    except ValueError:
+        return "error"
+
+
+def entries(params: object, fields: Sequence[str], limit: int) -> list[Entry]:
+    """Read a list of devices, each with these fields as text, none of them twice.
+
+    limit: of devices.  Raises Failed.
+    """
+    if not isinstance(params, list) or not 1 <= len(params) <= limit:
+        raise Failed(Alink.BAD_PARAMETER)
+    found = [entry(one, fields) for one in params]
+    if len({name(one) for one in found}) < len(found):
+        raise Failed(Alink.BAD_PARAMETER)
+    return found
+
+
+def entry(params: object, fields: Sequence[str]) -> Entry:
+    """Read one device.  Raises Failed."""
+    if not isinstance(params, dict):
+        raise Failed(Alink.BAD_PARAMETER)
+    wanted = {"productKey", "deviceName", *fields}
+    found = {key: value for key, value in params.items() if key in wanted and _text(value)}
+    if found.keys() < wanted:
+        raise Failed(Alink.BAD_PARAMETER)
+    return found
+
+
+def name(device: Entry) -> Name:
+    """Return which device an entry is about."""
+    return device["productKey"], device["deviceName"]
+
+
+def named(device: Name) -> dict[str, str]:
+    """Write which device is meant."""
+    return {"productKey": device[0], "deviceName": device[1]}
+
+
+def mentioned(params: object) -> tuple[str, ...]:
+    """Return the names of the devices that a request is about, as far as it can be read."""
+    if isinstance(params, dict):
+        inner = params.get("proxieds", params.get("deviceList"))
+        params = [params] if inner is None else inner
+    found = params if isinstance(params, list) else []
+    names = [one.get("deviceName") for one in found if isinstance(one, dict)]
+    return tuple(one for one in names if isinstance(one, str))
+
+
+def well_named(device: str) -> bool:
+    """Whether a device may have this name: 4 to 32 letters, digits and `-_@.:`."""
+    return _DEVICE_NAME.fullmatch(device) is not None
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= _MAX_TEXT
+
+
+def _id(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,10}", value):
+        return None
+    return value if int(value) <= MAX_ID else None

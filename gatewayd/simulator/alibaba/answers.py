@@ -1,0 +1,98 @@
+"""What the Alibaba cloud sends, whole or spoiled by a fault.  Pure.
+
+Source: the vendor's page "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
+132111.html): the push comes unasked, and the platform closes the connection 15 s later.
+
+How the Alibaba cloud's replies to a gateway are sent, whole or spoiled by a fault.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gatewayd.simulator.alibaba.registry import Push
+from gatewayd.simulator.faults import Fault
+from gatewayd.simulator.mqtt import delivery
+from gatewayd.simulator.mqtt.codec import publish
+from gatewayd.simulator.mqtt.connack import ACCEPTED
+from gatewayd.simulator.mqtt.delivery import Delivery, encode
+from gatewayd.simulator.mqtt.link import Reply, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a push is sent.  qos: 0 or 1.  linger: seconds until the connection is closed."""
+
+    qos: int = 0
+    linger: float = 15.0
+
+
+def granted(pushes: Sequence[Push], fault: Fault | None, manner: Manner) -> Reply:
+    """Accept a registration, and push what was issued.
+
+    CONNACK and push are one write, and so one TLS record: a client has to cope with that.
+    """
+    spoil = _SPOILERS.get(fault.name if fault else "", _whole)
+    data = b"".join(
+        publish(push.topic, spoil(push.payload), manner.qos, number)
+        for number, push in enumerate(pushes, start=1)
+    )
+    return Reply(accepted=True, steps=_steps(data, fault, Step(after=manner.linger, close=True)))
+
+
+def _steps(push: bytes, fault: Fault | None, end: Step) -> tuple[Step, ...]:
+    match fault:
+        case Fault("slow", number=seconds):
+            return Step(ACCEPTED + push, after=seconds), end
+        case Fault("late", number=seconds):
+            return Step(ACCEPTED), Step(push, after=seconds), end
+        case Fault("no-push"):
+            return Step(ACCEPTED), end
+        case Fault("hang-up-after-connack" | "lose-connack" as name):
+            return (Step(ACCEPTED if name == "hang-up-after-connack" else b"", close=True),)
+        case Fault("secret-then-hang-up"):
+            return (Step(ACCEPTED + push, close=True),)
+    return Step(ACCEPTED + push), end
+
+
+def _whole(payload: Mapping[str, str]) -> bytes:
+    return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def _foreign(payload: Mapping[str, str]) -> bytes:
+    return _whole({**payload, "deviceName": payload["deviceName"] + "-other"})
+
+
+def _empty(payload: Mapping[str, str]) -> bytes:
+    issued = payload.keys() & {"deviceSecret", "deviceToken"}
+    return _whole({**payload, **dict.fromkeys(issued, "")})
+
+
+def _cut_off(payload: Mapping[str, str]) -> bytes:
+    return _whole(payload)[:-7]
+
+
+_SPOILERS: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
+    "foreign-name": _foreign,
+    "empty-secret": _empty,
+    "bad-json": _cut_off,
+}
+"""Fault → how it writes the payload of a push."""
+
+
+__all__ = ["Delivery", "deliver", "encode"]
+
+
+def deliver(body: Mapping[str, object], fault: Fault | None) -> Delivery:
+    """Decide how a reply is sent."""
+    return delivery.deliver(body, fault, _mixed)
+
+
+def _mixed(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Swap the types, as some samples of the vendor do."""
+    mixed: dict[str, object] = {**body, "code": str(body["code"])}
+    if "id" in body:
+        mixed["id"] = int(str(body["id"]))
+    return mixed

@@ -1,0 +1,283 @@
+"""The simulated Alibaba Cloud IoT Platform: devices, gateways and their sub-devices.
+
+They register and log in over MQTT and TLS, and register over HTTPS too.
+
+Plays what the vendor documents (see the modules beside this one for the pages), with named
+faults where they are wished for, and keeps a ledger of what truly happened.
+
+How the simulated Alibaba cloud is set up.  Plain data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from gatewayd.simulator import faults
+from gatewayd.simulator.alibaba import answers
+from gatewayd.simulator.alibaba.alink import Alink
+from gatewayd.simulator.alibaba.answers import Manner
+from gatewayd.simulator.alibaba.console import Console
+from gatewayd.simulator.alibaba.credentials import AuthType, Refused, Request, understand
+from gatewayd.simulator.alibaba.devices import Name, Node, Product, by_code
+from gatewayd.simulator.alibaba.gateways import Gateways
+from gatewayd.simulator.alibaba.https import HttpsDesk, HttpsLink
+from gatewayd.simulator.alibaba.registry import Registry
+from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
+from gatewayd.simulator.faults import Fault, FaultPlan, Stage
+from gatewayd.simulator.mqtt import connack
+from gatewayd.simulator.mqtt.link import Limits, Link, Reply, Service
+from gatewayd.simulator.mqtt.packets import Connect, Publish
+from gatewayd.simulator.mqtt.server import MqttServer
+from gatewayd.simulator.pki import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the cloud is set up.
+
+    host: the name clients are told, one of the certificate's.  address: IPv4, listened on.
+    port: 0 takes a free one.
+    instance_id: of the cloud's instance; "" for the old public one, which has none.
+    rate: CONNECTs let through in a minute for each device; 0 for no limit.
+    unlisted: whether devices may register that nobody has created.
+    plain: whether plain TCP is answered, as on the vendor's port 1883; with a refusal, mostly.
+    https_port: likewise, for registration over HTTPS; None for without.
+    nodes: productKey → kind of device; direct, where nothing is said.
+    rules: for gateways.
+    """
+
+    host: str = "localhost"
+    address: str = "127.0.0.1"
+    port: int = 0
+    instance_id: str = ""
+    rate: int = 5
+    unlisted: bool = False
+    plain: bool = True
+    https_port: int | None = None
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
+    manner: Manner = field(default_factory=Manner)
+    limits: Limits = field(default_factory=Limits)
+
+
+__all__ = ["AlibabaCloud", "Options"]
+
+Session: TypeAlias = tuple[str, str, str]
+"""productKey, deviceName, and the client id of one of the devices that share an unlisted name."""
+
+
+class AlibabaCloud(Console):
+    """An account of the cloud, served while the `async with` lasts.
+
+    products: productKey → productSecret.  devices: created, none of them activated.
+    clock: seconds, for the ledger and the rate limit.  random: so many random bytes.
+    """
+
+    def __init__(
+        self,
+        products: Mapping[str, str],
+        devices: Iterable[Name],
+        *,
+        certificate: Certificate,
+        clock: Callable[[], float],
+        random: Callable[[int], bytes],
+        options: Options | None = None,
+    ) -> None:
+        self.options = options or Options()
+        self.ca_pem = certificate.ca_pem
+        self.plan = FaultPlan()
+        nodes = self.options.nodes
+        registry = Registry(
+            {key: Product(ps, nodes.get(key, Node.DIRECT)) for key, ps in products.items()},
+            devices,
+            clock,
+            random,
+            rate=self.options.rate,
+            unlisted=self.options.unlisted,
+        )
+        gateways = Gateways(
+            registry, self.plan, self.options.rules, connected=self._is_connected, clock=clock
+        )
+        super().__init__(registry, gateways)
+        self._sessions: dict[Session, Link] = {}
+        self._keys: dict[Link, Session] = {}
+        self._misunderstood: Counter[int] = Counter()
+        context, limits = certificate.server_context(), self.options.limits
+        self._service = Service(self, context, self.options.plain, limits, self)
+        self._server = MqttServer(self._service)
+        self._https_desk = HttpsDesk(registry, gateways.enrolment, self.plan)
+        self._https = MqttServer(
+            Service(self, context, limits=limits),
+            lambda service, sock: HttpsLink(service, sock, self._https_desk),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Listen.  Raises OSError."""
+        self._server.start(self.options.address, self.options.port)
+        if self.options.https_port is not None:
+            self._https.start(self.options.address, self.options.https_port)
+        if self.plan.down:
+            self._be_down()
+        return self
+
+    def _be_down(self) -> None:
+        self._server.pause()
+        self._https.pause()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        self._server.stop()
+        self._https.stop()
+
+    @property
+    def host(self) -> str:
+        """The name to connect to."""
+        return self.options.host
+
+    @property
+    def port(self) -> int:
+        """The port to connect to."""
+        return self._server.port
+
+    @property
+    def https_port(self) -> int:
+        """The port to register at over HTTPS; 0 where there is none."""
+        return self._https.port
+
+    @property
+    def online(self) -> set[Name]:
+        """The devices that are logged in, for themselves or through a gateway."""
+        direct = {(product, device) for product, device, _ in self._sessions}
+        return direct | set(self._gateways.sessions)
+
+    def set_faults(self, text: str, seed: int = 0) -> None:
+        """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
+        self.plan.replace(faults.parse(text, REQUESTS | {HTTPS_REGISTER}), seed)
+        if self.plan.down:
+            self._be_down()
+        else:
+            self._server.resume()
+            self._https.resume()
+
+    def truth(self) -> dict[str, object]:
+        """Return all that was counted, as JSON can hold it; no secret is in it."""
+        online = self.online
+        devices: dict[str, dict[str, object]] = {key: {} for key in self._registry.products}
+        gateways: dict[str, dict[str, dict[str, object]]] = {}
+        for (product, name), device in self._registry.devices.items():
+            devices[product][name] = device.truth(online=(product, name) in online)
+            if self._gateways.is_gateway((product, name)):
+                truth = self._gateways.truth((product, name))
+                gateways.setdefault(product, {})[name] = truth
+        return {
+            "devices": devices,
+            "gateways": gateways,
+            "https": by_code(self._https_desk.codes),
+            "strangers": by_code(self._registry.strangers),
+            "misunderstood": by_code(self._misunderstood),
+            "server": dict(self._service.counts),
+            "tls_failures": dict(self._service.tls_failures),
+        }
+
+    def write_truth(self, path: Path) -> None:
+        """Write `truth()` to a file, whole or not at all.  Blocks on the disk."""
+        unfinished = path.with_name(path.name + ".new")
+        unfinished.write_text(json.dumps(self.truth(), indent=1, sort_keys=True))
+        unfinished.replace(path)
+
+    def on_connect(self, link: Link, connect: Connect) -> Reply:
+        """Answer a CONNECT: by the rules, unless a fault strikes."""
+        try:
+            request = understand(
+                connect, tls=link.tls is not None, instance_id=self.options.instance_id
+            )
+        except Refused as refused:
+            self._misunderstood[refused.code] += 1
+            return connack.refusal(refused.code)
+        try:
+            return self._answer(link, request)
+        except Refused as refused:
+            return connack.refusal(refused.code)
+
+    def on_publish(self, link: Link, publish: Publish) -> None:
+        """Count what a logged-in device publishes; serve it if it is a gateway."""
+        product, name, _client = self._keys.get(link, ("", "", ""))
+        if device := self._registry.devices.get((product, name)):
+            device.ledger.published += 1
+            if gateway := self._gateway(link):
+                self._gateways.publish(gateway, publish)
+
+    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        """Let a gateway subscribe to what is its own; other devices, to anything."""
+        if gateway := self._gateway(link):
+            return self._gateways.subscribe(gateway, filters)
+        return [True] * len(filters)
+
+    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+        """Take a gateway's subscriptions back."""
+        if gateway := self._gateway(link):
+            self._gateways.unsubscribe(gateway, filters)
+
+    def on_close(self, link: Link) -> None:
+        """Take a device offline, unless it is online over a newer connection."""
+        gateway = self._gateway(link)
+        session = self._keys.pop(link, None)
+        if session and self._sessions.get(session) is link:
+            del self._sessions[session]
+            if gateway:
+                self._gateways.disconnect(gateway)
+
+    def _gateway(self, link: Link) -> Name | None:
+        """Return the gateway whose newest connection this is, if it is one's."""
+        product, name, client = self._keys.get(link, ("", "", ""))
+        if client or self._sessions.get((product, name, client)) is not link:
+            return None
+        return (product, name) if self._gateways.is_gateway((product, name)) else None
+
+    def _is_connected(self, device: Name) -> bool:
+        return (*device, "") in self._sessions
+
+    def _answer(self, link: Link, request: Request) -> Reply:
+        self._registry.arrive(request)
+        stage: Stage = "register" if request.registers else "login"
+        fault = self.plan.choose(stage, request.device_name)
+        if fault:
+            self._registry.strike(request.name, fault.name)
+        if spoiled := connack.instead(fault):
+            return spoiled
+        if request.registers:
+            return self._register(request, fault)
+        return self._login(link, request, fault)
+
+    def _register(self, request: Request, fault: Fault | None) -> Reply:
+        times = 2 if fault and fault.name == "answer-twice" else 1
+        pushes = [self._registry.register(request) for _ in range(times)]
+        return answers.granted(pushes, fault, self.options.manner)
+
+    def _login(self, link: Link, request: Request, fault: Fault | None) -> Reply:
+        """Open a session; an older one of the same device is taken over, and closed."""
+        self._registry.login(request)
+        shared = request.auth_type is AuthType.LOGIN_UNLISTED
+        session = (*request.name, request.client_id if shared else "")
+        older = self._sessions.get(session)
+        self._sessions[session] = link
+        self._keys[link] = session
+        if older:
+            self._registry.devices[request.name].ledger.takeovers += 1
+            older.close()
+        self._gateways.notices.force_off(request.name, Alink.CONNECTED_ELSEWHERE)
+        if self._gateway(link):
+            self._gateways.connect(request.name, link)
+        return connack.session(fault)
+
+    def _close_sessions(self, name: Name) -> None:
+        """Close the connections a device has for itself."""
+        for session, link in tuple(self._sessions.items()):
+            if session[:2] == name:
+                link.close()

@@ -1,0 +1,107 @@
+"""What a person does at the console of the simulated Alibaba cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gatewayd.simulator.alibaba import topics
+from gatewayd.simulator.alibaba.alink import Alink, named
+from gatewayd.simulator.alibaba.devices import Name
+from gatewayd.simulator.alibaba.gateways import Gateways
+from gatewayd.simulator.alibaba.notices import Status
+from gatewayd.simulator.alibaba.registry import Registry
+
+PERMIT_SECONDS = range(65_536)
+"""0 for always, 65535 for no longer (knowledge_detail/178010, of the Living platform)."""
+
+
+class Console:
+    """Manages devices.  Every method raises KeyError for one that is not there."""
+
+    def __init__(self, registry: Registry, gateways: Gateways) -> None:
+        self._registry, self._gateways = registry, gateways
+
+    def create(self, product: str, device: str) -> None:
+        """Create a device.  Raises KeyError, OverflowError."""
+        self._registry.create((product, device))
+
+    def set_dynreg(self, product: str, *, on: bool) -> None:
+        """Switch the registration of a product's devices on or off."""
+        self._registry.products[product].dynamic = on
+
+    def reset(self, product: str, device: str) -> None:
+        """ResetThing: let an activated device register again; it is detached from its gateway."""
+        self._registry.reset((product, device))
+        self._gateways.notices.evict((product, device))
+
+    def disable(self, product: str, device: str) -> None:
+        """Shut a device out; a session it has is closed."""
+        name = (product, device)
+        self._registry.devices[name].disabled = True
+        self._shut_out(name, topics.DISABLE, Status.DISABLED, Alink.DEVICE_DISABLED)
+
+    def enable(self, product: str, device: str) -> None:
+        """Let a disabled device in again; being offline, it cannot hear of it."""
+        name = (product, device)
+        self._registry.devices[name].disabled = False
+        self._tell(name, topics.ENABLE)
+        self._gateways.notices.change(name, Status.ENABLED)
+
+    def delete(self, product: str, device: str) -> None:
+        """Forget a device; a session it has is closed."""
+        name = (product, device)
+        self._registry.delete(name)
+        self._shut_out(name, topics.DELETE, Status.DELETED, Alink.DEVICE_DELETED)
+        self._gateways.topology.detach(name)
+        self._gateways.forget(name)
+
+    def secret(self, product: str, device: str) -> str | None:
+        """Return the one valid secret of a device, for tests to compare."""
+        return self._registry.devices[product, device].secret
+
+    def show_secret(self, product: str, device: str) -> str:
+        """Return the secret that the console shows: a device has one from its creation on."""
+        return self.secret(product, device) or self._registry.issue((product, device))
+
+    def attach(self, gateway: Name, child: Name) -> None:
+        """Attach a sub-device to a gateway; another that has it loses it."""
+        if self._gateways.topology.gateway_of(child) != gateway:
+            self._gateways.notices.evict(child)
+            self._gateways.topology.attach(gateway, child)
+            self._gateways.notices.change(child, Status.CREATED)
+
+    def detach(self, child: Name) -> None:
+        """Detach a sub-device from its gateway."""
+        self._gateways.notices.evict(child)
+
+    def notify(self, gateway: Name, children: Iterable[Name]) -> None:
+        """Ask a gateway to attach devices."""
+        params = [named(child) for child in children]
+        self._gateways.notices.push(gateway, topics.TOPO_ADD_NOTIFY, params)
+
+    def permit(self, gateway: Name, product: str, seconds: int) -> None:
+        """Let a gateway take in new devices of a product.  seconds: of `PERMIT_SECONDS`."""
+        if seconds not in PERMIT_SECONDS:
+            raise ValueError(seconds)
+        params = {"productKey": product, "time": seconds}
+        self._gateways.notices.push(gateway, topics.PERMIT, params)
+
+    def tell_error(self, child: Name, code: int) -> None:
+        """Force a sub-device off, with any code the vendor lists or not."""
+        self._gateways.notices.force_off(child, code)
+
+    def _shut_out(self, name: Name, method: str, status: Status, code: Alink) -> None:
+        if self._gateways.sessions.gateway_of(name):
+            self._tell(name, method)
+        self._gateways.notices.force_off(name, code)
+        self._gateways.notices.change(name, status)
+        self._close_sessions(name)
+
+    def _tell(self, child: Name, method: str) -> None:
+        """Send a request on the topic of a sub-device, if it has a gateway."""
+        if gateway := self._gateways.topology.gateway_of(child):
+            self._gateways.notices.push(gateway, method, {}, to=child)
+
+    def _close_sessions(self, name: Name) -> None:
+        """Close the connections a device has for itself."""
+        raise NotImplementedError

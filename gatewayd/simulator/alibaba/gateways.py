@@ -1,0 +1,185 @@
+"""Gateways of the simulated Alibaba cloud: what each asks, and what it is told.
+
+Source: the vendor's pages on sub-devices (see topics.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gatewayd.simulator import faults
+from gatewayd.simulator.alibaba import alink, answers, topics
+from gatewayd.simulator.alibaba.alink import Alink, Asked, Call, Failed, Unreadable
+from gatewayd.simulator.alibaba.devices import Name, Node
+from gatewayd.simulator.alibaba.enrolment import Enrolment
+from gatewayd.simulator.alibaba.ledger import Ledgers
+from gatewayd.simulator.alibaba.notices import Notices
+from gatewayd.simulator.alibaba.post import Post
+from gatewayd.simulator.alibaba.registry import Registry
+from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.sessions import SessionCalls, Sessions
+from gatewayd.simulator.alibaba.topology import Topology, TopologyCalls
+from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.mqtt.link import Link
+from gatewayd.simulator.mqtt.packets import Publish
+
+
+class Gateways:
+    """Answers gateways.
+
+    topology, sessions, enrolment: what there is.  notices: what gateways are told.
+    connected: whether a device has a connection of its own.  clock: seconds.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        plan: FaultPlan,
+        rules: Rules,
+        *,
+        connected: Callable[[Name], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self.topology, self.sessions = Topology(), Sessions()
+        self._registry, self._plan, self._rules = registry, plan, rules
+        self._post, self._ledgers = Post(rules), Ledgers()
+        self.notices = Notices(self._post, self.topology, self.sessions, rules, self._ledgers)
+        evict = self.notices.evict
+        self.enrolment = Enrolment(registry, self.topology, rules, evict=evict)
+        attach = TopologyCalls(
+            registry, self.topology, rules, evict=evict, offline=self.sessions.end
+        )
+        online = SessionCalls(
+            registry, self.topology, self.sessions, rules, connected=connected, clock=clock
+        )
+        self._answers: dict[str, Callable[[Asked], object]] = {
+            topics.REGISTER: self.enrolment.register,
+            topics.PRODUCT_REGISTER: self.enrolment.product_register,
+            topics.TOPO_ADD: attach.add,
+            topics.TOPO_DELETE: attach.delete,
+            topics.TOPO_GET: attach.get,
+            topics.LIST_FOUND: attach.found,
+            topics.LOGIN: online.login,
+            topics.BATCH_LOGIN: online.batch_login,
+            topics.LOGOUT: online.logout,
+            topics.BATCH_LOGOUT: online.batch_logout,
+        }
+
+    def is_gateway(self, device: Name) -> bool:
+        """Whether a device's product is of the kind that has sub-devices."""
+        product = self._registry.products.get(device[0])
+        return product is not None and product.node is Node.GATEWAY
+
+    def connect(self, gateway: Name, link: Link) -> None:
+        """Take a gateway's new connection: its sub-devices have to log in again."""
+        self.sessions.lose(gateway)
+        self._post.connect(gateway, link)
+
+    def disconnect(self, gateway: Name) -> None:
+        """Lose a gateway, and with it the sessions of its sub-devices."""
+        self.sessions.lose(gateway)
+        self._post.disconnect(gateway)
+
+    def forget(self, gateway: Name) -> None:
+        """Drop what is known of a gateway that was deleted."""
+        self.topology.forget(gateway)
+        self._ledgers.forget(gateway)
+
+    def subscribe(self, gateway: Name, filters: Sequence[str]) -> list[bool]:
+        """Return whether each filter is granted."""
+        granted = [
+            at < self._rules.filters and self._subscribed(gateway, one)
+            for at, one in enumerate(filters)
+        ]
+        self._ledgers.of(gateway).refused_topics += granted.count(False)
+        return granted
+
+    def unsubscribe(self, gateway: Name, filters: Sequence[str]) -> None:
+        """Take subscriptions back."""
+        self._post.unsubscribe(gateway, filters)
+
+    def publish(self, gateway: Name, packet: Publish) -> None:
+        """Take a message of a gateway."""
+        route = topics.route(packet.topic)
+        if route and route.method in topics.ACKNOWLEDGEMENTS:
+            pushed = route.method.removesuffix("_reply")
+            self._ledgers.of(gateway).acknowledged[pushed] += 1
+        elif route and route.owner == gateway and route.method in self._answers:
+            self._take(gateway, route.method, packet)
+        else:
+            self._relay(gateway, packet.topic)
+
+    def truth(self, gateway: Name) -> dict[str, object]:
+        """Return what is so and what was counted, as JSON can hold it."""
+        return {
+            "children": [list(child) for child in self.topology.children(gateway)],
+            "online": [list(child) for child in self.sessions.children(gateway)],
+            "found": [list(device) for device in self.topology.found(gateway)],
+            "subscriptions": self._post.subscriptions(gateway),
+            **self._ledgers.of(gateway).truth(),
+        }
+
+    def _choose(
+        self, gateway: Name, method: str, among: frozenset[str], about: Sequence[str] = ()
+    ) -> Fault | None:
+        fault = self._plan.choose(method, gateway[1], among, about)
+        if fault:
+            self._ledgers.of(gateway).faults[fault.name] += 1
+        return fault
+
+    def _subscribed(self, gateway: Name, topic: str) -> bool:
+        owner, route = topics.owner(topic), topics.route(topic)
+        if owner is None or (owner != gateway and self.sessions.gateway_of(owner) != gateway):
+            return False
+        method = route.method.removesuffix("_reply") if route else ""
+        if method in topics.REQUESTS and self._choose(gateway, method, faults.SUBSCRIBING):
+            return False
+        return self._post.subscribe(gateway, topic)
+
+    def _relay(self, gateway: Name, topic: str) -> None:
+        """Take a message of a sub-device, or on a topic that carries no request."""
+        owner = topics.owner(topic)
+        if owner == gateway:
+            return
+        if owner is None or owner not in self._registry.devices:
+            self._ledgers.of(gateway).stray += 1
+        elif self.sessions.gateway_of(owner) == gateway:
+            self._registry.devices[owner].ledger.published += 1
+        else:
+            self.notices.error(gateway, Alink.NO_SESSION, owner)
+
+    def _take(self, gateway: Name, method: str, packet: Publish) -> None:
+        """Answer a request, unless a fault strikes."""
+        try:
+            call = alink.read(packet.payload)
+        except Unreadable:
+            self._ledgers.of(gateway).unreadable += 1
+            return
+        fault = self._choose(gateway, method, faults.WHOLE, alink.mentioned(call.params))
+        if fault and fault.name == "lose-request":
+            return
+        code, data = self._answer(gateway, method, call, packet.qos, fault)
+        self._ledgers.of(gateway).calls[method][code] += 1
+        if call.answered:
+            body = alink.reply(call.id, method, code, data)
+            topic = topics.topic(gateway, f"{method}_reply")
+            sent = self._post.reply(gateway, topic, answers.deliver(body, fault))
+            self.notices.count(gateway, f"{method}_reply", sent=sent)
+
+    def _answer(
+        self, gateway: Name, method: str, call: Call, qos: int, fault: Fault | None
+    ) -> tuple[int, object]:
+        """Return code and data.  Requests about sessions are to be of QoS 0."""
+        if fault and fault.name == "reply":
+            return int(fault.number), {}
+        if qos and method.startswith("combine."):
+            return Alink.BAD_PARAMETER, {}
+
+        def spoiled(child: Name) -> int | None:
+            partial = self._plan.choose(method, child[1], faults.PARTIAL)
+            return int(partial.number) if partial else None
+
+        try:
+            return Alink.SUCCESS, self._answers[method](Asked(gateway, call.params, spoiled))
+        except Failed as failed:
+            return failed.code, failed.data

@@ -1,0 +1,81 @@
+"""What the simulated Alibaba cloud tells a gateway unasked.
+
+Sources: the vendor's pages "Manage topological relationships" (help.aliyun.com/document_detail/
+89299), "Disable and delete sub-devices" (89303), and its error codes for sub-devices.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from gatewayd.simulator.alibaba import alink, answers, topics
+from gatewayd.simulator.alibaba.alink import Alink
+from gatewayd.simulator.alibaba.devices import Name
+from gatewayd.simulator.alibaba.ledger import Ledgers
+from gatewayd.simulator.alibaba.post import Post
+from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.sessions import Sessions
+from gatewayd.simulator.alibaba.topology import Topology
+
+
+class Status(IntEnum):
+    """What became of a sub-device, in thing/topo/change."""
+
+    CREATED = 0
+    DELETED = 1
+    ENABLED = 2  # one page swaps this and the next; its own sample does not
+    DISABLED = 8
+
+
+class Notices:
+    """Pushes to gateways.  What nobody listens to is counted, and lost."""
+
+    def __init__(
+        self, post: Post, topology: Topology, sessions: Sessions, rules: Rules, ledgers: Ledgers
+    ) -> None:
+        self._post, self._topology, self._sessions = post, topology, sessions
+        self._rules, self._ledgers = rules, ledgers
+        self._pushes = 0
+
+    def push(self, gateway: Name, method: str, params: object, *, to: Name | None = None) -> None:
+        """Ask a gateway for something, on its own topic or on a sub-device's that is online."""
+        self._pushes += 1
+        body = alink.push(str(self._pushes), method, params)
+        reachable = to is None or self._sessions.gateway_of(to) == gateway
+        topic = topics.topic(to or gateway, method)
+        sent = reachable and self._post.send(gateway, topic, answers.encode(body))
+        self.count(gateway, method, sent=sent)
+
+    def error(self, gateway: Name, code: int, child: Name) -> None:
+        """Tell a gateway what happened to a sub-device, of which the message may say no more."""
+        self._pushes += 1
+        body: dict[str, object] = {"id": str(self._pushes), "code": code}
+        body["message"] = alink.message(code)
+        if self._rules.error_data:
+            body["data"] = alink.named(child)
+        payload = answers.encode(body)
+        sent = self._post.send(gateway, topics.error_topic(gateway), payload)
+        self.count(gateway, f"error.{code}", sent=sent)
+
+    def force_off(self, child: Name, code: int) -> None:
+        """End a sub-device's session, and tell its gateway why."""
+        if gateway := self._sessions.gateway_of(child):
+            self._sessions.end(child)
+            self.error(gateway, code, child)
+
+    def change(self, child: Name, status: Status) -> None:
+        """Tell a gateway what became of a device that is attached to it."""
+        if gateway := self._topology.gateway_of(child):
+            params = {"status": int(status), "subList": [alink.named(child)]}
+            self.push(gateway, topics.TOPO_CHANGE, params)
+
+    def evict(self, child: Name) -> None:
+        """End a sub-device's tie to its gateway, and tell the latter."""
+        self.force_off(child, Alink.NO_TOPOLOGY)
+        self.change(child, Status.DELETED)
+        self._topology.detach(child)
+
+    def count(self, gateway: Name, method: str, *, sent: bool) -> None:
+        """Count a message, sent or not."""
+        ledger = self._ledgers.of(gateway)
+        (ledger.pushed if sent else ledger.undelivered)[method] += 1

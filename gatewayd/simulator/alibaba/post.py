@@ -1,0 +1,79 @@
+"""Connected gateways, what each has subscribed to, and what is sent to it.
+
+Source: the vendor's pages "Limits" (help.aliyun.com/document_detail/30527) and the one on automatic
+subscription.  A message that nobody has subscribed to is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gatewayd.simulator.alibaba import topics
+from gatewayd.simulator.alibaba.devices import Name
+from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.mqtt.codec import publish
+from gatewayd.simulator.mqtt.delivery import Courier, Delivery
+from gatewayd.simulator.mqtt.link import Link
+
+
+@dataclass(slots=True)
+class Connection:
+    """One gateway's, and the topics that it has subscribed to."""
+
+    link: Link
+    topics: set[str] = field(default_factory=set)
+    courier: Courier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.link, self.send, self.topics.__contains__)
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Send a message; whether anybody listened."""
+        if topic in self.topics:
+            self.link.send(publish(topic, payload))
+        return topic in self.topics
+
+
+class Post:
+    """Sends to gateways, over the newest connection of each."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._connections: dict[Name, Connection] = {}
+
+    def connect(self, gateway: Name, link: Link) -> None:
+        """Take a connection; an older one of the same gateway is forgotten."""
+        automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
+        self._connections[gateway] = Connection(link, automatic if self._rules.subscribe else set())
+
+    def disconnect(self, gateway: Name) -> None:
+        """Forget a connection."""
+        self._connections.pop(gateway, None)
+
+    def subscriptions(self, gateway: Name) -> list[str]:
+        """Return the topics a gateway has subscribed to, or was subscribed to."""
+        connection = self._connections.get(gateway)
+        return sorted(connection.topics) if connection else []
+
+    def subscribe(self, gateway: Name, topic: str) -> bool:
+        """Subscribe, if there is room.  The platform's own subscriptions are not counted."""
+        wanted = self._connections[gateway].topics
+        automatic = len(topics.SUBSCRIBED) if self._rules.subscribe else 0
+        if topic not in wanted and len(wanted) - automatic >= self._rules.subscriptions:
+            return False
+        wanted.add(topic)
+        return True
+
+    def unsubscribe(self, gateway: Name, names: Sequence[str]) -> None:
+        """Take subscriptions back."""
+        self._connections[gateway].topics.difference_update(names)
+
+    def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
+        """Send a message; whether anybody listened."""
+        connection = self._connections.get(gateway)
+        return connection is not None and connection.send(topic, payload)
+
+    def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
+        """Send a reply as it was decided; whether anybody listened, or will."""
+        return self._connections[gateway].courier.deliver(topic, delivery)

@@ -1,0 +1,186 @@
+"""The rules of the simulated Alibaba cloud: who may register, and who may log in.  No I/O.
+
+Sources: the vendor's pages "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
+132111.html), "Unique-certificate-per-product verification" (74006), "ResetThing" (155680) and
+"Limits" (30527).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gatewayd.simulator.alibaba.credentials import AuthType, Code, Refused, Request
+from gatewayd.simulator.alibaba.devices import Device, Name, Node, Product
+
+MAX_DEVICES = 100_000
+SHARERS = 5
+"""So many physical devices may share the name of one that was not listed."""
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What is published to a client that never subscribed."""
+
+    topic: str
+    payload: Mapping[str, str]
+
+
+class Registry:
+    """Products and devices, by name.
+
+    products: by productKey.
+    clock: seconds.  random: so many random bytes; for secrets.
+    rate: CONNECTs let through in a minute for each device; 0 for no limit.
+    unlisted: whether devices may register that nobody has created (authType regnwl).
+    deleted: names of devices that were there.
+    """
+
+    def __init__(
+        self,
+        products: Mapping[str, Product],
+        devices: Iterable[Name],
+        clock: Callable[[], float],
+        random: Callable[[int], bytes],
+        *,
+        rate: int = 5,
+        unlisted: bool = False,
+    ) -> None:
+        self.products = products
+        self.devices: dict[Name, Device] = {}
+        self.deleted: dict[Name, None] = {}
+        self.strangers: Counter[int] = Counter()
+        self._clock, self._random = clock, random
+        self._rate, self._unlisted = rate, unlisted
+        for name in devices:
+            self.create(name)
+
+    def create(self, name: Name) -> None:
+        """Create a device; its secret is yet to be issued.  One of that name is replaced.
+
+        Raises KeyError for an unknown product, OverflowError when there are too many devices.
+        """
+        if name[0] not in self.products:
+            raise KeyError(name[0])
+        if len(self.devices) >= MAX_DEVICES:
+            raise OverflowError("the simulated cloud is full")
+        self.devices[name] = Device()
+        self.deleted.pop(name, None)
+
+    def delete(self, name: Name) -> None:
+        """Forget a device, but for its name.  Raises KeyError."""
+        del self.devices[name]
+        self.deleted[name] = None
+        if len(self.deleted) > MAX_DEVICES:
+            del self.deleted[next(iter(self.deleted))]
+
+    def reset(self, name: Name) -> None:
+        """ResetThing: the device may register again; its secret stays valid until it does."""
+        self.devices[name].reopened = True
+
+    def arrive(self, request: Request) -> None:
+        """Let a CONNECT through, unless its device comes too often: then raises Refused."""
+        if (device := self.devices.get(request.name)) is None:
+            return
+        if not device.connects.admits(self._clock(), self._rate, _MINUTE):
+            device.ledger.over_rate += 1
+            with self._counting(request):
+                raise Refused(Code.SERVER_UNAVAILABLE)
+
+    def strike(self, name: Name, fault: str) -> None:
+        """Count a fault that stands instead of an answer, or spoils it."""
+        if device := self.devices.get(name):
+            device.ledger.faults[fault] += 1
+
+    def register(self, request: Request) -> Push:
+        """Issue a new secret, and end the older.  Raises Refused, and counts."""
+        with self._counting(request):
+            if request.auth_type is AuthType.REGISTER_UNLISTED:
+                return self._register_unlisted(request)
+            device = self._device(request, Code.BAD_CREDENTIALS)
+            self._check_product(request)
+            if not device.may_register:
+                raise Refused(Code.NOT_AUTHORIZED)
+            return Push(
+                "/ext/register", _names(request) | {"deviceSecret": self.issue(request.name)}
+            )
+
+    def issue(self, name: Name) -> str:
+        """Issue a new secret to a device that may have one, and end the older.  Raises KeyError."""
+        secret = self._random(16).hex()
+        self.devices[name].issue(secret, self._clock())
+        return secret
+
+    def admit(self, name: Name) -> None:
+        """Let a device in: its secret is spent from now on.  Raises KeyError."""
+        device = self.devices[name]
+        device.spent = True
+        device.ledger.logged_in(self._clock())
+
+    def login(self, request: Request) -> None:
+        """Let a device in that proves itself.  Raises Refused, and counts."""
+        with self._counting(request):
+            device = self._device(request, Code.NOT_AUTHORIZED)
+            if device.disabled or not _proven(request, device):
+                raise Refused(Code.NOT_AUTHORIZED)
+            self.admit(request.name)
+
+    def _register_unlisted(self, request: Request) -> Push:
+        """Issue a client id and a token, and create the device where it is new.
+
+        Not to sub-devices: only what connects for itself may come unlisted.
+        """
+        self._check_product(request)
+        if not self._unlisted or self.products[request.product_key].node is Node.SUB_DEVICE:
+            raise Refused(Code.BAD_CREDENTIALS)
+        if request.name not in self.devices:
+            if len(self.devices) >= MAX_DEVICES:
+                raise Refused(Code.SERVER_UNAVAILABLE)
+            self.create(request.name)
+        device = self._device(request, Code.BAD_CREDENTIALS)
+        if device.disabled or len(device.tokens) >= SHARERS:
+            raise Refused(Code.NOT_AUTHORIZED)
+        client_id, token = self._random(8).hex(), self._random(32).hex()
+        device.tokens[client_id] = token
+        device.ledger.issued(token, self._clock())
+        granted = {"clientId": client_id, "deviceToken": token}
+        return Push("/ext/regnwl", _names(request) | granted)
+
+    def _device(self, request: Request, unknown: Code) -> Device:
+        if (device := self.devices.get(request.name)) is None:
+            raise Refused(unknown)
+        return device
+
+    def _check_product(self, request: Request) -> None:
+        """Refuse who does not know the product's secret, or while registering is switched off."""
+        product = self.products.get(request.product_key)
+        if product is None or not request.signed_with(product.secret) or not product.dynamic:
+            raise Refused(Code.BAD_CREDENTIALS)
+
+    @contextmanager
+    def _counting(self, request: Request) -> Iterator[None]:
+        try:
+            yield
+        except Refused as refusal:
+            if device := self.devices.get(request.name):
+                device.ledger.refused(refusal.code, registration=request.registers)
+            else:
+                self.strangers[refusal.code] += 1
+            raise
+
+
+def _names(request: Request) -> dict[str, str]:
+    return {"productKey": request.product_key, "deviceName": request.device_name}
+
+
+def _proven(request: Request, device: Device) -> bool:
+    """Whether who logs in knows the newest secret, or the token of its client id."""
+    if request.auth_type is AuthType.LOGIN_UNLISTED:
+        token = device.tokens.get(request.client_id, "")
+        return bool(token) and hmac.compare_digest(token.encode(), request.password.encode())
+    return device.secret is not None and request.signed_with(device.secret)

@@ -1,0 +1,183 @@
+"""Which sub-device is attached to which gateway of the simulated Alibaba cloud.  No I/O.
+
+Source: the vendor's page "Manage topological relationships" (help.aliyun.com/document_detail/
+89299).  A batch is attached whole or not at all, as the page on the cloud's own BatchAddThingTopo
+says (145672); of a batch that a gateway sends, the vendor does not say it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+from gatewayd.simulator.alibaba.alink import (
+    Alink,
+    Asked,
+    Entry,
+    Failed,
+    entries,
+    name,
+    named,
+    well_named,
+)
+from gatewayd.simulator.alibaba.credentials import method_of, signed
+from gatewayd.simulator.alibaba.devices import Device, Name, Node
+from gatewayd.simulator.alibaba.registry import Registry
+from gatewayd.simulator.alibaba.rules import Rules
+
+MAX_FOUND = 1_000
+"""Of so many devices that a gateway has seen, the newest are remembered."""
+
+_SIGNED = ("clientId", "timestamp", "signmethod", "sign")
+_TIMESTAMP = re.compile(r"[0-9]{1,20}")
+
+
+class Topology:
+    """Attaches and detaches; a sub-device has one gateway at most."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[Name, Name] = {}
+        self._children: dict[Name, dict[Name, None]] = {}
+        self._found: dict[Name, deque[Name]] = {}
+
+    def gateway_of(self, child: Name) -> Name | None:
+        """Return the gateway a sub-device is attached to."""
+        return self._gateways.get(child)
+
+    def children(self, gateway: Name) -> tuple[Name, ...]:
+        """Return what is attached to a gateway, in the order it came."""
+        return tuple(self._children.get(gateway, ()))
+
+    def attach(self, gateway: Name, child: Name) -> None:
+        """Attach a sub-device; a gateway it had loses it."""
+        if self._gateways.get(child) != gateway:
+            self.detach(child)
+            self._gateways[child] = gateway
+            self._children.setdefault(gateway, {})[child] = None
+
+    def detach(self, child: Name) -> None:
+        """Detach a sub-device, if it is attached."""
+        if gateway := self._gateways.pop(child, None):
+            del self._children[gateway][child]
+
+    def forget(self, gateway: Name) -> None:
+        """Detach all that a gateway has."""
+        for child in self.children(gateway):
+            self.detach(child)
+        self._found.pop(gateway, None)
+
+    def find(self, gateway: Name, device: Name) -> None:
+        """Remember that a gateway has seen a device."""
+        found = self._found.setdefault(gateway, deque(maxlen=MAX_FOUND))
+        if device not in found:
+            found.append(device)
+
+    def found(self, gateway: Name) -> tuple[Name, ...]:
+        """Return the devices that a gateway has seen, the newest last."""
+        return tuple(self._found.get(gateway, ()))
+
+
+class TopologyCalls:
+    """Answers a gateway's requests on its topology.
+
+    evict: ends a sub-device's tie to the gateway it is attached to.  offline: ends its session.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        topology: Topology,
+        rules: Rules,
+        *,
+        evict: Callable[[Name], None],
+        offline: Callable[[Name], None],
+    ) -> None:
+        self._registry, self._topology, self._rules = registry, topology, rules
+        self._evict, self._offline = evict, offline
+
+    def add(self, asked: Asked) -> object:
+        """Attach sub-devices whose secrets are known.  Raises Failed."""
+        found = entries(asked.params, _SIGNED, self._rules.batch)
+        for one in found:
+            self._check_new(asked, one)
+        children = set(self._topology.children(asked.gateway)) | {name(one) for one in found}
+        if len(children) > self._rules.children:
+            raise Failed(Alink.TOO_MANY_CHILDREN)
+        for one in found:
+            if self._topology.gateway_of(name(one)) not in (None, asked.gateway):
+                self._evict(name(one))
+            self._topology.attach(asked.gateway, name(one))
+        return [named(name(one)) for one in found]
+
+    def delete(self, asked: Asked) -> object:
+        """Detach sub-devices; one that is online goes offline.  Raises Failed."""
+        children = [name(one) for one in entries(asked.params, (), self._rules.batch)]
+        for child in children:
+            _spoil(asked, child)
+            self._device(child)
+            if self._topology.gateway_of(child) != asked.gateway:
+                raise Failed(Alink.NO_TOPOLOGY, [named(child)])
+        for child in children:
+            self._offline(child)
+            self._topology.detach(child)
+        return [named(child) for child in children]
+
+    def get(self, asked: Asked) -> object:
+        """Return what is attached.  The vendor's C SDK sends the text "{}" for parameters."""
+        if asked.params not in ({}, "{}"):
+            raise Failed(Alink.BAD_PARAMETER)
+        return [named(child) for child in self._topology.children(asked.gateway)]
+
+    def found(self, asked: Asked) -> object:
+        """Learn of devices seen on a LAN; nobody needs to have created them.  Raises Failed."""
+        seen = entries(asked.params, (), self._rules.batch)
+        for one in seen:
+            _spoil(asked, name(one))
+            if one["productKey"] not in self._registry.products:
+                raise Failed(Alink.PRODUCT_NOT_FOUND, [named(name(one))])
+            if not well_named(one["deviceName"]):
+                raise Failed(Alink.BAD_DEVICE_NAME, [named(name(one))])
+        for one in seen:
+            self._topology.find(asked.gateway, name(one))
+        return {}
+
+    def _check_new(self, asked: Asked, one: Entry) -> None:
+        child = name(one)
+        _spoil(asked, child)
+        if child == asked.gateway:
+            raise Failed(Alink.SAME_DEVICE, [named(child)])
+        device = self._device(child)
+        if device.disabled:
+            raise Failed(Alink.REGISTRANT_DISABLED, [named(child)])
+        if not proven(one, one["signmethod"], device):
+            raise Failed(Alink.BAD_SIGNATURE_OF_TOPOLOGY, [named(child)])
+        if self._topology.gateway_of(child) in (None, asked.gateway) or self._rules.moves:
+            return
+        raise Failed(Alink.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
+
+    def _device(self, child: Name) -> Device:
+        """Return a sub-device.  Which code a device of another kind gets, nobody documents."""
+        if (device := self._registry.devices.get(child)) is None:
+            raise Failed(Alink.DEVICE_NOT_FOUND, [named(child)])
+        if self._registry.products[child[0]].node is not Node.SUB_DEVICE:
+            raise Failed(Alink.BAD_PARAMETER, [named(child)])
+        return device
+
+
+def proven(one: Entry, method: str, device: Device) -> bool:
+    """Whether an entry is signed with the device's newest secret.  Raises Failed.
+
+    The client id is signed whole, bars and all: so the vendor's SDKs do it.
+    """
+    if _TIMESTAMP.fullmatch(one["timestamp"]) is None:
+        raise Failed(Alink.BAD_PARAMETER, [named(name(one))])
+    if (digest := method_of(method.lower())) is None:
+        raise Failed(Alink.SIGN_METHOD_UNSUPPORTED, [named(name(one))])
+    fields = {key: one[key] for key in ("clientId", "deviceName", "productKey", "timestamp")}
+    return device.secret is not None and signed(device.secret, fields, digest, one["sign"])
+
+
+def _spoil(asked: Asked, child: Name) -> None:
+    if code := asked.spoiled(child):
+        raise Failed(code, [named(child)])

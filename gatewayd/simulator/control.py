@@ -1,0 +1,148 @@
+"""How a running plant is told what to do: JSON lines over a UNIX socket.
+
+{"do": "leave", "child": "TH20-0001A7"}   →   {"ok": null}   or   {"error": "…"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gatewayd.errors import ConfigError
+from gatewayd.simulator.plant import Plant
+
+Request: TypeAlias = Mapping[str, Any]
+Verb: TypeAlias = Callable[[Plant, Request], Awaitable[object]]
+MAX_LINE = 65_536
+
+
+async def _announce(plant: Plant, request: Request) -> None:
+    plant.announce(request["child"])
+
+
+async def _leave(plant: Plant, request: Request) -> None:
+    plant.lan.leave(plant.number(request["child"]))
+
+
+async def _die(plant: Plant, request: Request) -> None:
+    plant.lan.die(plant.number(request["child"]))
+
+
+async def _rename(plant: Plant, request: Request) -> None:
+    plant.lan.rename(plant.number(request["child"]), request["name"])
+
+
+async def _move(plant: Plant, request: Request) -> None:
+    plant.lan.move(plant.number(request["child"]), request["address"])
+
+
+async def _clone(plant: Plant, request: Request) -> int:
+    return plant.lan.clone(plant.number(request["child"]))
+
+
+async def _faults(plant: Plant, request: Request) -> None:
+    plant.cloud.set_faults(request["plan"])
+
+
+async def _attack(plant: Plant, request: Request) -> int:
+    return await plant.attack(request["kind"], int(request["count"]), float(request["rate"]))
+
+
+async def _hostile_text(plant: Plant, request: Request) -> int:
+    return await plant.hostile_text(request["child"])
+
+
+async def _spoof_goodbye(plant: Plant, request: Request) -> bool:
+    return await plant.spoof_goodbye(request["child"])
+
+
+async def _replay(plant: Plant, request: Request) -> int:
+    number = plant.number(request["child"]) if "child" in request else int(request["number"])
+    return await plant.replay(number, int(request["count"]), float(request["rate"]))
+
+
+async def _usurp(plant: Plant, request: Request) -> int:
+    return plant.usurp(request["child"], request["serial"])
+
+
+async def _unplug(plant: Plant, request: Request) -> None:
+    plant.lan.die(int(request["number"]))
+
+
+async def _ledger(plant: Plant, request: Request) -> object:
+    return plant.cloud.ledger(request["child"])
+
+
+async def _truth(plant: Plant, _: Request) -> object:
+    return plant.truth()
+
+
+VERBS: Mapping[str, Verb] = {
+    "announce": _announce,
+    "leave": _leave,
+    "die": _die,
+    "rename": _rename,
+    "move": _move,
+    "clone": _clone,
+    "faults": _faults,
+    "attack": _attack,
+    "hostile_text": _hostile_text,
+    "spoof_goodbye": _spoof_goodbye,
+    "replay": _replay,
+    "usurp": _usurp,
+    "unplug": _unplug,
+    "ledger": _ledger,
+    "truth": _truth,
+}
+
+
+class Control:
+    """Serves a plant's verbs on a UNIX socket, while the `async with` lasts."""
+
+    def __init__(self, plant: Plant, path: Path) -> None:
+        self._plant, self._path = plant, path
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE)
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None, "entered before"
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                answer = await self._answer(line)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # the other side hung up, or sent a line without end
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            request = json.loads(line)
+            own = self._plant.cloud.verbs.get(request["do"])
+            done = own(request) if own else VERBS[request["do"]](self._plant, request)
+            return {"ok": await done}
+        except (ConfigError, KeyError, ValueError, TypeError, OSError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+
+
+async def ask(path: Path, **request: object) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """Have a running plant do something; return its answer.  Raises RuntimeError, OSError."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=64 << 20)
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        answer = json.loads(await reader.readline())
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return answer["ok"]

@@ -1,0 +1,286 @@
+"""Named faults: what goes wrong, for whom and how often; parsed from a line of text.
+
+    plan     = fault *( (" " / ",") fault )
+    fault    = [stage "."] name [":" number] [":" share "%"] [":x" times] ["@" glob]
+             / name [":" number] [":" share "%"] [":x" times] "@" request ["/" glob]
+    stage    = "register" / "login"      a fault without stage spoils registrations
+    request  = "*" / what a device can ask for, as the cloud names it: thing.sub.register
+
+    silent                      nothing is ever answered
+    hang-up                     the connection is closed instead of an answer
+    refuse:CODE                 CONNACK with this return code, 1 to 5; nothing is issued
+    garbage                     bytes that are no MQTT, instead of CONNACK
+    slow:SECONDS                all is well, and comes that much later
+    hang-up-after-connack       CONNACK 0, then closed: what was issued is lost
+    lose-connack                all is done, and the connection is closed instead of CONNACK
+    no-push                     CONNACK 0, and never a push: what was issued is lost
+    late:SECONDS                CONNACK 0 at once, the push that much later
+    secret-then-hang-up         the push arrives, and the connection is closed behind it
+    answer-twice                two pushes with two secrets: only the second is valid
+    foreign-name                the push names another device; what was issued is lost
+    empty-secret                the push holds an empty secret; likewise
+    bad-json                    the push is cut off; likewise
+    down                        nothing listens; has no stage, share, times or glob
+
+Those from `no-push` on are for registrations only, and for a cloud that pushes secrets.  Of a cloud
+that is many, told apart by the name in a TLS handshake, these strike the handshakes of the names
+that match, without a stage:
+
+    tls-alert:NUMBER            the server ends the handshake with this alert (RFC 8446, 6)
+    tls-expired                 the server's certificate ended long ago
+    tls-foreign                 nobody the client trusts has issued the server's certificate
+    tls-misnamed                the server's certificate is for another name
+
+These are for requests:
+
+    reply:CODE                  nothing is done, and the reply says this code
+    partial:CODE                the devices that match fail with this code, in a batch of others
+    lose-request                nothing is done, and nothing is answered
+    lose-reply                  all is done, and nothing is answered
+    reply-late:SECONDS          all is done, and answered that much later
+    reply-last                  the reply comes behind that of the sender's next request
+    reply-twice                 the reply comes twice
+    reply-mixed                 the reply's id is a number, and its code a text; or it has company
+    reply-garbled               the reply is cut off
+    reply-hang-up               all is done, and the connection is closed instead of a reply
+    refuse-topic                who subscribes to the topic of the reply is refused
+
+share: of the attempts that match, so many percent, chosen by the seed.  times: for each device,
+only so often; for each sender of a request, but of `partial` for each device in it.  glob: of
+device names, in which only *, ? and [] are special; a request matches with any device that it is
+about, and one about none with its sender.  The first fault that matches, and strikes, is the one;
+a request can suffer a `partial` beside another.
+
+    refuse:3:x2  late:4:10%@TH20-*  login.refuse:5@TH20-0001
+    reply:6288:x1@thing.sub.register/TH20-*  lose-reply:5%@*
+
+The names of faults, and what each one needs.  Plain data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from gatewayd.errors import ConfigError
+
+NUMBERS: Mapping[str, tuple[float, float] | None] = {
+    "silent": None,
+    "hang-up": None,
+    "refuse": (1, 5),
+    "garbage": None,
+    "slow": (0, 3600),
+    "hang-up-after-connack": None,
+    "no-push": None,
+    "late": (0, 3600),
+    "secret-then-hang-up": None,
+    "answer-twice": None,
+    "foreign-name": None,
+    "empty-secret": None,
+    "bad-json": None,
+    "lose-connack": None,
+    "down": None,
+    "tls-alert": (0, 255),
+    "tls-expired": None,
+    "tls-foreign": None,
+    "tls-misnamed": None,
+    "reply": (100, 999_999),
+    "partial": (100, 999_999),
+    "lose-request": None,
+    "lose-reply": None,
+    "reply-late": (0, 3600),
+    "reply-last": None,
+    "reply-twice": None,
+    "reply-mixed": None,
+    "reply-garbled": None,
+    "reply-hang-up": None,
+    "refuse-topic": None,
+}
+"""Every fault, with the range of the number it needs; None where it takes none."""
+
+AT_LOGIN = frozenset(
+    {"silent", "hang-up", "refuse", "garbage", "slow", "hang-up-after-connack", "lose-connack"}
+)
+"""Those that a login can suffer."""
+
+IN_TLS = frozenset(name for name in NUMBERS if name.startswith("tls-"))
+"""Those that strike a handshake: the name that a client asks for is the device."""
+
+PARTIAL, SUBSCRIBING = frozenset({"partial"}), frozenset({"refuse-topic"})
+WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS if "reply-" in n)})
+"""Those that strike some devices of a request, the topic of its reply, and all of it."""
+
+
+__all__ = [
+    "AT_LOGIN",
+    "IN_TLS",
+    "NUMBERS",
+    "PARTIAL",
+    "SUBSCRIBING",
+    "WHOLE",
+    "Fault",
+    "FaultPlan",
+    "Stage",
+    "parse",
+]
+
+Stage: TypeAlias = str
+"""Where a fault strikes: "register", "login", "tls", a request, or "*" for any request."""
+
+_CODES = frozenset({"refuse", "reply", "partial", "tls-alert"})
+
+MAX_FAULTS, MAX_TALLIES = 100, 100_000
+
+_FAULT = re.compile(
+    r"(?:(?P<stage>register|login)\.)?"
+    r"(?P<name>[a-z]+(?:-[a-z]+)*)"
+    r"(?::(?P<number>\d{1,6}(?:\.\d{1,3})?))?"
+    r"(?::(?P<share>\d{1,3}(?:\.\d{1,3})?)%)?"
+    r"(?::x(?P<times>\d{1,6}))?"
+    r"(?:@(?P<glob>.+))?"
+)
+_ALL = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    number: the code, or the seconds; 0 where there is none.
+    share: percent.  times: for each device; None for always.
+    """
+
+    name: str
+    stage: Stage = "register"
+    number: float = 0.0
+    share: float = _ALL
+    times: int | None = None
+    glob: str = "*"
+
+    def concerns(self, stage: Stage, devices: Sequence[str]) -> bool:
+        """Whether an attempt of one of these devices, at this stage, can be struck."""
+        if self.stage == "*":
+            here = stage not in ("register", "login", "tls")
+        else:
+            here = stage == self.stage and self.name != "down"
+        return here and any(fnmatchcase(device, self.glob) for device in devices)
+
+
+def parse(text: str, requests: Container[str] = ()) -> tuple[Fault, ...]:
+    """Read a plan; the empty text is a plan without faults.  Raises ConfigError.
+
+    requests: what the cloud can be asked for.
+    """
+    words = re.split(r"[\s,]+", text.strip())
+    if len(words) > MAX_FAULTS:
+        raise ConfigError(f"More than {MAX_FAULTS} faults are planned.")
+    return tuple(_fault(word, requests) for word in words if word)
+
+
+def _fault(word: str, requests: Container[str]) -> Fault:
+    if (found := _FAULT.fullmatch(word)) is None or found["name"] not in NUMBERS:
+        raise ConfigError(f"There is no fault {word!r}.")
+    _check(found, word)
+    stage, glob = found["stage"] or "register", found["glob"] or "*"
+    if found["name"] in WHOLE | PARTIAL | SUBSCRIBING:
+        stage, _, rest = glob.partition("/")
+        glob = rest or "*"
+        if found["stage"] or (stage != "*" and stage not in requests):
+            raise ConfigError(f"The fault {word!r} names no request.")
+    elif found["name"] in IN_TLS:
+        stage = "tls"
+    return Fault(
+        found["name"],
+        stage,
+        float(found["number"] or 0),
+        float(found["share"] or _ALL),
+        int(found["times"]) if found["times"] else None,
+        glob,
+    )
+
+
+def _check(found: re.Match[str], word: str) -> None:
+    name, number, limits = found["name"], found["number"], NUMBERS[found["name"]]
+    if (number is None) != (limits is None):
+        raise ConfigError(f"The fault {word!r} {'needs a' if limits else 'takes no'} number.")
+    if limits and not limits[0] <= float(number) <= limits[1]:
+        raise ConfigError(f"The number of {word!r} is not from {limits[0]} to {limits[1]}.")
+    if name in _CODES and not float(number).is_integer():
+        raise ConfigError(f"The code of {word!r} is not a whole number.")
+    if not 0 < float(found["share"] or _ALL) <= _ALL:
+        raise ConfigError(f"The share of {word!r} is not from 0 to 100.")
+    if found["stage"] and name in IN_TLS:
+        raise ConfigError(f"The fault {word!r} has no stage.")
+    if found["stage"] == "login" and name not in AT_LOGIN:
+        raise ConfigError(f"A login cannot suffer {name!r}.")
+    if name == "down" and word != name:
+        raise ConfigError("The fault 'down' is for everybody, always.")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Of one fault and one device: how often it was considered, and how often it struck."""
+
+    tries: int = 0
+    strikes: int = 0
+
+
+@dataclass(slots=True)
+class FaultPlan:
+    """Chooses, attempt by attempt, what goes wrong.  The same seed chooses the same.
+
+    Whether a share strikes depends on the seed, the fault, the device and the number of its
+    attempt, never on the order in which devices come.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
+    _tallies: dict[tuple[Fault, str], _Tally] = field(default_factory=dict)
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing is to listen."""
+        return any(fault.name == "down" for fault in self.faults)
+
+    def replace(self, faults: tuple[Fault, ...], seed: int = 0) -> None:
+        """Plan anew; what was counted is forgotten."""
+        self.faults, self.seed = faults, seed
+        self._tallies.clear()
+
+    def choose(
+        self,
+        stage: Stage,
+        device: str,
+        among: Container[str] = NUMBERS,
+        about: Sequence[str] = (),
+    ) -> Fault | None:
+        """Return the fault that strikes this attempt of a device, and count it.
+
+        among: names of faults.  about: other devices, of which the attempt is about.
+        """
+        for fault in self.faults:
+            wanted = fault.name in among and fault.concerns(stage, about or (device,))
+            if wanted and self._strikes(fault, device):
+                return fault
+        return None
+
+    def _strikes(self, fault: Fault, device: str) -> bool:
+        if len(self._tallies) >= MAX_TALLIES and (fault, device) not in self._tallies:
+            return False
+        tally = self._tallies.setdefault((fault, device), _Tally())
+        if fault.times is not None and tally.strikes >= fault.times:
+            return False
+        tally.tries += 1
+        struck = self._draw(fault, device, tally.tries) < fault.share
+        tally.strikes += struck
+        return struck
+
+    def _draw(self, fault: Fault, device: str, attempt: int) -> float:
+        """Return a number from 0 to 100, the latter not included."""
+        text = f"{self.seed}|{fault}|{device}|{attempt}"
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:6], "big") / (1 << 48) * _ALL

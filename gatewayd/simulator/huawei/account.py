@@ -1,0 +1,188 @@
+"""Two instances of the simulated Huawei Cloud IoTDA, for a plant.
+
+Children whose serial number is even belong to the instance "east", the others to "west".  Each
+instance has a product for children, one for gateways, a gateway that has a secret, and a template
+for who brings a certificate: it waits for the device CA to be uploaded and verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from gatewayd.simulator.account import Verb, Wish
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.management.server import Management
+from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.platform import Platform
+from gatewayd.simulator.huawei.platform.things import Auth, Slot
+
+NAMES = ("east", "west")
+PRODUCT, GATEWAYS = "6742bf260f2f9030e44210d8", "6742bf260f2f9030e44210d9"
+"""Product IDs of the children and of the gateways, the same in both instances."""
+GATEWAY = "gateway-1"
+"""Node ID of the gateway."""
+_NODE, _PRODUCT = "iotda::certificate::common_name", "iotda::certificate::organizational_unit"
+_TEXT = {"type": "String"}
+_PARAMETERS = {_NODE: _TEXT, _PRODUCT: _TEXT}
+TEMPLATE: Mapping[str, object] = {
+    "parameters": _PARAMETERS,
+    "resources": {
+        "device": {
+            "device_name": {"ref": _NODE},
+            "node_id": {"ref": _NODE},
+            "product_id": {"ref": _PRODUCT},
+        }
+    },
+}
+"""One template serves children and gateways: the certificate says of which product it is."""
+
+
+class HuaweiAccount:
+    """Implements Account.  Its files: template.json, management.json with the keys of the REST
+    interface, and of each instance NAME-gateway-secret."""
+
+    def __init__(self, wish: Wish) -> None:
+        platform = Platform(clock=time.time, random=secrets.token_bytes)
+        self._instances = {name: platform.create(name) for name in NAMES}
+        self._secrets = {name: _furnish(one) for name, one in self._instances.items()}
+        self._cloud = HuaweiCloud(
+            platform, authority=wish.authority, options=Options(address=wish.address)
+        )
+        self._keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        self._management = Management(
+            platform,
+            authority=wish.authority,
+            credentials={self._keys["access_key"]: self._keys["secret_key"]},
+            address=wish.address,
+        )
+        self._stack = contextlib.AsyncExitStack()
+        self.verbs: Mapping[str, Verb] = {
+            "upload": self._upload,
+            "verify": self._verify,
+            "provision": self._provision,
+            "demand": self._demand,
+            "reset": self._reset,
+            "delete": self._delete,
+        }
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._cloud)
+        await self._stack.enter_async_context(self._management)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def set_faults(self, text: str, seed: int = 0) -> None:
+        """Plan faults from now on.  Raises ConfigError."""
+        self._cloud.set_faults(text, seed)
+
+    def facts(self) -> Mapping[str, object]:
+        """Return what a client has to be told."""
+        return {
+            "port": self._cloud.port,
+            "management": self._management.port,
+            "product": PRODUCT,
+            "gateways": GATEWAYS,
+            "gateway": GATEWAY,
+            "hosts": {name: one.domain for name, one in self._instances.items()},
+        }
+
+    def truth(self) -> Mapping[str, Any]:
+        """Return what is true now at the cloud."""
+        return self._cloud.truth()
+
+    def ledger(self, child: str) -> Mapping[str, Any]:
+        """Return what the cloud counted of a child.  Raises KeyError."""
+        name, _ = self._home(child)
+        devices = self.truth()["instances"][name]["devices"]
+        return dict(devices.get(device_id(child), {}))
+
+    def write(self, directory: Path) -> None:
+        """Write the template, keys and the gateways' secrets, and which child belongs where."""
+        (directory / "template.json").write_text(json.dumps(TEMPLATE))
+        _write_secret(directory / "management.json", json.dumps(self._keys))
+        for name in NAMES:
+            _write_secret(directory / f"{name}-gateway-secret", self._secrets[name])
+
+    def _home(self, child: str) -> tuple[str, Instance]:
+        name = home(child)
+        return name, self._instances[name]
+
+    async def _upload(self, request: Mapping[str, Any]) -> str:
+        """Upload a device CA; return the code to be proved.
+
+        apart: into a resource space of its own, where the products are not.
+        """
+        instance = self._instances[request["instance"]]
+        apart = request.get("apart", False)
+        app_id = instance.apps.create("apart").app_id if apart else None
+        return instance.authorities.upload(request["pem"], app_id).verify_code
+
+    async def _verify(self, request: Mapping[str, Any]) -> None:
+        """Verify the newest CA by its certificate, and let devices register by it."""
+        instance = self._instances[request["instance"]]
+        newest = instance.authorities.list()[0]
+        instance.authorities.verify(newest.certificate_id, request["pem"])
+        known = instance.templates.list("gatewayd")
+        template = known[0] if known else instance.templates.create("gatewayd", TEMPLATE)
+        instance.authorities.update(
+            newest.certificate_id, {"template_id": template.template_id, "provision_enable": True}
+        )
+
+    async def _provision(self, request: Mapping[str, Any]) -> None:
+        """Switch self-registration on or off."""
+        authorities = self._instances[request["instance"]].authorities
+        newest = authorities.list()[0]
+        authorities.update(newest.certificate_id, {"provision_enable": request["on"]})
+
+    async def _demand(self, request: Mapping[str, Any]) -> None:
+        """Let the template want one more parameter, which nobody has told the gateway of."""
+        templates = self._instances[request["instance"]].templates
+        parameters = {**_PARAMETERS, f"iotda::certificate::{request['parameter']}": _TEXT}
+        body = {**TEMPLATE, "parameters": parameters}
+        (template,) = templates.list("gatewayd")
+        templates.update(template.template_id, {"template_body": body})
+
+    async def _reset(self, request: Mapping[str, Any]) -> None:
+        """Let a device learn the fingerprint of another certificate, or one that is told."""
+        _, instance = self._home(request["child"])
+        slot = Slot(request.get("slot", "PRIMARY"))
+        instance.devices.reset_fingerprint(
+            device_id(request["child"]), request.get("fingerprint"), slot=slot
+        )
+
+    async def _delete(self, request: Mapping[str, Any]) -> None:
+        _, instance = self._home(request["child"])
+        instance.devices.delete(device_id(request["child"]))
+
+
+def home(child: str) -> str:
+    """Return the name of the instance that a child belongs to."""
+    return NAMES[int(child[-1], 16) % len(NAMES)]
+
+
+def device_id(child: str) -> str:
+    """Return the device ID of a child."""
+    return f"{PRODUCT}_{child}"
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _furnish(instance: Instance) -> str:
+    """Create products and the gateway; return the gateway's secret."""
+    for product in (PRODUCT, GATEWAYS):
+        instance.products.create(name=product, device_type="sensor", product_id=product)
+    secret = secrets.token_hex(16)
+    instance.devices.add(node_id=GATEWAY, product_id=GATEWAYS, auth=Auth(secret=secret))
+    return secret

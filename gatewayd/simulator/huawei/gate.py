@@ -1,0 +1,214 @@
+"""Who may connect to an instance of the simulated Huawei platform.  No I/O.
+
+Sources: the vendor's pages on MQTT CONNECT (api-iothub/iot_06_v5_3009), on X.509 certificates
+(devg-iothub/iot_02_0205) and on self-registration (usermanual-iothub/iot_01_0115).
+
+Client ids and passwords in the Huawei platform's format.  Pure.
+
+Source: the vendor's page on MQTT CONNECT (api-iothub/iot_06_v5_3009).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gatewayd.simulator.huawei import times
+from gatewayd.simulator.huawei.platform.authorities import DeviceCa
+from gatewayd.simulator.huawei.platform.device_certificates import INACTIVE
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.preparse import BadCertificate, Parsed, preparse
+from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Device
+from gatewayd.simulator.huawei.reasons import Reason, Refused
+from gatewayd.simulator.huawei.x509 import CertificateInfo
+from gatewayd.simulator.mqtt.packets import Connect
+
+MAX_LENGTH = 256
+_FORMAT = re.compile(r"([A-Za-z0-9_-]{1,128})_0_([01])_([0-9]{10})")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientId:
+    """A client id.  checked: whether the hour is compared.  hour: YYYYMMDDHH, UTC."""
+
+    device_id: str
+    checked: bool
+    hour: str
+
+
+def read(text: str) -> ClientId | None:
+    """Read a client id; None if it is in another format."""
+    if len(text) > MAX_LENGTH or (found := _FORMAT.fullmatch(text)) is None:
+        return None
+    return ClientId(found[1], found[2] == "1", found[3])
+
+
+def password(secret: str, hour: str) -> str:
+    """Return the password of a device with this secret: the hour is the key."""
+    return hmac.new(hour.encode(), secret.encode(), hashlib.sha256).hexdigest()
+
+
+def proves(given: bytes, secret: str, hour: str) -> bool:
+    """Whether a password was made of a secret."""
+    return hmac.compare_digest(given, password(secret, hour).encode())
+
+
+KEEPALIVE = range(30, 1201)
+"""Seconds that a client may ask for; outside, CONNACK says 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who is let in.
+
+    device: known, or else `newcomer` is to be registered.
+    authority: whose certificate was shown; None for a login with a secret.
+    """
+
+    device_id: str
+    device: Device | None
+    certificate: CertificateInfo | None = None
+    authority: DeviceCa | None = None
+    newcomer: Parsed | None = None
+
+
+class Gate:
+    """Decides.  clock: seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def decide(
+        self, instance: Instance, connect: Connect, certificate: CertificateInfo | None
+    ) -> Admission:
+        """Return who is to be let in; nothing is changed yet.  Raises Refused."""
+        if not connect.known:
+            raise Refused(Reason.PROTOCOL)
+        own = read(connect.client_id)
+        claimed = own.device_id if own else ""
+        if connect.keepalive not in KEEPALIVE:
+            raise Refused(Reason.KEEPALIVE, claimed)
+        if certificate is None or connect.password:
+            return self._by_secret(instance, connect, own)
+        authority = self._issuer(instance, certificate, claimed)
+        device = instance.devices.lookup(claimed)
+        if device and connect.username == claimed:
+            self._check_certificate(device, certificate, authority)
+            return Admission(device.device_id, device, certificate, authority)
+        if not authority.provision_enable:
+            raise Refused(Reason.UNKNOWN_DEVICE if own else Reason.CLIENT_ID, claimed)
+        return self._newcomer(instance, certificate, authority)
+
+    def enter(self, instance: Instance, admission: Admission) -> Device:
+        """Let somebody in: register a newcomer, learn a fingerprint.  Raises Refused."""
+        device = admission.device or self._register(instance, admission)
+        if certificate := admission.certificate:
+            auth = device.auth
+            if not _known(device, certificate):
+                auth.fingerprint = certificate.sha256
+            instance.certificates.seen(certificate, device.app_id, device.device_id)
+        device.connect(self._clock())
+        return device
+
+    def _by_secret(self, instance: Instance, connect: Connect, own: ClientId | None) -> Admission:
+        if own is None:
+            raise Refused(Reason.CLIENT_ID)
+        if connect.username != own.device_id:
+            raise Refused(Reason.USERNAME, own.device_id)
+        if not connect.password:
+            raise Refused(Reason.NO_CREDENTIAL, own.device_id)
+        device = self._allowed(instance.devices.lookup(own.device_id), own.device_id)
+        if device.auth.auth_type is not AuthType.SECRET:
+            raise Refused(Reason.AUTH_TYPE, own.device_id)
+        # how far the hour may be off is not documented: not at all
+        if own.checked and own.hour != times.hour(self._clock()):
+            raise Refused(Reason.TIMESTAMP, own.device_id)
+        if not any(proves(connect.password, secret, own.hour) for secret in device.auth.secrets):
+            raise Refused(Reason.PASSWORD, own.device_id)
+        return Admission(device.device_id, device)
+
+    def _issuer(self, instance: Instance, certificate: CertificateInfo, claimed: str) -> DeviceCa:
+        """Return the verified CA of a certificate: it may be gone since the handshake."""
+        authority = instance.authorities.issuer_of(certificate)
+        if authority is None:
+            raise Refused(Reason.UNKNOWN_CA, claimed)
+        if not authority.status:
+            raise Refused(Reason.UNVERIFIED_CA, claimed)
+        stored = instance.certificates.of(certificate)
+        if stored and stored.status == INACTIVE:
+            raise Refused(Reason.CERTIFICATE_INACTIVE, claimed)
+        return authority
+
+    def _newcomer(
+        self, instance: Instance, certificate: CertificateInfo, authority: DeviceCa
+    ) -> Admission:
+        """Return who a certificate is by the template of its CA; perhaps no newcomer at all."""
+        assert authority.template_id is not None, "nobody enables self-registration without"
+        template = instance.templates.get(authority.template_id)
+        try:
+            parsed = preparse(template.body, certificate)
+        except BadCertificate as error:
+            raise Refused(Reason.ATTRIBUTE) from error
+        if device := instance.devices.lookup(parsed.device_id):
+            self._check_certificate(device, certificate, authority)
+            return Admission(device.device_id, device, certificate, authority)
+        try:
+            instance.products.get(parsed.product_id, authority.app_id)
+        except PlatformError:
+            raise Refused(Reason.RESOURCE_SPACE, parsed.device_id) from None
+        return Admission(parsed.device_id, None, certificate, authority, parsed)
+
+    def _check_certificate(
+        self, device: Device, certificate: CertificateInfo, authority: DeviceCa
+    ) -> None:
+        self._allowed(device, device.device_id)
+        if device.app_id != authority.app_id:
+            raise Refused(Reason.RESOURCE_SPACE, device.device_id)
+        if device.auth.auth_type is not AuthType.CERTIFICATES:
+            raise Refused(Reason.AUTH_TYPE, device.device_id)
+        if device.auth.fingerprint is not None and not _known(device, certificate):
+            raise Refused(Reason.FINGERPRINT, device.device_id)
+
+    def _allowed(self, device: Device | None, device_id: str) -> Device:
+        if device is None:
+            raise Refused(Reason.UNKNOWN_DEVICE, device_id)
+        if device.frozen:
+            raise Refused(Reason.FROZEN, device_id)
+        if not device.direct:
+            raise Refused(Reason.CHILD, device_id)
+        return device
+
+    def _register(self, instance: Instance, admission: Admission) -> Device:
+        """Register a newcomer with its tags, and bind the template's policies that are there."""
+        parsed, authority = admission.newcomer, admission.authority
+        assert parsed is not None, "decided so"
+        assert authority is not None, "decided so"
+        try:
+            device = instance.devices.add(
+                node_id=parsed.node_id,
+                product_id=parsed.product_id,
+                device_id=parsed.device_id,
+                name=parsed.device_name,
+                app_id=authority.app_id,
+                auth=Auth(AuthType.CERTIFICATES),
+                tags={tag["tag_key"]: tag["tag_value"] for tag in parsed.tags},
+                self_registered=True,
+            )
+        except PlatformError as error:
+            exists = error.code is Code.DEVICE_EXISTS
+            reason = Reason.TEMPLATE if exists else Reason.NO_ROOM
+            raise Refused(reason, parsed.device_id) from error
+        for policy_id in parsed.policy_ids:
+            if instance.policies.known(policy_id):
+                instance.policies.bind(policy_id, "device", [device.device_id])
+        return device
+
+
+def _known(device: Device, certificate: CertificateInfo) -> bool:
+    """Whether a certificate is one that the device is bound to; both fingerprints are as good."""
+    auth = device.auth
+    return certificate.matches(auth.fingerprint) or certificate.matches(auth.secondary_fingerprint)

@@ -1,0 +1,281 @@
+"""Gateways of a Huawei instance: what each asks about its children, and what it is told of them.
+
+Source: the vendor's pages on gateways and child devices (see events.py).
+
+Which children a Huawei gateway got and lost, in versions.  No I/O.
+
+Source: the vendor's pages on synchronization and notifications (api-iothub/iot_06_v5_3019 to 3021).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+from gatewayd.simulator import faults
+from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.huawei import events, sub_devices, times, topics
+from gatewayd.simulator.huawei.events import Event, Malformed
+from gatewayd.simulator.huawei.ledger import Ledgers
+from gatewayd.simulator.huawei.options import Rules
+from gatewayd.simulator.huawei.platform.ids import Ids
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.things import Device, Status
+from gatewayd.simulator.huawei.post import Post
+from gatewayd.simulator.huawei.sub_devices import SubDevices
+from gatewayd.simulator.mqtt import delivery as mqtt_delivery
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One child came or went.  child: parent_device_id, node_id, device_id."""
+
+    version: int
+    added: bool
+    child: tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class Changes:
+    """Those of one gateway; the newest of each child is what counts.
+
+    version: of the newest.  kept: how many are remembered.
+    """
+
+    kept: int
+    version: int = 0
+    _newest: dict[str, Change] = field(default_factory=dict)
+    _order: deque[Change] = field(default_factory=deque)
+    _forgotten: int = 0
+
+    def note(self, child: tuple[str, str, str], *, added: bool) -> Change:
+        """Remember a change, and give it the next version."""
+        self.version += 1
+        change = Change(self.version, added, child)
+        self._newest[child[2]] = change
+        self._order.append(change)
+        if len(self._order) > self.kept:
+            self._forget(self._order.popleft())
+        return change
+
+    def later(self, version: int) -> tuple[Change, ...] | None:
+        """Return what changed after a version, the oldest first; None if that is forgotten."""
+        if not self._forgotten <= version <= self.version:
+            return None
+        newest = self._newest
+        return tuple(
+            change
+            for change in self._order
+            if change.version > version and newest[change.child[2]] is change
+        )
+
+    def of(self, device_id: str) -> int:
+        """Return the version of a child's newest change; 0 if that is forgotten."""
+        change = self._newest.get(device_id)
+        return change.version if change else 0
+
+    def _forget(self, change: Change) -> None:
+        self._forgotten = change.version
+        if self._newest.get(change.child[2]) is change:
+            del self._newest[change.child[2]]
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield so many items at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+Notice: TypeAlias = tuple[str, Sequence[object], int]
+"""Name, children, and version of a notification."""
+
+
+class Gateways:
+    """Answers gateways, and notifies them."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        plan: FaultPlan,
+        rules: Rules,
+        ids: Ids,
+        post: Post,
+        ledgers: Ledgers,
+    ) -> None:
+        self._instance, self._plan, self._rules, self._ids = instance, plan, rules, ids
+        self._post, self._ledgers = post, ledgers
+        self._children = SubDevices(instance, rules, ids.clock, self._reported)
+        self._changes: dict[str, Changes] = {}
+        self._acting = ""
+
+    def version(self, gateway_id: str) -> int:
+        """Return the version of a gateway's children."""
+        changes = self._changes.get(gateway_id)
+        return changes.version if changes else 0
+
+    def publish(self, gateway_id: str, payload: bytes) -> None:
+        """Take a message of events."""
+        ledger = self._ledgers.gateway(gateway_id)
+        try:
+            found = events.read(payload)
+        except Malformed:
+            ledger.malformed += 1
+            return
+        for event in found:
+            if event.managing and event.event_type in events.REQUESTS:
+                self._take(gateway_id, event)
+            else:
+                ledger.ignored += 1
+
+    def added(self, device: Device) -> None:
+        """Tell a gateway of a child that it has got."""
+        if device.direct:
+            return
+        gateway_id = self._instance.devices.gateway_of(device).device_id
+        change = self._of(gateway_id).note(_child(device), added=True)
+        self._notify(gateway_id, [change])
+
+    def removed(self, device: Device) -> None:
+        """Tell a gateway of a child that it loses."""
+        if device.direct:
+            self._changes.pop(device.device_id, None)
+            return
+        gateway_id = self._instance.devices.gateway_of(device).device_id
+        change = self._of(gateway_id).note(_child(device), added=False)
+        self._notify(gateway_id, [change])
+
+    def _of(self, gateway_id: str) -> Changes:
+        return self._changes.setdefault(gateway_id, Changes(self._rules.remembered))
+
+    def _reported(self, device: Device, status: Status) -> None:
+        self._ledgers.of(device.device_id).reports[status] += 1
+
+    def _take(self, gateway_id: str, event: Event) -> None:
+        """Answer a request, unless a fault strikes."""
+        ledger = self._ledgers.gateway(gateway_id)
+        ledger.requests[event.event_type] += 1
+        try:
+            if event.event_type == events.SYNC:
+                self._synchronize(gateway_id, event.paras.get("version"))
+            else:
+                self._answer(gateway_id, event)
+        except Malformed:
+            ledger.malformed += 1
+
+    def _answer(self, gateway_id: str, event: Event) -> None:
+        """Do what is asked, and respond.  Raises Malformed."""
+        name = event.event_type
+        asked = sub_devices.read(name, event.paras)
+        fault = self._choose(gateway_id, name, [one.device_id for one in asked])
+        if fault and fault.name == "lose-request":
+            return
+
+        def spoiled(device_id: str) -> str:
+            wished = self._plan.choose(name, device_id, faults.PARTIAL)
+            struck = fault if fault and fault.name == "reply" else wished
+            return f"IOTDA.{int(struck.number):06}" if struck else ""
+
+        with self._act(gateway_id):
+            answer = self._children.answer(gateway_id, name, asked, spoiled)
+        if answer is None:
+            raise Malformed
+        self._ledgers.gateway(gateway_id).answers[name].update(answer.codes)
+        old = self._rules.old_status_event and name == events.STATUS
+        event_id = event.event_id or self._ids.code()
+        said = name if old else events.RESPONSES[name]
+        self._send(gateway_id, said, answer.paras, fault, event_id)
+
+    def _synchronize(self, gateway_id: str, version: object) -> None:
+        """Tell a gateway what changed since a version, or of all its children."""
+        if isinstance(version, bool) or not isinstance(version, int | None):
+            raise Malformed
+        fault = self._choose(gateway_id, events.SYNC, ())
+        if fault and fault.name in ("lose-request", "reply"):
+            return
+        changes = self._of(gateway_id)
+        later = None if version is None else changes.later(version)
+        found = [*(self._all(gateway_id) if later is None else self._since(later))]
+        if not found and self._rules.nothing_new:
+            found = [(events.ADDED, [], changes.version)]
+        for at, (name, children, reached) in enumerate(found, start=1):
+            newest = changes.version if at == len(found) else reached
+            paras = {"devices": children, "version": newest}
+            self._send(gateway_id, name, paras, fault)
+
+    def _all(self, gateway_id: str) -> Iterator[Notice]:
+        """Say all children, in the order in which they came."""
+        changes, devices = self._of(gateway_id), self._instance.devices
+        family = sorted(devices.family(gateway_id), key=lambda one: changes.of(one.device_id))
+        for part in parts(family, self._rules.notified):
+            infos = [self._children.info(one) for one in part]
+            yield events.ADDED, infos, changes.of(part[-1].device_id)
+
+    def _since(self, later: Sequence[Change]) -> Iterator[Notice]:
+        """Say changes, in their order."""
+        for added, run in itertools.groupby(later, key=lambda one: one.added):
+            for part in parts([*run], self._rules.notified):
+                name = events.ADDED if added else events.DELETED
+                yield name, [self._told(one) for one in part], part[-1].version
+
+    def _told(self, change: Change) -> object:
+        if change.added:
+            return self._children.info(self._instance.devices.get(change.child[2]))
+        return dict(zip(("parent_device_id", "node_id", "device_id"), change.child, strict=True))
+
+    def _notify(self, gateway_id: str, changes: Sequence[Change]) -> None:
+        """Tell a gateway what was done to it; if it is not there, that is lost."""
+        if gateway_id == self._acting and not self._rules.own_changes:
+            return
+        for name, children, version in self._since(changes):
+            self._send(gateway_id, name, {"devices": children, "version": version}, None)
+
+    def _send(
+        self,
+        gateway_id: str,
+        name: str,
+        paras: Mapping[str, object],
+        fault: Fault | None,
+        event_id: str = "",
+    ) -> None:
+        now, connection = times.basic(self._ids.clock()), self._post.of(gateway_id)
+        body = events.message(gateway_id, name, now, paras, event_id)
+        delivery = mqtt_delivery.deliver(body, fault, _in_company)
+        if event_id:  # a response; notifications are not delayed
+            delivery = replace(delivery, after=delivery.after + self._rules.delay)
+        topic, ledger = topics.events_down(gateway_id), self._ledgers.gateway(gateway_id)
+        sent = connection is not None and connection.courier.deliver(topic, delivery)
+        (ledger.pushed if sent else ledger.undelivered)[name] += 1
+
+    def _choose(self, gateway_id: str, name: str, about: Sequence[str]) -> Fault | None:
+        fault = self._plan.choose(name, gateway_id, faults.WHOLE, about)
+        if fault:
+            self._ledgers.of(gateway_id).faults[fault.name] += 1
+        return fault
+
+    @contextmanager
+    def _act(self, gateway_id: str) -> Iterator[None]:
+        """Know for a while that what happens is a gateway's own doing."""
+        self._acting = gateway_id
+        try:
+            yield
+        finally:
+            self._acting = ""
+
+
+def _child(device: Device) -> tuple[str, str, str]:
+    return device.gateway_id, device.node_id, device.device_id
+
+
+def _in_company(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Put an event beside others that nobody knows."""
+    services = body["services"]
+    assert isinstance(services, list), "as events.message makes it"
+    stranger = {"service_id": "$unheard_of", "event_type": "unheard_of", "paras": {}}
+    unknown = {**services[0], "event_type": "unheard_of"}
+    return {**body, "services": [stranger, unknown, *services]}

@@ -1,0 +1,116 @@
+"""TLS of the simulated Huawei cloud: an instance for each name, and the CAs that it trusts.
+
+Sources: the vendor's pages on self-registration (usermanual-iothub/iot_01_0115: SNI is required)
+and on X.509 certificates (devg-iothub/iot_02_0205).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from gatewayd.simulator import faults, pki
+from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.platform.instance import Instance
+
+_LONG_AGO = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 2, 1, tzinfo=UTC))
+_MISNAMED = "elsewhere.example"
+
+
+class InstanceContext(ssl.SSLContext):
+    """What a TLS server of one instance needs."""
+
+    instance: Instance
+
+
+class Handshakes:
+    """Chooses, by the name that a client asks for.
+
+    context: for new connections.  counts: no-name and unknown-name are counted there.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], Instance | None],
+        authority: pki.Authority,
+        plan: FaultPlan,
+        options: Options,
+        counts: Counter[str],
+    ) -> None:
+        self._find, self._authority, self._plan = find, authority, plan
+        self._options, self._counts = options, counts
+        self._life = pki.life(authority.certificate)
+        self._contexts: dict[str, InstanceContext] = {}
+        self._certificates: dict[str, pki.Certificate] = {}
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._restrict(self.context)
+        self.context.sni_callback = self._choose
+
+    def forget(self, instance: Instance) -> None:
+        """Trust other CAs in new connections."""
+        self._contexts.pop(instance.instance_id, None)
+
+    def _choose(
+        self, sock: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+    ) -> int | None:
+        """Set the context of a connection, or return the alert that ends it."""
+        instance = self._find(name) if name else None
+        if instance is None:
+            self._counts["unknown-name" if name else "no-name"] += 1
+            return int(self._options.nameless)
+        fault = self._plan.choose("tls", instance.domain, faults.IN_TLS)
+        match fault:
+            case Fault("tls-alert", number=number):
+                return int(number)
+            case Fault():
+                sock.context = self._make(instance, self._bad(instance, fault))
+            case _:
+                sock.context = self._of(instance)
+        return None
+
+    def _of(self, instance: Instance) -> InstanceContext:
+        if (context := self._contexts.get(instance.instance_id)) is None:
+            context = self._make(instance, self._good(instance))
+            self._contexts[instance.instance_id] = context
+        return context
+
+    def _good(self, instance: Instance) -> pki.Certificate:
+        if (found := self._certificates.get(instance.domain)) is None:
+            found = self._issue(instance.domain)
+            self._certificates[instance.domain] = found
+        return found
+
+    def _bad(self, instance: Instance, fault: Fault) -> pki.Certificate:
+        if fault.name == "tls-misnamed":
+            return self._issue(_MISNAMED)
+        if fault.name == "tls-expired":
+            return self._authority.issue([instance.domain], [], *_LONG_AGO)
+        stranger = pki.make_ca("Nobody", *self._life)
+        return stranger.issue([instance.domain], [], *self._life)
+
+    def _issue(self, name: str) -> pki.Certificate:
+        return self._authority.issue([name], [], *self._life, rsa_key=self._options.rsa_key)
+
+    def _make(self, instance: Instance, certificate: pki.Certificate) -> InstanceContext:
+        context = InstanceContext(ssl.PROTOCOL_TLS_SERVER)
+        context.instance = instance
+        self._restrict(context)
+        certificate.present(context)
+        trusted = [
+            one.content
+            for one in instance.authorities.list()
+            if one.status or self._options.late_unverified
+        ]
+        if trusted:
+            context.load_verify_locations(cadata="".join(trusted))
+        return context
+
+    def _restrict(self, context: ssl.SSLContext) -> None:
+        """Ask for a client's certificate, without which secrets log in."""
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a device CA may be no root
+        context.minimum_version = self._options.oldest
+        context.maximum_version = self._options.newest

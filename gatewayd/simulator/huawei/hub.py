@@ -1,0 +1,215 @@
+"""The devices of one Huawei instance as they connect, publish, subscribe and leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gatewayd.simulator import faults
+from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.huawei import events, topics
+from gatewayd.simulator.huawei.gate import Admission, Gate
+from gatewayd.simulator.huawei.gateways import Gateways
+from gatewayd.simulator.huawei.ledger import Ledgers
+from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.platform.ids import Ids
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.things import Device
+from gatewayd.simulator.huawei.post import Post
+from gatewayd.simulator.huawei.reasons import Refused
+from gatewayd.simulator.huawei.x509 import CertificateInfo
+from gatewayd.simulator.mqtt import connack
+from gatewayd.simulator.mqtt.link import Link, Reply
+from gatewayd.simulator.mqtt.packets import Connect, Publish
+
+_USES = ("properties/report", "messages/up", "shadow/get", "commands/response", "properties/set")
+"""What else a device may publish, and the simulator only counts."""
+
+
+class Hub:
+    """Serves the links of one instance, and watches what the management side does."""
+
+    def __init__(self, instance: Instance, plan: FaultPlan, options: Options, ids: Ids) -> None:
+        self.instance, self._plan, self._options, self._ids = instance, plan, options, ids
+        self.ledgers, self.post = Ledgers(), Post(options.rules)
+        self._gate = Gate(ids.clock)
+        self.gateways = Gateways(instance, plan, options.rules, ids, self.post, self.ledgers)
+        self._devices: dict[Link, str] = {}
+        for device in [*instance.devices.list()][::-1]:
+            self.registered(device)
+            self.added(device)
+        instance.devices.watchers.append(self)
+
+    def connect(self, link: Link, connect: Connect, certificate: CertificateInfo | None) -> Reply:
+        """Answer a CONNECT: by the rules, unless a fault strikes."""
+        try:
+            admission = self._gate.decide(self.instance, connect, certificate)
+            fault = self._choose(admission)
+            if spoiled := connack.instead(fault):
+                return spoiled
+            device = self._gate.enter(self.instance, admission)
+        except Refused as refused:
+            return connack.refusal(self._refuse(refused))
+        self._open(link, device, certificate if admission.authority else None)
+        return connack.session(fault)
+
+    def publish(self, link: Link, packet: Publish) -> None:
+        """Take what a device publishes.  What no policy allows is dropped, and acknowledged."""
+        if (device := self._device(link)) is None:
+            return
+        ledger, route = self.ledgers.of(device.device_id), topics.route(packet.topic)
+        if topics.custom(packet.topic):
+            if self._allowed(device, "publish", packet.topic):
+                ledger.published["custom"] += 1
+            else:
+                ledger.refused_messages += 1
+        elif route is None or route.device_id != device.device_id:
+            ledger.stray += 1
+        elif route.use == "events/up":
+            ledger.published[route.use] += 1
+            self.gateways.publish(device.device_id, packet.payload)
+        elif route.use == topics.PROPERTIES:
+            ledger.published[route.use] += 1
+            self._take_properties(device, packet.payload)
+        elif use := next((one for one in _USES if route.use.startswith(one)), ""):
+            ledger.published[use] += 1
+        else:
+            ledger.stray += 1
+
+    def subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        """Return whether each filter is granted."""
+        if (device := self._device(link)) is None:
+            return [False] * len(filters)
+        wanted, granted = set(link.granted), list[bool]()
+        for one in filters:
+            granted.append(self._subscribed(device, one, wanted))
+            wanted |= {one} if granted[-1] else set()
+        self.ledgers.of(device.device_id).refused_topics += granted.count(False)
+        return granted
+
+    def close(self, link: Link) -> None:
+        """Take a device offline, unless it is online over a newer connection.
+
+        The children of a gateway stay what they are.
+        """
+        device_id = self._devices.pop(link, "")
+        device = self.instance.devices.lookup(device_id)
+        if self.post.disconnect(device_id, link) and device:
+            device.disconnect(self._ids.clock())
+
+    def registered(self, device: Device) -> None:
+        """Count a registration."""
+        ledger = self.ledgers.of(device.device_id)
+        ledger.registrations += 1
+        ledger.self_registrations += device.self_registered
+
+    def added(self, device: Device) -> None:
+        """Tell a gateway of its new child."""
+        self.gateways.added(device)
+
+    def removed(self, device: Device) -> None:
+        """Tell a gateway that it loses a child."""
+        self.gateways.removed(device)
+
+    def expelled(self, device: Device) -> None:
+        """Close a device's connection."""
+        if connection := self.post.of(device.device_id):
+            connection.link.close()
+
+    def truth(self) -> dict[str, object]:
+        """Return what is so and what was counted, as JSON can hold it; no secret is in it."""
+        return {
+            "devices": {one: self._truth(one) for one in self.ledgers},
+            "gateways": {one: self._gateway_truth(one) for one in self.ledgers.gateways},
+            "strangers": dict(self.ledgers.strangers),
+        }
+
+    def _truth(self, device_id: str) -> dict[str, object]:
+        states: dict[str, object] = {"exists": False}
+        if device := self.instance.devices.lookup(device_id):
+            states = {
+                "exists": True,
+                "status": device.status,
+                "online": device.status == "ONLINE",
+                "connected": device_id in self.post,
+                "parent": None if device.direct else device.gateway_id,
+                "fingerprint": device.auth.fingerprint,
+            }
+        return {**states, **self.ledgers.of(device_id).truth()}
+
+    def _gateway_truth(self, device_id: str) -> dict[str, object]:
+        family = self.instance.devices.family(device_id)
+        connection = self.post.of(device_id)
+        return {
+            "children": [one.device_id for one in family],
+            "online": [one.device_id for one in family if one.status == "ONLINE"],
+            "version": self.gateways.version(device_id),
+            "subscriptions": sorted(connection.link.granted) if connection else [],
+            **self.ledgers.gateways[device_id].truth(),
+        }
+
+    def _device(self, link: Link) -> Device | None:
+        return self.instance.devices.lookup(self._devices.get(link, ""))
+
+    def _choose(self, admission: Admission) -> Fault | None:
+        stage = "register" if admission.newcomer else "login"
+        fault = self._plan.choose(stage, admission.device_id, faults.AT_LOGIN)
+        if fault:
+            self.ledgers.of(admission.device_id).faults[fault.name] += 1
+        return fault
+
+    def _refuse(self, refused: Refused) -> int:
+        """Count a refusal, and return its code."""
+        code = self._options.codes[refused.reason]
+        if ledger := self.ledgers.known(refused.device_id):
+            ledger.refused[code] += 1
+            ledger.reasons[refused.reason] += 1
+        else:
+            self.ledgers.strangers[refused.reason] += 1
+        return code
+
+    def _open(self, link: Link, device: Device, certificate: CertificateInfo | None) -> None:
+        """Open a session; an older one of the same device is closed."""
+        ledger = self.ledgers.of(device.device_id)
+        ledger.logged_in(self._ids.clock(), certificate.sha256 if certificate else "")
+        self._devices[link] = device.device_id
+        if older := self.post.connect(device.device_id, link):
+            ledger.takeovers += 1
+            older.close()
+
+    def _subscribed(self, device: Device, one: str, wanted: set[str]) -> bool:
+        if len(wanted | {one}) > topics.MAX_TOPICS:
+            return False
+        if topics.custom(one):
+            count = sum(topics.custom(other) for other in wanted | {one})
+            return count <= topics.MAX_CUSTOM and self._allowed(device, "subscribe", one)
+        route = topics.route(one)
+        if route is None or route.device_id != device.device_id:
+            return False
+        if route.use == "events/down" and any(
+            self._plan.choose(name, device.device_id, faults.SUBSCRIBING)
+            for name in sorted(events.REQUESTS)
+        ):
+            return False
+        return topics.downstream(route.use)
+
+    def _allowed(self, device: Device, action: str, topic: str) -> bool:
+        owner = topics.owner_of_custom(topic)
+        own = owner in (None, device.device_id)
+        return own and self.instance.policies.allows(device, action, topic)
+
+    def _take_properties(self, gateway: Device, payload: bytes) -> None:
+        """Count the properties of children; those of strangers, and of too many, are ignored."""
+        ledger = self.ledgers.gateway(gateway.device_id)
+        try:
+            message = json.loads(payload)
+            children = [str(one["device_id"]) for one in message["devices"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            ledger.malformed += 1
+            return
+        mine = all(self.instance.devices.belongs(child, gateway.device_id) for child in children)
+        if len(children) > self._options.rules.properties or not mine:
+            ledger.ignored += 1
+            return
+        for child in children:
+            self.ledgers.of(child).properties += 1

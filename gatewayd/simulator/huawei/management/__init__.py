@@ -1,0 +1,1 @@
+"""The management interface of the simulated Huawei platform."""

@@ -1,0 +1,172 @@
+"""Certificates and templates at the simulated Huawei platform's management interface.  Pure.
+
+Source: the vendor's APIs "Device CA certificate management", "Device certificate management" and
+"Provisioning template management" (api-iothub), and the models of its Python SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gatewayd.simulator.huawei import times
+from gatewayd.simulator.huawei.management.call import Answer, Call, Route, page
+from gatewayd.simulator.huawei.management.devices import simple
+from gatewayd.simulator.huawei.platform.authorities import DeviceCa
+from gatewayd.simulator.huawei.platform.device_certificates import DeviceCertificate
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.templates import Template
+
+_CHANGEABLE = (
+    "provision_enable", "template_id", "ocsp_enable", "ocsp_ssl_enable", "ocsp_server_ca_id",
+)  # fmt: skip
+
+
+def _upload(call: Call) -> Answer:
+    body = call.body
+    return _ca(call.instance.authorities.upload(body.demand("content"), body.text("app_id")))
+
+
+def _list_cas(call: Call) -> Answer:
+    found = call.instance.authorities.list(call.query.text("app_id"))
+    return page("certificates", found, call.query, _ca)
+
+
+def _show_ca(call: Call) -> Answer:
+    authority = call.instance.authorities.get(call.path["certificate_id"])
+    return {**_ca(authority), "content": authority.content}
+
+
+def _verify_ca(call: Call) -> None:
+    if call.query.text("action_id") != "verify":
+        raise PlatformError(Code.INVALID_INPUT, "(action_id)")
+    content = call.body.demand("verify_content")
+    call.instance.authorities.verify(call.path["certificate_id"], content)
+
+
+def _update_ca(call: Call) -> Answer:
+    changes = call.body.given(*_CHANGEABLE)
+    return _ca(call.instance.authorities.update(call.path["certificate_id"], changes))
+
+
+def _delete_ca(call: Call) -> None:
+    call.instance.authorities.delete(call.path["certificate_id"])
+
+
+def _ca(authority: DeviceCa) -> Mapping[str, object]:
+    return {
+        "certificate_id": authority.certificate_id,
+        "cn_name": authority.cn_name,
+        "owner": authority.owner,
+        "status": authority.status,
+        "verify_code": authority.verify_code,
+        **{name: getattr(authority, name) for name in _CHANGEABLE},
+        "create_date": times.basic(authority.created),
+        "effective_date": times.basic(authority.effective),
+        "expiry_date": times.basic(authority.expiry),
+    }
+
+
+def _list_certificates(call: Call) -> Answer:
+    query = call.query
+    found = call.instance.certificates.list(
+        common_name=query.text("common_name"), fingerprint=query.text("fingerprint")
+    )
+    return page("device_certificates", found, query, _certificate)
+
+
+def _show_certificate(call: Call) -> Answer:
+    return _whole(call.instance.certificates.get(call.path["certificate_id"]))
+
+
+def _update_certificate(call: Call) -> Answer:
+    status = call.body.demand("status")
+    return _whole(call.instance.certificates.update(call.path["certificate_id"], status))
+
+
+def _delete_certificate(call: Call) -> None:
+    call.instance.certificates.delete(call.path["certificate_id"])
+
+
+def _list_devices(call: Call) -> Answer:
+    """List the devices that have used a certificate, and are still there."""
+    known = call.instance.certificates.devices(call.path["certificate_id"])
+    found = [one for name in known if (one := call.instance.devices.lookup(name))]
+    return page("devices", found, call.body, simple)
+
+
+def _certificate(certificate: DeviceCertificate) -> Mapping[str, object]:
+    return {
+        "certificate_id": certificate.certificate_id,
+        "common_name": certificate.common_name,
+        "expiry_date": times.basic(certificate.expiry),
+        "fingerprint": certificate.fingerprint,
+        "status": certificate.status,
+    }
+
+
+def _whole(certificate: DeviceCertificate) -> Mapping[str, object]:
+    return {**_certificate(certificate), "certificate_pem": certificate.pem}
+
+
+def _create_template(call: Call) -> Answer:
+    body = call.body
+    return _full(
+        call.instance.templates.create(
+            body.demand("template_name"), body.any("template_body"), body.text("description")
+        )
+    )
+
+
+def _list_templates(call: Call) -> Answer:
+    found = call.instance.templates.list(call.query.text("template_name"))
+    return page("templates", found, call.query, _template)
+
+
+def _show_template(call: Call) -> Answer:
+    return _full(call.instance.templates.get(call.path["template_id"]))
+
+
+def _update_template(call: Call) -> Answer:
+    """The name is told as well, so that it is refused."""
+    changes = call.body.given("template_name", "template_body", "description")
+    return _full(call.instance.templates.update(call.path["template_id"], changes))
+
+
+def _delete_template(call: Call) -> None:
+    call.instance.templates.delete(call.path["template_id"])
+
+
+def _template(template: Template) -> Mapping[str, object]:
+    return {
+        "template_id": template.template_id,
+        "template_name": template.name,
+        "description": template.description,
+        "create_time": times.basic(template.created),
+        "update_time": times.basic(template.updated),
+    }
+
+
+def _full(template: Template) -> Mapping[str, object]:
+    return {**_template(template), "template_body": template.body}
+
+
+_CA, _SEEN = "/certificates/{certificate_id}", "/device-certificates/{certificate_id}"
+_TEMPLATE = "/provisioning-templates/{template_id}"
+ROUTES: tuple[Route, ...] = (
+    ("POST", "/certificates", 201, _upload),
+    ("GET", "/certificates", 200, _list_cas),
+    ("GET", _CA, 200, _show_ca),
+    ("PUT", _CA, 200, _update_ca),
+    ("DELETE", _CA, 204, _delete_ca),
+    ("POST", f"{_CA}/action", 200, _verify_ca),
+    ("GET", "/device-certificates", 200, _list_certificates),
+    ("GET", _SEEN, 200, _show_certificate),
+    ("PUT", _SEEN, 200, _update_certificate),
+    ("DELETE", _SEEN, 204, _delete_certificate),
+    ("POST", f"{_SEEN}/list-device", 200, _list_devices),
+    ("POST", "/provisioning-templates", 201, _create_template),
+    ("GET", "/provisioning-templates", 200, _list_templates),
+    ("GET", _TEMPLATE, 200, _show_template),
+    ("PUT", _TEMPLATE, 200, _update_template),
+    ("DELETE", _TEMPLATE, 204, _delete_template),
+)

@@ -1,0 +1,112 @@
+"""Device policies at the simulated Huawei platform's management interface.  Pure.
+
+Source: the vendor's API "Device policy management" (api-iothub), and the models of its Python SDK.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from gatewayd.simulator.huawei import times
+from gatewayd.simulator.huawei.management.call import Answer, Call, Route, page
+from gatewayd.simulator.huawei.platform.errors import PlatformError
+from gatewayd.simulator.huawei.platform.policies import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a policy is bound to."""
+
+    target_type: str
+    target_id: str
+
+    @property
+    def record_id(self) -> str:
+        """What pages go by: any order will do, if it lasts."""
+        return hashlib.sha256(f"{self.target_type}/{self.target_id}".encode()).hexdigest()[:24]
+
+
+def _create(call: Call) -> Answer:
+    body = call.body
+    return _whole(
+        call.instance.policies.create(
+            body.demand("policy_name"), body.any("statement"), body.text("app_id")
+        )
+    )
+
+
+def _list(call: Call) -> Answer:
+    query = call.query
+    found = call.instance.policies.list(query.text("app_id"), query.text("policy_name"))
+    return page("policies", found, query, _summary)
+
+
+def _show(call: Call) -> Answer:
+    return _whole(call.instance.policies.get(call.path["policy_id"]))
+
+
+def _update(call: Call) -> Answer:
+    changes = call.body.given("policy_name", "statement")
+    return _whole(call.instance.policies.update(call.path["policy_id"], changes))
+
+
+def _delete(call: Call) -> None:
+    call.instance.policies.delete(call.path["policy_id"])
+
+
+def _bind(call: Call) -> Answer:
+    kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
+    failed = call.instance.policies.bind(call.path["policy_id"], kind, wanted)
+    return _outcome(call, wanted, failed)
+
+
+def _unbind(call: Call) -> Answer:
+    kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
+    failed = call.instance.policies.unbind(call.path["policy_id"], kind, wanted)
+    return _outcome(call, wanted, failed)
+
+
+def _outcome(
+    call: Call, wanted: Sequence[str], failed: Sequence[tuple[str, PlatformError]]
+) -> Answer:
+    names = {target for target, _ in failed}
+    return {
+        "policy_id": call.path["policy_id"],
+        "target_type": call.body.demand("target_type"),
+        "success_targets": [one for one in wanted if one not in names],
+        "failure_targets": [{"target_id": target, **error.body} for target, error in failed],
+    }
+
+
+def _list_targets(call: Call) -> Answer:
+    bound = call.instance.policies.targets(call.path["policy_id"], call.body.text("target_type"))
+    return page("targets", [_Target(*one) for one in bound], call.body, asdict)
+
+
+def _summary(policy: Policy) -> Mapping[str, object]:
+    return {
+        "app_id": policy.app_id,
+        "policy_id": policy.policy_id,
+        "policy_name": policy.name,
+        "create_time": times.basic(policy.created),
+        "update_time": times.basic(policy.updated),
+    }
+
+
+def _whole(policy: Policy) -> Mapping[str, object]:
+    return {**_summary(policy), "statement": [asdict(one) for one in policy.statements]}
+
+
+_POLICY = "/device-policies/{policy_id}"
+ROUTES: tuple[Route, ...] = (
+    ("POST", "/device-policies", 201, _create),
+    ("GET", "/device-policies", 200, _list),
+    ("GET", _POLICY, 200, _show),
+    ("PUT", _POLICY, 200, _update),
+    ("DELETE", _POLICY, 204, _delete),
+    ("POST", f"{_POLICY}/bind", 200, _bind),
+    ("POST", f"{_POLICY}/unbind", 200, _unbind),
+    ("POST", f"{_POLICY}/list-targets", 200, _list_targets),
+)

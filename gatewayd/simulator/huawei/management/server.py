@@ -1,0 +1,149 @@
+"""The management interface of the simulated Huawei platform: REST over HTTPS, as documented.
+
+Source: the vendor's API reference (api-iothub) and its guide to errors of its API gateway.  The
+project in an address may be any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Self, TypeAlias
+
+from aiohttp import web
+
+from gatewayd.simulator import pki
+from gatewayd.simulator.huawei.management import certificates, devices, policies, spaces
+from gatewayd.simulator.huawei.management.call import Answer, Call, Route, read_body, read_query
+from gatewayd.simulator.huawei.management.signature import (
+    DERIVED_HOST,
+    Gatekeeper,
+    Message,
+    Refused,
+)
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.platform import Platform
+
+BASE = "/v5/iot/{project_id}"
+MAX_BODY = 1 << 20
+"""Bytes of a request's body."""
+_GRACE = 0.1
+"""Seconds that an answer may still take at the end."""
+ROUTES: tuple[Route, ...] = (
+    *spaces.ROUTES,
+    *devices.ROUTES,
+    *certificates.ROUTES,
+    *policies.ROUTES,
+)
+
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_NOWHERE = "The API does not exist or has not been published in the environment"
+_GATEWAY: Mapping[int, tuple[int, str, str]] = {
+    404: (404, "APIG.0101", _NOWHERE),
+    405: (404, "APIG.0101", _NOWHERE),
+    413: (413, "APIG.0201", "Request entity too large"),
+}
+"""What the vendor's gateway says where the platform itself is not asked."""
+
+
+class Management:
+    """The interface, served while the `async with` lasts.
+
+    credentials: secret keys of access keys.  token: of X-Auth-Token, if one is to be good.
+    authority: vouches for this machine, and for the hosts of instances in the platform's regions.
+    address: IPv4, listened on.  port: 0 takes a free one.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        *,
+        authority: pki.Authority,
+        credentials: Mapping[str, str],
+        token: str | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self._platform, self._authority = platform, authority
+        self._keeper = Gatekeeper(credentials, token)
+        self._address, self._port = address, port
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen.  Raises OSError."""
+        application = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        for method, path, status, view in ROUTES:
+            handler = partial(self._answer, status, view)
+            application.router.add_route(method, BASE + path, handler)
+        runner = self._runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        tls = self._certificate().server_context()
+        await web.TCPSite(runner, self._address, self._port, ssl_context=tls).start()
+        self._port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection, also where half a request has come."""
+        if self._runner and self._runner.server:
+            await self._runner.server.shutdown(timeout=_GRACE)
+            await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._port
+
+    def _certificate(self) -> pki.Certificate:
+        regions = sorted(self._regions())
+        names = [f"iotda.{one}.myhuaweicloud.com" for one in regions]
+        names += [f"*.st1.iotda-app.{one}.myhuaweicloud.com" for one in regions]
+        begin, end = pki.life(self._authority.certificate)
+        return self._authority.issue(["localhost", *names], [self._address], begin, end)
+
+    def _regions(self) -> frozenset[str]:
+        return frozenset(one.region for one in self._platform.instances.values())
+
+    async def _answer(
+        self, status: int, view: Callable[[Call], Answer], request: web.Request
+    ) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.read()
+        message = Message(request.method, request.raw_path, headers, body)
+        self._keeper.admit(message, self._regions(), self._platform.clock())
+        query = read_query(message.target.partition("?")[2])
+        call = Call(self._instance(message), request.match_info, query, read_body(body))
+        answer = view(call)
+        if answer is None:
+            return web.Response(status=status)
+        return web.json_response(answer, status=status)
+
+    def _instance(self, message: Message) -> Instance:
+        """Return which one is meant: by its own host, by Instance-Id, or because it is alone."""
+        own = message.host.replace(DERIVED_HOST, ".iotda-device.")
+        if own != message.host and (instance := self._platform.by_domain(own)):
+            return instance
+        if named := message.headers.get("instance-id"):
+            return self._platform.get(named)
+        if len(self._platform.instances) == 1:
+            return next(iter(self._platform.instances.values()))
+        raise PlatformError(Code.NOT_OFFERED, "(Instance-Id)")
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Have every error say what the vendor's do."""
+    try:
+        return await handler(request)
+    except PlatformError as error:
+        return web.json_response(error.body, status=error.status)
+    except Refused as error:
+        return _refusal(401, "APIGW.0301", error.message)
+    except web.HTTPException as error:
+        if error.status not in _GATEWAY:
+            raise
+        return _refusal(*_GATEWAY[error.status])
+
+
+def _refusal(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error_code": code, "error_msg": message}, status=status)

@@ -1,0 +1,86 @@
+"""How the simulated Huawei cloud is served.  Plain data.
+
+What the simulated Huawei platform grants gateways, and what its vendor leaves open.
+
+Sources: the vendor's pages on child devices (see events.py), and "Limits" (productdesc-iothub/
+iot_04_0010).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from gatewayd.simulator.huawei.reasons import CODES, Reason
+from gatewayd.simulator.mqtt.link import Limits
+
+
+class Excess(Enum):
+    """What becomes of a request with too many devices; the vendor does not say."""
+
+    IGNORE = auto()
+    FAIL = auto()
+    TRUNCATE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits, and choices.
+
+    batch, statuses: devices in one request to add or delete, and in one of statuses.
+    excess: what becomes of more.
+    status_rate: children whose status an instance takes in a second; 0 for no limit.
+    delay: seconds until a response.
+    old_status_event: whether the response to a status bears the request's own name, as older
+        pages have it.
+    own_changes: whether a gateway is notified of what it did itself, too.
+    nothing_new: whether a synchronization that finds nothing is answered, with an empty list.
+    notified: children in one notification.
+    remembered: changes of one gateway's children; who asks for older ones is told of all children.
+    implicit: whether a device hears what the platform sends without having subscribed.
+    twice: whether one that has subscribed all the same hears it twice.
+    properties: children in one report of properties.
+    """
+
+    batch: int = 50
+    statuses: int = 100
+    excess: Excess = Excess.FAIL
+    status_rate: int = 150
+    delay: float = 0.0
+    old_status_event: bool = False
+    own_changes: bool = False
+    nothing_new: bool = False
+    notified: int = 500
+    remembered: int = 10_000
+    implicit: bool = True
+    twice: bool = False
+    properties: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the cloud is served.
+
+    address: IPv4, listened on.  port: 0 takes a free one.
+    oldest, newest: versions of TLS that are spoken; the vendor's oldest is 1.1.
+    rsa_key: whether the server's key is RSA, as the vendor's; making one takes a moment.
+    nameless: the alert for a client that says no name, or none that is known; the vendor does not
+        say which.
+    late_unverified: whether a certificate of an unverified CA passes the handshake, and CONNACK
+        refuses it.
+    codes: CONNACK of each reason.
+    rules: for gateways.
+    """
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    rsa_key: bool = False
+    nameless: ssl.AlertDescription = ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    late_unverified: bool = False
+    codes: Mapping[Reason, int] = field(default_factory=lambda: CODES)
+    rules: Rules = field(default_factory=Rules)
+    limits: Limits = field(default_factory=lambda: Limits(packet=(1 << 20) + 256))

@@ -1,0 +1,4 @@
+"""What the simulated Huawei platform keeps.
+
+Devices, products, certificates, templates, policies.
+"""

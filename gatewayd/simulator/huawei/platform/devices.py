@@ -1,0 +1,333 @@
+"""What is done to the devices of a Huawei instance.  No I/O.
+
+Source: the vendor's API "Device management" (api-iothub), and its limits (productdesc-iothub/
+iot_04_0010).
+
+Devices of a Huawei instance, by id and by where they belong.  No I/O.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, Unpack
+
+from gatewayd.simulator.huawei.platform import fields
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.ids import Ids
+from gatewayd.simulator.huawei.platform.limits import Limits
+from gatewayd.simulator.huawei.platform.spaces import Apps, Products
+from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Device, NewDevice, Slot
+
+LEVELS = 2
+"""A child may have children, and these none (AddDevice, gateway_id)."""
+
+
+class Watcher(Protocol):
+    """Who learns what is done to devices."""
+
+    def registered(self, device: Device) -> None:
+        """Learn that a device is new."""
+
+    def added(self, device: Device) -> None:
+        """Learn that a device is there, or was moved to its gateway."""
+
+    def removed(self, device: Device) -> None:
+        """Learn that a device is about to be deleted, or moved away from its gateway."""
+
+    def expelled(self, device: Device) -> None:
+        """Learn that a device's connection is to be closed."""
+
+
+class Shelf:
+    """Finds devices; its methods raise PlatformError.
+
+    deleted: told the ids of devices that are gone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.watchers: list[Watcher] = []
+        self.deleted: Callable[[str], None] = lambda _: None
+        self.limits = limits
+        self._devices: dict[str, Device] = {}
+        self._nodes: dict[tuple[str, str], str] = {}
+        self._children: dict[str, dict[str, None]] = {}
+        self._of_product: Counter[str] = Counter()
+        self._families: Counter[str] = Counter()
+
+    def get(self, device_id: str) -> Device:
+        """Return one."""
+        if device := self._devices.get(device_id):
+            return device
+        raise PlatformError(Code.UNKNOWN_DEVICE)
+
+    def lookup(self, device_id: str) -> Device | None:
+        """Return one, if it is there."""
+        return self._devices.get(device_id)
+
+    def children(self, gateway_id: str) -> Sequence[Device]:
+        """Return the children of a device, the oldest first."""
+        return [self._devices[one] for one in self._children.get(gateway_id, ())]
+
+    def family(self, gateway_id: str) -> Sequence[Device]:
+        """Return all that are online through a device, parents before their children."""
+        children = self.children(gateway_id)
+        return [*children, *(one for child in children for one in self.children(child.device_id))]
+
+    def gateway_of(self, device: Device) -> Device:
+        """Return the device that connects for this one."""
+        while not device.direct:
+            device = self._devices[device.gateway_id]
+        return device
+
+    def belongs(self, device_id: str, gateway_id: str) -> bool:
+        """Whether a device is a child of a gateway, or a child of one."""
+        device = self._devices.get(device_id)
+        return (
+            device is not None
+            and not device.direct
+            and self.gateway_of(device).device_id == gateway_id
+        )
+
+    def used(self, product_id: str) -> bool:
+        """Whether a product has devices."""
+        return self._of_product[product_id] > 0
+
+    def list(
+        self,
+        *,
+        app_id: str | None = None,
+        product_id: str | None = None,
+        gateway_id: str | None = None,
+        node_id: str | None = None,
+        name: str | None = None,
+    ) -> Sequence[Device]:
+        """Return those that are meant, the newest first; a gateway is no child of itself."""
+        found = self._devices.values() if gateway_id is None else self.children(gateway_id)
+        return [
+            one
+            for one in reversed([*found])
+            if app_id in (None, one.app_id)
+            and product_id in (None, one.product_id)
+            and node_id in (None, one.node_id)
+            and name in (None, one.name)
+        ]
+
+    def insert(self, device: Device) -> None:
+        """Put a device on the shelf, if it is new and there is room."""
+        node = (device.product_id, device.node_id)
+        if device.device_id in self._devices or node in self._nodes:
+            raise PlatformError(Code.DEVICE_EXISTS)
+        if len(self._devices) >= self.limits.devices:
+            raise PlatformError(Code.DEVICE_LIMIT)
+        if not device.direct:
+            self._check_parent(device.gateway_id, levels=1)
+            self._children.setdefault(device.gateway_id, {})[device.device_id] = None
+            self._count(device.gateway_id, 1)
+        self._devices[device.device_id] = device
+        self._nodes[node] = device.device_id
+        self._of_product[device.product_id] += 1
+        for watcher in self.watchers:
+            watcher.registered(device)
+            watcher.added(device)
+
+    def remove(self, device: Device) -> None:
+        """Take a device off the shelf."""
+        for watcher in self.watchers:
+            watcher.removed(device)
+            watcher.expelled(device)
+        if not device.direct:
+            self._count(device.gateway_id, -1)
+            del self._children[device.gateway_id][device.device_id]
+        self._children.pop(device.device_id, None)
+        del self._devices[device.device_id]
+        del self._nodes[device.product_id, device.node_id]
+        self._of_product[device.product_id] -= 1
+        self.deleted(device.device_id)
+
+    def move(self, device: Device, gateway_id: str) -> None:
+        """Give a child, with its own children, to another gateway."""
+        if device.direct or gateway_id == device.device_id:
+            raise PlatformError(Code.INVALID_INPUT, "(gateway_id)")
+        self._check_parent(gateway_id, levels=2 if self._children.get(device.device_id) else 1)
+        for watcher in self.watchers:
+            watcher.removed(device)
+        del self._children[device.gateway_id][device.device_id]
+        moved = 1 + len(self.children(device.device_id))
+        self._count(device.gateway_id, -moved)
+        self._count(gateway_id, moved)
+        device.gateway_id = gateway_id
+        self._children.setdefault(gateway_id, {})[device.device_id] = None
+        for watcher in self.watchers:
+            watcher.added(device)
+
+    def expel(self, device: Device) -> None:
+        """Have a device's connection closed."""
+        for watcher in self.watchers:
+            watcher.expelled(device)
+
+    def _check_parent(self, gateway_id: str, levels: int) -> None:
+        """Refuse a parent that is not there, is full, or is too far below its own."""
+        parent = self.get(gateway_id)
+        depth = 0 if parent.direct else 1 if self.get(parent.gateway_id).direct else LEVELS
+        if depth + levels > LEVELS:
+            raise PlatformError(Code.TOO_DEEP)
+        if self._families[self.gateway_of(parent).device_id] >= self.limits.children:
+            raise PlatformError(Code.CHILD_LIMIT)
+
+    def _count(self, parent_id: str, more: int) -> None:
+        """Count the children, and theirs, of the device that connects for a parent."""
+        self._families[self.gateway_of(self._devices[parent_id]).device_id] += more
+
+
+__all__ = ["Devices"]
+
+
+class Devices(Shelf):
+    """Devices, and what the management side does to them.  Every method raises PlatformError."""
+
+    def __init__(self, ids: Ids, apps: Apps, products: Products, limits: Limits) -> None:
+        super().__init__(limits)
+        self._ids, self._apps, self._products = ids, apps, products
+
+    def add(self, **new: Unpack[NewDevice]) -> Device:
+        """Register a device: a child, if it has a gateway."""
+        product = self._products.get(new["product_id"], self._apps.find(new.get("app_id")).app_id)
+        node_id, gateway_id = fields.check("node_id", new["node_id"]), new.get("gateway_id")
+        default = f"{product.product_id}_{node_id}"
+        own = fields.optional("device_id", new.get("device_id")) or default
+        device = Device(
+            own,
+            node_id,
+            product.product_id,
+            product.app_id,
+            gateway_id or own,
+            self._ids.record(),
+            self._ids.clock(),
+            self._proof(new.get("auth") or Auth(), direct=not gateway_id),
+            fields.optional("device_name", new.get("name")),
+            fields.optional("device_description", new.get("description")),
+            fields.extension(new.get("extension_info")),
+            self._tags(new.get("tags") or {}),
+            self_registered=new.get("self_registered", False),
+        )
+        self.insert(device)
+        return device
+
+    def update(self, device_id: str, changes: Mapping[str, object]) -> Device:
+        """Change name, description, extension_info, auth_type, secure_access and timeout."""
+        device = self.get(device_id)
+        for field, value in changes.items():
+            match field, value:
+                case "name", _:
+                    device.name = fields.optional("device_name", value)
+                case "description", _:
+                    device.description = fields.optional("device_description", value)
+                case "extension_info", _:
+                    device.extension_info = fields.extension(value)
+                case "auth_type", ("SECRET" | "CERTIFICATES"):
+                    device.auth.auth_type = AuthType(str(value))
+                case "secure_access", bool():
+                    device.auth.secure_access = value
+                case "timeout", int():
+                    device.auth.timeout = value
+                case _:
+                    raise PlatformError(Code.INVALID_INPUT, f"({field})")
+        return device
+
+    def delete(self, device_id: str) -> None:
+        """Delete a device that has no children."""
+        device = self.get(device_id)
+        if self.children(device_id):
+            raise PlatformError(Code.HAS_CHILDREN)
+        self.remove(device)
+
+    def empty(self, app_id: str) -> None:
+        """Delete all that is in a resource space, children before their gateways."""
+        for gateway in [one for one in self.list(app_id=app_id) if one.direct]:
+            for device in [*self.family(gateway.device_id)][::-1]:
+                self.remove(device)
+            self.remove(gateway)
+
+    def freeze(self, device_id: str) -> None:
+        """Shut a device out, and close its connection."""
+        device = self.get(device_id)
+        device.frozen = True
+        self.expel(device)
+
+    def unfreeze(self, device_id: str) -> None:
+        """Let a device in again."""
+        self.get(device_id).frozen = False
+
+    def reset_secret(
+        self,
+        device_id: str,
+        secret: str | None = None,
+        *,
+        slot: Slot = Slot.PRIMARY,
+        force_disconnect: bool = False,
+    ) -> str:
+        """Set a secret, made up where none is given, and return it."""
+        device = self.get(device_id)
+        new = fields.optional("secret", secret) or self._ids.plain()
+        if slot is Slot.PRIMARY:
+            device.auth.secret = new
+        else:
+            device.auth.secondary_secret = new
+        if force_disconnect:
+            self.expel(device)
+        return new
+
+    def reset_fingerprint(
+        self,
+        device_id: str,
+        fingerprint: str | None = None,
+        *,
+        slot: Slot = Slot.PRIMARY,
+        force_disconnect: bool = False,
+    ) -> None:
+        """Set a fingerprint, or empty it: the next certificate to come is learnt then."""
+        device = self.get(device_id)
+        new = fields.optional("fingerprint", fingerprint)
+        if slot is Slot.PRIMARY:
+            device.auth.fingerprint = new
+        else:
+            device.auth.secondary_fingerprint = new
+        if force_disconnect:
+            self.expel(device)
+
+    def change_gateway(self, device_id: str, gateway_id: str) -> Device:
+        """Give a child to another gateway."""
+        device = self.get(device_id)
+        self.move(device, gateway_id)
+        return device
+
+    def bind_tags(self, device_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a device; one of the same key is replaced."""
+        device = self.get(device_id)
+        device.tags = self._tags({**device.tags, **tags})
+
+    def unbind_tags(self, device_id: str, keys: Sequence[str]) -> None:
+        """Take tags away from a device."""
+        tags = self.get(device_id).tags
+        for key in keys:
+            tags.pop(key, None)
+
+    def _proof(self, auth: Auth, *, direct: bool) -> Auth:
+        """Check how a device proves itself, and make up what it needs."""
+        secret = fields.optional("secret", auth.secret)
+        if secret is None and direct and auth.auth_type is AuthType.SECRET:
+            secret = self._ids.plain()
+        fields.optional("secret", auth.secondary_secret)
+        fields.optional("fingerprint", auth.fingerprint)
+        fields.optional("fingerprint", auth.secondary_fingerprint)
+        return replace(auth, secret=secret)
+
+    def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        if len(tags) > self.limits.tags:
+            raise PlatformError(Code.TAG_LIMIT)
+        return {
+            fields.check("tag_key", key): fields.check("tag_value", value)
+            for key, value in tags.items()
+        }

@@ -1,0 +1,80 @@
+"""One instance of the simulated Huawei platform: all that its owner manages.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from gatewayd.simulator.huawei.platform.authorities import Authorities
+from gatewayd.simulator.huawei.platform.device_certificates import DeviceCertificates
+from gatewayd.simulator.huawei.platform.devices import Devices
+from gatewayd.simulator.huawei.platform.ids import Ids
+from gatewayd.simulator.huawei.platform.limits import Limits
+from gatewayd.simulator.huawei.platform.policies import Policies
+from gatewayd.simulator.huawei.platform.spaces import Apps, Products
+from gatewayd.simulator.huawei.platform.templates import Templates
+
+NOT_THERE = frozenset({"cn-east-3"})
+"""Regions whose standard instances have no self-registration: CN East-Shanghai1."""
+
+
+class Edition(StrEnum):
+    """What was bought."""
+
+    BASIC = "basic"
+    STANDARD = "standard"
+    ENTERPRISE = "enterprise"
+
+
+class Instance:
+    """An instance.
+
+    domain: the name that its clients connect to, and say by SNI.
+    ids: also tells the time.
+    """
+
+    def __init__(
+        self,
+        instance_id: str,
+        ids: Ids,
+        limits: Limits,
+        *,
+        region: str,
+        edition: Edition,
+        domain: str,
+    ) -> None:
+        self.instance_id, self.region = instance_id, region
+        self.edition, self.domain = edition, domain
+        self.apps = Apps(ids, limits.apps)
+        self.products = Products(ids, self.apps, limits.products)
+        self.devices = Devices(ids, self.apps, self.products, limits)
+        self.templates = Templates(ids, limits.templates)
+        self.authorities = Authorities(ids, self.apps, limits.authorities, self.templates.known)
+        self.policies = Policies(ids, self.apps, self.products, self.devices, limits)
+        self.certificates = DeviceCertificates(ids, limits.device_certificates)
+        self.templates.offered = self.authorities.provisions = self.self_registers
+        self.products.used, self.templates.bound = self.devices.used, self.authorities.bound
+        self.devices.deleted = self.policies.forget_device
+        self.certificates.deactivated = self._expel
+        self.apps.opened, self.apps.emptied = self.policies.open, self._empty
+        self.policies.open(self.apps.default)
+
+    @property
+    def self_registers(self) -> bool:
+        """Whether the instance offers templates."""
+        if self.edition is Edition.STANDARD:
+            return self.region not in NOT_THERE
+        return self.edition is Edition.ENTERPRISE
+
+    def _expel(self, device_ids: Sequence[str]) -> None:
+        for device_id in device_ids:
+            if device := self.devices.lookup(device_id):
+                self.devices.expel(device)
+
+    def _empty(self, app_id: str) -> None:
+        """Delete all that is in a resource space."""
+        self.devices.empty(app_id)
+        for product in self.products.list(app_id):
+            self.products.delete(product.product_id)
+        self.authorities.empty(app_id)
+        self.policies.empty(app_id)

@@ -1,0 +1,223 @@
+"""Resource spaces of a Huawei instance, and the products in them.  No I/O.
+
+Source: the vendor's APIs "Resource space management" and "Product management" (api-iothub).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Required, TypedDict, Unpack
+
+from gatewayd.simulator.huawei.platform import fields
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.ids import Ids
+
+DEFAULT_NAME = "DefaultApp"
+
+PROTOCOLS = frozenset(
+    {"MQTT", "CoAP", "HTTP", "HTTPS", "Modbus", "ONVIF", "OPC-UA", "OPC-DA", "Other", "TCP", "UDP"}
+)
+FORMATS = frozenset({"json", "binary"})
+
+
+@dataclass(slots=True)
+class App:
+    """A resource space.  created: seconds since 1970."""
+
+    app_id: str
+    name: str
+    record_id: str
+    created: float
+    default: bool = False
+
+
+class Apps:
+    """The resource spaces of an instance; the default one is always there."""
+
+    def __init__(self, ids: Ids, limit: int) -> None:
+        self._ids, self._limit = ids, limit
+        self._apps: dict[str, App] = {}
+        self.default = self._make(DEFAULT_NAME, default=True)
+        self.emptied: Callable[[str], None] = lambda _: None
+        self.opened: Callable[[App], None] = lambda _: None
+
+    def create(self, name: str) -> App:
+        """Create one.  Raises PlatformError."""
+        if len(self._apps) >= self._limit:
+            raise PlatformError(Code.APP_LIMIT)
+        app = self._make(fields.check("app_name", name))
+        self.opened(app)
+        return app
+
+    def get(self, app_id: str) -> App:
+        """Return one.  Raises PlatformError."""
+        if app := self._apps.get(app_id):
+            return app
+        raise PlatformError(Code.UNKNOWN_APP)
+
+    def find(self, app_id: str | None) -> App:
+        """Return one, or the default one where none is named.  Raises PlatformError."""
+        return self.default if app_id is None else self.get(app_id)
+
+    def list(self) -> Sequence[App]:
+        """Return all, the newest first."""
+        return list(self._apps.values())[::-1]
+
+    def rename(self, app_id: str, name: str) -> App:
+        """Give one another name.  Raises PlatformError."""
+        app = self.get(app_id)
+        app.name = fields.check("app_name", name)
+        return app
+
+    def delete(self, app_id: str) -> None:
+        """Delete one with all that is in it; never the default one.  Raises PlatformError."""
+        if self.get(app_id).default:
+            raise PlatformError(Code.APP_PROTECTED)
+        self.emptied(app_id)
+        del self._apps[app_id]
+
+    def _make(self, name: str, *, default: bool = False) -> App:
+        app = App(self._ids.plain(), name, self._ids.record(), self._ids.clock(), default)
+        self._apps[app.app_id] = app
+        return app
+
+
+@dataclass(slots=True)
+class Product:
+    """A product.  created: seconds since 1970."""
+
+    product_id: str
+    app_id: str
+    name: str
+    device_type: str
+    record_id: str
+    created: float
+    protocol_type: str = "MQTT"
+    data_format: str = "json"
+    manufacturer_name: str | None = None
+    industry: str | None = None
+    description: str | None = None
+    service_capabilities: Sequence[object] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """What a gateway is told of a child's product."""
+        return self.device_type
+
+
+class NewProduct(TypedDict, total=False):
+    """What a product is created with.
+
+    product_id: made up where it is missing.  app_id: the default one, where it is missing.
+    """
+
+    name: Required[str]
+    device_type: Required[str]
+    protocol_type: str
+    data_format: str
+    product_id: str | None
+    app_id: str | None
+    manufacturer_name: str | None
+    industry: str | None
+    description: str | None
+    service_capabilities: Sequence[object]
+
+
+class Products:
+    """The products of an instance.
+
+    used: whether a product has devices.
+    """
+
+    def __init__(self, ids: Ids, apps: Apps, limit: int) -> None:
+        self.used: Callable[[str], bool] = lambda _: False
+        self._ids, self._apps, self._limit = ids, apps, limit
+        self._products: dict[str, Product] = {}
+
+    def create(self, **new: Unpack[NewProduct]) -> Product:
+        """Create one; its id is made up where none is given.  Raises PlatformError."""
+        app, record = self._apps.find(new.get("app_id")), self._ids.record()
+        if len(self._products) >= self._limit:
+            raise PlatformError(Code.PRODUCT_LIMIT)
+        product = Product(
+            fields.optional("product_id", new.get("product_id")) or record,
+            app.app_id,
+            "",
+            "",
+            record,
+            self._ids.clock(),
+        )
+        given = {name: value for name, value in new.items() if name not in ("product_id", "app_id")}
+        self._change(product, given)
+        if product.product_id in self._products:
+            raise PlatformError(Code.PRODUCT_EXISTS)
+        self._products[product.product_id] = product
+        return product
+
+    def get(self, product_id: str, app_id: str | None = None) -> Product:
+        """Return one, in this resource space if it is named.  Raises PlatformError."""
+        product = self._products.get(product_id)
+        if product is None or app_id not in (None, product.app_id):
+            raise PlatformError(Code.UNKNOWN_PRODUCT)
+        return product
+
+    def list(self, app_id: str | None = None, name: str | None = None) -> Sequence[Product]:
+        """Return those of a resource space and a name, the newest first."""
+        return [
+            one
+            for one in reversed(self._products.values())
+            if app_id in (None, one.app_id) and name in (None, one.name)
+        ]
+
+    def update(
+        self, product_id: str, changes: Mapping[str, object], app_id: str | None = None
+    ) -> Product:
+        """Change all but the ids.  Raises PlatformError."""
+        product = self.get(product_id, app_id)
+        self._change(replace(product), changes)
+        self._change(product, changes)
+        return product
+
+    def delete(self, product_id: str, app_id: str | None = None) -> None:
+        """Delete one that has no devices.  Raises PlatformError."""
+        product = self.get(product_id, app_id)
+        if self.used(product.product_id):
+            raise PlatformError(Code.PRODUCT_IN_USE)
+        del self._products[product.product_id]
+
+    def _change(self, product: Product, changes: Mapping[str, object]) -> None:
+        """Set fields, each of them checked.  Raises PlatformError."""
+        for name, value in changes.items():
+            if (check := _CHECKS.get(name)) is None:
+                raise PlatformError(Code.INVALID_INPUT, f"({name})")
+            setattr(product, name, check(value))
+
+
+def _one_of(known: Container[str]) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in known:
+            return value
+        raise PlatformError(Code.INVALID_INPUT, "(protocol_type, data_format)")
+
+    return check
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
+    raise PlatformError(Code.INVALID_INPUT, "(service_capabilities)")
+
+
+_CHECKS: Mapping[str, Callable[[object], object]] = {
+    "name": partial(fields.check, "product_name"),
+    "device_type": partial(fields.check, "device_type"),
+    "protocol_type": _one_of(PROTOCOLS),
+    "data_format": _one_of(FORMATS),
+    "manufacturer_name": partial(fields.optional, "device_type"),
+    "industry": partial(fields.optional, "product_name"),
+    "description": partial(fields.optional, "product_description"),
+    "service_capabilities": _listed,
+}
+"""Field of a product → what it may hold."""

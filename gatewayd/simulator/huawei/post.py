@@ -1,0 +1,87 @@
+"""Connected devices of a Huawei instance, and what is sent to them.
+
+Sources: the vendor's page on topics (api-iothub/iot_06_v5_3004), and the README of its C SDK: a
+device hears what the platform sends on system topics without having subscribed, at QoS 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gatewayd.simulator.huawei import topics
+from gatewayd.simulator.huawei.options import Rules
+from gatewayd.simulator.mqtt.codec import publish
+from gatewayd.simulator.mqtt.delivery import Courier
+from gatewayd.simulator.mqtt.link import Link
+
+_MAX_ID = 65_535
+
+
+@dataclass(slots=True)
+class Connection:
+    """One device's."""
+
+    device_id: str
+    link: Link
+    rules: Rules
+    courier: Courier = field(init=False)
+    _ids: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.link, self.send, lambda topic: bool(self._copies(topic)))
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Send a message, as often as it is heard; whether it is at all."""
+        copies = self._copies(topic)
+        for qos in copies:
+            packet_id = next(self._ids) % _MAX_ID + 1
+            self.link.send(publish(topic, payload, qos, packet_id))
+        return bool(copies)
+
+    def _copies(self, topic: str) -> list[int]:
+        """Return the QoS of each copy that the device hears."""
+        asked = [qos for one, qos in self.link.granted.items() if topics.matches(one, topic)]
+        explicit = [max(asked)] if asked else []
+        route = topics.route(topic)
+        if self.rules.implicit and route and topics.downstream(route.use):
+            return explicit + [0] * (self.rules.twice or not explicit)
+        return explicit
+
+
+class Post:
+    """Sends to devices, over the newest connection of each."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._connections: dict[str, Connection] = {}
+
+    def __contains__(self, device_id: object) -> bool:
+        return device_id in self._connections
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._connections)
+
+    def connect(self, device_id: str, link: Link) -> Link | None:
+        """Take a connection, and return an older one of the same device."""
+        older = self._connections.get(device_id)
+        self._connections[device_id] = Connection(device_id, link, self._rules)
+        return older.link if older else None
+
+    def disconnect(self, device_id: str, link: Link) -> bool:
+        """Forget a connection; whether it was the newest."""
+        connection = self._connections.get(device_id)
+        if connection is None or connection.link is not link:
+            return False
+        del self._connections[device_id]
+        return True
+
+    def of(self, device_id: str) -> Connection | None:
+        """Return a device's connection."""
+        return self._connections.get(device_id)
+
+    def send(self, device_id: str, topic: str, payload: bytes) -> bool:
+        """Send a message; whether the device is there, and hears it."""
+        connection = self._connections.get(device_id)
+        return connection is not None and connection.send(topic, payload)

@@ -1,0 +1,238 @@
+"""What gateways ask of the Huawei platform about their children.  No I/O.
+
+Source: the vendor's pages on gateways and child devices (see events.py).
+
+The devices that a gateway's request names.  Pure.
+
+Source: the vendor's pages on gateways and child devices (see events.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gatewayd.simulator.huawei import events
+from gatewayd.simulator.huawei.events import Malformed
+from gatewayd.simulator.huawei.options import Excess, Rules
+from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.things import Auth, Device, Status
+
+_NEW = {"node_id", "product_id", "device_id", "parent_device_id", "name", "description"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One device of a request.
+
+    device_id: of whom; in a request to add, what it is to be.
+    named: how it is named in a failure.  fields: what was sent.
+    """
+
+    device_id: str
+    named: Mapping[str, object]
+    fields: Mapping[str, object]
+
+
+def read(event_type: str, paras: Mapping[str, object]) -> tuple[Entry, ...]:
+    """Read the devices of a request.  Raises Malformed."""
+    key = "device_statuses" if event_type == events.STATUS else "devices"
+    listed = paras.get(key)
+    if not isinstance(listed, list) or not listed:
+        raise Malformed
+    return tuple(_READERS[event_type](one) for one in listed)
+
+
+def _new(one: object) -> Entry:
+    """Read a child to add.  One of the vendor's SDKs sends empty texts for what is missing."""
+    if not isinstance(one, dict):
+        raise Malformed
+    given = {name: value for name, value in one.items() if value not in ("", None)}
+    texts = [given[name] for name in _NEW & set(given)]
+    if not {"node_id", "product_id"} <= set(given) or not all(isinstance(t, str) for t in texts):
+        raise Malformed
+    named = {name: given[name] for name in ("node_id", "product_id")}
+    own = str(given.get("device_id") or f"{given['product_id']}_{given['node_id']}")
+    return Entry(own, named, given)
+
+
+def _listed(one: object) -> Entry:
+    if not isinstance(one, str):
+        raise Malformed
+    return Entry(one, {"device_id": one}, {})
+
+
+def _reported(one: object) -> Entry:
+    match one:
+        case {"device_id": str(device_id), "status": str(status)}:
+            return Entry(device_id, {"device_id": device_id}, {"status": status})
+    raise Malformed
+
+
+_READERS: Mapping[str, Callable[[object], Entry]] = {
+    events.ADD: _new,
+    events.DELETE: _listed,
+    events.STATUS: _reported,
+}
+
+
+_SECOND = 1.0
+
+
+class Spoiled(Exception):
+    """A device fails because it was wished for.  code: any."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.message = code, "Struck by a fault."
+        super().__init__(code)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a request ends with: the paras of a response, and the error codes in it."""
+
+    successes: list[object] = field(default_factory=list)
+    failures: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def paras(self) -> dict[str, object]:
+        """As the response has it."""
+        return {"successful_devices": self.successes, "failed_devices": self.failures}
+
+    @property
+    def codes(self) -> list[str]:
+        """The code of each device; "0" for success."""
+        return ["0"] * len(self.successes) + [str(one["error_code"]) for one in self.failures]
+
+
+class SubDevices:
+    """Answers for one instance.
+
+    clock: seconds since 1970.  reported: told of each status that was taken.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        rules: Rules,
+        clock: Callable[[], float],
+        reported: Callable[[Device, Status], None],
+    ) -> None:
+        self._instance, self._rules, self._clock = instance, rules, clock
+        self._reported = reported
+        self._statuses: deque[float] = deque()
+        self._doers: Mapping[str, Callable[[str, Entry], object]] = {
+            events.ADD: self._add,
+            events.DELETE: self._delete,
+            events.STATUS: self._status,
+        }
+
+    def answer(
+        self,
+        gateway_id: str,
+        event_type: str,
+        asked: Sequence[Entry],
+        spoiled: Callable[[str], str],
+    ) -> Answer | None:
+        """Do what a gateway asks; None where even that is not answered.
+
+        spoiled: the code that a device is to fail with, or "".
+        """
+        most = self._rules.statuses if event_type == events.STATUS else self._rules.batch
+        excess = len(asked) > most
+        if excess and self._rules.excess is Excess.IGNORE:
+            return None
+        answer = Answer()
+        for one in asked[:most] if self._rules.excess is Excess.TRUNCATE else asked:
+            code = Code.INVALID_INPUT if excess and self._rules.excess is Excess.FAIL else ""
+            self._one(gateway_id, event_type, one, answer, code or spoiled(one.device_id))
+        return answer
+
+    def info(self, device: Device) -> dict[str, object]:
+        """Return what a gateway is told of a child; what is not known is null."""
+        product = self._instance.products.get(device.product_id)
+        return {
+            "parent_device_id": device.gateway_id,
+            "node_id": device.node_id,
+            "device_id": device.device_id,
+            "name": device.name,
+            "description": device.description,
+            "manufacturer_id": product.manufacturer_name,
+            "model": product.model,
+            "product_id": device.product_id,
+            "fw_version": device.fw_version,
+            "sw_version": device.sw_version,
+            "status": device.status,
+            "extension_info": device.extension_info,
+        }
+
+    def _one(self, gateway_id: str, event_type: str, one: Entry, answer: Answer, code: str) -> None:
+        try:
+            answer.successes.append(self._do(gateway_id, event_type, one, code))
+        except (PlatformError, Spoiled) as error:
+            failure = {"error_code": str(error.code), "error_msg": error.message}
+            answer.failures.append({**one.named, **failure})
+
+    def _do(self, gateway_id: str, event_type: str, one: Entry, code: str) -> object:
+        if code:
+            raise Spoiled(code)
+        return self._doers[event_type](gateway_id, one)
+
+    def _add(self, gateway_id: str, one: Entry) -> object:
+        devices, given = self._instance.devices, one.fields
+        parent = str(given.get("parent_device_id", gateway_id))
+        if parent != gateway_id:
+            self._child(gateway_id, parent)
+        device = devices.add(
+            node_id=str(given["node_id"]),
+            product_id=str(given["product_id"]),
+            device_id=_text(given, "device_id"),
+            name=_text(given, "name"),
+            description=_text(given, "description"),
+            app_id=devices.get(gateway_id).app_id,
+            gateway_id=parent,
+            auth=Auth(),
+            extension_info=given.get("extension_info"),
+        )
+        return self.info(device)
+
+    def _delete(self, gateway_id: str, one: Entry) -> object:
+        self._child(gateway_id, one.device_id)
+        self._instance.devices.delete(one.device_id)
+        return one.device_id
+
+    def _status(self, gateway_id: str, one: Entry) -> object:
+        status = one.fields["status"]
+        if status not in (Status.ONLINE, Status.OFFLINE):
+            raise PlatformError(Code.INVALID_INPUT, "(status)")
+        self._slow_down()
+        device = self._child(gateway_id, one.device_id)
+        if device.frozen:
+            raise PlatformError(Code.DEVICE_FROZEN)
+        if status == Status.ONLINE:
+            device.connect(self._clock())
+        else:
+            device.disconnect(self._clock())
+        self._reported(device, Status(str(status)))
+        return {"device_id": one.device_id, "status": status}
+
+    def _child(self, gateway_id: str, device_id: str) -> Device:
+        """Return a child of a gateway, or a child of one."""
+        if not self._instance.devices.belongs(device_id, gateway_id):
+            raise PlatformError(Code.NOT_A_CHILD)
+        return self._instance.devices.get(device_id)
+
+    def _slow_down(self) -> None:
+        """Count a status; each child's counts.  Raises PlatformError: too many in a second."""
+        now, times = self._clock(), self._statuses
+        while times and now - times[0] >= _SECOND:
+            times.popleft()
+        if self._rules.status_rate and len(times) >= self._rules.status_rate:
+            raise PlatformError(Code.TOO_FAST)
+        times.append(now)
+
+
+def _text(given: Mapping[str, object], name: str) -> str | None:
+    return str(given[name]) if name in given else None

@@ -1,0 +1,1 @@
+"""The simulated LAN: children that answer by multicast DNS, and an attacker."""

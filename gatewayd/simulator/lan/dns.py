@@ -1,0 +1,312 @@
+"""The DNS messages of multicast DNS, as values: RFC 1035, 2782, 6762, 6763.
+
+DNS messages read from datagrams and written to them: RFC 1035 section 4, RFC 6762 section 18.
+
+Pure.  Whatever is wrong with the bytes, `decode` raises Malformed and nothing else.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+Name = tuple[bytes, ...]
+"""Labels, without the empty one at the end; () is the root.  Equal when `fold` says so."""
+
+A, PTR, TXT, SRV, ANY = 1, 12, 16, 33, 255
+IN = 1
+
+RESPONSE = 0x8400  # QR and AA: a multicast answer is always authoritative (RFC 6762 18.4)
+TRUNCATED = 0x0200  # more known answers follow (RFC 6762 7.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IPv4 address, as "127.1.0.7"."""
+
+    kind: ClassVar[int] = A
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The name of something else: here, of an instance of a service."""
+
+    kind: ClassVar[int] = PTR
+    target: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Strings of at most 255 bytes each, as b"model=TH-20"."""
+
+    kind: ClassVar[int] = TXT
+    strings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where an instance of a service listens (RFC 2782)."""
+
+    kind: ClassVar[int] = SRV
+    priority: int
+    weight: int
+    port: int
+    target: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A record of any other kind, as it came."""
+
+    kind: int
+    data: bytes
+
+
+Data = Address | Pointer | Text | Service | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.  unicast: the QU bit, the answer need not be multicast (RFC 6762 5.4)."""
+
+    name: Name
+    kind: int
+    unicast: bool = False
+    family: int = IN
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is said.  ttl: seconds, 0 says goodbye.  flush: the record is the only one of its name
+    and kind, older ones are void (RFC 6762 10.2)."""
+
+    name: Name
+    data: Data
+    ttl: int
+    flush: bool = False
+    family: int = IN
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One datagram.  In a query the answers are those already known (RFC 6762 7.1)."""
+
+    questions: tuple[Question, ...] = ()
+    answers: tuple[Record, ...] = ()
+    authorities: tuple[Record, ...] = ()
+    additionals: tuple[Record, ...] = ()
+    flags: int = 0
+    id: int = 0
+
+
+def name(text: str) -> Name:
+    """Split a name that has no dots inside its labels."""
+    return tuple(label.encode() for label in text.split(".") if label)
+
+
+def fold(one: Name) -> Name:
+    """Return what equal names have in common: ASCII case does not count (RFC 6762 16)."""
+    return tuple(label.lower() for label in one)
+
+
+MAX_MESSAGE = 9000  # bytes (RFC 6762 17)
+MAX_NAME = 255  # bytes, the length bytes and the root's among them (RFC 1035 2.3.4)
+MAX_LABEL = 63
+MAX_JUMPS = 32
+
+_HEADER = struct.Struct("!6H")
+_QUESTION = struct.Struct("!HH")
+_RECORD = struct.Struct("!HHIH")
+_SERVICE = struct.Struct("!HHH")
+_HIGH = 0x8000  # of a class: cache flush in a record, unicast wanted in a question
+_POINTER = 0xC000
+_POINTABLE = 0x4000  # what 14 bits can point to
+
+
+class Malformed(ValueError):
+    """The bytes are no DNS message, or the value cannot be written as one."""
+
+
+def is_response(packet: bytes) -> bool:
+    """Whether a datagram is an answer, without reading more than its flags."""
+    return packet[2:3] >= b"\x80"
+
+
+def decode(packet: bytes) -> Message:
+    """Read one datagram of at most 9,000 bytes.  Raises Malformed."""
+    if len(packet) > MAX_MESSAGE:
+        raise Malformed("the message is too long")
+    reader = _Reader(packet)
+    number, flags, *counts = reader.unpack(_HEADER)
+    questions = tuple(_question(reader) for _ in range(counts[0]))
+    answers, authorities, additionals = (
+        tuple(_record(reader) for _ in range(count)) for count in counts[1:]
+    )
+    return Message(questions, answers, authorities, additionals, flags, number)
+
+
+def encode(message: Message) -> bytes:
+    """Write one datagram, with names compressed.  Raises Malformed for what has no such form."""
+    writer = _Writer()
+    sections = (message.answers, message.authorities, message.additionals)
+    counts = [len(message.questions), *map(len, sections)]
+    writer.pack(_HEADER, message.id, message.flags, *counts)
+    for question in message.questions:
+        writer.name(question.name)
+        writer.pack(_QUESTION, question.kind, question.family | _HIGH * question.unicast)
+    for record in (one for section in sections for one in section):
+        writer.record(record)
+    if len(writer.buffer) > MAX_MESSAGE:
+        raise Malformed("the message is too long")
+    return bytes(writer.buffer)
+
+
+class _Reader:
+    def __init__(self, packet: bytes) -> None:
+        self.packet = packet
+        self.at = 0
+
+    def peek(self, at: int, size: int) -> bytes:
+        if at + size > len(self.packet):
+            raise Malformed("the message ends too early")
+        return self.packet[at : at + size]
+
+    def take(self, size: int) -> bytes:
+        self.at += size
+        return self.peek(self.at - size, size)
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        return form.unpack(self.take(form.size))
+
+    def name(self) -> Name:
+        """Read a name.  A pointer leads back only, and a name holds MAX_JUMPS of them at most."""
+        labels: list[bytes] = []
+        at, resume, jumps, size = self.at, 0, 0, 1
+        while length := self.peek(at, 1)[0]:
+            if length <= MAX_LABEL:
+                labels.append(self.peek(at + 1, length))
+                at, size = at + 1 + length, size + 1 + length
+            else:
+                resume, jumps = resume or at + 2, jumps + 1
+                at = self._pointed(at)
+            if size > MAX_NAME or jumps > MAX_JUMPS:
+                raise Malformed("a name is too long")
+        self.at = resume or at + 1
+        return tuple(labels)
+
+    def _pointed(self, at: int) -> int:
+        pointer = int.from_bytes(self.peek(at, 2))
+        if pointer < _POINTER or pointer - _POINTER >= at:
+            raise Malformed("a pointer leads forward, or is none")
+        return pointer - _POINTER
+
+
+def _question(reader: _Reader) -> Question:
+    name = reader.name()
+    kind, family = reader.unpack(_QUESTION)
+    return Question(name, kind, bool(family & _HIGH), family & ~_HIGH)
+
+
+def _record(reader: _Reader) -> Record:
+    name = reader.name()
+    kind, family, ttl, length = reader.unpack(_RECORD)
+    end = reader.at + length
+    read = _READERS.get(kind)
+    data = read(reader, length) if read else Opaque(kind, reader.take(length))
+    if reader.at != end:
+        raise Malformed("a record is not as long as it says")
+    return Record(name, data, ttl, bool(family & _HIGH), family & ~_HIGH)
+
+
+def _address(reader: _Reader, _: int) -> Address:
+    return Address(socket.inet_ntoa(reader.take(4)))
+
+
+def _pointer(reader: _Reader, _: int) -> Pointer:
+    return Pointer(reader.name())
+
+
+def _text(reader: _Reader, length: int) -> Text:
+    strings, end = [], reader.at + length
+    while reader.at < end:
+        strings.append(reader.take(reader.take(1)[0]))
+    return Text(tuple(strings))
+
+
+def _service(reader: _Reader, _: int) -> Service:
+    priority, weight, port = reader.unpack(_SERVICE)
+    return Service(priority, weight, port, reader.name())
+
+
+_READERS: Mapping[int, Callable[[_Reader, int], Data]] = {
+    Address.kind: _address,
+    Pointer.kind: _pointer,
+    Text.kind: _text,
+    Service.kind: _service,
+}
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self._written: dict[Name, int] = {}
+
+    def pack(self, form: struct.Struct, *values: int) -> None:
+        try:
+            self.buffer += form.pack(*values)
+        except struct.error as error:
+            raise Malformed("a number does not fit its field") from error
+
+    def string(self, text: bytes, longest: int = 255) -> None:
+        if len(text) > longest:
+            raise Malformed("a string is too long")
+        self.buffer += bytes([len(text)]) + text
+
+    def name(self, name: Name) -> None:
+        if sum(map(len, name)) + len(name) >= MAX_NAME or not all(name):
+            raise Malformed("a name is too long, or has an empty label")
+        for i, label in enumerate(name):
+            if (before := self._written.get(name[i:])) is not None:
+                self.buffer += (_POINTER | before).to_bytes(2)
+                return
+            if len(self.buffer) < _POINTABLE:
+                self._written[name[i:]] = len(self.buffer)
+            self.string(label, MAX_LABEL)
+        self.buffer.append(0)
+
+    def record(self, record: Record) -> None:
+        self.name(record.name)
+        family = record.family | _HIGH * record.flush
+        self.pack(_RECORD, record.data.kind, family, record.ttl, 0)
+        start = len(self.buffer)
+        self._data(record.data)
+        length = len(self.buffer) - start
+        if length > MAX_MESSAGE:
+            raise Malformed("the message is too long")
+        self.buffer[start - 2 : start] = length.to_bytes(2)
+
+    def _data(self, data: Data) -> None:
+        match data:
+            case Address(address):
+                self.buffer += _packed(address)
+            case Pointer(target):
+                self.name(target)
+            case Text(strings):
+                for text in strings:
+                    self.string(text)
+            case Service(priority, weight, port, target):
+                self.pack(_SERVICE, priority, weight, port)
+                self.name(target)
+            case Opaque(_, raw):
+                self.buffer += raw
+
+
+def _packed(address: str) -> bytes:
+    try:
+        return socket.inet_aton(address)
+    except OSError as error:
+        raise Malformed("not an IPv4 address") from error

@@ -1,0 +1,180 @@
+"""How one child answers: what `records` says it owes, at the time RFC 6762 says.
+
+From datagrams to queries: what is malformed is counted, what comes in parts is put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gatewayd.simulator.lan import dns, records
+from gatewayd.simulator.lan.child import Child
+from gatewayd.simulator.lan.dns import TRUNCATED, Message, Record
+from gatewayd.simulator.lan.segment import GROUP, MDNS_PORT, Endpoint
+
+SHARED_DELAY = (0.020, 0.120)  # seconds before an answer that others give too (section 6)
+QUIET = 1.0  # seconds before a record is multicast again (section 6)
+REPEAT = 1.0  # seconds until an announcement is repeated (section 8.3)
+RECENT = 4  # a record multicast within this part of its life may go by unicast (section 5.4)
+MAX_PENDING = 32  # answers under way; further askers are not heard
+
+Send = Callable[[Message, Endpoint, str], bool]
+"""Sends a message to an endpoint, from an address."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was heard and said: messages, except for `suppressed`, which counts records."""
+
+    queries: int = 0
+    malformed: int = 0
+    sent: int = 0
+    lost: int = 0
+    suppressed: int = 0
+
+
+class Responder:
+    """The voice of one child, from when it appears until it vanishes.  Needs a running loop."""
+
+    def __init__(self, child: Child, send: Send, rng: random.Random, counters: Counters) -> None:
+        self.child = child
+        self._send = send
+        self._rng = rng
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._said: dict[int, float] = {}
+        self._pending: dict[object, asyncio.TimerHandle] = {}
+
+    def announce(self, delay: float) -> None:
+        """Tell everybody, `delay` seconds from now, and once again."""
+        for wait in (delay, delay + REPEAT):
+            self._later(("announcement", wait), wait, self._announce)
+
+    def hear(self, query: records.Query, sender: Endpoint) -> None:
+        """Answer what the asker does not know yet."""
+        asked = records.asked(self.child, query.questions)
+        owed = tuple(record for record in asked if not query.knows(record))
+        self._counters.suppressed += len(asked) - len(owed)
+        if not owed:
+            return
+        to = self._receiver(query, owed, sender)
+        unique = all(record.flush for record in owed)
+        delay = 0.0 if unique else self._rng.uniform(*SHARED_DELAY)
+        key = (to, tuple(record.data.kind for record in owed))
+        self._later(key, delay, lambda: self._answer(query, owed, to))
+
+    def leave(self) -> None:
+        """Say goodbye and fall silent."""
+        self.silence()
+        self._tell(records.goodbye(self.child), GROUP)
+
+    def rename(self) -> None:
+        """Say goodbye to the instance, not to the host, and fall silent."""
+        self.silence()
+        self._tell(records.farewell(self.child), GROUP)
+
+    def silence(self) -> None:
+        """Drop what was to be said."""
+        for timer in self._pending.values():
+            timer.cancel()
+        self._pending.clear()
+
+    def _receiver(
+        self, query: records.Query, owed: tuple[Record, ...], sender: Endpoint
+    ) -> Endpoint:
+        legacy = sender[1] != MDNS_PORT
+        recent = all(self._age(record) < record.ttl / RECENT for record in owed)
+        return sender if legacy or (query.unicast and recent) else GROUP
+
+    def _age(self, record: Record) -> float:
+        """Seconds since the record was multicast."""
+        return self._loop.time() - self._said.get(record.data.kind, -math.inf)
+
+    def _later(self, key: object, delay: float, say: Callable[[], None]) -> None:
+        """Say it once, however often it was asked for meanwhile."""
+        if key in self._pending or len(self._pending) >= MAX_PENDING:
+            return
+        self._pending[key] = self._loop.call_later(delay, self._now, key, say)
+
+    def _now(self, key: object, say: Callable[[], None]) -> None:
+        del self._pending[key]
+        say()
+
+    def _announce(self) -> None:
+        self._tell(records.announcement(self.child), GROUP)
+
+    def _answer(self, query: records.Query, owed: tuple[Record, ...], to: Endpoint) -> None:
+        if to == GROUP:
+            owed = tuple(record for record in owed if self._age(record) >= QUIET)
+        if not owed:
+            return
+        message = records.reply(self.child, owed)
+        self._tell(records.legacy(query, message) if to[1] != MDNS_PORT else message, to)
+
+    def _tell(self, message: Message, to: Endpoint) -> None:
+        if self._send(message, to, self.child.address):
+            self._counters.sent += 1
+        else:
+            self._counters.lost += 1
+        if to == GROUP:
+            now = self._loop.time()
+            told = (*message.answers, *message.additionals)
+            self._said.update((record.data.kind, now) for record in told)
+
+
+MORE_DELAY = (0.4, 0.5)  # seconds to wait for more known answers (RFC 6762 7.2)
+MAX_PARTS = 64  # askers waited for; the parts of further ones are taken as they come
+
+
+class Hearing:
+    """Calls `heard` with each query and its sender.  Needs a running loop."""
+
+    def __init__(
+        self,
+        heard: Callable[[records.Query, Endpoint], None],
+        rng: random.Random,
+        counters: Counters,
+    ) -> None:
+        self._heard = heard
+        self._rng = rng
+        self._counters = counters
+        self._parts: dict[Endpoint, tuple[records.Query, asyncio.TimerHandle]] = {}
+
+    def receive(self, packet: bytes, sender: Endpoint) -> None:
+        """Take one datagram; answers, our own among them, are no queries."""
+        if dns.is_response(packet):
+            return
+        try:
+            message = dns.decode(packet)
+        except dns.Malformed:
+            self._counters.malformed += 1
+            return
+        self._counters.queries += 1
+        self._gather(message, sender)
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        for _, timer in self._parts.values():
+            timer.cancel()
+        self._parts.clear()
+
+    def _gather(self, message: Message, sender: Endpoint) -> None:
+        query = records.read(message)
+        if sender in self._parts:
+            earlier, timer = self._parts.pop(sender)
+            timer.cancel()
+            query = earlier | query
+        if message.flags & TRUNCATED and len(self._parts) < MAX_PARTS:
+            delay = self._rng.uniform(*MORE_DELAY)
+            timer = asyncio.get_running_loop().call_later(delay, self._complete, sender)
+            self._parts[sender] = (query, timer)
+        else:
+            self._heard(query, sender)
+
+    def _complete(self, sender: Endpoint) -> None:
+        query, _ = self._parts.pop(sender)
+        self._heard(query, sender)

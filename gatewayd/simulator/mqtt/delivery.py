@@ -1,0 +1,88 @@
+"""How replies to a gateway are sent, whole or spoiled by a fault, over its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gatewayd.simulator.faults import Fault
+from gatewayd.simulator.mqtt.link import Link
+
+MAX_HELD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What is sent.  copies: of the payload.  after: seconds.
+
+    last: whether it waits for the sender's next reply.
+    close: whether the connection is closed instead.
+    """
+
+    payload: bytes
+    copies: int = 1
+    after: float = 0.0
+    last: bool = False
+    close: bool = False
+
+
+def deliver(
+    body: Mapping[str, object],
+    fault: Fault | None,
+    mixed: Callable[[Mapping[str, object]], Mapping[str, object]],
+) -> Delivery:
+    """Decide how a reply is sent.  mixed: makes it what `reply-mixed` means to a cloud."""
+    if fault and fault.name == "reply-mixed":
+        return Delivery(encode(mixed(body)))
+    if fault and fault.name in _SPOILERS:
+        return _SPOILERS[fault.name](encode(body), fault.number)
+    return Delivery(encode(body))
+
+
+def encode(body: object) -> bytes:
+    """Write a message."""
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+_SPOILERS: Mapping[str, Callable[[bytes, float], Delivery]] = {
+    "lose-reply": lambda payload, _: Delivery(payload, copies=0),
+    "reply-late": lambda payload, seconds: Delivery(payload, after=seconds),
+    "reply-last": lambda payload, _: Delivery(payload, last=True),
+    "reply-twice": lambda payload, _: Delivery(payload, copies=2),
+    "reply-garbled": lambda payload, _: Delivery(payload[:-7]),
+    "reply-hang-up": lambda payload, _: Delivery(payload, copies=0, close=True),
+}
+"""Fault → how it sends a reply."""
+
+
+@dataclass(slots=True)
+class Courier:
+    """Sends the replies of one connection.
+
+    send: a payload on a topic; whether anybody listens.  listens: likewise, and sends nothing.
+    held: topics and payloads that wait for the next reply.
+    """
+
+    link: Link
+    send: Callable[[str, bytes], bool]
+    listens: Callable[[str], bool]
+    held: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def deliver(self, topic: str, delivery: Delivery) -> bool:
+        """Send a reply as it was decided; whether anybody listened, or will."""
+        if delivery.close:
+            self.link.close()
+        if delivery.after:
+            loop = asyncio.get_running_loop()
+            loop.call_later(delivery.after, self.send, topic, delivery.payload)
+            return self.listens(topic)
+        if delivery.last:
+            self.held = [*self.held, (topic, delivery.payload)][-MAX_HELD:]
+            return self.listens(topic)
+        sent = [self.send(topic, delivery.payload) for _ in range(delivery.copies)]
+        held, self.held = (self.held, []) if sent else ([], self.held)
+        for late in held:
+            self.send(*late)
+        return any(sent)

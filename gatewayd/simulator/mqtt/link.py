@@ -1,0 +1,249 @@
+"""One client of an MQTT 3.1.1 server: its packets, its keep-alive, and the script played to it.
+
+What to answer is decided by `Hooks`; a link only obeys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.channel import Channel
+from gatewayd.simulator.mqtt.codec import MalformedPacket
+from gatewayd.simulator.mqtt.packets import (
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+
+CONNECT_LIMIT = 4_096
+"""The largest CONNECT taken, in bytes: nobody has proven anything yet."""
+
+REFUSED = 0x80
+"""What SUBACK says of a filter that is not granted (3.9.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Wait, send, and close or not.  after: seconds since the step before."""
+
+    data: bytes = b""
+    after: float = 0.0
+    close: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What follows a CONNECT.  accepted: whether further packets are listened to."""
+
+    accepted: bool
+    steps: tuple[Step, ...]
+
+
+class Hooks(Protocol):
+    """What decides."""
+
+    def on_connect(self, link: Link, connect: Connect) -> Reply:
+        """Answer the first packet of a connection."""
+
+    def on_publish(self, link: Link, publish: Publish) -> None:
+        """Take what an accepted client publishes; QoS 1 is acknowledged after this returns."""
+
+    def on_close(self, link: Link) -> None:
+        """Learn, once, that a connection which had sent CONNECT is closed."""
+
+
+class Subscriptions(Protocol):
+    """What decides who may subscribe to what."""
+
+    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+        """Return whether each filter is granted."""
+
+    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+        """Take subscriptions back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server puts up with.
+
+    connect: seconds from accepting a connection to its CONNECT.
+    patience: how many keep-alive times a client may be quiet for (3.1.2.10).
+    packet: bytes of the largest packet; the vendor takes messages of 256 KiB.
+    """
+
+    connect: float = 10.0
+    patience: float = 1.5
+    connections: int = 10_000
+    packet: int = 256 * 1024 + 256
+
+
+@dataclass(slots=True)
+class Service:
+    """What all links of one server share.
+
+    context: for TLS; None to serve plain TCP only.
+    plain: whether the same port serves plain TCP too, as the vendor's port 1883 does.
+    subscriptions: who is asked before a filter is granted; None grants all.
+    counts: connections, peak, full, malformed, silent, no-connect.
+    tls_failures: handshakes that failed, by OpenSSL's reason.
+    """
+
+    hooks: Hooks
+    context: ssl.SSLContext | None
+    plain: bool = False
+    limits: Limits = field(default_factory=Limits)
+    subscriptions: Subscriptions | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    tls_failures: Counter[str] = field(default_factory=Counter)
+    links: set[Link] = field(default_factory=set)
+
+
+class Link:
+    """One client's connection.
+
+    tls: the socket, for its certificate and version; None where the client speaks plain TCP.
+    granted: filter → QoS, of those that somebody was asked for.
+    """
+
+    def __init__(self, service: Service, sock: socket.socket) -> None:
+        self.granted: dict[str, int] = {}
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._parser = codec.Parser(CONNECT_LIMIT)
+        self._greeted = self._accepted = False
+        self._patience = service.limits.connect
+        self._heard = self._loop.time()
+        self._watchdog = self._loop.call_later(self._patience, self._watch)
+        self._script: asyncio.TimerHandle | None = None
+        failed = service.tls_failures.update
+        self._channel = Channel(
+            sock, self, service.context, plain=service.plain, failed=lambda why: failed([why])
+        )
+        service.links.add(self)
+
+    @property
+    def tls(self) -> ssl.SSLSocket | None:
+        """The TLS connection, or None."""
+        return self._channel.tls
+
+    def send(self, data: bytes) -> None:
+        """Send a packet."""
+        self._channel.send(data)
+
+    def close(self) -> None:
+        """Close when what was sent is written."""
+        self._channel.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._channel.abort()
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the channel."""
+        if self._greeted:
+            self._heard = self._loop.time()
+        try:
+            for packet in self._parser.feed(data):
+                self._handle(packet)
+                if not self._channel.open:
+                    return
+        except MalformedPacket:
+            self._service.counts["malformed"] += 1
+            self._channel.abort()
+
+    def closed(self, _reason: str) -> None:
+        """Learn from the channel that it is closed."""
+        self._watchdog.cancel()
+        if self._script:
+            self._script.cancel()
+        self._service.links.discard(self)
+        if self._greeted:
+            self._service.hooks.on_close(self)
+
+    def _handle(self, packet: Packet) -> None:
+        if isinstance(packet, Connect) == self._greeted:
+            raise MalformedPacket("CONNECT comes first, and once")  # 3.1
+        if isinstance(packet, Connect):
+            self._greet(packet)
+        elif isinstance(packet, Disconnect):
+            self._channel.close()
+        elif self._accepted:
+            self._serve(packet)
+
+    def _greet(self, connect: Connect) -> None:
+        self._greeted = True
+        self._parser.limit = self._service.limits.packet
+        self._heard = self._loop.time()
+        self._watchdog.cancel()
+        if connect.keepalive:
+            self._patience = connect.keepalive * self._service.limits.patience
+            self._watch()
+        reply = self._service.hooks.on_connect(self, connect)
+        self._accepted = reply.accepted
+        self._play(reply.steps)
+
+    def _serve(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                self._service.hooks.on_publish(self, packet)
+                if packet.qos:
+                    self.send(codec.puback(packet.packet_id))
+            case Subscribe():
+                self.send(codec.suback(packet.packet_id, self._grant(packet.filters)))
+            case Unsubscribe():
+                self._take_back(packet.filters)
+                self.send(codec.unsuback(packet.packet_id))
+            case Pingreq():
+                self.send(codec.PINGRESP)
+
+    def _grant(self, filters: Sequence[tuple[str, int]]) -> list[int]:
+        """Return what SUBACK says of each filter."""
+        if (asked := self._service.subscriptions) is None:
+            return [min(qos, 1) for _, qos in filters]
+        granted = asked.on_subscribe(self, [name for name, _ in filters])
+        codes = [
+            min(qos, 1) if one else REFUSED for one, (_, qos) in zip(granted, filters, strict=True)
+        ]
+        self.granted |= {
+            name: code for (name, _), code in zip(filters, codes, strict=True) if code != REFUSED
+        }
+        return codes
+
+    def _take_back(self, filters: Sequence[str]) -> None:
+        if asked := self._service.subscriptions:
+            asked.on_unsubscribe(self, filters)
+        for name in filters:
+            self.granted.pop(name, None)
+
+    def _watch(self) -> None:
+        """Close a client that was quiet for too long; else look again when it may have been."""
+        left = self._heard + self._patience - self._loop.time()
+        if left > 0:
+            self._watchdog = self._loop.call_later(left, self._watch)
+        else:
+            self._service.counts["silent" if self._greeted else "no-connect"] += 1
+            self._channel.abort()
+
+    def _play(self, steps: Sequence[Step]) -> None:
+        for at, step in enumerate(steps):
+            if step.after:
+                rest = (dataclasses.replace(step, after=0.0), *steps[at + 1 :])
+                self._script = self._loop.call_later(step.after, self._play, rest)
+                return
+            if step.data:
+                self._channel.send(step.data)
+            if step.close:
+                self._channel.close()
+                return

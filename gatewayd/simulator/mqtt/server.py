@@ -1,0 +1,112 @@
+"""An MQTT 3.1.1 server on the asyncio loop: it listens, and makes each connection a `Link`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from gatewayd.simulator.mqtt.link import Link, Service
+
+log = logging.getLogger(__name__)
+
+_BACKLOG, _ACCEPTS, _PAUSE = 4_096, 64, 0.1
+
+
+class MqttServer:
+    """Listens on one address; of `service.limits.connections` clients and more, it drops the new.
+
+    Made anywhere; everything else happens on the running loop.
+
+    make: makes a connection what it is; it belongs to `service.links` from then on.
+    """
+
+    def __init__(
+        self, service: Service, make: Callable[[Service, socket.socket], Link] = Link
+    ) -> None:
+        self.service = service
+        self._make = make
+        self._listener: socket.socket | None = None
+        self._resting: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """The port bound; 0 before `start`."""
+        return int(self._listener.getsockname()[1]) if self._listener else 0
+
+    def start(self, address: str, port: int = 0) -> None:
+        """Bind an IPv4 address, and listen; port 0 takes a free one.  Raises OSError."""
+        self._listener = _bound(address, port)
+        self.resume()
+
+    def pause(self) -> None:
+        """Be down: drop every client, and refuse new ones.  The port stays ours."""
+        if self._listener is None:
+            return
+        address, port = self._listener.getsockname()
+        self.stop()
+        self._listener = _bound(address, port)
+
+    def resume(self) -> None:
+        """Accept clients, also after `pause`.  Before `start`, does nothing."""
+        if self._listener is None:
+            return
+        self._listener.listen(_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def stop(self) -> None:
+        """Close the listener and every connection.  Stopping twice is fine."""
+        if self._resting:
+            self._resting.cancel()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for link in tuple(self.service.links):
+            link.abort()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._rest(error)
+                return
+            self._welcome(sock)
+
+    def _rest(self, error: OSError) -> None:
+        """Look away from the listener for a moment: out of files, accepting again would spin."""
+        log.warning("The simulator cannot accept a connection (%s).", error.strerror)
+        loop = asyncio.get_running_loop()
+        assert self._listener is not None
+        loop.remove_reader(self._listener)
+        self._resting = loop.call_later(_PAUSE, self.resume)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        links, counts = self.service.links, self.service.counts
+        if len(links) >= self.service.limits.connections:
+            counts["full"] += 1
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait for ACKs
+        self._make(self.service, sock)
+        counts["connections"] += 1
+        counts["peak"] = max(counts["peak"], len(links))
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Return a socket that holds the port and does not listen: the kernel refuses for it."""
+    listener = socket.socket()
+    listener.setblocking(False)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,159 @@
+"""A whole plant: the simulated cloud and a LAN of children that may register at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Self
+
+from gatewayd.simulator import pki
+from gatewayd.simulator.account import LOOPBACK, Account, Wish
+from gatewayd.simulator.alibaba.account import AlibabaAccount
+from gatewayd.simulator.huawei.account import HuaweiAccount
+from gatewayd.simulator.lan.attacker import NOBODYS, Attacker, almost
+from gatewayd.simulator.lan.child import NETWORK, clone, fleet
+from gatewayd.simulator.lan.lan import Lan
+
+ACCOUNTS: Mapping[str, Callable[[Wish], Account]] = {
+    "alibaba": AlibabaAccount,
+    "huawei": HuaweiAccount,
+}
+"""The clouds that can be played."""
+RATE = 500.0
+"""Datagrams a second, of an attacker who is not told how fast to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a plant is made of.
+
+    directory: takes ca.pem, what the cloud's clients need, serials.txt and plant.json.
+    cloud: a key of ACCOUNTS.
+    children: on the LAN from the start; late: known to the cloud, and announced when asked for.
+    interface: IPv4 address of the LAN's interface; network: the children's addresses.
+    address: IPv4 address the cloud listens on; certificate: a key of account.CERTIFICATES.
+    unlisted: how many of the last children are missing in serials.txt.
+    node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
+    rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
+    """
+
+    directory: Path
+    cloud: str = "alibaba"
+    children: int = 20
+    late: int = 0
+    unlisted: int = 0
+    seed: int = 1
+    interface: str = LOOPBACK
+    network: str = NETWORK
+    address: str = LOOPBACK
+    certificate: str = "good"
+    faults: str = ""
+    node: str = "direct"
+    rate: int = 5
+
+
+class Plant:
+    """Runs while the `async with` lasts.  A child is named by its serial number."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        everybody = fleet(layout.children + layout.late, layout.seed, network=layout.network)
+        self._numbers = {child.serial: number for number, child in enumerate(everybody)}
+        self._rng = random.Random(layout.seed)  # play, not cryptography
+        self.lan = Lan(everybody[: layout.children], layout.interface, rng=self._rng)
+        self._waiting = list(everybody[layout.children :])
+        now = datetime.now(UTC)
+        self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
+        self.cloud = ACCOUNTS[layout.cloud](
+            Wish(
+                self.serials, layout.node, layout.address, layout.certificate,
+                self._authority, now, layout.rate,
+            )
+        )  # fmt: skip
+        self.cloud.set_faults(layout.faults, layout.seed)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._write)
+        await self._stack.enter_async_context(self.cloud)
+        await self._stack.enter_async_context(self.lan)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def serials(self) -> tuple[str, ...]:
+        """Every child's serial number, present or late."""
+        return tuple(self._numbers)
+
+    def facts(self) -> dict[str, Any]:
+        """What a client has to be told."""
+        return {**self.cloud.facts(), "serials": self.serials}
+
+    def truth(self) -> dict[str, Any]:
+        """What is true now, at the cloud and on the LAN."""
+        return {"cloud": self.cloud.truth(), "lan": self.lan.truth()}
+
+    def announce(self, serial: str) -> None:
+        """Let a child appear that was late, has left or has died."""
+        for child in self._waiting:
+            if child.serial == serial:
+                self._waiting.remove(child)
+                self._numbers[serial] = self.lan.add(child)
+                return
+        self.lan.rejoin(self._numbers[serial])
+
+    def number(self, serial: str) -> int:
+        """Return the LAN's number of a child that was announced.  Raises KeyError."""
+        if any(child.serial == serial for child in self._waiting):
+            raise KeyError(serial)
+        return self._numbers[serial]
+
+    async def attack(self, kind: str, count: int, rate: float) -> int:
+        """Let somebody on the LAN misbehave: flood, impersonate, oversize or malform."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return int(await getattr(attacker, kind)(count, rate))
+
+    async def hostile_text(self, serial: str) -> int:
+        """Let somebody announce hostile names, and serial numbers that are almost this one."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return await attacker.hostile_text(RATE, (*almost(serial), *NOBODYS))
+
+    async def spoof_goodbye(self, serial: str) -> bool:
+        """Let somebody say goodbye in the name of a child."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return attacker.spoof_goodbye(self.lan.child(self.number(serial)))
+
+    async def replay(self, number: int, count: int, rate: float) -> int:
+        """Let somebody send what a device of the LAN has announced, as it was, so many times."""
+        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+            return await attacker.announce(repeat(self.lan.child(number)), count, rate)
+
+    def usurp(self, serial: str, other: str) -> int:
+        """Plug in a device with a child's instance name and another serial; return its number."""
+        child = self.lan.child(self.number(serial))
+        twin = clone(child, str(IPv4Network(self.layout.network)[-2]), self._rng)
+        return self.lan.add(replace(twin, instance=child.instance, serial=other))
+
+    def _write(self) -> None:
+        directory = self.layout.directory
+        (directory / "ca.pem").write_text(self._authority.pem)
+        self.cloud.write(directory)
+        listed = self.serials[: len(self.serials) - self.layout.unlisted]
+        (directory / "serials.txt").write_text("".join(f"{serial}\n" for serial in listed))
+        (directory / "serials.txt").chmod(0o644)
+
+    def write_facts(self) -> None:
+        """Write plant.json, last: who sees it may start."""
+        unfinished = self.layout.directory / "plant.json.new"
+        unfinished.write_text(json.dumps(self.facts()))
+        unfinished.rename(self.layout.directory / "plant.json")

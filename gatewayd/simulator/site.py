@@ -1,0 +1,224 @@
+"""A whole site as real processes: a bus, a plant, gatewayd.  For tests and the demo.
+
+What gatewayd does is watched over D-Bus only, as an operator would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.control import ask
+from gatewayd.simulator.site_files import config, rules
+
+POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
+MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
+PATIENCE = 60.0
+"""Seconds to wait for something to come true, on a slow machine."""
+LOOK = 0.1
+
+
+@dataclass(slots=True)
+class Site:
+    """One site in one directory.  A child is named by its serial number.
+
+    gateway, children: prefixes of the commands that run gatewayd and the plant, as
+    ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
+    plant_options: more arguments for the simulator.  cloud: which one is played.
+    route: that of all rules; "" leaves it to each.
+    key_algorithm: of the keys of whoever shows a certificate.
+    """
+
+    directory: Path
+    gateway: Sequence[str] = ()
+    children: Sequence[str] = ()
+    interface: str = "lo"
+    plant_options: Sequence[str] = ()
+    cloud: str = "alibaba"
+    route: str = ""
+    key_algorithm: str = "ec-p256"
+    bus: str = ""
+    plant: dict[str, Any] = field(default_factory=dict)
+    daemon: asyncio.subprocess.Process | None = None
+    _serials: dict[str, str] = field(default_factory=dict)
+    _simulator: asyncio.subprocess.Process | None = None
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Site]:
+        """Start the bus and the plant, and write the configuration; stop all at the end."""
+        with PrivateBus(POLICY) as bus:
+            self.bus = bus.address
+            try:
+                await self._start_plant()
+                self.configure(config(self), rules(self))
+                yield self
+            finally:
+                await self.stop()
+                await end(self._simulator)
+
+    def configure(self, text: str, rule: str) -> None:
+        """Write gatewayd's configuration and its rules."""
+        (self.directory / "rules.d").mkdir(exist_ok=True)
+        (self.directory / "gatewayd.toml").write_text(text)
+        (self.directory / "rules.d" / "10-sensors.toml").write_text(rule)
+
+    async def start(self, module: str = "gatewayd", *arguments: str) -> None:
+        """Start gatewayd, and return when it owns its name."""
+        await self.launch(module, *arguments)
+        await self.until(self._serves, "gatewayd to serve")
+
+    async def launch(self, module: str = "gatewayd", *arguments: str) -> None:
+        """Start gatewayd; its log goes to gatewayd.log."""
+        with (self.directory / "gatewayd.log").open("ab") as log:
+            self.daemon = await asyncio.create_subprocess_exec(
+                *self.gateway, sys.executable, "-m", module, *arguments,
+                "--config", str(self.directory / "gatewayd.toml"),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    async def stop(self) -> int | None:
+        """Stop gatewayd as systemd does; return its exit status."""
+        daemon, self.daemon = self.daemon, None
+        return await end(daemon)
+
+    def log(self) -> str:
+        """What gatewayd has logged so far."""
+        return (self.directory / "gatewayd.log").read_text()
+
+    async def busctl(self, *arguments: str) -> str:
+        """Run busctl on the site's bus; return what it prints.  Raises RuntimeError."""
+        return await run("busctl", f"--address={self.bus}", *arguments)
+
+    async def call(self, method: str, signature: str = "", *arguments: str) -> Any:  # noqa: ANN401  # JSON
+        """Call a method of the Manager; return its first result.  Raises RuntimeError."""
+        told = ("--json=short", "call", *MANAGER, method)
+        text = await self.busctl(*told, *([signature, *arguments] if signature else []))
+        return json.loads(text)["data"][0] if text else None
+
+    async def authority(self, cloud: str, method: str, *arguments: str) -> Any:  # noqa: ANN401  # JSON
+        """Call a method of a cloud's device CA; return its result.  Raises RuntimeError."""
+        place = (MANAGER[0], f"{MANAGER[1]}/provider/{cloud}", "org.gatewayd1.Authority")
+        text = await self.busctl("--json=short", "call", *place, method, *arguments)
+        return json.loads(text)["data"][0] if text else None
+
+    async def enrol(self, cloud: str, **how: object) -> None:
+        """Make a device CA and have the platform verify it, as an operator and its user do.
+
+        how: more of the verb "upload".
+        """
+        named = ("common-name", "s", f"{cloud} devices")
+        options = ("2", *named, "algorithm", "s", self.key_algorithm)
+        made = await self.authority(cloud, "Make", "a{sv}", *options)
+        code = await self.ask(do="upload", instance=cloud, pem=made, **how)
+        proof = await self.authority(cloud, "Prove", "s", code)
+        await self.ask(do="verify", instance=cloud, pem=proof)
+
+    async def devices(self) -> dict[str, tuple[str, str]]:
+        """Return id and state of each child that is shown."""
+        rows = await self.call("ListDevices")
+        return {await self._serial(row[0]): (row[0], row[1]) for row in rows}
+
+    async def describe(self, child: str) -> dict[str, Any]:
+        """Return all that D-Bus says of a child."""
+        device, _ = (await self.devices())[child]
+        return await self._describe(device)
+
+    async def _describe(self, device: str) -> dict[str, Any]:
+        told = await self.call("DescribeDevice", "s", device)
+        return {key: value["data"] for key, value in told.items()}
+
+    async def _serial(self, device: str) -> str:
+        """Return the serial number of a device: its identity, as D-Bus shows it."""
+        if device not in self._serials:
+            identity = (await self._describe(device))["Identity"]
+            self._serials[device] = str(identity).rpartition(" ")[2].upper()
+        return self._serials[device]
+
+    async def ask(self, **request: object) -> Any:  # noqa: ANN401  # JSON
+        """Have the plant do something: a verb of simulator/control.py."""
+        return await ask(self.directory / "control", **request)
+
+    async def until(self, holds: Any, what: str) -> Any:  # noqa: ANN401  # whatever it returns
+        """Return what `await holds()` returns once that is true.  Raises TimeoutError."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not (result := await holds()):
+                    await asyncio.sleep(LOOK)
+                return result
+        except TimeoutError:
+            raise TimeoutError(
+                f"waited in vain for {what}; the log ends:\n{self._tail()}"
+            ) from None
+
+    async def wait_for(self, child: str, state: str) -> None:
+        """Return when D-Bus shows the child in this state.  Raises TimeoutError."""
+
+        async def reached() -> bool:
+            return (await self.devices()).get(child, ("", ""))[1] == state
+
+        await self.until(reached, f"{child} to be {state}")
+
+    async def ledger(self, child: str) -> dict[str, Any]:
+        """Return what the cloud counted of a child."""
+        return dict(await self.ask(do="ledger", child=child))
+
+    async def _start_plant(self) -> None:
+        options = ["--cloud", self.cloud, *self.plant_options]
+        if self.route.startswith("sub-device"):
+            options += ["--node", "sub-device"]
+        self._simulator = await asyncio.create_subprocess_exec(
+            *self.children, sys.executable, "-m", "gatewayd.simulator",
+            str(self.directory), *options, stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        facts = self.directory / "plant.json"
+
+        async def ready() -> bool:
+            return facts.exists()
+
+        await self.until(ready, "the simulator to start")
+        self.plant = json.loads(facts.read_text())
+
+    async def _serves(self) -> bool:
+        assert self.daemon is not None, "it was launched"
+        if self.daemon.returncode is not None:
+            raise RuntimeError(f"gatewayd ended:\n{self._tail()}")
+        try:
+            await self.busctl("get-property", *MANAGER, "State")
+        except RuntimeError:
+            return False
+        return True
+
+    def _tail(self) -> str:
+        log = self.directory / "gatewayd.log"
+        return "\n".join(log.read_text().splitlines()[-30:]) if log.exists() else "(no log)"
+
+
+async def run(*command: str) -> str:
+    """Run a program; return what it prints.  Raises RuntimeError with what it complains of."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(err.decode().strip() or f"{command[0]} ended with {process.returncode}")
+    return out.decode().rstrip("\n")
+
+
+async def end(process: asyncio.subprocess.Process | None) -> int | None:
+    """End a process that we started: SIGTERM, and SIGKILL where that does not help."""
+    if process is None:
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            async with asyncio.timeout(PATIENCE / 2):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+    return await process.wait()

@@ -1,0 +1,144 @@
+"""What a site is configured by: templates, to be formatted with the site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from gatewayd.simulator.alibaba import account as alibaba
+
+if TYPE_CHECKING:
+    from gatewayd.simulator.site import Site
+
+_COMMON = """\
+[gateway]
+state_directory = "{site.directory}/state"
+[bus]
+address = "{site.bus}"
+"""
+
+SWIFT = """\
+[discovery]
+settle = 0.5
+verify_wait = 0.5
+verify_spread = 0.5
+verify_gap = 1
+[discovery.mdns]
+interfaces = ["{site.interface}"]
+types = ["_gatewayd-child._tcp"]
+[registration]
+quiet_time = 1
+retry_first = 1
+[sessions]
+retry_first = 1
+retry_refused = 2
+per_minute = 60
+"""
+"""Waits that are short enough for a test or a demo."""
+
+ANNOUNCED = 'source = "mdns", service = "_gatewayd-child._tcp"'
+"""How a child is found, as a rule says it."""
+
+_VAULT = """\
+[secretstore.vault]
+key = "development-file"
+"""
+
+_ALIBABA = """\
+[cloud.alibaba]
+host = "{site.plant[host]}"
+port = {site.plant[port]}
+ca_file = "{site.directory}/ca.pem"
+unlisted = true
+[cloud.alibaba.products.{site.plant[product]}]
+secret_file = "{site.directory}/product-secret"
+device_directory = "{site.directory}/device-secrets"
+"""
+
+_ALIBABA_GATEWAY = """\
+[cloud.alibaba.products.{key}]
+secret_file = "{directory}/gateway-secret"
+[cloud.alibaba.gateway]
+product = "{key}"
+device = "{name}"
+register = true
+tell_found = true
+"""
+"""What sub-devices need besides."""
+
+_HUAWEI = """\
+[cloud.{name}]
+kind = "huawei"
+host = "{host}"
+address = "127.0.0.1"
+port = {site.plant[port]}
+ca_file = "{site.directory}/ca.pem"
+products = ["{site.plant[product]}"]
+[cloud.{name}.certificates]
+template_file = "{site.directory}/template.json"
+key_algorithm = "{site.key_algorithm}"
+[cloud.{name}.gateway]
+product = "{site.plant[gateways]}"
+device = "{site.plant[gateway]}"
+login = "secret"
+secret_file = "{site.directory}/{name}-gateway-secret"
+"""
+
+_RULE = """\
+# A sensor that the operator has listed is let in; any other waits for a yes.
+[[rule]]
+name = "{name}"
+match = {{ {found}, "txt.serial" = "{serials}" }}
+extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
+list = "../serials.txt"
+action = "{action}"
+provider = "{provider}"
+product = "{product}"
+device_name = "{{serial}}"
+route = "{route}"
+limits = {{ devices = 100000 }}
+"""
+
+
+def config(site: Site, tuning: str = SWIFT) -> str:
+    """Return gatewayd.toml.
+
+    tuning: the tables discovery, registration and sessions, to be formatted with the site.
+    """
+    return (_COMMON + tuning + _VAULT).format(site=site) + _CLOUDS[site.cloud](site)
+
+
+def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
+    """Return the rules: one for each provider.  action: for a child that is listed."""
+    return "".join(
+        _RULE.format(
+            name=name, found=found, serials=serials, action=action, provider=provider,
+            product=site.plant["product"], route=site.route or route,
+        )
+        for name, serials, provider, route in _PROVIDERS[site.cloud]
+    )  # fmt: skip
+
+
+def _alibaba(site: Site) -> str:
+    text = _ALIBABA.format(site=site)
+    if site.route.startswith("sub-device"):
+        key, name = alibaba.GATEWAY
+        text += _ALIBABA_GATEWAY.format(directory=site.directory, key=key, name=name)
+    return text
+
+
+def _huawei(site: Site) -> str:
+    hosts = site.plant["hosts"]
+    return "".join(_HUAWEI.format(site=site, name=name, host=hosts[name]) for name in hosts)
+
+
+_CLOUDS: Mapping[str, Callable[[Site], str]] = {"alibaba": _alibaba, "huawei": _huawei}
+_PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
+    "alibaba": (("sensors", "TH20-*", "alibaba", ""),),
+    "huawei": (
+        ("east-sensors", "TH20-*[02468ACE]", "east", "certificate"),
+        ("west-sensors", "TH20-*[13579BDF]", "west", "sub-device"),
+    ),
+}
+"""Name of the rule, the serial numbers it is for, its provider, and the route where the site
+names none."""

@@ -1,1 +1,0 @@
-"""6  Reported: to D-Bus, to systemd.  Delegates, and decides nothing."""

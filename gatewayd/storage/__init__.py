@@ -1,0 +1,1 @@
+"""Durable storage: the commit thread, state.db and its agreement with the secrets."""

@@ -1,0 +1,199 @@
+"""Before the start: makes the records and the slots of the secret store agree.
+
+| record                                | slots                   | what is done                  |
+|---------------------------------------|-------------------------|-------------------------------|
+| attempt n is newer than what is stored| n is there              | the pointer is moved to n     |
+| never activated                       | the stored one is gone  | registered again              |
+| activated                             | the stored one is gone  | nothing: the secret is lost   |
+| activated                             | older ones are there    | those are deleted             |
+| activated                             | a newer one, not on     | it is the candidate: a login  |
+|                                       | record, is there too    | has to prove it               |
+| activated, with a candidate           | only that one is there  | nothing: a login may prove it |
+| none                                  | any                     | those are moved to quarantine |
+
+Where more than a few of either kind are without the other, the wrong file is there, or an old
+one: then nothing is taken away, and somebody has to look.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Record
+from gatewayd.device.secret import SecretRef
+from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
+from gatewayd.secretstore.store import SecretStore, State
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.records import StateFile
+
+FEW, PERCENT = 3, 1
+"""Up to two, and up to one in a hundred, may be missing without doubt about the rest."""
+
+
+class Kind(StrEnum):
+    """What was found."""
+
+    COMPLETED = "pointer-completed"  # a secret was stored, and the pointer to it is now too
+    AGAIN = "registered-again"  # the secret is gone and was never used: ask for another
+    LOST = "secret-lost"  # the secret is gone and the cloud knows the child by it
+    OUTDATED = "old-secret-deleted"  # a newer one is in use
+    CANDIDATE = "candidate-found"  # a newer one is there, which nobody has proven
+    ORPHAN = "secret-quarantined"  # it belongs to no child
+    DEGRADED = "store-degraded"  # so much does not fit that nothing was taken away
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that did not fit.
+
+    record: the facts that hold from now on; None where they stay.
+    ref: the slot that is to be emptied; None where none is.
+    """
+
+    kind: Kind
+    text: str
+    device: DeviceId | None = None
+    record: Record | None = None
+    ref: SecretRef | None = None
+
+
+def without_secret(findings: Iterable[Finding]) -> frozenset[DeviceId]:
+    """Return the children whose stored secret is gone."""
+    return frozenset(f.device for f in findings if f.device and f.kind in (Kind.AGAIN, Kind.LOST))
+
+
+def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> list[Finding]:
+    """Compare records and slots.
+
+    refs: the slots that can be read.  now: microseconds since the epoch.
+    Slots of another kind than a child's are not looked at.
+    """
+    attempts: dict[tuple[str, DeviceId], set[int]] = defaultdict(set)
+    for ref in refs:
+        if ref == SecretRef(ref.provider, ref.device, ref.attempt):
+            attempts[ref.provider, ref.device].add(ref.attempt)
+    held = sum(map(len, attempts.values()))
+    found = [finding for record in records for finding in _judge(record, attempts, now)]
+    found += [_orphan(*slot, n) for slot, numbers in attempts.items() for n in sorted(numbers)]
+    return [*_doubts(found, sum(bool(r.stored) for r in records), held), *found]
+
+
+async def reconcile(
+    thread: StoreThread, state: StateFile, store: SecretStore, now: int
+) -> list[Finding]:
+    """Compare what is on the disk, and put right what can be.  Raises StoreError.
+
+    To be called before the register is loaded.  A sealed store is not judged by what can be
+    read, but by what is there, and nothing in it is touched.
+    """
+    return await thread.run(lambda: _reconcile(state, store, now))
+
+
+def _reconcile(state: StateFile, store: SecretStore, now: int) -> list[Finding]:
+    findings = decide(list(state.all()), _usable(store), now)
+    read_only = store.state in (State.SEALED, State.ROLLBACK_SUSPECTED)
+    cautious = read_only or any(f.kind is Kind.DEGRADED for f in findings)
+    for finding in findings:
+        if finding.kind in (Kind.COMPLETED, Kind.CANDIDATE) or not cautious:
+            _apply(finding, state, store)
+    return findings
+
+
+def _apply(finding: Finding, state: StateFile, store: SecretStore) -> None:
+    if finding.record is not None:
+        state.write(finding.record)
+    if finding.ref is not None and finding.kind is Kind.ORPHAN:
+        store.quarantine(finding.ref)
+    elif finding.ref is not None:
+        store.delete(finding.ref)
+
+
+def _usable(store: SecretStore) -> list[SecretRef]:
+    """Return the slots that can be read, or all there are where there is no key to read them."""
+    refs = list(store.refs())
+    try:
+        if store.state is not State.SEALED:
+            return [ref for ref in refs if _opens(store, ref)]
+    except StoreError:
+        if store.state is not State.SEALED:  # its key did not go meanwhile
+            raise
+    return refs
+
+
+def _opens(store: SecretStore, ref: SecretRef) -> bool:
+    try:
+        store.get(ref)
+    except (SecretCorrupt, SecretNotFound):
+        return False
+    return True
+
+
+def _judge(
+    record: Record, attempts: dict[tuple[str, DeviceId], set[int]], now: int
+) -> Iterator[Finding]:
+    """Judge one child, and take its slots out of those that are nobody's."""
+    if record.cloud is None:
+        return
+    own = attempts.pop((record.cloud.provider, record.device), set())
+    newest = max(own - {record.candidate}, default=0)
+    if newest > record.stored and newest >= record.attempt:
+        yield _newer(record, newest, now, proven=record.stored in own)
+    elif record.stored and record.stored not in own:
+        if record.candidate not in own:
+            yield _gone(record)
+    elif record.activated_at:
+        for attempt in sorted(n for n in own if n < record.stored):
+            text = "An older secret was deleted."
+            yield Finding(Kind.OUTDATED, text, record.device, ref=record.slot(attempt))
+
+
+def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:
+    """Judge a secret that is newer than the record knows.
+
+    proven: whether the secret is there by which the cloud knows the child, if it does.
+    """
+    if record.activated_at and proven:
+        facts = replace(record, attempt=newest, candidate=newest)
+        return Finding(Kind.CANDIDATE, "A newer secret waits to be proven.", record.device, facts)
+    facts = replace(
+        record, attempt=newest, stored=newest, registered_at=now, activating=0, candidate=0
+    )
+    return Finding(Kind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
+
+
+def _gone(record: Record) -> Finding:
+    if record.activated_at:
+        return Finding(
+            Kind.LOST, "Its secret is gone, and the cloud knows it by it.", record.device
+        )
+    text = "Its secret is gone, and was never used: it is registered again."
+    return Finding(Kind.AGAIN, text, record.device, replace(record, stored=0))
+
+
+def _orphan(provider: str, device: DeviceId, attempt: int) -> Finding:
+    text = "A secret belongs to no child on record; it was moved to quarantine."
+    return Finding(Kind.ORPHAN, text, device, ref=SecretRef(provider, device, attempt))
+
+
+def _doubts(found: list[Finding], stored: int, held: int) -> Iterator[Finding]:
+    gone = len(without_secret(found))
+    orphans = sum(f.kind is Kind.ORPHAN for f in found)
+    if _too_many(gone, stored):
+        yield Finding(
+            Kind.DEGRADED,
+            f"{gone} of {stored} secrets are gone: put the right vault.db back, or a backup of it.",
+        )
+    if _too_many(orphans, held):
+        yield Finding(
+            Kind.DEGRADED,
+            f"{orphans} of {held} secrets belong to no child on record: put the right state.db "
+            "back, or a backup of it.",
+        )
+
+
+def _too_many(some: int, total: int) -> bool:
+    return some >= FEW and some * 100 > total * PERCENT

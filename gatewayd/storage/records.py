@@ -1,0 +1,277 @@
+"""The register of children and their secrets, for the event loop: durable when it returns.
+
+state.db: the records of the children, in a directory that one gatewayd alone may use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
+from gatewayd.runtime.sqlite import Database, private_file
+from gatewayd.secretstore.store import SecretStore
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.import_staging import RECORDS, settle
+
+VERSION = 2
+_TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
+_CLOUD = ("provider", "product", "name", "route")
+_NUMBERS = (
+    "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
+    "activating", "activated_at", "stale", "candidate",
+)  # fmt: skip
+_COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
+_ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
+_PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # likewise
+
+SCHEMA = (
+    f"""CREATE TABLE record (
+        device TEXT PRIMARY KEY,
+        {", ".join(f"{name} TEXT NOT NULL" for name in _TEXTS[1:])},
+        {", ".join(f"{name} TEXT" for name in _CLOUD)},
+        {", ".join(f"{name} INTEGER NOT NULL" for name in _NUMBERS)}
+    ) STRICT, WITHOUT ROWID""",
+)
+STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",)}
+"""What leads from each earlier version to the next."""
+
+
+class Lock:
+    """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raise StoreUnavailable, which names the other process, if there is one.
+
+        Raise ConfigError where others may use the directory: what is deleted here lives on in
+        their copies, and a lock that is theirs keeps us out.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _demand_private(directory)
+            self._file: int | None = private_file(directory / "lock", os.O_RDWR)
+        except OSError as error:
+            raise StoreUnavailable(f"{directory} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(self._file, 16, 0).decode(errors="replace")
+            self.close()
+            raise StoreUnavailable(_taken(directory, owner)) from None
+        with suppress(OSError):  # on a full disk only the number is missing
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def close(self) -> None:
+        """Let others have it.  Closing twice is fine."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+
+class StateFile(Database):
+    """The table of records.  Lives on the store thread, one call at a time.
+
+    directory: where state.db is; made where it does not exist.
+    Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
+    it or a newer gatewayd wrote the file, StoreError if it is damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._lock = Lock(directory)
+        try:
+            settle(directory)
+            super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def write(self, record: Record) -> None:
+        """Put a record in the place of the one before.  Raises StoreError."""
+        self._run(_PUT, *_row(record))
+
+    def read(self, device: DeviceId) -> Record | None:
+        """Return the record of a child.  Raises StoreError."""
+        rows = self._run(f"{_ALL} WHERE device = ?", device)
+        return _record(rows[0]) if rows else None
+
+    def remove(self, device: DeviceId) -> None:
+        """Remove the record of a child, if there is one.  Raises StoreError."""
+        self._run("DELETE FROM record WHERE device = ?", device)
+
+    def all(self) -> Iterator[Record]:
+        """Return all records, in order of device id.  Raises StoreError."""
+        return iter([_record(row) for row in self._run(f"{_ALL} ORDER BY device")])
+
+    def make_room(self) -> bool:
+        """Nothing is kept in reserve here; the secret store has it."""
+        return False
+
+    def close(self) -> None:
+        """Close the file and let others have the directory.  Closing twice is fine."""
+        super().close()
+        self._lock.close()
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    cloud = record.cloud
+    names: tuple[str | None, ...] = (None,) * len(_CLOUD)
+    if cloud is not None:
+        names = (cloud.provider, cloud.product, cloud.device, cloud.route)
+    claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
+    texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
+    return (*texts, *names, *(getattr(record, name) for name in _NUMBERS))
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    facts: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    provider, product, name, route = (facts.pop(column) for column in _CLOUD)
+    try:
+        facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
+        facts["verdict"] = Verdict(facts["verdict"])
+        facts["admission"] = Admission(facts["admission"])
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
+    cloud = None if provider is None else CloudName(provider, product, name, route)
+    return Record(cloud=cloud, **facts)
+
+
+def _demand_private(directory: Path) -> None:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{directory} is open to others than its owner (mode {mode:04o}): "
+            f"chmod 0700 {directory}"
+        )
+
+
+def _taken(directory: Path, owner: str) -> str:
+    process = f" (process {owner})" if re.fullmatch("[0-9]+", owner) else ""
+    return f"another gatewayd{process} uses {directory}: stop it first"
+
+
+class Register:
+    """Implements Records: the newest durable records, in memory; each change on the disk first.
+
+    state and store were opened by the thread, in this order: where a power cut comes between
+    the two commits of `forget`, it leaves secrets without a record, which are found at the next
+    start, and never a record whose secrets are gone.
+    """
+
+    def __init__(
+        self,
+        thread: StoreThread,
+        state: StateFile,
+        store: SecretStore,
+        records: Iterable[Record],
+    ) -> None:
+        self._thread, self._state, self._store = thread, state, store
+        # written on the store thread, one item at a time, as soon as it is known to be durable
+        self._durable = {record.device: record for record in records}
+        self._written: dict[DeviceId, Record] = {}
+
+    @classmethod
+    async def load(cls, thread: StoreThread, state: StateFile, store: SecretStore) -> Register:
+        """Read all records.  Raises StoreError."""
+        return cls(thread, state, store, await thread.run(state.all))
+
+    def __getitem__(self, device: DeviceId) -> Record:
+        """Return the newest durable record.  Raises KeyError."""
+        return self._durable[device]
+
+    def get(self, device: DeviceId) -> Record | None:
+        """Return the newest durable record; None for a child without one."""
+        return self._durable.get(device)
+
+    def all(self) -> Iterator[Record]:
+        """Return every record, in order of device id."""
+        return iter(sorted(self._durable.values(), key=lambda record: record.device))
+
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        """Change a record, and return it when it is durable and was read back.
+
+        Raises StoreError, and what `change` raises.
+        """
+
+        def write() -> Record:
+            record = change(self._state.read(device))
+            self._state.write(record)
+            self._written[device] = record
+            return record
+
+        return await self._thread.run(write, lambda _: self._read_back(device))
+
+    async def forget(self, device: DeviceId) -> None:
+        """Return when neither the record nor any secret of the device is left."""
+
+        def remove() -> None:
+            self._state.remove(device)
+            for ref in self._store.refs(device):
+                self._store.delete(ref)
+            self._written.pop(device, None)
+
+        await self._thread.run(remove, lambda _: self._read_back(device))
+
+    def _read_back(self, device: DeviceId) -> None:
+        """Take over what is on the disk: what the newest work on this device in the group left."""
+        written = self._written.get(device)
+        if self._state.read(device) != written:
+            raise StoreUnavailable(f"the record of {device} was read back differently")
+        if written is None:
+            self._durable.pop(device, None)
+        else:
+            self._durable[device] = written
+
+
+class Secrets:
+    """The slots of the secret store, for the event loop."""
+
+    def __init__(self, thread: StoreThread, store: SecretStore) -> None:
+        self._thread, self._store = thread, store
+
+    async def put(self, ref: SecretRef, secret: Secret) -> None:
+        """Return when the secret is durable and was read back.  Raises StoreError."""
+
+        def read_back(_: None) -> None:
+            if self._store.get(ref) != secret:
+                raise SecretCorrupt(f"a secret of {ref.device} was read back differently")
+
+        await self._thread.run(lambda: self._store.put(ref, secret), read_back)
+
+    async def get(self, ref: SecretRef) -> Secret:
+        """Read a slot from the disk.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
+        return await self._thread.run(lambda: self._store.get(ref))
+
+    async def delete(self, ref: SecretRef) -> None:
+        """Return when a slot is empty; one that is empty stays so.  Raises StoreError."""
+        await self._thread.run(lambda: self._store.delete(ref))
+
+    async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
+        """Return all slots of a device that hold something.  Raises StoreError."""
+        return await self._thread.run(lambda: tuple(self._store.refs(device)))
+
+    async def holds(self, ref: SecretRef) -> bool:
+        """Tell whether a slot can be read.  Raises StoreSealed, StoreUnavailable."""
+        try:
+            await self.get(ref)
+        except (SecretNotFound, SecretCorrupt):
+            return False
+        return True
+
+    async def headroom(self) -> None:
+        """Make sure that a put will find room.  Raises StoreSealed, StoreFull."""
+        await self._thread.run(self._store.headroom)
+
+    async def purge(self, now: int) -> None:
+        """Delete what has been in quarantine for 30 days; now: microseconds since the epoch."""
+        await self._thread.run(lambda: self._store.purge(now))

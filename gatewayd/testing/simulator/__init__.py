@@ -1,1 +1,0 @@
-"""Both clouds and a LAN of children, played faithfully, with named faults."""

@@ -1,0 +1,315 @@
+"""The join window opens on demand, ends by itself, and lets in no more than it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.admission.join_window import MAX_SECONDS, JoinWindow, Scope, scope
+from gatewayd.admission.policy.engine import Window
+from gatewayd.admission.policy.rules import Action, Limits, Require, RuleTable, rule
+from gatewayd.admission.rules import RuleBook
+from gatewayd.device.identity import DeviceId
+from gatewayd.errors import InvalidArgs, StoreUnavailable
+from gatewayd.runtime.clock import Clocks
+from gatewayd.testing import clock
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
+
+ANY = Scope(Window())
+START = 1_000_000_000
+
+
+def rules() -> RuleBook:
+    """Lamps may come in by a window; tables are asked about always."""
+    made = []
+    for name, window in (("lamp", True), ("table", False)):
+        base: dict[str, Any] = {
+            "match": {"instance": f"{name}*"}, "action": Action.ASK, "window": window,
+            "extract": {"serial": "instance"}, "device_name": "{serial}",
+            "provider": "cloud", "product": "p", "require": Require("heard"), "limits": Limits(9),
+        }  # fmt: skip
+        table = RuleTable(name=f"{name}s", **base)
+        made.append(rule(table, frozenset(), lambda at, text: pytest.fail(f"{at}: {text}")))
+    return RuleBook(tuple(one for one in made if one))
+
+
+def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
+    async def main() -> None:
+        stage = Stage(MemoryRegister(), FakeCloud(), rules=rules())
+        async with stage.running():
+            await scene(stage)
+
+    clock.run(main())
+
+
+async def announced(stage: Stage, *names: str) -> list[DeviceId]:
+    """Children that wait for an operator."""
+    devices = [stage.announce(name) for name in names]
+    for device in devices:
+        await stage.tape.wait_for(device, "pending", "approval-required")
+    return devices
+
+
+def window_on(changes: list[int]) -> JoinWindow:
+    """A window on the running loop's clock, which notes until when it is open."""
+    now = asyncio.get_running_loop().time
+    window = JoinWindow(Clocks(now, lambda: START + int(now() * 1e6), lambda: 0.5))
+    window.listen(lambda: changes.append(window.until))
+    return window
+
+
+def shown(window: JoinWindow) -> tuple[Window | None, int, str]:
+    return window.current, window.until, window.opener
+
+
+def test_it_is_closed_at_the_start_and_ends_by_itself() -> None:
+    async def main() -> None:
+        changes: list[int] = []
+        window = window_on(changes)
+        assert shown(window) == (None, 0, "")
+        window.permit(180, Scope(Window(rule="r")), "uid 0")
+        assert window.current == Window(rule="r")
+        assert window.opener == "uid 0"
+        assert changes == [window.until] == [START + 180_000_000]
+        await asyncio.sleep(179.9)
+        assert window.current
+        await asyncio.sleep(0.2)
+        assert shown(window) == (None, 0, "")
+        assert len(changes) == 2
+
+    clock.run(main())
+
+
+def test_it_is_closed_in_time_even_if_the_loop_is_late() -> None:
+    async def main() -> None:
+        late = [0.0]
+        now = asyncio.get_running_loop().time
+        window = JoinWindow(Clocks(lambda: now() + late[0], lambda: START, lambda: 0.5))
+        window.permit(60, ANY, "uid 0")
+        late[0] = 60.0  # and no timer was served since
+        assert shown(window) == (None, 0, "")
+        await asyncio.sleep(0)
+
+    clock.run(main())
+
+
+def test_another_takes_its_place_and_zero_closes_it() -> None:
+    async def main() -> None:
+        changes: list[int] = []
+        window = window_on(changes)
+        window.permit(60, ANY, "uid 0")
+        await asyncio.sleep(50)
+        window.permit(60, Scope(Window(interface="lan0")), "uid 7")
+        await asyncio.sleep(50)
+        assert window.current == Window(interface="lan0"), "the first one's time is over"
+        window.permit(0, ANY, "uid 0")
+        assert window.current is None
+        window.permit(0, ANY, "uid 0")
+        assert len(changes) == 3, "to close what is closed is no change"
+        await asyncio.sleep(100)
+        assert len(changes) == 3
+
+    clock.run(main())
+
+
+@pytest.mark.parametrize("seconds", [-1, MAX_SECONDS + 1, 2**32 - 1])
+def test_it_never_stays_open_for_long(seconds: int) -> None:
+    async def main() -> None:
+        changes: list[int] = []
+        window = window_on(changes)
+        with pytest.raises(InvalidArgs, match="900 s"):
+            window.permit(seconds, ANY, "uid 0")
+        assert (window.current, changes) == (None, [])
+
+    clock.run(main())
+
+
+def test_the_last_that_it_may_let_in_closes_it() -> None:
+    async def main() -> None:
+        changes: list[int] = []
+        window = window_on(changes)
+        window.permit(60, Scope(Window(), 2), "uid 0")
+        window.count()
+        assert window.current
+        window.count()
+        assert window.current is None
+        window.count()
+        assert len(changes) == 2
+
+    clock.run(main())
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["permit", "count", "wait"]), st.integers(0, MAX_SECONDS)),
+        max_size=20,
+    ),
+    devices=st.integers(0, 3),
+)
+def test_whatever_happens_it_is_open_only_as_long_as_was_said_last(
+    steps: Iterable[tuple[str, int]], devices: int
+) -> None:
+    async def main() -> None:
+        now = asyncio.get_running_loop().time
+        window = window_on([])
+        until, counted = 0.0, 0
+        for step, seconds in steps:
+            match step:
+                case "permit":
+                    window.permit(seconds, Scope(Window(), devices), "uid 0")
+                    until, counted = now() + seconds, 0
+                case "count":
+                    window.count()
+                    counted += 1
+                case "wait":
+                    await asyncio.sleep(seconds)
+            full = 0 < devices <= counted
+            assert (window.current is not None) == (now() < until and not full)
+            assert (window.until != 0) == (window.current is not None)
+
+    clock.run(main())
+
+
+def test_the_scope_is_read() -> None:
+    assert scope({}) == ANY
+    options = {"interface": "lan0", "protocol": "mdns", "rule": "r", "max-devices": 3}
+    assert scope(options) == Scope(Window("lan0", "mdns", "r"), 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"colour": "red"},
+        {"provider": "alibaba"},
+        {"interface": 1},
+        {"interface": ""},
+        {"rule": "r" * 129},
+        {"max-devices": 0},
+        {"max-devices": "3"},
+        {"max-devices": True},
+        {"max-devices": 1.5},
+    ],
+)
+def test_a_scope_that_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgs):
+        scope(options)
+
+
+def test_what_waits_comes_in_when_the_window_opens() -> None:
+    async def scene(stage: Stage) -> None:
+        lamp, table = await announced(stage, "lamp-1", "table-1")
+        before = len(stage.tape.shown[table].history)
+        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        view = await stage.tape.wait_for(lamp, "online")
+        assert (view.admission, view.rule) == ("window", "lamps")
+        assert stage.register[lamp].admission == "window"
+        assert stage.register[lamp].reason == "admitted-by-window"
+        assert stage.tape.shown[table].state == "pending"
+        assert len(stage.tape.shown[table].history) == before, "it is left in peace"
+        second = stage.announce("lamp-2")
+        await stage.tape.wait_for(second, "online")
+
+    play(scene)
+
+
+def test_what_comes_too_late_waits_and_what_came_in_stays() -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        early = stage.announce("lamp-1")
+        await stage.tape.wait_for(early, "online")
+        await asyncio.sleep(45)
+        late = stage.announce("lamp-2")  # and settles for 10 s, when the time is over
+        await stage.tape.wait_for(late, "pending", "approval-required")
+        assert stage.tape.shown[early].state == "online"
+        assert late not in stage.register.rows
+        assert stage.window_until == [60_000_001, 0]
+
+    play(scene)
+
+
+def test_of_many_that_wait_only_so_many_come_in() -> None:
+    async def scene(stage: Stage) -> None:
+        devices = await announced(stage, *(f"lamp-{n}" for n in range(5)))
+        await stage.flow.commands.permit_join(60, {"max-devices": 2}, "uid 0")
+        assert stage.flow.window.current
+        await stage.flow.gateway.ping()
+        await asyncio.sleep(30)
+        states = [stage.tape.shown[device].state for device in devices]
+        assert (states.count("online"), states.count("pending")) == (2, 3)
+        assert stage.flow.window.current is None
+        assert len(stage.register.rows) == 2
+
+    play(scene)
+
+
+def test_what_the_disk_did_not_take_is_not_given_back() -> None:
+    async def scene(stage: Stage) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        stage.register.failing = StoreUnavailable("not now")
+        await stage.flow.commands.permit_join(60, {"max-devices": 1}, "uid 0")
+        await asyncio.sleep(5)
+        stage.register.failing = None
+        assert stage.flow.window.current is None
+        await stage.tape.wait_for(lamp, "pending", "approval-required")
+        assert not stage.register.rows
+
+    play(scene)
+
+
+def test_a_restart_closes_it() -> None:
+    async def main() -> None:
+        register, cloud = MemoryRegister(), FakeCloud()
+        async with Stage(register, cloud, rules=rules()).running() as stage:
+            await stage.flow.commands.permit_join(900, {}, "uid 0")
+            lamp = stage.announce("lamp-1")
+            await stage.tape.wait_for(lamp, "online")
+        async with Stage(register, cloud, rules=rules()).running() as stage:
+            assert stage.flow.window.current is None
+            stage.announce("lamp-1")
+            assert (await stage.tape.wait_for(lamp, "online")).admission == "window"
+            await announced(stage, "lamp-2")
+
+    clock.run(main())
+
+
+def test_an_operators_no_stands() -> None:
+    async def scene(stage: Stage) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        await stage.flow.commands.reject(lamp, "", "uid 0")
+        await stage.tape.wait_for(lamp, "rejected")
+        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        await asyncio.sleep(30)
+        assert stage.tape.shown[lamp].state == "rejected"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options"),
+    [(901, {}), (60, {"colour": "red"}), (0, {"colour": "red"}), (60, {"rule": "lamp"})],
+)
+def test_what_cannot_be_asked_for_opens_nothing(seconds: int, options: dict[str, object]) -> None:
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(InvalidArgs):
+            await stage.flow.commands.permit_join(seconds, options, "uid 0")
+        assert stage.flow.window.current is None
+        assert not stage.window_until
+
+    play(scene)
+
+
+def test_a_dry_run_tells_of_the_window() -> None:
+    async def scene(stage: Stage) -> None:
+        (table,) = await announced(stage, "table-1")
+        await stage.flow.commands.permit_join(60, {"rule": "tables"}, "uid 0")
+        action, _, reasons = stage.flow.commands.test_admission(table)
+        assert action == "ask"
+        assert "the rule does not say window = true" in reasons[-1]
+
+    play(scene)

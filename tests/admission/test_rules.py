@@ -1,0 +1,197 @@
+"""Rules come from files in order; lists stand beside them; problems name their line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.admission.rules import load_rules, read_rules
+from gatewayd.errors import ConfigError
+from gatewayd.settings.files import Problems
+
+RULE = """
+[[rule]]
+name = "NAME"
+match = { service = "_meter._tcp" }
+extract = { serial = "txt.sn" }
+device_name = "pm-{serial}"
+action = "register"
+provider = "alibaba"
+product = "a1"
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def a_rule(name: str, more: str = "") -> str:
+    return RULE.replace("NAME", name) + more
+
+
+def told(path: Path, text: str) -> list[str]:
+    problems = Problems()
+    read_rules([write(path, text)], problems)
+    return [str(problem).replace(f"{path.parent}/", "") for problem in problems.found]
+
+
+def test_rules_are_in_the_order_of_files_and_as_written(tmp_path: Path) -> None:
+    usr, etc = tmp_path / "usr", tmp_path / "etc"
+    write(usr / "20-b.toml", a_rule("third"))
+    write(usr / "30-masked.toml", a_rule("never"))
+    write(etc / "10-a.toml", a_rule("first") + a_rule("second"))
+    (etc / "30-masked.toml").symlink_to("/dev/null")
+    assert [rule.name for rule in load_rules([usr, etc])] == ["first", "second", "third"]
+
+
+def test_no_files_are_no_rules(tmp_path: Path) -> None:
+    assert load_rules([tmp_path / "gone"]) == ()
+
+
+def test_keys_of_a_txt_record_need_no_quotes(tmp_path: Path) -> None:
+    bare = a_rule("a").replace("{ service =", "{ txt.gen = ['2', '3'], service =")
+    write(tmp_path / "a.toml", bare)
+    write(tmp_path / "b.toml", bare.replace("txt.gen", "'txt.gen'").replace('"a"', '"b"'))
+    one, other = load_rules([tmp_path])
+    assert set(one.predicates) == set(other.predicates)
+    assert len(one.predicates) == 2
+
+
+def test_a_list_beside_the_file_names_identities(tmp_path: Path) -> None:
+    write(tmp_path / "site.list", "# of 2026\nAB-1  # hall\n\nA8:03:2A:BE:54:DC\n")
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    (rule,) = load_rules([tmp_path])
+    assert rule.listed == {"AB-1", "A8:03:2A:BE:54:DC", "a8032abe54dc"}
+
+
+def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "site.list", "AB-1\n").chmod(0o666)
+    found = told(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    assert found == [
+        "site.list: everybody may write to it: run chmod o-w on it",
+        "a.toml:10: the list cannot be used: see the line above",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rule = 1", "a.toml:1: 'rule' must be an array of tables: write [[rule]]"),
+        ("rule = [1]", "a.toml:1: rule[1] must be a table"),
+        ("[[rules]]", "a.toml:1: unknown key 'rules': did you mean 'rule'?"),
+        (
+            a_rule("a", "priority = 1"),
+            (
+                "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, device_name, "
+                "extract, limits, list, match, name, product, provider, require"
+            ),
+        ),
+        (a_rule("a b"), "a.toml:3: rule a b: name: is at most 64 letters, digits and _ . -"),
+        (
+            a_rule("a", "require = { trust = 'lsited' }"),
+            (
+                "a.toml:10: rule[1].require.trust must be one of heard, corroborated, listed, "
+                "authenticated: did you mean 'listed'?"
+            ),
+        ),
+        (
+            a_rule("a", "limits = { devices = 0 }"),
+            "a.toml:10: rule[1].limits.devices must be at least 1",
+        ),
+        (a_rule("a", "secret = 'CANARY'"), "a.toml:10: 'secret' looks like a secret"),
+        (
+            a_rule("a").replace("service", "servcie"),
+            "a.toml:4: rule a: match.servcie: unknown key: did you mean 'service'?",
+        ),
+        (
+            a_rule("a").replace("register", "admit"),
+            "a.toml:7: rule[1].action must be one of register, ask, reject, ignore",
+        ),
+        (a_rule("a") + a_rule("a"), "a.toml:12: another rule is named a, at a.toml:2: rename one"),
+    ],
+)
+def test_a_problem_has_a_line_a_key_and_a_remedy(tmp_path: Path, text: str, expected: str) -> None:
+    (found,) = told(tmp_path / "a.toml", text)
+    assert found.startswith(expected)
+    assert "CANARY" not in found
+
+
+def test_all_problems_are_raised_together(tmp_path: Path) -> None:
+    write(tmp_path / "a.toml", a_rule("a b") + a_rule("c", "zzz = 1"))
+    write(tmp_path / "b.toml", "rule = ")
+    with pytest.raises(ConfigError) as raised:
+        load_rules([tmp_path])
+    assert len(str(raised.value).splitlines()) == 3
+
+
+def test_two_rules_on_one_line_are_two(tmp_path: Path) -> None:
+    one = '{ name = "a", match = { model = "x" }, action = "ignore" }'
+    (found,) = told(tmp_path / "a.toml", f"rule = [{one}, {one}]")
+    assert found == "a.toml:1: another rule is named a, at a.toml:1: rename one"
+
+
+@given(at=st.integers(0, len(RULE)), cut=st.integers(0, 9), put=st.text(max_size=3))
+def test_a_mangled_file_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, at: int, cut: int, put: str
+) -> None:
+    path, problems = tmp_path_factory.getbasetemp() / "mangled.toml", Problems()
+    text = RULE[:at] + put + RULE[at + cut :]
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    found = read_rules([path], problems)
+    assert all(str(problem).isprintable() for problem in problems.found)
+    assert found.rules or problems.found
+
+
+def test_rules_are_bounded(tmp_path: Path) -> None:
+    text = "".join(
+        f'[[rule]]\nname = "r{n}"\nmatch = {{ model = "m{n}" }}\naction = "ignore"\n'
+        for n in range(1001)
+    )
+    (found,) = told(tmp_path / "a.toml", text)
+    assert "more than 1000 rules" in found
+
+
+def test_oddities_are_told_where_they_stand(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", a_rule("first") + a_rule("second"))
+    problems = Problems()
+    found = read_rules([path], problems)
+    found.check(problems, {"alibaba": {"other"}})
+    text = [str(problem).replace(f"{path}:", "") for problem in problems.found]
+    assert text == [
+        (
+            "2: warning: rule first wants listed devices and names no list with any: only "
+            "authenticated ones register"
+        ),
+        "9: rule first names a product that cloud alibaba is not configured for",
+        "13: rule second is never used: rule first before it takes all that it matches",
+        (
+            "11: warning: rule second wants listed devices and names no list with any: only "
+            "authenticated ones register"
+        ),
+        "18: rule second names a product that cloud alibaba is not configured for",
+    ]
+    assert problems.fatal
+
+
+EXAMPLE = Path(__file__).parents[2] / "etc/gatewayd/rules.d/00-example.toml"
+
+
+def test_the_example_sets_nothing() -> None:
+    assert load_rules([EXAMPLE.parent]) == ()
+
+
+def test_the_example_uncommented_can_be_used(tmp_path: Path) -> None:
+    write(tmp_path / "meters.list", "AB-1\n")
+    write(tmp_path / "lamps.list", "a8:03:2a:be:54:dc\n")
+    text = re.sub(r"(?m)^#(?=\S)", "", EXAMPLE.read_text())
+    problems = Problems()
+    found = read_rules([write(tmp_path / "a.toml", text)], problems)
+    found.check(problems, {"alibaba": {"a1Xy9Zk3Q7f", "a1Bc2De3F4g", "a1Hj5Kl6M7n"}})
+    assert [rule.name for rule in found.rules] == ["phones", "meters", "shelly", "lamps"]
+    assert problems.found == []

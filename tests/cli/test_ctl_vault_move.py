@@ -1,0 +1,141 @@
+"""What is taken in from another gateway, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from gatewayd.cli.systemd_creds import Machine
+from gatewayd.cli.vault_init import export_all, import_all, init
+from gatewayd.cli.vault_offline import AtRest
+from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.secretstore.keyslots.factory import VaultSettings
+from gatewayd.secretstore.keyslots.recovery import RecoveryKey
+from gatewayd.secretstore.vault.export import export
+from gatewayd.storage import records as statefile
+from gatewayd.storage.import_staging import STAGED
+from gatewayd.testing.contracts.secretstore import REF, keep
+from tests.secretstore.pems import private, public
+from tests.storage.test_import_staging import OURS, THEIRS, known, records
+from tests.support.killed import killed_at
+
+PAIR = X25519PrivateKey.generate()
+KEY = RecoveryKey(private(PAIR))
+
+
+def made(directory: Path) -> AtRest:
+    vault = AtRest(VaultSettings(key="development-file"), directory, Machine(directory / "no"), {})
+    init(vault, "", public(PAIR))
+    return vault
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> AtRest:
+    vault = made(tmp_path / "old")
+    records(vault.directory, THEIRS)
+    with vault.locked(), vault.opened() as opened:
+        keep(opened, REF, b"x")
+    return vault
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> AtRest:
+    vault = made(tmp_path / "new")
+    records(vault.directory, OURS)  # somebody has rejected a device, say
+    return vault
+
+
+def untouched(vault: AtRest) -> bool:
+    with vault.locked(), vault.opened() as opened:
+        return not list(opened.refs()) and not (vault.directory / STAGED).exists()
+
+
+def enclosing(vault: AtRest, **enclosures: bytes) -> bytes:
+    with vault.locked(), vault.opened() as opened:
+        return export(opened, {name.replace("_", "."): one for name, one in enclosures.items()})
+
+
+def changed(whole: bytes, *statements: str) -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
+        file.deserialize(whole)
+        for statement in statements:
+            file.execute(statement)
+        return file.serialize()
+
+
+def test_secrets_and_records_are_taken_in(old: AtRest, new: AtRest) -> None:
+    told, count = import_all(new, export_all(old), KEY)
+    assert (told.secrets, told.damaged, count) == (1, 0, 1)
+    assert known(new.directory) == [THEIRS]
+    with new.locked(), new.opened() as opened:
+        assert opened.get(REF).reveal() == b"x"
+
+
+def test_records_of_an_older_gatewayd_are_brought_up(old: AtRest, new: AtRest) -> None:
+    older = changed(records(old.directory, THEIRS), "ALTER TABLE record DROP COLUMN candidate",
+                    "PRAGMA user_version = 1")  # fmt: skip
+    import_all(new, enclosing(old, state_db=older), KEY)
+    assert known(new.directory) == [THEIRS]
+
+
+@pytest.mark.parametrize(
+    ("bend", "said"),
+    [
+        (lambda whole: changed(whole, f"PRAGMA user_version = {statefile.VERSION + 1}"), "newer"),
+        (lambda whole: changed(whole, "PRAGMA user_version = 0"), "damaged"),
+        (
+            lambda whole: changed(whole, "CREATE TRIGGER t AFTER UPDATE ON record BEGIN "
+                                         "DELETE FROM record; END"),
+            "none of gatewayd's",
+        ),
+        (lambda whole: changed(whole, "DROP TABLE record"), "none of gatewayd's"),
+        (lambda _: b"no file", "damaged"),
+    ],
+    ids=["newer", "version-0", "trigger", "no-table", "no-file"],
+)  # fmt: skip
+def test_records_that_are_none_of_ours_change_nothing(
+    old: AtRest, new: AtRest, bend: Callable[[bytes], bytes], said: str
+) -> None:
+    whole = enclosing(old, state_db=bend(records(old.directory, THEIRS)))
+    with pytest.raises(ConfigError, match=said):
+        import_all(new, whole, KEY)
+    assert untouched(new)
+    assert known(new.directory) == [OURS]
+
+
+def test_killed_anywhere_all_has_come_or_nothing(old: AtRest, new: AtRest, tmp_path: Path) -> None:
+    whole, before = export_all(old), tmp_path / "before"
+    shutil.copytree(new.directory, before)
+    step, done, seen = 0, False, set()
+    while not done:
+        done = killed_at(step, lambda: import_all(new, whole, KEY))
+        on_record = known(new.directory)
+        with new.locked(), new.opened() as opened:
+            secrets = len(list(opened.refs()))
+        seen.add((*on_record, secrets))
+        shutil.rmtree(new.directory)
+        shutil.copytree(before, new.directory)
+        step += 3
+    assert step > 100
+    assert seen == {(OURS, 0), (THEIRS, 1)}
+
+
+def test_secrets_without_records_are_refused(old: AtRest, new: AtRest) -> None:
+    with pytest.raises(ConfigError, match="there are no records"):
+        import_all(new, enclosing(old), KEY)
+    assert untouched(new)
+
+
+def test_a_gateway_that_has_children_takes_in_no_others(old: AtRest, new: AtRest) -> None:
+    whole = export_all(old)
+    with closing(sqlite3.connect(new.directory / "state.db")) as file, file:
+        file.execute("UPDATE record SET stored = 1")
+    with pytest.raises(GatewayError, match="there are registered children"):
+        import_all(new, whole, KEY)
+    assert untouched(new)

@@ -1,0 +1,195 @@
+"""gatewayctl: what it prints, and over a real bus what it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from argparse import Namespace
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gatewayd.cli import output
+from gatewayd.cli.devices import Command, Connect
+from gatewayd.cli.main import main
+from gatewayd.dbus.bus import Bus
+from gatewayd.simulator.bus import PrivateBus
+from tests.dbus.served import Asked, private_bus, run, served, view
+from tests.support.gatewayctl import GATEWAYCTL, ctl
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as made:
+        yield made
+
+
+@pytest.fixture
+async def asked() -> Asked:
+    return Asked("child-1a", "child-2b")
+
+
+@pytest.fixture
+async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+    online = view("child-2b", state="online", provider="alibaba", name="Meter \x1b[31m")
+    async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
+        yield ours
+
+
+@pytest.mark.integration
+async def test_list_and_show(bus: PrivateBus, service: Bus) -> None:
+    status, printed = await ctl(bus, "list")
+    head, first, second = printed.splitlines()
+    assert status == 0
+    assert head.split() == ["ID", "STATE", "PROVIDER", "SINCE", "NAME"]
+    assert first.split()[:3] == ["child-1a", "pending", "-"]
+    assert second.endswith(r"Meter \x1b[31m")
+    assert head.index("NAME") == first.index("Dock") == second.index("Meter")
+    only = (await ctl(bus, "list", "--state", "online"))[1]
+    assert [line.split()[0] for line in only.splitlines()] == ["ID", "child-2b"]
+    shown = (await ctl(bus, "show", "child-1"))[1]
+    assert "Identity: mac 5026ef000001" in shown
+    assert "Rule" not in shown
+
+
+@pytest.mark.integration
+async def test_explain(bus: PrivateBus, service: Bus) -> None:
+    status, printed = await ctl(bus, "explain", "child-1")
+    assert status == 0
+    for part in (
+        "child-1a is pending (awaiting-approval) since",
+        "Why: No rule matches.",
+        "What to do: Approve it, or write a rule.",
+        "Known by: mac 5026ef000001 (heard)",
+        "The rules say now: ask, by rule cameras",
+        "child-1a: proof is heard, not listed",
+        "Seen -> discovered: Heard on eth1.",
+    ):
+        assert part in printed
+
+
+@pytest.mark.integration
+async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
+    for words in (
+        ("approve", "child-1", "--provider", "alibaba"),
+        ("reject", "child-1", "--reason", "not ours"),
+        ("retry", "child-1"),
+        ("reregister", "child-1a", "child-1a"),
+        ("forget", "child-1"),
+        ("permit-join", "180", "--interface", "lan0", "--rule", "lamps", "--max-devices", "2"),
+        ("permit-join", "0"),
+        ("discover", "30", "mdns", "static"),
+        ("discover", "0"),
+    ):
+        assert await ctl(bus, *words) == (0, "")
+    assert [one[:-1] for one in asked.asked] == [
+        ("approve", "child-1", "alibaba"),
+        ("reject", "child-1", "not ours"),
+        ("retry", "child-1"),
+        ("reregister", "child-1a", "child-1a"),
+        ("forget", "child-1"),
+        ("permit-join", "180", "interface='lan0'", "max-devices=2", "rule='lamps'"),
+        ("permit-join", "0"),
+        ("discover", "30", "mdns", "static"),
+        ("discover", "0"),
+    ]
+
+
+@pytest.mark.integration
+async def test_errors_are_one_sentence(bus: PrivateBus, service: Bus) -> None:
+    assert await ctl(bus, "show", "x\x1b[31m") == (1, "gatewayctl: No such device\n")
+    renamed = await ctl(bus, "rename", "child-1", "Dock")
+    assert renamed == (1, "gatewayctl: There is no renaming to 'Dock'\n")
+    status, printed = await ctl(bus, "list", "--state", "green")
+    assert status == 2
+    assert "invalid choice" in printed
+
+
+@pytest.mark.integration
+async def test_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
+    assert await ctl(bus, "list") == (1, "gatewayctl: gatewayd is not running\n")
+    status, printed = await run(*GATEWAYCTL, "--bus", "unix:path=/nonexistent/bus", "list")
+    assert status == 1
+    assert len(printed.splitlines()) == 1
+    assert await ctl(bus, "watch") == (1, "gatewayctl: gatewayd is not running\n")
+
+
+@pytest.mark.integration
+async def test_the_bus_may_be_named_in_the_environment(bus: PrivateBus, service: Bus) -> None:
+    named = ("env", f"GATEWAYD_BUS={bus.address}", *GATEWAYCTL)
+    status, printed = await run(*named, "rules", "list")
+    assert status == 0
+    assert printed.splitlines()[1].split() == ["cameras", "register", "alibaba", "7"]
+
+
+@pytest.mark.integration
+async def test_watch(bus: PrivateBus, service: Bus) -> None:
+    watching = await asyncio.create_subprocess_exec(
+        *GATEWAYCTL, "--bus", bus.address, "watch", stdout=asyncio.subprocess.PIPE
+    )
+    assert watching.stdout is not None
+
+    async def change() -> None:  # until it listens, and has seen one
+        number = 0
+        while True:
+            number += 1
+            service.show(view("child-1a", name=f"name {number}"))
+            await asyncio.sleep(0.05)
+
+    changing = asyncio.create_task(change())
+    async with asyncio.timeout(20):
+        line = (await watching.stdout.readline()).decode()
+    changing.cancel()
+    await asyncio.gather(changing, return_exceptions=True)
+    assert line.split()[2:4] == ["child-1a", "pending"]
+    watching.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        await watching.communicate()
+    assert watching.returncode == 0
+
+
+def test_text_is_safe_for_a_terminal() -> None:
+    assert output.safe("a\x1b[31m\u202e\nü") == r"a\x1b[31m\u202e\nü"
+
+
+def test_times() -> None:
+    assert output.when(0) == "-"
+    assert output.when(1_700_000_000_000_000).startswith("2023-11-1")
+
+
+def test_other_modules_can_add_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    def check(_connect: Connect, arguments: Namespace) -> int:
+        print(f"checked {arguments.file}")
+        return 1
+
+    def lines(_connect: Connect, _arguments: Namespace) -> list[str]:
+        return ["one", "two"]
+
+    commands = (
+        Command("rules check", "check files", lambda p: p.add_argument("file", type=Path), check),
+        Command("rules show", "show", lambda _: None, lines),
+    )
+    assert main(["rules", "check", "a.toml"], {}, commands) == 1
+    assert main(["rules", "show"], {}, commands) == 0
+    assert capsys.readouterr().out == "checked a.toml\none\ntwo\n"
+
+
+@pytest.mark.parametrize("words", [
+    ("901",), ("-1",), ("x",), (), ("9" * 5000,), ("60", "--max-devices", "0"),
+    ("60", "--max-devices", "100001"), ("60", "--colour", "red"),
+])  # fmt: skip
+def test_a_window_that_cannot_be_is_wrong_usage(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["permit-join", *words], {})
+    assert left.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([], {})
+    assert left.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err

@@ -1,0 +1,207 @@
+"""Requests and replies: what is sent is exact, what comes is read leniently, and never trusted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.cloud.alibaba import alink, topics
+from gatewayd.cloud.alibaba.alink import (
+    Change,
+    EnvelopeError,
+    ForcedOff,
+    Ordered,
+    PermitJoin,
+    Reply,
+    TopoChanged,
+    TopoNotified,
+)
+from gatewayd.cloud.alibaba.topics import Heard, SubName
+
+OWN, ONE, TWO = SubName("gwPK", "gwDN"), SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
+NAMED = [{"deviceName": "child-01", "productKey": "a1Child"}]
+HEARD = [
+    Heard(method, OWN) for method in (topics.TOPO_NOTIFY, topics.TOPO_CHANGE, topics.PERMIT)
+] + [Heard(method, ONE) for method in (topics.ENABLE, topics.DISABLE, topics.DELETE)]
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(
+        st.sampled_from(["id", "code", "data", "params", "status", "subList", "time",
+                         "productKey", "deviceName"]) | st.text(), inner,
+    ),
+)  # fmt: skip
+
+
+def heard(method: str, params: object) -> object:
+    message = {"id": "1", "version": "1.0", "params": params, "method": "x"}
+    number, downlink = alink.parse_downlink(Heard(method, OWN), json.dumps(message).encode())
+    assert number == "1"
+    return downlink
+
+
+def test_a_request() -> None:
+    told = json.loads(alink.request(4294967295, topics.TOPO_ADD, [1]))
+    method = {"method": "thing.topo.add"}
+    assert told == {"id": "4294967295", "version": "1.0", "params": [1]} | method
+
+
+@pytest.mark.parametrize("method", [m for m in topics.METHODS if m.startswith("combine")])
+def test_a_request_about_sessions_names_no_method(method: str) -> None:
+    assert json.loads(alink.request(1, method, {})) == {
+        "id": "1",
+        "version": "1.0",
+        "params": {},
+    }
+
+
+def test_an_answer() -> None:
+    assert json.loads(alink.answer("123")) == {"id": "123", "code": 200, "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("message", "number", "reply"),
+    [
+        ({"id": "1", "code": 200, "message": "success", "data": {}}, "1", Reply(200, {})),
+        ({"id": 1, "code": "200", "data": []}, "1", Reply(200, [])),
+        ({"id": "abc", "code": 6401, "data": "text"}, "abc", Reply(6401, "text")),
+        ({"id": "1", "code": 460}, "1", Reply(460, None)),
+    ],
+)
+def test_a_reply(message: dict[str, Any], number: str, reply: Reply) -> None:
+    assert alink.parse_reply(json.dumps(message).encode()) == (number, reply)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"code": 200}',
+        b'{"id": "1"}',
+        b'{"id": "", "code": 200}',
+        b'{"id": true, "code": 200}',
+        b'{"id": "1", "code": true}',
+        b'{"id": "1", "code": null}',
+        b'{"id": "1", "code": 2e2}',
+        b'{"id": "1", "code": NaN}',
+        b'{"id": "1", "code": "0x10"}',
+        b'{"id": "1", "code": "\xd9\xa2"}',
+        b'{"id": "1", "code": 99999999999999999999}',
+        b'{"id": 99999999999999999999, "code": 200}',
+        b'{"id": "1", "code": ' + b"9" * 5000 + b"}",
+        b'{"id": "' + b"1" * 65 + b'", "code": 200}',
+        b'{"id": "1", "code": 200, "data": ' + b"[" * 100_000,
+        b'{"id": "1", "code": 200, "data": "' + b"x" * alink.MAX_MESSAGE + b'"}',
+    ],
+)
+def test_what_is_no_reply(payload: bytes) -> None:
+    with pytest.raises(EnvelopeError):
+        alink.parse_reply(payload)
+
+
+def test_a_reply_does_not_show_what_may_be_secret() -> None:
+    _, reply = alink.parse_reply(b'{"id": "1", "code": 200, "data": "7f3c9a1e"}')
+    assert "7f3c9a1e" not in repr(reply)
+
+
+def test_a_notice_to_add_children() -> None:
+    second = [{"deviceName": "c@d:e.f_", "productKey": "b"}]
+    assert heard(topics.TOPO_NOTIFY, NAMED + second) == TopoNotified((ONE, TWO))
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        (0, Change.CREATED),
+        (1, Change.DELETED),
+        (2, Change.ENABLED),
+        (8, Change.DISABLED),
+        ("8", Change.DISABLED),
+        (3, Change.UNKNOWN),
+        (None, Change.UNKNOWN),
+    ],
+)
+def test_a_change_of_the_topology(status: object, change: Change) -> None:
+    params = {"status": status, "subList": NAMED}
+    assert heard(topics.TOPO_CHANGE, params) == TopoChanged(change, (ONE,))
+
+
+@pytest.mark.parametrize("params", [None, [], {}, {"status": 8, "subList": "x"}])
+def test_a_change_that_says_little_is_still_one(params: object) -> None:
+    downlink = heard(topics.TOPO_CHANGE, params)
+    assert isinstance(downlink, TopoChanged)
+    assert downlink.children == ()
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"), [(1, 1), (60, 60), ("60", 60), (65534, 65534), (65535, 0), (0, 65534)]
+)
+def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
+    assert heard(topics.PERMIT, {"time": time}) == PermitJoin(seconds, "")
+    named = {"time": time, "productKey": "a1Child"}
+    assert heard(topics.PERMIT, named) == PermitJoin(seconds, "a1Child")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        None,
+        {},
+        {"time": -1},
+        {"time": 65536},
+        {"time": "soon"},
+        {"time": 60, "productKey": 7},
+        {"time": 60, "productKey": "a/b"},
+    ],
+)
+def test_a_permission_that_cannot_be_read(params: object) -> None:
+    with pytest.raises(EnvelopeError):
+        heard(topics.PERMIT, params)
+
+
+@pytest.mark.parametrize("order", [topics.DISABLE, topics.ENABLE, topics.DELETE])
+def test_an_order_to_a_child(order: str) -> None:
+    told = alink.parse_downlink(Heard(order, ONE), b'{"id": 7, "params": {}}')
+    assert told == ("7", Ordered(order, ONE))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"id": "1", "code": 520, "message": "x"}, ForcedOff(520, None)),
+        ({"code": "522", "data": NAMED[0]}, ForcedOff(522, ONE)),
+        ({"code": 521, "data": {"productKey": "../..", "deviceName": "x"}}, ForcedOff(521, None)),
+    ],
+)
+def test_a_child_forced_off(message: dict[str, Any], expected: ForcedOff) -> None:
+    payload = json.dumps(message).encode()
+    assert alink.parse_downlink(Heard(topics.ERROR, OWN), payload) == ("", expected)
+
+
+def test_names_that_are_none_are_left_out() -> None:
+    data: list[object] = [None, 7, [], {}, {"productKey": "a1Child"}, *NAMED,
+            {"productKey": "a1Child", "deviceName": "child 01"},
+            {"productKey": "a1Child", "deviceName": "c\ud800hild"},
+            {"productKey": "x" * 21, "deviceName": "child-01"}]  # fmt: skip
+    assert alink.names_in(data) == (ONE,)
+    assert alink.names_in(NAMED[0]) == (ONE,)
+    assert alink.names_in({}) == alink.names_in("x") == ()
+
+
+@given(st.sampled_from([*HEARD, Heard(topics.ERROR, OWN)]), JSON | st.binary())
+def test_nothing_the_cloud_sends_is_more_than_refused(asked: Heard, told: object) -> None:
+    payload = told if isinstance(told, bytes) else json.dumps(told).encode()
+    for parse in (alink.parse_reply, lambda data: alink.parse_downlink(asked, data)):
+        try:
+            number, _ = parse(payload)
+        except EnvelopeError:
+            continue
+        alink.answer(number)

@@ -1,0 +1,316 @@
+"""The route of devices that nobody has created, on the simulated cloud."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud import tls
+from gatewayd.cloud.alibaba import preregistration_free
+from gatewayd.cloud.alibaba.preregistration_free import Unlisted
+from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    LoginError,
+    LoginFailed,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Unknown,
+)
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.simulator import pki
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, check_reason, until
+
+VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
+NOW = datetime.now(UTC)
+AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
+CERTIFICATE = pki.localhost(AUTHORITY, NOW)
+PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
+ONE = CloudName("cloud", PRODUCT, "TH20-0001", "direct-unlisted")
+GRANT = {"clientId": "c1", "deviceToken": "t1"}
+
+
+@dataclass
+class Stage:
+    """The route, and the simulated cloud."""
+
+    cloud: AlibabaCloud
+    route: Unlisted
+
+    def connections(self) -> int:
+        return len(self.cloud._service.links)
+
+    async def register(self, kept: Kept | None = None) -> Outcome:
+        async with asyncio.timeout(30):
+            outcome = await self.route.register(ONE, (kept or Kept()).keep)
+        await until(lambda: not self.connections())
+        return outcome
+
+    async def issued(self) -> Secret:
+        kept = Kept()
+        assert await self.register(kept) == Issued()
+        assert kept.done
+        return kept.secrets[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(PRODUCT_SECRET)
+    return tmp_path
+
+
+def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
+    product = AlibabaProduct(secret_file=folder / "secret")
+    given: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "ca_file": folder / "ca.pem",
+        "connect_timeout": 20.0,
+        "reply_timeout": 20.0,
+        "products": {PRODUCT: product},
+    }
+    return AlibabaSettings(**(given | others))
+
+
+def route_for(settings: AlibabaSettings, *, enabled: bool = True, securemode: int = -2) -> Unlisted:
+    trust, read = tls.Trust(settings.ca_file), partial(read_secret, None)
+    return Unlisted(settings, trust, read, os.urandom, enabled=enabled, securemode=securemode)
+
+
+@asynccontextmanager
+async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator[Stage]:
+    securemode = others.pop("securemode", -2)
+    allowed = others.pop("allowed", True)
+    cloud = AlibabaCloud(
+        {PRODUCT: PRODUCT_SECRET},
+        [],
+        certificate=CERTIFICATE,
+        clock=time.monotonic,
+        random=os.urandom,
+        options=Options(unlisted=allowed, rate=0, instance_id=others.get("instance_id", "")),
+    )
+    async with cloud:
+        cloud.set_faults(faults)
+        route = route_for(settings_for(folder, cloud.port, **others), securemode=securemode)
+        stage = Stage(cloud, route)
+        yield stage
+        await until(lambda: not stage.connections())
+        await route.close()
+
+
+@pytest.mark.parametrize("securemode", [2, -2])
+@pytest.mark.parametrize("instance_id", ["", "iot-06z00abcdefgh1j"])
+async def test_what_is_issued_opens_a_session(
+    folder: Path, securemode: int, instance_id: str
+) -> None:
+    async with staged(folder, securemode=securemode, instance_id=instance_id) as stage:
+        secret = await stage.issued()
+        assert json.loads(secret.reveal()).keys() == {"clientId", "deviceToken"}
+        session = await stage.route.connect(ONE, secret)
+        assert stage.cloud.online == {(PRODUCT, ONE.device)}
+        await session.close()
+        await session.close()
+        assert (await session.wait_closed()).reason.code == "closed"
+
+
+async def test_two_that_share_a_name_are_online_together(folder: Path) -> None:
+    async with staged(folder) as stage:
+        first = await stage.route.connect(ONE, await another(stage))
+        second = await stage.route.connect(ONE, await another(stage))
+        assert stage.connections() == 2
+        await first.close()
+        await second.close()
+
+
+async def another(stage: Stage) -> Secret:
+    kept = Kept()
+    assert await stage.route.register(ONE, kept.keep) == Issued()
+    return kept.secrets[0]
+
+
+async def test_the_sixth_of_a_name_is_refused(folder: Path) -> None:
+    async with staged(folder) as stage:
+        for _ in range(5):
+            await stage.issued()
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.code == "cloud-not-authorised"
+        assert "at most five" in outcome.reason.text
+
+
+async def test_a_cloud_that_takes_none_is_explained(folder: Path) -> None:
+    async with staged(folder, allowed=False) as stage:
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.code == "cloud-auth-failed"
+        assert preregistration_free.CONDITIONS in outcome.reason.text
+
+
+async def test_switched_off_it_asks_nothing(folder: Path) -> None:
+    route = route_for(settings_for(folder, 8883), enabled=False)
+    objection = route.why_not(ONE)
+    assert objection == preregistration_free.OFF
+    assert "enterprise instances" in objection.text
+    assert await route.obstacle(ONE) is None
+    assert await route.forget(ONE) is None
+
+
+def test_a_product_that_is_not_configured(folder: Path) -> None:
+    route = route_for(settings_for(folder, 8883))
+    assert route.why_not(ONE) is None
+    objection = route.why_not(CloudName("cloud", "other", "TH20-0001"))
+    assert objection is not None
+    assert objection.code == "product-not-configured"
+
+
+async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
+    async with staged(folder) as stage:
+        (folder / "secret").chmod(0o644)
+        outcome = await stage.register()
+        assert isinstance(outcome, Refused)
+        assert outcome.reason.code == "product-secret-unusable"
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected", "code"),
+    [
+        ("refuse:1", Refused, "cloud-protocol-refused"),
+        ("refuse:2", Refused, "cloud-request-refused"),
+        ("refuse:3", Failed, "cloud-unavailable"),
+        ("silent", Unknown, "cloud-no-answer"),
+        ("no-push", Unknown, "cloud-no-secret"),
+        ("hang-up-after-connack", Unknown, "cloud-hung-up"),
+        ("foreign-name", Unknown, "cloud-bad-secret"),
+        ("empty-secret", Unknown, "cloud-bad-secret"),
+        ("bad-json", Unknown, "cloud-bad-secret"),
+        ("down", Failed, "tcp-refused"),
+    ],
+)
+async def test_a_registration_that_fails(
+    folder: Path, faults: str, expected: type, code: str
+) -> None:
+    async with staged(folder, faults, reply_timeout=1.0) as stage:
+        kept = Kept()
+        outcome = await stage.register(kept)
+        assert isinstance(outcome, expected)
+        assert not isinstance(outcome, Issued)
+        check_reason(outcome.reason)
+        assert outcome.reason.code == code
+        assert not kept.secrets
+
+
+async def test_what_keep_raises_is_passed_on(folder: Path) -> None:
+    async with staged(folder) as stage:
+
+        async def fail() -> None:
+            assert stage.connections() == 1
+            raise RuntimeError("the disk is full")
+
+        with pytest.raises(RuntimeError, match="the disk is full"):
+            await stage.route.register(ONE, Kept(fail).keep)
+
+
+async def test_cancelled_it_leaves_nothing(folder: Path) -> None:
+    async with staged(folder, "silent") as stage:
+        task = asyncio.create_task(stage.route.register(ONE, Kept().keep))
+        await until(lambda: stage.connections() == 1)
+        assert await cancelled(task)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(3, LoginFailed), (5, LoginRefused)])
+async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> None:
+    async with staged(folder, f"login.refuse:{code}") as stage:
+        with pytest.raises(LoginError) as raised:
+            await stage.route.connect(ONE, Secret(json.dumps(GRANT).encode()))
+        assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b"7f3c9a1e5b2d4860a7c1e9f3b5d20846",
+        b"[]",
+        b'{"clientId": "c1"}',
+        b'{"clientId": "c1", "deviceToken": ""}',
+        b'{"clientId": "c|1", "deviceToken": "t"}',
+        b'{"clientId": "c1", "deviceToken": 5}',
+        b'{"clientId": "c1", "deviceToken": "t", "more": "x"}',
+        b'{"clientId": "c1", "deviceToken": "%b"}' % (b"t" * 1025),
+        b"\xff",
+    ],
+)
+async def test_a_secret_that_is_none_of_this_route(folder: Path, kept: bytes) -> None:
+    route = route_for(settings_for(folder, 8883))
+    with pytest.raises(LoginRefused) as raised:
+        await route.connect(ONE, Secret(kept))
+    check_reason(raised.value.reason)
+    assert raised.value.reason.substate == "credential-rejected"
+
+
+@pytest.mark.parametrize("topic", ["/ext/regnwl", "/ext/register"])
+def test_a_push_is_told_by_its_keys(topic: str) -> None:
+    told = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT, "more": 1}
+    secret = preregistration_free.parse_grant(topic, json.dumps(told).encode(), ONE)
+    assert secret is not None
+    assert json.loads(secret.reveal()) == GRANT
+
+
+@pytest.mark.parametrize(
+    ("topic", "others"),
+    [
+        ("/ext/other", {}),
+        ("/ext/regnwl", {"deviceName": "TH20-0002"}),
+        ("/ext/regnwl", {"productKey": 7}),
+        ("/ext/regnwl", {"clientId": ""}),
+        ("/ext/regnwl", {"deviceToken": None}),
+        ("/ext/regnwl", {"clientId": "a|b"}),
+        ("/ext/regnwl", {"clientId": "a b"}),
+        ("/ext/regnwl", {"pad": "x" * 5000}),
+    ],
+)
+def test_any_other_message_is_none(topic: str, others: dict[str, object]) -> None:
+    told = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT} | others
+    assert preregistration_free.parse_grant(topic, json.dumps(told).encode(), ONE) is None
+
+
+def test_the_connect_of_a_registration() -> None:
+    (vector,) = (one for one in VECTORS["vectors"] if one["name"].startswith("V04-"))
+    inputs = vector["inputs"]
+    settings = AlibabaSettings(sign_method=vector["algorithm"], instance_id=inputs["instanceId"])
+    name = CloudName("cloud", inputs["productKey"], inputs["deviceName"])
+    secret = Secret(vector["key"].encode())
+    login = preregistration_free.register_login(name, secret, settings, inputs["random"], -2)
+    assert login.client_id == vector["mqtt_client_id"]
+    assert login.user_name == vector["mqtt_username"]
+    assert login.password.reveal().decode() == vector["mqtt_password"]
+
+
+def test_the_connect_of_a_login() -> None:
+    (vector,) = VECTORS["format_only"]
+    inputs = vector["inputs"]
+    name = CloudName("cloud", inputs["productKey"], inputs["deviceName"])
+    grant = {key: inputs[key] for key in ("clientId", "deviceToken")}
+    login = preregistration_free.connect_login(name, Secret(json.dumps(grant).encode()))
+    assert login is not None
+    assert login.client_id == vector["mqtt_client_id"]
+    assert login.user_name == vector["mqtt_username"]
+    assert login.password.reveal().decode() == vector["mqtt_password"]

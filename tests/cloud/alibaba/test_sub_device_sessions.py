@@ -1,0 +1,428 @@
+"""The gateway's children over a link that does as it is told: what a cloud seldom does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from gatewayd.cloud.alibaba import sub_device_sessions, topics
+from gatewayd.cloud.alibaba.alink import Change, Downlink, ForcedOff, Ordered, Reply, TopoChanged
+from gatewayd.cloud.alibaba.connection import Uplink
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.alibaba.sub_device import Registered
+from gatewayd.cloud.alibaba.sub_devices import Children
+from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
+from gatewayd.cloud.sub_devices import reconnect
+from gatewayd.cloud.sub_devices.link import Link, LinkDown, NoAnswer
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import Time
+from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, until
+from tests.cloud.stand_ins import Wishes
+
+PRODUCT = "a1Sensors22"
+SECRET = Secret(b"7f3c9a1e5b2d4860a7c1e9f3b5d20846")
+CHILDREN = [CloudName("cloud", PRODUCT, f"SEN-{number:04}", "sub-device") for number in range(60)]
+ONE = CHILDREN[0]
+
+Answer = Callable[[Any], Awaitable[Reply] | Reply]
+
+
+async def hang(_: object) -> Reply:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def down(_: object) -> Reply:
+    raise LinkDown
+
+
+async def silent(_: object) -> Reply:
+    raise NoAnswer
+
+
+def secrets(params: Any) -> Reply:
+    """Issue a secret to each, the last one first."""
+    return Reply(200, [one | {"deviceSecret": f"of-{one['deviceName']}"} for one in params[::-1]])
+
+
+@dataclass
+class FakeUplink:
+    """Answers by a table; all else is done.  asked: each method, with its params."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    watched: set[SubName] = field(default_factory=set)
+    on_request: Callable[[Downlink], None] = lambda _: None
+    closed: asyncio.Future[End] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    async def ask(self, method: str, params: object) -> Reply:
+        self.asked.append((method, params))
+        answer = self.answers.get(method, lambda _: Reply(200, []))(params)
+        return answer if isinstance(answer, Reply) else await answer
+
+    async def watch(self, children: Any) -> None:
+        self.watched.update(children)
+
+    async def unwatch(self, child: SubName) -> None:
+        self.watched.discard(child)
+
+    def count(self) -> Counter[str]:
+        return Counter(method for method, _ in self.asked)
+
+
+@dataclass
+class Home:
+    """A route, and the link under it."""
+
+    link: Link[Uplink]
+    children: Children
+    route: Registered
+    wishes: Wishes
+    uplink: FakeUplink
+
+    def put(self, uplink: FakeUplink) -> None:
+        """Let the gateway log in."""
+        self.uplink = uplink
+        self.link.put(cast("Uplink", uplink))
+        self.children.look()
+
+
+@asynccontextmanager
+async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
+    own = AlibabaGateway("a1Gateways1", "gateway-1", "unused", children=limit)
+    settings = AlibabaSettings(host="localhost", products={PRODUCT: AlibabaProduct()}, gateway=own)
+    link, wishes = Link[Uplink](), Wishes()
+    children = Children("cloud", settings, own, link, Time(time.monotonic, lambda: 1700000000.0))
+    children.listen(wishes)
+
+    def read(*_: object) -> Secret:
+        raise AssertionError
+
+    route = Registered(settings, children, read)
+    one = Home(link, children, route, wishes, FakeUplink())
+    one.put(FakeUplink({getattr(topics, name): answer for name, answer in answers.items()}))
+    try:
+        yield one
+    finally:
+        await children.close()
+
+
+async def test_a_secret_is_taken_by_name() -> None:
+    async with home(SUB_REGISTER=secrets) as one:
+        kept = [Kept() for _ in CHILDREN]
+        outcomes = await asyncio.gather(
+            *(one.route.register(name, k.keep) for name, k in zip(CHILDREN, kept, strict=True))
+        )
+        assert set(outcomes) == {Issued()}
+        for name, k in zip(CHILDREN, kept, strict=True):
+            assert k.secrets == [Secret(f"of-{name.device}".encode())]
+        assert one.uplink.count()[topics.SUB_REGISTER] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [(down, "gateway-link-lost"), (silent, "cloud-no-answer")]
+)
+async def test_once_asked_a_registration_may_have_been_done(answer: Answer, code: str) -> None:
+    async with home(SUB_REGISTER=answer) as one:
+        outcome = await one.route.register(ONE, Kept().keep)
+        assert isinstance(outcome, Unknown)
+        assert outcome.reason.code == code
+
+
+async def test_without_a_link_a_registration_was_not_done() -> None:
+    async with home() as one:
+        one.uplink.closed.set_result(End.LOST)
+        outcome = await one.route.register(ONE, Kept().keep)
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.code == "gateway-offline"
+        assert not one.uplink.count()[topics.SUB_REGISTER]
+
+
+async def test_a_provider_that_closes_leaves_a_registration_unknown() -> None:
+    async with home(SUB_REGISTER=hang) as one:
+        task = asyncio.create_task(one.route.register(ONE, Kept().keep))
+        await until(lambda: bool(one.uplink.count()[topics.SUB_REGISTER]))
+        await one.children.close()
+        assert isinstance(await task, Unknown)
+
+
+async def test_requests_say_what_the_documents_want() -> None:
+    async with home() as one:
+        await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:2]))
+        asked = dict(one.uplink.asked)
+        assert asked[topics.TOPO_GET] == {}
+        entry = asked[topics.TOPO_ADD][0]
+        assert (entry["timestamp"], entry["signmethod"]) == ("1700000000000", "hmacSha256")
+        login = asked[topics.BATCH_LOGIN]
+        assert login["signMethod"] == login["deviceList"][0]["signMethod"] == "hmacSha256"
+        assert len(login["deviceList"]) == 2
+        assert one.uplink.watched == {SubName(n.product, n.device) for n in CHILDREN[:2]}
+
+
+async def test_a_session_that_closes_is_over_in_time_though_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gatewayd.cloud.sub_devices.sessions.CLOSE_TIME", 0.5)
+    async with home(LOGOUT=hang) as one:
+        session = await one.route.connect(ONE, SECRET)
+        await session.close()
+        await session.close()
+        assert (await session.wait_closed()).reason.code == "closed"
+        assert one.uplink.count()[topics.LOGOUT] == 1
+
+
+async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
+    going = asyncio.Event()
+
+    async def slowly(_: object) -> Reply:
+        await going.wait()
+        return Reply(200, {})
+
+    async with home(LOGOUT=slowly) as one:
+        session = await one.route.connect(ONE, SECRET)
+        closing = asyncio.create_task(session.close())
+        await until(lambda: bool(one.uplink.count()[topics.LOGOUT]))
+        opening = asyncio.create_task(one.route.connect(ONE, SECRET))
+        for _ in range(50):
+            await asyncio.sleep(0.002)
+            assert one.uplink.count()[topics.LOGIN] == 1
+        going.set()
+        await closing
+        again = await opening
+        assert [method for method, _ in one.uplink.asked][-2:] == [topics.LOGOUT, topics.LOGIN]
+        assert one.children.family.sessions() == (again,)
+
+
+async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
+    going = asyncio.Event()
+
+    async def slowly(_: object) -> Reply:
+        await going.wait()
+        return Reply(200, {})
+
+    async with home(LOGIN=slowly) as one:
+        opening = asyncio.create_task(one.route.connect(ONE, SECRET))
+        await until(lambda: bool(one.uplink.count()[topics.LOGIN]))
+        assert await cancelled(cast("asyncio.Task[object]", opening))
+        assert not one.uplink.count()[topics.LOGOUT]
+        going.set()
+        await until(lambda: bool(one.uplink.count()[topics.LOGOUT]))
+
+
+async def test_a_login_that_failed_needs_no_undoing() -> None:
+    going = asyncio.Event()
+
+    async def slowly(_: object) -> Reply:
+        await going.wait()
+        return Reply(6287, {})
+
+    async with home(LOGIN=slowly) as one:
+        opening = asyncio.create_task(one.route.connect(ONE, SECRET))
+        await until(lambda: bool(one.uplink.count()[topics.LOGIN]))
+        assert await cancelled(cast("asyncio.Task[object]", opening))
+        going.set()
+        with pytest.raises(Exception, match="cloud-auth-failed"):
+            await one.route.connect(ONE, SECRET)
+        assert not one.uplink.count()[topics.LOGOUT]
+
+
+async def test_a_link_that_is_lost_during_a_login_opens_no_session() -> None:
+    async with home() as one:
+        first = one.uplink
+
+        async def replaced(_: object) -> Reply:
+            one.put(FakeUplink())
+            return Reply(200, {})
+
+        first.answers[topics.LOGIN] = replaced
+        with pytest.raises(LoginFailed) as raised:
+            await one.route.connect(ONE, SECRET)
+        assert raised.value.reason.code == "gateway-link-lost"
+        assert not one.children.family.sessions()
+
+
+async def test_a_topology_that_cannot_be_had_is_asked_for_again() -> None:
+    async with home(TOPO_GET=silent) as one:
+        with pytest.raises(LoginFailed) as raised:
+            await one.route.connect(ONE, SECRET)
+        assert raised.value.reason.code == "cloud-no-answer"
+        one.uplink.answers[topics.TOPO_GET] = lambda _: Reply(200, [])
+        await one.route.connect(ONE, SECRET)
+
+
+async def test_what_the_cloud_has_of_the_gateway_is_asked_once_for_all() -> None:
+    async with home() as one:
+        await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
+        assert one.uplink.count()[topics.TOPO_GET] == 1
+        one.uplink.on_request(TopoChanged(Change.UNKNOWN, ()))
+        await until(lambda: one.uplink.count()[topics.TOPO_GET] == 2)
+
+
+async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_removed() -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+
+        def told(_: object) -> Reply:
+            one.uplink.on_request(TopoChanged(Change.DELETED, (SubName(PRODUCT, ONE.device),)))
+            return Reply(200, [])
+
+        one.uplink.answers[topics.TOPO_DELETE] = told
+        assert await one.route.forget(ONE) is None
+        assert not (await session.wait_closed()).removed
+        one.uplink.on_request(TopoChanged(Change.DELETED, (SubName(PRODUCT, ONE.device),)))
+        await one.route.connect(ONE, SECRET)
+
+
+async def test_a_child_that_was_removed_while_away_may_be_registered_again() -> None:
+    async with home(SUB_REGISTER=secrets) as one:
+        await (await one.route.connect(ONE, SECRET)).close()
+        one.uplink.on_request(Ordered(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        assert await one.route.register(ONE, Kept().keep) == Issued()
+        await (await one.route.connect(ONE, SECRET)).close()
+        one.uplink.on_request(Ordered(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        with pytest.raises(LoginRemoved):
+            await one.route.connect(ONE, SECRET)
+
+
+@pytest.mark.parametrize(("order", "removed"), [(topics.DELETE, True), (topics.DISABLE, False)])
+async def test_an_order_to_a_child(order: str, *, removed: bool) -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        one.uplink.on_request(Ordered(order, SubName(PRODUCT, ONE.device)))
+        assert (await session.wait_closed()).removed is removed
+
+
+async def test_an_enabled_child_is_called() -> None:
+    async with home() as one:
+        one.uplink.on_request(Ordered(topics.ENABLE, SubName(PRODUCT, ONE.device)))
+        assert one.wishes.again == [ONE]
+
+
+async def test_children_are_called_back_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnect, "PAUSE", 0.02)
+    async with home() as one:
+        await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
+        one.uplink.closed.set_result(End.LOST)
+        await until(lambda: not one.children.family.sessions())
+        one.put(FakeUplink())
+        await until(lambda: bool(one.wishes.again))
+        assert len(one.wishes.again) == reconnect.TOGETHER
+        await until(lambda: len(one.wishes.again) == len(CHILDREN))
+        assert {*one.wishes.again} == {*CHILDREN}
+
+
+async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
+    async with home(limit=5) as one:
+        await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:10]))
+        one.uplink.closed.set_result(End.LOST)
+        await until(lambda: not one.children.family.sessions())
+        one.put(FakeUplink())
+        await until(lambda: bool(one.wishes.again))
+        assert len(one.wishes.again) == 5
+
+
+async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None:
+    async with home(BATCH_LOGIN=lambda _: Reply(429, {})) as one:
+        told = await asyncio.gather(
+            *(one.route.connect(name, SECRET) for name in CHILDREN[:5]), return_exceptions=True
+        )
+        assert {type(error) for error in told} == {LoginFailed}
+        assert one.uplink.count()[topics.BATCH_LOGIN] == 1
+        assert not one.uplink.count()[topics.LOGIN]
+
+
+async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        one.uplink.answers[topics.LOGIN] = lambda _: Reply(500, {})
+        assert not await one.children.family.check(session)
+        assert one.children.family.sessions() == (session,)
+        one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+        one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
+        assert (await session.wait_closed()).reason.code == "cloud-no-session"
+
+
+@pytest.mark.parametrize("answer", [lambda _: Reply(429, {}), silent])
+async def test_a_look_without_an_answer_is_repeated(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sub_device_sessions, "PERIOD", 0.05)
+    monkeypatch.setattr(sub_device_sessions, "PAUSE", 0.01)
+    async with home() as one:
+        sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
+
+        def first(params: object) -> Awaitable[Reply] | Reply:
+            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(522, {})
+            return answer(params)
+
+        one.uplink.answers[topics.BATCH_LOGIN] = first
+        one.uplink.answers[topics.LOGIN] = lambda params: Reply(
+            522 if params["deviceName"] == ONE.device else 200, {}
+        )
+        one.uplink.on_request(ForcedOff(520, None))
+        await until(lambda: one.uplink.count()[topics.LOGIN] == 3)
+        await until(lambda: one.children.family.sessions() == tuple(sessions[1:]))
+        assert (await sessions[0].wait_closed()).reason.code == "cloud-disabled"
+
+
+async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sub_device_sessions, "PERIOD", 0.05)
+    monkeypatch.setattr(sub_device_sessions, "PAUSE", 0.01)
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+
+        def answer(_: object) -> Reply:
+            one.uplink.answers[topics.LOGIN] = lambda _: Reply(522, {})
+            one.uplink.on_request(ForcedOff(520, None))
+            return Reply(200, {})
+
+        one.uplink.answers[topics.LOGIN] = answer
+        one.uplink.on_request(ForcedOff(520, None))
+        await until(lambda: not one.children.family.sessions())
+        assert (await session.wait_closed()).reason.code == "cloud-disabled"
+
+
+async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None:
+    async with home() as one:
+        session = await one.route.connect(ONE, SECRET)
+        await session.close()
+        logins = one.uplink.count()[topics.LOGIN]
+        assert await one.children.family.check(session)
+        assert one.uplink.count()[topics.LOGIN] == logins
+
+
+async def test_an_enabled_child_may_come_at_once() -> None:
+    async with home(LOGIN=lambda _: Reply(9876, {})) as one:
+        with pytest.raises(LoginFailed):
+            await one.route.connect(ONE, SECRET)
+        del one.uplink.answers[topics.LOGIN]
+        with pytest.raises(LoginFailed):
+            await one.route.connect(ONE, SECRET)
+        one.uplink.on_request(TopoChanged(Change.ENABLED, (SubName(PRODUCT, ONE.device),)))
+        await one.route.connect(ONE, SECRET)
+
+
+async def test_the_end_of_an_older_link_ends_no_session() -> None:
+    async with home() as one:
+        older = one.uplink
+        session = await one.route.connect(ONE, SECRET)
+        one.put(FakeUplink())
+        assert (await session.wait_closed()).reason.code == "gateway-link-lost"
+        session = await one.route.connect(ONE, SECRET)
+        older.closed.set_result(End.CLOUD)
+        await one.route.connect(CHILDREN[1], SECRET)
+        assert session in one.children.family.sessions()

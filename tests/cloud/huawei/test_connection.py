@@ -1,0 +1,194 @@
+"""The gateway's link: each question has its answer, or an error; what is told is heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.huawei import messages
+from gatewayd.cloud.huawei.connection import Uplink
+from gatewayd.cloud.huawei.messages import Event, NodeName, Notice, Response, Status, Told
+from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
+from gatewayd.cloud.tls import Server
+from gatewayd.runtime.clock import Time
+from gatewayd.simulator.mqtt.packets import Publish
+from tests.cloud.peer import Peer, connected
+from tests.cloud.stand_ins import Steps
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+At = Callable[..., Server]
+
+OWN = "gateways_gw-1"
+UP, DOWN = messages.up_topic(OWN), messages.down_topic(OWN)
+ADD = messages.to_add([NodeName("p", "n")])
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    peer: Peer, serve: Serve, server: At, seconds: float = 30
+) -> AsyncIterator[Uplink]:
+    time = Time(Steps().now, lambda: 1700000000.0)
+    async with connected(peer, serve, server) as connection:
+        link = Uplink(OWN, connection, seconds, 100, time, os.urandom)
+        async with asyncio.timeout(60):
+            yield link
+
+
+def event(kind: str, paras: object, event_id: str | None = None) -> dict[str, object]:
+    told = {"service_id": "$sub_device_manager", "event_type": kind, "paras": paras}
+    return {"services": [told | ({"event_id": event_id} if event_id else {})]}
+
+
+def answering(times: int = 1) -> Callable[..., list[tuple[str, bytes]]]:
+    """Say of each child that is to be added that it is."""
+
+    def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
+        (asked,) = message["services"]
+        paras = {"successful_devices": [{"device_id": "p_n"}], "failed_devices": []}
+        told = event("add_sub_device_response", paras, asked["event_id"])
+        return [(DOWN, json.dumps(told).encode())] * times
+
+    return reply
+
+
+def expected(event_id: str) -> Response:
+    return Response(Event.ADD, event_id, (Told("p_n"),), ())
+
+
+async def test_a_question_and_its_answer(serve: Serve, server: At) -> None:
+    peer = Peer(replies=answering())
+    async with linked(peer, serve, server) as link:
+        await link.subscribe()
+        response = await link.ask(Event.ADD, ADD, 1)
+    assert peer.subscribed == [(DOWN,)]
+    ((topic, message),) = peer.asked
+    assert topic == UP
+    (asked,) = message["services"]
+    assert (asked["event_type"], asked["event_time"]) == (Event.ADD, "20231114T221320Z")
+    assert uuid.UUID(asked["event_id"]).version == 4
+    assert response == expected(asked["event_id"])
+
+
+async def test_answers_find_their_questions_in_any_order(serve: Serve, server: At) -> None:
+    peer = Peer()
+    async with linked(peer, serve, server) as link:
+        asking = [asyncio.create_task(link.ask(Event.ADD, ADD, 1)) for _ in range(20)]
+        await peer.until(lambda: len(peer.asked) == 20)
+        ids = [message["services"][0]["event_id"] for _, message in peer.asked]
+        for event_id in reversed(ids):
+            paras = {"successful_devices": [{"device_id": "p_n"}]}
+            await peer.say(DOWN, event("add_sub_device_response", paras, event_id))
+        responses = await asyncio.gather(*asking)
+    assert sorted(one.event_id for one in responses) == sorted(ids)
+    assert len(set(ids)) == 20
+
+
+async def test_an_answer_that_comes_twice_counts_once(serve: Serve, server: At) -> None:
+    peer = Peer(replies=answering(2))
+    async with linked(peer, serve, server) as link:
+        for _ in range(2):
+            await link.ask(Event.ADD, ADD, 1)
+        assert link.dropped["late"] >= 1
+
+
+async def test_the_answer_to_another_question_is_none(serve: Serve, server: At) -> None:
+    def reply(topic: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
+        event_id = message["services"][0]["event_id"]
+        wrong = event("delete_sub_device_response", {"successful_devices": []}, event_id)
+        return [(DOWN, json.dumps(wrong).encode()), *answering()(topic, message)]
+
+    async with linked(Peer(replies=reply), serve, server) as link:
+        assert (await link.ask(Event.ADD, ADD, 1)).done == (Told("p_n"),)
+        assert link.dropped == {"late": 1}
+
+
+@pytest.mark.parametrize("kind", ["sub_device_update_status_response", "sub_device_update_status"])
+async def test_a_status_report_is_answered_under_two_names(
+    serve: Serve, server: At, kind: str
+) -> None:
+    def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
+        paras = {"successful_devices": [{"device_id": "d", "status": "ONLINE"}]}
+        told = event(kind, paras, message["services"][0]["event_id"])
+        return [(DOWN, json.dumps(told).encode())]
+
+    async with linked(Peer(replies=reply), serve, server) as link:
+        response = await link.ask(Event.STATUS, messages.to_report(["d"], Status.ONLINE), 1)
+        assert response.done == (Told("d", status=Status.ONLINE),)
+
+
+async def test_no_answer(serve: Serve, server: At) -> None:
+    peer = Peer()
+    async with linked(peer, serve, server, seconds=0.2) as link:
+        with pytest.raises(NoAnswer):
+            await link.ask(Event.ADD, ADD, 1)
+
+
+async def test_a_session_that_ends_tells_all_who_wait(serve: Serve, server: At) -> None:
+    peer = Peer()
+    async with linked(peer, serve, server) as link:
+        asking = [asyncio.create_task(link.ask(Event.ADD, ADD, 1)) for _ in range(5)]
+        await peer.until(lambda: len(peer.asked) == 5)
+        peer.drop()
+        ended = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(one) for one in ended} == {LinkDown}
+        with pytest.raises(LinkDown):
+            await link.sync(0)
+        assert link.closed.result() in {End.CLOUD, End.LOST}
+
+
+async def test_a_refused_subscription_is_no_error(serve: Serve, server: At) -> None:
+    peer = Peer(granted=lambda _: 0x80, replies=answering())
+    async with linked(peer, serve, server) as link:
+        await link.subscribe()
+        await link.ask(Event.ADD, ADD, 1)
+
+
+async def test_an_unanswered_subscription_is_one(serve: Serve, server: At) -> None:
+    async with linked(Peer(granted=lambda _: None), serve, server, seconds=0.2) as link:
+        with pytest.raises(NoAnswer):
+            await link.subscribe()
+
+
+async def test_what_the_platform_has_is_asked_with_a_receipt(serve: Serve, server: At) -> None:
+    peer = Peer(replies=lambda *_: [])
+    async with linked(peer, serve, server) as link:
+        await link.sync(7)
+        await link.sync(0)
+    assert [message["services"][0]["paras"] for _, message in peer.asked] == [{"version": 7}, {}]
+    assert [packet.qos for packet in peer.seen if isinstance(packet, Publish)] == [1, 1]
+
+
+async def test_a_receipt_that_does_not_come(serve: Serve, server: At) -> None:
+    peer = Peer(replies=lambda *_: [], puback=False)
+    async with linked(peer, serve, server, seconds=0.2) as link:
+        with pytest.raises(NoAnswer):
+            await link.sync(0)
+
+
+async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
+    serve: Serve, server: At
+) -> None:
+    peer = Peer()
+    heard = asyncio.Queue[Notice]()
+    async with linked(peer, serve, server) as link:
+        await peer.until(lambda: peer.client is not None)
+        paras = {"devices": [{"device_id": "d"}], "version": 3}
+        await peer.say(DOWN, event("add_sub_device_notify", paras))  # nobody listens yet
+        await peer.say(DOWN, b"no JSON")
+        await peer.say(messages.down_topic("another"), event("add_sub_device_notify", paras))
+        link.on_notice = heard.put_nowait
+        while link.dropped != {"malformed": 1, "unexpected": 1}:
+            await asyncio.sleep(0.01)
+        while not heard.empty():
+            heard.get_nowait()
+        await peer.say(DOWN, event("delete_sub_device_notify", paras))
+        assert await heard.get() == Notice(False, (Told("d"),), 3)

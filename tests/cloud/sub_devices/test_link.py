@@ -1,0 +1,62 @@
+"""The gateway's session, for whoever needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.paho_socket import Gone
+from gatewayd.cloud.sub_devices.link import Link, LinkDown, NoAnswer, NotSent, deadline
+
+
+@dataclass
+class Uplink:
+    closed: asyncio.Future[End] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+async def test_whoever_waits_gets_the_session() -> None:
+    link, uplink = Link[Uplink](), Uplink()
+    waiting = asyncio.create_task(link.wait(30.0))
+    await asyncio.sleep(0)
+    link.put(uplink)
+    assert await waiting is link.get() is uplink
+
+
+async def test_nobody_waits_for_ever() -> None:
+    link = Link[Uplink]()
+    assert await link.wait(0.01) is None
+    with pytest.raises(NotSent):
+        link.get()
+
+
+async def test_a_session_that_has_ended_is_handed_out_no_more() -> None:
+    link, uplink = Link[Uplink](), Uplink()
+    link.put(uplink)
+    uplink.closed.set_result(End.LOST)
+    with pytest.raises(NotSent):
+        link.get()
+    await asyncio.sleep(0)
+    assert link.current is None
+
+
+async def test_the_end_of_an_older_session_is_not_that_of_the_newer() -> None:
+    link, older, newer = Link[Uplink](), Uplink(), Uplink()
+    link.put(older)
+    link.put(newer)
+    older.closed.set_result(End.CLOUD)
+    await asyncio.sleep(0)
+    assert link.get() is newer
+
+
+async def test_what_ends_a_wait_is_an_error_of_the_link() -> None:
+    with pytest.raises(NoAnswer):
+        async with deadline(0.01):
+            await asyncio.Event().wait()
+    with pytest.raises(LinkDown):
+        async with deadline(30.0):
+            raise Gone

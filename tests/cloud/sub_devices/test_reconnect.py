@@ -1,0 +1,169 @@
+"""The link comes and goes, and children are called back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.sub_devices import reconnect
+from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.reconnect import Watch
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.testing.contracts.cloud_stage import until
+
+NAMES = [CloudName("cloud", "product", f"child-{number}") for number in range(120)]
+
+
+@dataclass
+class Uplink:
+    closed: asyncio.Future[End] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+@dataclass
+class Home:
+    """Implements Listener.  online: who would lose a session with the link."""
+
+    link: Link[Uplink] = field(default_factory=Link)
+    online: list[CloudName] = field(default_factory=list)
+    ups: list[Uplink] = field(default_factory=list)
+    called: list[CloudName] = field(default_factory=list)
+    lost: int = 0
+
+    def link_up(self, uplink: Uplink) -> None:
+        self.ups.append(uplink)
+
+    def link_lost(self) -> Iterable[CloudName]:
+        self.lost += 1
+        return self.online
+
+    def call_back(self, name: CloudName) -> None:
+        self.called.append(name)
+
+
+@asynccontextmanager
+async def watching(home: Home, most: int = 1000) -> AsyncIterator[Watch[Uplink]]:
+    one = Watch[Uplink]("cloud", home.link, home, most)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def test_a_link_is_noticed_once() -> None:
+    home = Home()
+    async with watching(home) as one:
+        one.look()
+        home.link.put(Uplink())
+        one.look()
+        one.look()
+        assert await one.offline(NAMES[0]) is None
+        assert home.ups == [home.link.current]
+
+
+async def test_who_waited_in_vain_is_told_why_and_called_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconnect, "PATIENCE", 0.01)
+    home = Home()
+    async with watching(home) as one:
+        one.ails = Reason("some-code", "It is asleep.")
+        reason = await one.offline(NAMES[0])
+        assert reason is not None
+        assert reason.remedy == "Look at gateway-cloud: It is asleep."
+        home.link.put(Uplink())
+        one.look()
+        await until(lambda: home.called == [NAMES[0]])
+        assert one.ails is None
+
+
+async def test_who_lost_the_link_is_called_back_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconnect, "PAUSE", 0.05)
+    home = Home(online=NAMES)
+    async with watching(home, most=110) as one:
+        home.link.put(Uplink())
+        one.look()
+        home.ups[0].closed.set_result(End.LOST)
+        await until(lambda: home.link.current is None)
+        home.link.put(Uplink())
+        one.look()
+        await until(lambda: bool(home.called))
+        assert len(home.called) == reconnect.TOGETHER
+        await until(lambda: len(home.called) == 110)
+
+
+async def test_a_link_that_is_replaced_is_lost() -> None:
+    home = Home(online=NAMES[:1])
+    async with watching(home) as one:
+        older = Uplink()
+        home.link.put(older)
+        one.look()
+        home.link.put(Uplink())
+        one.look()
+        await until(lambda: home.called == NAMES[:1])
+        older.closed.set_result(End.CLOUD)
+        await asyncio.sleep(0)
+        assert len(home.ups) == 2
+
+
+async def put(home: Home, watch: Watch[Uplink]) -> Uplink:
+    """Let the gateway log in."""
+    uplink = Uplink()
+    home.link.put(uplink)
+    watch.look()
+    return uplink
+
+
+@pytest.mark.parametrize("when", ["before", "after", "later"])
+async def test_a_link_that_is_handed_over_is_not_lost(when: str) -> None:
+    home = Home(online=NAMES[:1])
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            if when == "before":
+                older.closed.set_result(End.CLOUD)
+                await until(lambda: home.link.current is None)
+            newer = await put(home, one)
+            if when == "after":
+                older.closed.set_result(End.CLOUD)
+                await asyncio.sleep(0)
+        if when == "later":
+            older.closed.set_result(End.CLOUD)
+            await asyncio.sleep(0)
+        assert home.ups == [older, newer]
+        assert not home.lost
+        newer.closed.set_result(End.LOST)
+        await until(lambda: bool(home.lost))
+
+
+async def test_a_handover_of_which_nothing_comes_loses_the_link() -> None:
+    home = Home(online=NAMES[:1])
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            older.closed.set_result(End.CLOUD)
+            await until(lambda: home.link.current is None)
+            assert home.lost == 0
+        await until(lambda: bool(home.lost))
+        await put(home, one)
+        await until(lambda: home.called == NAMES[:1])
+
+
+async def test_a_handover_that_fails_leaves_the_link_as_it_is() -> None:
+    home = Home()
+    async with watching(home) as one:
+        older = await put(home, one)
+        with one.handover():
+            pass
+        assert not home.lost
+        older.closed.set_result(End.LOST)
+        await until(lambda: bool(home.lost))

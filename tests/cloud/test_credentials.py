@@ -1,0 +1,72 @@
+"""Secrets that an operator hands in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gatewayd.cloud.credentials import MAX_BYTES, read_secret
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(" p5Tq0Zx8Wv3Rk1Ls\n")
+    return path
+
+
+def test_a_file_that_only_we_may_read(file: Path) -> None:
+    assert read_secret(None, "", file) == Secret(b"p5Tq0Zx8Wv3Rk1Ls")
+    file.chmod(0o400)
+    assert read_secret(None, "", file) == Secret(b"p5Tq0Zx8Wv3Rk1Ls")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666, 0o620, 0o602, 0o601])
+def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=f"chmod 0600 {file}"):
+        read_secret(None, "", file)
+
+
+def test_a_credential_may_show_the_mode_of_its_acl(file: Path) -> None:
+    file.chmod(0o440)
+    assert read_secret(file.parent, "secret", None) == Secret(b"p5Tq0Zx8Wv3Rk1Ls")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../secret", "a/b", "a b", "x" * 256, "-n"])
+def test_what_is_no_name_of_a_credential(file: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be the name"):
+        read_secret(file.parent / "inner", name, None)
+
+
+def test_a_service_without_credentials() -> None:
+    with pytest.raises(ConfigError, match="LoadCredential=product"):
+        read_secret(None, "product", None)
+
+
+def test_no_place_is_named() -> None:
+    with pytest.raises(ConfigError):
+        read_secret(None, "", None)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_secret(None, "", tmp_path / "none")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_secret(tmp_path.parent, tmp_path.name, None)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_secret(None, "", pipe)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"x" * (MAX_BYTES + 1)])
+def test_what_is_no_secret(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="1 to 4096 bytes"):
+        read_secret(None, "", file)

@@ -1,0 +1,191 @@
+"""What the tests of D-Bus share: views, commands that remember, and ways to look at the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gatewayd.dbus.bus import Bus, BusSettings
+from gatewayd.dbus.glib import BusThread, Gio
+from gatewayd.dbus.interfaces import Commands
+from gatewayd.dbus.objects import Exported
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import DeviceView, ManagerView, Step
+from gatewayd.errors import NoSuchDevice, WrongState
+from gatewayd.simulator.bus import PrivateBus
+
+POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
+POLKIT_POLICY = Path(__file__).parent / "org.freedesktop.PolicyKit1.conf"
+CANARY = "c4nary-s3cret"
+GATEWAY = ManagerView(
+    "0.1.0", "running", "credential", ("alibaba", "huawei"), 1_700_000_000_000_000
+)
+
+_PLAIN = DeviceView(
+    id=DeviceId("child-0"), name="Dock camera", state="pending", substate="awaiting-approval",
+    reason="no-rule", explanation="No rule matches.", remedy="Approve it, or write a rule.",
+    protocol="mdns/eth1", model="DS-2CD", vendor="hikvision", addresses=("10.0.0.7",),
+    admission="none", proof="heard", rule="", provider="", cloud_id="", secret_state="none",
+    identity="mac 5026ef000001", attempts=0, first_seen=1, last_seen=2, state_changed=3,
+    registered=0, activated=0, next_attempt=0,
+    history=(Step(3, "Seen", "discovered", "Heard on eth1."),),
+)  # fmt: skip
+
+
+def view(device: str, **changes: Any) -> DeviceView:
+    """A child that waits for approval, save for these changes."""
+    return replace(_PLAIN, id=DeviceId(device), **changes)
+
+
+class Asked:
+    """Commands that put down what they are asked, and do what a test wants."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+        self.asked: list[tuple[str, ...]] = []
+        self.before: Callable[[], Any] = lambda: None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def _ask(self, *what: str) -> None:
+        self.asked.append(what)
+        await self.gate.wait()
+        self.before()
+
+    async def approve(self, device: str, provider: str, caller: str) -> None:
+        await self._ask("approve", device, provider, caller)
+
+    async def reject(self, device: str, reason: str, caller: str) -> None:
+        await self._ask("reject", device, reason, caller)
+
+    async def retry(self, device: str, caller: str) -> None:
+        await self._ask("retry", device, caller)
+
+    async def reregister(self, device: str, again: str, caller: str) -> None:
+        await self._ask("reregister", device, again, caller)
+
+    async def rename(self, device: str, label: str, caller: str) -> None:
+        await self._ask("rename", device, label, caller)
+        raise WrongState(f"There is no renaming to '{label}'")
+
+    async def forget(self, device: str, caller: str) -> None:
+        await self._ask("forget", device, caller)
+
+    async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
+        said = (f"{key}={value!r}" for key, value in sorted(options.items()))
+        await self._ask("permit-join", str(seconds), *said, caller)
+
+    async def reload(self, caller: str) -> None:
+        await self._ask("reload", caller)
+        raise ValueError(f"the key is {CANARY}")
+
+    async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
+        await self._ask("discover", str(seconds), *protocols, caller)
+
+    async def dump(self, caller: str) -> int:
+        await self._ask("dump", caller)
+        read, write = os.pipe()
+        await asyncio.to_thread(os.write, write, b"{}")
+        os.close(write)
+        return read
+
+    def resolve(self, device: str) -> DeviceId:
+        for known in self.known:
+            if known.startswith(device):
+                return DeviceId(known)
+        raise NoSuchDevice("No such device")
+
+    def test_admission(self, device: str) -> tuple[str, str, tuple[str, ...]]:
+        return "ask", "cameras", (f"{self.resolve(device)}: proof is heard, not listed",)
+
+    def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
+        return (("cameras", "register", "alibaba", 7), ("rest", "ask", "", 0))
+
+
+@contextmanager
+def private_bus() -> Iterator[PrivateBus]:
+    """A bus with our policy, and that of polkit."""
+    with PrivateBus(POLICY, POLKIT_POLICY) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def served(
+    bus: PrivateBus,
+    asked: Commands,
+    /,
+    *views: DeviceView,
+    further: Sequence[Exported] = (),
+    **settings: Any,
+) -> AsyncIterator[Bus]:
+    """The service on a bus, with these children, and further objects."""
+    ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, lost=lambda: None)
+    for one in views:
+        ours.show(one)
+    await ours.start(asked, further)
+    try:
+        yield ours
+    finally:
+        await ours.stop()
+
+
+async def run(*words: str) -> tuple[int, str]:
+    """Run a program; return its exit status, and all it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, printed.decode()
+
+
+async def until(true: Callable[[], object], patience: float = 20.0) -> None:
+    """Return when it is true."""
+    async with asyncio.timeout(patience):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+class Listener:
+    """Hears all signals of the service: (path, interface, name, values)."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, str, Any]] = []
+
+    def named(self, name: str) -> list[tuple[str, Any]]:
+        """Paths and values of the signals of this name."""
+        return [(path, values) for path, _, member, values in list(self.heard) if member == name]
+
+    def open(self, address: str) -> None:
+        """Subscribe; on the thread whose context is to hear."""
+        flags = Gio.DBusConnectionFlags
+        kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
+        self.bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
+        self.bus.signal_subscribe(
+            "org.gatewayd1", None, None, None, None, Gio.DBusSignalFlags.NONE, self._hear
+        )
+        self.bus.call_sync(
+            "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId", None, None,
+            Gio.DBusCallFlags.NONE, 5000, None,
+        )  # fmt: skip
+
+    def _hear(self, _bus: Any, _sender: str, path: str, face: str, name: str, values: Any) -> None:
+        self.heard.append((path, face, name, values.unpack()))
+
+
+@asynccontextmanager
+async def listening(bus: PrivateBus) -> AsyncIterator[Listener]:
+    """A listener that hears from now on."""
+    thread, listener = BusThread(asyncio.get_running_loop()), Listener()
+    thread.start()
+    await thread.run(listener.open, bus.address)
+    try:
+        yield listener
+    finally:
+        await thread.run(listener.bus.close_sync, None)
+        await thread.stop()

@@ -1,0 +1,82 @@
+"""What stands between a library, the kernel and us."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from socket import SO_BINDTODEVICE, SOL_SOCKET
+
+from gatewayd.discovery.mdns.backend import Guard, finish, harden, ipv4, network
+
+
+class Tripping(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.lost = asyncio.Event()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if data == b"bad":
+            raise UnicodeDecodeError("utf-8", data, 0, 1, "hostile")
+        self.taken.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
+    drops: list[str] = []
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        Tripping, local_addr=("127.0.0.1", 0)
+    )
+    harden(transport, "lo", drops.append)
+    assert isinstance(transport.get_protocol(), Guard)
+    bound = transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16)
+    assert bound == b"lo\0"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for data in (b"bad", b"good"):
+            sender.sendto(data, transport.get_extra_info("sockname"))
+    while not protocol.taken:
+        await asyncio.sleep(0)
+    assert (protocol.taken, drops) == ([b"good"], ["packet-failed"])
+    transport.close()
+    await protocol.lost.wait()
+
+
+async def test_a_packet_from_elsewhere_is_counted_and_not_taken_in() -> None:
+    drops: list[str] = []
+    protocol = Tripping()
+    guard = Guard(protocol, network("lo"), drops.append)
+    for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
+        guard.datagram_received(source.encode(), (source, 5353))
+    assert protocol.taken == [b"127.1.0.9"]
+    assert drops == ["off-link", "off-link"]
+
+
+def test_networks_of_interfaces() -> None:
+    assert str(network("lo")) == "127.0.0.0/8"
+    assert network("nosuch0") is None
+
+
+async def test_what_must_be_finished_is_finished_though_cancelled() -> None:
+    go, done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        done.set()
+
+    task = asyncio.create_task(finish(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+    assert task.cancelled()
+
+
+def test_addresses_of_interfaces() -> None:
+    assert ipv4("lo") == "127.0.0.1"
+    assert ipv4("nosuch0") is None
+    assert ipv4("a name that is far too long for an interface") is None

@@ -1,0 +1,374 @@
+"""One interface, on a clock that jumps and an engine that hears what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
+from gatewayd.discovery.mdns.backend import Change, freshness
+from gatewayd.discovery.mdns.interface import LOOK, Link
+from gatewayd.discovery.mdns.records import Answer, Name, sighting
+from gatewayd.discovery.mdns.settings import MdnsSettings
+from gatewayd.discovery.mdns.tracker import FIRST_PAUSE
+from gatewayd.errors import DiscoveryRetry
+from gatewayd.testing.clock import run
+from gatewayd.testing.contracts.discoverer import Told
+
+TYPE = "_gatewayd-child._tcp"
+
+
+@dataclass
+class Air:
+    """What all engines of a test have in common: who answers, and what was asked."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    fails: int = 0
+    opened: list[FakeEngine] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    verdicts: dict[str, Interest] = field(default_factory=dict)
+
+    def open(self, _: str, alarm: Callable[[], None]) -> FakeEngine:
+        self.opened.append(FakeEngine(self, alarm))
+        return self.opened[-1]
+
+    @property
+    def engine(self) -> FakeEngine:
+        return self.opened[-1]
+
+    def interest(self, view: Mapping[str, str]) -> Interest:
+        assert view["source"] == "mdns"
+        return self.verdicts.get(view["instance"], Interest.WANTED)
+
+
+class FakeEngine:
+    def __init__(self, air: Air, alarm: Callable[[], None]) -> None:
+        self.air, self.alarm = air, alarm
+        self.cache: dict[str, Answer] = {}
+        self.browses = 0
+        self.closed = False
+        self.heard: Change = lambda *_: None
+        self.gone: Change = lambda *_: None
+
+    async def start(self) -> None:
+        if self.air.fails:
+            self.air.fails -= 1
+            raise DiscoveryRetry("not now", after=1)
+
+    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+        assert services == [TYPE]
+        self.browses += 1
+        self.heard, self.gone = heard, gone
+
+    def newest(self, name: Name) -> float:
+        return self.cache[name.instance].heard_at if name.instance in self.cache else 0.0
+
+    def cached(self, name: Name) -> Answer | None:
+        return self.cache.get(name.instance)
+
+    async def resolve(self, name: Name, patience: float) -> Answer | None:
+        self.air.asked.append(name.instance)
+        if name.instance in self.air.answers:
+            await asyncio.sleep(0.1)
+            return self.air.answers[name.instance]
+        await asyncio.sleep(patience)
+        return None
+
+    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+        found = self.air.answers.get(name.instance)
+        await asyncio.sleep(0.1 if found and fits(found.text) else 2.8)
+        return found.text if found else None
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def announce(self, *instances: str) -> None:
+        for one in instances:
+            self.heard(TYPE, f"{one}.{TYPE}.local.")
+
+    def goodbye(self, instance: str) -> None:
+        self.gone(TYPE, f"{instance}.{TYPE}.local.")
+
+
+def answer(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> Answer:
+    return Answer("h.local.", 1, ("127.1.0.1",), text, at, ttl)
+
+
+@dataclass
+class Scene:
+    air: Air
+    told: Told
+    health: Health
+    link: Link
+
+    async def verify(self, instance: str, known: Answer | None = None) -> Sighting | None:
+        """Look for a device that was seen with an answer before."""
+        name = Name(TYPE, instance)
+        return await self.link.verify(name, sighting(name, known or answer(), "m/lo", "lo"))
+
+    def reasons(self) -> list[LossReason]:
+        return [one.reason for one in self.told.lost]
+
+
+def play(
+    script: Callable[[Scene], Awaitable[None]], *, interface: str = "lo", **settings: int
+) -> Scene:
+    """Run a link, and a script beside it, on a clock that jumps."""
+    air, told, health = Air(), Told(), Health()
+
+    async def main() -> Scene:
+        context = Context(asyncio.get_running_loop().time, lambda: 0.5, air.interest)
+        chosen = MdnsSettings(interfaces=(interface,), types=(TYPE,), **settings)
+        link = Link(
+            (f"m/{interface}", interface), [TYPE], chosen, (context, told, health), air.open
+        )
+        scene = Scene(air, told, health, link)
+        task = asyncio.create_task(link.run())
+        await asyncio.sleep(0.01)
+        await script(scene)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return scene
+
+    scene = run(main())
+    assert all(one.closed for one in air.opened)
+    return scene
+
+
+def test_what_is_in_the_packet_is_told_without_asking() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.engine.cache["a"] = answer()
+        scene.air.engine.announce("a")
+        assert set(scene.told.seen) == {f"{TYPE}|a"}
+
+    scene = play(script)
+    assert scene.air.asked == []
+    assert scene.reasons() == [LossReason.STOPPED]
+    assert scene.health == Health(sighted=1, lost=1, entries=0)
+
+
+def test_policy_is_asked_before_anything_is_sent() -> None:
+    async def script(scene: Scene) -> None:
+        air = scene.air
+        air.verdicts = {"phone": Interest.IGNORED, "odd": Interest.STRANGER}
+        air.answers = {"phone": answer(), "odd": answer(), "child": answer()}
+        air.engine.announce("phone", "odd", "child")
+        await asyncio.sleep(1)
+        assert sorted(air.asked) == ["child", "odd"]
+        assert set(scene.told.seen) == {f"{TYPE}|odd", f"{TYPE}|child"}
+
+    assert play(script).health.dropped == {"ignored": 1}
+
+
+def test_real_children_are_resolved_while_strangers_flood() -> None:
+    """20,000 names beyond reason cannot keep 20 wanted ones waiting."""
+
+    async def script(scene: Scene) -> None:
+        air = scene.air
+        strangers = [f"x{i}" for i in range(20_000)]
+        children = [f"c{i}" for i in range(20)]
+        air.verdicts = dict.fromkeys(strangers, Interest.STRANGER)
+        air.answers = dict.fromkeys(children, answer())
+        air.engine.announce(*strangers, *children)
+        await asyncio.sleep(0.2)
+        assert set(scene.told.seen) == {f"{TYPE}|{one}" for one in children}
+
+    scene = play(script, flood_limit=100_000)
+    assert scene.health.dropped["queue-full"] == 20_000 - 4 - 64
+
+
+def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
+    async def script(scene: Scene) -> None:
+        first = scene.air.engine
+        first.announce(*(f"x{i}" for i in range(50)))
+        await asyncio.sleep(1)
+        assert first.closed
+        scene.air.answers["child"] = answer()
+        assert len(scene.air.opened) == 1
+        await asyncio.sleep(FIRST_PAUSE)
+        scene.air.engine.announce("child")
+        await asyncio.sleep(1)
+        assert f"{TYPE}|child" in scene.told.seen
+
+    scene = play(script, flood_limit=10)
+    assert len(scene.air.opened) == 2
+    assert scene.health.dropped["flood"] == 1
+
+
+def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.engine.announce(*(f"x{i}" for i in range(50)))
+        await asyncio.sleep(1)
+        scene.air.answers["child"] = answer()
+        assert await scene.verify("child") is not None
+        assert await scene.verify("gone") is None
+        assert [one.closed for one in scene.air.opened] == [True, True, True]
+
+    play(script, flood_limit=10)
+
+
+def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None:
+    async def script(scene: Scene) -> None:
+        known = answer(text=b"\x0bserial=A-01")
+        scene.air.answers["child"] = known
+        nowhere = Answer("elsewhere.local.", 1, (), b"\x0bserial=B-02", 0.0, 120.0)
+        scene.air.engine.cache["child"] = nowhere
+        found = await scene.verify("child", known)
+        assert found is not None
+        assert (found.addresses, found.attributes["txt.serial"]) == (("127.1.0.1",), "A-01")
+
+    play(script)
+
+
+def test_who_answers_in_the_place_of_another_is_told_as_what_it_is() -> None:
+    async def script(scene: Scene) -> None:
+        other = answer(text=b"\x0bserial=B-02")
+        scene.air.answers["child"] = scene.air.engine.cache["child"] = other
+        found = await scene.verify("child", answer(text=b"\x0bserial=A-01"))
+        assert found is not None
+        assert found.attributes["txt.serial"] == "B-02"
+
+    play(script)
+
+
+def test_more_records_than_can_be_kept_are_a_flood() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.engine.alarm()
+        await asyncio.sleep(1)
+        assert scene.air.engine.closed
+
+    assert play(script).health.dropped == {"flood": 1}
+
+
+def test_what_is_cached_is_no_news_and_what_came_over_the_wire_is() -> None:
+    async def script(scene: Scene) -> None:
+        engine = scene.air.engine
+        engine.cache["a"] = answer(at=1.0)
+        engine.announce("a", "a")
+        assert scene.told.sightings == 1
+        engine.cache["a"] = answer(at=2.0)
+        engine.announce("a")
+        assert scene.told.sightings == 2
+
+    play(script)
+
+
+def test_a_goodbye_is_a_hint_and_the_name_can_come_back() -> None:
+    async def script(scene: Scene) -> None:
+        engine = scene.air.engine
+        engine.cache["a"] = answer()
+        engine.announce("a")
+        engine.goodbye("a")
+        engine.goodbye("a")
+        engine.goodbye("never-seen")
+        assert scene.reasons() == [LossReason.GOODBYE]
+        engine.announce("a")
+        assert scene.told.sightings == 2
+
+    play(script)
+
+
+def test_a_silent_name_expires_and_a_refreshed_one_does_not() -> None:
+    async def script(scene: Scene) -> None:
+        engine = scene.air.engine
+        engine.cache = {"dead": answer(ttl=100.0), "alive": answer(ttl=100.0)}
+        engine.announce("dead", "alive")
+        engine.cache["alive"] = answer(at=90.0, ttl=1000.0)
+        await asyncio.sleep(100.0 + 2 * LOOK)
+        assert [(one.key, one.reason) for one in scene.told.lost] == [
+            (f"{TYPE}|dead", LossReason.EXPIRED)
+        ]
+        assert scene.told.seen[f"{TYPE}|alive"].at == 90.0
+
+    play(script)
+
+
+def test_the_late_removal_of_a_library_is_an_expiry() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.engine.cache["a"] = answer(ttl=60.0)
+        scene.air.engine.announce("a")
+        await asyncio.sleep(60.5)
+        scene.air.engine.goodbye("a")
+        assert scene.reasons() == [LossReason.EXPIRED]
+
+    play(script)
+
+
+def test_a_full_table_evicts_strangers_first() -> None:
+    async def script(scene: Scene) -> None:
+        engine = scene.air.engine
+        scene.air.verdicts = {"s1": Interest.STRANGER, "s2": Interest.STRANGER}
+        engine.cache = dict.fromkeys(("s1", "w1", "w2", "s2", "w3"), answer())
+        engine.announce("s1", "w1", "w2", "s2", "w3")
+        assert [(one.key, one.reason) for one in scene.told.lost] == [
+            (f"{TYPE}|s1", LossReason.EVICTED),
+            (f"{TYPE}|w1", LossReason.EVICTED),
+        ]
+        assert f"{TYPE}|s2" not in scene.told.seen
+        assert scene.health.entries == 2
+
+    assert play(script, max_entries=2).health.dropped == {"table-full": 3}
+
+
+def test_hostile_names_and_answers_are_counted_by_cause() -> None:
+    async def script(scene: Scene) -> None:
+        engine = scene.air.engine
+        engine.cache["big"] = answer(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
+        engine.announce("big", "a\0b", "\u202ea", "x" * 64, "")
+        engine.heard(TYPE, "no such type")
+        scene.air.engine.announce("silent")
+        await asyncio.sleep(4)
+
+    scene = play(script)
+    assert scene.health.dropped == {"txt-too-long": 1, "bad-name": 5, "unresolved": 1}
+    assert scene.told.seen == {}
+
+
+def test_the_lan_is_asked_anew_from_time_to_time() -> None:
+    async def script(scene: Scene) -> None:
+        await asyncio.sleep(1000)
+        assert scene.air.engine.browses == 4
+
+    assert len(play(script).air.opened) == 1
+
+
+def test_a_rescan_forgets_what_was_heard() -> None:
+    async def script(scene: Scene) -> None:
+        scene.link.rescan()
+        await asyncio.sleep(0.01)
+
+    scene = play(script)
+    assert [one.closed for one in scene.air.opened] == [True, True]
+
+
+def test_a_stack_that_does_not_start_is_tried_again() -> None:
+    async def script(scene: Scene) -> None:
+        scene.air.fails = 2
+        scene.link.rescan()
+        await asyncio.sleep(3 * LOOK)
+        assert scene.air.engine.browses == 1
+
+    assert play(script).health.dropped == {"no-socket": 2}
+
+
+def test_an_interface_that_is_not_there_is_waited_for() -> None:
+    async def script(scene: Scene) -> None:
+        await asyncio.sleep(2.5 * LOOK)
+        assert await scene.verify("a") is None
+
+    scene = play(script, interface="nosuch0")
+    assert scene.health.dropped == {"no-interface": 3}
+    assert scene.air.opened == []
+
+
+@pytest.mark.parametrize(
+    ("records", "fresh"),
+    [([], (0.0, 0.0)), ([(5.0, 60.0)], (5.0, 60.0)), ([(5.0, 100.0), (10.0, 60.0)], (10.0, 95.0))],
+)
+def test_freshness(records: list[tuple[float, float]], fresh: tuple[float, float]) -> None:
+    assert freshness(records) == fresh

@@ -1,0 +1,127 @@
+"""Table, lanes and flood alarm."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.discovery.mdns.records import Answer, Name, sighting
+from gatewayd.discovery.mdns.tracker import FIRST_PAUSE, Entry, Flood, Lane, Table
+
+TYPE = "_gatewayd-child._tcp"
+
+
+def name(text: str) -> Name:
+    return Name(TYPE, text)
+
+
+def entry(text: str, *, wanted: bool = True) -> Entry:
+    answer = Answer("h.local.", 1, ("192.0.2.1",), b"", 0.0, 60.0)
+    return Entry(name(text), wanted, sighting(name(text), answer, "s", "eth1"))
+
+
+def test_strangers_leave_before_the_wanted_and_the_oldest_first() -> None:
+    table = Table(3)
+    left = [table.put(one) for one in (entry("w1"), entry("s1", wanted=False), entry("w2"))]
+    assert left == [None, None, None]
+    assert table.put(entry("w3")) == entry("s1", wanted=False)
+    assert table.put(entry("s2", wanted=False)) == entry("s2", wanted=False)
+    assert table.put(entry("W1")) is None  # heard again: now the youngest
+    assert table.put(entry("w4")) == entry("w2")
+    assert [one.name.instance for one in table] == ["w3", "W1", "w4"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans())), st.integers(1, 4))
+def test_a_table_never_outgrows_its_limit_nor_loses_silently(
+    puts: list[tuple[str, bool]], limit: int
+) -> None:
+    table, held = Table(limit), set[str]()
+    for text, wanted in puts:
+        held.add(name(text).key)
+        left = table.put(entry(text, wanted=wanted))
+        if left:
+            held.remove(left.name.key)
+        assert {one.name.key for one in table} == held
+        assert len(table) <= limit
+
+
+class Work:
+    """Resolves when told to, and remembers in which order it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go = asyncio.Event()
+        self.drops: list[str] = []
+
+    async def resolve(self, one: Name) -> None:
+        self.asked.append(one.instance)
+        await self.go.wait()
+        if one.instance == "bad":
+            raise ValueError("the library has tripped")
+
+
+async def test_a_lane_takes_the_newest_first_and_drops_the_oldest() -> None:
+    work = Work()
+    lane = Lane(work.resolve, work.drops.append, in_flight=2, waiting=3)
+    for text in ("1", "2", "3", "4", "5", "6", "4", "1"):
+        lane.put(name(text))
+    lane.forget(name("5").key)
+    await asyncio.sleep(0)
+    assert work.asked == ["1", "2"]
+    assert work.drops == ["queue-full"]
+    work.go.set()
+    while len(work.asked) < 4:
+        await asyncio.sleep(0)
+    assert work.asked == ["1", "2", "4", "6"]
+    await lane.clear()
+
+
+async def test_a_lane_outlives_what_the_library_trips_over() -> None:
+    work = Work()
+    work.go.set()
+    lane = Lane(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    lane.put(name("bad"))
+    lane.put(name("good"))
+    while len(work.asked) < 2:
+        await asyncio.sleep(0)
+    assert work.drops == ["resolve-failed"]
+    await lane.clear()
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_lane_that_is_cleared_can_be_used_again(started: bool) -> None:
+    work = Work()
+    lane = Lane(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    lane.put(name("a"))
+    lane.put(name("b"))
+    if started:
+        await asyncio.sleep(0)
+    await lane.clear()
+    lane.put(name("c"))
+    await asyncio.sleep(0)
+    assert work.asked == (["a", "c"] if started else ["c"])
+    await lane.clear()
+
+
+def test_distinct_names_are_a_flood_and_the_same_ones_are_not() -> None:
+    flood = Flood(3, 300.0)
+    assert not any(flood.add(key, 0.0) for key in "abcabcabc")
+    assert flood.add("d", 1.0)
+
+
+def test_pauses_grow_to_their_limit_and_are_forgotten_after_a_calm_window() -> None:
+    flood = Flood(0, 12.0)
+    assert flood.add("a", 0.0)
+    assert [flood.pause(0.0) for _ in range(3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 12.0]
+    assert flood.add("b", 100.0)
+    assert flood.pause(100.0) == 12.0
+    assert flood.add("c", 112.0 + Flood.WINDOW)
+    assert flood.pause(1000.0) == FIRST_PAUSE
+
+
+def test_names_are_counted_anew_in_each_window() -> None:
+    flood = Flood(2, 300.0)
+    assert not any(flood.add(f"{i}", i * Flood.WINDOW / 2) for i in range(20))

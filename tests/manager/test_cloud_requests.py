@@ -1,0 +1,300 @@
+"""What a cloud may ask of the gateway, and what it may not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gatewayd.admission.policy.engine import Window
+from gatewayd.config import CloudRequestSettings
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.errors import StoreUnavailable
+from gatewayd.manager.cloud_requests import COMPLAINTS, MAX_WANTED, CloudRequests
+from gatewayd.testing import clock
+from tests.admission.test_join_window import announced, rules
+from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.stage import Stage
+
+NOTHING = CloudRequestSettings()
+ALL = CloudRequestSettings(accept_permit=True, accept_wanted=True)
+LAMP = CloudName("cloud", "p", "lamp-1")
+
+
+def play(
+    scene: Callable[[Stage, CloudRequests], Awaitable[None]],
+    settings: CloudRequestSettings = ALL,
+    cloud: FakeCloud | None = None,
+) -> None:
+    async def main() -> None:
+        stage = Stage(MemoryRegister(), cloud or FakeCloud(), rules=rules())
+        now = asyncio.get_running_loop().time
+        requests = CloudRequests(settings, stage.flow.gateway, stage.flow.admissions, now)
+        async with stage.running():
+            task = asyncio.create_task(requests.run())
+            try:
+                await scene(stage, requests)
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    clock.run(main())
+
+
+async def settled(stage: Stage) -> None:
+    """Let everything that was asked for happen."""
+    await asyncio.sleep(5)
+    await stage.flow.gateway.ping()
+
+
+def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        requests.permit_join("cloud", 60)
+        requests.wanted(LAMP)
+        await settled(stage)
+        assert stage.flow.window.current is None
+        assert stage.tape.shown[lamp].state == "pending"
+
+    play(scene, NOTHING)
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert [word in line for word, line in zip(("permit", "wanted"), told, strict=True)] == [
+        True
+    ] * 2
+    assert all("cloud cloud" in line for line in told)
+
+
+def test_a_cloud_that_asks_without_end_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        for number in range(1000):
+            requests.wanted(CloudName("cloud", "p", f"lamp-{number}"))
+            requests.permit_join("cloud", 60)
+
+    play(scene, NOTHING)
+    told = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(told) == COMPLAINTS
+
+
+def test_a_cloud_opens_the_window_for_its_own_rules(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        requests.permit_join("other", 60)
+        assert stage.flow.window.current == Window(provider="other")
+        await settled(stage)
+        assert stage.tape.shown[lamp].state == "pending"
+        requests.permit_join("other", 0)
+        assert stage.flow.window.current is None
+        with caplog.at_level(logging.INFO):
+            requests.permit_join("cloud", 60)
+        assert (await stage.tape.wait_for(lamp, "online")).admission == "window"
+
+    play(scene)
+    assert "The join window is open for 60 s, by cloud cloud." in caplog.text
+
+
+@pytest.mark.parametrize(("asked", "given"), [(5000, 900), (900, 900), (1, 1), (-7, 0)])
+def test_what_a_cloud_asks_for_is_capped(asked: int, given: int) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        now = asyncio.get_running_loop().time()
+        requests.permit_join("cloud", asked)
+        until = stage.flow.window.until
+        assert (until - int(now * 1e6)) // 1_000_000 == given if given else not until
+
+    play(scene)
+
+
+def test_a_cloud_does_not_touch_what_somebody_else_has_opened() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        await stage.flow.commands.permit_join(60, {"rule": "tables"}, "uid 0")
+        for seconds in (0, 900):
+            requests.permit_join("cloud", seconds)
+            assert stage.flow.window.current == Window(rule="tables")
+        await asyncio.sleep(61)
+        requests.permit_join("cloud", 60)
+        requests.permit_join("other", 0)
+        assert stage.flow.window.opener == "cloud cloud"
+        await stage.flow.commands.permit_join(0, {}, "uid 0")
+        assert stage.flow.window.current is None
+
+    play(scene)
+
+
+def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        lamp, other = await announced(stage, "lamp-1", "table-1")
+        requests.wanted(LAMP)
+        view = await stage.tape.wait_for(lamp, "online")
+        assert view.admission == "cloud"
+        assert stage.register[lamp].admission == "cloud"
+        assert any("Approved by cloud cloud." in step.text for step in view.history)
+        assert stage.tape.shown[other].state == "pending"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        CloudName("other", "p", "lamp-1"),
+        CloudName("cloud", "q", "lamp-1"),
+        CloudName("cloud", "p", "lamp-2"),
+    ],
+)
+def test_another_name_is_not_meant(name: CloudName) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        requests.wanted(name)
+        await settled(stage)
+        assert stage.tape.shown[lamp].state == "pending"
+
+    play(scene)
+
+
+def _conflict(stage: Stage, lamp: DeviceId) -> None:
+    known = stage.lan.known[lamp]
+    stage.lan.known[lamp] = Evidence(known.views, known.claims, Trust.HEARD, conflict="two")
+
+
+def _twin(stage: Stage, lamp: DeviceId) -> None:
+    twin = DeviceId("child-twin")
+    claims = frozenset({Claim("serial", "fake", "another")})
+    stage.lan.known[twin] = Evidence(stage.lan.known[lamp].views, claims, Trust.LISTED)
+    stage.lan.changed[twin] = 0.0
+    stage.listener.seen(twin)
+
+
+@pytest.mark.parametrize("trouble", [_conflict, _twin])
+def test_what_is_in_doubt_is_for_people(trouble: Callable[[Stage, DeviceId], None]) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        trouble(stage, lamp)
+        await settled(stage)
+        requests.wanted(LAMP)
+        await settled(stage)
+        assert {view.state for view in stage.tape.shown.values()} == {"pending"}
+        assert not stage.register.rows
+
+    play(scene)
+
+
+def test_a_doubt_that_comes_up_meanwhile_counts() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        first, second = await announced(stage, "lamp-1", "lamp-2")
+        requests.wanted(LAMP)
+        requests.wanted(CloudName("cloud", "p", "lamp-2"))
+        await asyncio.sleep(0.003)  # the first is on its way to the disk
+        _conflict(stage, second)
+        await stage.tape.wait_for(first, "online")
+        await settled(stage)
+        assert stage.tape.shown[second].state == "pending"
+        assert second not in stage.register.rows
+
+    play(scene)
+
+
+def test_what_does_not_wait_is_left_alone() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        await stage.flow.commands.reject(lamp, "", "uid 0")
+        await stage.tape.wait_for(lamp, "rejected")
+        requests.wanted(LAMP)
+        await settled(stage)
+        assert stage.tape.shown[lamp].state == "rejected"
+
+    play(scene)
+
+
+def test_a_disk_that_fails_leaves_it_waiting() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        stage.register.failing = StoreUnavailable("not now")
+        requests.wanted(LAMP)
+        await settled(stage)
+        stage.register.failing = None
+        assert stage.tape.shown[lamp].state == "pending"
+        requests.wanted(LAMP)
+        await stage.tape.wait_for(lamp, "online")
+
+    play(scene)
+
+
+def test_wishes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        for number in range(MAX_WANTED):
+            requests.wanted(CloudName("cloud", "p", f"nobody-{number}"))
+        requests.wanted(LAMP)
+        await settled(stage)
+        assert stage.tape.shown[lamp].state == "pending"
+        requests.wanted(LAMP)
+        await stage.tape.wait_for(lamp, "online")
+
+    play(scene)
+    assert "more children than can be looked at" in caplog.text
+
+
+class Unreachable(FakeCloud):
+    """A cloud that cannot be asked, until somebody says otherwise."""
+
+    reachable = False
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        return None if self.reachable else Reason("gateway-offline")
+
+
+def test_try_again_ends_the_wait_of_a_child_that_could_not_be_registered() -> None:
+    cloud = Unreachable()
+
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        await stage.flow.commands.approve(lamp, "", "uid 0")
+        view = await stage.tape.wait_for(lamp, "admitted", "gateway-offline")
+        cloud.reachable = True
+        requests.try_again(LAMP)
+        await stage.tape.wait_for(lamp, "online")
+        assert asyncio.get_running_loop().time() * 1e6 < view.next_attempt
+
+    play(scene, cloud=cloud)
+
+
+def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        await stage.flow.commands.approve(lamp, "", "uid 0")
+        await stage.tape.wait_for(lamp, "online")
+        stage.cloud.drop("lamp-1")
+        await stage.tape.wait_for(lamp, "offline")
+        await asyncio.sleep(0.1)  # it waits to log in again
+        asked = stage.cloud.calls.count("connect lamp-1")
+        for _ in range(3):
+            requests.try_again(LAMP)
+            await asyncio.sleep(0.02)
+        await stage.tape.wait_for(lamp, "online")
+        assert stage.cloud.calls.count("connect lamp-1") == asked + 1, "a login is not broken off"
+
+    play(scene)
+
+
+def test_try_again_is_for_those_who_wait() -> None:
+    async def scene(stage: Stage, requests: CloudRequests) -> None:
+        (lamp,) = await announced(stage, "lamp-1")
+        requests.try_again(LAMP)
+        await settled(stage)
+        assert stage.tape.shown[lamp].state == "pending"
+        await stage.flow.commands.approve(lamp, "", "uid 0")
+        await stage.tape.wait_for(lamp, "online")
+        asked = list(stage.cloud.calls)
+        requests.try_again(LAMP)
+        requests.try_again(CloudName("cloud", "p", "nobody"))
+        await settled(stage)
+        assert stage.cloud.calls == asked
+
+    play(scene)

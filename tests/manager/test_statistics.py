@@ -1,0 +1,103 @@
+"""How the children of each cloud do, counted as they are shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.device.reason import NONE
+from gatewayd.manager.statistics import MAX_REASONS, OUT, Tally, phase_of
+from tests.dbus.served import view
+from tests.support.fakes import Tape
+
+STATES = (
+    "discovered", "pending", "rejected", "admitted", "registering", "securing", "registered",
+    "activating", "online", "offline", "failed", "retired",
+)  # fmt: skip
+
+
+def child(state: str, **more: Any) -> dict[str, Any]:
+    """A child of the cloud; "late" is tried again later."""
+    late = more.pop("late", "")
+    shown: dict[str, Any] = {"provider": "ali", "state": state, "substate": "", "reason": ""}
+    if late:
+        shown |= {"reason": late, "explanation": f"It is {late}.", "next_attempt": 9}
+    return shown | more
+
+
+def standing(*children: dict[str, Any]) -> tuple[int, int, str, str]:
+    tally = Tally(Tape())
+    for number, shown in enumerate(children):
+        tally.show(view(f"child-{number}", **shown))
+    told = tally.of("ali")
+    return told.devices, told.queued, told.state, told.reason.code
+
+
+@pytest.mark.parametrize(("children", "expected"), [
+    ([], (0, 0, "idle", "")),
+    ([child("pending"), child("rejected"), child("retired")], (0, 0, "idle", "")),
+    ([child("offline", substate="absent", reason="goodbye")], (1, 0, "idle", "")),
+    ([child("online"), child("admitted", reason="approved")], (2, 1, "ready", "")),
+    ([child("registering"), child("securing"), child("activating")], (3, 2, "connecting", "")),
+    ([child("online"), child("offline", late="lost")], (2, 0, "degraded", "lost")),
+    ([child("admitted", late="down"), child("offline", late="down")], (2, 1, "failed", "down")),
+    ([child("failed", reason="no-product")], (1, 0, "failed", "no-product")),
+    ([child("failed", reason="mine"), child("online")], (2, 0, "ready", "")),
+    ([child("online"), child("admitted", late="throttled")], (2, 1, "throttled", "throttled")),
+    ([child("admitted", late="throttled"), child("admitted", late="down")] * 2
+     + [child("online"), child("admitted", late="down")], (6, 5, "degraded", "down")),
+    ([child("online", provider="other"), child("online", provider="")], (0, 0, "idle", "")),
+    ([child("rejected", secret_state="stored")], (0, 0, "idle", "")),
+])  # fmt: skip
+def test_a_cloud_does_as_its_children_do(
+    children: list[dict[str, Any]], expected: tuple[int, int, str, str]
+) -> None:
+    assert standing(*children) == expected
+
+
+def test_a_reason_comes_with_its_sentences() -> None:
+    tally = Tally(Tape())
+    tally.show(view("a", **child("admitted", late="down", remedy="Wait.")))
+    reason = tally.of("ali").reason
+    assert (reason.code, reason.text, reason.remedy) == ("down", "It is down.", "Wait.")
+    tally.show(view("a", **child("online")))
+    assert tally.of("ali").reason is NONE
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", *STATES]), st.booleans())))
+def test_counts_are_what_counting_all_would_give(steps: list[tuple[int, str, bool]]) -> None:
+    tally, shown = Tally(Tape()), {}
+    for number, state, stored in steps:
+        if state:
+            secret = "stored" if stored else "none"
+            one = view(f"child-{number}", **child(state, secret_state=secret))
+            shown[one.id] = one
+            tally.show(one)
+        else:
+            device = view(f"child-{number}").id
+            shown.pop(device, None)
+            tally.remove(device)
+    assert tally.of("ali").devices == sum(phase_of(one) is not OUT for one in shown.values())
+    assert tally.secrets == sum(one.secret_state == "stored" for one in shown.values())
+    assert all(n > 0 for counts in tally._counts.values() for n in counts.values())
+    assert set(tally._shared) == {key for counts in tally._counts.values() for key in counts}
+
+
+def test_it_passes_on_what_it_is_told() -> None:
+    tape = Tape()
+    tally = Tally(tape)
+    one = view("child-1", **child("online"))
+    tally.show(one)
+    assert tape.shown == {one.id: one}
+    tally.remove(one.id)
+    assert tape.shown == {}
+
+
+def test_the_reasons_that_are_remembered_are_bounded() -> None:
+    tally = Tally(Tape())
+    for number in range(MAX_REASONS + 5):
+        tally.show(view(f"child-{number}", **child("admitted", late=f"reason-{number}")))
+    assert len(tally._reasons) == MAX_REASONS

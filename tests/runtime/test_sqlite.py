@@ -1,0 +1,174 @@
+"""The file below the vault and the register."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gatewayd.errors import ConfigError, StoreFull, StoreUnavailable
+from gatewayd.runtime.sqlite import Database, write_private
+
+SCHEMA = ("CREATE TABLE t (x TEXT) STRICT",)
+
+
+def open_in(directory: Path) -> Database:
+    return Database(directory / "new/test.db", SCHEMA, 1)
+
+
+def test_a_commit_is_written_through_to_the_disk(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        settings = {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "secure_delete": 1,
+            "trusted_schema": 0,
+            "foreign_keys": 1,
+        }
+        assert {name: db._run(f"PRAGMA {name}")[0][0] for name in settings} == settings
+
+
+def test_a_schema_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        Database(tmp_path / "test.db", (*SCHEMA, "CREATE nonsense"), 1)
+    with closing(Database(tmp_path / "test.db", SCHEMA, 1)) as db:
+        assert db._run("SELECT * FROM t") == []
+
+
+def test_a_newer_file_is_not_touched(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "test.db")) as file:
+        file.execute("PRAGMA user_version = 2")
+    before = (tmp_path / "test.db").read_bytes()
+    with pytest.raises(ConfigError, match="schema 2, this one knows 1"):
+        Database(tmp_path / "test.db", SCHEMA, 1)
+    assert (tmp_path / "test.db").read_bytes() == before
+
+
+def test_a_full_disk_ends_the_group(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        db._run(f"PRAGMA max_page_count = {db._run('PRAGMA page_count')[0][0]}")
+        db.begin()
+        db.mark()
+        with pytest.raises(StoreFull):
+            db._run("INSERT INTO t VALUES (?)", "x" * 100_000)
+        with pytest.raises(StoreUnavailable):
+            db.undo()
+        db.rollback()
+        assert db._run("SELECT * FROM t") == []
+
+
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match=r"file/test\.db"):
+        Database(tmp_path / "file/test.db", SCHEMA, 1)
+
+
+def test_a_closed_file_is_unavailable(tmp_path: Path) -> None:
+    db = open_in(tmp_path)
+    db.close()
+    db.close()
+    with pytest.raises(StoreUnavailable):
+        db.begin()
+
+
+def test_what_waits_for_a_group_is_done_when_it_is_durable(tmp_path: Path) -> None:
+    done: list[str] = []
+    with closing(open_in(tmp_path)) as db:
+        db.begin()
+        db.after(lambda: done.append("first"))
+        db.mark()
+        db.after(lambda: done.append("taken back"))
+        db.undo()
+        db.mark()
+        db.after(lambda: done.append("second"))
+        assert db.waits
+        assert not done
+        db.commit()
+        assert (done, db.waits) == (["first", "second"], False)
+        db.begin()
+        db.after(lambda: done.append("taken back"))
+        db.rollback()
+        db.begin()
+        db.commit()
+        assert done == ["first", "second"]
+
+
+def test_a_fault_is_remembered_until_something_was_written(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        pages = db._run("PRAGMA page_count")[0][0]
+        db._run(f"PRAGMA max_page_count = {pages}")
+        db.begin()
+        with pytest.raises(StoreFull):
+            db._run("INSERT INTO t VALUES (?)", "x" * 100_000)
+        db.rollback()
+        assert "disk is full" in db.fault
+        db.begin()
+        db._run("SELECT * FROM t")
+        db.commit()
+        assert "disk is full" in db.fault
+        db._run("PRAGMA max_page_count = 10000")
+        db.begin()
+        db._run("INSERT INTO t VALUES ('y')")
+        db.commit()
+        assert not db.fault
+
+
+def test_a_snapshot_is_what_is_durable(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        db.begin()
+        db._run("INSERT INTO t VALUES ('durable')")
+        db.commit()
+        db.begin()
+        db._run("INSERT INTO t VALUES ('not yet')")
+        whole = db.snapshot()
+        db.rollback()
+    (tmp_path / "copy.db").write_bytes(whole)
+    with closing(sqlite3.connect(f"file:{tmp_path}/copy.db?mode=ro", uri=True)) as file:
+        assert file.execute("SELECT x FROM t").fetchall() == [("durable",)]
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "test.db").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreUnavailable):
+        Database(tmp_path / "test.db", SCHEMA, 1)
+    assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+def test_a_link_that_somebody_put_there_leads_nowhere(tmp_path: Path) -> None:
+    """As root, gatewayctl would change what it leads to."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(mode=0o644)
+    elsewhere.chmod(0o644)
+    (tmp_path / "symbolic.db").symlink_to(elsewhere)
+    (tmp_path / "hard.db").hardlink_to(elsewhere)
+    for name in ("symbolic.db", "hard.db"):
+        with pytest.raises(StoreUnavailable, match="Too many l"):
+            Database(tmp_path / name, SCHEMA, 1)
+    assert (elsewhere.stat().st_mode & 0o777, elsewhere.read_bytes()) == (0o644, b"")
+
+
+def test_a_file_that_is_open_to_others_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    Database(path, SCHEMA, 1).close()
+    path.chmod(0o644)
+    Database(path, SCHEMA, 1).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_could_not_be_written_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_private(tmp_path / "file", b"after")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"before")]

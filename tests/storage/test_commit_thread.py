@@ -1,0 +1,254 @@
+"""The store thread: order, groups, and what happens to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import NoReturn
+
+import pytest
+import pytest_asyncio
+
+from gatewayd.errors import StoreFull, StoreUnavailable
+from gatewayd.storage.commit_thread import StoreThread
+
+
+class Ledger:
+    """A store in memory that writes down what it is asked; lines count when committed."""
+
+    def __init__(self, reserves: int = 0) -> None:
+        self.durable: list[str] = []
+        self.open: list[str] = []
+        self.calls: list[str] = []
+        self.mark_at = 0
+        self.reserves = reserves
+        self.fail: Callable[[], None] = lambda: None
+
+    def write(self, line: str) -> None:
+        self.open.append(line)
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+        self.open = []
+
+    def mark(self) -> None:
+        self.mark_at = len(self.open)
+
+    def undo(self) -> None:
+        del self.open[self.mark_at :]
+
+    def commit(self) -> None:
+        self.fail()
+        self.calls.append("commit")
+        self.durable += self.open
+
+    def rollback(self) -> None:
+        self.calls.append("rollback")
+
+    def make_room(self) -> bool:
+        self.reserves -= 1
+        return self.reserves >= 0
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+@pytest_asyncio.fixture
+async def thread() -> AsyncIterator[StoreThread]:
+    thread = StoreThread(limit=100)
+    thread.start()
+    yield thread
+    await thread.aclose()
+
+
+class Gate:
+    """Holds the thread, so that what comes meanwhile becomes one group."""
+
+    def __init__(self, thread: StoreThread) -> None:
+        self.thread, self.released, self.entered = thread, threading.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def hold() -> None:
+            loop.call_soon_threadsafe(self.entered.set)
+            assert self.released.wait(30)
+
+        self.task = asyncio.create_task(self.thread.run(hold))
+        await self.entered.wait()
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0)  # the tasks made meanwhile queue their works
+        self.released.set()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def test_whatever_is_queued_is_one_group(thread: StoreThread) -> None:
+    ledger = await thread.open(Ledger)
+    async with Gate(thread):
+        works = [asyncio.create_task(thread.run(partial(ledger.write, str(n)))) for n in range(50)]
+    await asyncio.gather(*works)
+    assert ledger.durable == [str(n) for n in range(50)]
+    assert ledger.calls == ["begin", "commit"] * 2
+
+
+async def test_nobody_is_answered_before_the_commit_and_the_check(thread: StoreThread) -> None:
+    ledger = await thread.open(Ledger)
+    seen: list[list[str]] = []
+    await thread.run(lambda: ledger.write("x"), lambda _: seen.append(list(ledger.durable)))
+    assert seen == [["x"]]
+
+
+async def test_a_result_is_returned(thread: StoreThread) -> None:
+    assert await thread.run(lambda: 42) == 42
+
+
+async def test_a_work_that_fails_fails_alone(thread: StoreThread) -> None:
+    ledger = await thread.open(Ledger)
+
+    def fail() -> NoReturn:
+        ledger.write("half")
+        raise ValueError("mine")
+
+    async with Gate(thread):
+        before = asyncio.create_task(thread.run(lambda: ledger.write("before")))
+        failing = asyncio.create_task(thread.run(fail))
+        after = asyncio.create_task(thread.run(lambda: ledger.write("after")))
+    await asyncio.gather(before, after)
+    with pytest.raises(ValueError, match="mine"):
+        await failing
+    assert ledger.durable == ["before", "after"]
+
+
+async def test_a_check_that_fails_is_raised(thread: StoreThread) -> None:
+    def check(_: None) -> NoReturn:
+        raise StoreUnavailable("read back differently")
+
+    with pytest.raises(StoreUnavailable, match="differently"):
+        await thread.run(lambda: None, check)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (StoreFull("full"), StoreFull),
+        (StoreUnavailable("bad disk"), StoreUnavailable),
+        (ZeroDivisionError(), StoreUnavailable),
+    ],
+)
+async def test_a_commit_that_fails_fails_the_group_and_the_thread_lives(
+    thread: StoreThread, fault: Exception, error: type[Exception]
+) -> None:
+    ledger = await thread.open(Ledger)
+
+    def fail() -> NoReturn:
+        raise fault
+
+    async with Gate(thread):
+        works = [asyncio.create_task(thread.run(lambda: ledger.write("lost"))) for _ in range(3)]
+        ledger.fail = fail
+    for work in works:
+        with pytest.raises(error):
+            await work
+    ledger.fail = lambda: None
+    await thread.run(lambda: ledger.write("kept"))
+    assert ledger.durable == ["kept"]
+
+
+async def test_a_full_disk_is_met_with_the_reserve(thread: StoreThread) -> None:
+    ledger = await thread.open(lambda: Ledger(reserves=1))
+
+    def fail_while_reserved() -> None:
+        if ledger.reserves:
+            raise StoreFull("full")
+
+    ledger.fail = fail_while_reserved
+    await thread.run(lambda: ledger.write("x"))
+    assert ledger.durable == ["x"]
+    assert ledger.calls == ["begin", "rollback", "begin", "commit"]
+
+
+async def test_a_work_that_loses_the_group_fails_all_of_it(thread: StoreThread) -> None:
+    class Lossy(Ledger):
+        def undo(self) -> None:
+            raise StoreUnavailable("no such savepoint")
+
+    lossy = await thread.open(Lossy)
+
+    def fail() -> NoReturn:
+        raise StoreFull("full")
+
+    async with Gate(thread):
+        other = asyncio.create_task(thread.run(lambda: lossy.write("x")))
+        failing = asyncio.create_task(thread.run(fail))
+    for work in (other, failing):
+        with pytest.raises(StoreFull):
+            await work
+    assert lossy.durable == []
+
+
+async def test_who_is_cancelled_changes_nothing_for_the_others(thread: StoreThread) -> None:
+    ledger = await thread.open(Ledger)
+    async with Gate(thread):
+        put = asyncio.create_task(thread.run(lambda: ledger.write("put")))
+        await asyncio.sleep(0)
+        put.cancel()
+        delete = asyncio.create_task(thread.run(lambda: ledger.write("delete")))
+    await delete
+    assert put.cancelled()
+    assert ledger.durable == ["put", "delete"]
+
+
+async def test_more_than_the_limit_is_refused(thread: StoreThread) -> None:
+    async with Gate(thread):
+        works = [asyncio.create_task(thread.run(lambda: None)) for _ in range(101)]
+    results = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(r) for r in results] == [type(None)] * 100 + [StoreUnavailable]
+    await thread.ping()
+
+
+async def test_what_cannot_be_opened_takes_no_part(thread: StoreThread) -> None:
+    def make() -> Ledger:
+        raise StoreUnavailable("locked")
+
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await thread.open(make)
+    await thread.ping()
+
+
+async def test_closing_finishes_what_is_queued_and_closes_in_reverse() -> None:
+    thread = StoreThread()
+    thread.start()
+    one = await thread.open(Ledger)
+    two = await thread.open(Ledger)
+    one.calls = two.calls = []
+    async with Gate(thread):
+        work = asyncio.create_task(thread.run(lambda: one.write("last")))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(thread.aclose())
+    await asyncio.gather(work, closing, thread.aclose())
+    assert one.durable == ["last"]
+    assert one.calls[-2:] == ["close", "close"]
+    with pytest.raises(StoreUnavailable):
+        await thread.run(lambda: None)
+
+
+async def test_a_thread_that_was_never_started_closes() -> None:
+    await StoreThread().aclose()
+
+
+def test_a_loop_that_is_gone_does_not_keep_the_thread() -> None:
+    """The thread answers nobody, and ends when it is told to."""
+    thread = StoreThread()
+    released = threading.Event()
+
+    async def main() -> None:
+        thread.start()
+        asyncio.get_running_loop().create_task(thread.run(lambda: released.wait(30)))
+        asyncio.get_running_loop().create_task(thread.aclose())
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    released.set()

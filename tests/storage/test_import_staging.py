@@ -1,0 +1,97 @@
+"""An import that was cut off: done, or as if it had never begun."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Admission, Record, Verdict
+from gatewayd.device.secret import Secret
+from gatewayd.errors import StoreUnavailable
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.import_staging import STAGED, finish, settle, stage
+from gatewayd.storage.records import StateFile
+from gatewayd.testing.contracts.secretstore import REF, keep
+
+THEIRS, OURS = DeviceId("theirs"), DeviceId("ours")
+
+
+def records(directory: Path, device: DeviceId) -> bytes:
+    with closing(StateFile(directory)) as state:
+        state.begin()
+        state.write(Record(device, frozenset(), "", Verdict.REJECTED, Admission.OPERATOR, "", "",
+                           None, 0, 0))  # fmt: skip
+        state.commit()
+        return state.snapshot()
+
+
+def known(directory: Path) -> list[DeviceId]:
+    """Return the children on record, as a gatewayd that starts finds them."""
+    with closing(StateFile(directory)) as state:
+        return [record.device for record in state.all()]
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    """A directory where records are staged, beside others, and the vault is empty."""
+    theirs = records(tmp_path / "other", THEIRS)
+    records(tmp_path / "state", OURS)
+    Vault(VaultSettings(key="development-file"), tmp_path / "state").close()
+    stage(tmp_path / "state", theirs)
+    return tmp_path / "state"
+
+
+def commit(directory: Path) -> None:
+    with closing(Vault(VaultSettings(key="development-file"), directory)) as vault:
+        keep(vault, REF, b"x")
+
+
+def test_before_the_secrets_are_there_nothing_has_happened(ready: Path) -> None:
+    assert known(ready) == [OURS]
+    assert not (ready / STAGED).exists()
+
+
+def test_without_a_vault_nothing_has_happened(ready: Path) -> None:
+    (ready / "vault.db").unlink()
+    assert known(ready) == [OURS]
+
+
+def test_what_is_not_committed_does_not_count(ready: Path) -> None:
+    with closing(Vault(VaultSettings(key="development-file"), ready)) as vault:
+        vault.begin()
+        vault.put(REF, Secret(b"x"))
+        settle(ready)
+        vault.rollback()
+    assert known(ready) == [OURS]
+
+
+def test_when_the_secrets_are_there_the_records_follow(ready: Path) -> None:
+    commit(ready)
+    assert known(ready) == [THEIRS]
+    assert not (ready / STAGED).exists()
+    settle(ready)
+    assert known(ready) == [THEIRS]
+
+
+def test_done_is_done(ready: Path) -> None:
+    commit(ready)
+    finish(ready)
+    assert known(ready) == [THEIRS]
+
+
+def test_where_nobody_can_tell_nothing_is_done(ready: Path) -> None:
+    (ready / "vault.db").write_bytes(b"no database at all")
+    with pytest.raises(StoreUnavailable, match="an import was interrupted"):
+        StateFile(ready)
+    assert (ready / STAGED).exists()
+    StateFile(ready.parent / "other").close()
+
+
+def test_where_nothing_can_be_written_it_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        stage(tmp_path / "nowhere", b"x")
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        finish(tmp_path)

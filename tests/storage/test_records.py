@@ -1,0 +1,308 @@
+"""The register and the secrets: durable when they return."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict, still
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import (
+    ConfigError,
+    Overtaken,
+    SecretCorrupt,
+    SecretNotFound,
+    StoreError,
+    StoreUnavailable,
+)
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage import records as statefile
+from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.records import Register, Secrets, StateFile
+
+DEVELOPMENT = VaultSettings(key="development-file")
+ONE = DeviceId("child-1")
+RECORD = Record(
+    device=ONE,
+    claims=frozenset({Claim("mac", "l2", "aabbccddeeff"), Claim("serial", "_x._tcp", "ü'\"")}),
+    label="Kitchen",
+    verdict=Verdict.ADMITTED,
+    admission=Admission.RULE,
+    rule="cameras",
+    reason="",
+    cloud=CloudName("cloud", "product", "name"),
+    verdict_at=1_790_000_000_000_000,
+    first_seen=1,
+)
+SLOT = RECORD.slot(1)
+
+
+class Stores:
+    """A register and its secrets, open."""
+
+    def __init__(self, thread: StoreThread, register: Register, vault: Vault) -> None:
+        self.thread, self.register, self.vault = thread, register, vault
+        self.secrets = Secrets(thread, vault)
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Stores]:
+    thread = StoreThread()
+    thread.start()
+    try:
+        state = await thread.open(lambda: StateFile(directory))
+        vault = await thread.open(lambda: Vault(DEVELOPMENT, directory))
+        yield Stores(thread, await Register.load(thread, state, vault), vault)
+    finally:
+        await thread.aclose()
+
+
+async def save(register: Register, record: Record) -> None:
+    await register.update(record.device, lambda _: record)
+
+
+numbers = st.integers(0, 2**53)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+records = st.builds(
+    Record,
+    device=texts.map(DeviceId),
+    claims=st.frozensets(st.builds(Claim, texts, texts, texts)),
+    cloud=st.none() | st.builds(CloudName, texts, texts, texts),
+    label=texts,
+    rule=texts,
+    reason=texts,
+    verdict=st.sampled_from(Verdict),
+    admission=st.sampled_from(Admission),
+    **dict.fromkeys(statefile._NUMBERS, numbers),
+)
+
+
+def test_every_fact_has_a_column() -> None:
+    assert {*statefile._COLUMNS} - {*statefile._CLOUD} == {f.name for f in fields(Record)} - {
+        "cloud"
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(record=records)
+def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, record: Record) -> None:
+    with closing(StateFile(tmp_path_factory.mktemp("state"))) as state:
+        state.write(record)
+        assert state.read(record.device) == record
+        assert list(state.all()) == [record]
+
+
+async def test_a_record_is_durable_when_saved(tmp_path: Path) -> None:
+    newer = replace(RECORD, attempt=1)
+    async with opened(tmp_path) as stores:
+        await save(stores.register, RECORD)
+        await save(stores.register, newer)
+        assert stores.register[ONE] == newer
+        with closing(sqlite3.connect(tmp_path / "state.db")) as file:
+            assert file.execute("SELECT device, attempt FROM record").fetchall() == [(ONE, 1)]
+    async with opened(tmp_path) as stores:
+        assert stores.register.get(ONE) == newer
+        assert list(stores.register.all()) == [newer]
+
+
+async def test_records_are_listed_in_order(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await asyncio.gather(
+            *(save(stores.register, replace(RECORD, device=DeviceId(d))) for d in "cab")
+        )
+        assert [r.device for r in stores.register.all()] == ["a", "b", "c"]
+
+
+async def test_it_serves_the_port(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        port: Records = stores.register
+        assert port.get(ONE) is None
+        with pytest.raises(KeyError):
+            port[ONE]
+
+
+async def test_two_versions_in_one_group_are_both_confirmed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        versions = [replace(RECORD, attempt=n) for n in range(20)]
+        await asyncio.gather(*(save(stores.register, v) for v in versions))
+        assert stores.register[ONE] == versions[-1]
+
+
+async def test_no_writer_undoes_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await save(stores.register, RECORD)
+        await asyncio.gather(
+            stores.register.update(ONE, lambda r: replace(still(r), label="Dock")),
+            stores.register.update(ONE, lambda r: replace(still(r), activated_at=9)),
+        )
+        assert stores.register[ONE] == replace(RECORD, label="Dock", activated_at=9)
+
+
+async def test_who_was_overtaken_changes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        with pytest.raises(Overtaken):
+            await stores.register.update(ONE, lambda r: still(r, attempt=0))
+        await save(stores.register, RECORD)
+        with pytest.raises(Overtaken):
+            await stores.register.update(ONE, lambda r: replace(still(r, attempt=3), stored=3))
+        assert stores.register[ONE] == RECORD
+
+
+async def test_who_was_cancelled_has_saved_all_the_same(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        saving = asyncio.create_task(save(stores.register, RECORD))
+        await asyncio.sleep(0)
+        saving.cancel()
+        await stores.thread.ping()
+        assert stores.register[ONE] == RECORD
+
+
+async def test_forgetting_leaves_neither_record_nor_secret(tmp_path: Path) -> None:
+    other = SecretRef("cloud", DeviceId("child-2"), 1)
+    async with opened(tmp_path) as stores:
+        await save(stores.register, RECORD)
+        for ref in (SLOT, RECORD.slot(7), SecretRef("gone", ONE, 1, "key"), other):
+            await stores.secrets.put(ref, Secret(b"x"))
+        await stores.register.forget(ONE)
+        await stores.register.forget(ONE)
+        assert stores.register.get(ONE) is None
+    async with opened(tmp_path) as stores:
+        assert list(stores.register.all()) == []
+        assert await stores.thread.run(stores.vault.refs) == [other]
+
+
+async def test_forgetting_while_storing_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        putting = asyncio.create_task(stores.secrets.put(SLOT, Secret(b"x")))
+        await asyncio.sleep(0)
+        putting.cancel()
+        await stores.register.forget(ONE)
+        assert not await stores.secrets.holds(SLOT)
+
+
+async def test_a_secret_is_read_back(tmp_path: Path) -> None:
+    class Forgetful(Vault):
+        def put(self, ref: SecretRef, secret: Secret) -> None:
+            super().put(ref, Secret(b"something else"))
+
+    thread = StoreThread()
+    thread.start()
+    vault = await thread.open(lambda: Forgetful(DEVELOPMENT, tmp_path))
+    with pytest.raises(SecretCorrupt, match="read back differently"):
+        await Secrets(thread, vault).put(SLOT, Secret(b"x"))
+    await thread.aclose()
+
+
+async def test_holds_tells_whether_a_slot_opens(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await stores.secrets.put(SLOT, Secret(b"x"))
+        assert await stores.secrets.get(SLOT) == Secret(b"x")
+        assert await stores.secrets.holds(SLOT)
+        assert not await stores.secrets.holds(RECORD.slot(2))
+        with pytest.raises(SecretNotFound):
+            await stores.secrets.get(RECORD.slot(2))
+
+
+async def test_slots_of_a_device_are_listed_and_emptied(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        other = SecretRef("cloud", ONE, 1, "authority")
+        for ref in (SLOT, RECORD.slot(2), other):
+            await stores.secrets.put(ref, Secret(b"x"))
+        assert set(await stores.secrets.refs(ONE)) == {SLOT, RECORD.slot(2), other}
+        await stores.secrets.delete(SLOT)
+        await stores.secrets.delete(SLOT)
+        assert set(await stores.secrets.refs(ONE)) == {RECORD.slot(2), other}
+        assert await stores.secrets.refs(DeviceId("child-2")) == ()
+
+
+async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: Path) -> None:
+    class Forgetful(StateFile):
+        def write(self, record: Record) -> None:
+            super().write(replace(record, label="something else"))
+
+    thread = StoreThread()
+    thread.start()
+    state = await thread.open(lambda: Forgetful(tmp_path))
+    vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
+    register = await Register.load(thread, state, vault)
+    with pytest.raises(StoreUnavailable, match="read back differently"):
+        await save(register, RECORD)
+    assert register.get(ONE) is None
+    await thread.aclose()
+
+
+async def test_headroom_and_quarantine_are_reached(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await stores.secrets.headroom()
+        assert (tmp_path / "vault.reserve").stat().st_size == 1 << 20
+        await stores.secrets.purge(0)
+
+
+def test_a_second_daemon_is_told_who_the_first_is(tmp_path: Path) -> None:
+    with closing(StateFile(tmp_path)) as first:
+        with pytest.raises(StoreUnavailable, match=r"another gatewayd \(process \d+\) uses"):
+            StateFile(tmp_path)
+        first.write(RECORD)
+    with closing(StateFile(tmp_path)) as second:
+        assert list(second.all()) == [RECORD]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701, 0o720])
+def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"mode {mode:04o}\): chmod 0700 {directory}$"):
+        StateFile(directory)
+    assert list(directory.iterdir()) == []
+    directory.chmod(0o700)
+    StateFile(directory).close()
+
+
+def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(
+        b"no database at all, but long enough to look like one" * 99
+    )
+    for _ in range(2):
+        with pytest.raises(StoreError, match="damaged"):
+            StateFile(tmp_path)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    StateFile(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as file:
+        file.execute(f"PRAGMA user_version = {statefile.VERSION + 1}")
+    with pytest.raises(ConfigError, match="newer gatewayd"):
+        StateFile(tmp_path)
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(StateFile(tmp_path)) as state:
+        state.write(RECORD)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
+        file.execute("ALTER TABLE record DROP COLUMN candidate")
+        file.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with closing(StateFile(tmp_path)) as state:
+            assert list(state.all()) == [RECORD]
+            state.write(replace(RECORD, candidate=2))
+            assert state.read(ONE) == replace(RECORD, candidate=2)
+            state.write(RECORD)
+
+
+@pytest.mark.parametrize("damage", ["verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'"])
+def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> None:
+    with closing(StateFile(tmp_path)) as state:
+        state.write(RECORD)
+        state._run(f"UPDATE record SET {damage}")  # noqa: S608
+        with pytest.raises(StoreError, match="record of 'child-1' is damaged"):
+            state.read(ONE)

@@ -1,0 +1,170 @@
+"""The durable half at work: what it does by itself, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from gatewayd.config import Config
+from gatewayd.config import load as load_config
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import StoreUnavailable
+from gatewayd.secretstore.store import State
+from gatewayd.secretstore.vault import admin
+from gatewayd.secretstore.vault.rows import STEP
+from gatewayd.secretstore.vault.sealed_database import NO_RECOVERY
+from gatewayd.secretstore.vault.vault import Vault
+from gatewayd.settings.files import ConfigPaths
+from gatewayd.storage.storage import Storage
+from tests.secretstore.chip import Chip
+from tools.config_sample import ours
+
+PATIENCE = 30.0
+"""Seconds that something may take on a busy machine."""
+
+
+def config(directory: Path, key: str, tcti: str) -> Config:
+    file = directory / "gatewayd.toml"
+    file.write_text(
+        f'[gateway]\nstate_directory = "{directory}/state"\n'
+        f'[secretstore.vault]\nkey = "{key}"\ntcti = "{tcti}"\n'
+    )
+    return load_config(ConfigPaths.of(file), ours())
+
+
+@asynccontextmanager
+async def opened(
+    directory: Path,
+    key: str = "development-file",
+    synchronised: Callable[[], bool] = lambda: False,
+    tcti: str = "",
+) -> AsyncIterator[Storage]:
+    """Open a storage that tends itself.  synchronised: whether the clock is right."""
+    environ = {"CREDENTIALS_DIRECTORY": str(directory)}
+    configured = await asyncio.to_thread(config, directory, key, tcti)
+    storage = await Storage.open(configured, environ, lambda: 1)
+    now = asyncio.get_running_loop().time
+    service = asyncio.create_task(storage.tend(now, lambda: 1, synchronised))
+    try:
+        yield storage
+    finally:
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+        await storage.thread.aclose()
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not reached():
+            await asyncio.sleep(0.01)
+
+
+def vault_of(storage: Storage) -> Vault:
+    assert isinstance(storage.store, Vault)
+    return storage.store
+
+
+async def test_a_store_that_gets_its_key_late_serves_without_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path, "credential") as storage:
+        assert (storage.sealed, storage.degraded) == (True, False)
+        obstacle = await storage.obstacle()
+        assert obstacle is not None
+        assert obstacle.code == "store-sealed"
+        (tmp_path / "vault.key").write_bytes(bytes(32))
+        await until(lambda: not storage.sealed)
+        assert await storage.obstacle() is None
+        assert (storage.store.state, storage.faults) == (State.DEGRADED, (NO_RECOVERY,))
+        assert not storage.degraded
+
+
+async def test_a_rotation_goes_on_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path) as storage:
+        vault = vault_of(storage)
+        refs = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(2 * STEP + 1)]
+        await asyncio.gather(*(storage.secrets.put(ref, Secret(b"x")) for ref in refs))
+        await storage.administer(lambda: admin.rotate(vault))
+        await until(lambda: not vault.rotating)
+        told = await storage.administer(lambda: admin.report(vault))
+        assert (told.generation, told.generations, told.secrets) == (2, 1, len(refs))
+        assert await storage.secrets.get(refs[-1]) == Secret(b"x")
+        assert not storage.degraded
+
+
+async def test_an_operators_fault_is_the_operators(tmp_path: Path) -> None:
+    async with opened(tmp_path) as storage:
+        vault = vault_of(storage)
+        with pytest.raises(StoreUnavailable, match="there is no key slot"):
+            await storage.administer(lambda: admin.remove_slot(vault, "nonsense"))
+
+
+@pytest.mark.parametrize("clock", [True, False])
+async def test_quarantine_is_counted_by_a_clock_that_is_right(tmp_path: Path, clock: bool) -> None:
+    ref, asked = SecretRef("cloud", DeviceId("child-1"), 1), []
+
+    def synchronised() -> bool:
+        asked.append(ref)
+        return clock
+
+    async with opened(tmp_path) as storage:
+        await storage.secrets.put(ref, Secret(b"x"))
+        await storage.thread.run(lambda: storage.store.quarantine(ref))
+    async with opened(tmp_path, synchronised=synchronised) as storage:
+        vault = vault_of(storage)
+
+        async def since() -> int | None:
+            rows = await storage.thread.run(lambda: vault.query("SELECT since FROM quarantine"))
+            return rows[0][0]  # type: ignore[no-any-return]  # a column
+
+        if clock:
+            async with asyncio.timeout(PATIENCE):
+                while await since() is None:
+                    await asyncio.sleep(0.01)
+        else:
+            await until(lambda: bool(asked))
+            await storage.administer(lambda: None)
+            await until(lambda: len(asked) > 1)
+            assert await since() is None
+
+
+async def test_an_old_copy_is_served_read_only(tmp_path: Path) -> None:
+    with closing(Chip(tmp_path / "chip")) as chip:
+        await asyncio.to_thread(chip.start)
+        refs = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(2)]
+        vault_file, old = tmp_path / "state/vault.db", tmp_path / "old.db"
+        async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
+            await asyncio.gather(*(storage.secrets.put(ref, Secret(b"x")) for ref in refs))
+        await asyncio.to_thread(shutil.copy, vault_file, old)
+        async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
+            vault = vault_of(storage)
+            await storage.administer(lambda: admin.rotate(vault))
+            await until(lambda: not vault.rotating)
+        await asyncio.to_thread(shutil.copy, old, vault_file)
+        async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
+            assert storage.store.state is State.ROLLBACK_SUSPECTED
+            assert (storage.sealed, storage.degraded) == (False, True)
+            obstacle = await storage.obstacle()
+            assert obstacle is not None
+            assert obstacle.code == "store-rollback-suspected"
+            # secrets without a record: nothing is moved aside meanwhile
+            assert list(await storage.thread.run(storage.store.refs)) == refs
+            await storage.administer(vault_of(storage).accept)
+            assert await storage.obstacle() is None
+
+
+async def test_a_wake_up_does_not_swallow_the_end(tmp_path: Path) -> None:
+    async with opened(tmp_path) as storage:
+        for _ in range(20):
+            task = asyncio.create_task(storage.tend(lambda: 0, lambda: 1, lambda: False))
+            await storage.thread.ping()
+            await asyncio.sleep(0)
+            await storage.administer(lambda: None)  # wakes it, and then it is ended at once
+            task.cancel()
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()

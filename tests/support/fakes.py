@@ -1,0 +1,310 @@
+"""Small fakes of everything that touches the world: they obey the ports, and run on any clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from gatewayd.cloud.provider import (
+    Ended,
+    Failed,
+    Issued,
+    Keep,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Requests,
+    Unknown,
+)
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import Change, CloudName, Record
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.views import DeviceView, ManagerView
+from gatewayd.errors import SecretNotFound, StoreError
+
+T = TypeVar("T")
+
+
+class MemoryRegister:
+    """Records that survive what the test calls a crash, as long as the object lives.
+
+    As the store thread does, it works in order of the queue, and also for whom has left it.
+    failing: what all works end with.  dead: the power is off, and nothing is done any more.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[DeviceId, Record] = {}
+        self.slots: dict[SecretRef, Secret] = {}
+        self.failing: StoreError | None = None
+        self.dead = False
+
+    def __getitem__(self, device: DeviceId) -> Record:
+        return self.rows[device]
+
+    def get(self, device: DeviceId) -> Record | None:
+        return self.rows.get(device)
+
+    def all(self) -> Iterator[Record]:
+        return iter(sorted(self.rows.values(), key=lambda r: r.device))
+
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        def write() -> Record:
+            self.rows[device] = change(self.rows.get(device))
+            return self.rows[device]
+
+        return await self._disk(write)
+
+    async def forget(self, device: DeviceId) -> None:
+        def remove() -> None:
+            self.rows.pop(device, None)
+            self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
+
+        await self._disk(remove)
+
+    async def put(self, ref: SecretRef, secret: Secret) -> None:
+        def write() -> None:
+            assert ref not in self.slots, "a slot is never overwritten"
+            self.slots[ref] = secret
+
+        await self._disk(write)
+
+    async def secret(self, ref: SecretRef) -> Secret:
+        def read() -> Secret:
+            if ref not in self.slots:
+                raise SecretNotFound("no such slot")
+            return self.slots[ref]
+
+        return await self._disk(read)
+
+    async def delete(self, ref: SecretRef) -> None:
+        def remove() -> None:
+            self.slots.pop(ref, None)
+
+        await self._disk(remove)
+
+    async def holds(self, ref: SecretRef) -> bool:
+        return await self._disk(lambda: ref in self.slots)
+
+    async def obstacle(self) -> Reason | None:
+        return None
+
+    async def _disk(self, work: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def answer() -> None:
+            if self.dead:
+                return
+            error, value = self._attempt(work)
+            if done.done():
+                return  # nobody waits any more; what was done stays done
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(value)
+
+        loop.call_later(0.005, answer)
+        result: T = await done
+        return result
+
+    def _attempt(self, work: Callable[[], T]) -> tuple[Exception | None, T | None]:
+        if self.failing is not None:
+            return self.failing, None
+        try:
+            return None, work()
+        except (StoreError, AssertionError) as error:
+            return error, None
+
+
+CLOSING = 0.3
+"""Seconds that a session takes to be closed in good order."""
+
+
+class FakeSession:
+    """A session the fake cloud can end."""
+
+    def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
+        self._cloud, self._name = cloud, name
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    async def wait_closed(self) -> Ended:
+        return await asyncio.shield(self.ended)
+
+    async def close(self) -> None:
+        try:
+            if not self.ended.done():
+                await asyncio.sleep(CLOSING)
+        finally:
+            if self._cloud.online.get(self._name) is self:
+                del self._cloud.online[self._name]
+
+
+@dataclass
+class FakeCloud:
+    """The rules of dynamic registration, without a network.
+
+    script: for each name, outcomes to give before the cloud behaves.
+    contested: whose session was opened while another of it was open.
+    """
+
+    name: str = "cloud"
+    names: set[str] | None = None
+    script: dict[str, list[str]] = field(default_factory=dict)
+    issued: dict[CloudName, list[Secret]] = field(default_factory=dict)
+    activated: dict[CloudName, Secret] = field(default_factory=dict)
+    online: dict[CloudName, FakeSession] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    contested: list[CloudName] = field(default_factory=list)
+
+    own: CloudName | None = None
+
+    def listen(self, requests: Requests) -> None:
+        self.requests = requests
+
+    def found(self, name: CloudName) -> None:
+        self.calls.append(f"found {name.device}")
+
+    def why_not(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def obstacle(self, name: CloudName) -> Reason | None:
+        return None
+
+    async def forget(self, name: CloudName) -> Reason | None:
+        self.calls.append(f"forget {name.device}")
+        return None
+
+    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        self.calls.append(f"register {name.device}")
+        await asyncio.sleep(0.1)
+        word = self._next(name)
+        if word == "refuse" or name in self.activated:
+            return Refused(Reason("cloud-refused"))
+        if word == "fail":
+            return Failed(Reason("cloud-unreachable"))
+        secret = Secret(f"{name.device}-{len(self.issued.get(name, []))}".encode())
+        self.issued.setdefault(name, []).append(secret)
+        if word == "lose":
+            return Unknown(Reason("answer-lost"))
+        await keep(secret)
+        if word == "issue-another":
+            self.issued[name].append(Secret(b"somebody else's"))
+        return Issued()
+
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        return None
+
+    async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
+        self.calls.append(f"connect {name.device}")
+        await asyncio.sleep(0.1)
+        if secret != self.activated.get(name, self.issued[name][-1]):
+            raise LoginRefused(Reason("cloud-auth-failed"))
+        self.activated[name] = secret
+        if name in self.online:
+            self.contested.append(name)
+        self.online[name] = FakeSession(self, name)
+        return self.online[name]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def drop(self, device: str) -> None:
+        """End a child's session from the cloud's side."""
+        session = next(s for n, s in self.online.items() if n.device == device)
+        if not session.ended.done():
+            session.ended.set_result(Ended(Reason("connection-lost")))
+
+    def reset(self, name: CloudName) -> None:
+        """Forget the first login of a child, as an operator asks for at the cloud."""
+        if self.activated.pop(name, None) is not None:
+            self.issued[name].append(Secret(b"what was before is void"))
+        if name in self.online:
+            self.drop(name.device)
+
+    def _next(self, name: CloudName) -> str:
+        waiting = self.script.get(name.device)
+        return waiting.pop(0) if waiting else "behave"
+
+
+def _serial(name: str) -> Claim:
+    return Claim("serial", "fake", name.lower())
+
+
+class FakeLan:
+    """What discovery would know."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.known: dict[DeviceId, Evidence] = {}
+        self.changed: dict[DeviceId, float] = {}
+        self.pinned: set[DeviceId] = set()
+
+    def id_of(self, name: str) -> DeviceId:
+        return device_id([_serial(name)], name)
+
+    def appear(self, name: str) -> DeviceId:
+        device, claims = self.id_of(name), frozenset({_serial(name)})
+        view = {"source": "fake", "instance": name, "txt.serial": name}
+        self.known[device] = Evidence((view,), claims, Trust.LISTED, name)
+        self.changed[device] = self._now()
+        return device
+
+    def evidence(self, device: DeviceId) -> Evidence:
+        return self.known.get(device, Evidence((), frozenset(), Trust.HEARD))
+
+    def changed_at(self, device: DeviceId) -> float:
+        return self.changed.get(device, 0.0)
+
+    def last_seen(self, device: DeviceId) -> float:
+        return self.changed.get(device, 0.0)
+
+    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+        self.pinned.add(device)
+
+    def pin(self, device: DeviceId) -> None:
+        self.pinned.add(device)
+
+    def unpin(self, device: DeviceId) -> None:
+        self.pinned.discard(device)
+
+
+class Tape:
+    """A reporter that remembers all it was shown, and can be waited on."""
+
+    def __init__(self) -> None:
+        self.shown: dict[DeviceId, DeviceView] = {}
+        self.states: dict[DeviceId, list[str]] = {}
+        self.manager: ManagerView | None = None
+        self._changed = asyncio.Event()
+
+    def show(self, view: DeviceView) -> None:
+        self.shown[view.id] = view
+        states = self.states.setdefault(view.id, [])
+        if not states or states[-1] != view.state:
+            states.append(view.state)
+        self._changed.set()
+
+    def remove(self, device: DeviceId) -> None:
+        self.shown.pop(device, None)
+        self._changed.set()
+
+    def show_manager(self, view: ManagerView) -> None:
+        self.manager = view
+
+    async def wait_for(self, device: DeviceId, state: str, reason: str = "") -> DeviceView:
+        """Return when a child is shown in a state, and with a reason where one is given."""
+        while True:
+            self._changed.clear()
+            view = self.shown.get(device)
+            if view and view.state == state and reason in ("", view.reason):
+                return view
+            await self._changed.wait()
+
+    async def wait_gone(self, device: DeviceId) -> None:
+        """Return when a child is shown no more."""
+        while device in self.shown:
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,59 @@
+"""The report of a fault: what is in it, and that nobody can change it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gatewayd import config
+from gatewayd.config import Config, Configured
+from gatewayd.dbus.interfaces import GATEWAY
+from gatewayd.diagnostics import dump, in_memory
+from gatewayd.plugins import Plugins
+from gatewayd.settings.files import ConfigPaths
+from tests.dbus.served import CANARY, view
+from tests.dbus.served import GATEWAY as SHOWN
+
+
+def configuration(directory: Path) -> Config:
+    file = directory / "gatewayd.toml"
+    file.write_text(
+        f'[cloud.ali]\nkind = "alibaba"\nhost = "h"\n[cloud.ali.products.a1]\n'
+        f'secret_credential = "{CANARY}"\n'
+    )
+    return config.load(ConfigPaths.of(file), Plugins.installed())
+
+
+def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: Path) -> None:
+    made = configuration(tmp_path)
+    assert isinstance(made.clouds[0], Configured)
+    one = view("child-1", name="Kamera \u00fc\x1b[31m")
+    descriptor = dump(made, {GATEWAY: SHOWN}, [("cameras", "register", "ali", 7)], [one])
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read()
+    assert text.isascii()
+    assert b"\x1b" not in text
+    assert CANARY.encode() not in text
+    told = json.loads(text)
+    assert told["objects"]["/org/gatewayd1"]["state"] == "running"
+    assert told["devices"][0]["name"] == one.name
+    assert told["devices"][0]["history"][0]["event"] == "Seen"
+    assert told["plugins"]["cloud"] == ["ali (alibaba)"]
+    assert told["rules"] == [["cameras", "register", "ali", 7]]
+    assert told["settings"]["log"] == {"level": "info"}
+    assert told["machine"]["memory"].endswith("kB")
+
+
+def test_a_file_in_memory_cannot_be_changed() -> None:
+    descriptor = in_memory(b"text")
+    try:
+        with pytest.raises(PermissionError):
+            os.write(descriptor, b"x")
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, 0)
+        assert os.read(descriptor, 9) == b"text"
+    finally:
+        os.close(descriptor)

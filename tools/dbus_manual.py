@@ -1,0 +1,172 @@
+"""Writes the manual page of the D-Bus API from the interfaces' own files.
+
+python -m tools.dbus_manual > packaging/man/org.gatewayd1.5
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+
+from gatewayd.dbus.authorization import ACTIONS, ROOT_ALONE
+from gatewayd.dbus.errors import NAMES, OURS
+from gatewayd.dbus.glib import Gio
+from gatewayd.dbus.interfaces import OBJECT_MANAGER, SERVED
+
+PAGE = Path(__file__).parent.parent / "packaging/man/org.gatewayd1.5"
+
+HEAD = r""".\" Made by python -m tools.dbus_manual from the XML files of the interfaces.
+.TH ORG.GATEWAYD1 5 "" gatewayd "D-Bus API"
+.SH NAME
+org.gatewayd1 \- the D-Bus API of gatewayd
+.SH DESCRIPTION
+The daemon owns the name
+.B org.gatewayd1
+on the system bus.
+Every object can be read with nothing but
+.BR busctl (1):
+.PP
+.RS 4
+.EX
+busctl call org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager ListDevices
+busctl introspect org.gatewayd1 /org/gatewayd1/provider/alibaba
+.EE
+.RE
+.PP
+Names, signatures and the meanings of words are kept; methods, properties, words and keys may
+become more.
+/org/gatewayd1/device has an
+.BR org.freedesktop.DBus.ObjectManager ,
+which tells of all children.
+"""
+
+ACCESS = r""".SH ACCESS
+Everybody may read.
+What changes something is asked of
+.BR polkit (8),
+with the caller as the subject and the details
+.I device
+and
+.IR provider .
+Root is not asked about, and without polkit nobody else may.
+Members of the group
+.I gatewayd-operator
+need no password for approve-device, manage-devices and permit-join.
+"""
+
+FOOT = r""".SH SEE ALSO
+.BR gatewayd (8),
+.BR gatewayctl (1),
+.BR busctl (1),
+.BR polkit (8)
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD, *(part for name in SERVED for part in interface(name)), ACCESS, *actions()]
+    return "".join([*parts, *errors(), FOOT])
+
+
+def interface(name: str) -> Iterator[str]:
+    """Yield the section of an interface."""
+    if name == OBJECT_MANAGER:  # the specification's
+        return
+    xml = resources.files("gatewayd.dbus").joinpath(f"{name}.xml").read_text(encoding="utf-8")
+    (info,) = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
+    told = dict(map(comment, re.findall(r"<!--(.*?)-->", xml, re.DOTALL)))
+    short, _, about = told[name].partition("\n\n")
+    yield f".SH INTERFACE {name}\n{prose(short.removeprefix('@short_description:'))}"
+    yield "".join(f".PP\n{prose(p)}" for p in about.split("\n\n"))
+    for kind, members in (
+        ("Methods", [method(m) for m in info.methods]),
+        ("Signals", [signal(s) for s in info.signals]),
+        ("Properties", [prop(p) for p in info.properties]),
+    ):
+        if members:
+            yield f".SS {kind}\n"
+            yield from (f".TP\n{head}\n{body(told[name])}" for name, head in members)
+
+
+def comment(text: str) -> tuple[str, str]:
+    """Return the name that a comment is about, and the rest, without indentation."""
+    name, _, rest = text.strip().partition(":")
+    lines = [line.strip() for line in rest.strip().splitlines()]
+    return name, "\n".join(lines)
+
+
+def method(info: Gio.DBusMethodInfo) -> tuple[str, str]:
+    """Return name and headline of a method."""
+    given = f" -> {arguments(info.out_args)}" if info.out_args else ""
+    return info.name, headline(info.name, f"({arguments(info.in_args)}){given}")
+
+
+def signal(info: Gio.DBusSignalInfo) -> tuple[str, str]:
+    """Return name and headline of a signal."""
+    return info.name, headline(info.name, f"({arguments(info.args)})")
+
+
+def prop(info: Gio.DBusPropertyInfo) -> tuple[str, str]:
+    """Return name and headline of a property."""
+    writable = ", writable" if info.flags & Gio.DBusPropertyInfoFlags.WRITABLE else ""
+    return info.name, headline(info.name, f" {info.signature}{writable}")
+
+
+def arguments(infos: Iterable[Gio.DBusArgInfo]) -> str:
+    """Return a list of arguments, each with its type."""
+    return ", ".join(f"{one.signature} {one.name}" for one in infos)
+
+
+def headline(name: str, rest: str) -> str:
+    """Return the line a member begins with."""
+    return f"\\fB{name}\\fR{escaped(rest)}"
+
+
+def body(text: str) -> str:
+    """Return what is told of a member: arguments first, then paragraphs."""
+    blocks = re.split(r"\n\n|\n(?=@)", text)
+    told = "".join(".br\n" + argument(block) for block in blocks if block.startswith("@"))
+    rest = [block for block in blocks if not block.startswith("@")]
+    parts = [prose(p) for p in rest if p.strip()]
+    return told.removeprefix(".br\n") + (".IP\n" if told and parts else "") + ".IP\n".join(parts)
+
+
+def argument(text: str) -> str:
+    """Return one line of an argument."""
+    name, _, rest = text.removeprefix("@").partition(":")
+    return f".IR {name} :\n{prose(rest)}"
+
+
+def actions() -> Iterator[str]:
+    """Yield what each action of polkit stands for."""
+    for action in dict.fromkeys(ACTIONS.values()):
+        methods = dict.fromkeys(name for (_, name), wanted in ACTIONS.items() if wanted == action)
+        head = "root alone" if action == ROOT_ALONE else action
+        yield f".TP\n.B {head}\n{prose(', '.join(methods))}"
+
+
+def errors() -> Iterator[str]:
+    """Yield the names of errors."""
+    yield f".SH ERRORS\nErrors are of {OURS}, or those of D-Bus itself.\n"
+    yield "Each comes with a sentence that stands alone.\n"
+    for kind, name in NAMES.items():
+        if name.startswith(OURS):
+            yield f".TP\n.B {name.removeprefix(f'{OURS}.')}\n{prose((kind.__doc__ or '').strip())}"
+
+
+def prose(text: str) -> str:
+    """Return a paragraph, one sentence on each line."""
+    flat = " ".join(text.split())
+    return "".join(f"{escaped(s)}\n" for s in re.split(r"(?<=[.!?])  ?(?=[A-Z])", flat))
+
+
+def escaped(text: str) -> str:
+    """Return a text that troff prints as it is."""
+    plain = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{plain}" if plain.startswith((".", "'")) else plain
+
+
+if __name__ == "__main__":
+    print(page(), end="")
