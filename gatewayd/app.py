@@ -37,7 +37,7 @@ from gatewayd.discovery.supervisor import Scan, Supervisor
 from gatewayd.manager.cloud_requests import CloudRequests
 from gatewayd.manager.commands import Commands, RuleList, Upkeep
 from gatewayd.manager.device_view import device_view
-from gatewayd.manager.manager import Child, Gateway
+from gatewayd.manager.manager import Child, DeviceManager
 from gatewayd.registration.registrar import Registrar, RegistrationSettings, Vault
 from gatewayd.runtime.clock import Clocks
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
@@ -107,7 +107,7 @@ class Flow:
             lc.Work.ACTIVATE: self.keeper.activate,
             lc.Work.CONNECT: self.keeper.connect,
         }
-        self.gateway = Gateway(
+        self.gateway = DeviceManager(
             workers,
             show=self._show,
             remove=parts.reporter.remove,

@@ -19,7 +19,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Admission, CloudName
 from gatewayd.errors import GatewayError
-from gatewayd.manager.manager import Gateway
+from gatewayd.manager.manager import DeviceManager
 from gatewayd.runtime.backoff import Allowance
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class CloudRequests:
     def __init__(
         self,
         settings: CloudRequestSettings,
-        gateway: Gateway,
+        gateway: DeviceManager,
         admissions: Admissions,
         now: Callable[[], float],
     ) -> None:

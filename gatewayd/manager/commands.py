@@ -16,7 +16,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, still
 from gatewayd.device.recovery import on_retry
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, NotSupported, WrongState
-from gatewayd.manager.manager import Child, Gateway
+from gatewayd.manager.manager import Child, DeviceManager
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Commands:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: DeviceManager,
         admissions: Admissions,
         register: Register,
         rules: RuleList,

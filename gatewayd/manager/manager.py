@@ -91,7 +91,7 @@ class Envelope(NamedTuple):
     task: asyncio.Task[None] | None
 
 
-class Gateway:
+class DeviceManager:
     """Holds all children, and moves them through their lives.
 
     workers: who does each kind of work.

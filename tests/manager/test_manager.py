@@ -14,7 +14,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.errors import StoreUnavailable
-from gatewayd.manager.manager import HISTORY, STRANGERS_TOLD, Child, Gateway, Post, Worker
+from gatewayd.manager.manager import HISTORY, STRANGERS_TOLD, Child, DeviceManager, Post, Worker
 from gatewayd.testing import clock
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
@@ -27,7 +27,7 @@ class Scene:
         self.shown: list[tuple[str, str]] = []
         self.removed: list[str] = []
         loop = asyncio.get_running_loop()
-        self.gateway = Gateway(
+        self.gateway = DeviceManager(
             {work: workers.get(work, _idle) for work in Work},
             show=lambda child: self.shown.append((child.id, child.state.value)),
             remove=self.removed.append,
@@ -39,7 +39,7 @@ class Scene:
         return self.gateway.children[device].state
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Gateway]:
+    async def running(self) -> AsyncIterator[DeviceManager]:
         task = asyncio.create_task(self.gateway.run())
         try:
             yield self.gateway
