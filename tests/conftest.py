@@ -1,4 +1,7 @@
-"""What every test is held to: no task, thread, process or open file left; no blocked loop."""
+"""What every test is held to: no task, thread, process or open file left; no blocked loop.
+
+A test marked `jumping_clock` runs, with its asynchronous fixtures, on a loop whose clock jumps.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,17 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
+
+from gatewayd.testing.clock import JumpingLoop
+
+from tests.support import own_network
 
 hypothesis.settings.register_profile(
     "gatewayd",
@@ -21,8 +28,37 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("gatewayd")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which script/test keeps parallel tests apart."""
+    parser.addoption(
+        "--own-network",
+        action="store_true",
+        help="give each worker of pytest-xdist a network namespace of its own; needs root",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the shared network, before any test opens a socket."""
+    if config.getoption("--own-network") and "PYTEST_XDIST_WORKER" in os.environ:
+        own_network.enter()
+
+
 STAGEHANDS = ["gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.world"]
 """They start processes and write files for a test, whose loop serves nobody else."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Choose the event loop of an asynchronous test: a hook of pytest-asyncio 1.4 and later.
+
+    `jumping_clock(loop=...)` may name another class of jumping loops.
+    """
+    marker = item.get_closest_marker("jumping_clock")
+    if marker is None:
+        return {"asyncio": asyncio.new_event_loop}
+    return {"jumping": marker.kwargs.get("loop", JumpingLoop)}
 
 
 def _children() -> set[str]:
