@@ -29,6 +29,7 @@ from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import synchronised
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage.storage import Storage
 from gatewayd.storage.store_service import StoreAdmin
@@ -159,9 +160,9 @@ class Daemon:
         logger.info("Stopping.")
         self._show()
         around = self._tasks - {gateway}
-        await _end(around)
+        await cancel_and_wait(around)
         await self._parts.flow.registrar.drain(DRAIN)
-        await _end({gateway})
+        await cancel_and_wait({gateway})
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -240,9 +241,3 @@ class Daemon:
         logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
         self._failed = True
         self._stop.set()
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

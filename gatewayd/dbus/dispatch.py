@@ -27,6 +27,7 @@ from gatewayd.dbus.glib import BusThread, Variant
 from gatewayd.dbus.interfaces import CHANGES, QUESTIONS, Arguments
 from gatewayd.dbus.invocation import Call
 from gatewayd.errors import AccessDenied, Busy, NotSupported, WrongState
+from gatewayd.runtime.tasks import cancel_and_wait
 
 MAX_KNOWN = 1024
 """Callers whose user is remembered; a bus never gives the same unique name twice."""
@@ -161,9 +162,7 @@ class Requests:
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
 
     def _admit(self, call: Call, finish: Finish, uid: int | None) -> None:
         if uid is None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from gatewayd.discovery.discoverer import Context, Discoverer, Sighting, Sink
 from gatewayd.errors import DiscoveryFatal, DiscoveryRetry, InvalidArgs
+from gatewayd.runtime.tasks import is_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +85,11 @@ class Supervisor:
                 log.warning("Discovery by %s waits: %s", name, error, extra={"once": str(error)})
             except (Exception, asyncio.CancelledError):  # border: a plug-in's fault must not stop
                 # the others, nor pass for the end that was asked for
-                if _is_cancelled():
+                if is_cancelled():
                     raise
                 self.faults[name], after = "it broke; the journal says how", AFTER_A_FAULT
                 log.exception("Discovery by %s broke.", name)
             await asyncio.sleep(after)
-
-
-def _is_cancelled() -> bool:
-    """Whether the running task was told to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 EVERY = 15.0

@@ -24,6 +24,7 @@ from gatewayd.device.recovery import of_store
 from gatewayd.device.views import Step
 from gatewayd.errors import StoreError
 from gatewayd.runtime.backoff import Allowance
+from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
 
 HISTORY = 24
 """How many of its newest steps a child remembers."""
@@ -249,7 +250,7 @@ class DeviceManager:
 
         async with child.hands:
             while (reason := await self._attempt(child.id, work, post)) is not None:
-                if _is_cancelled():
+                if is_cancelled():
                     return  # a fault of its ending: it is not to go on
                 post(lc.Stalled(reason, self._now() + BEGIN_ANEW))
                 await asyncio.sleep(BEGIN_ANEW)
@@ -262,22 +263,14 @@ class DeviceManager:
             return of_store(error)
         except (Exception, asyncio.CancelledError) as error:  # border: a fault of one child's
             # work must not stop the others, nor pass for the end that was asked for
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             log.exception("Work broke off: %s.", work.value, extra={"device": device})
             return INTERNAL
         return None
 
     async def _end_all_work(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _is_cancelled() -> bool:
-    """Whether the running task was told to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+        await cancel_and_wait(self._tasks)
 
 
 def _is_present(before: bool, event: lc.Event) -> bool:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from gatewayd.runtime.tasks import cancel_and_wait
 from systemd import daemon
 
 log = logging.getLogger(__name__)
@@ -98,9 +99,7 @@ async def silent(pings: Mapping[str, Ping], patience: float) -> list[str]:
             await asyncio.wait(tasks.values(), timeout=patience)
         return [n for n, t in tasks.items() if not t.done() or t.exception() is not None]
     finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await cancel_and_wait(tasks.values())
 
 
 async def _answer(ping: Ping) -> None:

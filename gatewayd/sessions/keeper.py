@@ -18,10 +18,10 @@ from typing import TypeAlias
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
-    Ended,
     LoginFailed,
     LoginRefused,
     LoginRemoved,
+    SessionEnd,
 )
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
@@ -31,6 +31,7 @@ from gatewayd.device.recovery import LOST, of_store, on_refused_login
 from gatewayd.errors import Overtaken, SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.backoff import Budget, delay
 from gatewayd.runtime.clock import Clocks
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.renewal import RENEWED, NotRenewed, Opened, Renewal, Slots
 from gatewayd.settings.declare import setting
 
@@ -56,7 +57,7 @@ class Watches:
             woken.set_result(None)
         return True
 
-    async def ended(self, device: DeviceId, opened: Opened) -> Ended | None:
+    async def ended(self, device: DeviceId, opened: Opened) -> SessionEnd | None:
         """Return how a session ended; None when its secret is to be replaced."""
         if opened.due is None:
             return await opened.session.wait_closed()
@@ -72,8 +73,7 @@ class Watches:
             return closed.result() if closed.done() else None
         finally:
             del self._woken[device]
-            closed.cancel()
-            await asyncio.gather(closed, return_exceptions=True)
+            await cancel_and_wait([closed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class SessionKeeper:
         later = self._wall() / 1e6 + self._settings.retry_renewal
         return due if due is None or not candidate else max(due, later)
 
-    async def _keep(self, device: DeviceId, opened: Opened, post: Post) -> tuple[float, Ended]:
+    async def _keep(self, device: DeviceId, opened: Opened, post: Post) -> tuple[float, SessionEnd]:
         """Hold a session until it ends; return how long it lasted, seconds, and how it ended.
 
         Where its secret grows old meanwhile, one with a new secret takes its place.

@@ -25,6 +25,7 @@ from gatewayd.discovery.mdns import records
 from gatewayd.discovery.mdns.backend import Engine
 from gatewayd.discovery.mdns.records import Answer, Name, Refused, parse
 from gatewayd.discovery.mdns.settings import MdnsSettings
+from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,7 @@ class Lane:
     async def clear(self) -> None:
         """Forget all, and wait for what was under way to end."""
         self._waiting.clear()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks.values())
 
     def _fill(self) -> None:
         while self._waiting and len(self._tasks) < self._in_flight:
