@@ -18,7 +18,6 @@ import pytest_asyncio
 from blockbuster import blockbuster_ctx
 
 from gatewayd.testing.clock import JumpingLoop
-
 from tests.support import own_network
 
 hypothesis.settings.register_profile(
