@@ -7,11 +7,10 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
-from gatewayd.cli.preflight import checks, surroundings
-from gatewayd.cloud.preflight import Verdict
+from gatewayd.cloud.preflight import CheckResult, checks, local_context
 from gatewayd.config import Configured
-from gatewayd.dbus.interfaces import AUTHORITY, LOG, STORE, AuthorityCommands, Place
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import AUTHORITY, LOG, STORE, AuthorityCommands, ObjectInterface
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import Overview, provider_place
 from gatewayd.runtime.journal import set_level
@@ -43,17 +42,21 @@ class Objects:
         self._overview, self._environ, self._changed = overview, environ, changed
         self._authorities = authorities or {}
 
-    def exported(self) -> Iterator[Exported]:
+    def exported(self) -> Iterator[ExportedObject]:
         """Yield what is to be served, as it is now."""
         overview = self._overview
-        yield Exported(STORE, overview.store(), StoreService.of(overview.admin, self._changed))
-        yield Exported(LOG, overview.log(), LogControl(self._changed))
+        yield ExportedObject(
+            STORE, overview.store(), StoreService.of(overview.admin, self._changed)
+        )
+        yield ExportedObject(LOG, overview.log(), LogControl(self._changed))
         for cloud in overview.config.clouds:
             place, name = provider_place(cloud.name), cloud.name
             test = CloudTest(cloud, self._environ)
-            yield Exported(place, overview.provider(cloud), test, name)
+            yield ExportedObject(place, overview.provider(cloud), test, name)
             if name in self._authorities:
-                yield Exported(Place(place.path, AUTHORITY), None, self._authorities[name], name)
+                yield ExportedObject(
+                    ObjectInterface(place.path, AUTHORITY), None, self._authorities[name], name
+                )
 
 
 class LogControl:
@@ -82,8 +85,9 @@ class CloudTest:
             raise Busy("A test of this cloud is under way")
         async with self._one:
             log.info("Cloud %s tested for %s.", self._cloud.name, caller)
-            around = await asyncio.to_thread(surroundings, self._environ)
-            async with contextlib.aclosing(checks(self._cloud, around)) as found:
+            around = await asyncio.to_thread(local_context, self._environ)
+            made = checks(self._cloud.plugin, self._cloud.settings, around)
+            async with contextlib.aclosing(made) as found:
                 async for check in found:
-                    if check.verdict is Verdict.FAILED:
+                    if check.verdict is CheckResult.FAILED:
                         raise CloudUnreachable(f"{check.text} {check.remedy}".strip())

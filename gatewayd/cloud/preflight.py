@@ -10,23 +10,29 @@ A class of a provider may have a `preflight`, of the type Preflight.  It registe
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pwd
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from gatewayd.cloud import connect_errors, tls
-from gatewayd.cloud.ca.certificates import Root, read_roots, span
-from gatewayd.cloud.connect_errors import ConnectError, Fault
-from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.ca.certificates import RootCertificate, read_roots, span
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from gatewayd.cloud.credentials import ReadSecret, read_secret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.runtime.clock import synchronised
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -43,13 +49,13 @@ class Check:
     """
 
     step: str
-    verdict: Verdict
+    verdict: CheckResult
     text: str
     remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PreflightContext:
     """What a preflight is given of the machine.
 
     user: who looks; gatewayd runs as a user of its own, which may read less, or more.
@@ -65,18 +71,57 @@ class Surroundings:
     synchronised: Callable[[], bool | None]
 
 
-Preflight: TypeAlias = Callable[[Any, Surroundings], AsyncGenerator[Check, None]]
+Preflight: TypeAlias = Callable[[Any, PreflightContext], AsyncGenerator[Check, None]]
 """Takes the provider's settings; yields the checks as they are made.
 
 Cancelled, or not read to its end: leaves nothing open.
 """
 
 
-OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+CREDENTIALS = Path("/run/credentials/gatewayd.service")
+"""Where systemd keeps the credentials of a unit that is running; for its user, and for root."""
+
+
+def local_context(environ: Mapping[str, str], service: Path = CREDENTIALS) -> PreflightContext:
+    """Return this machine as a preflight sees it.
+
+    environ: of the process.  service: the credentials of the running service.
+    """
+    given = environ.get("CREDENTIALS_DIRECTORY")
+    seen = Path(given) if given else service if os.access(service, os.R_OK | os.X_OK) else None
+    read = partial(read_secret, seen)
+    return PreflightContext(_user(), read, seen is not None, time.time, synchronised)
+
+
+def _user() -> str:
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+async def checks(
+    plugin: object, settings: object, context: PreflightContext
+) -> AsyncGenerator[Check, None]:
+    """Yield each check of one cloud as it is made.
+
+    plugin: the class of its provider.  settings: an instance of its `Settings`.
+    """
+    preflight: Preflight | None = getattr(plugin, "preflight", None)
+    if preflight is None:
+        yield Check("cloud", CheckResult.UNSURE, "This kind of cloud has no preflight.")
+        return
+    async with contextlib.aclosing(preflight(settings, context)) as found:
+        async for check in found:
+            yield check
+
+
+OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 MAX_ROOTS = 16
 """So many certificates of a file are shown."""
 
-Roots: TypeAlias = Sequence[Root] | ConfigError | None
+Roots: TypeAlias = Sequence[RootCertificate] | ConfigError | None
 """Those of ca_file, or why they cannot be read; None for those of the system."""
 
 
@@ -88,7 +133,7 @@ def read(ca_file: Path | None) -> Roots:
         return error
 
 
-def told(roots: Roots, show: Callable[[Root], Check]) -> Iterator[Check]:
+def root_checks(roots: Roots, show: Callable[[RootCertificate], Check]) -> Iterator[Check]:
     """Say which roots are trusted.  show: says it of one."""
     if roots is None:
         yield Check("root", OK, "ca_file is not set: the roots of the system are trusted.")
@@ -100,7 +145,7 @@ def told(roots: Roots, show: Callable[[Root], Check]) -> Iterator[Check]:
             yield Check("root", UNSURE, f"ca_file has {len(roots) - MAX_ROOTS} more.")
 
 
-def certificate(root: Root, now: float, whose: str, *, expected: bool = True) -> Check:
+def certificate(root: RootCertificate, now: float, whose: str, *, expected: bool = True) -> Check:
     """Say which root this is, by its fingerprint.
 
     now: seconds since the epoch.  whose: what is known of it, as "is trusted".
@@ -119,8 +164,8 @@ def when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-_TCP = frozenset({Fault.TCP_REFUSED, Fault.TCP_UNREACHABLE})
-_DATES = frozenset({Fault.TLS_EXPIRED, Fault.TLS_NOT_YET_VALID})
+_TCP = frozenset({ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE})
+_DATES = frozenset({ConnectFault.TLS_EXPIRED, ConnectFault.TLS_NOT_YET_VALID})
 _AS_GATEWAYD = "run sudo -u gatewayd gatewayctl preflight"
 _SYNCHRONISE = "Set the clock, and keep it right: timedatectl set-ntp true"
 
@@ -133,7 +178,7 @@ NOT_ASKED = Check(
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class EndpointProbe:
     """How far an endpoint was reached.
 
     fault: the step that failed; None if TLS stands.  addresses: of the host.
@@ -142,14 +187,14 @@ class Reached:
     """
 
     host: str
-    fault: Fault | None
+    fault: ConnectFault | None
     addresses: tuple[str, ...] = ()
     valid: tuple[float, float] | None = None
     protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ConfiguredSecret:
     """A secret that is configured.
 
     what: whose it is, for people.  doubt: what to say of it, besides that it can be read.
@@ -161,7 +206,7 @@ class Held:
     doubt: Callable[[Secret], Check | None] = lambda _: None
 
 
-async def reach(server: tls.Server) -> Reached:
+async def reach(server: tls.Server) -> EndpointProbe:
     """Look a host up, connect, shake hands, and close."""
     found: tuple[str, ...] = ()
     try:
@@ -169,28 +214,32 @@ async def reach(server: tls.Server) -> Reached:
         found = tuple(dict.fromkeys(str(address[0]) for _, address in addresses))
         sock = await tls.dial_one_of(addresses, server)
     except ConnectError as error:
-        return Reached(server.host, error.fault, found)
+        return EndpointProbe(server.host, error.fault, found)
     with sock:
         facts = sock.getpeercert()
         valid = span(facts) if facts else None
-        return Reached(server.host, None, found, valid, sock.version() or "")
+        return EndpointProbe(server.host, None, found, valid, sock.version() or "")
 
 
 async def trust(ca_file: Path | None) -> ssl.SSLContext:
     """Return what is trusted: nothing, where the file is of no use, so that the rest is seen."""
     try:
-        return await tls.Trust(ca_file).context()
+        return await tls.TrustStore(ca_file).context()
     except ConnectError:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def connection(attempt: Reached, port: int) -> Iterator[Check]:
+def connection(attempt: EndpointProbe, port: int) -> Iterator[Check]:
     """Yield the steps of an attempt, up to the one that failed."""
     fault = attempt.fault
     steps = (
-        ("dns", {Fault.DNS}, f"{attempt.host} is {', '.join(attempt.addresses)}."),
+        ("dns", {ConnectFault.DNS}, f"{attempt.host} is {', '.join(attempt.addresses)}."),
         ("tcp", _TCP, f"Port {port} takes connections."),
-        ("tls", set(Fault), f"The certificate is trusted, and of this host; {attempt.protocol}."),
+        (
+            "tls",
+            set(ConnectFault),
+            f"The certificate is trusted, and of this host; {attempt.protocol}.",
+        ),
     )
     for step, faults, text in steps:
         if fault is not None and fault in faults:
@@ -200,7 +249,7 @@ def connection(attempt: Reached, port: int) -> Iterator[Check]:
         yield Check(step, OK, text)
 
 
-def clock(attempts: Iterable[Reached], now: float, *, synchronised: bool | None) -> Check:
+def clock(attempts: Iterable[EndpointProbe], now: float, *, synchronised: bool | None) -> Check:
     """Compare the clock with the certificates of the servers."""
     attempts = tuple(attempts)
     text = f"It is {when(now)} here"
@@ -217,7 +266,7 @@ def clock(attempts: Iterable[Reached], now: float, *, synchronised: bool | None)
     return Check("clock", UNSURE, f"{text}; the clock is not synchronised.", _SYNCHRONISE)
 
 
-async def credential(held: Held, around: Surroundings) -> Check:
+async def credential(held: ConfiguredSecret, around: PreflightContext) -> Check:
     """Say whether a secret can be read."""
     if not held.credential and held.file is None:
         return Check("secret", OK, f"No secret of {held.what} is configured: some routes need it.")

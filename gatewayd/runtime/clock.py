@@ -17,7 +17,7 @@ _MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class Clock:
     """What tells the time.
 
     now: the event loop's clock, seconds.  wall: microseconds since the epoch.
@@ -34,30 +34,35 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
+class Clock:
     """now: seconds of a steady clock.  wall: seconds since the epoch."""
 
     now: Callable[[], float]
     wall: Callable[[], float]
 
 
-REAL_TIME = Time(time.monotonic, time.time)
+SYSTEM_CLOCK = Clock(time.monotonic, time.time)
 
 
 MARK = Path("/run/systemd/timesync/synchronized")
 """systemd-timesyncd(8) touches it at each synchronisation."""
 
-_SIZE = 256  # bytes; struct timex has 208 on 64-bit systems
+_SIZE = 512  # bytes; struct timex has 208 on 64-bit systems
 _TIME_ERROR = 5
 
 
-def synchronised(mark: Path = MARK) -> bool:
-    """Tell whether the kernel, or else systemd-timesyncd, says that the clock is synchronised.
+def synchronised(mark: Path = MARK) -> bool | None:
+    """Return whether a time service keeps the clock in step; None where that is not known.
 
     The kernel is asked by adjtimex(2), which changes nothing where `modes` is 0; a service with
-    ProtectClock= may not ask.  mark: the file of systemd-timesyncd.
+    ProtectClock= may not ask.  Then the mark of systemd-timesyncd says that it is; without the
+    mark, another time service may still keep it.  mark: the file of systemd-timesyncd.
     """
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_SIZE))
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        state = int(libc.adjtimex(ctypes.create_string_buffer(_SIZE)))
+    except (OSError, AttributeError):  # a libc without it
+        state = -1
     if state < 0:
-        return mark.exists()
-    return bool(state != _TIME_ERROR)
+        return mark.exists() or None
+    return state != _TIME_ERROR

@@ -13,9 +13,9 @@ from typing import Self, TypeVar
 from gatewayd.config import Config
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.recovery import of_store
+from gatewayd.device.recovery import reason_of
 from gatewayd.errors import StoreError
-from gatewayd.secretstore.store import IDLE, SecretStore, State
+from gatewayd.secretstore.store import IDLE, SecretStore, StoreState
 from gatewayd.secretstore.vault.sealed_database import NO_RECOVERY
 from gatewayd.storage.commit_thread import StoreThread
 from gatewayd.storage.reconcile import Finding, Kind, reconcile, without_secret
@@ -95,7 +95,7 @@ class Storage:
     @property
     def sealed(self) -> bool:
         """Whether there is no key: nothing can be registered, nobody logged in."""
-        return self.store.state is State.SEALED
+        return self.store.state is StoreState.SEALED
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Storage:
         self,
         now: Callable[[], float],
         wall: Callable[[], int],
-        synchronised: Callable[[], bool],
+        synchronised: Callable[[], bool | None],
     ) -> None:
         """Let the store do what is due, for ever: get its key, change it, forget what is old.
 
@@ -145,22 +145,25 @@ class Storage:
             log.warning("The secret store could not be tended: %s.", error)
             return IDLE
 
-    async def _purge(self, wall: Callable[[], int], synchronised: Callable[[], bool]) -> bool:
+    async def _purge(
+        self, wall: Callable[[], int], synchronised: Callable[[], bool | None]
+    ) -> bool:
         try:
             # asked on the store thread, as it blocks
-            if trusted := await self.thread.run(synchronised):
-                await self.secrets.purge(wall())
+            if not await self.thread.run(synchronised):
+                return False
+            await self.secrets.purge(wall())
         except StoreError as error:
             log.warning("The quarantine of the secret store was not looked through: %s.", error)
             return False
-        return trusted
+        return True
 
-    async def obstacle(self) -> Reason | None:
+    async def check_ready(self) -> Reason | None:
         """Why no secret could be stored now; None if one could."""
         try:
             await self.secrets.headroom()
         except StoreError as error:
-            return of_store(error)
+            return reason_of(error)
         return None
 
 

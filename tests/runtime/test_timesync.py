@@ -23,10 +23,10 @@ class Libc:
 
 @pytest.mark.parametrize(
     ("answer", "marked", "told"),
-    [(0, False, True), (1, False, True), (5, True, False), (-1, True, True), (-1, False, False)],
+    [(0, False, True), (1, False, True), (5, True, False), (-1, True, True), (-1, False, None)],
 )
 def test_the_kernel_is_believed_before_the_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, marked: bool, told: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, marked: bool, told: bool | None
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Libc(answer))
     if marked:
