@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.config import PLAIN, Config
-from gatewayd.dbus.interfaces import Place
+from gatewayd.dbus.names import ObjectInterface
 from gatewayd.device.views import DeviceView
 
 Rules = Iterable[tuple[str, str, str, int]]
 
 
 def dump(
-    config: Config, views: Mapping[Place, object], rules: Rules, devices: Iterable[DeviceView]
+    config: Config,
+    views: Mapping[ObjectInterface, object],
+    rules: Rules,
+    devices: Iterable[DeviceView],
 ) -> int:
     """Return a descriptor of a file in memory that holds the report, at its beginning.  Blocks.
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from gatewayd import __version__
 from gatewayd.app import Assembly
-from gatewayd.cloud.provider import ProviderStatus, Reporting
+from gatewayd.cloud.provider import ProviderStatus, SupportsStatus
 from gatewayd.config import Config, Configured
-from gatewayd.dbus.interfaces import GATEWAY, LOG, PROVIDER, STORE, Place, provider_path
+from gatewayd.dbus.names import GATEWAY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
 from gatewayd.device.lifecycle import State
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.manager.statistics import Tally
 from gatewayd.runtime.journal import IDENTIFIER
-from gatewayd.secretstore.store import State as Condition
+from gatewayd.secretstore.store import StoreState as Condition
 from gatewayd.storage.storage import Storage
 from gatewayd.storage.store_service import StoreAdmin
 
@@ -64,7 +64,7 @@ class Overview:
             words.append(f"store {self._store_state()}: {why}")
         return ", ".join([*words, *self.parts.supervisor.faults.values()])
 
-    def views(self, state: str) -> Mapping[Place, object]:
+    def views(self, state: str) -> Mapping[ObjectInterface, object]:
         """Return what D-Bus shows of everything but the children."""
         providers = {provider_place(c.name): self.provider(c) for c in self.config.clouds}
         return {GATEWAY: self.view(state), STORE: self.store(), LOG: self.log(), **providers}
@@ -100,7 +100,7 @@ class Overview:
     def provider(self, cloud: Configured) -> ProviderView:
         """Return what D-Bus shows of a cloud."""
         provider, standing = self.parts.providers[cloud.name], self.tally.of(cloud.name)
-        told = provider.status() if isinstance(provider, Reporting) else ProviderStatus()
+        told = provider.status() if isinstance(provider, SupportsStatus) else ProviderStatus()
         reason = told.reason if told.state else standing.reason
         return ProviderView(
             id=cloud.name,
@@ -121,9 +121,9 @@ class Overview:
         return LogView(LEVELS.get(level, "info"), self.target, IDENTIFIER)
 
 
-def provider_place(name: str) -> Place:
+def provider_place(name: str) -> ObjectInterface:
     """Return where a cloud is served."""
-    return Place(provider_path(name), PROVIDER)
+    return ObjectInterface(provider_path(name), PROVIDER)
 
 
 def endpoint(settings: object) -> str:

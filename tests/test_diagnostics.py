@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd import config
 from gatewayd.config import Config, Configured
-from gatewayd.dbus.interfaces import GATEWAY
+from gatewayd.dbus.names import GATEWAY
 from gatewayd.diagnostics import dump, in_memory
 from gatewayd.plugins import Plugins
 from gatewayd.settings.files import ConfigPaths

@@ -13,7 +13,7 @@ from pathlib import Path
 from gatewayd.dbus.authorization import ACTIONS, ROOT_ALONE
 from gatewayd.dbus.errors import NAMES, OURS
 from gatewayd.dbus.glib import Gio
-from gatewayd.dbus.interfaces import OBJECT_MANAGER, SERVED
+from gatewayd.dbus.names import OBJECT_MANAGER, SERVED
 
 PAGE = Path(__file__).parent.parent / "packaging/man/org.gatewayd1.5"
 

@@ -22,14 +22,14 @@ import pydbus
 
 from gatewayd.cli.output import Row, safe
 from gatewayd.dbus.glib import PROPERTIES, Gio, GLib, Variant
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     CHANGES,
     GATEWAY,
     MANAGER,
     NAME,
     ROOT,
     Interface,
-    Place,
+    ObjectInterface,
     load_all,
 )
 from gatewayd.errors import GatewayError
@@ -61,7 +61,7 @@ class BusClient:
         self._prompt = prompt
         self._interfaces = load_all()
 
-    def call(self, method: str, *arguments: object, at: Place = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
+    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
         """Call a method and return what it returns: None, one value, or a tuple.
 
         A file descriptor is given as a number, and stays the caller's; one that is returned is
@@ -77,7 +77,7 @@ class BusClient:
             answer, came = self._send((*at, method), parameters, flags, patience, sent)
         return _unpacked(interface, method, answer.unpack(), came)
 
-    def properties(self, place: Place) -> Mapping[str, Any]:
+    def properties(self, place: ObjectInterface) -> Mapping[str, Any]:
         """Return the properties of an interface of an object.  Raises GatewayError."""
         method = (place.path, PROPERTIES, "GetAll")
         wanted = Variant("(s)", (place.interface,))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from gatewayd.dbus.errors import ECHO
 from gatewayd.dbus.glib import NO_REPLY, Variant
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     AUTHORITY,
     DEVICE,
     LOG_CONTROL,
@@ -34,7 +34,7 @@ PATIENCE_WITH_PEOPLE = 120_000
 """Milliseconds in which somebody has to have given a password."""
 
 
-class Answer(Enum):
+class AuthorizationResult(Enum):
     """What polkit says."""
 
     YES = auto()
@@ -44,7 +44,7 @@ class Answer(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class AuthorizationRequest:
     """What is asked.
 
     sender: the caller, by its unique name on the bus: a process id could be another's by now.
@@ -82,7 +82,9 @@ class Polkit:
     def __init__(self, ask: Ask, token: Callable[[], str]) -> None:
         self._ask, self._token = ask, token
 
-    def check(self, inquiry: Inquiry, done: Callable[[Answer], None]) -> None:
+    def check(
+        self, inquiry: AuthorizationRequest, done: Callable[[AuthorizationResult], None]
+    ) -> None:
         """Have the answer given to `done`, later."""
         cancellation = self._token()
 
@@ -104,7 +106,7 @@ class Polkit:
         self._ask((*POLKIT_AUTHORITY, method), values, patience, done)
 
 
-def arguments(inquiry: Inquiry, cancellation: str) -> Variant:
+def arguments(inquiry: AuthorizationRequest, cancellation: str) -> Variant:
     """Return the arguments of CheckAuthorization."""
     subject = ("system-bus-name", {"name": Variant("s", inquiry.sender)})
     flags = USER_INTERACTION if inquiry.interactive else 0
@@ -112,17 +114,17 @@ def arguments(inquiry: Inquiry, cancellation: str) -> Variant:
     return Variant("((sa{sv})sa{ss}us)", values)
 
 
-def judge(result: tuple[Any, ...] | None) -> Answer:
+def judge(result: tuple[Any, ...] | None) -> AuthorizationResult:
     """Read the answer of CheckAuthorization; None where there was none."""
     match result:
         case ((True, _, _),):
-            return Answer.YES
+            return AuthorizationResult.YES
         case ((False, True, _),):
-            return Answer.CHALLENGE
+            return AuthorizationResult.CHALLENGE
         case ((False, False, _),):
-            return Answer.NO
+            return AuthorizationResult.NO
         case _:
-            return Answer.SILENCE
+            return AuthorizationResult.SILENCE
 
 
 ROOT_ALONE = ""
@@ -194,17 +196,17 @@ def details(key: Key, arguments: Arguments, device: str, provider: str) -> Mappi
     return {name: text for name, text in told.items() if text}
 
 
-def demand(answer: Answer, wanted: str) -> None:
+def demand(answer: AuthorizationResult, wanted: str) -> None:
     """Return if polkit has said yes.  Raises AccessDenied, InteractionRequired.
 
     wanted: the action.
     """
     match answer:
-        case Answer.YES:
+        case AuthorizationResult.YES:
             return
-        case Answer.CHALLENGE:
+        case AuthorizationResult.CHALLENGE:
             raise InteractionRequired(f"Interactive authorization required for {wanted}")
-        case Answer.NO:
+        case AuthorizationResult.NO:
             raise AccessDenied(f"Not authorized: {wanted}")
         case _:
             raise AccessDenied(f"Not authorized: {wanted}; polkit does not answer, so ask root")

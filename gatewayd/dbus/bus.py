@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from gatewayd.dbus import invocation
 from gatewayd.dbus.authorization import Polkit
-from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, Requests, Users
+from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
 from gatewayd.dbus.glib import BusThread, Connection
-from gatewayd.dbus.interfaces import GATEWAY, Commands, Place, load_all
-from gatewayd.dbus.objects import Exported
-from gatewayd.dbus.service import Service
+from gatewayd.dbus.names import GATEWAY, ManagerCommands, ObjectInterface, load_all
+from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.service import ObjectServer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView, ManagerView
 from gatewayd.settings.declare import setting
@@ -54,14 +54,16 @@ class Bus:
         self, settings: BusSettings, view: ManagerView, *, lost: Callable[[], None]
     ) -> None:
         self._settings, self._first, self._lost = settings, view, lost
-        self._shown: dict[Place, object] = {}
+        self._shown: dict[ObjectInterface, object] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = BusThread(self._loop)
         self._views: dict[DeviceId, DeviceView | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._announcing = self._serving = False
 
-    async def start(self, commands: Commands, further: Iterable[Exported] = ()) -> None:
+    async def start(
+        self, commands: ManagerCommands, further: Iterable[ExportedObject] = ()
+    ) -> None:
         """Serve what was shown so far, and own the name.  Raises BusError.  Once.
 
         further: objects beside the manager and the children.
@@ -70,7 +72,7 @@ class Bus:
         try:
             self._service, self._requests = await self._thread.run(self._open, commands)
             views, self._views = self._views, {}
-            exported = (Exported(GATEWAY, self._first, commands), *further)
+            exported = (ExportedObject(GATEWAY, self._first, commands), *further)
             await self._thread.run(self._service.start, self._requests, exported, views)
         except BaseException:
             await self._thread.stop()
@@ -109,7 +111,7 @@ class Bus:
         """Show the gateway as a whole."""
         self.show_at(GATEWAY, view)
 
-    def show_at(self, place: Place, view: object) -> None:
+    def show_at(self, place: ObjectInterface, view: object) -> None:
         """Show one of the objects that are always there."""
         self._shown[place] = view
         self._arm()
@@ -123,17 +125,19 @@ class Bus:
         """Children whose changes are told in one go."""
         return max(1, int(self._settings.rate * self._settings.gather))
 
-    def _open(self, commands: Commands) -> tuple[Service, Requests]:
+    def _open(self, commands: ManagerCommands) -> tuple[ObjectServer, Dispatcher]:
         """On the D-Bus thread."""
         free = (
             invocation.choose(self._thread) if self._settings.free_invocations else invocation.keep
         )
         lost = self._lost
         connection = Connection(self._settings.address, lambda: self._thread.inward(lost))
-        service = Service(self._thread, connection, load_all(), free, lambda: secrets.token_hex(4))
-        requests = Requests(
+        service = ObjectServer(
+            self._thread, connection, load_all(), free, lambda: secrets.token_hex(4)
+        )
+        requests = Dispatcher(
             self._thread,
-            Users(connection.unix_user, os.getuid(), MAX_UNAUTHORIZED),
+            CallerUsers(connection.unix_user, os.getuid(), MAX_UNAUTHORIZED),
             Polkit(connection.ask, lambda: secrets.token_hex(8)),
             commands.resolve,
             self._push,

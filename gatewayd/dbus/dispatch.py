@@ -22,10 +22,10 @@ from functools import partial
 from typing import Any
 
 from gatewayd.dbus import authorization as auth
-from gatewayd.dbus.authorization import Answer, Inquiry, Polkit
+from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResult, Polkit
 from gatewayd.dbus.glib import BusThread, Variant
-from gatewayd.dbus.interfaces import CHANGES, QUESTIONS, Arguments
-from gatewayd.dbus.invocation import Call
+from gatewayd.dbus.invocation import MethodCall
+from gatewayd.dbus.names import CHANGES, QUESTIONS, Arguments
 from gatewayd.errors import AccessDenied, Busy, NotSupported, WrongState
 from gatewayd.runtime.tasks import cancel_and_wait
 
@@ -36,7 +36,7 @@ AskUser = Callable[[str, Callable[[int | None], None]], None]
 Done = Callable[[int | None], None]
 
 
-class Turns:
+class ConcurrencyLimit:
     """Bounds what each of many has under way."""
 
     def __init__(self, limit: int) -> None:
@@ -56,7 +56,7 @@ class Turns:
             del self._taken[who]
 
 
-class Users:
+class CallerUsers:
     """Tells the user of a caller.  Used on the D-Bus thread; never waits.
 
     ask: tells the uid of a unique bus name, later; None where it cannot be told.
@@ -65,7 +65,7 @@ class Users:
     """
 
     def __init__(self, ask: AskUser, own: int, limit: int) -> None:
-        self._ask, self._turns = ask, Turns(limit)
+        self._ask, self._turns = ask, ConcurrencyLimit(limit)
         self._trusted = {0, own}
         self._known: OrderedDict[str, int] = OrderedDict()
 
@@ -109,7 +109,7 @@ class Job:
     release: gives back the place that it takes.
     """
 
-    call: Call
+    call: MethodCall
     finish: Finish
     uid: int
     device: str = ""
@@ -123,7 +123,7 @@ class Job:
             os.close(self.descriptors.pop())
 
 
-class Requests:
+class Dispatcher:
     """The calls under way.
 
     resolve: on the event loop, tells the id of the child that a caller means.
@@ -134,7 +134,7 @@ class Requests:
     def __init__(
         self,
         thread: BusThread,
-        users: Users,
+        users: CallerUsers,
         polkit: Polkit,
         resolve: Callable[[str], str],
         flush: Callable[[], None],
@@ -142,12 +142,12 @@ class Requests:
     ) -> None:
         self._thread, self._users, self._polkit = thread, users, polkit
         self._resolve, self._flush, self._limit = resolve, flush, limit
-        self._turns = Turns(MAX_UNAUTHORIZED)
+        self._turns = ConcurrencyLimit(MAX_UNAUTHORIZED)
         self._under_way = 0
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
 
-    def submit(self, call: Call, finish: Finish) -> None:
+    def submit(self, call: MethodCall, finish: Finish) -> None:
         """On the D-Bus thread: have a call answered later, with finish(result).  Raises Busy."""
         if self._closing:
             raise Busy(STOPPING)
@@ -164,7 +164,7 @@ class Requests:
             await asyncio.wait(self._tasks, timeout=patience)
         await cancel_and_wait(self._tasks)
 
-    def _admit(self, call: Call, finish: Finish, uid: int | None) -> None:
+    def _admit(self, call: MethodCall, finish: Finish, uid: int | None) -> None:
         if uid is None:
             raise AccessDenied("The bus does not say who you are")
         if call.commands is None:
@@ -194,18 +194,18 @@ class Requests:
         else:
             self._thread.post(self._check, job, device)
 
-    def _meant(self, call: Call) -> str:
+    def _meant(self, call: MethodCall) -> str:
         name = auth.named(call.key, call.arguments)
         return self._resolve(name) if name else ""
 
     def _check(self, job: Job, device: str) -> None:
         call, job.device = job.call, device
         told = auth.details(call.key, call.arguments, device, call.provider)
-        inquiry = Inquiry(call.sender, auth.action(call.key), told, call.interactive)
+        inquiry = AuthorizationRequest(call.sender, auth.action(call.key), told, call.interactive)
         done = partial(self._decided, job)
         self._polkit.check(inquiry, lambda answer: self._conclude(job, partial(done, answer)))
 
-    def _decided(self, job: Job, answer: Answer) -> None:
+    def _decided(self, job: Job, answer: AuthorizationResult) -> None:
         auth.demand(answer, auth.action(job.call.key))
         self._begin(job)
 

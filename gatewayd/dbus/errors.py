@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from gatewayd import errors
-from gatewayd.dbus.interfaces import NAME
+from gatewayd.dbus.names import NAME
 
 log = logging.getLogger(__name__)
 

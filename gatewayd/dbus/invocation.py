@@ -29,7 +29,7 @@ INTERACTIVE = Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class MethodCall:
     """A call that is answered once, on the D-Bus thread, now or later.
 
     key: interface and method, or interface and property for what sets one.

@@ -15,13 +15,13 @@ from itertools import islice
 from typing import Any
 
 from gatewayd.dbus.glib import Variant
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     LOG_CONTROL,
     PROPERTIES_CHANGED,
     PROVIDER,
     SECRET_STORE,
     Interface,
-    Place,
+    ObjectInterface,
 )
 from gatewayd.dbus.variants import properties_changed
 from gatewayd.device.identity import DeviceId
@@ -32,10 +32,10 @@ PAGE, MAX_PAGE = 500, 1000  # rows
 MAX_PATTERN = 64  # characters of a glob
 FILTERS = ("state", "provider", "rule", "proof", "protocol")
 
-Wanted = Callable[[DeviceView], bool]
+DeviceFilter = Callable[[DeviceView], bool]
 
 
-class Fleet:
+class DeviceViews:
     """The views, by id."""
 
     def __init__(self) -> None:
@@ -77,13 +77,15 @@ class Fleet:
         """How many children are in each state that has any."""
         return {state: n for state, n in sorted(self._counts.items()) if n}
 
-    def page(self, wanted: Wanted, after: str, limit: int) -> tuple[list[DeviceView], str]:
+    def page(
+        self, device_filter: DeviceFilter, after: str, limit: int
+    ) -> tuple[list[DeviceView], str]:
         """Return up to `limit` views that come after this id, and where to go on; "" at the end."""
         size = min(limit or PAGE, MAX_PAGE)
         ids = self._order()
         start = bisect_right(ids, DeviceId(after)) if after else 0
         views = (self._views[device] for device in islice(ids, start, None))
-        found = list(islice(filter(wanted, views), size + 1))
+        found = list(islice(filter(device_filter, views), size + 1))
         return found[:size], found[size - 1].id if len(found) > size else ""
 
     def _order(self) -> list[DeviceId]:
@@ -92,7 +94,7 @@ class Fleet:
         return self._ordered
 
 
-def wanted(filters: Mapping[str, object]) -> Wanted:
+def device_filter(filters: Mapping[str, object]) -> DeviceFilter:
     """Turn the filters of ListDevicesFiltered into one test.  Raises InvalidArgs."""
     for key, value in filters.items():
         if key not in (*FILTERS, "glob"):
@@ -141,7 +143,7 @@ Read = Callable[[Any, str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedObject:
     """One interface of one object, to be served from the start to the end.
 
     view: what is shown of it at first; None where it has no properties.
@@ -149,19 +151,19 @@ class Exported:
     provider: the cloud that it belongs to, for polkit; "" for none.
     """
 
-    place: Place
+    place: ObjectInterface
     view: object
     commands: object = None
     provider: str = ""
 
 
-class Fixed:
+class ObjectProperties:
     """The properties of an exported interface, as they are and as they were told last.
 
     read: returns the value of a property of a view.
     """
 
-    def __init__(self, exported: Exported, interface: Interface, read: Read) -> None:
+    def __init__(self, exported: ExportedObject, interface: Interface, read: Read) -> None:
         self.exported, self.view = exported, exported.view
         self._interface, self._read = interface, read
         self._told: dict[str, object] = {}
@@ -192,12 +194,12 @@ def read_field(interface: str) -> Read:
     return lambda view, name: getattr(view, fields[name])
 
 
-def read_manager(fleet: Fleet) -> Read:
+def read_manager(fleet: DeviceViews) -> Read:
     """Return what reads a property of org.gatewayd1.Manager."""
     return lambda view, name: _MANAGER[name](view, fleet)
 
 
-_MANAGER: Mapping[str, Callable[[ManagerView, Fleet], object]] = {
+_MANAGER: Mapping[str, Callable[[ManagerView, DeviceViews], object]] = {
     "Version": lambda view, _: view.version,
     "Features": lambda _, __: FEATURES,
     "State": lambda view, _: view.state,

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import islice
 
-from gatewayd.dbus.dispatch import Finish, Requests
+from gatewayd.dbus.dispatch import Dispatcher, Finish
 from gatewayd.dbus.glib import PROPERTIES, BusThread, Connection, Invocation, Variant
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.invocation import Free, MethodCall
+from gatewayd.dbus.names import (
     DEVICE,
     DEVICES,
     GATEWAY,
@@ -19,12 +20,18 @@ from gatewayd.dbus.interfaces import (
     NAME,
     OBJECT_MANAGER,
     Interface,
-    Place,
+    ObjectInterface,
     device_path,
 )
-from gatewayd.dbus.invocation import Call, Free
-from gatewayd.dbus.objects import Exported, Fixed, Fleet, read_field, read_manager, wanted
-from gatewayd.dbus.signals import Announcer, Outbox
+from gatewayd.dbus.objects import (
+    DeviceViews,
+    ExportedObject,
+    ObjectProperties,
+    device_filter,
+    read_field,
+    read_manager,
+)
+from gatewayd.dbus.signals import PendingChanges, SignalEmitter
 from gatewayd.dbus.variants import DeviceVariants
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
@@ -38,11 +45,11 @@ MAX_WAITING = 64  # calls
 class ManagedObjects:
     """Answers all who wait together.  Used on the D-Bus thread."""
 
-    def __init__(self, thread: BusThread, fleet: Fleet, variants: DeviceVariants) -> None:
+    def __init__(self, thread: BusThread, fleet: DeviceViews, variants: DeviceVariants) -> None:
         self._thread, self._fleet, self._variants = thread, fleet, variants
-        self._waiting: list[Call] = []
+        self._waiting: list[MethodCall] = []
 
-    def answer(self, call: Call) -> None:
+    def answer(self, call: MethodCall) -> None:
         """Answer a call when the entries are made.  Raises Busy."""
         if len(self._waiting) >= MAX_WAITING:
             raise Busy("Too many ask for all objects, try again")
@@ -85,7 +92,7 @@ MAX_ARGUMENTS = 256 << 10  # bytes; they are kept while somebody is asked for a 
 Views = Mapping[DeviceId, DeviceView | None]
 
 
-class Service:
+class ObjectServer:
     """The children, and the objects that are always there, served from what was shown last.
 
     token: gives the id of an internal error.  free: called with each answered invocation.
@@ -101,21 +108,21 @@ class Service:
     ) -> None:
         self._thread, self._connection, self._interfaces = thread, connection, interfaces
         self._free, self._token = free, token
-        self._fleet, self._outbox = Fleet(), Outbox()
-        self._fixed: dict[Place, Fixed] = {}
+        self._fleet, self._outbox = DeviceViews(), PendingChanges()
+        self._fixed: dict[ObjectInterface, ObjectProperties] = {}
         self._devices: dict[str, DeviceId] = {}
         self._registrations: dict[DeviceId, int] = {}
         self._variants = DeviceVariants(interfaces[DEVICE])
-        self._announcer = Announcer(connection, self._variants)
+        self._announcer = SignalEmitter(connection, self._variants)
         self._managed = ManagedObjects(thread, self._fleet, self._variants)
 
-    def start(self, requests: Requests, exported: Iterable[Exported], views: Views) -> None:
+    def start(self, requests: Dispatcher, exported: Iterable[ExportedObject], views: Views) -> None:
         """Export everything; own the name last, so that whoever sees it sees all.
 
         exported: the manager is among them.  Raises BusError.
         """
         self._requests = requests
-        self._export(Place(DEVICES, OBJECT_MANAGER))
+        self._export(ObjectInterface(DEVICES, OBJECT_MANAGER))
         for one in exported:
             self._add(one)
         self.update({}, views)
@@ -128,7 +135,7 @@ class Service:
             self._connection.close()
             raise
 
-    def update(self, shown: Mapping[Place, object], views: Views) -> None:
+    def update(self, shown: Mapping[ObjectInterface, object], views: Views) -> None:
         """Take new views; None where a child is no more.  Signals follow with `announce`.
 
         shown: views of the objects that are always there; others are left out.
@@ -146,7 +153,7 @@ class Service:
             if before is None:
                 path = device_path(device)
                 self._devices[path] = device
-                self._registrations[device] = self._export(Place(path, DEVICE))
+                self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
 
     def announce(self, limit: int) -> bool:
         """Tell the changes of at most `limit` children; return whether there are more."""
@@ -163,14 +170,14 @@ class Service:
         """Leave the bus."""
         self._connection.close()
 
-    def _add(self, exported: Exported) -> None:
+    def _add(self, exported: ExportedObject) -> None:
         place = exported.place
         is_manager = place.interface == MANAGER
         read = read_manager(self._fleet) if is_manager else read_field(place.interface)
-        self._fixed[place] = Fixed(exported, self._interfaces[place.interface], read)
+        self._fixed[place] = ObjectProperties(exported, self._interfaces[place.interface], read)
         self._export(place)
 
-    def _export(self, place: Place) -> int:
+    def _export(self, place: ObjectInterface) -> int:
         info = self._interfaces[place.interface].info
         return self._connection.register(place.path, info, self._on_call, self._on_get)
 
@@ -182,7 +189,7 @@ class Service:
     def _on_get(
         self, _bus: object, _sender: str, path: str, interface: str, name: str, *_: object
     ) -> Variant:
-        fixed = self._fixed.get(Place(path, interface))
+        fixed = self._fixed.get(ObjectInterface(path, interface))
         if fixed is not None:
             return fixed.property(name)
         return self._variants.property(self._shown(self._devices[path]), name)
@@ -205,8 +212,8 @@ class Service:
         values = arguments.unpack()[first:] if fits else ()
         face = self._interfaces[key[0]]
         target = (self._devices[path],) if path in self._devices else ()
-        exported = self._fixed.get(Place(path, key[0]), self._fixed[GATEWAY]).exported
-        call = Call(
+        exported = self._fixed.get(ObjectInterface(path, key[0]), self._fixed[GATEWAY]).exported
+        call = MethodCall(
             sender=sender,
             key=key,
             arguments=(*target, *values),
@@ -220,7 +227,7 @@ class Service:
         )
         call.attempt(partial(self._serve, call) if fits else _refuse_long)
 
-    def _serve(self, call: Call) -> Variant | None:
+    def _serve(self, call: MethodCall) -> Variant | None:
         """Return the answer; None where it comes later."""
         readers: Mapping[str, Callable[..., Variant]] = {
             "ListDevices": self._list,
@@ -258,11 +265,11 @@ class Service:
         return Variant.new_tuple(self._variants.rows(self._fleet))
 
     def _page(self, filters: dict[str, object], after: str, limit: int) -> Variant:
-        views, following = self._fleet.page(wanted(filters), after, limit)
+        views, following = self._fleet.page(device_filter(filters), after, limit)
         return Variant.new_tuple(self._variants.rows(views), Variant("s", following))
 
 
-def _finish(call: Call) -> Finish:
+def _finish(call: MethodCall) -> Finish:
     if call.signature == "(h)":
         return call.hand_over
     return lambda result: Variant(call.signature, () if result is None else result)

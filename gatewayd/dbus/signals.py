@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.dbus.glib import Connection, Variant
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     DEVICE,
     DEVICES,
     MANAGER,
@@ -15,7 +15,7 @@ from gatewayd.dbus.interfaces import (
     ROOT,
     device_path,
 )
-from gatewayd.dbus.objects import Fleet
+from gatewayd.dbus.objects import DeviceViews
 from gatewayd.dbus.variants import MAKERS, DeviceVariants, properties_changed, row_of
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
@@ -24,7 +24,7 @@ MAX_ROWS = 500  # rows and ids in one DevicesChanged
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DeviceChange:
     """One child as it was last told, and as it is; None where there is none."""
 
     device: DeviceId
@@ -33,7 +33,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Outbox:
+class PendingChanges:
     """What has not been told yet: each child as it was told last."""
 
     _told: dict[DeviceId, DeviceView | None] = field(default_factory=dict)
@@ -45,10 +45,10 @@ class Outbox:
         """Remember that a child is no longer what it was."""
         self._told.setdefault(device, before)
 
-    def take(self, limit: int, fleet: Fleet) -> list[Change]:
+    def take(self, limit: int, fleet: DeviceViews) -> list[DeviceChange]:
         """Return the oldest changes that are still changes, of at most `limit` children."""
         taken = [device for device, _ in zip(self._told, range(limit), strict=False)]
-        changes = (Change(d, self._told.pop(d), fleet.get(d)) for d in taken)
+        changes = (DeviceChange(d, self._told.pop(d), fleet.get(d)) for d in taken)
         return [change for change in changes if change.before != change.now]
 
     def clear(self) -> None:
@@ -56,13 +56,13 @@ class Outbox:
         self._told.clear()
 
 
-def needs_approval(change: Change) -> bool:
+def needs_approval(change: DeviceChange) -> bool:
     """Whether the child has begun to wait for an operator."""
     before = change.before.state if change.before else ""
     return change.now is not None and change.now.state == "pending" != before
 
 
-def registration(change: Change) -> tuple[str, str] | None:
+def registration(change: DeviceChange) -> tuple[str, str] | None:
     """Return result and reason where a registration has ended meanwhile."""
     before, now = change.before, change.now
     if before is None or now is None:
@@ -74,7 +74,7 @@ def registration(change: Change) -> tuple[str, str] | None:
     return None
 
 
-def batches(changes: list[Change]) -> Iterator[tuple[list[DeviceView], list[DeviceId]]]:
+def batches(changes: list[DeviceChange]) -> Iterator[tuple[list[DeviceView], list[DeviceId]]]:
     """Yield the rows and the removed ids of each DevicesChanged."""
     for start in range(0, len(changes), MAX_ROWS):
         part = changes[start : start + MAX_ROWS]
@@ -88,13 +88,13 @@ def _same_row(before: DeviceView | None, now: DeviceView) -> bool:
     return before is not None and row_of(before) == row_of(now)
 
 
-class Announcer:
+class SignalEmitter:
     """Sends the signals of children.  Used on the D-Bus thread."""
 
     def __init__(self, connection: Connection, variants: DeviceVariants) -> None:
         self._emit, self._variants = connection.emit, variants
 
-    def devices(self, changes: list[Change]) -> None:
+    def devices(self, changes: list[DeviceChange]) -> None:
         """Tell how children have changed."""
         for change in changes:
             self._object(change)
@@ -104,7 +104,7 @@ class Announcer:
         for change in changes:
             self._events(change)
 
-    def _object(self, change: Change) -> None:
+    def _object(self, change: DeviceChange) -> None:
         path = device_path(change.device)
         if change.now is None:
             arguments = Variant("(oas)", (path, [DEVICE]))
@@ -115,7 +115,7 @@ class Announcer:
         elif values := self._variants.changed(change.before, change.now):
             self._emit(path, PROPERTIES_CHANGED, properties_changed(DEVICE, values))
 
-    def _events(self, change: Change) -> None:
+    def _events(self, change: DeviceChange) -> None:
         now = change.now
         if now is None:
             return

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from gatewayd.dbus.glib import Gio, GLib, Variant
-from gatewayd.dbus.interfaces import MANAGER, NAME, ROOT
+from gatewayd.dbus.names import MANAGER, NAME, ROOT
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 BUS: Final = "org.freedesktop.DBus"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from gatewayd.dbus.glib import Variant
-from gatewayd.dbus.interfaces import MANAGER, NAME, ROOT
+from gatewayd.dbus.names import MANAGER, NAME, ROOT
 from script.benchmarks.client import BUS, PROPERTIES, Client, timed
 from script.benchmarks.stage import stage
 from script.benchmarks.table import Figure

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from gatewayd.dbus.interfaces import DEVICES, MANAGER, NAME, OBJECT_MANAGER, ROOT
+from gatewayd.dbus.names import DEVICES, MANAGER, NAME, OBJECT_MANAGER, ROOT
 from gatewayd.device.identity import Claim, device_id
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret

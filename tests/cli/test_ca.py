@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from gatewayd.cloud.ca.certificates import read_certificates, same_key
 from gatewayd.cloud.ca.keys import public_key, read_key
 from gatewayd.cloud.ca.service import AuthorityService
-from gatewayd.dbus.interfaces import AUTHORITY, Place, provider_path
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import AUTHORITY, ObjectInterface, provider_path
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import NoSuchDevice
 from gatewayd.simulator.bus import PrivateBus
@@ -49,8 +49,8 @@ async def site(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Certified]:
         service = AuthorityService(
             "huawei", one.provider.issuer, nobody, lambda _: None, lambda _: False
         )
-        place = Place(provider_path("huawei"), AUTHORITY)
-        async with served(bus, Asked(), further=(Exported(place, None, service, "huawei"),)):
+        place = ObjectInterface(provider_path("huawei"), AUTHORITY)
+        async with served(bus, Asked(), further=(ExportedObject(place, None, service, "huawei"),)):
             yield one
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from gatewayd.cli.client import BusClient, reason
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus.interfaces import GATEWAY, STORE
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import GATEWAY, STORE
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import StoreView
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
@@ -39,7 +39,7 @@ async def asked() -> Asked:
 
 @pytest.fixture
 async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
-    store = Exported(STORE, StoreView("vault", "none", "sealed", "No key."), Store())
+    store = ExportedObject(STORE, StoreView("vault", "none", "sealed", "No key."), Store())
     async with served(bus, asked, view("child-1a"), further=[store], gather=0.02) as ours:
         yield ours
 

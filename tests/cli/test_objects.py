@@ -10,8 +10,8 @@ import pytest
 
 from gatewayd.cli import output
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus.interfaces import PROVIDER, STORE, Place, provider_path
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import PROVIDER, STORE, ObjectInterface, provider_path
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable
 from gatewayd.secretstore.store import Protection
@@ -19,7 +19,7 @@ from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.served import Asked, private_bus, served
 from tests.support.gatewayctl import ctl
 
-PLACES = {name: Place(provider_path(name), PROVIDER) for name in ("alibaba", "huawei")}
+PLACES = {name: ObjectInterface(provider_path(name), PROVIDER) for name in ("alibaba", "huawei")}
 ALIBABA = ProviderView("alibaba", "alibaba", "h:8883", "ready", n_devices=12, n_queued=3)
 HUAWEI = ProviderView(
     "huawei", "huawei", "h:8883", "failed", "tls-\x1b[31m", certificate_expiry=1_700_000_000_000_000
@@ -50,9 +50,9 @@ def bus() -> Iterator[PrivateBus]:
 @pytest.fixture
 async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
     further = (
-        Exported(PLACES["alibaba"], ALIBABA, Cloud(), "alibaba"),
-        Exported(PLACES["huawei"], HUAWEI, Cloud("h does not answer. Look."), "huawei"),
-        Exported(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2)),
+        ExportedObject(PLACES["alibaba"], ALIBABA, Cloud(), "alibaba"),
+        ExportedObject(PLACES["huawei"], HUAWEI, Cloud("h does not answer. Look."), "huawei"),
+        ExportedObject(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2)),
     )
     async with served(bus, Asked(), further=further, gather=0.02) as ours:
         yield ours

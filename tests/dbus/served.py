@@ -12,10 +12,10 @@ from typing import Any
 
 from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.dbus.glib import BusThread, Gio
-from gatewayd.dbus.interfaces import Commands
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import ManagerCommands
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import DeviceView, ManagerView, Step
+from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
 from gatewayd.errors import NoSuchDevice, WrongState
 from gatewayd.simulator.bus import PrivateBus
 
@@ -33,7 +33,7 @@ _PLAIN = DeviceView(
     admission="none", proof="heard", rule="", provider="", cloud_id="", secret_state="none",
     identity="mac 5026ef000001", attempts=0, first_seen=1, last_seen=2, state_changed=3,
     registered=0, activated=0, next_attempt=0,
-    history=(Step(3, "Seen", "discovered", "Heard on eth1."),),
+    history=(HistoryEntry(3, "Seen", "discovered", "Heard on eth1."),),
 )  # fmt: skip
 
 
@@ -117,10 +117,10 @@ def private_bus() -> Iterator[PrivateBus]:
 @asynccontextmanager
 async def served(
     bus: PrivateBus,
-    asked: Commands,
+    asked: ManagerCommands,
     /,
     *views: DeviceView,
-    further: Sequence[Exported] = (),
+    further: Sequence[ExportedObject] = (),
     **settings: Any,
 ) -> AsyncIterator[Bus]:
     """The service on a bus, with these children, and further objects."""

@@ -8,16 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gatewayd.dbus import authorization as auth
-from gatewayd.dbus.authorization import Answer
-from gatewayd.dbus.interfaces import (
-    AUTHORITY,
-    CHANGES,
-    DEVICE,
-    LOG_CONTROL,
-    MANAGER,
-    PROVIDER,
-    load,
-)
+from gatewayd.dbus.authorization import AuthorizationResult
+from gatewayd.dbus.names import AUTHORITY, CHANGES, DEVICE, LOG_CONTROL, MANAGER, PROVIDER, load
 from gatewayd.errors import AccessDenied, InteractionRequired
 
 POLKIT = Path(__file__).parents[2] / "packaging/polkit"
@@ -42,11 +34,11 @@ def test_the_log_is_roots_alone() -> None:
 
 
 @pytest.mark.parametrize(("answer", "expected"), [
-    (Answer.CHALLENGE, InteractionRequired), (Answer.NO, AccessDenied),
-    (Answer.SILENCE, AccessDenied),
+    (AuthorizationResult.CHALLENGE, InteractionRequired), (AuthorizationResult.NO, AccessDenied),
+    (AuthorizationResult.SILENCE, AccessDenied),
 ])  # fmt: skip
-def test_only_yes_is_yes(answer: Answer, expected: type[Exception]) -> None:
-    auth.demand(Answer.YES, "x")
+def test_only_yes_is_yes(answer: AuthorizationResult, expected: type[Exception]) -> None:
+    auth.demand(AuthorizationResult.YES, "x")
     with pytest.raises(expected, match=r"org\.gatewayd1\.forget-device"):
         auth.demand(answer, auth.action(FORGET))
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from gatewayd.dbus import dispatch
-from gatewayd.dbus.dispatch import Turns, Users
+from gatewayd.dbus.dispatch import CallerUsers, ConcurrencyLimit
 from gatewayd.errors import Busy
 
 
 def test_turns_are_bounded_for_each() -> None:
-    turns = Turns(2)
+    turns = ConcurrencyLimit(2)
     turns.take(1)
     turns.take(1)
     turns.take(2)
@@ -37,7 +37,7 @@ class Bus:
 
 def test_a_user_is_asked_for_once() -> None:
     bus, told = Bus(), list[int | None]()
-    users = Users(bus.ask, own=990, limit=2)
+    users = CallerUsers(bus.ask, own=990, limit=2)
     users.of(":1.7", told.append)
     assert not told
     bus.asked[0][1](1000)
@@ -48,7 +48,7 @@ def test_a_user_is_asked_for_once() -> None:
 
 def test_a_user_that_cannot_be_told_is_asked_for_again() -> None:
     bus, told = Bus(), list[int | None]()
-    users = Users(bus.ask, own=990, limit=1)
+    users = CallerUsers(bus.ask, own=990, limit=1)
     for _ in range(2):
         users.of(":1.7", told.append)
         with pytest.raises(Busy):
@@ -58,12 +58,12 @@ def test_a_user_that_cannot_be_told_is_asked_for_again() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    users = Users(lambda _, done: done(1), own=990, limit=1)
+    users = CallerUsers(lambda _, done: done(1), own=990, limit=1)
     for number in range(dispatch.MAX_KNOWN + 5):
         users.of(f":1.{number}", lambda _: None)
     assert len(users._known) == dispatch.MAX_KNOWN
 
 
 def test_root_and_the_daemons_own_user_are_trusted() -> None:
-    users = Users(lambda _, __: None, own=990, limit=1)
+    users = CallerUsers(lambda _, __: None, own=990, limit=1)
     assert [users.trusts(uid) for uid in (0, 990, 1000, 65534)] == [True, True, False, False]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from gatewayd.dbus.authorization import Answer, Inquiry
-from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, Requests, Users
+from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResult
+from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
 from gatewayd.dbus.glib import Variant
-from gatewayd.dbus.interfaces import MANAGER, SECRET_STORE
-from gatewayd.dbus.invocation import Call
+from gatewayd.dbus.invocation import MethodCall
+from gatewayd.dbus.names import MANAGER, SECRET_STORE
 from tests.dbus.served import Asked, until
 
 ROOT, OLGA, EVE = ":1.0", ":1.1000", ":1.1001"
@@ -35,9 +35,11 @@ class FakePolkit:
     """Lets a test answer."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Inquiry, Callable[[Answer], None]]] = []
+        self.asked: list[tuple[AuthorizationRequest, Callable[[AuthorizationResult], None]]] = []
 
-    def check(self, inquiry: Inquiry, done: Callable[[Answer], None]) -> None:
+    def check(
+        self, inquiry: AuthorizationRequest, done: Callable[[AuthorizationResult], None]
+    ) -> None:
         self.asked.append((inquiry, done))
 
 
@@ -65,11 +67,11 @@ class Desk:
     def __init__(self, limit: int = 4) -> None:
         self.asked, self.polkit = Asked("child-1a", "child-2b"), FakePolkit()
         self.meaning: Callable[[str], str] = self.asked.resolve
-        users = Users(lambda sender, done: done(int(sender[3:]) or None), own=0, limit=9)
+        users = CallerUsers(lambda sender, done: done(int(sender[3:]) or None), own=0, limit=9)
         users._known[ROOT] = 0
         thread: Any = Thread()
         polkit: Any = self.polkit
-        self.requests = Requests(thread, users, polkit, self.resolve, lambda: None, limit)
+        self.requests = Dispatcher(thread, users, polkit, self.resolve, lambda: None, limit)
 
     def resolve(self, name: str) -> str:
         return self.meaning(name)
@@ -78,7 +80,7 @@ class Desk:
         self, sender: str, method: str, *arguments: object, commands: object = True, **more: Any
     ) -> Invocation:
         invocation = Invocation(more.pop("fds", []))
-        call = Call(
+        call = MethodCall(
             sender, (more.pop("interface", MANAGER), method), arguments,
             more.pop("handles", ()), "()", self.asked if commands is True else commands, "",
             invocation, lambda: "7", lambda _: None,
@@ -86,14 +88,14 @@ class Desk:
         call.attempt(partial(self._serve, call))
         return invocation
 
-    def _serve(self, call: Call) -> None:
+    def _serve(self, call: MethodCall) -> None:
         self.requests.submit(call, lambda _: Variant("()", ()))
 
     async def answers(self, *invocations: Invocation) -> list[Any]:
         await until(lambda: all(one.answers for one in invocations))
         return [one.answers[0] for one in invocations]
 
-    async def inquiries(self, number: int) -> list[Inquiry]:
+    async def inquiries(self, number: int) -> list[AuthorizationRequest]:
         await until(lambda: len(self.polkit.asked) == number)
         return [inquiry for inquiry, _ in self.polkit.asked]
 
@@ -109,21 +111,21 @@ async def test_a_change_waits_for_polkit_which_is_told_of_the_child_that_is_mean
     desk = Desk()
     call = desk.call(OLGA, "Approve", "child-1", "alibaba")
     (inquiry,) = await desk.inquiries(1)
-    assert inquiry == Inquiry(
+    assert inquiry == AuthorizationRequest(
         OLGA, "org.gatewayd1.approve-device",
         {"device": "child-1a", "provider": "alibaba"}, interactive=False,
     )  # fmt: skip
     assert desk.asked.asked == []
-    desk.polkit.asked[0][1](Answer.YES)
+    desk.polkit.asked[0][1](AuthorizationResult.YES)
     assert await desk.answers(call) == [()]
     assert desk.asked.asked == [("approve", "child-1", "alibaba", "uid 1000")]
 
 
 @pytest.mark.parametrize(("answer", "told"), [
-    (Answer.NO, "AccessDenied"), (Answer.SILENCE, "AccessDenied"),
-    (Answer.CHALLENGE, "InteractiveAuthorizationRequired"),
+    (AuthorizationResult.NO, "AccessDenied"), (AuthorizationResult.SILENCE, "AccessDenied"),
+    (AuthorizationResult.CHALLENGE, "InteractiveAuthorizationRequired"),
 ])  # fmt: skip
-async def test_whoever_may_not_is_told(answer: Answer, told: str) -> None:
+async def test_whoever_may_not_is_told(answer: AuthorizationResult, told: str) -> None:
     desk = Desk()
     call = desk.call(OLGA, "Forget", "child-1a")
     await desk.inquiries(1)
@@ -138,7 +140,7 @@ async def test_a_name_that_means_another_child_by_then_changes_nothing() -> None
     call = desk.call(OLGA, "Forget", "child")
     await desk.inquiries(1)
     desk.meaning = lambda _: "child-2b"
-    desk.polkit.asked[0][1](Answer.YES)
+    desk.polkit.asked[0][1](AuthorizationResult.YES)
     assert await desk.answers(call) == [
         "WrongState: That name means another device by now, try again"
     ]
@@ -168,10 +170,10 @@ async def test_whoever_is_not_authorized_keeps_nobody_out() -> None:
     assert await desk.answers(desk.call(ROOT, "Retry", "child-1a")) == [()]
     olga = desk.call(OLGA, "Retry", "child-1a")
     await desk.inquiries(MAX_UNAUTHORIZED + 1)
-    desk.polkit.asked[-1][1](Answer.YES)
+    desk.polkit.asked[-1][1](AuthorizationResult.YES)
     assert await desk.answers(olga) == [()]
     for _, done in desk.polkit.asked[:-1]:
-        done(Answer.NO)
+        done(AuthorizationResult.NO)
     await desk.answers(*held)
     assert not desk.requests._turns._taken
 
@@ -236,7 +238,7 @@ async def test_a_stop_answers_everybody() -> None:
     await desk.inquiries(1)
     await until(lambda: desk.asked.asked)
     await desk.requests.close(0.01)
-    desk.polkit.asked[0][1](Answer.YES)
+    desk.polkit.asked[0][1](AuthorizationResult.YES)
     late = desk.call(ROOT, "Retry", "child-1a")
     for said in await desk.answers(begun, asked, late):
         assert said == "Busy: gatewayd is stopping"

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.dbus.objects import MAX_PAGE, PAGE, Fleet, wanted
+from gatewayd.dbus.objects import MAX_PAGE, PAGE, DeviceViews, device_filter
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import InvalidArgs
 from tests.dbus.served import view
 
-ALL = wanted({})
+ALL = device_filter({})
 
 
-def fleet(*ids: str) -> Fleet:
-    made = Fleet()
+def fleet(*ids: str) -> DeviceViews:
+    made = DeviceViews()
     for one in ids:
         made.put(view(one))
     return made
@@ -62,7 +62,7 @@ def test_filters() -> None:
     ours.put(view("b1", state="online", provider="huawei", name="Meter 7"))
 
     def found(**filters: object) -> list[str]:
-        return [v.id for v in ours.page(wanted(filters), "", 0)[0]]
+        return [v.id for v in ours.page(device_filter(filters), "", 0)[0]]
 
     assert found(state="pending") == ["a1", "a2"]
     assert found(state="online", provider="huawei") == ["b1"]
@@ -77,4 +77,4 @@ def test_filters() -> None:
 ])  # fmt: skip
 def test_a_filter_that_is_not_known_is_refused(filters: dict[str, object]) -> None:
     with pytest.raises(InvalidArgs):
-        wanted(filters)
+        device_filter(filters)

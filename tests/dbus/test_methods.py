@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     CHANGES,
     LOG_CONTROL,
     MANAGER,

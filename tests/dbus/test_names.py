@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.dbus.interfaces import device_path, encode
+from gatewayd.dbus.names import device_path, encode
 
 
 @pytest.mark.parametrize(("label", "escaped"), [

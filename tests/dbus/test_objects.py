@@ -6,44 +6,54 @@ from dataclasses import fields, replace
 
 import pytest
 
-from gatewayd.dbus.interfaces import (
+from gatewayd.dbus.names import (
     GATEWAY,
     LOG,
     MANAGER,
     PROVIDER,
     STORE,
-    Place,
+    ObjectInterface,
     load,
     provider_path,
 )
-from gatewayd.dbus.objects import PROPERTIES, Exported, Fixed, Fleet, read_field, read_manager
+from gatewayd.dbus.objects import (
+    PROPERTIES,
+    DeviceViews,
+    ExportedObject,
+    ObjectProperties,
+    read_field,
+    read_manager,
+)
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from tests.dbus import served
 
 SHOWN = [
     (STORE, StoreView("vault", "tpm2", "unsealed", "")),
-    (Place(provider_path("alibaba"), PROVIDER), ProviderView("alibaba", "alibaba", "h:1", "ready")),
+    (
+        ObjectInterface(provider_path("alibaba"), PROVIDER),
+        ProviderView("alibaba", "alibaba", "h:1", "ready"),
+    ),
     (LOG, LogView("info", "journal", "gatewayd")),
 ]
 
 
 @pytest.mark.parametrize(("place", "view"), SHOWN, ids=[place.interface for place, _ in SHOWN])
 def test_every_property_has_a_field_of_its_type_and_the_other_way_round(
-    place: Place, view: StoreView
+    place: ObjectInterface, view: StoreView
 ) -> None:
     interface = load(place.interface)
     assert set(PROPERTIES[place.interface]) == set(interface.properties)
     assert set(PROPERTIES[place.interface].values()) == {field.name for field in fields(view)}
-    fixed = Fixed(Exported(place, view), interface, read_field(place.interface))
+    fixed = ObjectProperties(ExportedObject(place, view), interface, read_field(place.interface))
     types = {name: fixed.property(name).get_type_string() for name in interface.properties}
     assert types == dict(interface.properties)
 
 
-def manager(view: ManagerView = served.GATEWAY) -> Fixed:
-    fleet = Fleet()
+def manager(view: ManagerView = served.GATEWAY) -> ObjectProperties:
+    fleet = DeviceViews()
     fleet.put(served.view("child-1"))
     fleet.put(served.view("child-2", state="failed"))
-    return Fixed(Exported(GATEWAY, view), load(MANAGER), read_manager(fleet))
+    return ObjectProperties(ExportedObject(GATEWAY, view), load(MANAGER), read_manager(fleet))
 
 
 def test_every_property_of_the_manager_has_a_value_of_its_type() -> None:

@@ -10,15 +10,17 @@ import pytest
 from gatewayd.dbus.authorization import (
     PATIENCE,
     PATIENCE_WITH_PEOPLE,
-    Answer,
-    Inquiry,
+    AuthorizationRequest,
+    AuthorizationResult,
     Polkit,
     arguments,
     judge,
 )
 from gatewayd.dbus.glib import NO_REPLY, Variant
 
-INQUIRY = Inquiry(":1.7", "org.gatewayd1.forget-device", {"device": "cam-1"}, interactive=True)
+INQUIRY = AuthorizationRequest(
+    ":1.7", "org.gatewayd1.forget-device", {"device": "cam-1"}, interactive=True
+)
 Done = Callable[[tuple[Any, ...] | None, str], None]
 
 
@@ -35,11 +37,11 @@ class Bus:
 
 
 @pytest.mark.parametrize(("result", "expected"), [
-    (((True, False, {}),), Answer.YES), (((True, True, {}),), Answer.YES),
-    (((False, True, {}),), Answer.CHALLENGE), (((False, False, {}),), Answer.NO),
-    (None, Answer.SILENCE), ((), Answer.SILENCE), (("yes",), Answer.SILENCE),
+    (((True, False, {}),), AuthorizationResult.YES), (((True, True, {}),), AuthorizationResult.YES),
+    (((False, True, {}),), AuthorizationResult.CHALLENGE), (((False, False, {}),), AuthorizationResult.NO),
+    (None, AuthorizationResult.SILENCE), ((), AuthorizationResult.SILENCE), (("yes",), AuthorizationResult.SILENCE),
 ])  # fmt: skip
-def test_answers(result: tuple[Any, ...] | None, expected: Answer) -> None:
+def test_answers(result: tuple[Any, ...] | None, expected: AuthorizationResult) -> None:
     assert judge(result) is expected
 
 
@@ -56,27 +58,27 @@ def test_the_caller_is_named_by_its_place_on_the_bus() -> None:
 def test_people_are_asked_only_where_the_caller_allows_it(
     interactive: bool, flags: int, patience: int
 ) -> None:
-    bus, answers = Bus(), list[Answer]()
-    inquiry = Inquiry(":1.7", "a", {}, interactive=interactive)
+    bus, answers = Bus(), list[AuthorizationResult]()
+    inquiry = AuthorizationRequest(":1.7", "a", {}, interactive=interactive)
     Polkit(bus.ask, lambda: "c1").check(inquiry, answers.append)
     ((method, values, waited, done),) = bus.called
     assert (method, values[3], waited) == ("CheckAuthorization", flags, patience)
     done(((True, False, {}),), "")
-    assert answers == [Answer.YES]
+    assert answers == [AuthorizationResult.YES]
     assert len(bus.called) == 1
 
 
 def test_a_prompt_that_nobody_answers_is_called_off() -> None:
-    bus, answers = Bus(), list[Answer]()
+    bus, answers = Bus(), list[AuthorizationResult]()
     Polkit(bus.ask, lambda: "c1").check(INQUIRY, answers.append)
     bus.called[0][3](None, NO_REPLY)
-    assert answers == [Answer.SILENCE]
+    assert answers == [AuthorizationResult.SILENCE]
     assert bus.called[1][:2] == ("CancelCheckAuthorization", ("c1",))
 
 
 def test_an_absent_polkit_is_silence() -> None:
-    bus, answers = Bus(), list[Answer]()
+    bus, answers = Bus(), list[AuthorizationResult]()
     Polkit(bus.ask, lambda: "c1").check(INQUIRY, answers.append)
     bus.called[0][3](None, "org.freedesktop.DBus.Error.ServiceUnknown")
-    assert answers == [Answer.SILENCE]
+    assert answers == [AuthorizationResult.SILENCE]
     assert len(bus.called) == 1

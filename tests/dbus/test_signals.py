@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.dbus.objects import Fleet
-from gatewayd.dbus.signals import MAX_ROWS, Change, Outbox, batches, needs_approval, registration
+from gatewayd.dbus.objects import DeviceViews
+from gatewayd.dbus.signals import (
+    MAX_ROWS,
+    DeviceChange,
+    PendingChanges,
+    batches,
+    needs_approval,
+    registration,
+)
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
 from tests.dbus.served import view
@@ -17,12 +24,12 @@ class Shown:
     """A fleet whose changes go to an outbox."""
 
     def __init__(self) -> None:
-        self.fleet, self.outbox = Fleet(), Outbox()
+        self.fleet, self.outbox = DeviceViews(), PendingChanges()
 
     def put(self, now: DeviceView) -> None:
         self.outbox.note(now.id, self.fleet.put(now))
 
-    def take(self, limit: int = 100) -> list[Change]:
+    def take(self, limit: int = 100) -> list[DeviceChange]:
         return self.outbox.take(limit, self.fleet)
 
 
@@ -61,8 +68,8 @@ def test_the_oldest_go_first_and_the_rest_waits() -> None:
     assert [c.device for c in shown.take(2)] == ["b"]
 
 
-def change(before: dict[str, object] | None, now: dict[str, object] | None) -> Change:
-    return Change(
+def change(before: dict[str, object] | None, now: dict[str, object] | None) -> DeviceChange:
+    return DeviceChange(
         ONE,
         None if before is None else view(ONE, **before),
         None if now is None else view(ONE, **now),
@@ -99,9 +106,9 @@ def test_the_end_of_a_registration(
 
 
 def test_rows_are_told_only_if_they_changed_and_in_bounded_numbers() -> None:
-    same = [Change(DeviceId("a"), view("a"), view("a", last_seen=77))]
-    gone = [Change(DeviceId("b"), view("b"), None)]
-    many = [Change(DeviceId(f"{i}"), None, view(f"{i}")) for i in range(MAX_ROWS + 1)]
+    same = [DeviceChange(DeviceId("a"), view("a"), view("a", last_seen=77))]
+    gone = [DeviceChange(DeviceId("b"), view("b"), None)]
+    many = [DeviceChange(DeviceId(f"{i}"), None, view(f"{i}")) for i in range(MAX_ROWS + 1)]
     assert list(batches(same)) == []
     assert list(batches(gone)) == [([], ["b"])]
     assert [len(rows) for rows, _ in batches(many)] == [MAX_ROWS, 1]

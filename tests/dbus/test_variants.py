@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewayd.dbus.glib import Variant
-from gatewayd.dbus.interfaces import DEVICE, MANAGER, load
+from gatewayd.dbus.names import DEVICE, MANAGER, load
 from gatewayd.dbus.variants import FIELDS, DeviceVariants, row_of, table
 from tests.dbus.served import view
 

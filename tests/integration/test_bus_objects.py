@@ -13,8 +13,16 @@ import pytest
 
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.glib import BusThread, Gio, Variant
-from gatewayd.dbus.interfaces import AUTHORITY, LOG, PROVIDER, STORE, Facts, Place, provider_path
-from gatewayd.dbus.objects import Exported
+from gatewayd.dbus.names import (
+    AUTHORITY,
+    LOG,
+    PROVIDER,
+    STORE,
+    Facts,
+    ObjectInterface,
+    provider_path,
+)
+from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs, NotSupported
 from gatewayd.simulator.bus import PrivateBus
@@ -24,7 +32,7 @@ pytestmark = pytest.mark.integration
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 OTHERS = [NOBODY] if os.getuid() == 0 else []
-CLOUD = Place(provider_path("ali-1"), PROVIDER)
+CLOUD = ObjectInterface(provider_path("ali-1"), PROVIDER)
 VAULT = StoreView("vault", "none", "sealed", "There is no key.", n_secrets=2)
 
 
@@ -88,11 +96,11 @@ def bus() -> Iterator[PrivateBus]:
 async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
     log, cloud = Log(), ProviderView("ali-1", "alibaba", "h:8883", "ready")
     further = (
-        Exported(STORE, VAULT, Store()),
-        Exported(CLOUD, cloud, Cloud(), "ali-1"),
-        Exported(Place(CLOUD.path, AUTHORITY), None, Ca(), "ali-1"),
-        Exported(Place(provider_path("other"), PROVIDER), cloud),
-        Exported(LOG, LogView("info", "journal", "gatewayd"), log),
+        ExportedObject(STORE, VAULT, Store()),
+        ExportedObject(CLOUD, cloud, Cloud(), "ali-1"),
+        ExportedObject(ObjectInterface(CLOUD.path, AUTHORITY), None, Ca(), "ali-1"),
+        ExportedObject(ObjectInterface(provider_path("other"), PROVIDER), cloud),
+        ExportedObject(LOG, LogView("info", "journal", "gatewayd"), log),
     )
     async with served(bus, Asked("child-1a"), view("child-1a"), further=further, gather=0.02) as up:
         log.bus = up
@@ -105,11 +113,13 @@ class Client:
     def __init__(self, thread: BusThread, bus: Any) -> None:
         self._thread, self._bus = thread, bus
 
-    async def call(self, place: Place, method: str, arguments: Variant, *fds: int) -> Any:
+    async def call(self, place: ObjectInterface, method: str, arguments: Variant, *fds: int) -> Any:
         """What a method returns, and the descriptors that came with it."""
         return await self._thread.run(self._call, place, method, arguments, fds)
 
-    def _call(self, place: Place, method: str, arguments: Variant, fds: tuple[int, ...]) -> Any:
+    def _call(
+        self, place: ObjectInterface, method: str, arguments: Variant, fds: tuple[int, ...]
+    ) -> Any:
         sent = Gio.UnixFDList.new_from_array([os.dup(fd) for fd in fds])
         answer, came = self._bus.call_with_unix_fd_list_sync(
             "org.gatewayd1", place.path, place.interface, method, arguments, None,
@@ -140,7 +150,7 @@ async def get(bus: PrivateBus, place: tuple[str, str], *names: str) -> str:
     return await busctl(bus, "get-property", "org.gatewayd1", *place, *names)
 
 
-async def call(bus: PrivateBus, place: Place, *words: str) -> str:
+async def call(bus: PrivateBus, place: ObjectInterface, *words: str) -> str:
     return await busctl(bus, "call", "org.gatewayd1", *place, *words)
 
 
@@ -174,7 +184,7 @@ async def test_methods_reach_their_port(bus: PrivateBus, service: Bus) -> None:
     assert await call(bus, CLOUD, "Test") == (
         "Call failed: h refuses connections. Check the firewall."
     )
-    authority = Place(CLOUD.path, AUTHORITY)
+    authority = ObjectInterface(CLOUD.path, AUTHORITY)
     made = await call(bus, authority, "Make", "a{sv}", "1", "days", "u", "30")
     assert made == 's "made with days=30"'
     said = await call(bus, authority, "Make", "a{sv}", "1", "key", "s", "x")
@@ -190,7 +200,7 @@ async def test_methods_reach_their_port(bus: PrivateBus, service: Bus) -> None:
 async def test_what_cannot_be_done_is_not_supported(bus: PrivateBus, service: Bus) -> None:
     said = await call(bus, STORE, "Rotate")
     assert said == "Call failed: This store has one key for ever"
-    nowhere = Place(provider_path("other"), PROVIDER)
+    nowhere = ObjectInterface(provider_path("other"), PROVIDER)
     assert await call(bus, nowhere, "Test") == "Call failed: What is configured cannot do this"
 
 
@@ -209,11 +219,11 @@ async def test_descriptors_go_both_ways_and_none_is_left(client: Client, service
         assert text.decode() == f"secrets for uid {os.getuid()}"
         read, write = os.pipe()
         await asyncio.to_thread(os.write, write, b"PEM")
-        ca = Place(CLOUD.path, AUTHORITY)
+        ca = ObjectInterface(CLOUD.path, AUTHORITY)
         assert (await client.call(ca, "Import", Variant("(h)", (0,)), read))[0] == ("PEM",)
         os.close(read)
         os.close(write)
-        gateway = Place("/org/gatewayd1", "org.gatewayd1.Manager")
+        gateway = ObjectInterface("/org/gatewayd1", "org.gatewayd1.Manager")
         (index,), came = await client.call(gateway, "Dump", Variant("()", ()))
         with os.fdopen(came[index], "rb") as dump:
             assert await asyncio.to_thread(dump.read) == b"{}"
@@ -245,6 +255,6 @@ async def test_nobody_else_sets_a_property(
 
 
 async def test_long_arguments_are_refused_before_they_are_kept(client: Client) -> None:
-    gateway = Place("/org/gatewayd1", "org.gatewayd1.Manager")
+    gateway = ObjectInterface("/org/gatewayd1", "org.gatewayd1.Manager")
     with pytest.raises(Exception, match="No method takes more than 256 KiB"):
         await client.call(gateway, "GetDevice", Variant("(s)", ("x" * 300_000,)))

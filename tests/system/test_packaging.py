@@ -14,7 +14,7 @@ from gatewayd import __version__
 from gatewayd.__main__ import EX_CONFIG
 from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import FILTERS, RuleTable
-from gatewayd.dbus.interfaces import NAME
+from gatewayd.dbus.names import NAME
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
 from gatewayd.storage import records

@@ -37,16 +37,16 @@ OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES_CHANGED = f"{PROPERTIES}.PropertiesChanged"
 
 
-class Place(NamedTuple):
+class ObjectInterface(NamedTuple):
     """One interface of one object."""
 
     path: str
     interface: str
 
 
-GATEWAY = Place(ROOT, MANAGER)
-STORE = Place(f"{ROOT}/secretstore", SECRET_STORE)
-LOG = Place("/org/freedesktop/LogControl1", LOG_CONTROL)
+GATEWAY = ObjectInterface(ROOT, MANAGER)
+STORE = ObjectInterface(f"{ROOT}/secretstore", SECRET_STORE)
+LOG = ObjectInterface("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 
 def device_path(device: str) -> str:
@@ -129,7 +129,7 @@ Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 """Named facts: texts, numbers of at least 0, truths, and lists of texts."""
 
 
-class Commands(Protocol):
+class ManagerCommands(Protocol):
     """org.gatewayd1.Manager and Device.
 
     device: an id, a unique beginning of one, or a cloud id ("product/name").
@@ -234,7 +234,7 @@ class AuthorityCommands(Protocol):
     ) -> str:
         """Return a certificate, with its chain, for a child, or for a request (PKCS #10, PEM).
 
-        device: as in `Commands`, or "".  request: "" where the key is to be made here.
+        device: as in `ManagerCommands`, or "".  request: "" where the key is to be made here.
         """
 
     async def show(self) -> Facts:
@@ -264,7 +264,7 @@ async def _one(answer: Awaitable[object]) -> tuple[object]:
     return (await answer,)
 
 
-async def _reregister(commands: Commands, arguments: Arguments, caller: str) -> None:
+async def _reregister(commands: ManagerCommands, arguments: Arguments, caller: str) -> None:
     device, again, options = arguments
     if options:
         raise InvalidArgs("Reregister takes no options")
