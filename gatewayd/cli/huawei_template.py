@@ -19,9 +19,9 @@ from gatewayd.cli.devices import Command
 from gatewayd.cli.output import properties, safe
 from gatewayd.cloud.huawei import settings, subject
 from gatewayd.cloud.huawei import template as template_text
-from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, Finding, full_name
-from gatewayd.cloud.huawei.template import Ref, Tag, Template, Value, lint
-from gatewayd.cloud.huawei.template_device import Device, preview
+from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, TemplateDiagnostic, full_name
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, Value, lint
+from gatewayd.cloud.huawei.template_device import ProvisionedDevice, preview
 from gatewayd.errors import ConfigError, GatewayError
 
 MAX_LINE = 4096
@@ -151,7 +151,7 @@ def _ask(one: Option, terminal: TextIO, notes: TextIO) -> object:
 
 def _text(given: Mapping[str, Any]) -> str:
     """Return the JSON of the template that is described."""
-    bare = Template(
+    bare = ProvisioningTemplate(
         (),
         given["node_id"],
         given["product"],
@@ -229,7 +229,7 @@ def template_preview(template: Path, certificate: Path, out: TextIO, *, as_json:
     except ConfigError as error:
         raise GatewayError(f"{certificate} cannot be used: {error}") from error
     device, findings = None, linted.findings
-    about: tuple[Finding, ...] = ()
+    about: tuple[TemplateDiagnostic, ...] = ()
     if linted.template is not None:
         made = preview(linted.template, subject.subject_of(name))
         device, about = made.device, made.findings
@@ -251,12 +251,12 @@ def _read(file: Path, limit: int) -> bytes:
         raise GatewayError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _show(file: Path, findings: Iterable[Finding], out: TextIO) -> None:
+def _show(file: Path, findings: Iterable[TemplateDiagnostic], out: TextIO) -> None:
     for finding in findings:
         print(safe(f"{file}: {finding}"), file=out)
 
 
-def _show_device(device: Device | None, out: TextIO) -> None:
+def _show_device(device: ProvisionedDevice | None, out: TextIO) -> None:
     if device is None:
         print("No device would be registered.", file=out)
         return
@@ -265,13 +265,15 @@ def _show_device(device: Device | None, out: TextIO) -> None:
         print(line, file=out)
 
 
-def _show_json(device: Device | None, findings: Iterable[Finding], out: TextIO) -> None:
+def _show_json(
+    device: ProvisionedDevice | None, findings: Iterable[TemplateDiagnostic], out: TextIO
+) -> None:
     told = [asdict(finding) | {"fatal": finding.fatal} for finding in findings]
     facts = None if device is None else _facts(device)
     print(json.dumps({"device": facts, "findings": told}, indent=2), file=out)
 
 
-def _facts(device: Device) -> dict[str, Any]:
+def _facts(device: ProvisionedDevice) -> dict[str, Any]:
     """Return a device under the names that the platform's API has for its fields."""
     return {
         "device_id": device.device_id,

@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from gatewayd.simulator.account import CERTIFICATES
-from gatewayd.simulator.control import Control
-from gatewayd.simulator.plant import ACCOUNTS, Layout, Plant
+from gatewayd.simulator.control import ControlSocket
+from gatewayd.simulator.plant import ACCOUNTS, Plant, PlantLayout
 
 NODES = ("direct", "sub-device")
 
 
-def _arguments() -> Layout:
+def _arguments() -> PlantLayout:
     parser = argparse.ArgumentParser(prog="gatewayd-simulator", description=__doc__)
     add = parser.add_argument
     add(
@@ -36,14 +36,14 @@ def _arguments() -> Layout:
     add("--rate", type=int, default=5, help="connections of a device in a minute; 0: any number")
     add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
     options = vars(parser.parse_args())
-    return Layout(**{field.name: options[field.name] for field in fields(Layout)})
+    return PlantLayout(**{field.name: options[field.name] for field in fields(PlantLayout)})
 
 
-async def _run(layout: Layout) -> None:
+async def _run(layout: PlantLayout) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Plant(layout) as plant, Control(plant, layout.directory / "control"):
+    async with Plant(layout) as plant, ControlSocket(plant, layout.directory / "control"):
         await asyncio.to_thread(plant.write_facts)
         await stop.wait()
 

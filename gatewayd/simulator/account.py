@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeAlias
 from gatewayd.simulator import pki
 
 LOOPBACK = "127.0.0.1"
-CERTIFICATES: Mapping[str, Callable[[pki.Authority, datetime], pki.Certificate]] = {
+CERTIFICATES: Mapping[str, Callable[[pki.RootAuthority, datetime], pki.KeyedCertificate]] = {
     "good": pki.localhost,
     "expired": pki.expired,
     "wrong-host": pki.wrong_host,
@@ -19,7 +19,7 @@ CERTIFICATES: Mapping[str, Callable[[pki.Authority, datetime], pki.Certificate]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AccountOptions:
     """What an account is made by.
 
     serials: the children, by serial number, which is their name at the cloud too.
@@ -33,19 +33,19 @@ class Wish:
     node: str
     address: str
     certificate: str
-    authority: pki.Authority
+    authority: pki.RootAuthority
     now: datetime
     rate: int
 
 
-Verb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]
+CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]
 """Does what only this kind of cloud can do; takes the request as control.py reads it."""
 
 
-class Account(Protocol):
+class CloudAccount(Protocol):
     """A simulated cloud, served while the `async with` lasts.  A child is named by its serial."""
 
-    verbs: Mapping[str, Verb]
+    verbs: Mapping[str, CloudVerb]
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *_: object) -> None: ...

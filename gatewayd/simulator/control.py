@@ -15,7 +15,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.simulator.plant import Plant
 
 Request: TypeAlias = Mapping[str, Any]
-Verb: TypeAlias = Callable[[Plant, Request], Awaitable[object]]
+PlantVerb: TypeAlias = Callable[[Plant, Request], Awaitable[object]]
 MAX_LINE = 65_536
 
 
@@ -80,7 +80,7 @@ async def _truth(plant: Plant, _: Request) -> object:
     return plant.truth()
 
 
-VERBS: Mapping[str, Verb] = {
+VERBS: Mapping[str, PlantVerb] = {
     "announce": _announce,
     "leave": _leave,
     "die": _die,
@@ -99,7 +99,7 @@ VERBS: Mapping[str, Verb] = {
 }
 
 
-class Control:
+class ControlSocket:
     """Serves a plant's verbs on a UNIX socket, while the `async with` lasts."""
 
     def __init__(self, plant: Plant, path: Path) -> None:

@@ -103,7 +103,7 @@ async def _play(site: Site, children: int) -> None:
         admitted, held = site.plant["serials"][-2:]
         await site.until(lambda: _online(site, everybody - 2), "the first children to be online")
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
-        async for sentence in story.tell(SiteWorld(site, admitted, held)):
+        async for sentence in story.perform(SiteWorld(site, admitted, held)):
             screen.say(f"✓ {sentence}")
         await site.until(lambda: _online(site, everybody), "all children to be online")
     await screen.draw()

@@ -115,19 +115,6 @@ WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS i
 """Those that strike some devices of a request, the topic of its reply, and all of it."""
 
 
-__all__ = [
-    "AT_LOGIN",
-    "IN_TLS",
-    "NUMBERS",
-    "PARTIAL",
-    "SUBSCRIBING",
-    "WHOLE",
-    "Fault",
-    "FaultPlan",
-    "Stage",
-    "parse",
-]
-
 Stage: TypeAlias = str
 """Where a fault strikes: "register", "login", "tls", a request, or "*" for any request."""
 
@@ -147,7 +134,7 @@ _ALL = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SimulatedFault:
     """One fault.
 
     number: the code, or the seconds; 0 where there is none.
@@ -170,7 +157,7 @@ class Fault:
         return here and any(fnmatchcase(device, self.glob) for device in devices)
 
 
-def parse(text: str, requests: Container[str] = ()) -> tuple[Fault, ...]:
+def parse(text: str, requests: Container[str] = ()) -> tuple[SimulatedFault, ...]:
     """Read a plan; the empty text is a plan without faults.  Raises ConfigError.
 
     requests: what the cloud can be asked for.
@@ -181,7 +168,7 @@ def parse(text: str, requests: Container[str] = ()) -> tuple[Fault, ...]:
     return tuple(_fault(word, requests) for word in words if word)
 
 
-def _fault(word: str, requests: Container[str]) -> Fault:
+def _fault(word: str, requests: Container[str]) -> SimulatedFault:
     if (found := _FAULT.fullmatch(word)) is None or found["name"] not in NUMBERS:
         raise ConfigError(f"There is no fault {word!r}.")
     _check(found, word)
@@ -193,7 +180,7 @@ def _fault(word: str, requests: Container[str]) -> Fault:
             raise ConfigError(f"The fault {word!r} names no request.")
     elif found["name"] in IN_TLS:
         stage = "tls"
-    return Fault(
+    return SimulatedFault(
         found["name"],
         stage,
         float(found["number"] or 0),
@@ -237,16 +224,16 @@ class FaultPlan:
     attempt, never on the order in which devices come.
     """
 
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[SimulatedFault, ...] = ()
     seed: int = 0
-    _tallies: dict[tuple[Fault, str], _Tally] = field(default_factory=dict)
+    _tallies: dict[tuple[SimulatedFault, str], _Tally] = field(default_factory=dict)
 
     @property
     def down(self) -> bool:
         """Whether nothing is to listen."""
         return any(fault.name == "down" for fault in self.faults)
 
-    def replace(self, faults: tuple[Fault, ...], seed: int = 0) -> None:
+    def replace(self, faults: tuple[SimulatedFault, ...], seed: int = 0) -> None:
         """Plan anew; what was counted is forgotten."""
         self.faults, self.seed = faults, seed
         self._tallies.clear()
@@ -257,7 +244,7 @@ class FaultPlan:
         device: str,
         among: Container[str] = NUMBERS,
         about: Sequence[str] = (),
-    ) -> Fault | None:
+    ) -> SimulatedFault | None:
         """Return the fault that strikes this attempt of a device, and count it.
 
         among: names of faults.  about: other devices, of which the attempt is about.
@@ -268,7 +255,7 @@ class FaultPlan:
                 return fault
         return None
 
-    def _strikes(self, fault: Fault, device: str) -> bool:
+    def _strikes(self, fault: SimulatedFault, device: str) -> bool:
         if len(self._tallies) >= MAX_TALLIES and (fault, device) not in self._tallies:
             return False
         tally = self._tallies.setdefault((fault, device), _Tally())
@@ -279,7 +266,7 @@ class FaultPlan:
         tally.strikes += struck
         return struck
 
-    def _draw(self, fault: Fault, device: str, attempt: int) -> float:
+    def _draw(self, fault: SimulatedFault, device: str, attempt: int) -> float:
         """Return a number from 0 to 100, the latter not included."""
         text = f"{self.seed}|{fault}|{device}|{attempt}"
         digest = hashlib.sha256(text.encode()).digest()

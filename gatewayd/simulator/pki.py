@@ -31,7 +31,7 @@ _RSA_BITS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class KeyedCertificate:
     """One certificate with its private key, and the authority that vouches for it; PEM."""
 
     certificate_pem: str
@@ -63,7 +63,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class RootAuthority:
     """A root certificate and its key."""
 
     certificate: x509.Certificate
@@ -82,7 +82,7 @@ class Authority:
         not_after: datetime,
         *,
         rsa_key: bool = False,
-    ) -> Certificate:
+    ) -> KeyedCertificate:
         """Issue a server certificate for these host names and IP addresses, at least one name.
 
         not_before, not_after: with a time zone.
@@ -103,7 +103,7 @@ class Authority:
         not_after: datetime,
         *,
         rsa_key: bool = False,
-    ) -> Certificate:
+    ) -> KeyedCertificate:
         """Issue a client certificate.  subject: object identifiers and values, in their order."""
         name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(a), b) for a, b in subject])
         key, builder = _leaf(name, not_before, not_after, rsa_key=rsa_key)
@@ -111,7 +111,7 @@ class Authority:
 
     def _sign(
         self, builder: x509.CertificateBuilder, key: Key, use: x509.ObjectIdentifier
-    ) -> Certificate:
+    ) -> KeyedCertificate:
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(authority=False), True),
@@ -120,12 +120,14 @@ class Authority:
         ):
             builder = builder.add_extension(extension, critical)
         builder = builder.issuer_name(self.certificate.subject)
-        return Certificate(_pem(builder.sign(self.key, hashes.SHA256())), _key_pem(key), self.pem)
+        return KeyedCertificate(
+            _pem(builder.sign(self.key, hashes.SHA256())), _key_pem(key), self.pem
+        )
 
 
 def make_ca(
     name: str, not_before: datetime, not_after: datetime, *, rsa_key: bool = False
-) -> Authority:
+) -> RootAuthority:
     """Make a root of its own; two of the same name do not vouch for one another."""
     key = _new_key(rsa_key=rsa_key)
     builder = (
@@ -134,20 +136,20 @@ def make_ca(
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(authority=True), critical=True)
     )
-    return Authority(builder.sign(key, hashes.SHA256()), key)
+    return RootAuthority(builder.sign(key, hashes.SHA256()), key)
 
 
-def localhost(authority: Authority, now: datetime) -> Certificate:
+def localhost(authority: RootAuthority, now: datetime) -> KeyedCertificate:
     """Issue a good certificate for this machine."""
     return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now + LIFE)
 
 
-def expired(authority: Authority, now: datetime) -> Certificate:
+def expired(authority: RootAuthority, now: datetime) -> KeyedCertificate:
     """Issue one for this machine that ended an hour ago."""
     return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now - timedelta(hours=1))
 
 
-def wrong_host(authority: Authority, now: datetime) -> Certificate:
+def wrong_host(authority: RootAuthority, now: datetime) -> KeyedCertificate:
     """Issue a good one for another host."""
     return authority.issue(["elsewhere.example"], ["192.0.2.1"], now - LIFE, now + LIFE)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.account import LOOPBACK, Account, Wish
+from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import AlibabaAccount
 from gatewayd.simulator.huawei.account import HuaweiAccount
 from gatewayd.simulator.lan.attacker import NOBODYS, Attacker, almost
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
-from gatewayd.simulator.lan.lan import Lan
+from gatewayd.simulator.lan.lan import SimulatedLan
 
-ACCOUNTS: Mapping[str, Callable[[Wish], Account]] = {
+ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "alibaba": AlibabaAccount,
     "huawei": HuaweiAccount,
 }
@@ -32,7 +32,7 @@ RATE = 500.0
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PlantLayout:
     """What a plant is made of.
 
     directory: takes ca.pem, what the cloud's clients need, serials.txt and plant.json.
@@ -63,17 +63,17 @@ class Layout:
 class Plant:
     """Runs while the `async with` lasts.  A child is named by its serial number."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: PlantLayout) -> None:
         self.layout = layout
         everybody = fleet(layout.children + layout.late, layout.seed, network=layout.network)
         self._numbers = {child.serial: number for number, child in enumerate(everybody)}
         self._rng = random.Random(layout.seed)  # play, not cryptography
-        self.lan = Lan(everybody[: layout.children], layout.interface, rng=self._rng)
+        self.lan = SimulatedLan(everybody[: layout.children], layout.interface, rng=self._rng)
         self._waiting = list(everybody[layout.children :])
         now = datetime.now(UTC)
         self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
         self.cloud = ACCOUNTS[layout.cloud](
-            Wish(
+            AccountOptions(
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,
             )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 
-class World(Protocol):
+class StoryWorld(Protocol):
     """A LAN, a gateway and a cloud.  Children are named by the name they announce."""
 
     admitted: str
@@ -39,7 +39,7 @@ class World(Protocol):
         """Whether the cloud holds a session of the child."""
 
 
-async def tell(world: World) -> AsyncIterator[str]:
+async def perform(world: StoryWorld) -> AsyncIterator[str]:
     """Let the story happen; yield each of its sentences once it has come true."""
     await world.announce(world.admitted)
     await world.wait_for(world.admitted, "online")

@@ -9,7 +9,7 @@ import math
 
 from gatewayd.cloud.alibaba import connection
 from gatewayd.cloud.alibaba import requests as calls
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from script.benchmarks import bare, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage
@@ -29,8 +29,8 @@ async def measure(children: int) -> list[Figure]:
 
     Raises ValueError where a gateway of the cloud cannot have so many.
     """
-    if children > Rules().children:
-        raise ValueError(f"a gateway has at most {Rules().children:,} children")
+    if children > AlibabaRules().children:
+        raise ValueError(f"a gateway has at most {AlibabaRules().children:,} children")
     await rivals.install_vendor()
     return [*await _through_gateway(children), *await _directly(children)]
 

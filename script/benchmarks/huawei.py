@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 
 from gatewayd.cloud.huawei import connection, requests
-from gatewayd.cloud.huawei.messages import Event
+from gatewayd.cloud.huawei.messages import SubDeviceEvent
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.simulator.huawei.account import NAMES, home
-from gatewayd.simulator.huawei.options import Rules
+from gatewayd.simulator.huawei.options import HuaweiRules
 from script.benchmarks import bare, identities, rivals
 from script.benchmarks.onboarding import Run, Speed, onboard
 from script.benchmarks.stage import stage
@@ -67,8 +67,8 @@ async def _through_gateway(children: int) -> list[Figure]:
         before = await bare.cost(one.site, BARE)
         run = await onboard(one, listed[:children], GATEWAY_SPEED)
         least = (before + await bare.cost(one.site, BARE)) / 2
-    most, usual = Rules().status_rate, HuaweiGateway("", "").status_per_second
-    adds = math.ceil(children / requests.ADDED) / connection.REQUESTS[Event.ADD]
+    most, usual = HuaweiRules().status_rate, HuaweiGateway("", "").status_per_second
+    adds = math.ceil(children / requests.ADDED) / connection.REQUESTS[SubDeviceEvent.ADD]
     return [
         Figure(f"sub-device: {children:,} children, from start to all online", run.seconds, "s",
                note=f"{run.ready:.1f} s to READY=1; {FOUND}; {GATEWAY_SPEED}"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator.lan import dns, records
-from gatewayd.simulator.lan.child import Child
+from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, GATEWAY, NETWORK, namespaces
 
@@ -108,9 +108,9 @@ async def second_cable(gateway: str, children: str) -> None:
         await run(*ip, namespace, "link", "set", "uplink0", "up")
 
 
-def stranger_like(serial: str) -> Child:
+def stranger_like(serial: str) -> LanChild:
     """Somebody who says what a listed child would say."""
-    return Child(name(serial), serial, "24:0a:c4:00:00:01", "spoofed", "10.77.1.200")
+    return LanChild(name(serial), serial, "24:0a:c4:00:00:01", "spoofed", "10.77.1.200")
 
 
 async def counters(one: Site) -> dict[str, int]:

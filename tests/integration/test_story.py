@@ -21,6 +21,6 @@ async def test_the_story_between_two_namespaces(tmp_path: Path) -> None:
         async with site.open():
             await site.start()
             world = SiteWorld(site, *site.plant["serials"])
-            told = [sentence async for sentence in story.tell(world)]
+            told = [sentence async for sentence in story.perform(world)]
             assert len(told) == 7
             assert await site.stop() == 0

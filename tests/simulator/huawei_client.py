@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.huawei.cloud import HuaweiCloud, Options
-from gatewayd.simulator.huawei.options import Rules
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.limits import Limits
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
+from gatewayd.simulator.huawei.platform.device import DeviceAuth
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.simulator.huawei.platform.things import Auth
 from tests.simulator.vendor_client import AUTHORITY, NOW, PATIENCE, Wire, trusting, wire
 
 VECTORS: dict[str, Any] = json.loads(
@@ -66,11 +66,11 @@ class Clock:
         return self.now
 
 
-def platform(clock: Clock | None = None, limits: Limits | None = None) -> Platform:
+def platform(clock: Clock | None = None, limits: InstanceLimits | None = None) -> Platform:
     return Platform(clock=clock or Clock(), random=random.Random(4).randbytes, limits=limits)
 
 
-def furnish(instance: Instance, app_id: str | None = None) -> Instance:
+def furnish(instance: IotdaInstance, app_id: str | None = None) -> IotdaInstance:
     """Create the two products."""
     for product in (GATEWAYS, SENSORS):
         instance.products.create(
@@ -80,7 +80,7 @@ def furnish(instance: Instance, app_id: str | None = None) -> Instance:
     return instance
 
 
-def vouch(instance: Instance, authority: pki.Authority = DEVICE_CA) -> str:
+def vouch(instance: IotdaInstance, authority: pki.RootAuthority = DEVICE_CA) -> str:
     """Upload a CA, and prove that its key is ours."""
     uploaded = instance.authorities.upload(authority.pem)
     proof = authority.issue_client([(CN, uploaded.verify_code)], BEGIN, END)
@@ -88,7 +88,7 @@ def vouch(instance: Instance, authority: pki.Authority = DEVICE_CA) -> str:
     return uploaded.certificate_id
 
 
-def provision(instance: Instance, certificate_id: str, body: object = BY_NAME) -> str:
+def provision(instance: IotdaInstance, certificate_id: str, body: object = BY_NAME) -> str:
     """Let devices of a CA register themselves."""
     template = instance.templates.create("by-name", body)
     changes = {"template_id": template.template_id, "provision_enable": True}
@@ -98,41 +98,41 @@ def provision(instance: Instance, certificate_id: str, body: object = BY_NAME) -
 
 @contextlib.asynccontextmanager
 async def served(
-    options: Options | None = None,
+    options: HuaweiCloudOptions | None = None,
     *,
-    rules: Rules | None = None,
+    rules: HuaweiRules | None = None,
     clock: Clock | None = None,
-    limits: Limits | None = None,
+    limits: InstanceLimits | None = None,
 ) -> AsyncIterator[HuaweiCloud]:
     """Serve an instance "one" with two products and one gateway that knows a secret."""
     made = platform(clock, limits)
     furnish(made.create("one")).devices.add(
-        node_id="gw-0001", product_id=GATEWAYS, auth=Auth(secret=SECRET)
+        node_id="gw-0001", product_id=GATEWAYS, auth=DeviceAuth(secret=SECRET)
     )
-    options = replace(options or Options(), rules=rules or Rules())
+    options = replace(options or HuaweiCloudOptions(), rules=rules or HuaweiRules())
     async with HuaweiCloud(made, authority=AUTHORITY, options=options) as cloud:
         yield cloud
 
 
-def one(cloud: HuaweiCloud) -> Instance:
+def one(cloud: HuaweiCloud) -> IotdaInstance:
     return cloud.platform.instances["one"]
 
 
 def certificate(
     name: str = "gateway-0001",
     *more: tuple[str, str],
-    authority: pki.Authority = DEVICE_CA,
+    authority: pki.RootAuthority = DEVICE_CA,
     rsa_key: bool = False,
-) -> pki.Certificate:
+) -> pki.KeyedCertificate:
     return authority.issue_client([(CN, name), *more], BEGIN, END, rsa_key=rsa_key)
 
 
-def fingerprint(shown: pki.Certificate, name: str = "sha256") -> str:
+def fingerprint(shown: pki.KeyedCertificate, name: str = "sha256") -> str:
     return hashlib.new(name, ssl.PEM_cert_to_DER_cert(shown.certificate_pem)).hexdigest()
 
 
 def showing(
-    shown: pki.Certificate | None, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    shown: pki.KeyedCertificate | None, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 ) -> ssl.SSLContext:
     """Return the TLS of a client that shows a certificate."""
     context = trusting()
@@ -180,7 +180,10 @@ def _length(number: int) -> bytes:
 
 
 async def greet(
-    cloud: HuaweiCloud, hello: Hello, shown: pki.Certificate | None = None, instance: str = "one"
+    cloud: HuaweiCloud,
+    hello: Hello,
+    shown: pki.KeyedCertificate | None = None,
+    instance: str = "one",
 ) -> int | None:
     """Connect, learn the code, and leave."""
     host = cloud.platform.instances[instance].domain
@@ -303,7 +306,7 @@ class Gateway:
 async def device(
     cloud: HuaweiCloud,
     hello: Hello | None = None,
-    shown: pki.Certificate | None = None,
+    shown: pki.KeyedCertificate | None = None,
     instance: str = "one",
 ) -> AsyncIterator[Gateway]:
     """Connect a device; the one gateway there is, with its secret, unless another is named."""

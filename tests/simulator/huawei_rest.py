@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from tests.simulator.huawei_client import one, served
 from tests.simulator.vendor_client import AUTHORITY, PATIENCE, trusting
 
@@ -29,7 +29,7 @@ class Rest:
     port: int
 
     @property
-    def instance(self) -> Instance:
+    def instance(self) -> IotdaInstance:
         return one(self.cloud)
 
     async def ask(

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.alibaba.answers import Manner
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.credentials import KEEP_ALIVE, Refused, understand
-from gatewayd.simulator.mqtt.link import Limits
+from gatewayd.simulator.alibaba.answers import PushOptions
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.credentials import KEEP_ALIVE, AlibabaConnectRefused, understand
+from gatewayd.simulator.mqtt.link import MqttLimits
 from gatewayd.simulator.mqtt.packets import Connect
-from gatewayd.simulator.pki import Certificate
+from gatewayd.simulator.pki import KeyedCertificate
 from tests.simulator.vendor_client import (
     AUTHORITY,
     CERTIFICATE,
@@ -57,11 +57,11 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def served(
-    options: Options | None = None,
-    certificate: Certificate = CERTIFICATE,
+    options: AlibabaCloudOptions | None = None,
+    certificate: KeyedCertificate = CERTIFICATE,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[AlibabaCloud]:
-    options = options or Options(rate=0)
+    options = options or AlibabaCloudOptions(rate=0)
     async with AlibabaCloud(
         {PRODUCT: PRODUCT_SECRET, "a1Other": "another-secret"},
         [(PRODUCT, name) for name in CHILDREN],
@@ -81,7 +81,7 @@ def ledger(cloud: AlibabaCloud, name: str = CHILD) -> Any:
 @pytest.mark.parametrize("qos", [0, 1])
 async def test_the_secret_comes_unasked(qos: int) -> None:
     async with (
-        served(Options(manner=Manner(qos=qos))) as cloud,
+        served(AlibabaCloudOptions(manner=PushOptions(qos=qos))) as cloud,
         paho(cloud.port, registering(CHILD), trusting(cloud.ca_pem)) as client,
     ):
         await until(lambda: client.messages)
@@ -149,7 +149,7 @@ async def test_plain_tcp_is_refused_and_not_an_error_of_tls() -> None:
 
 
 async def test_without_plain_tcp_it_is_an_error_of_tls() -> None:
-    async with served(Options(plain=False)) as cloud:
+    async with served(AlibabaCloudOptions(plain=False)) as cloud:
         assert await knock(cloud.port, registering(CHILD), None) is None
         assert cloud.truth()["tls_failures"]
 
@@ -165,7 +165,7 @@ async def test_registration_switched_off() -> None:
 
 async def test_a_client_that_stays_is_shown_out() -> None:
     async with (
-        served(Options(manner=Manner(linger=0.05))) as cloud,
+        served(AlibabaCloudOptions(manner=PushOptions(linger=0.05))) as cloud,
         wire(cloud.port, trusting(), connect_packet(registering(CHILD))) as one,
     ):
         assert await one.code() == 0
@@ -261,7 +261,7 @@ async def test_disabling_and_deleting_shut_a_device_out() -> None:
 
 async def test_a_device_that_comes_too_often_is_put_off() -> None:
     clock = Clock()
-    async with served(Options(rate=5), clock=clock) as cloud:
+    async with served(AlibabaCloudOptions(rate=5), clock=clock) as cloud:
         codes = [await knock(cloud.port, registering(CHILD), trusting()) for _ in range(6)]
         assert codes == [0, 0, 0, 0, 0, 3]
         assert await knock(cloud.port, registering(CHILDREN[1]), trusting()) == 0
@@ -271,8 +271,8 @@ async def test_a_device_that_comes_too_often_is_put_off() -> None:
 
 
 async def test_a_device_that_falls_silent_is_dropped() -> None:
-    limits = Limits(patience=0.3 / KEEP_ALIVE[0])
-    async with served(Options(limits=limits)) as cloud:
+    limits = MqttLimits(patience=0.3 / KEEP_ALIVE[0])
+    async with served(AlibabaCloudOptions(limits=limits)) as cloud:
         secret = await obtain(cloud.port, registering(CHILD), trusting())
         hello = connect_packet(logging_in(CHILD, secret).but(keepalive=KEEP_ALIVE[0]))
         async with wire(cloud.port, trusting(), hello) as one:
@@ -284,7 +284,7 @@ async def test_a_device_that_falls_silent_is_dropped() -> None:
 
 
 async def test_devices_that_nobody_created() -> None:
-    async with served(Options(rate=0, unlisted=True, instance_id="iot-1")) as cloud:
+    async with served(AlibabaCloudOptions(rate=0, unlisted=True, instance_id="iot-1")) as cloud:
         who = registering("new").but(
             options={"authType": "regnwl", "securemode": "-2", "instanceId": "iot-1"}
         )
@@ -331,7 +331,9 @@ async def test_the_truth_is_written_and_holds_no_secret(tmp_path: Path) -> None:
         (pki.wrong_host(AUTHORITY, NOW), "BAD_CERTIFICATE"),
     ],
 )
-async def test_a_client_turns_a_bad_certificate_down(certificate: Certificate, alert: str) -> None:
+async def test_a_client_turns_a_bad_certificate_down(
+    certificate: KeyedCertificate, alert: str
+) -> None:
     async with served(certificate=certificate) as cloud:
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncio.to_thread(handshake, cloud.port, trusting())
@@ -355,7 +357,7 @@ async def test_a_client_turns_a_bad_certificate_down(certificate: Certificate, a
     ],
 )
 async def test_hostile_bytes_end_their_own_connection(hostile: bytes, tls: bool) -> None:
-    async with served(Options(limits=Limits(connect=0.3))) as cloud:
+    async with served(AlibabaCloudOptions(limits=MqttLimits(connect=0.3))) as cloud:
         async with wire(cloud.port, trusting() if tls else None, hostile) as one:
             await one.ended()
         assert len(await obtain(cloud.port, registering(CHILD), trusting())) == 32
@@ -363,7 +365,7 @@ async def test_hostile_bytes_end_their_own_connection(hostile: bytes, tls: bool)
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_who_says_nothing_is_dropped(tls: bool) -> None:
-    async with served(Options(limits=Limits(connect=0.3))) as cloud:
+    async with served(AlibabaCloudOptions(limits=MqttLimits(connect=0.3))) as cloud:
         async with wire(cloud.port, trusting() if tls else None) as one:
             assert await one.ended() == b""
         truth: Any = cloud.truth()
@@ -371,7 +373,7 @@ async def test_who_says_nothing_is_dropped(tls: bool) -> None:
 
 
 async def test_connections_are_bounded() -> None:
-    async with served(Options(limits=Limits(connections=2))) as cloud:
+    async with served(AlibabaCloudOptions(limits=MqttLimits(connections=2))) as cloud:
         async with wire(cloud.port, trusting()), wire(cloud.port, trusting()):
             assert await knock(cloud.port, registering(CHILD), None) is None
         await until(lambda: cloud.truth()["server"])
@@ -418,6 +420,6 @@ def understood(vector: dict[str, str], password: str) -> Any:
         "MQTT", 4, vector["client_id"], 60, True, vector["username"], password.encode()
     )
     tls = "securemode=3" not in vector["client_id"]
-    with pytest.raises(Refused):
+    with pytest.raises(AlibabaConnectRefused):
         understand(connect, tls=not tls, instance_id=vector.get("instance_id", ""))
     return understand(connect, tls=tls, instance_id=vector.get("instance_id", ""))

@@ -9,10 +9,10 @@ import pytest
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import faults
-from gatewayd.simulator.alibaba.alink import Alink
+from gatewayd.simulator.alibaba.alink import AlinkCode
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.topics import REQUESTS
-from gatewayd.simulator.faults import Fault, FaultPlan, parse
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault, parse
 from tests.simulator.vendor_gateway import (
     ASKING,
     CHILD,
@@ -49,14 +49,20 @@ async def gw(cloud: AlibabaCloud) -> AsyncIterator[Gateway]:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (f"reply:6288@{REGISTER}", Fault("reply", REGISTER, 6288)),
-        (f"reply:429:x2@{REGISTER}/SEN-*", Fault("reply", REGISTER, 429, times=2, glob="SEN-*")),
-        ("lose-reply:5%@*", Fault("lose-reply", "*", share=5)),
-        ("reply-late:0.5", Fault("reply-late", "*", 0.5)),
-        ("partial:6100@combine.login/a:b@c", Fault("partial", "combine.login", 6100, glob="a:b@c")),
+        (f"reply:6288@{REGISTER}", SimulatedFault("reply", REGISTER, 6288)),
+        (
+            f"reply:429:x2@{REGISTER}/SEN-*",
+            SimulatedFault("reply", REGISTER, 429, times=2, glob="SEN-*"),
+        ),
+        ("lose-reply:5%@*", SimulatedFault("lose-reply", "*", share=5)),
+        ("reply-late:0.5", SimulatedFault("reply-late", "*", 0.5)),
+        (
+            "partial:6100@combine.login/a:b@c",
+            SimulatedFault("partial", "combine.login", 6100, glob="a:b@c"),
+        ),
     ],
 )
-def test_plans_of_requests(text: str, fault: Fault) -> None:
+def test_plans_of_requests(text: str, fault: SimulatedFault) -> None:
     assert parse(text, REQUESTS) == (fault,)
 
 
@@ -80,10 +86,10 @@ def test_what_is_no_plan_of_requests(text: str) -> None:
 
 def test_a_fault_of_requests_leaves_connects_alone() -> None:
     plan = FaultPlan(parse("reply:500 silent", REQUESTS))
-    assert plan.choose("register", "a") == Fault("silent")
+    assert plan.choose("register", "a") == SimulatedFault("silent")
     assert plan.choose("login", "a") is None
     assert plan.choose(GET, "a", faults.PARTIAL) is None
-    assert plan.choose(GET, "a", faults.WHOLE) == Fault("reply", "*", 500)
+    assert plan.choose(GET, "a", faults.WHOLE) == SimulatedFault("reply", "*", 500)
 
 
 def test_every_fault_of_a_request_is_of_one_kind() -> None:
@@ -94,7 +100,7 @@ def test_every_fault_of_a_request_is_of_one_kind() -> None:
     )
 
 
-@pytest.mark.parametrize("code", [*Alink, 5244, 6203, 6450, 6760])
+@pytest.mark.parametrize("code", [*AlinkCode, 5244, 6203, 6450, 6760])
 async def test_any_code_can_be_had(cloud: AlibabaCloud, gw: Gateway, code: int) -> None:
     cloud.set_faults(f"reply:{int(code)}")
     assert [await gw.code(method, {}) for method in ASKING] == [code] * len(ASKING)

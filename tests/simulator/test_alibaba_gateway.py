@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.simulator.alibaba import topics
-from gatewayd.simulator.alibaba.alink import Unreadable, read
+from gatewayd.simulator.alibaba.alink import UnreadableAlink, read
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from tests.simulator.vendor_client import (
     PRODUCT,
     connect_packet,
@@ -68,7 +68,7 @@ def test_the_vendors_names_of_requests_and_pushes() -> None:
     assert frozenset(ASKING) == topics.REQUESTS
     for method in (*ASKING, *UNSOLICITED):
         assert topics.topic((GATEWAYS, GATEWAY), method) == topic(method)
-        assert topics.route(topic(method)) == topics.Route((GATEWAYS, GATEWAY), method)
+        assert topics.route(topic(method)) == topics.AlibabaTopic((GATEWAYS, GATEWAY), method)
     assert topics.error_topic((GATEWAYS, GATEWAY)) == ERROR
     assert topics.owner(ERROR) == (GATEWAYS, GATEWAY)
 
@@ -96,7 +96,7 @@ def test_envelopes(body: object, request_id: str, answered: bool) -> None:
     + [b'{"id":%b}' % bad for bad in (b"true", b"-1", b"1.5", b'"x"', b'""', b"4294967296", b"[]")],
 )
 def test_what_has_no_id_is_no_request(payload: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAlink):
         read(payload)
 
 
@@ -104,7 +104,7 @@ def test_what_has_no_id_is_no_request(payload: bytes) -> None:
 def test_any_bytes_are_a_request_or_unreadable(payload: bytes) -> None:
     try:
         assert read(payload).id.isdecimal()
-    except Unreadable:
+    except UnreadableAlink:
         return
 
 
@@ -155,7 +155,7 @@ async def test_subscriptions_are_for_what_is_ones_own(cloud: AlibabaCloud) -> No
 
 
 async def test_subscriptions_are_bounded() -> None:
-    async with site(Rules(subscriptions=2)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(subscriptions=2)) as cloud, gateway(cloud.port) as gw:
         own = [f"/{GATEWAYS}/{GATEWAY}/user/{at}" for at in range(3)]
         assert await gw.subscribe(own) == [1, 1, 0x80]
         await gw.unsubscribe(own[0])
@@ -177,7 +177,7 @@ async def test_a_direct_device_subscribes_to_anything_and_asks_nothing(
 
 @pytest.mark.parametrize("automatic", [True, False])
 async def test_the_platform_subscribes_a_gateway_by_itself(automatic: bool) -> None:
-    async with site(Rules(subscribe=automatic)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(subscribe=automatic)) as cloud, gateway(cloud.port) as gw:
         for method in ASKING:
             gw.send(topic(method), {"id": "1", "params": {}})
         heard = {name for name, _ in await gw.served()}
@@ -335,7 +335,7 @@ async def test_a_disabled_device_and_an_unregistered_one_are_not_attached(
 
 
 async def test_a_gateway_has_so_many_children() -> None:
-    async with site(Rules(children=2)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(children=2)) as cloud, gateway(cloud.port) as gw:
         secrets = await gw.adopt(CHILD, SECOND)
         granted = await gw.ask(REGISTER, [meaning(CHILDREN[2])])
         third = granted["data"][0]["deviceSecret"]
@@ -347,7 +347,7 @@ async def test_a_gateway_has_so_many_children() -> None:
 
 @pytest.mark.parametrize("moves", [True, False])
 async def test_whether_attaching_moves_a_child(moves: bool) -> None:
-    async with site(Rules(moves=moves)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(moves=moves)) as cloud, gateway(cloud.port) as gw:
         secrets = await gw.adopt(CHILD)
         async with gateway(cloud.port, OTHER_GATEWAY) as other:
             assert await other.code(ADD, [attaching(CHILD, secrets[CHILD])]) == (

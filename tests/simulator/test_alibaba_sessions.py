@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
-from gatewayd.simulator.alibaba.devices import Device
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.devices import AlibabaDevice
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.topology import proven
 from tests.simulator.vendor_client import connect_packet, logging_in, trusting, until, wire
 from tests.simulator.vendor_gateway import (
@@ -80,10 +80,10 @@ SIGNED = {"productKey": "a1Gt7n5yTt8", "deviceName": "gw-child_01", "timestamp":
 def test_vectors_of_the_vendor(secret: str, client: str, method: str, sign: str) -> None:
     for proof in (sign, sign.upper()):
         entry = {**SIGNED, "clientId": client, "sign": proof}
-        assert proven(entry, method, Device(secret=secret))
-        assert not proven(entry, method, Device(secret=secret + "x"))
-        assert not proven(entry | {"clientId": "x"}, method, Device(secret=secret))
-        assert not proven(entry, method, Device())
+        assert proven(entry, method, AlibabaDevice(secret=secret))
+        assert not proven(entry, method, AlibabaDevice(secret=secret + "x"))
+        assert not proven(entry | {"clientId": "x"}, method, AlibabaDevice(secret=secret))
+        assert not proven(entry, method, AlibabaDevice())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_vectors_of_the_vendor(secret: str, client: str, method: str, sign: str)
     ],
 )
 def test_vectors_in_the_shape_of_the_pages(entry: dict[str, str], method: str) -> None:
-    assert proven(entry, method, Device(secret="deviceSecret"))
+    assert proven(entry, method, AlibabaDevice(secret="deviceSecret"))
 
 
 async def test_going_online_and_offline(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -195,7 +195,7 @@ async def test_what_is_no_batch(gw: Gateway, params: object) -> None:
 
 
 async def test_so_many_are_online_at_most() -> None:
-    async with site(Rules(children=1, child_logins=0)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(children=1, child_logins=0)) as cloud, gateway(cloud.port) as gw:
         await gw.listen()
         secrets = await bring(gw, CHILD)
         assert await gw.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 200
@@ -205,7 +205,7 @@ async def test_so_many_are_online_at_most() -> None:
 
 async def test_who_logs_in_too_often_is_put_off() -> None:
     clock = Clock()
-    async with site(Rules(logins=8), clock=clock) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(logins=8), clock=clock) as cloud, gateway(cloud.port) as gw:
         await gw.listen()
         secrets = await gw.adopt(CHILD, SECOND)
         first = going_online(CHILD, secrets[CHILD])
@@ -329,7 +329,7 @@ async def test_asking_a_gateway_to_attach(cloud: AlibabaCloud, gw: Gateway) -> N
 
 
 async def test_an_error_may_name_its_device() -> None:
-    async with site(Rules(error_data=True)) as cloud, gateway(cloud.port) as gw:
+    async with site(AlibabaRules(error_data=True)) as cloud, gateway(cloud.port) as gw:
         await gw.listen()
         await bring(gw, CHILD)
         cloud.tell_error((SENSORS, CHILD), 6401)

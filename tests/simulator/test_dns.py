@@ -21,16 +21,16 @@ from gatewayd.simulator.lan.dns import (
     SRV,
     TXT,
     A,
-    Address,
-    Malformed,
-    Message,
+    AddressData,
+    DnsMessage,
+    DnsQuestion,
+    DnsRecord,
+    MalformedDns,
     Name,
-    Opaque,
-    Pointer,
-    Question,
-    Record,
-    Service,
-    Text,
+    OpaqueData,
+    PointerData,
+    SrvData,
+    TextData,
     decode,
     encode,
     fold,
@@ -44,23 +44,25 @@ u16, u32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 families = st.integers(0, 0x7FFF)
 names: st.SearchStrategy[Name] = st.lists(st.binary(min_size=1, max_size=63), max_size=3).map(tuple)
 datas = st.one_of(
-    st.builds(Address, st.ip_addresses(v=4).map(str)),
-    st.builds(Pointer, names),
-    st.builds(Text, st.lists(st.binary(max_size=255), max_size=2).map(tuple)),
-    st.builds(Service, u16, u16, u16, names),
+    st.builds(AddressData, st.ip_addresses(v=4).map(str)),
+    st.builds(PointerData, names),
+    st.builds(TextData, st.lists(st.binary(max_size=255), max_size=2).map(tuple)),
+    st.builds(SrvData, u16, u16, u16, names),
     st.builds(
-        Opaque, u16.filter(lambda kind: kind not in (A, PTR, TXT, SRV)), st.binary(max_size=300)
+        OpaqueData, u16.filter(lambda kind: kind not in (A, PTR, TXT, SRV)), st.binary(max_size=300)
     ),
 )
-sections = st.lists(st.builds(Record, names, datas, u32, st.booleans(), families), max_size=3).map(
-    tuple
+sections = st.lists(
+    st.builds(DnsRecord, names, datas, u32, st.booleans(), families), max_size=3
+).map(tuple)
+questions = st.lists(st.builds(DnsQuestion, names, u16, st.booleans(), families), max_size=3)
+messages = st.builds(
+    DnsMessage, questions.map(tuple), sections, sections, sections, flags=u16, id=u16
 )
-questions = st.lists(st.builds(Question, names, u16, st.booleans(), families), max_size=3)
-messages = st.builds(Message, questions.map(tuple), sections, sections, sections, flags=u16, id=u16)
 
 
 @given(messages)
-def test_what_is_written_is_read_again(message: Message) -> None:
+def test_what_is_written_is_read_again(message: DnsMessage) -> None:
     packet = encode(message)
     assert decode(packet) == message
     assert is_response(packet) == (message.flags >= 0x8000)
@@ -73,7 +75,7 @@ def test_any_bytes_are_a_message_or_malformed(packet: bytes) -> None:
 
 @given(messages, st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=8))
 def test_a_damaged_message_is_read_or_malformed(
-    message: Message, damage: list[tuple[int, int]]
+    message: DnsMessage, damage: list[tuple[int, int]]
 ) -> None:
     packet = bytearray(encode(message))
     for at, byte in damage:
@@ -82,8 +84,8 @@ def test_a_damaged_message_is_read_or_malformed(
 
 
 def read_or_refuse(packet: bytes) -> None:
-    with contextlib.suppress(Malformed):
-        assert isinstance(decode(packet), Message)
+    with contextlib.suppress(MalformedDns):
+        assert isinstance(decode(packet), DnsMessage)
 
 
 def chained(jumps: int) -> bytes:
@@ -100,7 +102,7 @@ def chained(jumps: int) -> bytes:
 
 def test_a_name_takes_a_bounded_number_of_jumps() -> None:
     assert decode(chained(MAX_JUMPS)).answers[1].name == (b"a",)
-    with pytest.raises(Malformed, match="too long"):
+    with pytest.raises(MalformedDns, match="too long"):
         decode(chained(MAX_JUMPS + 1))
 
 
@@ -121,27 +123,27 @@ def test_a_name_takes_a_bounded_number_of_jumps() -> None:
     ],
 )
 def test_what_is_refused_on_reading(packet: bytes, why: str) -> None:
-    with pytest.raises(Malformed, match=why):
+    with pytest.raises(MalformedDns, match=why):
         decode(packet)
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        Record((b"",), Text(()), 1),
-        Record((b"a" * 64,), Text(()), 1),
-        Record((b"a" * 63,) * 4, Text(()), 1),
-        Record((), Text((b"a" * 256,)), 1),
-        Record((), Text((b"a" * 255,) * 36), 1),
-        Record((), Opaque(999, bytes(70_000)), 1),
-        Record((), Address("localhost"), 1),
-        Record((), Service(0, 0, 65_536, ()), 1),
-        Record((), Text(()), -1),
+        DnsRecord((b"",), TextData(()), 1),
+        DnsRecord((b"a" * 64,), TextData(()), 1),
+        DnsRecord((b"a" * 63,) * 4, TextData(()), 1),
+        DnsRecord((), TextData((b"a" * 256,)), 1),
+        DnsRecord((), TextData((b"a" * 255,) * 36), 1),
+        DnsRecord((), OpaqueData(999, bytes(70_000)), 1),
+        DnsRecord((), AddressData("localhost"), 1),
+        DnsRecord((), SrvData(0, 0, 65_536, ()), 1),
+        DnsRecord((), TextData(()), -1),
     ],
 )
-def test_what_is_refused_on_writing(record: Record) -> None:
-    with pytest.raises(Malformed):
-        encode(Message(answers=(record,)))
+def test_what_is_refused_on_writing(record: DnsRecord) -> None:
+    with pytest.raises(MalformedDns):
+        encode(DnsMessage(answers=(record,)))
 
 
 def test_names_are_equal_whatever_the_case_of_ascii() -> None:
@@ -180,15 +182,15 @@ def test_we_read_what_zeroconf_writes() -> None:
     out.add_question(question)
     out.add_answer_at_time(DNSPointer(service, PTR, 1, 4500, f"one.{service}"), 0)
     read = decode(out.packets()[0])
-    assert read.questions == (Question(name(service), PTR, unicast=True),)
-    assert read.answers == (Record(name(service), Pointer(name(f"one.{service}")), 4500),)
+    assert read.questions == (DnsQuestion(name(service), PTR, unicast=True),)
+    assert read.answers == (DnsRecord(name(service), PointerData(name(f"one.{service}")), 4500),)
     assert not read.flags & RESPONSE
 
 
 def test_a_question_for_anything_asks_for_every_kind() -> None:
     child = fleet(1, seed=1)[0]
     pointer, service, text, address = records.records(child)
-    assert records.asked(child, [Question(service.name, ANY)]) == (service, text)
-    assert records.asked(child, [Question(fold(address.name), A)]) == (address,)
-    assert records.asked(child, [Question(pointer.name, A)]) == ()
-    assert records.asked(child, [Question(pointer.name, PTR, family=3)]) == ()
+    assert records.asked(child, [DnsQuestion(service.name, ANY)]) == (service, text)
+    assert records.asked(child, [DnsQuestion(fold(address.name), A)]) == (address,)
+    assert records.asked(child, [DnsQuestion(pointer.name, A)]) == ()
+    assert records.asked(child, [DnsQuestion(pointer.name, PTR, family=3)]) == ()

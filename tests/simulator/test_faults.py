@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import faults
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.faults import Fault, FaultPlan, parse
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault, parse
 from tests.simulator.vendor_client import (
     CERTIFICATE,
     PRODUCT,
@@ -40,7 +40,7 @@ async def cloud() -> AsyncIterator[AlibabaCloud]:
         certificate=CERTIFICATE,
         clock=lambda: 0.0,
         random=random.Random(7).randbytes,
-        options=Options(rate=0),
+        options=AlibabaCloudOptions(rate=0),
     ) as cloud:
         yield cloud
 
@@ -55,14 +55,17 @@ def issued(cloud: AlibabaCloud) -> int:
     ("text", "plan"),
     [
         ("", ()),
-        ("silent", (Fault("silent"),)),
-        ("refuse:4@TH20-*", (Fault("refuse", number=4, glob="TH20-*"),)),
-        ("login.slow:2.5:10%:x3", (Fault("slow", "login", 2.5, 10, 3),)),
-        ("register.hang-up:0.5%", (Fault("hang-up", share=0.5),)),
-        ("no-push:x1@a:b@c, down", (Fault("no-push", times=1, glob="a:b@c"), Fault("down"))),
+        ("silent", (SimulatedFault("silent"),)),
+        ("refuse:4@TH20-*", (SimulatedFault("refuse", number=4, glob="TH20-*"),)),
+        ("login.slow:2.5:10%:x3", (SimulatedFault("slow", "login", 2.5, 10, 3),)),
+        ("register.hang-up:0.5%", (SimulatedFault("hang-up", share=0.5),)),
+        (
+            "no-push:x1@a:b@c, down",
+            (SimulatedFault("no-push", times=1, glob="a:b@c"), SimulatedFault("down")),
+        ),
     ],
 )
-def test_plans(text: str, plan: tuple[Fault, ...]) -> None:
+def test_plans(text: str, plan: tuple[SimulatedFault, ...]) -> None:
     assert parse(text) == plan
 
 
@@ -117,8 +120,8 @@ def test_the_first_that_matches_strikes() -> None:
     plan = FaultPlan(parse("refuse:3:x1@TH20-* hang-up login.silent"))
     names = [fault and fault.name for fault in (plan.choose("register", CHILD) for _ in range(2))]
     assert names == ["refuse", "hang-up"]
-    assert plan.choose("register", OTHER) == Fault("hang-up")
-    assert plan.choose("login", OTHER) == Fault("silent", "login")
+    assert plan.choose("register", OTHER) == SimulatedFault("hang-up")
+    assert plan.choose("login", OTHER) == SimulatedFault("silent", "login")
 
 
 def test_a_share_depends_on_seed_and_device_and_never_on_the_order() -> None:

@@ -14,11 +14,12 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.huawei import gate, ledger, times
-from gatewayd.simulator.huawei.cloud import HuaweiCloud, Options
-from gatewayd.simulator.huawei.platform.limits import Limits
-from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Slot
-from gatewayd.simulator.huawei.reasons import CODES, Reason
+from gatewayd.simulator.huawei import authentication, ledger, times
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.device import CredentialSlot, DeviceAuth, HuaweiAuthType
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
 from tests.simulator.huawei_client import (
     BEGIN,
     BY_NAME,
@@ -63,7 +64,7 @@ async def cloud() -> AsyncIterator[HuaweiCloud]:
 
 def handshake(
     cloud: HuaweiCloud,
-    shown: pki.Certificate | None = None,
+    shown: pki.KeyedCertificate | None = None,
     name: str | None = None,
     version: ssl.TLSVersion = TLS13,
 ) -> str:
@@ -103,8 +104,8 @@ def strangers(cloud: HuaweiCloud) -> dict[str, int]:
 
 @pytest.mark.parametrize("row", VECTORS["secret_connect"]["rows"], ids=lambda row: row["name"])
 def test_passwords_of_the_vectors(row: dict[str, str]) -> None:
-    assert gate.password(row["secret"], row["timestamp"]) == row["password"]
-    read = gate.read(row["client_id"])
+    assert authentication.password(row["secret"], row["timestamp"]) == row["password"]
+    read = authentication.read(row["client_id"])
     assert read is not None
     assert (read.device_id, read.hour) == (row["username"], row["timestamp"])
     assert read.checked is (row["signature_type"] == "1")
@@ -115,13 +116,13 @@ def test_passwords_of_the_vectors(row: dict[str, str]) -> None:
              f"{GATEWAY}_0_0_{HOUR}1", f"a b_0_0_{HOUR}", f"{'g' * 129}_0_0_{HOUR}"],
 )  # fmt: skip
 def test_client_ids_in_another_format(text: str) -> None:
-    assert gate.read(text) is None
+    assert authentication.read(text) is None
 
 
 async def test_a_secret_logs_in(cloud: HuaweiCloud) -> None:
     assert await greet(cloud, LOGIN) == 0
     await until(lambda: told(cloud)["status"] == "OFFLINE")
-    one(cloud).devices.reset_secret(GATEWAY, "another-secret", slot=Slot.SECONDARY)
+    one(cloud).devices.reset_secret(GATEWAY, "another-secret", slot=CredentialSlot.SECONDARY)
     assert await greet(cloud, Hello(secret="another-secret")) == 0
     assert await greet(cloud, Hello(secret="third-secret")) == 4
     assert told(cloud)["logins"] == 2
@@ -178,7 +179,7 @@ async def test_who_is_frozen_or_gone_is_refused(cloud: HuaweiCloud) -> None:
 
 async def test_a_child_does_not_connect(cloud: HuaweiCloud) -> None:
     child = one(cloud).devices.add(
-        node_id="c1", product_id=GATEWAYS, gateway_id=GATEWAY, auth=Auth(secret=SECRET)
+        node_id="c1", product_id=GATEWAYS, gateway_id=GATEWAY, auth=DeviceAuth(secret=SECRET)
     )
     assert await greet(cloud, Hello(child.device_id, secret=SECRET)) == 5
 
@@ -212,7 +213,7 @@ async def test_without_a_name_there_is_an_alert(
 
 async def test_the_alert_for_no_name_can_be_chosen() -> None:
     alert = ssl.AlertDescription.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
-    async with served(Options(nameless=alert)) as cloud:
+    async with served(HuaweiCloudOptions(nameless=alert)) as cloud:
         assert "HANDSHAKE_FAILURE" in await asyncio.to_thread(handshake, cloud, None, "")
 
 
@@ -224,7 +225,7 @@ async def test_a_certificate_that_does_not_count_gets_its_alert(
     expired = DEVICE_CA.issue_client([(CN, "gw")], BEGIN, NOW - timedelta(hours=1))
     early = DEVICE_CA.issue_client([(CN, "gw")], END - timedelta(days=1), END)
 
-    async def ended(shown: pki.Certificate) -> str:
+    async def ended(shown: pki.KeyedCertificate) -> str:
         return await asyncio.to_thread(handshake, cloud, shown, None, version)
 
     good = certificate("gw")
@@ -245,18 +246,18 @@ async def test_a_certificate_that_does_not_count_gets_its_alert(
 
 
 async def test_versions_of_tls_can_be_restricted() -> None:
-    async with served(Options(newest=TLS12)) as cloud:
+    async with served(HuaweiCloudOptions(newest=TLS12)) as cloud:
         context = showing(None)
         async with wire(cloud.port, context, LOGIN.packet, one(cloud).domain) as link:
             assert await link.code() == 0
             assert link.writer.get_extra_info("ssl_object").version() == "TLSv1.2"
-    async with served(Options(oldest=TLS13)) as cloud:
+    async with served(HuaweiCloudOptions(oldest=TLS13)) as cloud:
         ended = await asyncio.to_thread(handshake, cloud, None, None, TLS12)
         assert ended == "handshake: TLSV1_ALERT_PROTOCOL_VERSION"
 
 
 async def test_the_servers_key_may_be_rsa() -> None:
-    async with served(Options(rsa_key=True)) as cloud:
+    async with served(HuaweiCloudOptions(rsa_key=True)) as cloud:
         context = showing(None, TLS12)
         context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
         async with wire(cloud.port, context, LOGIN.packet, one(cloud).domain) as link:
@@ -266,14 +267,14 @@ async def test_the_servers_key_may_be_rsa() -> None:
 @pytest.mark.parametrize("authority", [DEVICE_CA, RSA_CA], ids=["EC", "RSA"])
 @pytest.mark.parametrize("hello", [BY_CERTIFICATE, Hello("any", client="any id", username="me")])
 async def test_a_device_registers_itself(
-    cloud: HuaweiCloud, hello: Hello, authority: pki.Authority
+    cloud: HuaweiCloud, hello: Hello, authority: pki.RootAuthority
 ) -> None:
     provision(one(cloud), vouch(one(cloud), authority))
     shown = certificate(authority=authority, rsa_key=authority is RSA_CA)
     assert await greet(cloud, hello, shown) == 0
     made = one(cloud).devices.get(NEWCOMER)
     assert (made.node_id, made.product_id, made.name) == ("gateway-0001", GATEWAYS, None)
-    assert (made.tags, made.auth.auth_type) == ({"site": "plant-7"}, AuthType.CERTIFICATES)
+    assert (made.tags, made.auth.auth_type) == ({"site": "plant-7"}, HuaweiAuthType.CERTIFICATES)
     assert made.auth.fingerprint == fingerprint(shown)
     assert await greet(cloud, hello, shown) == 0
     ledger = told(cloud, NEWCOMER)
@@ -346,7 +347,7 @@ async def test_a_node_that_belongs_to_another_device(cloud: HuaweiCloud) -> None
 
 
 async def test_the_code_for_what_nobody_documents_can_be_chosen() -> None:
-    async with served(Options(codes={**CODES, Reason.ATTRIBUTE: 4})) as cloud:
+    async with served(HuaweiCloudOptions(codes={**CODES, RefusalReason.ATTRIBUTE: 4})) as cloud:
         provision(one(cloud), vouch(one(cloud)))
         missing = DEVICE_CA.issue_client([(SERIAL, "SN1")], BEGIN, END)
         assert await greet(cloud, Hello("any"), missing) == 4
@@ -361,13 +362,15 @@ async def test_product_and_ca_are_in_one_resource_space(cloud: HuaweiCloud) -> N
     provision(made, uploaded.certificate_id)
     assert await greet(cloud, BY_CERTIFICATE, certificate()) == 5
     assert strangers(cloud) == {"resource-space": 1}
-    made.devices.add(node_id="gateway-0001", product_id=GATEWAYS, auth=Auth(AuthType.CERTIFICATES))
+    made.devices.add(
+        node_id="gateway-0001", product_id=GATEWAYS, auth=DeviceAuth(HuaweiAuthType.CERTIFICATES)
+    )
     assert await greet(cloud, BY_CERTIFICATE, certificate()) == 5
     assert told(cloud, NEWCOMER)["reasons"] == {"resource-space": 1}
 
 
 async def test_a_full_instance_takes_no_newcomer() -> None:
-    async with served(limits=Limits(devices=1)) as cloud:
+    async with served(limits=InstanceLimits(devices=1)) as cloud:
         provision(one(cloud), vouch(one(cloud)))
         assert await greet(cloud, BY_CERTIFICATE, certificate()) == 5
         assert strangers(cloud) == {"no-room": 1}
@@ -376,11 +379,11 @@ async def test_a_full_instance_takes_no_newcomer() -> None:
 async def test_a_device_is_bound_to_its_fingerprints(cloud: HuaweiCloud) -> None:
     devices, first, second = one(cloud).devices, certificate(), certificate()
     vouch(one(cloud))
-    auth = Auth(AuthType.CERTIFICATES, fingerprint=fingerprint(first, "sha1").upper())
+    auth = DeviceAuth(HuaweiAuthType.CERTIFICATES, fingerprint=fingerprint(first, "sha1").upper())
     devices.add(node_id="gateway-0001", product_id=GATEWAYS, auth=auth)
     assert await greet(cloud, BY_CERTIFICATE, first) == 0
     assert await greet(cloud, BY_CERTIFICATE, second) == 4
-    devices.reset_fingerprint(NEWCOMER, fingerprint(second), slot=Slot.SECONDARY)
+    devices.reset_fingerprint(NEWCOMER, fingerprint(second), slot=CredentialSlot.SECONDARY)
     assert await greet(cloud, BY_CERTIFICATE, second) == 0
     assert await greet(cloud, BY_CERTIFICATE, first) == 0
     devices.reset_fingerprint(NEWCOMER)
@@ -427,7 +430,7 @@ async def test_forced_to_disconnect(cloud: HuaweiCloud) -> None:
 
 
 async def test_an_unverified_ca_may_be_refused_after_the_handshake() -> None:
-    async with served(Options(late_unverified=True)) as cloud:
+    async with served(HuaweiCloudOptions(late_unverified=True)) as cloud:
         one(cloud).authorities.upload(DEVICE_CA.pem)
         assert await greet(cloud, BY_CERTIFICATE, certificate()) == 5
         assert strangers(cloud) == {"unverified-ca": 1}
@@ -470,7 +473,9 @@ async def test_instances_know_nothing_of_one_another(cloud: HuaweiCloud) -> None
 
 async def test_what_was_there_before_is_served_too() -> None:
     async with served() as first:
-        one(first).devices.add(node_id="c1", product_id=GATEWAYS, gateway_id=GATEWAY, auth=Auth())
+        one(first).devices.add(
+            node_id="c1", product_id=GATEWAYS, gateway_id=GATEWAY, auth=DeviceAuth()
+        )
         async with HuaweiCloud(first.platform, authority=AUTHORITY) as cloud:
             assert await greet(cloud, LOGIN) == 0
             assert told(cloud)["registrations"] == 1
@@ -507,13 +512,13 @@ async def test_paho_connects_with_a_certificate(cloud: HuaweiCloud) -> None:
 
 
 def test_every_reason_has_a_code() -> None:
-    assert set(CODES) == set(Reason)
+    assert set(CODES) == set(RefusalReason)
     assert set(CODES.values()) <= {1, 2, 4, 5}
 
 
 def test_ledgers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_LEDGERS", 2)
-    ledgers = ledger.Ledgers()
+    ledgers = ledger.HuaweiLedgers()
     for number in range(3):
         ledgers.gateway(f"d{number}").malformed += 1
     assert list(ledgers) == list(ledgers.gateways) == ["d1", "d2"]

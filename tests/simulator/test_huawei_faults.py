@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import faults
-from gatewayd.simulator.faults import Fault, parse
+from gatewayd.simulator.faults import SimulatedFault, parse
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.events import REQUESTS
 from tests.simulator.huawei_client import (
@@ -58,14 +58,17 @@ def codes(paras: dict[str, list[dict[str, str]]]) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (f"reply:014031@{ADD}", Fault("reply", ADD, 14031)),
-        (f"partial:021104:x1@{STATUS}/*_c1", Fault("partial", STATUS, 21104, times=1, glob="*_c1")),
-        ("tls-alert:40:50%@one.*", Fault("tls-alert", "tls", 40, 50, glob="one.*")),
-        ("tls-expired:x1", Fault("tls-expired", "tls", times=1)),
-        ("login.lose-connack", Fault("lose-connack", "login")),
+        (f"reply:014031@{ADD}", SimulatedFault("reply", ADD, 14031)),
+        (
+            f"partial:021104:x1@{STATUS}/*_c1",
+            SimulatedFault("partial", STATUS, 21104, times=1, glob="*_c1"),
+        ),
+        ("tls-alert:40:50%@one.*", SimulatedFault("tls-alert", "tls", 40, 50, glob="one.*")),
+        ("tls-expired:x1", SimulatedFault("tls-expired", "tls", times=1)),
+        ("login.lose-connack", SimulatedFault("lose-connack", "login")),
     ],
 )
-def test_plans(text: str, fault: Fault) -> None:
+def test_plans(text: str, fault: SimulatedFault) -> None:
     assert parse(text, REQUESTS) == (fault,)
 
 
@@ -79,7 +82,7 @@ def test_what_is_no_plan(text: str) -> None:
 
 def test_faults_of_handshakes_strike_nothing_else() -> None:
     plan = faults.FaultPlan(parse("tls-expired"))
-    assert plan.choose("tls", "one") == Fault("tls-expired", "tls")
+    assert plan.choose("tls", "one") == SimulatedFault("tls-expired", "tls")
     for stage in ("register", "login", ADD):
         assert plan.choose(stage, "one") is None
     plan.replace(parse("reply:500 refuse:3", REQUESTS))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gatewayd.simulator.huawei import events
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.simulator.huawei.events import Malformed
-from gatewayd.simulator.huawei.gateways import Changes
-from gatewayd.simulator.huawei.options import Excess, Rules
-from gatewayd.simulator.huawei.platform.limits import Limits
+from gatewayd.simulator.huawei.events import MalformedEvent
+from gatewayd.simulator.huawei.gateways import ChildChanges
+from gatewayd.simulator.huawei.options import Excess, HuaweiRules
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from tests.simulator.huawei_client import (
     GATEWAY,
     GATEWAYS,
@@ -163,7 +163,7 @@ async def test_a_child_of_another_gateway_exists_already(cloud: HuaweiCloud, gw:
 )
 async def test_more_than_fifty(excess: Excess, successes: int | None, failures: int | None) -> None:
     nodes = [f"c{number}" for number in range(51)]
-    async with served(rules=Rules(excess=excess)) as cloud, device(cloud) as gw:
+    async with served(rules=HuaweiRules(excess=excess)) as cloud, device(cloud) as gw:
         gw.request(ADD, {"devices": [new(node) for node in nodes]})
         await gw.served()
         for event in gw.events:
@@ -175,7 +175,7 @@ async def test_more_than_fifty(excess: Excess, successes: int | None, failures: 
 
 
 async def test_a_gateway_has_so_many_children() -> None:
-    async with served(limits=Limits(children=2)) as cloud, device(cloud) as gw:
+    async with served(limits=InstanceLimits(children=2)) as cloud, device(cloud) as gw:
         paras = await gw.add("c1", "c2", "c3")
         assert [one["node_id"] for one in paras["failed_devices"]] == ["c3"]
         assert (await gw.ask(DELETE, {"devices": [child("c1")]}))["failed_devices"] == []
@@ -211,7 +211,7 @@ async def test_children_outlive_the_gateways_connection(cloud: HuaweiCloud) -> N
 
 async def test_an_instance_takes_so_many_statuses_in_a_second() -> None:
     clock = Clock()
-    async with served(rules=Rules(status_rate=2), clock=clock) as cloud, device(cloud) as gw:
+    async with served(rules=HuaweiRules(status_rate=2), clock=clock) as cloud, device(cloud) as gw:
         await gw.add("c1")
         reports = {child("c1"): "ONLINE", "nobody": "ONLINE", "no-one": "ONLINE"}
         assert failed(await gw.report(reports)) == ["IOTDA.021104", "IOTDA.021101"]
@@ -222,7 +222,7 @@ async def test_an_instance_takes_so_many_statuses_in_a_second() -> None:
 
 
 async def test_the_older_name_of_the_response() -> None:
-    rules = Rules(old_status_event=True)
+    rules = HuaweiRules(old_status_event=True)
     async with served(rules=rules) as cloud, device(cloud) as gw:
         gw.request(events.STATUS, {"device_statuses": [{"device_id": "x", "status": "ONLINE"}]})
         heard = await gw.hear()
@@ -288,7 +288,7 @@ async def test_what_cannot_be_read_is_counted(cloud: HuaweiCloud, gw: Gateway, b
 def test_any_bytes_are_events_or_malformed(payload: bytes) -> None:
     try:
         assert events.read(payload)
-    except Malformed:
+    except MalformedEvent:
         return
 
 
@@ -342,7 +342,7 @@ async def test_a_move_is_told_to_both(cloud: HuaweiCloud, gw: Gateway) -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 async def test_what_a_gateway_did_itself_is_a_change_too(own: bool) -> None:
-    async with served(rules=Rules(own_changes=own)) as cloud, device(cloud) as gw:
+    async with served(rules=HuaweiRules(own_changes=own)) as cloud, device(cloud) as gw:
         gw.request(ADD, {"devices": [new("c1")]})
         await gw.served()
         heard = [one["event_type"] for one in gw.events]
@@ -353,7 +353,10 @@ async def test_what_a_gateway_did_itself_is_a_change_too(own: bool) -> None:
 
 
 async def test_a_long_synchronization_comes_in_parts() -> None:
-    async with served(rules=Rules(notified=2, nothing_new=True)) as cloud, device(cloud) as gw:
+    async with (
+        served(rules=HuaweiRules(notified=2, nothing_new=True)) as cloud,
+        device(cloud) as gw,
+    ):
         (nothing,) = await gw.sync()
         assert nothing["paras"] == {"devices": [], "version": 0}
         await gw.add("c1", "c2", "c3", "c4", "c5")
@@ -363,7 +366,7 @@ async def test_a_long_synchronization_comes_in_parts() -> None:
 
 
 def test_changes_that_are_forgotten() -> None:
-    changes = Changes(kept=2)
+    changes = ChildChanges(kept=2)
     for number in range(3):
         changes.note(("gw", f"n{number}", f"d{number}"), added=True)
     assert changes.later(0) is None
@@ -375,7 +378,7 @@ def test_changes_that_are_forgotten() -> None:
 
 
 async def test_the_platform_answers_late_if_it_is_wished() -> None:
-    async with served(rules=Rules(delay=0.05)) as cloud, device(cloud) as gw:
+    async with served(rules=HuaweiRules(delay=0.05)) as cloud, device(cloud) as gw:
         gw.request(ADD, {"devices": [new("c1")]})
         await gw.served()
         assert gw.events == []
@@ -385,16 +388,16 @@ async def test_the_platform_answers_late_if_it_is_wished() -> None:
 @pytest.mark.parametrize(
     ("rules", "subscribed", "copies"),
     [
-        (Rules(), False, 1),
-        (Rules(), True, 1),
-        (Rules(twice=True), False, 1),
-        (Rules(twice=True), True, 2),
-        (Rules(implicit=False), False, 0),
-        (Rules(implicit=False), True, 1),
+        (HuaweiRules(), False, 1),
+        (HuaweiRules(), True, 1),
+        (HuaweiRules(twice=True), False, 1),
+        (HuaweiRules(twice=True), True, 2),
+        (HuaweiRules(implicit=False), False, 0),
+        (HuaweiRules(implicit=False), True, 1),
     ],
 )
 async def test_who_hears_without_having_subscribed(
-    rules: Rules, subscribed: bool, copies: int
+    rules: HuaweiRules, subscribed: bool, copies: int
 ) -> None:
     async with served(rules=rules) as cloud, device(cloud) as gw:
         if subscribed:

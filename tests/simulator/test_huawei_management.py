@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.simulator.huawei.management.call import Fields, read_body
+from gatewayd.simulator.huawei.management.rest import Fields, read_body
 from gatewayd.simulator.huawei.management.server import MAX_BODY, ROUTES
 from gatewayd.simulator.huawei.platform.errors import PlatformError
 from tests.simulator.huawei_client import GATEWAY, SENSORS, furnish

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.simulator.huawei.platform.things import Auth, AuthType
+from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiAuthType
 from tests.simulator.huawei_client import (
     GATEWAY,
     GATEWAYS,
@@ -164,7 +164,7 @@ async def test_a_secret_is_reset(rest: Rest) -> None:
 
 async def test_a_fingerprint_is_reset(rest: Rest) -> None:
     vouch(rest.instance)
-    auth = Auth(AuthType.CERTIFICATES)
+    auth = DeviceAuth(HuaweiAuthType.CERTIFICATES)
     added = rest.instance.devices.add(node_id="gw-2", product_id=GATEWAYS, auth=auth)
     hello, first, second = Hello(added.device_id), certificate("gw-2"), certificate("gw-2")
     assert await greet(rest.cloud, hello, first) == 0

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gatewayd.simulator.huawei.management.signature import (
     SKEW,
-    Claim,
-    Gatekeeper,
-    Message,
-    Refused,
+    AuthorizationClaim,
+    SignatureChecker,
+    SignedMessage,
+    Unauthenticated,
     read,
 )
 from tests.simulator.huawei_rest import ACCESS_KEY, SECRET_KEY
@@ -26,17 +26,17 @@ VECTORS: list[dict[str, Any]] = json.loads(
 )
 NOW = 1_767_323_045.0
 REGIONS = frozenset({"cn-north-4", "ap-southeast-3"})
-KEEPER = Gatekeeper({ACCESS_KEY: SECRET_KEY}, "a token")
+KEEPER = SignatureChecker({ACCESS_KEY: SECRET_KEY}, "a token")
 
 
-def message(vector: dict[str, Any], **changed: str) -> Message:
+def message(vector: dict[str, Any], **changed: str) -> SignedMessage:
     headers = {name.lower(): value for name, value in vector["headers"].items()}
     body = vector["body"].encode()
-    return Message(vector["method"], vector["target"], headers | changed, body)
+    return SignedMessage(vector["method"], vector["target"], headers | changed, body)
 
 
-def refused(asked: Message, now: float = NOW, regions: frozenset[str] = REGIONS) -> str:
-    with pytest.raises(Refused) as error:
+def refused(asked: SignedMessage, now: float = NOW, regions: frozenset[str] = REGIONS) -> str:
+    with pytest.raises(Unauthenticated) as error:
         KEEPER.admit(asked, regions, now)
     assert error.value.message.startswith("Incorrect IAM authentication information: ")
     return error.value.message.partition(": ")[2]
@@ -80,15 +80,15 @@ def test_a_date_that_is_none(date: str) -> None:
 
 
 def test_an_unknown_access_key() -> None:
-    strange = Gatekeeper({"another": SECRET_KEY}, None)
-    with pytest.raises(Refused, match="ak not exist"):
+    strange = SignatureChecker({"another": SECRET_KEY}, None)
+    with pytest.raises(Unauthenticated, match="ak not exist"):
         strange.admit(message(VECTORS[0]), REGIONS, NOW)
 
 
 def test_a_wrong_secret_key() -> None:
     for vector in VECTORS:
-        with pytest.raises(Refused, match=r"signature fail$"):
-            Gatekeeper({ACCESS_KEY: "wrong"}, None).admit(message(vector), REGIONS, NOW)
+        with pytest.raises(Unauthenticated, match=r"signature fail$"):
+            SignatureChecker({ACCESS_KEY: "wrong"}, None).admit(message(vector), REGIONS, NOW)
 
 
 def test_an_instances_own_host_takes_derived_keys_only() -> None:
@@ -117,27 +117,27 @@ def test_a_signed_header_that_was_not_sent() -> None:
 
 
 def test_a_token_is_as_good() -> None:
-    asked = Message("GET", "/", {"x-auth-token": "a token"}, b"")
+    asked = SignedMessage("GET", "/", {"x-auth-token": "a token"}, b"")
     KEEPER.admit(asked, REGIONS, NOW)
     for shown in ("", "another", "a token\udcff"):
         assert refused(replace(asked, headers={"x-auth-token": shown})) == "decrypt token fail"
-    with pytest.raises(Refused, match="decrypt token fail"):
-        Gatekeeper({}, None).admit(asked, REGIONS, NOW)
+    with pytest.raises(Unauthenticated, match="decrypt token fail"):
+        SignatureChecker({}, None).admit(asked, REGIONS, NOW)
 
 
 def test_the_hosts_name() -> None:
     for sent, host in (("Localhost:8443", "localhost"), ("A.example", "a.example"), ("", "")):
-        assert Message("GET", "/", {"host": sent}, b"").host == host
+        assert SignedMessage("GET", "/", {"host": sent}, b"").host == host
 
 
 @given(st.text(max_size=300))
 def test_any_header_is_read_or_refused(header: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Unauthenticated):
         read(header)
 
 
 def test_a_claim_is_read() -> None:
     claim = read(VECTORS[1]["headers"]["Authorization"])
-    assert isinstance(claim, Claim)
+    assert isinstance(claim, AuthorizationClaim)
     assert (claim.access_key, claim.scope) == (ACCESS_KEY, "20260102/cn-north-4/iotdm")
     assert claim.algorithm == "V11-HMAC-SHA256"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.limits import Limits
-from gatewayd.simulator.huawei.platform.things import Device
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from tests.simulator.huawei_client import (
     GATEWAY,
     GATEWAYS,
@@ -32,31 +32,31 @@ def rule(*resources: str, effect: str = "ALLOW", actions: tuple[str, ...] = (PUB
 
 
 @pytest.fixture
-def instance() -> Instance:
+def instance() -> IotdaInstance:
     made = furnish(platform().create("one"))
     made.devices.add(node_id="gw-0001", product_id=GATEWAYS)
     return made
 
 
 @pytest.fixture
-def gw(instance: Instance) -> Device:
+def gw(instance: IotdaInstance) -> HuaweiDevice:
     return instance.devices.get(GATEWAY)
 
 
-def close(instance: Instance) -> None:
+def close(instance: IotdaInstance) -> None:
     """Delete the policy that allows everything."""
     (default,) = instance.policies.list(name="system_default_policy")
     instance.policies.delete(default.policy_id)
 
 
-def bind(instance: Instance, *rules: Any, kind: str = "device", target: str = GATEWAY) -> str:
+def bind(instance: IotdaInstance, *rules: Any, kind: str = "device", target: str = GATEWAY) -> str:
     made = instance.policies.create(f"policy-{len(instance.policies.list())}", list(rules))
     assert instance.policies.bind(made.policy_id, kind, [target]) == []
     return made.policy_id
 
 
 def test_a_new_resource_space_allows_everything_to_everybody(
-    instance: Instance, gw: Device
+    instance: IotdaInstance, gw: HuaweiDevice
 ) -> None:
     policies = instance.policies
     assert policies.allows(gw, "publish", "/any/thing")
@@ -83,7 +83,7 @@ def test_a_new_resource_space_allows_everything_to_everybody(
     ],
 )
 def test_wildcards(
-    instance: Instance, gw: Device, resource: str, topic: str, allowed: bool
+    instance: IotdaInstance, gw: HuaweiDevice, resource: str, topic: str, allowed: bool
 ) -> None:
     close(instance)
     bind(instance, rule(resource))
@@ -91,7 +91,7 @@ def test_wildcards(
     assert not instance.policies.allows(gw, "subscribe", topic)
 
 
-def test_who_denies_wins(instance: Instance, gw: Device) -> None:
+def test_who_denies_wins(instance: IotdaInstance, gw: HuaweiDevice) -> None:
     bind(instance, rule("/secret/*", effect="DENY"), kind="product", target=GATEWAYS)
     bind(instance, rule("/secret/mine"))
     assert instance.policies.allows(gw, "publish", "/open")
@@ -100,7 +100,7 @@ def test_who_denies_wins(instance: Instance, gw: Device) -> None:
 
 
 @pytest.mark.parametrize("kind", ["device", "product", "app"])
-def test_what_a_policy_is_bound_to(instance: Instance, gw: Device, kind: str) -> None:
+def test_what_a_policy_is_bound_to(instance: IotdaInstance, gw: HuaweiDevice, kind: str) -> None:
     close(instance)
     target = {"device": GATEWAY, "product": GATEWAYS, "app": gw.app_id}[kind]
     policies = instance.policies
@@ -113,20 +113,20 @@ def test_what_a_policy_is_bound_to(instance: Instance, gw: Device, kind: str) ->
     assert not policies.allows(gw, "publish", "/t")
 
 
-def test_what_a_policy_cannot_be_bound_to(instance: Instance) -> None:
+def test_what_a_policy_cannot_be_bound_to(instance: IotdaInstance) -> None:
     policy_id = bind(instance, rule("/t"))
     bound = instance.policies.bind(policy_id, "device", [GATEWAY, "nobody"])
-    assert [(one, error.code) for one, error in bound] == [("nobody", Code.UNKNOWN_DEVICE)]
+    assert [(one, error.code) for one, error in bound] == [("nobody", IotdaCode.UNKNOWN_DEVICE)]
     (odd,) = instance.policies.bind(policy_id, "group", ["g"])
-    assert odd[1].code is Code.INVALID_INPUT
+    assert odd[1].code is IotdaCode.INVALID_INPUT
     for _ in range(4):
         bind(instance, rule("/t"))
     sixth = instance.policies.create("sixth", [rule("/t")])
     (full,) = instance.policies.bind(sixth.policy_id, "device", [GATEWAY])
-    assert full[1].code is Code.POLICY_LIMIT
+    assert full[1].code is IotdaCode.POLICY_LIMIT
 
 
-def test_a_device_that_is_gone_is_bound_to_nothing(instance: Instance) -> None:
+def test_a_device_that_is_gone_is_bound_to_nothing(instance: IotdaInstance) -> None:
     policy_id = bind(instance, rule("/t"))
     instance.devices.delete(GATEWAY)
     assert instance.policies.targets(policy_id) == []
@@ -150,13 +150,13 @@ def test_a_device_that_is_gone_is_bound_to_nothing(instance: Instance) -> None:
         [rule(*["/" + "x" * 110] * 10)] * 10,
     ],
 )
-def test_documents_that_do_not_do(instance: Instance, statement: object) -> None:
+def test_documents_that_do_not_do(instance: IotdaInstance, statement: object) -> None:
     with pytest.raises(PlatformError) as caught:
         instance.policies.create("policy", statement)
-    assert caught.value.code is Code.INVALID_INPUT
+    assert caught.value.code is IotdaCode.INVALID_INPUT
 
 
-def test_what_is_changed_of_a_policy(instance: Instance, gw: Device) -> None:
+def test_what_is_changed_of_a_policy(instance: IotdaInstance, gw: HuaweiDevice) -> None:
     close(instance)
     policy_id = bind(instance, rule("/t"))
     instance.policies.update(policy_id, {"policy_name": "renamed", "statement": [rule("/u")]})
@@ -169,13 +169,13 @@ def test_what_is_changed_of_a_policy(instance: Instance, gw: Device) -> None:
 
 
 def test_fifty_policies_and_no_more() -> None:
-    made = platform(limits=Limits(policies=2)).create("one")
+    made = platform(limits=InstanceLimits(policies=2)).create("one")
     for name in "ab":
         made.policies.create(name, [rule("/t")])
     with pytest.raises(PlatformError) as caught:
         made.policies.create("c", [rule("/t")])
-    assert caught.value.code is Code.POLICY_LIMIT
-    assert Limits().policies == 50
+    assert caught.value.code is IotdaCode.POLICY_LIMIT
+    assert InstanceLimits().policies == 50
 
 
 async def test_policies_govern_custom_topics_only() -> None:

@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.huawei.platform.preparse import (
+from gatewayd.simulator.huawei.platform.provisioning import (
     PARAMETERS,
     BadCertificate,
     BadTemplate,
     check_body,
     preparse,
 )
-from gatewayd.simulator.huawei.x509 import Unreadable, read_der, read_pem
+from gatewayd.simulator.huawei.x509 import UnreadableCertificate, read_der, read_pem
 from tests.simulator.huawei_client import (
     BEGIN,
     BY_NAME,
@@ -152,9 +152,9 @@ def test_a_repeated_attribute_is_no_matter_if_nobody_wants_it() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n", "\u2603" * 9])
 def test_what_is_no_certificate(text: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableCertificate):
         read_pem(text)
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableCertificate):
         read_der(text.encode())
 
 

@@ -21,9 +21,9 @@ import pytest_asyncio
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from gatewayd.simulator.lan.child import Child, fleet
-from gatewayd.simulator.lan.dns import PTR, Message, Question, decode, encode, name
-from gatewayd.simulator.lan.lan import Lan, Presence
+from gatewayd.simulator.lan.child import LanChild, fleet
+from gatewayd.simulator.lan.dns import PTR, DnsMessage, DnsQuestion, decode, encode, name
+from gatewayd.simulator.lan.lan import LanPresence, SimulatedLan
 from gatewayd.simulator.lan.records import records
 
 PATIENCE = 30.0
@@ -56,7 +56,7 @@ class Judge:
         else:
             self.updated.add(instance)
 
-    async def resolve(self, child: Child) -> dict[str, object]:
+    async def resolve(self, child: LanChild) -> dict[str, object]:
         info = AsyncServiceInfo(f"{self.service}.", f"{child.instance}.{self.service}.")
         assert await info.async_request(self.zeroconf.zeroconf, PATIENCE * 1000)
         text = {key.decode(): value.decode() for key, value in info.properties.items()}
@@ -80,16 +80,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def lan_of(
-    n: int, service: str, *, late: Sequence[tuple[float, Child]] = (), listen: bool = False
-) -> Lan:
+    n: int, service: str, *, late: Sequence[tuple[float, LanChild]] = (), listen: bool = False
+) -> SimulatedLan:
     rng = random.Random(5)  # play
     children = fleet(n, SEED, network=NETWORK, service=service)
-    return Lan(children, rng=rng, late=late, spread=0.2, listen=listen)
+    return SimulatedLan(children, rng=rng, late=late, spread=0.2, listen=listen)
 
 
-def instances(lan: Lan) -> set[str]:
+def instances(lan: SimulatedLan) -> set[str]:
     return {
-        told["instance"] for told in lan.truth()["children"] if told["presence"] == Presence.PRESENT
+        told["instance"]
+        for told in lan.truth()["children"]
+        if told["presence"] == LanPresence.PRESENT
     }
 
 
@@ -177,7 +179,7 @@ def plain() -> Iterator[socket.socket]:
         yield plain
 
 
-async def ask(plain: socket.socket, query: Message) -> tuple[Message, tuple[str, int]]:
+async def ask(plain: socket.socket, query: DnsMessage) -> tuple[DnsMessage, tuple[str, int]]:
     """Return the first answer, and who gave it."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(PATIENCE):
@@ -191,7 +193,7 @@ async def test_only_what_the_asker_does_not_know_is_answered(
 ) -> None:
     async with lan_of(20, service) as lan:
         pointers = [records(lan.child(number))[0] for number in range(20)]
-        query = Message((Question(name(service), PTR),), tuple(pointers[1:]), id=99)
+        query = DnsMessage((DnsQuestion(name(service), PTR),), tuple(pointers[1:]), id=99)
         answer, sender = await ask(plain, query)
         assert [record.data for record in answer.answers] == [pointers[0].data]
         assert answer.id == 99
@@ -235,7 +237,7 @@ async def test_a_child_whose_address_is_not_ours_cannot_listen(service: str) -> 
 async def test_a_start_that_fails_leaves_nothing_behind(service: str) -> None:
     strangers = fleet(1, 1, network="192.0.2.64/29", service=service)
     rng = random.Random(1)  # play
-    lan = Lan(strangers, rng=rng, listen=True)
+    lan = SimulatedLan(strangers, rng=rng, listen=True)
     with pytest.raises(OSError, match="assign"):
         lan.start()
     lan.stop()

@@ -15,9 +15,17 @@ import pytest_asyncio
 
 from gatewayd.simulator.lan import attacker as hostile
 from gatewayd.simulator.lan.attacker import Attacker
-from gatewayd.simulator.lan.child import Child, fleet
-from gatewayd.simulator.lan.dns import MAX_MESSAGE, Malformed, Message, Pointer, Text, decode, name
-from gatewayd.simulator.lan.lan import Lan
+from gatewayd.simulator.lan.child import LanChild, fleet
+from gatewayd.simulator.lan.dns import (
+    MAX_MESSAGE,
+    DnsMessage,
+    MalformedDns,
+    PointerData,
+    TextData,
+    decode,
+    name,
+)
+from gatewayd.simulator.lan.lan import SimulatedLan
 from gatewayd.simulator.lan.records import records
 from gatewayd.simulator.lan.segment import Segment
 
@@ -39,14 +47,14 @@ class Witness:
     """Hears what is said about our service type on the segment."""
 
     def __init__(self) -> None:
-        self.heard: list[Message] = []
+        self.heard: list[DnsMessage] = []
         self.unreadable = 0
         self._news = asyncio.Event()
 
     def receive(self, packet: bytes, _: object) -> None:
         try:
             message = decode(packet)
-        except Malformed:
+        except MalformedDns:
             self.unreadable += 1
             return
         if any(record.name == name(SERVICE) for record in message.answers):
@@ -62,7 +70,7 @@ class Witness:
     @property
     def instances(self) -> list[str]:
         targets = (m.answers[0].data for m in self.heard)
-        return [t.target[0].decode() for t in targets if isinstance(t, Pointer)]
+        return [t.target[0].decode() for t in targets if isinstance(t, PointerData)]
 
 
 @pytest_asyncio.fixture
@@ -90,7 +98,7 @@ async def test_oversized_text_is_as_big_as_a_message_may_be(
     async with attacker:
         assert await attacker.oversize(3, RATE) == 3
     await witness.count(3)
-    texts = [r.data for r in witness.heard[0].answers if isinstance(r.data, Text)]
+    texts = [r.data for r in witness.heard[0].answers if isinstance(r.data, TextData)]
     assert 8000 < sum(len(string) for string in texts[0].strings) < MAX_MESSAGE
 
 
@@ -105,9 +113,9 @@ async def test_hostile_names_and_serials_arrive_unharmed(
     assert {f"serial={serial}".encode() for serial in hostile.SERIALS} <= told
 
 
-def strings(message: Message) -> Iterator[bytes]:
+def strings(message: DnsMessage) -> Iterator[bytes]:
     for record in message.answers:
-        if isinstance(record.data, Text):
+        if isinstance(record.data, TextData):
             yield from record.data.strings
 
 
@@ -121,7 +129,7 @@ async def test_a_goodbye_in_the_name_of_another(attacker: Attacker, witness: Wit
 
 
 async def test_a_lan_survives_what_is_broken(attacker: Attacker, witness: Witness) -> None:
-    async with Lan(fleet(2, 1, service=SERVICE), rng=dice(), spread=0.1) as lan, attacker:
+    async with SimulatedLan(fleet(2, 1, service=SERVICE), rng=dice(), spread=0.1) as lan, attacker:
         assert await attacker.malform(300, RATE) == 300
         await witness.count(4)
         assert [told["presence"] for told in lan.truth()["children"]] == ["present", "present"]
@@ -129,7 +137,7 @@ async def test_a_lan_survives_what_is_broken(attacker: Attacker, witness: Witnes
         await asyncio.wait_for(goodbye(witness, lan.child(0)), PATIENCE)
 
 
-async def goodbye(witness: Witness, child: Child) -> None:
+async def goodbye(witness: Witness, child: LanChild) -> None:
     said = replace(records(child)[0], ttl=0)
     while not any(said in message.answers for message in witness.heard):
         await asyncio.sleep(0.02)
@@ -140,7 +148,7 @@ def test_broken_datagrams_are_broken_in_many_ways() -> None:
     for packet in islice(hostile.malformed(dice(), SERVICE), 500):
         try:
             decode(packet)
-        except Malformed as error:
+        except MalformedDns as error:
             reasons[str(error)] += 1
     assert reasons.total() > 300
     assert len(reasons) >= 4

@@ -16,11 +16,11 @@ LAN, GATEWAY = "10.88.0.1", "10.88.255.2"
 PLAY = f"""
 import asyncio, random, sys
 from gatewayd.simulator.lan.child import fleet
-from gatewayd.simulator.lan.lan import Lan
+from gatewayd.simulator.lan.lan import SimulatedLan
 
 async def main():
     children = fleet(20, 1, network="10.88.1.0/24")
-    async with Lan(children, {LAN!r}, rng=random.Random(1)):
+    async with SimulatedLan(children, {LAN!r}, rng=random.Random(1)):
         print("up", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -9,8 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import fleet
-from gatewayd.simulator.lan.dns import PTR, SRV, TRUNCATED, TXT, A, Message, Question
-from gatewayd.simulator.lan.responder import MAX_PENDING, Counters, Hearing, Responder
+from gatewayd.simulator.lan.dns import PTR, SRV, TRUNCATED, TXT, A, DnsMessage, DnsQuestion
+from gatewayd.simulator.lan.responder import (
+    MAX_PENDING,
+    MdnsCounters,
+    MdnsResponder,
+    QueryAssembler,
+)
 from gatewayd.simulator.lan.segment import GROUP, Endpoint
 from gatewayd.testing import clock
 
@@ -23,18 +28,18 @@ ASKER: Endpoint = ("127.0.0.1", 5353)
 class Bench:
     """One responder with ears, and what it said: when, what, to whom."""
 
-    counters: Counters = field(default_factory=Counters)
-    said: list[tuple[float, Message, Endpoint]] = field(default_factory=list)
+    counters: MdnsCounters = field(default_factory=MdnsCounters)
+    said: list[tuple[float, DnsMessage, Endpoint]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rng = random.Random(1)  # play
-        self.responder = Responder(CHILD, self._send, rng, self.counters)
-        self.hearing = Hearing(self.responder.hear, rng, self.counters)
+        self.responder = MdnsResponder(CHILD, self._send, rng, self.counters)
+        self.hearing = QueryAssembler(self.responder.hear, rng, self.counters)
 
-    def ask(self, message: Message, sender: Endpoint = ASKER) -> None:
+    def ask(self, message: DnsMessage, sender: Endpoint = ASKER) -> None:
         self.hearing.receive(dns.encode(message), sender)
 
-    def _send(self, message: Message, to: Endpoint, source: str) -> bool:
+    def _send(self, message: DnsMessage, to: Endpoint, source: str) -> bool:
         assert source == CHILD.address
         self.said.append((asyncio.get_running_loop().time(), message, to))
         return True
@@ -63,7 +68,7 @@ def test_it_announces_itself_twice() -> None:
 
 def test_a_shared_record_is_delayed_and_brings_the_others_along() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),)))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),)))
 
     [(at, message, to)] = play(script).said
     assert 0.020 <= at <= 0.120
@@ -74,7 +79,7 @@ def test_a_shared_record_is_delayed_and_brings_the_others_along() -> None:
 
 def test_unique_records_are_sent_at_once() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(SERVICE.name, SRV), Question(TEXT.name, TXT))))
+        bench.ask(DnsMessage((DnsQuestion(SERVICE.name, SRV), DnsQuestion(TEXT.name, TXT))))
 
     [(at, message, _)] = play(script).said
     assert at == 0
@@ -84,7 +89,7 @@ def test_unique_records_are_sent_at_once() -> None:
 
 def test_what_is_known_is_not_said() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),), (replace(POINTER, ttl=2250),)))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), (replace(POINTER, ttl=2250),)))
 
     bench = play(script)
     assert bench.said == []
@@ -93,23 +98,23 @@ def test_what_is_known_is_not_said() -> None:
 
 def test_what_is_known_no_longer_than_half_its_life_is_said_again() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),), (replace(POINTER, ttl=2249),)))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), (replace(POINTER, ttl=2249),)))
 
     assert len(play(script).said) == 1
 
 
 def test_known_answers_in_several_parts_are_waited_for() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),), flags=TRUNCATED))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), flags=TRUNCATED))
         await asyncio.sleep(0.3)
-        bench.ask(Message(answers=(POINTER,)))
+        bench.ask(DnsMessage(answers=(POINTER,)))
 
     assert play(script).said == []
 
 
 def test_parts_that_never_come_are_not_waited_for() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),), flags=TRUNCATED))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), flags=TRUNCATED))
 
     [(at, _, _)] = play(script).said
     assert 0.42 <= at <= 0.62
@@ -118,31 +123,31 @@ def test_parts_that_never_come_are_not_waited_for() -> None:
 def test_a_record_is_multicast_once_a_second() -> None:
     async def script(bench: Bench) -> None:
         for _ in range(3):
-            bench.ask(Message((Question(ADDRESS.name, A),)))
+            bench.ask(DnsMessage((DnsQuestion(ADDRESS.name, A),)))
             await asyncio.sleep(0.4)
         await asyncio.sleep(0.1)
-        bench.ask(Message((Question(ADDRESS.name, A),)))
+        bench.ask(DnsMessage((DnsQuestion(ADDRESS.name, A),)))
 
     assert [round(at, 6) for at, _, _ in play(script).said] == [0, 1.3]
 
 
 def test_who_wants_unicast_gets_it_if_all_heard_it_lately() -> None:
     async def script(bench: Bench) -> None:
-        question = Question(POINTER.name, PTR, unicast=True)
-        bench.ask(Message((question,)))
+        question = DnsQuestion(POINTER.name, PTR, unicast=True)
+        bench.ask(DnsMessage((question,)))
         await asyncio.sleep(1)
-        bench.ask(Message((question,)))
+        bench.ask(DnsMessage((question,)))
         await asyncio.sleep(1200)
-        bench.ask(Message((question,)))
+        bench.ask(DnsMessage((question,)))
 
     assert [to for _, _, to in play(script).said] == [GROUP, ASKER, GROUP]
 
 
 def test_a_resolver_of_unicast_dns_is_answered_in_its_own_way() -> None:
-    question = Question(SERVICE.name, SRV)
+    question = DnsQuestion(SERVICE.name, SRV)
 
     async def script(bench: Bench) -> None:
-        bench.ask(Message((question,), id=4711), ("127.0.0.1", 40_000))
+        bench.ask(DnsMessage((question,), id=4711), ("127.0.0.1", 40_000))
 
     [(_, message, to)] = play(script).said
     assert to == ("127.0.0.1", 40_000)
@@ -153,7 +158,7 @@ def test_a_resolver_of_unicast_dns_is_answered_in_its_own_way() -> None:
 def test_it_hears_so_many_askers_at_once_and_no_more() -> None:
     async def script(bench: Bench) -> None:
         for port in range(40_000, 40_000 + 2 * MAX_PENDING):
-            bench.ask(Message((Question(POINTER.name, PTR),)), ("127.0.0.1", port))
+            bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),)), ("127.0.0.1", port))
 
     assert len(play(script).said) == MAX_PENDING
 
@@ -161,7 +166,7 @@ def test_it_hears_so_many_askers_at_once_and_no_more() -> None:
 def test_who_falls_silent_says_nothing_more() -> None:
     async def script(bench: Bench) -> None:
         bench.responder.announce(0)
-        bench.ask(Message((Question(POINTER.name, PTR),)))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),)))
         bench.responder.silence()
 
     assert play(script).said == []
@@ -197,7 +202,7 @@ def test_noise_is_counted_and_answers_are_no_queries() -> None:
 
 def test_who_stops_listening_waits_for_no_more_parts() -> None:
     async def script(bench: Bench) -> None:
-        bench.ask(Message((Question(POINTER.name, PTR),), flags=TRUNCATED))
+        bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), flags=TRUNCATED))
         bench.hearing.close()
 
     assert play(script).said == []

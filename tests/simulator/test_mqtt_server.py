@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.link import Link, Reply, Service, Step
+from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink, MqttService, ReplyStep
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
 from tests.simulator.vendor_client import (
@@ -26,28 +26,28 @@ HELLO = connect_packet(registering("TH20-0001"))
 class Hooks:
     """Accepts by a script, and remembers."""
 
-    steps: tuple[Step, ...] = (Step(codec.connack(0)),)
+    steps: tuple[ReplyStep, ...] = (ReplyStep(codec.connack(0)),)
     seen: list[str] = field(default_factory=list)
     published: list[bytes] = field(default_factory=list)
 
-    def on_connect(self, link: Link, connect: Connect) -> Reply:
+    def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         assert link.tls is not None
         assert link.tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert link.tls.version() in {"TLSv1.2", "TLSv1.3"}
         self.seen.append("connect " + connect.username.split("&")[0])
-        return Reply(accepted=True, steps=self.steps)
+        return ConnectReply(accepted=True, steps=self.steps)
 
-    def on_publish(self, link: Link, publish: Publish) -> None:
+    def on_publish(self, link: MqttLink, publish: Publish) -> None:
         self.published.append(publish.payload)
         link.send(codec.publish("echo", publish.payload))
 
-    def on_close(self, link: Link) -> None:
+    def on_close(self, link: MqttLink) -> None:
         self.seen.append("close")
 
 
 async def test_hooks_are_called_in_order() -> None:
     hooks = Hooks()
-    server = MqttServer(Service(hooks, CERTIFICATE.server_context()))
+    server = MqttServer(MqttService(hooks, CERTIFICATE.server_context()))
     server.start("127.0.0.1")
     async with wire(server.port, trusting(), HELLO) as one:
         assert await one.code() == 0
@@ -62,8 +62,12 @@ async def test_hooks_are_called_in_order() -> None:
 
 
 async def test_a_script_is_played_step_by_step() -> None:
-    steps = (Step(b"\x20\x02"), Step(b"\x00\x00", after=0.01), Step(after=0.01, close=True))
-    server = MqttServer(Service(Hooks(steps), CERTIFICATE.server_context()))
+    steps = (
+        ReplyStep(b"\x20\x02"),
+        ReplyStep(b"\x00\x00", after=0.01),
+        ReplyStep(after=0.01, close=True),
+    )
+    server = MqttServer(MqttService(Hooks(steps), CERTIFICATE.server_context()))
     server.start("127.0.0.1")
     async with wire(server.port, trusting(), HELLO) as one:
         assert await one.code() == 0
@@ -72,8 +76,8 @@ async def test_a_script_is_played_step_by_step() -> None:
 
 
 async def test_stopping_closes_what_is_open_and_ends_scripts() -> None:
-    hooks = Hooks((Step(codec.connack(0)), Step(b"never", after=3600)))
-    server = MqttServer(Service(hooks, CERTIFICATE.server_context()))
+    hooks = Hooks((ReplyStep(codec.connack(0)), ReplyStep(b"never", after=3600)))
+    server = MqttServer(MqttService(hooks, CERTIFICATE.server_context()))
     server.start("127.0.0.1")
     async with wire(server.port, trusting(), HELLO) as one, wire(server.port, trusting()) as other:
         assert await one.code() == 0
@@ -91,16 +95,16 @@ class Clerk:
 
     returned: list[str] = field(default_factory=list)
 
-    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+    def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         return [one.startswith("/") for one in filters]
 
-    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+    def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
         self.returned += filters
 
 
 async def test_who_decides_on_subscriptions_is_asked() -> None:
     clerk, context = Clerk(), CERTIFICATE.server_context()
-    server = MqttServer(Service(Hooks(), context, subscriptions=clerk))
+    server = MqttServer(MqttService(Hooks(), context, subscriptions=clerk))
     server.start("127.0.0.1")
     async with wire(server.port, trusting(), HELLO) as one:
         assert await one.code() == 0
@@ -117,7 +121,7 @@ async def test_who_decides_on_subscriptions_is_asked() -> None:
 
 
 async def test_without_anybody_to_ask_all_is_granted() -> None:
-    server = MqttServer(Service(Hooks(), CERTIFICATE.server_context()))
+    server = MqttServer(MqttService(Hooks(), CERTIFICATE.server_context()))
     server.start("127.0.0.1")
     async with wire(server.port, trusting(), HELLO) as one:
         assert await one.code() == 0

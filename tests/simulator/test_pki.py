@@ -18,7 +18,7 @@ from tests.simulator.vendor_client import AUTHORITY, NOW, trusting
 ANOTHER = pki.make_ca("A root for tests", NOW - pki.LIFE, NOW + pki.LIFE)
 
 
-def verdict(certificate: pki.Certificate, name: str, trusted: str = AUTHORITY.pem) -> str:
+def verdict(certificate: pki.KeyedCertificate, name: str, trusted: str = AUTHORITY.pem) -> str:
     """Make a handshake over a socket pair; return what the client says of it, "" if all is well."""
     ours, theirs = socket.socketpair()
 
@@ -56,7 +56,9 @@ def test_a_good_certificate_passes_strict_checks(name: str) -> None:
         (AUTHORITY.issue(["localhost"], [], NOW + pki.LIFE, NOW + 2 * pki.LIFE), "not yet valid"),
     ],
 )
-def test_a_bad_certificate_is_turned_down(certificate: pki.Certificate, complaint: str) -> None:
+def test_a_bad_certificate_is_turned_down(
+    certificate: pki.KeyedCertificate, complaint: str
+) -> None:
     assert complaint in verdict(certificate, "localhost")
 
 

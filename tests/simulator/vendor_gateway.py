@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.devices import Node
-from gatewayd.simulator.alibaba.rules import Rules
-from gatewayd.simulator.pki import Certificate
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.pki import KeyedCertificate
 from tests.simulator.vendor_client import (
     CERTIFICATE,
     PATIENCE,
@@ -42,7 +42,7 @@ GATEWAY, OTHER_GATEWAY = "gateway-1", "gateway-2"
 
 CHILDREN = [f"SEN-{number:04}" for number in range(60)]
 CHILD, SECOND = CHILDREN[:2]
-NODES = {GATEWAYS: Node.GATEWAY, SENSORS: Node.SUB_DEVICE}
+NODES = {GATEWAYS: AlibabaNodeType.GATEWAY, SENSORS: AlibabaNodeType.SUB_DEVICE}
 
 
 class Clock:
@@ -55,14 +55,14 @@ class Clock:
 
 
 def site(
-    rules: Rules | None = None,
+    rules: AlibabaRules | None = None,
     *,
     clock: Callable[[], float] | None = None,
-    certificate: Certificate = CERTIFICATE,
+    certificate: KeyedCertificate = CERTIFICATE,
     **options: Any,
 ) -> AlibabaCloud:
     """A cloud of two gateways, sixty sub-devices and a direct device, not yet served."""
-    chosen = {"rate": 0, "nodes": NODES, "rules": rules or Rules(child_logins=0), **options}
+    chosen = {"rate": 0, "nodes": NODES, "rules": rules or AlibabaRules(child_logins=0), **options}
     return AlibabaCloud(
         {GATEWAYS: GATEWAYS_SECRET, SENSORS: SENSORS_SECRET, PRODUCT: PRODUCT_SECRET},
         [
@@ -74,7 +74,7 @@ def site(
         certificate=certificate,
         clock=clock or Clock(),
         random=random.Random(7).randbytes,
-        options=Options(**chosen),
+        options=AlibabaCloudOptions(**chosen),
     )
 
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-from gatewayd.cloud.connect_errors import ConnectError, End, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
-from gatewayd.simulator.alibaba.credentials import Refused, understand
+from gatewayd.simulator.alibaba.credentials import AlibabaConnectRefused, understand
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.link import Link, Step
+from gatewayd.simulator.mqtt.link import MqttLink, ReplyStep
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.testing.clock import JumpingLoop
 
@@ -127,7 +127,7 @@ class Network:
         """Stand in for the one of cloud/mqtt.py."""
         await asyncio.sleep(self.random.uniform(0.02, 0.2))
         if self.down:
-            raise ConnectError(Fault.TCP_UNREACHABLE)
+            raise ConnectError(ConnectFault.TCP_UNREACHABLE)
         line = Line(self, on_message)
         try:
             line.greet(login, keepalive)
@@ -153,7 +153,7 @@ class CloudEnd:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self.link = cast("Link", self)
+        self.link = cast("MqttLink", self)
 
     def send(self, data: bytes) -> None:
         self._line.send(data)
@@ -168,7 +168,7 @@ class Line:
     def __init__(self, network: Network, on_message: Callable[[str, bytes], None]) -> None:
         self._network, self._loop = network, asyncio.get_running_loop()
         self.on_message = on_message
-        self.closed: asyncio.Future[End] = self._loop.create_future()
+        self.closed: asyncio.Future[ConnectionEnd] = self._loop.create_future()
         self.answer: asyncio.Future[int | None] = self._loop.create_future()
         self.owner, self.mute = "", False
         self._accepted = self._cloud_open = True
@@ -181,11 +181,11 @@ class Line:
     def refusal(self) -> ConnectError | None:
         """Why this connection is not to be used; None if the cloud has accepted it."""
         if not self.answer.done():
-            return ConnectError(Fault.MQTT_TIMEOUT)
+            return ConnectError(ConnectFault.MQTT_TIMEOUT)
         code = self.answer.result()
         if code is None:
-            return ConnectError(Fault.MQTT_CLOSED)
-        return ConnectError(Fault.MQTT_REFUSED, code) if code else None
+            return ConnectError(ConnectFault.MQTT_CLOSED)
+        return ConnectError(ConnectFault.MQTT_REFUSED, code) if code else None
 
     # Our end.
 
@@ -200,7 +200,7 @@ class Line:
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         await self._trip(lambda: self._unsubscribed(topics))
 
-    async def wait_closed(self) -> End:
+    async def wait_closed(self) -> ConnectionEnd:
         return await asyncio.shield(self.closed)
 
     async def close(self) -> None:
@@ -209,7 +209,7 @@ class Line:
         self.abort()
 
     def abort(self) -> None:
-        self._finish(End.OURS)
+        self._finish(ConnectionEnd.OURS)
         self._carry(0, self._hang_up)
 
     # The way between.
@@ -221,7 +221,7 @@ class Line:
 
     def close_by_cloud(self) -> None:
         self._hang_up()
-        self._carry(1, lambda: self._finish(End.CLOUD))
+        self._carry(1, lambda: self._finish(ConnectionEnd.CLOUD))
 
     def greet(self, login: Login, keepalive: int) -> None:
         self.owner = login.user_name
@@ -233,7 +233,7 @@ class Line:
 
     def break_off(self, cloud_learns_in: float) -> None:
         self.mute = True
-        self._finish(End.LOST)
+        self._finish(ConnectionEnd.LOST)
         self._loop.call_later(cloud_learns_in, self._hang_up)
 
     def _carry(self, way: int, what: Callable[[], None]) -> None:
@@ -264,14 +264,14 @@ class Line:
     def _greeted(self, connect: Connect) -> None:
         try:
             understand(connect, tls=True)
-        except Refused as refused:
+        except AlibabaConnectRefused as refused:
             raise AssertionError(refused) from refused
         self._network.meter.connect(connect)
         reply = self._network.cloud.on_connect(self._end.link, connect)
         self._accepted = reply.accepted
         self._play(reply.steps)
 
-    def _play(self, steps: Sequence[Step]) -> None:
+    def _play(self, steps: Sequence[ReplyStep]) -> None:
         after = 0.0
         for step in steps:
             after += step.after
@@ -280,7 +280,7 @@ class Line:
             else:
                 self._step(step)
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: ReplyStep) -> None:
         if not self._cloud_open:
             return
         if step.data:
@@ -312,7 +312,7 @@ class Line:
         try:
             packets = list(self._parser.feed(data))
         except Exception:  # noqa: BLE001  # garbage is a fault that the cloud may have
-            self._finish(End.PROTOCOL)
+            self._finish(ConnectionEnd.PROTOCOL)
             return
         for packet in packets:
             if isinstance(packet, Publish) and not self.closed.done():
@@ -323,7 +323,7 @@ class Line:
             self._cloud_open = False
             self._network.cloud.on_close(self._end.link)
 
-    def _finish(self, end: End) -> None:
+    def _finish(self, end: ConnectionEnd) -> None:
         self._network.lines.pop(self, None)
         if not self.answer.done():
             self.answer.set_result(None)

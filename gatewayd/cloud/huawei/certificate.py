@@ -21,26 +21,39 @@ from pathlib import Path
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.ca.authority import Authority
-from gatewayd.cloud.ca.certificates import Span, span_of
-from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.ca.certificates import Validity, span_of
+from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import (
-    Identity,
-    Issue,
+    CertificateIdentity,
+    IssueOptions,
     certify,
+    fatal_text,
     make_identity,
     read_identity,
     read_request,
-    why,
 )
 from gatewayd.cloud.huawei.login import certificate_login
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings, server
-from gatewayd.cloud.huawei.subject import Kind, subject_of
-from gatewayd.cloud.huawei.template import Template, lint
-from gatewayd.cloud.huawei.template_device import Chosen, Wanted, choose, preview
+from gatewayd.cloud.huawei.subject import DiagnosticKind, subject_of
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
+from gatewayd.cloud.huawei.template_device import (
+    DesiredDevice,
+    SolvedSubject,
+    preview,
+    solve_subject,
+)
 from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import Failed, Issued, Keep, LoginError, LoginRefused, Outcome, Refused
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    KeepSecret,
+    LoginError,
+    LoginRefused,
+    Outcome,
+    Refused,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -57,7 +70,7 @@ class CertificateLogin:
 
     async def open(
         self, name: CloudName, secret: Secret, on_message: mqtt.Handler
-    ) -> tuple[mqtt.Connection, str]:
+    ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that it is logged in as.
 
         on_message: as for mqtt.open_connection.
@@ -73,7 +86,9 @@ class CertificateLogin:
             raise self._refused(name, identity, error) from error
         return connection, identity.device_id
 
-    async def _connect(self, identity: Identity, on_message: mqtt.Handler) -> mqtt.Connection:
+    async def _connect(
+        self, identity: CertificateIdentity, on_message: mqtt.Handler
+    ) -> mqtt.MqttConnection:
         """Connect with a context that is used for nothing else, and so resumes no session."""
         settings = self._settings
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
@@ -82,16 +97,18 @@ class CertificateLogin:
             server(settings, context), login, settings.keepalive, on_message
         )
 
-    def _refused(self, name: CloudName, identity: Identity, error: ConnectError) -> LoginError:
+    def _refused(
+        self, name: CloudName, identity: CertificateIdentity, error: ConnectError
+    ) -> LoginError:
         """Say why, and log what tells one certificate, clock and endpoint from another."""
-        settings, span = self._settings, Span.of(identity.certificate)
+        settings, span = self._settings, Validity.of(identity.certificate)
         log.info(
             "No login of %s at %s: %s. It showed %s, valid until %s.",
             identity.device_id, settings.host, error, identity.fingerprint, span.ends.isoformat(),
             extra={"cloud": str(name)},
         )  # fmt: skip
         fault = span.fault(self._wall())
-        shown = reasons.Shown(settings.host, settings.port, identity.fingerprint, fault)
+        shown = reasons.LoginAttempt(settings.host, settings.port, identity.fingerprint, fault)
         return reasons.login_by_certificate(error, shown)
 
 
@@ -120,14 +137,14 @@ class TemplateFile:
         self._path, self._data = path, b""
         self.template = self._lint(read_template(path))
 
-    def read(self) -> Template:
+    def read(self) -> ProvisioningTemplate:
         """Return the template as it is now.  Blocks; raises ConfigError."""
         data = read_template(self._path)
         if data != self._data:
             self.template = self._lint(data)
         return self.template
 
-    def _lint(self, data: bytes) -> Template:
+    def _lint(self, data: bytes) -> ProvisioningTemplate:
         linted = lint(data)
         if linted.template is None:
             raise ConfigError("\n".join(f"{self._path}: {one}" for one in linted.findings))
@@ -152,26 +169,26 @@ class CertificateRoute:
         self,
         settings: HuaweiSettings,
         own: HuaweiCertificates,
-        authority: AuthorityKeeper,
+        authority: AuthorityStore,
         wall: Callable[[], float],
     ) -> None:
         self.authority, self.login = authority, CertificateLogin(settings, wall)
         self._own, self._wall = own, wall
         self._file = TemplateFile(own.template_file)
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why the template makes no device of this name; None if it does."""
         return _objection(self._choose(self._file.template, name))
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """Tell why no certificate could be issued now; None if one could."""
-        return await self.authority.obstacle()
+        return await self.authority.check_ready()
 
-    async def forget(self, _: CloudName) -> Reason | None:
+    async def unbind(self, _: CloudName) -> Reason | None:
         """Nothing binds such a device to this gateway."""
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Make a key and its certificate, as Route says; the platform is not asked."""
         try:
             template = await asyncio.to_thread(self._file.read)
@@ -180,8 +197,8 @@ class CertificateRoute:
         chosen = self._choose(template, name)
         if (objection := _objection(chosen)) is not None:
             return Refused(objection)
-        if (obstacle := await self.authority.obstacle()) is not None:
-            return Failed(obstacle)
+        if (check_ready := await self.authority.check_ready()) is not None:
+            return Failed(check_ready)
         held = await self.authority.demand()
         identity = await asyncio.to_thread(self._make, held.authority, template, chosen)
         await keep(identity.secret)
@@ -198,10 +215,10 @@ class CertificateRoute:
         ahead = span.starts.timestamp() > self._wall()
         return 0.0 if ahead else span.ends.timestamp() - self._own.renew_before * DAY
 
-    def introduction(self, _: CloudName, secret: Secret) -> str:
+    def enrolment_hint(self, _: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform, by its fingerprint."""
         try:
-            return reasons.introduction(read_identity(secret).fingerprint)
+            return reasons.enrolment_hint(read_identity(secret).fingerprint)
         except InvalidArgs:
             return ""
 
@@ -213,8 +230,10 @@ class CertificateRoute:
     async def close(self) -> None:
         """Nothing is held: sessions belong to whoever opened them."""
 
-    def _choose(self, template: Template, name: CloudName) -> Chosen:
-        return choose(template, Wanted(name.device, name.product, fixed=self._own.subject))
+    def _choose(self, template: ProvisioningTemplate, name: CloudName) -> SolvedSubject:
+        return solve_subject(
+            template, DesiredDevice(name.device, name.product, fixed=self._own.subject)
+        )
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
         """Return a certificate for a request (PKCS #10, PEM) and its authority's, as Issuer says.
@@ -228,10 +247,12 @@ class CertificateRoute:
         wanted = await asyncio.to_thread(read_request, request)
         return await asyncio.to_thread(certify, held.authority, template, wanted, chosen, span)
 
-    def _make(self, authority: Authority, template: Template, chosen: Chosen) -> Identity:
+    def _make(
+        self, authority: Authority, template: ProvisioningTemplate, chosen: SolvedSubject
+    ) -> CertificateIdentity:
         """Make what a device shows.  Blocks."""
         assert chosen.device is not None, "there is no objection"
-        how = Issue(self._own.key_algorithm, self._own.days)
+        how = IssueOptions(self._own.key_algorithm, self._own.days)
         device, subject = chosen.device, chosen.x509_name()
         identity = make_identity(authority, device.device_id, subject, how, self._wall())
         made = preview(template, subject_of(identity.certificate.subject))
@@ -239,9 +260,9 @@ class CertificateRoute:
         return identity
 
 
-def _objection(chosen: Chosen) -> Reason | None:
+def _objection(chosen: SolvedSubject) -> Reason | None:
     if chosen.device is not None:
         return None
     kinds = {finding.kind for finding in chosen.findings if finding.fatal}
-    code = "template-product" if Kind.OTHERWISE in kinds else "template-unfit"
-    return reasons.template(code, why(chosen.findings))
+    code = "template-product" if DiagnosticKind.OTHERWISE in kinds else "template-unfit"
+    return reasons.template(code, fatal_text(chosen.findings))

@@ -13,26 +13,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.messages import Event, EventError, Notice, Response
+from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
 from gatewayd.cloud.sub_devices.link import deadline
-from gatewayd.cloud.sub_devices.requests import Questions
-from gatewayd.runtime.backoff import Lane
-from gatewayd.runtime.clock import Time
+from gatewayd.cloud.sub_devices.requests import PendingRequests
+from gatewayd.runtime.backoff import Pacer
+from gatewayd.runtime.clock import Clock
 
 MESSAGES = 40
 """In a second, of one device: the platform takes 50 ("Limitations" of the documentation)."""
 
-REQUESTS: Mapping[Event, float] = {
-    Event.ADD: 5,
-    Event.DELETE: 5,
-    Event.SYNC: 1,
+REQUESTS: Mapping[SubDeviceEvent, float] = {
+    SubDeviceEvent.ADD: 5,
+    SubDeviceEvent.DELETE: 5,
+    SubDeviceEvent.SYNC: 1,
 }
 """In a second, each with all the children that it may have; the vendor gives no limits."""
 
 
-class Pace:
+class HuaweiRateLimits:
     """status_per_second: children reported in a second.  now: seconds of a steady clock.
 
     There are two waits, one after the other: who waits for a busy event takes no moment away from
@@ -41,12 +41,12 @@ class Pace:
 
     def __init__(self, status_per_second: int, now: Callable[[], float]) -> None:
         self._now = now
-        self._all, self._reports = Lane(MESSAGES), Lane(status_per_second)
-        self._requests = {event: Lane(rate) for event, rate in REQUESTS.items()}
+        self._all, self._reports = Pacer(MESSAGES), Pacer(status_per_second)
+        self._requests = {event: Pacer(rate) for event, rate in REQUESTS.items()}
 
-    def for_event(self, event: Event, children: int) -> float:
+    def for_event(self, event: SubDeviceEvent, children: int) -> float:
         """Take the next free moment of this event; return the seconds until it comes."""
-        if event is Event.STATUS:
+        if event is SubDeviceEvent.STATUS:
             return self._reports.take(self._now(), children)
         return self._requests[event].take(self._now())
 
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 _UUID_BYTES = 16
 
 
-class Uplink:
+class HuaweiUplink:
     """One session of the gateway.
 
     own: the gateway's device ID, by which it has logged in.
@@ -75,19 +75,21 @@ class Uplink:
     def __init__(
         self,
         own: str,
-        connection: mqtt.Connection,
+        connection: mqtt.MqttConnection,
         reply_timeout: float,
         status_per_second: int,
-        time: Time,
+        time: Clock,
         random: Callable[[int], bytes],
     ) -> None:
         self.own, self._connection, self._reply_timeout = own, connection, reply_timeout
         self._time, self._random = time, random
-        self.closed: asyncio.Future[End] = connection.closed
+        self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.on_notice: Callable[[Notice], None] = _ignore
         self.dropped: Counter[str] = Counter()
-        self._pace = Pace(status_per_second, time.now)
-        self._questions = Questions[tuple[Event, str], Response](self.closed, reply_timeout)
+        self._pace = HuaweiRateLimits(status_per_second, time.now)
+        self._questions = PendingRequests[tuple[SubDeviceEvent, str], Response](
+            self.closed, reply_timeout
+        )
         connection.on_message = self._take
 
     async def subscribe(self) -> None:
@@ -100,7 +102,9 @@ class Uplink:
         if mqtt.REFUSED in codes:
             log.warning("The cloud refuses the gateway's subscription to its answers.")
 
-    async def ask(self, event: Event, paras: Mapping[str, object], children: int) -> Response:
+    async def ask(
+        self, event: SubDeviceEvent, paras: Mapping[str, object], children: int
+    ) -> Response:
         """Ask once, for so many children.  Raises NoAnswer, LinkDown.
 
         Waits before it asks, where the platform's limits want it.
@@ -118,12 +122,14 @@ class Uplink:
         There is no answer, only notices, and none where there is nothing to tell.
         Raises NoAnswer, LinkDown.
         """
-        await self._wait_turn(Event.SYNC, 0)
-        message = messages.request(Event.SYNC, messages.to_sync(version), self._time.wall())
+        await self._wait_turn(SubDeviceEvent.SYNC, 0)
+        message = messages.request(
+            SubDeviceEvent.SYNC, messages.to_sync(version), self._time.wall()
+        )
         async with deadline(self._reply_timeout):
             await self._connection.publish(messages.up_topic(self.own), message, qos=1)
 
-    async def _wait_turn(self, event: Event, children: int) -> None:
+    async def _wait_turn(self, event: SubDeviceEvent, children: int) -> None:
         await self._questions.rest(self._pace.for_event(event, children))
         await self._questions.rest(self._pace.for_device())
 

@@ -14,11 +14,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gatewayd.cloud.huawei.connection import Uplink
-from gatewayd.cloud.huawei.messages import NodeName, Notice, Status, Told
+from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.messages import NodeName, Notice, SubDeviceInfo, SubDeviceStatus
 from gatewayd.cloud.huawei.settings import default_device_id
-from gatewayd.cloud.sub_devices.link import Link, LinkDown
-from gatewayd.cloud.sub_devices.quota import Room
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown
+from gatewayd.cloud.sub_devices.quota import Quota
+from gatewayd.runtime.tasks import cancel_and_wait
 
 MOST = 50_000
 """Children that are remembered, whatever the platform tells; it lets a gateway have no more."""
@@ -26,16 +27,16 @@ DELETED = 10_000
 """Deleted children that are remembered: whoever is online learns soon that it is gone."""
 
 
-class Roster(Room[NodeName]):
+class DeviceCache(Quota[NodeName]):
     """limit: children that the platform lets this gateway have."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, MOST)
-        self._children: dict[str, Told] = {}
+        self._children: dict[str, SubDeviceInfo] = {}
         self._ids: dict[NodeName, str] = {}
         self._deleted: dict[str, None] = {}  # the oldest first
 
-    def learn(self, told: Told) -> bool:
+    def learn(self, told: SubDeviceInfo) -> bool:
         """Learn of a child; return whether it was not known, nor asked for."""
         before = self._children.get(told.device_id)
         if before is None and len(self._children) >= MOST:
@@ -50,7 +51,7 @@ class Roster(Room[NodeName]):
         self.add(told.name)
         return new
 
-    def report(self, device_id: str, status: Status) -> None:
+    def report(self, device_id: str, status: SubDeviceStatus) -> None:
         """Learn that the platform has taken a report; one of a stranger is passed over."""
         if (told := self._children.get(device_id)) is not None:
             self._children[device_id] = replace(told, status=status)
@@ -76,7 +77,7 @@ class Roster(Room[NodeName]):
         """Whether that is the last that the platform has told of a child."""
         return device_id in self._deleted
 
-    def find(self, name: NodeName) -> Told | None:
+    def find(self, name: NodeName) -> SubDeviceInfo | None:
         """Return what the platform has told of a child; None where that is nothing."""
         device_id = self._ids.get(name) or self._ids.get(NodeName("", name.node))
         return self._children.get(device_id) if device_id else None
@@ -94,12 +95,12 @@ class Roster(Room[NodeName]):
     def online(self) -> Sequence[str]:
         """Return the device IDs of those that the platform has online."""
         children = self._children.values()
-        return [told.device_id for told in children if told.status is Status.ONLINE]
+        return [told.device_id for told in children if told.status is SubDeviceStatus.ONLINE]
 
 
-def _joined(before: Told, told: Told) -> Told:
+def _joined(before: SubDeviceInfo, told: SubDeviceInfo) -> SubDeviceInfo:
     """Return what is told now, and where that is silent, what was told before."""
-    return Told(
+    return SubDeviceInfo(
         told.device_id,
         told.node or before.node,
         told.product or before.product,
@@ -112,7 +113,7 @@ QUIET = 2.0
 """Seconds after a notice in which another one would have come."""
 
 
-class Sync:
+class DeviceSync:
     """patience: seconds in which the first notice comes, if any.  now: seconds of a steady clock.
 
     version: that which the platform has told last; 0 before that.  It grows; but a platform that
@@ -121,7 +122,11 @@ class Sync:
     """
 
     def __init__(
-        self, link: Link[Uplink], roster: Roster, patience: float, now: Callable[[], float]
+        self,
+        link: GatewayLink[HuaweiUplink],
+        roster: DeviceCache,
+        patience: float,
+        now: Callable[[], float],
     ) -> None:
         self._link, self._roster, self._patience, self._now = link, roster, patience, now
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,7 +166,7 @@ class Sync:
         self._told.set()
         self._told = asyncio.Event()
 
-    async def find(self, name: NodeName) -> Told | None:
+    async def find(self, name: NodeName) -> SubDeviceInfo | None:
         """Ask for all children; return this one, or None if the platform does not tell of it.
 
         Raises NoAnswer, LinkDown.
@@ -181,9 +186,7 @@ class Sync:
 
     async def close(self) -> None:
         """End what is under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
 
     def _start(self, version: int) -> asyncio.Task[None]:
         task = asyncio.create_task(self._link.get().sync(version))

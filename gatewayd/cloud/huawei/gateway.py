@@ -11,61 +11,65 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from gatewayd.cloud import connect_errors, mqtt
-from gatewayd.cloud.connect_errors import Fault
+from gatewayd.cloud.connect_errors import ConnectFault
 from gatewayd.cloud.huawei.settings import HuaweiSettings
-from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import Keep, LoginError, Outcome
-from gatewayd.cloud.sub_devices.link import listening
+from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome
+from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
 LogIn: TypeAlias = Callable[
-    [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.Connection, str]]
+    [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.MqttConnection, str]]
 ]
 """Logs in once; returns the connection, and the device ID that is logged in.  Raises LoginError."""
 
 
-class Enrolment(Protocol):
+class CredentialSource(Protocol):
     """Gets what the gateway logs in with; as Route (cloud/route.py)."""
 
-    def why_not(self, name: CloudName) -> Reason | None: ...
-    async def register(self, name: CloudName, keep: Keep) -> Outcome: ...
+    def check_name(self, name: CloudName) -> Reason | None: ...
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome: ...
 
 
-class GatewayRoute:
+class HuaweiGatewayRoute:
     """Implements Route, for the gateway alone.  children: who is served over its session."""
 
     def __init__(
-        self, settings: HuaweiSettings, children: Children, enrolment: Enrolment, log_in: LogIn
+        self,
+        settings: HuaweiSettings,
+        children: HuaweiSubDevices,
+        enrolment: CredentialSource,
+        log_in: LogIn,
     ) -> None:
         self._settings, self._children = settings, children
         self._enrolment, self._log_in = enrolment, log_in
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         own = self._settings.gateway
         if own is None or (own.product, own.device) != (name.product, name.device):
             return NOT_CONFIGURED
-        return self._enrolment.why_not(name)
+        return self._enrolment.check_name(name)
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """Nothing is needed but the platform itself."""
         return None
 
-    async def forget(self, _: CloudName) -> Reason | None:
+    async def unbind(self, _: CloudName) -> Reason | None:
         """Nothing binds the gateway to itself."""
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Get what the gateway logs in with; as Route says."""
         outcome = await self._enrolment.register(name, keep)
         self._children.tell(getattr(outcome, "reason", None))
         return outcome
 
-    async def connect(self, name: CloudName, secret: Secret) -> GatewaySession:
+    async def connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
         """Log in, listen, and serve the children over it.  Raises LoginRefused, LoginFailed."""
         try:
             with self._children.handover():
@@ -77,23 +81,25 @@ class GatewayRoute:
     async def close(self) -> None:
         """Sessions belong to whoever opened them, and the rest to others."""
 
-    async def _connect(self, name: CloudName, secret: Secret) -> GatewaySession:
+    async def _connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
         connection, device_id = await self._log_in(name, secret, ignore)
         uplink = self._children.uplink(connection, device_id)
         host, port = self._settings.host, self._settings.port
-        silence = connect_errors.reason(Fault.MQTT_TIMEOUT, host, port)
-        await listening(connection, uplink.subscribe(), silence)
+        silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
+        await subscribe(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
-        return GatewaySession(connection, partial(self._children.leave, uplink))
+        return HuaweiGatewaySession(connection, partial(self._children.leave, uplink))
 
 
-class GatewaySession(MqttSession):
+class HuaweiGatewaySession(MqttSession):
     """The gateway, logged in.  Implements Session.
 
     leave: reports its children offline, if they are not served over another session.
     """
 
-    def __init__(self, connection: mqtt.Connection, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, connection: mqtt.MqttConnection, leave: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(connection)
         self._leave = leave
 

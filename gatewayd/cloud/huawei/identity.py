@@ -17,9 +17,9 @@ from cryptography import x509
 from gatewayd.cloud.ca import certificates
 from gatewayd.cloud.ca.authority import Authority
 from gatewayd.cloud.ca.keys import PublicKey, key_pem, make_key, public_key
-from gatewayd.cloud.huawei.subject import Finding, subject_of
-from gatewayd.cloud.huawei.template import Template
-from gatewayd.cloud.huawei.template_device import Chosen, preview
+from gatewayd.cloud.huawei.subject import TemplateDiagnostic, subject_of
+from gatewayd.cloud.huawei.template import ProvisioningTemplate
+from gatewayd.cloud.huawei.template_device import SolvedSubject, preview
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
 
@@ -28,7 +28,7 @@ _HEAD = re.compile(rb"Device-ID: ([A-Za-z0-9_-]{1,128})\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CertificateIdentity:
     """secret: the device ID, the private key, the certificate and that of its authority."""
 
     device_id: str
@@ -42,7 +42,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Issue:
+class IssueOptions:
     """How certificates are issued.  algorithm: of the key, one of x509_keys.ALGORITHMS."""
 
     algorithm: str
@@ -50,24 +50,24 @@ class Issue:
 
 
 def make_identity(
-    authority: Authority, device_id: str, subject: x509.Name, how: Issue, now: float
-) -> Identity:
+    authority: Authority, device_id: str, subject: x509.Name, how: IssueOptions, now: float
+) -> CertificateIdentity:
     """Make a key and its certificate.  Blocks.  now: seconds since the epoch."""
     key = make_key(how.algorithm)
     certificate = authority.sign(subject, key.public_key(), how.days, now)
     head, chain = f"Device-ID: {device_id}\n", certificates.to_pem(certificate) + authority.pem
     secret = Secret(head.encode("ascii") + key_pem(key) + chain.encode("ascii"))
-    return Identity(device_id, certificate, secret)
+    return CertificateIdentity(device_id, certificate, secret)
 
 
-def read_identity(secret: Secret) -> Identity:
+def read_identity(secret: Secret) -> CertificateIdentity:
     """Return what was made.  Raises InvalidArgs for what is no identity."""
     data = secret.reveal()
     head = _HEAD.match(data)
     found = certificates.read_certificates(data) if head else []
     if head is None or not found:
         raise InvalidArgs("It holds no device ID and certificate")
-    return Identity(head[1].decode("ascii"), found[0], secret)
+    return CertificateIdentity(head[1].decode("ascii"), found[0], secret)
 
 
 def read_request(pem: bytes) -> tuple[x509.Name, PublicKey]:
@@ -89,9 +89,9 @@ def read_request(pem: bytes) -> tuple[x509.Name, PublicKey]:
 
 def certify(
     authority: Authority,
-    template: Template,
+    template: ProvisioningTemplate,
     request: tuple[x509.Name, PublicKey],
-    chosen: Chosen | None,
+    chosen: SolvedSubject | None,
     span: tuple[int, float],
 ) -> str:
     """Return the certificate for a request, and that of its authority, PEM.  Blocks.
@@ -103,11 +103,11 @@ def certify(
     subject, key = request
     judged = chosen or preview(template, subject_of(subject))
     if judged.device is None:
-        raise InvalidArgs(f"The template makes no device of this: {why(judged.findings)}")
+        raise InvalidArgs(f"The template makes no device of this: {fatal_text(judged.findings)}")
     certificate = authority.sign(chosen.x509_name() if chosen else subject, key, *span)
     return certificates.to_pem(certificate) + authority.pem
 
 
-def why(findings: Iterable[Finding]) -> str:
+def fatal_text(findings: Iterable[TemplateDiagnostic]) -> str:
     """Return what is fatal among findings, as one text."""
     return "; ".join(str(one).removeprefix("error: ") for one in findings if one.fatal)

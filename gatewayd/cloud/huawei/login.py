@@ -19,7 +19,7 @@ from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.provider import Issued, Keep, LoginRefused, Outcome, Refused
+from gatewayd.cloud.provider import Issued, KeepSecret, LoginRefused, Outcome, Refused
 from gatewayd.cloud.sub_devices.result_codes import no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -81,18 +81,18 @@ class SecretLogin:
         self,
         settings: HuaweiSettings,
         own: HuaweiGateway,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         wall: Callable[[], float],
     ) -> None:
         self._settings, self._own, self._trust = settings, own, trust
         self._read_secret, self._wall = read_secret, wall
 
-    def why_not(self, _: CloudName) -> Reason | None:
+    def check_name(self, _: CloudName) -> Reason | None:
         """The platform is not asked, so that nothing can be wrong with the name."""
         return None
 
-    async def register(self, _: CloudName, keep: Keep) -> Outcome:
+    async def register(self, _: CloudName, keep: KeepSecret) -> Outcome:
         """Keep the secret that is configured; as Route says."""
         own = self._own
         try:
@@ -108,7 +108,7 @@ class SecretLogin:
 
     async def open(
         self, name: CloudName, secret: Secret, on_message: mqtt.Handler
-    ) -> tuple[mqtt.Connection, str]:
+    ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
         What is kept may be of an earlier configuration, and no secret: it is not shown to anybody.

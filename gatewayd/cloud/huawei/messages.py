@@ -27,7 +27,7 @@ UNREADABLE = "unreadable"
 """Stands for a code that is none."""
 
 
-class Event(StrEnum):
+class SubDeviceEvent(StrEnum):
     """What a gateway asks or tells."""
 
     ADD = "add_sub_device_request"
@@ -36,7 +36,7 @@ class Event(StrEnum):
     SYNC = "sub_device_sync_request"
 
 
-class Status(StrEnum):
+class SubDeviceStatus(StrEnum):
     """What a child is at the platform."""
 
     ONLINE = "ONLINE"
@@ -53,7 +53,7 @@ class NodeName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SubDeviceInfo:
     """What the platform tells of a child; "" where it does not.
 
     device_id: never "".  parent: device ID of the gateway that the child belongs to.
@@ -63,7 +63,7 @@ class Told:
     node: str = ""
     product: str = ""
     parent: str = ""
-    status: Status = Status.UNTOLD
+    status: SubDeviceStatus = SubDeviceStatus.UNTOLD
 
     @property
     def name(self) -> NodeName:
@@ -72,7 +72,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class SubDeviceFailure:
     """A child for which something was not done, by what the platform told: device ID, or name."""
 
     code: str
@@ -84,10 +84,10 @@ class Failure:
 class Response:
     """The answer to a question.  Part of it may have been done, and part not."""
 
-    event: Event
+    event: SubDeviceEvent
     event_id: str
-    done: tuple[Told, ...]
-    failed: tuple[Failure, ...]
+    done: tuple[SubDeviceInfo, ...]
+    failed: tuple[SubDeviceFailure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Notice:
     """
 
     added: bool
-    devices: tuple[Told, ...]
+    devices: tuple[SubDeviceInfo, ...]
     version: int
 
 
@@ -120,7 +120,9 @@ def down_topic(gateway: str) -> str:
     return f"$oc/devices/{gateway}/sys/events/down"
 
 
-def request(event: Event, paras: Mapping[str, object], at: float, event_id: str = "") -> bytes:
+def request(
+    event: SubDeviceEvent, paras: Mapping[str, object], at: float, event_id: str = ""
+) -> bytes:
     """Return a request.
 
     at: seconds since the epoch.  event_id: a UUID, by which the answer is known; "" for none.
@@ -151,7 +153,7 @@ def to_delete(device_ids: Iterable[str]) -> Mapping[str, object]:
     return {"devices": list(device_ids)}
 
 
-def to_report(device_ids: Iterable[str], status: Status) -> Mapping[str, object]:
+def to_report(device_ids: Iterable[str], status: SubDeviceStatus) -> Mapping[str, object]:
     """Return the paras that report children online or offline."""
     return {"device_statuses": [{"device_id": one, "status": status} for one in device_ids]}
 
@@ -223,7 +225,7 @@ def _event(told: Mapping[str, Any]) -> Downlink | None:
 _Reader: TypeAlias = Callable[[object, Mapping[str, Any]], Downlink | None]
 
 
-def _response(event: Event) -> _Reader:
+def _response(event: SubDeviceEvent) -> _Reader:
     def read(event_id: object, paras: Mapping[str, Any]) -> Downlink | None:
         if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id):
             return None
@@ -244,23 +246,23 @@ def _notice(*, added: bool) -> _Reader:
 
 
 _READERS: Mapping[str, _Reader] = {
-    "add_sub_device_response": _response(Event.ADD),
-    "delete_sub_device_response": _response(Event.DELETE),
-    "sub_device_update_status_response": _response(Event.STATUS),
-    "sub_device_update_status": _response(Event.STATUS),  # so on older pages
+    "add_sub_device_response": _response(SubDeviceEvent.ADD),
+    "delete_sub_device_response": _response(SubDeviceEvent.DELETE),
+    "sub_device_update_status_response": _response(SubDeviceEvent.STATUS),
+    "sub_device_update_status": _response(SubDeviceEvent.STATUS),  # so on older pages
     "add_sub_device_notify": _notice(added=True),
     "delete_sub_device_notify": _notice(added=False),
 }
 
 
-def _children(told: object) -> Iterator[Told]:
+def _children(told: object) -> Iterator[SubDeviceInfo]:
     """Yield the children in a list; entries without a device ID are left out."""
     for one in told if isinstance(told, list) else ():
         fields = {"device_id": one} if isinstance(one, str) else one
         if not isinstance(fields, dict):
             continue
         if device_id := _text(fields, "device_id", DEVICE_ID):
-            yield Told(
+            yield SubDeviceInfo(
                 device_id,
                 _text(fields, "node_id", NODE_ID),
                 _text(fields, "product_id", PRODUCT_ID),
@@ -269,7 +271,7 @@ def _children(told: object) -> Iterator[Told]:
             )
 
 
-def _failures(told: object) -> Iterator[Failure]:
+def _failures(told: object) -> Iterator[SubDeviceFailure]:
     for fields in told if isinstance(told, list) else ():
         if isinstance(fields, dict):
             code = fields.get("error_code")
@@ -277,7 +279,7 @@ def _failures(told: object) -> Iterator[Failure]:
             name = NodeName(
                 _text(fields, "product_id", PRODUCT_ID), _text(fields, "node_id", NODE_ID)
             )
-            yield Failure(
+            yield SubDeviceFailure(
                 str(code) if readable else UNREADABLE, _text(fields, "device_id", DEVICE_ID), name
             )
 
@@ -287,8 +289,12 @@ def _text(told: Mapping[str, Any], key: str, field: Field) -> str:
     return value if isinstance(value, str) and not field.fault(value) else ""
 
 
-def _status(told: object) -> Status:
-    return Status(told) if isinstance(told, str) and told in set(Status) else Status.UNTOLD
+def _status(told: object) -> SubDeviceStatus:
+    return (
+        SubDeviceStatus(told)
+        if isinstance(told, str) and told in set(SubDeviceStatus)
+        else SubDeviceStatus.UNTOLD
+    )
 
 
 def _version(told: object) -> int:

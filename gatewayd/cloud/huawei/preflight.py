@@ -8,29 +8,29 @@ from functools import partial
 
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
-from gatewayd.cloud.huawei.identity import why
+from gatewayd.cloud.huawei.identity import fatal_text
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings, server
-from gatewayd.cloud.huawei.template import Template, lint
-from gatewayd.cloud.huawei.template_device import Wanted, choose
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
+from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
 from gatewayd.cloud.preflight import (
     NOT_ASKED,
     Check,
-    Held,
-    Surroundings,
-    Verdict,
+    CheckResult,
+    ConfiguredSecret,
+    PreflightContext,
     certificate,
     clock,
     connection,
     credential,
     reach,
     read,
-    told,
+    root_checks,
     trust,
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
-OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 _LINT = "Correct it, here and at the platform: gatewayctl huawei template lint"
 NO_CERTIFICATES = Check(
@@ -45,7 +45,9 @@ NOT_SEEN = Check(
 )
 
 
-async def preflight(settings: HuaweiSettings, around: Surroundings) -> AsyncGenerator[Check, None]:
+async def preflight(
+    settings: HuaweiSettings, around: PreflightContext
+) -> AsyncGenerator[Check, None]:
     """Yield what was found of endpoint, roots, clock, template and secret.  A Preflight."""
     yield describe(settings)
     attempt = await reach(server(settings, await trust(settings.ca_file)))
@@ -53,7 +55,7 @@ async def preflight(settings: HuaweiSettings, around: Surroundings) -> AsyncGene
         yield check
     now = around.time()
     show = partial(certificate, now=now, whose="is trusted")
-    for check in told(await asyncio.to_thread(read, settings.ca_file), show):
+    for check in root_checks(await asyncio.to_thread(read, settings.ca_file), show):
         yield check
     yield clock([attempt], now, synchronised=around.synchronised())
     own = settings.gateway
@@ -92,17 +94,17 @@ def of_template(settings: HuaweiCertificates, own: HuaweiGateway | None) -> list
 
 
 def _of_gateway(
-    template: Template, settings: HuaweiCertificates, own: HuaweiGateway
+    template: ProvisioningTemplate, settings: HuaweiCertificates, own: HuaweiGateway
 ) -> Iterator[Check]:
-    chosen = choose(template, Wanted(own.device, own.product, fixed=settings.subject))
+    chosen = solve_subject(template, DesiredDevice(own.device, own.product, fixed=settings.subject))
     if chosen.device is None:
-        text = f"The template cannot make the gateway: {why(chosen.findings)}."
+        text = f"The template cannot make the gateway: {fatal_text(chosen.findings)}."
         yield Check("template", FAILED, text, _LINT)
 
 
-def held_by(own: HuaweiGateway) -> Held:
+def held_by(own: HuaweiGateway) -> ConfiguredSecret:
     """Return the secret with which the gateway logs in."""
-    return Held("the gateway", own.secret_credential, own.secret_file, _doubt)
+    return ConfiguredSecret("the gateway", own.secret_credential, own.secret_file, _doubt)
 
 
 def _doubt(secret: Secret) -> Check | None:

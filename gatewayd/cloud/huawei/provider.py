@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei import settings as names
 from gatewayd.cloud.huawei.certificate import CertificateRoute
-from gatewayd.cloud.huawei.gateway import GatewayRoute
+from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import SubDevice
-from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
+from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.provider import (
-    Issuer,
-    Keep,
+    CertificateIssuer,
+    CloudRequestHandler,
+    KeepSecret,
     LoginFailed,
     Outcome,
     ProviderStatus,
     Refused,
-    Requests,
     Route,
     Session,
 )
@@ -32,7 +32,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.runtime.clock import REAL_TIME, Time
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT, OWN, SUB_DEVICE = "certificate", "gateway", "sub-device"
 
@@ -54,20 +54,20 @@ class Huawei:
         name: str,
         settings: HuaweiSettings,
         read_secret: ReadSecret,
-        clock: Time = REAL_TIME,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if problems := list(settings.problems()):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         self.name = name
-        self.own: CloudName | None = None
-        self.issuer: Issuer | None = None
+        self.gateway_name: CloudName | None = None
+        self.issuer: CertificateIssuer | None = None
         self._settings, self._read_secret = settings, read_secret
-        self._trust = tls.Trust(settings.ca_file)
+        self._trust = tls.TrustStore(settings.ca_file)
         self._certificate: CertificateRoute | None = None
-        self._children: Children | None = None
+        self._children: HuaweiSubDevices | None = None
         self._routes: dict[str, Route] = {}
         if settings.certificates is not None:
-            authority = AuthorityKeeper(clock.wall)
+            authority = AuthorityStore(clock.wall)
             self._certificate = self.issuer = CertificateRoute(
                 settings, settings.certificates, authority, clock.wall
             )
@@ -75,27 +75,27 @@ class Huawei:
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, clock)
 
-    def _add_gateway(self, own: HuaweiGateway, clock: Time) -> None:
+    def _add_gateway(self, own: HuaweiGateway, clock: Clock) -> None:
         settings = self._settings
-        self._children = children = Children(self.name, settings, own, clock)
-        self.own = CloudName(self.name, own.product, own.device, OWN)
-        self._routes[SUB_DEVICE] = SubDevice(children)
+        self._children = children = HuaweiSubDevices(self.name, settings, own, clock)
+        self.gateway_name = CloudName(self.name, own.product, own.device, OWN)
+        self._routes[SUB_DEVICE] = HuaweiSubDeviceRoute(children)
         if own.login == "secret":
             secret = SecretLogin(settings, own, self._trust, self._read_secret, clock.wall)
-            self._routes[OWN] = GatewayRoute(settings, children, secret, secret.open)
+            self._routes[OWN] = HuaweiGatewayRoute(settings, children, secret, secret.open)
         else:
             certificate = self._certificate
             assert certificate is not None, "the settings have no problem"
-            self._routes[OWN] = GatewayRoute(
+            self._routes[OWN] = HuaweiGatewayRoute(
                 settings, children, certificate, certificate.login.open
             )
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         """Tell somebody what the cloud asks for, from now on."""
         if self._children is not None:
-            self._children.listen(requests)
+            self._children.set_requests(requests)
 
-    def found(self, name: CloudName) -> None:
+    def on_pending(self, name: CloudName) -> None:
         """The platform does not want to know who waits for a yes."""
 
     def status(self) -> ProviderStatus:
@@ -103,30 +103,30 @@ class Huawei:
         end = self.issuer.authority.expiry() if self.issuer else None
         return ProviderStatus(certificate_expiry=int(end) * 1_000_000 if end else 0)
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         route = self._routes.get(name.route or DEFAULT)
         if route is None:
             return _no_route(name)
-        return _illegal(name) or self._unlisted(name) or route.why_not(name)
+        return _illegal(name) or self._unlisted(name) or route.check_name(name)
 
     def _unlisted(self, name: CloudName) -> Reason | None:
         listed = name.route == OWN or name.product in (self._settings.products or (name.product,))
         return None if listed else reasons.NO_PRODUCT
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now."""
         route = self._routes.get(name.route or DEFAULT)
         if route is None:
             return _no_route(name)
         own = self._settings.gateway if name.route == OWN else None
         if own is not None and own.login == DEFAULT and self._certificate is not None:
-            return await self._certificate.obstacle(name)
-        return await route.obstacle(name)
+            return await self._certificate.check_ready(name)
+        return await route.check_ready(name)
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Make, or ask the cloud once for, what the child logs in with."""
-        if (objection := self.why_not(name)) is not None:
+        if (objection := self.check_name(name)) is not None:
             return Refused(objection)
         return await self._routes[name.route or DEFAULT].register(name, keep)
 
@@ -135,10 +135,10 @@ class Huawei:
         certificate = self._certificate_of(name)
         return certificate.renew_at(name, secret) if certificate else None
 
-    def introduction(self, name: CloudName, secret: Secret) -> str:
+    def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform; "" for what is none."""
         certificate = self._certificate_of(name)
-        return certificate.introduction(name, secret) if certificate else ""
+        return certificate.enrolment_hint(name, secret) if certificate else ""
 
     def _certificate_of(self, name: CloudName) -> CertificateRoute | None:
         return self._certificate if (name.route or DEFAULT) in (DEFAULT, OWN) else None
@@ -150,10 +150,10 @@ class Huawei:
             raise LoginFailed(_no_route(name))
         return await route.connect(name, secret)
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Loosen what binds a child to this gateway at the cloud."""
         route = self._routes.get(name.route or DEFAULT)
-        return await route.forget(name) if route else None
+        return await route.unbind(name) if route else None
 
     async def close(self) -> None:
         """Release what the routes hold."""

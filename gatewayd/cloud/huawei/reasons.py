@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gatewayd.cloud import connect_errors
-from gatewayd.cloud.connect_errors import ConnectError, Fault
-from gatewayd.cloud.huawei.messages import UNREADABLE, Event
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from gatewayd.cloud.huawei.messages import UNREADABLE, SubDeviceEvent
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRefused
-from gatewayd.cloud.sub_devices.result_codes import REMOVED, Coded, Denied, Kind
+from gatewayd.cloud.sub_devices.result_codes import REMOVED, Denied, ResultKind, ResultMeaning
 from gatewayd.device.reason import NONE, Reason
 
 REJECTED = "credential-rejected"
@@ -132,7 +132,7 @@ TEMPLATE_CHANGED = Reason(
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class LoginAttempt:
     """What a device showed when it logged in.
 
     fault: what ails the certificate by our clock, as "has expired"; "" where nothing does.
@@ -146,24 +146,24 @@ class Shown:
 
 def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
     """Return what to raise for a login with a secret that got no connection."""
-    if error.fault is Fault.MQTT_REFUSED:
+    if error.fault is ConnectFault.MQTT_REFUSED:
         return _coded(error.code, CODES[error.code])
     return LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
 
 
-def login_by_certificate(error: ConnectError, shown: Shown) -> LoginError:
+def login_by_certificate(error: ConnectError, shown: LoginAttempt) -> LoginError:
     """Return what to raise for a login with a certificate that got no connection.
 
     A certificate that has expired is stale: a new one may be accepted.
     """
-    if error.fault is Fault.IDENTITY:
+    if error.fault is ConnectFault.IDENTITY:
         return LoginRefused(UNREADABLE_ANSWER)
     reason = _rejection(error)
     if reason is None:
         return login(error, shown.host, shown.port)
     if shown.fault:
         return LoginRefused(_invalid(shown.fault), stale=shown.fault == "has expired")
-    remedy = f"{reason.remedy} {introduction(shown.fingerprint)}"
+    remedy = f"{reason.remedy} {enrolment_hint(shown.fingerprint)}"
     return _coded(error.code, replace(reason, remedy=remedy))
 
 
@@ -187,9 +187,9 @@ def _coded(code: int, reason: Reason) -> LoginError:
 
 def _rejection(error: ConnectError) -> Reason | None:
     """Return why the certificate, or the device, was rejected; None where it was not."""
-    if error.fault is Fault.TLS_REJECTED:
+    if error.fault is ConnectFault.TLS_REJECTED:
         return ALERTS.get(error.alert, NOT_ACCEPTED)
-    if error.fault is Fault.MQTT_CLOSED:
+    if error.fault is ConnectFault.MQTT_CLOSED:
         return HUNG_UP
     if error.code in (4, 5):
         told = CODES[error.code]
@@ -207,7 +207,7 @@ def _invalid(fault: str) -> Reason:
     )
 
 
-def introduction(fingerprint: str) -> str:
+def enrolment_hint(fingerprint: str) -> str:
     """Return how to make a certificate known at the platform, by its SHA-256."""
     return (
         f"If it knows the device by another certificate, set the fingerprint {fingerprint} as "
@@ -220,13 +220,13 @@ NOT_LISTED = Reason(
     "The platform answered, and its answer does not have this child.",
     "If this lasts, look at the device in the console.",
 )
-BAD_DOCUMENT = Reason(
+NO_DEVICE_ID = Reason(
     "secret-unusable",
     "What is kept for this child does not tell its device ID.",
     "Call Reregister.",
     substate="credential-rejected",
 )
-ELSEWHERE = Reason(
+OTHER_INSTANCE = Reason(
     "cloud-instance-changed",
     "The child was added at another instance, and the one that is configured now does not know it.",
     "Correct host in the configuration of the cloud; to add the child here, call Reregister.",
@@ -238,17 +238,17 @@ EXISTS = "IOTDA.014031"
 UNKNOWN_DEVICE = "IOTDA.014000"
 NOT_A_CHILD = "IOTDA.021104"
 
-_THROTTLED = Coded(
-    Kind.TRANSIENT,
+_THROTTLED = ResultMeaning(
+    ResultKind.TRANSIENT,
     Reason("cloud-throttled", "The platform takes no more requests of this kind for now."),
     wait=60.0,
 )
-_LATER = Coded(
-    Kind.TRANSIENT,
+_LATER = ResultMeaning(
+    ResultKind.TRANSIENT,
     Reason("cloud-error", "The platform could not reach the gateway meanwhile."),
 )
-_REFUSED = Coded(
-    Kind.PERMANENT,
+_REFUSED = ResultMeaning(
+    ResultKind.PERMANENT,
     Reason(
         "cloud-request-refused",
         "The platform finds a field of the request malformed or unknown.",
@@ -256,14 +256,14 @@ _REFUSED = Coded(
     ),
 )
 
-RESULT_CODES: Mapping[str, Coded] = {
+RESULT_CODES: Mapping[str, ResultMeaning] = {
     "IOTDA.000006": _REFUSED,
     "IOTDA.000008": _REFUSED,
-    UNKNOWN_DEVICE: Coded(Kind.REMOVED, REMOVED),
+    UNKNOWN_DEVICE: ResultMeaning(ResultKind.REMOVED, REMOVED),
     "IOTDA.014016": _LATER,  # the device is not online
     "IOTDA.014028": _LATER,  # the gateway is not online
-    EXISTS: Coded(
-        Kind.EXISTS,
+    EXISTS: ResultMeaning(
+        ResultKind.EXISTS,
         Reason(
             "cloud-other-gateway",
             "The platform has a device of this node ID already, and not for this gateway.",
@@ -275,36 +275,36 @@ RESULT_CODES: Mapping[str, Coded] = {
     "IOTDA.014112": _LATER,  # a topic is not subscribed to
     "IOTDA.021101": _THROTTLED,
     "IOTDA.021102": _THROTTLED,
-    NOT_A_CHILD: Coded(Kind.REMOVED, REMOVED),
-    "IOTDA.021105": Coded(
-        Kind.PERMANENT,
+    NOT_A_CHILD: ResultMeaning(ResultKind.REMOVED, REMOVED),
+    "IOTDA.021105": ResultMeaning(
+        ResultKind.PERMANENT,
         Reason("cloud-request-too-large", "The platform finds the request too large."),
     ),
 }
 """Code to its meaning, whatever was asked."""
 
-_DONE = Coded(Kind.DONE, NONE)
+_DONE = ResultMeaning(ResultKind.DONE, NONE)
 
-EXCEPTIONS: Mapping[tuple[str, Event], Coded] = {
+EXCEPTIONS: Mapping[tuple[str, SubDeviceEvent], ResultMeaning] = {
     # What is not there binds nobody.
-    (UNKNOWN_DEVICE, Event.DELETE): _DONE,
-    (NOT_A_CHILD, Event.DELETE): _DONE,
+    (UNKNOWN_DEVICE, SubDeviceEvent.DELETE): _DONE,
+    (NOT_A_CHILD, SubDeviceEvent.DELETE): _DONE,
     # It cannot be the child that is missing.
-    (UNKNOWN_DEVICE, Event.ADD): _REFUSED,
-    (NOT_A_CHILD, Event.ADD): _REFUSED,
+    (UNKNOWN_DEVICE, SubDeviceEvent.ADD): _REFUSED,
+    (NOT_A_CHILD, SubDeviceEvent.ADD): _REFUSED,
 }
 """Code and event, where the event makes a difference."""
 
 
-def denial(code: str, event: Event) -> Denied:
+def denial(code: str, event: SubDeviceEvent) -> Denied:
     """Return what a code means for a child as the answer to `event`."""
     return Denied(code, EXCEPTIONS.get((code, event)) or RESULT_CODES.get(code) or _unknown(code))
 
 
-def _unknown(code: str) -> Coded:
+def _unknown(code: str) -> ResultMeaning:
     told = "a code that cannot be read" if code == UNREADABLE else f"the code {code}"
-    return Coded(
-        Kind.UNKNOWN,
+    return ResultMeaning(
+        ResultKind.UNKNOWN,
         Reason(
             "cloud-code-unknown",
             f"The platform refused with {told}, which is not documented.",

@@ -12,10 +12,17 @@ from collections.abc import Callable, Sequence
 
 from gatewayd.cloud.batch import Batcher
 from gatewayd.cloud.huawei import messages, reasons
-from gatewayd.cloud.huawei.connection import Uplink
-from gatewayd.cloud.huawei.messages import Event, Failure, NodeName, Response, Status, Told
-from gatewayd.cloud.sub_devices.link import Link
-from gatewayd.cloud.sub_devices.result_codes import Kind
+from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.messages import (
+    NodeName,
+    Response,
+    SubDeviceEvent,
+    SubDeviceFailure,
+    SubDeviceInfo,
+    SubDeviceStatus,
+)
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.sub_devices.result_codes import ResultKind
 
 WAIT = 0.05
 """Seconds for which a batch stays open."""
@@ -31,26 +38,26 @@ class NotListed(Exception):
     """The platform has answered, and its answer does not have this child."""
 
 
-class Calls:
+class HuaweiRequests:
     """link: over which it is asked.  status_per_second: children to be reported in a second.
     reported: told of each child that was.  wait: seconds for which a batch stays open."""
 
     def __init__(
         self,
-        link: Link[Uplink],
+        link: GatewayLink[HuaweiUplink],
         status_per_second: int,
-        reported: Callable[[str, Status], None],
+        reported: Callable[[str, SubDeviceStatus], None],
         wait: float = WAIT,
     ) -> None:
         self._link, self._reported = link, reported
         size = min(REPORTED, max(1, status_per_second // _OF_A_SECOND))
-        self._adds = Batcher[NodeName, Told](ADDED, wait, self._add)
-        self._adding: dict[NodeName, asyncio.Task[Told]] = {}
+        self._adds = Batcher[NodeName, SubDeviceInfo](ADDED, wait, self._add)
+        self._adding: dict[NodeName, asyncio.Task[SubDeviceInfo]] = {}
         self.delete = Batcher[str, None](DELETED, wait, self._delete)
         self.log_in = Batcher[str, None](size, wait, self._log_in)
         self.log_out = Batcher[str, None](size, wait, self._log_out)
 
-    async def add(self, child: NodeName) -> Told:
+    async def add(self, child: NodeName) -> SubDeviceInfo:
         """Add a child; there is one question at a time for each.
 
         Whoever asks again while it is under way has its answer, too: the question goes on if
@@ -70,38 +77,40 @@ class Calls:
             await batcher.close()
         await asyncio.gather(*self._adding.values(), return_exceptions=True)
 
-    def _added(self, child: NodeName, task: asyncio.Task[Told]) -> None:
+    def _added(self, child: NodeName, task: asyncio.Task[SubDeviceInfo]) -> None:
         del self._adding[child]
         if not task.cancelled():
             task.exception()  # whether or not anybody waits for it
 
-    async def _add(self, children: Sequence[NodeName]) -> Sequence[Told | Exception]:
-        answer = await self._link.get().ask(Event.ADD, messages.to_add(children), len(children))
+    async def _add(self, children: Sequence[NodeName]) -> Sequence[SubDeviceInfo | Exception]:
+        answer = await self._link.get().ask(
+            SubDeviceEvent.ADD, messages.to_add(children), len(children)
+        )
         nodes = Counter(child.node for child in children)
         return [_share(child, answer, alone=nodes[child.node] == 1) for child in children]
 
     async def _delete(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
         paras = messages.to_delete(device_ids)
-        answer = await self._link.get().ask(Event.DELETE, paras, len(device_ids))
+        answer = await self._link.get().ask(SubDeviceEvent.DELETE, paras, len(device_ids))
         return _shares(device_ids, answer)
 
     async def _log_in(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
-        return await self._report(device_ids, Status.ONLINE)
+        return await self._report(device_ids, SubDeviceStatus.ONLINE)
 
     async def _log_out(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
-        return await self._report(device_ids, Status.OFFLINE)
+        return await self._report(device_ids, SubDeviceStatus.OFFLINE)
 
     async def _report(
-        self, device_ids: Sequence[str], status: Status
+        self, device_ids: Sequence[str], status: SubDeviceStatus
     ) -> Sequence[Exception | None]:
         paras = messages.to_report(device_ids, status)
-        answer = await self._link.get().ask(Event.STATUS, paras, len(device_ids))
+        answer = await self._link.get().ask(SubDeviceEvent.STATUS, paras, len(device_ids))
         for told in answer.done:
             self._reported(told.device_id, status)
         return _shares(device_ids, answer)
 
 
-def _share(child: NodeName, answer: Response, *, alone: bool) -> Told | Exception:
+def _share(child: NodeName, answer: Response, *, alone: bool) -> SubDeviceInfo | Exception:
     """Return a child's share of the answer to an add.
 
     alone: whether no other child of the request has its node ID, which then is enough.
@@ -115,7 +124,7 @@ def _share(child: NodeName, answer: Response, *, alone: bool) -> Told | Exceptio
 
 def _shares(device_ids: Sequence[str], answer: Response) -> Sequence[Exception | None]:
     done = {told.device_id for told in answer.done}
-    failed: dict[str, list[Failure]] = {}
+    failed: dict[str, list[SubDeviceFailure]] = {}
     for one in answer.failed:
         failed.setdefault(one.device_id, []).append(one)
     return [
@@ -124,11 +133,11 @@ def _shares(device_ids: Sequence[str], answer: Response) -> Sequence[Exception |
     ]
 
 
-def _denied(answer: Response, failures: Sequence[Failure]) -> Exception | None:
+def _denied(answer: Response, failures: Sequence[SubDeviceFailure]) -> Exception | None:
     error = _failure(answer, failures)
-    done = getattr(error, "coded", None)
-    return None if done is not None and done.kind is Kind.DONE else error
+    done = getattr(error, "meaning", None)
+    return None if done is not None and done.kind is ResultKind.DONE else error
 
 
-def _failure(answer: Response, failures: Sequence[Failure]) -> Exception:
+def _failure(answer: Response, failures: Sequence[SubDeviceFailure]) -> Exception:
     return reasons.denial(failures[0].code, answer.event) if failures else NotListed()

@@ -18,10 +18,10 @@ from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.messages import node_name
 from gatewayd.cloud.huawei.requests import NotListed
 from gatewayd.cloud.huawei.settings import DEVICE_ID
-from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.provider import (
     Issued,
-    Keep,
+    KeepSecret,
     LoginFailed,
     LoginRefused,
     LoginRemoved,
@@ -35,7 +35,7 @@ from gatewayd.cloud.sub_devices.result_codes import (
     Denied,
     unanswered_outcome,
 )
-from gatewayd.cloud.sub_devices.sessions import ChildSession
+from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -72,21 +72,21 @@ def _load(kept: Secret) -> Mapping[str, object]:
     return told if isinstance(told, dict) else {}
 
 
-class SubDevice:
+class HuaweiSubDeviceRoute:
     """Implements Route.  children: all of the gateway."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: HuaweiSubDevices) -> None:
         self._children = children
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         return None if self._children.roster.has_room(node_name(name)) else GATEWAY_FULL
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the platform could not be asked now: the gateway must be online."""
-        return await self._children.obstacle(name)
+        return await self._children.check_ready(name)
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask for the child, as Route says; with others, where there are any."""
         told = await self._add(name)
         if isinstance(told, Refused):
@@ -96,7 +96,7 @@ class SubDevice:
         await keep(write(told, self._children.host))
         return Issued()
 
-    async def connect(self, name: CloudName, secret: Secret) -> ChildSession:
+    async def connect(self, name: CloudName, secret: Secret) -> SubDeviceSession:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed.
 
         An instance that the configuration has turned to since does not know its children, and
@@ -104,21 +104,21 @@ class SubDevice:
         """
         device_id = read(secret)
         if not device_id:
-            raise LoginRefused(reasons.BAD_DOCUMENT)
-        if (obstacle := await self._children.obstacle(name)) is not None:
-            raise LoginFailed(obstacle)
+            raise LoginRefused(reasons.NO_DEVICE_ID)
+        if (check_ready := await self._children.check_ready(name)) is not None:
+            raise LoginFailed(check_ready)
         try:
             return await self._children.family.connect(name, device_id, secret)
         except LoginRemoved as removal:
             if is_elsewhere(secret, self._children.host):
-                raise LoginFailed(reasons.ELSEWHERE) from removal
+                raise LoginFailed(reasons.OTHER_INSTANCE) from removal
             raise
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Delete the child at the platform; return why that was not done."""
         if (offline := await self._children.offline(name)) is not None:
             return offline
-        return await self._children.family.forget(name)
+        return await self._children.family.unbind(name)
 
     async def close(self) -> None:
         """What the routes share is closed by whoever made it."""
@@ -128,8 +128,8 @@ class SubDevice:
         try:
             return await self._children.family.add(node_name(name))
         except Denied as denied:
-            self._children.family.pauses.note(node_name(name), denied.coded)
-            return denied.coded.outcome
+            self._children.family.pauses.note(node_name(name), denied.meaning)
+            return denied.meaning.outcome
         except NotListed:
             return Unknown(reasons.NOT_LISTED)
         except UNANSWERED as error:

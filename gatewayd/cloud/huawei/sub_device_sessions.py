@@ -6,38 +6,41 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gatewayd.cloud.huawei import reasons
-from gatewayd.cloud.huawei.device_cache import Roster, Sync
-from gatewayd.cloud.huawei.messages import NodeName, Status, Told, node_name
-from gatewayd.cloud.huawei.requests import Calls, NotListed
-from gatewayd.cloud.provider import Ended, LoginError, LoginFailed
+from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
+from gatewayd.cloud.huawei.messages import NodeName, SubDeviceInfo, SubDeviceStatus, node_name
+from gatewayd.cloud.huawei.requests import HuaweiRequests, NotListed
+from gatewayd.cloud.provider import LoginError, LoginFailed, SessionEnd
 from gatewayd.cloud.sub_devices.link import NotSent
-from gatewayd.cloud.sub_devices.requests import Pauses
+from gatewayd.cloud.sub_devices.requests import Cooldown
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
     UNANSWERED,
-    Coded,
     Denied,
-    Kind,
+    ResultKind,
+    ResultMeaning,
     unanswered,
 )
-from gatewayd.cloud.sub_devices.sessions import ChildSession, Online
+from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.tasks import cancel_and_wait
 
 
-class Family:
+class HuaweiSubDeviceSessions:
     """calls: what may be asked.  now: seconds of a steady clock.
 
     online: by device ID.
     """
 
-    def __init__(self, calls: Calls, roster: Roster, sync: Sync, now: Callable[[], float]) -> None:
+    def __init__(
+        self, calls: HuaweiRequests, roster: DeviceCache, sync: DeviceSync, now: Callable[[], float]
+    ) -> None:
         self._calls, self._roster, self._sync = calls, roster, sync
         self._unsure: set[NodeName] = set()
         self._checks: dict[str, asyncio.Task[None]] = {}
-        self.online = Online(calls.log_out, now)
-        self.pauses = Pauses[NodeName](now)
+        self.online = OpenSessions(calls.log_out, now)
+        self.pauses = Cooldown[NodeName](now)
 
     async def add(self, child: NodeName) -> str:
         """Add a child, unless the platform has it for this gateway; return its device ID.
@@ -53,10 +56,12 @@ class Family:
         if self._roster.is_anothers(told.device_id, child):
             raise NotListed  # two children would take each other's place
         self._unsure.discard(child)
-        self._roster.learn(Told(told.device_id, child.node, child.product, status=told.status))
+        self._roster.learn(
+            SubDeviceInfo(told.device_id, child.node, child.product, status=told.status)
+        )
         return told.device_id
 
-    async def connect(self, name: CloudName, device_id: str, kept: Secret) -> ChildSession:
+    async def connect(self, name: CloudName, device_id: str, kept: Secret) -> SubDeviceSession:
         """Report a child online.  Raises LoginRemoved, LoginFailed."""
 
         async def log_in() -> None:
@@ -70,10 +75,12 @@ class Family:
             raise LoginFailed(reasons.NOT_LISTED) from error
         except UNANSWERED as error:
             raise LoginFailed(unanswered(error)) from error
-        self._roster.learn(Told(device_id, name.device, name.product, status=Status.ONLINE))
+        self._roster.learn(
+            SubDeviceInfo(device_id, name.device, name.product, status=SubDeviceStatus.ONLINE)
+        )
         return session
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Delete a child at the platform; return why that was not done."""
         child = node_name(name)
         device_id = self._roster.device_id(child)
@@ -81,7 +88,7 @@ class Family:
             with self.online.forgetting(device_id):
                 await self._calls.delete.submit(device_id)
         except Denied as denied:
-            return denied.coded.reason
+            return denied.meaning.reason
         except NotListed:
             return reasons.NOT_LISTED
         except UNANSWERED as error:
@@ -116,15 +123,12 @@ class Family:
 
     async def close(self) -> None:
         """End what is under way.  Sessions belong to whoever opened them."""
-        checks = tuple(self._checks.values())
-        for check in checks:
-            check.cancel()
-        await asyncio.gather(*checks, return_exceptions=True)
+        await cancel_and_wait(self._checks.values())
         await self.online.close()
         await self._sync.close()
         await self._calls.close()
 
-    async def _ask_for(self, child: NodeName) -> Told:
+    async def _ask_for(self, child: NodeName) -> SubDeviceInfo:
         """Ask the platform to add a child; one that it has already may be this gateway's.
 
         Where the answer is lost, the platform is asked for its children before the next try.
@@ -137,7 +141,7 @@ class Family:
             raise
         except Denied as denied:
             self._unsure.discard(child)
-            exists = denied.coded.kind is Kind.EXISTS
+            exists = denied.meaning.kind is ResultKind.EXISTS
             told = await self._sync.find(child) if exists else None
             if told is None:
                 raise
@@ -150,34 +154,36 @@ class Family:
             self._checks[device_id] = task
             task.add_done_callback(lambda _: self._checks.pop(device_id))
 
-    async def _check(self, session: ChildSession, device_id: str) -> None:
+    async def _check(self, session: SubDeviceSession, device_id: str) -> None:
         """Report a child online once more, to learn whether the platform still has it."""
         try:
             await self._calls.log_in.submit(device_id)
         except Denied as denied:
-            coded = self._meaning(device_id, denied)
-            if coded.kind is Kind.REMOVED and self.online.get(device_id) is session:
-                self.online.end(device_id, Ended(coded.reason, removed=True))
+            meaning = self._meaning(device_id, denied)
+            if meaning.kind is ResultKind.REMOVED and self.online.get(device_id) is session:
+                self.online.end(device_id, SessionEnd(meaning.reason, removed=True))
         except (NotListed, *UNANSWERED):
             return  # the end of the link tells every child
         else:
             name = session.name
-            self._roster.learn(Told(device_id, name.device, name.product, status=Status.ONLINE))
+            self._roster.learn(
+                SubDeviceInfo(device_id, name.device, name.product, status=SubDeviceStatus.ONLINE)
+            )
             if self.online.get(device_id) is None:
                 await self.online.log_out(device_id)
 
     def _login_error(self, name: CloudName, device_id: str, denied: Denied) -> LoginError:
-        coded = self._meaning(device_id, denied)
-        self.pauses.note(node_name(name), coded)
-        if coded.kind is Kind.REMOVED:
+        meaning = self._meaning(device_id, denied)
+        self.pauses.note(node_name(name), meaning)
+        if meaning.kind is ResultKind.REMOVED:
             self._lose(node_name(name), device_id)
-        return coded.login_error
+        return meaning.login_error
 
-    def _meaning(self, device_id: str, denied: Denied) -> Coded:
+    def _meaning(self, device_id: str, denied: Denied) -> ResultMeaning:
         """Return what a denied report means: codes are not documented, but deletions are told."""
-        unknown = denied.coded.kind is Kind.UNKNOWN
+        unknown = denied.meaning.kind is ResultKind.UNKNOWN
         deleted = unknown and self._roster.was_deleted(device_id)
-        return Coded(Kind.REMOVED, REMOVED) if deleted else denied.coded
+        return ResultMeaning(ResultKind.REMOVED, REMOVED) if deleted else denied.meaning
 
     def _lose(self, child: NodeName, device_id: str) -> None:
         self._roster.lose(device_id)

@@ -16,20 +16,20 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.huawei.connection import Uplink
-from gatewayd.cloud.huawei.device_cache import Roster, Sync
-from gatewayd.cloud.huawei.messages import Notice, Status, Told, node_name
-from gatewayd.cloud.huawei.requests import Calls
+from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
+from gatewayd.cloud.huawei.messages import Notice, SubDeviceInfo, SubDeviceStatus, node_name
+from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id
-from gatewayd.cloud.huawei.sub_device_sessions import Family
-from gatewayd.cloud.provider import Requests
-from gatewayd.cloud.sub_devices.link import Link
-from gatewayd.cloud.sub_devices.reconnect import Watch
-from gatewayd.cloud.sub_devices.requests import Errand
-from gatewayd.cloud.sub_devices.sessions import Online
+from gatewayd.cloud.huawei.sub_device_sessions import HuaweiSubDeviceSessions
+from gatewayd.cloud.provider import CloudRequestHandler
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
+from gatewayd.cloud.sub_devices.requests import BackgroundTask
+from gatewayd.cloud.sub_devices.sessions import OpenSessions
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.runtime.clock import REAL_TIME, Time
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 GRACE = 120.0
 """Seconds from a new link in which all children that are here have come back."""
@@ -37,10 +37,10 @@ TOGETHER = 100
 """So many are reported at a time."""
 
 
-class Strays(Errand):
+class StaleSessions(BackgroundTask):
     """roster: what the platform has.  online: who is here, by device ID."""
 
-    def __init__(self, roster: Roster, online: Online[str]) -> None:
+    def __init__(self, roster: DeviceCache, online: OpenSessions[str]) -> None:
         super().__init__(self._look)
         self._roster, self._online = roster, online
 
@@ -52,10 +52,10 @@ class Strays(Errand):
             await asyncio.gather(*(self._online.log_out(one) for one in some))
 
 
-_NEW = (Status.INACTIVE, Status.UNTOLD)
+_NEW = (SubDeviceStatus.INACTIVE, SubDeviceStatus.UNTOLD)
 
 
-class Ears:
+class HuaweiDownlink:
     """Listens to the link of one provider.
 
     products: those that children may have; none for any.
@@ -63,15 +63,20 @@ class Ears:
     """
 
     def __init__(
-        self, provider: str, family: Family, roster: Roster, sync: Sync, products: Sequence[str]
+        self,
+        provider: str,
+        family: HuaweiSubDeviceSessions,
+        roster: DeviceCache,
+        sync: DeviceSync,
+        products: Sequence[str],
     ) -> None:
         self._provider, self._products = provider, products
         self._family, self._roster, self._sync = family, roster, sync
-        self._strays = Strays(roster, family.online)
+        self._strays = StaleSessions(roster, family.online)
         self._own = ""
-        self.requests: Requests | None = None
+        self.requests: CloudRequestHandler | None = None
 
-    def link_up(self, uplink: Uplink) -> None:
+    def link_up(self, uplink: HuaweiUplink) -> None:
         """Learn at once who belongs to the gateway, and report anew who was handed over."""
         self._own, uplink.on_notice = uplink.own, self.hear
         self._sync.begin()
@@ -86,7 +91,7 @@ class Ears:
     def call_back(self, name: CloudName) -> None:
         """What kept a child from logging in is gone."""
         if self.requests is not None:
-            self.requests.try_again(name)
+            self.requests.retry(name)
 
     def hear(self, notice: Notice) -> None:
         """Take what the platform tells.  Never blocks, never raises."""
@@ -105,15 +110,15 @@ class Ears:
         """End what is under way."""
         await self._strays.close()
 
-    def _added(self, told: Told) -> None:
+    def _added(self, told: SubDeviceInfo) -> None:
         """Learn of a child; one that nobody here has asked for, and that never was online, was
         created by somebody at the platform who wants it to join."""
         new = self._roster.learn(told) and told.status in _NEW
         allowed = told.product in (self._products or (told.product,))
         if new and told.product and told.node and allowed and self.requests is not None:
-            self.requests.wanted(CloudName(self._provider, told.product, told.node))
+            self.requests.approve(CloudName(self._provider, told.product, told.node))
 
-    def _with_product(self, told: Told) -> Told:
+    def _with_product(self, told: SubDeviceInfo) -> SubDeviceInfo:
         """Find the product of a child of which it is not told: its device ID may have it."""
         if told.product or not told.node:
             return told
@@ -128,7 +133,7 @@ PATIENCE, LEAVE = 5.0, 20.0
 those that are not reported offline by then are when the gateway is back."""
 
 
-class Children:
+class HuaweiSubDevices:
     """All children of one gateway.
 
     provider: its name in the configuration.  own: the gateway.  host: of the instance.
@@ -140,29 +145,29 @@ class Children:
         provider: str,
         settings: HuaweiSettings,
         own: HuaweiGateway,
-        time: Time = REAL_TIME,
+        time: Clock = SYSTEM_CLOCK,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._settings, self._own, self._time, self._random = settings, own, time, random
         self.host = settings.host
-        self._link = Link[Uplink]()
-        self.roster = Roster(own.children)
-        sync = Sync(self._link, self.roster, settings.reply_timeout, time.now)
-        calls = Calls(self._link, own.status_per_second, self.roster.report)
-        self.family = Family(calls, self.roster, sync, time.now)
-        self._ears = Ears(provider, self.family, self.roster, sync, settings.products)
-        self._watch = Watch(provider, self._link, self._ears, own.children)
+        self._link = GatewayLink[HuaweiUplink]()
+        self.roster = DeviceCache(own.children)
+        sync = DeviceSync(self._link, self.roster, settings.reply_timeout, time.now)
+        calls = HuaweiRequests(self._link, own.status_per_second, self.roster.report)
+        self.family = HuaweiSubDeviceSessions(calls, self.roster, sync, time.now)
+        self._ears = HuaweiDownlink(provider, self.family, self.roster, sync, settings.products)
+        self._watch = LinkMonitor(provider, self._link, self._ears, own.children)
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         """Tell somebody what the platform asks for, from now on."""
         self._ears.requests = requests
 
-    def uplink(self, connection: mqtt.Connection, device_id: str) -> Uplink:
+    def uplink(self, connection: mqtt.MqttConnection, device_id: str) -> HuaweiUplink:
         """Return the link that a connection of the gateway makes.  device_id: the gateway's."""
         timeout, rate = self._settings.reply_timeout, self._own.status_per_second
-        return Uplink(device_id, connection, timeout, rate, self._time, self._random)
+        return HuaweiUplink(device_id, connection, timeout, rate, self._time, self._random)
 
-    def serve_over(self, uplink: Uplink) -> None:
+    def serve_over(self, uplink: HuaweiUplink) -> None:
         """Serve the children over the gateway's new session from now on."""
         self._link.put(uplink)
         self._watch.look()
@@ -178,7 +183,7 @@ class Children:
         """Meanwhile the gateway logs in, perhaps in place of a session that it has."""
         return self._watch.handover()
 
-    async def leave(self, uplink: Uplink) -> None:
+    async def leave(self, uplink: HuaweiUplink) -> None:
         """Report all children offline, before the gateway closes this session of it.
 
         The platform would leave them online.  They are, where a newer session serves them.
@@ -186,7 +191,7 @@ class Children:
         if self._link.current is uplink:
             await self.family.online.leave(PATIENCE, LEAVE)
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the platform cannot be asked for this child now, after a short wait."""
         if (pause := self.family.pauses.reason(node_name(name))) is not None:
             return pause

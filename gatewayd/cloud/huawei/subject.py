@@ -142,7 +142,7 @@ _SHOWN = 64
 """Characters of a value that are shown."""
 
 
-class Kind(StrEnum):
+class DiagnosticKind(StrEnum):
     """What a finding is about."""
 
     TOO_LARGE = "too-large"
@@ -166,11 +166,11 @@ class Kind(StrEnum):
     UNWISE = "unwise"
 
 
-WARNINGS = frozenset({Kind.UNREFERENCED, Kind.UNWISE})
+WARNINGS = frozenset({DiagnosticKind.UNREFERENCED, DiagnosticKind.UNWISE})
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TemplateDiagnostic:
     """One finding.
 
     place: the keys that lead there, as resources.device.node_id; "" for the whole.
@@ -178,7 +178,7 @@ class Finding:
     parameter: the full name of the template's parameter that is concerned; "" for none.
     """
 
-    kind: Kind
+    kind: DiagnosticKind
     place: str
     what: str
     remedy: str = ""
@@ -195,7 +195,7 @@ class Finding:
         return f"{level}: {where}{self.what}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-def fatal(findings: Iterable[Finding]) -> bool:
+def fatal(findings: Iterable[TemplateDiagnostic]) -> bool:
     """Whether any of the findings is."""
     return any(finding.fatal for finding in findings)
 

@@ -25,7 +25,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from gatewayd.cloud.huawei import settings
 from gatewayd.cloud.huawei.settings import Field
-from gatewayd.cloud.huawei.subject import ATTRIBUTES, KNOWN, Finding, Kind, fatal, quoted
+from gatewayd.cloud.huawei.subject import (
+    ATTRIBUTES,
+    KNOWN,
+    DiagnosticKind,
+    TemplateDiagnostic,
+    fatal,
+    quoted,
+)
 
 DEVICE = "resources.device"
 POLICY = "resources.policy"
@@ -53,7 +60,7 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ProvisioningTemplate:
     """A template that follows the rules; template_lint.lint makes one of a text.
 
     parameters: those that it declares, full names: a certificate must have all of them.
@@ -110,10 +117,10 @@ MAX_BYTES = 64 << 10
 """Bytes of a template; the vendor names no bound, and one with all fields has 4 KiB."""
 
 
-class Unreadable(Exception):
+class NotTemplateJson(Exception):
     """The text is no JSON; `finding` says where and why."""
 
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: TemplateDiagnostic) -> None:
         super().__init__(str(finding))
         self.finding = finding
 
@@ -131,7 +138,7 @@ def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
     """Return the value of a JSON text in UTF-8.  Raises Unreadable."""
     if len(data) > MAX_BYTES:
         what = f"must have at most {MAX_BYTES} bytes"
-        raise Unreadable(Finding(Kind.TOO_LARGE, "", what))
+        raise NotTemplateJson(TemplateDiagnostic(DiagnosticKind.TOO_LARGE, "", what))
     try:
         return json.loads(data.decode(), object_pairs_hook=_Object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -142,7 +149,7 @@ def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
         what = f"is not JSON: {error}"
     except RecursionError:
         what = "is not JSON: too deeply nested"
-    raise Unreadable(Finding(Kind.NOT_JSON, "", what))
+    raise NotTemplateJson(TemplateDiagnostic(DiagnosticKind.NOT_JSON, "", what))
 
 
 def _no_constant(name: str) -> None:
@@ -153,7 +160,7 @@ def _line(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
 
 
-def repeated(value: object) -> Iterator[Finding]:
+def repeated(value: object) -> Iterator[TemplateDiagnostic]:
     """Yield a finding for each key that an object in a loaded value has more than once."""
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
@@ -164,7 +171,9 @@ def repeated(value: object) -> Iterator[Finding]:
             waiting += [(join(place, key), part) for key, part in one.items()]
             for key in sorted(one.repeated):
                 what = f"has the key {quoted(key)} more than once"
-                yield Finding(Kind.REPEATED_KEY, place, what, "leave one of them")
+                yield TemplateDiagnostic(
+                    DiagnosticKind.REPEATED_KEY, place, what, "leave one of them"
+                )
 
 
 def join(place: str, key: str) -> str:
@@ -179,21 +188,21 @@ _T = TypeVar("_T", dict[str, Any], list[Any], str)
 
 
 @dataclass(slots=True)
-class Reader:
+class TemplateReader:
     """Reads one template.
 
     declared: its parameters.  used: those that are referred to.
     """
 
-    findings: list[Finding]
+    findings: list[TemplateDiagnostic]
     declared: Sequence[str] = ()
     used: set[str] = field(default_factory=set)
 
     def note(
-        self, kind: Kind, place: str, what: str, remedy: str = "", parameter: str = ""
+        self, kind: DiagnosticKind, place: str, what: str, remedy: str = "", parameter: str = ""
     ) -> None:
         """Note a finding."""
-        self.findings.append(Finding(kind, place, what, remedy, parameter))
+        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
 
     def keys(
         self,
@@ -205,12 +214,12 @@ class Reader:
         """Note which keys an object lacks, and which it should not have."""
         for key in required:
             if key not in raw:
-                self.note(Kind.MISSING, join(place, key), "is missing")
+                self.note(DiagnosticKind.MISSING, join(place, key), "is missing")
         known = (*required, *optional)
         for key in raw:
             if key not in known:
                 remedy = "known are " + ", ".join(known)
-                self.note(Kind.UNKNOWN_KEY, join(place, key), "is no known key", remedy)
+                self.note(DiagnosticKind.UNKNOWN_KEY, join(place, key), "is no known key", remedy)
 
     def take(self, raw: Mapping[str, Any], place: str, key: str, kind: type[_T]) -> _T | None:
         """Return what an object has under a key; None if nothing, or nothing of this kind."""
@@ -218,7 +227,7 @@ class Reader:
         if isinstance(told, kind):
             return told
         if key in raw:
-            self.note(Kind.WRONG_TYPE, join(place, key), f"must be {_TYPES[kind]}")
+            self.note(DiagnosticKind.WRONG_TYPE, join(place, key), f"must be {_TYPES[kind]}")
         return None
 
     def text(self, raw: Mapping[str, Any], key: str, rule: Field) -> str:
@@ -237,7 +246,7 @@ class Reader:
         """Return a reference; None if there is none."""
         if isinstance(raw.get(key), str):
             what = "must be a reference, not a text"
-            self.note(Kind.STATIC, join(place, key), what, _AS_REFERENCE)
+            self.note(DiagnosticKind.STATIC, join(place, key), what, _AS_REFERENCE)
             return None
         return self._reference(raw, join(place, key), key, "must be a reference")
 
@@ -247,26 +256,30 @@ class Reader:
         for parameter in self.declared:
             if parameter not in self.used:
                 place, what = join("parameters", parameter), "is declared and not used"
-                self.note(Kind.UNREFERENCED, place, what, remedy, parameter)
+                self.note(DiagnosticKind.UNREFERENCED, place, what, remedy, parameter)
 
     def _static(self, told: str, place: str, rule: Field) -> str:
         if fault := rule.fault(told):
-            self.note(Kind.ILLEGAL, place, f"is {quoted(told)}, and {fault}")
+            self.note(DiagnosticKind.ILLEGAL, place, f"is {quoted(told)}, and {fault}")
         return told
 
     def _reference(self, raw: Mapping[str, Any], place: str, key: str, what: str) -> Ref | None:
         told = raw.get(key)
         if not isinstance(told, dict):
             if key in raw:
-                self.note(Kind.WRONG_TYPE, place, what, _AS_REFERENCE)
+                self.note(DiagnosticKind.WRONG_TYPE, place, what, _AS_REFERENCE)
             return None
         self.used |= {one for one in told.values() if isinstance(one, str)}
         if any(one.startswith("Fn::") for one in told):
-            self.note(Kind.FUNCTION, place, "has a function, but may have none", _AS_REFERENCE)
+            self.note(
+                DiagnosticKind.FUNCTION, place, "has a function, but may have none", _AS_REFERENCE
+            )
         elif "Ref" in told:
-            self.note(Kind.WRONG_SPELLING, place, 'has "Ref"', 'write "ref", in small letters')
+            self.note(
+                DiagnosticKind.WRONG_SPELLING, place, 'has "Ref"', 'write "ref", in small letters'
+            )
         elif set(told) != {"ref"} or not isinstance(told["ref"], str):
-            self.note(Kind.WRONG_TYPE, place, what, _AS_REFERENCE)
+            self.note(DiagnosticKind.WRONG_TYPE, place, what, _AS_REFERENCE)
         else:
             return self._resolved(told["ref"], place)
         return None
@@ -277,10 +290,10 @@ class Reader:
         what = f"refers to {quoted(parameter)}, which "
         if parameter in ATTRIBUTES:
             what, remedy = f"{what}is not declared", "add it to parameters"
-            self.note(Kind.UNDECLARED, place, what, remedy, parameter)
+            self.note(DiagnosticKind.UNDECLARED, place, what, remedy, parameter)
         else:
             what = f"{what}the platform does not know"
-            self.note(Kind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
+            self.note(DiagnosticKind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
         return Ref(parameter)
 
 
@@ -293,37 +306,37 @@ _POLICY_ID = re.compile(r"[A-Fa-f0-9]{24}")
 
 
 @dataclass(frozen=True, slots=True)
-class Linted:
+class TemplateLint:
     """What a text holds.  template: None if any finding is fatal."""
 
-    template: Template | None
-    findings: tuple[Finding, ...]
+    template: ProvisioningTemplate | None
+    findings: tuple[TemplateDiagnostic, ...]
 
 
-def lint(data: bytes) -> Linted:
+def lint(data: bytes) -> TemplateLint:
     """Read a template, and tell all that is wrong with it.
 
     data: JSON: the template_body alone, or the whole request that creates a template.
     """
     try:
         raw = load(data)
-    except Unreadable as error:
-        return Linted(None, (error.finding,))
-    read = Reader(list(_repeated(raw)))
+    except NotTemplateJson as error:
+        return TemplateLint(None, (error.finding,))
+    read = TemplateReader(list(_repeated(raw)))
     template = _template(read, raw)
     findings = tuple(read.findings)
-    return Linted(None if fatal(findings) else template, findings)
+    return TemplateLint(None if fatal(findings) else template, findings)
 
 
-def _repeated(raw: object) -> Iterator[Finding]:
+def _repeated(raw: object) -> Iterator[TemplateDiagnostic]:
     for one in repeated(raw):
         yield dataclasses.replace(one, place=one.place.removeprefix(f"{BODY}."))
 
 
-def _template(read: Reader, raw: object) -> Template | None:
+def _template(read: TemplateReader, raw: object) -> ProvisioningTemplate | None:
     """Return the template; it is good only if no finding is fatal."""
     if not isinstance(raw, dict):
-        read.note(Kind.WRONG_TYPE, "", "must be an object")
+        read.note(DiagnosticKind.WRONG_TYPE, "", "must be an object")
         return None
     if not raw.keys() & set(REQUEST):
         return _body(read, raw)
@@ -335,7 +348,7 @@ def _template(read: Reader, raw: object) -> Template | None:
     return found and dataclasses.replace(found, name=name, description=description)
 
 
-def _body(read: Reader, body: Mapping[str, Any]) -> Template | None:
+def _body(read: TemplateReader, body: Mapping[str, Any]) -> ProvisioningTemplate | None:
     read.keys(body, "", ("parameters", "resources"))
     _declare(read, read.take(body, "", "parameters", dict) or {})
     resources = read.take(body, "", "resources", dict)
@@ -349,28 +362,30 @@ def _body(read: Reader, body: Mapping[str, Any]) -> Template | None:
     return found and dataclasses.replace(found, policy_ids=policies)
 
 
-def _declare(read: Reader, parameters: Mapping[str, Any]) -> None:
+def _declare(read: TemplateReader, parameters: Mapping[str, Any]) -> None:
     read.declared = tuple(parameters)
     for parameter, told in parameters.items():
         place = join("parameters", parameter)
         if parameter not in ATTRIBUTES:
             what = "is no parameter that the platform knows"
-            read.note(Kind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
+            read.note(DiagnosticKind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
         if isinstance(told, dict):
             read.keys(told, place, ("type",))
             _type(read, told.get("type", "String"), join(place, "type"))
         else:
-            read.note(Kind.WRONG_TYPE, place, 'must be {"type": "String"}')
+            read.note(DiagnosticKind.WRONG_TYPE, place, 'must be {"type": "String"}')
 
 
-def _type(read: Reader, told: object, place: str) -> None:
+def _type(read: TemplateReader, told: object, place: str) -> None:
     if not isinstance(told, str) or told.lower() != "string":
-        read.note(Kind.WRONG_TYPE, place, f"is {quoted(told)}", 'the only type is "String"')
+        read.note(
+            DiagnosticKind.WRONG_TYPE, place, f"is {quoted(told)}", 'the only type is "String"'
+        )
     elif told != "String":
-        read.note(Kind.UNWISE, place, f"is {quoted(told)}", 'the format has "String"')
+        read.note(DiagnosticKind.UNWISE, place, f"is {quoted(told)}", 'the format has "String"')
 
 
-def _device(read: Reader, device: Mapping[str, Any]) -> Template | None:
+def _device(read: TemplateReader, device: Mapping[str, Any]) -> ProvisioningTemplate | None:
     optional = ("device_id", "device_name", "tags")
     read.keys(device, DEVICE, ("node_id", "product_id"), optional)
     node_id = read.reference(device, DEVICE, "node_id")
@@ -381,26 +396,26 @@ def _device(read: Reader, device: Mapping[str, Any]) -> Template | None:
     if node_id is None or product_id is None:
         return None
     declared = tuple(read.declared)
-    return Template(declared, node_id, product_id, device_id, device_name, tags)
+    return ProvisioningTemplate(declared, node_id, product_id, device_id, device_name, tags)
 
 
-def _tags(read: Reader, tags: Sequence[Any]) -> Sequence[Tag]:
+def _tags(read: TemplateReader, tags: Sequence[Any]) -> Sequence[Tag]:
     place = f"{DEVICE}.tags"
     if len(tags) > settings.MAX_TAGS:
         what, remedy = f"has {len(tags)} tags", f"a device has at most {settings.MAX_TAGS}"
-        read.note(Kind.TOO_MANY, place, what, remedy)
+        read.note(DiagnosticKind.TOO_MANY, place, what, remedy)
     told = [tag for index, one in enumerate(tags) if (tag := _tag(read, one, f"{place}[{index}]"))]
     for key, count in Counter(tag.key for tag in told).items():
         if count > 1:
             shown = quoted(key.parameter if isinstance(key, Ref) else key)
             what, remedy = f"has {count} tags with the key {shown}", "a device has each key once"
-            read.note(Kind.ILLEGAL, place, what, remedy)
+            read.note(DiagnosticKind.ILLEGAL, place, what, remedy)
     return told
 
 
-def _tag(read: Reader, told: object, place: str) -> Tag | None:
+def _tag(read: TemplateReader, told: object, place: str) -> Tag | None:
     if not isinstance(told, dict):
-        read.note(Kind.WRONG_TYPE, place, "must be an object")
+        read.note(DiagnosticKind.WRONG_TYPE, place, "must be an object")
         return None
     read.keys(told, place, ("tag_key", "tag_value"))
     key = read.value(told, place, "tag_key", settings.TAG_KEY)
@@ -408,18 +423,18 @@ def _tag(read: Reader, told: object, place: str) -> Tag | None:
     return None if key is None or value is None else Tag(key, value)
 
 
-def _policies(read: Reader, policy: Mapping[str, Any]) -> tuple[str, ...]:
+def _policies(read: TemplateReader, policy: Mapping[str, Any]) -> tuple[str, ...]:
     read.keys(policy, POLICY, (), ("policy_ids",))
     place = f"{POLICY}.policy_ids"
     ids = read.take(policy, POLICY, "policy_ids", list) or []
     if len(ids) > MAX_POLICIES:
         what, remedy = f"has {len(ids)} policies", f"a device has at most {MAX_POLICIES}"
-        read.note(Kind.UNWISE, place, what, remedy)
+        read.note(DiagnosticKind.UNWISE, place, what, remedy)
     for index, one in enumerate(ids):
         here = f"{place}[{index}]"
         if not isinstance(one, str):
-            read.note(Kind.WRONG_TYPE, here, "must be a text")
+            read.note(DiagnosticKind.WRONG_TYPE, here, "must be a text")
         elif not _POLICY_ID.fullmatch(one):
             what, remedy = f"is {quoted(one)}", "the id of a policy has 24 hexadecimal digits"
-            read.note(Kind.UNWISE, here, what, remedy)
+            read.note(DiagnosticKind.UNWISE, here, what, remedy)
     return tuple(one for one in ids if isinstance(one, str))

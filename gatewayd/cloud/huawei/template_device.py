@@ -22,16 +22,16 @@ from gatewayd.cloud.huawei.subject import (
     ATTRIBUTES,
     KNOWN,
     PREFIX,
-    Finding,
-    Kind,
+    DiagnosticKind,
     Name,
     Subject,
+    TemplateDiagnostic,
     fatal,
     full_name,
     quoted,
     x509_name,
 )
-from gatewayd.cloud.huawei.template import DEVICE, Ref, Template, Value
+from gatewayd.cloud.huawei.template import DEVICE, ProvisioningTemplate, Ref, Value
 
 RULES: Mapping[str, settings.Field] = {
     "node_id": settings.NODE_ID,
@@ -45,7 +45,7 @@ RULES: Mapping[str, settings.Field] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class ProvisionedDevice:
     """What the platform would register.
 
     name: "" where the template sets none; what the platform then takes is not documented.
@@ -64,46 +64,50 @@ class Device:
 class Preview:
     """What comes of a template and a certificate.  device: None if any finding is fatal."""
 
-    device: Device | None
-    findings: tuple[Finding, ...]
+    device: ProvisionedDevice | None
+    findings: tuple[TemplateDiagnostic, ...]
 
 
-def preview(template: Template, subject: Subject) -> Preview:
+def preview(template: ProvisioningTemplate, subject: Subject) -> Preview:
     """Apply a template to the subject of a certificate."""
     findings = list(_absences(template, subject))
     if findings:
         return Preview(None, tuple(findings))
-    maker = _Maker({parameter: subject[parameter][0] for parameter in template.parameters})
+    maker = _DeviceBuilder({parameter: subject[parameter][0] for parameter in template.parameters})
     device = maker.device(template)
     return Preview(None if fatal(maker.findings) else device, tuple(maker.findings))
 
 
-def _absences(template: Template, subject: Subject) -> Iterator[Finding]:
+def _absences(template: ProvisioningTemplate, subject: Subject) -> Iterator[TemplateDiagnostic]:
     for parameter in template.parameters:
         values, short = subject.get(parameter, ()), ATTRIBUTES[parameter].short
         place = f"parameters.{parameter}"
         if len(values) > 1:
             what = f"could be any of {len(values)}: the subject has {short} {len(values)} times"
             remedy = f"issue a certificate with one {short}"
-            yield Finding(Kind.ATTRIBUTE_REPEATED, place, what, remedy, parameter)
+            yield TemplateDiagnostic(
+                DiagnosticKind.ATTRIBUTE_REPEATED, place, what, remedy, parameter
+            )
         elif not any(values):
             what = f"has no value: the subject has no {short}"
             remedy = f"issue a certificate with {short}, or take the parameter out of the template"
-            yield Finding(Kind.ATTRIBUTE_MISSING, place, what, remedy, parameter)
+            yield TemplateDiagnostic(
+                DiagnosticKind.ATTRIBUTE_MISSING, place, what, remedy, parameter
+            )
 
 
 @dataclass(slots=True)
-class _Maker:
+class _DeviceBuilder:
     """Fills in the values, by parameter, and notes what does not fit."""
 
     values: Mapping[str, str]
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[TemplateDiagnostic] = field(default_factory=list)
 
-    def device(self, template: Template) -> Device:
+    def device(self, template: ProvisioningTemplate) -> ProvisionedDevice:
         """Return the device; it is good only if no finding is fatal."""
         told = {key: self._fill(value, DEVICE, key) for key, value in template.fields()}
         default = settings.default_device_id(told["product_id"], told["node_id"])
-        return Device(
+        return ProvisionedDevice(
             told.get("device_id", default),
             told["node_id"],
             told["product_id"],
@@ -112,7 +116,7 @@ class _Maker:
             template.policy_ids,
         )
 
-    def _tags(self, template: Template) -> tuple[tuple[str, str], ...]:
+    def _tags(self, template: ProvisioningTemplate) -> tuple[tuple[str, str], ...]:
         place = f"{DEVICE}.tags"
         tags = tuple(
             (
@@ -124,7 +128,9 @@ class _Maker:
         for key, count in Counter(key for key, _ in tags).items():
             if count > 1:
                 what = f"come to {count} tags with the key {quoted(key)}"
-                self.findings.append(Finding(Kind.ILLEGAL, place, what, "use other keys"))
+                self.findings.append(
+                    TemplateDiagnostic(DiagnosticKind.ILLEGAL, place, what, "use other keys")
+                )
         return tags
 
     def _fill(self, value: Value, place: str, key: str) -> str:
@@ -134,14 +140,16 @@ class _Maker:
         source = f" ({ATTRIBUTES[parameter].short} of the subject)" if parameter else ""
         rule, would = RULES[key], f"would be {quoted(text)}{source}, and "
         if fault := rule.fault(text):
-            self._note(Kind.ILLEGAL, f"{place}.{key}", would + fault, parameter, text)
+            self._note(DiagnosticKind.ILLEGAL, f"{place}.{key}", would + fault, parameter, text)
         elif advice := rule.advice(text):
-            self._note(Kind.UNWISE, f"{place}.{key}", would + advice, parameter)
+            self._note(DiagnosticKind.UNWISE, f"{place}.{key}", would + advice, parameter)
         return text
 
-    def _note(self, kind: Kind, place: str, what: str, parameter: str, text: str = "") -> None:
+    def _note(
+        self, kind: DiagnosticKind, place: str, what: str, parameter: str, text: str = ""
+    ) -> None:
         remedy = _remedy(text, parameter) if text else ""
-        self.findings.append(Finding(kind, place, what, remedy, parameter))
+        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
 
 
 def _remedy(text: str, parameter: str) -> str:
@@ -159,7 +167,7 @@ FIXED = "fixed"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredDevice:
     """The device that is to be registered.
 
     device_id: "" for that which the platform would choose.  name: "" for any.
@@ -175,24 +183,24 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SolvedSubject:
     """A subject, by the full names of the parameters, and the device that comes of it.
 
     values, device: empty and None if any finding is fatal.
     """
 
     values: Mapping[str, str]
-    device: Device | None
-    findings: tuple[Finding, ...]
+    device: ProvisionedDevice | None
+    findings: tuple[TemplateDiagnostic, ...]
 
     def x509_name(self) -> Name:
         """Return the subject as a certificate has it."""
         return x509_name(self.values)
 
 
-def choose(template: Template, wanted: Wanted) -> Chosen:
+def solve_subject(template: ProvisioningTemplate, wanted: DesiredDevice) -> SolvedSubject:
     """Return the subject with which the template makes the wanted device, or why there is none."""
-    chooser = _Chooser(template)
+    chooser = _SubjectSolver(template)
     chooser.settle(wanted)
     findings = chooser.findings
     if not fatal(findings):
@@ -200,23 +208,23 @@ def choose(template: Template, wanted: Wanted) -> Chosen:
         made = preview(template, subject)
         findings.extend(made.findings)
         if made.device is not None:
-            return Chosen(chooser.values, made.device, tuple(findings))
-    return Chosen({}, None, tuple(findings))
+            return SolvedSubject(chooser.values, made.device, tuple(findings))
+    return SolvedSubject({}, None, tuple(findings))
 
 
 @dataclass(slots=True)
-class _Chooser:
+class _SubjectSolver:
     """Settles the attributes one by one, and notes what contradicts.
 
     places: what settled each attribute.
     """
 
-    template: Template
+    template: ProvisioningTemplate
     values: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[TemplateDiagnostic] = field(default_factory=list)
 
-    def settle(self, wanted: Wanted) -> None:
+    def settle(self, wanted: DesiredDevice) -> None:
         """Settle all: first what must be so, then what has a default."""
         template, default = self.template, default_device_id(wanted.product_id, wanted.node_id)
         self._value("node_id", template.node_id, wanted.node_id)
@@ -235,7 +243,7 @@ class _Chooser:
             self._set(value.parameter, text, place)
         elif value != text:
             what = f"is {quoted(value)} in the template, where {quoted(text)} is wanted"
-            self._note(Kind.OTHERWISE, place, what, "take the template of that product")
+            self._note(DiagnosticKind.OTHERWISE, place, what, "take the template of that product")
 
     def _shared(self, parameter: str) -> None:
         """Note a device ID that all devices would have: each would take the place of the others."""
@@ -245,7 +253,7 @@ class _Chooser:
                 f"would be the same for all devices: {place} settles {ATTRIBUTES[parameter].short}"
             )
             remedy = "let the template refer to another attribute for it"
-            self._note(Kind.CONFLICT, f"{DEVICE}.device_id", what, remedy, parameter)
+            self._note(DiagnosticKind.CONFLICT, f"{DEVICE}.device_id", what, remedy, parameter)
 
     def _optional(self, key: str, ref: Ref | None, wanted: str, default: str) -> None:
         """Settle a field that the template need not have.  wanted: "" for any."""
@@ -254,7 +262,7 @@ class _Chooser:
                       f"{DEVICE}.{key}")  # fmt: skip
         elif wanted and (key, wanted) != ("device_id", default):
             what = f"is not in the template, so it cannot be {quoted(wanted)}"
-            self._note(Kind.OTHERWISE, f"{DEVICE}.{key}", what, "add it to the template")
+            self._note(DiagnosticKind.OTHERWISE, f"{DEVICE}.{key}", what, "add it to the template")
 
     def _fixed(self, fixed: Mapping[str, str]) -> None:
         for word, text in fixed.items():
@@ -262,7 +270,7 @@ class _Chooser:
                 self._set(full_name(word), text, FIXED)
             except KeyError:
                 what = f"has {quoted(word)}, which no template knows"
-                self._note(Kind.UNKNOWN_PARAMETER, FIXED, what, KNOWN)
+                self._note(DiagnosticKind.UNKNOWN_PARAMETER, FIXED, what, KNOWN)
 
     def _set(self, parameter: str, text: str, place: str) -> None:
         known = self.values.setdefault(parameter, text)
@@ -271,7 +279,7 @@ class _Chooser:
             short = ATTRIBUTES[parameter].short
             what = f"needs {quoted(text)} as {short}, but {first} needs {quoted(known)}"
             remedy = "let the template refer to different attributes, or ask for the same"
-            self._note(Kind.CONFLICT, place, what, remedy, parameter)
+            self._note(DiagnosticKind.CONFLICT, place, what, remedy, parameter)
 
     def _absent(self) -> None:
         for parameter in self.template.parameters:
@@ -279,7 +287,7 @@ class _Chooser:
                 what = f"has no value: nothing says what {ATTRIBUTES[parameter].short} shall be"
                 remedy = f"give one for {parameter.removeprefix(PREFIX)} among the fixed attributes"
                 place = f"parameters.{parameter}"
-                self._note(Kind.ATTRIBUTE_MISSING, place, what, remedy, parameter)
+                self._note(DiagnosticKind.ATTRIBUTE_MISSING, place, what, remedy, parameter)
 
     def _bounds(self) -> None:
         for parameter, text in self.values.items():
@@ -287,9 +295,9 @@ class _Chooser:
             if fault := attribute.fault(text):
                 what = f"needs {quoted(text)} as {attribute.short}, which {fault}"
                 remedy = "let the template refer to another attribute"
-                self._note(Kind.ILLEGAL, place, what, remedy, parameter)
+                self._note(DiagnosticKind.ILLEGAL, place, what, remedy, parameter)
 
     def _note(
-        self, kind: Kind, place: str, what: str, remedy: str = "", parameter: str = ""
+        self, kind: DiagnosticKind, place: str, what: str, remedy: str = "", parameter: str = ""
     ) -> None:
-        self.findings.append(Finding(kind, place, what, remedy, parameter))
+        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))

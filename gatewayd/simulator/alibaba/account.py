@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, Verb, Wish
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.devices import Node
+from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType
 
 PRODUCT = "a1SimProdKey"
 GATEWAY = ("a1SimGateway", "gateway-1")
@@ -21,9 +21,9 @@ GATEWAY = ("a1SimGateway", "gateway-1")
 class AlibabaAccount:
     """Implements Account.  Its files: product-secret and gateway-secret."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: AccountOptions) -> None:
         self._secrets = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
-        self.verbs: Mapping[str, Verb] = {
+        self.verbs: Mapping[str, CloudVerb] = {
             "reset": self._reset,
             "delete": self._delete,
             "secret": self._secret,
@@ -35,12 +35,12 @@ class AlibabaAccount:
             certificate=_certificate(wish),
             clock=asyncio.get_running_loop().time,
             random=secrets.token_bytes,
-            options=Options(
+            options=AlibabaCloudOptions(
                 address=wish.address,
                 host=wish.address,
                 rate=wish.rate,
                 unlisted=True,
-                nodes={PRODUCT: Node(wish.node), GATEWAY[0]: Node.GATEWAY},
+                nodes={PRODUCT: AlibabaNodeType(wish.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
             ),
         )
 
@@ -84,7 +84,7 @@ class AlibabaAccount:
         return self._cloud.show_secret(PRODUCT, request["child"])
 
 
-def _certificate(wish: Wish) -> pki.Certificate:
+def _certificate(wish: AccountOptions) -> pki.KeyedCertificate:
     """Issue one for the address itself: not every machine can look up "localhost"."""
     if wish.address == LOOPBACK:
         return CERTIFICATES[wish.certificate](wish.authority, wish.now)

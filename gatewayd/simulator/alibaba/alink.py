@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from gatewayd.simulator.alibaba.devices import Name
 
-Entry: TypeAlias = Mapping[str, str]
+DeviceEntry: TypeAlias = Mapping[str, str]
 """One device of a request, with the fields that were asked for."""
 
 MAX_ID = 4_294_967_295
@@ -23,7 +23,7 @@ _MAX_TEXT = 256
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9\-_@.:]{4,32}")
 
 
-class Alink(IntEnum):
+class AlinkCode(IntEnum):
     """Codes of replies, as the vendor's pages list them."""
 
     SUCCESS = 200
@@ -52,11 +52,11 @@ class Alink(IntEnum):
     BOUND_TO_ANOTHER_GATEWAY = 6619
 
 
-class Unreadable(Exception):
+class UnreadableAlink(Exception):
     """A payload that cannot even be answered: no JSON, or no id."""
 
 
-class Failed(Exception):
+class AlinkFailure(Exception):
     """A request is answered with this code.  data: as JSON can hold it; the devices at fault."""
 
     def __init__(self, code: int, data: object = None) -> None:
@@ -65,7 +65,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AlinkRequest:
     """A request, read.  answered: whether the sender wants a reply (`sys.ack` is not 0)."""
 
     id: str
@@ -74,7 +74,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GatewayRequest:
     """A request, as those who decide see it.
 
     spoiled: the code that a fault wishes one of its devices, or None.
@@ -85,7 +85,7 @@ class Asked:
     spoiled: Callable[[Name], int | None]
 
 
-def read(payload: bytes) -> Call:
+def read(payload: bytes) -> AlinkRequest:
     """Read a request.  Raises Unreadable.
 
     `id` is text or a number from 0 to 4294967295; `version` and `method` may be left out.
@@ -93,12 +93,12 @@ def read(payload: bytes) -> Call:
     try:
         body = json.loads(payload)
     except (ValueError, RecursionError):
-        raise Unreadable from None
+        raise UnreadableAlink from None
     if not isinstance(body, dict) or (request_id := _id(body.get("id"))) is None:
-        raise Unreadable
+        raise UnreadableAlink
     system = body.get("sys")
     ack = system.get("ack") if isinstance(system, dict) else None
-    return Call(request_id, body.get("params"), answered=ack != 0)
+    return AlinkRequest(request_id, body.get("params"), answered=ack != 0)
 
 
 def reply(call_id: str, method: str, code: int, data: object) -> dict[str, object]:
@@ -115,36 +115,36 @@ def push(push_id: str, method: str, params: object) -> dict[str, object]:
 def message(code: int) -> str:
     """Return the text that goes with a code."""
     try:
-        return Alink(code).name.lower().replace("_", " ")
+        return AlinkCode(code).name.lower().replace("_", " ")
     except ValueError:
         return "error"
 
 
-def entries(params: object, fields: Sequence[str], limit: int) -> list[Entry]:
+def entries(params: object, fields: Sequence[str], limit: int) -> list[DeviceEntry]:
     """Read a list of devices, each with these fields as text, none of them twice.
 
     limit: of devices.  Raises Failed.
     """
     if not isinstance(params, list) or not 1 <= len(params) <= limit:
-        raise Failed(Alink.BAD_PARAMETER)
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     found = [entry(one, fields) for one in params]
     if len({name(one) for one in found}) < len(found):
-        raise Failed(Alink.BAD_PARAMETER)
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     return found
 
 
-def entry(params: object, fields: Sequence[str]) -> Entry:
+def entry(params: object, fields: Sequence[str]) -> DeviceEntry:
     """Read one device.  Raises Failed."""
     if not isinstance(params, dict):
-        raise Failed(Alink.BAD_PARAMETER)
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     wanted = {"productKey", "deviceName", *fields}
     found = {key: value for key, value in params.items() if key in wanted and _text(value)}
     if found.keys() < wanted:
-        raise Failed(Alink.BAD_PARAMETER)
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     return found
 
 
-def name(device: Entry) -> Name:
+def name(device: DeviceEntry) -> Name:
     """Return which device an entry is about."""
     return device["productKey"], device["deviceName"]
 

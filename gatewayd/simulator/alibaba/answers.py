@@ -12,24 +12,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewayd.simulator.alibaba.registry import Push
-from gatewayd.simulator.faults import Fault
+from gatewayd.simulator.alibaba.registry import RegistrationPush
+from gatewayd.simulator.faults import SimulatedFault
 from gatewayd.simulator.mqtt import delivery
 from gatewayd.simulator.mqtt.codec import publish
 from gatewayd.simulator.mqtt.connack import ACCEPTED
 from gatewayd.simulator.mqtt.delivery import Delivery, encode
-from gatewayd.simulator.mqtt.link import Reply, Step
+from gatewayd.simulator.mqtt.link import ConnectReply, ReplyStep
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class PushOptions:
     """How a push is sent.  qos: 0 or 1.  linger: seconds until the connection is closed."""
 
     qos: int = 0
     linger: float = 15.0
 
 
-def granted(pushes: Sequence[Push], fault: Fault | None, manner: Manner) -> Reply:
+def granted(
+    pushes: Sequence[RegistrationPush], fault: SimulatedFault | None, manner: PushOptions
+) -> ConnectReply:
     """Accept a registration, and push what was issued.
 
     CONNACK and push are one write, and so one TLS record: a client has to cope with that.
@@ -39,22 +41,24 @@ def granted(pushes: Sequence[Push], fault: Fault | None, manner: Manner) -> Repl
         publish(push.topic, spoil(push.payload), manner.qos, number)
         for number, push in enumerate(pushes, start=1)
     )
-    return Reply(accepted=True, steps=_steps(data, fault, Step(after=manner.linger, close=True)))
+    return ConnectReply(
+        accepted=True, steps=_steps(data, fault, ReplyStep(after=manner.linger, close=True))
+    )
 
 
-def _steps(push: bytes, fault: Fault | None, end: Step) -> tuple[Step, ...]:
+def _steps(push: bytes, fault: SimulatedFault | None, end: ReplyStep) -> tuple[ReplyStep, ...]:
     match fault:
-        case Fault("slow", number=seconds):
-            return Step(ACCEPTED + push, after=seconds), end
-        case Fault("late", number=seconds):
-            return Step(ACCEPTED), Step(push, after=seconds), end
-        case Fault("no-push"):
-            return Step(ACCEPTED), end
-        case Fault("hang-up-after-connack" | "lose-connack" as name):
-            return (Step(ACCEPTED if name == "hang-up-after-connack" else b"", close=True),)
-        case Fault("secret-then-hang-up"):
-            return (Step(ACCEPTED + push, close=True),)
-    return Step(ACCEPTED + push), end
+        case SimulatedFault("slow", number=seconds):
+            return ReplyStep(ACCEPTED + push, after=seconds), end
+        case SimulatedFault("late", number=seconds):
+            return ReplyStep(ACCEPTED), ReplyStep(push, after=seconds), end
+        case SimulatedFault("no-push"):
+            return ReplyStep(ACCEPTED), end
+        case SimulatedFault("hang-up-after-connack" | "lose-connack" as name):
+            return (ReplyStep(ACCEPTED if name == "hang-up-after-connack" else b"", close=True),)
+        case SimulatedFault("secret-then-hang-up"):
+            return (ReplyStep(ACCEPTED + push, close=True),)
+    return ReplyStep(ACCEPTED + push), end
 
 
 def _whole(payload: Mapping[str, str]) -> bytes:
@@ -85,7 +89,7 @@ _SPOILERS: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
 __all__ = ["Delivery", "deliver", "encode"]
 
 
-def deliver(body: Mapping[str, object], fault: Fault | None) -> Delivery:
+def deliver(body: Mapping[str, object], fault: SimulatedFault | None) -> Delivery:
     """Decide how a reply is sent."""
     return delivery.deliver(body, fault, _mixed)
 

@@ -19,26 +19,31 @@ from typing import Self, TypeAlias
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba import answers
-from gatewayd.simulator.alibaba.alink import Alink
-from gatewayd.simulator.alibaba.answers import Manner
-from gatewayd.simulator.alibaba.console import Console
-from gatewayd.simulator.alibaba.credentials import AuthType, Refused, Request, understand
-from gatewayd.simulator.alibaba.devices import Name, Node, Product, by_code
-from gatewayd.simulator.alibaba.gateways import Gateways
-from gatewayd.simulator.alibaba.https import HttpsDesk, HttpsLink
-from gatewayd.simulator.alibaba.registry import Registry
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.alink import AlinkCode
+from gatewayd.simulator.alibaba.answers import PushOptions
+from gatewayd.simulator.alibaba.console import AlibabaConsole
+from gatewayd.simulator.alibaba.credentials import (
+    AlibabaAuthType,
+    AlibabaConnectRefused,
+    ConnectRequest,
+    understand,
+)
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType, AlibabaProduct, Name, by_code
+from gatewayd.simulator.alibaba.gateways import AlibabaGateways
+from gatewayd.simulator.alibaba.https import HttpsLink, HttpsRegistrar
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
-from gatewayd.simulator.faults import Fault, FaultPlan, Stage
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault, Stage
 from gatewayd.simulator.mqtt import connack
-from gatewayd.simulator.mqtt.link import Limits, Link, Reply, Service
+from gatewayd.simulator.mqtt.link import ConnectReply, MqttLimits, MqttLink, MqttService
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
-from gatewayd.simulator.pki import Certificate
+from gatewayd.simulator.pki import KeyedCertificate
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AlibabaCloudOptions:
     """How the cloud is set up.
 
     host: the name clients are told, one of the certificate's.  address: IPv4, listened on.
@@ -60,19 +65,17 @@ class Options:
     unlisted: bool = False
     plain: bool = True
     https_port: int | None = None
-    nodes: Mapping[str, Node] = field(default_factory=dict)
-    rules: Rules = field(default_factory=Rules)
-    manner: Manner = field(default_factory=Manner)
-    limits: Limits = field(default_factory=Limits)
+    nodes: Mapping[str, AlibabaNodeType] = field(default_factory=dict)
+    rules: AlibabaRules = field(default_factory=AlibabaRules)
+    manner: PushOptions = field(default_factory=PushOptions)
+    limits: MqttLimits = field(default_factory=MqttLimits)
 
 
-__all__ = ["AlibabaCloud", "Options"]
-
-Session: TypeAlias = tuple[str, str, str]
+SessionKey: TypeAlias = tuple[str, str, str]
 """productKey, deviceName, and the client id of one of the devices that share an unlisted name."""
 
 
-class AlibabaCloud(Console):
+class AlibabaCloud(AlibabaConsole):
     """An account of the cloud, served while the `async with` lasts.
 
     products: productKey → productSecret.  devices: created, none of them activated.
@@ -84,36 +87,39 @@ class AlibabaCloud(Console):
         products: Mapping[str, str],
         devices: Iterable[Name],
         *,
-        certificate: Certificate,
+        certificate: KeyedCertificate,
         clock: Callable[[], float],
         random: Callable[[int], bytes],
-        options: Options | None = None,
+        options: AlibabaCloudOptions | None = None,
     ) -> None:
-        self.options = options or Options()
+        self.options = options or AlibabaCloudOptions()
         self.ca_pem = certificate.ca_pem
         self.plan = FaultPlan()
         nodes = self.options.nodes
-        registry = Registry(
-            {key: Product(ps, nodes.get(key, Node.DIRECT)) for key, ps in products.items()},
+        registry = AlibabaRegistry(
+            {
+                key: AlibabaProduct(ps, nodes.get(key, AlibabaNodeType.DIRECT))
+                for key, ps in products.items()
+            },
             devices,
             clock,
             random,
             rate=self.options.rate,
             unlisted=self.options.unlisted,
         )
-        gateways = Gateways(
+        gateways = AlibabaGateways(
             registry, self.plan, self.options.rules, connected=self._is_connected, clock=clock
         )
         super().__init__(registry, gateways)
-        self._sessions: dict[Session, Link] = {}
-        self._keys: dict[Link, Session] = {}
+        self._sessions: dict[SessionKey, MqttLink] = {}
+        self._keys: dict[MqttLink, SessionKey] = {}
         self._misunderstood: Counter[int] = Counter()
         context, limits = certificate.server_context(), self.options.limits
-        self._service = Service(self, context, self.options.plain, limits, self)
+        self._service = MqttService(self, context, self.options.plain, limits, self)
         self._server = MqttServer(self._service)
-        self._https_desk = HttpsDesk(registry, gateways.enrolment, self.plan)
+        self._https_desk = HttpsRegistrar(registry, gateways.enrolment, self.plan)
         self._https = MqttServer(
-            Service(self, context, limits=limits),
+            MqttService(self, context, limits=limits),
             lambda service, sock: HttpsLink(service, sock, self._https_desk),
         )
 
@@ -191,21 +197,21 @@ class AlibabaCloud(Console):
         unfinished.write_text(json.dumps(self.truth(), indent=1, sort_keys=True))
         unfinished.replace(path)
 
-    def on_connect(self, link: Link, connect: Connect) -> Reply:
+    def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         """Answer a CONNECT: by the rules, unless a fault strikes."""
         try:
             request = understand(
                 connect, tls=link.tls is not None, instance_id=self.options.instance_id
             )
-        except Refused as refused:
+        except AlibabaConnectRefused as refused:
             self._misunderstood[refused.code] += 1
             return connack.refusal(refused.code)
         try:
             return self._answer(link, request)
-        except Refused as refused:
+        except AlibabaConnectRefused as refused:
             return connack.refusal(refused.code)
 
-    def on_publish(self, link: Link, publish: Publish) -> None:
+    def on_publish(self, link: MqttLink, publish: Publish) -> None:
         """Count what a logged-in device publishes; serve it if it is a gateway."""
         product, name, _client = self._keys.get(link, ("", "", ""))
         if device := self._registry.devices.get((product, name)):
@@ -213,18 +219,18 @@ class AlibabaCloud(Console):
             if gateway := self._gateway(link):
                 self._gateways.publish(gateway, publish)
 
-    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+    def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Let a gateway subscribe to what is its own; other devices, to anything."""
         if gateway := self._gateway(link):
             return self._gateways.subscribe(gateway, filters)
         return [True] * len(filters)
 
-    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+    def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
         """Take a gateway's subscriptions back."""
         if gateway := self._gateway(link):
             self._gateways.unsubscribe(gateway, filters)
 
-    def on_close(self, link: Link) -> None:
+    def on_close(self, link: MqttLink) -> None:
         """Take a device offline, unless it is online over a newer connection."""
         gateway = self._gateway(link)
         session = self._keys.pop(link, None)
@@ -233,7 +239,7 @@ class AlibabaCloud(Console):
             if gateway:
                 self._gateways.disconnect(gateway)
 
-    def _gateway(self, link: Link) -> Name | None:
+    def _gateway(self, link: MqttLink) -> Name | None:
         """Return the gateway whose newest connection this is, if it is one's."""
         product, name, client = self._keys.get(link, ("", "", ""))
         if client or self._sessions.get((product, name, client)) is not link:
@@ -243,7 +249,7 @@ class AlibabaCloud(Console):
     def _is_connected(self, device: Name) -> bool:
         return (*device, "") in self._sessions
 
-    def _answer(self, link: Link, request: Request) -> Reply:
+    def _answer(self, link: MqttLink, request: ConnectRequest) -> ConnectReply:
         self._registry.arrive(request)
         stage: Stage = "register" if request.registers else "login"
         fault = self.plan.choose(stage, request.device_name)
@@ -255,15 +261,17 @@ class AlibabaCloud(Console):
             return self._register(request, fault)
         return self._login(link, request, fault)
 
-    def _register(self, request: Request, fault: Fault | None) -> Reply:
+    def _register(self, request: ConnectRequest, fault: SimulatedFault | None) -> ConnectReply:
         times = 2 if fault and fault.name == "answer-twice" else 1
         pushes = [self._registry.register(request) for _ in range(times)]
         return answers.granted(pushes, fault, self.options.manner)
 
-    def _login(self, link: Link, request: Request, fault: Fault | None) -> Reply:
+    def _login(
+        self, link: MqttLink, request: ConnectRequest, fault: SimulatedFault | None
+    ) -> ConnectReply:
         """Open a session; an older one of the same device is taken over, and closed."""
         self._registry.login(request)
-        shared = request.auth_type is AuthType.LOGIN_UNLISTED
+        shared = request.auth_type is AlibabaAuthType.LOGIN_UNLISTED
         session = (*request.name, request.client_id if shared else "")
         older = self._sessions.get(session)
         self._sessions[session] = link
@@ -271,7 +279,7 @@ class AlibabaCloud(Console):
         if older:
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
-        self._gateways.notices.force_off(request.name, Alink.CONNECTED_ELSEWHERE)
+        self._gateways.notices.force_off(request.name, AlinkCode.CONNECTED_ELSEWHERE)
         if self._gateway(link):
             self._gateways.connect(request.name, link)
         return connack.session(fault)

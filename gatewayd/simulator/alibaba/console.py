@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gatewayd.simulator.alibaba import topics
-from gatewayd.simulator.alibaba.alink import Alink, named
+from gatewayd.simulator.alibaba.alink import AlinkCode, named
 from gatewayd.simulator.alibaba.devices import Name
-from gatewayd.simulator.alibaba.gateways import Gateways
-from gatewayd.simulator.alibaba.notices import Status
-from gatewayd.simulator.alibaba.registry import Registry
+from gatewayd.simulator.alibaba.gateways import AlibabaGateways
+from gatewayd.simulator.alibaba.notices import TopologyChange
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 
 PERMIT_SECONDS = range(65_536)
 """0 for always, 65535 for no longer (knowledge_detail/178010, of the Living platform)."""
 
 
-class Console:
+class AlibabaConsole:
     """Manages devices.  Every method raises KeyError for one that is not there."""
 
-    def __init__(self, registry: Registry, gateways: Gateways) -> None:
+    def __init__(self, registry: AlibabaRegistry, gateways: AlibabaGateways) -> None:
         self._registry, self._gateways = registry, gateways
 
     def create(self, product: str, device: str) -> None:
@@ -38,20 +38,20 @@ class Console:
         """Shut a device out; a session it has is closed."""
         name = (product, device)
         self._registry.devices[name].disabled = True
-        self._shut_out(name, topics.DISABLE, Status.DISABLED, Alink.DEVICE_DISABLED)
+        self._shut_out(name, topics.DISABLE, TopologyChange.DISABLED, AlinkCode.DEVICE_DISABLED)
 
     def enable(self, product: str, device: str) -> None:
         """Let a disabled device in again; being offline, it cannot hear of it."""
         name = (product, device)
         self._registry.devices[name].disabled = False
         self._tell(name, topics.ENABLE)
-        self._gateways.notices.change(name, Status.ENABLED)
+        self._gateways.notices.change(name, TopologyChange.ENABLED)
 
     def delete(self, product: str, device: str) -> None:
         """Forget a device; a session it has is closed."""
         name = (product, device)
         self._registry.delete(name)
-        self._shut_out(name, topics.DELETE, Status.DELETED, Alink.DEVICE_DELETED)
+        self._shut_out(name, topics.DELETE, TopologyChange.DELETED, AlinkCode.DEVICE_DELETED)
         self._gateways.topology.detach(name)
         self._gateways.forget(name)
 
@@ -68,7 +68,7 @@ class Console:
         if self._gateways.topology.gateway_of(child) != gateway:
             self._gateways.notices.evict(child)
             self._gateways.topology.attach(gateway, child)
-            self._gateways.notices.change(child, Status.CREATED)
+            self._gateways.notices.change(child, TopologyChange.CREATED)
 
     def detach(self, child: Name) -> None:
         """Detach a sub-device from its gateway."""
@@ -90,7 +90,7 @@ class Console:
         """Force a sub-device off, with any code the vendor lists or not."""
         self._gateways.notices.force_off(child, code)
 
-    def _shut_out(self, name: Name, method: str, status: Status, code: Alink) -> None:
+    def _shut_out(self, name: Name, method: str, status: TopologyChange, code: AlinkCode) -> None:
         if self._gateways.sessions.gateway_of(name):
             self._tell(name, method)
         self._gateways.notices.force_off(name, code)

@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from gatewayd.simulator.mqtt.packets import Connect
 
 
-class Code(IntEnum):
+class ConnackCode(IntEnum):
     """CONNACK return codes, as the vendor uses them."""
 
     ACCEPTED = 0
@@ -25,7 +25,7 @@ class Code(IntEnum):
     NOT_AUTHORIZED = 5
 
 
-class AuthType(StrEnum):
+class AlibabaAuthType(StrEnum):
     """What a CONNECT is for: the option authType, which a login leaves out."""
 
     REGISTER = "register"
@@ -34,18 +34,18 @@ class AuthType(StrEnum):
     LOGIN_UNLISTED = "connwl"
 
 
-REGISTRATIONS = frozenset({AuthType.REGISTER, AuthType.REGISTER_UNLISTED})
+REGISTRATIONS = frozenset({AlibabaAuthType.REGISTER, AlibabaAuthType.REGISTER_UNLISTED})
 
 METHODS: Mapping[str, str] = {"hmacmd5": "md5", "hmacsha1": "sha1", "hmacsha256": "sha256"}
 """Option signmethod → digest."""
 
-_SECURE_MODES: Mapping[tuple[AuthType, bool], frozenset[str]] = {
-    (AuthType.REGISTER, True): frozenset({"2"}),
+_SECURE_MODES: Mapping[tuple[AlibabaAuthType, bool], frozenset[str]] = {
+    (AlibabaAuthType.REGISTER, True): frozenset({"2"}),
     # The page's table says -2, the vendor's own SDKs send 2.
-    (AuthType.REGISTER_UNLISTED, True): frozenset({"2", "-2"}),
-    (AuthType.LOGIN, True): frozenset({"2"}),
-    (AuthType.LOGIN, False): frozenset({"3"}),
-    (AuthType.LOGIN_UNLISTED, True): frozenset({"-2"}),
+    (AlibabaAuthType.REGISTER_UNLISTED, True): frozenset({"2", "-2"}),
+    (AlibabaAuthType.LOGIN, True): frozenset({"2"}),
+    (AlibabaAuthType.LOGIN, False): frozenset({"3"}),
+    (AlibabaAuthType.LOGIN_UNLISTED, True): frozenset({"-2"}),
 }
 """Purpose and TLS → the values of securemode taken.  Only a login may go without TLS."""
 
@@ -55,23 +55,23 @@ KEEP_ALIVE = range(30, 1201)
 _MAX_CLIENT_ID = 64
 
 
-class Refused(Exception):
+class AlibabaConnectRefused(Exception):
     """The cloud answers with this CONNACK code."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: ConnackCode) -> None:
         super().__init__(code.name)
         self.code = code
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConnectRequest:
     """A CONNECT, understood.
 
     client_id: the part before the first bar; it alone is signed.
     password: as sent; a hexadecimal HMAC, or the token of a device that was not listed.
     """
 
-    auth_type: AuthType
+    auth_type: AlibabaAuthType
     client_id: str
     product_key: str
     device_name: str
@@ -129,48 +129,48 @@ def _is_hmac(key: str, text: str, digest: str, sign: str) -> bool:
     return hmac.compare_digest(right.encode(), sign.lower().encode())
 
 
-def understand(connect: Connect, *, tls: bool, instance_id: str = "") -> Request:
+def understand(connect: Connect, *, tls: bool, instance_id: str = "") -> ConnectRequest:
     """Read a CONNECT.  Raises Refused where the vendor's table of codes says so.
 
     instance_id: the cloud instance's own; a client may leave it out, not name another.
     """
     if not connect.known:
-        raise Refused(Code.PROTOCOL_VERSION)
+        raise AlibabaConnectRefused(ConnackCode.PROTOCOL_VERSION)
     client_id, options = _client_id(connect.client_id)
     auth_type = _auth_type(options, tls=tls)
     if options.get("instanceId", instance_id) != instance_id:
-        raise Refused(Code.IDENTIFIER_REJECTED)
+        raise AlibabaConnectRefused(ConnackCode.IDENTIFIER_REJECTED)
     if auth_type not in REGISTRATIONS and connect.keepalive not in KEEP_ALIVE:
-        raise Refused(Code.SERVER_UNAVAILABLE)
+        raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
     device_name, bar, product_key = connect.username.partition("&")
     if not (device_name and bar and product_key) or "&" in product_key:
-        raise Refused(Code.BAD_CREDENTIALS)
+        raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
     password = connect.password.decode("ascii", "replace")
-    return Request(auth_type, client_id, product_key, device_name, options, password)
+    return ConnectRequest(auth_type, client_id, product_key, device_name, options, password)
 
 
 def _client_id(text: str) -> tuple[str, Mapping[str, str]]:
     """Split `id|name=value,…|`.  SDKs of the vendor leave a comma at the end."""
     client_id, *rest = text.split("|")
     if not 1 <= len(client_id) <= _MAX_CLIENT_ID or len(rest) != 2 or rest[1]:  # noqa: PLR2004  # two bars
-        raise Refused(Code.IDENTIFIER_REJECTED)
+        raise AlibabaConnectRefused(ConnackCode.IDENTIFIER_REJECTED)
     pairs = [pair.partition("=") for pair in rest[0].split(",") if pair]
     options = {name: value for name, _, value in pairs}
     if len(options) < len(pairs) or not all(name and value for name, value in options.items()):
-        raise Refused(Code.IDENTIFIER_REJECTED)
+        raise AlibabaConnectRefused(ConnackCode.IDENTIFIER_REJECTED)
     return client_id, options
 
 
-def _auth_type(options: Mapping[str, str], *, tls: bool) -> AuthType:
+def _auth_type(options: Mapping[str, str], *, tls: bool) -> AlibabaAuthType:
     try:
-        auth_type = AuthType(options.get("authType", ""))
+        auth_type = AlibabaAuthType(options.get("authType", ""))
     except ValueError:
-        raise Refused(Code.IDENTIFIER_REJECTED) from None
+        raise AlibabaConnectRefused(ConnackCode.IDENTIFIER_REJECTED) from None
     needed = {"securemode"} | ({"random", "signmethod"} if auth_type in REGISTRATIONS else set())
     if (
         not needed <= options.keys()
         or options["securemode"] not in _SECURE_MODES.get((auth_type, tls), ())
         or options.get("signmethod", "hmacmd5") not in METHODS
     ):
-        raise Refused(Code.IDENTIFIER_REJECTED)
+        raise AlibabaConnectRefused(ConnackCode.IDENTIFIER_REJECTED)
     return auth_type

@@ -15,7 +15,7 @@ REMEMBERED = 16
 """Of so many secrets, the newest, the digests are kept."""
 
 
-class Node(StrEnum):
+class AlibabaNodeType(StrEnum):
     """What kind of device a product is, as chosen when it is created."""
 
     DIRECT = "direct"
@@ -24,7 +24,7 @@ class Node(StrEnum):
 
 
 @dataclass(slots=True)
-class Window:
+class RateWindow:
     """When something was let through, of late."""
 
     _times: deque[float] = field(default_factory=deque)
@@ -45,7 +45,7 @@ class Window:
 
 
 @dataclass(slots=True)
-class Ledger:
+class AlibabaDeviceLedger:
     """What happened to one device.  Times are those of the registry's clock, in seconds.
 
     refused_registrations, refused_logins: by CONNACK code.
@@ -102,7 +102,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class Device:
+class AlibabaDevice:
     """One device of the cloud.
 
     secret: the newest; no other is valid.
@@ -117,9 +117,9 @@ class Device:
     reopened: bool = False
     disabled: bool = False
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
-    connects: Window = field(default_factory=Window)
-    logins: Window = field(default_factory=Window)
-    ledger: Ledger = field(default_factory=Ledger)
+    connects: RateWindow = field(default_factory=RateWindow)
+    logins: RateWindow = field(default_factory=RateWindow)
+    ledger: AlibabaDeviceLedger = field(default_factory=AlibabaDeviceLedger)
 
     @property
     def may_register(self) -> bool:
@@ -138,11 +138,11 @@ class Device:
 
 
 @dataclass(slots=True)
-class Product:
+class AlibabaProduct:
     """One product.  dynamic: whether its devices may register."""
 
     secret: str = field(repr=False)
-    node: Node = Node.DIRECT
+    node: AlibabaNodeType = AlibabaNodeType.DIRECT
     dynamic: bool = True
 
 

@@ -9,22 +9,28 @@ from collections.abc import Callable, Sequence
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba import alink, answers, topics
-from gatewayd.simulator.alibaba.alink import Alink, Asked, Call, Failed, Unreadable
-from gatewayd.simulator.alibaba.devices import Name, Node
-from gatewayd.simulator.alibaba.enrolment import Enrolment
-from gatewayd.simulator.alibaba.ledger import Ledgers
-from gatewayd.simulator.alibaba.notices import Notices
-from gatewayd.simulator.alibaba.post import Post
-from gatewayd.simulator.alibaba.registry import Registry
-from gatewayd.simulator.alibaba.rules import Rules
-from gatewayd.simulator.alibaba.sessions import SessionCalls, Sessions
-from gatewayd.simulator.alibaba.topology import Topology, TopologyCalls
-from gatewayd.simulator.faults import Fault, FaultPlan
-from gatewayd.simulator.mqtt.link import Link
+from gatewayd.simulator.alibaba.alink import (
+    AlinkCode,
+    AlinkFailure,
+    AlinkRequest,
+    GatewayRequest,
+    UnreadableAlink,
+)
+from gatewayd.simulator.alibaba.broker import AlibabaBroker
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType, Name
+from gatewayd.simulator.alibaba.dynamic_registration import DynamicRegistration
+from gatewayd.simulator.alibaba.ledger import AlibabaGatewayLedgers
+from gatewayd.simulator.alibaba.notices import GatewayNotifier
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.sessions import AlibabaSessions, SessionRequests
+from gatewayd.simulator.alibaba.topology import AlibabaTopology, TopologyRequests
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault
+from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 
 
-class Gateways:
+class AlibabaGateways:
     """Answers gateways.
 
     topology, sessions, enrolment: what there is.  notices: what gateways are told.
@@ -33,26 +39,28 @@ class Gateways:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: AlibabaRegistry,
         plan: FaultPlan,
-        rules: Rules,
+        rules: AlibabaRules,
         *,
         connected: Callable[[Name], bool],
         clock: Callable[[], float],
     ) -> None:
-        self.topology, self.sessions = Topology(), Sessions()
+        self.topology, self.sessions = AlibabaTopology(), AlibabaSessions()
         self._registry, self._plan, self._rules = registry, plan, rules
-        self._post, self._ledgers = Post(rules), Ledgers()
-        self.notices = Notices(self._post, self.topology, self.sessions, rules, self._ledgers)
+        self._post, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
+        self.notices = GatewayNotifier(
+            self._post, self.topology, self.sessions, rules, self._ledgers
+        )
         evict = self.notices.evict
-        self.enrolment = Enrolment(registry, self.topology, rules, evict=evict)
-        attach = TopologyCalls(
+        self.enrolment = DynamicRegistration(registry, self.topology, rules, evict=evict)
+        attach = TopologyRequests(
             registry, self.topology, rules, evict=evict, offline=self.sessions.end
         )
-        online = SessionCalls(
+        online = SessionRequests(
             registry, self.topology, self.sessions, rules, connected=connected, clock=clock
         )
-        self._answers: dict[str, Callable[[Asked], object]] = {
+        self._answers: dict[str, Callable[[GatewayRequest], object]] = {
             topics.REGISTER: self.enrolment.register,
             topics.PRODUCT_REGISTER: self.enrolment.product_register,
             topics.TOPO_ADD: attach.add,
@@ -68,9 +76,9 @@ class Gateways:
     def is_gateway(self, device: Name) -> bool:
         """Whether a device's product is of the kind that has sub-devices."""
         product = self._registry.products.get(device[0])
-        return product is not None and product.node is Node.GATEWAY
+        return product is not None and product.node is AlibabaNodeType.GATEWAY
 
-    def connect(self, gateway: Name, link: Link) -> None:
+    def connect(self, gateway: Name, link: MqttLink) -> None:
         """Take a gateway's new connection: its sub-devices have to log in again."""
         self.sessions.lose(gateway)
         self._post.connect(gateway, link)
@@ -121,7 +129,7 @@ class Gateways:
 
     def _choose(
         self, gateway: Name, method: str, among: frozenset[str], about: Sequence[str] = ()
-    ) -> Fault | None:
+    ) -> SimulatedFault | None:
         fault = self._plan.choose(method, gateway[1], among, about)
         if fault:
             self._ledgers.of(gateway).faults[fault.name] += 1
@@ -146,13 +154,13 @@ class Gateways:
         elif self.sessions.gateway_of(owner) == gateway:
             self._registry.devices[owner].ledger.published += 1
         else:
-            self.notices.error(gateway, Alink.NO_SESSION, owner)
+            self.notices.error(gateway, AlinkCode.NO_SESSION, owner)
 
     def _take(self, gateway: Name, method: str, packet: Publish) -> None:
         """Answer a request, unless a fault strikes."""
         try:
             call = alink.read(packet.payload)
-        except Unreadable:
+        except UnreadableAlink:
             self._ledgers.of(gateway).unreadable += 1
             return
         fault = self._choose(gateway, method, faults.WHOLE, alink.mentioned(call.params))
@@ -167,19 +175,21 @@ class Gateways:
             self.notices.count(gateway, f"{method}_reply", sent=sent)
 
     def _answer(
-        self, gateway: Name, method: str, call: Call, qos: int, fault: Fault | None
+        self, gateway: Name, method: str, call: AlinkRequest, qos: int, fault: SimulatedFault | None
     ) -> tuple[int, object]:
         """Return code and data.  Requests about sessions are to be of QoS 0."""
         if fault and fault.name == "reply":
             return int(fault.number), {}
         if qos and method.startswith("combine."):
-            return Alink.BAD_PARAMETER, {}
+            return AlinkCode.BAD_PARAMETER, {}
 
         def spoiled(child: Name) -> int | None:
             partial = self._plan.choose(method, child[1], faults.PARTIAL)
             return int(partial.number) if partial else None
 
         try:
-            return Alink.SUCCESS, self._answers[method](Asked(gateway, call.params, spoiled))
-        except Failed as failed:
+            return AlinkCode.SUCCESS, self._answers[method](
+                GatewayRequest(gateway, call.params, spoiled)
+            )
+        except AlinkFailure as failed:
             return failed.code, failed.data

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba import alink, answers
-from gatewayd.simulator.alibaba.alink import Alink, Failed
+from gatewayd.simulator.alibaba.alink import AlinkCode, AlinkFailure
 from gatewayd.simulator.alibaba.answers import Delivery
-from gatewayd.simulator.alibaba.enrolment import Enrolment
-from gatewayd.simulator.alibaba.registry import Registry
+from gatewayd.simulator.alibaba.dynamic_registration import DynamicRegistration
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER
 from gatewayd.simulator.faults import FaultPlan
-from gatewayd.simulator.mqtt.link import Link, Service, Step
+from gatewayd.simulator.mqtt.link import MqttLink, MqttService, ReplyStep
 
 MAX_REQUEST = 8_192
 """Bytes of a request with its head."""
@@ -29,10 +29,12 @@ _UNHEARD = Delivery(b"", copies=0)
 _HELD = 3600.0  # seconds that a request is left without an answer
 
 
-class HttpsDesk:
+class HttpsRegistrar:
     """Decides on requests, and counts them by code."""
 
-    def __init__(self, registry: Registry, enrolment: Enrolment, plan: FaultPlan) -> None:
+    def __init__(
+        self, registry: AlibabaRegistry, enrolment: DynamicRegistration, plan: FaultPlan
+    ) -> None:
         self._registry, self._enrolment, self._plan = registry, enrolment, plan
         self.codes: Counter[int] = Counter()
 
@@ -50,18 +52,18 @@ class HttpsDesk:
         return answers.deliver(body, fault)
 
     def _decide(self, form: Mapping[str, str], wished: int) -> tuple[int, object]:
-        if wished >= Alink.SUCCESS:
+        if wished >= AlinkCode.SUCCESS:
             return wished, {}
         try:
-            return Alink.SUCCESS, self._enrolment.https(form)
-        except Failed as failed:
+            return AlinkCode.SUCCESS, self._enrolment.https(form)
+        except AlinkFailure as failed:
             return failed.code, {}
 
 
-class HttpsLink(Link):
+class HttpsLink(MqttLink):
     """One connection."""
 
-    def __init__(self, service: Service, sock: socket.socket, desk: HttpsDesk) -> None:
+    def __init__(self, service: MqttService, sock: socket.socket, desk: HttpsRegistrar) -> None:
         self._desk, self._buffer, self._answered = desk, bytearray(), False
         super().__init__(service, sock)
 
@@ -91,11 +93,11 @@ class HttpsLink(Link):
         self._answered = True
         self._watchdog.cancel()
         if not delivery.copies:
-            self._play([Step(after=0.0 if delivery.close else _HELD, close=True)])
+            self._play([ReplyStep(after=0.0 if delivery.close else _HELD, close=True)])
             return
         head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n" % status
         head += b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(delivery.payload)
-        self._play([Step(head + delivery.payload, after=delivery.after, close=True)])
+        self._play([ReplyStep(head + delivery.payload, after=delivery.after, close=True)])
 
 
 def read_form(body: bytes) -> Mapping[str, str]:

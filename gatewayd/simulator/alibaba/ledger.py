@@ -9,7 +9,7 @@ from gatewayd.simulator.alibaba.devices import Name, by_code
 
 
 @dataclass(slots=True)
-class GatewayLedger:
+class AlibabaGatewayLedger:
     """What happened between one gateway and the cloud.
 
     calls: request → code → how often.  faults: by name, how often one struck.
@@ -41,15 +41,15 @@ class GatewayLedger:
         }
 
 
-class Ledgers:
+class AlibabaGatewayLedgers:
     """One for each gateway."""
 
     def __init__(self) -> None:
-        self._ledgers: dict[Name, GatewayLedger] = {}
+        self._ledgers: dict[Name, AlibabaGatewayLedger] = {}
 
-    def of(self, gateway: Name) -> GatewayLedger:
+    def of(self, gateway: Name) -> AlibabaGatewayLedger:
         """Return a gateway's ledger."""
-        return self._ledgers.setdefault(gateway, GatewayLedger())
+        return self._ledgers.setdefault(gateway, AlibabaGatewayLedger())
 
     def forget(self, gateway: Name) -> None:
         """Drop a gateway's ledger."""

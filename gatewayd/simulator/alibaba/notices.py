@@ -9,16 +9,16 @@ from __future__ import annotations
 from enum import IntEnum
 
 from gatewayd.simulator.alibaba import alink, answers, topics
-from gatewayd.simulator.alibaba.alink import Alink
+from gatewayd.simulator.alibaba.alink import AlinkCode
+from gatewayd.simulator.alibaba.broker import AlibabaBroker
 from gatewayd.simulator.alibaba.devices import Name
-from gatewayd.simulator.alibaba.ledger import Ledgers
-from gatewayd.simulator.alibaba.post import Post
-from gatewayd.simulator.alibaba.rules import Rules
-from gatewayd.simulator.alibaba.sessions import Sessions
-from gatewayd.simulator.alibaba.topology import Topology
+from gatewayd.simulator.alibaba.ledger import AlibabaGatewayLedgers
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.sessions import AlibabaSessions
+from gatewayd.simulator.alibaba.topology import AlibabaTopology
 
 
-class Status(IntEnum):
+class TopologyChange(IntEnum):
     """What became of a sub-device, in thing/topo/change."""
 
     CREATED = 0
@@ -27,11 +27,16 @@ class Status(IntEnum):
     DISABLED = 8
 
 
-class Notices:
+class GatewayNotifier:
     """Pushes to gateways.  What nobody listens to is counted, and lost."""
 
     def __init__(
-        self, post: Post, topology: Topology, sessions: Sessions, rules: Rules, ledgers: Ledgers
+        self,
+        post: AlibabaBroker,
+        topology: AlibabaTopology,
+        sessions: AlibabaSessions,
+        rules: AlibabaRules,
+        ledgers: AlibabaGatewayLedgers,
     ) -> None:
         self._post, self._topology, self._sessions = post, topology, sessions
         self._rules, self._ledgers = rules, ledgers
@@ -63,7 +68,7 @@ class Notices:
             self._sessions.end(child)
             self.error(gateway, code, child)
 
-    def change(self, child: Name, status: Status) -> None:
+    def change(self, child: Name, status: TopologyChange) -> None:
         """Tell a gateway what became of a device that is attached to it."""
         if gateway := self._topology.gateway_of(child):
             params = {"status": int(status), "subList": [alink.named(child)]}
@@ -71,8 +76,8 @@ class Notices:
 
     def evict(self, child: Name) -> None:
         """End a sub-device's tie to its gateway, and tell the latter."""
-        self.force_off(child, Alink.NO_TOPOLOGY)
-        self.change(child, Status.DELETED)
+        self.force_off(child, AlinkCode.NO_TOPOLOGY)
+        self.change(child, TopologyChange.DELETED)
         self._topology.detach(child)
 
     def count(self, gateway: Name, method: str, *, sent: bool) -> None:

@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gatewayd.simulator.alibaba.credentials import AuthType, Code, Refused, Request
-from gatewayd.simulator.alibaba.devices import Device, Name, Node, Product
+from gatewayd.simulator.alibaba.credentials import (
+    AlibabaAuthType,
+    AlibabaConnectRefused,
+    ConnackCode,
+    ConnectRequest,
+)
+from gatewayd.simulator.alibaba.devices import AlibabaDevice, AlibabaNodeType, AlibabaProduct, Name
 
 MAX_DEVICES = 100_000
 SHARERS = 5
@@ -24,14 +29,14 @@ _MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class RegistrationPush:
     """What is published to a client that never subscribed."""
 
     topic: str
     payload: Mapping[str, str]
 
 
-class Registry:
+class AlibabaRegistry:
     """Products and devices, by name.
 
     products: by productKey.
@@ -43,7 +48,7 @@ class Registry:
 
     def __init__(
         self,
-        products: Mapping[str, Product],
+        products: Mapping[str, AlibabaProduct],
         devices: Iterable[Name],
         clock: Callable[[], float],
         random: Callable[[int], bytes],
@@ -52,7 +57,7 @@ class Registry:
         unlisted: bool = False,
     ) -> None:
         self.products = products
-        self.devices: dict[Name, Device] = {}
+        self.devices: dict[Name, AlibabaDevice] = {}
         self.deleted: dict[Name, None] = {}
         self.strangers: Counter[int] = Counter()
         self._clock, self._random = clock, random
@@ -69,7 +74,7 @@ class Registry:
             raise KeyError(name[0])
         if len(self.devices) >= MAX_DEVICES:
             raise OverflowError("the simulated cloud is full")
-        self.devices[name] = Device()
+        self.devices[name] = AlibabaDevice()
         self.deleted.pop(name, None)
 
     def delete(self, name: Name) -> None:
@@ -83,30 +88,30 @@ class Registry:
         """ResetThing: the device may register again; its secret stays valid until it does."""
         self.devices[name].reopened = True
 
-    def arrive(self, request: Request) -> None:
+    def arrive(self, request: ConnectRequest) -> None:
         """Let a CONNECT through, unless its device comes too often: then raises Refused."""
         if (device := self.devices.get(request.name)) is None:
             return
         if not device.connects.admits(self._clock(), self._rate, _MINUTE):
             device.ledger.over_rate += 1
             with self._counting(request):
-                raise Refused(Code.SERVER_UNAVAILABLE)
+                raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
 
     def strike(self, name: Name, fault: str) -> None:
         """Count a fault that stands instead of an answer, or spoils it."""
         if device := self.devices.get(name):
             device.ledger.faults[fault] += 1
 
-    def register(self, request: Request) -> Push:
+    def register(self, request: ConnectRequest) -> RegistrationPush:
         """Issue a new secret, and end the older.  Raises Refused, and counts."""
         with self._counting(request):
-            if request.auth_type is AuthType.REGISTER_UNLISTED:
+            if request.auth_type is AlibabaAuthType.REGISTER_UNLISTED:
                 return self._register_unlisted(request)
-            device = self._device(request, Code.BAD_CREDENTIALS)
+            device = self._device(request, ConnackCode.BAD_CREDENTIALS)
             self._check_product(request)
             if not device.may_register:
-                raise Refused(Code.NOT_AUTHORIZED)
-            return Push(
+                raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
+            return RegistrationPush(
                 "/ext/register", _names(request) | {"deviceSecret": self.issue(request.name)}
             )
 
@@ -122,51 +127,54 @@ class Registry:
         device.spent = True
         device.ledger.logged_in(self._clock())
 
-    def login(self, request: Request) -> None:
+    def login(self, request: ConnectRequest) -> None:
         """Let a device in that proves itself.  Raises Refused, and counts."""
         with self._counting(request):
-            device = self._device(request, Code.NOT_AUTHORIZED)
+            device = self._device(request, ConnackCode.NOT_AUTHORIZED)
             if device.disabled or not _proven(request, device):
-                raise Refused(Code.NOT_AUTHORIZED)
+                raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
             self.admit(request.name)
 
-    def _register_unlisted(self, request: Request) -> Push:
+    def _register_unlisted(self, request: ConnectRequest) -> RegistrationPush:
         """Issue a client id and a token, and create the device where it is new.
 
         Not to sub-devices: only what connects for itself may come unlisted.
         """
         self._check_product(request)
-        if not self._unlisted or self.products[request.product_key].node is Node.SUB_DEVICE:
-            raise Refused(Code.BAD_CREDENTIALS)
+        if (
+            not self._unlisted
+            or self.products[request.product_key].node is AlibabaNodeType.SUB_DEVICE
+        ):
+            raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
         if request.name not in self.devices:
             if len(self.devices) >= MAX_DEVICES:
-                raise Refused(Code.SERVER_UNAVAILABLE)
+                raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
             self.create(request.name)
-        device = self._device(request, Code.BAD_CREDENTIALS)
+        device = self._device(request, ConnackCode.BAD_CREDENTIALS)
         if device.disabled or len(device.tokens) >= SHARERS:
-            raise Refused(Code.NOT_AUTHORIZED)
+            raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
         client_id, token = self._random(8).hex(), self._random(32).hex()
         device.tokens[client_id] = token
         device.ledger.issued(token, self._clock())
         granted = {"clientId": client_id, "deviceToken": token}
-        return Push("/ext/regnwl", _names(request) | granted)
+        return RegistrationPush("/ext/regnwl", _names(request) | granted)
 
-    def _device(self, request: Request, unknown: Code) -> Device:
+    def _device(self, request: ConnectRequest, unknown: ConnackCode) -> AlibabaDevice:
         if (device := self.devices.get(request.name)) is None:
-            raise Refused(unknown)
+            raise AlibabaConnectRefused(unknown)
         return device
 
-    def _check_product(self, request: Request) -> None:
+    def _check_product(self, request: ConnectRequest) -> None:
         """Refuse who does not know the product's secret, or while registering is switched off."""
         product = self.products.get(request.product_key)
         if product is None or not request.signed_with(product.secret) or not product.dynamic:
-            raise Refused(Code.BAD_CREDENTIALS)
+            raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
 
     @contextmanager
-    def _counting(self, request: Request) -> Iterator[None]:
+    def _counting(self, request: ConnectRequest) -> Iterator[None]:
         try:
             yield
-        except Refused as refusal:
+        except AlibabaConnectRefused as refusal:
             if device := self.devices.get(request.name):
                 device.ledger.refused(refusal.code, registration=request.registers)
             else:
@@ -174,13 +182,13 @@ class Registry:
             raise
 
 
-def _names(request: Request) -> dict[str, str]:
+def _names(request: ConnectRequest) -> dict[str, str]:
     return {"productKey": request.product_key, "deviceName": request.device_name}
 
 
-def _proven(request: Request, device: Device) -> bool:
+def _proven(request: ConnectRequest, device: AlibabaDevice) -> bool:
     """Whether who logs in knows the newest secret, or the token of its client id."""
-    if request.auth_type is AuthType.LOGIN_UNLISTED:
+    if request.auth_type is AlibabaAuthType.LOGIN_UNLISTED:
         token = device.tokens.get(request.client_id, "")
         return bool(token) and hmac.compare_digest(token.encode(), request.password.encode())
     return device.secret is not None and request.signed_with(device.secret)

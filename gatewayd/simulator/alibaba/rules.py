@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AlibabaRules:
     """Limits, and what the vendor leaves open.
 
     children: attached to one gateway, and online through it.

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from gatewayd.simulator.alibaba.alink import (
-    Alink,
-    Asked,
-    Entry,
-    Failed,
+    AlinkCode,
+    AlinkFailure,
+    DeviceEntry,
+    GatewayRequest,
     entries,
     entry,
     name,
     named,
 )
 from gatewayd.simulator.alibaba.devices import Name
-from gatewayd.simulator.alibaba.registry import Registry
-from gatewayd.simulator.alibaba.rules import Rules
-from gatewayd.simulator.alibaba.topology import Topology, proven
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.topology import AlibabaTopology, proven
 
 _SIGNED = ("clientId", "timestamp", "sign")
 _MINUTE, _SECOND = 60.0, 1.0
 
 
-class Sessions:
+class AlibabaSessions:
     """Who is online through whom.  A sub-device has one session at most."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Sessions:
             self.end(child)
 
 
-class SessionCalls:
+class SessionRequests:
     """Answers a gateway's requests on the sessions of its sub-devices.
 
     connected: whether a device has a connection of its own.  clock: seconds.
@@ -69,10 +69,10 @@ class SessionCalls:
 
     def __init__(
         self,
-        registry: Registry,
-        topology: Topology,
-        sessions: Sessions,
-        rules: Rules,
+        registry: AlibabaRegistry,
+        topology: AlibabaTopology,
+        sessions: AlibabaSessions,
+        rules: AlibabaRules,
         *,
         connected: Callable[[Name], bool],
         clock: Callable[[], float],
@@ -80,13 +80,13 @@ class SessionCalls:
         self._registry, self._topology, self._sessions = registry, topology, sessions
         self._rules, self._connected, self._clock = rules, connected, clock
 
-    def login(self, asked: Asked) -> object:
+    def login(self, asked: GatewayRequest) -> object:
         """Take a sub-device online.  Raises Failed."""
         one = _login(asked.params, {})
         self._log_in(asked, [one])
         return named(name(one))
 
-    def batch_login(self, asked: Asked) -> object:
+    def batch_login(self, asked: GatewayRequest) -> object:
         """Take sub-devices online, all or none.  Raises Failed; its data names those at fault.
 
         signMethod stands in each entry, as documented, or beside the list, as the SDKs send it.
@@ -98,67 +98,67 @@ class SessionCalls:
         self._log_in(asked, found)
         return [named(name(one)) for one in found]
 
-    def logout(self, asked: Asked) -> object:
+    def logout(self, asked: GatewayRequest) -> object:
         """Take a sub-device offline.  Raises Failed."""
         child = name(entry(asked.params, ()))
         self._log_out(asked, [child])
         return named(child)
 
-    def batch_logout(self, asked: Asked) -> object:
+    def batch_logout(self, asked: GatewayRequest) -> object:
         """Take sub-devices offline, all or none.  Raises Failed; its data names those at fault."""
         found = entries(asked.params, (), self._rules.sessions)
         children = [name(one) for one in found]
         self._log_out(asked, children)
         return [named(child) for child in children]
 
-    def _log_in(self, asked: Asked, found: list[Entry]) -> None:
+    def _log_in(self, asked: GatewayRequest, found: list[DeviceEntry]) -> None:
         self._slow_down(asked.gateway, found)
         online = set(self._sessions.children(asked.gateway)) | {name(one) for one in found}
         if len(online) > self._rules.children:
-            raise Failed(Alink.TOO_MANY_ONLINE, [named(name(one)) for one in found])
+            raise AlinkFailure(AlinkCode.TOO_MANY_ONLINE, [named(name(one)) for one in found])
         codes = {name(one): self._fault_of(asked, one) for one in found}
         self._fail(codes)
         for child in codes:
             self._registry.admit(child)
             self._sessions.begin(asked.gateway, child)
 
-    def _fault_of(self, asked: Asked, one: Entry) -> int | None:
+    def _fault_of(self, asked: GatewayRequest, one: DeviceEntry) -> int | None:
         """Return why a sub-device may not go online."""
         child = name(one)
         if code := asked.spoiled(child):
             return code
         if (device := self._registry.devices.get(child)) is None:
             deleted = child in self._registry.deleted
-            return Alink.DEVICE_DELETED if deleted else Alink.DEVICE_NOT_FOUND
+            return AlinkCode.DEVICE_DELETED if deleted else AlinkCode.DEVICE_NOT_FOUND
         if device.disabled:
-            return Alink.DEVICE_DISABLED
+            return AlinkCode.DEVICE_DISABLED
         if self._topology.gateway_of(child) != asked.gateway:
-            return Alink.NO_TOPOLOGY
+            return AlinkCode.NO_TOPOLOGY
         if not proven(one, one["signMethod"], device):
-            return Alink.BAD_SIGNATURE_OF_LOGIN
-        return Alink.CONNECTED_ELSEWHERE if self._connected(child) else None
+            return AlinkCode.BAD_SIGNATURE_OF_LOGIN
+        return AlinkCode.CONNECTED_ELSEWHERE if self._connected(child) else None
 
-    def _log_out(self, asked: Asked, children: list[Name]) -> None:
+    def _log_out(self, asked: GatewayRequest, children: list[Name]) -> None:
         self._fail({child: self._absence_of(asked, child) for child in children})
         for child in children:
             self._sessions.end(child)
 
-    def _absence_of(self, asked: Asked, child: Name) -> int | None:
+    def _absence_of(self, asked: GatewayRequest, child: Name) -> int | None:
         if code := asked.spoiled(child):
             return code
         online = self._sessions.gateway_of(child) == asked.gateway
-        return None if online else Alink.NO_SESSION
+        return None if online else AlinkCode.NO_SESSION
 
-    def _slow_down(self, gateway: Name, found: list[Entry]) -> None:
+    def _slow_down(self, gateway: Name, found: list[DeviceEntry]) -> None:
         """Count logins by gateway and by sub-device.  Raises Failed: too fast."""
         now, rules = self._clock(), self._rules
         window = self._registry.devices[gateway].logins
         if not all(window.admits(now, rules.logins, _SECOND) for _ in found):
-            raise Failed(Alink.TOO_FAST, [])
+            raise AlinkFailure(AlinkCode.TOO_FAST, [])
         devices = {name(one): self._registry.devices.get(name(one)) for one in found}
         self._fail(
             {
-                child: Alink.TOO_FAST
+                child: AlinkCode.TOO_FAST
                 for child, device in devices.items()
                 if device and not device.logins.admits(now, rules.child_logins, _MINUTE)
             }
@@ -168,13 +168,13 @@ class SessionCalls:
         """Raises Failed, with the code of the first device at fault, if there is one."""
         failing = {child: code for child, code in codes.items() if code}
         for code in failing.values():
-            raise Failed(code, [named(child) for child in failing])
+            raise AlinkFailure(code, [named(child) for child in failing])
 
 
-def _login(params: object, shared: Mapping[str, object]) -> Entry:
+def _login(params: object, shared: Mapping[str, object]) -> DeviceEntry:
     """Read one login; cleanSession is the text "true" or "false", or missing.  Raises Failed."""
     merged = {**shared, **params} if isinstance(params, dict) else params
     one = entry(merged, (*_SIGNED, "signMethod"))
     if isinstance(merged, dict) and merged.get("cleanSession", "true") not in ("true", "false"):
-        raise Failed(Alink.BAD_PARAMETER)
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     return one

@@ -52,7 +52,7 @@ _OWNED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class AlibabaTopic:
     """What a topic carries, and for whom.
 
     method: may be anything; a request is one of `REQUESTS`, the answer to one ends in `_reply`.
@@ -62,14 +62,14 @@ class Route:
     method: str
 
 
-def route(topic: str) -> Route | None:
+def route(topic: str) -> AlibabaTopic | None:
     """Read a topic that carries requests or answers; None for any other."""
     if (found := _CARRIES.fullmatch(topic)) is None:
         return None
     method = found["method"].replace("/", ".")
     if method.startswith("combine.") != (found["tree"] == "ext/session"):
         return None
-    return Route((found["product"], found["device"]), method)
+    return AlibabaTopic((found["product"], found["device"]), method)
 
 
 def owner(topic_filter: str) -> Name | None:

@@ -12,19 +12,19 @@ from collections import deque
 from collections.abc import Callable
 
 from gatewayd.simulator.alibaba.alink import (
-    Alink,
-    Asked,
-    Entry,
-    Failed,
+    AlinkCode,
+    AlinkFailure,
+    DeviceEntry,
+    GatewayRequest,
     entries,
     name,
     named,
     well_named,
 )
 from gatewayd.simulator.alibaba.credentials import method_of, signed
-from gatewayd.simulator.alibaba.devices import Device, Name, Node
-from gatewayd.simulator.alibaba.registry import Registry
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.devices import AlibabaDevice, AlibabaNodeType, Name
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 
 MAX_FOUND = 1_000
 """Of so many devices that a gateway has seen, the newest are remembered."""
@@ -33,7 +33,7 @@ _SIGNED = ("clientId", "timestamp", "signmethod", "sign")
 _TIMESTAMP = re.compile(r"[0-9]{1,20}")
 
 
-class Topology:
+class AlibabaTopology:
     """Attaches and detaches; a sub-device has one gateway at most."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Topology:
         return tuple(self._found.get(gateway, ()))
 
 
-class TopologyCalls:
+class TopologyRequests:
     """Answers a gateway's requests on its topology.
 
     evict: ends a sub-device's tie to the gateway it is attached to.  offline: ends its session.
@@ -86,9 +86,9 @@ class TopologyCalls:
 
     def __init__(
         self,
-        registry: Registry,
-        topology: Topology,
-        rules: Rules,
+        registry: AlibabaRegistry,
+        topology: AlibabaTopology,
+        rules: AlibabaRules,
         *,
         evict: Callable[[Name], None],
         offline: Callable[[Name], None],
@@ -96,88 +96,88 @@ class TopologyCalls:
         self._registry, self._topology, self._rules = registry, topology, rules
         self._evict, self._offline = evict, offline
 
-    def add(self, asked: Asked) -> object:
+    def add(self, asked: GatewayRequest) -> object:
         """Attach sub-devices whose secrets are known.  Raises Failed."""
         found = entries(asked.params, _SIGNED, self._rules.batch)
         for one in found:
             self._check_new(asked, one)
         children = set(self._topology.children(asked.gateway)) | {name(one) for one in found}
         if len(children) > self._rules.children:
-            raise Failed(Alink.TOO_MANY_CHILDREN)
+            raise AlinkFailure(AlinkCode.TOO_MANY_CHILDREN)
         for one in found:
             if self._topology.gateway_of(name(one)) not in (None, asked.gateway):
                 self._evict(name(one))
             self._topology.attach(asked.gateway, name(one))
         return [named(name(one)) for one in found]
 
-    def delete(self, asked: Asked) -> object:
+    def delete(self, asked: GatewayRequest) -> object:
         """Detach sub-devices; one that is online goes offline.  Raises Failed."""
         children = [name(one) for one in entries(asked.params, (), self._rules.batch)]
         for child in children:
             _spoil(asked, child)
             self._device(child)
             if self._topology.gateway_of(child) != asked.gateway:
-                raise Failed(Alink.NO_TOPOLOGY, [named(child)])
+                raise AlinkFailure(AlinkCode.NO_TOPOLOGY, [named(child)])
         for child in children:
             self._offline(child)
             self._topology.detach(child)
         return [named(child) for child in children]
 
-    def get(self, asked: Asked) -> object:
+    def get(self, asked: GatewayRequest) -> object:
         """Return what is attached.  The vendor's C SDK sends the text "{}" for parameters."""
         if asked.params not in ({}, "{}"):
-            raise Failed(Alink.BAD_PARAMETER)
+            raise AlinkFailure(AlinkCode.BAD_PARAMETER)
         return [named(child) for child in self._topology.children(asked.gateway)]
 
-    def found(self, asked: Asked) -> object:
+    def found(self, asked: GatewayRequest) -> object:
         """Learn of devices seen on a LAN; nobody needs to have created them.  Raises Failed."""
         seen = entries(asked.params, (), self._rules.batch)
         for one in seen:
             _spoil(asked, name(one))
             if one["productKey"] not in self._registry.products:
-                raise Failed(Alink.PRODUCT_NOT_FOUND, [named(name(one))])
+                raise AlinkFailure(AlinkCode.PRODUCT_NOT_FOUND, [named(name(one))])
             if not well_named(one["deviceName"]):
-                raise Failed(Alink.BAD_DEVICE_NAME, [named(name(one))])
+                raise AlinkFailure(AlinkCode.BAD_DEVICE_NAME, [named(name(one))])
         for one in seen:
             self._topology.find(asked.gateway, name(one))
         return {}
 
-    def _check_new(self, asked: Asked, one: Entry) -> None:
+    def _check_new(self, asked: GatewayRequest, one: DeviceEntry) -> None:
         child = name(one)
         _spoil(asked, child)
         if child == asked.gateway:
-            raise Failed(Alink.SAME_DEVICE, [named(child)])
+            raise AlinkFailure(AlinkCode.SAME_DEVICE, [named(child)])
         device = self._device(child)
         if device.disabled:
-            raise Failed(Alink.REGISTRANT_DISABLED, [named(child)])
+            raise AlinkFailure(AlinkCode.REGISTRANT_DISABLED, [named(child)])
         if not proven(one, one["signmethod"], device):
-            raise Failed(Alink.BAD_SIGNATURE_OF_TOPOLOGY, [named(child)])
+            raise AlinkFailure(AlinkCode.BAD_SIGNATURE_OF_TOPOLOGY, [named(child)])
         if self._topology.gateway_of(child) in (None, asked.gateway) or self._rules.moves:
             return
-        raise Failed(Alink.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
+        raise AlinkFailure(AlinkCode.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
 
-    def _device(self, child: Name) -> Device:
+    def _device(self, child: Name) -> AlibabaDevice:
         """Return a sub-device.  Which code a device of another kind gets, nobody documents."""
         if (device := self._registry.devices.get(child)) is None:
-            raise Failed(Alink.DEVICE_NOT_FOUND, [named(child)])
-        if self._registry.products[child[0]].node is not Node.SUB_DEVICE:
-            raise Failed(Alink.BAD_PARAMETER, [named(child)])
+            raise AlinkFailure(AlinkCode.DEVICE_NOT_FOUND, [named(child)])
+        if self._registry.products[child[0]].node is not AlibabaNodeType.SUB_DEVICE:
+            raise AlinkFailure(AlinkCode.BAD_PARAMETER, [named(child)])
         return device
 
 
-def proven(one: Entry, method: str, device: Device) -> bool:
+def proven(one: DeviceEntry, method: str, device: AlibabaDevice) -> bool:
     """Whether an entry is signed with the device's newest secret.  Raises Failed.
 
     The client id is signed whole, bars and all: so the vendor's SDKs do it.
     """
     if _TIMESTAMP.fullmatch(one["timestamp"]) is None:
-        raise Failed(Alink.BAD_PARAMETER, [named(name(one))])
+        raise AlinkFailure(AlinkCode.BAD_PARAMETER, [named(name(one))])
     if (digest := method_of(method.lower())) is None:
-        raise Failed(Alink.SIGN_METHOD_UNSUPPORTED, [named(name(one))])
+        raise AlinkFailure(AlinkCode.SIGN_METHOD_UNSUPPORTED, [named(name(one))])
     fields = {key: one[key] for key in ("clientId", "deviceName", "productKey", "timestamp")}
     return device.secret is not None and signed(device.secret, fields, digest, one["sign"])
 
 
-def _spoil(asked: Asked, child: Name) -> None:
+def _spoil(asked: GatewayRequest, child: Name) -> None:
     if code := asked.spoiled(child):
-        raise Failed(code, [named(child)])
+        raise AlinkFailure(code, [named(child)])

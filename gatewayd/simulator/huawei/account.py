@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from gatewayd.simulator.account import Verb, Wish
+from gatewayd.simulator.account import AccountOptions, CloudVerb
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
-from gatewayd.simulator.huawei.options import Options
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.device import CredentialSlot, DeviceAuth
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.simulator.huawei.platform.things import Auth, Slot
 
 NAMES = ("east", "west")
 PRODUCT, GATEWAYS = "6742bf260f2f9030e44210d8", "6742bf260f2f9030e44210d9"
@@ -48,12 +48,12 @@ class HuaweiAccount:
     """Implements Account.  Its files: template.json, management.json with the keys of the REST
     interface, and of each instance NAME-gateway-secret."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: AccountOptions) -> None:
         platform = Platform(clock=time.time, random=secrets.token_bytes)
         self._instances = {name: platform.create(name) for name in NAMES}
         self._secrets = {name: _furnish(one) for name, one in self._instances.items()}
         self._cloud = HuaweiCloud(
-            platform, authority=wish.authority, options=Options(address=wish.address)
+            platform, authority=wish.authority, options=HuaweiCloudOptions(address=wish.address)
         )
         self._keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         self._management = Management(
@@ -63,7 +63,7 @@ class HuaweiAccount:
             address=wish.address,
         )
         self._stack = contextlib.AsyncExitStack()
-        self.verbs: Mapping[str, Verb] = {
+        self.verbs: Mapping[str, CloudVerb] = {
             "upload": self._upload,
             "verify": self._verify,
             "provision": self._provision,
@@ -112,7 +112,7 @@ class HuaweiAccount:
         for name in NAMES:
             _write_secret(directory / f"{name}-gateway-secret", self._secrets[name])
 
-    def _home(self, child: str) -> tuple[str, Instance]:
+    def _home(self, child: str) -> tuple[str, IotdaInstance]:
         name = home(child)
         return name, self._instances[name]
 
@@ -154,7 +154,7 @@ class HuaweiAccount:
     async def _reset(self, request: Mapping[str, Any]) -> None:
         """Let a device learn the fingerprint of another certificate, or one that is told."""
         _, instance = self._home(request["child"])
-        slot = Slot(request.get("slot", "PRIMARY"))
+        slot = CredentialSlot(request.get("slot", "PRIMARY"))
         instance.devices.reset_fingerprint(
             device_id(request["child"]), request.get("fingerprint"), slot=slot
         )
@@ -179,10 +179,10 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _furnish(instance: Instance) -> str:
+def _furnish(instance: IotdaInstance) -> str:
     """Create products and the gateway; return the gateway's secret."""
     for product in (PRODUCT, GATEWAYS):
         instance.products.create(name=product, device_type="sensor", product_id=product)
     secret = secrets.token_hex(16)
-    instance.devices.add(node_id=GATEWAY, product_id=GATEWAYS, auth=Auth(secret=secret))
+    instance.devices.add(node_id=GATEWAY, product_id=GATEWAYS, auth=DeviceAuth(secret=secret))
     return secret

@@ -14,16 +14,14 @@ from gatewayd.simulator.faults import FaultPlan
 from gatewayd.simulator.huawei import events, x509
 from gatewayd.simulator.huawei.handshakes import Handshakes, InstanceContext
 from gatewayd.simulator.huawei.hub import Hub
-from gatewayd.simulator.huawei.options import Options
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.simulator.huawei.reasons import Reason
+from gatewayd.simulator.huawei.reasons import RefusalReason
 from gatewayd.simulator.mqtt import connack
-from gatewayd.simulator.mqtt.link import Link, Reply, Service
+from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink, MqttService
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
-
-__all__ = ["HuaweiCloud", "Options"]
 
 
 class HuaweiCloud:
@@ -37,15 +35,15 @@ class HuaweiCloud:
         self,
         platform: Platform,
         *,
-        authority: pki.Authority,
-        options: Options | None = None,
+        authority: pki.RootAuthority,
+        options: HuaweiCloudOptions | None = None,
     ) -> None:
-        self.platform, self.options = platform, options or Options()
+        self.platform, self.options = platform, options or HuaweiCloudOptions()
         self.ca_pem = authority.pem
         self.plan = FaultPlan()
         self._hubs: dict[str, Hub] = {}
-        self._links: dict[Link, Hub] = {}
-        self._service = Service(self, None, limits=self.options.limits, subscriptions=self)
+        self._links: dict[MqttLink, Hub] = {}
+        self._service = MqttService(self, None, limits=self.options.limits, subscriptions=self)
         self._handshakes = Handshakes(
             platform.by_domain, authority, self.plan, self.options, self._service.counts
         )
@@ -96,7 +94,7 @@ class HuaweiCloud:
             "tls_failures": dict(self._service.tls_failures),
         }
 
-    def on_connect(self, link: Link, connect: Connect) -> Reply:
+    def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         """Answer a CONNECT, for the instance whose name was asked for."""
         assert link.tls is not None, "nothing else is served"
         context = link.tls.context
@@ -105,26 +103,26 @@ class HuaweiCloud:
         shown = link.tls.getpeercert(binary_form=True)
         try:
             certificate = x509.read_der(shown) if shown else None
-        except x509.Unreadable:
-            return connack.refusal(self.options.codes[Reason.UNKNOWN_CA])
+        except x509.UnreadableCertificate:
+            return connack.refusal(self.options.codes[RefusalReason.UNKNOWN_CA])
         return hub.connect(link, connect, certificate)
 
-    def on_publish(self, link: Link, publish: Publish) -> None:
+    def on_publish(self, link: MqttLink, publish: Publish) -> None:
         """Take what a device publishes."""
         self._links[link].publish(link, publish)
 
-    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+    def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
         return self._links[link].subscribe(link, filters)
 
-    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+    def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
         """Nothing is kept here of subscriptions: the link knows them."""
 
-    def on_close(self, link: Link) -> None:
+    def on_close(self, link: MqttLink) -> None:
         """Take a device offline."""
         self._links.pop(link).close(link)
 
-    def _add(self, instance: Instance) -> None:
+    def _add(self, instance: IotdaInstance) -> None:
         """Serve an instance."""
         hub = Hub(instance, self.plan, self.options, self.platform.ids)
         self._hubs[instance.instance_id] = hub

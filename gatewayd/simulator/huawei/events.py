@@ -29,12 +29,12 @@ ADDED, DELETED = "add_sub_device_notify", "delete_sub_device_notify"
 _ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 
 
-class Malformed(Exception):
+class MalformedEvent(Exception):
     """What a device sent cannot be read; the platform does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class HuaweiEvent:
     """One event.  event_id: "" where none was sent."""
 
     service_id: str
@@ -48,25 +48,25 @@ class Event:
         return self.service_id in (MANAGER, MANAGER.removeprefix("$"))
 
 
-def read(payload: bytes) -> tuple[Event, ...]:
+def read(payload: bytes) -> tuple[HuaweiEvent, ...]:
     """Read a message of events, each one.  Raises Malformed."""
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise Malformed from error
+        raise MalformedEvent from error
     match message:
         case {"services": [_, *_] as services}:
             return tuple(_event(one) for one in services)
-    raise Malformed
+    raise MalformedEvent
 
 
-def _event(one: object) -> Event:
+def _event(one: object) -> HuaweiEvent:
     match one:
         case {"service_id": str(service), "event_type": str(kind), "paras": dict(paras), **rest}:
             given = rest.get("event_id") or ""
             if isinstance(given, str) and (not given or _ID.fullmatch(given)):
-                return Event(service, kind, given, paras)
-    raise Malformed
+                return HuaweiEvent(service, kind, given, paras)
+    raise MalformedEvent
 
 
 def message(

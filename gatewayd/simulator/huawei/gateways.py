@@ -17,23 +17,23 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from gatewayd.simulator import faults
-from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.huawei import events, sub_devices, times, topics
-from gatewayd.simulator.huawei.events import Event, Malformed
-from gatewayd.simulator.huawei.ledger import Ledgers
-from gatewayd.simulator.huawei.options import Rules
+from gatewayd.simulator.huawei.broker import HuaweiBroker
+from gatewayd.simulator.huawei.events import HuaweiEvent, MalformedEvent
+from gatewayd.simulator.huawei.ledger import HuaweiLedgers
+from gatewayd.simulator.huawei.options import HuaweiRules
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice, HuaweiDeviceStatus
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.things import Device, Status
-from gatewayd.simulator.huawei.post import Post
-from gatewayd.simulator.huawei.sub_devices import SubDevices
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.sub_devices import SubDeviceRequests
 from gatewayd.simulator.mqtt import delivery as mqtt_delivery
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChildChange:
     """One child came or went.  child: parent_device_id, node_id, device_id."""
 
     version: int
@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Changes:
+class ChildChanges:
     """Those of one gateway; the newest of each child is what counts.
 
     version: of the newest.  kept: how many are remembered.
@@ -50,21 +50,21 @@ class Changes:
 
     kept: int
     version: int = 0
-    _newest: dict[str, Change] = field(default_factory=dict)
-    _order: deque[Change] = field(default_factory=deque)
+    _newest: dict[str, ChildChange] = field(default_factory=dict)
+    _order: deque[ChildChange] = field(default_factory=deque)
     _forgotten: int = 0
 
-    def note(self, child: tuple[str, str, str], *, added: bool) -> Change:
+    def note(self, child: tuple[str, str, str], *, added: bool) -> ChildChange:
         """Remember a change, and give it the next version."""
         self.version += 1
-        change = Change(self.version, added, child)
+        change = ChildChange(self.version, added, child)
         self._newest[child[2]] = change
         self._order.append(change)
         if len(self._order) > self.kept:
             self._forget(self._order.popleft())
         return change
 
-    def later(self, version: int) -> tuple[Change, ...] | None:
+    def later(self, version: int) -> tuple[ChildChange, ...] | None:
         """Return what changed after a version, the oldest first; None if that is forgotten."""
         if not self._forgotten <= version <= self.version:
             return None
@@ -80,7 +80,7 @@ class Changes:
         change = self._newest.get(device_id)
         return change.version if change else 0
 
-    def _forget(self, change: Change) -> None:
+    def _forget(self, change: ChildChange) -> None:
         self._forgotten = change.version
         if self._newest.get(change.child[2]) is change:
             del self._newest[change.child[2]]
@@ -92,26 +92,26 @@ def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-Notice: TypeAlias = tuple[str, Sequence[object], int]
+Notification: TypeAlias = tuple[str, Sequence[object], int]
 """Name, children, and version of a notification."""
 
 
-class Gateways:
+class HuaweiGateways:
     """Answers gateways, and notifies them."""
 
     def __init__(
         self,
-        instance: Instance,
+        instance: IotdaInstance,
         plan: FaultPlan,
-        rules: Rules,
+        rules: HuaweiRules,
         ids: Ids,
-        post: Post,
-        ledgers: Ledgers,
+        post: HuaweiBroker,
+        ledgers: HuaweiLedgers,
     ) -> None:
         self._instance, self._plan, self._rules, self._ids = instance, plan, rules, ids
         self._post, self._ledgers = post, ledgers
-        self._children = SubDevices(instance, rules, ids.clock, self._reported)
-        self._changes: dict[str, Changes] = {}
+        self._children = SubDeviceRequests(instance, rules, ids.clock, self._reported)
+        self._changes: dict[str, ChildChanges] = {}
         self._acting = ""
 
     def version(self, gateway_id: str) -> int:
@@ -124,7 +124,7 @@ class Gateways:
         ledger = self._ledgers.gateway(gateway_id)
         try:
             found = events.read(payload)
-        except Malformed:
+        except MalformedEvent:
             ledger.malformed += 1
             return
         for event in found:
@@ -133,7 +133,7 @@ class Gateways:
             else:
                 ledger.ignored += 1
 
-    def added(self, device: Device) -> None:
+    def added(self, device: HuaweiDevice) -> None:
         """Tell a gateway of a child that it has got."""
         if device.direct:
             return
@@ -141,7 +141,7 @@ class Gateways:
         change = self._of(gateway_id).note(_child(device), added=True)
         self._notify(gateway_id, [change])
 
-    def removed(self, device: Device) -> None:
+    def removed(self, device: HuaweiDevice) -> None:
         """Tell a gateway of a child that it loses."""
         if device.direct:
             self._changes.pop(device.device_id, None)
@@ -150,13 +150,13 @@ class Gateways:
         change = self._of(gateway_id).note(_child(device), added=False)
         self._notify(gateway_id, [change])
 
-    def _of(self, gateway_id: str) -> Changes:
-        return self._changes.setdefault(gateway_id, Changes(self._rules.remembered))
+    def _of(self, gateway_id: str) -> ChildChanges:
+        return self._changes.setdefault(gateway_id, ChildChanges(self._rules.remembered))
 
-    def _reported(self, device: Device, status: Status) -> None:
+    def _reported(self, device: HuaweiDevice, status: HuaweiDeviceStatus) -> None:
         self._ledgers.of(device.device_id).reports[status] += 1
 
-    def _take(self, gateway_id: str, event: Event) -> None:
+    def _take(self, gateway_id: str, event: HuaweiEvent) -> None:
         """Answer a request, unless a fault strikes."""
         ledger = self._ledgers.gateway(gateway_id)
         ledger.requests[event.event_type] += 1
@@ -165,10 +165,10 @@ class Gateways:
                 self._synchronize(gateway_id, event.paras.get("version"))
             else:
                 self._answer(gateway_id, event)
-        except Malformed:
+        except MalformedEvent:
             ledger.malformed += 1
 
-    def _answer(self, gateway_id: str, event: Event) -> None:
+    def _answer(self, gateway_id: str, event: HuaweiEvent) -> None:
         """Do what is asked, and respond.  Raises Malformed."""
         name = event.event_type
         asked = sub_devices.read(name, event.paras)
@@ -184,7 +184,7 @@ class Gateways:
         with self._act(gateway_id):
             answer = self._children.answer(gateway_id, name, asked, spoiled)
         if answer is None:
-            raise Malformed
+            raise MalformedEvent
         self._ledgers.gateway(gateway_id).answers[name].update(answer.codes)
         old = self._rules.old_status_event and name == events.STATUS
         event_id = event.event_id or self._ids.code()
@@ -194,7 +194,7 @@ class Gateways:
     def _synchronize(self, gateway_id: str, version: object) -> None:
         """Tell a gateway what changed since a version, or of all its children."""
         if isinstance(version, bool) or not isinstance(version, int | None):
-            raise Malformed
+            raise MalformedEvent
         fault = self._choose(gateway_id, events.SYNC, ())
         if fault and fault.name in ("lose-request", "reply"):
             return
@@ -208,7 +208,7 @@ class Gateways:
             paras = {"devices": children, "version": newest}
             self._send(gateway_id, name, paras, fault)
 
-    def _all(self, gateway_id: str) -> Iterator[Notice]:
+    def _all(self, gateway_id: str) -> Iterator[Notification]:
         """Say all children, in the order in which they came."""
         changes, devices = self._of(gateway_id), self._instance.devices
         family = sorted(devices.family(gateway_id), key=lambda one: changes.of(one.device_id))
@@ -216,19 +216,19 @@ class Gateways:
             infos = [self._children.info(one) for one in part]
             yield events.ADDED, infos, changes.of(part[-1].device_id)
 
-    def _since(self, later: Sequence[Change]) -> Iterator[Notice]:
+    def _since(self, later: Sequence[ChildChange]) -> Iterator[Notification]:
         """Say changes, in their order."""
         for added, run in itertools.groupby(later, key=lambda one: one.added):
             for part in parts([*run], self._rules.notified):
                 name = events.ADDED if added else events.DELETED
                 yield name, [self._told(one) for one in part], part[-1].version
 
-    def _told(self, change: Change) -> object:
+    def _told(self, change: ChildChange) -> object:
         if change.added:
             return self._children.info(self._instance.devices.get(change.child[2]))
         return dict(zip(("parent_device_id", "node_id", "device_id"), change.child, strict=True))
 
-    def _notify(self, gateway_id: str, changes: Sequence[Change]) -> None:
+    def _notify(self, gateway_id: str, changes: Sequence[ChildChange]) -> None:
         """Tell a gateway what was done to it; if it is not there, that is lost."""
         if gateway_id == self._acting and not self._rules.own_changes:
             return
@@ -240,7 +240,7 @@ class Gateways:
         gateway_id: str,
         name: str,
         paras: Mapping[str, object],
-        fault: Fault | None,
+        fault: SimulatedFault | None,
         event_id: str = "",
     ) -> None:
         now, connection = times.basic(self._ids.clock()), self._post.of(gateway_id)
@@ -252,7 +252,7 @@ class Gateways:
         sent = connection is not None and connection.courier.deliver(topic, delivery)
         (ledger.pushed if sent else ledger.undelivered)[name] += 1
 
-    def _choose(self, gateway_id: str, name: str, about: Sequence[str]) -> Fault | None:
+    def _choose(self, gateway_id: str, name: str, about: Sequence[str]) -> SimulatedFault | None:
         fault = self._plan.choose(name, gateway_id, faults.WHOLE, about)
         if fault:
             self._ledgers.of(gateway_id).faults[fault.name] += 1
@@ -268,7 +268,7 @@ class Gateways:
             self._acting = ""
 
 
-def _child(device: Device) -> tuple[str, str, str]:
+def _child(device: HuaweiDevice) -> tuple[str, str, str]:
     return device.gateway_id, device.node_id, device.device_id
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from gatewayd.simulator import faults, pki
-from gatewayd.simulator.faults import Fault, FaultPlan
-from gatewayd.simulator.huawei.options import Options
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 _LONG_AGO = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 2, 1, tzinfo=UTC))
 _MISNAMED = "elsewhere.example"
@@ -23,7 +23,7 @@ _MISNAMED = "elsewhere.example"
 class InstanceContext(ssl.SSLContext):
     """What a TLS server of one instance needs."""
 
-    instance: Instance
+    instance: IotdaInstance
 
 
 class Handshakes:
@@ -34,22 +34,22 @@ class Handshakes:
 
     def __init__(
         self,
-        find: Callable[[str], Instance | None],
-        authority: pki.Authority,
+        find: Callable[[str], IotdaInstance | None],
+        authority: pki.RootAuthority,
         plan: FaultPlan,
-        options: Options,
+        options: HuaweiCloudOptions,
         counts: Counter[str],
     ) -> None:
         self._find, self._authority, self._plan = find, authority, plan
         self._options, self._counts = options, counts
         self._life = pki.life(authority.certificate)
         self._contexts: dict[str, InstanceContext] = {}
-        self._certificates: dict[str, pki.Certificate] = {}
+        self._certificates: dict[str, pki.KeyedCertificate] = {}
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._restrict(self.context)
         self.context.sni_callback = self._choose
 
-    def forget(self, instance: Instance) -> None:
+    def forget(self, instance: IotdaInstance) -> None:
         """Trust other CAs in new connections."""
         self._contexts.pop(instance.instance_id, None)
 
@@ -63,27 +63,27 @@ class Handshakes:
             return int(self._options.nameless)
         fault = self._plan.choose("tls", instance.domain, faults.IN_TLS)
         match fault:
-            case Fault("tls-alert", number=number):
+            case SimulatedFault("tls-alert", number=number):
                 return int(number)
-            case Fault():
+            case SimulatedFault():
                 sock.context = self._make(instance, self._bad(instance, fault))
             case _:
                 sock.context = self._of(instance)
         return None
 
-    def _of(self, instance: Instance) -> InstanceContext:
+    def _of(self, instance: IotdaInstance) -> InstanceContext:
         if (context := self._contexts.get(instance.instance_id)) is None:
             context = self._make(instance, self._good(instance))
             self._contexts[instance.instance_id] = context
         return context
 
-    def _good(self, instance: Instance) -> pki.Certificate:
+    def _good(self, instance: IotdaInstance) -> pki.KeyedCertificate:
         if (found := self._certificates.get(instance.domain)) is None:
             found = self._issue(instance.domain)
             self._certificates[instance.domain] = found
         return found
 
-    def _bad(self, instance: Instance, fault: Fault) -> pki.Certificate:
+    def _bad(self, instance: IotdaInstance, fault: SimulatedFault) -> pki.KeyedCertificate:
         if fault.name == "tls-misnamed":
             return self._issue(_MISNAMED)
         if fault.name == "tls-expired":
@@ -91,10 +91,10 @@ class Handshakes:
         stranger = pki.make_ca("Nobody", *self._life)
         return stranger.issue([instance.domain], [], *self._life)
 
-    def _issue(self, name: str) -> pki.Certificate:
+    def _issue(self, name: str) -> pki.KeyedCertificate:
         return self._authority.issue([name], [], *self._life, rsa_key=self._options.rsa_key)
 
-    def _make(self, instance: Instance, certificate: pki.Certificate) -> InstanceContext:
+    def _make(self, instance: IotdaInstance, certificate: pki.KeyedCertificate) -> InstanceContext:
         context = InstanceContext(ssl.PROTOCOL_TLS_SERVER)
         context.instance = instance
         self._restrict(context)

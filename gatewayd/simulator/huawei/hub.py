@@ -6,20 +6,20 @@ import json
 from collections.abc import Sequence
 
 from gatewayd.simulator import faults
-from gatewayd.simulator.faults import Fault, FaultPlan
+from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.huawei import events, topics
-from gatewayd.simulator.huawei.gate import Admission, Gate
-from gatewayd.simulator.huawei.gateways import Gateways
-from gatewayd.simulator.huawei.ledger import Ledgers
-from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.authentication import HuaweiAuthenticator, LoginDecision
+from gatewayd.simulator.huawei.broker import HuaweiBroker
+from gatewayd.simulator.huawei.gateways import HuaweiGateways
+from gatewayd.simulator.huawei.ledger import HuaweiLedgers
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.things import Device
-from gatewayd.simulator.huawei.post import Post
-from gatewayd.simulator.huawei.reasons import Refused
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt import connack
-from gatewayd.simulator.mqtt.link import Link, Reply
+from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 
 _USES = ("properties/report", "messages/up", "shadow/get", "commands/response", "properties/set")
@@ -29,18 +29,22 @@ _USES = ("properties/report", "messages/up", "shadow/get", "commands/response", 
 class Hub:
     """Serves the links of one instance, and watches what the management side does."""
 
-    def __init__(self, instance: Instance, plan: FaultPlan, options: Options, ids: Ids) -> None:
+    def __init__(
+        self, instance: IotdaInstance, plan: FaultPlan, options: HuaweiCloudOptions, ids: Ids
+    ) -> None:
         self.instance, self._plan, self._options, self._ids = instance, plan, options, ids
-        self.ledgers, self.post = Ledgers(), Post(options.rules)
-        self._gate = Gate(ids.clock)
-        self.gateways = Gateways(instance, plan, options.rules, ids, self.post, self.ledgers)
-        self._devices: dict[Link, str] = {}
+        self.ledgers, self.post = HuaweiLedgers(), HuaweiBroker(options.rules)
+        self._gate = HuaweiAuthenticator(ids.clock)
+        self.gateways = HuaweiGateways(instance, plan, options.rules, ids, self.post, self.ledgers)
+        self._devices: dict[MqttLink, str] = {}
         for device in [*instance.devices.list()][::-1]:
             self.registered(device)
             self.added(device)
         instance.devices.watchers.append(self)
 
-    def connect(self, link: Link, connect: Connect, certificate: CertificateInfo | None) -> Reply:
+    def connect(
+        self, link: MqttLink, connect: Connect, certificate: CertificateInfo | None
+    ) -> ConnectReply:
         """Answer a CONNECT: by the rules, unless a fault strikes."""
         try:
             admission = self._gate.decide(self.instance, connect, certificate)
@@ -48,12 +52,12 @@ class Hub:
             if spoiled := connack.instead(fault):
                 return spoiled
             device = self._gate.enter(self.instance, admission)
-        except Refused as refused:
+        except HuaweiConnectRefused as refused:
             return connack.refusal(self._refuse(refused))
         self._open(link, device, certificate if admission.authority else None)
         return connack.session(fault)
 
-    def publish(self, link: Link, packet: Publish) -> None:
+    def publish(self, link: MqttLink, packet: Publish) -> None:
         """Take what a device publishes.  What no policy allows is dropped, and acknowledged."""
         if (device := self._device(link)) is None:
             return
@@ -76,7 +80,7 @@ class Hub:
         else:
             ledger.stray += 1
 
-    def subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+    def subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
         if (device := self._device(link)) is None:
             return [False] * len(filters)
@@ -87,7 +91,7 @@ class Hub:
         self.ledgers.of(device.device_id).refused_topics += granted.count(False)
         return granted
 
-    def close(self, link: Link) -> None:
+    def close(self, link: MqttLink) -> None:
         """Take a device offline, unless it is online over a newer connection.
 
         The children of a gateway stay what they are.
@@ -97,21 +101,21 @@ class Hub:
         if self.post.disconnect(device_id, link) and device:
             device.disconnect(self._ids.clock())
 
-    def registered(self, device: Device) -> None:
+    def registered(self, device: HuaweiDevice) -> None:
         """Count a registration."""
         ledger = self.ledgers.of(device.device_id)
         ledger.registrations += 1
         ledger.self_registrations += device.self_registered
 
-    def added(self, device: Device) -> None:
+    def added(self, device: HuaweiDevice) -> None:
         """Tell a gateway of its new child."""
         self.gateways.added(device)
 
-    def removed(self, device: Device) -> None:
+    def removed(self, device: HuaweiDevice) -> None:
         """Tell a gateway that it loses a child."""
         self.gateways.removed(device)
 
-    def expelled(self, device: Device) -> None:
+    def expelled(self, device: HuaweiDevice) -> None:
         """Close a device's connection."""
         if connection := self.post.of(device.device_id):
             connection.link.close()
@@ -148,17 +152,17 @@ class Hub:
             **self.ledgers.gateways[device_id].truth(),
         }
 
-    def _device(self, link: Link) -> Device | None:
+    def _device(self, link: MqttLink) -> HuaweiDevice | None:
         return self.instance.devices.lookup(self._devices.get(link, ""))
 
-    def _choose(self, admission: Admission) -> Fault | None:
+    def _choose(self, admission: LoginDecision) -> SimulatedFault | None:
         stage = "register" if admission.newcomer else "login"
         fault = self._plan.choose(stage, admission.device_id, faults.AT_LOGIN)
         if fault:
             self.ledgers.of(admission.device_id).faults[fault.name] += 1
         return fault
 
-    def _refuse(self, refused: Refused) -> int:
+    def _refuse(self, refused: HuaweiConnectRefused) -> int:
         """Count a refusal, and return its code."""
         code = self._options.codes[refused.reason]
         if ledger := self.ledgers.known(refused.device_id):
@@ -168,7 +172,9 @@ class Hub:
             self.ledgers.strangers[refused.reason] += 1
         return code
 
-    def _open(self, link: Link, device: Device, certificate: CertificateInfo | None) -> None:
+    def _open(
+        self, link: MqttLink, device: HuaweiDevice, certificate: CertificateInfo | None
+    ) -> None:
         """Open a session; an older one of the same device is closed."""
         ledger = self.ledgers.of(device.device_id)
         ledger.logged_in(self._ids.clock(), certificate.sha256 if certificate else "")
@@ -177,7 +183,7 @@ class Hub:
             ledger.takeovers += 1
             older.close()
 
-    def _subscribed(self, device: Device, one: str, wanted: set[str]) -> bool:
+    def _subscribed(self, device: HuaweiDevice, one: str, wanted: set[str]) -> bool:
         if len(wanted | {one}) > topics.MAX_TOPICS:
             return False
         if topics.custom(one):
@@ -193,12 +199,12 @@ class Hub:
             return False
         return topics.downstream(route.use)
 
-    def _allowed(self, device: Device, action: str, topic: str) -> bool:
+    def _allowed(self, device: HuaweiDevice, action: str, topic: str) -> bool:
         owner = topics.owner_of_custom(topic)
         own = owner in (None, device.device_id)
         return own and self.instance.policies.allows(device, action, topic)
 
-    def _take_properties(self, gateway: Device, payload: bytes) -> None:
+    def _take_properties(self, gateway: HuaweiDevice, payload: bytes) -> None:
         """Count the properties of children; those of strangers, and of too many, are ignored."""
         ledger = self.ledgers.gateway(gateway.device_id)
         try:

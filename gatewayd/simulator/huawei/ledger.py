@@ -10,7 +10,7 @@ MAX_LEDGERS, REMEMBERED = 200_000, 100
 
 
 @dataclass(slots=True)
-class Ledger:
+class HuaweiDeviceLedger:
     """What happened to one device.
 
     registrations: how often it was registered.  Of these, self_registrations by itself.
@@ -70,7 +70,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class GatewayLedger:
+class HuaweiGatewayLedger:
     """What happened between one gateway and the cloud.
 
     requests: about children, by name.  answers: name → error code → devices; "0" for success.
@@ -97,7 +97,7 @@ class GatewayLedger:
         }
 
 
-class Ledgers:
+class HuaweiLedgers:
     """One for each device, and for each gateway, also for those that are gone.
 
     strangers: logins of nobody known, by reason.
@@ -106,27 +106,27 @@ class Ledgers:
 
     def __init__(self) -> None:
         self.strangers: Counter[str] = Counter()
-        self.gateways: dict[str, GatewayLedger] = {}
-        self._devices: dict[str, Ledger] = {}
+        self.gateways: dict[str, HuaweiGatewayLedger] = {}
+        self._devices: dict[str, HuaweiDeviceLedger] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._devices)
 
-    def of(self, device_id: str) -> Ledger:
+    def of(self, device_id: str) -> HuaweiDeviceLedger:
         """Return a device's ledger; the oldest of `MAX_LEDGERS` makes room for a new one."""
         if (found := self._devices.get(device_id)) is None:
             if len(self._devices) >= MAX_LEDGERS:
                 oldest = next(iter(self._devices))
                 del self._devices[oldest]
                 self.gateways.pop(oldest, None)
-            found = self._devices[device_id] = Ledger()
+            found = self._devices[device_id] = HuaweiDeviceLedger()
         return found
 
-    def known(self, device_id: str) -> Ledger | None:
+    def known(self, device_id: str) -> HuaweiDeviceLedger | None:
         """Return a device's ledger, if it ever was registered."""
         return self._devices.get(device_id)
 
-    def gateway(self, device_id: str) -> GatewayLedger:
+    def gateway(self, device_id: str) -> HuaweiGatewayLedger:
         """Return the ledger of a gateway, which has one as a device too."""
         self.of(device_id)
-        return self.gateways.setdefault(device_id, GatewayLedger())
+        return self.gateways.setdefault(device_id, HuaweiGatewayLedger())

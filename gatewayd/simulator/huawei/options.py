@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from gatewayd.simulator.huawei.reasons import CODES, Reason
-from gatewayd.simulator.mqtt.link import Limits
+from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
+from gatewayd.simulator.mqtt.link import MqttLimits
 
 
 class Excess(Enum):
@@ -26,7 +26,7 @@ class Excess(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class HuaweiRules:
     """Limits, and choices.
 
     batch, statuses: devices in one request to add or delete, and in one of statuses.
@@ -60,7 +60,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class HuaweiCloudOptions:
     """How the cloud is served.
 
     address: IPv4, listened on.  port: 0 takes a free one.
@@ -81,6 +81,6 @@ class Options:
     rsa_key: bool = False
     nameless: ssl.AlertDescription = ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     late_unverified: bool = False
-    codes: Mapping[Reason, int] = field(default_factory=lambda: CODES)
-    rules: Rules = field(default_factory=Rules)
-    limits: Limits = field(default_factory=lambda: Limits(packet=(1 << 20) + 256))
+    codes: Mapping[RefusalReason, int] = field(default_factory=lambda: CODES)
+    rules: HuaweiRules = field(default_factory=HuaweiRules)
+    limits: MqttLimits = field(default_factory=lambda: MqttLimits(packet=(1 << 20) + 256))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class Reason(StrEnum):
+class RefusalReason(StrEnum):
     """Why.
 
     attribute: the certificate does not suit the template.
@@ -41,27 +41,27 @@ class Reason(StrEnum):
 
 VERSION, CLIENT_ID, UNAVAILABLE, CREDENTIALS, NOT_AUTHORIZED = 1, 2, 3, 4, 5
 
-CODES: Mapping[Reason, int] = {
-    Reason.PROTOCOL: VERSION,
-    Reason.CLIENT_ID: CLIENT_ID,
-    Reason.KEEPALIVE: CLIENT_ID,
-    Reason.USERNAME: CREDENTIALS,
-    Reason.PASSWORD: CREDENTIALS,
-    Reason.TIMESTAMP: CREDENTIALS,
-    Reason.AUTH_TYPE: CREDENTIALS,
-    Reason.NO_CREDENTIAL: CREDENTIALS,
-    Reason.FINGERPRINT: CREDENTIALS,
-    Reason.UNKNOWN_DEVICE: NOT_AUTHORIZED,
-    Reason.FROZEN: NOT_AUTHORIZED,
-    Reason.CHILD: NOT_AUTHORIZED,
-    Reason.UNKNOWN_CA: NOT_AUTHORIZED,
-    Reason.UNVERIFIED_CA: NOT_AUTHORIZED,
-    Reason.CERTIFICATE_INACTIVE: NOT_AUTHORIZED,
-    Reason.NOT_PROVISIONED: NOT_AUTHORIZED,
-    Reason.TEMPLATE: NOT_AUTHORIZED,
-    Reason.ATTRIBUTE: NOT_AUTHORIZED,
-    Reason.RESOURCE_SPACE: NOT_AUTHORIZED,
-    Reason.NO_ROOM: NOT_AUTHORIZED,
+CODES: Mapping[RefusalReason, int] = {
+    RefusalReason.PROTOCOL: VERSION,
+    RefusalReason.CLIENT_ID: CLIENT_ID,
+    RefusalReason.KEEPALIVE: CLIENT_ID,
+    RefusalReason.USERNAME: CREDENTIALS,
+    RefusalReason.PASSWORD: CREDENTIALS,
+    RefusalReason.TIMESTAMP: CREDENTIALS,
+    RefusalReason.AUTH_TYPE: CREDENTIALS,
+    RefusalReason.NO_CREDENTIAL: CREDENTIALS,
+    RefusalReason.FINGERPRINT: CREDENTIALS,
+    RefusalReason.UNKNOWN_DEVICE: NOT_AUTHORIZED,
+    RefusalReason.FROZEN: NOT_AUTHORIZED,
+    RefusalReason.CHILD: NOT_AUTHORIZED,
+    RefusalReason.UNKNOWN_CA: NOT_AUTHORIZED,
+    RefusalReason.UNVERIFIED_CA: NOT_AUTHORIZED,
+    RefusalReason.CERTIFICATE_INACTIVE: NOT_AUTHORIZED,
+    RefusalReason.NOT_PROVISIONED: NOT_AUTHORIZED,
+    RefusalReason.TEMPLATE: NOT_AUTHORIZED,
+    RefusalReason.ATTRIBUTE: NOT_AUTHORIZED,
+    RefusalReason.RESOURCE_SPACE: NOT_AUTHORIZED,
+    RefusalReason.NO_ROOM: NOT_AUTHORIZED,
 }
 """Reason → return code of CONNACK.
 
@@ -70,9 +70,9 @@ vendor says "no permission to connect" at best; of certificates and templates, n
 """
 
 
-class Refused(Exception):
+class HuaweiConnectRefused(Exception):
     """A CONNECT is refused.  device_id: whose it is, or "" where nobody knows."""
 
-    def __init__(self, reason: Reason, device_id: str = "") -> None:
+    def __init__(self, reason: RefusalReason, device_id: str = "") -> None:
         super().__init__(reason)
         self.reason, self.device_id = reason, device_id

@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.simulator.huawei import events
-from gatewayd.simulator.huawei.events import Malformed
-from gatewayd.simulator.huawei.options import Excess, Rules
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.things import Auth, Device, Status
+from gatewayd.simulator.huawei.events import MalformedEvent
+from gatewayd.simulator.huawei.options import Excess, HuaweiRules
+from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDevice, HuaweiDeviceStatus
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 _NEW = {"node_id", "product_id", "device_id", "parent_device_id", "name", "description"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RequestedDevice:
     """One device of a request.
 
     device_id: of whom; in a request to add, what it is to be.
@@ -36,42 +36,42 @@ class Entry:
     fields: Mapping[str, object]
 
 
-def read(event_type: str, paras: Mapping[str, object]) -> tuple[Entry, ...]:
+def read(event_type: str, paras: Mapping[str, object]) -> tuple[RequestedDevice, ...]:
     """Read the devices of a request.  Raises Malformed."""
     key = "device_statuses" if event_type == events.STATUS else "devices"
     listed = paras.get(key)
     if not isinstance(listed, list) or not listed:
-        raise Malformed
+        raise MalformedEvent
     return tuple(_READERS[event_type](one) for one in listed)
 
 
-def _new(one: object) -> Entry:
+def _new(one: object) -> RequestedDevice:
     """Read a child to add.  One of the vendor's SDKs sends empty texts for what is missing."""
     if not isinstance(one, dict):
-        raise Malformed
+        raise MalformedEvent
     given = {name: value for name, value in one.items() if value not in ("", None)}
     texts = [given[name] for name in _NEW & set(given)]
     if not {"node_id", "product_id"} <= set(given) or not all(isinstance(t, str) for t in texts):
-        raise Malformed
+        raise MalformedEvent
     named = {name: given[name] for name in ("node_id", "product_id")}
     own = str(given.get("device_id") or f"{given['product_id']}_{given['node_id']}")
-    return Entry(own, named, given)
+    return RequestedDevice(own, named, given)
 
 
-def _listed(one: object) -> Entry:
+def _listed(one: object) -> RequestedDevice:
     if not isinstance(one, str):
-        raise Malformed
-    return Entry(one, {"device_id": one}, {})
+        raise MalformedEvent
+    return RequestedDevice(one, {"device_id": one}, {})
 
 
-def _reported(one: object) -> Entry:
+def _reported(one: object) -> RequestedDevice:
     match one:
         case {"device_id": str(device_id), "status": str(status)}:
-            return Entry(device_id, {"device_id": device_id}, {"status": status})
-    raise Malformed
+            return RequestedDevice(device_id, {"device_id": device_id}, {"status": status})
+    raise MalformedEvent
 
 
-_READERS: Mapping[str, Callable[[object], Entry]] = {
+_READERS: Mapping[str, Callable[[object], RequestedDevice]] = {
     events.ADD: _new,
     events.DELETE: _listed,
     events.STATUS: _reported,
@@ -81,7 +81,7 @@ _READERS: Mapping[str, Callable[[object], Entry]] = {
 _SECOND = 1.0
 
 
-class Spoiled(Exception):
+class InjectedFailure(Exception):
     """A device fails because it was wished for.  code: any."""
 
     def __init__(self, code: str) -> None:
@@ -90,7 +90,7 @@ class Spoiled(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class SubDeviceResponse:
     """What a request ends with: the paras of a response, and the error codes in it."""
 
     successes: list[object] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Answer:
         return ["0"] * len(self.successes) + [str(one["error_code"]) for one in self.failures]
 
 
-class SubDevices:
+class SubDeviceRequests:
     """Answers for one instance.
 
     clock: seconds since 1970.  reported: told of each status that was taken.
@@ -115,15 +115,15 @@ class SubDevices:
 
     def __init__(
         self,
-        instance: Instance,
-        rules: Rules,
+        instance: IotdaInstance,
+        rules: HuaweiRules,
         clock: Callable[[], float],
-        reported: Callable[[Device, Status], None],
+        reported: Callable[[HuaweiDevice, HuaweiDeviceStatus], None],
     ) -> None:
         self._instance, self._rules, self._clock = instance, rules, clock
         self._reported = reported
         self._statuses: deque[float] = deque()
-        self._doers: Mapping[str, Callable[[str, Entry], object]] = {
+        self._doers: Mapping[str, Callable[[str, RequestedDevice], object]] = {
             events.ADD: self._add,
             events.DELETE: self._delete,
             events.STATUS: self._status,
@@ -133,9 +133,9 @@ class SubDevices:
         self,
         gateway_id: str,
         event_type: str,
-        asked: Sequence[Entry],
+        asked: Sequence[RequestedDevice],
         spoiled: Callable[[str], str],
-    ) -> Answer | None:
+    ) -> SubDeviceResponse | None:
         """Do what a gateway asks; None where even that is not answered.
 
         spoiled: the code that a device is to fail with, or "".
@@ -144,13 +144,13 @@ class SubDevices:
         excess = len(asked) > most
         if excess and self._rules.excess is Excess.IGNORE:
             return None
-        answer = Answer()
+        answer = SubDeviceResponse()
         for one in asked[:most] if self._rules.excess is Excess.TRUNCATE else asked:
-            code = Code.INVALID_INPUT if excess and self._rules.excess is Excess.FAIL else ""
+            code = IotdaCode.INVALID_INPUT if excess and self._rules.excess is Excess.FAIL else ""
             self._one(gateway_id, event_type, one, answer, code or spoiled(one.device_id))
         return answer
 
-    def info(self, device: Device) -> dict[str, object]:
+    def info(self, device: HuaweiDevice) -> dict[str, object]:
         """Return what a gateway is told of a child; what is not known is null."""
         product = self._instance.products.get(device.product_id)
         return {
@@ -168,19 +168,26 @@ class SubDevices:
             "extension_info": device.extension_info,
         }
 
-    def _one(self, gateway_id: str, event_type: str, one: Entry, answer: Answer, code: str) -> None:
+    def _one(
+        self,
+        gateway_id: str,
+        event_type: str,
+        one: RequestedDevice,
+        answer: SubDeviceResponse,
+        code: str,
+    ) -> None:
         try:
             answer.successes.append(self._do(gateway_id, event_type, one, code))
-        except (PlatformError, Spoiled) as error:
+        except (PlatformError, InjectedFailure) as error:
             failure = {"error_code": str(error.code), "error_msg": error.message}
             answer.failures.append({**one.named, **failure})
 
-    def _do(self, gateway_id: str, event_type: str, one: Entry, code: str) -> object:
+    def _do(self, gateway_id: str, event_type: str, one: RequestedDevice, code: str) -> object:
         if code:
-            raise Spoiled(code)
+            raise InjectedFailure(code)
         return self._doers[event_type](gateway_id, one)
 
-    def _add(self, gateway_id: str, one: Entry) -> object:
+    def _add(self, gateway_id: str, one: RequestedDevice) -> object:
         devices, given = self._instance.devices, one.fields
         parent = str(given.get("parent_device_id", gateway_id))
         if parent != gateway_id:
@@ -193,35 +200,35 @@ class SubDevices:
             description=_text(given, "description"),
             app_id=devices.get(gateway_id).app_id,
             gateway_id=parent,
-            auth=Auth(),
+            auth=DeviceAuth(),
             extension_info=given.get("extension_info"),
         )
         return self.info(device)
 
-    def _delete(self, gateway_id: str, one: Entry) -> object:
+    def _delete(self, gateway_id: str, one: RequestedDevice) -> object:
         self._child(gateway_id, one.device_id)
         self._instance.devices.delete(one.device_id)
         return one.device_id
 
-    def _status(self, gateway_id: str, one: Entry) -> object:
+    def _status(self, gateway_id: str, one: RequestedDevice) -> object:
         status = one.fields["status"]
-        if status not in (Status.ONLINE, Status.OFFLINE):
-            raise PlatformError(Code.INVALID_INPUT, "(status)")
+        if status not in (HuaweiDeviceStatus.ONLINE, HuaweiDeviceStatus.OFFLINE):
+            raise PlatformError(IotdaCode.INVALID_INPUT, "(status)")
         self._slow_down()
         device = self._child(gateway_id, one.device_id)
         if device.frozen:
-            raise PlatformError(Code.DEVICE_FROZEN)
-        if status == Status.ONLINE:
+            raise PlatformError(IotdaCode.DEVICE_FROZEN)
+        if status == HuaweiDeviceStatus.ONLINE:
             device.connect(self._clock())
         else:
             device.disconnect(self._clock())
-        self._reported(device, Status(str(status)))
+        self._reported(device, HuaweiDeviceStatus(str(status)))
         return {"device_id": one.device_id, "status": status}
 
-    def _child(self, gateway_id: str, device_id: str) -> Device:
+    def _child(self, gateway_id: str, device_id: str) -> HuaweiDevice:
         """Return a child of a gateway, or a child of one."""
         if not self._instance.devices.belongs(device_id, gateway_id):
-            raise PlatformError(Code.NOT_A_CHILD)
+            raise PlatformError(IotdaCode.NOT_A_CHILD)
         return self._instance.devices.get(device_id)
 
     def _slow_down(self) -> None:
@@ -230,7 +237,7 @@ class SubDevices:
         while times and now - times[0] >= _SECOND:
             times.popleft()
         if self._rules.status_rate and len(times) >= self._rules.status_rate:
-            raise PlatformError(Code.TOO_FAST)
+            raise PlatformError(IotdaCode.TOO_FAST)
         times.append(now)
 
 

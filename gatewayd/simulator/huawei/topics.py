@@ -22,17 +22,17 @@ _DOWN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class HuaweiTopic:
     """A system topic: whose it is, and what follows `sys/`."""
 
     device_id: str
     use: str
 
 
-def route(topic: str) -> Route | None:
+def route(topic: str) -> HuaweiTopic | None:
     """Read a system topic; None for any other."""
     found = _SYSTEM.fullmatch(topic)
-    return Route(found[1], found[2]) if found else None
+    return HuaweiTopic(found[1], found[2]) if found else None
 
 
 def custom(topic: str) -> bool:

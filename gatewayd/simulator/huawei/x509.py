@@ -20,7 +20,7 @@ MAX_PEM = 65_536
 _COMMON_NAME, _ORGANIZATION = "2.5.4.3", "2.5.4.10"
 
 
-class Unreadable(Exception):
+class UnreadableCertificate(Exception):
     """This is no X.509 certificate."""
 
 
@@ -72,11 +72,11 @@ class CertificateInfo:
 def read_pem(text: str) -> CertificateInfo:
     """Read the one certificate of a text.  Raises Unreadable."""
     if len(text) > MAX_PEM or text.count("-----BEGIN CERTIFICATE-----") != 1:
-        raise Unreadable
+        raise UnreadableCertificate
     try:
         return _info(x509.load_pem_x509_certificate(text.encode()))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Unreadable from error
+        raise UnreadableCertificate from error
 
 
 def read_der(data: bytes) -> CertificateInfo:
@@ -84,7 +84,7 @@ def read_der(data: bytes) -> CertificateInfo:
     try:
         return _info(x509.load_der_x509_certificate(data))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Unreadable from error
+        raise UnreadableCertificate from error
 
 
 def _info(certificate: x509.Certificate) -> CertificateInfo:

@@ -12,7 +12,7 @@ from typing import Self
 
 from gatewayd.simulator.lan import child as devices
 from gatewayd.simulator.lan import dns, records
-from gatewayd.simulator.lan.child import SERVICE, Child
+from gatewayd.simulator.lan.child import SERVICE, LanChild
 from gatewayd.simulator.lan.segment import Segment
 
 MAX_PACKETS = 100_000
@@ -47,21 +47,21 @@ SERIALS = (*almost("TH20-0001A7"), *NOBODYS)
 """Serial numbers that are almost one that an operator's rule allows, or nobody's."""
 
 
-def strangers(rng: random.Random, service: str) -> Iterator[Child]:
+def strangers(rng: random.Random, service: str) -> Iterator[LanChild]:
     """Names made up without end, which no rule is written for."""
     while True:
         word = f"{rng.getrandbits(64):016x}"
         yield _forged(rng, service, instance=f"x-{word}", serial=word)
 
 
-def lookalikes(rng: random.Random, service: str) -> Iterator[Child]:
+def lookalikes(rng: random.Random, service: str) -> Iterator[LanChild]:
     """Children made up without end, as plausible as the real ones."""
     while True:
         tail = f"{rng.getrandbits(24):06X}"
         yield _forged(rng, service, instance=f"{devices.MODEL} {tail}", serial=f"TH20-{tail}")
 
 
-def hostile_names(rng: random.Random, service: str) -> Iterator[Child]:
+def hostile_names(rng: random.Random, service: str) -> Iterator[LanChild]:
     """One device for each of NAMES."""
     for name in NAMES:
         yield _forged(rng, service, instance=name, serial=f"TH20-{rng.getrandbits(24):06X}")
@@ -69,13 +69,13 @@ def hostile_names(rng: random.Random, service: str) -> Iterator[Child]:
 
 def hostile_serials(
     rng: random.Random, service: str, serials: Iterable[str] = SERIALS
-) -> Iterator[Child]:
+) -> Iterator[LanChild]:
     """One device for each of the serial numbers."""
     for serial in serials:
         yield _forged(rng, service, instance=f"s-{rng.getrandbits(64):x}", serial=serial)
 
 
-def oversized(rng: random.Random, service: str) -> Iterator[Child]:
+def oversized(rng: random.Random, service: str) -> Iterator[LanChild]:
     """Devices with 8 kB of TXT, without end."""
     for child in strangers(rng, service):
         pad = tuple((f"pad{i}", "x" * 240) for i in range(33))
@@ -136,11 +136,11 @@ class Attacker:
         forged = hostile_serials(self._rng, self._service, serials)
         return names + await self.announce(forged, len(serials), rate)
 
-    def spoof_goodbye(self, child: Child) -> bool:
+    def spoof_goodbye(self, child: LanChild) -> bool:
         """Say goodbye in the name of a child that lives."""
         return self._segment.send(dns.encode(records.goodbye(child)))
 
-    async def announce(self, children: Iterable[Child], n: int, rate: float) -> int:
+    async def announce(self, children: Iterable[LanChild], n: int, rate: float) -> int:
         """Announce the first n of any devices."""
         packets = (dns.encode(records.announcement(child)) for child in children)
         return await self.send(packets, n, rate)
@@ -161,9 +161,9 @@ class Attacker:
             await asyncio.sleep(TICK)
 
 
-def _forged(rng: random.Random, service: str, *, instance: str, serial: str) -> Child:
+def _forged(rng: random.Random, service: str, *, instance: str, serial: str) -> LanChild:
     tail = rng.getrandbits(24)
-    return Child(
+    return LanChild(
         instance=instance,
         serial=serial,
         mac=devices.mac(tail),

@@ -18,7 +18,7 @@ _TAILS = 1 << 24  # what the other three octets, or six digits, can tell apart
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class LanChild:
     """One device, and what it says of itself.  Raises ValueError for what DNS cannot carry.
 
     instance: its service instance name, one label, at most 63 bytes of UTF-8.
@@ -53,7 +53,7 @@ class Child:
 
 def fleet(
     n: int, seed: int, *, network: str = NETWORK, service: str = SERVICE
-) -> tuple[Child, ...]:
+) -> tuple[LanChild, ...]:
     """Make n children with serials TH20-[0-9A-F]{6}; the same seed makes the same children.
 
     network: gives each its address, from the first host on.  Raises ValueError if it is too small.
@@ -70,8 +70,8 @@ def fleet(
     )
 
 
-def _child(serial: int, tail: int, address: str, service: str) -> Child:
-    return Child(
+def _child(serial: int, tail: int, address: str, service: str) -> LanChild:
+    return LanChild(
         instance=f"{MODEL} {serial:06X}",
         serial=f"TH20-{serial:06X}",
         mac=mac(tail),
@@ -87,7 +87,7 @@ def mac(tail: int) -> str:
     return f"{_OUI}:{octets.hex(':')}"
 
 
-def clone(child: Child, address: str, rng: random.Random) -> Child:
+def clone(child: LanChild, address: str, rng: random.Random) -> LanChild:
     """Make another device with the same serial: it has a MAC and names of its own.
 
     It was renamed as devices that meet their own name are (RFC 6762 9).
@@ -102,6 +102,6 @@ def clone(child: Child, address: str, rng: random.Random) -> Child:
     )
 
 
-def next_address(children: Sequence[Child]) -> str:
+def next_address(children: Sequence[LanChild]) -> str:
     """Return the address after the highest one in use."""
     return str(max(IPv4Address(child.address) for child in children) + 1)

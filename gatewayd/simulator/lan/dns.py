@@ -24,7 +24,7 @@ TRUNCATED = 0x0200  # more known answers follow (RFC 6762 7.2)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class AddressData:
     """An IPv4 address, as "127.1.0.7"."""
 
     kind: ClassVar[int] = A
@@ -32,7 +32,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Pointer:
+class PointerData:
     """The name of something else: here, of an instance of a service."""
 
     kind: ClassVar[int] = PTR
@@ -40,7 +40,7 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextData:
     """Strings of at most 255 bytes each, as b"model=TH-20"."""
 
     kind: ClassVar[int] = TXT
@@ -48,7 +48,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class SrvData:
     """Where an instance of a service listens (RFC 2782)."""
 
     kind: ClassVar[int] = SRV
@@ -59,18 +59,18 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Opaque:
+class OpaqueData:
     """A record of any other kind, as it came."""
 
     kind: int
     data: bytes
 
 
-Data = Address | Pointer | Text | Service | Opaque
+Data = AddressData | PointerData | TextData | SrvData | OpaqueData
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DnsQuestion:
     """What is asked.  unicast: the QU bit, the answer need not be multicast (RFC 6762 5.4)."""
 
     name: Name
@@ -80,7 +80,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DnsRecord:
     """What is said.  ttl: seconds, 0 says goodbye.  flush: the record is the only one of its name
     and kind, older ones are void (RFC 6762 10.2)."""
 
@@ -92,13 +92,13 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DnsMessage:
     """One datagram.  In a query the answers are those already known (RFC 6762 7.1)."""
 
-    questions: tuple[Question, ...] = ()
-    answers: tuple[Record, ...] = ()
-    authorities: tuple[Record, ...] = ()
-    additionals: tuple[Record, ...] = ()
+    questions: tuple[DnsQuestion, ...] = ()
+    answers: tuple[DnsRecord, ...] = ()
+    authorities: tuple[DnsRecord, ...] = ()
+    additionals: tuple[DnsRecord, ...] = ()
     flags: int = 0
     id: int = 0
 
@@ -127,7 +127,7 @@ _POINTER = 0xC000
 _POINTABLE = 0x4000  # what 14 bits can point to
 
 
-class Malformed(ValueError):
+class MalformedDns(ValueError):
     """The bytes are no DNS message, or the value cannot be written as one."""
 
 
@@ -136,20 +136,20 @@ def is_response(packet: bytes) -> bool:
     return packet[2:3] >= b"\x80"
 
 
-def decode(packet: bytes) -> Message:
+def decode(packet: bytes) -> DnsMessage:
     """Read one datagram of at most 9,000 bytes.  Raises Malformed."""
     if len(packet) > MAX_MESSAGE:
-        raise Malformed("the message is too long")
+        raise MalformedDns("the message is too long")
     reader = _Reader(packet)
     number, flags, *counts = reader.unpack(_HEADER)
     questions = tuple(_question(reader) for _ in range(counts[0]))
     answers, authorities, additionals = (
         tuple(_record(reader) for _ in range(count)) for count in counts[1:]
     )
-    return Message(questions, answers, authorities, additionals, flags, number)
+    return DnsMessage(questions, answers, authorities, additionals, flags, number)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: DnsMessage) -> bytes:
     """Write one datagram, with names compressed.  Raises Malformed for what has no such form."""
     writer = _Writer()
     sections = (message.answers, message.authorities, message.additionals)
@@ -161,7 +161,7 @@ def encode(message: Message) -> bytes:
     for record in (one for section in sections for one in section):
         writer.record(record)
     if len(writer.buffer) > MAX_MESSAGE:
-        raise Malformed("the message is too long")
+        raise MalformedDns("the message is too long")
     return bytes(writer.buffer)
 
 
@@ -172,7 +172,7 @@ class _Reader:
 
     def peek(self, at: int, size: int) -> bytes:
         if at + size > len(self.packet):
-            raise Malformed("the message ends too early")
+            raise MalformedDns("the message ends too early")
         return self.packet[at : at + size]
 
     def take(self, size: int) -> bytes:
@@ -194,59 +194,59 @@ class _Reader:
                 resume, jumps = resume or at + 2, jumps + 1
                 at = self._pointed(at)
             if size > MAX_NAME or jumps > MAX_JUMPS:
-                raise Malformed("a name is too long")
+                raise MalformedDns("a name is too long")
         self.at = resume or at + 1
         return tuple(labels)
 
     def _pointed(self, at: int) -> int:
         pointer = int.from_bytes(self.peek(at, 2))
         if pointer < _POINTER or pointer - _POINTER >= at:
-            raise Malformed("a pointer leads forward, or is none")
+            raise MalformedDns("a pointer leads forward, or is none")
         return pointer - _POINTER
 
 
-def _question(reader: _Reader) -> Question:
+def _question(reader: _Reader) -> DnsQuestion:
     name = reader.name()
     kind, family = reader.unpack(_QUESTION)
-    return Question(name, kind, bool(family & _HIGH), family & ~_HIGH)
+    return DnsQuestion(name, kind, bool(family & _HIGH), family & ~_HIGH)
 
 
-def _record(reader: _Reader) -> Record:
+def _record(reader: _Reader) -> DnsRecord:
     name = reader.name()
     kind, family, ttl, length = reader.unpack(_RECORD)
     end = reader.at + length
     read = _READERS.get(kind)
-    data = read(reader, length) if read else Opaque(kind, reader.take(length))
+    data = read(reader, length) if read else OpaqueData(kind, reader.take(length))
     if reader.at != end:
-        raise Malformed("a record is not as long as it says")
-    return Record(name, data, ttl, bool(family & _HIGH), family & ~_HIGH)
+        raise MalformedDns("a record is not as long as it says")
+    return DnsRecord(name, data, ttl, bool(family & _HIGH), family & ~_HIGH)
 
 
-def _address(reader: _Reader, _: int) -> Address:
-    return Address(socket.inet_ntoa(reader.take(4)))
+def _address(reader: _Reader, _: int) -> AddressData:
+    return AddressData(socket.inet_ntoa(reader.take(4)))
 
 
-def _pointer(reader: _Reader, _: int) -> Pointer:
-    return Pointer(reader.name())
+def _pointer(reader: _Reader, _: int) -> PointerData:
+    return PointerData(reader.name())
 
 
-def _text(reader: _Reader, length: int) -> Text:
+def _text(reader: _Reader, length: int) -> TextData:
     strings, end = [], reader.at + length
     while reader.at < end:
         strings.append(reader.take(reader.take(1)[0]))
-    return Text(tuple(strings))
+    return TextData(tuple(strings))
 
 
-def _service(reader: _Reader, _: int) -> Service:
+def _service(reader: _Reader, _: int) -> SrvData:
     priority, weight, port = reader.unpack(_SERVICE)
-    return Service(priority, weight, port, reader.name())
+    return SrvData(priority, weight, port, reader.name())
 
 
 _READERS: Mapping[int, Callable[[_Reader, int], Data]] = {
-    Address.kind: _address,
-    Pointer.kind: _pointer,
-    Text.kind: _text,
-    Service.kind: _service,
+    AddressData.kind: _address,
+    PointerData.kind: _pointer,
+    TextData.kind: _text,
+    SrvData.kind: _service,
 }
 
 
@@ -259,16 +259,16 @@ class _Writer:
         try:
             self.buffer += form.pack(*values)
         except struct.error as error:
-            raise Malformed("a number does not fit its field") from error
+            raise MalformedDns("a number does not fit its field") from error
 
     def string(self, text: bytes, longest: int = 255) -> None:
         if len(text) > longest:
-            raise Malformed("a string is too long")
+            raise MalformedDns("a string is too long")
         self.buffer += bytes([len(text)]) + text
 
     def name(self, name: Name) -> None:
         if sum(map(len, name)) + len(name) >= MAX_NAME or not all(name):
-            raise Malformed("a name is too long, or has an empty label")
+            raise MalformedDns("a name is too long, or has an empty label")
         for i, label in enumerate(name):
             if (before := self._written.get(name[i:])) is not None:
                 self.buffer += (_POINTER | before).to_bytes(2)
@@ -278,7 +278,7 @@ class _Writer:
             self.string(label, MAX_LABEL)
         self.buffer.append(0)
 
-    def record(self, record: Record) -> None:
+    def record(self, record: DnsRecord) -> None:
         self.name(record.name)
         family = record.family | _HIGH * record.flush
         self.pack(_RECORD, record.data.kind, family, record.ttl, 0)
@@ -286,22 +286,22 @@ class _Writer:
         self._data(record.data)
         length = len(self.buffer) - start
         if length > MAX_MESSAGE:
-            raise Malformed("the message is too long")
+            raise MalformedDns("the message is too long")
         self.buffer[start - 2 : start] = length.to_bytes(2)
 
     def _data(self, data: Data) -> None:
         match data:
-            case Address(address):
+            case AddressData(address):
                 self.buffer += _packed(address)
-            case Pointer(target):
+            case PointerData(target):
                 self.name(target)
-            case Text(strings):
+            case TextData(strings):
                 for text in strings:
                     self.string(text)
-            case Service(priority, weight, port, target):
+            case SrvData(priority, weight, port, target):
                 self.pack(_SERVICE, priority, weight, port)
                 self.name(target)
-            case Opaque(_, raw):
+            case OpaqueData(_, raw):
                 self.buffer += raw
 
 
@@ -309,4 +309,4 @@ def _packed(address: str) -> bytes:
     try:
         return socket.inet_aton(address)
     except OSError as error:
-        raise Malformed("not an IPv4 address") from error
+        raise MalformedDns("not an IPv4 address") from error

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from gatewayd.simulator.lan import child as devices
 from gatewayd.simulator.lan import dns, records
-from gatewayd.simulator.lan.child import Child
-from gatewayd.simulator.lan.dns import Message, Name, fold
-from gatewayd.simulator.lan.responder import Counters, Hearing, Responder
-from gatewayd.simulator.lan.segment import Endpoint, Listener, Segment
+from gatewayd.simulator.lan.child import LanChild
+from gatewayd.simulator.lan.dns import DnsMessage, Name, fold
+from gatewayd.simulator.lan.responder import MdnsCounters, MdnsResponder, QueryAssembler
+from gatewayd.simulator.lan.segment import Endpoint, Segment, TcpGreeter
 
 
-class Presence(StrEnum):
+class LanPresence(StrEnum):
     """What is true of a device, whatever anybody has heard."""
 
     LATE = "late"  # it comes by itself, later
@@ -31,14 +31,14 @@ class Presence(StrEnum):
 
 @dataclass(slots=True)
 class _Device:
-    child: Child
-    presence: Presence = Presence.PRESENT
+    child: LanChild
+    presence: LanPresence = LanPresence.PRESENT
     clone_of: int | None = None
-    responder: Responder | None = None
-    listener: Listener | None = None
+    responder: MdnsResponder | None = None
+    listener: TcpGreeter | None = None
 
 
-class Lan:
+class SimulatedLan:
     """Children that announce themselves, answer queries, and do what they are told.
 
     interface_address: the interface they are on; 127.0.0.1 needs no rights, and there each child
@@ -54,26 +54,26 @@ class Lan:
 
     def __init__(
         self,
-        children: Iterable[Child],
+        children: Iterable[LanChild],
         interface_address: str = "127.0.0.1",
         *,
         rng: random.Random,
-        late: Iterable[tuple[float, Child]] = (),
+        late: Iterable[tuple[float, LanChild]] = (),
         spread: float = 1.0,
         listen: bool = False,
     ) -> None:
         late = tuple(late)
-        self.counters = Counters()
+        self.counters = MdnsCounters()
         self._segment = Segment(interface_address)
         self._rng = rng
         self._devices = [_Device(child) for child in children]
         self._coming = {len(self._devices) + i: delay for i, (delay, _) in enumerate(late)}
-        self._devices += [_Device(child, Presence.LATE) for _, child in late]
+        self._devices += [_Device(child, LanPresence.LATE) for _, child in late]
         self._spread = spread
         self._listen = listen
         self._index: dict[Name, set[int]] = {}
         self._timers: list[asyncio.TimerHandle] = []
-        self._hearing: Hearing | None = None
+        self._hearing: QueryAssembler | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -89,11 +89,11 @@ class Lan:
 
     def start(self) -> None:
         """Switch all on.  Raises OSError, and leaves nothing behind then."""
-        self._hearing = Hearing(self._answer, self._rng, self.counters)
+        self._hearing = QueryAssembler(self._answer, self._rng, self.counters)
         try:
             self._segment.open(self._hearing.receive)
             for number, device in enumerate(self._devices):
-                if device.presence is Presence.PRESENT:
+                if device.presence is LanPresence.PRESENT:
                     self._appear(number, self._rng.uniform(0, self._spread))
         except OSError:
             self.stop()
@@ -111,9 +111,9 @@ class Lan:
             self._hearing.close()
         self._segment.close()
 
-    def add(self, child: Child) -> int:
+    def add(self, child: LanChild) -> int:
         """Plug in another device; return its number.  Raises OSError if it cannot listen."""
-        self._devices.append(_Device(child, Presence.DEAD))
+        self._devices.append(_Device(child, LanPresence.DEAD))
         self._appear(len(self._devices) - 1)
         return len(self._devices) - 1
 
@@ -122,11 +122,11 @@ class Lan:
         device = self._devices[number]
         if device.responder is not None:
             device.responder.leave()
-        self._go(number, Presence.LEFT)
+        self._go(number, LanPresence.LEFT)
 
     def die(self, number: int) -> None:
         """Cut its power."""
-        self._go(number, Presence.DEAD)
+        self._go(number, LanPresence.DEAD)
 
     def rejoin(self, number: int) -> None:
         """Switch it on, whether it has left, died, is late or is there."""
@@ -154,7 +154,7 @@ class Lan:
         self._devices[twin].clone_of = number
         return twin
 
-    def child(self, number: int) -> Child:
+    def child(self, number: int) -> LanChild:
         """Return a device as it is now."""
         return self._devices[number].child
 
@@ -168,31 +168,31 @@ class Lan:
         text = json.dumps(self.truth(), indent=1)
         await asyncio.to_thread(_replace, path, text)
 
-    def _become(self, number: int, child: Child) -> None:
+    def _become(self, number: int, child: LanChild) -> None:
         device = self._devices[number]
-        was, device.presence = device.presence, Presence.DEAD
+        was, device.presence = device.presence, LanPresence.DEAD
         self._vanish(number)
         device.child = child
-        if was is Presence.PRESENT:
+        if was is LanPresence.PRESENT:
             self._appear(number)
         else:
             device.presence = was
 
     def _arrive(self, number: int) -> None:
-        if self._devices[number].presence is Presence.LATE:
+        if self._devices[number].presence is LanPresence.LATE:
             self._appear(number)
 
     def _appear(self, number: int, delay: float = 0.0) -> None:
         device = self._devices[number]
         if self._listen:
             device.listener = _listener(device.child)
-        device.presence = Presence.PRESENT
+        device.presence = LanPresence.PRESENT
         for name in _names(device.child):
             self._index.setdefault(name, set()).add(number)
-        device.responder = Responder(device.child, self._send, self._rng, self.counters)
+        device.responder = MdnsResponder(device.child, self._send, self._rng, self.counters)
         device.responder.announce(delay)
 
-    def _go(self, number: int, presence: Presence) -> None:
+    def _go(self, number: int, presence: LanPresence) -> None:
         self._vanish(number)
         self._devices[number].presence = presence
 
@@ -209,18 +209,18 @@ class Lan:
             device.responder.silence()
         device.listener = device.responder = None
 
-    def _answer(self, query: records.Query, sender: Endpoint) -> None:
+    def _answer(self, query: records.MdnsQuery, sender: Endpoint) -> None:
         asked = {fold(question.name) for question in query.questions}
         for number in sorted(set().union(*(self._index.get(name, ()) for name in asked))):
             responder = self._devices[number].responder
             assert responder is not None, "only what has appeared is in the index"
             responder.hear(query, sender)
 
-    def _send(self, message: Message, to: Endpoint, source: str) -> bool:
+    def _send(self, message: DnsMessage, to: Endpoint, source: str) -> bool:
         return self._segment.send(dns.encode(message), to, source=source)
 
 
-def _names(child: Child) -> set[Name]:
+def _names(child: LanChild) -> set[Name]:
     return {fold(record.name) for record in records.records(child)}
 
 
@@ -229,9 +229,9 @@ def _told(device: _Device) -> dict[str, Any]:
     return asdict(device.child) | {"extra": dict(device.child.extra)} | state
 
 
-def _listener(child: Child) -> Listener:
+def _listener(child: LanChild) -> TcpGreeter:
     told = {"serial": child.serial, "mac": child.mac, "model": child.model}
-    return Listener(child.address, child.port, json.dumps(told).encode() + b"\n")
+    return TcpGreeter(child.address, child.port, json.dumps(told).encode() + b"\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from gatewayd.simulator.lan.child import Child
+from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.lan.dns import (
     ANY,
     IN,
     RESPONSE,
-    Address,
+    AddressData,
     Data,
-    Message,
+    DnsMessage,
+    DnsQuestion,
+    DnsRecord,
     Name,
-    Pointer,
-    Question,
-    Record,
-    Service,
-    Text,
+    PointerData,
+    SrvData,
+    TextData,
     fold,
     name,
 )
@@ -29,10 +29,10 @@ LEGACY_TTL = 10  # for a resolver that knows no goodbyes (RFC 6762 6.7)
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class MdnsQuery:
     """Questions, and the answers the asker has, with the seconds it will yet keep them."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[DnsQuestion, ...]
     known: Mapping[tuple[Name, Data], int]
     id: int = 0
 
@@ -41,56 +41,56 @@ class Query:
         """Whether the asker would rather have the answer for itself (RFC 6762 5.4)."""
         return all(question.unicast for question in self.questions)
 
-    def knows(self, record: Record) -> bool:
+    def knows(self, record: DnsRecord) -> bool:
         """Whether the asker keeps it for half its life or longer (RFC 6762 7.1)."""
         return self.known.get(_key(record), -1) * 2 >= record.ttl
 
-    def __or__(self, later: Query) -> Query:
-        return Query(self.questions + later.questions, {**self.known, **later.known}, self.id)
+    def __or__(self, later: MdnsQuery) -> MdnsQuery:
+        return MdnsQuery(self.questions + later.questions, {**self.known, **later.known}, self.id)
 
 
-def read(message: Message) -> Query:
+def read(message: DnsMessage) -> MdnsQuery:
     """Read a message as a query."""
     known = {_key(record): record.ttl for record in message.answers}
-    return Query(message.questions, known, message.id)
+    return MdnsQuery(message.questions, known, message.id)
 
 
-def records(child: Child) -> tuple[Record, Record, Record, Record]:
+def records(child: LanChild) -> tuple[DnsRecord, DnsRecord, DnsRecord, DnsRecord]:
     """All that a child has to say: PTR, SRV, TXT, A."""
     service, host = name(child.service), (child.host.encode(), b"local")
     instance = (child.instance.encode(), *service)
     text = tuple(string.encode() for string in child.text)
     return (
-        Record(service, Pointer(instance), OTHER_TTL),
-        Record(instance, Service(0, 0, child.port, host), HOST_TTL, flush=True),
-        Record(instance, Text(text), OTHER_TTL, flush=True),
-        Record(host, Address(child.address), HOST_TTL, flush=True),
+        DnsRecord(service, PointerData(instance), OTHER_TTL),
+        DnsRecord(instance, SrvData(0, 0, child.port, host), HOST_TTL, flush=True),
+        DnsRecord(instance, TextData(text), OTHER_TTL, flush=True),
+        DnsRecord(host, AddressData(child.address), HOST_TTL, flush=True),
     )
 
 
-def announcement(child: Child) -> Message:
+def announcement(child: LanChild) -> DnsMessage:
     """All records, unasked (RFC 6762 8.3)."""
-    return Message(answers=records(child), flags=RESPONSE)
+    return DnsMessage(answers=records(child), flags=RESPONSE)
 
 
-def goodbye(child: Child) -> Message:
+def goodbye(child: LanChild) -> DnsMessage:
     """All records, taken back (RFC 6762 10.1)."""
     gone = tuple(replace(record, ttl=0) for record in records(child))
-    return Message(answers=gone, flags=RESPONSE)
+    return DnsMessage(answers=gone, flags=RESPONSE)
 
 
-def farewell(child: Child) -> Message:
+def farewell(child: LanChild) -> DnsMessage:
     """The instance is taken back; the host stays."""
     return replace(goodbye(child), answers=goodbye(child).answers[:3])
 
 
-def asked(child: Child, questions: Iterable[Question]) -> tuple[Record, ...]:
+def asked(child: LanChild, questions: Iterable[DnsQuestion]) -> tuple[DnsRecord, ...]:
     """Return the child's records that any of the questions asks for."""
     questions = tuple(questions)
     return tuple(r for r in records(child) if any(asks(q, r) for q in questions))
 
 
-def asks(question: Question, record: Record) -> bool:
+def asks(question: DnsQuestion, record: DnsRecord) -> bool:
     """Whether a record answers a question."""
     return (
         question.kind in (record.data.kind, ANY)
@@ -99,24 +99,24 @@ def asks(question: Question, record: Record) -> bool:
     )
 
 
-def reply(child: Child, answers: tuple[Record, ...]) -> Message:
+def reply(child: LanChild, answers: tuple[DnsRecord, ...]) -> DnsMessage:
     """Answer, and add what will be asked next: all of an instance, or its host's address.
 
     RFC 6763 12.1 and 12.2.
     """
     pointer, service, text, address = records(child)
-    more: tuple[Record, ...] = ()
+    more: tuple[DnsRecord, ...] = ()
     if pointer in answers:
         more = (service, text, address)
     elif service in answers:
         more = (address,)
     rest = tuple(record for record in more if record not in answers)
-    return Message(answers=answers, additionals=rest, flags=RESPONSE)
+    return DnsMessage(answers=answers, additionals=rest, flags=RESPONSE)
 
 
-def legacy(query: Query, message: Message) -> Message:
+def legacy(query: MdnsQuery, message: DnsMessage) -> DnsMessage:
     """Dress a reply for a resolver that knows unicast DNS only (RFC 6762 6.7)."""
-    return Message(
+    return DnsMessage(
         query.questions,
         tuple(map(_plain, message.answers)),
         additionals=tuple(map(_plain, message.additionals)),
@@ -125,12 +125,12 @@ def legacy(query: Query, message: Message) -> Message:
     )
 
 
-def _plain(record: Record) -> Record:
+def _plain(record: DnsRecord) -> DnsRecord:
     return replace(record, ttl=min(record.ttl, LEGACY_TTL), flush=False)
 
 
-def _key(record: Record) -> tuple[Name, Data]:
+def _key(record: DnsRecord) -> tuple[Name, Data]:
     data = record.data
-    if isinstance(data, Pointer):
-        data = Pointer(fold(data.target))
+    if isinstance(data, PointerData):
+        data = PointerData(fold(data.target))
     return fold(record.name), data

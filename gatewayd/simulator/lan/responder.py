@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatewayd.simulator.lan import dns, records
-from gatewayd.simulator.lan.child import Child
-from gatewayd.simulator.lan.dns import TRUNCATED, Message, Record
+from gatewayd.simulator.lan.child import LanChild
+from gatewayd.simulator.lan.dns import TRUNCATED, DnsMessage, DnsRecord
 from gatewayd.simulator.lan.segment import GROUP, MDNS_PORT, Endpoint
 
 SHARED_DELAY = (0.020, 0.120)  # seconds before an answer that others give too (section 6)
@@ -22,12 +22,12 @@ REPEAT = 1.0  # seconds until an announcement is repeated (section 8.3)
 RECENT = 4  # a record multicast within this part of its life may go by unicast (section 5.4)
 MAX_PENDING = 32  # answers under way; further askers are not heard
 
-Send = Callable[[Message, Endpoint, str], bool]
+Send = Callable[[DnsMessage, Endpoint, str], bool]
 """Sends a message to an endpoint, from an address."""
 
 
 @dataclass(slots=True)
-class Counters:
+class MdnsCounters:
     """What was heard and said: messages, except for `suppressed`, which counts records."""
 
     queries: int = 0
@@ -37,10 +37,12 @@ class Counters:
     suppressed: int = 0
 
 
-class Responder:
+class MdnsResponder:
     """The voice of one child, from when it appears until it vanishes.  Needs a running loop."""
 
-    def __init__(self, child: Child, send: Send, rng: random.Random, counters: Counters) -> None:
+    def __init__(
+        self, child: LanChild, send: Send, rng: random.Random, counters: MdnsCounters
+    ) -> None:
         self.child = child
         self._send = send
         self._rng = rng
@@ -54,7 +56,7 @@ class Responder:
         for wait in (delay, delay + REPEAT):
             self._later(("announcement", wait), wait, self._announce)
 
-    def hear(self, query: records.Query, sender: Endpoint) -> None:
+    def hear(self, query: records.MdnsQuery, sender: Endpoint) -> None:
         """Answer what the asker does not know yet."""
         asked = records.asked(self.child, query.questions)
         owed = tuple(record for record in asked if not query.knows(record))
@@ -84,13 +86,13 @@ class Responder:
         self._pending.clear()
 
     def _receiver(
-        self, query: records.Query, owed: tuple[Record, ...], sender: Endpoint
+        self, query: records.MdnsQuery, owed: tuple[DnsRecord, ...], sender: Endpoint
     ) -> Endpoint:
         legacy = sender[1] != MDNS_PORT
         recent = all(self._age(record) < record.ttl / RECENT for record in owed)
         return sender if legacy or (query.unicast and recent) else GROUP
 
-    def _age(self, record: Record) -> float:
+    def _age(self, record: DnsRecord) -> float:
         """Seconds since the record was multicast."""
         return self._loop.time() - self._said.get(record.data.kind, -math.inf)
 
@@ -107,7 +109,7 @@ class Responder:
     def _announce(self) -> None:
         self._tell(records.announcement(self.child), GROUP)
 
-    def _answer(self, query: records.Query, owed: tuple[Record, ...], to: Endpoint) -> None:
+    def _answer(self, query: records.MdnsQuery, owed: tuple[DnsRecord, ...], to: Endpoint) -> None:
         if to == GROUP:
             owed = tuple(record for record in owed if self._age(record) >= QUIET)
         if not owed:
@@ -115,7 +117,7 @@ class Responder:
         message = records.reply(self.child, owed)
         self._tell(records.legacy(query, message) if to[1] != MDNS_PORT else message, to)
 
-    def _tell(self, message: Message, to: Endpoint) -> None:
+    def _tell(self, message: DnsMessage, to: Endpoint) -> None:
         if self._send(message, to, self.child.address):
             self._counters.sent += 1
         else:
@@ -130,19 +132,19 @@ MORE_DELAY = (0.4, 0.5)  # seconds to wait for more known answers (RFC 6762 7.2)
 MAX_PARTS = 64  # askers waited for; the parts of further ones are taken as they come
 
 
-class Hearing:
+class QueryAssembler:
     """Calls `heard` with each query and its sender.  Needs a running loop."""
 
     def __init__(
         self,
-        heard: Callable[[records.Query, Endpoint], None],
+        heard: Callable[[records.MdnsQuery, Endpoint], None],
         rng: random.Random,
-        counters: Counters,
+        counters: MdnsCounters,
     ) -> None:
         self._heard = heard
         self._rng = rng
         self._counters = counters
-        self._parts: dict[Endpoint, tuple[records.Query, asyncio.TimerHandle]] = {}
+        self._parts: dict[Endpoint, tuple[records.MdnsQuery, asyncio.TimerHandle]] = {}
 
     def receive(self, packet: bytes, sender: Endpoint) -> None:
         """Take one datagram; answers, our own among them, are no queries."""
@@ -150,7 +152,7 @@ class Hearing:
             return
         try:
             message = dns.decode(packet)
-        except dns.Malformed:
+        except dns.MalformedDns:
             self._counters.malformed += 1
             return
         self._counters.queries += 1
@@ -162,7 +164,7 @@ class Hearing:
             timer.cancel()
         self._parts.clear()
 
-    def _gather(self, message: Message, sender: Endpoint) -> None:
+    def _gather(self, message: DnsMessage, sender: Endpoint) -> None:
         query = records.read(message)
         if sender in self._parts:
             earlier, timer = self._parts.pop(sender)

@@ -80,7 +80,7 @@ class Segment:
             receive(packet, sender)
 
 
-class Listener:
+class TcpGreeter:
     """A TCP port that greets everyone and hangs up: it proves that somebody is there."""
 
     def __init__(self, address: str, port: int, greeting: bytes) -> None:

@@ -28,7 +28,7 @@ class MalformedPacket(Exception):
     """The peer sent what is not spoken here: close the connection (4.8)."""
 
 
-class Reader:
+class PacketReader:
     """Takes fields off the front of a packet's body.  Each method raises MalformedPacket."""
 
     def __init__(self, body: bytes) -> None:
@@ -123,7 +123,7 @@ def decode(header: int, body: bytes) -> Packet:
     Raises MalformedPacket.
     """
     kind, flags = header >> 4, header & 0x0F
-    reader = Reader(body)
+    reader = PacketReader(body)
     if kind == _PUBLISH:
         return _publish(flags, reader)
     if (known := _PACKETS.get(kind)) is None:
@@ -163,7 +163,7 @@ def unsuback(packet_id: int) -> bytes:
     return b"\xb0\x02" + _word(packet_id)
 
 
-def _connect(reader: Reader) -> Connect:
+def _connect(reader: PacketReader) -> Connect:
     """Read CONNECT; the will, which the clouds do not offer, is read and dropped (3.1)."""
     opening = Connect(reader.text(), reader.byte())
     if not opening.known:
@@ -197,7 +197,7 @@ def _check_connect_flags(flags: int) -> None:
         raise MalformedPacket("a password without a user name")  # 3.1.2.9
 
 
-def _publish(flags: int, reader: Reader) -> Publish:
+def _publish(flags: int, reader: PacketReader) -> Publish:
     qos = flags >> _QOS_SHIFT & _QOS_MASK
     if qos > _OFFERED_QOS:
         raise MalformedPacket("a QoS that is not offered")
@@ -210,21 +210,21 @@ def _publish(flags: int, reader: Reader) -> Publish:
     return Publish(topic, reader.take(reader.left), qos, packet_id)
 
 
-def _subscribe(reader: Reader) -> Subscribe:
+def _subscribe(reader: PacketReader) -> Subscribe:
     packet_id, filters = reader.packet_id(), [_filter(reader)]
     while reader.left:
         filters.append(_filter(reader))
     return Subscribe(packet_id, tuple(filters))
 
 
-def _filter(reader: Reader) -> tuple[str, int]:
+def _filter(reader: PacketReader) -> tuple[str, int]:
     one = reader.topic(), reader.byte()
     if one[1] > _MAX_QOS:
         raise MalformedPacket("a QoS above 2")  # 3.8.3.1
     return one
 
 
-def _unsubscribe(reader: Reader) -> Unsubscribe:
+def _unsubscribe(reader: PacketReader) -> Unsubscribe:
     packet_id, filters = reader.packet_id(), [reader.topic()]
     while reader.left:
         filters.append(reader.topic())
@@ -232,7 +232,7 @@ def _unsubscribe(reader: Reader) -> Unsubscribe:
 
 
 # fmt: off
-_PACKETS: Mapping[int, tuple[int, Callable[[Reader], Packet]]] = {
+_PACKETS: Mapping[int, tuple[int, Callable[[PacketReader], Packet]]] = {
     1:  (0, _connect),
     4:  (0, lambda reader: Puback(reader.packet_id())),
     8:  (2, _subscribe),

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gatewayd.simulator.faults import Fault
-from gatewayd.simulator.mqtt.link import Link
+from gatewayd.simulator.faults import SimulatedFault
+from gatewayd.simulator.mqtt.link import MqttLink
 
 MAX_HELD = 100
 
@@ -30,7 +30,7 @@ class Delivery:
 
 def deliver(
     body: Mapping[str, object],
-    fault: Fault | None,
+    fault: SimulatedFault | None,
     mixed: Callable[[Mapping[str, object]], Mapping[str, object]],
 ) -> Delivery:
     """Decide how a reply is sent.  mixed: makes it what `reply-mixed` means to a cloud."""
@@ -58,14 +58,14 @@ _SPOILERS: Mapping[str, Callable[[bytes, float], Delivery]] = {
 
 
 @dataclass(slots=True)
-class Courier:
+class ReplySender:
     """Sends the replies of one connection.
 
     send: a payload on a topic; whether anybody listens.  listens: likewise, and sends nothing.
     held: topics and payloads that wait for the next reply.
     """
 
-    link: Link
+    link: MqttLink
     send: Callable[[str, bytes], bool]
     listens: Callable[[str], bool]
     held: list[tuple[str, bytes]] = field(default_factory=list)

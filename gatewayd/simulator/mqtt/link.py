@@ -35,7 +35,7 @@ REFUSED = 0x80
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReplyStep:
     """Wait, send, and close or not.  after: seconds since the step before."""
 
     data: bytes = b""
@@ -44,38 +44,38 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ConnectReply:
     """What follows a CONNECT.  accepted: whether further packets are listened to."""
 
     accepted: bool
-    steps: tuple[Step, ...]
+    steps: tuple[ReplyStep, ...]
 
 
-class Hooks(Protocol):
+class MqttHandler(Protocol):
     """What decides."""
 
-    def on_connect(self, link: Link, connect: Connect) -> Reply:
+    def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         """Answer the first packet of a connection."""
 
-    def on_publish(self, link: Link, publish: Publish) -> None:
+    def on_publish(self, link: MqttLink, publish: Publish) -> None:
         """Take what an accepted client publishes; QoS 1 is acknowledged after this returns."""
 
-    def on_close(self, link: Link) -> None:
+    def on_close(self, link: MqttLink) -> None:
         """Learn, once, that a connection which had sent CONNECT is closed."""
 
 
-class Subscriptions(Protocol):
+class SubscriptionHandler(Protocol):
     """What decides who may subscribe to what."""
 
-    def on_subscribe(self, link: Link, filters: Sequence[str]) -> list[bool]:
+    def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
 
-    def on_unsubscribe(self, link: Link, filters: Sequence[str]) -> None:
+    def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
         """Take subscriptions back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MqttLimits:
     """What a server puts up with.
 
     connect: seconds from accepting a connection to its CONNECT.
@@ -90,7 +90,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Service:
+class MqttService:
     """What all links of one server share.
 
     context: for TLS; None to serve plain TCP only.
@@ -100,24 +100,24 @@ class Service:
     tls_failures: handshakes that failed, by OpenSSL's reason.
     """
 
-    hooks: Hooks
+    hooks: MqttHandler
     context: ssl.SSLContext | None
     plain: bool = False
-    limits: Limits = field(default_factory=Limits)
-    subscriptions: Subscriptions | None = None
+    limits: MqttLimits = field(default_factory=MqttLimits)
+    subscriptions: SubscriptionHandler | None = None
     counts: Counter[str] = field(default_factory=Counter)
     tls_failures: Counter[str] = field(default_factory=Counter)
-    links: set[Link] = field(default_factory=set)
+    links: set[MqttLink] = field(default_factory=set)
 
 
-class Link:
+class MqttLink:
     """One client's connection.
 
     tls: the socket, for its certificate and version; None where the client speaks plain TCP.
     granted: filter → QoS, of those that somebody was asked for.
     """
 
-    def __init__(self, service: Service, sock: socket.socket) -> None:
+    def __init__(self, service: MqttService, sock: socket.socket) -> None:
         self.granted: dict[str, int] = {}
         self._service = service
         self._loop = asyncio.get_running_loop()
@@ -236,7 +236,7 @@ class Link:
             self._service.counts["silent" if self._greeted else "no-connect"] += 1
             self._channel.abort()
 
-    def _play(self, steps: Sequence[Step]) -> None:
+    def _play(self, steps: Sequence[ReplyStep]) -> None:
         for at, step in enumerate(steps):
             if step.after:
                 rest = (dataclasses.replace(step, after=0.0), *steps[at + 1 :])

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from gatewayd.simulator.mqtt.link import Link, Service
+from gatewayd.simulator.mqtt.link import MqttLink, MqttService
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,9 @@ class MqttServer:
     """
 
     def __init__(
-        self, service: Service, make: Callable[[Service, socket.socket], Link] = Link
+        self,
+        service: MqttService,
+        make: Callable[[MqttService, socket.socket], MqttLink] = MqttLink,
     ) -> None:
         self.service = service
         self._make = make

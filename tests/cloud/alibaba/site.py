@@ -18,13 +18,13 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.simulator import pki
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.devices import Node
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.testing.contracts.cloud_stage import Kept, until
-from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 
 NOW = datetime.now(UTC)
@@ -34,7 +34,7 @@ GATEWAYS, SENSORS = "a1Gateways1", "a1Sensors22"
 GATEWAY = (GATEWAYS, "gateway-1")
 OWN = CloudName("cloud", *GATEWAY, "gateway")
 PRODUCT_SECRETS = {GATEWAYS: "g4Hq7Zx8Wv3Rk1Ls", SENSORS: "s5Tq0Zx8Wv3Rk1Ls"}
-NODES = {GATEWAYS: Node.GATEWAY, SENSORS: Node.SUB_DEVICE}
+NODES = {GATEWAYS: AlibabaNodeType.GATEWAY, SENSORS: AlibabaNodeType.SUB_DEVICE}
 CHILDREN = 60
 
 
@@ -55,7 +55,7 @@ class Site(Trial):
     cloud: AlibabaCloud
     provider: Alibaba
     wishes: Wishes
-    clock: Clock
+    clock: ManualClock
     session: Session | None = None
     sessions: list[Session] = field(default_factory=list)
 
@@ -116,7 +116,7 @@ def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
     return AlibabaSettings(**(given | others))
 
 
-def cloud_with(rules: Rules, random: Callable[[int], bytes] = os.urandom) -> AlibabaCloud:
+def cloud_with(rules: AlibabaRules, random: Callable[[int], bytes] = os.urandom) -> AlibabaCloud:
     """A cloud with a gateway and sixty sub-devices."""
     return AlibabaCloud(
         PRODUCT_SECRETS,
@@ -124,20 +124,22 @@ def cloud_with(rules: Rules, random: Callable[[int], bytes] = os.urandom) -> Ali
         certificate=CERTIFICATE,
         clock=time.monotonic,
         random=random,
-        options=Options(rate=0, nodes=NODES, rules=rules),
+        options=AlibabaCloudOptions(rate=0, nodes=NODES, rules=rules),
     )
 
 
 @asynccontextmanager
-async def site(folder: Path, rules: Rules | None = None, **others: Any) -> AsyncIterator[Site]:
+async def site(
+    folder: Path, rules: AlibabaRules | None = None, **others: Any
+) -> AsyncIterator[Site]:
     """Set everything up, with the gateway registered and logged in."""
-    clock, wishes = Clock(), Wishes()
-    async with cloud_with(rules or Rules(child_logins=0)) as cloud:
+    clock, wishes = ManualClock(), Wishes()
+    async with cloud_with(rules or AlibabaRules(child_logins=0)) as cloud:
         settings = settings_for(folder, cloud.port, **others)
         provider = Alibaba(
-            "cloud", settings, partial(read_secret, None), os.urandom, Time(clock.now, time.time)
+            "cloud", settings, partial(read_secret, None), os.urandom, Clock(clock.now, time.time)
         )
-        provider.listen(wishes)
+        provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)
         assert await provider.register(OWN, Kept().keep) == Issued()
         await one.log_in()

@@ -22,16 +22,16 @@ from gatewayd.cloud.provider import Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import SecretNotFound
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.simulator import pki
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.simulator.huawei.options import Options
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.authorities import DeviceCa
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.cloud.guarded import device_ca
 from tests.cloud.huawei.site import AUTHORITY
-from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 
 INSTANCE, SENSORS, GATEWAYS = "instance-1", "sensors", "gateways"
@@ -97,7 +97,7 @@ class Certified(Trial):
     sessions: list[Session] = field(default_factory=list)
 
     @property
-    def instance(self) -> Instance:
+    def instance(self) -> IotdaInstance:
         """What is managed."""
         return self.cloud.platform.get(INSTANCE)
 
@@ -168,9 +168,9 @@ async def entrust(cloud: HuaweiCloud, provider: Huawei) -> tuple[DeviceCa, Memor
 @asynccontextmanager
 async def certified(
     folder: Path,
-    options: Options | None = None,
+    options: HuaweiCloudOptions | None = None,
     gateway: HuaweiGateway | None = None,
-    authority: pki.Authority = AUTHORITY,
+    authority: pki.RootAuthority = AUTHORITY,
     **others: Any,
 ) -> AsyncIterator[Certified]:
     """Set everything up: the CA is made here, uploaded, verified and bound."""
@@ -178,9 +178,9 @@ async def certified(
         wall = others.pop("wall", time.time)
         provider = await asyncio.to_thread(
             Huawei, "cloud", settings(folder, cloud, gateway=gateway, **others),
-            partial(read_secret, None), Time(Clock().now, wall),
+            partial(read_secret, None), Clock(ManualClock().now, wall),
         )  # fmt: skip
-        provider.listen(Wishes())
+        provider.set_requests(Wishes())
         ca, slots = await entrust(cloud, provider)
         one = Certified(cloud, provider, folder / "template.json", ca, slots)
         try:

@@ -10,19 +10,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import sub_device
-from gatewayd.cloud.huawei.connection import Uplink
-from gatewayd.cloud.huawei.messages import Event, Failure, NodeName, Notice, Response, Status, Told
+from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.messages import (
+    NodeName,
+    Notice,
+    Response,
+    SubDeviceEvent,
+    SubDeviceFailure,
+    SubDeviceInfo,
+    SubDeviceStatus,
+)
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import SubDevice
-from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
+from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.testing.contracts.cloud_stage import Kept
-from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.stand_ins import ManualClock, Wishes
 
 PRODUCT, GATEWAY = "sensors", "gateways_gw-1"
 CHILDREN = [CloudName("cloud", PRODUCT, f"n-{number:03}", "sub-device") for number in range(120)]
@@ -35,42 +43,46 @@ def device_id(name: CloudName) -> str:
     return f"{name.product}_{name.device}"
 
 
-def told(name: CloudName, status: Status = Status.INACTIVE, **others: Any) -> Told:
+def told(
+    name: CloudName, status: SubDeviceStatus = SubDeviceStatus.INACTIVE, **others: Any
+) -> SubDeviceInfo:
     """What the platform tells of a child."""
     facts = {"parent": GATEWAY} | others
-    return Told(device_id(name), name.device, name.product, status=status, **facts)
+    return SubDeviceInfo(device_id(name), name.device, name.product, status=status, **facts)
 
 
-def added(*children: Told, version: int = 0) -> Notice:
+def added(*children: SubDeviceInfo, version: int = 0) -> Notice:
     return Notice(True, children, version)
 
 
 def deleted(*children: CloudName, version: int = 0) -> Notice:
-    return Notice(False, tuple(Told(device_id(child)) for child in children), version)
+    return Notice(False, tuple(SubDeviceInfo(device_id(child)) for child in children), version)
 
 
-def done(event: Event, items: Sequence[Any]) -> Response:
+def done(event: SubDeviceEvent, items: Sequence[Any]) -> Response:
     """Do all that is asked."""
-    if event is Event.ADD:
+    if event is SubDeviceEvent.ADD:
         found = [
-            Told(f"{one['product_id']}_{one['node_id']}", one["node_id"], one["product_id"])
+            SubDeviceInfo(
+                f"{one['product_id']}_{one['node_id']}", one["node_id"], one["product_id"]
+            )
             for one in items
         ]
     else:
-        found = [Told(one if isinstance(one, str) else one["device_id"]) for one in items]
+        found = [SubDeviceInfo(one if isinstance(one, str) else one["device_id"]) for one in items]
     return Response(event, "", tuple(found), ())
 
 
-def failing(event: Event, code: str, *which: CloudName) -> Answer:
+def failing(event: SubDeviceEvent, code: str, *which: CloudName) -> Answer:
     """Deny some children, or all where none is named; do the rest."""
 
     def answer(items: Sequence[Any]) -> Response:
         whole = done(event, items)
         bad = [one for one in whole.done if not which or one.device_id in map(device_id, which)]
         good = tuple(one for one in whole.done if one not in bad)
-        by_name = event is Event.ADD
+        by_name = event is SubDeviceEvent.ADD
         failures = [
-            Failure(
+            SubDeviceFailure(
                 code, "" if by_name else one.device_id, one.name if by_name else NodeName("", "")
             )
             for one in bad
@@ -88,17 +100,17 @@ class FakeUplink:
     on_sync: what the platform tells when it is asked for all.
     """
 
-    answers: dict[Event, Answer] = field(default_factory=dict)
+    answers: dict[SubDeviceEvent, Answer] = field(default_factory=dict)
     on_sync: Sequence[Notice] = ()
     own: str = GATEWAY
-    asked: list[tuple[Event, Sequence[Any]]] = field(default_factory=list)
+    asked: list[tuple[SubDeviceEvent, Sequence[Any]]] = field(default_factory=list)
     synced: list[int] = field(default_factory=list)
     on_notice: Callable[[Notice], None] = lambda _: None
-    closed: asyncio.Future[End] = field(
+    closed: asyncio.Future[ConnectionEnd] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    async def ask(self, event: Event, paras: Mapping[str, Any], children: int) -> Response:
+    async def ask(self, event: SubDeviceEvent, paras: Mapping[str, Any], children: int) -> Response:
         (items,) = paras.values()
         assert len(items) == children
         self.asked.append((event, items))
@@ -112,16 +124,16 @@ class FakeUplink:
         for notice in self.on_sync:
             self.on_notice(notice)
 
-    def count(self) -> Counter[Event]:
+    def count(self) -> Counter[SubDeviceEvent]:
         return Counter(event for event, _ in self.asked)
 
     @property
-    def reported(self) -> list[tuple[str, Status]]:
+    def reported(self) -> list[tuple[str, SubDeviceStatus]]:
         """The states of children, as they were reported."""
         return [
             (one["device_id"], one["status"])
             for event, items in self.asked
-            if event is Event.STATUS
+            if event is SubDeviceEvent.STATUS
             for one in items
         ]
 
@@ -130,20 +142,20 @@ class FakeUplink:
 class Home:
     """A route, and the link under it."""
 
-    children: Children
-    route: SubDevice
+    children: HuaweiSubDevices
+    route: HuaweiSubDeviceRoute
     wishes: Wishes
-    clock: Clock
+    clock: ManualClock
     uplink: FakeUplink
 
     def put(self, uplink: FakeUplink) -> None:
         """Let the gateway log in."""
         self.uplink = uplink
-        self.children.serve_over(cast("Uplink", uplink))
+        self.children.serve_over(cast("HuaweiUplink", uplink))
 
     async def leave(self) -> None:
         """Let the gateway take leave of its children, as it does before it closes its session."""
-        await self.children.leave(cast("Uplink", self.uplink))
+        await self.children.leave(cast("HuaweiUplink", self.uplink))
 
     async def secret(self, name: CloudName) -> Secret:
         """Register a child; return what was kept."""
@@ -168,12 +180,12 @@ async def home(
     settings = HuaweiSettings(
         host="iot.example.com", products=products, gateway=own, reply_timeout=patience
     )
-    clock, wishes = Clock(), Wishes()
-    time = Time(clock.now, lambda: 1700000000.0)
-    children = Children("cloud", settings, own, time, os.urandom)
-    children.listen(wishes)
-    one = Home(children, SubDevice(children), wishes, clock, FakeUplink())
-    one.put(FakeUplink({Event[name]: answer for name, answer in answers.items()}, on_sync))
+    clock, wishes = ManualClock(), Wishes()
+    time = Clock(clock.now, lambda: 1700000000.0)
+    children = HuaweiSubDevices("cloud", settings, own, time, os.urandom)
+    children.set_requests(wishes)
+    one = Home(children, HuaweiSubDeviceRoute(children), wishes, clock, FakeUplink())
+    one.put(FakeUplink({SubDeviceEvent[name]: answer for name, answer in answers.items()}, on_sync))
     try:
         yield one
     finally:

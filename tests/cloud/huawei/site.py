@@ -19,15 +19,15 @@ from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.simulator import pki
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.simulator.huawei.options import Options, Rules
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
+from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDeviceStatus
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.simulator.huawei.platform.things import Auth, Status
 from gatewayd.testing.contracts.cloud_stage import Kept
-from tests.cloud.stand_ins import Clock, Wishes
+from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 
 NOW = datetime.now(UTC)
@@ -55,12 +55,12 @@ class Site(Trial):
     cloud: HuaweiCloud
     provider: Huawei
     wishes: Wishes
-    clock: Clock
+    clock: ManualClock
     session: Session | None = None
     sessions: list[Session] = field(default_factory=list)
 
     @property
-    def instance(self) -> Instance:
+    def instance(self) -> IotdaInstance:
         """What is managed."""
         return self.cloud.platform.get(INSTANCE)
 
@@ -87,14 +87,14 @@ class Site(Trial):
             gateway_id=gateway,
         )
 
-    def status(self, device_id: str) -> Status:
+    def status(self, device_id: str) -> HuaweiDeviceStatus:
         """What the platform takes a device for."""
         return self.instance.devices.get(device_id).status
 
     def online_there(self) -> set[str]:
         """The children that the platform takes for online."""
         family = self.instance.devices.family(OWN_ID)
-        return {one.device_id for one in family if one.status is Status.ONLINE}
+        return {one.device_id for one in family if one.status is HuaweiDeviceStatus.ONLINE}
 
     @property
     def told(self) -> Any:
@@ -123,17 +123,20 @@ def platform() -> Platform:
     for product in (GATEWAYS, SENSORS):
         instance.products.create(name=product, device_type=product, product_id=product)
     for node, secret in (("gw-1", SECRET.reveal().decode()), ("gw-2", "another-secret")):
-        instance.devices.add(node_id=node, product_id=GATEWAYS, auth=Auth(secret=secret))
+        instance.devices.add(node_id=node, product_id=GATEWAYS, auth=DeviceAuth(secret=secret))
     return made
 
 
 @asynccontextmanager
 async def site(
-    folder: Path, rules: Rules | None = None, gateway: dict[str, Any] | None = None, **others: Any
+    folder: Path,
+    rules: HuaweiRules | None = None,
+    gateway: dict[str, Any] | None = None,
+    **others: Any,
 ) -> AsyncIterator[Site]:
     """Set everything up, with the gateway registered and logged in."""
-    clock, wishes = Clock(), Wishes()
-    options = Options(rules=rules or Rules())
+    clock, wishes = ManualClock(), Wishes()
+    options = HuaweiCloudOptions(rules=rules or HuaweiRules())
     async with HuaweiCloud(platform(), authority=AUTHORITY, options=options) as cloud:
         own = HuaweiGateway(
             GATEWAYS, OWN.device, login="secret", secret_file=folder / "secret", **(gateway or {})
@@ -152,9 +155,9 @@ async def site(
             "cloud",
             HuaweiSettings(**(given | others)),
             partial(read_secret, None),
-            Time(clock.now, time.time),
+            Clock(clock.now, time.time),
         )
-        provider.listen(wishes)
+        provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)
         assert await provider.register(OWN, Kept().keep) == Issued()
         await one.log_in()

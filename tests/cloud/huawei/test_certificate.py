@@ -16,15 +16,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from gatewayd.cloud.ca.certificates import Span, read_certificates, same_key
+from gatewayd.cloud.ca.certificates import Validity, read_certificates, same_key
 from gatewayd.cloud.ca.keys import public_key
 from gatewayd.cloud.huawei.identity import read_identity, read_request
 from gatewayd.cloud.provider import Failed, LoginError, LoginFailed, LoginRefused, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs, StoreSealed, WrongState
-from gatewayd.simulator.huawei.options import Options
-from gatewayd.simulator.huawei.platform.things import Slot, Status
+from gatewayd.simulator.huawei.options import HuaweiCloudOptions
+from gatewayd.simulator.huawei.platform.device import CredentialSlot, HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud_stage import check_reason
 from tests.cloud.guarded import device_ca, identity, subject
 from tests.cloud.huawei.certified import (
@@ -57,14 +57,14 @@ async def refusal(one: Certified, name: CloudName, secret: Secret) -> LoginError
 
 async def test_the_first_login_registers_a_device(folder: Path) -> None:
     async with certified(folder) as one:
-        assert one.provider.why_not(child(1)) is None
-        assert await one.provider.obstacle(child(1)) is None
+        assert one.provider.check_name(child(1)) is None
+        assert await one.provider.check_ready(child(1)) is None
         secret = await one.secret(child(1))
         assert one.devices() == set(), "the platform was not asked"
         await one.connect(child(1), secret)
         device = one.instance.devices.get(child_id(1))
         assert (device.node_id, device.product_id) == (child(1).device, SENSORS)
-        assert (device.self_registered, device.status) == (True, Status.ONLINE)
+        assert (device.self_registered, device.status) == (True, HuaweiDeviceStatus.ONLINE)
         assert device.tags == {"country": "CN"}
         assert device.auth.fingerprint in {read_identity(secret).fingerprint, None}
 
@@ -76,10 +76,10 @@ async def test_what_is_kept_is_key_certificate_and_device_id(folder: Path) -> No
         assert who.device_id == child_id(1)
         leaf, ca = read_certificates(secret.reveal())
         assert ca.subject == leaf.issuer
-        left = Span.of(leaf).ends.timestamp() - time.time()
+        left = Validity.of(leaf).ends.timestamp() - time.time()
         assert left < 60 * DAY, "no longer than its CA"
         due = one.provider.renew_at(child(1), secret)
-        assert due == Span.of(leaf).ends.timestamp() - 30 * DAY
+        assert due == Validity.of(leaf).ends.timestamp() - 30 * DAY
         assert one.provider.renew_at(child(1), Secret(b"a password")) is None
 
 
@@ -97,11 +97,11 @@ async def test_one_that_was_made_by_a_clock_that_was_wrong_is_replaced_at_once(
 async def test_it_is_told_how_a_certificate_is_made_known(folder: Path) -> None:
     async with certified(folder) as one:
         secret = await one.secret(child(1))
-        told = one.provider.introduction(child(1), secret)
+        told = one.provider.enrolment_hint(child(1), secret)
         assert f"{read_identity(secret).fingerprint} as SECONDARY" in told
-        assert not one.provider.introduction(child(1), Secret(b"a password"))
+        assert not one.provider.enrolment_hint(child(1), Secret(b"a password"))
         behind = CloudName("cloud", SENSORS, child(1).device, "sub-device")
-        assert not one.provider.introduction(behind, secret)
+        assert not one.provider.enrolment_hint(behind, secret)
 
 
 async def test_each_identity_has_a_session_of_its_own(folder: Path) -> None:
@@ -117,7 +117,7 @@ async def test_each_identity_has_a_session_of_its_own(folder: Path) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("late", [True, False])
 async def test_a_ca_that_is_not_verified(folder: Path, version: ssl.TLSVersion, late: bool) -> None:
-    options = Options(oldest=version, newest=version, late_unverified=late)
+    options = HuaweiCloudOptions(oldest=version, newest=version, late_unverified=late)
     async with certified(folder, options) as one:
         secret = await one.secret(child(1))
         one.ca.status = False
@@ -156,7 +156,9 @@ async def test_another_certificate_than_the_platform_knows(folder: Path) -> None
         assert not error.stale
         assert error.reason.code == "cloud-auth-failed"
         assert f"{fingerprint} as SECONDARY" in error.reason.remedy
-        one.instance.devices.reset_fingerprint(child_id(1), fingerprint, slot=Slot.SECONDARY)
+        one.instance.devices.reset_fingerprint(
+            child_id(1), fingerprint, slot=CredentialSlot.SECONDARY
+        )
         await one.connect(child(1), newer)
 
 
@@ -224,13 +226,13 @@ async def test_without_a_ca_nothing_can_be_issued_yet(folder: Path) -> None:
         keeper = one.provider.issuer.authority
         keeper._held = None
         keeper.entrust(MemorySlots().port)
-        obstacle = await one.provider.obstacle(child(1))
-        assert obstacle is not None
-        assert obstacle.code == "authority-missing"
+        check_ready = await one.provider.check_ready(child(1))
+        assert check_ready is not None
+        assert check_ready.code == "authority-missing"
         outcome, kept = await one.register(child(1))
-        assert outcome == Failed(obstacle)
+        assert outcome == Failed(check_ready)
         assert not kept.secrets
-        assert one.provider.why_not(child(1)) is None, "it is no reason to give up"
+        assert one.provider.check_name(child(1)) is None, "it is no reason to give up"
 
 
 async def test_a_sealed_store_is_an_obstacle(folder: Path) -> None:
@@ -242,18 +244,18 @@ async def test_a_sealed_store_is_an_obstacle(folder: Path) -> None:
         assert one.provider.issuer is not None
         one.provider.issuer.authority._held = None
         one.provider.issuer.authority.entrust(Sealed().port)
-        obstacle = await one.provider.obstacle(child(1))
-        assert obstacle is not None
-        assert obstacle.code == "store-sealed"
+        check_ready = await one.provider.check_ready(child(1))
+        assert check_ready is not None
+        assert check_ready.code == "store-sealed"
 
 
 async def test_a_ca_that_has_expired_is_an_obstacle(folder: Path) -> None:
     ahead = [0.0]
     async with certified(folder, wall=lambda: time.time() + ahead[0]) as one:
         ahead[0] = 60 * DAY
-        obstacle = await one.provider.obstacle(child(1))
-        assert obstacle is not None
-        assert obstacle.code == "authority-expired"
+        check_ready = await one.provider.check_ready(child(1))
+        assert check_ready is not None
+        assert check_ready.code == "authority-expired"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ async def test_a_ca_that_has_expired_is_an_obstacle(folder: Path) -> None:
 )
 async def test_names_that_cannot_be(folder: Path, name: CloudName, code: str) -> None:
     async with certified(folder, products=(SENSORS,)) as one:
-        objection = one.provider.why_not(name)
+        objection = one.provider.check_name(name)
         assert objection is not None
         check_reason(objection)
         assert objection.code == code
@@ -284,16 +286,16 @@ async def test_a_template_of_another_product(tmp_path: Path) -> None:
     furnish(tmp_path, {**BODY, "resources": {"device": device}})
     fixed = {"country": "CN", "organizational_unit": "x"}
     async with certified(tmp_path, certificates={"subject": fixed}) as one:
-        objection = one.provider.why_not(child(1))
+        objection = one.provider.check_name(child(1))
         assert objection is not None
         assert objection.code == "template-product"
         assert "'pumps'" in objection.text
-        assert one.provider.why_not(child(1, "pumps")) is None
+        assert one.provider.check_name(child(1, "pumps")) is None
 
 
 async def test_an_attribute_that_nothing_settles(folder: Path) -> None:
     async with certified(folder, certificates={"subject": {}}) as one:
-        objection = one.provider.why_not(child(1))
+        objection = one.provider.check_name(child(1))
         assert objection is not None
         assert objection.code == "template-unfit"
         assert "country" in objection.text
@@ -345,7 +347,7 @@ async def test_a_request_gets_the_subject_of_a_device(folder: Path) -> None:
         assert {a.value for a in leaf.subject} == {child(7).device, SENSORS, "CN"}
         assert same_key(public_key(leaf.public_key()), read_request(made)[1])
         assert ca.subject == leaf.issuer
-        assert Span.of(leaf).ends.timestamp() == pytest.approx(time.time() + 5 * DAY, abs=300)
+        assert Validity.of(leaf).ends.timestamp() == pytest.approx(time.time() + 5 * DAY, abs=300)
 
 
 async def test_a_request_is_judged_by_the_template(folder: Path) -> None:

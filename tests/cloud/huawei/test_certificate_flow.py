@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Decision
 from gatewayd.app import ListedRules
 from gatewayd.cloud.huawei.identity import read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
-from gatewayd.simulator.huawei.platform.things import Slot, Status
+from gatewayd.simulator.huawei.platform.device import CredentialSlot, HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud_stage import PATIENCE, until
 from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
 from tests.support.fakes import MemoryRegister
@@ -31,7 +31,7 @@ OWN_ID = f"{OWN.product}_{OWN.device}"
 class SubDevices(NameRules):
     """Every child is served behind the gateway."""
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         decision = super().judge(device, evidence, census)
         assert decision.cloud is not None
         return replace(decision, cloud=replace(decision.cloud, route="sub-device"))
@@ -88,7 +88,7 @@ async def test_a_device_survives_a_crash_at_any_step(tmp_path: Path, step: str) 
         async with life(one, register) as (stage, device, _):
             await stage.tape.wait_for(device, "online")
             (known,) = one.instance.devices.list()
-            assert (known.device_id, known.status) == (CHILD_ID, Status.ONLINE)
+            assert (known.device_id, known.status) == (CHILD_ID, HuaweiDeviceStatus.ONLINE)
             assert known.auth.fingerprint == fingerprint(register)
 
 
@@ -119,16 +119,18 @@ async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Pat
         view = await stage.tape.wait_for(device, "online", "renewal-refused")
         newer = read_identity(register.slots[register[device].slot(2)]).fingerprint
         assert f"{newer} as SECONDARY" in view.remedy
-        assert devices.get(CHILD_ID).status is Status.ONLINE, "the old session is still open"
+        assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE, (
+            "the old session is still open"
+        )
         assert fingerprint(register) == before
-        devices.reset_fingerprint(CHILD_ID, newer, slot=Slot.SECONDARY)
+        devices.reset_fingerprint(CHILD_ID, newer, slot=CredentialSlot.SECONDARY)
         assert stage.flow.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "secret-renewed")
         assert fingerprint(register) == newer
-        assert devices.get(CHILD_ID).status is Status.ONLINE
+        assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE
         await until(lambda: len(register.slots) == 1)
         devices.reset_fingerprint(CHILD_ID, newer)
-        devices.reset_fingerprint(CHILD_ID, None, slot=Slot.SECONDARY)
+        devices.reset_fingerprint(CHILD_ID, None, slot=CredentialSlot.SECONDARY)
         one.cloud.disconnect("instance-1", CHILD_ID)
         await stage.tape.wait_for(device, "offline")
         stage.flow.gateway.begin_anew(stage.flow.gateway.children[device])
@@ -148,11 +150,13 @@ async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Pat
         assert stage.flow.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "renewal-refused")
         newer = read_identity(register.slots[register[own].slot(2)]).fingerprint
-        devices.reset_fingerprint(OWN_ID, newer, slot=Slot.SECONDARY)
+        devices.reset_fingerprint(OWN_ID, newer, slot=CredentialSlot.SECONDARY)
         assert stage.flow.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "secret-renewed")
         await until(lambda: one.reports(CHILD_ID) == {"ONLINE": 2})
         assert stage.flow.gateway.children[device].state is State.ONLINE
         assert stage.tape.states[device].count("online") == 1, "it never went offline"
-        assert devices.get(CHILD_ID).status is Status.ONLINE, "the platform was not told otherwise"
+        assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE, (
+            "the platform was not told otherwise"
+        )
         assert fingerprint_of(register, own) == newer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud.huawei.messages import UNREADABLE, Event
+from gatewayd.cloud.huawei.messages import UNREADABLE, SubDeviceEvent
 from gatewayd.cloud.huawei.reasons import EXCEPTIONS, RESULT_CODES, denial
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRemoved, Refused
-from gatewayd.cloud.sub_devices.result_codes import Kind
+from gatewayd.cloud.sub_devices.result_codes import ResultKind
 from gatewayd.testing.contracts.cloud_stage import check_reason
 
 DOCUMENTED = {
@@ -22,33 +22,35 @@ def test_all_documented_codes_are_there() -> None:
 
 
 @pytest.mark.parametrize("code", [*sorted(DOCUMENTED), "IOTDA.099999", UNREADABLE])
-@pytest.mark.parametrize("event", [Event.ADD, Event.DELETE, Event.STATUS])
-def test_each_can_be_shown(code: str, event: Event) -> None:
-    coded = denial(code, event).coded
-    assert coded.kind is Kind.DONE or coded.reason.text
-    if coded.kind is not Kind.DONE:
-        check_reason(coded.reason)
+@pytest.mark.parametrize(
+    "event", [SubDeviceEvent.ADD, SubDeviceEvent.DELETE, SubDeviceEvent.STATUS]
+)
+def test_each_can_be_shown(code: str, event: SubDeviceEvent) -> None:
+    meaning = denial(code, event).meaning
+    assert meaning.kind is ResultKind.DONE or meaning.reason.text
+    if meaning.kind is not ResultKind.DONE:
+        check_reason(meaning.reason)
 
 
 @pytest.mark.parametrize(
     ("code", "event", "outcome", "error"),
     [
-        ("IOTDA.000006", Event.ADD, Refused, LoginFailed),
-        ("IOTDA.014031", Event.ADD, Refused, LoginFailed),
-        ("IOTDA.014000", Event.ADD, Refused, LoginFailed),
-        ("IOTDA.021101", Event.ADD, Failed, LoginFailed),
-        ("IOTDA.099999", Event.ADD, Failed, LoginFailed),
-        ("IOTDA.021104", Event.STATUS, Refused, LoginRemoved),
+        ("IOTDA.000006", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.014031", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.014000", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.021101", SubDeviceEvent.ADD, Failed, LoginFailed),
+        ("IOTDA.099999", SubDeviceEvent.ADD, Failed, LoginFailed),
+        ("IOTDA.021104", SubDeviceEvent.STATUS, Refused, LoginRemoved),
     ],
 )
-def test_what_follows(code: str, event: Event, outcome: type, error: type) -> None:
-    coded = denial(code, event).coded
-    assert type(coded.outcome) is outcome
-    assert type(coded.login_error) is error
+def test_what_follows(code: str, event: SubDeviceEvent, outcome: type, error: type) -> None:
+    meaning = denial(code, event).meaning
+    assert type(meaning.outcome) is outcome
+    assert type(meaning.login_error) is error
 
 
 @pytest.mark.parametrize(
     ("code", "seconds"), [("IOTDA.021102", 60.0), ("IOTDA.099999", 600.0), ("IOTDA.000006", 0.0)]
 )
 def test_for_how_long_the_platform_is_not_asked(code: str, seconds: float) -> None:
-    assert denial(code, Event.ADD).coded.pause == seconds
+    assert denial(code, SubDeviceEvent.ADD).meaning.pause == seconds

@@ -13,13 +13,20 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.connection import Uplink
-from gatewayd.cloud.huawei.messages import Event, NodeName, Notice, Response, Status, Told
+from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.messages import (
+    NodeName,
+    Notice,
+    Response,
+    SubDeviceEvent,
+    SubDeviceInfo,
+    SubDeviceStatus,
+)
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.tls import Server
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Publish
 from tests.cloud.peer import Peer, connected
 from tests.cloud.stand_ins import Steps
@@ -35,10 +42,10 @@ ADD = messages.to_add([NodeName("p", "n")])
 @contextlib.asynccontextmanager
 async def linked(
     peer: Peer, serve: Serve, server: At, seconds: float = 30
-) -> AsyncIterator[Uplink]:
-    time = Time(Steps().now, lambda: 1700000000.0)
+) -> AsyncIterator[HuaweiUplink]:
+    time = Clock(Steps().now, lambda: 1700000000.0)
     async with connected(peer, serve, server) as connection:
-        link = Uplink(OWN, connection, seconds, 100, time, os.urandom)
+        link = HuaweiUplink(OWN, connection, seconds, 100, time, os.urandom)
         async with asyncio.timeout(60):
             yield link
 
@@ -61,19 +68,19 @@ def answering(times: int = 1) -> Callable[..., list[tuple[str, bytes]]]:
 
 
 def expected(event_id: str) -> Response:
-    return Response(Event.ADD, event_id, (Told("p_n"),), ())
+    return Response(SubDeviceEvent.ADD, event_id, (SubDeviceInfo("p_n"),), ())
 
 
 async def test_a_question_and_its_answer(serve: Serve, server: At) -> None:
     peer = Peer(replies=answering())
     async with linked(peer, serve, server) as link:
         await link.subscribe()
-        response = await link.ask(Event.ADD, ADD, 1)
+        response = await link.ask(SubDeviceEvent.ADD, ADD, 1)
     assert peer.subscribed == [(DOWN,)]
     ((topic, message),) = peer.asked
     assert topic == UP
     (asked,) = message["services"]
-    assert (asked["event_type"], asked["event_time"]) == (Event.ADD, "20231114T221320Z")
+    assert (asked["event_type"], asked["event_time"]) == (SubDeviceEvent.ADD, "20231114T221320Z")
     assert uuid.UUID(asked["event_id"]).version == 4
     assert response == expected(asked["event_id"])
 
@@ -81,7 +88,7 @@ async def test_a_question_and_its_answer(serve: Serve, server: At) -> None:
 async def test_answers_find_their_questions_in_any_order(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
-        asking = [asyncio.create_task(link.ask(Event.ADD, ADD, 1)) for _ in range(20)]
+        asking = [asyncio.create_task(link.ask(SubDeviceEvent.ADD, ADD, 1)) for _ in range(20)]
         await peer.until(lambda: len(peer.asked) == 20)
         ids = [message["services"][0]["event_id"] for _, message in peer.asked]
         for event_id in reversed(ids):
@@ -96,7 +103,7 @@ async def test_an_answer_that_comes_twice_counts_once(serve: Serve, server: At) 
     peer = Peer(replies=answering(2))
     async with linked(peer, serve, server) as link:
         for _ in range(2):
-            await link.ask(Event.ADD, ADD, 1)
+            await link.ask(SubDeviceEvent.ADD, ADD, 1)
         assert link.dropped["late"] >= 1
 
 
@@ -107,7 +114,7 @@ async def test_the_answer_to_another_question_is_none(serve: Serve, server: At) 
         return [(DOWN, json.dumps(wrong).encode()), *answering()(topic, message)]
 
     async with linked(Peer(replies=reply), serve, server) as link:
-        assert (await link.ask(Event.ADD, ADD, 1)).done == (Told("p_n"),)
+        assert (await link.ask(SubDeviceEvent.ADD, ADD, 1)).done == (SubDeviceInfo("p_n"),)
         assert link.dropped == {"late": 1}
 
 
@@ -121,35 +128,37 @@ async def test_a_status_report_is_answered_under_two_names(
         return [(DOWN, json.dumps(told).encode())]
 
     async with linked(Peer(replies=reply), serve, server) as link:
-        response = await link.ask(Event.STATUS, messages.to_report(["d"], Status.ONLINE), 1)
-        assert response.done == (Told("d", status=Status.ONLINE),)
+        response = await link.ask(
+            SubDeviceEvent.STATUS, messages.to_report(["d"], SubDeviceStatus.ONLINE), 1
+        )
+        assert response.done == (SubDeviceInfo("d", status=SubDeviceStatus.ONLINE),)
 
 
 async def test_no_answer(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server, seconds=0.2) as link:
         with pytest.raises(NoAnswer):
-            await link.ask(Event.ADD, ADD, 1)
+            await link.ask(SubDeviceEvent.ADD, ADD, 1)
 
 
 async def test_a_session_that_ends_tells_all_who_wait(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
-        asking = [asyncio.create_task(link.ask(Event.ADD, ADD, 1)) for _ in range(5)]
+        asking = [asyncio.create_task(link.ask(SubDeviceEvent.ADD, ADD, 1)) for _ in range(5)]
         await peer.until(lambda: len(peer.asked) == 5)
         peer.drop()
         ended = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in ended} == {LinkDown}
         with pytest.raises(LinkDown):
             await link.sync(0)
-        assert link.closed.result() in {End.CLOUD, End.LOST}
+        assert link.closed.result() in {ConnectionEnd.CLOUD, ConnectionEnd.LOST}
 
 
 async def test_a_refused_subscription_is_no_error(serve: Serve, server: At) -> None:
     peer = Peer(granted=lambda _: 0x80, replies=answering())
     async with linked(peer, serve, server) as link:
         await link.subscribe()
-        await link.ask(Event.ADD, ADD, 1)
+        await link.ask(SubDeviceEvent.ADD, ADD, 1)
 
 
 async def test_an_unanswered_subscription_is_one(serve: Serve, server: At) -> None:
@@ -191,4 +200,4 @@ async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
         while not heard.empty():
             heard.get_nowait()
         await peer.say(DOWN, event("delete_sub_device_notify", paras))
-        assert await heard.get() == Notice(False, (Told("d"),), 3)
+        assert await heard.get() == Notice(False, (SubDeviceInfo("d"),), 3)

@@ -16,21 +16,21 @@ import pytest
 from gatewayd.cloud import tls
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei import messages, sub_device
-from gatewayd.cloud.huawei.gateway import GatewayRoute
+from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import SubDevice
-from gatewayd.cloud.huawei.sub_devices import Children
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
+from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
-from tests.cloud.stand_ins import Clock
+from tests.cloud.stand_ins import ManualClock
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -43,7 +43,9 @@ AT_THREE = 1744599600.0  # 2025-04-14T03:00Z
 KEPT = sub_device.write("sensors_n-001")
 
 
-def parts(port: int, ca_file: Path | None = None, **others: Any) -> tuple[GatewayRoute, Children]:
+def parts(
+    port: int, ca_file: Path | None = None, **others: Any
+) -> tuple[HuaweiGatewayRoute, HuaweiSubDevices]:
     """A route to a server on this machine, and those who are served over it."""
     timeout = others.pop("reply_timeout", 20.0)
     own = HuaweiGateway(OWN.product, OWN.device, login="secret", **others)
@@ -55,11 +57,11 @@ def parts(port: int, ca_file: Path | None = None, **others: Any) -> tuple[Gatewa
         reply_timeout=timeout,
         gateway=own,
     )
-    time = Time(Clock().now, lambda: AT_THREE)
-    children = Children("cloud", settings, own, time, os.urandom)
+    time = Clock(ManualClock().now, lambda: AT_THREE)
+    children = HuaweiSubDevices("cloud", settings, own, time, os.urandom)
     reader = partial(read_secret, None)
-    login = SecretLogin(settings, own, tls.Trust(ca_file), reader, time.wall)
-    return GatewayRoute(settings, children, login, login.open), children
+    login = SecretLogin(settings, own, tls.TrustStore(ca_file), reader, time.wall)
+    return HuaweiGatewayRoute(settings, children, login, login.open), children
 
 
 @pytest.fixture
@@ -73,8 +75,8 @@ def secret_file(tmp_path: Path) -> Path:
 async def test_it_keeps_the_secret_that_is_configured(secret_file: Path) -> None:
     route, _ = parts(1, secret_file=secret_file)
     kept = Kept()
-    assert route.why_not(OWN) is None
-    assert await route.obstacle(OWN) is await route.forget(OWN) is None
+    assert route.check_name(OWN) is None
+    assert await route.check_ready(OWN) is await route.unbind(OWN) is None
     assert await route.register(OWN, kept.keep) == Issued()
     assert kept.secrets == [SECRET]
 
@@ -104,7 +106,7 @@ async def test_what_is_kept_and_is_no_secret_is_not_shown_to_the_platform() -> N
 
 async def test_another_name_is_not_the_gateways_own() -> None:
     route, _ = parts(1)
-    assert route.why_not(CloudName("cloud", OWN.product, "gw-2", "gateway")) == NOT_CONFIGURED
+    assert route.check_name(CloudName("cloud", OWN.product, "gw-2", "gateway")) == NOT_CONFIGURED
 
 
 def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
@@ -112,7 +114,7 @@ def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
 
     def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
         (asked,) = message["services"]
-        if asked["event_type"] != messages.Event.STATUS:
+        if asked["event_type"] != messages.SubDeviceEvent.STATUS:
             return []
         ids = [one["device_id"] for one in asked["paras"]["device_statuses"]]
         told = asked | {"event_type": "sub_device_update_status_response"}
@@ -138,7 +140,7 @@ async def test_it_logs_in_and_serves_children(serve: Serve, ca_file: Path) -> No
         assert connect.client_id == f"{OWN_ID}_0_0_2025041403"
         assert connect.username == OWN_ID
         assert peer.subscribed == [(messages.down_topic(OWN_ID),)]
-        child = await SubDevice(children).connect(ONE, KEPT)
+        child = await HuaweiSubDeviceRoute(children).connect(ONE, KEPT)
         await session.close()
         await session.close()
         assert (await child.wait_closed()).reason.code == "gateway-link-lost"
@@ -162,7 +164,7 @@ async def test_a_session_that_another_has_replaced_does_not_take_leave_of_childr
     async with serve(peer.script) as broker:
         route, children = parts(broker.port, ca_file)
         older = await route.connect(OWN, SECRET)
-        child = await SubDevice(children).connect(ONE, KEPT)
+        child = await HuaweiSubDeviceRoute(children).connect(ONE, KEPT)
         newer = await route.connect(OWN, SECRET)
         await older.close()
         await until(lambda: len(statuses(peer)) == 2)
@@ -262,7 +264,7 @@ async def test_a_platform_that_does_not_answer_holds_no_gateway_back(
     async with serve(peer.script) as broker:
         route, children = parts(broker.port, ca_file)
         session = await route.connect(OWN, SECRET)
-        await SubDevice(children).connect(ONE, KEPT)
+        await HuaweiSubDeviceRoute(children).connect(ONE, KEPT)
         peer.replies = lambda *_: []
         async with asyncio.timeout(20):
             await session.close()

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from gatewayd.cloud.huawei import messages, requests
 from gatewayd.cloud.huawei.messages import (
-    Event,
     EventError,
-    Failure,
     NodeName,
     Notice,
     Response,
-    Status,
-    Told,
+    SubDeviceEvent,
+    SubDeviceFailure,
+    SubDeviceInfo,
+    SubDeviceStatus,
 )
 from tests.cloud.huawei.vectors import VECTORS
 
@@ -30,35 +30,38 @@ EVENT_ID = "40cc9ab1-3579-488c-95c6-c18941c99eb4"
 AT = 1767323045.9  # 2026-01-02T03:04:05.9Z
 
 
-def told(node: str, status: Status = Status.INACTIVE) -> Told:
-    return Told(f"{PRODUCT}_{node}", node, PRODUCT, GATEWAY, status)
+def told(node: str, status: SubDeviceStatus = SubDeviceStatus.INACTIVE) -> SubDeviceInfo:
+    return SubDeviceInfo(f"{PRODUCT}_{node}", node, PRODUCT, GATEWAY, status)
 
 
 UNNAMED = NodeName("", "")
 EXPECTED: Mapping[str, messages.Downlink] = {
-    "add_all_ok": Response(Event.ADD, EVENT_ID, (told("c1"), told("c2")), ()),
+    "add_all_ok": Response(SubDeviceEvent.ADD, EVENT_ID, (told("c1"), told("c2")), ()),
     "add_mixed": Response(
-        Event.ADD,
+        SubDeviceEvent.ADD,
         EVENT_ID,
         (told("c1"),),
-        (Failure("IOTDA.014031", "", NodeName(PRODUCT, "c2")),),
+        (SubDeviceFailure("IOTDA.014031", "", NodeName(PRODUCT, "c2")),),
     ),
     "delete_mixed": Response(
-        Event.DELETE,
+        SubDeviceEvent.DELETE,
         EVENT_ID,
-        (Told(f"{PRODUCT}_c1"),),
-        (Failure("XXX", f"{PRODUCT}_c9", UNNAMED),),
+        (SubDeviceInfo(f"{PRODUCT}_c1"),),
+        (SubDeviceFailure("XXX", f"{PRODUCT}_c9", UNNAMED),),
     ),
     "notify_add": Notice(True, (told("c3"),), 8),
-    "notify_delete": Notice(False, (Told(f"{PRODUCT}_c3", "c3", "", GATEWAY),), 9),
+    "notify_delete": Notice(False, (SubDeviceInfo(f"{PRODUCT}_c3", "c3", "", GATEWAY),), 9),
     "status_response": Response(
-        Event.STATUS,
+        SubDeviceEvent.STATUS,
         EVENT_ID,
-        (Told(f"{PRODUCT}_c1", status=Status.ONLINE),),
-        (Failure("XXX", f"{PRODUCT}_c9", UNNAMED),),
+        (SubDeviceInfo(f"{PRODUCT}_c1", status=SubDeviceStatus.ONLINE),),
+        (SubDeviceFailure("XXX", f"{PRODUCT}_c9", UNNAMED),),
     ),
     "status_response_old_docs_event_type": Response(
-        Event.STATUS, EVENT_ID, (Told(f"{PRODUCT}_c1", status=Status.ONLINE),), ()
+        SubDeviceEvent.STATUS,
+        EVENT_ID,
+        (SubDeviceInfo(f"{PRODUCT}_c1", status=SubDeviceStatus.ONLINE),),
+        (),
     ),
 }
 
@@ -79,19 +82,26 @@ def test_what_the_platform_tells(name: str) -> None:
     [
         (
             "add",
-            messages.request(Event.ADD, messages.to_add([NodeName(PRODUCT, "c1")]), AT, EVENT_ID),
+            messages.request(
+                SubDeviceEvent.ADD, messages.to_add([NodeName(PRODUCT, "c1")]), AT, EVENT_ID
+            ),
         ),
         (
             "delete",
-            messages.request(Event.DELETE, messages.to_delete([f"{PRODUCT}_c1"]), AT, EVENT_ID),
+            messages.request(
+                SubDeviceEvent.DELETE, messages.to_delete([f"{PRODUCT}_c1"]), AT, EVENT_ID
+            ),
         ),
         (
             "status",
             messages.request(
-                Event.STATUS, messages.to_report([f"{PRODUCT}_c1"], Status.ONLINE), AT, EVENT_ID
+                SubDeviceEvent.STATUS,
+                messages.to_report([f"{PRODUCT}_c1"], SubDeviceStatus.ONLINE),
+                AT,
+                EVENT_ID,
             ),
         ),
-        ("sync", messages.request(Event.SYNC, messages.to_sync(7), AT)),
+        ("sync", messages.request(SubDeviceEvent.SYNC, messages.to_sync(7), AT)),
     ],
 )
 def test_what_a_gateway_asks(name: str, message: bytes) -> None:
@@ -101,7 +111,9 @@ def test_what_a_gateway_asks(name: str, message: bytes) -> None:
 
 
 def test_without_a_version_all_is_asked_for() -> None:
-    (service,) = json.loads(messages.request(Event.SYNC, messages.to_sync(0), AT))["services"]
+    (service,) = json.loads(messages.request(SubDeviceEvent.SYNC, messages.to_sync(0), AT))[
+        "services"
+    ]
     assert service["paras"] == {}
 
 
@@ -123,7 +135,7 @@ def service(kind: object, paras: object, **more: object) -> dict[str, object]:
 
 
 ADDED = service("add_sub_device_notify", {"devices": [{"device_id": "d-1", "node_id": "n"}]})
-LEARNT = Notice(True, (Told("d-1", "n"),), 0)
+LEARNT = Notice(True, (SubDeviceInfo("d-1", "n"),), 0)
 
 
 def test_every_event_of_a_message_counts() -> None:
@@ -145,7 +157,7 @@ def test_anything_optional_may_be_null() -> None:
     child = {"device_id": "d-1"} | dict.fromkeys(keys)
     paras = {"successful_devices": [child], "failed_devices": None}
     (response,) = messages.parse(message(service("add_sub_device_response", paras)), GATEWAY)
-    assert response == Response(Event.ADD, EVENT_ID, (Told("d-1"),), ())
+    assert response == Response(SubDeviceEvent.ADD, EVENT_ID, (SubDeviceInfo("d-1"),), ())
     notice = service("add_sub_device_notify", {"devices": None, "version": None})
     assert messages.parse(message(notice), GATEWAY) == (Notice(True, (), 0),)
 
@@ -158,7 +170,7 @@ def test_anything_optional_may_be_null() -> None:
 )  # fmt: skip
 def test_a_child_without_a_good_device_id_is_left_out(bad: object) -> None:
     told = service("add_sub_device_notify", {"devices": [bad, {"device_id": "d-1"}]})
-    assert messages.parse(message(told), GATEWAY) == (Notice(True, (Told("d-1"),), 0),)
+    assert messages.parse(message(told), GATEWAY) == (Notice(True, (SubDeviceInfo("d-1"),), 0),)
 
 
 def test_hostile_text_does_not_come_in() -> None:
@@ -167,8 +179,8 @@ def test_hostile_text_does_not_come_in() -> None:
     paras = {"successful_devices": [child], "failed_devices": [failure, 7]}
     (told,) = messages.parse(message(service("add_sub_device_response", paras)), GATEWAY)
     assert isinstance(told, Response)
-    assert told.done == (Told("d-1"),)
-    assert told.failed == (Failure(messages.UNREADABLE, "d-2", UNNAMED),)
+    assert told.done == (SubDeviceInfo("d-1"),)
+    assert told.failed == (SubDeviceFailure(messages.UNREADABLE, "d-2", UNNAMED),)
 
 
 @pytest.mark.parametrize(

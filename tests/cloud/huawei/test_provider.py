@@ -15,7 +15,7 @@ from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, ProviderS
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.simulator.huawei.platform.things import Status
+from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud_stage import Kept
 from tests.cloud.huawei.certified import (
     GATEWAYS,
@@ -39,15 +39,15 @@ def made(**given: Any) -> Huawei:
 async def test_the_gateway_registers_itself_by_certificate(tmp_path: Path) -> None:
     async with certified(furnish(tmp_path), gateway=GATEWAY) as one:
         provider = one.provider
-        assert provider.own == OWN
-        assert provider.why_not(OWN) is None
+        assert provider.gateway_name == OWN
+        assert provider.check_name(OWN) is None
         await one.connect(OWN, await one.secret(OWN))
         own = one.instance.devices.get(OWN_ID)
-        assert (own.self_registered, own.status) == (True, Status.ONLINE)
+        assert (own.self_registered, own.status) == (True, HuaweiDeviceStatus.ONLINE)
         sensor = CloudName("cloud", SENSORS, "SEN-9", "sub-device")
         await one.connect(sensor, await one.secret(sensor))
         below = one.instance.devices.get(f"{SENSORS}_SEN-9")
-        assert (below.gateway_id, below.status) == (OWN_ID, Status.ONLINE)
+        assert (below.gateway_id, below.status) == (OWN_ID, HuaweiDeviceStatus.ONLINE)
         assert provider.renew_at(sensor, Secret(b"x")) is None
         await one.connect(child(1), await one.secret(child(1)))
 
@@ -60,20 +60,20 @@ async def test_a_gateway_that_is_refused_tells_its_children(tmp_path: Path) -> N
         with pytest.raises(LoginRefused):
             await one.connect(OWN, secret)
         sensor = CloudName("cloud", SENSORS, "SEN-9", "sub-device")
-        obstacle = await one.provider.obstacle(sensor)
-        assert obstacle is not None
-        assert "CA" in f"{obstacle.text} {obstacle.remedy}"
+        check_ready = await one.provider.check_ready(sensor)
+        assert check_ready is not None
+        assert "CA" in f"{check_ready.text} {check_ready.remedy}"
 
 
 async def test_a_gateway_without_a_ca_waits(tmp_path: Path) -> None:
     async with certified(furnish(tmp_path), gateway=GATEWAY) as one:
-        assert await one.provider.obstacle(OWN) is None
+        assert await one.provider.check_ready(OWN) is None
         assert one.provider.issuer is not None
         one.provider.issuer.authority._held = None
         one.provider.issuer.authority.entrust(MemorySlots().port)
-        obstacle = await one.provider.obstacle(OWN)
-        assert obstacle is not None
-        assert obstacle.code == "authority-missing"
+        check_ready = await one.provider.check_ready(OWN)
+        assert check_ready is not None
+        assert check_ready.code == "authority-missing"
 
 
 async def test_it_says_when_its_ca_ends(tmp_path: Path) -> None:
@@ -89,16 +89,16 @@ async def test_routes_that_are_not_configured() -> None:
     provider = made()
     for route in ("", "certificate", "sub-device", "gateway", "direct"):
         name = CloudName("cloud", SENSORS, "x", route)
-        objection = provider.why_not(name)
+        objection = provider.check_name(name)
         assert objection is not None
         assert objection.code == "route-not-available"
-        assert await provider.obstacle(name) == objection
+        assert await provider.check_ready(name) == objection
         kept = Kept()
         assert await provider.register(name, kept.keep) == Refused(objection)
         assert not kept.secrets
         with pytest.raises(LoginFailed):
             await provider.connect(name, Secret(b"x"))
-        assert await provider.forget(name) is None
+        assert await provider.unbind(name) is None
         assert provider.renew_at(name, Secret(b"x")) is None
     await provider.close()
 

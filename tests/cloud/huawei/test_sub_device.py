@@ -18,8 +18,8 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.simulator.huawei.options import Rules
-from gatewayd.simulator.huawei.platform.things import Status
+from gatewayd.simulator.huawei.options import HuaweiRules
+from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud_stage import Kept, until
 from tests.cloud.huawei.site import (
     GATEWAYS,
@@ -48,23 +48,25 @@ def _soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("old", [True, False])
 async def test_a_child_from_nothing_to_gone(folder: Path, *, old: bool) -> None:
-    rules = Rules(old_status_event=old, own_changes=True, twice=True, nothing_new=True)
+    rules = HuaweiRules(old_status_event=old, own_changes=True, twice=True, nothing_new=True)
     async with site(folder, rules) as one:
         secret = await one.secret(child(1))
         assert sub_device.read(secret) == child_id(1)
-        assert one.status(child_id(1)) is Status.INACTIVE
+        assert one.status(child_id(1)) is HuaweiDeviceStatus.INACTIVE
         session = await one.connect(child(1), secret)
-        assert one.status(child_id(1)) is Status.ONLINE
+        assert one.status(child_id(1)) is HuaweiDeviceStatus.ONLINE
         await session.close()
-        assert one.status(child_id(1)) is Status.OFFLINE
-        assert await one.provider.forget(child(1)) is None
+        assert one.status(child_id(1)) is HuaweiDeviceStatus.OFFLINE
+        assert await one.provider.unbind(child(1)) is None
         assert one.instance.devices.lookup(child_id(1)) is None
         assert not one.wishes.names
         await one.online(1)
 
 
 async def test_many_children_in_few_requests(folder: Path) -> None:
-    async with site(folder, Rules(status_rate=0), gateway={"status_per_second": 10_000}) as one:
+    async with site(
+        folder, HuaweiRules(status_rate=0), gateway={"status_per_second": 10_000}
+    ) as one:
         await one.online(*range(120))
         assert len(one.online_there()) == 120
         assert one.asked(ADD) == 3
@@ -217,7 +219,7 @@ async def test_a_gateway_that_leaves_leaves_no_child_online(folder: Path) -> Non
         assert one.session is not None
         await asyncio.gather(one.session.close(), *(session.close() for session in sessions))
         assert not one.online_there()
-        assert one.status(OWN_ID) is Status.OFFLINE
+        assert one.status(OWN_ID) is HuaweiDeviceStatus.OFFLINE
 
 
 async def test_a_gateway_that_leaves_alone_takes_its_children_along(folder: Path) -> None:
@@ -237,9 +239,9 @@ async def test_a_platform_that_is_too_busy_is_left_alone_for_a_while(folder: Pat
         one.cloud.set_faults("reply:21101:x1@sub_device_update_status")
         with pytest.raises(LoginFailed):
             await one.connect(child(1), secret)
-        obstacle = await one.provider.obstacle(child(1))
-        assert obstacle is not None
-        assert obstacle.code == "cloud-throttled"
+        check_ready = await one.provider.check_ready(child(1))
+        assert check_ready is not None
+        assert check_ready.code == "cloud-throttled"
         one.clock.ahead = 61.0
         await one.connect(child(1), secret)
 
@@ -260,16 +262,18 @@ async def test_names_that_cannot_be(folder: Path) -> None:
         good = child(1)
         for device in ("", "a b", "00:11:22:33:44:55", "x" * 65):
             bad = type(good)("cloud", SENSORS, device, "sub-device")
-            assert one.provider.why_not(bad) is not None
-        assert one.provider.why_not(type(good)("cloud", GATEWAYS, "n-1", "sub-device")) is not None
-        assert one.provider.why_not(good) is None
+            assert one.provider.check_name(bad) is not None
+        assert (
+            one.provider.check_name(type(good)("cloud", GATEWAYS, "n-1", "sub-device")) is not None
+        )
+        assert one.provider.check_name(good) is None
 
 
 async def test_the_gateway_may_have_so_many_children(folder: Path) -> None:
     async with site(folder, gateway={"children": 2}) as one:
         await one.online(1, 2)
-        reason = one.provider.why_not(child(3))
+        reason = one.provider.check_name(child(3))
         assert reason is not None
         assert await one.provider.register(child(3), Kept().keep) == Refused(reason)
-        assert await one.provider.forget(child(1)) is None
+        assert await one.provider.unbind(child(1)) is None
         await one.online(3)

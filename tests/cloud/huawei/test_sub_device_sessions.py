@@ -8,9 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import device_cache, sub_device, sub_devices
-from gatewayd.cloud.huawei.messages import Event, NodeName, Response, Status, Told
+from gatewayd.cloud.huawei.messages import (
+    NodeName,
+    Response,
+    SubDeviceEvent,
+    SubDeviceInfo,
+    SubDeviceStatus,
+)
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -58,7 +64,7 @@ async def silent(_: object) -> Response:
     raise NoAnswer
 
 
-def when(going: asyncio.Event, event: Event) -> Answer:
+def when(going: asyncio.Event, event: SubDeviceEvent) -> Answer:
     async def answer(items: Sequence[Any]) -> Response:
         await going.wait()
         return done(event, items)
@@ -82,16 +88,16 @@ async def test_children_are_added_in_few_requests_and_their_device_ids_kept() ->
 
 
 async def test_each_child_of_a_request_has_its_own_outcome() -> None:
-    async with home(ADD=failing(Event.ADD, "IOTDA.000006", *CHILDREN[1:3])) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, "IOTDA.000006", *CHILDREN[1:3])) as one:
         outcomes = await asyncio.gather(
             *(one.route.register(name, Kept().keep) for name in CHILDREN[:5])
         )
         assert [type(outcome) for outcome in outcomes] == [Issued, Refused, Refused, Issued, Issued]
-        assert one.uplink.count()[Event.ADD] == 1
+        assert one.uplink.count()[SubDeviceEvent.ADD] == 1
 
 
 async def test_a_product_that_the_answer_leaves_out_is_not_missed() -> None:
-    answer = Response(Event.ADD, "", (Told("chosen-id", ONE.device),), ())
+    answer = Response(SubDeviceEvent.ADD, "", (SubDeviceInfo("chosen-id", ONE.device),), ())
     async with home(ADD=lambda _: answer) as one:
         assert sub_device.read(await one.secret(ONE)) == "chosen-id"
 
@@ -100,8 +106,11 @@ async def test_two_products_with_one_node_id_are_told_apart() -> None:
     twin = CloudName("cloud", "other", ONE.device)
 
     def answer(_: object) -> Response:
-        nameless, named = Told("nameless", ONE.device), Told("named", ONE.device, "other")
-        return Response(Event.ADD, "", (nameless, named), ())
+        nameless, named = (
+            SubDeviceInfo("nameless", ONE.device),
+            SubDeviceInfo("named", ONE.device, "other"),
+        )
+        return Response(SubDeviceEvent.ADD, "", (nameless, named), ())
 
     async with home(products=(PRODUCT, "other"), ADD=answer) as one:
         outcomes = await asyncio.gather(
@@ -126,21 +135,21 @@ async def test_after_a_lost_answer_the_platform_is_asked_what_it_has() -> None:
         one.uplink.on_sync = [added(told(ONE))]
         assert sub_device.read(await one.secret(ONE)) == device_id(ONE)
         assert one.uplink.synced[1:] == [0]
-        assert one.uplink.count()[Event.ADD] == 1
+        assert one.uplink.count()[SubDeviceEvent.ADD] == 1
 
 
 async def test_what_the_platform_does_not_have_after_a_lost_answer_is_added_again() -> None:
     async with home(patience=0.1, ADD=silent) as one:
         assert isinstance(await refused(one), Unknown)
-        del one.uplink.answers[Event.ADD]
+        del one.uplink.answers[SubDeviceEvent.ADD]
         await one.secret(ONE)
         assert one.uplink.synced[1:] == [0]
-        assert one.uplink.count()[Event.ADD] == 2
+        assert one.uplink.count()[SubDeviceEvent.ADD] == 2
 
 
 async def test_without_a_link_nothing_was_asked() -> None:
     async with home() as one:
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         assert isinstance(await refused(one), Failed)
         assert not one.uplink.asked
         one.put(FakeUplink())
@@ -157,17 +166,17 @@ async def test_a_provider_that_closes_leaves_a_registration_unknown() -> None:
 
 
 async def test_an_answer_without_the_child_leaves_it_unknown() -> None:
-    async with home(ADD=lambda _: Response(Event.ADD, "", (), ())) as one:
+    async with home(ADD=lambda _: Response(SubDeviceEvent.ADD, "", (), ())) as one:
         outcome = await refused(one)
         assert isinstance(outcome, Unknown)
         assert outcome.reason.code == "cloud-bad-answer"
 
 
 async def test_one_that_exists_and_is_ours_is_adopted() -> None:
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_sync = [
             added(told(CHILDREN[2]), version=4),
-            added(Told("its-own-id", ONE.device, PRODUCT, GATEWAY), version=4),
+            added(SubDeviceInfo("its-own-id", ONE.device, PRODUCT, GATEWAY), version=4),
         ]
         assert sub_device.read(await one.secret(ONE)) == "its-own-id"
 
@@ -176,7 +185,7 @@ async def test_one_that_exists_elsewhere_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(device_cache, "QUIET", 0.05)
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_sync = [added(told(CHILDREN[2]), told(ONE, parent="another-gateway"))]
         outcome = await refused(one)
         assert isinstance(outcome, Refused)
@@ -185,20 +194,20 @@ async def test_one_that_exists_elsewhere_is_refused_with_what_to_do(
 
 
 async def test_a_platform_that_tells_of_no_child_has_none_of_this_gateway() -> None:
-    async with home(patience=0.1, ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(patience=0.1, ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         assert isinstance(await refused(one), Refused)
 
 
 async def test_a_link_that_is_lost_while_the_platform_is_asked_is_no_answer() -> None:
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         task = asyncio.create_task(refused(one))
         await until(lambda: len(one.uplink.synced) == 2)
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         assert isinstance(await task, Failed)
 
 
 async def test_a_link_that_is_replaced_meanwhile_is_no_answer_either() -> None:
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         task = asyncio.create_task(refused(one))
         await until(lambda: len(one.uplink.synced) == 2)
         one.put(FakeUplink())
@@ -206,7 +215,7 @@ async def test_a_link_that_is_replaced_meanwhile_is_no_answer_either() -> None:
 
 
 async def test_many_that_exist_are_resolved_by_one_question() -> None:
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_sync = [added(*map(told, CHILDREN[:50]))]
         await until(lambda: bool(one.uplink.synced))
         one.children.roster._children.clear()
@@ -224,7 +233,7 @@ async def test_one_that_the_platform_has_told_of_is_not_added_again() -> None:
 
 async def test_there_is_one_question_at_a_time_for_each_child() -> None:
     going = asyncio.Event()
-    async with home(ADD=when(going, Event.ADD)) as one:
+    async with home(ADD=when(going, SubDeviceEvent.ADD)) as one:
         first = asyncio.create_task(one.route.register(ONE, Kept().keep))
         await until(lambda: bool(one.uplink.asked))
         assert await cancelled(cast("asyncio.Task[object]", first))
@@ -233,56 +242,60 @@ async def test_there_is_one_question_at_a_time_for_each_child() -> None:
         second = asyncio.create_task(one.route.register(ONE, kept.keep))
         going.set()
         assert await second == Issued()
-        assert len(kept.secrets) == one.uplink.count()[Event.ADD] == 1
+        assert len(kept.secrets) == one.uplink.count()[SubDeviceEvent.ADD] == 1
 
 
 async def test_a_full_gateway_takes_no_more() -> None:
     async with home(limit=2) as one:
         for name in CHILDREN[:2]:
-            assert one.route.why_not(name) is None
+            assert one.route.check_name(name) is None
             await one.secret(name)
-        assert one.route.why_not(ONE) is None
-        assert one.route.why_not(CHILDREN[2]) == GATEWAY_FULL
-        await one.route.forget(ONE)
-        assert one.route.why_not(CHILDREN[2]) is None
+        assert one.route.check_name(ONE) is None
+        assert one.route.check_name(CHILDREN[2]) == GATEWAY_FULL
+        await one.route.unbind(ONE)
+        assert one.route.check_name(CHILDREN[2]) is None
 
 
 async def test_a_refused_child_takes_no_room() -> None:
-    async with home(limit=1, ADD=failing(Event.ADD, "IOTDA.000006")) as one:
+    async with home(limit=1, ADD=failing(SubDeviceEvent.ADD, "IOTDA.000006")) as one:
         await refused(one)
-        assert one.route.why_not(CHILDREN[1]) is None
+        assert one.route.check_name(CHILDREN[1]) is None
 
 
 async def test_an_undocumented_code_is_tried_again_slowly() -> None:
-    async with home(ADD=failing(Event.ADD, "IOTDA.099999")) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, "IOTDA.099999")) as one:
         outcome = await refused(one)
         assert isinstance(outcome, Failed)
         assert "IOTDA.099999" in outcome.reason.text
-        assert await one.route.obstacle(ONE) == outcome.reason
+        assert await one.route.check_ready(ONE) == outcome.reason
         one.clock.ahead = 601.0
-        assert await one.route.obstacle(ONE) is None
+        assert await one.route.check_ready(ONE) is None
 
 
 async def test_children_come_online_in_few_requests_and_go_offline_when_they_close() -> None:
     async with home() as one:
         sessions = await asyncio.gather(*(one.online(name) for name in CHILDREN))
         assert [len(items) for _, items in one.uplink.asked] == [100, 20]
-        assert set(one.uplink.reported) == {(device_id(n), Status.ONLINE) for n in CHILDREN}
+        assert set(one.uplink.reported) == {
+            (device_id(n), SubDeviceStatus.ONLINE) for n in CHILDREN
+        }
         await asyncio.gather(*(session.close() for session in sessions))
         await sessions[0].close()
         assert (await sessions[0].wait_closed()).reason.code == "closed"
-        assert one.uplink.reported[120:] == [(device_id(n), Status.OFFLINE) for n in CHILDREN]
+        assert one.uplink.reported[120:] == [
+            (device_id(n), SubDeviceStatus.OFFLINE) for n in CHILDREN
+        ]
 
 
 async def test_each_child_of_a_report_has_its_own_outcome() -> None:
-    async with home(STATUS=failing(Event.STATUS, "IOTDA.021101", CHILDREN[1])) as one:
+    async with home(STATUS=failing(SubDeviceEvent.STATUS, "IOTDA.021101", CHILDREN[1])) as one:
         results = await asyncio.gather(
             *(one.online(name) for name in CHILDREN[:3]), return_exceptions=True
         )
         assert [isinstance(result, LoginFailed) for result in results] == [False, True, False]
-        obstacle = await one.route.obstacle(CHILDREN[1])
-        assert obstacle is not None
-        assert obstacle.code == "cloud-throttled"
+        check_ready = await one.route.check_ready(CHILDREN[1])
+        assert check_ready is not None
+        assert check_ready.code == "cloud-throttled"
 
 
 @pytest.mark.parametrize("kept", [b"", b"0" * 32, b"[]", b'{"device_id": 7}', b"{" + b" " * 2000])
@@ -294,12 +307,12 @@ async def test_what_is_no_document_is_refused(kept: bytes) -> None:
 
 @pytest.mark.parametrize("code", ["IOTDA.021104", "IOTDA.014000"])
 async def test_a_child_that_the_platform_does_not_know_was_removed(code: str) -> None:
-    async with home(STATUS=failing(Event.STATUS, code)) as one:
+    async with home(STATUS=failing(SubDeviceEvent.STATUS, code)) as one:
         await one.secret(ONE)
         with pytest.raises(LoginRemoved):
             await one.online(ONE)
         await one.secret(ONE)
-        assert one.uplink.count()[Event.ADD] == 2
+        assert one.uplink.count()[SubDeviceEvent.ADD] == 2
 
 
 @pytest.mark.parametrize(
@@ -307,7 +320,7 @@ async def test_a_child_that_the_platform_does_not_know_was_removed(code: str) ->
     [
         (down, "gateway-link-lost"),
         (silent, "cloud-no-answer"),
-        (lambda _: Response(Event.STATUS, "", (), ()), "cloud-bad-answer"),
+        (lambda _: Response(SubDeviceEvent.STATUS, "", (), ()), "cloud-bad-answer"),
     ],
 )
 async def test_a_report_without_an_answer_has_failed(answer: Answer, code: str) -> None:
@@ -319,45 +332,45 @@ async def test_a_report_without_an_answer_has_failed(answer: Answer, code: str) 
 
 async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
     going = asyncio.Event()
-    async with home(STATUS=when(going, Event.STATUS)) as one:
+    async with home(STATUS=when(going, SubDeviceEvent.STATUS)) as one:
         opening = asyncio.create_task(one.online(ONE))
         await until(lambda: bool(one.uplink.asked))
         assert await cancelled(cast("asyncio.Task[object]", opening))
         going.set()
-        await until(lambda: (device_id(ONE), Status.OFFLINE) in one.uplink.reported)
+        await until(lambda: (device_id(ONE), SubDeviceStatus.OFFLINE) in one.uplink.reported)
 
 
 async def test_a_child_is_deleted_by_the_id_it_has() -> None:
     async with home() as one:
         await one.route.connect(ONE, sub_device.write("its-own-id"))
-        assert await one.route.forget(ONE) is None
-        assert one.uplink.asked[-1] == (Event.DELETE, ["its-own-id"])
+        assert await one.route.unbind(ONE) is None
+        assert one.uplink.asked[-1] == (SubDeviceEvent.DELETE, ["its-own-id"])
 
 
 async def test_one_that_nobody_knows_is_deleted_by_the_id_the_platform_would_choose() -> None:
     async with home() as one:
-        assert await one.route.forget(ONE) is None
-        assert one.uplink.asked[-1] == (Event.DELETE, [device_id(ONE)])
+        assert await one.route.unbind(ONE) is None
+        assert one.uplink.asked[-1] == (SubDeviceEvent.DELETE, [device_id(ONE)])
 
 
 @pytest.mark.parametrize("code", ["IOTDA.021104", "IOTDA.014000"])
 async def test_what_is_not_there_is_forgotten(code: str) -> None:
-    async with home(DELETE=failing(Event.DELETE, code)) as one:
-        assert await one.route.forget(ONE) is None
+    async with home(DELETE=failing(SubDeviceEvent.DELETE, code)) as one:
+        assert await one.route.unbind(ONE) is None
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (failing(Event.DELETE, "IOTDA.021101"), "cloud-throttled"),
+        (failing(SubDeviceEvent.DELETE, "IOTDA.021101"), "cloud-throttled"),
         (silent, "cloud-no-answer"),
-        (lambda _: Response(Event.DELETE, "", (), ()), "cloud-bad-answer"),
+        (lambda _: Response(SubDeviceEvent.DELETE, "", (), ()), "cloud-bad-answer"),
     ],
 )
 async def test_why_a_child_was_not_forgotten(answer: Answer, code: str) -> None:
     async with home(DELETE=answer) as one:
         session = await one.online(ONE)
-        reason = await one.route.forget(ONE)
+        reason = await one.route.unbind(ONE)
         assert reason is not None
         assert reason.code == code
         assert one.children.family.online.sessions() == (session,)
@@ -369,14 +382,14 @@ async def test_that_we_delete_a_child_does_not_remove_it() -> None:
 
         def told_too(items: Sequence[Any]) -> Response:
             one.uplink.on_notice(deleted(ONE, version=9))
-            return done(Event.DELETE, items)
+            return done(SubDeviceEvent.DELETE, items)
 
-        one.uplink.answers[Event.DELETE] = told_too
-        assert await one.route.forget(ONE) is None
+        one.uplink.answers[SubDeviceEvent.DELETE] = told_too
+        assert await one.route.unbind(ONE) is None
         ended = await session.wait_closed()
         assert (ended.reason.code, ended.removed) == ("forgotten", False)
         one.uplink.on_notice(deleted(ONE, version=9))
-        assert one.uplink.count()[Event.STATUS] == 1
+        assert one.uplink.count()[SubDeviceEvent.STATUS] == 1
         await one.online(ONE)
 
 
@@ -384,28 +397,28 @@ async def test_that_we_delete_a_child_does_not_remove_it() -> None:
 async def test_the_platform_deletes_a_child_that_is_online(code: str) -> None:
     async with home() as one:
         session = await one.online(ONE)
-        one.uplink.answers[Event.STATUS] = failing(Event.STATUS, code)
+        one.uplink.answers[SubDeviceEvent.STATUS] = failing(SubDeviceEvent.STATUS, code)
         one.uplink.on_notice(deleted(ONE, version=9))
         one.uplink.on_notice(deleted(ONE, version=9))
         assert (await session.wait_closed()).removed
-        assert one.uplink.count()[Event.STATUS] == 2
+        assert one.uplink.count()[SubDeviceEvent.STATUS] == 2
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        failing(Event.STATUS, "IOTDA.021101"),
+        failing(SubDeviceEvent.STATUS, "IOTDA.021101"),
         silent,
-        lambda _: Response(Event.STATUS, "", (), ()),
-        lambda items: done(Event.STATUS, items),
+        lambda _: Response(SubDeviceEvent.STATUS, "", (), ()),
+        lambda items: done(SubDeviceEvent.STATUS, items),
     ],
 )
 async def test_a_child_that_the_platform_may_still_have_stays_online(answer: Answer) -> None:
     async with home() as one:
         session = await one.online(ONE)
-        one.uplink.answers[Event.STATUS] = answer
+        one.uplink.answers[SubDeviceEvent.STATUS] = answer
         one.uplink.on_notice(deleted(ONE, version=9))
-        await until(lambda: one.uplink.count()[Event.STATUS] == 2)
+        await until(lambda: one.uplink.count()[SubDeviceEvent.STATUS] == 2)
         await until(lambda: not one.children.family._checks)
         assert one.children.family.online.sessions() == (session,)
 
@@ -414,15 +427,15 @@ async def test_a_child_that_closes_while_it_is_looked_at_is_offline_in_the_end()
     going = asyncio.Event()
     async with home() as one:
         session = await one.online(ONE)
-        one.uplink.answers[Event.STATUS] = when(going, Event.STATUS)
+        one.uplink.answers[SubDeviceEvent.STATUS] = when(going, SubDeviceEvent.STATUS)
         one.uplink.on_notice(deleted(ONE, version=9))
-        await until(lambda: one.uplink.count()[Event.STATUS] == 2)
+        await until(lambda: one.uplink.count()[SubDeviceEvent.STATUS] == 2)
         closing = asyncio.create_task(session.close())
-        await until(lambda: one.uplink.count()[Event.STATUS] == 3)
+        await until(lambda: one.uplink.count()[SubDeviceEvent.STATUS] == 3)
         going.set()
         await closing
-        await until(lambda: one.uplink.count()[Event.STATUS] == 4)
-        assert one.uplink.reported[-1] == (device_id(ONE), Status.OFFLINE)
+        await until(lambda: one.uplink.count()[SubDeviceEvent.STATUS] == 4)
+        assert one.uplink.reported[-1] == (device_id(ONE), SubDeviceStatus.OFFLINE)
 
 
 async def test_the_platform_deletes_a_child_that_is_away() -> None:
@@ -431,7 +444,7 @@ async def test_the_platform_deletes_a_child_that_is_away() -> None:
             await (await one.online(name)).close()
         one.uplink.on_notice(deleted(ONE, CHILDREN[1], version=9))
         one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
-        one.uplink.answers[Event.STATUS] = failing(Event.STATUS, "IOTDA.099999")
+        one.uplink.answers[SubDeviceEvent.STATUS] = failing(SubDeviceEvent.STATUS, "IOTDA.099999")
         with pytest.raises(LoginRemoved):
             await one.online(ONE)
         for name in CHILDREN[1:3]:  # one was added again, and of the other nothing was told
@@ -446,7 +459,7 @@ async def test_an_instance_that_is_new_in_the_configuration_has_removed_nobody(
     kept_at: str, error: type[Exception]
 ) -> None:
     """Else one wrong host would retire all children."""
-    async with home(STATUS=failing(Event.STATUS, "IOTDA.014000")) as one:
+    async with home(STATUS=failing(SubDeviceEvent.STATUS, "IOTDA.014000")) as one:
         with pytest.raises(error):
             await one.route.connect(ONE, sub_device.write(device_id(ONE), kept_at))
 
@@ -460,8 +473,8 @@ async def test_the_instance_is_kept_with_the_device_id() -> None:
 
 async def test_a_device_id_of_another_child_is_no_answer() -> None:
     def answer(items: Sequence[Any]) -> Response:
-        one_for_all = tuple(Told("same-id", item["node_id"], PRODUCT) for item in items)
-        return Response(Event.ADD, "", one_for_all, ())
+        one_for_all = tuple(SubDeviceInfo("same-id", item["node_id"], PRODUCT) for item in items)
+        return Response(SubDeviceEvent.ADD, "", one_for_all, ())
 
     async with home(ADD=answer) as one:
         assert sub_device.read(await one.secret(ONE)) == "same-id"
@@ -473,7 +486,7 @@ async def test_a_device_id_of_another_child_is_no_answer() -> None:
 
 async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() -> None:
     async with home() as one:
-        old, new = told(ONE), Told("new-id", ONE.device, PRODUCT, GATEWAY)
+        old, new = told(ONE), SubDeviceInfo("new-id", ONE.device, PRODUCT, GATEWAY)
         one.uplink.on_notice(added(old))
         one.uplink.on_notice(added(new))
         one.uplink.on_notice(deleted(ONE))
@@ -507,7 +520,7 @@ async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> N
 
 
 async def test_an_absurd_version_does_not_hide_the_children_that_are_asked_for() -> None:
-    async with home(ADD=failing(Event.ADD, EXISTS)) as one:
+    async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_notice(added(told(CHILDREN[1]), version=1 << 62))
         one.uplink.on_sync = [added(told(ONE), version=4)]
         assert sub_device.read(await one.secret(ONE)) == device_id(ONE)
@@ -518,12 +531,20 @@ async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_a
         sessions = [await one.online(name) for name in CHILDREN[:3]]
         older = one.uplink
         with one.children.handover():
-            one.put(FakeUplink({Event.STATUS: failing(Event.STATUS, NOT_A_CHILD, CHILDREN[2])}))
+            one.put(
+                FakeUplink(
+                    {
+                        SubDeviceEvent.STATUS: failing(
+                            SubDeviceEvent.STATUS, NOT_A_CHILD, CHILDREN[2]
+                        )
+                    }
+                )
+            )
         assert (await sessions[2].wait_closed()).removed
         assert {name for name, _ in one.uplink.reported} == {*map(device_id, CHILDREN[:3])}
         assert one.children.family.online.sessions() == tuple(sessions[:2])
         assert one.uplink.synced == [0]
-        older.closed.set_result(End.CLOUD)
+        older.closed.set_result(ConnectionEnd.CLOUD)
 
 
 async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
@@ -540,7 +561,7 @@ async def test_a_new_link_asks_for_what_has_changed() -> None:
     async with home() as one:
         await until(lambda: one.uplink.synced == [0])
         one.uplink.on_notice(added(told(ONE), version=7))
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         one.put(FakeUplink())
         await until(lambda: one.uplink.synced == [7])
 
@@ -548,7 +569,7 @@ async def test_a_new_link_asks_for_what_has_changed() -> None:
 async def test_a_new_link_calls_the_children_back() -> None:
     async with home() as one:
         sessions = [await one.online(name) for name in CHILDREN[:3]]
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         for session in sessions:
             assert (await session.wait_closed()).reason.code == "gateway-link-lost"
         one.put(FakeUplink())
@@ -558,11 +579,11 @@ async def test_a_new_link_calls_the_children_back() -> None:
 async def test_a_child_that_somebody_has_created_is_wanted() -> None:
     strange = [
         told(CHILDREN[1]),
-        told(CHILDREN[2], Status.OFFLINE),  # it was online before: of an earlier run
+        told(CHILDREN[2], SubDeviceStatus.OFFLINE),  # it was online before: of an earlier run
         told(CHILDREN[3], parent="another"),
-        Told(device_id(CHILDREN[4]), CHILDREN[4].device),  # its product is in its id
-        Told("no-product", "n-9"),
-        Told("other_n-7", "n-7", "other"),
+        SubDeviceInfo(device_id(CHILDREN[4]), CHILDREN[4].device),  # its product is in its id
+        SubDeviceInfo("no-product", "n-9"),
+        SubDeviceInfo("other_n-7", "n-7", "other"),
     ]
     async with home() as one:
         one.uplink.on_notice(added(*strange))
@@ -575,9 +596,9 @@ async def test_a_child_that_we_add_is_not_wanted() -> None:
 
         def told_first(items: Sequence[Any]) -> Response:
             one.uplink.on_notice(added(told(ONE), version=3))
-            return done(Event.ADD, items)
+            return done(SubDeviceEvent.ADD, items)
 
-        one.uplink.answers[Event.ADD] = told_first
+        one.uplink.answers[SubDeviceEvent.ADD] = told_first
         await one.secret(ONE)
         one.uplink.on_notice(added(told(ONE), version=3))
         assert not one.wishes.names
@@ -587,12 +608,12 @@ async def test_children_that_are_online_there_alone_are_reported_offline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sub_devices, "GRACE", 0.3)
-    everybody = [told(name, Status.ONLINE) for name in CHILDREN]
-    async with home(on_sync=[added(*everybody, told(ONE, Status.OFFLINE))]) as one:
+    everybody = [told(name, SubDeviceStatus.ONLINE) for name in CHILDREN]
+    async with home(on_sync=[added(*everybody, told(ONE, SubDeviceStatus.OFFLINE))]) as one:
         here = CHILDREN[1:3]
         for name in here:
             await one.online(name)
-        expected = {(device_id(name), Status.OFFLINE) for name in CHILDREN[3:]}
+        expected = {(device_id(name), SubDeviceStatus.OFFLINE) for name in CHILDREN[3:]}
         await until(lambda: len(one.uplink.reported) >= len(expected) + 2)
         assert set(one.uplink.reported[2:]) == expected
         await until(lambda: not set(one.children.roster.online()) - set(map(device_id, here)))
@@ -602,12 +623,12 @@ async def test_who_went_offline_by_itself_is_no_stray(monkeypatch: pytest.Monkey
     async with home() as one:
         sessions = [await one.online(name) for name in CHILDREN[:2]]
         await sessions[0].close()
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: one.children._link.current is None)
         monkeypatch.setattr(sub_devices, "GRACE", 0.1)
         one.put(FakeUplink())
         await until(lambda: bool(one.uplink.reported))
-        assert one.uplink.reported == [(device_id(CHILDREN[1]), Status.OFFLINE)]
+        assert one.uplink.reported == [(device_id(CHILDREN[1]), SubDeviceStatus.OFFLINE)]
 
 
 async def test_a_gateway_that_leaves_reports_its_children_offline() -> None:
@@ -617,12 +638,14 @@ async def test_a_gateway_that_leaves_reports_its_children_offline() -> None:
         await one.leave()
         await asyncio.gather(*closing)
         offline = one.uplink.reported[3:]
-        assert sorted(offline) == [(device_id(name), Status.OFFLINE) for name in CHILDREN[:3]]
+        assert sorted(offline) == [
+            (device_id(name), SubDeviceStatus.OFFLINE) for name in CHILDREN[:3]
+        ]
 
 
 async def test_a_login_under_way_when_the_gateway_leaves_is_undone() -> None:
     going = asyncio.Event()
-    async with home(STATUS=when(going, Event.STATUS)) as one:
+    async with home(STATUS=when(going, SubDeviceEvent.STATUS)) as one:
         opening = asyncio.create_task(one.online(ONE))
         await until(lambda: bool(one.uplink.asked))
         leaving = asyncio.create_task(one.leave())
@@ -632,8 +655,8 @@ async def test_a_login_under_way_when_the_gateway_leaves_is_undone() -> None:
             await opening
         await leaving
         assert one.uplink.reported == [
-            (device_id(ONE), Status.ONLINE),
-            (device_id(ONE), Status.OFFLINE),
+            (device_id(ONE), SubDeviceStatus.ONLINE),
+            (device_id(ONE), SubDeviceStatus.OFFLINE),
         ]
 
 
@@ -641,16 +664,16 @@ async def test_leaving_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("gatewayd.cloud.huawei.sub_devices.PATIENCE", 0.1)
     async with home() as one:
         await one.online(ONE)
-        one.uplink.answers[Event.STATUS] = hang
+        one.uplink.answers[SubDeviceEvent.STATUS] = hang
         await one.leave()
-        assert one.uplink.reported[-1] == (device_id(ONE), Status.OFFLINE)
+        assert one.uplink.reported[-1] == (device_id(ONE), SubDeviceStatus.OFFLINE)
 
 
 async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> None:
     async with home() as one:
         await one.online(ONE)
         await one.leave()
-        one.uplink.closed.set_result(End.OURS)
+        one.uplink.closed.set_result(ConnectionEnd.OURS)
         await until(lambda: not one.children.family.online.sessions())
         one.put(FakeUplink())
         await until(lambda: one.wishes.again == [ONE])
@@ -661,12 +684,12 @@ async def test_without_a_gateway_children_wait_and_are_told_why(
 ) -> None:
     monkeypatch.setattr("gatewayd.cloud.sub_devices.reconnect.PATIENCE", 0.05)
     async with home() as one:
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: one.children._link.current is None)
         with pytest.raises(LoginFailed) as raised:
             await one.online(ONE)
         assert "gateway-cloud" in raised.value.reason.remedy
-        assert (await one.route.forget(ONE)) == raised.value.reason
+        assert (await one.route.unbind(ONE)) == raised.value.reason
         one.put(FakeUplink())
         await until(lambda: one.wishes.again == [ONE])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.record import CloudName
-from gatewayd.simulator.huawei.platform.things import Status
+from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud import CloudProviderContract
 from tests.cloud.huawei.site import OWN_ID, Site, child, furnish, site
 from tests.cloud.stand_ins import Counted
@@ -28,7 +28,7 @@ class SubDeviceStage:
     names: tuple[CloudName, CloudName]
 
     def connections(self) -> int:
-        if self.site.status(OWN_ID) is not Status.ONLINE:
+        if self.site.status(OWN_ID) is not HuaweiDeviceStatus.ONLINE:
             return 0
         return len(self.site.online_there()) + self.provider.under_way
 

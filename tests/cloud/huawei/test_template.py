@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gatewayd.cloud.huawei.template import Ref, Tag, Template, lint
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, lint
 from tests.cloud.huawei import vectors
 
 CN, SN = "iotda::certificate::common_name", "iotda::certificate::serial_number"
@@ -20,7 +20,7 @@ def test_the_body_comes_back(name: str) -> None:
 
 
 def test_the_request_comes_back() -> None:
-    template = Template((CN,), Ref(CN), "p1", name="edge-gw", description="for_all")
+    template = ProvisioningTemplate((CN,), Ref(CN), "p1", name="edge-gw", description="for_all")
     assert template.request() == {
         "template_name": "edge-gw",
         "description": "for_all",
@@ -30,9 +30,11 @@ def test_the_request_comes_back() -> None:
 
 
 def test_an_empty_description_is_left_out() -> None:
-    assert "description" not in Template((CN,), Ref(CN), "p1", name="edge-gw").request()
+    assert "description" not in ProvisioningTemplate((CN,), Ref(CN), "p1", name="edge-gw").request()
 
 
 def test_references_are_counted_once() -> None:
-    template = Template((CN, SN), Ref(CN), "p1", tags=(Tag("site", Ref(SN)), Tag(Ref(SN), "x")))
+    template = ProvisioningTemplate(
+        (CN, SN), Ref(CN), "p1", tags=(Tag("site", Ref(SN)), Tag(Ref(SN), "x"))
+    )
     assert template.references() == {CN, SN}

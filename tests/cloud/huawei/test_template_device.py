@@ -7,21 +7,27 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.huawei.subject import PREFIX, Finding, Kind, read_certificate, subject_of
-from gatewayd.cloud.huawei.template import Ref, Tag, Template, lint
-from gatewayd.cloud.huawei.template_device import Device, Preview, preview
+from gatewayd.cloud.huawei.subject import (
+    PREFIX,
+    DiagnosticKind,
+    TemplateDiagnostic,
+    read_certificate,
+    subject_of,
+)
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, lint
+from gatewayd.cloud.huawei.template_device import Preview, ProvisionedDevice, preview
 from tests.cloud.huawei import vectors
 
 KINDS = {
-    "cert.missing_parameter": Kind.ATTRIBUTE_MISSING,
-    "cert.ambiguous_parameter": Kind.ATTRIBUTE_REPEATED,
-    "value.illegal": Kind.ILLEGAL,
-    "template.undeclared_reference": Kind.UNDECLARED,
+    "cert.missing_parameter": DiagnosticKind.ATTRIBUTE_MISSING,
+    "cert.ambiguous_parameter": DiagnosticKind.ATTRIBUTE_REPEATED,
+    "value.illegal": DiagnosticKind.ILLEGAL,
+    "template.undeclared_reference": DiagnosticKind.UNDECLARED,
 }
 """The classes of errors in the vectors."""
 
 CN, OU, SN = Ref(f"{PREFIX}common_name"), Ref(f"{PREFIX}organizational_unit"), "serial_number"
-PLAIN = Template((CN.parameter,), CN, "p1")
+PLAIN = ProvisioningTemplate((CN.parameter,), CN, "p1")
 
 
 def run(template: str, certificate: str) -> Preview:
@@ -32,7 +38,7 @@ def run(template: str, certificate: str) -> Preview:
     return preview(linted.template, subject)
 
 
-def told(device: Device | None) -> dict[str, Any]:
+def told(device: ProvisionedDevice | None) -> dict[str, Any]:
     """Return a device as the vectors have it: without a name that is not set."""
     assert device is not None
     tags = [{"tag_key": key, "tag_value": value} for key, value in device.tags]
@@ -46,7 +52,7 @@ def told(device: Device | None) -> dict[str, Any]:
     }
 
 
-def first_fatal(findings: Iterable[Finding]) -> Finding:
+def first_fatal(findings: Iterable[TemplateDiagnostic]) -> TemplateDiagnostic:
     return next(finding for finding in findings if finding.fatal)
 
 
@@ -99,29 +105,29 @@ def test_all_that_is_missing_is_told() -> None:
 
 def test_an_empty_attribute_is_as_none() -> None:
     (finding,) = preview(PLAIN, {CN.parameter: ("",)}).findings
-    assert finding.kind is Kind.ATTRIBUTE_MISSING
+    assert finding.kind is DiagnosticKind.ATTRIBUTE_MISSING
 
 
 def test_a_repeated_attribute_is_refused_even_if_one_is_empty() -> None:
     (finding,) = preview(PLAIN, {CN.parameter: ("a", "")}).findings
-    assert finding.kind is Kind.ATTRIBUTE_REPEATED
+    assert finding.kind is DiagnosticKind.ATTRIBUTE_REPEATED
 
 
 def test_a_repeated_attribute_of_no_concern_is_none() -> None:
     made = preview(PLAIN, {CN.parameter: ("node",), OU.parameter: ("a", "b")})
-    assert made == Preview(Device("p1_node", "node", "p1"), ())
+    assert made == Preview(ProvisionedDevice("p1_node", "node", "p1"), ())
 
 
 def test_a_short_node_id_is_only_warned_of() -> None:
     made = preview(PLAIN, {CN.parameter: ("c1",)})
     assert made.device is not None
-    assert [finding.kind for finding in made.findings] == [Kind.UNWISE]
+    assert [finding.kind for finding in made.findings] == [DiagnosticKind.UNWISE]
 
 
 def test_tags_of_one_key_are_refused() -> None:
     tags = (Tag("site", "a"), Tag(CN, "b"))
     (finding,) = preview(
-        Template((CN.parameter,), CN, "p1", tags=tags), {CN.parameter: ("site",)}
+        ProvisioningTemplate((CN.parameter,), CN, "p1", tags=tags), {CN.parameter: ("site",)}
     ).findings
     assert finding.what == "come to 2 tags with the key 'site'"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.huawei.subject import Kind
+from gatewayd.cloud.huawei.subject import DiagnosticKind as Kind
 from gatewayd.cloud.huawei.template import MAX_BYTES, lint
 from tests.cloud.huawei import vectors
 

@@ -20,8 +20,8 @@ from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.simulator.lan import dns
 from gatewayd.simulator.lan import dns as wire
 from gatewayd.simulator.lan.attacker import Attacker
-from gatewayd.simulator.lan.child import Child, fleet
-from gatewayd.simulator.lan.lan import Lan
+from gatewayd.simulator.lan.child import LanChild, fleet
+from gatewayd.simulator.lan.lan import SimulatedLan
 from gatewayd.testing.contracts.discoverer import DiscovererContract, Told, World, running, until
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ class Segment:
         self.type = f"_gw{uuid4().hex[:10]}._tcp"
         self.rng = random.Random(self.type)
         self.children = fleet(count, self.rng.getrandbits(32), service=f"{self.type}.local")
-        self.lan = Lan(self.children, rng=self.rng, spread=0.0)
+        self.lan = SimulatedLan(self.children, rng=self.rng, spread=0.0)
         chosen = MdnsSettings(("lo",), (self.type,), max_entries=limit, **settings)
         self.discoverer: Discoverer = Mdns("mdns", chosen)
         self.count, self.limit = count, limit
@@ -66,8 +66,8 @@ async def scene(count: int = 3, limit: int = 50, **settings: int) -> AsyncIterat
 def pointer(type_: str, instance: bytes) -> bytes:
     """The announcement of one instance, in raw bytes."""
     owner = dns.name(f"{type_}.local")
-    record = dns.Record(owner, dns.Pointer((instance, *owner)), ttl=4500)
-    return wire.encode(dns.Message(answers=(record,), flags=dns.RESPONSE))
+    record = dns.DnsRecord(owner, dns.PointerData((instance, *owner)), ttl=4500)
+    return wire.encode(dns.DnsMessage(answers=(record,), flags=dns.RESPONSE))
 
 
 class TestContract(DiscovererContract):
@@ -168,20 +168,20 @@ async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None
         assert {segment.key(0), segment.key(1)} <= set(told.seen)
 
 
-def usurped(child: Child, number: int) -> bytes:
+def usurped(child: LanChild, number: int) -> bytes:
     """What somebody says who takes a child's name: each time a little different."""
     service, owner = dns.name(child.service), (child.instance.encode(), *dns.name(child.service))
     text = (b"serial=TH20-0B5E55", f"n={number}".encode())
     host = (f"nowhere-{number}".encode(), b"local")
     records = (
-        dns.Record(service, dns.Pointer(owner), 4500),
-        dns.Record(owner, dns.Service(0, 0, 1, host), 120, flush=True),
-        dns.Record(owner, dns.Text(text), 4500, flush=True),
+        dns.DnsRecord(service, dns.PointerData(owner), 4500),
+        dns.DnsRecord(owner, dns.SrvData(0, 0, 1, host), 120, flush=True),
+        dns.DnsRecord(owner, dns.TextData(text), 4500, flush=True),
     )
-    return wire.encode(dns.Message(answers=records, flags=dns.RESPONSE))
+    return wire.encode(dns.DnsMessage(answers=records, flags=dns.RESPONSE))
 
 
-def lies(child: Child, said: list[int]) -> Iterator[bytes]:
+def lies(child: LanChild, said: list[int]) -> Iterator[bytes]:
     for number in count():
         said.append(number)
         yield usurped(child, number)
@@ -209,9 +209,9 @@ async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
         await until(lambda: len(told.seen) == 1)
         owner = (b"one-and-the-same", b"local")
         addresses = (f"10.{n >> 8}.{n & 255}.1" for n in range(2000))
-        records = [dns.Record(owner, dns.Address(one), 2**31 - 1) for one in addresses]
+        records = [dns.DnsRecord(owner, dns.AddressData(one), 2**31 - 1) for one in addresses]
         packets = [
-            wire.encode(dns.Message(answers=tuple(records[n : n + 50]), flags=dns.RESPONSE))
+            wire.encode(dns.DnsMessage(answers=tuple(records[n : n + 50]), flags=dns.RESPONSE))
             for n in range(0, 2000, 50)
         ]
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
@@ -238,7 +238,7 @@ async def test_children_are_seen_through_a_flood_of_strangers() -> None:
     async with scene(5, 60) as segment, running(segment.discoverer, interest) as told:
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.flood(1000, rate=2000)
-        late: list[Child] = list(fleet(5, 99, service=f"{segment.type}.local"))
+        late: list[LanChild] = list(fleet(5, 99, service=f"{segment.type}.local"))
         for child in late:
             segment.lan.add(replace(child, address=f"127.1.201.{late.index(child) + 1}"))
         keys = {segment.key(number) for number in range(10)}

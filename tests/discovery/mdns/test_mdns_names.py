@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gatewayd.discovery.mdns.records import IN, MAX_LABEL, SRV, TXT, Name, parse, question, service
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.lan import dns
-from gatewayd.simulator.lan.dns import Question
+from gatewayd.simulator.lan.dns import DnsQuestion
 
 TYPE = "_gatewayd-child._tcp"
 
@@ -78,7 +78,7 @@ def test_any_name_is_either_usable_or_refused(raw: str) -> None:
 def test_a_question_asks_for_one_label_even_with_dots() -> None:
     told = dns.decode(question(Name(TYPE, "a.dot.in.it")))
     label = (b"a.dot.in.it", b"_gatewayd-child", b"_tcp", b"local")
-    assert told.questions == (Question(label, SRV), Question(label, TXT))
+    assert told.questions == (DnsQuestion(label, SRV), DnsQuestion(label, TXT))
     assert told.answers == ()
 
 

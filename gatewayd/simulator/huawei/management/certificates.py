@@ -9,46 +9,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewayd.simulator.huawei import times
-from gatewayd.simulator.huawei.management.call import Answer, Call, Route, page
 from gatewayd.simulator.huawei.management.devices import simple
+from gatewayd.simulator.huawei.management.rest import (
+    ManagementAnswer,
+    ManagementRequest,
+    ManagementRoute,
+    page,
+)
 from gatewayd.simulator.huawei.platform.authorities import DeviceCa
 from gatewayd.simulator.huawei.platform.device_certificates import DeviceCertificate
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.templates import Template
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.templates import StoredTemplate
 
 _CHANGEABLE = (
     "provision_enable", "template_id", "ocsp_enable", "ocsp_ssl_enable", "ocsp_server_ca_id",
 )  # fmt: skip
 
 
-def _upload(call: Call) -> Answer:
+def _upload(call: ManagementRequest) -> ManagementAnswer:
     body = call.body
     return _ca(call.instance.authorities.upload(body.demand("content"), body.text("app_id")))
 
 
-def _list_cas(call: Call) -> Answer:
+def _list_cas(call: ManagementRequest) -> ManagementAnswer:
     found = call.instance.authorities.list(call.query.text("app_id"))
     return page("certificates", found, call.query, _ca)
 
 
-def _show_ca(call: Call) -> Answer:
+def _show_ca(call: ManagementRequest) -> ManagementAnswer:
     authority = call.instance.authorities.get(call.path["certificate_id"])
     return {**_ca(authority), "content": authority.content}
 
 
-def _verify_ca(call: Call) -> None:
+def _verify_ca(call: ManagementRequest) -> None:
     if call.query.text("action_id") != "verify":
-        raise PlatformError(Code.INVALID_INPUT, "(action_id)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(action_id)")
     content = call.body.demand("verify_content")
     call.instance.authorities.verify(call.path["certificate_id"], content)
 
 
-def _update_ca(call: Call) -> Answer:
+def _update_ca(call: ManagementRequest) -> ManagementAnswer:
     changes = call.body.given(*_CHANGEABLE)
     return _ca(call.instance.authorities.update(call.path["certificate_id"], changes))
 
 
-def _delete_ca(call: Call) -> None:
+def _delete_ca(call: ManagementRequest) -> None:
     call.instance.authorities.delete(call.path["certificate_id"])
 
 
@@ -66,7 +71,7 @@ def _ca(authority: DeviceCa) -> Mapping[str, object]:
     }
 
 
-def _list_certificates(call: Call) -> Answer:
+def _list_certificates(call: ManagementRequest) -> ManagementAnswer:
     query = call.query
     found = call.instance.certificates.list(
         common_name=query.text("common_name"), fingerprint=query.text("fingerprint")
@@ -74,20 +79,20 @@ def _list_certificates(call: Call) -> Answer:
     return page("device_certificates", found, query, _certificate)
 
 
-def _show_certificate(call: Call) -> Answer:
+def _show_certificate(call: ManagementRequest) -> ManagementAnswer:
     return _whole(call.instance.certificates.get(call.path["certificate_id"]))
 
 
-def _update_certificate(call: Call) -> Answer:
+def _update_certificate(call: ManagementRequest) -> ManagementAnswer:
     status = call.body.demand("status")
     return _whole(call.instance.certificates.update(call.path["certificate_id"], status))
 
 
-def _delete_certificate(call: Call) -> None:
+def _delete_certificate(call: ManagementRequest) -> None:
     call.instance.certificates.delete(call.path["certificate_id"])
 
 
-def _list_devices(call: Call) -> Answer:
+def _list_devices(call: ManagementRequest) -> ManagementAnswer:
     """List the devices that have used a certificate, and are still there."""
     known = call.instance.certificates.devices(call.path["certificate_id"])
     found = [one for name in known if (one := call.instance.devices.lookup(name))]
@@ -108,7 +113,7 @@ def _whole(certificate: DeviceCertificate) -> Mapping[str, object]:
     return {**_certificate(certificate), "certificate_pem": certificate.pem}
 
 
-def _create_template(call: Call) -> Answer:
+def _create_template(call: ManagementRequest) -> ManagementAnswer:
     body = call.body
     return _full(
         call.instance.templates.create(
@@ -117,26 +122,26 @@ def _create_template(call: Call) -> Answer:
     )
 
 
-def _list_templates(call: Call) -> Answer:
+def _list_templates(call: ManagementRequest) -> ManagementAnswer:
     found = call.instance.templates.list(call.query.text("template_name"))
     return page("templates", found, call.query, _template)
 
 
-def _show_template(call: Call) -> Answer:
+def _show_template(call: ManagementRequest) -> ManagementAnswer:
     return _full(call.instance.templates.get(call.path["template_id"]))
 
 
-def _update_template(call: Call) -> Answer:
+def _update_template(call: ManagementRequest) -> ManagementAnswer:
     """The name is told as well, so that it is refused."""
     changes = call.body.given("template_name", "template_body", "description")
     return _full(call.instance.templates.update(call.path["template_id"], changes))
 
 
-def _delete_template(call: Call) -> None:
+def _delete_template(call: ManagementRequest) -> None:
     call.instance.templates.delete(call.path["template_id"])
 
 
-def _template(template: Template) -> Mapping[str, object]:
+def _template(template: StoredTemplate) -> Mapping[str, object]:
     return {
         "template_id": template.template_id,
         "template_name": template.name,
@@ -146,13 +151,13 @@ def _template(template: Template) -> Mapping[str, object]:
     }
 
 
-def _full(template: Template) -> Mapping[str, object]:
+def _full(template: StoredTemplate) -> Mapping[str, object]:
     return {**_template(template), "template_body": template.body}
 
 
 _CA, _SEEN = "/certificates/{certificate_id}", "/device-certificates/{certificate_id}"
 _TEMPLATE = "/provisioning-templates/{template_id}"
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[ManagementRoute, ...] = (
     ("POST", "/certificates", 201, _upload),
     ("GET", "/certificates", 200, _list_cas),
     ("GET", _CA, 200, _show_ca),

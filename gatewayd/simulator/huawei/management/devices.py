@@ -11,13 +11,25 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from gatewayd.simulator.huawei import times
-from gatewayd.simulator.huawei.management.call import Answer, Call, Fields, Route, page
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Device, NewDevice, Slot
+from gatewayd.simulator.huawei.management.rest import (
+    Fields,
+    ManagementAnswer,
+    ManagementRequest,
+    ManagementRoute,
+    page,
+)
+from gatewayd.simulator.huawei.platform.device import (
+    CredentialSlot,
+    DeviceAuth,
+    HuaweiAuthType,
+    HuaweiDevice,
+    NewDevice,
+)
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 
-def _create(call: Call) -> Answer:
+def _create(call: ManagementRequest) -> ManagementAnswer:
     body = call.body
     new = NewDevice(
         node_id=body.demand("node_id"),
@@ -33,8 +45,8 @@ def _create(call: Call) -> Answer:
     return _whole(call.instance, call.instance.devices.add(**new))
 
 
-def _auth(sent: Fields) -> Auth:
-    return Auth(
+def _auth(sent: Fields) -> DeviceAuth:
+    return DeviceAuth(
         _auth_type(sent),
         sent.text("secret"),
         fingerprint=sent.text("fingerprint"),
@@ -43,7 +55,7 @@ def _auth(sent: Fields) -> Auth:
     )
 
 
-def _list(call: Call) -> Answer:
+def _list(call: ManagementRequest) -> ManagementAnswer:
     query, instance = call.query, call.instance
     since, until = _moment(query, "start_time"), _moment(query, "end_time")
     found = [
@@ -54,7 +66,7 @@ def _list(call: Call) -> Answer:
     return page("devices", found, query, lambda one: _summary(instance, one))
 
 
-def _asked(instance: Instance, query: Fields) -> Sequence[Device]:
+def _asked(instance: IotdaInstance, query: Fields) -> Sequence[HuaweiDevice]:
     gateway_id = query.text("gateway_id")
     wanted = {
         "app_id": query.text("app_id"),
@@ -71,11 +83,11 @@ def _asked(instance: Instance, query: Fields) -> Sequence[Device]:
     ]
 
 
-def _show(call: Call) -> Answer:
+def _show(call: ManagementRequest) -> ManagementAnswer:
     return _whole(call.instance, call.instance.devices.get(call.path["device_id"]))
 
 
-def _update(call: Call) -> Answer:
+def _update(call: ManagementRequest) -> ManagementAnswer:
     sent, auth = call.body, call.body.inner("auth_info")
     changes = sent.given("description", "extension_info")
     changes |= auth.given("secure_access", "timeout")
@@ -84,22 +96,22 @@ def _update(call: Call) -> Answer:
     return _whole(call.instance, call.instance.devices.update(call.path["device_id"], changes))
 
 
-def _delete(call: Call) -> None:
+def _delete(call: ManagementRequest) -> None:
     call.instance.devices.delete(call.path["device_id"])
 
 
-def _freeze(call: Call) -> None:
+def _freeze(call: ManagementRequest) -> None:
     call.instance.devices.freeze(call.path["device_id"])
 
 
-def _unfreeze(call: Call) -> None:
+def _unfreeze(call: ManagementRequest) -> None:
     call.instance.devices.unfreeze(call.path["device_id"])
 
 
-def _reset_secret(call: Call) -> Answer:
+def _reset_secret(call: ManagementRequest) -> ManagementAnswer:
     device_id, body = call.path["device_id"], call.body
     if call.query.text("action_id") != "resetSecret":
-        raise PlatformError(Code.INVALID_INPUT, "(action_id)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(action_id)")
     slot, force = _slot(body, "secret_type"), body.flag("force_disconnect", False) is True
     secret = call.instance.devices.reset_secret(
         device_id, body.text("secret"), slot=slot, force_disconnect=force
@@ -107,7 +119,7 @@ def _reset_secret(call: Call) -> Answer:
     return {"device_id": device_id, "secret": secret, "secret_type": slot}
 
 
-def _reset_fingerprint(call: Call) -> Answer:
+def _reset_fingerprint(call: ManagementRequest) -> ManagementAnswer:
     device_id, body = call.path["device_id"], call.body
     slot, force = _slot(body, "fingerprint_type"), body.flag("force_disconnect", False) is True
     fingerprint = body.text("fingerprint")
@@ -117,19 +129,19 @@ def _reset_fingerprint(call: Call) -> Answer:
     return {"device_id": device_id, "fingerprint": fingerprint, "fingerprint_type": slot}
 
 
-def _change_gateway(call: Call) -> None:
+def _change_gateway(call: ManagementRequest) -> None:
     call.instance.devices.change_gateway(call.path["device_id"], call.body.demand("gateway_id"))
 
 
-def _bind_tags(call: Call) -> None:
+def _bind_tags(call: ManagementRequest) -> None:
     call.instance.devices.bind_tags(_resource(call.body), dict(_tags(call.body)))
 
 
-def _unbind_tags(call: Call) -> None:
+def _unbind_tags(call: ManagementRequest) -> None:
     call.instance.devices.unbind_tags(_resource(call.body), call.body.listed("tag_keys", str))
 
 
-def _tagged(call: Call) -> Answer:
+def _tagged(call: ManagementRequest) -> ManagementAnswer:
     """List the devices that have one of the tags."""
     _device_type(call.body)
     tags = set(_tags(call.body))
@@ -144,25 +156,25 @@ def _resource(body: Fields) -> str:
 
 def _device_type(body: Fields) -> None:
     if body.demand("resource_type") != "device":
-        raise PlatformError(Code.INVALID_INPUT, "(resource_type)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(resource_type)")
 
 
 def _tags(body: Fields) -> Sequence[tuple[str, str]]:
     return [(tag.demand("tag_key"), tag.demand("tag_value")) for tag in body.objects("tags")]
 
 
-def _slot(body: Fields, name: str) -> Slot:
+def _slot(body: Fields, name: str) -> CredentialSlot:
     try:
-        return Slot(body.text(name) or Slot.PRIMARY)
+        return CredentialSlot(body.text(name) or CredentialSlot.PRIMARY)
     except ValueError:
-        raise PlatformError(Code.INVALID_INPUT, f"({name})") from None
+        raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})") from None
 
 
-def _auth_type(sent: Fields) -> AuthType:
+def _auth_type(sent: Fields) -> HuaweiAuthType:
     try:
-        return AuthType(sent.text("auth_type") or AuthType.SECRET)
+        return HuaweiAuthType(sent.text("auth_type") or HuaweiAuthType.SECRET)
     except ValueError:
-        raise PlatformError(Code.INVALID_INPUT, "(auth_type)") from None
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(auth_type)") from None
 
 
 def _moment(query: Fields, name: str) -> float | None:
@@ -172,10 +184,10 @@ def _moment(query: Fields, name: str) -> float | None:
     try:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise PlatformError(Code.INVALID_INPUT, f"({name})") from None
+        raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})") from None
 
 
-def simple(device: Device) -> dict[str, object]:
+def simple(device: HuaweiDevice) -> dict[str, object]:
     """Write what is said of a device where others matter more."""
     return {
         "app_id": device.app_id,
@@ -187,7 +199,7 @@ def simple(device: Device) -> dict[str, object]:
     }
 
 
-def _summary(instance: Instance, device: Device) -> dict[str, object]:
+def _summary(instance: IotdaInstance, device: HuaweiDevice) -> dict[str, object]:
     tags = [{"tag_key": key, "tag_value": value} for key, value in device.tags.items()]
     return simple(device) | {
         "app_name": instance.apps.get(device.app_id).name,
@@ -201,7 +213,7 @@ def _summary(instance: Instance, device: Device) -> dict[str, object]:
     }
 
 
-def _whole(instance: Instance, device: Device) -> Mapping[str, object]:
+def _whole(instance: IotdaInstance, device: HuaweiDevice) -> Mapping[str, object]:
     def when(moment: float | None) -> str | None:
         return None if moment is None else times.dashed(moment)
 
@@ -214,7 +226,7 @@ def _whole(instance: Instance, device: Device) -> Mapping[str, object]:
     }
 
 
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[ManagementRoute, ...] = (
     ("POST", "/devices", 201, _create),
     ("GET", "/devices", 200, _list),
     ("GET", "/devices/{device_id}", 200, _show),

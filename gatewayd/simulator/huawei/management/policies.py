@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from gatewayd.simulator.huawei import times
-from gatewayd.simulator.huawei.management.call import Answer, Call, Route, page
+from gatewayd.simulator.huawei.management.rest import (
+    ManagementAnswer,
+    ManagementRequest,
+    ManagementRoute,
+    page,
+)
 from gatewayd.simulator.huawei.platform.errors import PlatformError
-from gatewayd.simulator.huawei.platform.policies import Policy
+from gatewayd.simulator.huawei.platform.policies import DevicePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class _Target:
         return hashlib.sha256(f"{self.target_type}/{self.target_id}".encode()).hexdigest()[:24]
 
 
-def _create(call: Call) -> Answer:
+def _create(call: ManagementRequest) -> ManagementAnswer:
     body = call.body
     return _whole(
         call.instance.policies.create(
@@ -37,40 +42,40 @@ def _create(call: Call) -> Answer:
     )
 
 
-def _list(call: Call) -> Answer:
+def _list(call: ManagementRequest) -> ManagementAnswer:
     query = call.query
     found = call.instance.policies.list(query.text("app_id"), query.text("policy_name"))
     return page("policies", found, query, _summary)
 
 
-def _show(call: Call) -> Answer:
+def _show(call: ManagementRequest) -> ManagementAnswer:
     return _whole(call.instance.policies.get(call.path["policy_id"]))
 
 
-def _update(call: Call) -> Answer:
+def _update(call: ManagementRequest) -> ManagementAnswer:
     changes = call.body.given("policy_name", "statement")
     return _whole(call.instance.policies.update(call.path["policy_id"], changes))
 
 
-def _delete(call: Call) -> None:
+def _delete(call: ManagementRequest) -> None:
     call.instance.policies.delete(call.path["policy_id"])
 
 
-def _bind(call: Call) -> Answer:
+def _bind(call: ManagementRequest) -> ManagementAnswer:
     kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
     failed = call.instance.policies.bind(call.path["policy_id"], kind, wanted)
     return _outcome(call, wanted, failed)
 
 
-def _unbind(call: Call) -> Answer:
+def _unbind(call: ManagementRequest) -> ManagementAnswer:
     kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
     failed = call.instance.policies.unbind(call.path["policy_id"], kind, wanted)
     return _outcome(call, wanted, failed)
 
 
 def _outcome(
-    call: Call, wanted: Sequence[str], failed: Sequence[tuple[str, PlatformError]]
-) -> Answer:
+    call: ManagementRequest, wanted: Sequence[str], failed: Sequence[tuple[str, PlatformError]]
+) -> ManagementAnswer:
     names = {target for target, _ in failed}
     return {
         "policy_id": call.path["policy_id"],
@@ -80,12 +85,12 @@ def _outcome(
     }
 
 
-def _list_targets(call: Call) -> Answer:
+def _list_targets(call: ManagementRequest) -> ManagementAnswer:
     bound = call.instance.policies.targets(call.path["policy_id"], call.body.text("target_type"))
     return page("targets", [_Target(*one) for one in bound], call.body, asdict)
 
 
-def _summary(policy: Policy) -> Mapping[str, object]:
+def _summary(policy: DevicePolicy) -> Mapping[str, object]:
     return {
         "app_id": policy.app_id,
         "policy_id": policy.policy_id,
@@ -95,12 +100,12 @@ def _summary(policy: Policy) -> Mapping[str, object]:
     }
 
 
-def _whole(policy: Policy) -> Mapping[str, object]:
+def _whole(policy: DevicePolicy) -> Mapping[str, object]:
     return {**_summary(policy), "statement": [asdict(one) for one in policy.statements]}
 
 
 _POLICY = "/device-policies/{policy_id}"
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[ManagementRoute, ...] = (
     ("POST", "/device-policies", 201, _create),
     ("GET", "/device-policies", 200, _list),
     ("GET", _POLICY, 200, _show),

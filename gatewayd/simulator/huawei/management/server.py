@@ -13,16 +13,22 @@ from typing import Self, TypeAlias
 from aiohttp import web
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.huawei.management import certificates, devices, policies, spaces
-from gatewayd.simulator.huawei.management.call import Answer, Call, Route, read_body, read_query
+from gatewayd.simulator.huawei.management import certificates, devices, policies, resource_spaces
+from gatewayd.simulator.huawei.management.rest import (
+    ManagementAnswer,
+    ManagementRequest,
+    ManagementRoute,
+    read_body,
+    read_query,
+)
 from gatewayd.simulator.huawei.management.signature import (
     DERIVED_HOST,
-    Gatekeeper,
-    Message,
-    Refused,
+    SignatureChecker,
+    SignedMessage,
+    Unauthenticated,
 )
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
 
 BASE = "/v5/iot/{project_id}"
@@ -30,8 +36,8 @@ MAX_BODY = 1 << 20
 """Bytes of a request's body."""
 _GRACE = 0.1
 """Seconds that an answer may still take at the end."""
-ROUTES: tuple[Route, ...] = (
-    *spaces.ROUTES,
+ROUTES: tuple[ManagementRoute, ...] = (
+    *resource_spaces.ROUTES,
     *devices.ROUTES,
     *certificates.ROUTES,
     *policies.ROUTES,
@@ -59,14 +65,14 @@ class Management:
         self,
         platform: Platform,
         *,
-        authority: pki.Authority,
+        authority: pki.RootAuthority,
         credentials: Mapping[str, str],
         token: str | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self._platform, self._authority = platform, authority
-        self._keeper = Gatekeeper(credentials, token)
+        self._keeper = SignatureChecker(credentials, token)
         self._address, self._port = address, port
         self._runner: web.AppRunner | None = None
 
@@ -94,7 +100,7 @@ class Management:
         """The port that is listened on."""
         return self._port
 
-    def _certificate(self) -> pki.Certificate:
+    def _certificate(self) -> pki.KeyedCertificate:
         regions = sorted(self._regions())
         names = [f"iotda.{one}.myhuaweicloud.com" for one in regions]
         names += [f"*.st1.iotda-app.{one}.myhuaweicloud.com" for one in regions]
@@ -105,20 +111,25 @@ class Management:
         return frozenset(one.region for one in self._platform.instances.values())
 
     async def _answer(
-        self, status: int, view: Callable[[Call], Answer], request: web.Request
+        self,
+        status: int,
+        view: Callable[[ManagementRequest], ManagementAnswer],
+        request: web.Request,
     ) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read()
-        message = Message(request.method, request.raw_path, headers, body)
+        message = SignedMessage(request.method, request.raw_path, headers, body)
         self._keeper.admit(message, self._regions(), self._platform.clock())
         query = read_query(message.target.partition("?")[2])
-        call = Call(self._instance(message), request.match_info, query, read_body(body))
+        call = ManagementRequest(
+            self._instance(message), request.match_info, query, read_body(body)
+        )
         answer = view(call)
         if answer is None:
             return web.Response(status=status)
         return web.json_response(answer, status=status)
 
-    def _instance(self, message: Message) -> Instance:
+    def _instance(self, message: SignedMessage) -> IotdaInstance:
         """Return which one is meant: by its own host, by Instance-Id, or because it is alone."""
         own = message.host.replace(DERIVED_HOST, ".iotda-device.")
         if own != message.host and (instance := self._platform.by_domain(own)):
@@ -127,7 +138,7 @@ class Management:
             return self._platform.get(named)
         if len(self._platform.instances) == 1:
             return next(iter(self._platform.instances.values()))
-        raise PlatformError(Code.NOT_OFFERED, "(Instance-Id)")
+        raise PlatformError(IotdaCode.NOT_OFFERED, "(Instance-Id)")
 
 
 @web.middleware
@@ -137,7 +148,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return await handler(request)
     except PlatformError as error:
         return web.json_response(error.body, status=error.status)
-    except Refused as error:
+    except Unauthenticated as error:
         return _refusal(401, "APIGW.0301", error.message)
     except web.HTTPException as error:
         if error.status not in _GATEWAY:

@@ -28,7 +28,7 @@ _CLAIM = re.compile(
 )
 
 
-class Refused(Exception):
+class Unauthenticated(Exception):
     """Nobody who is known has asked.  message: what the vendor's gateway says."""
 
     def __init__(self, reason: str) -> None:
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SignedMessage:
     """A request as it came.
 
     target: path and query, still encoded.  headers: by their names in lower case.
@@ -55,7 +55,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class AuthorizationClaim:
     """What an Authorization header says.
 
     scope: date, region and service of a derived key; "" of a plain one.
@@ -71,7 +71,7 @@ class Claim:
         """Its name."""
         return _DERIVED if self.scope else _PLAIN
 
-    def sign(self, message: Message, secret_key: str) -> str:
+    def sign(self, message: SignedMessage, secret_key: str) -> str:
         """Return the right signature, in hexadecimal.  Raises KeyError for a missing header."""
         canonical = _canonical(message, self.signed)
         parts = [self.algorithm, message.headers[_DATE], *filter(None, [self.scope])]
@@ -86,7 +86,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Gatekeeper:
+class SignatureChecker:
     """Knows who may ask.
 
     credentials: secret keys of access keys.  token: another way in, if there is one.
@@ -95,7 +95,7 @@ class Gatekeeper:
     credentials: Mapping[str, str] = field(repr=False)
     token: str | None = field(repr=False)
 
-    def admit(self, message: Message, regions: frozenset[str], now: float) -> None:
+    def admit(self, message: SignedMessage, regions: frozenset[str], now: float) -> None:
         """Return if somebody known has asked.
 
         regions: that a derived key may be for.  now: seconds since 1970.
@@ -103,41 +103,43 @@ class Gatekeeper:
         """
         if (shown := message.headers.get("x-auth-token")) is not None:
             if self.token is None or not _same(shown, self.token):
-                raise Refused("decrypt token fail")
+                raise Unauthenticated("decrypt token fail")
             return
         claim = read(message.headers.get("authorization", ""))
         if (secret_key := self.credentials.get(claim.access_key)) is None:
-            raise Refused("Get secretKey failed, ak not exist")
+            raise Unauthenticated("Get secretKey failed, ak not exist")
         _check(claim, message, regions, now)
         if not _same(claim.sign(message, secret_key), claim.signature):
-            raise Refused("verify aksk signature fail")
+            raise Unauthenticated("verify aksk signature fail")
 
 
-def read(header: str) -> Claim:
+def read(header: str) -> AuthorizationClaim:
     """Read an Authorization header.  Raises Refused."""
     match = _CLAIM.fullmatch(header)
     if match is None:
-        raise Refused("verify aksk signature fail, there is none")
+        raise Unauthenticated("verify aksk signature fail, there is none")
     kind, who, names, signature = match.groups()
     access_key, _, scope = who.partition("/")
     if bool(scope) != kind.startswith(_DERIVED):
-        raise Refused("verify aksk signature fail, bad scope")
-    return Claim(access_key, scope, tuple(names.split(";")), signature)
+        raise Unauthenticated("verify aksk signature fail, bad scope")
+    return AuthorizationClaim(access_key, scope, tuple(names.split(";")), signature)
 
 
-def _check(claim: Claim, message: Message, regions: frozenset[str], now: float) -> None:
+def _check(
+    claim: AuthorizationClaim, message: SignedMessage, regions: frozenset[str], now: float
+) -> None:
     """Refuse a signature that says too little, is too old, or is for something else."""
     date, signed = message.headers.get(_DATE, ""), set(claim.signed)
     if not {"host", _DATE} <= signed <= set(message.headers):
-        raise Refused("verify aksk signature fail, headers are missing")
+        raise Unauthenticated("verify aksk signature fail, headers are missing")
     if abs(_seconds(date) - now) > SKEW:
-        raise Refused("verify aksk signature fail, x-sdk-date is out of range")
+        raise Unauthenticated("verify aksk signature fail, x-sdk-date is out of range")
     if claim.scope and claim.scope not in {f"{date[:8]}/{one}/{_SERVICE}" for one in regions}:
-        raise Refused("verify aksk signature fail, bad scope")
+        raise Unauthenticated("verify aksk signature fail, bad scope")
     if not claim.scope and DERIVED_HOST in message.host:
-        raise Refused("verify aksk signature fail, the key is not derived")
+        raise Unauthenticated("verify aksk signature fail, the key is not derived")
     if _CONTENT in signed and message.headers[_CONTENT] not in (_UNSIGNED, _hash(message.body)):
-        raise Refused("verify aksk signature fail, another body")
+        raise Unauthenticated("verify aksk signature fail, another body")
 
 
 def _seconds(date: str) -> float:
@@ -148,7 +150,7 @@ def _seconds(date: str) -> float:
         return float("-inf")
 
 
-def _canonical(message: Message, signed: tuple[str, ...]) -> bytes:
+def _canonical(message: SignedMessage, signed: tuple[str, ...]) -> bytes:
     """Write a request as it is signed."""
     path, _, query = message.target.partition("?")
     pairs = sorted(parse_qsl(query, keep_blank_values=True))

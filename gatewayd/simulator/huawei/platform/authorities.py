@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.spaces import Apps
-from gatewayd.simulator.huawei.x509 import CertificateInfo, Unreadable, read_pem
+from gatewayd.simulator.huawei.platform.resource_spaces import ResourceSpaces
+from gatewayd.simulator.huawei.x509 import CertificateInfo, UnreadableCertificate, read_pem
 
 
 @dataclass(slots=True)
@@ -73,7 +73,9 @@ class Authorities:
     changed: told when another set of CAs counts.
     """
 
-    def __init__(self, ids: Ids, apps: Apps, limit: int, known: Callable[[str], bool]) -> None:
+    def __init__(
+        self, ids: Ids, apps: ResourceSpaces, limit: int, known: Callable[[str], bool]
+    ) -> None:
         self.changed: Callable[[], None] = lambda: None
         self.provisions = True
         self._ids, self._apps, self._limit, self._known = ids, apps, limit, known
@@ -84,11 +86,11 @@ class Authorities:
         app = self._apps.find(app_id)
         info = _read(content)
         if not info.authority:
-            raise PlatformError(Code.BAD_CERTIFICATE)
+            raise PlatformError(IotdaCode.BAD_CERTIFICATE)
         if len(self._authorities) >= self._limit:
-            raise PlatformError(Code.CA_LIMIT)
+            raise PlatformError(IotdaCode.CA_LIMIT)
         if any(one.info.sha256 == info.sha256 for one in self._authorities.values()):
-            raise PlatformError(Code.CA_EXISTS)
+            raise PlatformError(IotdaCode.CA_EXISTS)
         made = DeviceCa(self._ids.record(), app.app_id, info, self._ids.code(), self._ids.clock())
         self._authorities[made.certificate_id] = made
         self.changed()
@@ -98,7 +100,7 @@ class Authorities:
         """Return one."""
         if found := self._authorities.get(certificate_id):
             return found
-        raise PlatformError(Code.UNKNOWN_CA)
+        raise PlatformError(IotdaCode.UNKNOWN_CA)
 
     def list(self, app_id: str | None = None) -> Sequence[DeviceCa]:
         """Return those of a resource space, or all; the newest first."""
@@ -109,9 +111,9 @@ class Authorities:
         """Take a certificate whose CN is the CA's code, signed with its key."""
         authority, proof = self.get(certificate_id), _read(verify_content)
         if not proof.signed_by(authority.info):
-            raise PlatformError(Code.VERIFY_PATH)
+            raise PlatformError(IotdaCode.VERIFY_PATH)
         if proof.common_name != authority.verify_code:
-            raise PlatformError(Code.VERIFY_CODE)
+            raise PlatformError(IotdaCode.VERIFY_CODE)
         authority.status = True
         self.changed()
         return authority
@@ -123,18 +125,18 @@ class Authorities:
         """
         authority = self.get(certificate_id)
         if unknown := set(changes) - set(_CHANGEABLE):
-            raise PlatformError(Code.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
+            raise PlatformError(IotdaCode.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
         new = {name: getattr(authority, name) for name in _CHANGEABLE} | dict(changes)
         if not all(isinstance(new[name], kind) for name, kind in _CHANGEABLE.items()):
-            raise PlatformError(Code.INVALID_INPUT)
+            raise PlatformError(IotdaCode.INVALID_INPUT)
         if new["template_id"] is not None and not self._known(new["template_id"]):
-            raise PlatformError(Code.UNKNOWN_TEMPLATE)
+            raise PlatformError(IotdaCode.UNKNOWN_TEMPLATE)
         if new["provision_enable"] and not self.provisions:
-            raise PlatformError(Code.NOT_OFFERED)
+            raise PlatformError(IotdaCode.NOT_OFFERED)
         if (new["provision_enable"] and new["template_id"] is None) or (
             new["ocsp_ssl_enable"] and new["ocsp_server_ca_id"] is None
         ):
-            raise PlatformError(Code.INVALID_INPUT)
+            raise PlatformError(IotdaCode.INVALID_INPUT)
         for name, value in new.items():
             setattr(authority, name, value)
         return authority
@@ -172,5 +174,5 @@ _CHANGEABLE: Mapping[str, type | tuple[type, ...]] = {
 def _read(content: object) -> CertificateInfo:
     try:
         return read_pem(content if isinstance(content, str) else "")
-    except Unreadable:
-        raise PlatformError(Code.BAD_CERTIFICATE) from None
+    except UnreadableCertificate:
+        raise PlatformError(IotdaCode.BAD_CERTIFICATE) from None

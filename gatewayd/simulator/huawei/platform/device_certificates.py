@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 
@@ -89,7 +89,7 @@ class DeviceCertificates:
         """Return one."""
         if found := self._certificates.get(certificate_id):
             return found
-        raise PlatformError(Code.UNKNOWN_CERTIFICATE)
+        raise PlatformError(IotdaCode.UNKNOWN_CERTIFICATE)
 
     def list(
         self,
@@ -116,7 +116,7 @@ class DeviceCertificates:
     def update(self, certificate_id: str, status: str) -> DeviceCertificate:
         """Make one ACTIVE or INACTIVE."""
         if status not in (ACTIVE, INACTIVE):
-            raise PlatformError(Code.INVALID_INPUT, "(status)")
+            raise PlatformError(IotdaCode.INVALID_INPUT, "(status)")
         certificate = self.get(certificate_id)
         certificate.status = status
         if status == INACTIVE:

@@ -14,68 +14,74 @@ from dataclasses import replace
 from typing import Protocol, Unpack
 
 from gatewayd.simulator.huawei.platform import fields
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.device import (
+    CredentialSlot,
+    DeviceAuth,
+    HuaweiAuthType,
+    HuaweiDevice,
+    NewDevice,
+)
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.limits import Limits
-from gatewayd.simulator.huawei.platform.spaces import Apps, Products
-from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Device, NewDevice, Slot
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from gatewayd.simulator.huawei.platform.resource_spaces import HuaweiProducts, ResourceSpaces
 
 LEVELS = 2
 """A child may have children, and these none (AddDevice, gateway_id)."""
 
 
-class Watcher(Protocol):
+class DeviceWatcher(Protocol):
     """Who learns what is done to devices."""
 
-    def registered(self, device: Device) -> None:
+    def registered(self, device: HuaweiDevice) -> None:
         """Learn that a device is new."""
 
-    def added(self, device: Device) -> None:
+    def added(self, device: HuaweiDevice) -> None:
         """Learn that a device is there, or was moved to its gateway."""
 
-    def removed(self, device: Device) -> None:
+    def removed(self, device: HuaweiDevice) -> None:
         """Learn that a device is about to be deleted, or moved away from its gateway."""
 
-    def expelled(self, device: Device) -> None:
+    def expelled(self, device: HuaweiDevice) -> None:
         """Learn that a device's connection is to be closed."""
 
 
-class Shelf:
+class DeviceIndex:
     """Finds devices; its methods raise PlatformError.
 
     deleted: told the ids of devices that are gone.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.watchers: list[Watcher] = []
+    def __init__(self, limits: InstanceLimits) -> None:
+        self.watchers: list[DeviceWatcher] = []
         self.deleted: Callable[[str], None] = lambda _: None
         self.limits = limits
-        self._devices: dict[str, Device] = {}
+        self._devices: dict[str, HuaweiDevice] = {}
         self._nodes: dict[tuple[str, str], str] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._of_product: Counter[str] = Counter()
         self._families: Counter[str] = Counter()
 
-    def get(self, device_id: str) -> Device:
+    def get(self, device_id: str) -> HuaweiDevice:
         """Return one."""
         if device := self._devices.get(device_id):
             return device
-        raise PlatformError(Code.UNKNOWN_DEVICE)
+        raise PlatformError(IotdaCode.UNKNOWN_DEVICE)
 
-    def lookup(self, device_id: str) -> Device | None:
+    def lookup(self, device_id: str) -> HuaweiDevice | None:
         """Return one, if it is there."""
         return self._devices.get(device_id)
 
-    def children(self, gateway_id: str) -> Sequence[Device]:
+    def children(self, gateway_id: str) -> Sequence[HuaweiDevice]:
         """Return the children of a device, the oldest first."""
         return [self._devices[one] for one in self._children.get(gateway_id, ())]
 
-    def family(self, gateway_id: str) -> Sequence[Device]:
+    def family(self, gateway_id: str) -> Sequence[HuaweiDevice]:
         """Return all that are online through a device, parents before their children."""
         children = self.children(gateway_id)
         return [*children, *(one for child in children for one in self.children(child.device_id))]
 
-    def gateway_of(self, device: Device) -> Device:
+    def gateway_of(self, device: HuaweiDevice) -> HuaweiDevice:
         """Return the device that connects for this one."""
         while not device.direct:
             device = self._devices[device.gateway_id]
@@ -102,7 +108,7 @@ class Shelf:
         gateway_id: str | None = None,
         node_id: str | None = None,
         name: str | None = None,
-    ) -> Sequence[Device]:
+    ) -> Sequence[HuaweiDevice]:
         """Return those that are meant, the newest first; a gateway is no child of itself."""
         found = self._devices.values() if gateway_id is None else self.children(gateway_id)
         return [
@@ -114,13 +120,13 @@ class Shelf:
             and name in (None, one.name)
         ]
 
-    def insert(self, device: Device) -> None:
+    def insert(self, device: HuaweiDevice) -> None:
         """Put a device on the shelf, if it is new and there is room."""
         node = (device.product_id, device.node_id)
         if device.device_id in self._devices or node in self._nodes:
-            raise PlatformError(Code.DEVICE_EXISTS)
+            raise PlatformError(IotdaCode.DEVICE_EXISTS)
         if len(self._devices) >= self.limits.devices:
-            raise PlatformError(Code.DEVICE_LIMIT)
+            raise PlatformError(IotdaCode.DEVICE_LIMIT)
         if not device.direct:
             self._check_parent(device.gateway_id, levels=1)
             self._children.setdefault(device.gateway_id, {})[device.device_id] = None
@@ -132,7 +138,7 @@ class Shelf:
             watcher.registered(device)
             watcher.added(device)
 
-    def remove(self, device: Device) -> None:
+    def remove(self, device: HuaweiDevice) -> None:
         """Take a device off the shelf."""
         for watcher in self.watchers:
             watcher.removed(device)
@@ -146,10 +152,10 @@ class Shelf:
         self._of_product[device.product_id] -= 1
         self.deleted(device.device_id)
 
-    def move(self, device: Device, gateway_id: str) -> None:
+    def move(self, device: HuaweiDevice, gateway_id: str) -> None:
         """Give a child, with its own children, to another gateway."""
         if device.direct or gateway_id == device.device_id:
-            raise PlatformError(Code.INVALID_INPUT, "(gateway_id)")
+            raise PlatformError(IotdaCode.INVALID_INPUT, "(gateway_id)")
         self._check_parent(gateway_id, levels=2 if self._children.get(device.device_id) else 1)
         for watcher in self.watchers:
             watcher.removed(device)
@@ -162,7 +168,7 @@ class Shelf:
         for watcher in self.watchers:
             watcher.added(device)
 
-    def expel(self, device: Device) -> None:
+    def expel(self, device: HuaweiDevice) -> None:
         """Have a device's connection closed."""
         for watcher in self.watchers:
             watcher.expelled(device)
@@ -172,32 +178,31 @@ class Shelf:
         parent = self.get(gateway_id)
         depth = 0 if parent.direct else 1 if self.get(parent.gateway_id).direct else LEVELS
         if depth + levels > LEVELS:
-            raise PlatformError(Code.TOO_DEEP)
+            raise PlatformError(IotdaCode.TOO_DEEP)
         if self._families[self.gateway_of(parent).device_id] >= self.limits.children:
-            raise PlatformError(Code.CHILD_LIMIT)
+            raise PlatformError(IotdaCode.CHILD_LIMIT)
 
     def _count(self, parent_id: str, more: int) -> None:
         """Count the children, and theirs, of the device that connects for a parent."""
         self._families[self.gateway_of(self._devices[parent_id]).device_id] += more
 
 
-__all__ = ["Devices"]
-
-
-class Devices(Shelf):
+class Devices(DeviceIndex):
     """Devices, and what the management side does to them.  Every method raises PlatformError."""
 
-    def __init__(self, ids: Ids, apps: Apps, products: Products, limits: Limits) -> None:
+    def __init__(
+        self, ids: Ids, apps: ResourceSpaces, products: HuaweiProducts, limits: InstanceLimits
+    ) -> None:
         super().__init__(limits)
         self._ids, self._apps, self._products = ids, apps, products
 
-    def add(self, **new: Unpack[NewDevice]) -> Device:
+    def add(self, **new: Unpack[NewDevice]) -> HuaweiDevice:
         """Register a device: a child, if it has a gateway."""
         product = self._products.get(new["product_id"], self._apps.find(new.get("app_id")).app_id)
         node_id, gateway_id = fields.check("node_id", new["node_id"]), new.get("gateway_id")
         default = f"{product.product_id}_{node_id}"
         own = fields.optional("device_id", new.get("device_id")) or default
-        device = Device(
+        device = HuaweiDevice(
             own,
             node_id,
             product.product_id,
@@ -205,7 +210,7 @@ class Devices(Shelf):
             gateway_id or own,
             self._ids.record(),
             self._ids.clock(),
-            self._proof(new.get("auth") or Auth(), direct=not gateway_id),
+            self._proof(new.get("auth") or DeviceAuth(), direct=not gateway_id),
             fields.optional("device_name", new.get("name")),
             fields.optional("device_description", new.get("description")),
             fields.extension(new.get("extension_info")),
@@ -215,7 +220,7 @@ class Devices(Shelf):
         self.insert(device)
         return device
 
-    def update(self, device_id: str, changes: Mapping[str, object]) -> Device:
+    def update(self, device_id: str, changes: Mapping[str, object]) -> HuaweiDevice:
         """Change name, description, extension_info, auth_type, secure_access and timeout."""
         device = self.get(device_id)
         for field, value in changes.items():
@@ -227,20 +232,20 @@ class Devices(Shelf):
                 case "extension_info", _:
                     device.extension_info = fields.extension(value)
                 case "auth_type", ("SECRET" | "CERTIFICATES"):
-                    device.auth.auth_type = AuthType(str(value))
+                    device.auth.auth_type = HuaweiAuthType(str(value))
                 case "secure_access", bool():
                     device.auth.secure_access = value
                 case "timeout", int():
                     device.auth.timeout = value
                 case _:
-                    raise PlatformError(Code.INVALID_INPUT, f"({field})")
+                    raise PlatformError(IotdaCode.INVALID_INPUT, f"({field})")
         return device
 
     def delete(self, device_id: str) -> None:
         """Delete a device that has no children."""
         device = self.get(device_id)
         if self.children(device_id):
-            raise PlatformError(Code.HAS_CHILDREN)
+            raise PlatformError(IotdaCode.HAS_CHILDREN)
         self.remove(device)
 
     def empty(self, app_id: str) -> None:
@@ -265,13 +270,13 @@ class Devices(Shelf):
         device_id: str,
         secret: str | None = None,
         *,
-        slot: Slot = Slot.PRIMARY,
+        slot: CredentialSlot = CredentialSlot.PRIMARY,
         force_disconnect: bool = False,
     ) -> str:
         """Set a secret, made up where none is given, and return it."""
         device = self.get(device_id)
         new = fields.optional("secret", secret) or self._ids.plain()
-        if slot is Slot.PRIMARY:
+        if slot is CredentialSlot.PRIMARY:
             device.auth.secret = new
         else:
             device.auth.secondary_secret = new
@@ -284,20 +289,20 @@ class Devices(Shelf):
         device_id: str,
         fingerprint: str | None = None,
         *,
-        slot: Slot = Slot.PRIMARY,
+        slot: CredentialSlot = CredentialSlot.PRIMARY,
         force_disconnect: bool = False,
     ) -> None:
         """Set a fingerprint, or empty it: the next certificate to come is learnt then."""
         device = self.get(device_id)
         new = fields.optional("fingerprint", fingerprint)
-        if slot is Slot.PRIMARY:
+        if slot is CredentialSlot.PRIMARY:
             device.auth.fingerprint = new
         else:
             device.auth.secondary_fingerprint = new
         if force_disconnect:
             self.expel(device)
 
-    def change_gateway(self, device_id: str, gateway_id: str) -> Device:
+    def change_gateway(self, device_id: str, gateway_id: str) -> HuaweiDevice:
         """Give a child to another gateway."""
         device = self.get(device_id)
         self.move(device, gateway_id)
@@ -314,10 +319,10 @@ class Devices(Shelf):
         for key in keys:
             tags.pop(key, None)
 
-    def _proof(self, auth: Auth, *, direct: bool) -> Auth:
+    def _proof(self, auth: DeviceAuth, *, direct: bool) -> DeviceAuth:
         """Check how a device proves itself, and make up what it needs."""
         secret = fields.optional("secret", auth.secret)
-        if secret is None and direct and auth.auth_type is AuthType.SECRET:
+        if secret is None and direct and auth.auth_type is HuaweiAuthType.SECRET:
             secret = self._ids.plain()
         fields.optional("secret", auth.secondary_secret)
         fields.optional("fingerprint", auth.fingerprint)
@@ -326,7 +331,7 @@ class Devices(Shelf):
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         if len(tags) > self.limits.tags:
-            raise PlatformError(Code.TAG_LIMIT)
+            raise PlatformError(IotdaCode.TAG_LIMIT)
         return {
             fields.check("tag_key", key): fields.check("tag_value", value)
             for key, value in tags.items()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class Code(StrEnum):
+class IotdaCode(StrEnum):
     """Codes of the vendor's list, and after them numbers of ours where it prints none."""
 
     INVALID_INPUT = "IOTDA.000006"
@@ -54,21 +54,23 @@ class Code(StrEnum):
     POLICY_EXISTS = "IOTDA.014933"
 
 
-_MESSAGES: Mapping[Code, str] = {
-    Code.INVALID_INPUT: "Invalid input data.",
-    Code.BAD_REQUEST: "Invalid input. Bad request.",
-    Code.UNKNOWN_APP: "The application does not exist.",
-    Code.UNKNOWN_DEVICE: "Operation not allowed. The device does not exist.",
-    Code.DEVICE_OFFLINE: "Operation not allowed. The device is not online.",
-    Code.GATEWAY_OFFLINE: "Invalid input. The gateway is not online.",
-    Code.DEVICE_EXISTS: "Invalid input. The device already exists.",
-    Code.NOT_SUBSCRIBED: "Operation not allowed. The device has not subscribed to the topic.",
-    Code.CA_LIMIT: "Operation not allowed. The number of certificates has reached the limit.",
-    Code.BAD_CERTIFICATE: "Invalid certificate content.",
-    Code.VERIFY_CODE: "Operation not allowed. The certificates verify verifyCode failed.",
-    Code.VERIFY_PATH: "Operation not allowed. The certificate failed to verify the path.",
-    Code.TOO_FAST: "Request reached the maximum rate limit.",
-    Code.NOT_A_CHILD: "Subdevices in the request does not exist or does not belong to the gateway.",
+_MESSAGES: Mapping[IotdaCode, str] = {
+    IotdaCode.INVALID_INPUT: "Invalid input data.",
+    IotdaCode.BAD_REQUEST: "Invalid input. Bad request.",
+    IotdaCode.UNKNOWN_APP: "The application does not exist.",
+    IotdaCode.UNKNOWN_DEVICE: "Operation not allowed. The device does not exist.",
+    IotdaCode.DEVICE_OFFLINE: "Operation not allowed. The device is not online.",
+    IotdaCode.GATEWAY_OFFLINE: "Invalid input. The gateway is not online.",
+    IotdaCode.DEVICE_EXISTS: "Invalid input. The device already exists.",
+    IotdaCode.NOT_SUBSCRIBED: "Operation not allowed. The device has not subscribed to the topic.",
+    IotdaCode.CA_LIMIT: "Operation not allowed. The number of certificates has reached the limit.",
+    IotdaCode.BAD_CERTIFICATE: "Invalid certificate content.",
+    IotdaCode.VERIFY_CODE: "Operation not allowed. The certificates verify verifyCode failed.",
+    IotdaCode.VERIFY_PATH: "Operation not allowed. The certificate failed to verify the path.",
+    IotdaCode.TOO_FAST: "Request reached the maximum rate limit.",
+    IotdaCode.NOT_A_CHILD: (
+        "Subdevices in the request does not exist or does not belong to the gateway."
+    ),
 }
 """What the vendor says beside a code; of the others, their names say it."""
 
@@ -80,7 +82,7 @@ class PlatformError(Exception):
     status: of an HTTP answer.
     """
 
-    def __init__(self, code: Code, detail: str = "") -> None:
+    def __init__(self, code: IotdaCode, detail: str = "") -> None:
         own = "Operation not allowed: " + code.name.lower().replace("_", " ") + "."
         self.code, self.message = code, " ".join(filter(None, [_MESSAGES.get(code, own), detail]))
         super().__init__(f"{code}: {self.message}")
@@ -90,7 +92,7 @@ class PlatformError(Exception):
         """The HTTP status: 404 for what is not there, 403 for what is too much, 400 else."""
         if self.code.name.startswith("UNKNOWN_"):
             return 404
-        full = self.code.name.endswith("_LIMIT") and self.code is not Code.CA_LIMIT
+        full = self.code.name.endswith("_LIMIT") and self.code is not IotdaCode.CA_LIMIT
         return 403 if full or self.code in _FORBIDDEN else 400
 
     @property
@@ -99,4 +101,4 @@ class PlatformError(Exception):
         return {"error_code": str(self.code), "error_msg": self.message}
 
 
-_FORBIDDEN = frozenset({Code.TOO_FAST, Code.NOT_OFFERED, Code.APP_PROTECTED})
+_FORBIDDEN = frozenset({IotdaCode.TOO_FAST, IotdaCode.NOT_OFFERED, IotdaCode.APP_PROTECTED})

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 
 _CHINESE = r"\u4e00-\u9fa5"
 _COMMAS = r"\uff0c\u3001\uff1a\uff1b\u3002"
@@ -54,7 +54,7 @@ def check(name: str, value: object) -> str:
     """Return the text of a field.  Raises PlatformError."""
     if isinstance(value, str) and fits(name, value):
         return value
-    raise PlatformError(Code.INVALID_INPUT, f"({name})")
+    raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})")
 
 
 def optional(name: str, value: object) -> str | None:
@@ -67,4 +67,4 @@ def extension(value: object) -> object:
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     if (value is None or isinstance(value, dict)) and size <= MAX_EXTENSION:
         return value
-    raise PlatformError(Code.INVALID_INPUT, "(extension_info)")
+    raise PlatformError(IotdaCode.INVALID_INPUT, "(extension_info)")

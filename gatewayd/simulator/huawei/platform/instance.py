@@ -9,9 +9,9 @@ from gatewayd.simulator.huawei.platform.authorities import Authorities
 from gatewayd.simulator.huawei.platform.device_certificates import DeviceCertificates
 from gatewayd.simulator.huawei.platform.devices import Devices
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.limits import Limits
-from gatewayd.simulator.huawei.platform.policies import Policies
-from gatewayd.simulator.huawei.platform.spaces import Apps, Products
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from gatewayd.simulator.huawei.platform.policies import DevicePolicies
+from gatewayd.simulator.huawei.platform.resource_spaces import HuaweiProducts, ResourceSpaces
 from gatewayd.simulator.huawei.platform.templates import Templates
 
 NOT_THERE = frozenset({"cn-east-3"})
@@ -26,7 +26,7 @@ class Edition(StrEnum):
     ENTERPRISE = "enterprise"
 
 
-class Instance:
+class IotdaInstance:
     """An instance.
 
     domain: the name that its clients connect to, and say by SNI.
@@ -37,7 +37,7 @@ class Instance:
         self,
         instance_id: str,
         ids: Ids,
-        limits: Limits,
+        limits: InstanceLimits,
         *,
         region: str,
         edition: Edition,
@@ -45,12 +45,12 @@ class Instance:
     ) -> None:
         self.instance_id, self.region = instance_id, region
         self.edition, self.domain = edition, domain
-        self.apps = Apps(ids, limits.apps)
-        self.products = Products(ids, self.apps, limits.products)
+        self.apps = ResourceSpaces(ids, limits.apps)
+        self.products = HuaweiProducts(ids, self.apps, limits.products)
         self.devices = Devices(ids, self.apps, self.products, limits)
         self.templates = Templates(ids, limits.templates)
         self.authorities = Authorities(ids, self.apps, limits.authorities, self.templates.known)
-        self.policies = Policies(ids, self.apps, self.products, self.devices, limits)
+        self.policies = DevicePolicies(ids, self.apps, self.products, self.devices, limits)
         self.certificates = DeviceCertificates(ids, limits.device_certificates)
         self.templates.offered = self.authorities.provisions = self.self_registers
         self.products.used, self.templates.bound = self.devices.used, self.authorities.bound

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class InstanceLimits:
     """Each is of an instance, but for three.
 
     policies_per_target: bound to one device, product or resource space.

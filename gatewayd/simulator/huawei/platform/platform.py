@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.instance import Edition, Instance
-from gatewayd.simulator.huawei.platform.limits import Limits
-
-__all__ = ["Edition", "Limits", "Platform"]
+from gatewayd.simulator.huawei.platform.instance import Edition, IotdaInstance
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 
 
 class Platform:
@@ -24,13 +22,13 @@ class Platform:
         *,
         clock: Callable[[], float],
         random: Callable[[int], bytes],
-        limits: Limits | None = None,
+        limits: InstanceLimits | None = None,
     ) -> None:
         self.clock = clock
-        self.created: Callable[[Instance], None] = lambda _: None
-        self.instances: dict[str, Instance] = {}
+        self.created: Callable[[IotdaInstance], None] = lambda _: None
+        self.instances: dict[str, IotdaInstance] = {}
         self.ids = Ids(clock, random)
-        self._limits = limits or Limits()
+        self._limits = limits or InstanceLimits()
 
     def create(
         self,
@@ -39,12 +37,12 @@ class Platform:
         region: str = "cn-north-4",
         edition: Edition = Edition.STANDARD,
         domain: str | None = None,
-    ) -> Instance:
+    ) -> IotdaInstance:
         """Create an instance; its domain is made up where none is given.  Raises ValueError."""
         name = domain or f"{instance_id}.st1.iotda-device.{region}.myhuaweicloud.com"
         if instance_id in self.instances or self.by_domain(name):
             raise ValueError(f"There is an instance {instance_id!r} or {name!r} already.")
-        self.instances[instance_id] = instance = Instance(
+        self.instances[instance_id] = instance = IotdaInstance(
             instance_id,
             self.ids,
             self._limits,
@@ -55,13 +53,13 @@ class Platform:
         self.created(instance)
         return instance
 
-    def get(self, instance_id: str) -> Instance:
+    def get(self, instance_id: str) -> IotdaInstance:
         """Return one.  Raises PlatformError."""
         if instance := self.instances.get(instance_id):
             return instance
-        raise PlatformError(Code.UNKNOWN_INSTANCE)
+        raise PlatformError(IotdaCode.UNKNOWN_INSTANCE)
 
-    def by_domain(self, name: str) -> Instance | None:
+    def by_domain(self, name: str) -> IotdaInstance | None:
         """Return the one of a domain name, if there is one; case does not count."""
         name = name.lower()
         return next((one for one in self.instances.values() if one.domain == name), None)

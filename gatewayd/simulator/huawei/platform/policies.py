@@ -17,12 +17,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gatewayd.simulator.huawei.platform import fields
-from gatewayd.simulator.huawei.platform.devices import Shelf
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice
+from gatewayd.simulator.huawei.platform.devices import DeviceIndex
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.limits import Limits
-from gatewayd.simulator.huawei.platform.spaces import App, Apps, Products
-from gatewayd.simulator.huawei.platform.things import Device
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from gatewayd.simulator.huawei.platform.resource_spaces import (
+    HuaweiProducts,
+    ResourceSpace,
+    ResourceSpaces,
+)
 
 ACTIONS = ("iotda:devices:publish", "iotda:devices:subscribe")
 EVERYTHING = [{"effect": "ALLOW", "actions": [*ACTIONS], "resources": ["topic:*"]}]
@@ -51,9 +55,9 @@ def read(document: object) -> tuple[Statement, ...]:
     """Read a policy's document, as JSON has it.  Raises PlatformError."""
     size = len(json.dumps(document, separators=(",", ":")).encode())
     if not isinstance(document, list) or not 1 <= len(document) <= MAX_STATEMENTS:
-        raise PlatformError(Code.INVALID_INPUT, "(statement)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(statement)")
     if size > MAX_DOCUMENT:
-        raise PlatformError(Code.INVALID_INPUT, "(statement)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(statement)")
     return tuple(_statement(one) for one in document)
 
 
@@ -64,7 +68,7 @@ def _statement(one: object) -> Statement:
             if known and 1 <= len(topics) <= MAX_RESOURCES:
                 checked = tuple(fields.check("resource", topic) for topic in topics)
                 return Statement(effect, tuple(actions), checked)
-    raise PlatformError(Code.INVALID_INPUT, "(statement)")
+    raise PlatformError(IotdaCode.INVALID_INPUT, "(statement)")
 
 
 def _pattern(resource: str, device_id: str) -> re.Pattern[str]:
@@ -81,7 +85,7 @@ DEFAULT_NAME = "system_default_policy"
 
 
 @dataclass(slots=True)
-class Policy:
+class DevicePolicy:
     """A policy.  created, updated: seconds since 1970."""
 
     policy_id: str
@@ -98,43 +102,48 @@ class Policy:
         return self.policy_id
 
 
-class Policies:
+class DevicePolicies:
     """Policies.  Every method raises PlatformError."""
 
     def __init__(
-        self, ids: Ids, apps: Apps, products: Products, devices: Shelf, limits: Limits
+        self,
+        ids: Ids,
+        apps: ResourceSpaces,
+        products: HuaweiProducts,
+        devices: DeviceIndex,
+        limits: InstanceLimits,
     ) -> None:
         self._ids, self._apps, self._products, self._devices = ids, apps, products, devices
         self._limits = limits
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[str, DevicePolicy] = {}
 
-    def open(self, app: App) -> None:
+    def open(self, app: ResourceSpace) -> None:
         """Give a new resource space its default policy, which allows everything to everybody."""
         policy = self._make(DEFAULT_NAME, read(EVERYTHING), app.app_id)
         policy.targets = {("app", "*"): None}
 
-    def create(self, name: str, statement: object, app_id: str | None = None) -> Policy:
+    def create(self, name: str, statement: object, app_id: str | None = None) -> DevicePolicy:
         """Create one, bound to nothing.  statement: as JSON has it."""
         app = self._apps.find(app_id)
         if sum(one.name != DEFAULT_NAME for one in self._policies.values()) >= (
             self._limits.policies
         ):
-            raise PlatformError(Code.POLICY_LIMIT)
+            raise PlatformError(IotdaCode.POLICY_LIMIT)
         if any((one.name, one.app_id) == (name, app.app_id) for one in self._policies.values()):
-            raise PlatformError(Code.POLICY_EXISTS)
+            raise PlatformError(IotdaCode.POLICY_EXISTS)
         return self._make(fields.check("policy_name", name), read(statement), app.app_id)
 
-    def get(self, policy_id: str) -> Policy:
+    def get(self, policy_id: str) -> DevicePolicy:
         """Return one."""
         if policy := self._policies.get(policy_id):
             return policy
-        raise PlatformError(Code.UNKNOWN_POLICY)
+        raise PlatformError(IotdaCode.UNKNOWN_POLICY)
 
     def known(self, policy_id: str) -> bool:
         """Whether there is one of this id."""
         return policy_id in self._policies
 
-    def list(self, app_id: str | None = None, name: str | None = None) -> Sequence[Policy]:
+    def list(self, app_id: str | None = None, name: str | None = None) -> Sequence[DevicePolicy]:
         """Return those of a resource space and a name, the newest first."""
         return [
             one
@@ -142,11 +151,11 @@ class Policies:
             if app_id in (None, one.app_id) and name in (None, one.name)
         ]
 
-    def update(self, policy_id: str, changes: Mapping[str, object]) -> Policy:
+    def update(self, policy_id: str, changes: Mapping[str, object]) -> DevicePolicy:
         """Change policy_name and statement."""
         policy = self.get(policy_id)
         if unknown := set(changes) - {"policy_name", "statement"}:
-            raise PlatformError(Code.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
+            raise PlatformError(IotdaCode.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
         name = fields.check("policy_name", changes.get("policy_name", policy.name))
         if "statement" in changes:
             policy.statements = read(changes["statement"])
@@ -186,7 +195,7 @@ class Policies:
         policy, failures = self.get(policy_id), list[tuple[str, PlatformError]]()
         for target in target_ids:
             if (target_type, target) not in policy.targets:
-                failures.append((target, PlatformError(Code.INVALID_INPUT)))
+                failures.append((target, PlatformError(IotdaCode.INVALID_INPUT)))
             policy.targets.pop((target_type, target), None)
         return failures
 
@@ -205,7 +214,7 @@ class Policies:
         for policy in self._policies.values():
             policy.targets.pop(("device", device_id), None)
 
-    def allows(self, device: Device, action: str, topic: str) -> bool:
+    def allows(self, device: HuaweiDevice, action: str, topic: str) -> bool:
         """Whether a device may publish or subscribe to a custom topic: DENY wins."""
         mine = {
             ("device", device.device_id),
@@ -222,9 +231,9 @@ class Policies:
         }
         return effects == {"ALLOW"}
 
-    def _make(self, name: str, rules: tuple[Statement, ...], app_id: str) -> Policy:
+    def _make(self, name: str, rules: tuple[Statement, ...], app_id: str) -> DevicePolicy:
         now = self._ids.clock()
-        policy = Policy(self._ids.record(), name, app_id, rules, now, now)
+        policy = DevicePolicy(self._ids.record(), name, app_id, rules, now, now)
         self._policies[policy.policy_id] = policy
         return policy
 
@@ -237,7 +246,7 @@ class Policies:
         elif kind == "app":
             self._apps.get(name)
         else:
-            raise PlatformError(Code.INVALID_INPUT, "(target_type)")
+            raise PlatformError(IotdaCode.INVALID_INPUT, "(target_type)")
         bound = sum(target in one.targets for one in self._policies.values())
         if bound >= self._limits.policies_per_target:
-            raise PlatformError(Code.POLICY_LIMIT)
+            raise PlatformError(IotdaCode.POLICY_LIMIT)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.simulator.huawei.platform import fields
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
-from gatewayd.simulator.huawei.platform.preparse import BadTemplate, check_body
+from gatewayd.simulator.huawei.platform.provisioning import BadTemplate, check_body
 
 
 @dataclass(slots=True)
-class Template:
+class StoredTemplate:
     """A template.  body: as JSON has it.  created, updated: seconds since 1970."""
 
     template_id: str
@@ -41,19 +41,19 @@ class Templates:
         self.offered = True
         self.bound: Callable[[str], bool] = lambda _: False
         self._ids, self._limit = ids, limit
-        self._templates: dict[str, Template] = {}
+        self._templates: dict[str, StoredTemplate] = {}
 
-    def create(self, name: str, body: object, description: str | None = None) -> Template:
+    def create(self, name: str, body: object, description: str | None = None) -> StoredTemplate:
         """Create one."""
         if not self.offered:
-            raise PlatformError(Code.NOT_OFFERED)
+            raise PlatformError(IotdaCode.NOT_OFFERED)
         if len(self._templates) >= self._limit:
-            raise PlatformError(Code.TEMPLATE_LIMIT)
+            raise PlatformError(IotdaCode.TEMPLATE_LIMIT)
         name = fields.check("template_name", name)
         if any(one.name == name for one in self._templates.values()):
-            raise PlatformError(Code.TEMPLATE_EXISTS)
+            raise PlatformError(IotdaCode.TEMPLATE_EXISTS)
         now = self._ids.clock()
-        template = Template(
+        template = StoredTemplate(
             self._ids.record(),
             name,
             _checked(body),
@@ -64,25 +64,25 @@ class Templates:
         self._templates[template.template_id] = template
         return template
 
-    def get(self, template_id: str) -> Template:
+    def get(self, template_id: str) -> StoredTemplate:
         """Return one."""
         if template := self._templates.get(template_id):
             return template
-        raise PlatformError(Code.UNKNOWN_TEMPLATE)
+        raise PlatformError(IotdaCode.UNKNOWN_TEMPLATE)
 
     def known(self, template_id: str) -> bool:
         """Whether there is one of this id."""
         return template_id in self._templates
 
-    def list(self, name: str | None = None) -> Sequence[Template]:
+    def list(self, name: str | None = None) -> Sequence[StoredTemplate]:
         """Return the one of a name, or all; the newest first."""
         return [one for one in reversed(self._templates.values()) if name in (None, one.name)]
 
-    def update(self, template_id: str, changes: Mapping[str, object]) -> Template:
+    def update(self, template_id: str, changes: Mapping[str, object]) -> StoredTemplate:
         """Change template_body and description; the name stays what it is."""
         template = self.get(template_id)
         if unknown := set(changes) - {"template_body", "description"}:
-            raise PlatformError(Code.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
+            raise PlatformError(IotdaCode.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
         body = _checked(changes.get("template_body", template.body))
         description = changes.get("description", template.description)
         template.description = fields.optional("template_description", description)
@@ -93,7 +93,7 @@ class Templates:
         """Delete one that no CA has."""
         self.get(template_id)
         if self.bound(template_id):
-            raise PlatformError(Code.TEMPLATE_IN_USE)
+            raise PlatformError(IotdaCode.TEMPLATE_IN_USE)
         del self._templates[template_id]
 
 
@@ -101,6 +101,6 @@ def _checked(body: object) -> Mapping[str, object]:
     try:
         check_body(body)
     except BadTemplate as error:
-        raise PlatformError(Code.INVALID_INPUT, f"({error.text})") from None
+        raise PlatformError(IotdaCode.INVALID_INPUT, f"({error.text})") from None
     assert isinstance(body, dict), "checked"
     return body

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Required, TypedDict, Unpack
 
 from gatewayd.simulator.huawei.platform import fields
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
 
 DEFAULT_NAME = "DefaultApp"
@@ -23,7 +23,7 @@ FORMATS = frozenset({"json", "binary"})
 
 
 @dataclass(slots=True)
-class App:
+class ResourceSpace:
     """A resource space.  created: seconds since 1970."""
 
     app_id: str
@@ -33,39 +33,39 @@ class App:
     default: bool = False
 
 
-class Apps:
+class ResourceSpaces:
     """The resource spaces of an instance; the default one is always there."""
 
     def __init__(self, ids: Ids, limit: int) -> None:
         self._ids, self._limit = ids, limit
-        self._apps: dict[str, App] = {}
+        self._apps: dict[str, ResourceSpace] = {}
         self.default = self._make(DEFAULT_NAME, default=True)
         self.emptied: Callable[[str], None] = lambda _: None
-        self.opened: Callable[[App], None] = lambda _: None
+        self.opened: Callable[[ResourceSpace], None] = lambda _: None
 
-    def create(self, name: str) -> App:
+    def create(self, name: str) -> ResourceSpace:
         """Create one.  Raises PlatformError."""
         if len(self._apps) >= self._limit:
-            raise PlatformError(Code.APP_LIMIT)
+            raise PlatformError(IotdaCode.APP_LIMIT)
         app = self._make(fields.check("app_name", name))
         self.opened(app)
         return app
 
-    def get(self, app_id: str) -> App:
+    def get(self, app_id: str) -> ResourceSpace:
         """Return one.  Raises PlatformError."""
         if app := self._apps.get(app_id):
             return app
-        raise PlatformError(Code.UNKNOWN_APP)
+        raise PlatformError(IotdaCode.UNKNOWN_APP)
 
-    def find(self, app_id: str | None) -> App:
+    def find(self, app_id: str | None) -> ResourceSpace:
         """Return one, or the default one where none is named.  Raises PlatformError."""
         return self.default if app_id is None else self.get(app_id)
 
-    def list(self) -> Sequence[App]:
+    def list(self) -> Sequence[ResourceSpace]:
         """Return all, the newest first."""
         return list(self._apps.values())[::-1]
 
-    def rename(self, app_id: str, name: str) -> App:
+    def rename(self, app_id: str, name: str) -> ResourceSpace:
         """Give one another name.  Raises PlatformError."""
         app = self.get(app_id)
         app.name = fields.check("app_name", name)
@@ -74,18 +74,18 @@ class Apps:
     def delete(self, app_id: str) -> None:
         """Delete one with all that is in it; never the default one.  Raises PlatformError."""
         if self.get(app_id).default:
-            raise PlatformError(Code.APP_PROTECTED)
+            raise PlatformError(IotdaCode.APP_PROTECTED)
         self.emptied(app_id)
         del self._apps[app_id]
 
-    def _make(self, name: str, *, default: bool = False) -> App:
-        app = App(self._ids.plain(), name, self._ids.record(), self._ids.clock(), default)
+    def _make(self, name: str, *, default: bool = False) -> ResourceSpace:
+        app = ResourceSpace(self._ids.plain(), name, self._ids.record(), self._ids.clock(), default)
         self._apps[app.app_id] = app
         return app
 
 
 @dataclass(slots=True)
-class Product:
+class HuaweiProduct:
     """A product.  created: seconds since 1970."""
 
     product_id: str
@@ -125,23 +125,23 @@ class NewProduct(TypedDict, total=False):
     service_capabilities: Sequence[object]
 
 
-class Products:
+class HuaweiProducts:
     """The products of an instance.
 
     used: whether a product has devices.
     """
 
-    def __init__(self, ids: Ids, apps: Apps, limit: int) -> None:
+    def __init__(self, ids: Ids, apps: ResourceSpaces, limit: int) -> None:
         self.used: Callable[[str], bool] = lambda _: False
         self._ids, self._apps, self._limit = ids, apps, limit
-        self._products: dict[str, Product] = {}
+        self._products: dict[str, HuaweiProduct] = {}
 
-    def create(self, **new: Unpack[NewProduct]) -> Product:
+    def create(self, **new: Unpack[NewProduct]) -> HuaweiProduct:
         """Create one; its id is made up where none is given.  Raises PlatformError."""
         app, record = self._apps.find(new.get("app_id")), self._ids.record()
         if len(self._products) >= self._limit:
-            raise PlatformError(Code.PRODUCT_LIMIT)
-        product = Product(
+            raise PlatformError(IotdaCode.PRODUCT_LIMIT)
+        product = HuaweiProduct(
             fields.optional("product_id", new.get("product_id")) or record,
             app.app_id,
             "",
@@ -152,18 +152,18 @@ class Products:
         given = {name: value for name, value in new.items() if name not in ("product_id", "app_id")}
         self._change(product, given)
         if product.product_id in self._products:
-            raise PlatformError(Code.PRODUCT_EXISTS)
+            raise PlatformError(IotdaCode.PRODUCT_EXISTS)
         self._products[product.product_id] = product
         return product
 
-    def get(self, product_id: str, app_id: str | None = None) -> Product:
+    def get(self, product_id: str, app_id: str | None = None) -> HuaweiProduct:
         """Return one, in this resource space if it is named.  Raises PlatformError."""
         product = self._products.get(product_id)
         if product is None or app_id not in (None, product.app_id):
-            raise PlatformError(Code.UNKNOWN_PRODUCT)
+            raise PlatformError(IotdaCode.UNKNOWN_PRODUCT)
         return product
 
-    def list(self, app_id: str | None = None, name: str | None = None) -> Sequence[Product]:
+    def list(self, app_id: str | None = None, name: str | None = None) -> Sequence[HuaweiProduct]:
         """Return those of a resource space and a name, the newest first."""
         return [
             one
@@ -173,7 +173,7 @@ class Products:
 
     def update(
         self, product_id: str, changes: Mapping[str, object], app_id: str | None = None
-    ) -> Product:
+    ) -> HuaweiProduct:
         """Change all but the ids.  Raises PlatformError."""
         product = self.get(product_id, app_id)
         self._change(replace(product), changes)
@@ -184,14 +184,14 @@ class Products:
         """Delete one that has no devices.  Raises PlatformError."""
         product = self.get(product_id, app_id)
         if self.used(product.product_id):
-            raise PlatformError(Code.PRODUCT_IN_USE)
+            raise PlatformError(IotdaCode.PRODUCT_IN_USE)
         del self._products[product.product_id]
 
-    def _change(self, product: Product, changes: Mapping[str, object]) -> None:
+    def _change(self, product: HuaweiProduct, changes: Mapping[str, object]) -> None:
         """Set fields, each of them checked.  Raises PlatformError."""
         for name, value in changes.items():
             if (check := _CHECKS.get(name)) is None:
-                raise PlatformError(Code.INVALID_INPUT, f"({name})")
+                raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})")
             setattr(product, name, check(value))
 
 
@@ -199,7 +199,7 @@ def _one_of(known: Container[str]) -> Callable[[object], str]:
     def check(value: object) -> str:
         if isinstance(value, str) and value in known:
             return value
-        raise PlatformError(Code.INVALID_INPUT, "(protocol_type, data_format)")
+        raise PlatformError(IotdaCode.INVALID_INPUT, "(protocol_type, data_format)")
 
     return check
 
@@ -207,7 +207,7 @@ def _one_of(known: Container[str]) -> Callable[[object], str]:
 def _listed(value: object) -> list[object]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
-    raise PlatformError(Code.INVALID_INPUT, "(service_capabilities)")
+    raise PlatformError(IotdaCode.INVALID_INPUT, "(service_capabilities)")
 
 
 _CHECKS: Mapping[str, Callable[[object], object]] = {

@@ -29,7 +29,7 @@ MAX_TAGS, MAX_POLICIES = 10, 5
 _REFERENCES, _OPTIONAL = ("node_id", "device_id", "device_name"), ("device_id", "device_name")
 
 
-class Fault(StrEnum):
+class TemplateFault(StrEnum):
     """What is wrong with a template, a certificate, or the two together."""
 
     STRUCTURE = "template.structure"
@@ -45,7 +45,7 @@ class Fault(StrEnum):
 class BadTemplate(Exception):
     """A template or a certificate does not do.  subject: the parameter, or the field."""
 
-    def __init__(self, fault: Fault, subject: str) -> None:
+    def __init__(self, fault: TemplateFault, subject: str) -> None:
         super().__init__(f"{fault}:{subject}")
         self.fault, self.subject = fault, subject
 
@@ -60,7 +60,7 @@ class BadCertificate(BadTemplate):
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedDevice:
     """The device that would be registered.  tags: with the keys tag_key and tag_value."""
 
     node_id: str
@@ -76,9 +76,9 @@ def check_body(body: object) -> None:
     parameters, device, policy_ids = _parts(body)
     for name, declared in parameters.items():
         if name not in PARAMETERS:
-            raise BadTemplate(Fault.UNKNOWN_PARAMETER, name)
+            raise BadTemplate(TemplateFault.UNKNOWN_PARAMETER, name)
         if not isinstance(declared, dict) or str(declared.get("type")).lower() != "string":
-            raise BadTemplate(Fault.PARAMETER_TYPE, name)
+            raise BadTemplate(TemplateFault.PARAMETER_TYPE, name)
     for name in _REFERENCES:
         if name in device or name not in _OPTIONAL:
             _check_value(name, device.get(name), parameters, static=False)
@@ -87,10 +87,10 @@ def check_body(body: object) -> None:
         for name in ("tag_key", "tag_value"):
             _check_value(name, tag.get(name), parameters, static=True)
     if len(policy_ids) > MAX_POLICIES or not all(isinstance(one, str) for one in policy_ids):
-        raise BadTemplate(Fault.STRUCTURE, "policy_ids")
+        raise BadTemplate(TemplateFault.STRUCTURE, "policy_ids")
 
 
-def preparse(body: object, certificate: CertificateInfo) -> Parsed:
+def preparse(body: object, certificate: CertificateInfo) -> ParsedDevice:
     """Return what device a certificate becomes.  Raises BadTemplate, BadCertificate."""
     check_body(body)
     parameters, device, policy_ids = _parts(body)
@@ -99,13 +99,13 @@ def preparse(body: object, certificate: CertificateInfo) -> Parsed:
     def resolve(name: str, value: object) -> str:
         text = value if isinstance(value, str) else values[_reference(name, value)]
         if not fields.fits(name, text):
-            raise BadCertificate(Fault.ILLEGAL_VALUE, name)
+            raise BadCertificate(TemplateFault.ILLEGAL_VALUE, name)
         return text
 
     found = {name: resolve(name, device[name]) for name in _REFERENCES if name in device}
     product_id = resolve("product_id", device["product_id"])
     default = f"{product_id}_{found['node_id']}"
-    return Parsed(
+    return ParsedDevice(
         found["node_id"],
         product_id,
         found.get("device_id", default),
@@ -124,7 +124,7 @@ def _parts(body: object) -> tuple[Mapping[str, object], Mapping[str, object], Se
     policy = _object(resources.get("policy") or {}, "policy")
     ids = policy.get("policy_ids") or []
     if not isinstance(ids, list):
-        raise BadTemplate(Fault.STRUCTURE, "policy_ids")
+        raise BadTemplate(TemplateFault.STRUCTURE, "policy_ids")
     parameters = _object(_object(body, "template_body").get("parameters"), "parameters")
     return parameters, _given(_object(resources.get("device"), "device")), ids
 
@@ -132,7 +132,7 @@ def _parts(body: object) -> tuple[Mapping[str, object], Mapping[str, object], Se
 def _object(value: object, name: str) -> Mapping[str, object]:
     if isinstance(value, dict):
         return value
-    raise BadTemplate(Fault.STRUCTURE, name)
+    raise BadTemplate(TemplateFault.STRUCTURE, name)
 
 
 def _given(device: Mapping[str, object]) -> Mapping[str, object]:
@@ -143,7 +143,7 @@ def _given(device: Mapping[str, object]) -> Mapping[str, object]:
 def _tags(device: Mapping[str, object]) -> list[Mapping[str, object]]:
     tags = device.get("tags", [])
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
-        raise BadTemplate(Fault.STRUCTURE, "tags")
+        raise BadTemplate(TemplateFault.STRUCTURE, "tags")
     return [_object(tag, "tags") for tag in tags]
 
 
@@ -153,27 +153,27 @@ def _check_value(
     """Check a reference, or a static text where the vendor allows one."""
     if isinstance(value, str):
         if not static:
-            raise BadTemplate(Fault.STATIC_NOT_ALLOWED, name)
+            raise BadTemplate(TemplateFault.STATIC_NOT_ALLOWED, name)
         if not fields.fits(name, value):
-            raise BadTemplate(Fault.ILLEGAL_VALUE, name)
+            raise BadTemplate(TemplateFault.ILLEGAL_VALUE, name)
         return
     reference = _reference(name, value)
     if reference not in parameters:
-        raise BadTemplate(Fault.UNDECLARED_REFERENCE, reference)
+        raise BadTemplate(TemplateFault.UNDECLARED_REFERENCE, reference)
 
 
 def _reference(name: str, value: object) -> str:
     """Return which parameter is meant.  "Ref" and "Fn::…" are of authentication templates only."""
     if isinstance(value, dict) and set(value) == {"ref"} and isinstance(value["ref"], str):
         return value["ref"]
-    raise BadTemplate(Fault.STRUCTURE, name)
+    raise BadTemplate(TemplateFault.STRUCTURE, name)
 
 
 def _attribute(certificate: CertificateInfo, parameter: str) -> str:
     """Return the one value of a parameter.  Of several, the vendor does not say which is meant."""
     values = [one for one in certificate.subject.get(PARAMETERS[parameter], ()) if one]
     if not values:
-        raise BadCertificate(Fault.MISSING_PARAMETER, parameter)
+        raise BadCertificate(TemplateFault.MISSING_PARAMETER, parameter)
     if len(values) > 1:
-        raise BadCertificate(Fault.AMBIGUOUS_PARAMETER, parameter)
+        raise BadCertificate(TemplateFault.AMBIGUOUS_PARAMETER, parameter)
     return values[0]

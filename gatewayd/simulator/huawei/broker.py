@@ -11,26 +11,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.simulator.huawei import topics
-from gatewayd.simulator.huawei.options import Rules
+from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.mqtt.codec import publish
-from gatewayd.simulator.mqtt.delivery import Courier
-from gatewayd.simulator.mqtt.link import Link
+from gatewayd.simulator.mqtt.delivery import ReplySender
+from gatewayd.simulator.mqtt.link import MqttLink
 
 _MAX_ID = 65_535
 
 
 @dataclass(slots=True)
-class Connection:
+class HuaweiDeviceConnection:
     """One device's."""
 
     device_id: str
-    link: Link
-    rules: Rules
-    courier: Courier = field(init=False)
+    link: MqttLink
+    rules: HuaweiRules
+    courier: ReplySender = field(init=False)
     _ids: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.courier = Courier(self.link, self.send, lambda topic: bool(self._copies(topic)))
+        self.courier = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send a message, as often as it is heard; whether it is at all."""
@@ -50,12 +50,12 @@ class Connection:
         return explicit
 
 
-class Post:
+class HuaweiBroker:
     """Sends to devices, over the newest connection of each."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: HuaweiRules) -> None:
         self._rules = rules
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, HuaweiDeviceConnection] = {}
 
     def __contains__(self, device_id: object) -> bool:
         return device_id in self._connections
@@ -63,13 +63,13 @@ class Post:
     def __iter__(self) -> Iterator[str]:
         return iter(self._connections)
 
-    def connect(self, device_id: str, link: Link) -> Link | None:
+    def connect(self, device_id: str, link: MqttLink) -> MqttLink | None:
         """Take a connection, and return an older one of the same device."""
         older = self._connections.get(device_id)
-        self._connections[device_id] = Connection(device_id, link, self._rules)
+        self._connections[device_id] = HuaweiDeviceConnection(device_id, link, self._rules)
         return older.link if older else None
 
-    def disconnect(self, device_id: str, link: Link) -> bool:
+    def disconnect(self, device_id: str, link: MqttLink) -> bool:
         """Forget a connection; whether it was the newest."""
         connection = self._connections.get(device_id)
         if connection is None or connection.link is not link:
@@ -77,7 +77,7 @@ class Post:
         del self._connections[device_id]
         return True
 
-    def of(self, device_id: str) -> Connection | None:
+    def of(self, device_id: str) -> HuaweiDeviceConnection | None:
         """Return a device's connection."""
         return self._connections.get(device_id)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -93,17 +93,17 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ManagementRequest:
     """One call.  path: what its address names, as {"device_id": …}."""
 
-    instance: Instance
+    instance: IotdaInstance
     path: Mapping[str, str]
     query: Fields
     body: Fields
 
 
-Answer: TypeAlias = "Json | None"
-Route: TypeAlias = tuple[str, str, int, Callable[[Call], Answer]]
+ManagementAnswer: TypeAlias = "Json | None"
+ManagementRoute: TypeAlias = tuple[str, str, int, Callable[[ManagementRequest], ManagementAnswer]]
 """Method, address after that of the project, HTTP status, and what answers."""
 
 
@@ -123,9 +123,9 @@ def read_body(data: bytes) -> Fields:
         body = json.loads(data or b"{}", parse_constant=_refuse)
         json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise PlatformError(Code.BAD_REQUEST) from None
+        raise PlatformError(IotdaCode.BAD_REQUEST) from None
     if not isinstance(body, dict):
-        raise PlatformError(Code.BAD_REQUEST)
+        raise PlatformError(IotdaCode.BAD_REQUEST)
     return Fields(body)
 
 
@@ -157,7 +157,7 @@ def page(
 
 
 def _wrong(name: str) -> PlatformError:
-    return PlatformError(Code.INVALID_INPUT, f"({name})")
+    return PlatformError(IotdaCode.INVALID_INPUT, f"({name})")
 
 
 def _refuse(constant: str) -> object:

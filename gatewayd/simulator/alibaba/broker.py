@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 
 from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.devices import Name
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.mqtt.codec import publish
-from gatewayd.simulator.mqtt.delivery import Courier, Delivery
-from gatewayd.simulator.mqtt.link import Link
+from gatewayd.simulator.mqtt.delivery import Delivery, ReplySender
+from gatewayd.simulator.mqtt.link import MqttLink
 
 
 @dataclass(slots=True)
-class Connection:
+class AlibabaGatewayConnection:
     """One gateway's, and the topics that it has subscribed to."""
 
-    link: Link
+    link: MqttLink
     topics: set[str] = field(default_factory=set)
-    courier: Courier = field(init=False)
+    courier: ReplySender = field(init=False)
 
     def __post_init__(self) -> None:
-        self.courier = Courier(self.link, self.send, self.topics.__contains__)
+        self.courier = ReplySender(self.link, self.send, self.topics.__contains__)
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send a message; whether anybody listened."""
@@ -35,17 +35,19 @@ class Connection:
         return topic in self.topics
 
 
-class Post:
+class AlibabaBroker:
     """Sends to gateways, over the newest connection of each."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: AlibabaRules) -> None:
         self._rules = rules
-        self._connections: dict[Name, Connection] = {}
+        self._connections: dict[Name, AlibabaGatewayConnection] = {}
 
-    def connect(self, gateway: Name, link: Link) -> None:
+    def connect(self, gateway: Name, link: MqttLink) -> None:
         """Take a connection; an older one of the same gateway is forgotten."""
         automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
-        self._connections[gateway] = Connection(link, automatic if self._rules.subscribe else set())
+        self._connections[gateway] = AlibabaGatewayConnection(
+            link, automatic if self._rules.subscribe else set()
+        )
 
     def disconnect(self, gateway: Name) -> None:
         """Forget a connection."""

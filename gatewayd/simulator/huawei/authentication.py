@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 from gatewayd.simulator.huawei import times
 from gatewayd.simulator.huawei.platform.authorities import DeviceCa
+from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiAuthType, HuaweiDevice
 from gatewayd.simulator.huawei.platform.device_certificates import INACTIVE
-from gatewayd.simulator.huawei.platform.errors import Code, PlatformError
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.preparse import BadCertificate, Parsed, preparse
-from gatewayd.simulator.huawei.platform.things import Auth, AuthType, Device
-from gatewayd.simulator.huawei.reasons import Reason, Refused
+from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.platform.provisioning import BadCertificate, ParsedDevice, preparse
+from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused, RefusalReason
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt.packets import Connect
 
@@ -62,7 +62,7 @@ KEEPALIVE = range(30, 1201)
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class LoginDecision:
     """Who is let in.
 
     device: known, or else `newcomer` is to be registered.
@@ -70,40 +70,42 @@ class Admission:
     """
 
     device_id: str
-    device: Device | None
+    device: HuaweiDevice | None
     certificate: CertificateInfo | None = None
     authority: DeviceCa | None = None
-    newcomer: Parsed | None = None
+    newcomer: ParsedDevice | None = None
 
 
-class Gate:
+class HuaweiAuthenticator:
     """Decides.  clock: seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def decide(
-        self, instance: Instance, connect: Connect, certificate: CertificateInfo | None
-    ) -> Admission:
+        self, instance: IotdaInstance, connect: Connect, certificate: CertificateInfo | None
+    ) -> LoginDecision:
         """Return who is to be let in; nothing is changed yet.  Raises Refused."""
         if not connect.known:
-            raise Refused(Reason.PROTOCOL)
+            raise HuaweiConnectRefused(RefusalReason.PROTOCOL)
         own = read(connect.client_id)
         claimed = own.device_id if own else ""
         if connect.keepalive not in KEEPALIVE:
-            raise Refused(Reason.KEEPALIVE, claimed)
+            raise HuaweiConnectRefused(RefusalReason.KEEPALIVE, claimed)
         if certificate is None or connect.password:
             return self._by_secret(instance, connect, own)
         authority = self._issuer(instance, certificate, claimed)
         device = instance.devices.lookup(claimed)
         if device and connect.username == claimed:
             self._check_certificate(device, certificate, authority)
-            return Admission(device.device_id, device, certificate, authority)
+            return LoginDecision(device.device_id, device, certificate, authority)
         if not authority.provision_enable:
-            raise Refused(Reason.UNKNOWN_DEVICE if own else Reason.CLIENT_ID, claimed)
+            raise HuaweiConnectRefused(
+                RefusalReason.UNKNOWN_DEVICE if own else RefusalReason.CLIENT_ID, claimed
+            )
         return self._newcomer(instance, certificate, authority)
 
-    def enter(self, instance: Instance, admission: Admission) -> Device:
+    def enter(self, instance: IotdaInstance, admission: LoginDecision) -> HuaweiDevice:
         """Let somebody in: register a newcomer, learn a fingerprint.  Raises Refused."""
         device = admission.device or self._register(instance, admission)
         if certificate := admission.certificate:
@@ -114,75 +116,79 @@ class Gate:
         device.connect(self._clock())
         return device
 
-    def _by_secret(self, instance: Instance, connect: Connect, own: ClientId | None) -> Admission:
+    def _by_secret(
+        self, instance: IotdaInstance, connect: Connect, own: ClientId | None
+    ) -> LoginDecision:
         if own is None:
-            raise Refused(Reason.CLIENT_ID)
+            raise HuaweiConnectRefused(RefusalReason.CLIENT_ID)
         if connect.username != own.device_id:
-            raise Refused(Reason.USERNAME, own.device_id)
+            raise HuaweiConnectRefused(RefusalReason.USERNAME, own.device_id)
         if not connect.password:
-            raise Refused(Reason.NO_CREDENTIAL, own.device_id)
+            raise HuaweiConnectRefused(RefusalReason.NO_CREDENTIAL, own.device_id)
         device = self._allowed(instance.devices.lookup(own.device_id), own.device_id)
-        if device.auth.auth_type is not AuthType.SECRET:
-            raise Refused(Reason.AUTH_TYPE, own.device_id)
+        if device.auth.auth_type is not HuaweiAuthType.SECRET:
+            raise HuaweiConnectRefused(RefusalReason.AUTH_TYPE, own.device_id)
         # how far the hour may be off is not documented: not at all
         if own.checked and own.hour != times.hour(self._clock()):
-            raise Refused(Reason.TIMESTAMP, own.device_id)
+            raise HuaweiConnectRefused(RefusalReason.TIMESTAMP, own.device_id)
         if not any(proves(connect.password, secret, own.hour) for secret in device.auth.secrets):
-            raise Refused(Reason.PASSWORD, own.device_id)
-        return Admission(device.device_id, device)
+            raise HuaweiConnectRefused(RefusalReason.PASSWORD, own.device_id)
+        return LoginDecision(device.device_id, device)
 
-    def _issuer(self, instance: Instance, certificate: CertificateInfo, claimed: str) -> DeviceCa:
+    def _issuer(
+        self, instance: IotdaInstance, certificate: CertificateInfo, claimed: str
+    ) -> DeviceCa:
         """Return the verified CA of a certificate: it may be gone since the handshake."""
         authority = instance.authorities.issuer_of(certificate)
         if authority is None:
-            raise Refused(Reason.UNKNOWN_CA, claimed)
+            raise HuaweiConnectRefused(RefusalReason.UNKNOWN_CA, claimed)
         if not authority.status:
-            raise Refused(Reason.UNVERIFIED_CA, claimed)
+            raise HuaweiConnectRefused(RefusalReason.UNVERIFIED_CA, claimed)
         stored = instance.certificates.of(certificate)
         if stored and stored.status == INACTIVE:
-            raise Refused(Reason.CERTIFICATE_INACTIVE, claimed)
+            raise HuaweiConnectRefused(RefusalReason.CERTIFICATE_INACTIVE, claimed)
         return authority
 
     def _newcomer(
-        self, instance: Instance, certificate: CertificateInfo, authority: DeviceCa
-    ) -> Admission:
+        self, instance: IotdaInstance, certificate: CertificateInfo, authority: DeviceCa
+    ) -> LoginDecision:
         """Return who a certificate is by the template of its CA; perhaps no newcomer at all."""
         assert authority.template_id is not None, "nobody enables self-registration without"
         template = instance.templates.get(authority.template_id)
         try:
             parsed = preparse(template.body, certificate)
         except BadCertificate as error:
-            raise Refused(Reason.ATTRIBUTE) from error
+            raise HuaweiConnectRefused(RefusalReason.ATTRIBUTE) from error
         if device := instance.devices.lookup(parsed.device_id):
             self._check_certificate(device, certificate, authority)
-            return Admission(device.device_id, device, certificate, authority)
+            return LoginDecision(device.device_id, device, certificate, authority)
         try:
             instance.products.get(parsed.product_id, authority.app_id)
         except PlatformError:
-            raise Refused(Reason.RESOURCE_SPACE, parsed.device_id) from None
-        return Admission(parsed.device_id, None, certificate, authority, parsed)
+            raise HuaweiConnectRefused(RefusalReason.RESOURCE_SPACE, parsed.device_id) from None
+        return LoginDecision(parsed.device_id, None, certificate, authority, parsed)
 
     def _check_certificate(
-        self, device: Device, certificate: CertificateInfo, authority: DeviceCa
+        self, device: HuaweiDevice, certificate: CertificateInfo, authority: DeviceCa
     ) -> None:
         self._allowed(device, device.device_id)
         if device.app_id != authority.app_id:
-            raise Refused(Reason.RESOURCE_SPACE, device.device_id)
-        if device.auth.auth_type is not AuthType.CERTIFICATES:
-            raise Refused(Reason.AUTH_TYPE, device.device_id)
+            raise HuaweiConnectRefused(RefusalReason.RESOURCE_SPACE, device.device_id)
+        if device.auth.auth_type is not HuaweiAuthType.CERTIFICATES:
+            raise HuaweiConnectRefused(RefusalReason.AUTH_TYPE, device.device_id)
         if device.auth.fingerprint is not None and not _known(device, certificate):
-            raise Refused(Reason.FINGERPRINT, device.device_id)
+            raise HuaweiConnectRefused(RefusalReason.FINGERPRINT, device.device_id)
 
-    def _allowed(self, device: Device | None, device_id: str) -> Device:
+    def _allowed(self, device: HuaweiDevice | None, device_id: str) -> HuaweiDevice:
         if device is None:
-            raise Refused(Reason.UNKNOWN_DEVICE, device_id)
+            raise HuaweiConnectRefused(RefusalReason.UNKNOWN_DEVICE, device_id)
         if device.frozen:
-            raise Refused(Reason.FROZEN, device_id)
+            raise HuaweiConnectRefused(RefusalReason.FROZEN, device_id)
         if not device.direct:
-            raise Refused(Reason.CHILD, device_id)
+            raise HuaweiConnectRefused(RefusalReason.CHILD, device_id)
         return device
 
-    def _register(self, instance: Instance, admission: Admission) -> Device:
+    def _register(self, instance: IotdaInstance, admission: LoginDecision) -> HuaweiDevice:
         """Register a newcomer with its tags, and bind the template's policies that are there."""
         parsed, authority = admission.newcomer, admission.authority
         assert parsed is not None, "decided so"
@@ -194,21 +200,21 @@ class Gate:
                 device_id=parsed.device_id,
                 name=parsed.device_name,
                 app_id=authority.app_id,
-                auth=Auth(AuthType.CERTIFICATES),
+                auth=DeviceAuth(HuaweiAuthType.CERTIFICATES),
                 tags={tag["tag_key"]: tag["tag_value"] for tag in parsed.tags},
                 self_registered=True,
             )
         except PlatformError as error:
-            exists = error.code is Code.DEVICE_EXISTS
-            reason = Reason.TEMPLATE if exists else Reason.NO_ROOM
-            raise Refused(reason, parsed.device_id) from error
+            exists = error.code is IotdaCode.DEVICE_EXISTS
+            reason = RefusalReason.TEMPLATE if exists else RefusalReason.NO_ROOM
+            raise HuaweiConnectRefused(reason, parsed.device_id) from error
         for policy_id in parsed.policy_ids:
             if instance.policies.known(policy_id):
                 instance.policies.bind(policy_id, "device", [device.device_id])
         return device
 
 
-def _known(device: Device, certificate: CertificateInfo) -> bool:
+def _known(device: HuaweiDevice, certificate: CertificateInfo) -> bool:
     """Whether a certificate is one that the device is bound to; both fingerprints are as good."""
     auth = device.auth
     return certificate.matches(auth.fingerprint) or certificate.matches(auth.secondary_fingerprint)

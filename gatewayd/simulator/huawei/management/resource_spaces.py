@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewayd.simulator.huawei import times
-from gatewayd.simulator.huawei.management.call import Answer, Call, Route, page
-from gatewayd.simulator.huawei.platform.instance import Instance
-from gatewayd.simulator.huawei.platform.spaces import App, NewProduct, Product
+from gatewayd.simulator.huawei.management.rest import (
+    ManagementAnswer,
+    ManagementRequest,
+    ManagementRoute,
+    page,
+)
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.platform.resource_spaces import (
+    HuaweiProduct,
+    NewProduct,
+    ResourceSpace,
+)
 
 _PRODUCT_TEXTS = (
     "name", "device_type", "protocol_type", "data_format", "manufacturer_name", "industry",
@@ -18,29 +27,29 @@ _PRODUCT_TEXTS = (
 )  # fmt: skip
 
 
-def _create_app(call: Call) -> Answer:
+def _create_app(call: ManagementRequest) -> ManagementAnswer:
     return _app(call.instance.apps.create(call.body.demand("app_name")))
 
 
-def _list_apps(call: Call) -> Answer:
+def _list_apps(call: ManagementRequest) -> ManagementAnswer:
     default = call.query.flag("default_app")
     found = [one for one in call.instance.apps.list() if default in (None, one.default)]
     return {"applications": [_app(one) for one in found]}
 
 
-def _show_app(call: Call) -> Answer:
+def _show_app(call: ManagementRequest) -> ManagementAnswer:
     return _app(call.instance.apps.get(call.path["app_id"]))
 
 
-def _update_app(call: Call) -> Answer:
+def _update_app(call: ManagementRequest) -> ManagementAnswer:
     return _app(call.instance.apps.rename(call.path["app_id"], call.body.demand("app_name")))
 
 
-def _delete_app(call: Call) -> None:
+def _delete_app(call: ManagementRequest) -> None:
     call.instance.apps.delete(call.path["app_id"])
 
 
-def _app(app: App) -> Mapping[str, object]:
+def _app(app: ResourceSpace) -> Mapping[str, object]:
     return {
         "app_id": app.app_id,
         "app_name": app.name,
@@ -49,7 +58,7 @@ def _app(app: App) -> Mapping[str, object]:
     }
 
 
-def _create_product(call: Call) -> Answer:
+def _create_product(call: ManagementRequest) -> ManagementAnswer:
     body = call.body
     new = NewProduct(
         name=body.demand("name"),
@@ -66,18 +75,18 @@ def _create_product(call: Call) -> Answer:
     return _whole(call.instance, call.instance.products.create(**new))
 
 
-def _list_products(call: Call) -> Answer:
+def _list_products(call: ManagementRequest) -> ManagementAnswer:
     query, products = call.query, call.instance.products
     found = products.list(query.text("app_id"), query.text("product_name"))
     return page("products", found, query, lambda one: _summary(call.instance, one))
 
 
-def _show_product(call: Call) -> Answer:
+def _show_product(call: ManagementRequest) -> ManagementAnswer:
     products, product_id = call.instance.products, call.path["product_id"]
     return _whole(call.instance, products.get(product_id, call.query.text("app_id")))
 
 
-def _update_product(call: Call) -> Answer:
+def _update_product(call: ManagementRequest) -> ManagementAnswer:
     body, product_id = call.body, call.path["product_id"]
     changes: dict[str, object] = {
         name: value for name in _PRODUCT_TEXTS if (value := body.text(name)) is not None
@@ -88,11 +97,11 @@ def _update_product(call: Call) -> Answer:
     return _whole(call.instance, products.update(product_id, changes, body.text("app_id")))
 
 
-def _delete_product(call: Call) -> None:
+def _delete_product(call: ManagementRequest) -> None:
     call.instance.products.delete(call.path["product_id"], call.query.text("app_id"))
 
 
-def _summary(instance: Instance, product: Product) -> dict[str, object]:
+def _summary(instance: IotdaInstance, product: HuaweiProduct) -> dict[str, object]:
     return {
         "app_id": product.app_id,
         "app_name": instance.apps.get(product.app_id).name,
@@ -102,12 +111,12 @@ def _summary(instance: Instance, product: Product) -> dict[str, object]:
     }
 
 
-def _whole(instance: Instance, product: Product) -> Mapping[str, object]:
+def _whole(instance: IotdaInstance, product: HuaweiProduct) -> Mapping[str, object]:
     services = {"service_capabilities": product.service_capabilities}
     return _summary(instance, product) | services
 
 
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[ManagementRoute, ...] = (
     ("POST", "/apps", 201, _create_app),
     ("GET", "/apps", 200, _list_apps),
     ("GET", "/apps/{app_id}", 200, _show_app),

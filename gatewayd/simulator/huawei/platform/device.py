@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Required, TypedDict
 
 
-class Status(StrEnum):
+class HuaweiDeviceStatus(StrEnum):
     """What the platform says of a device."""
 
     ONLINE = "ONLINE"
@@ -20,21 +20,21 @@ class Status(StrEnum):
     FROZEN = "FROZEN"
 
 
-class AuthType(StrEnum):
+class HuaweiAuthType(StrEnum):
     """How a device proves itself."""
 
     SECRET = "SECRET"
     CERTIFICATES = "CERTIFICATES"
 
 
-class Slot(StrEnum):
+class CredentialSlot(StrEnum):
     """Which of two secrets, or of two fingerprints.  Both are as good."""
 
     PRIMARY = "PRIMARY"
     SECONDARY = "SECONDARY"
 
 
-class NodeType(StrEnum):
+class HuaweiNodeType(StrEnum):
     """Whether a device connects for itself."""
 
     GATEWAY = "GATEWAY"
@@ -42,13 +42,13 @@ class NodeType(StrEnum):
 
 
 @dataclass(slots=True)
-class Auth:
+class DeviceAuth:
     """How a device proves itself.  fingerprint: SHA-1 or SHA-256; None is learnt.
 
     timeout: seconds that a device may stay unused; kept, and never acted on.
     """
 
-    auth_type: AuthType = AuthType.SECRET
+    auth_type: HuaweiAuthType = HuaweiAuthType.SECRET
     secret: str | None = field(default=None, repr=False)
     secondary_secret: str | None = field(default=None, repr=False)
     fingerprint: str | None = None
@@ -78,14 +78,14 @@ class NewDevice(TypedDict, total=False):
     description: str | None
     app_id: str | None
     gateway_id: str | None
-    auth: Auth | None
+    auth: DeviceAuth | None
     extension_info: object
     tags: Mapping[str, str] | None
     self_registered: bool
 
 
 @dataclass(slots=True)
-class Device:
+class HuaweiDevice:
     """One device.
 
     gateway_id: of its parent; its own id where it connects for itself.
@@ -99,13 +99,13 @@ class Device:
     gateway_id: str
     record_id: str
     created: float
-    auth: Auth = field(default_factory=Auth)
+    auth: DeviceAuth = field(default_factory=DeviceAuth)
     name: str | None = None
     description: str | None = None
     extension_info: object = None
     tags: dict[str, str] = field(default_factory=dict)
     frozen: bool = False
-    connection: Status = Status.INACTIVE
+    connection: HuaweiDeviceStatus = HuaweiDeviceStatus.INACTIVE
     activated: float | None = None
     changed: float | None = None
     fw_version: str | None = None
@@ -118,21 +118,21 @@ class Device:
         return self.gateway_id == self.device_id
 
     @property
-    def status(self) -> Status:
+    def status(self) -> HuaweiDeviceStatus:
         """What the platform says of it."""
-        return Status.FROZEN if self.frozen else self.connection
+        return HuaweiDeviceStatus.FROZEN if self.frozen else self.connection
 
     @property
-    def node_type(self) -> NodeType:
+    def node_type(self) -> HuaweiNodeType:
         """What kind it is."""
-        return NodeType.GATEWAY if self.direct else NodeType.ENDPOINT
+        return HuaweiNodeType.GATEWAY if self.direct else HuaweiNodeType.ENDPOINT
 
     def connect(self, now: float) -> None:
         """Be online."""
         self.activated = now if self.activated is None else self.activated
-        self.connection, self.changed = Status.ONLINE, now
+        self.connection, self.changed = HuaweiDeviceStatus.ONLINE, now
 
     def disconnect(self, now: float) -> None:
         """Be offline; who was never online stays inactive."""
-        if self.connection is Status.ONLINE:
-            self.connection, self.changed = Status.OFFLINE, now
+        if self.connection is HuaweiDeviceStatus.ONLINE:
+            self.connection, self.changed = HuaweiDeviceStatus.OFFLINE, now

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gatewayd.simulator.alibaba.alink import (
-    Alink,
-    Asked,
-    Entry,
-    Failed,
+    AlinkCode,
+    AlinkFailure,
+    DeviceEntry,
+    GatewayRequest,
     entries,
     entry,
     name,
     named,
 )
 from gatewayd.simulator.alibaba.credentials import method_of, signed
-from gatewayd.simulator.alibaba.devices import Name, Node
-from gatewayd.simulator.alibaba.registry import Registry
-from gatewayd.simulator.alibaba.rules import Rules
-from gatewayd.simulator.alibaba.topology import Topology
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType, Name
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.topology import AlibabaTopology
 
 _SIGNED = ("random", "signMethod", "sign")
 
 
-class Enrolment:
+class DynamicRegistration:
     """Issues secrets to sub-devices through their gateway, and to anybody over HTTPS.
 
     evict: ends a sub-device's tie to the gateway it is attached to.
@@ -35,16 +35,16 @@ class Enrolment:
 
     def __init__(
         self,
-        registry: Registry,
-        topology: Topology,
-        rules: Rules,
+        registry: AlibabaRegistry,
+        topology: AlibabaTopology,
+        rules: AlibabaRules,
         *,
         evict: Callable[[Name], None],
     ) -> None:
         self._registry, self._topology, self._rules = registry, topology, rules
         self._evict = evict
 
-    def register(self, asked: Asked) -> object:
+    def register(self, asked: GatewayRequest) -> object:
         """Issue secrets: the gateway's own session vouches for its sub-devices.  Raises Failed.
 
         A device that a fault spoils is missing in the data; for any other failure, none is served.
@@ -54,11 +54,11 @@ class Enrolment:
         for child in children:
             self._check_child(asked.gateway, child)
             if self._topology.gateway_of(child) not in (None, asked.gateway):
-                raise Failed(Alink.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
+                raise AlinkFailure(AlinkCode.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
             self._check_new(child)
         return [self._issue(child, {"iotId": "-".join(child)}) for child in children]
 
-    def product_register(self, asked: Asked) -> object:
+    def product_register(self, asked: GatewayRequest) -> object:
         """Issue secrets to whoever knows the product's.  Raises Failed.
 
         Every device succeeds or fails for itself.  One that is attached to another gateway is
@@ -69,7 +69,7 @@ class Enrolment:
         for one in entries(proxied, _SIGNED, self._rules.proxied):
             try:
                 data["successes"].append(self._take(asked, one))
-            except Failed as failed:
+            except AlinkFailure as failed:
                 detail = {"code": failed.code, "message": str(failed)}
                 data["failures"].append(named(name(one)) | {"errorDetail": detail})
         return data
@@ -77,16 +77,16 @@ class Enrolment:
     def https(self, form: Mapping[str, str]) -> object:
         """Issue a secret to a device that registers over HTTPS.  Raises Failed."""
         one = entry(dict(form), _SIGNED)
-        self._check_proof(one, Alink.PRODUCT_NOT_FOUND)
+        self._check_proof(one, AlinkCode.PRODUCT_NOT_FOUND)
         self._check_device(name(one))
         self._check_new(name(one))
         return self._issue(name(one), {})
 
-    def _take(self, asked: Asked, one: Entry) -> object:
+    def _take(self, asked: GatewayRequest, one: DeviceEntry) -> object:
         child = name(one)
         if code := asked.spoiled(child):
-            raise Failed(code)
-        self._check_proof(one, Alink.PRODUCT_LOOKUP_FAILED)
+            raise AlinkFailure(code)
+        self._check_proof(one, AlinkCode.PRODUCT_LOOKUP_FAILED)
         self._check_child(asked.gateway, child)
         if self._topology.gateway_of(child) in (None, asked.gateway):
             self._check_new(child)
@@ -94,37 +94,37 @@ class Enrolment:
             self._evict(child)
         return self._issue(child, {})
 
-    def _check_proof(self, one: Entry, unknown: Alink) -> None:
+    def _check_proof(self, one: DeviceEntry, unknown: AlinkCode) -> None:
         product = self._registry.products.get(one["productKey"])
         if product is None:
-            raise Failed(unknown)
+            raise AlinkFailure(unknown)
         if (digest := method_of(one["signMethod"].lower())) is None:
-            raise Failed(Alink.SIGN_METHOD_UNSUPPORTED)
+            raise AlinkFailure(AlinkCode.SIGN_METHOD_UNSUPPORTED)
         fields = {key: one[key] for key in ("deviceName", "productKey", "random")}
         if not signed(product.secret, fields, digest, one["sign"]):
-            raise Failed(Alink.SIGNATURE_FAILED)
+            raise AlinkFailure(AlinkCode.SIGNATURE_FAILED)
 
     def _check_child(self, gateway: Name, child: Name) -> None:
         """Which code a device gets that is no sub-device, nobody documents."""
         if child == gateway:
-            raise Failed(Alink.SAME_DEVICE, [named(child)])
+            raise AlinkFailure(AlinkCode.SAME_DEVICE, [named(child)])
         if (product := self._registry.products.get(child[0])) is None:
-            raise Failed(Alink.PRODUCT_LOOKUP_FAILED, [named(child)])
-        if product.node is not Node.SUB_DEVICE:
-            raise Failed(Alink.BAD_PARAMETER, [named(child)])
+            raise AlinkFailure(AlinkCode.PRODUCT_LOOKUP_FAILED, [named(child)])
+        if product.node is not AlibabaNodeType.SUB_DEVICE:
+            raise AlinkFailure(AlinkCode.BAD_PARAMETER, [named(child)])
         self._check_device(child)
 
     def _check_device(self, device: Name) -> None:
         if not self._registry.products[device[0]].dynamic:
-            raise Failed(Alink.REGISTRATION_OFF, [named(device)])
+            raise AlinkFailure(AlinkCode.REGISTRATION_OFF, [named(device)])
         if device not in self._registry.devices:
-            raise Failed(Alink.DEVICE_NOT_FOUND, [named(device)])
+            raise AlinkFailure(AlinkCode.DEVICE_NOT_FOUND, [named(device)])
         if self._registry.devices[device].disabled:
-            raise Failed(Alink.REGISTRANT_DISABLED, [named(device)])
+            raise AlinkFailure(AlinkCode.REGISTRANT_DISABLED, [named(device)])
 
     def _check_new(self, device: Name) -> None:
         if not self._registry.devices[device].may_register:
-            raise Failed(Alink.ALREADY_ACTIVATED, [named(device)])
+            raise AlinkFailure(AlinkCode.ALREADY_ACTIVATED, [named(device)])
 
     def _issue(self, device: Name, more: Mapping[str, str]) -> dict[str, str]:
         return {**more, **named(device), "deviceSecret": self._registry.issue(device)}
