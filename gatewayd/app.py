@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
-from gatewayd.admission.controller import Admissions, Known, Register, Rules
+from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, Register, Rules
 from gatewayd.admission.policy.rules import Action
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.provider import CloudProvider, Issuing
+from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa
 from gatewayd.config import Config
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId
@@ -39,13 +39,13 @@ from gatewayd.manager.commands import Commands, RuleList, Upkeep
 from gatewayd.manager.device_view import device_view
 from gatewayd.manager.manager import Child, DeviceManager
 from gatewayd.registration.registrar import Registrar, RegistrationSettings, Vault
-from gatewayd.runtime.clock import Clocks
+from gatewayd.runtime.clock import Clock
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.sessions.renewal import Slots
 from gatewayd.storage.storage import Storage
 
 
-class Discovered(Known, Protocol):
+class Discovered(DiscoveredDevices, Protocol):
     """What discovery knows, and when it last saw it."""
 
     def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
@@ -67,7 +67,7 @@ class Parts:
     changed: called when the join window has opened or closed.
     """
 
-    clocks: Clocks
+    clocks: Clock
     register: Register
     slots: Slots
     vault: Vault
@@ -90,7 +90,7 @@ class Flow:
         clocks = parts.clocks
         self._parts = parts
         self._discovered = parts.discover(_Herald(self._tell))
-        self.admissions = Admissions(
+        self.admissions = AdmissionController(
             parts.register, self._discovered, parts.rules, parts.providers, parts.settle, clocks
         )
         self.registrar = Registrar(
@@ -134,9 +134,9 @@ class Flow:
     async def introduce(self) -> None:
         """Put the gateway's own names on record, and let them come online.  Raises StoreError."""
         for provider in self._parts.providers.values():
-            if provider.own is not None:
+            if provider.gateway_name is not None:
                 device = DeviceId(f"gateway-{provider.name}")
-                await self.admissions.configure(device, provider.own)
+                await self.admissions.configure(device, provider.gateway_name)
                 child = self.gateway.children.get(device)
                 if child is None:
                     self.gateway.restore([(Child(device), lc.State.ADMITTED, NONE)])
@@ -259,10 +259,10 @@ class Assembly:
 
         providers = _providers(config, outside.environ)
         parts = Parts(
-            clocks=Clocks(now, wall, jitter),
+            clocks=Clock(now, wall, jitter),
             register=storage.register,
             slots=Slots(storage.secrets.get, storage.secrets.put, storage.secrets.delete),
-            vault=Vault(storage.secrets.put, storage.secrets.holds, storage.obstacle),
+            vault=Vault(storage.secrets.put, storage.secrets.holds, storage.check_ready),
             providers=providers,
             discover=discover,
             rules=rules,
@@ -277,7 +277,7 @@ class Assembly:
         flow = Flow(parts)
         requests = CloudRequests(config.cloud_requests, flow.gateway, flow.admissions, now)
         for provider in providers.values():
-            provider.listen(requests)
+            provider.set_requests(requests)
         authorities = _authorities(providers, storage, flow)
         return cls(providers, supervisor, neighbours, made[0], flow, requests, scan, authorities)
 
@@ -291,7 +291,7 @@ def _authorities(
 
     made: dict[str, AuthorityService] = {}
     for name, provider in providers.items():
-        if isinstance(provider, Issuing) and provider.issuer is not None:
+        if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
             provider.issuer.authority.entrust(slots_of(name, storage.secrets))
             made[name] = AuthorityService(
                 name, provider.issuer, flow.commands.resolve, named, flow.keeper.renew

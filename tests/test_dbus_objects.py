@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.preflight import Check, Surroundings, Verdict
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
 from gatewayd.config import Configured
 from gatewayd.dbus_objects import LEVELS, CloudTest, LogControl
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
@@ -43,8 +43,8 @@ async def test_no_other_level_can_be_set(level: logging.Logger) -> None:
     assert level.level == before
 
 
-def cloud(*verdicts: Verdict, gate: asyncio.Event | None = None) -> CloudTest:
-    async def preflight(_: object, __: Surroundings) -> AsyncIterator[Check]:
+def cloud(*verdicts: CheckResult, gate: asyncio.Event | None = None) -> CloudTest:
+    async def preflight(_: object, __: PreflightContext) -> AsyncIterator[Check]:
         for verdict in verdicts:
             if gate is not None:
                 await gate.wait()
@@ -55,14 +55,14 @@ def cloud(*verdicts: Verdict, gate: asyncio.Event | None = None) -> CloudTest:
 
 
 async def test_a_test_ends_well_or_says_what_failed() -> None:
-    await cloud(Verdict.OK, Verdict.UNSURE).test("uid 0")
+    await cloud(CheckResult.OK, CheckResult.UNSURE).test("uid 0")
     with pytest.raises(CloudUnreachable, match=r"^It is failed\. Look\.$"):
-        await cloud(Verdict.OK, Verdict.FAILED, Verdict.OK).test("uid 0")
+        await cloud(CheckResult.OK, CheckResult.FAILED, CheckResult.OK).test("uid 0")
 
 
 async def test_one_test_at_a_time() -> None:
     gate = asyncio.Event()
-    ours = cloud(Verdict.OK, gate=gate)
+    ours = cloud(CheckResult.OK, gate=gate)
     first = asyncio.create_task(ours.test("uid 0"))
     while not ours._one.locked():
         await asyncio.sleep(0)

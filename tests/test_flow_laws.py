@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gatewayd.cloud.provider import Keep, LoginFailed, Outcome
+from gatewayd.cloud.provider import KeepSecret, LoginFailed, Outcome
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
@@ -25,7 +25,7 @@ from gatewayd.manager.manager import INTERNAL
 from gatewayd.storage.reconcile import Kind, decide
 from gatewayd.testing.clock import JumpingLoop
 from tests.support.fakes import FakeCloud, FakeSession, MemoryRegister
-from tests.support.renewing import RenewingCloud
+from tests.support.renewing_cloud import RenewingCloud
 from tests.support.stage import Stage
 
 NAMES = ("TH20-1", "TH20-2", "stranger", "bad")
@@ -48,7 +48,7 @@ class StormyCloud(FakeCloud):
     trespasses: tuple[str, ...] = ()
     register_of: MemoryRegister
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         async def watched(secret: Secret) -> None:
             record = next((r for r in self.register_of.all() if r.cloud == name), None)
             now = asyncio.get_running_loop().time() * 1e6

@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
-from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.app import Flow, Parts
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.provider import Keep, Outcome
+from gatewayd.cloud.provider import KeepSecret, Outcome
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
@@ -38,12 +38,12 @@ from gatewayd.manager.cloud_requests import CloudRequests
 from gatewayd.manager.commands import Upkeep
 from gatewayd.manager.manager import INTERNAL
 from gatewayd.registration.registrar import RegistrationSettings, Vault
-from gatewayd.runtime.clock import Clocks, Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.sessions.keeper import SessionSettings
 from gatewayd.sessions.renewal import Slots
 from gatewayd.simulator import faults, pki
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.devices import Device, Node
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.devices import AlibabaDevice, AlibabaNodeType
 from gatewayd.simulator.alibaba.topics import REQUESTS
 from gatewayd.storage.reconcile import Kind, decide
 from tests.support.fakes import FakeLan, MemoryRegister, Tape
@@ -55,7 +55,11 @@ STORM, CALM = 110 * 60.0, 30 * 60.0
 12 min."""
 
 GATEWAYS, SENSORS, PLUGS = "a1Gateways1", "a1Sensors22", "a1Plugs3333"
-NODES = {GATEWAYS: Node.GATEWAY, SENSORS: Node.SUB_DEVICE, PLUGS: Node.DIRECT}
+NODES = {
+    GATEWAYS: AlibabaNodeType.GATEWAY,
+    SENSORS: AlibabaNodeType.SUB_DEVICE,
+    PLUGS: AlibabaNodeType.DIRECT,
+}
 PRODUCT_SECRETS = {product: f"{product}-secret" for product in NODES}
 ROUTES = {"REG": "sub-device", "SEC": "sub-device-secret", "KNO": "sub-device-known", "DIR": ""}
 COMMANDS = {"approve": 8.0, "reject": 2.0, "retry": 4.0, "forget": 1.5, "reregister": 1.5}
@@ -113,7 +117,7 @@ def at_cloud(child: str) -> tuple[str, str]:
 class RouteRules(NameRules):
     """Let in everybody, by the route of their name."""
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         name = evidence.views[0]["instance"] if evidence.views else ""
         cloud = cloud_name(name) if name else None
         action = Action.REGISTER if name else Action.ASK
@@ -128,7 +132,7 @@ class Watched(Alibaba):
         self.busy: set[str] = set()
         self.doubled: list[str] = []
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         if name.device in self.busy:
             self.doubled.append(name.device)
         self.busy.add(name.device)
@@ -178,14 +182,14 @@ class Site:
             certificate=pki.localhost(authority, now),
             clock=self.loop.time,
             random=self.random.randbytes,
-            options=Options(rate=5, nodes=NODES),
+            options=AlibabaCloudOptions(rate=5, nodes=NODES),
         )
         for child in CHILDREN:
             if child.startswith("KNO"):
                 cloud._registry.issue(at_cloud(child))
         return cloud
 
-    def device(self, child: str) -> Device | None:
+    def device(self, child: str) -> AlibabaDevice | None:
         return self.cloud._registry.devices.get(at_cloud(child))
 
     # The daemon.
@@ -197,10 +201,10 @@ class Site:
         def wall() -> int:
             return int(loop.time() * 1e6) + 1_700_000_000_000_000
 
-        clocks = Clocks(loop.time, wall, self.random.random)
+        clocks = Clock(loop.time, wall, self.random.random)
         provider = Watched(
             "cloud", self._settings(), self._read_secret, self.random.randbytes,
-            Time(loop.time, lambda: wall() / 1e6),
+            Clock(loop.time, lambda: wall() / 1e6),
         )  # fmt: skip
 
         def discover(listener: Any) -> FakeLan:
@@ -214,7 +218,7 @@ class Site:
             Parts(
                 clocks=clocks, register=register,
                 slots=Slots(register.secret, register.put, register.delete),
-                vault=Vault(register.put, register.holds, register.obstacle),
+                vault=Vault(register.put, register.holds, register.check_ready),
                 providers={"cloud": provider}, discover=discover, rules=RouteRules(),
                 reporter=tape, registration=RegistrationSettings(), sessions=SessionSettings(),
                 settle=10.0, checkpoint=lambda _: None, upkeep=Upkeep(reload),
@@ -223,7 +227,7 @@ class Site:
         requests = CloudRequests(
             CloudRequestSettings(True, True), flow.gateway, flow.admissions, loop.time
         )
-        provider.listen(requests)
+        provider.set_requests(requests)
         flow.restore(lambda ref: ref in register.slots)
         tasks = [asyncio.create_task(flow.gateway.run()), asyncio.create_task(requests.run())]
         self.now = Run(flow, provider, register, lan, tape, tasks)

@@ -12,18 +12,18 @@ from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.admission.join_window import JoinWindow
-from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
-from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, Overtaken, StoreError
-from gatewayd.runtime.clock import Clocks
+from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, RecordChanged, StoreError
+from gatewayd.runtime.clock import Clock
 
 
-class Roll:
+class CloudNameIndex:
     """Counts each child once, by its newest record."""
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -63,7 +63,7 @@ class Register(Records, Protocol):
         """Return every record, in order of device id."""
 
 
-class Known(Protocol):
+class DiscoveredDevices(Protocol):
     """What discovery knows of the devices."""
 
     def evidence(self, device: DeviceId) -> Evidence:
@@ -82,14 +82,14 @@ class Known(Protocol):
 class Rules(Protocol):
     """Policy: the rules in force."""
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         """Return the verdict on a device."""
 
     def count(self, rule: str) -> None:
         """Count a verdict that was acted upon."""
 
 
-class Admissions:
+class AdmissionController:
     """Judges what was discovered, and records the verdicts of rules and operators.
 
     settle: seconds a sighting must stay the same before it is judged.
@@ -98,17 +98,17 @@ class Admissions:
     def __init__(
         self,
         register: Register,
-        known: Known,
+        known: DiscoveredDevices,
         rules: Rules,
         providers: Mapping[str, CloudProvider],
         settle: float,
-        clocks: Clocks,
+        clocks: Clock,
     ) -> None:
         self._register, self._known, self._providers = register, known, providers
         self._rules = rules
         self.window = JoinWindow(clocks)
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
-        self._roll = Roll(register.all())
+        self._roll = CloudNameIndex(register.all())
 
     async def evaluate(self, device: DeviceId, post: Post) -> None:
         """Wait until the sighting has settled, then let policy decide, unless it is on record."""
@@ -131,7 +131,7 @@ class Admissions:
             case Action.ASK:
                 post(lc.Held(decision.reason))
                 if decision.cloud and decision.cloud.provider in self._providers:
-                    self._providers[decision.cloud.provider].found(decision.cloud)
+                    self._providers[decision.cloud.provider].on_pending(decision.cloud)
             case Action.REJECT | Action.IGNORE:
                 post(lc.Rejected(decision.reason))
 
@@ -145,7 +145,7 @@ class Admissions:
 
     def judge(self, device: DeviceId, evidence: Evidence) -> Decision:
         """Return what the rules alone say of a device, by this evidence."""
-        census = Census(self._roll.names, self._roll.by_rule, self.window.current)
+        census = PolicyContext(self._roll.names, self._roll.by_rule, self.window.current)
         return self._rules.judge(device, evidence, census)
 
     def owner(self, name: CloudName) -> DeviceId | None:
@@ -220,7 +220,7 @@ class Admissions:
         provider = self._providers.get(record.cloud.provider) if record.cloud else None
         if provider is None or record.cloud is None or not record.registered_at:
             return
-        if (why := await provider.forget(record.cloud)) is not None:
+        if (why := await provider.unbind(record.cloud)) is not None:
             raise CloudUnreachable(f"{record.device} is still bound to this gateway: {why}")
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
@@ -228,7 +228,7 @@ class Admissions:
 
         def say_yes(record: Record | None) -> Record:
             if by in (Admission.RULE, Admission.WINDOW) and record is not None:
-                raise Overtaken("an operator was faster than the rules")
+                raise RecordChanged("an operator was faster than the rules")
             before = record or fresh
             return replace(
                 before,
@@ -270,7 +270,7 @@ class Admissions:
 
     def _objection(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)
-        return NO_PROVIDER if provider is None else provider.why_not(cloud)
+        return NO_PROVIDER if provider is None else provider.check_name(cloud)
 
     def _cloud_of(self, device: DeviceId) -> CloudName | None:
         record = self._register.get(device)

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+from gatewayd.runtime.tasks import cancel_and_wait
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -25,7 +27,7 @@ class BatchRefused(Exception):
     """
 
 
-class Stopped(Exception):
+class BatcherClosed(Exception):
     """The batcher was closed: whether the item was sent is not known."""
 
 
@@ -57,7 +59,7 @@ class Batcher(Generic[Item, Result]):
         """
         async with self._places:
             if self._closed:
-                raise Stopped
+                raise BatcherClosed
             entry = _Entry[Item, Result](item, asyncio.get_running_loop().create_future())
             self._add(entry)
             return await entry.result
@@ -66,9 +68,7 @@ class Batcher(Generic[Item, Result]):
         """End what is under way; whoever waits gets Stopped.  Closing twice is fine."""
         self._closed = True
         self._start()
-        for task in tuple(self._sending):
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
+        await cancel_and_wait(self._sending)
 
     def _add(self, entry: _Entry[Item, Result]) -> None:
         self._open.append(entry)
@@ -91,7 +91,7 @@ class Batcher(Generic[Item, Result]):
     def _finish(self, task: asyncio.Task[None], batch: list[_Entry[Item, Result]]) -> None:
         self._sending.discard(task)
         for entry in batch:
-            _settle(entry, Stopped())  # unless it has a result
+            _settle(entry, BatcherClosed())  # unless it has a result
 
     async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
         try:

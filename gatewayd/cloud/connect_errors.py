@@ -11,7 +11,7 @@ from enum import StrEnum
 from gatewayd.device.reason import Reason
 
 
-class Fault(StrEnum):
+class ConnectFault(StrEnum):
     """The step at which a connection could not be made."""
 
     TOO_OFTEN = "connects-exhausted"  # we do not ask: the cloud would take it amiss
@@ -34,7 +34,9 @@ class Fault(StrEnum):
     MQTT_REFUSED = "cloud-refused"  # the CONNACK says why, by a code
 
 
-SILENT = frozenset({Fault.MQTT_TIMEOUT, Fault.MQTT_CLOSED, Fault.MQTT_PROTOCOL})
+SILENT = frozenset(
+    {ConnectFault.MQTT_TIMEOUT, ConnectFault.MQTT_CLOSED, ConnectFault.MQTT_PROTOCOL}
+)
 """The cloud may have acted on the CONNECT, and has not told."""
 
 
@@ -46,12 +48,12 @@ class ConnectError(Exception):
     TLS_REJECTED.
     """
 
-    def __init__(self, fault: Fault, code: int = 0, alert: str = "") -> None:
+    def __init__(self, fault: ConnectFault, code: int = 0, alert: str = "") -> None:
         super().__init__(f"{fault} ({code or alert})" if code or alert else str(fault))
         self.fault, self.code, self.alert = fault, code, alert
 
 
-class End(StrEnum):
+class ConnectionEnd(StrEnum):
     """Why a connection has ended."""
 
     OURS = "closed"
@@ -62,97 +64,102 @@ class End(StrEnum):
     PROTOCOL = "cloud-protocol-error"
 
 
-_NETWORK: Mapping[Fault, tuple[str, str]] = {
-    Fault.TOO_OFTEN: (
+_NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
+    ConnectFault.TOO_OFTEN: (
         "This device has connected to {host} as often as the cloud allows in a minute.",
         "If this lasts, look why it comes and goes.",
     ),
-    Fault.CA_FILE: (
+    ConnectFault.CA_FILE: (
         "The trusted root certificates cannot be read.",
         "Check ca_file: a PEM file that gatewayd may read.",
     ),
-    Fault.IDENTITY: (
+    ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
         "Look at the log; Reregister makes new ones.",
     ),
-    Fault.DNS: (
+    ConnectFault.DNS: (
         "The name {host} cannot be looked up.",
         "Check the settings that name the endpoint, and the gateway's DNS.",
     ),
-    Fault.TCP_REFUSED: (
+    ConnectFault.TCP_REFUSED: (
         "Nothing accepts connections at {host} port {port}.",
         "Check host and port, and the firewall.",
     ),
-    Fault.TCP_UNREACHABLE: (
+    ConnectFault.TCP_UNREACHABLE: (
         "{host} port {port} does not answer.",
         "Check the gateway's network and the firewall; connect_timeout may be too short.",
     ),
-    Fault.TLS_HOST_NAME: (
+    ConnectFault.TLS_HOST_NAME: (
         "The certificate of the server belongs to another host than {host}.",
         "Check host; a name that the certificate lists is needed, not an address.",
     ),
-    Fault.TLS_UNKNOWN_CA: (
+    ConnectFault.TLS_UNKNOWN_CA: (
         "The certificate of {host} comes from an authority that is not trusted here.",
         "Set ca_file to the root certificate of this endpoint: a system may not have it.",
     ),
-    Fault.TLS_EXPIRED: (
+    ConnectFault.TLS_EXPIRED: (
         "The certificate of {host}, or of its authority, has expired.",
         "Check the gateway's clock; if it is right, check port and ca_file.",
     ),
-    Fault.TLS_NOT_YET_VALID: (
+    ConnectFault.TLS_NOT_YET_VALID: (
         "The certificate of {host} is not valid yet.",
         "Check the gateway's clock.",
     ),
-    Fault.TLS_NAME: (
+    ConnectFault.TLS_NAME: (
         "The server does not know the name {host}.",
         "Check host: it must be the domain that the cloud gave to this instance.",
     ),
-    Fault.TLS_REJECTED: (
+    ConnectFault.TLS_REJECTED: (
         "{host} does not accept the certificate that was shown.",
         "Check that the authority of the certificate is verified at the cloud.",
     ),
-    Fault.TLS_FAILED: (
+    ConnectFault.TLS_FAILED: (
         "The TLS handshake with {host} failed.",
         "Check that port {port} speaks MQTT over TLS 1.2 or newer.",
     ),
-    Fault.TLS_TIMEOUT: (
+    ConnectFault.TLS_TIMEOUT: (
         "{host} did not answer the TLS handshake.",
         "Check that port {port} speaks MQTT over TLS; connect_timeout may be too short.",
     ),
-    Fault.MQTT_TIMEOUT: (
+    ConnectFault.MQTT_TIMEOUT: (
         "{host} did not answer the request.",
         "If this lasts, check that port {port} speaks MQTT; reply_timeout may be too short.",
     ),
-    Fault.MQTT_CLOSED: (
+    ConnectFault.MQTT_CLOSED: (
         "{host} closed the connection without an answer.",
         "If this lasts, check that port {port} speaks MQTT.",
     ),
-    Fault.MQTT_PROTOCOL: (
+    ConnectFault.MQTT_PROTOCOL: (
         "{host} answered with what is not MQTT.",
         "Check host and port {port}.",
     ),
 }
 
-ENDS: Mapping[End, Reason] = {
-    End.OURS: Reason(End.OURS, "gatewayd closed the session."),
-    End.CLOUD: Reason(
-        End.CLOUD, "The cloud closed the session: it may be restarting, or the device logged in "
-        "elsewhere.",
+ENDS: Mapping[ConnectionEnd, Reason] = {
+    ConnectionEnd.OURS: Reason(ConnectionEnd.OURS, "gatewayd closed the session."),
+    ConnectionEnd.CLOUD: Reason(
+        ConnectionEnd.CLOUD,
+        "The cloud closed the session: it may be restarting, or the device logged in elsewhere.",
     ),
-    End.LOST: Reason(End.LOST, "The network lost the session.", "Check the gateway's network."),
-    End.KEEPALIVE: Reason(
-        End.KEEPALIVE, "The cloud stopped answering.", "Check the gateway's network."
+    ConnectionEnd.LOST: Reason(
+        ConnectionEnd.LOST, "The network connection was lost.", "Check the gateway's network."
     ),
-    End.REJECTED: Reason(
-        End.REJECTED, "The cloud does not accept the certificate of the device any more.",
+    ConnectionEnd.KEEPALIVE: Reason(
+        ConnectionEnd.KEEPALIVE, "The cloud stopped answering.", "Check the gateway's network."
+    ),
+    ConnectionEnd.REJECTED: Reason(
+        ConnectionEnd.REJECTED,
+        "The cloud does not accept the certificate of the device any more.",
         "Check the certificate and its authority at the cloud.",
     ),
-    End.PROTOCOL: Reason(End.PROTOCOL, "The cloud sent what is not MQTT; the session was closed."),
-}  # fmt: skip
+    ConnectionEnd.PROTOCOL: Reason(
+        ConnectionEnd.PROTOCOL, "The cloud sent what is not MQTT; the session was closed."
+    ),
+}
 """Why a session ended."""
 
 
-def reason(fault: Fault, host: str, tcp_port: int) -> Reason:
+def reason(fault: ConnectFault, host: str, tcp_port: int) -> Reason:
     """Return why a step failed; `host` is from our own configuration."""
     text, remedy = (one.format(host=host, port=tcp_port) for one in _NETWORK[fault])
     return Reason(fault, text, remedy)

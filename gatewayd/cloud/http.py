@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlencode
 
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.tls import Server, dial, when_ready
 
 MAX_ANSWER = 16 * 1024
@@ -33,7 +33,7 @@ class HttpError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """status: of 200 to 599.  body: decoded, at most MAX_ANSWER bytes; it may hold a secret."""
 
     status: int
@@ -41,7 +41,9 @@ class Answer:
 
 
 @contextlib.asynccontextmanager
-async def post_form(server: Server, path: str, form: Mapping[str, str]) -> AsyncIterator[Answer]:
+async def post_form(
+    server: Server, path: str, form: Mapping[str, str]
+) -> AsyncIterator[HttpResponse]:
     """Send a form, and give the answer; the connection is closed when the caller is done.
 
     path: as "/a/b".  Raises ConnectError; one of faults.SILENT if the request may have arrived.
@@ -54,17 +56,17 @@ async def post_form(server: Server, path: str, form: Mapping[str, str]) -> Async
         sock.close()
 
 
-async def _exchange(sock: ssl.SSLSocket, request: bytes, seconds: float) -> Answer:
+async def _exchange(sock: ssl.SSLSocket, request: bytes, seconds: float) -> HttpResponse:
     try:
         async with asyncio.timeout(seconds):
             await _send(sock, request)
             return await _receive(sock)
     except TimeoutError:
-        raise ConnectError(Fault.MQTT_TIMEOUT) from None
+        raise ConnectError(ConnectFault.MQTT_TIMEOUT) from None
     except OSError as error:
-        raise ConnectError(Fault.MQTT_CLOSED) from error
+        raise ConnectError(ConnectFault.MQTT_CLOSED) from error
     except HttpError as error:
-        raise ConnectError(Fault.MQTT_PROTOCOL) from error
+        raise ConnectError(ConnectFault.MQTT_PROTOCOL) from error
 
 
 async def _send(sock: ssl.SSLSocket, data: bytes) -> None:
@@ -72,7 +74,7 @@ async def _send(sock: ssl.SSLSocket, data: bytes) -> None:
         data = data[await when_ready(sock, partial(sock.send, data)) :]
 
 
-async def _receive(sock: ssl.SSLSocket) -> Answer:
+async def _receive(sock: ssl.SSLSocket) -> HttpResponse:
     came = bytearray()
     while True:
         data = await when_ready(sock, partial(sock.recv, _CHUNK))
@@ -100,7 +102,7 @@ def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
     return "\r\n".join((*head, "", "")).encode("ascii") + body
 
 
-def parse_answer(came: bytes, *, ended: bool) -> Answer | None:
+def parse_answer(came: bytes, *, ended: bool) -> HttpResponse | None:
     """Return the answer that begins here; None while it is not complete.  Pure.
 
     ended: whether nothing more comes.  Interim answers, 1xx, are skipped.  Raises HttpError.
@@ -119,7 +121,7 @@ def parse_answer(came: bytes, *, ended: bool) -> Answer | None:
     else:
         whole = _body(_fields(lines), body, ended=ended)
         if whole is not None:
-            return Answer(int(status), whole)
+            return HttpResponse(int(status), whole)
     if ended:
         raise HttpError("an answer that was cut off")
     return None

@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 import paho.mqtt.client as paho
 
 from gatewayd.cloud import connect_errors, tls
-from gatewayd.cloud.connect_errors import ConnectError, End, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.paho_socket import PacketError, Pending, Wire
-from gatewayd.cloud.provider import Ended
+from gatewayd.cloud.provider import SessionEnd
 from gatewayd.cloud.tls import Server, dial
 from gatewayd.device.secret import Secret
 
@@ -97,19 +97,19 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
 
 async def open_connection(
     server: Server, login: Login, keepalive: int, on_message: Handler
-) -> Connection:
+) -> MqttConnection:
     """Connect once, and return when the cloud has accepted.
 
     keepalive: seconds.  on_message: called for every message, even before this has returned.
     Raises ConnectError.  Cancelled: the socket is closed at once.
     """
-    connection = Connection(await dial(server), login, keepalive, on_message)
+    connection = MqttConnection(await dial(server), login, keepalive, on_message)
     try:
         async with asyncio.timeout(server.reply_timeout):
             code = await connection.answer
     except TimeoutError:
         connection.abort()
-        raise ConnectError(Fault.MQTT_TIMEOUT) from None
+        raise ConnectError(ConnectFault.MQTT_TIMEOUT) from None
     except BaseException:
         connection.abort()
         raise
@@ -119,16 +119,20 @@ async def open_connection(
     return connection
 
 
-def _refusal(code: int | End, alert: str) -> ConnectError:
-    if code is End.REJECTED:
-        return ConnectError(Fault.TLS_REJECTED, alert=alert)
-    if isinstance(code, End):
-        protocol = code is End.PROTOCOL
-        return ConnectError(Fault.MQTT_PROTOCOL if protocol else Fault.MQTT_CLOSED)
-    return ConnectError(Fault.MQTT_REFUSED, code) if code > 0 else ConnectError(Fault.MQTT_PROTOCOL)
+def _refusal(code: int | ConnectionEnd, alert: str) -> ConnectError:
+    if code is ConnectionEnd.REJECTED:
+        return ConnectError(ConnectFault.TLS_REJECTED, alert=alert)
+    if isinstance(code, ConnectionEnd):
+        protocol = code is ConnectionEnd.PROTOCOL
+        return ConnectError(ConnectFault.MQTT_PROTOCOL if protocol else ConnectFault.MQTT_CLOSED)
+    return (
+        ConnectError(ConnectFault.MQTT_REFUSED, code)
+        if code > 0
+        else ConnectError(ConnectFault.MQTT_PROTOCOL)
+    )
 
 
-class Connection:
+class MqttConnection:
     """One connection, made by `open_connection`.
 
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
@@ -141,8 +145,8 @@ class Connection:
         self, sock: ssl.SSLSocket, login: Login, keepalive: int, on_message: Handler
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[int | End] = self._loop.create_future()
-        self.closed: asyncio.Future[End] = self._loop.create_future()
+        self.answer: asyncio.Future[int | ConnectionEnd] = self._loop.create_future()
+        self.closed: asyncio.Future[ConnectionEnd] = self._loop.create_future()
         self.on_message = on_message
         self.alert = ""
         self._leaving = False
@@ -163,7 +167,7 @@ class Connection:
         self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
         client.connect("unused", 1, keepalive)  # paho insists on a host and a port
 
-    async def wait_closed(self) -> End:
+    async def wait_closed(self) -> ConnectionEnd:
         """Return why the connection has ended, when it has."""
         return await asyncio.shield(self.closed)
 
@@ -183,14 +187,14 @@ class Connection:
 
     async def _send(self, step: Callable[[], int | None]) -> tuple[int, ...]:
         """Let paho queue a packet; it is written when the loop comes round."""
-        return await self._pending.send(lambda: self._drive(step, End.LOST) or 0)
+        return await self._pending.send(lambda: self._drive(step, ConnectionEnd.LOST) or 0)
 
     async def close(self) -> None:
         """Say DISCONNECT and close; in at most 2 s, and never with an error."""
         try:
             if not self.closed.done():
                 self._leaving = True
-                self._drive(self._client.disconnect, End.OURS)
+                self._drive(self._client.disconnect, ConnectionEnd.OURS)
                 self._write()
                 await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
         finally:
@@ -198,7 +202,7 @@ class Connection:
 
     def abort(self) -> None:
         """Close at once, and say nothing."""
-        self._finish(End.OURS)
+        self._finish(ConnectionEnd.OURS)
 
     def _answered(self, code: int) -> None:
         if not self.answer.done():
@@ -219,21 +223,21 @@ class Connection:
             alive = self._wire.fill()
         except OSError as error:
             self.alert = tls.alert_of(error)
-            self._finish(End.REJECTED if self.alert else End.LOST)
+            self._finish(ConnectionEnd.REJECTED if self.alert else ConnectionEnd.LOST)
             return
         try:
             while not self.closed.done() and self._wire.advance():
-                self._drive(self._client.loop_read, End.PROTOCOL)
+                self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
         except PacketError as error:
             log.warning("The cloud sent %s; its connection is closed.", error)
-            self._finish(End.PROTOCOL)
+            self._finish(ConnectionEnd.PROTOCOL)
         if not alive:
-            self._finish(End.CLOUD)
+            self._finish(ConnectionEnd.CLOUD)
 
     def _write(self) -> None:
         if self.closed.done():
             return
-        self._drive(self._client.loop_write, End.LOST)
+        self._drive(self._client.loop_write, ConnectionEnd.LOST)
         if self.closed.done():
             return
         if self._client.want_write():
@@ -242,18 +246,18 @@ class Connection:
             self._loop.remove_writer(self._descriptor)
 
     def _look_at_keepalive(self) -> None:
-        self._drive(self._client.loop_misc, End.KEEPALIVE)
+        self._drive(self._client.loop_misc, ConnectionEnd.KEEPALIVE)
         if not self.closed.done():
             self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
 
-    def _drive(self, step: Callable[[], int | None], end: End) -> int | None:
+    def _drive(self, step: Callable[[], int | None], end: ConnectionEnd) -> int | None:
         """Let paho work; return what it says.  Where it gave the connection up, `end` is why."""
         said = None
         try:
             said = step()
         except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
             log.warning("The cloud sent what cannot be read: %s.", type(error).__name__)
-            self._finish(End.PROTOCOL)
+            self._finish(ConnectionEnd.PROTOCOL)
         if self._client.socket() is None:
             self._finish(end)
         return said
@@ -264,14 +268,14 @@ class Connection:
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
 
-    def _finish(self, end: End) -> None:
+    def _finish(self, end: ConnectionEnd) -> None:
         if self.closed.done():
             return
         self._timer.cancel()
         self._unwatch()
         self._wire.close()
         self._pending.end()
-        self.closed.set_result(End.OURS if self._leaving else end)
+        self.closed.set_result(ConnectionEnd.OURS if self._leaving else end)
         if not self.answer.done():
             self.answer.set_result(end)
 
@@ -279,12 +283,12 @@ class Connection:
 class MqttSession:
     """Implements Session."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: MqttConnection) -> None:
         self._connection = connection
 
-    async def wait_closed(self) -> Ended:
+    async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
-        return Ended(connect_errors.ENDS[await self._connection.wait_closed()])
+        return SessionEnd(connect_errors.ENDS[await self._connection.wait_closed()])
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -54,7 +54,7 @@ NO_PROVIDER = Reason(
 )
 """A name leads to no provider."""
 
-Keep: TypeAlias = Callable[[Secret], Awaitable[None]]
+KeepSecret: TypeAlias = Callable[[Secret], Awaitable[None]]
 """Makes a secret durable.  What it raises is passed on unchanged."""
 
 
@@ -86,7 +86,7 @@ class LoginRemoved(LoginError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SessionEnd:
     """How a session ended.
 
     removed: the cloud has removed the child.
@@ -99,7 +99,7 @@ class Ended:
 class Session(Protocol):
     """One child, logged in."""
 
-    async def wait_closed(self) -> Ended:
+    async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
 
     async def close(self) -> None:
@@ -109,16 +109,16 @@ class Session(Protocol):
         """
 
 
-class Requests(Protocol):
+class CloudRequestHandler(Protocol):
     """What a cloud may ask of the gateway, which decides.  Never blocks."""
 
     def permit_join(self, provider: str, seconds: int) -> None:
         """Open the join window for so many seconds; 0 closes it."""
 
-    def wanted(self, name: CloudName) -> None:
+    def approve(self, name: CloudName) -> None:
         """Somebody at the cloud wants this child to join."""
 
-    def try_again(self, name: CloudName) -> None:
+    def retry(self, name: CloudName) -> None:
         """What kept this child from logging in is gone."""
 
 
@@ -130,27 +130,27 @@ class CloudProvider(Protocol):
     """
 
     name: str
-    own: CloudName | None
+    gateway_name: CloudName | None
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         """Tell somebody what the cloud asks for, from now on."""
 
-    def found(self, name: CloudName) -> None:
+    def on_pending(self, name: CloudName) -> None:
         """A child of this name was found and waits for a yes: a cloud may want to know.
 
         Never blocks.
         """
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now, after a short wait.
 
         Nothing is asked, so that it costs no attempt; None if it may be tried.
         """
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret.
 
         Calls `keep` at most once, and disconnects after it has returned: a secret is durable
@@ -167,7 +167,7 @@ class CloudProvider(Protocol):
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Loosen what binds a child to this gateway at the cloud; return why it was not done."""
 
     async def close(self) -> None:
@@ -175,10 +175,10 @@ class CloudProvider(Protocol):
 
 
 @runtime_checkable
-class Introducing(Protocol):
+class SupportsEnrolmentHint(Protocol):
     """A provider whose cloud may have to be told of a new secret before it accepts it."""
 
-    def introduction(self, name: CloudName, secret: Secret) -> str:
+    def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
         """Return what makes it known there, as an imperative; "" where nothing does."""
 
 
@@ -198,17 +198,17 @@ class ProviderStatus:
 
 
 @runtime_checkable
-class Reporting(Protocol):
+class SupportsStatus(Protocol):
     """A provider that can tell how its account does; not every one can."""
 
     def status(self) -> ProviderStatus:
         """Return how the account does now.  Never blocks."""
 
 
-class Issuer(Protocol):
+class CertificateIssuer(Protocol):
     """Issues certificates of one authority, for devices of one cloud."""
 
-    authority: AuthorityKeeper
+    authority: AuthorityStore
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
         """Return the certificate for a request (PKCS #10, PEM), and that of its authority, PEM.
@@ -220,18 +220,18 @@ class Issuer(Protocol):
 
 
 @runtime_checkable
-class Issuing(Protocol):
+class SupportsDeviceCa(Protocol):
     """A provider that may have an issuer; None where that is not configured."""
 
-    issuer: Issuer | None
+    issuer: CertificateIssuer | None
 
 
 class Route(Protocol):
     """As CloudProvider (cloud/provider.py), for the names of one route."""
 
-    def why_not(self, name: CloudName) -> Reason | None: ...
-    async def obstacle(self, name: CloudName) -> Reason | None: ...
-    async def register(self, name: CloudName, keep: Keep) -> Outcome: ...
+    def check_name(self, name: CloudName) -> Reason | None: ...
+    async def check_ready(self, name: CloudName) -> Reason | None: ...
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome: ...
     async def connect(self, name: CloudName, secret: Secret) -> Session: ...
-    async def forget(self, name: CloudName) -> Reason | None: ...
+    async def unbind(self, name: CloudName) -> Reason | None: ...
     async def close(self) -> None: ...

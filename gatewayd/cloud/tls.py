@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.device.secret import Secret
 
 MAX_ADDRESSES = 4
@@ -39,16 +39,16 @@ class Server:
     address: str = ""
 
 
-_VERIFY: Mapping[int, Fault] = {
-    2: Fault.TLS_UNKNOWN_CA,  # unable to get issuer certificate
-    9: Fault.TLS_NOT_YET_VALID,
-    10: Fault.TLS_EXPIRED,
-    18: Fault.TLS_UNKNOWN_CA,  # self-signed certificate
-    19: Fault.TLS_UNKNOWN_CA,  # self-signed certificate in the chain
-    20: Fault.TLS_UNKNOWN_CA,  # unable to get local issuer certificate
-    21: Fault.TLS_UNKNOWN_CA,  # unable to verify the first certificate
-    62: Fault.TLS_HOST_NAME,
-    64: Fault.TLS_HOST_NAME,  # the same for an IP address
+_VERIFY: Mapping[int, ConnectFault] = {
+    2: ConnectFault.TLS_UNKNOWN_CA,  # unable to get issuer certificate
+    9: ConnectFault.TLS_NOT_YET_VALID,
+    10: ConnectFault.TLS_EXPIRED,
+    18: ConnectFault.TLS_UNKNOWN_CA,  # self-signed certificate
+    19: ConnectFault.TLS_UNKNOWN_CA,  # self-signed certificate in the chain
+    20: ConnectFault.TLS_UNKNOWN_CA,  # unable to get local issuer certificate
+    21: ConnectFault.TLS_UNKNOWN_CA,  # unable to verify the first certificate
+    62: ConnectFault.TLS_HOST_NAME,
+    64: ConnectFault.TLS_HOST_NAME,  # the same for an IP address
 }
 """X509_V_ERR_* of openssl/x509_vfy.h, also in openssl-verification-options(1)."""
 
@@ -88,7 +88,7 @@ def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.
         else:
             context.set_default_verify_paths()
     except OSError as error:  # ssl.SSLError, where the file holds no certificate, is one
-        raise ConnectError(Fault.CA_FILE) from error
+        raise ConnectError(ConnectFault.CA_FILE) from error
     if identity is not None:
         _show(context, identity)
     return context
@@ -105,12 +105,12 @@ def _show(context: ssl.SSLContext, identity: Secret) -> None:
         # without a password OpenSSL would ask at the terminal
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: "")
     except OSError as error:
-        raise ConnectError(Fault.IDENTITY) from error
+        raise ConnectError(ConnectFault.IDENTITY) from error
     finally:
         os.close(descriptor)
 
 
-class Trust:
+class TrustStore:
     """The one context of an account: made when it is first wanted, off the loop.
 
     ca_file: as for `client_context`.  After a failure the file is looked at again.
@@ -156,19 +156,19 @@ async def resolve(server: Server) -> list[Address]:
             host = server.address or server.host
             found = await loop.getaddrinfo(host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-        raise ConnectError(Fault.DNS) from error
+        raise ConnectError(ConnectFault.DNS) from error
     return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
 
 
 async def _connect(addresses: list[Address], seconds: float) -> socket.socket:
     """Return a connection to the first address that takes one."""
-    fault = Fault.TCP_UNREACHABLE
+    fault = ConnectFault.TCP_UNREACHABLE
     for family, address in addresses:
         try:
             async with asyncio.timeout(seconds / len(addresses)):
                 return await _connect_to(family, address)
         except ConnectionRefusedError:
-            fault = Fault.TCP_REFUSED
+            fault = ConnectFault.TCP_REFUSED
         except OSError:  # no route, or no answer in time: the next address may do
             continue
     raise ConnectError(fault)
@@ -193,7 +193,7 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
             plain, server_hostname=server.host, do_handshake_on_connect=False
         )
     except OSError as error:  # it was closed already
-        raise ConnectError(Fault.TLS_FAILED) from error
+        raise ConnectError(ConnectFault.TLS_FAILED) from error
     try:
         async with asyncio.timeout(server.connect_timeout):
             await when_ready(sock, sock.do_handshake)
@@ -205,15 +205,15 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
     return sock
 
 
-def tls_fault(error: OSError) -> Fault:
+def tls_fault(error: OSError) -> ConnectFault:
     """Tell what a failed handshake means."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _VERIFY.get(error.verify_code, Fault.TLS_FAILED)
+        return _VERIFY.get(error.verify_code, ConnectFault.TLS_FAILED)
     if alert_of(error):
-        return Fault.TLS_REJECTED
+        return ConnectFault.TLS_REJECTED
     if isinstance(error, ssl.SSLError) and error.reason == _UNKNOWN_NAME:
-        return Fault.TLS_NAME
-    return Fault.TLS_TIMEOUT if isinstance(error, TimeoutError) else Fault.TLS_FAILED
+        return ConnectFault.TLS_NAME
+    return ConnectFault.TLS_TIMEOUT if isinstance(error, TimeoutError) else ConnectFault.TLS_FAILED
 
 
 def alert_of(error: OSError) -> str:

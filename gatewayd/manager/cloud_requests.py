@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from gatewayd.admission.controller import Admissions
-from gatewayd.admission.join_window import MAX_SECONDS, Scope
-from gatewayd.admission.policy.engine import APPROVAL_REQUIRED, Window
+from gatewayd.admission.controller import AdmissionController
+from gatewayd.admission.join_window import MAX_SECONDS, WindowOptions
+from gatewayd.admission.policy.engine import APPROVAL_REQUIRED, WindowScope
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
@@ -20,7 +20,7 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Admission, CloudName
 from gatewayd.errors import GatewayError
 from gatewayd.manager.manager import DeviceManager
-from gatewayd.runtime.backoff import Allowance
+from gatewayd.runtime.backoff import RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class CloudRequests:
         self,
         settings: CloudRequestSettings,
         gateway: DeviceManager,
-        admissions: Admissions,
+        admissions: AdmissionController,
         now: Callable[[], float],
     ) -> None:
         self._settings, self._gateway, self._admissions = settings, gateway, admissions
         self._now = now
         self._wanted: dict[CloudName, None] = {}  # in the order in which they were asked for
         self._called = asyncio.Event()
-        self._complaints = Allowance(COMPLAINTS, 60.0)
+        self._complaints = RateLimiter(COMPLAINTS, 60.0)
 
     def permit_join(self, provider: str, seconds: int) -> None:
         who, window = _who(provider), self._admissions.window
@@ -60,10 +60,10 @@ class CloudRequests:
         elif window.opener not in ("", who):
             log.info("The %s asked for the join window; that of %s stays.", who, window.opener)
         else:
-            scope = Scope(Window(provider=provider))
+            scope = WindowOptions(WindowScope(provider=provider))
             window.permit(min(max(seconds, 0), MAX_SECONDS), scope, who)
 
-    def wanted(self, name: CloudName) -> None:
+    def approve(self, name: CloudName) -> None:
         who = _who(name.provider)
         if not self._settings.accept_wanted:
             self._complain("The %s asked for a child; accept_wanted does not allow it.", who)
@@ -73,7 +73,7 @@ class CloudRequests:
             self._wanted[name] = None
             self._called.set()
 
-    def try_again(self, name: CloudName) -> None:
+    def retry(self, name: CloudName) -> None:
         device = self._admissions.owner(name)
         child = self._gateway.children.get(device) if device else None
         if child and child.state in _DELAYED and child.until > self._now():
@@ -89,9 +89,9 @@ class CloudRequests:
         while True:
             await self._called.wait()
             self._called.clear()
-            wanted, self._wanted = self._wanted, {}
+            approve, self._wanted = self._wanted, {}
             waiting = self._waiting()
-            for name in wanted:
+            for name in approve:
                 await self._approve(name, waiting.get(name, ()))
 
     def _waiting(self) -> Mapping[CloudName, Sequence[DeviceId]]:

@@ -30,12 +30,12 @@ from gatewayd.cloud.provider import (
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName, Record, Records, Verdict, still
-from gatewayd.device.recovery import LOST, of_store
+from gatewayd.device.record import CloudName, Record, Records, Verdict, unchanged
+from gatewayd.device.recovery import SECRET_LOST, reason_of
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import Overtaken, StoreError
-from gatewayd.runtime.backoff import Budget, delay
-from gatewayd.runtime.clock import Clocks
+from gatewayd.errors import RecordChanged, StoreError
+from gatewayd.runtime.backoff import RateLimiter, delay
+from gatewayd.runtime.clock import Clock
 from gatewayd.settings.declare import setting
 
 
@@ -83,7 +83,7 @@ class Vault:
 
     put: Callable[[SecretRef, Secret], Awaitable[None]]
     holds: Callable[[SecretRef], Awaitable[bool]]
-    obstacle: Callable[[], Awaitable[Reason | None]]
+    check_ready: Callable[[], Awaitable[Reason | None]]
 
 
 class Registrar:
@@ -98,14 +98,14 @@ class Registrar:
         vault: Vault,
         providers: Mapping[str, CloudProvider],
         settings: RegistrationSettings,
-        clocks: Clocks,
+        clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._vault, self._providers = records, vault, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._turns = asyncio.Semaphore(settings.in_flight)
-        self._budget = Budget(settings.per_minute, 60.0)
+        self._budget = RateLimiter(settings.per_minute, 60.0)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -147,7 +147,7 @@ class Registrar:
                 post(lc.SecretStored())
                 return True
         if record.activated_at:
-            post(lc.SecretLost(LOST))
+            post(lc.SecretLost(SECRET_LOST))
         return bool(record.activated_at)
 
     async def _keep_quiet(self, device: DeviceId, post: Post) -> None:
@@ -189,11 +189,11 @@ class Registrar:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             return Refused(NO_PROVIDER)
-        if (objection := provider.why_not(record.cloud)) is not None:
+        if (objection := provider.check_name(record.cloud)) is not None:
             return Refused(objection)
-        for find in (self._vault.obstacle, partial(provider.obstacle, record.cloud)):
-            if (obstacle := await find()) is not None:
-                return Failed(obstacle)
+        for find in (self._vault.check_ready, partial(provider.check_ready, record.cloud)):
+            if (check_ready := await find()) is not None:
+                return Failed(check_ready)
         if self._closing:
             return Failed(STOPPING)
         return await self._ask(provider, record.cloud, await self._intend(record), post)
@@ -202,7 +202,7 @@ class Registrar:
         now = self._wall()
 
         def begin(newest: Record | None) -> Record:
-            wanted = still(newest, verdict=Verdict.ADMITTED)
+            wanted = unchanged(newest, verdict=Verdict.ADMITTED)
             return replace(wanted, attempt=wanted.attempt + 1, attempted_at=now)
 
         intent = await self._records.update(record.device, begin)
@@ -233,7 +233,7 @@ class Registrar:
         now = self._wall()
 
         def point(newest: Record | None) -> Record:
-            same = still(newest, attempt=record.attempt)
+            same = unchanged(newest, attempt=record.attempt)
             return replace(same, stored=attempt, registered_at=now, activating=0)
 
         await self._records.update(record.device, point)
@@ -244,10 +244,10 @@ class Registrar:
         while True:
             try:
                 await write()
-            except Overtaken:
+            except RecordChanged:
                 raise  # the slot has the secret, and the record has gone another way
             except StoreError as error:
-                post(lc.StoreDelayed(of_store(error), self._now() + STORE_RETRY))
+                post(lc.StoreDelayed(reason_of(error), self._now() + STORE_RETRY))
                 await asyncio.sleep(STORE_RETRY)
             else:
                 return

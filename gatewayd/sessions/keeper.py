@@ -26,13 +26,13 @@ from gatewayd.cloud.provider import (
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import Record, Records, Verdict, still
-from gatewayd.device.recovery import LOST, of_store, on_refused_login
-from gatewayd.errors import Overtaken, SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.runtime.backoff import Budget, delay
-from gatewayd.runtime.clock import Clocks
+from gatewayd.device.record import Record, Records, Verdict, unchanged
+from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
+from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError
+from gatewayd.runtime.backoff import RateLimiter, delay
+from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
-from gatewayd.sessions.renewal import RENEWED, NotRenewed, Opened, Renewal, Slots
+from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal, Slots
 from gatewayd.settings.declare import setting
 
 LOOK = 3600.0
@@ -41,7 +41,7 @@ SHORTEST = 1.0
 """Seconds that are waited at least, since the two clocks are never quite in step."""
 
 
-class Watches:
+class SessionWatcher:
     """wall: seconds since the epoch."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -57,7 +57,7 @@ class Watches:
             woken.set_result(None)
         return True
 
-    async def ended(self, device: DeviceId, opened: Opened) -> SessionEnd | None:
+    async def ended(self, device: DeviceId, opened: OpenSession) -> SessionEnd | None:
         """Return how a session ended; None when its secret is to be replaced."""
         if opened.due is None:
             return await opened.session.wait_closed()
@@ -98,7 +98,7 @@ class SessionSettings:
     per_minute: int = setting(4, "logins of one child in any minute, at most", low=1, high=60)
 
 
-GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
+SECRET_GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
 TAKEN_OVER = Reason(
     "session-contested",
     "The cloud closes each session of this child soon after it was opened.",
@@ -126,7 +126,7 @@ class SessionKeeper:
         slots: Slots,
         providers: Mapping[str, CloudProvider],
         settings: SessionSettings,
-        clocks: Clocks,
+        clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._slots, self._providers = records, slots, providers
@@ -134,8 +134,8 @@ class SessionKeeper:
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = asyncio.Semaphore(settings.connecting)
-        self._renewal = Renewal(records, slots, providers, clocks, checkpoint)
-        self._watches = Watches(lambda: clocks.wall() / 1e6)
+        self._renewal = SecretRenewal(records, slots, providers, clocks, checkpoint)
+        self._watches = SessionWatcher(lambda: clocks.wall() / 1e6)
 
     def renew(self, device: DeviceId) -> bool:
         """Have a child's secret replaced now; False where it has no session, or no such secret."""
@@ -147,14 +147,14 @@ class SessionKeeper:
         if record.activating != record.stored:
             stored = record.stored
             await self._records.update(
-                device, lambda r: replace(still(r, stored=stored), activating=stored)
+                device, lambda r: replace(unchanged(r, stored=stored), activating=stored)
             )
         self._checkpoint("activation-on-record")
         post(lc.ActivationStarted())
 
     async def connect(self, device: DeviceId, post: Post) -> None:
         """Keep a session open, until cancelled or until somebody else has to act."""
-        budget, failures = Budget(self._settings.per_minute, 60.0), 0
+        budget, failures = RateLimiter(self._settings.per_minute, 60.0), 0
         while True:
             await asyncio.sleep(budget.reserve(self._now()))
             record = self._records[device]
@@ -173,7 +173,7 @@ class SessionKeeper:
                 if await self._secret_failed(record, error, post):
                     return
                 failures += 1
-                await self._delay(failures, of_store(error), post)
+                await self._delay(failures, reason_of(error), post)
             else:
                 lasted, ended = await self._keep(device, opened, post)
                 if ended.removed:
@@ -184,7 +184,7 @@ class SessionKeeper:
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
 
-    async def _log_in(self, record: Record, post: Post) -> Opened:
+    async def _log_in(self, record: Record, post: Post) -> OpenSession:
         """Log in with the secret in use or, where that will not do, with the one to follow it."""
         try:
             return await self._log_in_as_before(record)
@@ -193,7 +193,7 @@ class SessionKeeper:
         post(lc.SecretRenewed(RENEWED))
         return opened
 
-    async def _log_in_as_before(self, record: Record) -> Opened:
+    async def _log_in_as_before(self, record: Record) -> OpenSession:
         assert record.cloud is not None, "only a registered child logs in"
         assert record.activating == record.stored, "the first login is put on record before it"
         provider = self._providers.get(record.cloud.provider)
@@ -203,14 +203,16 @@ class SessionKeeper:
             secret = await self._slots.get(record.slot(record.stored))
             session = await provider.connect(record.cloud, secret)
             due = provider.renew_at(record.cloud, secret)
-            return Opened(session, self._again(record.candidate, due))
+            return OpenSession(session, self._again(record.candidate, due))
 
     def _again(self, candidate: int, due: float | None) -> float | None:
         """Return when to renew: a candidate was tried before, and is tried slowly."""
         later = self._wall() / 1e6 + self._settings.retry_renewal
         return due if due is None or not candidate else max(due, later)
 
-    async def _keep(self, device: DeviceId, opened: Opened, post: Post) -> tuple[float, SessionEnd]:
+    async def _keep(
+        self, device: DeviceId, opened: OpenSession, post: Post
+    ) -> tuple[float, SessionEnd]:
         """Hold a session until it ends; return how long it lasted, seconds, and how it ended.
 
         Where its secret grows old meanwhile, one with a new secret takes its place.
@@ -229,7 +231,7 @@ class SessionKeeper:
         finally:
             await opened.session.close()
 
-    async def _renew(self, device: DeviceId, opened: Opened, post: Post) -> Opened:
+    async def _renew(self, device: DeviceId, opened: OpenSession, post: Post) -> OpenSession:
         """Return the session that is open now, with the time at which to look again."""
         settings = self._settings
         if self._renewal.busy:
@@ -237,13 +239,13 @@ class SessionKeeper:
             return opened
         try:
             renewed = await self._renewal.renew(device)
-        except Overtaken:
+        except RecordChanged:
             raise
-        except NotRenewed as failure:
+        except RenewalFailed as failure:
             wait = settings.retry_last if failure.soon else settings.retry_renewal
             reason = failure.reason
         except StoreError as error:
-            wait, reason = settings.retry_last, of_store(error)
+            wait, reason = settings.retry_last, reason_of(error)
         else:
             post(lc.SecretRenewed(RENEWED))
             return renewed
@@ -257,7 +259,7 @@ class SessionKeeper:
         now = self._wall()
         confirmed = await self._records.update(
             record.device,
-            lambda r: replace(still(r, stored=record.stored), activated_at=now, stale=0),
+            lambda r: replace(unchanged(r, stored=record.stored), activated_at=now, stale=0),
         )
         self._checkpoint("activation-confirmed")
         return confirmed
@@ -268,7 +270,7 @@ class SessionKeeper:
         await self._records.update(
             record.device,
             lambda r: replace(
-                still(r, stored=record.stored),
+                unchanged(r, stored=record.stored),
                 verdict=Verdict.RETIRED,
                 verdict_at=now,
                 reason=reason.code,
@@ -286,7 +288,7 @@ class SessionKeeper:
             return False
         if isinstance(event, lc.SecretStale):
             await self._records.update(
-                record.device, lambda r: still(r, stored=record.stored).without_stale_secret()
+                record.device, lambda r: unchanged(r, stored=record.stored).without_stale_secret()
             )
         post(event)
         return True
@@ -296,12 +298,12 @@ class SessionKeeper:
         if not isinstance(error, SecretNotFound | SecretCorrupt):
             return False
         if record.activated_at:
-            post(lc.SecretLost(LOST))
+            post(lc.SecretLost(SECRET_LOST))
         else:
             await self._records.update(
-                record.device, lambda r: replace(still(r, stored=record.stored), stored=0)
+                record.device, lambda r: replace(unchanged(r, stored=record.stored), stored=0)
             )
-            post(lc.SecretStale(GONE))
+            post(lc.SecretStale(SECRET_GONE))
         return True
 
     async def _delay(self, failures: int, reason: Reason, post: Post) -> None:

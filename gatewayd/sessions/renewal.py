@@ -17,19 +17,19 @@ from dataclasses import dataclass, replace
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
     CloudProvider,
-    Introducing,
     Issued,
     LoginError,
     LoginFailed,
     LoginRefused,
     Session,
+    SupportsEnrolmentHint,
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.record import CloudName, Record, Records, Verdict, still
+from gatewayd.device.record import CloudName, Record, Records, Verdict, unchanged
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.runtime.clock import Clocks
+from gatewayd.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ USELESS = Reason(
 )
 
 
-class NotRenewed(Exception):
+class RenewalFailed(Exception):
     """The old secret stays in use.  soon: whether trying again may help soon."""
 
     def __init__(self, reason: Reason, *, soon: bool = False) -> None:
@@ -71,14 +71,14 @@ class Slots:
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenSession:
     """A session that is open.  due: when its secret is to be replaced, seconds since the epoch."""
 
     session: Session
     due: float | None
 
 
-class Renewal:
+class SecretRenewal:
     """Replaces secrets.
 
     checkpoint: called with the name of each step just completed; tests crash there.
@@ -89,7 +89,7 @@ class Renewal:
         records: Records,
         slots: Slots,
         providers: Mapping[str, CloudProvider],
-        clocks: Clocks,
+        clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._slots, self._providers = records, slots, providers
@@ -105,7 +105,9 @@ class Renewal:
         if secret is None:
             return NONE
         name, provider = self._at(record)
-        known = isinstance(provider, Introducing) and provider.introduction(name, secret)
+        known = isinstance(provider, SupportsEnrolmentHint) and provider.enrolment_hint(
+            name, secret
+        )
         return replace(WAITING, remedy=f"{known} {WAITING.remedy}") if known else WAITING
 
     @property
@@ -113,7 +115,7 @@ class Renewal:
         """Whether `renew` would have to wait for others."""
         return self._turns.locked()
 
-    async def renew(self, device: DeviceId) -> Opened:
+    async def renew(self, device: DeviceId) -> OpenSession:
         """Log in with a new secret, which is in use from then on; return the session.
 
         Raises NotRenewed, StoreError; then the old one stays in use.
@@ -126,9 +128,9 @@ class Renewal:
                 record = await self._make(record, name, provider)
                 secret = await self._slots.get(record.slot(record.candidate))
             session = await self._prove(record, name, provider, secret)
-            return Opened(session, provider.renew_at(name, secret))
+            return OpenSession(session, provider.renew_at(name, secret))
 
-    async def rescue(self, record: Record, error: LoginRefused | StoreError) -> Opened:
+    async def rescue(self, record: Record, error: LoginRefused | StoreError) -> OpenSession:
         """Log in with a new secret where the old one is refused, or gone, as `error` says.
 
         Raises `error` where there is no other and none is due, or where that one is refused too.
@@ -139,7 +141,7 @@ class Renewal:
             raise error
         try:
             return await self.renew(record.device)
-        except NotRenewed as failure:
+        except RenewalFailed as failure:
             if isinstance(error, LoginRefused):
                 raise LoginRefused(failure.reason, stale=error.stale) from error
             raise error from None
@@ -148,7 +150,7 @@ class Renewal:
         assert record.cloud is not None, "only a registered child has a secret"
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
-            raise NotRenewed(NO_PROVIDER)
+            raise RenewalFailed(NO_PROVIDER)
         return record.cloud, provider
 
     async def _candidate(self, record: Record) -> Secret | None:
@@ -170,25 +172,27 @@ class Renewal:
 
     async def _make(self, record: Record, name: CloudName, provider: CloudProvider) -> Record:
         """Have a new secret issued, and keep it beside the one in use."""
-        objection = provider.why_not(name) or await provider.obstacle(name)
+        objection = provider.check_name(name) or await provider.check_ready(name)
         if objection is not None:
-            raise NotRenewed(objection)
+            raise RenewalFailed(objection)
         now = self._wall()
         intent = await self._records.update(
             record.device,
-            lambda r: still(r, stored=record.stored, verdict=Verdict.ADMITTED).with_candidate(now),
+            lambda r: unchanged(r, stored=record.stored, verdict=Verdict.ADMITTED).with_candidate(
+                now
+            ),
         )
         self._checkpoint("candidate-on-record")
 
         async def keep(secret: Secret) -> None:
             if self._has_come(provider.renew_at(name, secret)):
-                raise NotRenewed(USELESS)
+                raise RenewalFailed(USELESS)
             await self._slots.put(intent.slot(intent.candidate), secret)
             self._checkpoint("candidate-in-slot")
 
         outcome = await provider.register(name, keep)
         if not isinstance(outcome, Issued):
-            raise NotRenewed(outcome.reason)
+            raise RenewalFailed(outcome.reason)
         return intent
 
     async def _prove(
@@ -198,9 +202,9 @@ class Renewal:
         try:
             session = await provider.connect(name, secret)
         except LoginFailed as error:
-            raise NotRenewed(error.reason, soon=True) from error
+            raise RenewalFailed(error.reason, soon=True) from error
         except LoginError as error:
-            raise NotRenewed(_not_accepted(error.reason)) from error
+            raise RenewalFailed(_not_accepted(error.reason)) from error
         try:
             self._checkpoint("candidate-accepted")
             await self._put_into_use(record)
@@ -212,7 +216,7 @@ class Renewal:
     async def _put_into_use(self, record: Record) -> None:
         now, facts = self._wall(), {"stored": record.stored, "candidate": record.candidate}
         await self._records.update(
-            record.device, lambda r: still(r, **facts).with_candidate_proven(now)
+            record.device, lambda r: unchanged(r, **facts).with_candidate_proven(now)
         )
         self._checkpoint("candidate-in-use")
         try:

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import pytest
 
 from gatewayd.cli import main
-from gatewayd.cli.preflight import PREFLIGHT, preflight, surroundings, synchronised
+from gatewayd.cli.preflight import PREFLIGHT, preflight
 from gatewayd.cloud.alibaba.preflight import preflight as alibaba_preflight
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.preflight import Check, Surroundings, Verdict
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, local_context
 from gatewayd.config import Loader
 from gatewayd.errors import GatewayError
 from gatewayd.plugins import CLOUDS, Plugins
@@ -54,7 +54,9 @@ class Sick:
     said: ClassVar[list[Check]] = []
 
     @staticmethod
-    async def preflight(_settings: Nothing, _around: Surroundings) -> AsyncGenerator[Check, None]:
+    async def preflight(
+        _settings: Nothing, _around: PreflightContext
+    ) -> AsyncGenerator[Check, None]:
         for check in Sick.said:
             yield check
 
@@ -72,7 +74,7 @@ PLUGINS: Loader = Installed()
 
 
 @contextmanager
-def cloud(certificate: pki.Certificate) -> Iterator[int]:
+def cloud(certificate: pki.KeyedCertificate) -> Iterator[int]:
     """A TLS server in a thread of its own, as the command runs a loop of its own; its port."""
     ready, ports = threading.Event(), list[int]()
     loop, done, clients = asyncio.new_event_loop(), asyncio.Event(), set[asyncio.Task[Any]]()
@@ -128,7 +130,7 @@ def with_port(config: Path, port: int) -> Path:
 
 def run(config: Path, provider: str = "") -> tuple[int, list[str]]:
     out = io.StringIO()
-    status = preflight(config, provider, PLUGINS, surroundings({}), out)
+    status = preflight(config, provider, PLUGINS, local_context({}), out)
     return status, out.getvalue().splitlines()
 
 
@@ -185,7 +187,7 @@ def test_a_plugin_that_cannot_look(config: Path) -> None:
 
 def test_a_terminal_is_safe(config: Path) -> None:
     config.write_text("[cloud.sick]\n")
-    Sick.said = [Check("dns", Verdict.FAILED, "\x1b[2J.", "a\nb")]
+    Sick.said = [Check("dns", CheckResult.FAILED, "\x1b[2J.", "a\nb")]
     status, lines = run(config)
     assert status == 1
     assert lines == ["sick:", r"  failed  dns       \x1b[2J.", " " * 20 + r"a\nb"]
@@ -208,17 +210,13 @@ def test_its_arguments() -> None:
 
 
 def test_credentials_are_looked_for(tmp_path: Path) -> None:
-    assert not surroundings({}, tmp_path / "none").credentials
+    assert not local_context({}, tmp_path / "none").credentials
     (tmp_path / "one").write_text("from the running service")
-    around = surroundings({}, tmp_path)
+    around = local_context({}, tmp_path)
     assert around.credentials
     assert around.read_secret("one", None).reveal() == b"from the running service"
     given = tmp_path / "given"
     given.mkdir()
     (given / "one").write_text("given to us")
-    around = surroundings({"CREDENTIALS_DIRECTORY": str(given)}, tmp_path)
+    around = local_context({"CREDENTIALS_DIRECTORY": str(given)}, tmp_path)
     assert around.read_secret("one", None).reveal() == b"given to us"
-
-
-def test_the_kernel_is_asked_for_the_clock() -> None:
-    assert synchronised() in (True, False)

@@ -102,12 +102,12 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
-def authority() -> pki.Authority:
+def authority() -> pki.RootAuthority:
     return pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
 
 
 @pytest.fixture(scope="session")
-def ca_file(authority: pki.Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ca_file(authority: pki.RootAuthority, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pki") / "ca.pem"
     path.write_text(authority.pem)
     return path
@@ -119,16 +119,16 @@ def trust(ca_file: Path) -> ssl.SSLContext:
 
 
 @pytest.fixture(scope="session")
-def certificate(authority: pki.Authority) -> pki.Certificate:
+def certificate(authority: pki.RootAuthority) -> pki.KeyedCertificate:
     return pki.localhost(authority, NOW)
 
 
 @pytest.fixture
-def serve(certificate: pki.Certificate) -> Callable[..., AbstractAsyncContextManager[Broker]]:
+def serve(certificate: pki.KeyedCertificate) -> Callable[..., AbstractAsyncContextManager[Broker]]:
     """Give a function: script → a running server with a good certificate, or with another."""
 
     def run(
-        script: Script, other: pki.Certificate | None = None
+        script: Script, other: pki.KeyedCertificate | None = None
     ) -> AbstractAsyncContextManager[Broker]:
         return _serve(script, (other or certificate).server_context())
 

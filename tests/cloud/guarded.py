@@ -17,7 +17,7 @@ from gatewayd.cloud.ca.keys import key_pem, make_key
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.link import Link, Reply, Service, Step
+from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink, MqttService, ReplyStep
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
 
@@ -65,26 +65,26 @@ class Guarded:
     def port(self) -> int:
         return self.server.port
 
-    def on_connect(self, link: Link, connect: Connect) -> Reply:
+    def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         self.seen.append(connect)
         if link.tls is not None:
             self.shown.append(link.tls.getpeercert(binary_form=True) or b"")
         if self.silent:
-            return Reply(False, ())
+            return ConnectReply(False, ())
         code = self.answers.pop(0) if self.answers else 0
         if code is None:
-            return Reply(False, (Step(close=True),))
-        return Reply(code == 0, (Step(codec.connack(code), close=code != 0),))
+            return ConnectReply(False, (ReplyStep(close=True),))
+        return ConnectReply(code == 0, (ReplyStep(codec.connack(code), close=code != 0),))
 
-    def on_publish(self, link: Link, publish: Publish) -> None:
+    def on_publish(self, link: MqttLink, publish: Publish) -> None:
         """Nobody listens."""
 
-    def on_close(self, link: Link) -> None:
+    def on_close(self, link: MqttLink) -> None:
         """Nobody is told."""
 
 
 def server_context(
-    certificate: pki.Certificate,
+    certificate: pki.KeyedCertificate,
     trusted: Sequence[Authority],
     versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = VERSIONS,
 ) -> ssl.SSLContext:
@@ -106,7 +106,7 @@ async def guarded(context: ssl.SSLContext, served: str = "localhost") -> AsyncIt
         return None if name == served else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
     context.sni_callback = look
-    broker.server = MqttServer(Service(broker, context))
+    broker.server = MqttServer(MqttService(broker, context))
     broker.server.start("127.0.0.1")
     try:
         yield broker

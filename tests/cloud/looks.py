@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.preflight import Check, Surroundings, Verdict
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
 
-OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 SECRET = "p5Tq0Zx8Wv3Rk1Ls"
 """Whatever is configured as a secret: no check tells it."""
 
-AROUND = Surroundings(
+AROUND = PreflightContext(
     user="somebody",
     read_secret=partial(read_secret, None),
     credentials=False,
@@ -35,6 +35,6 @@ async def all_of(looking: AsyncGenerator[Check, None]) -> list[Check]:
     return found
 
 
-def verdicts(found: list[Check]) -> list[tuple[str, Verdict]]:
+def verdicts(found: list[Check]) -> list[tuple[str, CheckResult]]:
     """Return the steps, and how each ended."""
     return [(check.step, check.verdict) for check in found]

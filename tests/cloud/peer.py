@@ -109,7 +109,7 @@ async def connected(
     serve: Callable[..., AbstractAsyncContextManager[Any]],
     server: Callable[..., Server],
     on_message: mqtt.Handler = lambda *_: None,
-) -> AsyncIterator[mqtt.Connection]:
+) -> AsyncIterator[mqtt.MqttConnection]:
     """Yield a connection to a peer; both are gone afterwards."""
     login = Login("gateway", "gateway-01&a1Gateway01", Secret(b"password"))
     async with serve(peer.script) as broker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from gatewayd.cloud.provider import CloudProvider, Keep, Outcome, Requests, Session
+from gatewayd.cloud.provider import CloudProvider, CloudRequestHandler, KeepSecret, Outcome, Session
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -22,15 +22,15 @@ class Wishes:
     def permit_join(self, provider: str, seconds: int) -> None:
         self.permitted.append((provider, seconds))
 
-    def wanted(self, name: CloudName) -> None:
+    def approve(self, name: CloudName) -> None:
         self.names.append(name)
 
-    def try_again(self, name: CloudName) -> None:
+    def retry(self, name: CloudName) -> None:
         self.again.append(name)
 
 
 @dataclass
-class Clock:
+class ManualClock:
     """The time of day, and a steady clock that a test may put forward."""
 
     ahead: float = 0.0
@@ -55,22 +55,22 @@ class Counted:
 
     def __init__(self, provider: CloudProvider) -> None:
         self._provider = provider
-        self.name, self.own = provider.name, provider.own
+        self.name, self.gateway_name = provider.name, provider.gateway_name
         self.under_way = 0
 
-    def listen(self, requests: Requests) -> None:
-        self._provider.listen(requests)
+    def set_requests(self, requests: CloudRequestHandler) -> None:
+        self._provider.set_requests(requests)
 
-    def found(self, name: CloudName) -> None:
-        self._provider.found(name)
+    def on_pending(self, name: CloudName) -> None:
+        self._provider.on_pending(name)
 
-    def why_not(self, name: CloudName) -> Reason | None:
-        return self._provider.why_not(name)
+    def check_name(self, name: CloudName) -> Reason | None:
+        return self._provider.check_name(name)
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
-        return await self._provider.obstacle(name)
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        return await self._provider.check_ready(name)
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         self.under_way += 1
         try:
             return await self._provider.register(name, keep)
@@ -87,8 +87,8 @@ class Counted:
         finally:
             self.under_way -= 1
 
-    async def forget(self, name: CloudName) -> Reason | None:
-        return await self._provider.forget(name)
+    async def unbind(self, name: CloudName) -> Reason | None:
+        return await self._provider.unbind(name)
 
     async def close(self) -> None:
         await self._provider.close()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.batch import BATCHES, Batcher, BatchRefused, Stopped
+from gatewayd.cloud.batch import BATCHES, Batcher, BatcherClosed, BatchRefused
 
 LONG = 3600.0
 """Seconds for which no test waits."""
@@ -164,8 +164,8 @@ async def test_closed_it_lets_everybody_go() -> None:
         await batcher.close()
         await batcher.close()
         ended = await asyncio.gather(*waiting, return_exceptions=True)
-        assert {type(one) for one in ended} == {Stopped}
-        with pytest.raises(Stopped):
+        assert {type(one) for one in ended} == {BatcherClosed}
+        with pytest.raises(BatcherClosed):
             await batcher.submit(1)
     assert len(cloud.batches) == BATCHES
 
@@ -176,7 +176,7 @@ async def test_closed_before_a_batch_was_sent() -> None:
         waiting = asyncio.create_task(batcher.submit(1))
         await asyncio.sleep(0)
         await batcher.close()
-        with pytest.raises(Stopped):
+        with pytest.raises(BatcherClosed):
             await waiting
     assert not cloud.batches
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud import http, tls
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]
@@ -41,13 +41,13 @@ WRONG = (
 
 @pytest.mark.parametrize("came", [*WHOLE, TRAILED])
 def test_an_answer_is_read(came: bytes) -> None:
-    assert http.parse_answer(came, ended=False) == http.Answer(200, b"body")
+    assert http.parse_answer(came, ended=False) == http.HttpResponse(200, b"body")
 
 
 def test_without_a_length_the_end_of_the_stream_is_that_of_the_answer() -> None:
     came = b"HTTP/1.1 404 Not Found\r\n\r\nbody"
     assert http.parse_answer(came, ended=False) is None
-    assert http.parse_answer(came, ended=True) == http.Answer(404, b"body")
+    assert http.parse_answer(came, ended=True) == http.HttpResponse(404, b"body")
 
 
 @pytest.mark.parametrize("came", [WHOLE[0], WHOLE[2], WHOLE[3], TRAILED])
@@ -95,7 +95,7 @@ async def test_a_form_is_sent(serve: Serve, server: At) -> None:
 
     async with serve(script) as broker:
         async with http.post_form(server(broker.port), "/a/b", FORM) as answer:
-            assert answer == http.Answer(200, b"body")
+            assert answer == http.HttpResponse(200, b"body")
             assert broker.open == 1
         await broker.until(0)
     lines, body = read_request(requests[0])
@@ -110,7 +110,7 @@ def test_the_usual_port_is_not_named(server: At) -> None:
     assert "Host: localhost" in lines
 
 
-async def fault_of(server: tls.Server) -> Fault:
+async def fault_of(server: tls.Server) -> ConnectFault:
     with pytest.raises(ConnectError) as raised:
         async with http.post_form(server, "/", FORM):
             raise AssertionError("there is no answer")
@@ -120,14 +120,14 @@ async def fault_of(server: tls.Server) -> Fault:
 @pytest.mark.parametrize(
     ("says", "fault"),
     [
-        (b"", Fault.MQTT_CLOSED),
-        (b"HTTP/1.1 200 OK\r\nContent-Le", Fault.MQTT_PROTOCOL),
-        (b"\x20\x02\x00\x00\r\n\r\n", Fault.MQTT_PROTOCOL),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * http.MAX_ANSWER, Fault.MQTT_PROTOCOL),
+        (b"", ConnectFault.MQTT_CLOSED),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", ConnectFault.MQTT_PROTOCOL),
+        (b"\x20\x02\x00\x00\r\n\r\n", ConnectFault.MQTT_PROTOCOL),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * http.MAX_ANSWER, ConnectFault.MQTT_PROTOCOL),
     ],
 )
 async def test_no_answer_to_what_may_have_arrived(
-    serve: Serve, server: At, says: bytes, fault: Fault
+    serve: Serve, server: At, says: bytes, fault: ConnectFault
 ) -> None:
     async def script(client: Any) -> None:
         await client.reader.readuntil(b"sign=")
@@ -145,7 +145,7 @@ async def test_a_silent_server(serve: Serve, server: At) -> None:
 
     async with serve(script) as broker:
         silent = server(broker.port, seconds=1.0)
-        assert await fault_of(silent) is Fault.MQTT_TIMEOUT
+        assert await fault_of(silent) is ConnectFault.MQTT_TIMEOUT
         await broker.until(0)
 
 

@@ -15,7 +15,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.connect_errors import ConnectError, End, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
@@ -89,7 +89,7 @@ async def test_a_connect_says_what_it_must(serve: Serve, server: At) -> None:
         await connection.close()
         await connection.close()
         await broker.until(0)
-        assert await connection.wait_closed() is End.OURS
+        assert await connection.wait_closed() is ConnectionEnd.OURS
     fields = (b"client|securemode=2|", b"device&product", b"password")
     body = b"\x00\x04MQTT\x04\xc2" + struct.pack("!H", 300)  # level 4, clean session, 300 s
     body += b"".join(struct.pack("!H", len(one)) + one for one in fields)
@@ -161,7 +161,7 @@ async def test_a_topic_that_is_no_text_arrives_as_empty(serve: Serve, server: At
 async def test_the_code_of_a_refusal_is_the_one_sent(serve: Serve, server: At, code: int) -> None:
     async with serve(answering(b"\x20\x02\x00" + bytes([code]))) as broker:
         error = await fault_of(server(broker.port))
-        assert (error.fault, error.code) == (Fault.MQTT_REFUSED, code)
+        assert (error.fault, error.code) == (ConnectFault.MQTT_REFUSED, code)
         await broker.until(0)
 
 
@@ -180,14 +180,14 @@ async def test_the_code_of_a_refusal_is_the_one_sent(serve: Serve, server: At, c
 )
 async def test_an_answer_that_is_no_mqtt(serve: Serve, server: At, answer: bytes) -> None:
     async with serve(answering(answer)) as broker:
-        assert (await fault_of(server(broker.port))).fault is Fault.MQTT_PROTOCOL
+        assert (await fault_of(server(broker.port))).fault is ConnectFault.MQTT_PROTOCOL
         await broker.until(0)
 
 
 async def test_no_answer(serve: Serve, server: At) -> None:
     async with serve(answering()) as broker:
         error = await fault_of(server(broker.port, seconds=0.3))
-        assert error.fault is Fault.MQTT_TIMEOUT
+        assert error.fault is ConnectFault.MQTT_TIMEOUT
         await broker.until(0)
 
 
@@ -196,7 +196,7 @@ async def test_a_connection_closed_instead_of_an_answer(serve: Serve, server: At
         await client.packet()
 
     async with serve(hang_up) as broker:
-        assert (await fault_of(server(broker.port))).fault is Fault.MQTT_CLOSED
+        assert (await fault_of(server(broker.port))).fault is ConnectFault.MQTT_CLOSED
 
 
 async def test_cancelled_before_the_answer_it_closes(serve: Serve, server: At) -> None:
@@ -224,7 +224,7 @@ async def test_the_cloud_closes(serve: Serve, server: At) -> None:
     async with serve(hang_up) as broker:
         inbox = Inbox()
         connection = await open_to(server(broker.port), inbox)
-        assert await connection.wait_closed() is End.CLOUD
+        assert await connection.wait_closed() is ConnectionEnd.CLOUD
         assert inbox.messages == [("/a", b"last words")]
 
 
@@ -239,7 +239,7 @@ async def test_the_connection_is_reset(serve: Serve, server: At) -> None:
     async with serve(reset) as broker:
         connection = await open_to(server(broker.port))
         # Python 3.11 shows a reset under TLS as the end of the stream.
-        assert await connection.wait_closed() in {End.LOST, End.CLOUD}
+        assert await connection.wait_closed() in {ConnectionEnd.LOST, ConnectionEnd.CLOUD}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ async def test_the_connection_is_reset(serve: Serve, server: At) -> None:
 async def test_what_is_no_mqtt_ends_a_connection(serve: Serve, server: At, packet: bytes) -> None:
     async with serve(answering(ACCEPTED, packet)) as broker:
         connection = await open_to(server(broker.port))
-        assert await connection.wait_closed() is End.PROTOCOL
+        assert await connection.wait_closed() is ConnectionEnd.PROTOCOL
         await broker.until(0)
 
 
@@ -270,7 +270,7 @@ async def test_a_ping_is_answered_or_the_connection_ends(serve: Serve, server: A
 
     async with serve(once) as broker:
         connection = await open_to(server(broker.port), keepalive=1)
-        assert await connection.wait_closed() is End.KEEPALIVE
+        assert await connection.wait_closed() is ConnectionEnd.KEEPALIVE
         await broker.until(0)
 
 
@@ -310,7 +310,7 @@ async def test_to_wait_and_be_cancelled_does_no_harm(serve: Serve, server: At) -
         await asyncio.gather(waiting, return_exceptions=True)
         assert not connection.closed.done()
         await connection.close()
-        assert await connection.wait_closed() is End.OURS
+        assert await connection.wait_closed() is ConnectionEnd.OURS
 
 
 def test_paho_still_has_the_seam() -> None:

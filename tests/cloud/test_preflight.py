@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import preflight
-from gatewayd.cloud.connect_errors import Fault
-from gatewayd.cloud.preflight import Check, Held, Reached, Verdict
+from gatewayd.cloud.connect_errors import ConnectFault
+from gatewayd.cloud.preflight import Check, CheckResult, ConfiguredSecret, EndpointProbe
 from gatewayd.errors import ConfigError
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE
 
@@ -22,15 +22,17 @@ from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE
         (None, True, OK),
         (None, None, UNSURE),
         (None, False, UNSURE),
-        (Fault.DNS, False, UNSURE),
-        (Fault.TLS_EXPIRED, True, OK),
-        (Fault.TLS_EXPIRED, None, FAILED),
-        (Fault.TLS_NOT_YET_VALID, False, FAILED),
+        (ConnectFault.DNS, False, UNSURE),
+        (ConnectFault.TLS_EXPIRED, True, OK),
+        (ConnectFault.TLS_EXPIRED, None, FAILED),
+        (ConnectFault.TLS_NOT_YET_VALID, False, FAILED),
     ],
 )
-def test_the_clock(fault: Fault | None, synchronised: bool | None, verdict: Verdict) -> None:
+def test_the_clock(
+    fault: ConnectFault | None, synchronised: bool | None, verdict: CheckResult
+) -> None:
     valid = (0.0, 4e9) if fault is None else None
-    attempts = [Reached("h", fault, valid=valid)]
+    attempts = [EndpointProbe("h", fault, valid=valid)]
     check = preflight.clock(attempts, 1.7e9, synchronised=synchronised)
     assert check.verdict is verdict
     assert "2023-11-14 22:13 UTC" in check.text
@@ -46,13 +48,13 @@ def secret(tmp_path: Path) -> Path:
 
 
 async def test_a_secret_that_can_be_read(secret: Path) -> None:
-    check = await preflight.credential(Held("it", "", secret), AROUND)
+    check = await preflight.credential(ConfiguredSecret("it", "", secret), AROUND)
     assert check == Check("secret", OK, "The secret of it can be read by somebody.")
 
 
 async def test_a_secret_that_others_may_read(secret: Path) -> None:
     secret.chmod(0o640)
-    check = await preflight.credential(Held("it", "", secret), AROUND)
+    check = await preflight.credential(ConfiguredSecret("it", "", secret), AROUND)
     assert check.verdict is FAILED
     assert f"chmod 0600 {secret}" in check.text
 
@@ -62,7 +64,7 @@ async def test_a_secret_that_is_not_ours_to_read(secret: Path) -> None:
         raise ConfigError(f"The secret {file} cannot be read.") from PermissionError()
 
     around = replace(AROUND, read_secret=read)
-    check = await preflight.credential(Held("it", "", secret), around)
+    check = await preflight.credential(ConfiguredSecret("it", "", secret), around)
     assert check.verdict is FAILED
     assert "sudo -u gatewayd" in check.remedy
 

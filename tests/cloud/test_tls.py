@@ -21,7 +21,7 @@ from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.ca.authority import Authority
 from gatewayd.cloud.ca.certificates import read_certificates, to_pem
 from gatewayd.cloud.ca.keys import make_key
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
@@ -37,7 +37,7 @@ async def stay(client: Any) -> None:
     await client.gone()
 
 
-async def fault_of(server: tls.Server) -> Fault:
+async def fault_of(server: tls.Server) -> ConnectFault:
     with pytest.raises(ConnectError) as raised:
         await tls.dial(server)
     return raised.value.fault
@@ -70,22 +70,22 @@ async def test_a_good_server_is_reached(serve: Serve, server: At) -> None:
 
 
 async def test_the_name_cannot_be_looked_up(server: At) -> None:
-    assert await fault_of(server(1, "a..b")) is Fault.DNS
-    assert await fault_of(server(1, "fe80::1%none")) is Fault.DNS
+    assert await fault_of(server(1, "a..b")) is ConnectFault.DNS
+    assert await fault_of(server(1, "fe80::1%none")) is ConnectFault.DNS
 
 
 async def test_tcp_is_refused(server: At) -> None:
     with held_port() as port:
-        assert await fault_of(server(port)) is Fault.TCP_REFUSED
+        assert await fault_of(server(port)) is ConnectFault.TCP_REFUSED
 
 
 async def test_tcp_is_not_answered(server: At) -> None:
     with held_port(backlog=0) as port:
-        assert await fault_of(server(port, "127.0.0.1", 0.2)) is Fault.TCP_UNREACHABLE
+        assert await fault_of(server(port, "127.0.0.1", 0.2)) is ConnectFault.TCP_UNREACHABLE
 
 
 async def test_there_is_no_route(server: At) -> None:
-    assert await fault_of(server(8883, "255.255.255.255")) is Fault.TCP_UNREACHABLE
+    assert await fault_of(server(8883, "255.255.255.255")) is ConnectFault.TCP_UNREACHABLE
 
 
 async def test_the_next_address_is_tried(serve: Serve) -> None:
@@ -97,37 +97,39 @@ async def test_the_next_address_is_tried(serve: Serve) -> None:
             (await tls._connect(addresses, 20.0)).close()
 
 
-async def test_an_unknown_authority(serve: Serve, server: At, authority: pki.Authority) -> None:
+async def test_an_unknown_authority(serve: Serve, server: At, authority: pki.RootAuthority) -> None:
     stranger = pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
     async with serve(stay, pki.localhost(stranger, NOW)) as broker:
-        assert await fault_of(server(broker.port)) is Fault.TLS_UNKNOWN_CA
+        assert await fault_of(server(broker.port)) is ConnectFault.TLS_UNKNOWN_CA
 
 
-async def test_an_expired_certificate(serve: Serve, server: At, authority: pki.Authority) -> None:
+async def test_an_expired_certificate(
+    serve: Serve, server: At, authority: pki.RootAuthority
+) -> None:
     async with serve(stay, pki.expired(authority, NOW)) as broker:
-        assert await fault_of(server(broker.port)) is Fault.TLS_EXPIRED
+        assert await fault_of(server(broker.port)) is ConnectFault.TLS_EXPIRED
 
 
 async def test_a_certificate_of_the_future(
-    serve: Serve, server: At, authority: pki.Authority
+    serve: Serve, server: At, authority: pki.RootAuthority
 ) -> None:
     start = NOW + timedelta(days=1)
     future = authority.issue(["localhost"], [], start, start + timedelta(days=1))
     async with serve(stay, future) as broker:
-        assert await fault_of(server(broker.port)) is Fault.TLS_NOT_YET_VALID
+        assert await fault_of(server(broker.port)) is ConnectFault.TLS_NOT_YET_VALID
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 async def test_a_certificate_of_another_host(
-    serve: Serve, server: At, authority: pki.Authority, host: str
+    serve: Serve, server: At, authority: pki.RootAuthority, host: str
 ) -> None:
     async with serve(stay, pki.wrong_host(authority, NOW)) as broker:
-        assert await fault_of(server(broker.port, host)) is Fault.TLS_HOST_NAME
+        assert await fault_of(server(broker.port, host)) is ConnectFault.TLS_HOST_NAME
 
 
 async def test_a_server_that_never_answers(serve_plain: Serve, server: At) -> None:
     async with serve_plain(stay) as broker:
-        assert await fault_of(server(broker.port, "127.0.0.1", 0.2)) is Fault.TLS_TIMEOUT
+        assert await fault_of(server(broker.port, "127.0.0.1", 0.2)) is ConnectFault.TLS_TIMEOUT
         await broker.until(0)
 
 
@@ -137,7 +139,7 @@ async def test_a_server_that_does_not_speak_tls(serve_plain: Serve, server: At) 
         await client.gone()
 
     async with serve_plain(http) as broker:
-        assert await fault_of(server(broker.port)) is Fault.TLS_FAILED
+        assert await fault_of(server(broker.port)) is ConnectFault.TLS_FAILED
 
 
 async def test_a_server_that_hangs_up_in_the_handshake(serve_plain: Serve, server: At) -> None:
@@ -145,7 +147,7 @@ async def test_a_server_that_hangs_up_in_the_handshake(serve_plain: Serve, serve
         await client.reader.read(1)
 
     async with serve_plain(hang_up) as broker:
-        assert await fault_of(server(broker.port)) is Fault.TLS_FAILED
+        assert await fault_of(server(broker.port)) is ConnectFault.TLS_FAILED
 
 
 async def test_cancelled_in_the_handshake_it_closes(serve_plain: Serve, server: At) -> None:
@@ -164,7 +166,7 @@ def test_the_file_of_roots_cannot_be_used(tmp_path: Path) -> None:
     for path in (empty, tmp_path / "none"):
         with pytest.raises(ConnectError) as raised:
             tls.client_context(path)
-        assert raised.value.fault is Fault.CA_FILE
+        assert raised.value.fault is ConnectFault.CA_FILE
 
 
 def test_without_a_file_the_system_is_trusted() -> None:
@@ -208,7 +210,7 @@ BAD: dict[str, tuple[Bad, str, str]] = {
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.name)
 async def test_a_certificate_is_shown_to_whom_asks_for_it(
-    certificate: pki.Certificate, ca_file: Path, devices: Authority, version: ssl.TLSVersion
+    certificate: pki.KeyedCertificate, ca_file: Path, devices: Authority, version: ssl.TLSVersion
 ) -> None:
     context = server_context(certificate, [devices], (version, version))
     who = identity(devices)
@@ -224,7 +226,7 @@ async def test_a_certificate_is_shown_to_whom_asks_for_it(
 
 
 async def test_who_shows_a_certificate_may_trust_the_roots_of_the_system(
-    certificate: pki.Certificate,
+    certificate: pki.KeyedCertificate,
     ca_file: Path,
     devices: Authority,
     tmp_path: Path,
@@ -235,7 +237,7 @@ async def test_who_shows_a_certificate_may_trust_the_roots_of_the_system(
     login, who = Login("client", "user", Secret(b"")), identity(devices)
     async with guarded(server_context(certificate, [devices], VERSIONS)) as broker:
         server = await showing(None, broker.port, who)
-        assert await fault_of(server) is Fault.TLS_UNKNOWN_CA
+        assert await fault_of(server) is ConnectFault.TLS_UNKNOWN_CA
         await asyncio.to_thread(hashed, ca_file, tmp_path)
         server = await showing(None, broker.port, who)
         connection = await mqtt.open_connection(server, login, 60, lambda *_: None)
@@ -252,7 +254,7 @@ def hashed(ca_file: Path, directory: Path) -> None:
 
 @pytest.mark.parametrize("what", BAD)
 async def test_a_rejected_certificate_by_tls_1_2(
-    certificate: pki.Certificate, ca_file: Path, devices: Authority, what: str
+    certificate: pki.KeyedCertificate, ca_file: Path, devices: Authority, what: str
 ) -> None:
     """The handshake fails, and says why."""
     make, alert, _ = BAD[what]
@@ -260,13 +262,15 @@ async def test_a_rejected_certificate_by_tls_1_2(
     async with guarded(server_context(certificate, [devices], (version, version))) as broker:
         with pytest.raises(ConnectError) as raised:
             await tls.dial(await showing(ca_file, broker.port, make(devices)))
-        expected = Fault.TLS_REJECTED if alert else Fault.TLS_FAILED  # handshake_failure says less
+        expected = (
+            ConnectFault.TLS_REJECTED if alert else ConnectFault.TLS_FAILED
+        )  # handshake_failure says less
         assert (raised.value.fault, raised.value.alert) == (expected, alert)
 
 
 @pytest.mark.parametrize("what", BAD)
 async def test_a_rejected_certificate_by_tls_1_3(
-    certificate: pki.Certificate, ca_file: Path, devices: Authority, what: str
+    certificate: pki.KeyedCertificate, ca_file: Path, devices: Authority, what: str
 ) -> None:
     """The handshake succeeds; what the server thinks of it comes with the first read."""
     make, _, alert = BAD[what]
@@ -276,19 +280,19 @@ async def test_a_rejected_certificate_by_tls_1_3(
         server = await showing(ca_file, broker.port, make(devices))
         with pytest.raises(ConnectError) as raised:
             await mqtt.open_connection(server, login, 60, lambda *_: None)
-        assert (raised.value.fault, raised.value.alert) == (Fault.TLS_REJECTED, alert)
+        assert (raised.value.fault, raised.value.alert) == (ConnectFault.TLS_REJECTED, alert)
         assert not broker.seen
 
 
 async def test_a_server_that_does_not_know_the_name(
-    certificate: pki.Certificate, ca_file: Path, devices: Authority
+    certificate: pki.KeyedCertificate, ca_file: Path, devices: Authority
 ) -> None:
     """An address is never sent as a name (RFC 6066, 3), so the server is asked for none."""
     async with guarded(server_context(certificate, [devices])) as broker:
         for host in ("127.0.0.1", "elsewhere.example"):
             with pytest.raises(ConnectError) as raised:
                 await tls.dial(await showing(ca_file, broker.port, identity(devices), host))
-            assert raised.value.fault is Fault.TLS_NAME
+            assert raised.value.fault is ConnectFault.TLS_NAME
         assert broker.names == [None, "elsewhere.example"]
 
 
@@ -299,7 +303,7 @@ def test_an_identity_that_cannot_be_shown(ca_file: Path, devices: Authority) -> 
     for data in (b"", b"0" * 32, key, rest, key + rest):
         with pytest.raises(ConnectError) as raised:
             tls.client_context(ca_file, Secret(data))
-        assert raised.value.fault is Fault.IDENTITY
+        assert raised.value.fault is ConnectFault.IDENTITY
 
 
 def test_a_key_with_a_passphrase_is_not_asked_for(ca_file: Path, devices: Authority) -> None:
@@ -310,7 +314,7 @@ def test_a_key_with_a_passphrase_is_not_asked_for(ca_file: Path, devices: Author
     )
     with pytest.raises(ConnectError) as raised:
         tls.client_context(ca_file, Secret(key + identity(devices).reveal()))
-    assert raised.value.fault is Fault.IDENTITY
+    assert raised.value.fault is ConnectFault.IDENTITY
 
 
 def test_text_around_the_certificates_is_passed_over(ca_file: Path, devices: Authority) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gatewayd.admission.policy.engine import Window
+from gatewayd.admission.policy.engine import WindowScope
 from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
@@ -57,7 +57,7 @@ def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFix
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
         requests.permit_join("cloud", 60)
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await settled(stage)
         assert stage.flow.window.current is None
         assert stage.tape.shown[lamp].state == "pending"
@@ -75,7 +75,7 @@ def test_a_cloud_that_asks_without_end_does_not_fill_the_log(
 ) -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         for number in range(1000):
-            requests.wanted(CloudName("cloud", "p", f"lamp-{number}"))
+            requests.approve(CloudName("cloud", "p", f"lamp-{number}"))
             requests.permit_join("cloud", 60)
 
     play(scene, NOTHING)
@@ -87,7 +87,7 @@ def test_a_cloud_opens_the_window_for_its_own_rules(caplog: pytest.LogCaptureFix
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
         requests.permit_join("other", 60)
-        assert stage.flow.window.current == Window(provider="other")
+        assert stage.flow.window.current == WindowScope(provider="other")
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
         requests.permit_join("other", 0)
@@ -116,7 +116,7 @@ def test_a_cloud_does_not_touch_what_somebody_else_has_opened() -> None:
         await stage.flow.commands.permit_join(60, {"rule": "tables"}, "uid 0")
         for seconds in (0, 900):
             requests.permit_join("cloud", seconds)
-            assert stage.flow.window.current == Window(rule="tables")
+            assert stage.flow.window.current == WindowScope(rule="tables")
         await asyncio.sleep(61)
         requests.permit_join("cloud", 60)
         requests.permit_join("other", 0)
@@ -130,7 +130,7 @@ def test_a_cloud_does_not_touch_what_somebody_else_has_opened() -> None:
 def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         lamp, other = await announced(stage, "lamp-1", "table-1")
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         view = await stage.tape.wait_for(lamp, "online")
         assert view.admission == "cloud"
         assert stage.register[lamp].admission == "cloud"
@@ -151,7 +151,7 @@ def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
 def test_another_name_is_not_meant(name: CloudName) -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
-        requests.wanted(name)
+        requests.approve(name)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
 
@@ -177,7 +177,7 @@ def test_what_is_in_doubt_is_for_people(trouble: Callable[[Stage, DeviceId], Non
         (lamp,) = await announced(stage, "lamp-1")
         trouble(stage, lamp)
         await settled(stage)
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await settled(stage)
         assert {view.state for view in stage.tape.shown.values()} == {"pending"}
         assert not stage.register.rows
@@ -188,8 +188,8 @@ def test_what_is_in_doubt_is_for_people(trouble: Callable[[Stage, DeviceId], Non
 def test_a_doubt_that_comes_up_meanwhile_counts() -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         first, second = await announced(stage, "lamp-1", "lamp-2")
-        requests.wanted(LAMP)
-        requests.wanted(CloudName("cloud", "p", "lamp-2"))
+        requests.approve(LAMP)
+        requests.approve(CloudName("cloud", "p", "lamp-2"))
         await asyncio.sleep(0.003)  # the first is on its way to the disk
         _conflict(stage, second)
         await stage.tape.wait_for(first, "online")
@@ -205,7 +205,7 @@ def test_what_does_not_wait_is_left_alone() -> None:
         (lamp,) = await announced(stage, "lamp-1")
         await stage.flow.commands.reject(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "rejected")
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "rejected"
 
@@ -216,11 +216,11 @@ def test_a_disk_that_fails_leaves_it_waiting() -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
         stage.register.failing = StoreUnavailable("not now")
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await settled(stage)
         stage.register.failing = None
         assert stage.tape.shown[lamp].state == "pending"
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await stage.tape.wait_for(lamp, "online")
 
     play(scene)
@@ -230,11 +230,11 @@ def test_wishes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
         for number in range(MAX_WANTED):
-            requests.wanted(CloudName("cloud", "p", f"nobody-{number}"))
-        requests.wanted(LAMP)
+            requests.approve(CloudName("cloud", "p", f"nobody-{number}"))
+        requests.approve(LAMP)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
-        requests.wanted(LAMP)
+        requests.approve(LAMP)
         await stage.tape.wait_for(lamp, "online")
 
     play(scene)
@@ -246,7 +246,7 @@ class Unreachable(FakeCloud):
 
     reachable = False
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         return None if self.reachable else Reason("gateway-offline")
 
 
@@ -258,7 +258,7 @@ def test_try_again_ends_the_wait_of_a_child_that_could_not_be_registered() -> No
         await stage.flow.commands.approve(lamp, "", "uid 0")
         view = await stage.tape.wait_for(lamp, "admitted", "gateway-offline")
         cloud.reachable = True
-        requests.try_again(LAMP)
+        requests.retry(LAMP)
         await stage.tape.wait_for(lamp, "online")
         assert asyncio.get_running_loop().time() * 1e6 < view.next_attempt
 
@@ -275,7 +275,7 @@ def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
         await asyncio.sleep(0.1)  # it waits to log in again
         asked = stage.cloud.calls.count("connect lamp-1")
         for _ in range(3):
-            requests.try_again(LAMP)
+            requests.retry(LAMP)
             await asyncio.sleep(0.02)
         await stage.tape.wait_for(lamp, "online")
         assert stage.cloud.calls.count("connect lamp-1") == asked + 1, "a login is not broken off"
@@ -286,14 +286,14 @@ def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
 def test_try_again_is_for_those_who_wait() -> None:
     async def scene(stage: Stage, requests: CloudRequests) -> None:
         (lamp,) = await announced(stage, "lamp-1")
-        requests.try_again(LAMP)
+        requests.retry(LAMP)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
         await stage.flow.commands.approve(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "online")
         asked = list(stage.cloud.calls)
-        requests.try_again(LAMP)
-        requests.try_again(CloudName("cloud", "p", "nobody"))
+        requests.retry(LAMP)
+        requests.retry(CloudName("cloud", "p", "nobody"))
         await settled(stage)
         assert stage.cloud.calls == asked
 

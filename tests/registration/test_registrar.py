@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.provider import Keep, Outcome
+from gatewayd.cloud.provider import KeepSecret, Outcome
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
@@ -128,7 +128,7 @@ class CountingCloud(FakeCloud):
 
     under_way = most = 0
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:

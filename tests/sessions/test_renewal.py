@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gatewayd.cloud.provider import Keep, LoginFailed, Outcome
+from gatewayd.cloud.provider import KeepSecret, LoginFailed, Outcome
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -15,7 +15,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
 from tests.support.fakes import FakeSession, MemoryRegister
-from tests.support.renewing import BEFORE, LIFE, RenewingCloud
+from tests.support.renewing_cloud import BEFORE, LIFE, RenewingCloud
 from tests.support.stage import Stage
 
 NAME = CloudName("cloud", "p", "TH20-1")
@@ -88,7 +88,7 @@ def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None
 
 def test_after_a_restart_it_is_told_how_the_new_one_is_made_known() -> None:
     class Introducing(RenewingCloud):
-        def introduction(self, name: CloudName, secret: Secret) -> str:
+        def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
             return f"Tell them {secret.reveal().decode()}."
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def test_a_session_is_watched_while_others_are_renewed() -> None:
     """Children that came together are due together; a slow cloud holds up one after the other."""
 
     class Slow(RenewingCloud):
-        async def register(self, name: CloudName, keep: Keep) -> Outcome:
+        async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
             if self.issued.get(name):
                 await asyncio.sleep(3600)
             return await super().register(name, keep)
@@ -251,7 +251,7 @@ def test_an_obstacle_costs_no_attempt() -> None:
     class Obstructed(RenewingCloud):
         obstructed: Reason | None = None
 
-        async def obstacle(self, name: CloudName) -> Reason | None:
+        async def check_ready(self, name: CloudName) -> Reason | None:
             return self.obstructed
 
     cloud = Obstructed()

@@ -15,14 +15,14 @@ from gatewayd.config import load as load_config
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreUnavailable
-from gatewayd.secretstore.store import State
+from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault import admin
-from gatewayd.secretstore.vault.rows import STEP
+from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
 from gatewayd.secretstore.vault.sealed_database import NO_RECOVERY
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage.storage import Storage
-from tests.secretstore.chip import Chip
+from tests.support.emulated_tpm import EmulatedTpm
 from tools.config_sample import ours
 
 PATIENCE = 30.0
@@ -73,20 +73,20 @@ def vault_of(storage: Storage) -> Vault:
 async def test_a_store_that_gets_its_key_late_serves_without_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path, "credential") as storage:
         assert (storage.sealed, storage.degraded) == (True, False)
-        obstacle = await storage.obstacle()
-        assert obstacle is not None
-        assert obstacle.code == "store-sealed"
+        check_ready = await storage.check_ready()
+        assert check_ready is not None
+        assert check_ready.code == "store-sealed"
         (tmp_path / "vault.key").write_bytes(bytes(32))
         await until(lambda: not storage.sealed)
-        assert await storage.obstacle() is None
-        assert (storage.store.state, storage.faults) == (State.DEGRADED, (NO_RECOVERY,))
+        assert await storage.check_ready() is None
+        assert (storage.store.state, storage.faults) == (StoreState.DEGRADED, (NO_RECOVERY,))
         assert not storage.degraded
 
 
 async def test_a_rotation_goes_on_by_itself(tmp_path: Path) -> None:
     async with opened(tmp_path) as storage:
         vault = vault_of(storage)
-        refs = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(2 * STEP + 1)]
+        refs = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(2 * ROWS_PER_STEP + 1)]
         await asyncio.gather(*(storage.secrets.put(ref, Secret(b"x")) for ref in refs))
         await storage.administer(lambda: admin.rotate(vault))
         await until(lambda: not vault.rotating)
@@ -133,7 +133,7 @@ async def test_quarantine_is_counted_by_a_clock_that_is_right(tmp_path: Path, cl
 
 
 async def test_an_old_copy_is_served_read_only(tmp_path: Path) -> None:
-    with closing(Chip(tmp_path / "chip")) as chip:
+    with closing(EmulatedTpm(tmp_path / "chip")) as chip:
         await asyncio.to_thread(chip.start)
         refs = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(2)]
         vault_file, old = tmp_path / "state/vault.db", tmp_path / "old.db"
@@ -146,15 +146,15 @@ async def test_an_old_copy_is_served_read_only(tmp_path: Path) -> None:
             await until(lambda: not vault.rotating)
         await asyncio.to_thread(shutil.copy, old, vault_file)
         async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
-            assert storage.store.state is State.ROLLBACK_SUSPECTED
+            assert storage.store.state is StoreState.ROLLBACK_SUSPECTED
             assert (storage.sealed, storage.degraded) == (False, True)
-            obstacle = await storage.obstacle()
-            assert obstacle is not None
-            assert obstacle.code == "store-rollback-suspected"
+            check_ready = await storage.check_ready()
+            assert check_ready is not None
+            assert check_ready.code == "store-rollback-suspected"
             # secrets without a record: nothing is moved aside meanwhile
             assert list(await storage.thread.run(storage.store.refs)) == refs
             await storage.administer(vault_of(storage).accept)
-            assert await storage.obstacle() is None
+            assert await storage.check_ready() is None
 
 
 async def test_a_wake_up_does_not_swallow_the_end(tmp_path: Path) -> None:

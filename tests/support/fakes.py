@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gatewayd.cloud.provider import (
-    Ended,
+    CloudRequestHandler,
     Failed,
     Issued,
-    Keep,
+    KeepSecret,
     LoginRefused,
     Outcome,
     Refused,
-    Requests,
+    SessionEnd,
     Unknown,
 )
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
@@ -88,7 +88,7 @@ class MemoryRegister:
     async def holds(self, ref: SecretRef) -> bool:
         return await self._disk(lambda: ref in self.slots)
 
-    async def obstacle(self) -> Reason | None:
+    async def check_ready(self) -> Reason | None:
         return None
 
     async def _disk(self, work: Callable[[], T]) -> T:
@@ -128,9 +128,9 @@ class FakeSession:
 
     def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
         self._cloud, self._name = cloud, name
-        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
-    async def wait_closed(self) -> Ended:
+    async def wait_closed(self) -> SessionEnd:
         return await asyncio.shield(self.ended)
 
     async def close(self) -> None:
@@ -159,25 +159,25 @@ class FakeCloud:
     calls: list[str] = field(default_factory=list)
     contested: list[CloudName] = field(default_factory=list)
 
-    own: CloudName | None = None
+    gateway_name: CloudName | None = None
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         self.requests = requests
 
-    def found(self, name: CloudName) -> None:
+    def on_pending(self, name: CloudName) -> None:
         self.calls.append(f"found {name.device}")
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         return None
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         return None
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         self.calls.append(f"forget {name.device}")
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         self.calls.append(f"register {name.device}")
         await asyncio.sleep(0.1)
         word = self._next(name)
@@ -215,7 +215,7 @@ class FakeCloud:
         """End a child's session from the cloud's side."""
         session = next(s for n, s in self.online.items() if n.device == device)
         if not session.ended.done():
-            session.ended.set_result(Ended(Reason("connection-lost")))
+            session.ended.set_result(SessionEnd(Reason("connection-lost")))
 
     def reset(self, name: CloudName) -> None:
         """Forget the first login of a child, as an operator asks for at the cloud."""

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from gatewayd.admission.policy.engine import Census
+from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.app import Flow, ListedRules, Parts
 from gatewayd.device import lifecycle as lc
@@ -17,13 +17,13 @@ from gatewayd.device.record import CloudName
 from gatewayd.discovery.discoverer import Listener
 from gatewayd.manager.commands import Upkeep
 from gatewayd.registration.registrar import RegistrationSettings, Vault
-from gatewayd.runtime.clock import Clocks
+from gatewayd.runtime.clock import Clock
 from gatewayd.sessions.keeper import SessionSettings
 from gatewayd.sessions.renewal import Slots
 from tests.support.fakes import FakeCloud, FakeLan, MemoryRegister, Tape
 
 
-def judge(_: DeviceId, evidence: Evidence, __: Census) -> Decision:
+def judge(_: DeviceId, evidence: Evidence, __: PolicyContext) -> Decision:
     """Let in what is named TH20-…, keep out what is named bad…, hold the rest."""
     name = evidence.views[0]["instance"] if evidence.views else ""
     action = {"TH": Action.REGISTER, "ba": Action.REJECT}.get(name[:2], Action.ASK)
@@ -34,7 +34,7 @@ def judge(_: DeviceId, evidence: Evidence, __: Census) -> Decision:
 class NameRules:
     """Rules made of one function."""
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         return judge(device, evidence, census)
 
     def count(self, rule: str) -> None:
@@ -59,13 +59,13 @@ class Stage:
         self.register, self.cloud = register, cloud
         self.window_until: list[int] = []
         self.lan, self.tape = FakeLan(loop.time), Tape()
-        clocks = Clocks(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
+        clocks = Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
         self.flow = Flow(
             Parts(
                 clocks=clocks,
                 register=register,
                 slots=Slots(register.secret, register.put, register.delete),
-                vault=Vault(register.put, register.holds, register.obstacle),
+                vault=Vault(register.put, register.holds, register.check_ready),
                 providers={cloud.name: cloud},
                 discover=self._discover,
                 rules=rules or NameRules(),

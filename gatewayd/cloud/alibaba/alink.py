@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from gatewayd.cloud.alibaba import topics
 from gatewayd.cloud.alibaba.payloads import DEVICE_NAME
 from gatewayd.cloud.alibaba.settings import PRODUCT_KEY
-from gatewayd.cloud.alibaba.topics import Heard, SubName
+from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message, at most ("Limits" of the documentation)."""
@@ -32,12 +32,12 @@ _BITS = 32  # of the numbers that are looked at: the cloud's own have no more
 _DECIMAL = re.compile(r"-?[0-9]{1,10}")
 
 
-class EnvelopeError(Exception):
+class AlinkError(Exception):
     """A message is not what its topic promises."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class AlinkReply:
     """What the cloud answered.
 
     code: 200 for done, see codes.py.  data: as the cloud sent it; it may hold secrets.
@@ -47,7 +47,7 @@ class Reply:
     data: object = field(repr=False)
 
 
-class Change(IntEnum):
+class TopologyChange(IntEnum):
     """What has changed in the topology.  The vendor's English table swaps the last two; its own
     sample, and programs in use, do not."""
 
@@ -59,17 +59,17 @@ class Change(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TopoNotified:
+class AddRequested:
     """Somebody at the cloud wants these children to join this gateway."""
 
     children: tuple[SubName, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TopoChanged:
+class TopologyChanged:
     """The cloud has changed the topology, or tells that it has seen us do so."""
 
-    change: Change
+    change: TopologyChange
     children: tuple[SubName, ...]
 
 
@@ -85,7 +85,7 @@ class PermitJoin:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class SubDeviceOrder:
     """The cloud tells one child what has become of it.
 
     order: topics.DISABLE, ENABLE or DELETE.
@@ -106,7 +106,7 @@ class ForcedOff:
     child: SubName | None
 
 
-Downlink: TypeAlias = TopoNotified | TopoChanged | PermitJoin | Ordered | ForcedOff
+Downlink: TypeAlias = AddRequested | TopologyChanged | PermitJoin | SubDeviceOrder | ForcedOff
 """What the cloud asks of a gateway, or tells it."""
 
 
@@ -123,13 +123,13 @@ def answer(request_id: str) -> bytes:
     return json.dumps({"id": request_id, "code": DONE, "data": {}}, separators=(",", ":")).encode()
 
 
-def parse_reply(payload: bytes) -> tuple[str, Reply]:
+def parse_reply(payload: bytes) -> tuple[str, AlinkReply]:
     """Return a reply with the id of its request.  Raises EnvelopeError."""
     message = _object(payload)
-    return _id(message), Reply(_number(message.get("code")), message.get("data"))
+    return _id(message), AlinkReply(_number(message.get("code")), message.get("data"))
 
 
-def parse_downlink(heard: Heard, payload: bytes) -> tuple[str, Downlink]:
+def parse_downlink(heard: DownlinkTopic, payload: bytes) -> tuple[str, Downlink]:
     """Return what the cloud asks, with the id to answer to; "" for none.  Raises EnvelopeError."""
     message = _object(payload)
     if heard.method == topics.ERROR:
@@ -143,36 +143,36 @@ def names_in(data: object) -> tuple[SubName, ...]:
     return tuple(name for entry in entries if (name := _child(entry)) is not None)
 
 
-def _notified(params: object, _: Heard) -> Downlink:
-    return TopoNotified(names_in(params))
+def _notified(params: object, _: DownlinkTopic) -> Downlink:
+    return AddRequested(names_in(params))
 
 
-def _changed(params: object, _: Heard) -> Downlink:
+def _changed(params: object, _: DownlinkTopic) -> Downlink:
     fields = params if isinstance(params, dict) else {}
     try:
-        change = Change(_number(fields.get("status")))
-    except (ValueError, EnvelopeError):
-        change = Change.UNKNOWN
-    return TopoChanged(change, names_in(fields.get("subList")))
+        change = TopologyChange(_number(fields.get("status")))
+    except (ValueError, AlinkError):
+        change = TopologyChange.UNKNOWN
+    return TopologyChanged(change, names_in(fields.get("subList")))
 
 
-def _permitted(params: object, _: Heard) -> Downlink:
+def _permitted(params: object, _: DownlinkTopic) -> Downlink:
     """Read how long joining is permitted; for ever is not on offer."""
     if not isinstance(params, dict):
-        raise EnvelopeError("no params")
+        raise AlinkError("no params")
     product, seconds = params.get("productKey", ""), _number(params.get("time"))
     if not isinstance(product, str) or (product and not PRODUCT_KEY.fullmatch(product)):
-        raise EnvelopeError("productKey")
+        raise AlinkError("productKey")
     if not ALWAYS_OPEN <= seconds <= NOT_OPEN:
-        raise EnvelopeError("time")
+        raise AlinkError("time")
     return PermitJoin({ALWAYS_OPEN: LONGEST, NOT_OPEN: 0}.get(seconds, seconds), product)
 
 
-def _ordered(_: object, heard: Heard) -> Downlink:
-    return Ordered(heard.method, heard.device)
+def _ordered(_: object, heard: DownlinkTopic) -> Downlink:
+    return SubDeviceOrder(heard.method, heard.device)
 
 
-_DOWNLINKS: Mapping[str, Callable[[object, Heard], Downlink]] = {
+_DOWNLINKS: Mapping[str, Callable[[object, DownlinkTopic], Downlink]] = {
     topics.TOPO_NOTIFY: _notified,
     topics.TOPO_CHANGE: _changed,
     topics.PERMIT: _permitted,
@@ -184,13 +184,13 @@ _DOWNLINKS: Mapping[str, Callable[[object, Heard], Downlink]] = {
 
 def _object(payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_MESSAGE:
-        raise EnvelopeError("too large")
+        raise AlinkError("too large")
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError):
-        raise EnvelopeError("no JSON") from None
+        raise AlinkError("no JSON") from None
     if not isinstance(message, dict):
-        raise EnvelopeError("no object")
+        raise AlinkError("no object")
     return message
 
 
@@ -200,7 +200,7 @@ def _id(message: dict[str, Any]) -> str:
     if isinstance(told, int) and not isinstance(told, bool) and told.bit_length() <= _BITS:
         told = str(told)
     if not isinstance(told, str) or not 0 < len(told) <= MAX_ID:
-        raise EnvelopeError("id")
+        raise AlinkError("id")
     return told
 
 
@@ -209,7 +209,7 @@ def _number(told: object) -> int:
     if isinstance(told, str) and _DECIMAL.fullmatch(told):
         told = int(told)
     if not isinstance(told, int) or isinstance(told, bool) or told.bit_length() > _BITS:
-        raise EnvelopeError("number")
+        raise AlinkError("number")
     return told
 
 

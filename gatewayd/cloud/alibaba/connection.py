@@ -13,14 +13,14 @@ from contextlib import suppress
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink, topics
-from gatewayd.cloud.alibaba.alink import Downlink, EnvelopeError, Reply
-from gatewayd.cloud.alibaba.topics import Heard, SubName
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink
+from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import deadline
-from gatewayd.cloud.sub_devices.requests import Questions
+from gatewayd.cloud.sub_devices.requests import PendingRequests
 from gatewayd.device.record import CloudName
-from gatewayd.runtime.backoff import Allowance, Lane
+from gatewayd.runtime.backoff import Pacer, RateLimiter
 
 ALL, LOGINS, OTHERS = 24, 150, 10
 """In a second: messages of one device, of which the cloud takes 30; children logged in through one
@@ -37,12 +37,12 @@ class ChildLogins:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._children: dict[SubName, tuple[float, Allowance]] = {}
+        self._children: dict[SubName, tuple[float, RateLimiter]] = {}
 
     def take(self, child: SubName) -> bool:
         """Take one login of a child; return whether there was one."""
         now = self._now()
-        _, allowance = self._children.pop(child, (now, Allowance(CHILD_LOGINS, WHILE)))
+        _, allowance = self._children.pop(child, (now, RateLimiter(CHILD_LOGINS, WHILE)))
         self._children[child] = now, allowance
         self._forget_old(now)
         return allowance.take(now)
@@ -54,7 +54,7 @@ class ChildLogins:
             del self._children[oldest]
 
 
-class Pace:
+class AlibabaRateLimits:
     """now: seconds of a steady clock.
 
     There are two waits, one after the other: who waits for a busy method takes no moment away from
@@ -63,9 +63,9 @@ class Pace:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._all, self._logins = Lane(ALL), Lane(LOGINS)
+        self._all, self._logins = Pacer(ALL), Pacer(LOGINS)
         others = set(topics.METHODS) - {topics.LOGIN, topics.BATCH_LOGIN}
-        self._others = {method: Lane(OTHERS) for method in others}
+        self._others = {method: Pacer(OTHERS) for method in others}
 
     def for_method(self, method: str, params: object) -> float:
         """Take the next free moment of this method; return the seconds until it comes."""
@@ -96,7 +96,7 @@ ANSWERS = 64
 """Answers to the cloud that wait to leave; what it asks beyond them is not answered."""
 
 
-class Uplink:
+class AlibabaUplink:
     """One session of the gateway.
 
     own: the gateway's name.  reply_timeout: seconds.  now: seconds of a steady clock.
@@ -108,16 +108,16 @@ class Uplink:
     def __init__(
         self,
         own: CloudName,
-        connection: mqtt.Connection,
+        connection: mqtt.MqttConnection,
         reply_timeout: float,
         now: Callable[[], float],
     ) -> None:
         self._own, self._connection, self._reply_timeout = own, connection, reply_timeout
-        self.closed: asyncio.Future[End] = connection.closed
+        self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.refused: set[str] = set()
         self.dropped: Counter[str] = Counter()
-        self._pace = Pace(now)
-        self._questions = Questions[tuple[str, str], Reply](self.closed, reply_timeout)
+        self._pace = AlibabaRateLimits(now)
+        self._questions = PendingRequests[tuple[str, str], AlinkReply](self.closed, reply_timeout)
         self._newest = 0
         self._watched: set[SubName] = set()
         self._answering: set[asyncio.Task[None]] = set()
@@ -165,7 +165,7 @@ class Uplink:
             async with deadline(self._reply_timeout):
                 await self._connection.unsubscribe(topics.child_topics(child))
 
-    async def ask(self, method: str, params: object) -> Reply:
+    async def ask(self, method: str, params: object) -> AlinkReply:
         """Ask once; `method` is one of topics.METHODS.  Raises NoAnswer, LinkDown.
 
         Waits before it asks, where the cloud's limits want it.
@@ -201,7 +201,7 @@ class Uplink:
                 return self._newest
 
     def _take(self, topic: str, payload: bytes) -> None:
-        asked = topics.heard(topic, self._own)
+        asked = topics.downlink_topic(topic, self._own)
         try:
             if asked is not None:
                 self._requested(asked, payload)
@@ -209,7 +209,7 @@ class Uplink:
                 self._replied(topic, payload)
             else:
                 self.dropped["unexpected"] += 1
-        except EnvelopeError:
+        except AlinkError:
             self.dropped["malformed"] += 1
 
     def _replied(self, topic: str, payload: bytes) -> None:
@@ -217,7 +217,7 @@ class Uplink:
         if not self._questions.answer((topic, number), reply):
             self.dropped["late"] += 1
 
-    def _requested(self, heard: Heard, payload: bytes) -> None:
+    def _requested(self, heard: DownlinkTopic, payload: bytes) -> None:
         number, downlink = alink.parse_downlink(heard, payload)
         if number:
             self._answer(topics.answer_topic(heard), alink.answer(number))

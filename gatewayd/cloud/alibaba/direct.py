@@ -24,10 +24,10 @@ from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.connection import ChildLogins
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.mqtt import Login, MqttSession, ignore
-from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import Issued, KeepSecret, Outcome, Refused, Unknown
 from gatewayd.cloud.tls import Server
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -41,7 +41,7 @@ Parse: TypeAlias = Callable[[str, bytes], Secret | None]
 
 
 async def receive(
-    server: Server, login: Login, keepalive: int, parse: Parse, keep: Keep
+    server: Server, login: Login, keepalive: int, parse: Parse, keep: KeepSecret
 ) -> Outcome:
     """Register once, and keep what is pushed before the cloud is left.
 
@@ -52,7 +52,7 @@ async def receive(
     try:
         secret = await push.wait(connection, server.reply_timeout)
         if secret is None:
-            return Unknown(push.why_not(connection))
+            return Unknown(push.check_name(connection))
         await keep(secret)
         await connection.close()
     finally:
@@ -78,7 +78,7 @@ class _Push:
         if not self._came.done():
             self._came.set_result(None)
 
-    async def wait(self, connection: mqtt.Connection, seconds: float) -> Secret | None:
+    async def wait(self, connection: mqtt.MqttConnection, seconds: float) -> Secret | None:
         """Return the secret; None if it did not come.
 
         It counts though the connection is closed by now: what was issued was issued.
@@ -90,7 +90,7 @@ class _Push:
         )
         return self._secret
 
-    def why_not(self, connection: mqtt.Connection) -> Reason:
+    def check_name(self, connection: mqtt.MqttConnection) -> Reason:
         """Tell why no secret came."""
         if self._ignored:
             log.warning("The cloud sent %d messages without a secret.", self._ignored)
@@ -101,7 +101,7 @@ class _Push:
 _RANDOM_BYTES = 8
 
 
-class Account:
+class AlibabaAccount:
     """trust: of this account.  random: so many bytes nobody can guess.
 
     read_secret: see cloud/credential.py; called off the loop, anew for each registration, so that
@@ -111,7 +111,7 @@ class Account:
     def __init__(
         self,
         settings: AlibabaSettings,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
     ) -> None:
@@ -141,7 +141,7 @@ class Account:
         return self._random(_RANDOM_BYTES).hex()
 
 
-class Direct:
+class DirectRoute:
     """Implements Route.
 
     trust, read_secret, random: as Account has them.  now: seconds of a steady clock.
@@ -150,27 +150,27 @@ class Direct:
     def __init__(
         self,
         settings: AlibabaSettings,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._connects = settings, ChildLogins(now)
-        self._account = Account(settings, trust, read_secret, random)
+        self._account = AlibabaAccount(settings, trust, read_secret, random)
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         return None if name.product in self._settings.products else reasons.NO_PRODUCT
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """Nothing is needed but the cloud itself."""
         return None
 
-    async def forget(self, _: CloudName) -> Reason | None:
+    async def unbind(self, _: CloudName) -> Reason | None:
         """Nothing binds a direct device to this gateway."""
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret, as Route says."""
         try:
             login = await self._request(name)
@@ -205,5 +205,5 @@ class Direct:
     async def _server(self, name: CloudName) -> tls.Server:
         """Return where to connect to.  Raises ConnectError for who did so too often of late."""
         if not self._connects.take(SubName(name.product, name.device)):
-            raise ConnectError(Fault.TOO_OFTEN)
+            raise ConnectError(ConnectFault.TOO_OFTEN)
         return await self._account.server(name)

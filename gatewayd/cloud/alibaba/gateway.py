@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from gatewayd.cloud import connect_errors, mqtt, tls
 from gatewayd.cloud.alibaba import payloads, reasons
-from gatewayd.cloud.alibaba.connection import Uplink
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import Issued, Keep, Outcome, Refused, Route
-from gatewayd.cloud.sub_devices.link import Link, listening
+from gatewayd.cloud.provider import Issued, KeepSecret, Outcome, Refused, Route
+from gatewayd.cloud.sub_devices.link import GatewayLink, subscribe
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED, no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -24,7 +24,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
 
-class GatewayRoute:
+class AlibabaGatewayRoute:
     """Implements Route, for the gateway alone.
 
     direct: registers it, where its secret is not configured.  link: where its session is put.
@@ -36,30 +36,30 @@ class GatewayRoute:
         self,
         settings: AlibabaSettings,
         direct: Route,
-        link: Link[Uplink],
-        trust: tls.Trust,
+        link: GatewayLink[AlibabaUplink],
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         now: Callable[[], float],
     ) -> None:
         self._settings, self._direct, self._link = settings, direct, link
         self._trust, self._read_secret, self._now = trust, read_secret, now
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         own = self._settings.gateway
         if own is None or (own.product, own.device) != (name.product, name.device):
             return NOT_CONFIGURED
-        return self._direct.why_not(name) if own.register else None
+        return self._direct.check_name(name) if own.register else None
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """Nothing is needed but the cloud itself."""
         return None
 
-    async def forget(self, _: CloudName) -> Reason | None:
+    async def unbind(self, _: CloudName) -> Reason | None:
         """Nothing binds the gateway to itself."""
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Keep the secret that is configured, or ask the cloud for one; as Route says."""
         own = self._settings.gateway
         if own is None:
@@ -87,9 +87,9 @@ class GatewayRoute:
             connection = await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
         except ConnectError as error:
             raise reasons.login(error, host, port) from error
-        uplink = Uplink(name, connection, self._settings.reply_timeout, self._now)
-        silence = connect_errors.reason(Fault.MQTT_TIMEOUT, host, port)
-        await listening(connection, uplink.subscribe_all(), silence)
+        uplink = AlibabaUplink(name, connection, self._settings.reply_timeout, self._now)
+        silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
+        await subscribe(connection, uplink.subscribe_all(), silence)
         self._link.put(uplink)
         return MqttSession(connection)
 

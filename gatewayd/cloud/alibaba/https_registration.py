@@ -18,14 +18,14 @@ from collections.abc import Callable, Mapping
 
 from gatewayd.cloud import connect_errors, http, tls
 from gatewayd.cloud.alibaba import payloads, reasons, result_codes, topics
-from gatewayd.cloud.alibaba.direct import Direct
+from gatewayd.cloud.alibaba.direct import DirectRoute
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import register_content, sign
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 from gatewayd.cloud.credentials import ReadSecret
-from gatewayd.cloud.http import Answer
-from gatewayd.cloud.provider import Failed, Issued, Keep, Outcome, Refused, Unknown
-from gatewayd.cloud.sub_devices.result_codes import Coded, Kind
+from gatewayd.cloud.http import HttpResponse
+from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused, Unknown
+from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -34,7 +34,7 @@ from gatewayd.errors import ConfigError
 log = logging.getLogger(__name__)
 
 DONE = 200
-LATER = frozenset({Kind.TRANSIENT, Kind.UNKNOWN})
+LATER = frozenset({ResultKind.TRANSIENT, ResultKind.UNKNOWN})
 """What is worth another try."""
 
 _MAX_CODE = 999_999
@@ -51,12 +51,12 @@ ELSEWHERE = Refused(Reason(
 ))  # fmt: skip
 
 
-def meaning(code: int) -> Coded:
+def meaning_of(code: int) -> ResultMeaning:
     """Return what a code means here: the request is signed as that for a sub-device's product."""
     return result_codes.reason(code, topics.PRODUCT_REGISTER)
 
 
-def understand(answer: Answer, name: CloudName) -> Secret | Outcome:
+def understand(answer: HttpResponse, name: CloudName) -> Secret | Outcome:
     """Return the secret that was issued, or how the registration ended.
 
     The code counts, whatever the status is.  Without one, a status says that the request was not
@@ -68,10 +68,10 @@ def understand(answer: Answer, name: CloudName) -> Secret | Outcome:
         return _by_status(answer.status)
     if code == DONE:
         return _secret(told.get("data"), name) or BROKEN
-    coded = meaning(code)
-    if coded.kind is Kind.UNKNOWN:
+    meaning = meaning_of(code)
+    if meaning.kind is ResultKind.UNKNOWN:
         log.warning("The cloud answered a registration with the code %d.", code)
-    return Failed(coded.reason) if coded.kind in LATER else Refused(coded.reason)
+    return Failed(meaning.reason) if meaning.kind in LATER else Refused(meaning.reason)
 
 
 def _secret(data: object, name: CloudName) -> Secret | None:
@@ -91,7 +91,7 @@ def _code(told: object) -> int | None:
 def _by_status(status: int) -> Outcome:
     match status:
         case 408 | 425 | 429:
-            return Failed(meaning(429).reason)
+            return Failed(meaning_of(429).reason)
         case status if 300 <= status < 500:  # noqa: PLR2004  # the classes of RFC 9110, 15
             return ELSEWHERE
     return BROKEN
@@ -104,19 +104,19 @@ _RANDOM_BYTES = 8
 
 VAGUE = frozenset({"cloud-auth-failed", "cloud-not-authorised"})
 """The refusals over MQTT that have several causes."""
-CLEAR = frozenset(meaning(code).reason for code in (6100, 6288, 6289, 6600))
+CLEAR = frozenset(meaning_of(code).reason for code in (6100, 6288, 6289, 6600))
 """The refusals over HTTPS that explain one of those.  Others may say no more than that this host
 does not serve the product."""
 
-_SILENCE: Mapping[Fault, Reason] = {
-    Fault.MQTT_TIMEOUT: Reason(
-        Fault.MQTT_TIMEOUT, "The cloud did not answer the request over HTTPS."
+_SILENCE: Mapping[ConnectFault, Reason] = {
+    ConnectFault.MQTT_TIMEOUT: Reason(
+        ConnectFault.MQTT_TIMEOUT, "The cloud did not answer the request over HTTPS."
     ),
-    Fault.MQTT_CLOSED: Reason(
-        Fault.MQTT_CLOSED, "The cloud closed the connection without an answer over HTTPS."
+    ConnectFault.MQTT_CLOSED: Reason(
+        ConnectFault.MQTT_CLOSED, "The cloud closed the connection without an answer over HTTPS."
     ),
-    Fault.MQTT_PROTOCOL: Reason(
-        Fault.MQTT_PROTOCOL,
+    ConnectFault.MQTT_PROTOCOL: Reason(
+        ConnectFault.MQTT_PROTOCOL,
         "The cloud answered with what is not HTTP.",
         "Check the host of the registration over HTTPS.",
     ),
@@ -145,12 +145,12 @@ class HttpsRegistration:
         random: Callable[[int], bytes],
         host: str,
         port: int,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
     ) -> None:
         self._settings, self._read_secret, self._random = settings, read_secret, random
         self._host, self._port, self._trust = host, port, trust
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret, as Route says."""
         try:
             form = await self._form(name)
@@ -179,19 +179,19 @@ class HttpsRegistration:
             self._host, self._port, context, settings.connect_timeout, settings.reply_timeout
         )
 
-    def _not_connected(self, fault: Fault) -> Outcome:
+    def _not_connected(self, fault: ConnectFault) -> Outcome:
         if fault in SILENT:
             return Unknown(_SILENCE[fault])
         return Failed(connect_errors.reason(fault, self._host, self._port))
 
 
-class ExplainedDirect(Direct):
+class ExplainedDirectRoute(DirectRoute):
     """Direct, which asks over HTTPS where MQTT refuses and does not say why."""
 
     def __init__(
         self,
         settings: AlibabaSettings,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
         https: HttpsRegistration,
@@ -199,7 +199,7 @@ class ExplainedDirect(Direct):
         super().__init__(settings, trust, read_secret, random)
         self._https = https
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret; a second time if the refusal is vague.
 
         The second may issue the secret.  Where it is no clearer, the first stands.

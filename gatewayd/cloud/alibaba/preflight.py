@@ -13,15 +13,15 @@ from gatewayd.cloud import preflight as checks
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import settings
 from gatewayd.cloud.alibaba import settings as endpoint
-from gatewayd.cloud.alibaba.settings import AlibabaSettings, Instance
-from gatewayd.cloud.ca.certificates import Root
+from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
+from gatewayd.cloud.ca.certificates import RootCertificate
 from gatewayd.cloud.preflight import (
     NOT_ASKED,
     Check,
-    Held,
+    CheckResult,
+    ConfiguredSecret,
+    PreflightContext,
     Roots,
-    Surroundings,
-    Verdict,
     clock,
     connection,
     credential,
@@ -32,7 +32,7 @@ from gatewayd.cloud.preflight import (
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
-OK, UNSURE, FAILED = Verdict.OK, Verdict.UNSURE, Verdict.FAILED
+OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 
 def needed(roots: Roots, host: str, port: int, *, trusted: bool) -> Check | None:
@@ -55,7 +55,7 @@ def needed(roots: Roots, host: str, port: int, *, trusted: bool) -> Check | None
     return Check("root", FAILED, f"{text}.", f"{_get(root)} add it to ca_file.")
 
 
-def _of_the_system(root: settings.Root, port: int, *, trusted: bool) -> Check | None:
+def _of_the_system(root: settings.AlibabaRoot, port: int, *, trusted: bool) -> Check | None:
     if trusted:
         return Check("root", OK, "The system vouches for the server.")
     if root is not settings.PRIVATE:
@@ -64,17 +64,17 @@ def _of_the_system(root: settings.Root, port: int, *, trusted: bool) -> Check | 
     return Check("root", FAILED, text, f"{_get(root)} set ca_file to it.")
 
 
-def _get(root: settings.Root) -> str:
+def _get(root: settings.AlibabaRoot) -> str:
     return f"Get {root.name} ({root.published}), compare its SHA-256 with {root.sha256}, and"
 
 
-def told(roots: Roots, hosts: Iterable[str], now: float) -> Iterator[Check]:
+def alibaba_root_checks(roots: Roots, hosts: Iterable[str], now: float) -> Iterator[Check]:
     """Say which roots are trusted.  now: seconds since the epoch."""
-    custom = any(settings.instance_of(host) is Instance.CUSTOM for host in hosts)
-    return checks.told(roots, lambda root: certificate(root, now, custom=custom))
+    custom = any(settings.instance_of(host) is AlibabaInstance.CUSTOM for host in hosts)
+    return checks.root_checks(roots, lambda root: certificate(root, now, custom=custom))
 
 
-def certificate(root: Root, now: float, *, custom: bool) -> Check:
+def certificate(root: RootCertificate, now: float, *, custom: bool) -> Check:
     """Say which root this is, by its fingerprint.
 
     custom: whether an endpoint is the customer's own, so that its root may be, too.
@@ -98,7 +98,9 @@ NO_HOST = Check(
 )
 
 
-async def preflight(settings: AlibabaSettings, around: Surroundings) -> AsyncGenerator[Check, None]:
+async def preflight(
+    settings: AlibabaSettings, around: PreflightContext
+) -> AsyncGenerator[Check, None]:
     """Yield what was found of endpoints, roots, clock and credentials.  A Preflight."""
     hosts, port, seconds = hosts_of(settings), settings.port, settings.connect_timeout
     if not hosts:
@@ -116,7 +118,7 @@ async def preflight(settings: AlibabaSettings, around: Surroundings) -> AsyncGen
             yield root
     if len(hosts) > MAX_HOSTS:
         yield Check("endpoint", UNSURE, f"{len(hosts) - MAX_HOSTS} more were not looked at.")
-    for check in told(roots, hosts, around.time()):
+    for check in alibaba_root_checks(roots, hosts, around.time()):
         yield check
     yield clock(attempts, around.time(), synchronised=around.synchronised())
     for held in held_in(settings):
@@ -136,14 +138,16 @@ def hosts_of(settings: AlibabaSettings) -> Sequence[str]:
     return tuple(dict.fromkeys(filter(None, hosts)))
 
 
-def held_in(settings: AlibabaSettings) -> Iterator[Held]:
+def held_in(settings: AlibabaSettings) -> Iterator[ConfiguredSecret]:
     """Yield the secrets that are configured."""
     for key, product in settings.products.items():
         whose = f"product {key}"
-        yield Held(whose, product.secret_credential, product.secret_file, _of_a_device(whose))
+        yield ConfiguredSecret(
+            whose, product.secret_credential, product.secret_file, _of_a_device(whose)
+        )
     gateway = settings.gateway
     if gateway is not None and not gateway.register:
-        yield Held("the gateway", gateway.secret_credential, gateway.secret_file)
+        yield ConfiguredSecret("the gateway", gateway.secret_credential, gateway.secret_file)
 
 
 def _of_a_device(whose: str) -> Callable[[Secret], Check | None]:

@@ -13,14 +13,14 @@ from functools import partial
 
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.alibaba import direct, payloads, reasons
-from gatewayd.cloud.alibaba.direct import Account
+from gatewayd.cloud.alibaba.direct import AlibabaAccount
 from gatewayd.cloud.alibaba.payloads import client_id
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.alibaba.signing import register_content, sign
-from gatewayd.cloud.connect_errors import ConnectError, Fault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.mqtt import Login, MqttSession, ignore
-from gatewayd.cloud.provider import Keep, LoginRefused, Outcome, Refused
+from gatewayd.cloud.provider import KeepSecret, LoginRefused, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -72,7 +72,7 @@ REFUSALS: Mapping[int, Outcome] = {
 """Code of the CONNACK to such a registration, to its outcome, where it is not that of others."""
 
 
-class Unlisted:
+class PreregistrationFreeRoute:
     """Implements Route.  What it keeps as the secret is JSON: {"clientId": …, "deviceToken": …}.
 
     trust, read_secret, random: as Account has them.
@@ -83,31 +83,34 @@ class Unlisted:
     def __init__(
         self,
         settings: AlibabaSettings,
-        trust: tls.Trust,
+        trust: tls.TrustStore,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
         *,
         enabled: bool,
         securemode: int = -2,
     ) -> None:
-        self._settings, self._account = settings, Account(settings, trust, read_secret, random)
+        self._settings, self._account = (
+            settings,
+            AlibabaAccount(settings, trust, read_secret, random),
+        )
         self._enabled, self._securemode = enabled, securemode
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         if not self._enabled:
             return OFF
         return None if name.product in self._settings.products else reasons.NO_PRODUCT
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """Nothing is needed but the cloud itself."""
         return None
 
-    async def forget(self, _: CloudName) -> Reason | None:
+    async def unbind(self, _: CloudName) -> Reason | None:
         """Nothing binds a direct device to this gateway."""
         return None
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for a client id and a token, as Route says.
 
         Each time counts as one more device of this name, of which the cloud takes five.
@@ -181,7 +184,7 @@ def parse_grant(topic: str, payload: bytes, name: CloudName) -> Secret | None:
 
 def refusal(error: ConnectError, host: str, port: int) -> Outcome:
     """Return how a registration ended that got no connection.  Pure."""
-    if error.fault is Fault.MQTT_REFUSED and error.code in REFUSALS:
+    if error.fault is ConnectFault.MQTT_REFUSED and error.code in REFUSALS:
         return REFUSALS[error.code]
     return reasons.registration(error, host, port)
 

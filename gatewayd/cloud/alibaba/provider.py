@@ -9,32 +9,32 @@ from typing import ClassVar
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration, payloads, reasons
 from gatewayd.cloud.alibaba import reasons as child_reasons
-from gatewayd.cloud.alibaba.connection import Uplink
-from gatewayd.cloud.alibaba.direct import Direct
-from gatewayd.cloud.alibaba.gateway import GatewayRoute
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.direct import DirectRoute
+from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
-from gatewayd.cloud.alibaba.preregistration_free import Unlisted
+from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
-from gatewayd.cloud.alibaba.sub_device import Known, Provisioned, Registered
-from gatewayd.cloud.alibaba.sub_devices import Children
+from gatewayd.cloud.alibaba.sub_device import KnownSecretRoute, ProductSecretRoute, RegisteredRoute
+from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.provider import (
-    Keep,
+    CloudRequestHandler,
+    KeepSecret,
     LoginError,
     LoginFailed,
     Outcome,
     Refused,
-    Requests,
     Route,
     Session,
 )
-from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.runtime.clock import REAL_TIME, Time
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT, OWN = "direct", "gateway"
 SUB_DEVICE = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
@@ -59,19 +59,19 @@ class Alibaba:
         settings: AlibabaSettings,
         read_secret: ReadSecret,
         random: Callable[[int], bytes] = secrets.token_bytes,
-        clock: Time = REAL_TIME,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if problems := list(_problems(settings)):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         self.name = name
-        self.own: CloudName | None = None
+        self.gateway_name: CloudName | None = None
         self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._trust = tls.Trust(settings.ca_file)
-        self._children: Children | None = None
+        self._trust = tls.TrustStore(settings.ca_file)
+        self._children: AlibabaSubDevices | None = None
         self._direct = self._make_direct(clock)
         self._routes: dict[str, Route] = {
             DEFAULT: self._direct,
-            "direct-unlisted": Unlisted(
+            "direct-unlisted": PreregistrationFreeRoute(
                 settings, self._trust, read_secret, random,
                 enabled=settings.unlisted, securemode=settings.securemode_unlisted,
             ),
@@ -79,49 +79,53 @@ class Alibaba:
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, clock)
 
-    def _make_direct(self, clock: Time) -> Direct:
+    def _make_direct(self, clock: Clock) -> DirectRoute:
         settings, parts = self._settings, (self._trust, self._read_secret, self._random)
         if not settings.explain:
-            return Direct(settings, *parts, clock.now)
+            return DirectRoute(settings, *parts, clock.now)
         host = settings.https_host or https_registration.host_of(settings.region)
-        trust = tls.Trust(settings.https_ca_file)
+        trust = tls.TrustStore(settings.https_ca_file)
         registration = https_registration.HttpsRegistration(
             settings, self._read_secret, self._random, host, settings.https_port, trust
         )
-        return https_registration.ExplainedDirect(settings, *parts, registration)
+        return https_registration.ExplainedDirectRoute(settings, *parts, registration)
 
-    def _add_gateway(self, own: AlibabaGateway, clock: Time) -> None:
-        settings, read_secret, link = self._settings, self._read_secret, Link[Uplink]()
-        children = Children(self.name, settings, own, link, clock)
-        self.own = CloudName(self.name, own.product, own.device, OWN)
+    def _add_gateway(self, own: AlibabaGateway, clock: Clock) -> None:
+        settings, read_secret, link = (
+            self._settings,
+            self._read_secret,
+            GatewayLink[AlibabaUplink](),
+        )
+        children = AlibabaSubDevices(self.name, settings, own, link, clock)
+        self.gateway_name = CloudName(self.name, own.product, own.device, OWN)
         self._children = children
         self._routes |= {
-            OWN: GatewayRoute(
+            OWN: AlibabaGatewayRoute(
                 settings, self._direct, link, self._trust, read_secret, clock.now
             ),
-            "sub-device": Registered(settings, children, read_secret),
-            "sub-device-secret": Provisioned(settings, children, read_secret, self._random),
-            "sub-device-known": Known(settings, children, read_secret),
+            "sub-device": RegisteredRoute(settings, children, read_secret),
+            "sub-device-secret": ProductSecretRoute(settings, children, read_secret, self._random),
+            "sub-device-known": KnownSecretRoute(settings, children, read_secret),
         }  # fmt: skip
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         """Tell somebody what the cloud asks for, from now on."""
         if self._children is not None:
-            self._children.listen(requests)
+            self._children.set_requests(requests)
 
-    def found(self, name: CloudName) -> None:
+    def on_pending(self, name: CloudName) -> None:
         """Tell the cloud that a child of this name waits for a yes."""
         if self._children is not None and name.route in SUB_DEVICE:
-            self._children.found(name)
+            self._children.on_pending(name)
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         route = self._routes.get(name.route or DEFAULT)
         if route is None:
             return _no_route(name)
         if not payloads.DEVICE_NAME.fullmatch(name.device):
             return reasons.BAD_NAME
-        if (objection := route.why_not(name)) is not None:
+        if (objection := route.check_name(name)) is not None:
             return objection
         product = self._settings.products.get(name.product)
         unsigned = product is not None and not product.has_secret
@@ -129,14 +133,14 @@ class Alibaba:
             return child_reasons.NO_PRODUCT_SECRET
         return None
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now."""
         route = self._routes.get(name.route or DEFAULT)
-        return await route.obstacle(name) if route else _no_route(name)
+        return await route.check_ready(name) if route else _no_route(name)
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret."""
-        if (objection := self.why_not(name)) is not None:
+        if (objection := self.check_name(name)) is not None:
             return Refused(objection)
         outcome = await self._routes[name.route or DEFAULT].register(name, keep)
         if name.route == OWN:
@@ -162,10 +166,10 @@ class Alibaba:
         self._children.look()
         return session
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Loosen what binds a child to this gateway at the cloud."""
         route = self._routes.get(name.route or DEFAULT)
-        return await route.forget(name) if route else None
+        return await route.unbind(name) if route else None
 
     async def close(self) -> None:
         """Release what the routes hold."""

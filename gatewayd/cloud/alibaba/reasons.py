@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from gatewayd.cloud import connect_errors
 from gatewayd.cloud import provider as port
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 from gatewayd.device.reason import Reason
 
 REGISTRATION: Mapping[int, port.Outcome] = {
@@ -122,7 +122,7 @@ def no_product_secret(text: str) -> Reason:
 
 def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
     """Return how a registration ended that got no connection."""
-    if error.fault is Fault.MQTT_REFUSED:
+    if error.fault is ConnectFault.MQTT_REFUSED:
         return REGISTRATION[error.code]
     reason = connect_errors.reason(error.fault, host, tcp_port)
     return port.Unknown(reason) if error.fault in SILENT else port.Failed(reason)
@@ -130,7 +130,7 @@ def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
 
 def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
     """Return what to raise for a login that got no connection."""
-    if error.fault is Fault.MQTT_REFUSED:
+    if error.fault is ConnectFault.MQTT_REFUSED:
         kind, reason = LOGIN[error.code]
         return kind(reason)
     return port.LoginFailed(connect_errors.reason(error.fault, host, tcp_port))

@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 from gatewayd.cloud.alibaba import payloads, result_codes, topics
 from gatewayd.cloud.alibaba.alink import DONE, names_in
-from gatewayd.cloud.alibaba.connection import ChildLogins, Uplink
+from gatewayd.cloud.alibaba.connection import AlibabaUplink, ChildLogins
 from gatewayd.cloud.alibaba.payloads import Entry
 from gatewayd.cloud.alibaba.result_codes import TOO_FAST
 from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.batch import Batcher, BatchRefused
-from gatewayd.cloud.sub_devices.link import Link, LinkError
-from gatewayd.cloud.sub_devices.result_codes import Denied, Kind
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
+from gatewayd.cloud.sub_devices.result_codes import Denied, ResultKind
 from gatewayd.device.secret import Secret
 
 WAIT = 0.05
@@ -35,11 +35,13 @@ class NotListed(Exception):
     """The cloud says that it is done, and its reply does not have this child."""
 
 
-class Calls:
+class AlibabaCalls:
     """link: over which it is asked.  now: seconds of a steady clock.
     wait: seconds for which a batch stays open."""
 
-    def __init__(self, link: Link[Uplink], now: Callable[[], float], wait: float = WAIT) -> None:
+    def __init__(
+        self, link: GatewayLink[AlibabaUplink], now: Callable[[], float], wait: float = WAIT
+    ) -> None:
         self._link, self._logins = link, ChildLogins(now)
         self.register = Batcher[SubName, Secret](REGISTERED, wait, self._register)
         self.provision = Batcher[Entry, Secret](PROVISIONED, wait, self._provision)
@@ -147,9 +149,9 @@ class Calls:
         if reply.code == DONE:
             return reply.data
         denied = denial(reply.code, method)
-        if denied.coded.kind is Kind.DONE:
+        if denied.meaning.kind is ResultKind.DONE:
             return reply.data
-        if count > 1 and denied.coded.kind is not Kind.TRANSIENT:
+        if count > 1 and denied.meaning.kind is not ResultKind.TRANSIENT:
             raise BatchRefused from denied
         raise denied
 

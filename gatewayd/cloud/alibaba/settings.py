@@ -29,7 +29,7 @@ OLD_REGIONS = (
 """The regions with old public instances."""
 
 
-class Instance(StrEnum):
+class AlibabaInstance(StrEnum):
     """What an endpoint belongs to."""
 
     OLD_PUBLIC = "an old public instance"
@@ -38,7 +38,7 @@ class Instance(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class AlibabaRoot:
     """A root certificate of the vendor's endpoints.
 
     sha256: fingerprint of the certificate, hexadecimal in upper case.  ports: where it is needed.
@@ -51,14 +51,14 @@ class Root:
     published: str
 
 
-PRIVATE = Root(
+PRIVATE = AlibabaRoot(
     "Aliyun IoT Root CA",
     "7CA438A3976B5242D231F861499822DA855831382735836B361E7E9715661676",
     frozenset({8883}),
     "https://aliyun-iot.oss-cn-hangzhou.aliyuncs.com/cert_pub/root.crt",
 )
 """In the store of no system."""
-GLOBALSIGN = Root(
+GLOBALSIGN = AlibabaRoot(
     "GlobalSign Root CA (R1)",
     "EBD41040E4BB3EC742C9E381D31EF2A41A48B6685C96E7CEF3C1DF6CD4331C99",
     frozenset({1883, 443}),
@@ -79,24 +79,24 @@ def host_of(product: str, host: str = "", region: str = "", instance_id: str = "
     return f"{product}.iot-as-mqtt.{region}{DOMAIN}" if product and region else ""
 
 
-def instance_of(host: str) -> Instance:
+def instance_of(host: str) -> AlibabaInstance:
     """Tell what a host belongs to."""
     name = host.lower().removesuffix(".")
     if name.endswith(f".mqtt.iothub{DOMAIN}"):
-        return Instance.NEW
+        return AlibabaInstance.NEW
     if ".iot-as-mqtt." in name and name.endswith(DOMAIN):
-        return Instance.OLD_PUBLIC
-    return Instance.CUSTOM
+        return AlibabaInstance.OLD_PUBLIC
+    return AlibabaInstance.CUSTOM
 
 
-def root_for(host: str, port: int) -> Root | None:
+def root_for(host: str, port: int) -> AlibabaRoot | None:
     """Return the root that is needed there; None where it is the customer's own affair."""
-    if instance_of(host) is Instance.CUSTOM:
+    if instance_of(host) is AlibabaInstance.CUSTOM:
         return None
     return next((root for root in ROOTS if port in root.ports), None)
 
 
-def root_of(fingerprint: str) -> Root | None:
+def root_of(fingerprint: str) -> AlibabaRoot | None:
     """Return the vendor's root of this fingerprint; None for any other certificate.
 
     fingerprint: SHA-256, hexadecimal in either case, with colons or without.
@@ -108,7 +108,7 @@ def root_of(fingerprint: str) -> Root | None:
 def odd_port(host: str, port: int) -> bool:
     """Whether the vendor's endpoints do not serve this port."""
     known: Iterable[int] = frozenset().union(*(root.ports for root in ROOTS))
-    return instance_of(host) is not Instance.CUSTOM and port not in known
+    return instance_of(host) is not AlibabaInstance.CUSTOM and port not in known
 
 
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20

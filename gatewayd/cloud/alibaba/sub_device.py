@@ -14,16 +14,16 @@ from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba import reasons as child_reasons
 from gatewayd.cloud.alibaba.requests import NotListed
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.sub_devices import Children
+from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
 from gatewayd.cloud.credentials import ReadSecret
-from gatewayd.cloud.provider import Issued, Keep, LoginFailed, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import Issued, KeepSecret, LoginFailed, Outcome, Refused, Unknown
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
     UNANSWERED,
     Denied,
     unanswered_outcome,
 )
-from gatewayd.cloud.sub_devices.sessions import ChildSession
+from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -32,29 +32,29 @@ from gatewayd.errors import ConfigError
 _RANDOM_BYTES = 8
 
 
-class SubDevice(ABC):
+class AlibabaSubDeviceRoute(ABC):
     """Implements Route.  read_secret: see cloud/credential.py; called off the loop."""
 
     issued = True
     """Whether the secrets come from the cloud."""
 
     def __init__(
-        self, settings: AlibabaSettings, children: Children, read_secret: ReadSecret
+        self, settings: AlibabaSettings, children: AlibabaSubDevices, read_secret: ReadSecret
     ) -> None:
         self._settings, self._children, self._read_secret = settings, children, read_secret
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
         if name.product not in self._settings.products:
             return reasons.NO_PRODUCT
         room = self._children.family.topology.has_room(payloads.sub_name(name))
         return None if room else GATEWAY_FULL
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the cloud could not be asked for this name now: the gateway must be online."""
-        return await self._children.obstacle(name)
+        return await self._children.check_ready(name)
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask for the child's secret, as Route says; with others, where there are any."""
         self._children.family.expect(payloads.sub_name(name))
         secret = await self._ask(name)
@@ -65,17 +65,17 @@ class SubDevice(ABC):
         await keep(secret)
         return Issued()
 
-    async def connect(self, name: CloudName, secret: Secret) -> ChildSession:
+    async def connect(self, name: CloudName, secret: Secret) -> SubDeviceSession:
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
-        if (obstacle := await self._children.obstacle(name)) is not None:
-            raise LoginFailed(obstacle)
+        if (check_ready := await self._children.check_ready(name)) is not None:
+            raise LoginFailed(check_ready)
         return await self._children.family.connect(name, secret, issued=self.issued)
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Take the child out of the gateway's topology; return why that was not done."""
         if (offline := await self._children.offline(name)) is not None:
             return offline
-        return await self._children.family.forget(name)
+        return await self._children.family.unbind(name)
 
     async def close(self) -> None:  # noqa: B027  # not for subclasses to fill
         """What the routes share is closed by whoever made it."""
@@ -90,22 +90,22 @@ class SubDevice(ABC):
         except ConfigError as error:
             return Refused(reasons.no_product_secret(str(error)))
         except Denied as denied:
-            self._children.family.pauses.note(payloads.sub_name(name), denied.coded)
-            return denied.coded.outcome
+            self._children.family.pauses.note(payloads.sub_name(name), denied.meaning)
+            return denied.meaning.outcome
         except NotListed:
             return Unknown(child_reasons.NOT_LISTED)
         except UNANSWERED as error:
             return unanswered_outcome(error)
 
 
-class Registered(SubDevice):
+class RegisteredRoute(AlibabaSubDeviceRoute):
     """The route "sub-device": the gateway's session vouches for the child."""
 
     async def _secret(self, name: CloudName) -> Secret:
         return await self._children.calls.register.submit(payloads.sub_name(name))
 
 
-class Provisioned(SubDevice):
+class ProductSecretRoute(AlibabaSubDeviceRoute):
     """The route "sub-device-secret": the secret of its product vouches for the child.
 
     It also takes over a child that was another gateway's.  random: as of Direct.
@@ -114,7 +114,7 @@ class Provisioned(SubDevice):
     def __init__(
         self,
         settings: AlibabaSettings,
-        children: Children,
+        children: AlibabaSubDevices,
         read_secret: ReadSecret,
         random: Callable[[int], bytes],
     ) -> None:
@@ -131,20 +131,20 @@ class Provisioned(SubDevice):
         return await self._children.calls.provision.submit(entry)
 
 
-class Known(SubDevice):
+class KnownSecretRoute(AlibabaSubDeviceRoute):
     """The route "sub-device-known": an operator gives the child's own secret."""
 
     issued = False
 
-    def why_not(self, name: CloudName) -> Reason | None:
+    def check_name(self, name: CloudName) -> Reason | None:
         """Tell why this name cannot be registered here; None if it may be tried."""
-        if (objection := super().why_not(name)) is not None:
+        if (objection := super().check_name(name)) is not None:
             return objection
         product = self._settings.products[name.product]
         given = product.device_credentials or product.device_directory
         return None if given else child_reasons.NO_DEVICE_SECRETS
 
-    async def obstacle(self, _: CloudName) -> Reason | None:
+    async def check_ready(self, _: CloudName) -> Reason | None:
         """The cloud is not asked."""
         return None
 

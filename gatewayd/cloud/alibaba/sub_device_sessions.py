@@ -13,13 +13,19 @@ from dataclasses import dataclass
 
 from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
-from gatewayd.cloud.alibaba.requests import Calls
+from gatewayd.cloud.alibaba.requests import AlibabaCalls
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.provider import Ended, LoginError, LoginFailed, LoginRemoved
-from gatewayd.cloud.sub_devices.quota import Room
-from gatewayd.cloud.sub_devices.requests import Errand, Pauses
-from gatewayd.cloud.sub_devices.result_codes import REMOVED, UNANSWERED, Denied, Kind, unanswered
-from gatewayd.cloud.sub_devices.sessions import ChildSession, Online
+from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
+from gatewayd.cloud.sub_devices.quota import Quota
+from gatewayd.cloud.sub_devices.requests import BackgroundTask, Cooldown
+from gatewayd.cloud.sub_devices.result_codes import (
+    REMOVED,
+    UNANSWERED,
+    Denied,
+    ResultKind,
+    unanswered,
+)
+from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -28,7 +34,7 @@ MOST = 10_000
 """Children that are remembered, whatever the cloud tells; the limit cannot be set higher."""
 
 
-class Topology(Room[SubName]):
+class AlibabaTopology(Quota[SubName]):
     """limit: children that the cloud lets a gateway have.
     fetch: asks the cloud; raises what the question raises."""
 
@@ -85,19 +91,19 @@ class Signing:
         return str(int(self.wall() * 1000))
 
 
-class Family:
+class AlibabaSessions:
     """calls: what may be asked.  limit: children that the cloud lets a gateway have.
     now: seconds."""
 
     def __init__(
-        self, calls: Calls, signing: Signing, limit: int, now: Callable[[], float]
+        self, calls: AlibabaCalls, signing: Signing, limit: int, now: Callable[[], float]
     ) -> None:
         self._calls, self._signing = calls, signing
-        self._online = Online(calls.log_out, now)
-        self.pauses = Pauses[SubName](now)
-        self.topology = Topology(limit, calls.attached)
+        self._online = OpenSessions(calls.log_out, now)
+        self.pauses = Cooldown[SubName](now)
+        self.topology = AlibabaTopology(limit, calls.attached)
 
-    def sessions(self) -> tuple[ChildSession, ...]:
+    def sessions(self) -> tuple[SubDeviceSession, ...]:
         """Return those that are open."""
         return self._online.sessions()
 
@@ -106,7 +112,7 @@ class Family:
         self._online.expect(child)
         self.topology.want(child)
 
-    async def connect(self, name: CloudName, secret: Secret, *, issued: bool) -> ChildSession:
+    async def connect(self, name: CloudName, secret: Secret, *, issued: bool) -> SubDeviceSession:
         """Log a child in, and add it to the topology before if it is not there.
 
         issued: whether the cloud issued the secret, so that it has known the child.
@@ -125,15 +131,15 @@ class Family:
         except UNANSWERED as error:
             raise LoginFailed(unanswered(error)) from error
 
-    async def forget(self, name: CloudName) -> Reason | None:
+    async def unbind(self, name: CloudName) -> Reason | None:
         """Take a child out of the topology; return why that was not done."""
         child = sub_name(name)
         try:
             with self._online.forgetting(child):
                 await self._calls.detach.submit(child)
         except Denied as denied:
-            if denied.coded.kind is not Kind.REMOVED:
-                return denied.coded.reason
+            if denied.meaning.kind is not ResultKind.REMOVED:
+                return denied.meaning.reason
         except UNANSWERED as error:
             return unanswered(error)
         self._online.forgotten(child)
@@ -141,7 +147,7 @@ class Family:
         self.pauses.end(child)
         return None
 
-    async def check(self, session: ChildSession) -> bool:
+    async def check(self, session: SubDeviceSession) -> bool:
         """Log a child in once more, to learn whether the cloud still has its session.
 
         Return whether that is known now; a session that is not open any more is left alone.
@@ -152,7 +158,7 @@ class Family:
         try:
             await self._calls.log_in.submit(self._to_log_in(session.name, session.secret))
         except Denied as denied:
-            if denied.coded.kind is Kind.TRANSIENT:
+            if denied.meaning.kind is ResultKind.TRANSIENT:
                 return False
             if self._online.get(child) is session:
                 self.force_off(child, denied)
@@ -166,12 +172,12 @@ class Family:
         If that is for want of topology, the topology is asked at the next login: the cloud may be
         about to tell that it has removed the child.
         """
-        coded = denied.coded
-        self.pauses.note(child, coded)
-        if coded.kind is Kind.REMOVED:
+        meaning = denied.meaning
+        self.pauses.note(child, meaning)
+        if meaning.kind is ResultKind.REMOVED:
             self.take(child)
         else:
-            self._online.end(child, Ended(coded.reason))
+            self._online.end(child, SessionEnd(meaning.reason))
 
     def take(self, child: SubName) -> None:
         """The cloud has removed a child.  One without a session learns it when it logs in."""
@@ -188,18 +194,18 @@ class Family:
         await self._calls.close()
 
     def _login_error(self, child: SubName, denied: Denied, *, issued: bool) -> LoginError:
-        coded = denied.coded
+        meaning = denied.meaning
         if issued and denied.code == NOT_FOUND:
             return LoginRemoved(REMOVED)
-        self.pauses.note(child, coded)
-        return coded.login_error
+        self.pauses.note(child, meaning)
+        return meaning.login_error
 
     async def _know_topology(self) -> None:
         """Ask for the topology, if need be; a no to that says nothing of any child."""
         try:
             await self.topology.know()
         except Denied as denied:
-            raise LoginFailed(denied.coded.reason) from denied
+            raise LoginFailed(denied.meaning.reason) from denied
 
     async def _attach_and_log_in(self, name: CloudName, secret: Secret) -> None:
         child = sub_name(name)
@@ -207,7 +213,7 @@ class Family:
         try:
             await self._log_in(name, secret)
         except Denied as denied:
-            if denied.coded.kind is not Kind.TOPOLOGY:
+            if denied.meaning.kind is not ResultKind.TOPOLOGY:
                 raise
             self.topology.remove(child)
             await self._attach(name, secret)
@@ -238,10 +244,10 @@ PERIOD = 60.0
 """Seconds from one look at all to the next: a child may log in five times a minute."""
 
 
-class Checkup(Errand):
+class SessionCheck(BackgroundTask):
     """now: seconds."""
 
-    def __init__(self, family: Family, now: Callable[[], float]) -> None:
+    def __init__(self, family: AlibabaSessions, now: Callable[[], float]) -> None:
         super().__init__(self._look_until_sure)
         self._family, self._now = family, now
         self._told, self._last = False, -PERIOD
@@ -252,16 +258,16 @@ class Checkup(Errand):
         super().begin()
 
     async def _look_until_sure(self) -> None:
-        unsure: Sequence[ChildSession] = ()
+        unsure: Sequence[SubDeviceSession] = ()
         while self._told or unsure:
             await asyncio.sleep(max(0.0, self._last + PERIOD - self._now()))
             sessions = self._family.sessions() if self._told else unsure
             self._told, self._last = False, self._now()
             unsure = await self._look(sessions)
 
-    async def _look(self, sessions: Sequence[ChildSession]) -> Sequence[ChildSession]:
+    async def _look(self, sessions: Sequence[SubDeviceSession]) -> Sequence[SubDeviceSession]:
         """Return those of which the cloud did not say whether it has them."""
-        unsure: list[ChildSession] = []
+        unsure: list[SubDeviceSession] = []
         for first in range(0, len(sessions), TOGETHER):
             some = sessions[first : first + TOGETHER]
             sure = await asyncio.gather(*(self._family.check(session) for session in some))

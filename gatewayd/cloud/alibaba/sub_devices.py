@@ -14,28 +14,29 @@ from collections.abc import Container, Iterable
 
 from gatewayd.cloud.alibaba import requests, topics
 from gatewayd.cloud.alibaba.alink import (
-    Change,
+    AddRequested,
     Downlink,
     ForcedOff,
-    Ordered,
     PermitJoin,
-    TopoChanged,
-    TopoNotified,
+    SubDeviceOrder,
+    TopologyChange,
+    TopologyChanged,
 )
-from gatewayd.cloud.alibaba.connection import Uplink
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import sub_name
-from gatewayd.cloud.alibaba.requests import Calls
+from gatewayd.cloud.alibaba.requests import AlibabaCalls
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
-from gatewayd.cloud.alibaba.sub_device_sessions import Checkup, Family, Signing
+from gatewayd.cloud.alibaba.sub_device_sessions import AlibabaSessions, SessionCheck, Signing
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.batch import Batcher, BatchRefused, Stopped
-from gatewayd.cloud.provider import Requests
-from gatewayd.cloud.sub_devices.link import Link, LinkError
-from gatewayd.cloud.sub_devices.reconnect import Watch
+from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
+from gatewayd.cloud.provider import CloudRequestHandler
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
+from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import Denied
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ DISABLED = 522
 """The code for a child that was disabled, in a login and in an error of the cloud."""
 
 
-class Ears:
+class AlibabaDownlinkHandler:
     """Listens to the link of one provider.
 
     products: those that are configured.  most: children named by one message that are heeded.
@@ -51,13 +52,18 @@ class Ears:
     """
 
     def __init__(
-        self, provider: str, family: Family, checkup: Checkup, products: Container[str], most: int
+        self,
+        provider: str,
+        family: AlibabaSessions,
+        checkup: SessionCheck,
+        products: Container[str],
+        most: int,
     ) -> None:
         self._provider, self._family, self._checkup = provider, family, checkup
         self._products, self._most = products, most
-        self.requests: Requests | None = None
+        self.requests: CloudRequestHandler | None = None
 
-    def link_up(self, uplink: Uplink) -> None:
+    def link_up(self, uplink: AlibabaUplink) -> None:
         """Learn at once who belongs to the gateway."""
         uplink.on_request = self.hear
         self._family.topology.begin()
@@ -70,13 +76,13 @@ class Ears:
     def hear(self, downlink: Downlink) -> None:
         """Take what the cloud asks.  Never blocks, never raises."""
         match downlink:
-            case TopoNotified(children):
+            case AddRequested(children):
                 self._wanted(children[: self._most])
             case PermitJoin(seconds, product):
                 self._permitted(seconds, product)
-            case TopoChanged(change, children):
+            case TopologyChanged(change, children):
                 self._changed(change, children[: self._most])
-            case Ordered(order, child):
+            case SubDeviceOrder(order, child):
                 self._ordered(order, child)
             case ForcedOff(code, None):
                 log.warning("The cloud says that a child is not online (%d), not which.", code)
@@ -87,12 +93,12 @@ class Ears:
     def call_back(self, name: CloudName) -> None:
         """What kept a child from logging in is gone."""
         if self.requests is not None:
-            self.requests.try_again(name)
+            self.requests.retry(name)
 
     def _wanted(self, children: Iterable[SubName]) -> None:
         if self.requests is not None:
             for child in children:
-                self.requests.wanted(self._name(child))
+                self.requests.approve(self._name(child))
 
     def _permitted(self, seconds: int, product: str) -> None:
         """Pass on a permit, unless it is for a product whose children cannot join here."""
@@ -101,20 +107,20 @@ class Ears:
         elif self.requests is not None:
             self.requests.permit_join(self._provider, seconds)
 
-    def _changed(self, change: Change, children: Iterable[SubName]) -> None:
+    def _changed(self, change: TopologyChange, children: Iterable[SubName]) -> None:
         match change:
-            case Change.UNKNOWN:
+            case TopologyChange.UNKNOWN:
                 self._family.topology.begin()
-            case Change.CREATED:
+            case TopologyChange.CREATED:
                 for child in children:
                     self._family.topology.add(child)
-            case Change.DELETED:
+            case TopologyChange.DELETED:
                 for child in children:
                     self._family.take(child)
-            case Change.ENABLED:
+            case TopologyChange.ENABLED:
                 for child in children:
                     self._enabled(child)
-            case Change.DISABLED:
+            case TopologyChange.DISABLED:
                 for child in children:
                     self._disabled(child)
 
@@ -141,7 +147,7 @@ LIMIT = 2000
 """Children that may be under way to the cloud; more are not told of."""
 
 
-class Finds:
+class FoundDeviceReporter:
     """call: tells of one child (thing/list/found)."""
 
     def __init__(self, call: Batcher[SubName, None]) -> None:
@@ -158,17 +164,14 @@ class Finds:
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = tuple(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(self._under_way.values())
 
     async def _tell(self, name: SubName) -> None:
-        with contextlib.suppress(Denied, BatchRefused, Stopped, LinkError):
+        with contextlib.suppress(Denied, BatchRefused, BatcherClosed, LinkError):
             await self._call.submit(name)
 
 
-class Children:
+class AlibabaSubDevices:
     """All children of one gateway.
 
     provider: its name in the configuration.  own: the gateway.
@@ -179,19 +182,21 @@ class Children:
         provider: str,
         settings: AlibabaSettings,
         own: AlibabaGateway,
-        link: Link[Uplink],
-        time: Time,
+        link: GatewayLink[AlibabaUplink],
+        time: Clock,
     ) -> None:
         self._tells = own.tell_found
-        self.calls = Calls(link, time.now)
+        self.calls = AlibabaCalls(link, time.now)
         signing = Signing(settings.sign_method, time.wall)
-        self.family = Family(self.calls, signing, own.children, time.now)
-        self._finds = Finds(self.calls.tell_found)
-        self._checkup = Checkup(self.family, time.now)
-        self._ears = Ears(provider, self.family, self._checkup, settings.products, own.children)
-        self._watch = Watch(provider, link, self._ears, own.children)
+        self.family = AlibabaSessions(self.calls, signing, own.children, time.now)
+        self._finds = FoundDeviceReporter(self.calls.tell_found)
+        self._checkup = SessionCheck(self.family, time.now)
+        self._ears = AlibabaDownlinkHandler(
+            provider, self.family, self._checkup, settings.products, own.children
+        )
+        self._watch = LinkMonitor(provider, link, self._ears, own.children)
 
-    def listen(self, requests: Requests) -> None:
+    def set_requests(self, requests: CloudRequestHandler) -> None:
         """Tell somebody what the cloud asks for, from now on."""
         self._ears.requests = requests
 
@@ -203,7 +208,7 @@ class Children:
         """Let the children say what ails the gateway; None where that is not known."""
         self._watch.ails = ails
 
-    async def obstacle(self, name: CloudName) -> Reason | None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
         """Tell why the cloud cannot be asked for this child now, after a short wait."""
         if (pause := self.family.pauses.reason(sub_name(name))) is not None:
             return pause
@@ -213,7 +218,7 @@ class Children:
         """Tell why the gateway is not online, after a short wait; None if it is."""
         return await self._watch.offline(name)
 
-    def found(self, name: CloudName) -> None:
+    def on_pending(self, name: CloudName) -> None:
         """Tell the cloud of a child that waits, where the configuration says so."""
         if self._tells:
             self._finds.tell(sub_name(name))

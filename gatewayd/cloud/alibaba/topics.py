@@ -52,7 +52,7 @@ class SubName(NamedTuple):
     device: str
 
 
-class Heard(NamedTuple):
+class DownlinkTopic(NamedTuple):
     """A topic on which the cloud asks something: what, and of which device."""
 
     method: str
@@ -100,18 +100,20 @@ def child_topics(child: SubName) -> tuple[str, ...]:
     return tuple(f"/sys/{child.product}/{child.device}/{method}" for method in _WATCHED)
 
 
-def heard(topic: str, gateway: CloudName) -> Heard | None:
+def downlink_topic(topic: str, gateway: CloudName) -> DownlinkTopic | None:
     """Tell what the cloud asks by a message to this topic; None if it is no such topic."""
     own = SubName(gateway.product, gateway.device)
     if topic == error_topic(gateway):
-        return Heard(ERROR, own)
+        return DownlinkTopic(ERROR, own)
     if (match := _SYSTEM.fullmatch(topic)) is None:
         return None
     device, method = SubName(match[1], match[2]), match[3]
     known = _TO_GATEWAY if device == own else _TO_CHILD
-    return Heard(method, device) if method in known else None
+    return DownlinkTopic(method, device) if method in known else None
 
 
-def answer_topic(heard: Heard) -> str:
+def answer_topic(downlink_topic: DownlinkTopic) -> str:
     """Return where a request of the cloud is answered."""
-    return reply_topic(f"/sys/{heard.device.product}/{heard.device.device}/{heard.method}")
+    return reply_topic(
+        f"/sys/{downlink_topic.device.product}/{downlink_topic.device.device}/{downlink_topic.method}"
+    )

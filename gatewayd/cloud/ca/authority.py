@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from gatewayd.cloud.ca import certificates
-from gatewayd.cloud.ca.certificates import Span
+from gatewayd.cloud.ca.certificates import Validity
 from gatewayd.cloud.ca.keys import (
     Key,
     PublicKey,
@@ -40,9 +40,9 @@ class Authority:
     _key: Key = field(repr=False)
 
     @property
-    def span(self) -> Span:
+    def span(self) -> Validity:
         """Between which times it is valid."""
-        return Span.of(self.certificate)
+        return Validity.of(self.certificate)
 
     @property
     def pem(self) -> str:
@@ -74,7 +74,7 @@ class Authority:
 
         now: seconds since the epoch.
         """
-        span = Span.days(days, now)
+        span = Validity.days(days, now)
         return certificates.leaf(subject, key, span, self.certificate, self._key)
 
     def prove(self, code: str, now: float) -> x509.Certificate:
@@ -119,7 +119,7 @@ def make_authority(subject: x509.Name, algorithm: str, days: int, now: float) ->
     algorithm: one of x509_keys.ALGORITHMS.  now: seconds since the epoch.
     """
     key = make_key(algorithm)
-    return Authority(certificates.self_signed(subject, key, Span.days(days, now)), key)
+    return Authority(certificates.self_signed(subject, key, Validity.days(days, now)), key)
 
 
 def read_authority(secret: Secret) -> Authority:
@@ -158,7 +158,7 @@ def _check(certificate: x509.Certificate) -> None:
         found = certificate.extensions
         basic = found.get_extension_for_class(x509.BasicConstraints).value
         usage = next((e.value for e in found if isinstance(e.value, x509.KeyUsage)), None)
-        named, _ = list(certificate.subject), Span.of(certificate)
+        named, _ = list(certificate.subject), Validity.of(certificate)
     except (x509.ExtensionNotFound, *certificates.UNREADABLE):
         raise InvalidArgs("The certificate does not say that it is a CA's") from None
     if not named:

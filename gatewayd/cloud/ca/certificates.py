@@ -45,28 +45,28 @@ _PEM_BYTES = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Validity:
     """Between which times a certificate is valid, with a time zone."""
 
     starts: datetime
     ends: datetime
 
     @classmethod
-    def of(cls, certificate: x509.Certificate) -> Span:
+    def of(cls, certificate: x509.Certificate) -> Validity:
         """Return that of a certificate."""
         return cls(
             _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
         )
 
     @classmethod
-    def days(cls, days: int, now: float) -> Span:
+    def days(cls, days: int, now: float) -> Validity:
         """Return one that ends so many days after now, seconds since the epoch."""
         made = datetime.fromtimestamp(int(now), UTC)
         return cls(made - BACKDATED, made + timedelta(days=days))
 
-    def within(self, other: Span) -> Span:
+    def within(self, other: Validity) -> Validity:
         """Return what both have in common."""
-        return Span(max(self.starts, other.starts), min(self.ends, other.ends))
+        return Validity(max(self.starts, other.starts), min(self.ends, other.ends))
 
     def fault(self, now: float) -> str:
         """Return "has expired" or "is not valid yet"; "" where it is valid."""
@@ -89,13 +89,13 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
         raise InvalidArgs("A certificate cannot be read") from None
 
 
-def span_of(secret: Secret) -> Span | None:
+def span_of(secret: Secret) -> Validity | None:
     """Return between which times the first certificate in a secret is valid; None without one."""
     block = _PEM_BYTES.search(secret.reveal())
     if block is None:
         return None
     try:
-        return Span.of(x509.load_pem_x509_certificate(block[0]))
+        return Validity.of(x509.load_pem_x509_certificate(block[0]))
     except UNREADABLE:
         return None
 
@@ -121,7 +121,7 @@ def request(key: Key) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def self_signed(subject: x509.Name, key: Key, span: Span) -> x509.Certificate:
+def self_signed(subject: x509.Name, key: Key, span: Validity) -> x509.Certificate:
     """Make the certificate of a root that vouches for devices alone."""
     builder = (
         _builder(subject, subject, key.public_key(), span)
@@ -132,10 +132,10 @@ def self_signed(subject: x509.Name, key: Key, span: Span) -> x509.Certificate:
 
 
 def leaf(
-    subject: x509.Name, key: PublicKey, span: Span, issuer: x509.Certificate, issuer_key: Key
+    subject: x509.Name, key: PublicKey, span: Validity, issuer: x509.Certificate, issuer_key: Key
 ) -> x509.Certificate:
     """Make the certificate of a TLS client, valid no longer than its issuer's."""
-    inside = span.within(Span.of(issuer))
+    inside = span.within(Validity.of(issuer))
     builder = (
         _builder(subject, issuer.subject, key, inside)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -147,7 +147,7 @@ def leaf(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PublicKey, span: Span
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, span: Validity
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -189,7 +189,7 @@ _PEM_TEXT = re.compile(r"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE---
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class RootCertificate:
     """One certificate.
 
     name: common name of its subject, printable; "" if it has none.
@@ -207,7 +207,7 @@ class Root:
         return self.starts <= now <= self.ends
 
 
-def read_roots(path: Path) -> tuple[Root, ...]:
+def read_roots(path: Path) -> tuple[RootCertificate, ...]:
     """Return the certificates in a PEM file that can vouch for others.  Blocks.
 
     Raises ConfigError: it cannot be read, or holds none.
@@ -225,7 +225,7 @@ def read_roots(path: Path) -> tuple[Root, ...]:
     return roots
 
 
-def parse_roots(pem: str) -> Iterator[Root]:
+def parse_roots(pem: str) -> Iterator[RootCertificate]:
     """Yield the certificates in a text that can vouch for others; what is none is passed over."""
     for block in _PEM_TEXT.finditer(pem):
         try:
@@ -238,8 +238,8 @@ def parse_roots(pem: str) -> Iterator[Root]:
             yield _root(der, facts)
 
 
-def _root(der: bytes, facts: Mapping[str, Any]) -> Root:
-    return Root(
+def _root(der: bytes, facts: Mapping[str, Any]) -> RootCertificate:
+    return RootCertificate(
         _name(facts),
         hashlib.sha256(der).hexdigest().upper(),
         *span(facts),

@@ -16,8 +16,8 @@ from typing import Protocol, TypeAlias
 from gatewayd.cloud.ca.authority import Authority, authority_name, make_authority, read_authority
 from gatewayd.cloud.ca.certificates import MAX_BYTES, to_pem
 from gatewayd.cloud.ca.keys import ALGORITHMS
-from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthoritySlots, Held
-from gatewayd.cloud.provider import Issuer
+from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, AuthoritySlots
+from gatewayd.cloud.provider import CertificateIssuer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef
@@ -38,7 +38,7 @@ NAMES = ("common-name", "organization", "organizational-unit", "country", "state
 _MICRO = 1_000_000
 
 
-class Slots(Protocol):
+class AuthoritySecretStore(Protocol):
     """The secret store.  All raise StoreError."""
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
@@ -51,7 +51,7 @@ class Slots(Protocol):
         """Return all slots of a device that hold something."""
 
 
-def slots_of(provider: str, store: Slots) -> AuthoritySlots:
+def slots_of(provider: str, store: AuthoritySecretStore) -> AuthoritySlots:
     """Return where the authority of a provider is kept, in slots that are no child's."""
     device = DeviceId(f"{KIND}-{provider}")
 
@@ -78,7 +78,7 @@ class AuthorityService:
     def __init__(
         self,
         provider: str,
-        issuer: Issuer,
+        issuer: CertificateIssuer,
         resolve: Callable[[str], DeviceId],
         named: Callable[[DeviceId], CloudName | None],
         renew: Callable[[DeviceId], bool],
@@ -171,7 +171,7 @@ class AuthorityService:
         return child, name
 
 
-def _facts(held: Held, now: float) -> Facts:
+def _facts(held: AuthorityGeneration, now: float) -> Facts:
     one = held.authority
     return {
         "Present": True,

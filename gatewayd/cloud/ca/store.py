@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gatewayd.cloud.ca.authority import Authority, read_authority
 from gatewayd.device.reason import Reason
-from gatewayd.device.recovery import of_store
+from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs, SecretCorrupt, SecretNotFound, StoreError, WrongState
 
@@ -48,7 +48,7 @@ class AuthoritySlots:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class AuthorityGeneration:
     """An authority and the number of its generation."""
 
     authority: Authority
@@ -63,7 +63,7 @@ class Held:
         return f"The device CA ends in {days} days." if days < WARN_DAYS else ""
 
 
-class AuthorityKeeper:
+class AuthorityStore:
     """Reads the authority once, and keeps it in memory: reading its key is slow.
 
     wall: seconds since the epoch.
@@ -72,7 +72,7 @@ class AuthorityKeeper:
     def __init__(self, wall: Callable[[], float]) -> None:
         self.wall = wall
         self._slots: AuthoritySlots | None = None
-        self._held: Held | None = None
+        self._held: AuthorityGeneration | None = None
         self._warned = 0.0
         self._lock = asyncio.Lock()
 
@@ -80,14 +80,14 @@ class AuthorityKeeper:
         """Tell where it is kept.  Until then there is none."""
         self._slots = slots
 
-    async def current(self) -> Held | None:
+    async def current(self) -> AuthorityGeneration | None:
         """Return what is in use; None where there is none.  Raises StoreError."""
         async with self._lock:
             if self._held is None and self._slots is not None:
                 self._held = await self._newest(self._slots)
             return self._held
 
-    async def demand(self) -> Held:
+    async def demand(self) -> AuthorityGeneration:
         """Return what is in use.  Raises StoreError, WrongState."""
         held = await self.current()
         if held is None:
@@ -107,7 +107,7 @@ class AuthorityKeeper:
         """Return when the one in use ends, seconds since the epoch; None until it was read."""
         return self._held.authority.span.ends.timestamp() if self._held else None
 
-    def _warn(self, held: Held) -> None:
+    def _warn(self, held: AuthorityGeneration) -> None:
         """Log, once a day, that an authority ends soon."""
         now = self.wall()
         text = held.warning(now)
@@ -115,17 +115,17 @@ class AuthorityKeeper:
             self._warned = now
             log.warning("%s Make or import another: gatewayctl huawei ca.", text)
 
-    async def obstacle(self) -> Reason | None:
+    async def check_ready(self) -> Reason | None:
         """Tell why nothing could be issued now; None if it could."""
         try:
             held = await self.current()
         except StoreError as error:
-            return of_store(error)
+            return reason_of(error)
         if held is None:
             return NO_AUTHORITY
         return EXPIRED if held.authority.span.fault(self.wall()) else None
 
-    async def keep(self, authority: Authority, *, replace: bool) -> Held:
+    async def keep(self, authority: Authority, *, replace: bool) -> AuthorityGeneration:
         """Make an authority durable, and use it from now on.
 
         replace: whether it may take the place of another, which is kept beside it.
@@ -140,14 +140,16 @@ class AuthorityKeeper:
                 raise WrongState("There is a device CA already: say that it is to be replaced")
             generation = max(generations, default=0) + 1
             await slots.put(generation, authority.secret())
-            self._held = Held(authority, generation)
+            self._held = AuthorityGeneration(authority, generation)
             return self._held
 
-    async def _newest(self, slots: AuthoritySlots) -> Held | None:
+    async def _newest(self, slots: AuthoritySlots) -> AuthorityGeneration | None:
         for generation in sorted(await slots.generations(), reverse=True):
             try:
                 secret = await slots.get(generation)
-                return Held(await asyncio.to_thread(read_authority, secret), generation)
+                return AuthorityGeneration(
+                    await asyncio.to_thread(read_authority, secret), generation
+                )
             except (SecretNotFound, SecretCorrupt, InvalidArgs):
                 continue  # the store has logged what ails the slot
         return None

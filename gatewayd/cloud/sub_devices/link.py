@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 from gatewayd.cloud import connect_errors, mqtt
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.provider import LoginFailed
 from gatewayd.device.reason import Reason
@@ -33,35 +33,35 @@ class NotSent(LinkDown):
     """There was no link, so the cloud has not been asked."""
 
 
-class Ending(Protocol):
+class LinkSession(Protocol):
     """A session of the gateway.
 
     closed: why it has ended.
     """
 
-    closed: asyncio.Future[End]
+    closed: asyncio.Future[ConnectionEnd]
 
 
-Uplink = TypeVar("Uplink", bound=Ending)
+UplinkT = TypeVar("UplinkT", bound=LinkSession)
 
 
-class Link(Generic[Uplink]):
+class GatewayLink(Generic[UplinkT]):
     """The newest session of the gateway, for whoever needs one.
 
     current: None while there is none.
     """
 
     def __init__(self) -> None:
-        self.current: Uplink | None = None
+        self.current: UplinkT | None = None
         self._up = asyncio.Event()
 
-    def get(self) -> Uplink:
+    def get(self) -> UplinkT:
         """Return the session.  Raises NotSent."""
         if self.current is None or self.current.closed.done():
             raise NotSent
         return self.current
 
-    async def wait(self, seconds: float) -> Uplink | None:
+    async def wait(self, seconds: float) -> UplinkT | None:
         """Return the session, if there is one or comes to be one within so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -69,13 +69,13 @@ class Link(Generic[Uplink]):
                     await self._up.wait()
         return self.current
 
-    def put(self, uplink: Uplink) -> None:
+    def put(self, uplink: UplinkT) -> None:
         """Hand out this session from now on, until it ends."""
         self.current = uplink
         self._up.set()
         uplink.closed.add_done_callback(lambda _: self._gone(uplink))
 
-    def _gone(self, uplink: Uplink) -> None:
+    def _gone(self, uplink: UplinkT) -> None:
         if self.current is uplink:
             self.current = None
             self._up.clear()
@@ -93,8 +93,8 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
         raise LinkDown from None
 
 
-async def listening(
-    connection: mqtt.Connection, subscribed: Awaitable[None], no_answer: Reason
+async def subscribe(
+    connection: mqtt.MqttConnection, subscribed: Awaitable[None], no_answer: Reason
 ) -> None:
     """Return when the gateway has subscribed; the connection is closed if it cannot.
 

@@ -13,7 +13,7 @@ NEARLY_FULL = 0.95
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Room(Generic[Key]):
+class Quota(Generic[Key]):
     """What the cloud said last, and what has been done since.
 
     limit: children that the cloud lets a gateway have.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from gatewayd.cloud.sub_devices.link import Ending, Link, Uplink
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkSession, UplinkT
 from gatewayd.cloud.sub_devices.result_codes import gateway_offline
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -18,10 +18,10 @@ TOGETHER, PAUSE = 50, 0.5
 """So many children are called back at a time, and so many seconds apart: with the link all
 children lose their sessions, and clouds let a gateway log in some 150 a second."""
 
-Up_contra = TypeVar("Up_contra", bound=Ending, contravariant=True)
+Up_contra = TypeVar("Up_contra", bound=LinkSession, contravariant=True)
 
 
-class Listener(Protocol[Up_contra]):
+class LinkListener(Protocol[Up_contra]):
     """Whoever is told what becomes of the link."""
 
     def link_up(self, uplink: Up_contra) -> None:
@@ -34,7 +34,7 @@ class Listener(Protocol[Up_contra]):
         """What kept a child from logging in is gone."""
 
 
-class Watch(Generic[Uplink]):
+class LinkMonitor(Generic[UplinkT]):
     """provider: its name in the configuration.  most: children that are called back; others come
     by themselves.
 
@@ -42,11 +42,11 @@ class Watch(Generic[Uplink]):
     """
 
     def __init__(
-        self, provider: str, link: Link[Uplink], listener: Listener[Uplink], most: int
+        self, provider: str, link: GatewayLink[UplinkT], listener: LinkListener[UplinkT], most: int
     ) -> None:
         self._device, self._link, self._listener = f"gateway-{provider}", link, listener
         self._most = most
-        self._uplink: Uplink | None = None
+        self._uplink: UplinkT | None = None
         self._waiting: set[CloudName] = set()
         self._calling: asyncio.Task[None] | None = None
         self._handovers = 0
@@ -97,11 +97,11 @@ class Watch(Generic[Uplink]):
         self._listener.link_up(uplink)
         self._calling = asyncio.create_task(self._call_all_back())
 
-    def _ended(self, uplink: Uplink) -> None:
+    def _ended(self, uplink: UplinkT) -> None:
         if not self._handovers:
             self._lost(uplink)
 
-    def _lost(self, uplink: Uplink) -> None:
+    def _lost(self, uplink: UplinkT) -> None:
         if self._uplink is uplink:
             self._uplink = None
             self._stop_calling()

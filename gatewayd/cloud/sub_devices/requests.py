@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Generic, TypeVar
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, deadline
-from gatewayd.cloud.sub_devices.result_codes import Coded
+from gatewayd.cloud.sub_devices.result_codes import ResultMeaning
 from gatewayd.device.reason import Reason
 
 OUTSTANDING = 256
@@ -23,14 +23,14 @@ Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
-class Questions(Generic[Key, Answer]):
+class PendingRequests(Generic[Key, Answer]):
     """Those of one session of the gateway.
 
     closed: why the session has ended.  reply_timeout: seconds.
     places: to be held by whoever asks, from before the waits for the cloud's limits.
     """
 
-    def __init__(self, closed: asyncio.Future[End], reply_timeout: float) -> None:
+    def __init__(self, closed: asyncio.Future[ConnectionEnd], reply_timeout: float) -> None:
         self._closed, self._reply_timeout = closed, reply_timeout
         self._waiting: dict[Key, asyncio.Future[Answer | None]] = {}
         self.places = asyncio.Semaphore(OUTSTANDING)
@@ -75,18 +75,18 @@ class Questions(Generic[Key, Answer]):
                 waiting.set_result(None)
 
 
-class Pauses(Generic[Key]):
+class Cooldown(Generic[Key]):
     """now: seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._until: dict[Key, tuple[float, Reason]] = {}
 
-    def note(self, name: Key, coded: Coded) -> None:
+    def note(self, name: Key, meaning: ResultMeaning) -> None:
         """Begin a pause, if one follows from this answer."""
-        if coded.pause:
+        if meaning.pause:
             self._forget_old()
-            self._until[name] = self._now() + coded.pause, coded.reason
+            self._until[name] = self._now() + meaning.pause, meaning.reason
 
     def reason(self, name: Key) -> Reason | None:
         """Return why the cloud is not to be asked yet; None if it may be."""
@@ -103,7 +103,7 @@ class Pauses(Generic[Key]):
         self._until = {name: one for name, one in self._until.items() if one[0] > now}
 
 
-class Errand:
+class BackgroundTask:
     """work: what is done."""
 
     def __init__(self, work: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gatewayd.cloud.batch import Stopped
+from gatewayd.cloud.batch import BatcherClosed
 from gatewayd.cloud.provider import (
     Failed,
     LoginError,
@@ -24,7 +24,7 @@ from gatewayd.cloud.sub_devices.link import LinkError, NoAnswer, NotSent
 from gatewayd.device.reason import Reason
 
 
-class Kind(StrEnum):
+class ResultKind(StrEnum):
     """What a code asks for."""
 
     DONE = "done"
@@ -40,26 +40,26 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"  # not documented: refused for a while, then one more try
 
 
-_PAUSES: Mapping[Kind, float] = {
-    Kind.CONFLICT: 300.0,  # two gateways would take the child from each other for ever
-    Kind.UNKNOWN: 600.0,
+_PAUSES: Mapping[ResultKind, float] = {
+    ResultKind.CONFLICT: 300.0,  # two gateways would take the child from each other for ever
+    ResultKind.UNKNOWN: 600.0,
 }
-_LATER = frozenset({Kind.TRANSIENT, Kind.UNKNOWN, Kind.DISABLED})
-_LOGIN_ERRORS: Mapping[Kind, type[LoginError]] = {
-    Kind.REREGISTER: LoginRefused,
-    Kind.REMOVED: LoginRemoved,
+_LATER = frozenset({ResultKind.TRANSIENT, ResultKind.UNKNOWN, ResultKind.DISABLED})
+_LOGIN_ERRORS: Mapping[ResultKind, type[LoginError]] = {
+    ResultKind.REREGISTER: LoginRefused,
+    ResultKind.REMOVED: LoginRemoved,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class ResultMeaning:
     """One code, explained.
 
     wait: seconds for which the cloud is not to be asked about this child; 0 for what its kind
     wants.
     """
 
-    kind: Kind
+    kind: ResultKind
     reason: Reason
     wait: float = 0.0
 
@@ -83,9 +83,9 @@ class Coded:
 class Denied(Exception):
     """The cloud answered with a code that is not success: it has done nothing for this child."""
 
-    def __init__(self, code: int | str, coded: Coded) -> None:
+    def __init__(self, code: int | str, meaning: ResultMeaning) -> None:
         super().__init__(code)
-        self.code, self.coded = code, coded
+        self.code, self.meaning = code, meaning
 
 
 NO_GATEWAY = Reason(
@@ -114,11 +114,11 @@ REMOVED = Reason(
     "If it is to come back, create it again, and call Approve.",
 )
 
-UNANSWERED = (LinkError, Stopped)
+UNANSWERED = (LinkError, BatcherClosed)
 """What a call raises that has no answer."""
 
 _UNANSWERED: Sequence[tuple[type[Exception], Reason]] = (
-    (Stopped, STOPPED),
+    (BatcherClosed, STOPPED),
     (NoAnswer, NO_ANSWER),
     (NotSent, NOT_SENT),
     (LinkError, LINK_LOST),

@@ -15,14 +15,15 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from gatewayd.cloud import connect_errors
-from gatewayd.cloud.batch import Batcher, BatchRefused, Stopped
-from gatewayd.cloud.connect_errors import End
-from gatewayd.cloud.provider import Ended, LoginFailed, LoginRemoved
+from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
+from gatewayd.cloud.connect_errors import ConnectionEnd
+from gatewayd.cloud.provider import LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices import result_codes
 from gatewayd.cloud.sub_devices.link import LinkError
 from gatewayd.cloud.sub_devices.result_codes import Denied
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.tasks import cancel_and_wait
 
 CLOSE_TIME = 2.0
 """Seconds that a session has to close; what is under way then goes on without it."""
@@ -69,10 +70,7 @@ class Logouts(Generic[Key]):
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = tuple(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(self._under_way.values())
 
     def _start(self, name: Key, login: asyncio.Task[None] | None) -> asyncio.Task[None]:
         before = self._under_way.get(name)
@@ -92,13 +90,13 @@ class Logouts(Generic[Key]):
             await asyncio.wait({before})
         # Whatever goes wrong, nothing is left to do: the cloud learns it from the gateway's next
         # session at the latest.
-        with contextlib.suppress(Denied, LinkError, Stopped, BatchRefused):
+        with contextlib.suppress(Denied, LinkError, BatcherClosed, BatchRefused):
             if login is not None:
                 await login
             await self._call.submit(name)
 
 
-class ChildSession:
+class SubDeviceSession:
     """Implements Session.
 
     secret: what the child was logged in with, to look later whether it still is.
@@ -106,40 +104,43 @@ class ChildSession:
     """
 
     def __init__(
-        self, name: CloudName, secret: Secret, log_out: Callable[[ChildSession], Awaitable[None]]
+        self,
+        name: CloudName,
+        secret: Secret,
+        log_out: Callable[[SubDeviceSession], Awaitable[None]],
     ) -> None:
         self.name, self.secret = name, secret
         self._log_out = log_out
-        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: SessionEnd) -> None:
         """Tell whoever waits how the session ended.  What is told later is not heard."""
         if not self._ended.done():
             self._ended.set_result(ended)
 
-    async def wait_closed(self) -> Ended:
+    async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
         return await asyncio.shield(self._ended)
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""
         if not self._ended.done():
-            self.end(Ended(connect_errors.ENDS[End.OURS]))
+            self.end(SessionEnd(connect_errors.ENDS[ConnectionEnd.OURS]))
             await self._log_out(self)
 
 
-class Online(Generic[Key]):
+class OpenSessions(Generic[Key]):
     """log_out: logs one child out at the cloud.  now: seconds of a steady clock."""
 
     def __init__(self, log_out: Batcher[Key, None], now: Callable[[], float]) -> None:
-        self._sessions: dict[Key, ChildSession] = {}
+        self._sessions: dict[Key, SubDeviceSession] = {}
         self._logouts = Logouts(log_out, now)
         self._opening: dict[Key, asyncio.Task[None]] = {}
         self._leaving: set[Key] = set()
         self._removed: set[Key] = set()
         self._links = 0
 
-    def sessions(self) -> tuple[ChildSession, ...]:
+    def sessions(self) -> tuple[SubDeviceSession, ...]:
         """Return those that are open."""
         return tuple(self._sessions.values())
 
@@ -147,7 +148,7 @@ class Online(Generic[Key]):
         """Return whose they are."""
         return tuple(self._sessions)
 
-    def get(self, child: Key) -> ChildSession | None:
+    def get(self, child: Key) -> SubDeviceSession | None:
         """Return a child's session, if one is open."""
         return self._sessions.get(child)
 
@@ -161,7 +162,7 @@ class Online(Generic[Key]):
 
     async def open(
         self, child: Key, name: CloudName, secret: Secret, log_in: Callable[[], Awaitable[None]]
-    ) -> ChildSession:
+    ) -> SubDeviceSession:
         """Log a child in, when it is not being logged out any more.
 
         log_in: does it; it calls `commit` for the step that is to be undone if nobody waits.
@@ -175,7 +176,7 @@ class Online(Generic[Key]):
         await log_in()
         if link != self._links:
             raise LoginFailed(result_codes.LINK_LOST)
-        session = ChildSession(name, secret, partial(self._log_out, child))
+        session = SubDeviceSession(name, secret, partial(self._log_out, child))
         self._sessions[child] = session
         return session
 
@@ -193,7 +194,7 @@ class Online(Generic[Key]):
             if self._opening.get(child) is login:
                 del self._opening[child]
 
-    def end(self, child: Key, ended: Ended) -> bool:
+    def end(self, child: Key, ended: SessionEnd) -> bool:
         """Tell a session that it has ended; return whether there was one."""
         session = self._sessions.pop(child, None)
         if session is not None:
@@ -205,7 +206,7 @@ class Online(Generic[Key]):
         self._links += 1
         lost = [session.name for session in self._sessions.values()]
         for child in tuple(self._sessions):
-            self.end(child, Ended(result_codes.LINK_LOST))
+            self.end(child, SessionEnd(result_codes.LINK_LOST))
         return lost
 
     def remove(self, child: Key, *, known: bool) -> None:
@@ -215,7 +216,7 @@ class Online(Generic[Key]):
         """
         if self.is_forgetting(child):
             return
-        if not self.end(child, Ended(result_codes.REMOVED, removed=True)) and known:
+        if not self.end(child, SessionEnd(result_codes.REMOVED, removed=True)) and known:
             self._removed.add(child)
 
     @contextmanager
@@ -233,7 +234,7 @@ class Online(Generic[Key]):
 
     def forgotten(self, child: Key) -> None:
         """A child was removed, as we wanted it."""
-        self.end(child, Ended(result_codes.FORGOTTEN))
+        self.end(child, SessionEnd(result_codes.FORGOTTEN))
         self._removed.discard(child)
 
     async def log_out(self, child: Key) -> None:
@@ -258,7 +259,7 @@ class Online(Generic[Key]):
         """End what is under way.  Sessions belong to whoever opened them."""
         await self._logouts.close()
 
-    async def _log_out(self, child: Key, session: ChildSession) -> None:
+    async def _log_out(self, child: Key, session: SubDeviceSession) -> None:
         if self._sessions.get(child) is session:
             del self._sessions[child]
             await asyncio.wait({self._logouts.begin(child)}, timeout=CLOSE_TIME)

@@ -106,9 +106,9 @@ class LoginContract(ABC):
 
     async def test_a_name_that_cannot_be_is_refused_without_asking(self) -> None:
         async with self.stage() as stage:
-            assert all(stage.provider.why_not(name) is None for name in stage.names)
+            assert all(stage.provider.check_name(name) is None for name in stage.names)
             stranger = CloudName(stage.provider.name, "no such product", "x")
-            objection = stage.provider.why_not(stranger)
+            objection = stage.provider.check_name(stranger)
             assert objection is not None
             check_reason(objection)
             stage.stop()

@@ -23,7 +23,7 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretNotFound, StoreSealed
-from gatewayd.secretstore.store import Protection, SecretStore, State
+from gatewayd.secretstore.store import Protection, SecretStore, StoreState
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
 REF = SecretRef("cloud", ONE, 1)
@@ -189,11 +189,11 @@ class SecretStoreContract(ABC):
     def test_its_condition_is_one_truth(self, tmp_path: Path) -> None:
         with closing(self.open(tmp_path)) as store:
             assert store.state.value in ("unsealed", "degraded")
-            assert bool(store.why) == (store.state is State.DEGRADED)
+            assert bool(store.why) == (store.state is StoreState.DEGRADED)
         assert store.state.value == "sealed"
         self.seal(tmp_path)
         with closing(self.open(tmp_path)) as store:
-            assert store.state is State.SEALED
+            assert store.state is StoreState.SEALED
             assert store.why
 
     def test_it_takes_its_key_when_that_comes_back(self, tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ class SecretStoreContract(ABC):
         self.seal(tmp_path)
         with closing(self.open(tmp_path)) as store:
             assert tend(store, 0) >= 0
-            assert store.state is State.SEALED
+            assert store.state is StoreState.SEALED
             self.give_back(tmp_path)
-            tend_until(store, lambda: store.state is not State.SEALED)
+            tend_until(store, lambda: store.state is not StoreState.SEALED)
             assert store.protection is not Protection.NONE
             assert store.get(REF) == Secret(b"x")
             keep(store, REF, b"y")

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import alink, topics
 from gatewayd.cloud.alibaba.alink import (
-    Change,
-    EnvelopeError,
+    AddRequested,
+    AlinkError,
+    AlinkReply,
     ForcedOff,
-    Ordered,
     PermitJoin,
-    Reply,
-    TopoChanged,
-    TopoNotified,
+    SubDeviceOrder,
+    TopologyChange,
+    TopologyChanged,
 )
-from gatewayd.cloud.alibaba.topics import Heard, SubName
+from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
 
 OWN, ONE, TWO = SubName("gwPK", "gwDN"), SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
 NAMED = [{"deviceName": "child-01", "productKey": "a1Child"}]
 HEARD = [
-    Heard(method, OWN) for method in (topics.TOPO_NOTIFY, topics.TOPO_CHANGE, topics.PERMIT)
-] + [Heard(method, ONE) for method in (topics.ENABLE, topics.DISABLE, topics.DELETE)]
+    DownlinkTopic(method, OWN) for method in (topics.TOPO_NOTIFY, topics.TOPO_CHANGE, topics.PERMIT)
+] + [DownlinkTopic(method, ONE) for method in (topics.ENABLE, topics.DISABLE, topics.DELETE)]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -39,7 +39,9 @@ JSON = st.recursive(
 
 def heard(method: str, params: object) -> object:
     message = {"id": "1", "version": "1.0", "params": params, "method": "x"}
-    number, downlink = alink.parse_downlink(Heard(method, OWN), json.dumps(message).encode())
+    number, downlink = alink.parse_downlink(
+        DownlinkTopic(method, OWN), json.dumps(message).encode()
+    )
     assert number == "1"
     return downlink
 
@@ -66,13 +68,13 @@ def test_an_answer() -> None:
 @pytest.mark.parametrize(
     ("message", "number", "reply"),
     [
-        ({"id": "1", "code": 200, "message": "success", "data": {}}, "1", Reply(200, {})),
-        ({"id": 1, "code": "200", "data": []}, "1", Reply(200, [])),
-        ({"id": "abc", "code": 6401, "data": "text"}, "abc", Reply(6401, "text")),
-        ({"id": "1", "code": 460}, "1", Reply(460, None)),
+        ({"id": "1", "code": 200, "message": "success", "data": {}}, "1", AlinkReply(200, {})),
+        ({"id": 1, "code": "200", "data": []}, "1", AlinkReply(200, [])),
+        ({"id": "abc", "code": 6401, "data": "text"}, "abc", AlinkReply(6401, "text")),
+        ({"id": "1", "code": 460}, "1", AlinkReply(460, None)),
     ],
 )
-def test_a_reply(message: dict[str, Any], number: str, reply: Reply) -> None:
+def test_a_reply(message: dict[str, Any], number: str, reply: AlinkReply) -> None:
     assert alink.parse_reply(json.dumps(message).encode()) == (number, reply)
 
 
@@ -103,7 +105,7 @@ def test_a_reply(message: dict[str, Any], number: str, reply: Reply) -> None:
     ],
 )
 def test_what_is_no_reply(payload: bytes) -> None:
-    with pytest.raises(EnvelopeError):
+    with pytest.raises(AlinkError):
         alink.parse_reply(payload)
 
 
@@ -114,30 +116,30 @@ def test_a_reply_does_not_show_what_may_be_secret() -> None:
 
 def test_a_notice_to_add_children() -> None:
     second = [{"deviceName": "c@d:e.f_", "productKey": "b"}]
-    assert heard(topics.TOPO_NOTIFY, NAMED + second) == TopoNotified((ONE, TWO))
+    assert heard(topics.TOPO_NOTIFY, NAMED + second) == AddRequested((ONE, TWO))
 
 
 @pytest.mark.parametrize(
     ("status", "change"),
     [
-        (0, Change.CREATED),
-        (1, Change.DELETED),
-        (2, Change.ENABLED),
-        (8, Change.DISABLED),
-        ("8", Change.DISABLED),
-        (3, Change.UNKNOWN),
-        (None, Change.UNKNOWN),
+        (0, TopologyChange.CREATED),
+        (1, TopologyChange.DELETED),
+        (2, TopologyChange.ENABLED),
+        (8, TopologyChange.DISABLED),
+        ("8", TopologyChange.DISABLED),
+        (3, TopologyChange.UNKNOWN),
+        (None, TopologyChange.UNKNOWN),
     ],
 )
-def test_a_change_of_the_topology(status: object, change: Change) -> None:
+def test_a_change_of_the_topology(status: object, change: TopologyChange) -> None:
     params = {"status": status, "subList": NAMED}
-    assert heard(topics.TOPO_CHANGE, params) == TopoChanged(change, (ONE,))
+    assert heard(topics.TOPO_CHANGE, params) == TopologyChanged(change, (ONE,))
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"status": 8, "subList": "x"}])
 def test_a_change_that_says_little_is_still_one(params: object) -> None:
     downlink = heard(topics.TOPO_CHANGE, params)
-    assert isinstance(downlink, TopoChanged)
+    assert isinstance(downlink, TopologyChanged)
     assert downlink.children == ()
 
 
@@ -163,14 +165,14 @@ def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
     ],
 )
 def test_a_permission_that_cannot_be_read(params: object) -> None:
-    with pytest.raises(EnvelopeError):
+    with pytest.raises(AlinkError):
         heard(topics.PERMIT, params)
 
 
 @pytest.mark.parametrize("order", [topics.DISABLE, topics.ENABLE, topics.DELETE])
 def test_an_order_to_a_child(order: str) -> None:
-    told = alink.parse_downlink(Heard(order, ONE), b'{"id": 7, "params": {}}')
-    assert told == ("7", Ordered(order, ONE))
+    told = alink.parse_downlink(DownlinkTopic(order, ONE), b'{"id": 7, "params": {}}')
+    assert told == ("7", SubDeviceOrder(order, ONE))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_an_order_to_a_child(order: str) -> None:
 )
 def test_a_child_forced_off(message: dict[str, Any], expected: ForcedOff) -> None:
     payload = json.dumps(message).encode()
-    assert alink.parse_downlink(Heard(topics.ERROR, OWN), payload) == ("", expected)
+    assert alink.parse_downlink(DownlinkTopic(topics.ERROR, OWN), payload) == ("", expected)
 
 
 def test_names_that_are_none_are_left_out() -> None:
@@ -196,12 +198,12 @@ def test_names_that_are_none_are_left_out() -> None:
     assert alink.names_in({}) == alink.names_in("x") == ()
 
 
-@given(st.sampled_from([*HEARD, Heard(topics.ERROR, OWN)]), JSON | st.binary())
-def test_nothing_the_cloud_sends_is_more_than_refused(asked: Heard, told: object) -> None:
+@given(st.sampled_from([*HEARD, DownlinkTopic(topics.ERROR, OWN)]), JSON | st.binary())
+def test_nothing_the_cloud_sends_is_more_than_refused(asked: DownlinkTopic, told: object) -> None:
     payload = told if isinstance(told, bytes) else json.dumps(told).encode()
     for parse in (alink.parse_reply, lambda data: alink.parse_downlink(asked, data)):
         try:
             number, _ = parse(payload)
-        except EnvelopeError:
+        except AlinkError:
             continue
         alink.answer(number)

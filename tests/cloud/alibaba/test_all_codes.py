@@ -35,8 +35,8 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
 from tests.cloud.alibaba.site import (
     CERTIFICATE,
@@ -296,7 +296,7 @@ async def test_leaving_the_topology(folder: Path) -> None:
         await online(one)
         for code, name in children():
             fault(one, code, "thing.topo.delete")
-            why = await one.provider.forget(name)
+            why = await one.provider.unbind(name)
             ends[code] = told(why, why, code)
     assert ends == FORGOTTEN
 
@@ -312,7 +312,7 @@ async def test_logout_ends_the_session_whatever_is_answered(folder: Path) -> Non
 
 async def test_a_child_that_is_forced_off(folder: Path) -> None:
     ends = {}
-    async with site(folder, Rules(child_logins=0, error_data=True)) as one:
+    async with site(folder, AlibabaRules(child_logins=0, error_data=True)) as one:
         sessions = await online(one)
         for code, name in children():
             one.cloud.tell_error(at_cloud(name), code)
@@ -332,9 +332,9 @@ async def test_registration_over_https(folder: Path) -> None:
         certificate=CERTIFICATE,
         clock=asyncio.get_running_loop().time,
         random=os.urandom,
-        options=Options(https_port=0),
+        options=AlibabaCloudOptions(https_port=0),
     ) as cloud:
-        trust = tls.Trust(folder / "ca.pem")
+        trust = tls.TrustStore(folder / "ca.pem")
         settings = settings_for(folder, cloud.port)
         ours = HttpsRegistration(
             settings, partial(read_secret, None), os.urandom, "localhost", cloud.https_port, trust

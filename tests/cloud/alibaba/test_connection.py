@@ -14,20 +14,20 @@ import pytest
 from gatewayd.cloud.alibaba import connection as uplink
 from gatewayd.cloud.alibaba import topics
 from gatewayd.cloud.alibaba.alink import (
-    Change,
+    AddRequested,
+    AlinkReply,
     Downlink,
     ForcedOff,
-    Ordered,
     PermitJoin,
-    Reply,
-    TopoChanged,
-    TopoNotified,
+    SubDeviceOrder,
+    TopologyChange,
+    TopologyChanged,
 )
-from gatewayd.cloud.alibaba.connection import Uplink
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import requests
-from gatewayd.cloud.sub_devices.link import Link, LinkDown, NoAnswer
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.cloud.tls import Server
 from gatewayd.simulator.mqtt.packets import Unsubscribe
 from tests.cloud.alibaba.peer import OWN, E, G, replying
@@ -44,9 +44,9 @@ PARAMS = [{"productKey": "a1Child", "deviceName": "child-01"}]
 @contextlib.asynccontextmanager
 async def linked(
     peer: Peer, serve: Serve, server: At, seconds: float = 30
-) -> AsyncIterator[Uplink]:
+) -> AsyncIterator[AlibabaUplink]:
     async with connected(peer, serve, server) as connection:
-        link = Uplink(OWN, connection, seconds, Steps().now)
+        link = AlibabaUplink(OWN, connection, seconds, Steps().now)
         async with asyncio.timeout(60):
             yield link
 
@@ -54,8 +54,8 @@ async def linked(
 async def test_a_question_and_its_reply(serve: Serve, server: At) -> None:
     peer = Peer(replies=replying(200, [1, 2]))
     async with linked(peer, serve, server) as link:
-        assert await link.ask(topics.SUB_REGISTER, PARAMS) == Reply(200, [1, 2])
-        assert await link.ask(topics.LOGIN, PARAMS[0]) == Reply(200, [1, 2])
+        assert await link.ask(topics.SUB_REGISTER, PARAMS) == AlinkReply(200, [1, 2])
+        assert await link.ask(topics.LOGIN, PARAMS[0]) == AlinkReply(200, [1, 2])
     register, login = peer.asked
     message = {"version": "1.0", "params": PARAMS, "method": "thing.sub.register", "id": "1"}
     assert register == (f"{G}/thing/sub/register", message)
@@ -122,7 +122,7 @@ async def test_the_session_ends_before_the_reply(serve: Serve, server: At) -> No
         assert {type(one) for one in ended} == {LinkDown}
         with pytest.raises(LinkDown):
             await link.ask(topics.TOPO_GET, {})
-        assert link.closed.result() in {End.CLOUD, End.LOST}
+        assert link.closed.result() in {ConnectionEnd.CLOUD, ConnectionEnd.LOST}
 
 
 async def test_a_question_that_is_given_up(serve: Serve, server: At) -> None:
@@ -187,14 +187,14 @@ async def test_it_watches_as_many_children_as_there_is_room_for(serve: Serve, se
 
 
 ASKED: list[tuple[str, dict[str, Any], Downlink]] = [
-    (f"{G}/thing/topo/add/notify", {"params": PARAMS}, TopoNotified((ONE,))),
+    (f"{G}/thing/topo/add/notify", {"params": PARAMS}, AddRequested((ONE,))),
     (
         f"{G}/thing/topo/change",
         {"params": {"status": 8, "subList": PARAMS}},
-        TopoChanged(Change.DISABLED, (ONE,)),
+        TopologyChanged(TopologyChange.DISABLED, (ONE,)),
     ),
     (f"{G}/thing/gateway/permit", {"params": {"time": 60}}, PermitJoin(60, "")),
-    ("/sys/a1Child/child-01/thing/delete", {"params": {}}, Ordered(topics.DELETE, ONE)),
+    ("/sys/a1Child/child-01/thing/delete", {"params": {}}, SubDeviceOrder(topics.DELETE, ONE)),
 ]
 
 
@@ -259,7 +259,7 @@ async def test_a_flood_is_not_answered_without_end(serve: Serve, server: At) -> 
 
 
 async def test_whoever_waits_for_the_link_gets_it(serve: Serve, server: At) -> None:
-    holder = Link[Uplink]()
+    holder = GatewayLink[AlibabaUplink]()
     assert await holder.wait(0) is None
     waiting = asyncio.create_task(holder.wait(30))
     peer = Peer()
@@ -276,7 +276,7 @@ async def test_whoever_waits_for_the_link_gets_it(serve: Serve, server: At) -> N
 
 
 async def test_an_older_session_does_not_take_the_newer_away(serve: Serve, server: At) -> None:
-    holder, first, second = Link[Uplink](), Peer(), Peer()
+    holder, first, second = GatewayLink[AlibabaUplink](), Peer(), Peer()
     async with linked(first, serve, server) as old, linked(second, serve, server) as new:
         holder.put(old)
         holder.put(new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatewayd.cloud.alibaba import settings as endpoint
-from gatewayd.cloud.alibaba.settings import GLOBALSIGN, PRIVATE, AlibabaSettings, Instance
+from gatewayd.cloud.alibaba.settings import GLOBALSIGN, PRIVATE, AlibabaInstance, AlibabaSettings
 
 OLD = "a1Gt7n5yTt8.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 NEW = "iot-06z00abcdefgh1j.mqtt.iothub.aliyuncs.com"
@@ -34,15 +34,15 @@ def test_an_old_public_endpoint_needs_a_product() -> None:
 @pytest.mark.parametrize(
     ("host", "instance"),
     [
-        (OLD, Instance.OLD_PUBLIC),
-        (OLD.upper() + ".", Instance.OLD_PUBLIC),
-        (NEW, Instance.NEW),
-        ("mqtt.example", Instance.CUSTOM),
-        (OLD + ".example", Instance.CUSTOM),
-        ("evil-mqtt.iothub.aliyuncs.com.example", Instance.CUSTOM),
+        (OLD, AlibabaInstance.OLD_PUBLIC),
+        (OLD.upper() + ".", AlibabaInstance.OLD_PUBLIC),
+        (NEW, AlibabaInstance.NEW),
+        ("mqtt.example", AlibabaInstance.CUSTOM),
+        (OLD + ".example", AlibabaInstance.CUSTOM),
+        ("evil-mqtt.iothub.aliyuncs.com.example", AlibabaInstance.CUSTOM),
     ],
 )
-def test_instances(host: str, instance: Instance) -> None:
+def test_instances(host: str, instance: AlibabaInstance) -> None:
     assert endpoint.instance_of(host) is instance
 
 
@@ -57,7 +57,9 @@ def test_instances(host: str, instance: Instance) -> None:
         ("mqtt.example", 8883, None),
     ],
 )
-def test_the_root_that_a_port_needs(host: str, port: int, root: endpoint.Root | None) -> None:
+def test_the_root_that_a_port_needs(
+    host: str, port: int, root: endpoint.AlibabaRoot | None
+) -> None:
     assert endpoint.root_for(host, port) is root
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.connection import Uplink
-from gatewayd.cloud.alibaba.direct import Direct
-from gatewayd.cloud.alibaba.gateway import GatewayRoute
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.direct import DirectRoute
+from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
-from gatewayd.cloud.sub_devices.link import Link
+from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -46,10 +46,10 @@ def secret_file(tmp_path: Path) -> Path:
 def route_to(
     port: int,
     ca_file: Path | None,
-    link: Link[Uplink],
+    link: GatewayLink[AlibabaUplink],
     own: AlibabaGateway | None = None,
     **others: Any,
-) -> GatewayRoute:
+) -> AlibabaGatewayRoute:
     given: dict[str, Any] = {
         "host": "localhost",
         "port": port,
@@ -63,15 +63,15 @@ def route_to(
     def read(credential: str, file: Path | None) -> Secret:
         return read_secret(None, credential, file)
 
-    trust = tls.Trust(ca_file)
-    direct = Direct(settings, trust, read, bytes)
-    return GatewayRoute(settings, direct, link, trust, read, time.monotonic)
+    trust = tls.TrustStore(ca_file)
+    direct = DirectRoute(settings, trust, read, bytes)
+    return AlibabaGatewayRoute(settings, direct, link, trust, read, time.monotonic)
 
 
 async def test_a_secret_that_is_configured_is_kept(secret_file: Path) -> None:
     own = AlibabaGateway(OWN.product, OWN.device, secret_file=secret_file)
-    route, kept = route_to(1, None, Link[Uplink](), own), Kept()
-    assert route.why_not(OWN) is None
+    route, kept = route_to(1, None, GatewayLink[AlibabaUplink](), own), Kept()
+    assert route.check_name(OWN) is None
     assert await route.register(OWN, kept.keep) == Issued()
     assert kept.secrets == [SECRET]
     await route.close()
@@ -81,7 +81,7 @@ async def test_a_secret_that_cannot_be_read(secret_file: Path) -> None:
     secret_file.chmod(0o644)
     own = AlibabaGateway(OWN.product, OWN.device, secret_file=secret_file)
     kept = Kept()
-    outcome = await route_to(1, None, Link[Uplink](), own).register(OWN, kept.keep)
+    outcome = await route_to(1, None, GatewayLink[AlibabaUplink](), own).register(OWN, kept.keep)
     assert isinstance(outcome, Refused)
     assert outcome.reason.code == "gateway-secret-unusable"
     assert str(secret_file) in outcome.reason.text
@@ -95,7 +95,7 @@ async def test_what_keeping_raises_is_passed_on(secret_file: Path) -> None:
         raise StoreError("full")
 
     with pytest.raises(StoreError):
-        await route_to(1, None, Link[Uplink](), own).register(OWN, fail)
+        await route_to(1, None, GatewayLink[AlibabaUplink](), own).register(OWN, fail)
 
 
 async def test_without_one_it_registers_as_a_direct_device(
@@ -109,8 +109,11 @@ async def test_without_one_it_registers_as_a_direct_device(
     async with serve(peer.script) as broker:
         own = AlibabaGateway(OWN.product, OWN.device, register=True)
         products = {OWN.product: AlibabaProduct(secret_file=secret_file)}
-        route, kept = route_to(broker.port, ca_file, Link[Uplink](), own, products=products), Kept()
-        assert route.why_not(OWN) is None
+        route, kept = (
+            route_to(broker.port, ca_file, GatewayLink[AlibabaUplink](), own, products=products),
+            Kept(),
+        )
+        assert route.check_name(OWN) is None
         assert await route.register(OWN, kept.keep) == Issued()
         await broker.until(0)
     assert kept.secrets == [SECRET]
@@ -119,14 +122,14 @@ async def test_without_one_it_registers_as_a_direct_device(
 
 
 async def test_another_name_is_not_the_gateways_own(secret_file: Path) -> None:
-    route = route_to(1, None, Link[Uplink]())
+    route = route_to(1, None, GatewayLink[AlibabaUplink]())
     other = CloudName(OWN.provider, OWN.product, "gateway-02")
-    assert route.why_not(other) == NOT_CONFIGURED
-    assert await route.obstacle(OWN) is await route.forget(OWN) is None
+    assert route.check_name(other) == NOT_CONFIGURED
+    assert await route.check_ready(OWN) is await route.unbind(OWN) is None
 
 
 async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_file: Path) -> None:
-    peer, link = Peer(replies=replying(200, [])), Link[Uplink]()
+    peer, link = Peer(replies=replying(200, [])), GatewayLink[AlibabaUplink]()
     async with serve(peer.script) as broker:
         route = route_to(broker.port, ca_file, link)
         waiting = asyncio.create_task(link.wait(30))
@@ -149,7 +152,7 @@ async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_fil
 
 
 async def test_a_lost_session_tells_and_is_taken_back(serve: Serve, ca_file: Path) -> None:
-    peer, link = Peer(), Link[Uplink]()
+    peer, link = Peer(), GatewayLink[AlibabaUplink]()
     async with serve(peer.script) as broker:
         route = route_to(broker.port, ca_file, link)
         session = await route.connect(OWN, SECRET)
@@ -165,7 +168,7 @@ async def test_a_lost_session_tells_and_is_taken_back(serve: Serve, ca_file: Pat
 
 
 async def test_a_login_that_is_refused(serve: Serve, ca_file: Path) -> None:
-    link = Link[Uplink]()
+    link = GatewayLink[AlibabaUplink]()
     async with serve(Peer(connack=5).script) as broker:
         with pytest.raises(LoginRefused):
             await route_to(broker.port, ca_file, link).connect(OWN, SECRET)
@@ -175,12 +178,12 @@ async def test_a_login_that_is_refused(serve: Serve, ca_file: Path) -> None:
 
 async def test_roots_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LoginFailed) as raised:
-        await route_to(1, tmp_path / "no.pem", Link[Uplink]()).connect(OWN, SECRET)
+        await route_to(1, tmp_path / "no.pem", GatewayLink[AlibabaUplink]()).connect(OWN, SECRET)
     assert raised.value.reason.code == "ca-file-unusable"
 
 
 async def test_a_session_that_cannot_listen_is_none(serve: Serve, ca_file: Path) -> None:
-    link = Link[Uplink]()
+    link = GatewayLink[AlibabaUplink]()
     async with serve(Peer(granted=lambda _: None).script) as broker:
         route = route_to(broker.port, ca_file, link, reply_timeout=0.5)
         with pytest.raises(LoginFailed) as raised:
@@ -191,7 +194,7 @@ async def test_a_session_that_cannot_listen_is_none(serve: Serve, ca_file: Path)
 
 
 async def test_a_session_that_ends_while_it_subscribes(serve: Serve, ca_file: Path) -> None:
-    link = Link[Uplink]()
+    link = GatewayLink[AlibabaUplink]()
 
     async def hang_up(client: Any) -> None:
         await client.packet()
@@ -206,7 +209,7 @@ async def test_a_session_that_ends_while_it_subscribes(serve: Serve, ca_file: Pa
 
 
 async def test_cancelled_while_it_subscribes_it_closes(serve: Serve, ca_file: Path) -> None:
-    peer, link = Peer(granted=lambda _: None), Link[Uplink]()
+    peer, link = Peer(granted=lambda _: None), GatewayLink[AlibabaUplink]()
     async with serve(peer.script) as broker:
         connecting = asyncio.create_task(route_to(broker.port, ca_file, link).connect(OWN, SECRET))
         await peer.until(lambda: len(peer.subscribed) == 1)

@@ -18,10 +18,14 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration
-from gatewayd.cloud.alibaba.https_registration import ExplainedDirect, HttpsRegistration, understand
+from gatewayd.cloud.alibaba.https_registration import (
+    ExplainedDirectRoute,
+    HttpsRegistration,
+    understand,
+)
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.http import Answer
+from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, Outcome, Refused, Unknown
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -40,8 +44,8 @@ DATA = {"productKey": PRODUCT, "deviceName": ONE.device, "deviceSecret": SECRET}
 GOOD = {"code": 200, "data": DATA, "message": "success"}
 
 
-def answer(told: object, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(told).encode())
+def answer(told: object, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, json.dumps(told).encode())
 
 
 def response(told: object, status: int = 200) -> bytes:
@@ -50,7 +54,7 @@ def response(told: object, status: int = 200) -> bytes:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, authority: pki.Authority) -> Path:
+def folder(tmp_path: Path, authority: pki.RootAuthority) -> Path:
     (tmp_path / "ca.pem").write_text(authority.pem)
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
@@ -71,7 +75,7 @@ def settings_for(folder: Path, **others: Any) -> AlibabaSettings:
 
 
 def registration(folder: Path, port: int, **others: Any) -> HttpsRegistration:
-    trust = tls.Trust(folder / "ca.pem")
+    trust = tls.TrustStore(folder / "ca.pem")
     settings = settings_for(folder, **others)
     return HttpsRegistration(
         settings, partial(read_secret, None), os.urandom, "localhost", port, trust
@@ -97,7 +101,7 @@ class Desk:
 
 
 async def register(
-    registration: HttpsRegistration | ExplainedDirect, kept: Kept | None = None
+    registration: HttpsRegistration | ExplainedDirectRoute, kept: Kept | None = None
 ) -> Outcome:
     async with asyncio.timeout(30):
         outcome = await registration.register(ONE, (kept or Kept()).keep)
@@ -181,7 +185,7 @@ def test_an_activated_device_needs_a_reset() -> None:
 )
 def test_without_a_code_the_status_tells(status: int, expected: type) -> None:
     for body in (b"<html>", b"{}", b"[]", b'{"code": true}', b'{"code": -1}', b'{"code": 1e3}'):
-        assert type(understand(Answer(status, body), ONE)) is expected
+        assert type(understand(HttpResponse(status, body), ONE)) is expected
 
 
 @pytest.mark.parametrize(
@@ -264,7 +268,7 @@ def test_hosts() -> None:
 @asynccontextmanager
 async def explained(
     serve: Serve, folder: Path, faults: str, says: bytes
-) -> AsyncIterator[tuple[ExplainedDirect, Desk]]:
+) -> AsyncIterator[tuple[ExplainedDirectRoute, Desk]]:
     """The direct route, whose cloud has these faults, and says this over HTTPS."""
     desk = Desk(says)
     cloud = AlibabaCloud(
@@ -279,8 +283,8 @@ async def explained(
         cloud.set_faults(faults)
         settings = settings_for(folder, port=cloud.port, ca_file=folder / "mqtt.pem")
         ours = registration(folder, broker.port)
-        trust, read = tls.Trust(settings.ca_file), partial(read_secret, None)
-        yield ExplainedDirect(settings, trust, read, os.urandom, ours), desk
+        trust, read = tls.TrustStore(settings.ca_file), partial(read_secret, None)
+        yield ExplainedDirectRoute(settings, trust, read, os.urandom, ours), desk
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.connection import ALL, CHILD_LOGINS, WHILE, ChildLogins, Pace
+from gatewayd.cloud.alibaba.connection import (
+    ALL,
+    CHILD_LOGINS,
+    WHILE,
+    AlibabaRateLimits,
+    ChildLogins,
+)
 from gatewayd.cloud.alibaba.topics import SubName
 
 BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
@@ -24,13 +30,13 @@ BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
     ],
 )
 def test_questions_of_a_method_are_spread_evenly(method: str, params: object, rate: int) -> None:
-    pace = Pace(lambda: 100.0)
+    pace = AlibabaRateLimits(lambda: 100.0)
     found = [pace.for_method(method, params) for _ in range(50)]
     assert found == pytest.approx([number / rate for number in range(50)])
 
 
 def test_a_login_and_a_batch_of_them_count_together() -> None:
-    pace = Pace(lambda: 100.0)
+    pace = AlibabaRateLimits(lambda: 100.0)
     pace.for_method(topics.BATCH_LOGIN, BATCH)
     assert pace.for_method(topics.LOGIN, {}) == pytest.approx(1 / 3)
     assert pace.for_method(topics.TOPO_GET, {}) == 0.0
@@ -39,7 +45,7 @@ def test_a_login_and_a_batch_of_them_count_together() -> None:
 @given(st.lists(st.floats(0, 2), max_size=200))
 def test_no_second_has_more_than_a_device_may_send(quiet: list[float]) -> None:
     now, found = 0.0, []
-    pace = Pace(lambda: now)
+    pace = AlibabaRateLimits(lambda: now)
     for passed in quiet:
         now += passed
         found.append(now + pace.for_device())
@@ -49,7 +55,7 @@ def test_no_second_has_more_than_a_device_may_send(quiet: list[float]) -> None:
 
 def test_a_quiet_gateway_does_not_wait() -> None:
     times = iter(range(1000))
-    pace = Pace(lambda: float(next(times)))
+    pace = AlibabaRateLimits(lambda: float(next(times)))
     assert {pace.for_method(topics.BATCH_LOGIN, BATCH) for _ in range(20)} == {0.0}
     assert {pace.for_device() for _ in range(20)} == {0.0}
 

@@ -21,7 +21,7 @@ from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.ca import certificates
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.preflight import Check, Surroundings, Verdict, credential
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, credential
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
@@ -31,7 +31,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Any]]
 NOW = datetime.now(UTC)
 PRODUCT = "a1Gt7n5yTt8"
 VENDOR = f"{PRODUCT}.iot-as-mqtt.cn-shanghai.aliyuncs.com"
-ROOT = certificates.Root("some root", "AB" * 32, 0.0, 4e9)
+ROOT = certificates.RootCertificate("some root", "AB" * 32, 0.0, 4e9)
 
 
 async def stay(client: Any) -> None:
@@ -57,7 +57,7 @@ def settings(secret: Path, ca_file: Path) -> AlibabaSettings:
     )
 
 
-async def run(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
+async def run(settings: AlibabaSettings, around: PreflightContext = AROUND) -> list[Check]:
     return await all_of(preflight.preflight(settings, around))
 
 
@@ -86,7 +86,7 @@ async def test_all_is_well(serve: Serve, settings: AlibabaSettings) -> None:
 
 
 async def test_the_fingerprint_is_shown(
-    serve: Serve, settings: AlibabaSettings, authority: pki.Authority
+    serve: Serve, settings: AlibabaSettings, authority: pki.RootAuthority
 ) -> None:
     (root,) = certificates.parse_roots(authority.pem)
     async with serve(stay) as broker:
@@ -107,7 +107,7 @@ async def test_the_fingerprint_is_shown(
 async def test_a_certificate_that_is_not_trusted(
     serve: Serve,
     settings: AlibabaSettings,
-    authority: pki.Authority,
+    authority: pki.RootAuthority,
     kind: str,
     words: str,
 ) -> None:
@@ -127,7 +127,7 @@ async def test_a_certificate_that_is_not_trusted(
 
 
 async def test_a_clock_that_may_be_wrong(
-    serve: Serve, settings: AlibabaSettings, authority: pki.Authority
+    serve: Serve, settings: AlibabaSettings, authority: pki.RootAuthority
 ) -> None:
     around = replace(AROUND, synchronised=lambda: False)
     async with serve(stay, pki.expired(authority, NOW)) as broker:
@@ -225,11 +225,11 @@ def test_each_endpoint_once(settings: AlibabaSettings) -> None:
     ("host", "port", "verdict"),
     [(VENDOR, 8883, OK), (VENDOR, 9, UNSURE), ("mqtt.example", 9, OK)],
 )
-def test_the_endpoint_is_described(host: str, port: int, verdict: Verdict) -> None:
+def test_the_endpoint_is_described(host: str, port: int, verdict: CheckResult) -> None:
     assert preflight.describe(host, port).verdict is verdict
 
 
-def root_like(root: endpoint.Root) -> certificates.Root:
+def root_like(root: endpoint.AlibabaRoot) -> certificates.RootCertificate:
     return replace(ROOT, sha256=root.sha256)
 
 
@@ -248,7 +248,7 @@ def root_like(root: endpoint.Root) -> certificates.Root:
     ],
 )
 def test_the_root_that_an_endpoint_needs(
-    roots: shared.Roots, port: int, trusted: bool, verdict: Verdict | None
+    roots: shared.Roots, port: int, trusted: bool, verdict: CheckResult | None
 ) -> None:
     check = preflight_roots.needed(roots, VENDOR, port, trusted=trusted)
     assert (check and check.verdict) is verdict
@@ -268,9 +268,9 @@ def test_the_root_that_an_endpoint_needs(
     ],
 )
 def test_each_root_is_named(
-    root: certificates.Root, host: str, verdict: Verdict, words: str
+    root: certificates.RootCertificate, host: str, verdict: CheckResult, words: str
 ) -> None:
-    (check,) = preflight_roots.told([root], [host], NOW.timestamp())
+    (check,) = preflight_roots.alibaba_root_checks([root], [host], NOW.timestamp())
     assert check.verdict is verdict
     assert words in check.text
     assert root.sha256 in check.text
@@ -278,17 +278,17 @@ def test_each_root_is_named(
 
 def test_not_too_many_roots_are_named() -> None:
     many = [ROOT] * (shared.MAX_ROOTS + 3)
-    told = list(preflight_roots.told(many, [], NOW.timestamp()))
+    told = list(preflight_roots.alibaba_root_checks(many, [], NOW.timestamp()))
     assert len(told) == shared.MAX_ROOTS + 1
     assert told[-1].text == "ca_file has 3 more."
 
 
 async def test_the_roots_of_the_system() -> None:
-    (check,) = preflight_roots.told(shared.read(None), [], NOW.timestamp())
+    (check,) = preflight_roots.alibaba_root_checks(shared.read(None), [], NOW.timestamp())
     assert check.verdict is OK
 
 
-async def credentials(settings: AlibabaSettings, around: Surroundings = AROUND) -> list[Check]:
+async def credentials(settings: AlibabaSettings, around: PreflightContext = AROUND) -> list[Check]:
     return [await credential(held, around) for held in preflight.held_in(settings)]
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import preregistration_free
-from gatewayd.cloud.alibaba.preregistration_free import Unlisted
+from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import (
@@ -34,7 +34,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, check_reason, until
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
@@ -51,7 +51,7 @@ class Stage:
     """The route, and the simulated cloud."""
 
     cloud: AlibabaCloud
-    route: Unlisted
+    route: PreregistrationFreeRoute
 
     def connections(self) -> int:
         return len(self.cloud._service.links)
@@ -91,9 +91,13 @@ def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
     return AlibabaSettings(**(given | others))
 
 
-def route_for(settings: AlibabaSettings, *, enabled: bool = True, securemode: int = -2) -> Unlisted:
-    trust, read = tls.Trust(settings.ca_file), partial(read_secret, None)
-    return Unlisted(settings, trust, read, os.urandom, enabled=enabled, securemode=securemode)
+def route_for(
+    settings: AlibabaSettings, *, enabled: bool = True, securemode: int = -2
+) -> PreregistrationFreeRoute:
+    trust, read = tls.TrustStore(settings.ca_file), partial(read_secret, None)
+    return PreregistrationFreeRoute(
+        settings, trust, read, os.urandom, enabled=enabled, securemode=securemode
+    )
 
 
 @asynccontextmanager
@@ -106,7 +110,9 @@ async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator
         certificate=CERTIFICATE,
         clock=time.monotonic,
         random=os.urandom,
-        options=Options(unlisted=allowed, rate=0, instance_id=others.get("instance_id", "")),
+        options=AlibabaCloudOptions(
+            unlisted=allowed, rate=0, instance_id=others.get("instance_id", "")
+        ),
     )
     async with cloud:
         cloud.set_faults(faults)
@@ -167,17 +173,17 @@ async def test_a_cloud_that_takes_none_is_explained(folder: Path) -> None:
 
 async def test_switched_off_it_asks_nothing(folder: Path) -> None:
     route = route_for(settings_for(folder, 8883), enabled=False)
-    objection = route.why_not(ONE)
+    objection = route.check_name(ONE)
     assert objection == preregistration_free.OFF
     assert "enterprise instances" in objection.text
-    assert await route.obstacle(ONE) is None
-    assert await route.forget(ONE) is None
+    assert await route.check_ready(ONE) is None
+    assert await route.unbind(ONE) is None
 
 
 def test_a_product_that_is_not_configured(folder: Path) -> None:
     route = route_for(settings_for(folder, 8883))
-    assert route.why_not(ONE) is None
-    objection = route.why_not(CloudName("cloud", "other", "TH20-0001"))
+    assert route.check_name(ONE) is None
+    objection = route.check_name(CloudName("cloud", "other", "TH20-0001"))
     assert objection is not None
     assert objection.code == "product-not-configured"
 

@@ -34,8 +34,8 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
-from gatewayd.simulator.alibaba.answers import Manner
-from gatewayd.simulator.alibaba.cloud import AlibabaCloud, Options
+from gatewayd.simulator.alibaba.answers import PushOptions
+from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud import CloudProviderContract
 from gatewayd.testing.contracts.cloud_stage import Kept, until
 
@@ -109,8 +109,8 @@ def provider_for(settings: AlibabaSettings) -> Alibaba:
 async def staged(
     folder: Path,
     faults: str = "",
-    options: Options | None = None,
-    certificate: pki.Certificate = CERTIFICATE,
+    options: AlibabaCloudOptions | None = None,
+    certificate: pki.KeyedCertificate = CERTIFICATE,
     **others: Any,
 ) -> AsyncIterator[AlibabaStage]:
     """Set a stage, and strike it when nobody is connected any more."""
@@ -138,7 +138,7 @@ class TestAlibaba(CloudProviderContract):
         self._folder = folder
 
     def stage(self) -> AbstractAsyncContextManager[AlibabaStage]:
-        options = Options(manner=Manner(linger=3600.0))  # it is for us to close
+        options = AlibabaCloudOptions(manner=PushOptions(linger=3600.0))  # it is for us to close
         return staged(self._folder, options=options, reply_timeout=1.0)
 
 
@@ -147,7 +147,7 @@ class TestAlibaba(CloudProviderContract):
 async def test_what_was_issued_is_what_the_cloud_issued(
     folder: Path, method: str, qos: int
 ) -> None:
-    options = Options(manner=Manner(qos=qos))
+    options = AlibabaCloudOptions(manner=PushOptions(qos=qos))
     async with staged(folder, options=options, sign_method=method) as stage:
         kept = Kept()
         assert await stage.register(kept) == Issued()
@@ -158,7 +158,7 @@ async def test_what_was_issued_is_what_the_cloud_issued(
 
 
 async def test_an_instance_is_named(folder: Path) -> None:
-    options = Options(instance_id="iot-06z00abcdefgh1j")
+    options = AlibabaCloudOptions(instance_id="iot-06z00abcdefgh1j")
     async with staged(folder, options=options, instance_id="iot-06z00abcdefgh1j") as stage:
         assert await stage.register() == Issued()
 
@@ -253,7 +253,7 @@ async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
     ],
 )
 async def test_a_certificate_that_is_not_trusted(
-    folder: Path, certificate: pki.Certificate, code: str
+    folder: Path, certificate: pki.KeyedCertificate, code: str
 ) -> None:
     async with staged(folder, certificate=certificate) as stage:
         outcome = await stage.register()
@@ -302,14 +302,14 @@ async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
 )
 def test_a_device_name_the_cloud_does_not_take(folder: Path, device: str) -> None:
     provider = provider_for(settings_for(folder, 8883))
-    objection = provider.why_not(replace(ONE, device=device))
+    objection = provider.check_name(replace(ONE, device=device))
     assert objection is not None
     assert objection.code == "device-name-invalid"
 
 
 @pytest.mark.parametrize("device", ["abcd", "x" * 32, "a-b_c@d.e:f"])
 def test_a_device_name_the_cloud_takes(folder: Path, device: str) -> None:
-    assert provider_for(settings_for(folder, 8883)).why_not(replace(ONE, device=device)) is None
+    assert provider_for(settings_for(folder, 8883)).check_name(replace(ONE, device=device)) is None
 
 
 def test_settings_that_cannot_be_are_refused(folder: Path) -> None:
@@ -365,16 +365,16 @@ async def test_a_cloud_that_hangs_in_the_handshake(folder: Path, serve_plain: Se
 @pytest.mark.parametrize("route", ["sub-device", "sub-device-known", "gateway", "no-such-route"])
 async def test_a_route_that_is_not_switched_on(folder: Path, route: str) -> None:
     provider, name = provider_for(settings_for(folder, 8883)), replace(ONE, route=route)
-    assert provider.own is None
-    objection = provider.why_not(name)
+    assert provider.gateway_name is None
+    objection = provider.check_name(name)
     assert objection is not None
     assert objection.code == "route-not-available"
-    assert await provider.obstacle(name) == objection
+    assert await provider.check_ready(name) == objection
     assert await provider.register(name, Kept().keep) == Refused(objection)
     with pytest.raises(LoginFailed) as raised:
         await provider.connect(name, Secret(SECRET.encode()))
     assert raised.value.reason == objection
-    assert await provider.forget(name) is None
+    assert await provider.unbind(name) is None
     await provider.close()
 
 
@@ -396,9 +396,9 @@ def test_what_a_route_needs_of_a_product(folder: Path, route: str, code: str) ->
         gateway=AlibabaGateway("a1Gateways1", "gateway-1", "gateway-secret"),
     )
     provider = provider_for(settings)
-    objection = provider.why_not(replace(ONE, route=route))
+    objection = provider.check_name(replace(ONE, route=route))
     assert (objection.code if objection else "") == code
-    elsewhere = provider.why_not(replace(ONE, route=route, product="a1Unknown"))
+    elsewhere = provider.check_name(replace(ONE, route=route, product="a1Unknown"))
     assert elsewhere is not None
     assert elsewhere.code == "product-not-configured"
 
@@ -406,8 +406,8 @@ def test_what_a_route_needs_of_a_product(folder: Path, route: str, code: str) ->
 def test_the_gateways_own_name(folder: Path) -> None:
     own = AlibabaGateway("a1Gateways1", "gateway-1", "gateway-secret")
     provider = provider_for(settings_for(folder, 8883, gateway=own))
-    assert provider.own == CloudName("cloud", "a1Gateways1", "gateway-1")
-    assert provider.own.route == "gateway"
-    assert provider.why_not(provider.own) is None
+    assert provider.gateway_name == CloudName("cloud", "a1Gateways1", "gateway-1")
+    assert provider.gateway_name.route == "gateway"
+    assert provider.check_name(provider.gateway_name) is None
     with pytest.raises(ConfigError, match=r"cloud\.cloud: gateway\.device"):
         provider_for(settings_for(folder, 8883, gateway=replace(own, device="x")))

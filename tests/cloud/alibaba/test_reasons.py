@@ -6,12 +6,12 @@ import pytest
 
 from gatewayd.cloud import connect_errors
 from gatewayd.cloud.alibaba import reasons
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, End, Fault
+from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
 from gatewayd.device.reason import Reason
 from gatewayd.testing.contracts.cloud_stage import check_reason
 
-NETWORK = [fault for fault in Fault if fault is not Fault.MQTT_REFUSED]
+NETWORK = [fault for fault in ConnectFault if fault is not ConnectFault.MQTT_REFUSED]
 
 
 def check(reason: Reason) -> None:
@@ -21,7 +21,7 @@ def check(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("fault", NETWORK)
-def test_a_fault_of_the_network(fault: Fault) -> None:
+def test_a_fault_of_the_network(fault: ConnectFault) -> None:
     outcome = reasons.registration(ConnectError(fault), "mqtt.example", 8883)
     assert isinstance(outcome, Unknown if fault in SILENT else Failed)
     check(outcome.reason)
@@ -43,7 +43,7 @@ def test_a_fault_of_the_network(fault: Fault) -> None:
     ],
 )
 def test_a_refusal(code: int, outcome: type, login: type) -> None:
-    error = ConnectError(Fault.MQTT_REFUSED, code)
+    error = ConnectError(ConnectFault.MQTT_REFUSED, code)
     told = reasons.registration(error, "mqtt.example", 8883)
     assert isinstance(told, outcome)
     assert isinstance(told, Refused | Failed)
@@ -55,13 +55,13 @@ def test_a_refusal(code: int, outcome: type, login: type) -> None:
 
 
 def test_a_device_that_may_be_activated_needs_a_reset() -> None:
-    told = reasons.registration(ConnectError(Fault.MQTT_REFUSED, 5), "mqtt.example", 8883)
+    told = reasons.registration(ConnectError(ConnectFault.MQTT_REFUSED, 5), "mqtt.example", 8883)
     assert isinstance(told, Refused)
     assert (told.reason.code, told.reason.substate) == ("cloud-not-authorised", "needs-reset")
 
 
-@pytest.mark.parametrize("end", End)
-def test_an_ending(end: End) -> None:
+@pytest.mark.parametrize("end", ConnectionEnd)
+def test_an_ending(end: ConnectionEnd) -> None:
     check(connect_errors.ENDS[end])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.settings.build import Builder
+from gatewayd.settings.build import SettingsBuilder
 from gatewayd.settings.files import Document, Problems
 
 FILE = AlibabaProduct(secret_file=Path("/etc/gatewayd/secret"))
@@ -90,7 +90,7 @@ def test_what_is_right_is_taken(right: dict[str, Any]) -> None:
 def test_the_gateway_is_built_from_a_table(credential: str) -> None:
     own = {"product": "a1", "device": "gateway-1", "children": 9, "secret_credential": credential}
     problems = Problems()
-    builder = Builder(Document(Path("x.toml"), {}, {}), problems)
+    builder = SettingsBuilder(Document(Path("x.toml"), {}, {}), problems)
     made = builder.build(AlibabaSettings, {"host": "h", "gateway": own}, ("cloud", "x"))
     if credential:
         assert made is not None

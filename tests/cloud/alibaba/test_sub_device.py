@@ -21,11 +21,11 @@ from gatewayd.cloud.provider import (
     Session,
     Unknown,
 )
-from gatewayd.cloud.sub_devices.sessions import ChildSession
+from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.simulator.alibaba.notices import Status
-from gatewayd.simulator.alibaba.rules import Rules
+from gatewayd.simulator.alibaba.notices import TopologyChange
+from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
 from tests.cloud.alibaba.site import (
     CHILDREN,
@@ -56,7 +56,7 @@ async def ended(session: Session) -> tuple[str, bool]:
 
 
 def is_open(session: Session) -> bool:
-    assert isinstance(session, ChildSession)
+    assert isinstance(session, SubDeviceSession)
     return not session._ended.done()
 
 
@@ -207,7 +207,7 @@ async def test_a_known_secret_is_kept_without_asking_the_cloud(folder: Path) -> 
         secret = await one.secret(child(0))
         name = child(0, "sub-device-known")
         known(folder, name, secret)
-        assert await one.provider.obstacle(name) is None
+        assert await one.provider.check_ready(name) is None
         before = one.calls("thing.sub.register")
         outcome, kept = await one.register(name)
         assert (outcome, kept.secrets) == (Issued(), [secret])
@@ -300,7 +300,7 @@ async def test_after_some_answers_the_cloud_is_not_asked_for_a_while(
         logins = one.calls("combine.login")
         assert (await refused(one, child(0), secret)).reason == first.reason
         assert one.calls("combine.login") == logins
-        assert await one.provider.obstacle(child(0)) == first.reason
+        assert await one.provider.check_ready(child(0)) == first.reason
         one.clock.ahead += 600.0
         await one.connect(child(0), secret)
 
@@ -336,7 +336,7 @@ async def test_a_login_that_is_cancelled_is_undone(folder: Path) -> None:
 async def test_a_child_that_is_disabled_goes_offline_and_is_told_when_it_may_come(
     folder: Path, error_data: bool
 ) -> None:
-    async with site(folder, Rules(child_logins=0, error_data=error_data)) as one:
+    async with site(folder, AlibabaRules(child_logins=0, error_data=error_data)) as one:
         first, second = await one.online(0, 1)
         secret = Secret(str(one.cloud.secret(*at_cloud(child(0)))).encode())
         one.cloud.disable(*at_cloud(child(0)))
@@ -362,8 +362,8 @@ async def test_a_child_that_is_detached_does_not_come_back_by_itself(folder: Pat
         online, away = await one.online(0, 1)
         secret = Secret(str(one.cloud.secret(*at_cloud(child(1)))).encode())
         await away.close()
-        one.cloud._gateways.notices.change(at_cloud(child(0)), Status.DELETED)
-        one.cloud._gateways.notices.change(at_cloud(child(1)), Status.DELETED)
+        one.cloud._gateways.notices.change(at_cloud(child(0)), TopologyChange.DELETED)
+        one.cloud._gateways.notices.change(at_cloud(child(1)), TopologyChange.DELETED)
         assert await ended(online) == ("cloud-removed", True)
         assert isinstance(await refused(one, child(1), secret), LoginRemoved)
         await one.connect(child(1), secret)  # by now somebody has approved it again
@@ -391,7 +391,7 @@ async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> Non
     ],
 )
 async def test_a_child_that_is_forced_off(folder: Path, code: int, told: tuple[str, bool]) -> None:
-    async with site(folder, Rules(child_logins=0, error_data=True)) as one:
+    async with site(folder, AlibabaRules(child_logins=0, error_data=True)) as one:
         first, second = await one.online(0, 1)
         one.cloud.tell_error(at_cloud(child(0)), code)
         assert await ended(first) == told
@@ -422,20 +422,20 @@ async def test_without_the_gateway_there_is_an_obstacle(
     monkeypatch.setattr("gatewayd.cloud.sub_devices.reconnect.PATIENCE", 0.1)
     async with site(folder) as one:
         secret = await one.secret(child(0))
-        assert await one.provider.obstacle(child(0)) is None
+        assert await one.provider.check_ready(child(0)) is None
         one.cloud.set_faults("login.refuse:5")
         await one.lose_link()
         with pytest.raises(LoginRefused):
             await one.log_in()
-        obstacle = await one.provider.obstacle(child(0))
-        assert obstacle is not None
-        check_reason(obstacle)
-        assert obstacle.code == "gateway-offline"
-        assert "gateway-cloud" in obstacle.remedy
-        assert "disabled or deleted" in obstacle.remedy
+        check_ready = await one.provider.check_ready(child(0))
+        assert check_ready is not None
+        check_reason(check_ready)
+        assert check_ready.code == "gateway-offline"
+        assert "gateway-cloud" in check_ready.remedy
+        assert "disabled or deleted" in check_ready.remedy
         error = await refused(one, child(0), secret)
         assert type(error) is LoginFailed
-        assert error.reason == obstacle
+        assert error.reason == check_ready
         assert isinstance((await one.register(child(1)))[0], Failed)
         one.cloud.set_faults("")
         await one.log_in()
@@ -445,10 +445,10 @@ async def test_without_the_gateway_there_is_an_obstacle(
 async def test_forgetting_takes_the_child_out_of_the_topology(folder: Path) -> None:
     async with site(folder) as one:
         (session,) = await one.online(0)
-        assert await one.provider.forget(child(0)) is None
+        assert await one.provider.unbind(child(0)) is None
         assert not (await ended(session))[1]
         assert one.told["children"] == []
-        assert await one.provider.forget(child(0)) is None  # 6401 is as good as done
+        assert await one.provider.unbind(child(0)) is None  # 6401 is as good as done
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ async def test_forgetting_that_was_not_done(folder: Path, fault: str, code: str)
     async with site(folder, reply_timeout=0.5) as one:
         await one.online(0)
         one.cloud.set_faults(f"{fault}@thing.topo.delete")
-        why = await one.provider.forget(child(0))
+        why = await one.provider.unbind(child(0))
         assert why is not None
         assert why.code == code
         assert at_cloud(child(0)) in one.cloud.online
@@ -488,14 +488,14 @@ async def test_a_gateway_has_room_for_so_many(
         assert "of the 3 children" not in caplog.text
         secret = await one.secret(child(2))
         assert caplog.text.count("3 of the 3 children") == 1
-        full = one.provider.why_not(child(3))
+        full = one.provider.check_name(child(3))
         assert full is not None
         assert full.code == "gateway-full"
         assert await one.provider.register(child(3), Kept().keep) == Refused(full)
-        assert one.provider.why_not(child(2)) is None
+        assert one.provider.check_name(child(2)) is None
         await one.connect(child(2), secret)
-        assert await one.provider.forget(child(0)) is None
-        assert one.provider.why_not(child(3)) is None
+        assert await one.provider.unbind(child(0)) is None
+        assert one.provider.check_name(child(3)) is None
         await one.secret(child(3))
         assert caplog.text.count("of the 3 children") == 1
 
@@ -510,8 +510,8 @@ async def test_one_that_was_refused_takes_no_room(folder: Path) -> None:
 async def test_who_is_attached_already_takes_room(folder: Path) -> None:
     async with site(folder, gateway={"children": 1}) as one:
         one.cloud.attach(GATEWAY, at_cloud(child(9)))
-        await until(lambda: one.provider.why_not(child(0)) is not None)
-        assert one.provider.why_not(child(9)) is None
+        await until(lambda: one.provider.check_name(child(0)) is not None)
+        assert one.provider.check_name(child(9)) is None
 
 
 async def test_checks_are_spread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,19 +13,26 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.alibaba import sub_device_sessions, topics
-from gatewayd.cloud.alibaba.alink import Change, Downlink, ForcedOff, Ordered, Reply, TopoChanged
-from gatewayd.cloud.alibaba.connection import Uplink
+from gatewayd.cloud.alibaba.alink import (
+    AlinkReply,
+    Downlink,
+    ForcedOff,
+    SubDeviceOrder,
+    TopologyChange,
+    TopologyChanged,
+)
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.alibaba.sub_device import Registered
-from gatewayd.cloud.alibaba.sub_devices import Children
+from gatewayd.cloud.alibaba.sub_device import RegisteredRoute
+from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
 from gatewayd.cloud.alibaba.topics import SubName
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
 from gatewayd.cloud.sub_devices import reconnect
-from gatewayd.cloud.sub_devices.link import Link, LinkDown, NoAnswer
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Time
+from gatewayd.runtime.clock import Clock
 from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, until
 from tests.cloud.stand_ins import Wishes
 
@@ -34,25 +41,27 @@ SECRET = Secret(b"7f3c9a1e5b2d4860a7c1e9f3b5d20846")
 CHILDREN = [CloudName("cloud", PRODUCT, f"SEN-{number:04}", "sub-device") for number in range(60)]
 ONE = CHILDREN[0]
 
-Answer = Callable[[Any], Awaitable[Reply] | Reply]
+Answer = Callable[[Any], Awaitable[AlinkReply] | AlinkReply]
 
 
-async def hang(_: object) -> Reply:
+async def hang(_: object) -> AlinkReply:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-async def down(_: object) -> Reply:
+async def down(_: object) -> AlinkReply:
     raise LinkDown
 
 
-async def silent(_: object) -> Reply:
+async def silent(_: object) -> AlinkReply:
     raise NoAnswer
 
 
-def secrets(params: Any) -> Reply:
+def secrets(params: Any) -> AlinkReply:
     """Issue a secret to each, the last one first."""
-    return Reply(200, [one | {"deviceSecret": f"of-{one['deviceName']}"} for one in params[::-1]])
+    return AlinkReply(
+        200, [one | {"deviceSecret": f"of-{one['deviceName']}"} for one in params[::-1]]
+    )
 
 
 @dataclass
@@ -63,14 +72,14 @@ class FakeUplink:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     watched: set[SubName] = field(default_factory=set)
     on_request: Callable[[Downlink], None] = lambda _: None
-    closed: asyncio.Future[End] = field(
+    closed: asyncio.Future[ConnectionEnd] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    async def ask(self, method: str, params: object) -> Reply:
+    async def ask(self, method: str, params: object) -> AlinkReply:
         self.asked.append((method, params))
-        answer = self.answers.get(method, lambda _: Reply(200, []))(params)
-        return answer if isinstance(answer, Reply) else await answer
+        answer = self.answers.get(method, lambda _: AlinkReply(200, []))(params)
+        return answer if isinstance(answer, AlinkReply) else await answer
 
     async def watch(self, children: Any) -> None:
         self.watched.update(children)
@@ -86,16 +95,16 @@ class FakeUplink:
 class Home:
     """A route, and the link under it."""
 
-    link: Link[Uplink]
-    children: Children
-    route: Registered
+    link: GatewayLink[AlibabaUplink]
+    children: AlibabaSubDevices
+    route: RegisteredRoute
     wishes: Wishes
     uplink: FakeUplink
 
     def put(self, uplink: FakeUplink) -> None:
         """Let the gateway log in."""
         self.uplink = uplink
-        self.link.put(cast("Uplink", uplink))
+        self.link.put(cast("AlibabaUplink", uplink))
         self.children.look()
 
 
@@ -103,14 +112,16 @@ class Home:
 async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
     own = AlibabaGateway("a1Gateways1", "gateway-1", "unused", children=limit)
     settings = AlibabaSettings(host="localhost", products={PRODUCT: AlibabaProduct()}, gateway=own)
-    link, wishes = Link[Uplink](), Wishes()
-    children = Children("cloud", settings, own, link, Time(time.monotonic, lambda: 1700000000.0))
-    children.listen(wishes)
+    link, wishes = GatewayLink[AlibabaUplink](), Wishes()
+    children = AlibabaSubDevices(
+        "cloud", settings, own, link, Clock(time.monotonic, lambda: 1700000000.0)
+    )
+    children.set_requests(wishes)
 
     def read(*_: object) -> Secret:
         raise AssertionError
 
-    route = Registered(settings, children, read)
+    route = RegisteredRoute(settings, children, read)
     one = Home(link, children, route, wishes, FakeUplink())
     one.put(FakeUplink({getattr(topics, name): answer for name, answer in answers.items()}))
     try:
@@ -143,7 +154,7 @@ async def test_once_asked_a_registration_may_have_been_done(answer: Answer, code
 
 async def test_without_a_link_a_registration_was_not_done() -> None:
     async with home() as one:
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         outcome = await one.route.register(ONE, Kept().keep)
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "gateway-offline"
@@ -186,9 +197,9 @@ async def test_a_session_that_closes_is_over_in_time_though_nobody_answers(
 async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
     going = asyncio.Event()
 
-    async def slowly(_: object) -> Reply:
+    async def slowly(_: object) -> AlinkReply:
         await going.wait()
-        return Reply(200, {})
+        return AlinkReply(200, {})
 
     async with home(LOGOUT=slowly) as one:
         session = await one.route.connect(ONE, SECRET)
@@ -208,9 +219,9 @@ async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
 async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
     going = asyncio.Event()
 
-    async def slowly(_: object) -> Reply:
+    async def slowly(_: object) -> AlinkReply:
         await going.wait()
-        return Reply(200, {})
+        return AlinkReply(200, {})
 
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
@@ -224,9 +235,9 @@ async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
 async def test_a_login_that_failed_needs_no_undoing() -> None:
     going = asyncio.Event()
 
-    async def slowly(_: object) -> Reply:
+    async def slowly(_: object) -> AlinkReply:
         await going.wait()
-        return Reply(6287, {})
+        return AlinkReply(6287, {})
 
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
@@ -242,9 +253,9 @@ async def test_a_link_that_is_lost_during_a_login_opens_no_session() -> None:
     async with home() as one:
         first = one.uplink
 
-        async def replaced(_: object) -> Reply:
+        async def replaced(_: object) -> AlinkReply:
             one.put(FakeUplink())
-            return Reply(200, {})
+            return AlinkReply(200, {})
 
         first.answers[topics.LOGIN] = replaced
         with pytest.raises(LoginFailed) as raised:
@@ -258,7 +269,7 @@ async def test_a_topology_that_cannot_be_had_is_asked_for_again() -> None:
         with pytest.raises(LoginFailed) as raised:
             await one.route.connect(ONE, SECRET)
         assert raised.value.reason.code == "cloud-no-answer"
-        one.uplink.answers[topics.TOPO_GET] = lambda _: Reply(200, [])
+        one.uplink.answers[topics.TOPO_GET] = lambda _: AlinkReply(200, [])
         await one.route.connect(ONE, SECRET)
 
 
@@ -266,7 +277,7 @@ async def test_what_the_cloud_has_of_the_gateway_is_asked_once_for_all() -> None
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
         assert one.uplink.count()[topics.TOPO_GET] == 1
-        one.uplink.on_request(TopoChanged(Change.UNKNOWN, ()))
+        one.uplink.on_request(TopologyChanged(TopologyChange.UNKNOWN, ()))
         await until(lambda: one.uplink.count()[topics.TOPO_GET] == 2)
 
 
@@ -274,24 +285,28 @@ async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_re
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
 
-        def told(_: object) -> Reply:
-            one.uplink.on_request(TopoChanged(Change.DELETED, (SubName(PRODUCT, ONE.device),)))
-            return Reply(200, [])
+        def told(_: object) -> AlinkReply:
+            one.uplink.on_request(
+                TopologyChanged(TopologyChange.DELETED, (SubName(PRODUCT, ONE.device),))
+            )
+            return AlinkReply(200, [])
 
         one.uplink.answers[topics.TOPO_DELETE] = told
-        assert await one.route.forget(ONE) is None
+        assert await one.route.unbind(ONE) is None
         assert not (await session.wait_closed()).removed
-        one.uplink.on_request(TopoChanged(Change.DELETED, (SubName(PRODUCT, ONE.device),)))
+        one.uplink.on_request(
+            TopologyChanged(TopologyChange.DELETED, (SubName(PRODUCT, ONE.device),))
+        )
         await one.route.connect(ONE, SECRET)
 
 
 async def test_a_child_that_was_removed_while_away_may_be_registered_again() -> None:
     async with home(SUB_REGISTER=secrets) as one:
         await (await one.route.connect(ONE, SECRET)).close()
-        one.uplink.on_request(Ordered(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(topics.DELETE, SubName(PRODUCT, ONE.device)))
         assert await one.route.register(ONE, Kept().keep) == Issued()
         await (await one.route.connect(ONE, SECRET)).close()
-        one.uplink.on_request(Ordered(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(topics.DELETE, SubName(PRODUCT, ONE.device)))
         with pytest.raises(LoginRemoved):
             await one.route.connect(ONE, SECRET)
 
@@ -300,13 +315,13 @@ async def test_a_child_that_was_removed_while_away_may_be_registered_again() -> 
 async def test_an_order_to_a_child(order: str, *, removed: bool) -> None:
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
-        one.uplink.on_request(Ordered(order, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(order, SubName(PRODUCT, ONE.device)))
         assert (await session.wait_closed()).removed is removed
 
 
 async def test_an_enabled_child_is_called() -> None:
     async with home() as one:
-        one.uplink.on_request(Ordered(topics.ENABLE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(topics.ENABLE, SubName(PRODUCT, ONE.device)))
         assert one.wishes.again == [ONE]
 
 
@@ -314,7 +329,7 @@ async def test_children_are_called_back_a_few_at_a_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(reconnect, "PAUSE", 0.02)
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: not one.children.family.sessions())
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
@@ -326,7 +341,7 @@ async def test_children_are_called_back_a_few_at_a_time(monkeypatch: pytest.Monk
 async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
     async with home(limit=5) as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:10]))
-        one.uplink.closed.set_result(End.LOST)
+        one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: not one.children.family.sessions())
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
@@ -334,7 +349,7 @@ async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
 
 
 async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None:
-    async with home(BATCH_LOGIN=lambda _: Reply(429, {})) as one:
+    async with home(BATCH_LOGIN=lambda _: AlinkReply(429, {})) as one:
         told = await asyncio.gather(
             *(one.route.connect(name, SECRET) for name in CHILDREN[:5]), return_exceptions=True
         )
@@ -346,15 +361,15 @@ async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None
 async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> None:
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
-        one.uplink.answers[topics.LOGIN] = lambda _: Reply(500, {})
+        one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(500, {})
         assert not await one.children.family.check(session)
         assert one.children.family.sessions() == (session,)
-        one.uplink.answers[topics.LOGIN] = lambda _: Reply(520, {})
+        one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(520, {})
         one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
         assert (await session.wait_closed()).reason.code == "cloud-no-session"
 
 
-@pytest.mark.parametrize("answer", [lambda _: Reply(429, {}), silent])
+@pytest.mark.parametrize("answer", [lambda _: AlinkReply(429, {}), silent])
 async def test_a_look_without_an_answer_is_repeated(
     answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,12 +378,12 @@ async def test_a_look_without_an_answer_is_repeated(
     async with home() as one:
         sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
 
-        def first(params: object) -> Awaitable[Reply] | Reply:
-            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: Reply(522, {})
+        def first(params: object) -> Awaitable[AlinkReply] | AlinkReply:
+            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: AlinkReply(522, {})
             return answer(params)
 
         one.uplink.answers[topics.BATCH_LOGIN] = first
-        one.uplink.answers[topics.LOGIN] = lambda params: Reply(
+        one.uplink.answers[topics.LOGIN] = lambda params: AlinkReply(
             522 if params["deviceName"] == ONE.device else 200, {}
         )
         one.uplink.on_request(ForcedOff(520, None))
@@ -385,10 +400,10 @@ async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
 
-        def answer(_: object) -> Reply:
-            one.uplink.answers[topics.LOGIN] = lambda _: Reply(522, {})
+        def answer(_: object) -> AlinkReply:
+            one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(522, {})
             one.uplink.on_request(ForcedOff(520, None))
-            return Reply(200, {})
+            return AlinkReply(200, {})
 
         one.uplink.answers[topics.LOGIN] = answer
         one.uplink.on_request(ForcedOff(520, None))
@@ -406,13 +421,15 @@ async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None
 
 
 async def test_an_enabled_child_may_come_at_once() -> None:
-    async with home(LOGIN=lambda _: Reply(9876, {})) as one:
+    async with home(LOGIN=lambda _: AlinkReply(9876, {})) as one:
         with pytest.raises(LoginFailed):
             await one.route.connect(ONE, SECRET)
         del one.uplink.answers[topics.LOGIN]
         with pytest.raises(LoginFailed):
             await one.route.connect(ONE, SECRET)
-        one.uplink.on_request(TopoChanged(Change.ENABLED, (SubName(PRODUCT, ONE.device),)))
+        one.uplink.on_request(
+            TopologyChanged(TopologyChange.ENABLED, (SubName(PRODUCT, ONE.device),))
+        )
         await one.route.connect(ONE, SECRET)
 
 
@@ -423,6 +440,6 @@ async def test_the_end_of_an_older_link_ends_no_session() -> None:
         one.put(FakeUplink())
         assert (await session.wait_closed()).reason.code == "gateway-link-lost"
         session = await one.route.connect(ONE, SECRET)
-        older.closed.set_result(End.CLOUD)
+        older.closed.set_result(ConnectionEnd.CLOUD)
         await one.route.connect(CHILDREN[1], SECRET)
         assert session in one.children.family.sessions()

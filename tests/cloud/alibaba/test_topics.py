@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.topics import Heard, SubName
+from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
 from gatewayd.device.record import CloudName
 
 GATEWAY = CloudName("cloud", "gwPK", "gwDN")
@@ -45,13 +45,13 @@ def test_what_a_gateway_subscribes_to_for_a_child() -> None:
 @pytest.mark.parametrize(
     ("topic", "expected"),
     [
-        ("/sys/gwPK/gwDN/thing/topo/add/notify", Heard(topics.TOPO_NOTIFY, OWN)),
-        ("/sys/gwPK/gwDN/thing/topo/change", Heard(topics.TOPO_CHANGE, OWN)),
-        ("/sys/gwPK/gwDN/thing/gateway/permit", Heard(topics.PERMIT, OWN)),
-        ("/ext/error/gwPK/gwDN", Heard(topics.ERROR, OWN)),
-        ("/sys/subPK/sub:DN/thing/disable", Heard(topics.DISABLE, CHILD)),
-        ("/sys/subPK/sub:DN/thing/enable", Heard(topics.ENABLE, CHILD)),
-        ("/sys/subPK/sub:DN/thing/delete", Heard(topics.DELETE, CHILD)),
+        ("/sys/gwPK/gwDN/thing/topo/add/notify", DownlinkTopic(topics.TOPO_NOTIFY, OWN)),
+        ("/sys/gwPK/gwDN/thing/topo/change", DownlinkTopic(topics.TOPO_CHANGE, OWN)),
+        ("/sys/gwPK/gwDN/thing/gateway/permit", DownlinkTopic(topics.PERMIT, OWN)),
+        ("/ext/error/gwPK/gwDN", DownlinkTopic(topics.ERROR, OWN)),
+        ("/sys/subPK/sub:DN/thing/disable", DownlinkTopic(topics.DISABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/enable", DownlinkTopic(topics.ENABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/delete", DownlinkTopic(topics.DELETE, CHILD)),
         ("/sys/gwPK/gwDN/thing/delete", None),
         ("/sys/subPK/sub:DN/thing/topo/change", None),
         ("/sys/gwPK/gwDN/thing/topo/change_reply", None),
@@ -61,16 +61,16 @@ def test_what_a_gateway_subscribes_to_for_a_child() -> None:
         ("", None),
     ],
 )
-def test_what_the_cloud_asks(topic: str, expected: Heard | None) -> None:
-    assert topics.heard(topic, GATEWAY) == expected
+def test_what_the_cloud_asks(topic: str, expected: DownlinkTopic | None) -> None:
+    assert topics.downlink_topic(topic, GATEWAY) == expected
 
 
 def test_where_the_cloud_is_answered() -> None:
-    asked = Heard(topics.TOPO_CHANGE, OWN)
+    asked = DownlinkTopic(topics.TOPO_CHANGE, OWN)
     assert topics.answer_topic(asked) == "/sys/gwPK/gwDN/thing/topo/change_reply"
 
 
 @given(st.text(max_size=200))
 def test_no_topic_is_too_odd(topic: str) -> None:
-    assert topics.heard(topic, GATEWAY) is None
+    assert topics.downlink_topic(topic, GATEWAY) is None
     assert topics.is_reply(topic) == topic.endswith("_reply")

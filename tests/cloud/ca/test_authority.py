@@ -21,7 +21,7 @@ from gatewayd.cloud.ca.authority import Authority, authority_name, make_authorit
 from gatewayd.cloud.ca.certificates import (
     BACKDATED,
     MAX_BYTES,
-    Span,
+    Validity,
     fingerprint,
     read_certificates,
     same_key,
@@ -90,11 +90,11 @@ def test_a_leaf_is_for_clients_and_ends_no_later_than_its_authority() -> None:
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert Span.of(leaf).ends == one.span.ends
-    assert Span.of(leaf).starts >= one.span.starts
+    assert Validity.of(leaf).ends == one.span.ends
+    assert Validity.of(leaf).starts >= one.span.starts
     later = one.sign(subject(common_name="d"), make_key("ec-p256").public_key(), 2, NOW + DAY)
-    assert Span.of(later).ends.timestamp() == NOW + 3 * DAY
-    assert Span.of(later).starts.timestamp() == NOW + DAY - BACKDATED.total_seconds()
+    assert Validity.of(later).ends.timestamp() == NOW + 3 * DAY
+    assert Validity.of(later).starts.timestamp() == NOW + DAY - BACKDATED.total_seconds()
 
 
 @pytest.mark.parametrize("algorithm", ["rsa-2048", "ec-p256"])
@@ -279,7 +279,7 @@ def test_the_span_of_a_secret_is_that_of_its_first_certificate() -> None:
     one = device_ca()
     who = identity(one, days=7)
     leaf = read_certificates(who.reveal())[0]
-    assert span_of(who) == Span.of(leaf)
+    assert span_of(who) == Validity.of(leaf)
     assert fingerprint(leaf) != one.fingerprint
     assert span_of(Secret(b"password")) is None
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -287,7 +287,7 @@ def test_the_span_of_a_secret_is_that_of_its_first_certificate() -> None:
 
 
 def test_a_span_tells_whether_it_is_now() -> None:
-    span = Span.days(1, NOW)
+    span = Validity.days(1, NOW)
     assert span.fault(NOW) == ""
     assert span.fault(NOW + DAY) == "has expired"
     assert span.fault(NOW - timedelta(hours=1).total_seconds()) == "is not valid yet"

@@ -16,7 +16,7 @@ from gatewayd.simulator import pki
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def test_roots_are_told_apart(tmp_path: Path, certificate: pki.Certificate) -> None:
+def test_roots_are_told_apart(tmp_path: Path, certificate: pki.KeyedCertificate) -> None:
     one = pki.make_ca("one\n\x1b[31m", NOW - pki.LIFE, NOW + pki.LIFE)
     two = pki.make_ca("two", NOW + pki.LIFE, NOW + 2 * pki.LIFE)
     broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -34,7 +34,7 @@ def test_roots_are_told_apart(tmp_path: Path, certificate: pki.Certificate) -> N
     assert not second.valid(NOW.timestamp())
 
 
-def test_a_file_that_is_of_no_use(tmp_path: Path, certificate: pki.Certificate) -> None:
+def test_a_file_that_is_of_no_use(tmp_path: Path, certificate: pki.KeyedCertificate) -> None:
     leaf, huge = tmp_path / "leaf.pem", tmp_path / "huge.pem"
     leaf.write_text(certificate.certificate_pem)
     with huge.open("wb") as file:

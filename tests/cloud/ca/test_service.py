@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.ca.certificates import MAX_BYTES, Span, read_certificates
+from gatewayd.cloud.ca.certificates import MAX_BYTES, Validity, read_certificates
 from gatewayd.cloud.ca.keys import key_pem, make_key
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
-from gatewayd.cloud.ca.store import AuthorityKeeper
+from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef
@@ -38,7 +38,7 @@ Answer = tuple[bytes, CloudName | None, int]
 class Issuing:
     """Implements Issuer: puts down what is asked."""
 
-    authority: AuthorityKeeper
+    authority: AuthorityStore
     asked: list[Answer] = field(default_factory=list)
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
@@ -78,7 +78,7 @@ async def desk(directory: Path, now: float = 0.0) -> AsyncIterator[Desk]:
     try:
         vault = await thread.open(lambda: Vault(VaultSettings(key="development-file"), directory))
         secrets = Secrets(thread, vault)
-        keeper = AuthorityKeeper(lambda: now or time.time())
+        keeper = AuthorityStore(lambda: now or time.time())
         keeper.entrust(slots_of("huawei", secrets))
         issuer = Issuing(keeper)
         one = Desk(issuer, secrets)
@@ -109,7 +109,7 @@ async def test_a_ca_is_made_and_found_again(tmp_path: Path) -> None:
     assert (first["Generation"], first["Algorithm"]) == (1, "ec-p256")
     assert "huawei device CA" in str(first["Subject"])
     assert "ACME" in str(first["Subject"])
-    end = Span.of(read_certificates(pem.encode())[0]).ends.timestamp()
+    end = Validity.of(read_certificates(pem.encode())[0]).ends.timestamp()
     assert first["ExpiryTimestamp"] == int(end) * 1_000_000
     assert first["Explanation"] == ""
 
@@ -173,7 +173,7 @@ async def test_a_full_disk_leaves_the_ca_there_is(tmp_path: Path) -> None:
         async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
             return ()
 
-    keeper = AuthorityKeeper(time.time)
+    keeper = AuthorityStore(time.time)
     keeper.entrust(slots_of("huawei", Full()))
     authority = await asyncio.to_thread(device_ca)
     with pytest.raises(StoreFull):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gatewayd.cloud.sub_devices.requests import Errand
+from gatewayd.cloud.sub_devices.requests import BackgroundTask
 from gatewayd.testing.contracts.cloud_stage import until
 
 
@@ -15,7 +15,7 @@ async def test_it_is_done_once_at_a_time() -> None:
         begun.append(len(begun))
         await going.wait()
 
-    errand = Errand(work)
+    errand = BackgroundTask(work)
     errand.begin()
     errand.begin()
     await until(lambda: begun == [0])

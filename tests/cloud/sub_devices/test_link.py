@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
-from gatewayd.cloud.sub_devices.link import Link, LinkDown, NoAnswer, NotSent, deadline
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer, NotSent, deadline
 
 
 @dataclass
 class Uplink:
-    closed: asyncio.Future[End] = field(
+    closed: asyncio.Future[ConnectionEnd] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
 async def test_whoever_waits_gets_the_session() -> None:
-    link, uplink = Link[Uplink](), Uplink()
+    link, uplink = GatewayLink[Uplink](), Uplink()
     waiting = asyncio.create_task(link.wait(30.0))
     await asyncio.sleep(0)
     link.put(uplink)
@@ -28,16 +28,16 @@ async def test_whoever_waits_gets_the_session() -> None:
 
 
 async def test_nobody_waits_for_ever() -> None:
-    link = Link[Uplink]()
+    link = GatewayLink[Uplink]()
     assert await link.wait(0.01) is None
     with pytest.raises(NotSent):
         link.get()
 
 
 async def test_a_session_that_has_ended_is_handed_out_no_more() -> None:
-    link, uplink = Link[Uplink](), Uplink()
+    link, uplink = GatewayLink[Uplink](), Uplink()
     link.put(uplink)
-    uplink.closed.set_result(End.LOST)
+    uplink.closed.set_result(ConnectionEnd.LOST)
     with pytest.raises(NotSent):
         link.get()
     await asyncio.sleep(0)
@@ -45,10 +45,10 @@ async def test_a_session_that_has_ended_is_handed_out_no_more() -> None:
 
 
 async def test_the_end_of_an_older_session_is_not_that_of_the_newer() -> None:
-    link, older, newer = Link[Uplink](), Uplink(), Uplink()
+    link, older, newer = GatewayLink[Uplink](), Uplink(), Uplink()
     link.put(older)
     link.put(newer)
-    older.closed.set_result(End.CLOUD)
+    older.closed.set_result(ConnectionEnd.CLOUD)
     await asyncio.sleep(0)
     assert link.get() is newer
 

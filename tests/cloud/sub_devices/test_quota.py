@@ -6,11 +6,11 @@ import logging
 
 import pytest
 
-from gatewayd.cloud.sub_devices.quota import Room
+from gatewayd.cloud.sub_devices.quota import Quota
 
 
 def test_who_is_wanted_counts_until_spared() -> None:
-    room = Room[str](2, 100)
+    room = Quota[str](2, 100)
     room.want("a")
     room.want("b")
     assert room.has_room("a")
@@ -20,7 +20,7 @@ def test_who_is_wanted_counts_until_spared() -> None:
 
 
 def test_who_was_added_counts_until_removed() -> None:
-    room = Room[str](1, 100)
+    room = Quota[str](1, 100)
     room.want("a")
     room.add("a")
     room.want("a")
@@ -31,7 +31,7 @@ def test_who_was_added_counts_until_removed() -> None:
 
 
 def test_dropping_forgets_in_either_case() -> None:
-    room = Room[str](1, 100)
+    room = Quota[str](1, 100)
     for step in (room.want, room.add):
         step("a")
         room.drop("a")
@@ -39,7 +39,7 @@ def test_dropping_forgets_in_either_case() -> None:
 
 
 def test_the_cloud_may_know_better() -> None:
-    room = Room[str](3, 100)
+    room = Quota[str](3, 100)
     room.add("a")
     room.want("b")
     room.replace(frozenset({"b", "c"}))
@@ -50,14 +50,14 @@ def test_the_cloud_may_know_better() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    room = Room[int](10, 5)
+    room = Quota[int](10, 5)
     for number in range(100):
         room.add(number)
     assert len(room.names) == 5
 
 
 def test_a_gateway_that_is_nearly_full_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    room = Room[int](20, 100)
+    room = Quota[int](20, 100)
     with caplog.at_level(logging.WARNING):
         for number in range(20):
             room.want(number)

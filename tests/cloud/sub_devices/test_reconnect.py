@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import reconnect
-from gatewayd.cloud.sub_devices.link import Link
-from gatewayd.cloud.sub_devices.reconnect import Watch
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.testing.contracts.cloud_stage import until
@@ -22,7 +22,7 @@ NAMES = [CloudName("cloud", "product", f"child-{number}") for number in range(12
 
 @dataclass
 class Uplink:
-    closed: asyncio.Future[End] = field(
+    closed: asyncio.Future[ConnectionEnd] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -31,7 +31,7 @@ class Uplink:
 class Home:
     """Implements Listener.  online: who would lose a session with the link."""
 
-    link: Link[Uplink] = field(default_factory=Link)
+    link: GatewayLink[Uplink] = field(default_factory=GatewayLink)
     online: list[CloudName] = field(default_factory=list)
     ups: list[Uplink] = field(default_factory=list)
     called: list[CloudName] = field(default_factory=list)
@@ -49,8 +49,8 @@ class Home:
 
 
 @asynccontextmanager
-async def watching(home: Home, most: int = 1000) -> AsyncIterator[Watch[Uplink]]:
-    one = Watch[Uplink]("cloud", home.link, home, most)
+async def watching(home: Home, most: int = 1000) -> AsyncIterator[LinkMonitor[Uplink]]:
+    one = LinkMonitor[Uplink]("cloud", home.link, home, most)
     try:
         yield one
     finally:
@@ -92,7 +92,7 @@ async def test_who_lost_the_link_is_called_back_a_few_at_a_time(
     async with watching(home, most=110) as one:
         home.link.put(Uplink())
         one.look()
-        home.ups[0].closed.set_result(End.LOST)
+        home.ups[0].closed.set_result(ConnectionEnd.LOST)
         await until(lambda: home.link.current is None)
         home.link.put(Uplink())
         one.look()
@@ -110,12 +110,12 @@ async def test_a_link_that_is_replaced_is_lost() -> None:
         home.link.put(Uplink())
         one.look()
         await until(lambda: home.called == NAMES[:1])
-        older.closed.set_result(End.CLOUD)
+        older.closed.set_result(ConnectionEnd.CLOUD)
         await asyncio.sleep(0)
         assert len(home.ups) == 2
 
 
-async def put(home: Home, watch: Watch[Uplink]) -> Uplink:
+async def put(home: Home, watch: LinkMonitor[Uplink]) -> Uplink:
     """Let the gateway log in."""
     uplink = Uplink()
     home.link.put(uplink)
@@ -130,18 +130,18 @@ async def test_a_link_that_is_handed_over_is_not_lost(when: str) -> None:
         older = await put(home, one)
         with one.handover():
             if when == "before":
-                older.closed.set_result(End.CLOUD)
+                older.closed.set_result(ConnectionEnd.CLOUD)
                 await until(lambda: home.link.current is None)
             newer = await put(home, one)
             if when == "after":
-                older.closed.set_result(End.CLOUD)
+                older.closed.set_result(ConnectionEnd.CLOUD)
                 await asyncio.sleep(0)
         if when == "later":
-            older.closed.set_result(End.CLOUD)
+            older.closed.set_result(ConnectionEnd.CLOUD)
             await asyncio.sleep(0)
         assert home.ups == [older, newer]
         assert not home.lost
-        newer.closed.set_result(End.LOST)
+        newer.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: bool(home.lost))
 
 
@@ -150,7 +150,7 @@ async def test_a_handover_of_which_nothing_comes_loses_the_link() -> None:
     async with watching(home) as one:
         older = await put(home, one)
         with one.handover():
-            older.closed.set_result(End.CLOUD)
+            older.closed.set_result(ConnectionEnd.CLOUD)
             await until(lambda: home.link.current is None)
             assert home.lost == 0
         await until(lambda: bool(home.lost))
@@ -165,5 +165,5 @@ async def test_a_handover_that_fails_leaves_the_link_as_it_is() -> None:
         with one.handover():
             pass
         assert not home.lost
-        older.closed.set_result(End.LOST)
+        older.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: bool(home.lost))

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from gatewayd.cloud.connect_errors import End
+from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
-from gatewayd.cloud.sub_devices.requests import Questions
+from gatewayd.cloud.sub_devices.requests import PendingRequests
 from gatewayd.testing.contracts.cloud_stage import until
 
 
@@ -16,12 +16,12 @@ async def send() -> None:
     """The question has left."""
 
 
-def closed() -> asyncio.Future[End]:
+def closed() -> asyncio.Future[ConnectionEnd]:
     return asyncio.get_running_loop().create_future()
 
 
 async def test_each_question_has_its_own_answer() -> None:
-    questions = Questions[int, str](closed(), 30.0)
+    questions = PendingRequests[int, str](closed(), 30.0)
     asking = [asyncio.create_task(questions.ask(number, send)) for number in range(3)]
     await until(lambda: 2 in questions)
     for number in (2, 0, 1):
@@ -33,7 +33,7 @@ async def test_each_question_has_its_own_answer() -> None:
 
 
 async def test_an_answer_that_does_not_come() -> None:
-    questions = Questions[int, str](closed(), 0.01)
+    questions = PendingRequests[int, str](closed(), 0.01)
     with pytest.raises(NoAnswer):
         await questions.ask(1, send)
     assert 1 not in questions
@@ -41,21 +41,21 @@ async def test_an_answer_that_does_not_come() -> None:
 
 async def test_the_end_of_the_session_tells_all_who_wait() -> None:
     end = closed()
-    questions = Questions[int, str](end, 30.0)
+    questions = PendingRequests[int, str](end, 30.0)
     asking = [asyncio.create_task(questions.ask(number, send)) for number in range(3)]
     await until(lambda: 2 in questions)
-    end.set_result(End.LOST)
+    end.set_result(ConnectionEnd.LOST)
     found = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(one) for one in found} == {LinkDown}
 
 
 async def test_who_rests_is_woken_by_the_end_of_the_session() -> None:
     end = closed()
-    questions = Questions[int, str](end, 30.0)
+    questions = PendingRequests[int, str](end, 30.0)
     await questions.rest(0.0)
     await questions.rest(0.01)
     resting = asyncio.create_task(questions.rest(3600.0))
     await asyncio.sleep(0)
-    end.set_result(End.LOST)
+    end.set_result(ConnectionEnd.LOST)
     async with asyncio.timeout(30):
         await resting

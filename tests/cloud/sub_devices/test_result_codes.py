@@ -12,43 +12,43 @@ from gatewayd.cloud.provider import (
     LoginRemoved,
     Refused,
 )
-from gatewayd.cloud.sub_devices.requests import Pauses
-from gatewayd.cloud.sub_devices.result_codes import Coded, Kind
+from gatewayd.cloud.sub_devices.requests import Cooldown
+from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 from gatewayd.device.reason import Reason
 
 REASON = Reason("some-code", "Some text.")
 
-FOLLOWS: dict[Kind, tuple[type, type[LoginError], float]] = {
-    Kind.DONE: (Refused, LoginFailed, 0),
-    Kind.TRANSIENT: (Failed, LoginFailed, 0),
-    Kind.PERMANENT: (Refused, LoginFailed, 0),
-    Kind.OPERATOR: (Refused, LoginFailed, 0),
-    Kind.REMOVED: (Refused, LoginRemoved, 0),
-    Kind.REREGISTER: (Refused, LoginRefused, 0),
-    Kind.TOPOLOGY: (Refused, LoginFailed, 0),
-    Kind.EXISTS: (Refused, LoginFailed, 0),
-    Kind.DISABLED: (Failed, LoginFailed, 0),
-    Kind.CONFLICT: (Refused, LoginFailed, 300),
-    Kind.UNKNOWN: (Failed, LoginFailed, 600),
+FOLLOWS: dict[ResultKind, tuple[type, type[LoginError], float]] = {
+    ResultKind.DONE: (Refused, LoginFailed, 0),
+    ResultKind.TRANSIENT: (Failed, LoginFailed, 0),
+    ResultKind.PERMANENT: (Refused, LoginFailed, 0),
+    ResultKind.OPERATOR: (Refused, LoginFailed, 0),
+    ResultKind.REMOVED: (Refused, LoginRemoved, 0),
+    ResultKind.REREGISTER: (Refused, LoginRefused, 0),
+    ResultKind.TOPOLOGY: (Refused, LoginFailed, 0),
+    ResultKind.EXISTS: (Refused, LoginFailed, 0),
+    ResultKind.DISABLED: (Failed, LoginFailed, 0),
+    ResultKind.CONFLICT: (Refused, LoginFailed, 300),
+    ResultKind.UNKNOWN: (Failed, LoginFailed, 600),
 }
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_what_follows(kind: Kind) -> None:
-    coded = Coded(kind, REASON)
+@pytest.mark.parametrize("kind", ResultKind)
+def test_what_follows(kind: ResultKind) -> None:
+    meaning = ResultMeaning(kind, REASON)
     outcome, error, pause = FOLLOWS[kind]
-    assert coded.outcome == outcome(REASON)
-    assert type(coded.login_error) is error
-    assert coded.login_error.reason == REASON
-    assert coded.pause == pause
+    assert meaning.outcome == outcome(REASON)
+    assert type(meaning.login_error) is error
+    assert meaning.login_error.reason == REASON
+    assert meaning.pause == pause
 
 
 def test_a_code_may_want_its_own_pause() -> None:
     now = 0.0
-    pauses = Pauses[str](lambda: now)
-    pauses.note("a", Coded(Kind.TRANSIENT, REASON, wait=60.0))
-    pauses.note("b", Coded(Kind.TRANSIENT, REASON))
-    pauses.note("c", Coded(Kind.UNKNOWN, REASON))
+    pauses = Cooldown[str](lambda: now)
+    pauses.note("a", ResultMeaning(ResultKind.TRANSIENT, REASON, wait=60.0))
+    pauses.note("b", ResultMeaning(ResultKind.TRANSIENT, REASON))
+    pauses.note("c", ResultMeaning(ResultKind.UNKNOWN, REASON))
     assert [pauses.reason(name) for name in "abc"] == [REASON, None, REASON]
     now = 60.0
     assert [pauses.reason(name) for name in "abc"] == [None, None, REASON]

@@ -13,7 +13,7 @@ import pytest
 from gatewayd.cloud.batch import Batcher, BatchRefused
 from gatewayd.cloud.provider import LoginFailed, LoginRemoved
 from gatewayd.cloud.sub_devices import sessions
-from gatewayd.cloud.sub_devices.sessions import ChildSession, Online
+from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_stage import cancelled, until
@@ -46,9 +46,9 @@ class Cloud:
 @dataclass
 class Stage:
     cloud: Cloud
-    online: Online[str]
+    online: OpenSessions[str]
 
-    async def enter(self, child: str) -> ChildSession:
+    async def enter(self, child: str) -> SubDeviceSession:
         async def log_in() -> None:
             await self.online.commit(child, self.cloud.log_in(child))
 
@@ -59,7 +59,7 @@ class Stage:
 async def stage(*, answers: bool = True) -> AsyncIterator[Stage]:
     cloud = Cloud()
     batcher = Batcher[str, None](10, 0.01, cloud.log_out)
-    one = Stage(cloud, Online(batcher, time.monotonic))
+    one = Stage(cloud, OpenSessions(batcher, time.monotonic))
     if answers:
         cloud.open.set()
     try:

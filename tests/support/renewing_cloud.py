@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gatewayd.cloud.provider import Failed, Issued, Keep, LoginRefused, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    KeepSecret,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -28,7 +36,7 @@ class RenewingCloud(FakeCloud):
     holders: dict[CloudName, Secret] = field(default_factory=dict)
     life: float = LIFE
 
-    async def register(self, name: CloudName, keep: Keep) -> Outcome:
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         self.calls.append(f"register {name.device}")
         await asyncio.sleep(0.1)
         word = self._next(name)

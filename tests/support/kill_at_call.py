@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 
-def killed_at(step: int, act: Callable[[], object]) -> bool:
+def completes_before_kill(step: int, act: Callable[[], object]) -> bool:
     """Do something in a process of its own, killed at one of its calls; True if it came through.
 
     step: how many calls gatewayd makes before, of functions in Python or in C.
