@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,14 +31,14 @@ from gatewayd.device.secret import SecretRef
 from gatewayd.device.views import Reporter
 from gatewayd.discovery.discoverer import Context, Listener
 from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.neighbours import NeighbourTable
 from gatewayd.discovery.supervisor import Scan, Supervisor
 from gatewayd.manager.cloud_requests import CloudRequests
-from gatewayd.manager.commands import Commands, RuleList, Upkeep
+from gatewayd.manager.commands import OperatorCommands, RuleList, Upkeep
 from gatewayd.manager.device_view import device_view
 from gatewayd.manager.manager import Child, DeviceManager
 from gatewayd.registration.registrar import Registrar, RegistrationSettings, Vault
-from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.sessions.renewal import Slots
 from gatewayd.storage.storage import Storage
@@ -48,7 +47,7 @@ from gatewayd.storage.storage import Storage
 class Discovered(DiscoveredDevices, Protocol):
     """What discovery knows, and when it last saw it."""
 
-    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+    def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device that is on record, with the claims that identify it."""
 
     def last_seen(self, device: DeviceId) -> float:
@@ -114,7 +113,7 @@ class Flow:
             now=clocks.now,
             wall=clocks.wall,
         )
-        self.commands = Commands(
+        self.commands = OperatorCommands(
             self.gateway, self.admissions, parts.register, parts.rules, parts.upkeep
         )
         self.window = self.admissions.window
@@ -124,7 +123,7 @@ class Flow:
         """Take in the children of an earlier run.  `readable`: whether a slot can be read."""
         children = []
         for record in self._parts.register.all():
-            self._discovered.know(record.device, record.claims)
+            self._discovered.add_known(record.device, record.claims)
             slot = record.slot(record.stored) if record.cloud and record.stored else None
             state, reason = restore(record, has_secret=slot is not None and readable(slot))
             child = Child(record.device, label=record.label, first_seen=record.first_seen)
@@ -202,11 +201,6 @@ class _Herald:
         self._post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))
 
 
-def wall() -> int:
-    """Return the time: microseconds since the epoch."""
-    return time.time_ns() // 1000
-
-
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What the gateway is given by whoever runs it.
@@ -233,7 +227,7 @@ class Assembly:
 
     providers: Mapping[str, CloudProvider]
     supervisor: Supervisor
-    neighbours: Neighbours
+    neighbours: NeighbourTable
     inventory: Inventory
     flow: Flow
     requests: CloudRequests
@@ -246,20 +240,20 @@ class Assembly:
         now, jitter = asyncio.get_running_loop().time, random.SystemRandom().random
         context = Context(now, jitter, rules.interest)
         discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
-        supervisor, neighbours = Supervisor(discoverers, context), Neighbours()
+        supervisor, neighbours = Supervisor(discoverers, context), NeighbourTable()
         scan = Scan(supervisor.names, supervisor.rescan, now)
         made: list[Inventory] = []
 
         def discover(listener: Listener) -> Inventory:
             inventory = Inventory(
-                config.inventory, context, supervisor.verify, neighbours.corroborated, listener
+                config.inventory, context, supervisor.verify, neighbours.corroborate, listener
             )
             made.append(inventory)
             return inventory
 
         providers = _providers(config, outside.environ)
         parts = Parts(
-            clocks=Clock(now, wall, jitter),
+            clocks=Clock(now, wall_time, jitter),
             register=storage.register,
             slots=Slots(storage.secrets.get, storage.secrets.put, storage.secrets.delete),
             vault=Vault(storage.secrets.put, storage.secrets.holds, storage.check_ready),

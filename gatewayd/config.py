@@ -19,9 +19,16 @@ from gatewayd.errors import PluginError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.sessions.keeper import SessionSettings
-from gatewayd.settings.build import Builder, dotted, shown
+from gatewayd.settings.build import SettingsBuilder, dotted, shown
 from gatewayd.settings.declare import setting
-from gatewayd.settings.files import ConfigPaths, KeyPath, Layered, Problem, Problems, layered
+from gatewayd.settings.files import (
+    ConfigPaths,
+    KeyPath,
+    LayeredDocuments,
+    Problem,
+    Problems,
+    read_layers,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class CloudRequestSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
+class ConfiguredPlugin:
     """One plug-in, and the settings that its table holds.
 
     name: of the table.  kind: of the plug-in.  plugin: its class.  settings: its `Settings`.
@@ -86,13 +93,13 @@ class Config:
     registration: RegistrationSettings
     sessions: SessionSettings
     cloud_requests: CloudRequestSettings
-    discoverers: tuple[Configured, ...]
-    store: Configured
-    clouds: tuple[Configured, ...]
+    discoverers: tuple[ConfiguredPlugin, ...]
+    store: ConfiguredPlugin
+    clouds: tuple[ConfiguredPlugin, ...]
     rule_directories: tuple[Path, ...]
 
 
-class Loader(Protocol):
+class PluginLoader(Protocol):
     """Finds the class of a plug-in: `Plugins`."""
 
     def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # the class, by what the group wants
@@ -118,7 +125,7 @@ SECTIONS: Mapping[str, type | None] = {
 """What is declared of each section; the tables of plug-ins inside it are theirs."""
 
 
-def load(paths: ConfigPaths, plugins: Loader) -> Config:
+def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
     """Read the configuration.  Raises ConfigError, one line for each thing that is wrong."""
     problems = Problems()
     config = _read(paths, plugins, problems)
@@ -134,7 +141,7 @@ def differences(before: Config, after: Config) -> list[str]:
     return changed + (["secretstore"] if before.store != after.store else [])
 
 
-def check(paths: ConfigPaths, plugins: Loader) -> list[Problem]:
+def check(paths: ConfigPaths, plugins: PluginLoader) -> list[Problem]:
     """Return all that is wrong with the configuration and the rules, warnings too."""
     problems = Problems()
     config = _read(paths, plugins, problems)
@@ -146,9 +153,9 @@ def check(paths: ConfigPaths, plugins: Loader) -> list[Problem]:
     return problems.found
 
 
-def _read(paths: ConfigPaths, plugins: Loader, problems: Problems) -> Config | None:
-    source = layered(paths, problems)
-    return _Reader(source, Builder(source, problems), plugins).config(_rules_beside(paths))
+def _read(paths: ConfigPaths, plugins: PluginLoader, problems: Problems) -> Config | None:
+    source = read_layers(paths, problems)
+    return _Reader(source, SettingsBuilder(source, problems), plugins).config(_rules_beside(paths))
 
 
 def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
@@ -168,9 +175,9 @@ def _products(settings: object) -> frozenset[str] | None:
 class _Reader:
     """Takes the sections of one configuration apart."""
 
-    source: Layered
-    builder: Builder
-    plugins: Loader
+    source: LayeredDocuments
+    builder: SettingsBuilder
+    plugins: PluginLoader
 
     def config(self, rules: tuple[Path, ...]) -> Config | None:
         before = len(self.builder.problems.found)
@@ -205,11 +212,11 @@ class _Reader:
 
     def _plugins(
         self, group: str, section: str, tables: Mapping[str, Any]
-    ) -> tuple[Configured, ...]:
+    ) -> tuple[ConfiguredPlugin, ...]:
         made = (self._plugin(group, name, table, (section, name)) for name, table in tables.items())
         return tuple(one for one in made if one)
 
-    def _store(self) -> Configured | None:
+    def _store(self) -> ConfiguredPlugin | None:
         scalars, tables = self._split("secretstore", StoreSettings)
         store = self.builder.build(StoreSettings, scalars, ("secretstore",))
         if store is None:
@@ -221,7 +228,7 @@ class _Reader:
         at = ("secretstore", store.backend)
         return self._plugin(SECRETSTORES, store.backend, tables.get(store.backend, {}), at)
 
-    def _plugin(self, group: str, name: str, table: object, at: KeyPath) -> Configured | None:
+    def _plugin(self, group: str, name: str, table: object, at: KeyPath) -> ConfiguredPlugin | None:
         """Load one plug-in, and build its settings; `kind` names it if its table does not."""
         if not isinstance(table, Mapping):
             self.builder.note(at, f"{dotted(at)} must be a table")
@@ -240,4 +247,4 @@ class _Reader:
             return None
         own = {key: value for key, value in table.items() if key != "kind"}
         settings = self.builder.build(plugin.Settings, own, at)
-        return None if settings is None else Configured(name, kind, plugin, settings)
+        return None if settings is None else ConfiguredPlugin(name, kind, plugin, settings)

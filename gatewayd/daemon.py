@@ -17,17 +17,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gatewayd.admission.rules import RuleBook, load_rules
-from gatewayd.app import Assembly, Outside, wall
+from gatewayd.app import Assembly, Outside
 from gatewayd.config import Config, differences, load
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus_objects import Objects
 from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
-from gatewayd.gateway_status import Overview, first_view
-from gatewayd.manager.statistics import Tally
+from gatewayd.gateway_status import GatewayStatus, first_view
+from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
-from gatewayd.runtime.clock import synchronised
+from gatewayd.runtime.clock import synchronised, wall_time
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.settings.files import ConfigPaths
@@ -63,7 +63,7 @@ class Daemon:
     ) -> None:
         self._config, self._paths, self._environ = config, paths, environ
         self._notifier, self._checkpoint = notifier, checkpoint
-        self._started = wall()
+        self._started = wall_time()
         self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +72,7 @@ class Daemon:
     async def run(self) -> int:
         """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
         self._rules = RuleBook(load_rules(self._config.rule_directories))
-        self._storage = await Storage.open(self._config, self._environ, wall)
+        self._storage = await Storage.open(self._config, self._environ, wall_time)
         try:
             await self._serve()
         finally:
@@ -82,7 +82,7 @@ class Daemon:
     async def _serve(self) -> None:
         first = first_view(self._config, self._storage, self._started)
         self._bus = Bus(self._config.bus, first, lost=self._lost_bus)
-        tally = Tally(self._bus)
+        tally = DeviceStatistics(self._bus)
         outside = Outside(
             self._environ, tally, self._checkpoint, self.reload, self._show, self._dump
         )
@@ -90,7 +90,7 @@ class Daemon:
         target = "journal" if journal.under_journal(self._environ, sys.stderr) else "console"
         admin = StoreAdmin(self._storage)
         await admin.look()
-        self._overview = Overview(
+        self._overview = GatewayStatus(
             self._config, self._storage, self._parts, tally, self._started, target, admin
         )
         self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
@@ -130,7 +130,7 @@ class Daemon:
             parts.requests.run(),
             *(one.watch() for one in parts.authorities.values()),
             parts.scan.run(),
-            self._storage.tend(asyncio.get_running_loop().time, wall, synchronised),
+            self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
         ]
         if interval is not None:
             pings = {

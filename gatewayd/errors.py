@@ -134,7 +134,7 @@ class StoreFull(StoreError):
     """There is no room left on the disk."""
 
 
-class Overtaken(StoreError):
+class RecordChanged(StoreError):
     """The record is not what it was: what was to be written of it does not hold any more."""
 
 

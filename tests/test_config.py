@@ -15,7 +15,7 @@ import tomli
 from gatewayd.config import PLAIN, SECTIONS, Config, check, load
 from gatewayd.errors import ConfigError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, SECRETSTORES, Plugins
-from gatewayd.settings.build import Builder, looks_secret
+from gatewayd.settings.build import SettingsBuilder, looks_secret
 from gatewayd.settings.declare import REQUIRED, setting
 from gatewayd.settings.files import ConfigPaths, Document, Problems
 from tools import config_sample
@@ -267,7 +267,7 @@ def test_the_sample_uncommented_is_the_default(name: str, cls: type[Any]) -> Non
     text = "\n".join(config_sample.table(name, cls))
     active = tomli.loads(re.sub(r"(?m)^#(?=\S)", "", text))[name]
     problems = Problems()
-    made = Builder(Document(Path("/x"), {}, {}), problems).build(cls, active, (name,))
+    made = SettingsBuilder(Document(Path("/x"), {}, {}), problems).build(cls, active, (name,))
     assert (made, problems.found) == (cls(), [])
     assert set(active) == {one.name for one in fields(cls)}
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from gatewayd.admission.join_window import JoinWindow
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
-from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence
+from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict
+from gatewayd.device.record import Admission, CloudName, Record, RecordStore, Verdict
 from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, RecordChanged, StoreError
 from gatewayd.runtime.clock import Clock
 
@@ -46,21 +47,12 @@ class CloudNameIndex:
             self.by_rule[record.rule] += 1
 
 
-Post: TypeAlias = Callable[[lc.Event], None]
-
 _VERDICTS: Mapping[Verdict, type[lc.Event]] = {
     Verdict.ADMITTED: lc.Admitted,
     Verdict.REJECTED: lc.Rejected,
     Verdict.RETIRED: lc.Retired,
 }
 """What a verdict on record says to the mailbox."""
-
-
-class Register(Records, Protocol):
-    """The records, all of which can be looked at."""
-
-    def all(self) -> Iterator[Record]:
-        """Return every record, in order of device id."""
 
 
 class DiscoveredDevices(Protocol):
@@ -72,6 +64,12 @@ class DiscoveredDevices(Protocol):
     def changed_at(self, device: DeviceId) -> float:
         """Return when what is known last changed, seconds of the event loop's clock."""
 
+    def last_seen(self, device: DeviceId) -> float:
+        """Return when it was last seen, seconds of the event loop's clock; 0 for never."""
+
+    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+        """Pin a device that is on record, with the claims that identify it."""
+
     def pin(self, device: DeviceId) -> None:
         """Keep a device whatever comes: it is admitted."""
 
@@ -79,14 +77,17 @@ class DiscoveredDevices(Protocol):
         """Treat a device as any other again."""
 
 
-class Rules(Protocol):
-    """Policy: the rules in force."""
+class RulesInForce(Protocol):
+    """The rules of policy that are in force."""
 
     def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         """Return the verdict on a device."""
 
     def count(self, rule: str) -> None:
         """Count a verdict that was acted upon."""
+
+    def listed(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Return name, action, provider and hits of each rule, in order."""
 
 
 class AdmissionController:
@@ -97,9 +98,9 @@ class AdmissionController:
 
     def __init__(
         self,
-        register: Register,
+        register: RecordStore,
         known: DiscoveredDevices,
-        rules: Rules,
+        rules: RulesInForce,
         providers: Mapping[str, CloudProvider],
         settle: float,
         clocks: Clock,
@@ -110,7 +111,7 @@ class AdmissionController:
         self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
         self._roll = CloudNameIndex(register.all())
 
-    async def evaluate(self, device: DeviceId, post: Post) -> None:
+    async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until the sighting has settled, then let policy decide, unless it is on record."""
         while (wait := self._known.changed_at(device) + self._settle - self._now()) > 0:
             await asyncio.sleep(wait)  # again, as the moment moves on with each change

@@ -12,12 +12,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gatewayd.admission.policy.engine import Census, decide, interest
-from gatewayd.admission.policy.lint import check
-from gatewayd.admission.policy.rules import MAX_RULES, Decision, Rule, RuleTable, as_listed, rule
+from gatewayd.admission.policy.engine import PolicyContext, decide, interest
+from gatewayd.admission.policy.lint import check_rules
+from gatewayd.admission.policy.rules import (
+    MAX_RULES,
+    Decision,
+    Rule,
+    RuleTable,
+    listed_values,
+    make_rule,
+)
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
-from gatewayd.settings.build import Builder, dotted, shown
+from gatewayd.settings.build import SettingsBuilder, dotted, shown
 from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read, read_text
 
 
@@ -37,7 +44,7 @@ class RuleSet:
         self, problems: Problems, clouds: Mapping[str, Collection[str] | None] | None = None
     ) -> None:
         """Note what is odd; clouds as policy/check.py takes them."""
-        for found in check(self.rules, clouds):
+        for found in check_rules(self.rules, clouds):
             text = f"rule {self.rules[found.rule].name} {found.text}"
             problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
 
@@ -78,7 +85,7 @@ def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
 
 
 def _tables(document: Document, problems: Problems) -> list[object]:
-    Builder(document, problems).refuse_unknown(document.table, {"rule"}, ())
+    SettingsBuilder(document, problems).refuse_unknown(document.table, {"rule"}, ())
     tables = document.table.get("rule", [])
     if isinstance(tables, list):
         return tables
@@ -87,7 +94,7 @@ def _tables(document: Document, problems: Problems) -> list[object]:
 
 
 def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> Rule | None:
-    table = Builder(document, problems).build(RuleTable, _flat(raw), at)
+    table = SettingsBuilder(document, problems).build(RuleTable, _flat(raw), at)
     if table is None:
         return None
     listed = _listed(document, table.list, (*at, "list"), problems)
@@ -96,7 +103,7 @@ def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> R
         what = f"rule {shown(table.name)}" + (f": {dotted(keys)}" if keys else "")
         problems.add(document.where((*at, *keys)), f"{what}: {text}")
 
-    made = rule(table, listed or frozenset(), report)
+    made = make_rule(table, listed or frozenset(), report)
     return None if listed is None else made
 
 
@@ -121,7 +128,7 @@ def _listed(
         problems.add(document.where(at), "the list cannot be used: see the line above")
         return None
     lines = (line.partition("#")[0] for line in text.splitlines())
-    return frozenset[str]().union(*map(as_listed, lines))
+    return frozenset[str]().union(*map(listed_values, lines))
 
 
 class RuleBook:
@@ -136,7 +143,7 @@ class RuleBook:
         self.rules = rules
         self._hits.clear()
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: Census) -> Decision:
+    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         """Return policy's verdict on a device."""
         return decide(
             evidence,

@@ -11,9 +11,10 @@ So a restart is no special case: recovery.py picks the state, and its work start
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from gatewayd.device.reason import NONE, Reason
 
@@ -105,6 +106,9 @@ SPONTANEOUS = (
 )  # fmt: skip
 """Events that no work asked for: they may come in any state, and are ignored where no row
 names them."""
+
+PostEvent: TypeAlias = Callable[[Event], None]
+"""Posts an event of the child that it was made for.  Never blocks."""
 
 _S = State
 

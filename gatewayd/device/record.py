@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from gatewayd.device.secret import SecretRef
-from gatewayd.errors import Overtaken
+from gatewayd.errors import RecordChanged
 
 if TYPE_CHECKING:
     from gatewayd.device.identity import Claim, DeviceId
@@ -122,19 +122,22 @@ Change: TypeAlias = Callable[[Record | None], Record]
 more than once, and on another thread.  What it raises keeps the record as it is."""
 
 
-def still(record: Record | None, **facts: object) -> Record:
+def unchanged(record: Record | None, **facts: object) -> Record:
     """Return a record of which these facts hold.  Raises Overtaken."""
     if record is None or any(getattr(record, name) != fact for name, fact in facts.items()):
-        raise Overtaken("the record was changed meanwhile")
+        raise RecordChanged("the record was changed meanwhile")
     return record
 
 
-class Records(Protocol):
-    """The register of children, as the flow sees it."""
+class RecordStore(Protocol):
+    """The durable records of the children."""
 
     def __getitem__(self, device: DeviceId) -> Record: ...
     def get(self, device: DeviceId) -> Record | None:
-        """Return the newest durable record."""
+        """Return the newest durable record; None for a child without one."""
+
+    def all(self) -> Iterator[Record]:
+        """Return every record, in order of device id."""
 
     async def update(self, device: DeviceId, change: Change) -> Record:
         """Change a record, and return it when it is durable and was read back.

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gatewayd.device.lifecycle import (
-    Event,
-    RegistrationRefused,
-    SecretStale,
-    SessionDelayed,
-    State,
-)
+from gatewayd.device.lifecycle import Event, RegistrationRefused, SecretStale, SessionDelayed, State
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
 from gatewayd.errors import (
-    Overtaken,
+    RecordChanged,
     StoreError,
     StoreFull,
     StoreRolledBack,
@@ -25,7 +19,7 @@ from gatewayd.errors import (
 MAX_STALE = 3
 """How often a first login may be refused before somebody has to look."""
 
-LOST = Reason(
+SECRET_LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
     "Reset the child at the cloud, or empty its fingerprint there if it is known by a certificate; "
@@ -74,7 +68,7 @@ def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
     if has_secret:
         return State.ABSENT, Reason("not-seen-yet", "It was not seen since gatewayd started.")
     if record.activated_at:
-        return State.FAILED, LOST
+        return State.FAILED, SECRET_LOST
     return State.ADMITTED, NONE
 
 
@@ -93,11 +87,11 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
-    (Overtaken, Reason("overtaken", "An operator has decided otherwise meanwhile.")),
+    (RecordChanged, Reason("overtaken", "An operator has decided otherwise meanwhile.")),
     (StoreError, Reason("store-failed", "The secret store failed; the journal says how.")),
 )
 
 
-def of_store(error: StoreError) -> Reason:
+def reason_of(error: StoreError) -> Reason:
     """Return what to show for an error of the durable store."""
     return next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))

@@ -10,7 +10,7 @@ from gatewayd.device.identity import DeviceId
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class HistoryEntry:
     """One thing that happened to a child: `at` in microseconds since the epoch."""
 
     at: int
@@ -56,7 +56,7 @@ class DeviceView:
     registered: int
     activated: int
     next_attempt: int
-    history: tuple[Step, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

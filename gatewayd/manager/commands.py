@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gatewayd.admission.controller import Admissions, Register
-from gatewayd.admission.join_window import scope
+from gatewayd.admission.controller import AdmissionController, Register
+from gatewayd.admission.join_window import parse_options
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName, still
+from gatewayd.device.record import CloudName, unchanged
 from gatewayd.device.recovery import on_retry
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, NotSupported, WrongState
 from gatewayd.manager.manager import Child, DeviceManager
@@ -57,13 +57,13 @@ class Upkeep:
     dump: Callable[[], Awaitable[int]] = _no_dump
 
 
-class Commands:
-    """Serves the port `Commands` of status/ports.py, which has the contracts."""
+class OperatorCommands:
+    """Serves the port `OperatorCommands` of status/ports.py, which has the contracts."""
 
     def __init__(
         self,
         gateway: DeviceManager,
-        admissions: Admissions,
+        admissions: AdmissionController,
         register: Register,
         rules: RuleList,
         upkeep: Upkeep,
@@ -88,13 +88,13 @@ class Commands:
     async def retry(self, device: str, caller: str) -> None:
         child = self._child(device)
         if child.state is State.FAILED and child.reason.substate != "needs-reset":
-            await self._register.update(child.id, lambda r: on_retry(still(r)))
+            await self._register.update(child.id, lambda r: on_retry(unchanged(r)))
             self._gateway.post(child.id, lc.Retried(Reason("retried", f"Retried by {caller}.")))
             return
         if child.state is State.FAILED:
             raise WrongState(f"Device {child.id} needs a reset at the cloud, then Reregister")
         _demand(child, child.state in _WAITING, "failed or waiting")
-        self._gateway.begin_anew(child)
+        self._gateway.restart_work(child)
 
     async def reregister(self, device: str, again: str, caller: str) -> None:
         child = self._child(device)
@@ -103,7 +103,7 @@ class Commands:
         self._demand_resettable(child)  # before a session is closed for nothing
         async with self._gateway.halted(child):
             self._demand_resettable(child)
-            await self._register.update(child.id, lambda r: still(r).without_any_secret())
+            await self._register.update(child.id, lambda r: unchanged(r).without_any_secret())
             reason = Reason("reregistered", f"Asked for by {caller}.")
             self._gateway.post(child.id, lc.Reset(reason))
 
@@ -113,7 +113,7 @@ class Commands:
         if not text:
             raise InvalidArgs("A name has 1 to 200 printable characters")
         if self._register.get(child.id) is not None:
-            await self._register.update(child.id, lambda r: replace(still(r), label=text))
+            await self._register.update(child.id, lambda r: replace(unchanged(r), label=text))
         child.label = text
         log.info("Renamed by %s.", caller, extra={"device": child.id})
         self._gateway.refresh(child)
@@ -128,8 +128,8 @@ class Commands:
                 self._gateway.post(child.id, lc.Seen())
 
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
-        wanted = scope(options)
-        if wanted.window.rule not in ("", *(name for name, *_ in self._rules.listed())):
+        wanted = parse_options(options)
+        if wanted.scope.rule not in ("", *(name for name, *_ in self._rules.listed())):
             raise InvalidArgs("No rule has this name")
         self._admissions.window.permit(seconds, wanted, caller)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, Evidence, Trust, strength
 from gatewayd.device.record import Record
-from gatewayd.device.recovery import LOST
+from gatewayd.device.recovery import SECRET_LOST
 from gatewayd.device.views import DeviceView
 from gatewayd.manager.manager import Child
 
@@ -73,7 +73,7 @@ def _name(child: Child, record: Record | None, evidence: Evidence) -> str:
 
 
 def _secret_state(child: Child, record: Record | None) -> str:
-    if child.reason is LOST:
+    if child.reason is SECRET_LOST:
         return "lost"
     return "stored" if record and record.stored else "none"
 

@@ -18,12 +18,12 @@ from typing import NamedTuple, TypeAlias
 
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.lifecycle import State
+from gatewayd.device.lifecycle import PostEvent, State
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.recovery import of_store
-from gatewayd.device.views import Step
+from gatewayd.device.recovery import reason_of
+from gatewayd.device.views import HistoryEntry
 from gatewayd.errors import StoreError
-from gatewayd.runtime.backoff import Allowance
+from gatewayd.runtime.backoff import RateLimiter
 from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
 
 HISTORY = 24
@@ -51,40 +51,38 @@ class Child:
     first_seen: int = 0
     label: str = ""
     task: asyncio.Task[None] | None = None
-    hands: asyncio.Lock = field(default_factory=asyncio.Lock)
-    history: tuple[Step, ...] = ()
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    history: tuple[HistoryEntry, ...] = ()
 
-    def remember(self, step: Step) -> None:
+    def remember(self, step: HistoryEntry) -> None:
         """Add a step to the history."""
         self.history = (*self.history, step)[-HISTORY:]
 
 
 log = logging.getLogger(__name__)
+Worker: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
 
-Post: TypeAlias = Callable[[lc.Event], None]
-Worker: TypeAlias = Callable[[DeviceId, Post], Awaitable[None]]
-
-MAILBOX = 100_000
+QUEUE_SIZE = 100_000
 """Events that may wait.  Each child has at most one worker and a few sightings under way, so a
 full mailbox means a bug, and the daemon had better be restarted."""
 
 RESTORED = "Restored"
 """What is said to have happened to a child that an earlier run knew."""
 
-STRANGERS_TOLD = 60
+STRANGERS_LOGGED = 60
 """How many strangers that wait are logged in a minute."""
 
 _STRANGERS = {lc.State.DISCOVERED, lc.State.PENDING, lc.State.FORGOTTEN}
 
-BEGIN_ANEW = 30.0
+RESTART_DELAY = 30.0
 """Seconds until work that broke off is begun anew."""
 
-INTERNAL = Reason("internal-error", "Something in gatewayd broke; the journal says what.")
+INTERNAL_ERROR = Reason("internal-error", "Something in gatewayd broke; the journal says what.")
 
 INTERRUPTED = Reason("interrupted", "A command that was to change it has failed.")
 
 
-class Envelope(NamedTuple):
+class QueuedEvent(NamedTuple):
     """An event on its way.  `task` is the worker that sent it; None where nobody was asked."""
 
     device: DeviceId
@@ -112,14 +110,14 @@ class DeviceManager:
         self.children: dict[DeviceId, Child] = {}
         self._workers, self._show, self._remove = workers, show, remove
         self._now, self._wall = now, wall
-        self._mailbox: asyncio.Queue[Envelope | asyncio.Future[None]] = asyncio.Queue(MAILBOX)
+        self._mailbox: asyncio.Queue[QueuedEvent | asyncio.Future[None]] = asyncio.Queue(QUEUE_SIZE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers = Allowance(STRANGERS_TOLD, 60.0)
+        self._strangers = RateLimiter(STRANGERS_LOGGED, 60.0)
         self._running = False
 
     def post(self, device: DeviceId, event: lc.Event) -> None:
         """Tell what happened to a child.  Never blocks."""
-        self._mailbox.put_nowait(Envelope(device, event, None))
+        self._mailbox.put_nowait(QueuedEvent(device, event, None))
 
     def restore(self, children: Iterable[tuple[Child, lc.State, Reason]]) -> None:
         """Take in the children of an earlier run, before `run`, which begins their work."""
@@ -136,7 +134,7 @@ class DeviceManager:
         try:
             while True:
                 match await self._mailbox.get():
-                    case Envelope() as envelope:
+                    case QueuedEvent() as envelope:
                         self._deliver(envelope)
                     case ping if not ping.done():
                         ping.set_result(None)
@@ -150,7 +148,7 @@ class DeviceManager:
         self._mailbox.put_nowait(ping)
         await ping
 
-    def begin_anew(self, child: Child) -> None:
+    def restart_work(self, child: Child) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
         child.until = 0.0
         self._stop(child)
@@ -164,7 +162,7 @@ class DeviceManager:
         """
         self._stop(child)
         try:
-            async with child.hands:
+            async with child.lock:
                 yield
         except BaseException:
             if child.task is None and self.holds(child) and lc.knows(child.state, lc.Stalled):
@@ -180,7 +178,7 @@ class DeviceManager:
         if self.holds(child):
             self._show(child)
 
-    def _deliver(self, envelope: Envelope) -> None:
+    def _deliver(self, envelope: QueuedEvent) -> None:
         child = self.children.get(envelope.device) or Child(envelope.device)
         if envelope.task is not None and envelope.task is not child.task:
             return  # a late word of work that was ended meanwhile: expected, and void
@@ -201,7 +199,7 @@ class DeviceManager:
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
-        child.remember(Step(self._wall(), event, state.shown, str(reason)))
+        child.remember(HistoryEntry(self._wall(), event, state.shown, str(reason)))
         self._tell(child, event)
         if state is lc.State.FORGOTTEN:
             self._drop(child)
@@ -246,27 +244,27 @@ class DeviceManager:
         task = asyncio.current_task()
 
         def post(event: lc.Event) -> None:
-            self._mailbox.put_nowait(Envelope(child.id, event, task))
+            self._mailbox.put_nowait(QueuedEvent(child.id, event, task))
 
-        async with child.hands:
+        async with child.lock:
             while (reason := await self._attempt(child.id, work, post)) is not None:
                 if is_cancelled():
                     return  # a fault of its ending: it is not to go on
-                post(lc.Stalled(reason, self._now() + BEGIN_ANEW))
-                await asyncio.sleep(BEGIN_ANEW)
+                post(lc.Stalled(reason, self._now() + RESTART_DELAY))
+                await asyncio.sleep(RESTART_DELAY)
 
-    async def _attempt(self, device: DeviceId, work: lc.Work, post: Post) -> Reason | None:
+    async def _attempt(self, device: DeviceId, work: lc.Work, post: PostEvent) -> Reason | None:
         """Return why the work broke off, which is logged; None where it is done."""
         try:
             await self._workers[work](device, post)
         except StoreError as error:
-            return of_store(error)
+            return reason_of(error)
         except (Exception, asyncio.CancelledError) as error:  # border: a fault of one child's
             # work must not stop the others, nor pass for the end that was asked for
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             log.exception("Work broke off: %s.", work.value, extra={"device": device})
-            return INTERNAL
+            return INTERNAL_ERROR
         return None
 
     async def _end_all_work(self) -> None:

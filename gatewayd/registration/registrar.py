@@ -16,7 +16,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
 
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
@@ -29,10 +28,11 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import CloudName, Record, Records, Verdict, unchanged
+from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unchanged
 from gatewayd.device.recovery import SECRET_LOST, reason_of
-from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import RecordChanged, StoreError
 from gatewayd.runtime.backoff import RateLimiter, delay
 from gatewayd.runtime.clock import Clock
@@ -68,24 +68,6 @@ STORE_RETRY = 2.0
 """Seconds between tries to make an issued secret durable.  It is never given up."""
 
 
-Post: TypeAlias = Callable[[lc.Event], None]
-"""Takes what has happened; never blocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vault:
-    """What registration needs of the secret store.
-
-    put: returns when the secret is durable and was read back.  Raises StoreError.
-    holds: whether a slot can be read.
-    obstacle: why no secret could be stored now; None if one could.
-    """
-
-    put: Callable[[SecretRef, Secret], Awaitable[None]]
-    holds: Callable[[SecretRef], Awaitable[bool]]
-    check_ready: Callable[[], Awaitable[Reason | None]]
-
-
 class Registrar:
     """Registers children, many at a time, each with its own back-off.
 
@@ -94,14 +76,14 @@ class Registrar:
 
     def __init__(
         self,
-        records: Records,
-        vault: Vault,
+        records: RecordStore,
+        secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
         settings: RegistrationSettings,
         clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
-        self._records, self._vault, self._providers = records, vault, providers
+        self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._turns = asyncio.Semaphore(settings.in_flight)
@@ -111,7 +93,7 @@ class Registrar:
         self._idle.set()
         self._closing = False
 
-    async def register(self, device: DeviceId, post: Post) -> None:
+    async def register(self, device: DeviceId, post: PostEvent) -> None:
         """Work on a child until its secret is durable, or somebody has to act."""
         if await self._has_secret_already(device, post):
             return
@@ -137,11 +119,11 @@ class Registrar:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
 
-    async def _has_secret_already(self, device: DeviceId, post: Post) -> bool:
+    async def _has_secret_already(self, device: DeviceId, post: PostEvent) -> bool:
         """Find what an earlier life of this child has left in the vault."""
         record = self._records[device]
         for attempt in (record.stored, record.attempt):
-            if attempt and await self._vault.holds(record.slot(attempt)):
+            if attempt and await self._secrets.holds(record.slot(attempt)):
                 if attempt not in (record.stored, record.candidate):
                     await self._point(record, attempt)
                 post(lc.SecretStored())
@@ -150,7 +132,7 @@ class Registrar:
             post(lc.SecretLost(SECRET_LOST))
         return bool(record.activated_at)
 
-    async def _keep_quiet(self, device: DeviceId, post: Post) -> None:
+    async def _keep_quiet(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until an earlier request whose answer was lost cannot come through any more."""
         record = self._records[device]
         if not record.attempt:
@@ -161,7 +143,7 @@ class Registrar:
             post(lc.RegistrationDelayed(QUIET, self._now() + wait))
             await asyncio.sleep(wait)
 
-    async def _wait_after(self, outcome: Failed | Unknown, failures: int, post: Post) -> None:
+    async def _wait_after(self, outcome: Failed | Unknown, failures: int, post: PostEvent) -> None:
         settings = self._settings
         wait = delay(failures, settings.retry_first, settings.retry_last, self._jitter())
         if isinstance(outcome, Unknown):
@@ -171,7 +153,7 @@ class Registrar:
             post(lc.RegistrationDelayed(outcome.reason, self._now() + wait))
         await asyncio.sleep(wait)
 
-    async def _take_turn(self, device: DeviceId, post: Post) -> Outcome:
+    async def _take_turn(self, device: DeviceId, post: PostEvent) -> Outcome:
         async with self._turns:
             await asyncio.sleep(self._budget.reserve(self._now()))
             self._under_way += 1
@@ -183,7 +165,7 @@ class Registrar:
                 if not self._under_way:
                     self._idle.set()
 
-    async def _attempt(self, device: DeviceId, post: Post) -> Outcome:
+    async def _attempt(self, device: DeviceId, post: PostEvent) -> Outcome:
         record = self._records[device]
         assert record.cloud is not None, "only an admitted child is registered"
         provider = self._providers.get(record.cloud.provider)
@@ -191,9 +173,9 @@ class Registrar:
             return Refused(NO_PROVIDER)
         if (objection := provider.check_name(record.cloud)) is not None:
             return Refused(objection)
-        for find in (self._vault.check_ready, partial(provider.check_ready, record.cloud)):
-            if (check_ready := await find()) is not None:
-                return Failed(check_ready)
+        for find in (self._secrets.check_ready, partial(provider.check_ready, record.cloud)):
+            if (not_ready := await find()) is not None:
+                return Failed(not_ready)
         if self._closing:
             return Failed(STOPPING)
         return await self._ask(provider, record.cloud, await self._intend(record), post)
@@ -210,7 +192,7 @@ class Registrar:
         return intent
 
     async def _ask(
-        self, provider: CloudProvider, name: CloudName, intent: Record, post: Post
+        self, provider: CloudProvider, name: CloudName, intent: Record, post: PostEvent
     ) -> Outcome:
         post(lc.RegistrationStarted())
         kept = False
@@ -220,7 +202,7 @@ class Registrar:
             self._checkpoint("secret-issued")
             post(lc.SecretIssued())
             slot = intent.slot(intent.attempt)
-            await self._durably(lambda: self._vault.put(slot, secret), post)
+            await self._durably(lambda: self._secrets.put(slot, secret), post)
             self._checkpoint("secret-in-slot")
             await self._durably(lambda: self._point(intent, intent.attempt), post)
             kept = True
@@ -239,7 +221,7 @@ class Registrar:
         await self._records.update(record.device, point)
         self._checkpoint("pointer-on-record")
 
-    async def _durably(self, write: Callable[[], Awaitable[None]], post: Post) -> None:
+    async def _durably(self, write: Callable[[], Awaitable[None]], post: PostEvent) -> None:
         """Write until it is written: what the cloud has issued is never given up."""
         while True:
             try:

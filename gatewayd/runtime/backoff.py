@@ -20,8 +20,8 @@ def delay(failures: int, first: float, last: float, jitter: float) -> float:
     return float(min(doubled, last) * (1 - SPREAD + 2 * SPREAD * jitter))
 
 
-class Budget:
-    """At most `count` in any `period` seconds."""
+class RateLimiter:
+    """A sliding window: at most `count` in any `period` seconds, in bursts too."""
 
     def __init__(self, count: int, period: float) -> None:
         self._period = period
@@ -29,37 +29,33 @@ class Budget:
 
     def reserve(self, now: float) -> float:
         """Take the next free moment; return the seconds until it comes, 0 for at once."""
-        moment = now
-        if len(self._taken) == self._taken.maxlen:
-            moment = max(now, self._taken[0] + self._period)
+        moment = self._next(now)
         self._taken.append(moment)
         return moment - now
 
-
-class Allowance:
-    """At most `count` in any `period` seconds; whoever comes too early is refused."""
-
-    def __init__(self, count: int, period: float) -> None:
-        self._period = period
-        self._taken: deque[float] = deque(maxlen=count)
-
     def take(self, now: float) -> bool:
-        """Take one, if there is one."""
-        if len(self._taken) == self._taken.maxlen and self._taken[0] + self._period > now:
+        """Take one now, if that is allowed; return whether it is."""
+        if self._next(now) > now:
             return False
         self._taken.append(now)
         return True
 
+    def _next(self, now: float) -> float:
+        full = len(self._taken) == self._taken.maxlen
+        return max(now, self._taken[0] + self._period) if full else now
 
-class Lane:
-    """rate: how many may pass in a second, spread evenly, without bursts: what leaves together in
-    time for the one second may arrive late, and count for the next one."""
+
+class Pacer:
+    """An even rate without bursts: what leaves together may arrive late, in one second.
+
+    rate: how many may pass in a second.
+    """
 
     def __init__(self, rate: float) -> None:
         self._rate, self._free = rate, float("-inf")
 
-    def take(self, now: float, count: int = 1) -> float:
-        """Let so many pass together, now or later; return in how many seconds."""
+    def reserve(self, now: float, count: int = 1) -> float:
+        """Let so many pass together at the next free moment; return the seconds until it comes."""
         moment = max(now, self._free)
         self._free = moment + count / self._rate
         return moment - now

@@ -1,13 +1,9 @@
-"""Time and chance, as an argument.
-
-What tells a provider the time.
-
-Whether the clock can be trusted.
-"""
+"""Time and chance as arguments; and whether the clock is in step."""
 
 from __future__ import annotations
 
 import ctypes
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,31 +14,31 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What tells the time.
+    """The two clocks of a process, and chance.
 
-    now: the event loop's clock, seconds.  wall: microseconds since the epoch.
+    now: seconds of a steady clock, as the event loop's.  wall: microseconds since the epoch.
     jitter: a number from [0, 1) at each call.
     """
 
     now: Callable[[], float]
     wall: Callable[[], int]
-    jitter: Callable[[], float]
+    jitter: Callable[[], float] = random.SystemRandom().random
 
     def to_wall(self, moment: float) -> int:
-        """Turn a moment of the event loop's clock into microseconds since the epoch."""
+        """Turn a moment of the steady clock into microseconds since the epoch."""
         return self.wall() + int((moment - self.now()) * _MICRO)
 
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """now: seconds of a steady clock.  wall: seconds since the epoch."""
-
-    now: Callable[[], float]
-    wall: Callable[[], float]
+    def timestamp(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return self.wall() / _MICRO
 
 
-SYSTEM_CLOCK = Clock(time.monotonic, time.time)
+def wall_time() -> int:
+    """Return the time in microseconds since the epoch."""
+    return time.time_ns() // 1000
 
+
+SYSTEM_CLOCK = Clock(time.monotonic, wall_time)
 
 MARK = Path("/run/systemd/timesync/synchronized")
 """systemd-timesyncd(8) touches it at each synchronisation."""

@@ -26,7 +26,7 @@ from typing import Protocol, TextIO
 
 from systemd import journal
 
-MESSAGES: Mapping[str, str] = {
+MESSAGE_IDS: Mapping[str, str] = {
     "approval-needed": "1330c740f4ca4ff8be0fa64c3833cb08",
     "identity-conflict": "a4a99710852b4ea8a2bd102ad1fd9fc2",
     "device-registered": "ea6150cf8e40465e810356c86a130dbb",
@@ -47,7 +47,7 @@ MESSAGES: Mapping[str, str] = {
 }
 """MESSAGE_ID of each entry.  An id never changes its meaning."""
 
-EVENTS: Mapping[str, str] = {
+EVENT_MESSAGES: Mapping[str, str] = {
     "Held": "approval-needed",
     "Held identity-conflict": "identity-conflict",
     "SecretStored": "device-registered",
@@ -62,8 +62,8 @@ EVENTS: Mapping[str, str] = {
 
 def message_id(name: str, event: str = "", reason: str = "") -> str:
     """Return the MESSAGE_ID of an entry by its name, or else by event and reason; "" for none."""
-    name = name or EVENTS.get(f"{event} {reason}") or EVENTS.get(event, "")
-    return MESSAGES.get(name, "")
+    name = name or EVENT_MESSAGES.get(f"{event} {reason}") or EVENT_MESSAGES.get(event, "")
+    return MESSAGE_IDS.get(name, "")
 
 
 IDENTIFIER = "gatewayd"
@@ -90,7 +90,7 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 _DEBUG = 7
 
 
-class Send(Protocol):
+class JournalSend(Protocol):
     """Writes one entry to the journal: systemd.journal.send."""
 
     def __call__(self, message: str, /, **fields: str | int) -> None: ...
@@ -101,7 +101,7 @@ def setup(level: str, handler: logging.Handler) -> None:
 
     level: as `set_level` takes it.  Replaces the handlers that were there.
     """
-    handler.addFilter(Once())
+    handler.addFilter(OncePerCause())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -136,7 +136,7 @@ def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
 class JournalHandler(logging.Handler):
     """Writes records to the journal, with the fields of systemd.journal-fields(7)."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: JournalSend) -> None:
         super().__init__()
         self._send = send
 
@@ -158,7 +158,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         return ": ".join(part for part in parts if part)
 
 
-class Once(logging.Filter):
+class OncePerCause(logging.Filter):
     """Lets the first record of a cause pass, and remembers the newest `limit` causes."""
 
     def __init__(self, limit: int = MAX_CAUSES) -> None:

@@ -24,7 +24,7 @@ _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.h
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def told(path: Path, error: sqlite3.Error) -> StoreError:
+def store_error_of(path: Path, error: sqlite3.Error) -> StoreError:
     """Return the error of ours.  path: of the file."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
     if code == sqlite3.SQLITE_FULL:
@@ -39,7 +39,7 @@ def damaged(path: Path, why: str) -> StoreError:
     return StoreError(f"{path} is damaged ({why}): nothing was changed; restore it from a backup")
 
 
-Steps = Mapping[int, Sequence[str]]
+Migrations = Mapping[int, Sequence[str]]
 """The statements that lead from each earlier version to the next."""
 
 _SHAPE = """
@@ -51,19 +51,19 @@ _SHAPE = """
 """
 
 
-class Run(Protocol):
+class Execute(Protocol):
     """Executes one statement and returns its rows."""
 
     def __call__(self, sql: str, /, *values: object) -> list[Any]: ...
 
 
-def upgrade(run: Run, steps: Steps, found: int, version: int) -> None:
+def upgrade(run: Execute, steps: Migrations, found: int, version: int) -> None:
     """Bring the tables from one version to another, each step wholly or not at all."""
     for number in range(found, version):
-        change(run, steps[number], number + 1)
+        migrate(run, steps[number], number + 1)
 
 
-def change(run: Run, statements: Sequence[str], version: int) -> None:
+def migrate(run: Execute, statements: Sequence[str], version: int) -> None:
     """Bring the tables to a version, wholly or not at all."""
     run("BEGIN IMMEDIATE")
     for statement in statements:
@@ -72,7 +72,7 @@ def change(run: Run, statements: Sequence[str], version: int) -> None:
     run("COMMIT")
 
 
-def is_ours(run: Run, schema: Sequence[str]) -> bool:
+def has_schema(run: Execute, schema: Sequence[str]) -> bool:
     """Tell whether there are these tables and nothing else.
 
     Whoever can write to the disk could add triggers, which act when we write, or columns of
@@ -111,7 +111,7 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, schema: Sequence[str], version: int, steps: Steps | None = None
+        self, path: Path, schema: Sequence[str], version: int, steps: Migrations | None = None
     ) -> None:
         self._path, self._marked, self._steps = path, False, steps or {}
         self._changes, self.fault = 0, ""
@@ -180,7 +180,7 @@ class Database:
         try:
             # by another connection: one that writes would make the copy wait for itself
             with closing(sqlite3.connect(self._path, timeout=BUSY)) as reader:
-                return ordinary(reader)
+                return serialise(reader)
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
@@ -206,7 +206,7 @@ class Database:
             raise damaged(self._path, "a name in it is no text") from error
 
     def _translated(self, error: sqlite3.Error) -> StoreError:
-        translated = told(self._path, error)
+        translated = store_error_of(self._path, error)
         self.fault = str(translated)
         if isinstance(translated, StoreFull):
             self._give_up_group()
@@ -233,11 +233,11 @@ class Database:
         if verdict != "ok":
             raise damaged(self._path, verdict)
         if found == 0:
-            change(self._run, schema, version)
+            migrate(self._run, schema, version)
         elif found < version:
             self._copy(found)
             upgrade(self._run, self._steps, found, version)
-        if not is_ours(self._run, schema):
+        if not has_schema(self._run, schema):
             raise damaged(self._path, "its tables are not ours")
 
     def _copy(self, version: int) -> None:
@@ -250,7 +250,7 @@ class Database:
             raise StoreUnavailable(why) from error
 
 
-def ordinary(db: sqlite3.Connection) -> bytes:
+def serialise(db: sqlite3.Connection) -> bytes:
     """Return a database as the bytes of a file that needs no log beside it."""
     with closing(sqlite3.connect(":memory:")) as copy:
         db.backup(copy)

@@ -83,7 +83,7 @@ async def feed_watchdog(notifier: Notifier, interval: float, pings: Mapping[str,
     pings: name to what returns when that part has given a sign of life, or raises.
     """
     while True:
-        late = await silent(pings, interval)
+        late = await unresponsive(pings, interval)
         if late:
             log.error("No sign of life from %s; the watchdog is not fed.", ", ".join(late))
         else:
@@ -91,7 +91,7 @@ async def feed_watchdog(notifier: Notifier, interval: float, pings: Mapping[str,
         await asyncio.sleep(interval)
 
 
-async def silent(pings: Mapping[str, Ping], patience: float) -> list[str]:
+async def unresponsive(pings: Mapping[str, Ping], patience: float) -> list[str]:
     """Return the names of those that did not answer within `patience` seconds."""
     tasks = {name: asyncio.ensure_future(_answer(ping)) for name, ping in pings.items()}
     try:

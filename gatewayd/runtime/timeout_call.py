@@ -1,4 +1,4 @@
-"""A call that may hang, as one to a TPM or to a keyring, kept from hanging who makes it."""
+"""A call that may hang, as one to a TPM or to a keyring, made without making the caller hang."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Hangs(Exception):
+class CallTimeout(Exception):
     """There is no answer yet."""
 
 
-class Attempt(Generic[T]):
-    """One call, on a thread of its own, which does not keep the process from ending."""
+class TimeoutCall(Generic[T]):
+    """A call on a thread of its own, which does not keep the process from ending."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -24,18 +24,18 @@ class Attempt(Generic[T]):
         self._thread.start()
 
     @property
-    def goes_on(self) -> bool:
+    def pending(self) -> bool:
         """Whether there is no answer yet."""
         return self._thread.is_alive()
 
-    def result(self, patience: float) -> T:
+    def result(self, timeout: float) -> T:
         """Return what the call has returned, or raise what it has raised.
 
-        patience: seconds to wait for it.  Raises Hangs; then ask again later.
+        timeout: seconds to wait for it.  Raises CallTimeout; then ask again later.
         """
-        self._thread.join(patience)
+        self._thread.join(timeout)
         if self._thread.is_alive():
-            raise Hangs
+            raise CallTimeout
         if self._error is not None:
             raise self._error
         return self._values[0]
@@ -47,6 +47,9 @@ class Attempt(Generic[T]):
             self._error = error
 
 
-def bounded(call: Callable[[], T], patience: float) -> T:
-    """Make one call that may hang.  Raises Hangs, after which it may still be done."""
-    return Attempt(call).result(patience)
+def call_with_timeout(call: Callable[[], T], timeout: float) -> T:
+    """Make one call that may hang.
+
+    timeout: seconds to wait for it.  Raises CallTimeout, after which it may still be done.
+    """
+    return TimeoutCall(call).result(timeout)

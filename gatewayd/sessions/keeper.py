@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
@@ -25,14 +24,16 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import Record, Records, Verdict, unchanged
+from gatewayd.device.record import Record, RecordStore, Verdict, unchanged
 from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
+from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.backoff import RateLimiter, delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
-from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal, Slots
+from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
 from gatewayd.settings.declare import setting
 
 LOOK = 3600.0
@@ -111,8 +112,6 @@ TURN = 5.0
 """Seconds, and up to as many again, for which a session is only watched whose secret is due while
 those of others are being replaced."""
 
-Post: TypeAlias = Callable[[lc.Event], None]
-
 
 class SessionKeeper:
     """Opens sessions, many at a time, each child with its own back-off and login budget.
@@ -122,26 +121,26 @@ class SessionKeeper:
 
     def __init__(
         self,
-        records: Records,
-        slots: Slots,
+        records: RecordStore,
+        secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
         settings: SessionSettings,
         clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
-        self._records, self._slots, self._providers = records, slots, providers
+        self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = asyncio.Semaphore(settings.connecting)
-        self._renewal = SecretRenewal(records, slots, providers, clocks, checkpoint)
+        self._renewal = SecretRenewal(records, secrets, providers, clocks, checkpoint)
         self._watches = SessionWatcher(lambda: clocks.wall() / 1e6)
 
     def renew(self, device: DeviceId) -> bool:
         """Have a child's secret replaced now; False where it has no session, or no such secret."""
         return self._watches.wake(device)
 
-    async def activate(self, device: DeviceId, post: Post) -> None:
+    async def activate(self, device: DeviceId, post: PostEvent) -> None:
         """Put on record that this child's secret is about to be used."""
         record = self._records[device]
         if record.activating != record.stored:
@@ -152,7 +151,7 @@ class SessionKeeper:
         self._checkpoint("activation-on-record")
         post(lc.ActivationStarted())
 
-    async def connect(self, device: DeviceId, post: Post) -> None:
+    async def connect(self, device: DeviceId, post: PostEvent) -> None:
         """Keep a session open, until cancelled or until somebody else has to act."""
         budget, failures = RateLimiter(self._settings.per_minute, 60.0), 0
         while True:
@@ -184,7 +183,7 @@ class SessionKeeper:
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
 
-    async def _log_in(self, record: Record, post: Post) -> OpenSession:
+    async def _log_in(self, record: Record, post: PostEvent) -> OpenSession:
         """Log in with the secret in use or, where that will not do, with the one to follow it."""
         try:
             return await self._log_in_as_before(record)
@@ -200,7 +199,7 @@ class SessionKeeper:
         if provider is None:
             raise LoginFailed(NO_PROVIDER)
         async with self._turns:
-            secret = await self._slots.get(record.slot(record.stored))
+            secret = await self._secrets.get(record.slot(record.stored))
             session = await provider.connect(record.cloud, secret)
             due = provider.renew_at(record.cloud, secret)
             return OpenSession(session, self._again(record.candidate, due))
@@ -211,7 +210,7 @@ class SessionKeeper:
         return due if due is None or not candidate else max(due, later)
 
     async def _keep(
-        self, device: DeviceId, opened: OpenSession, post: Post
+        self, device: DeviceId, opened: OpenSession, post: PostEvent
     ) -> tuple[float, SessionEnd]:
         """Hold a session until it ends; return how long it lasted, seconds, and how it ended.
 
@@ -231,7 +230,7 @@ class SessionKeeper:
         finally:
             await opened.session.close()
 
-    async def _renew(self, device: DeviceId, opened: OpenSession, post: Post) -> OpenSession:
+    async def _renew(self, device: DeviceId, opened: OpenSession, post: PostEvent) -> OpenSession:
         """Return the session that is open now, with the time at which to look again."""
         settings = self._settings
         if self._renewal.busy:
@@ -264,7 +263,7 @@ class SessionKeeper:
         self._checkpoint("activation-confirmed")
         return confirmed
 
-    async def _removed(self, record: Record, reason: Reason, post: Post) -> None:
+    async def _removed(self, record: Record, reason: Reason, post: PostEvent) -> None:
         """Remember that the cloud removed a child, so that it does not come back by itself."""
         now = self._wall()
         await self._records.update(
@@ -278,7 +277,7 @@ class SessionKeeper:
         )
         post(lc.Retired(reason))
 
-    async def _refused(self, record: Record, refusal: LoginRefused, post: Post) -> bool:
+    async def _refused(self, record: Record, refusal: LoginRefused, post: PostEvent) -> bool:
         """Judge a refused login; return whether that ends the work."""
         event = on_refused_login(record, refusal.reason, stale=refusal.stale)
         if isinstance(event, lc.SessionDelayed):
@@ -293,7 +292,7 @@ class SessionKeeper:
         post(event)
         return True
 
-    async def _secret_failed(self, record: Record, error: StoreError, post: Post) -> bool:
+    async def _secret_failed(self, record: Record, error: StoreError, post: PostEvent) -> bool:
         """Judge an unreadable slot; return whether that ends the work."""
         if not isinstance(error, SecretNotFound | SecretCorrupt):
             return False
@@ -306,7 +305,7 @@ class SessionKeeper:
             post(lc.SecretStale(SECRET_GONE))
         return True
 
-    async def _delay(self, failures: int, reason: Reason, post: Post) -> None:
+    async def _delay(self, failures: int, reason: Reason, post: PostEvent) -> None:
         settings = self._settings
         wait = delay(failures, settings.retry_first, settings.retry_last, self._jitter())
         post(lc.SessionDelayed(reason, self._now() + wait))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gatewayd.cloud.provider import (
@@ -26,8 +26,8 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.record import CloudName, Record, Records, Verdict, unchanged
-from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unchanged
+from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.clock import Clock
 
@@ -57,19 +57,6 @@ class RenewalFailed(Exception):
         self.reason, self.soon = reason, soon
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """What sessions need of the secret store.  All raise StoreError.
-
-    get: reads a slot from the disk.  put: returns when a secret is durable and was read back.
-    delete: empties a slot.
-    """
-
-    get: Callable[[SecretRef], Awaitable[Secret]]
-    put: Callable[[SecretRef, Secret], Awaitable[None]]
-    delete: Callable[[SecretRef], Awaitable[None]]
-
-
 @dataclass(slots=True)
 class OpenSession:
     """A session that is open.  due: when its secret is to be replaced, seconds since the epoch."""
@@ -86,13 +73,13 @@ class SecretRenewal:
 
     def __init__(
         self,
-        records: Records,
-        slots: Slots,
+        records: RecordStore,
+        secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
         clocks: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
-        self._records, self._slots, self._providers = records, slots, providers
+        self._records, self._secrets, self._providers = records, secrets, providers
         self._wall, self._checkpoint = clocks.wall, checkpoint
         self._turns = asyncio.Semaphore(AT_A_TIME)
 
@@ -126,7 +113,7 @@ class SecretRenewal:
             secret = await self._candidate(record)
             if secret is None or self._has_come(provider.renew_at(name, secret)):
                 record = await self._make(record, name, provider)
-                secret = await self._slots.get(record.slot(record.candidate))
+                secret = await self._secrets.get(record.slot(record.candidate))
             session = await self._prove(record, name, provider, secret)
             return OpenSession(session, provider.renew_at(name, secret))
 
@@ -158,7 +145,7 @@ class SecretRenewal:
 
     async def _read(self, record: Record, attempt: int) -> Secret | None:
         try:
-            return await self._slots.get(record.slot(attempt))
+            return await self._secrets.get(record.slot(attempt))
         except (SecretNotFound, SecretCorrupt):
             return None
 
@@ -187,7 +174,7 @@ class SecretRenewal:
         async def keep(secret: Secret) -> None:
             if self._has_come(provider.renew_at(name, secret)):
                 raise RenewalFailed(USELESS)
-            await self._slots.put(intent.slot(intent.candidate), secret)
+            await self._secrets.put(intent.slot(intent.candidate), secret)
             self._checkpoint("candidate-in-slot")
 
         outcome = await provider.register(name, keep)
@@ -220,7 +207,7 @@ class SecretRenewal:
         )
         self._checkpoint("candidate-in-use")
         try:
-            await self._slots.delete(record.slot(record.stored))
+            await self._secrets.delete(record.slot(record.stored))
         except StoreError as error:
             log.warning("An old secret is deleted at the next start: %s.", error)
         self._checkpoint("old-secret-deleted")

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gatewayd.settings.files import KeyPath, Problems, Source
+from gatewayd.settings.files import KeyPath, Problems, SettingsSource
 
 T = TypeVar("T")
 
@@ -38,14 +38,14 @@ class _Wrong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Builder:
+class SettingsBuilder:
     """Builds settings from the tables of one source, and notes every problem.
 
     Settings may have a method `problems`, which yields a sentence for each thing that is wrong
     with them as a whole.
     """
 
-    source: Source
+    source: SettingsSource
     problems: Problems
 
     def note(self, at: KeyPath, text: str) -> None:
@@ -89,7 +89,7 @@ class Builder:
             if looks_secret(key):
                 self.note((*at, key), secret_refused(key))
             else:
-                self.note((*at, key), unknown(key, known, at))
+                self.note((*at, key), unknown_key(key, known, at))
 
     def _field(self, hint: Any, one: Field[Any], raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # a hint is any type
         value = self._value(hint, raw, at)
@@ -132,7 +132,7 @@ class Builder:
         return {key: self._value(hint, item, (*at, key)) for key, item in raw.items()}
 
 
-def unknown(key: str, known: Iterable[str], at: KeyPath) -> str:
+def unknown_key(key: str, known: Iterable[str], at: KeyPath) -> str:
     """Say that a key is not known, and which one may have been meant."""
     known = sorted(known)
     table = f" in [{dotted(at)}]" if at else ""

@@ -131,7 +131,7 @@ class ConfigPaths:
         return cls(inside(STANDARD), tuple(inside(directory) for directory in DIRECTORIES))
 
 
-class Source(Protocol):
+class SettingsSource(Protocol):
     """Tells where a value was set."""
 
     def where(self, at: KeyPath) -> tuple[Path, int]:
@@ -153,7 +153,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Layered:
+class LayeredDocuments:
     """Several documents as one: tables merged, everything else replaced by the later one."""
 
     table: Mapping[str, Any]
@@ -167,7 +167,7 @@ class Layered:
         return document.where(at) if document else (self.main, 0)
 
 
-def layered(paths: ConfigPaths, problems: Problems) -> Layered:
+def read_layers(paths: ConfigPaths, problems: Problems) -> LayeredDocuments:
     """Read the main file and its drop-ins: the main file first, then conf.d by file name."""
     files = [paths.main] if paths.required or paths.main.exists() else []
     files += drop_ins([directory / "conf.d" for directory in paths.directories])
@@ -177,7 +177,7 @@ def layered(paths: ConfigPaths, problems: Problems) -> Layered:
     for document in documents:
         if document:
             _merge(table, document.table, (), document, origin)
-    return Layered(table, origin, paths.main)
+    return LayeredDocuments(table, origin, paths.main)
 
 
 def drop_ins(directories: Iterable[Path]) -> list[Path]:

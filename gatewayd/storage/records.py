@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
+from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
 from gatewayd.runtime.sqlite import Database, private_file
 from gatewayd.secretstore.store import SecretStore
-from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.import_staging import RECORDS, settle
 
 VERSION = 2
@@ -47,7 +49,7 @@ STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0
 """What leads from each earlier version to the next."""
 
 
-class Lock:
+class DirectoryLock:
     """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
 
     def __init__(self, directory: Path) -> None:
@@ -79,7 +81,7 @@ class Lock:
         self._file = None
 
 
-class StateFile(Database):
+class RecordDatabase(Database):
     """The table of records.  Lives on the store thread, one call at a time.
 
     directory: where state.db is; made where it does not exist.
@@ -88,7 +90,7 @@ class StateFile(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        self._lock = Lock(directory)
+        self._lock = DirectoryLock(directory)
         try:
             settle(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
@@ -160,7 +162,7 @@ def _taken(directory: Path, owner: str) -> str:
     return f"another gatewayd{process} uses {directory}: stop it first"
 
 
-class Register:
+class DurableRecords:
     """Implements Records: the newest durable records, in memory; each change on the disk first.
 
     state and store were opened by the thread, in this order: where a power cut comes between
@@ -170,8 +172,8 @@ class Register:
 
     def __init__(
         self,
-        thread: StoreThread,
-        state: StateFile,
+        thread: CommitThread,
+        state: RecordDatabase,
         store: SecretStore,
         records: Iterable[Record],
     ) -> None:
@@ -181,7 +183,9 @@ class Register:
         self._written: dict[DeviceId, Record] = {}
 
     @classmethod
-    async def load(cls, thread: StoreThread, state: StateFile, store: SecretStore) -> Register:
+    async def load(
+        cls, thread: CommitThread, state: RecordDatabase, store: SecretStore
+    ) -> DurableRecords:
         """Read all records.  Raises StoreError."""
         return cls(thread, state, store, await thread.run(state.all))
 
@@ -233,10 +237,10 @@ class Register:
             self._durable[device] = written
 
 
-class Secrets:
+class DurableSecrets:
     """The slots of the secret store, for the event loop."""
 
-    def __init__(self, thread: StoreThread, store: SecretStore) -> None:
+    def __init__(self, thread: CommitThread, store: SecretStore) -> None:
         self._thread, self._store = thread, store
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
@@ -268,9 +272,13 @@ class Secrets:
             return False
         return True
 
-    async def headroom(self) -> None:
-        """Make sure that a put will find room.  Raises StoreSealed, StoreFull."""
-        await self._thread.run(self._store.headroom)
+    async def check_ready(self) -> Reason | None:
+        """Return why no secret could be stored now; None if one could."""
+        try:
+            await self._thread.run(self._store.headroom)
+        except StoreError as error:
+            return reason_of(error)
+        return None
 
     async def purge(self, now: int) -> None:
         """Delete what has been in quarantine for 30 days; now: microseconds since the epoch."""

@@ -10,18 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.join_window import MAX_SECONDS, JoinWindow, Scope, scope
-from gatewayd.admission.policy.engine import Window
-from gatewayd.admission.policy.rules import Action, Limits, Require, RuleTable, rule
+from gatewayd.admission.join_window import MAX_SECONDS, JoinWindow, WindowOptions, parse_options
+from gatewayd.admission.policy.engine import WindowScope
+from gatewayd.admission.policy.rules import (
+    Action,
+    RuleLimits,
+    RuleRequirements,
+    RuleTable,
+    make_rule,
+)
 from gatewayd.admission.rules import RuleBook
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import InvalidArgs, StoreUnavailable
-from gatewayd.runtime.clock import Clocks
+from gatewayd.runtime.clock import Clock
 from gatewayd.testing import clock
 from tests.support.fakes import FakeCloud, MemoryRegister
 from tests.support.stage import Stage
 
-ANY = Scope(Window())
+ANY = WindowOptions(WindowScope())
 START = 1_000_000_000
 
 
@@ -32,10 +38,10 @@ def rules() -> RuleBook:
         base: dict[str, Any] = {
             "match": {"instance": f"{name}*"}, "action": Action.ASK, "window": window,
             "extract": {"serial": "instance"}, "device_name": "{serial}",
-            "provider": "cloud", "product": "p", "require": Require("heard"), "limits": Limits(9),
+            "provider": "cloud", "product": "p", "require": RuleRequirements("heard"), "limits": RuleLimits(9),
         }  # fmt: skip
         table = RuleTable(name=f"{name}s", **base)
-        made.append(rule(table, frozenset(), lambda at, text: pytest.fail(f"{at}: {text}")))
+        made.append(make_rule(table, frozenset(), lambda at, text: pytest.fail(f"{at}: {text}")))
     return RuleBook(tuple(one for one in made if one))
 
 
@@ -59,12 +65,12 @@ async def announced(stage: Stage, *names: str) -> list[DeviceId]:
 def window_on(changes: list[int]) -> JoinWindow:
     """A window on the running loop's clock, which notes until when it is open."""
     now = asyncio.get_running_loop().time
-    window = JoinWindow(Clocks(now, lambda: START + int(now() * 1e6), lambda: 0.5))
+    window = JoinWindow(Clock(now, lambda: START + int(now() * 1e6), lambda: 0.5))
     window.listen(lambda: changes.append(window.until))
     return window
 
 
-def shown(window: JoinWindow) -> tuple[Window | None, int, str]:
+def shown(window: JoinWindow) -> tuple[WindowScope | None, int, str]:
     return window.current, window.until, window.opener
 
 
@@ -73,8 +79,8 @@ def test_it_is_closed_at_the_start_and_ends_by_itself() -> None:
         changes: list[int] = []
         window = window_on(changes)
         assert shown(window) == (None, 0, "")
-        window.permit(180, Scope(Window(rule="r")), "uid 0")
-        assert window.current == Window(rule="r")
+        window.permit(180, WindowOptions(WindowScope(rule="r")), "uid 0")
+        assert window.current == WindowScope(rule="r")
         assert window.opener == "uid 0"
         assert changes == [window.until] == [START + 180_000_000]
         await asyncio.sleep(179.9)
@@ -90,7 +96,7 @@ def test_it_is_closed_in_time_even_if_the_loop_is_late() -> None:
     async def main() -> None:
         late = [0.0]
         now = asyncio.get_running_loop().time
-        window = JoinWindow(Clocks(lambda: now() + late[0], lambda: START, lambda: 0.5))
+        window = JoinWindow(Clock(lambda: now() + late[0], lambda: START, lambda: 0.5))
         window.permit(60, ANY, "uid 0")
         late[0] = 60.0  # and no timer was served since
         assert shown(window) == (None, 0, "")
@@ -105,9 +111,9 @@ def test_another_takes_its_place_and_zero_closes_it() -> None:
         window = window_on(changes)
         window.permit(60, ANY, "uid 0")
         await asyncio.sleep(50)
-        window.permit(60, Scope(Window(interface="lan0")), "uid 7")
+        window.permit(60, WindowOptions(WindowScope(interface="lan0")), "uid 7")
         await asyncio.sleep(50)
-        assert window.current == Window(interface="lan0"), "the first one's time is over"
+        assert window.current == WindowScope(interface="lan0"), "the first one's time is over"
         window.permit(0, ANY, "uid 0")
         assert window.current is None
         window.permit(0, ANY, "uid 0")
@@ -134,7 +140,7 @@ def test_the_last_that_it_may_let_in_closes_it() -> None:
     async def main() -> None:
         changes: list[int] = []
         window = window_on(changes)
-        window.permit(60, Scope(Window(), 2), "uid 0")
+        window.permit(60, WindowOptions(WindowScope(), 2), "uid 0")
         window.count()
         assert window.current
         window.count()
@@ -162,7 +168,7 @@ def test_whatever_happens_it_is_open_only_as_long_as_was_said_last(
         for step, seconds in steps:
             match step:
                 case "permit":
-                    window.permit(seconds, Scope(Window(), devices), "uid 0")
+                    window.permit(seconds, WindowOptions(WindowScope(), devices), "uid 0")
                     until, counted = now() + seconds, 0
                 case "count":
                     window.count()
@@ -177,9 +183,9 @@ def test_whatever_happens_it_is_open_only_as_long_as_was_said_last(
 
 
 def test_the_scope_is_read() -> None:
-    assert scope({}) == ANY
+    assert parse_options({}) == ANY
     options = {"interface": "lan0", "protocol": "mdns", "rule": "r", "max-devices": 3}
-    assert scope(options) == Scope(Window("lan0", "mdns", "r"), 3)
+    assert parse_options(options) == WindowOptions(WindowScope("lan0", "mdns", "r"), 3)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +204,7 @@ def test_the_scope_is_read() -> None:
 )
 def test_a_scope_that_cannot_be_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidArgs):
-        scope(options)
+        parse_options(options)
 
 
 def test_what_waits_comes_in_when_the_window_opens() -> None:

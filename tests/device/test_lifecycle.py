@@ -14,7 +14,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import TRANSITIONS, WORK, Event, State, Work, advance
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
-from gatewayd.device.recovery import LOST, on_refused_login, restore
+from gatewayd.device.recovery import SECRET_LOST, on_refused_login, restore
 
 S = State
 
@@ -86,7 +86,7 @@ def test_a_secret_stored_after_the_child_left_waits_for_its_return() -> None:
 def test_absent_is_shown_as_offline() -> None:
     assert S.ABSENT.shown == "offline"
     assert lc.substate(S.ABSENT, NONE) == "absent"
-    assert lc.substate(S.FAILED, LOST) == "needs-reset"
+    assert lc.substate(S.FAILED, SECRET_LOST) == "needs-reset"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ class Gateway(RuleBasedStateMachine):
             self.save(stored=usable[0])
             self.take(lc.SecretStored())
         elif self.facts.activated_at:
-            self.take(lc.SecretLost(LOST))
+            self.take(lc.SecretLost(SECRET_LOST))
         else:
             self.save(attempt=self.facts.attempt + 1)
             self.take(lc.RegistrationStarted())

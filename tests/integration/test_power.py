@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict, still
+from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict, unchanged
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.reconcile import Kind, reconcile
-from gatewayd.storage.records import Register, Secrets, StateFile
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.reconcile import FindingKind, reconcile
+from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 ROUNDS = 25
 AT_ONCE = 16
@@ -49,11 +49,11 @@ def secret_of(number: int) -> Secret:
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[tuple[StoreThread, StateFile, Vault]]:
-    thread = StoreThread()
+async def opened(directory: Path) -> AsyncIterator[tuple[CommitThread, RecordDatabase, Vault]]:
+    thread = CommitThread()
     thread.start()
     try:
-        state = await thread.open(lambda: StateFile(directory))
+        state = await thread.open(lambda: RecordDatabase(directory))
         settings = VaultSettings(key="development-file")
         yield thread, state, await thread.open(lambda: Vault(settings, directory))
     finally:
@@ -63,7 +63,10 @@ async def opened(directory: Path) -> AsyncIterator[tuple[StoreThread, StateFile,
 async def register_many(directory: Path, first: int, acknowledge: Connection) -> None:
     """Take children through the durable steps, and tell of each when it is through."""
     async with opened(directory) as (thread, state, vault):
-        register, secrets = await Register.load(thread, state, vault), Secrets(thread, vault)
+        register, secrets = (
+            await DurableRecords.load(thread, state, vault),
+            DurableSecrets(thread, vault),
+        )
         numbers = iter(range(first, first + PER_ROUND))
 
         async def work() -> None:
@@ -71,7 +74,7 @@ async def register_many(directory: Path, first: int, acknowledge: Connection) ->
                 record = replace(child(number), attempt=1)
                 await register.update(record.device, always(record))
                 await secrets.put(record.slot(1), secret_of(number))
-                await register.update(record.device, lambda r: replace(still(r), stored=1))
+                await register.update(record.device, lambda r: replace(unchanged(r), stored=1))
                 acknowledge.send(number)
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
@@ -103,12 +106,12 @@ def killed_after(count: int, directory: Path, first: int) -> list[int]:
 async def after_the_crash(directory: Path, acknowledged: set[int]) -> None:
     async with opened(directory) as (thread, state, vault):
         found = await reconcile(thread, state, vault, 1)
-        assert {f.kind for f in found} <= {Kind.COMPLETED}
+        assert {f.kind for f in found} <= {FindingKind.COMPLETED}
         records = {r.device: r for r in await thread.run(state.all)}
         assert {child(n).device for n in acknowledged} <= {
             d for d, r in records.items() if r.stored
         }
-        secrets = Secrets(thread, vault)
+        secrets = DurableSecrets(thread, vault)
         for number in acknowledged:
             assert await secrets.get(child(number).slot(1)) == secret_of(number)
         held = {ref.device for ref in await thread.run(vault.refs)}

@@ -11,10 +11,10 @@ import pytest
 
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.lifecycle import State, Work
+from gatewayd.device.lifecycle import PostEvent, State, Work
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.errors import StoreUnavailable
-from gatewayd.manager.manager import HISTORY, STRANGERS_TOLD, Child, DeviceManager, Post, Worker
+from gatewayd.manager.manager import HISTORY, STRANGERS_LOGGED, Child, DeviceManager, Worker
 from gatewayd.testing import clock
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
@@ -49,14 +49,14 @@ class Scene:
                 await task
 
 
-async def _idle(_: DeviceId, __: Post) -> None:
+async def _idle(_: DeviceId, __: PostEvent) -> None:
     await asyncio.Event().wait()
 
 
 def test_leaving_a_state_ends_its_work() -> None:
     ended = []
 
-    async def evaluate(device: DeviceId, post: Post) -> None:
+    async def evaluate(device: DeviceId, post: PostEvent) -> None:
         try:
             await asyncio.sleep(10)
         finally:
@@ -74,7 +74,7 @@ def test_leaving_a_state_ends_its_work() -> None:
 
 
 def test_a_late_word_of_ended_work_is_void() -> None:
-    async def register(_: DeviceId, post: Post) -> None:
+    async def register(_: DeviceId, post: PostEvent) -> None:
         try:
             await asyncio.sleep(10)
         finally:
@@ -96,7 +96,7 @@ def test_a_late_word_of_ended_work_is_void() -> None:
 def test_work_that_goes_on_is_not_restarted() -> None:
     started = []
 
-    async def connect(device: DeviceId, post: Post) -> None:
+    async def connect(device: DeviceId, post: PostEvent) -> None:
         started.append(device)
         post(lc.SessionOpened())
         await asyncio.sleep(5)
@@ -129,7 +129,7 @@ def test_work_that_goes_on_is_not_restarted() -> None:
 def test_broken_work_is_explained_and_begun_anew(fault: Exception, reason: str) -> None:
     tries: list[float] = []
 
-    async def evaluate(_: DeviceId, post: Post) -> None:
+    async def evaluate(_: DeviceId, post: PostEvent) -> None:
         tries.append(asyncio.get_running_loop().time())
         if len(tries) < 3:
             raise fault
@@ -183,7 +183,7 @@ def test_history_is_bounded() -> None:
 def test_beginning_anew_cuts_a_wait_short() -> None:
     tries = []
 
-    async def register(_: DeviceId, __: Post) -> None:
+    async def register(_: DeviceId, __: PostEvent) -> None:
         tries.append(asyncio.get_running_loop().time())
         await asyncio.sleep(86_400)
 
@@ -192,7 +192,7 @@ def test_beginning_anew_cuts_a_wait_short() -> None:
             gateway.post(ONE, lc.Seen())
             gateway.post(ONE, lc.Admitted())
             await asyncio.sleep(5)
-            gateway.begin_anew(gateway.children[ONE])
+            gateway.restart_work(gateway.children[ONE])
             await asyncio.sleep(5)
             assert tries == [0.0, 5.0]
 
@@ -202,7 +202,7 @@ def test_beginning_anew_cuts_a_wait_short() -> None:
 def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
     begun: list[float] = []
 
-    async def evaluate(_: DeviceId, __: Post) -> None:
+    async def evaluate(_: DeviceId, __: PostEvent) -> None:
         begun.append(asyncio.get_running_loop().time())
         try:
             await asyncio.Event().wait()
@@ -224,7 +224,7 @@ def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
 def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
     begun: list[float] = []
 
-    async def evaluate(_: DeviceId, __: Post) -> None:
+    async def evaluate(_: DeviceId, __: PostEvent) -> None:
         begun.append(asyncio.get_running_loop().time())
         part = asyncio.get_running_loop().create_future()
         part.cancel()
@@ -245,7 +245,7 @@ def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
 def test_work_begins_when_the_gateway_runs_and_not_before() -> None:
     begun: list[DeviceId] = []
 
-    async def register(device: DeviceId, _: Post) -> None:
+    async def register(device: DeviceId, _: PostEvent) -> None:
         begun.append(device)
         await asyncio.Event().wait()
 
@@ -258,7 +258,7 @@ def test_work_begins_when_the_gateway_runs_and_not_before() -> None:
             await asyncio.sleep(1)
             assert begun == [ONE]
             child = gateway.children[ONE]
-        gateway.begin_anew(child)
+        gateway.restart_work(child)
         await asyncio.sleep(1)
         assert begun == [ONE]
 
@@ -269,7 +269,7 @@ def test_nobody_begins_while_another_is_still_ending() -> None:
     at_work: list[str] = []
 
     def worker(name: str) -> Worker:
-        async def work(_: DeviceId, __: Post) -> None:
+        async def work(_: DeviceId, __: PostEvent) -> None:
             at_work.append(name)
             assert len(at_work) == 1
             try:
@@ -307,5 +307,5 @@ def test_a_flood_of_strangers_does_not_flood_the_journal(caplog: pytest.LogCaptu
 
     clock.run(main())
     told = [record.getMessage() for record in caplog.records]
-    assert sum(text.startswith("Pending") for text in told) == STRANGERS_TOLD
+    assert sum(text.startswith("Pending") for text in told) == STRANGERS_LOGGED
     assert any(text.startswith("Admitted") for text in told)

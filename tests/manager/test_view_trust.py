@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gatewayd.admission.policy.engine import decide
-from gatewayd.admission.policy.rules import Action, Rule, RuleTable, rule
+from gatewayd.admission.policy.rules import Action, Rule, RuleTable, make_rule
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 
 TABLE = RuleTable(
@@ -22,7 +22,7 @@ TABLE = RuleTable(
 
 
 def _rule(table: RuleTable = TABLE, *listed: str) -> Rule:
-    made = rule(
+    made = make_rule(
         table, frozenset(listed), lambda _, text: (_ for _ in ()).throw(AssertionError(text))
     )
     assert made is not None

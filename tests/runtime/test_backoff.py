@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.runtime.backoff import Allowance, Budget, Lane, delay
+from gatewayd.runtime.backoff import Pacer, RateLimiter, delay
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
@@ -17,7 +17,7 @@ def test_a_delay_doubles_up_to_its_limit(failures: int, jitter: float) -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 5))
 def test_a_budget_is_never_overdrawn(gaps: list[float], count: int) -> None:
-    budget, now, moments = Budget(count, 60.0), 0.0, []
+    budget, now, moments = RateLimiter(count, 60.0), 0.0, []
     for gap in gaps:
         now += gap
         moments.append(now + budget.reserve(now))
@@ -27,7 +27,7 @@ def test_a_budget_is_never_overdrawn(gaps: list[float], count: int) -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 5))
 def test_an_allowance_is_never_overdrawn_and_comes_back(gaps: list[float], count: int) -> None:
-    allowance, now, taken = Allowance(count, 60.0), 0.0, []
+    allowance, now, taken = RateLimiter(count, 60.0), 0.0, []
     for gap in gaps:
         now += gap
         if allowance.take(now):
@@ -38,9 +38,9 @@ def test_an_allowance_is_never_overdrawn_and_comes_back(gaps: list[float], count
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 20)), max_size=60))
 def test_a_lane_spreads_evenly_what_passes(steps: list[tuple[float, int]]) -> None:
-    lane, now, free = Lane(10.0), 0.0, 0.0
+    lane, now, free = Pacer(10.0), 0.0, 0.0
     for gap, count in steps:
         now += gap
-        moment = now + lane.take(now, count)
+        moment = now + lane.reserve(now, count)
         assert moment >= max(now, free) - 1e-6
         free = moment + count / 10.0

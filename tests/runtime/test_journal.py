@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatewayd.runtime import journal as log
-from gatewayd.runtime.journal import MESSAGES
+from gatewayd.runtime.journal import MESSAGE_IDS
 from systemd import journal as journal_of_systemd
 
 
@@ -70,7 +70,7 @@ def test_an_entry_is_found_by_its_id(journal: Journal) -> None:
     ours.info("Held.", extra={"event": "Held", "reason": "no-rule"})
     ours.info("Online.", extra={"event": "SessionOpened"})
     ids = [entry.get("MESSAGE_ID") for entry in journal.entries]
-    assert ids == [MESSAGES["store-sealed"], MESSAGES["approval-needed"], None]
+    assert ids == [MESSAGE_IDS["store-sealed"], MESSAGE_IDS["approval-needed"], None]
 
 
 def test_fields_without_a_value_are_left_out(journal: Journal) -> None:
@@ -174,7 +174,7 @@ def test_a_cause_is_told_once(journal: Journal) -> None:
 
 
 def test_causes_are_remembered_in_bounded_memory() -> None:
-    once = log.Once()
+    once = log.OncePerCause()
     assert all(once.first(n) for n in range(log.MAX_CAUSES + 1))
     assert not once.first(1)
     assert once.first(0), "the oldest was forgotten"

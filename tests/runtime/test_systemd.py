@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from gatewayd.errors import Busy
-from gatewayd.runtime.systemd import Notifier, feed_watchdog, silent, watchdog_interval
+from gatewayd.runtime.systemd import Notifier, feed_watchdog, unresponsive, watchdog_interval
 
 
 def test_messages() -> None:
@@ -56,8 +56,8 @@ async def failing() -> None:
 
 async def test_who_does_not_answer_is_named() -> None:
     pings = {"asyncio": alive, "dbus": hung, "store": failing}
-    assert await silent(pings, 0.05) == ["dbus", "store"]
-    assert await silent({}, 0.05) == []
+    assert await unresponsive(pings, 0.05) == ["dbus", "store"]
+    assert await unresponsive({}, 0.05) == []
 
 
 async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.settings.build import Builder
+from gatewayd.settings.build import SettingsBuilder
 from gatewayd.settings.declare import REQUIRED, setting
 from gatewayd.settings.files import Document, Problems, lines
 
@@ -52,7 +52,7 @@ class Outer:
 def build(text: str) -> tuple[Any, list[str]]:
     path, problems = Path("/etc/x.toml"), Problems()
     document = Document(path, tomli.loads(text), dict(lines(text)))
-    made = Builder(document, problems).build(Outer, document.table.get("x", {}), ("x",))
+    made = SettingsBuilder(document, problems).build(Outer, document.table.get("x", {}), ("x",))
     return made, [str(problem) for problem in problems.found]
 
 
@@ -167,6 +167,6 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from([*Outer.__dataclass_fields__, "zzz"]), VALUES, max_size=5))
 def test_any_table_is_built_or_told(table: dict[str, Any]) -> None:
     problems = Problems()
-    made = Builder(Document(Path("/x"), {}, {}), problems).build(Outer, table, ())
+    made = SettingsBuilder(Document(Path("/x"), {}, {}), problems).build(Outer, table, ())
     assert (made is None) == bool(problems.found)
     assert all(str(problem).isprintable() for problem in problems.found)

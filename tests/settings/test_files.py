@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import ConfigError
-from gatewayd.settings.files import STANDARD, ConfigPaths, Problems, drop_ins, layered, lines, read
+from gatewayd.settings.files import (
+    STANDARD,
+    ConfigPaths,
+    Problems,
+    drop_ins,
+    lines,
+    read,
+    read_layers,
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -30,13 +38,13 @@ def test_the_system_directories_belong_to_the_standard_file() -> None:
 
 def test_nothing_at_all_is_an_empty_configuration(paths: ConfigPaths) -> None:
     problems = Problems()
-    assert layered(paths, problems).table == {}
+    assert read_layers(paths, problems).table == {}
     assert not problems.found
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
     problems = Problems()
-    layered(ConfigPaths.of(tmp_path / "no.toml"), problems)
+    read_layers(ConfigPaths.of(tmp_path / "no.toml"), problems)
     with pytest.raises(ConfigError, match=r"no\.toml: cannot be read: No such file"):
         problems.check()
 
@@ -47,7 +55,7 @@ def test_drop_ins_extend_the_main_file_in_order_of_name(paths: ConfigPaths) -> N
     write(etc / "conf.d/10-a.toml", "[x]\na = 2\n[x.deep]\nb = 1\n")
     write(usr / "conf.d/20-b.toml", "[x]\na = 3\nlist = [3]\n[x.deep]\nc = 2\n")
     write(run / "conf.d/05-c.toml", "[x]\na = 4\n")
-    found = layered(paths, Problems())
+    found = read_layers(paths, Problems())
     assert found.table == {
         "log": {"level": "debug"},
         "x": {"a": 3, "list": [3], "deep": {"b": 1, "c": 2}},
@@ -62,7 +70,7 @@ def test_a_table_and_a_scalar_replace_one_another(paths: ConfigPaths) -> None:
     etc = paths.directories[-1]
     write(paths.main, "x = 1\n[y]\na = 1\n")
     write(etc / "conf.d/1.toml", "y = 2\n[x]\nb = 1\n")
-    assert layered(paths, Problems()).table == {"x": {"b": 1}, "y": 2}
+    assert read_layers(paths, Problems()).table == {"x": {"b": 1}, "y": 2}
 
 
 def test_a_later_directory_masks_by_name(tmp_path: Path) -> None:

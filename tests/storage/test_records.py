@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Records, Verdict, still
+from gatewayd.device.record import Admission, CloudName, Record, RecordStore, Verdict, unchanged
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import (
     ConfigError,
-    Overtaken,
+    RecordChanged,
     SecretCorrupt,
     SecretNotFound,
     StoreError,
@@ -26,8 +26,8 @@ from gatewayd.errors import (
 )
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage import records as statefile
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.records import Register, Secrets, StateFile
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 DEVELOPMENT = VaultSettings(key="development-file")
 ONE = DeviceId("child-1")
@@ -49,24 +49,24 @@ SLOT = RECORD.slot(1)
 class Stores:
     """A register and its secrets, open."""
 
-    def __init__(self, thread: StoreThread, register: Register, vault: Vault) -> None:
+    def __init__(self, thread: CommitThread, register: DurableRecords, vault: Vault) -> None:
         self.thread, self.register, self.vault = thread, register, vault
-        self.secrets = Secrets(thread, vault)
+        self.secrets = DurableSecrets(thread, vault)
 
 
 @asynccontextmanager
 async def opened(directory: Path) -> AsyncIterator[Stores]:
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     try:
-        state = await thread.open(lambda: StateFile(directory))
+        state = await thread.open(lambda: RecordDatabase(directory))
         vault = await thread.open(lambda: Vault(DEVELOPMENT, directory))
-        yield Stores(thread, await Register.load(thread, state, vault), vault)
+        yield Stores(thread, await DurableRecords.load(thread, state, vault), vault)
     finally:
         await thread.aclose()
 
 
-async def save(register: Register, record: Record) -> None:
+async def save(register: DurableRecords, record: Record) -> None:
     await register.update(record.device, lambda _: record)
 
 
@@ -95,7 +95,7 @@ def test_every_fact_has_a_column() -> None:
 @settings(max_examples=50, deadline=None)
 @given(record=records)
 def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, record: Record) -> None:
-    with closing(StateFile(tmp_path_factory.mktemp("state"))) as state:
+    with closing(RecordDatabase(tmp_path_factory.mktemp("state"))) as state:
         state.write(record)
         assert state.read(record.device) == record
         assert list(state.all()) == [record]
@@ -124,7 +124,7 @@ async def test_records_are_listed_in_order(tmp_path: Path) -> None:
 
 async def test_it_serves_the_port(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        port: Records = stores.register
+        port: RecordStore = stores.register
         assert port.get(ONE) is None
         with pytest.raises(KeyError):
             port[ONE]
@@ -141,19 +141,19 @@ async def test_no_writer_undoes_another(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         await save(stores.register, RECORD)
         await asyncio.gather(
-            stores.register.update(ONE, lambda r: replace(still(r), label="Dock")),
-            stores.register.update(ONE, lambda r: replace(still(r), activated_at=9)),
+            stores.register.update(ONE, lambda r: replace(unchanged(r), label="Dock")),
+            stores.register.update(ONE, lambda r: replace(unchanged(r), activated_at=9)),
         )
         assert stores.register[ONE] == replace(RECORD, label="Dock", activated_at=9)
 
 
 async def test_who_was_overtaken_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        with pytest.raises(Overtaken):
-            await stores.register.update(ONE, lambda r: still(r, attempt=0))
+        with pytest.raises(RecordChanged):
+            await stores.register.update(ONE, lambda r: unchanged(r, attempt=0))
         await save(stores.register, RECORD)
-        with pytest.raises(Overtaken):
-            await stores.register.update(ONE, lambda r: replace(still(r, attempt=3), stored=3))
+        with pytest.raises(RecordChanged):
+            await stores.register.update(ONE, lambda r: replace(unchanged(r, attempt=3), stored=3))
         assert stores.register[ONE] == RECORD
 
 
@@ -194,11 +194,11 @@ async def test_a_secret_is_read_back(tmp_path: Path) -> None:
         def put(self, ref: SecretRef, secret: Secret) -> None:
             super().put(ref, Secret(b"something else"))
 
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     vault = await thread.open(lambda: Forgetful(DEVELOPMENT, tmp_path))
     with pytest.raises(SecretCorrupt, match="read back differently"):
-        await Secrets(thread, vault).put(SLOT, Secret(b"x"))
+        await DurableSecrets(thread, vault).put(SLOT, Secret(b"x"))
     await thread.aclose()
 
 
@@ -225,15 +225,15 @@ async def test_slots_of_a_device_are_listed_and_emptied(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: Path) -> None:
-    class Forgetful(StateFile):
+    class Forgetful(RecordDatabase):
         def write(self, record: Record) -> None:
             super().write(replace(record, label="something else"))
 
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     state = await thread.open(lambda: Forgetful(tmp_path))
     vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
-    register = await Register.load(thread, state, vault)
+    register = await DurableRecords.load(thread, state, vault)
     with pytest.raises(StoreUnavailable, match="read back differently"):
         await save(register, RECORD)
     assert register.get(ONE) is None
@@ -248,11 +248,11 @@ async def test_headroom_and_quarantine_are_reached(tmp_path: Path) -> None:
 
 
 def test_a_second_daemon_is_told_who_the_first_is(tmp_path: Path) -> None:
-    with closing(StateFile(tmp_path)) as first:
+    with closing(RecordDatabase(tmp_path)) as first:
         with pytest.raises(StoreUnavailable, match=r"another gatewayd \(process \d+\) uses"):
-            StateFile(tmp_path)
+            RecordDatabase(tmp_path)
         first.write(RECORD)
-    with closing(StateFile(tmp_path)) as second:
+    with closing(RecordDatabase(tmp_path)) as second:
         assert list(second.all()) == [RECORD]
 
 
@@ -262,10 +262,10 @@ def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int
     directory.mkdir()
     directory.chmod(mode)
     with pytest.raises(ConfigError, match=rf"mode {mode:04o}\): chmod 0700 {directory}$"):
-        StateFile(directory)
+        RecordDatabase(directory)
     assert list(directory.iterdir()) == []
     directory.chmod(0o700)
-    StateFile(directory).close()
+    RecordDatabase(directory).close()
 
 
 def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
@@ -274,25 +274,25 @@ def test_a_failed_start_gives_the_directory_back(tmp_path: Path) -> None:
     )
     for _ in range(2):
         with pytest.raises(StoreError, match="damaged"):
-            StateFile(tmp_path)
+            RecordDatabase(tmp_path)
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    StateFile(tmp_path).close()
+    RecordDatabase(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as file:
         file.execute(f"PRAGMA user_version = {statefile.VERSION + 1}")
     with pytest.raises(ConfigError, match="newer gatewayd"):
-        StateFile(tmp_path)
+        RecordDatabase(tmp_path)
 
 
 def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(StateFile(tmp_path)) as state:
+    with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
         file.execute("ALTER TABLE record DROP COLUMN candidate")
         file.execute("PRAGMA user_version = 1")
     for _ in range(2):
-        with closing(StateFile(tmp_path)) as state:
+        with closing(RecordDatabase(tmp_path)) as state:
             assert list(state.all()) == [RECORD]
             state.write(replace(RECORD, candidate=2))
             assert state.read(ONE) == replace(RECORD, candidate=2)
@@ -301,7 +301,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("damage", ["verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'"])
 def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> None:
-    with closing(StateFile(tmp_path)) as state:
+    with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)
         state._run(f"UPDATE record SET {damage}")  # noqa: S608
         with pytest.raises(StoreError, match="record of 'child-1' is damaged"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.runtime.journal import MESSAGES
+from gatewayd.runtime.journal import MESSAGE_IDS
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 
@@ -32,7 +32,7 @@ def test_reload_puts_rules_in_force_without_a_new_process(gateway: Gateway) -> N
 
     gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "[[rule]]\n")
     gateway.refused("systemctl", "reload", "gatewayd")
-    journal = gateway.journal(f"MESSAGE_ID={MESSAGES['configuration-rejected']}")
+    journal = gateway.journal(f"MESSAGE_ID={MESSAGE_IDS['configuration-rejected']}")
     assert "/etc/gatewayd/rules.d/50-site.toml:1: " in journal
     assert gateway.shown("ActiveState") == "active"
     gateway.await_online(CHILDREN)
@@ -54,7 +54,7 @@ def test_the_log_has_a_level_and_fields_and_is_explained(gateway: Gateway) -> No
 
     child = next(iter(gateway.children()))
     (told,) = gateway.journal(
-        f"MESSAGE_ID={MESSAGES['device-registered']}", f"GATEWAYD_DEVICE={child}", "--output=cat"
+        f"MESSAGE_ID={MESSAGE_IDS['device-registered']}", f"GATEWAYD_DEVICE={child}", "--output=cat"
     ).splitlines()
     assert told.startswith("Registered ")
     explained = gateway.journal("--catalog", f"GATEWAYD_DEVICE={child}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.journal import MESSAGES
+from gatewayd.runtime.journal import MESSAGE_IDS
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import KEY, Gateway
 
@@ -62,7 +62,7 @@ def test_the_tpm_seals_the_key_and_without_it_nothing_is_lost(new: Gateway, tmp_
     new.await_state("sealed")
     assert new.shown("ActiveState") == "active"
     assert "store sealed: systemd has no key" in new.shown("StatusText")
-    explained = new.journal("--boot", "--catalog", f"MESSAGE_ID={MESSAGES['store-sealed']}")
+    explained = new.journal("--boot", "--catalog", f"MESSAGE_ID={MESSAGE_IDS['store-sealed']}")
     assert "Subject: The vault is sealed" in explained
     assert new.box.run("journalctl", "--boot", "--unit", "gatewayd-vault-key@*", "--grep", "TPM")
     assert new.counts().get("online", 0) == 0

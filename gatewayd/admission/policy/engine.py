@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from gatewayd.admission.policy.patterns import Unfit, normal
+from gatewayd.admission.policy.patterns import RuleError, normalised
 from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Decision, Rule
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
@@ -19,7 +19,7 @@ from gatewayd.device.record import CloudName
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WindowScope:
     """What an open join window covers; "" is no limit.  Where none is open there is no Window.
 
     interface: where the device was seen.  protocol: how it was found, as "mdns".
@@ -42,7 +42,7 @@ class Window:
 
 
 def _fits(wanted: str, key: str, view: Mapping[str, str]) -> bool:
-    return not wanted or normal(key, view) == wanted.lower()
+    return not wanted or normalised(key, view) == wanted.lower()
 
 
 View: TypeAlias = Mapping[str, str]
@@ -86,7 +86,7 @@ def decide(
     device: DeviceId,
     taken: Owner,
     admitted: Mapping[str, int],
-    window: Window | None = None,
+    window: WindowScope | None = None,
 ) -> Decision:
     """Return the verdict on one device.  Never raises, whatever the evidence holds.
 
@@ -132,7 +132,7 @@ def interest(attributes: View, rules: Sequence[Rule]) -> Literal["wanted", "stra
 
 
 def _known(key: str, attributes: View) -> bool:
-    return key in BEFORE_RESOLVING and normal(key, attributes) is not None
+    return key in BEFORE_RESOLVING and normalised(key, attributes) is not None
 
 
 def _failed(rule: Rule, progress: Sequence[int]) -> str:
@@ -163,7 +163,7 @@ def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
     identity = rule.identity(view)
     try:
         name = rule.template.fill(identity)
-    except Unfit as unfit:
+    except RuleError as unfit:
         return _Named(None, str(unfit), evidence.trust, view)
     fields = {identity[field] for field in rule.template.fields}
     trust = _proven(rule, name, fields, _trust(view, evidence))
@@ -264,7 +264,7 @@ def _unproven(rule: Rule, trust: Trust) -> Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class PolicyContext:
     """What policy needs to know of the children that are already in, and of the join window.
 
     window: what it covers; None while it is closed.
@@ -272,4 +272,4 @@ class Census:
 
     names: Mapping[CloudName, DeviceId]
     by_rule: Mapping[str, int]
-    window: Window | None = None
+    window: WindowScope | None = None

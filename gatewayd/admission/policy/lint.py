@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Rule, Slot
+from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Rule, TemplateField
 from gatewayd.device.identity import Trust
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """One oddity: the number of the rule from 0, the key inside it, and a sentence.
 
     serious: the rule cannot do what it says.
@@ -22,9 +22,9 @@ class Finding:
     serious: bool = False
 
 
-def check(
+def check_rules(
     rules: Sequence[Rule], clouds: Mapping[str, Collection[str] | None] | None = None
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     """Yield what is odd, in the order of the rules.
 
     clouds: the products of each configured cloud, None for one that does not tell them.  Without
@@ -43,7 +43,7 @@ def covers(earlier: Rule, later: Rule) -> bool:
     return all(any(ours.covers(p) for p in later.predicates) for ours in earlier.predicates)
 
 
-def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[Finding]:
+def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[LintFinding]:
     over = next((other for other in earlier if covers(other, rule)), None)
     if over is None:
         return
@@ -54,33 +54,39 @@ def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[Findin
             f"contradicts rule {over.name} ({over.action}), which stands before it and takes all "
             f"that it matches: move it up, or remove it"
         )
-    yield Finding(number, "match", text, serious=True)
+    yield LintFinding(number, "match", text, serious=True)
 
 
-def _weak(rule: Rule, number: int) -> Iterator[Finding]:
+def _weak(rule: Rule, number: int) -> Iterator[LintFinding]:
     when = " while a join window is open" if rule.window else ""
     registers = rule.action is Action.REGISTER or rule.window
     if registers and rule.trust < Trust.LISTED:
         text = f"registers devices whose identity anybody on the LAN can imitate{when}"
-        yield Finding(number, "require", text)
+        yield LintFinding(number, "require", text)
     if registers and rule.trust is Trust.LISTED and not rule.listed:
         text = "wants listed devices and names no list with any: only authenticated ones register"
-        yield Finding(number, "list", text + when)
+        yield LintFinding(number, "list", text + when)
     slots = (
-        [part for part in rule.template.parts if isinstance(part, Slot)] if rule.template else []
+        [part for part in rule.template.parts if isinstance(part, TemplateField)]
+        if rule.template
+        else []
     )
     if slots and all("last4" in slot.filters for slot in slots):
-        yield Finding(number, "device_name", "is made of four characters: two devices may share it")
+        yield LintFinding(
+            number, "device_name", "is made of four characters: two devices may share it"
+        )
 
 
 def _cloud(
     rule: Rule, number: int, clouds: Mapping[str, Collection[str] | None]
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     if rule.provider not in clouds:
         known = ", ".join(sorted(clouds)) or "none"
-        yield Finding(number, "provider", f"names a cloud that is not configured: {known} is", True)
+        yield LintFinding(
+            number, "provider", f"names a cloud that is not configured: {known} is", True
+        )
         return
     products = clouds[rule.provider]
     if products is not None and rule.product not in products:
         text = f"names a product that cloud {rule.provider} is not configured for"
-        yield Finding(number, "product", text, serious=True)
+        yield LintFinding(number, "product", text, serious=True)

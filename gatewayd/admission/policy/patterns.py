@@ -32,7 +32,7 @@ _TOKEN = re.compile(r"\[!?\]?[^\]]*\]|.", re.S)
 _OTHER = "\U0010ffff"
 
 
-class Unfit(ValueError):
+class RuleError(ValueError):
     """Something written in a rule cannot be used; the text is a sentence with the remedy."""
 
 
@@ -44,7 +44,7 @@ def known_key(key: str, known: Collection[str]) -> str:
         return key
     near = difflib.get_close_matches(key, known, 1)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}, txt.*"
-    raise Unfit(f"unknown key: {hint}")
+    raise RuleError(f"unknown key: {hint}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Predicate:
 
     def holds(self, view: Mapping[str, str]) -> bool:
         """Whether it is true of a view."""
-        value = normal(self.reads, view)
+        value = normalised(self.reads, view)
         return value is not None and any(pattern.matches(value) for pattern in self.patterns)
 
     def covers(self, other: Predicate) -> bool:
@@ -128,7 +128,7 @@ class Predicate:
         )
 
 
-def normal(key: str, view: Mapping[str, str]) -> str | None:
+def normalised(key: str, view: Mapping[str, str]) -> str | None:
     """Return what a view says under a key, as patterns compare it; None where it says nothing.
 
     A source counts without its interface, a MAC as 12 hex digits.
@@ -142,17 +142,17 @@ def normal(key: str, view: Mapping[str, str]) -> str | None:
     return value.partition("/")[0] if key == "source" else value
 
 
-def predicate(key: str, texts: Collection[str]) -> Predicate:
+def parse_predicate(key: str, texts: Collection[str]) -> Predicate:
     """Make the predicate of one key of `match`.  Raises Unfit."""
     key = known_key(key, MATCH_KEYS)
     if not texts:
-        raise Unfit("an empty list never matches: name at least one pattern")
+        raise RuleError("an empty list never matches: name at least one pattern")
     return Predicate(key, tuple(_pattern(key, text) for text in texts))
 
 
 def _pattern(key: str, text: str) -> Pattern:
     if not 0 < len(text) <= MAX_PATTERN:
-        raise Unfit(f"a pattern has 1 to {MAX_PATTERN} characters")
+        raise RuleError(f"a pattern has 1 to {MAX_PATTERN} characters")
     if key == "subnet":
         return _subnet(text)
     text = text.lower()
@@ -160,7 +160,7 @@ def _pattern(key: str, text: str) -> Pattern:
         text = re.sub(r"[:.-](?![^\[]*\])", "", text)
     if key == "oui":
         if not re.fullmatch(r"[0-9a-f]{6}", text):
-            raise Unfit("an OUI has 6 hex digits, as 00:17:88")
+            raise RuleError("an OUI has 6 hex digits, as 00:17:88")
         text += "*"
     return Glob(text)
 
@@ -169,7 +169,7 @@ def _subnet(text: str) -> Subnet:
     try:
         return Subnet(ip_network(text))
     except ValueError:
-        raise Unfit("not an IP network without host bits, as 10.1.0.0/16") from None
+        raise RuleError("not an IP network without host bits, as 10.1.0.0/16") from None
 
 
 def _covers(ours: str, theirs: str) -> bool:

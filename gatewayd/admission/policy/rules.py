@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from gatewayd.admission.policy.patterns import VIEW_KEYS, Predicate, Unfit, known_key, predicate
+from gatewayd.admission.policy.patterns import (
+    VIEW_KEYS,
+    Predicate,
+    RuleError,
+    known_key,
+    parse_predicate,
+)
 from gatewayd.device.identity import MAX_VALUE, Trust, mac
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -43,7 +49,7 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TemplateField:
     """A place in a template: a field, and the filters it goes through."""
 
     field: str
@@ -58,55 +64,57 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class NameTemplate:
     """A name with slots, as "pm-{serial|lower}"."""
 
-    parts: tuple[str | Slot, ...]
+    parts: tuple[str | TemplateField, ...]
 
     @property
     def fields(self) -> frozenset[str]:
         """The fields that the name is made of."""
-        return frozenset(part.field for part in self.parts if isinstance(part, Slot))
+        return frozenset(part.field for part in self.parts if isinstance(part, TemplateField))
 
     def fill(self, fields: Mapping[str, str]) -> str:
         """Return the name.  Raises Unfit, with a text that holds none of the values."""
         absent = sorted(name for name in self.fields if not fields.get(name))
         if absent:
-            raise Unfit(f"The device does not show its {absent[0]}, which its name is made of.")
+            raise RuleError(f"The device does not show its {absent[0]}, which its name is made of.")
         name = "".join(p if isinstance(p, str) else p.fill(fields) for p in self.parts)
         if len(name) > MAX_NAME:
-            raise Unfit(f"Its name would be longer than {MAX_NAME} characters.")
+            raise RuleError(f"Its name would be longer than {MAX_NAME} characters.")
         if not _USABLE.fullmatch(name):
-            raise Unfit("Its identity holds characters that a name must not hold.")
+            raise RuleError("Its identity holds characters that a name must not hold.")
         return name
 
 
-def template(text: str, fields: Collection[str]) -> Template:
+def parse_template(text: str, fields: Collection[str]) -> NameTemplate:
     """Parse a template whose slots name these fields.  Raises Unfit."""
-    parts: list[str | Slot] = []
+    parts: list[str | TemplateField] = []
     for slot, literal, stray in _PART.findall(text):
         if stray:
-            raise Unfit("a brace has no partner: write fields as {field} or {field|filter}")
+            raise RuleError("a brace has no partner: write fields as {field} or {field|filter}")
         parts.append(_literal(literal) if literal else _slot(slot, fields))
-    made = Template(tuple(parts))
+    made = NameTemplate(tuple(parts))
     if not made.fields:
-        raise Unfit("it holds no extracted field, so two devices would get one name: add {field}")
+        raise RuleError(
+            "it holds no extracted field, so two devices would get one name: add {field}"
+        )
     return made
 
 
 def _literal(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:@-]+", text):
-        raise Unfit("a name holds only letters, digits and _ . : @ -")
+        raise RuleError("a name holds only letters, digits and _ . : @ -")
     return text
 
 
-def _slot(text: str, fields: Collection[str]) -> Slot:
+def _slot(text: str, fields: Collection[str]) -> TemplateField:
     field, *filters = (part.strip() for part in text.split("|"))
     if field not in fields:
-        raise Unfit(f"a slot names no extracted field: known are {_listed(fields)}")
+        raise RuleError(f"a slot names no extracted field: known are {_listed(fields)}")
     if not set(filters) <= set(FILTERS):
-        raise Unfit(f"unknown filter: known are {_listed(FILTERS)}")
-    return Slot(field, tuple(filters))
+        raise RuleError(f"unknown filter: known are {_listed(FILTERS)}")
+    return TemplateField(field, tuple(filters))
 
 
 def _listed(words: Collection[str]) -> str:
@@ -144,36 +152,36 @@ class Extraction:
         return mac(value) if self.field == "mac" else value
 
 
-def extraction(field: str, text: str) -> Extraction:
+def parse_extraction(field: str, text: str) -> Extraction:
     """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises Unfit.
 
     A field named "mac" is normalised to 12 hex digits.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", field):
-        raise Unfit("a field is named by lower-case letters, digits and _")
+        raise RuleError("a field is named by lower-case letters, digits and _")
     keys, tilde, regex = text.partition("~")
     named = tuple(known_key(key.strip(), VIEW_KEYS) for key in keys.split("|"))
-    return Extraction(field, named, bounded(regex.strip()) if tilde else None)
+    return Extraction(field, named, compile_bounded(regex.strip()) if tilde else None)
 
 
-def bounded(text: str) -> re.Pattern[str]:
+def compile_bounded(text: str) -> re.Pattern[str]:
     """Compile a regex that cannot take long on any value.  Raises Unfit.
 
     Python's `re` backtracks, so what can match in many ways is refused by its structure.
     """
     if not 0 < len(text) <= MAX_VALUE:
-        raise Unfit(f"a regex has 1 to {MAX_VALUE} characters")
+        raise RuleError(f"a regex has 1 to {MAX_VALUE} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             regex = re.compile(text)
             ways = _ways(parser.parse(text))
     except (re.error, Warning, OverflowError, RecursionError) as error:
-        raise Unfit(f"not a regex: {error}") from None
+        raise RuleError(f"not a regex: {error}") from None
     if regex.groups > 1:
-        raise Unfit("a regex has at most one group (…): write the others as (?:…)")
+        raise RuleError("a regex has at most one group (…): write the others as (?:…)")
     if ways > MAX_WAYS:
-        raise Unfit(
+        raise RuleError(
             "this regex can take too long: repeat nothing that holds a repeat or an alternative, "
             "and give repeats an upper bound, as {1,20}"
         )
@@ -198,12 +206,12 @@ def _ways_of(kind: object, argument: Any) -> int:  # noqa: ANN401  # its shape d
         return _ways(argument[-1])
     if kind is op.BRANCH:
         return sum(_ways(branch) for branch in argument[-1])
-    raise Unfit("look-around, back-references and conditions cannot be used: leave them out")
+    raise RuleError("look-around, back-references and conditions cannot be used: leave them out")
 
 
 def _repeated(ways: int, low: int, high: int) -> int:
     if low > MAX_VALUE:
-        raise Unfit(f"a value has at most {MAX_VALUE} characters: repeat less often")
+        raise RuleError(f"a value has at most {MAX_VALUE} characters: repeat less often")
     if ways == 1:
         return high - low + 1
     return int(min(ways, MAX_WAYS + 1) ** min(high, 18)) * (high - low + 1)
@@ -247,7 +255,7 @@ Report: TypeAlias = Callable[[tuple[str, ...], str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Require:
+class RuleRequirements:
     """[rule.require]"""
 
     trust: str = setting(
@@ -257,7 +265,7 @@ class Require:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RuleLimits:
     """[rule.limits]"""
 
     devices: int = setting(256, "children that the rule may admit", low=1, high=100_000)
@@ -277,9 +285,11 @@ class RuleTable:
     device_name: str = setting("", "the child's name at the cloud, as meter-{serial|lower}")
     provider: str = setting("", "the cloud, by the name of its table")
     product: str = setting("", "the product there")
-    require: Require = setting(Require(), "what must hold to register without asking")
+    require: RuleRequirements = setting(
+        RuleRequirements(), "what must hold to register without asking"
+    )
     list: str = setting("", "a file of identities, one a line, relative to the rule's own file")
-    limits: Limits = setting(Limits(), "how much the rule may admit")
+    limits: RuleLimits = setting(RuleLimits(), "how much the rule may admit")
     window: bool = setting(
         False, "with action ask: an open join window admits what `require` and `limits` allow"
     )
@@ -290,14 +300,14 @@ class Rule:
     """One rule, ready to be evaluated.
 
     template, provider, product: for register and ask; None or "" otherwise.
-    listed: identities as `as_listed` returns them.  devices: how many it may admit.
+    listed: identities as `listed_values` returns them.  devices: how many it may admit.
     window: whether a join window can admit what the rule would ask about.
     """
 
     name: str
     predicates: tuple[Predicate, ...]
     extractions: tuple[Extraction, ...]
-    template: Template | None
+    template: NameTemplate | None
     action: Action
     provider: str
     product: str
@@ -313,7 +323,7 @@ class Rule:
         return {field: value for field, value in found if value}
 
 
-def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
+def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
     """Make a rule; None if something in it is wrong, all of which is reported."""
     wrong: list[str] = []
 
@@ -335,7 +345,7 @@ def rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | Non
     )  # fmt: skip
 
 
-def as_listed(text: str) -> frozenset[str]:
+def listed_values(text: str) -> frozenset[str]:
     """Return the values of a field that one line of a list stands for: itself, and as a MAC.
 
     Nothing else is alike: a child's name may differ in case alone, and each would be listed.
@@ -378,8 +388,8 @@ def _predicates(table: RuleTable, report: Report) -> tuple[Predicate, ...]:
     made = []
     for key, value in table.match.items():
         try:
-            made.append(predicate(key, (value,) if isinstance(value, str) else value))
-        except Unfit as fault:
+            made.append(parse_predicate(key, (value,) if isinstance(value, str) else value))
+        except RuleError as fault:
             report(("match", key), str(fault))
     return tuple(made)
 
@@ -388,23 +398,23 @@ def _extractions(table: RuleTable, report: Report) -> tuple[Extraction, ...]:
     made = []
     for field, text in table.extract.items():
         try:
-            made.append(extraction(field, text))
-        except Unfit as fault:
+            made.append(parse_extraction(field, text))
+        except RuleError as fault:
             report(("extract", field), str(fault))
     return tuple(made)
 
 
 def _template(
     table: RuleTable, extractions: tuple[Extraction, ...], report: Report
-) -> Template | None:
+) -> NameTemplate | None:
     if table.action not in NEEDS_CLOUD:
         return None
     if not table.device_name:
         report((), f"action {table.action} needs 'device_name': add it")
         return None
     try:
-        return template(table.device_name, [one.field for one in extractions])
-    except Unfit as fault:
+        return parse_template(table.device_name, [one.field for one in extractions])
+    except RuleError as fault:
         if len(extractions) == len(table.extract):  # else the missing field was reported already
             report(("device_name",), str(fault))
         return None

@@ -1,4 +1,11 @@
-"""What a gateway says of a child in a request, and the secrets in the replies.  Pure.
+"""What is signed, and how.  Pure.
+
+The text that is signed runs names and values together without separators, names in alphabetical
+order; the sign is its HMAC in hexadecimal.  Sub-devices sign the same texts.  Sources: "MQTT-based
+dynamic registration", "Establish MQTT connections over TCP", "Manage topological relationships"
+and "Connect or disconnect sub-devices" of the IoT Platform documentation.
+
+What a gateway says of a child in a request, and the secrets in the replies.  Pure.
 
 Sources: "Register devices", "Manage topological relationships" and "Connect or disconnect
 sub-devices" of the IoT Platform documentation; that of product_register is in the vendor's C SDK.
@@ -12,17 +19,42 @@ What the cloud tells of a device that registers, read strictly.  Pure.
 
 from __future__ import annotations
 
+import hmac
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.signing import connect_content, register_content, sign
-from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.settings import SIGN_METHODS, AlibabaSettings
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+
+
+def register_content(name: CloudName, random: str) -> str:
+    """Return what is signed to register, with the key productSecret."""
+    return _run_together(deviceName=name.device, productKey=name.product, random=random)
+
+
+def connect_content(name: CloudName, client_id: str, timestamp: str = "") -> str:
+    """Return what is signed to log in, with the key deviceSecret.
+
+    It is also what a gateway signs for a sub-device, to attach it or to log it in.
+    client_id: in a CONNECT only the part before the first bar, for a sub-device all of it.
+    timestamp: signed if, and only if, it is sent; for a sub-device it always is.
+    """
+    fields = {"clientId": client_id, "deviceName": name.device, "productKey": name.product}
+    return _run_together(**fields, **({"timestamp": timestamp} if timestamp else {}))
+
+
+def sign(method: str, key: Secret, content: str) -> str:
+    """Return the HMAC in lower-case hexadecimal; `method` is one of SIGN_METHODS."""
+    return hmac.new(key.reveal(), content.encode(), SIGN_METHODS[method]).hexdigest()
+
+
+def _run_together(**fields: str) -> str:
+    return "".join(name + value for name, value in sorted(fields.items()))
+
 
 MAX_ANSWER = 4096
 """Bytes of an answer that is looked at; a real one has at most some hundred."""
@@ -55,7 +87,6 @@ def word(told: Mapping[str, object], key: str, most: int = 64) -> str:
     return value if all("!" <= character <= "~" for character in value) else ""
 
 
-DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
 REGISTER_TOPIC = "/ext/register"
 
 

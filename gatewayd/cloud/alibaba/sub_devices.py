@@ -12,13 +12,14 @@ import contextlib
 import logging
 from collections.abc import Container, Iterable
 
-from gatewayd.cloud.alibaba import requests, topics
+from gatewayd.cloud.alibaba import alink, requests
 from gatewayd.cloud.alibaba.alink import (
     AddRequested,
     Downlink,
     ForcedOff,
     PermitJoin,
     SubDeviceOrder,
+    SubName,
     TopologyChange,
     TopologyChanged,
 )
@@ -27,7 +28,6 @@ from gatewayd.cloud.alibaba.payloads import sub_name
 from gatewayd.cloud.alibaba.requests import AlibabaCalls
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
 from gatewayd.cloud.alibaba.sub_device_sessions import AlibabaSessions, SessionCheck, Signing
-from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
 from gatewayd.cloud.provider import CloudRequestHandler
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
@@ -88,7 +88,7 @@ class AlibabaDownlinkHandler:
                 log.warning("The cloud says that a child is not online (%d), not which.", code)
                 self._checkup.begin()
             case ForcedOff(code, SubName() as child):
-                self._family.force_off(child, requests.denial(code, topics.ERROR))
+                self._family.force_off(child, requests.denial(code, alink.ERROR))
 
     def call_back(self, name: CloudName) -> None:
         """What kept a child from logging in is gone."""
@@ -125,9 +125,9 @@ class AlibabaDownlinkHandler:
                     self._disabled(child)
 
     def _ordered(self, order: str, child: SubName) -> None:
-        if order == topics.DELETE:
+        if order == alink.DELETE:
             self._family.take(child)
-        elif order == topics.DISABLE:
+        elif order == alink.DISABLE:
             self._disabled(child)
         else:
             self._enabled(child)
@@ -137,7 +137,7 @@ class AlibabaDownlinkHandler:
         self.call_back(self._name(child))
 
     def _disabled(self, child: SubName) -> None:
-        self._family.force_off(child, requests.denial(DISABLED, topics.ERROR))
+        self._family.force_off(child, requests.denial(DISABLED, alink.ERROR))
 
     def _name(self, child: SubName) -> CloudName:
         return CloudName(self._provider, child.product, child.device)
@@ -187,7 +187,7 @@ class AlibabaSubDevices:
     ) -> None:
         self._tells = own.tell_found
         self.calls = AlibabaCalls(link, time.now)
-        signing = Signing(settings.sign_method, time.wall)
+        signing = Signing(settings.sign_method, time.timestamp)
         self.family = AlibabaSessions(self.calls, signing, own.children, time.now)
         self._finds = FoundDeviceReporter(self.calls.tell_found)
         self._checkup = SessionCheck(self.family, time.now)

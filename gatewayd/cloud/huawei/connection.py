@@ -1,6 +1,6 @@
-"""A gateway's link to the platform: questions with their answers, and what the platform tells.
+"""The uplink of a gateway: its MQTT session, for requests, their responses and notices.
 
-How fast a gateway may ask: the platform's limits, kept on our side.  Pure.
+The platform's rate limits are kept on this side.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from gatewayd.cloud.sub_devices.requests import PendingRequests
 from gatewayd.runtime.backoff import Pacer
 from gatewayd.runtime.clock import Clock
 
+log = logging.getLogger(__name__)
+
+_UUID_BYTES = 16
+
 MESSAGES = 40
-"""In a second, of one device: the platform takes 50 ("Limitations" of the documentation)."""
+"""Messages of one device in a second: the platform takes 50 ("Limitations" of the documentation)."""
 
 REQUESTS: Mapping[SubDeviceEvent, float] = {
     SubDeviceEvent.ADD: 5,
     SubDeviceEvent.DELETE: 5,
     SubDeviceEvent.SYNC: 1,
 }
-"""In a second, each with all the children that it may have; the vendor gives no limits."""
+"""Requests in a second, each with as many children as it may name; the vendor gives no limits."""
 
 
 class HuaweiRateLimits:
-    """status_per_second: children reported in a second.  now: seconds of a steady clock.
+    """The rate limits of a gateway: for each event, and for all messages together.
 
-    There are two waits, one after the other: who waits for a busy event takes no moment away from
-    the others meanwhile.
+    status_per_second: children reported in a second.  now: seconds of a steady clock.
+    The two waits follow one another, so that a busy event delays no other.
     """
 
     def __init__(self, status_per_second: int, now: Callable[[], float]) -> None:
@@ -45,31 +49,26 @@ class HuaweiRateLimits:
         self._requests = {event: Pacer(rate) for event, rate in REQUESTS.items()}
 
     def for_event(self, event: SubDeviceEvent, children: int) -> float:
-        """Take the next free moment of this event; return the seconds until it comes."""
+        """Reserve the next free moment for this event; return the seconds until then."""
         if event is SubDeviceEvent.STATUS:
-            return self._reports.take(self._now(), children)
-        return self._requests[event].take(self._now())
+            return self._reports.reserve(self._now(), children)
+        return self._requests[event].reserve(self._now())
 
     def for_device(self) -> float:
-        """Take the next free moment of the gateway for any message; return the same."""
-        return self._all.take(self._now())
-
-
-log = logging.getLogger(__name__)
-
-_UUID_BYTES = 16
+        """Reserve the gateway's next free moment for any message; return the seconds until then."""
+        return self._all.reserve(self._now())
 
 
 class HuaweiUplink:
     """One session of the gateway.
 
-    own: the gateway's device ID, by which it has logged in.
+    own: the device ID that the gateway has logged in with.
     reply_timeout: seconds; the platform may take 30 for an answer.
-    status_per_second: children reported in a second.  random: so many bytes nobody can guess.
+    status_per_second: children reported in a second.  random: so many unguessable bytes.
     closed: why the session has ended.  Wait for it by asyncio.wait.
-    on_notice: who is told what the platform tells unasked; never blocks, never raises.
-    dropped: messages that nobody could use, by why: "late", "malformed", "unexpected".  The answer
-    that comes twice, for the platform subscribes a gateway to it unasked, is late.
+    on_notice: called with each notice of the platform; never blocks, never raises.
+    dropped: unusable messages, by cause: "late", "malformed", "unexpected".  A response that comes
+    twice, as the platform also subscribes a gateway by itself, is late.
     """
 
     def __init__(
@@ -86,68 +85,68 @@ class HuaweiUplink:
         self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.on_notice: Callable[[Notice], None] = _ignore
         self.dropped: Counter[str] = Counter()
-        self._pace = HuaweiRateLimits(status_per_second, time.now)
-        self._questions = PendingRequests[tuple[SubDeviceEvent, str], Response](
+        self._limits = HuaweiRateLimits(status_per_second, time.now)
+        self._requests = PendingRequests[tuple[SubDeviceEvent, str], Response](
             self.closed, reply_timeout
         )
-        connection.on_message = self._take
+        connection.on_message = self._handle_message
 
     async def subscribe(self) -> None:
-        """Subscribe to the answers.  Raises NoAnswer, LinkDown.
+        """Subscribe to responses and notices.  Raises NoAnswer, LinkDown.
 
-        If that is refused it is no error: the platform answers a gateway without it, at QoS 0.
+        A refusal is no error: the platform sends them without a subscription, at QoS 0.
         """
         async with deadline(self._reply_timeout):
             codes = await self._connection.subscribe([messages.down_topic(self.own)])
         if mqtt.REFUSED in codes:
-            log.warning("The cloud refuses the gateway's subscription to its answers.")
+            log.warning("The platform refused the subscription of gateway %s to events.", self.own)
 
     async def ask(
         self, event: SubDeviceEvent, paras: Mapping[str, object], children: int
     ) -> Response:
-        """Ask once, for so many children.  Raises NoAnswer, LinkDown.
+        """Send one request, for so many children; return its response.
 
-        Waits before it asks, where the platform's limits want it.
+        Waits first as long as the rate limits demand.  Raises NoAnswer, LinkDown.
         """
-        async with self._questions.places:
+        async with self._requests.places:
             await self._wait_turn(event, children)
             event_id = str(uuid.UUID(bytes=self._random(_UUID_BYTES), version=4))
-            message = messages.request(event, paras, self._time.wall(), event_id)
+            message = messages.request(event, paras, self._time.timestamp(), event_id)
             send = partial(self._connection.publish, messages.up_topic(self.own), message)
-            return await self._questions.ask((event, event_id), send)
+            return await self._requests.ask((event, event_id), send)
 
     async def sync(self, version: int) -> None:
-        """Ask to be told of the gateway's children: of changes since a version, or of all for 0.
+        """Request notices of the gateway's children: changes since a version, or all for 0.
 
-        There is no answer, only notices, and none where there is nothing to tell.
+        There is no response, only notices, and none where there is nothing to report.
         Raises NoAnswer, LinkDown.
         """
         await self._wait_turn(SubDeviceEvent.SYNC, 0)
         message = messages.request(
-            SubDeviceEvent.SYNC, messages.to_sync(version), self._time.wall()
+            SubDeviceEvent.SYNC, messages.to_sync(version), self._time.timestamp()
         )
         async with deadline(self._reply_timeout):
             await self._connection.publish(messages.up_topic(self.own), message, qos=1)
 
     async def _wait_turn(self, event: SubDeviceEvent, children: int) -> None:
-        await self._questions.rest(self._pace.for_event(event, children))
-        await self._questions.rest(self._pace.for_device())
+        await self._requests.rest(self._limits.for_event(event, children))
+        await self._requests.rest(self._limits.for_device())
 
-    def _take(self, topic: str, payload: bytes) -> None:
+    def _handle_message(self, topic: str, payload: bytes) -> None:
         if topic != messages.down_topic(self.own):
             self.dropped["unexpected"] += 1
             return
         try:
-            told = messages.parse(payload, self.own)
+            events = messages.parse(payload, self.own)
         except EventError:
             self.dropped["malformed"] += 1
             return
-        for one in told:
-            if isinstance(one, Notice):
-                self.on_notice(one)
-            elif not self._questions.answer((one.event, one.event_id), one):
+        for event in events:
+            if isinstance(event, Notice):
+                self.on_notice(event)
+            elif not self._requests.answer((event.event, event.event_id), event):
                 self.dropped["late"] += 1
 
 
 def _ignore(_: Notice) -> None:
-    """Drop what comes before anybody listens: whoever does asks for all children first."""
+    """Drop a notice that comes before there is a listener: it requests all children first."""

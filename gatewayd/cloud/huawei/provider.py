@@ -67,9 +67,9 @@ class Huawei:
         self._children: HuaweiSubDevices | None = None
         self._routes: dict[str, Route] = {}
         if settings.certificates is not None:
-            authority = AuthorityStore(clock.wall)
+            authority = AuthorityStore(clock.timestamp)
             self._certificate = self.issuer = CertificateRoute(
-                settings, settings.certificates, authority, clock.wall
+                settings, settings.certificates, authority, clock.timestamp
             )
             self._routes[DEFAULT] = self._certificate
         if settings.gateway is not None:
@@ -81,7 +81,7 @@ class Huawei:
         self.gateway_name = CloudName(self.name, own.product, own.device, OWN)
         self._routes[SUB_DEVICE] = HuaweiSubDeviceRoute(children)
         if own.login == "secret":
-            secret = SecretLogin(settings, own, self._trust, self._read_secret, clock.wall)
+            secret = SecretLogin(settings, own, self._trust, self._read_secret, clock.timestamp)
             self._routes[OWN] = HuaweiGatewayRoute(settings, children, secret, secret.open)
         else:
             certificate = self._certificate

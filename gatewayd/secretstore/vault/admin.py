@@ -14,24 +14,24 @@ from functools import partial
 from typing import TypeVar
 
 from gatewayd.errors import StoreUnavailable
-from gatewayd.runtime.timeout_call import Hangs, bounded
+from gatewayd.runtime.timeout_call import CallTimeout, call_with_timeout
 from gatewayd.secretstore.keyslots import recovery, table
-from gatewayd.secretstore.keyslots.base import KeySlot, NoKey
-from gatewayd.secretstore.keyslots.table import Wrap
+from gatewayd.secretstore.keyslots.slots import KeySlot, KeyUnavailable
+from gatewayd.secretstore.keyslots.table import WrapFunction
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
-from gatewayd.secretstore.keyslots.unseal import ask, guarded
-from gatewayd.secretstore.store import Protection, State
+from gatewayd.secretstore.keyslots.unseal import call_slot, unseal
+from gatewayd.secretstore.store import Protection, StoreState
 from gatewayd.secretstore.vault import data_keys
-from gatewayd.secretstore.vault.crypto import DoesNotOpen
-from gatewayd.secretstore.vault.data_keys import Keys, SlotKey
-from gatewayd.secretstore.vault.rollback import say
-from gatewayd.secretstore.vault.sealed_database import PATIENCE, KeyedDatabase
+from gatewayd.secretstore.vault.crypto import DecryptionError
+from gatewayd.secretstore.vault.data_keys import DataKeys, SlotKey
+from gatewayd.secretstore.vault.rollback import store_count
+from gatewayd.secretstore.vault.sealed_database import TIMEOUT, SealedDatabase
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VaultReport:
     """A vault in numbers.  No secret, nor anything of a key, is in it.
 
     slots: their kinds; one for recovery is named after its key.  generation: the number of the
@@ -39,7 +39,7 @@ class Report:
     made, seconds since the epoch; 0 where it is not known.
     """
 
-    state: State
+    state: StoreState
     protection: Protection
     why: str
     slots: tuple[str, ...]
@@ -53,17 +53,17 @@ class Report:
     counter: bool
 
 
-def report(vault: KeyedDatabase) -> Report:
+def report(vault: SealedDatabase) -> VaultReport:
     """Describe a vault, sealed or not.  Raises StoreUnavailable."""
 
     def number(sql: str) -> int:
         return int(vault.query(sql)[0][0])
 
-    return Report(
+    return VaultReport(
         state=vault.state,
         protection=vault.protection,
         why=vault.why,
-        slots=tuple(table.slots(vault.query)),
+        slots=tuple(table.read_slots(vault.query)),
         generation=number("SELECT coalesce(max(kid), 0) FROM data_key"),
         generations=number("SELECT count(*) FROM data_key"),
         made=number("SELECT coalesce(max(made), 0) FROM data_key"),
@@ -75,7 +75,7 @@ def report(vault: KeyedDatabase) -> Report:
     )
 
 
-def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
+def rotate(vault: SealedDatabase, drop: Collection[str] = ()) -> None:
     """Begin a new generation of the data key; `tend` then encrypts every row anew.
 
     drop: kinds of slots that are given up with the old key, as they cannot be read here.
@@ -87,8 +87,8 @@ def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
         raise StoreUnavailable("the last rotation goes on: wait for its end")
     wraps = _wraps(vault, keys, drop)
     kid = keys.newest + 1
-    page = data_keys.insert(query, keys.store, kid, vault.random)
-    data_keys.succeed(query, keys, kid)
+    page = data_keys.create(query, keys.store, kid, vault.random)
+    data_keys.endorse_successor(query, keys, kid)
     for wrap in wraps:
         table.put_key(query, wrap(page.key, keys.store, kid), kid)
     for kind in drop:
@@ -97,19 +97,19 @@ def rotate(vault: KeyedDatabase, drop: Collection[str] = ()) -> None:
     vault.after(vault.slots_changed)
 
 
-def reseal(vault: KeyedDatabase, key: str) -> None:
+def reseal(vault: SealedDatabase, key: str) -> None:
     """Add a key slot, or make it anew, with a key of its own.
 
     key: as the setting `key` of [secretstore.vault] has it.
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where the slot cannot be used.
     """
     keys, query, slot = vault.changeable(), vault.query, vault.slots.of(key)
-    before = table.slots(query).get(slot.kind)
-    found = _asked(slot, lambda: ask(slot, None, vault.random))
-    wrap = table.wrapper(found.key, vault.random)
+    before = table.read_slots(query).get(slot.kind)
+    found = _asked(slot, lambda: unseal(slot, None, vault.random))
+    wrap = table.secret_wrapper(found.key, vault.random)
     table.put_slot(query, keys, slot.kind, found.material, wrap)
     if found.count is not None:
-        say(query, keys, found.count)
+        store_count(query, keys, found.count)
     if before is not None:
         vault.after(vault.scrub)
     if before and before != found.material:
@@ -117,7 +117,7 @@ def reseal(vault: KeyedDatabase, key: str) -> None:
     vault.after(lambda: vault.slots_changed(found))
 
 
-def add_recovery(vault: KeyedDatabase, pem: bytes) -> str:
+def add_recovery(vault: SealedDatabase, pem: bytes) -> str:
     """Add a slot that a private key kept elsewhere opens; return its kind.
 
     pem: the public key, X25519 or RSA of 3072 bits and more.
@@ -125,20 +125,20 @@ def add_recovery(vault: KeyedDatabase, pem: bytes) -> str:
     """
     keys, public = vault.changeable(), recovery.read_public(pem)
     kind = recovery.slot_kind(public)
-    wrap = table.for_recovery(public, vault.random)
+    wrap = table.recovery_wrapper(public, vault.random)
     table.put_slot(vault.query, keys, kind, public, wrap)
     vault.after(vault.slots_changed)
     return kind
 
 
-def remove_slot(vault: KeyedDatabase, kind: str) -> None:
+def remove_slot(vault: SealedDatabase, kind: str) -> None:
     """Remove a key slot.  kind: as `Report.slots` has it.
 
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where there is no such slot, or it is
     the last that this gateway can open.
     """
     vault.changeable()
-    present = table.slots(vault.query)
+    present = table.read_slots(vault.query)
     if kind not in present:
         raise StoreUnavailable(f"there is no key slot {kind!a}: see gatewayctl vault status")
     if all(table.is_recovery(other) or other == kind for other in present):
@@ -149,30 +149,30 @@ def remove_slot(vault: KeyedDatabase, kind: str) -> None:
     vault.after(vault.slots_changed)
 
 
-def _remove(vault: KeyedDatabase, kind: str) -> None:
+def _remove(vault: SealedDatabase, kind: str) -> None:
     table.remove_slot(vault.query, kind)
     if kind == TpmSlot.kind:
         vault.query("DELETE FROM counter")
     vault.after(vault.scrub)
 
 
-def _wraps(vault: KeyedDatabase, keys: Keys, drop: Collection[str]) -> list[Wrap]:
+def _wraps(vault: SealedDatabase, keys: DataKeys, drop: Collection[str]) -> list[WrapFunction]:
     """Return what wraps the next key for each slot that stays."""
-    present = table.slots(vault.query)
+    present = table.read_slots(vault.query)
     staying = {kind: material for kind, material in present.items() if kind not in drop}
     if all(map(table.is_recovery, staying)):
         raise StoreUnavailable("no key slot would be left that opens the vault here: drop fewer")
     wraps = []
     for kind, material in staying.items():
         if table.is_recovery(kind):
-            public = table.vouched(vault.query, keys, kind, material)
-            wraps.append(table.for_recovery(public, vault.random))
+            public = table.trusted_public_key(vault.query, keys, kind, material)
+            wraps.append(table.recovery_wrapper(public, vault.random))
         else:
-            wraps.append(table.wrapper(_slot_key(vault, keys, kind, material), vault.random))
+            wraps.append(table.secret_wrapper(_slot_key(vault, keys, kind, material), vault.random))
     return wraps
 
 
-def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> SlotKey:
+def _slot_key(vault: SealedDatabase, keys: DataKeys, kind: str, material: bytes) -> SlotKey:
     """Return the key of a slot, if it holds the data key in use.
 
     Whoever can write to the disk can add a slot that holds another, and would be given the next.
@@ -180,9 +180,9 @@ def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> S
     slot = vault.slots.of(kind)
     key = _asked(slot, lambda: SlotKey(kind, slot.read(material), material))
     try:
-        kept = data_keys.wrapped(vault.query, keys.newest, kind)
+        kept = data_keys.wrapped_key(vault.query, keys.newest, kind)
         held = key.unwrap(kept, keys.store, keys.newest)
-    except (DoesNotOpen, NoKey):
+    except (DecryptionError, KeyUnavailable):
         held = b""
     if not hmac.compare_digest(held, keys.key(keys.newest)):
         raise StoreUnavailable(f"the key slot {kind} does not open: reseal it")
@@ -191,13 +191,13 @@ def _slot_key(vault: KeyedDatabase, keys: Keys, kind: str, material: bytes) -> S
 
 def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
     try:
-        return bounded(lambda: guarded(slot, call), PATIENCE)
-    except Hangs:
+        return call_with_timeout(lambda: call_slot(slot, call), TIMEOUT)
+    except CallTimeout:
         raise StoreUnavailable(f"the key slot {slot.kind} does not answer") from None
-    except NoKey as error:
+    except KeyUnavailable as error:
         raise StoreUnavailable(f"the key slot {slot.kind} cannot be used: {error}") from error
 
 
 def _discard(slot: KeySlot, material: bytes) -> None:
-    with suppress(Hangs, NoKey):
-        bounded(lambda: guarded(slot, lambda: slot.discard(material)), PATIENCE)
+    with suppress(CallTimeout, KeyUnavailable):
+        call_with_timeout(lambda: call_slot(slot, lambda: slot.discard(material)), TIMEOUT)

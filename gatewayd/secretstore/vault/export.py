@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.errors import ConfigError, StoreSealed, StoreUnavailable
-from gatewayd.runtime.sqlite import is_ours, ordinary
+from gatewayd.runtime.sqlite import has_schema, serialise
 from gatewayd.secretstore.keyslots import recovery, table
-from gatewayd.secretstore.keyslots.base import NoKey
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
+from gatewayd.secretstore.keyslots.slots import KeyUnavailable
 from gatewayd.secretstore.vault import data_keys, rows
-from gatewayd.secretstore.vault.crypto import DoesNotOpen
-from gatewayd.secretstore.vault.data_keys import Keys, Query
-from gatewayd.secretstore.vault.rows import COLUMNS, Row
+from gatewayd.secretstore.vault.crypto import DecryptionError
+from gatewayd.secretstore.vault.data_keys import DataKeys, Run
+from gatewayd.secretstore.vault.rows import COLUMNS, SecretRow
 from gatewayd.secretstore.vault.schema import SCHEMA, STEPS, VERSION
-from gatewayd.secretstore.vault.sealed_database import KeyedDatabase
+from gatewayd.secretstore.vault.sealed_database import SealedDatabase
 
 MAX_BYTES = 256 << 20
 """The largest export that is read."""
@@ -41,7 +41,7 @@ _LEFT_OUT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What has come in.  secrets: how many.  damaged: how many did not open, and were left out."""
 
     secrets: int
@@ -49,19 +49,19 @@ class Imported:
     enclosures: Mapping[str, bytes] = field(repr=False)
 
 
-def export(vault: KeyedDatabase, enclosures: Mapping[str, bytes] | None = None) -> bytes:
+def export(vault: SealedDatabase, enclosures: Mapping[str, bytes] | None = None) -> bytes:
     """Return all that is durable, for who has a private key of recovery alone.
 
     enclosures: what travels with it, by names.
     Raises StoreSealed; StoreUnavailable where there is no recovery key.
     """
     keys = vault.keys()
-    kinds = table.slots(vault.query)
+    kinds = table.read_slots(vault.query)
     publics = {kind: public for kind, public in kinds.items() if table.is_recovery(kind)}
     if not publics:
         raise StoreUnavailable("there is no recovery key: add one by gatewayctl vault add-recovery")
     for kind, public in publics.items():
-        table.vouched(vault.query, keys, kind, public)
+        table.trusted_public_key(vault.query, keys, kind, public)
     with _opened(vault.snapshot()) as (db, query):
         for statement in _LEFT_OUT:
             query(statement)
@@ -69,10 +69,10 @@ def export(vault: KeyedDatabase, enclosures: Mapping[str, bytes] | None = None) 
             rows.write(query, keys, (ENCLOSED, name), content, vault.random)
         query("COMMIT")
         query("VACUUM")  # or what was left out would be in the free pages
-        return ordinary(db)
+        return serialise(db)
 
 
-def import_(vault: KeyedDatabase, whole: bytes, key: RecoveryKey) -> Imported:
+def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResult:
     """Take in an export, within a group; every secret is encrypted anew, and the key is added.
 
     vault: with nothing in it.
@@ -86,26 +86,26 @@ def import_(vault: KeyedDatabase, whole: bytes, key: RecoveryKey) -> Imported:
         _upgrade(query)
         try:
             theirs = data_keys.unlock(query, key)
-        except NoKey as error:
+        except KeyUnavailable as error:
             raise StoreSealed(str(error)) from error
         try:
             imported = _copied(query, theirs, vault, own)
         finally:
             theirs.wipe()
     kind = recovery.slot_kind(key.public)
-    wrap = table.for_recovery(key.public, vault.random)
+    wrap = table.recovery_wrapper(key.public, vault.random)
     table.put_slot(vault.query, own, kind, key.public, wrap)
     vault.after(vault.slots_changed)
     return imported
 
 
-def _copied(query: Query, theirs: Keys, vault: KeyedDatabase, own: Keys) -> Imported:
+def _copied(query: Run, theirs: DataKeys, vault: SealedDatabase, own: DataKeys) -> ImportResult:
     secrets, damaged, enclosures = 0, 0, {}
     for values in query(f"SELECT {COLUMNS} FROM secret ORDER BY id"):  # noqa: S608  # ours
-        row = Row(*values)
+        row = SecretRow(*values)
         try:
             plain = rows.decrypted(theirs, row)
-        except DoesNotOpen:
+        except DecryptionError:
             damaged += 1
             continue
         if row.service == ENCLOSED:
@@ -113,11 +113,11 @@ def _copied(query: Query, theirs: Keys, vault: KeyedDatabase, own: Keys) -> Impo
         else:
             rows.write(vault.query, own, (row.service, row.username), plain, vault.random)
             secrets += 1
-    return Imported(secrets, damaged, enclosures)
+    return ImportResult(secrets, damaged, enclosures)
 
 
 @contextmanager
-def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Query]]:
+def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Run]]:
     """Open a file in memory, within a transaction."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
 
@@ -137,7 +137,7 @@ def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Query]]:
         yield db, query
 
 
-def _upgrade(query: Query) -> None:
+def _upgrade(query: Run) -> None:
     """Bring the schema of an export up to ours."""
     found = int(query("PRAGMA user_version")[0][0])
     if found > VERSION:
@@ -150,5 +150,5 @@ def _upgrade(query: Query) -> None:
     for number in range(found, VERSION):
         for statement in STEPS[number]:
             query(statement)
-    if not is_ours(query, SCHEMA):
+    if not has_schema(query, SCHEMA):
         raise ConfigError(_NO_EXPORT)

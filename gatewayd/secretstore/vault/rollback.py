@@ -13,19 +13,19 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Protocol
 
-from gatewayd.runtime.timeout_call import Attempt, Hangs, bounded
+from gatewayd.runtime.timeout_call import CallTimeout, TimeoutCall, call_with_timeout
 from gatewayd.secretstore.tpm.esapi import HANDLE, TpmError
 from gatewayd.secretstore.vault import crypto
-from gatewayd.secretstore.vault.data_keys import Keys, Query
+from gatewayd.secretstore.vault.data_keys import DataKeys, Run
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds that the TPM may take for one step."""
 
 GONE = "the counter is gone from the TPM: make another by gatewayctl vault reseal tpm2"
 REMEDY = "put the newest copy back, or accept this one by gatewayctl vault accept"
 
 
-class Step(IntEnum):
+class VaultChange(IntEnum):
     """What has happened that an old copy would undo, the most urgent last."""
 
     NONE = 0
@@ -34,14 +34,18 @@ class Step(IntEnum):
     ROTATED = 3
 
 
-WAIT: Mapping[Step, float] = {Step.WRITTEN: 3600.0, Step.FORGOTTEN: 60.0, Step.ROTATED: 0.0}
+WAIT: Mapping[VaultChange, float] = {
+    VaultChange.WRITTEN: 3600.0,
+    VaultChange.FORGOTTEN: 60.0,
+    VaultChange.ROTATED: 0.0,
+}
 """Seconds that must lie between two steps."""
 
 RETRY = 300.0
 """Seconds after which a counter that failed is tried again."""
 
 
-class Counter(Protocol):
+class MonotonicCounter(Protocol):
     """Counts up, and never down."""
 
     def read(self) -> int:
@@ -51,7 +55,7 @@ class Counter(Protocol):
         """Add one.  May hang.  Raises TpmError."""
 
 
-class Guard:
+class RollbackGuard:
     """Compares a vault with its counter, and moves both on.
 
     keys: for the stamp, without which the vault's own number could be bent.
@@ -60,56 +64,58 @@ class Guard:
     fault: why the counter could not be stepped; empty where it was.
     """
 
-    def __init__(self, query: Query, keys: Keys, counter: Counter, count: int | None) -> None:
+    def __init__(
+        self, query: Run, keys: DataKeys, counter: MonotonicCounter, count: int | None
+    ) -> None:
         self._query, self._keys, self._counter, self._count = query, keys, counter, count
-        self._noted, self._owed, self._last = Step.NONE, False, -math.inf
-        self._attempt: Attempt[int] | None = None
+        self._noted, self._owed, self._last = VaultChange.NONE, False, -math.inf
+        self._attempt: TimeoutCall[int] | None = None
         self.fault = ""
-        self.suspected = self._judge(said(query, keys))
+        self.suspected = self._judge(stored_count(query, keys))
 
-    def note(self, step: Step) -> None:
+    def note(self, step: VaultChange) -> None:
         """Remember that something has happened that an old copy would undo."""
         self._noted = max(self._noted, step)
 
     def advance(self, now: float) -> None:
         """Say the next number, within a group, if it is time."""
-        if self.suspected or self._count is None or self._noted is Step.NONE:
+        if self.suspected or self._count is None or self._noted is VaultChange.NONE:
             return
         if now >= self._last + (RETRY if self.fault else WAIT[self._noted]):
-            say(self._query, self._keys, self._count + 1)
+            store_count(self._query, self._keys, self._count + 1)
             self._last, self._owed = now, True
 
     def settle(self) -> None:
         """Step the counter, after a commit, if the vault is one ahead."""
         owed, self._owed = self._owed, False
-        number = said(self._query, self._keys) if owed else None
+        number = stored_count(self._query, self._keys) if owed else None
         if number is None or number == self._count:
             return
         # one that hung is waited for again: a TPM that never answers keeps one thread
         if self._attempt is None:
-            self._attempt = Attempt(lambda: _stepped(self._counter, number))
+            self._attempt = TimeoutCall(lambda: _stepped(self._counter, number))
         try:
-            count = self._attempt.result(PATIENCE)
-        except Hangs:
+            count = self._attempt.result(TIMEOUT)
+        except CallTimeout:
             self.fault = "the counter in the TPM does not answer"
             return
         except TpmError as error:
             self.fault = f"the counter cannot be stepped: {error}"
         else:
-            self._count, self._noted, self.fault = count, Step.NONE, ""
+            self._count, self._noted, self.fault = count, VaultChange.NONE, ""
             self.suspected = self._judge(number)
         self._attempt = None
 
     def accept(self) -> None:
         """Say, within a group, what the counter says now.  Raises TpmError, Hangs."""
         try:
-            self._count = bounded(self._counter.read, PATIENCE)
+            self._count = call_with_timeout(self._counter.read, TIMEOUT)
         except TpmError as error:
             if error.code != HANDLE:
                 raise
             self.fault = GONE
         else:
-            say(self._query, self._keys, self._count)
+            store_count(self._query, self._keys, self._count)
 
     def accepted(self) -> None:
         """Trust the vault again: what `accept` has written is durable."""
@@ -119,7 +125,7 @@ class Guard:
         if self._count is None:
             return f"the counter of the vault is gone from the TPM: {REMEDY}"
         if number == self._count + 1:
-            self._noted = Step.ROTATED  # what was left to do
+            self._noted = VaultChange.ROTATED  # what was left to do
         elif number != self._count:
             kept = "says no number" if number is None else f"is at {number}"
             at = f"vault.db {kept}, the TPM is at {self._count}"
@@ -127,7 +133,7 @@ class Guard:
         return ""
 
 
-def _stepped(counter: Counter, number: int) -> int:
+def _stepped(counter: MonotonicCounter, number: int) -> int:
     """Bring a counter up to a number; return what it says.  A step that hung may be done."""
     count = counter.read()
     if count != number - 1:
@@ -136,27 +142,27 @@ def _stepped(counter: Counter, number: int) -> int:
     return number
 
 
-def said(query: Query, keys: Keys) -> int | None:
+def stored_count(query: Run, keys: DataKeys) -> int | None:
     """Return the number that the vault says; None where it says none, or it was bent."""
     for value, stamp in query("SELECT value, stamp FROM counter"):
-        for kid in keys.numbers:
+        for kid in keys.generations:
             if hmac.compare_digest(_stamp(keys, kid, value), stamp):
                 return int(value)
     return None
 
 
-def say(query: Query, keys: Keys, value: int) -> None:
+def store_count(query: Run, keys: DataKeys, value: int) -> None:
     """Write the number."""
     query("DELETE FROM counter")
     query("INSERT INTO counter VALUES (?, ?)", value, _stamp(keys, keys.newest, value))
 
 
-def restamp(query: Query, keys: Keys) -> None:
+def restamp_count(query: Run, keys: DataKeys) -> None:
     """Stamp the number by the newest generation: an older one is about to go."""
-    if (number := said(query, keys)) is not None:
-        say(query, keys, number)
+    if (number := stored_count(query, keys)) is not None:
+        store_count(query, keys, number)
 
 
-def _stamp(keys: Keys, kid: int, value: int) -> bytes:
+def _stamp(keys: DataKeys, kid: int, value: int) -> bytes:
     number = value.to_bytes(16, "big", signed=True)
-    return crypto.stamp(keys.key(kid), b"counter", keys.store + number)
+    return crypto.mac(keys.key(kid), b"counter", keys.store + number)

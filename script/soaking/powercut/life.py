@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Verdict, still
+from gatewayd.device.record import Admission, CloudName, Record, Verdict, unchanged
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.reconcile import Finding, reconcile
-from gatewayd.storage.records import Register, Secrets, StateFile
+from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 from script.soaking.powercut.trace import MARKS
 
 RUNS, CHILDREN = 3, 6
@@ -36,26 +36,26 @@ NOW = 1_795_000_000_000_000
 class Opened:
     """The durable half, and what was found when it was opened."""
 
-    thread: StoreThread
-    state: StateFile
+    thread: CommitThread
+    state: RecordDatabase
     vault: Vault
-    register: Register
-    secrets: Secrets
+    register: DurableRecords
+    secrets: DurableSecrets
     findings: list[Finding]
 
 
 @asynccontextmanager
 async def opened(directory: Path) -> AsyncIterator[Opened]:
     """Open and reconcile, as the daemon does."""
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     try:
-        state = await thread.open(lambda: StateFile(directory))
+        state = await thread.open(lambda: RecordDatabase(directory))
         settings = VaultSettings(key="development-file")
         vault = await thread.open(lambda: Vault(settings, directory))
         findings = await reconcile(thread, state, vault, NOW)
-        register = await Register.load(thread, state, vault)
-        yield Opened(thread, state, vault, register, Secrets(thread, vault), findings)
+        register = await DurableRecords.load(thread, state, vault)
+        yield Opened(thread, state, vault, register, DurableSecrets(thread, vault), findings)
     finally:
         await thread.aclose()
 
@@ -96,7 +96,7 @@ class Child:
     async def reset(self) -> None:
         """Take its secret for void, as after a reset at the cloud."""
         self._tell("resetting", self.device)
-        await self._stores.register.update(self.device, lambda r: still(r).without_any_secret())
+        await self._stores.register.update(self.device, lambda r: unchanged(r).without_any_secret())
 
     async def forget(self) -> None:
         """Let nothing be left of it."""
@@ -105,7 +105,7 @@ class Child:
         self._tell("forgotten", self.device)
 
     async def _change(self, **facts: Any) -> None:  # noqa: ANN401  # facts of a record
-        await self._stores.register.update(self.device, lambda r: replace(still(r), **facts))
+        await self._stores.register.update(self.device, lambda r: replace(unchanged(r), **facts))
 
 
 async def live(stores: Opened, run: int, number: int, tell: Callable[..., None]) -> None:

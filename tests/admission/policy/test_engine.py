@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.admission.policy.engine import decide, interest
-from gatewayd.admission.policy.rules import Action, Decision, Limits, Require, Rule, RuleTable, rule
+from gatewayd.admission.policy.rules import (
+    Action,
+    Decision,
+    Rule,
+    RuleLimits,
+    RuleRequirements,
+    RuleTable,
+    make_rule,
+)
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.record import CloudName
 
@@ -31,11 +39,11 @@ def a_rule(
         device_name="pm-{serial}",
         provider="alibaba",
         product="a1",
-        require=Require(trust),
-        limits=keys.pop("limits", Limits()),
+        require=RuleRequirements(trust),
+        limits=keys.pop("limits", RuleLimits()),
     )
     faults: list[str] = []
-    made = rule(table, frozenset(listed), lambda _, text: faults.append(text))
+    made = make_rule(table, frozenset(listed), lambda _, text: faults.append(text))
     assert made is not None, faults
     return made
 
@@ -127,7 +135,7 @@ def test_each_reason(facts: dict[str, Any], code: str) -> None:
     cloud = CloudName("alibaba", "a1", "pm-AB-0042")
     decision = judged(
         evidence,
-        a_rule(action=facts.get("action", Action.REGISTER), limits=Limits(2)),
+        a_rule(action=facts.get("action", Action.REGISTER), limits=RuleLimits(2)),
         names={cloud: facts["owner"]} if "owner" in facts else {},
         admitted={"meters": facts.get("admitted", 0)},
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.patterns import Unfit
-from gatewayd.admission.policy.rules import bounded, extraction
+from gatewayd.admission.policy.patterns import RuleError
+from gatewayd.admission.policy.rules import compile_bounded, parse_extraction
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from gatewayd.admission.policy.rules import bounded, extraction
 def test_a_field_is_found_whole_or_not_at_all(
     field: str, text: str, view: dict[str, str], found: str
 ) -> None:
-    assert extraction(field, text).of(view) == found
+    assert parse_extraction(field, text).of(view) == found
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_field_is_found_whole_or_not_at_all(
     ],
 )
 def test_usual_regexes_are_accepted(regex: str) -> None:
-    assert bounded(regex).pattern == regex
+    assert compile_bounded(regex).pattern == regex
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_usual_regexes_are_accepted(regex: str) -> None:
     ],
 )
 def test_regexes_that_could_take_long_are_refused(regex: str) -> None:
-    with pytest.raises(Unfit, match="too long"):
-        bounded(regex)
+    with pytest.raises(RuleError, match="too long"):
+        compile_bounded(regex)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,23 @@ def test_regexes_that_could_take_long_are_refused(regex: str) -> None:
     ],
 )
 def test_what_is_no_simple_regex_is_refused(regex: str, fault: str) -> None:
-    with pytest.raises(Unfit, match=fault):
-        bounded(regex)
+    with pytest.raises(RuleError, match=fault):
+        compile_bounded(regex)
 
 
 @pytest.mark.parametrize(
     ("field", "text"), [("Mac", "mac"), ("mac", "oui"), ("mac", "mca"), ("mac", ""), ("", "mac")]
 )
 def test_fields_and_keys_are_checked(field: str, text: str) -> None:
-    with pytest.raises(Unfit):
-        extraction(field, text)
+    with pytest.raises(RuleError):
+        parse_extraction(field, text)
 
 
 @given(st.text(alphabet="ab.*+?(){}[]|2,3:\\d^$", max_size=20))
 def test_any_text_is_a_bounded_regex_or_unfit(text: str) -> None:
     try:
-        regex = bounded(text)
-    except Unfit:
+        regex = compile_bounded(text)
+    except RuleError:
         return
     assert isinstance(regex, re.Pattern)
     regex.fullmatch("a" * 255)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.admission.policy.lint import check
-from gatewayd.admission.policy.rules import Action, Require, Rule, RuleTable, rule
+from gatewayd.admission.policy.lint import check_rules
+from gatewayd.admission.policy.rules import Action, Rule, RuleRequirements, RuleTable, make_rule
 
 
 def a_rule(name: str, match: dict[str, Any], action: Action = Action.ASK, **keys: Any) -> Rule:
@@ -18,13 +18,13 @@ def a_rule(name: str, match: dict[str, Any], action: Action = Action.ASK, **keys
     }  # fmt: skip
     faults: list[str] = []
     table = RuleTable(name=name, match=match, action=action, **(base | keys))
-    made = rule(table, listed, lambda _, text: faults.append(text))
+    made = make_rule(table, listed, lambda _, text: faults.append(text))
     assert made is not None, faults
     return made
 
 
 def found(*rules: Rule, clouds: Any = None) -> list[tuple[int, str, bool]]:
-    return [(one.rule, one.key, one.serious) for one in check(rules, clouds)]
+    return [(one.rule, one.key, one.serious) for one in check_rules(rules, clouds)]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +48,15 @@ def test_a_rule_that_is_never_used_is_found(
 
 def test_a_contradiction_names_both() -> None:
     rules = (a_rule("all", {"service": "*"}, Action.IGNORE), a_rule("some", {"service": "_a"}))
-    (one,) = check(rules)
+    (one,) = check_rules(rules)
     assert "contradicts rule all (ignore)" in one.text
 
 
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"require": Require("corroborated")}, [(0, "require", False)]),
-        ({"require": Require("authenticated")}, []),
+        ({"require": RuleRequirements("corroborated")}, [(0, "require", False)]),
+        ({"require": RuleRequirements("authenticated")}, []),
         ({"listed": {"x"}}, []),
         ({}, [(0, "list", False)]),
         ({"listed": {"x"}, "device_name": "c-{mac|last4}"}, [(0, "device_name", False)]),
@@ -77,11 +77,13 @@ def test_weak_rules_are_told(keys: dict[str, Any], expected: list[Any]) -> None:
     ],
 )
 def test_what_a_join_window_would_let_in_is_told(trust: str, listed: set[str], key: str) -> None:
-    one = a_rule("a", {"service": "x"}, require=Require(trust), listed=listed, window=True)
-    told = [(finding.key, finding.serious) for finding in check([one])]
+    one = a_rule("a", {"service": "x"}, require=RuleRequirements(trust), listed=listed, window=True)
+    told = [(finding.key, finding.serious) for finding in check_rules([one])]
     assert told == ([(key, False)] if key else [])
-    assert all(finding.text.endswith("while a join window is open") for finding in check([one]))
-    assert not list(check([replace(one, window=False)]))
+    assert all(
+        finding.text.endswith("while a join window is open") for finding in check_rules([one])
+    )
+    assert not list(check_rules([replace(one, window=False)]))
 
 
 @pytest.mark.parametrize(
@@ -101,4 +103,4 @@ def test_clouds_and_products_must_be_configured(clouds: Any, expected: list[Any]
 
 def test_a_rule_that_keeps_out_needs_no_cloud() -> None:
     rules = [a_rule("a", {"service": "x"}, Action.REJECT, provider="", product="")]
-    assert not list(check(rules, {}))
+    assert not list(check_rules(rules, {}))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.patterns import Unfit
-from gatewayd.admission.policy.rules import MAX_NAME, template
+from gatewayd.admission.policy.patterns import RuleError
+from gatewayd.admission.policy.rules import MAX_NAME, parse_template
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from gatewayd.admission.policy.rules import MAX_NAME, template
     ],
 )
 def test_a_template_is_filled(text: str, fields: dict[str, str], name: str) -> None:
-    assert template(text, fields).fill(fields) == name
+    assert parse_template(text, fields).fill(fields) == name
 
 
 @pytest.mark.parametrize(
@@ -42,24 +42,24 @@ def test_a_template_is_filled(text: str, fields: dict[str, str], name: str) -> N
     ],
 )
 def test_a_bad_template_is_refused(text: str, fault: str) -> None:
-    with pytest.raises(Unfit, match=fault):
-        template(text, ["serial"])
+    with pytest.raises(RuleError, match=fault):
+        parse_template(text, ["serial"])
 
 
 @pytest.mark.parametrize(
     "serial", ["", "../../etc\n0042", "a b", "-x", "x" * (MAX_NAME + 1), "ä", "a\u202eb", "a/b"]
 )
 def test_an_unusable_name_is_refused_without_its_value(serial: str) -> None:
-    with pytest.raises(Unfit) as refused:
-        template("{serial}", ["serial"]).fill({"serial": serial})
+    with pytest.raises(RuleError) as refused:
+        parse_template("{serial}", ["serial"]).fill({"serial": serial})
     assert not serial or serial not in str(refused.value)
 
 
 @given(st.text(max_size=80))
 def test_a_name_holds_the_value_unchanged(serial: str) -> None:
     try:
-        name = template("pm-{serial}", ["serial"]).fill({"serial": serial})
-    except Unfit:
+        name = parse_template("pm-{serial}", ["serial"]).fill({"serial": serial})
+    except RuleError:
         return
     assert name == f"pm-{serial}"
     assert name.isascii()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.patterns import Glob, Unfit, predicate
+from gatewayd.admission.policy.patterns import Glob, RuleError, parse_predicate
 
 GLOBS = st.text(alphabet="ab*?", max_size=6)
 CLASSES = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[a-z]"]), max_size=4).map(
@@ -47,17 +47,17 @@ WORDS = ["".join(letters) for n in range(5) for letters in product("abc", repeat
 def test_a_predicate_matches_whole_values(
     key: str, pattern: str, view: dict[str, str], holds: bool
 ) -> None:
-    assert predicate(key, [pattern]).holds(view) is holds
+    assert parse_predicate(key, [pattern]).holds(view) is holds
 
 
 def test_a_list_means_any_of() -> None:
-    either = predicate("txt.gen", ["2", "3"])
+    either = parse_predicate("txt.gen", ["2", "3"])
     assert either.holds({"txt.gen": "3"})
     assert not either.holds({"txt.gen": "4"})
 
 
 def test_a_value_is_cut_before_it_is_compared() -> None:
-    assert predicate("model", ["a" * 255]).holds({"model": "a" * 1000})
+    assert parse_predicate("model", ["a" * 255]).holds({"model": "a" * 1000})
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_a_value_is_cut_before_it_is_compared() -> None:
     ],
 )
 def test_what_cannot_be_used_says_why(key: str, patterns: list[str], fault: str) -> None:
-    with pytest.raises(Unfit, match=fault):
-        predicate(key, patterns)
+    with pytest.raises(RuleError, match=fault):
+        parse_predicate(key, patterns)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_covering_is_found_where_it_can_be_enumerated(wide: str, narrow: str) ->
 def test_predicates_cover_one_another(
     wide: tuple[str, str], narrow: tuple[str, str], covered: bool
 ) -> None:
-    one, other = predicate(wide[0], [wide[1]]), predicate(narrow[0], [narrow[1]])
+    one, other = parse_predicate(wide[0], [wide[1]]), parse_predicate(narrow[0], [narrow[1]])
     assert one.covers(other) is covered
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from gatewayd.admission.policy.rules import Action, Require, Rule, RuleTable, as_listed, rule
+from gatewayd.admission.policy.rules import (
+    Action,
+    Rule,
+    RuleRequirements,
+    RuleTable,
+    listed_values,
+    make_rule,
+)
 from gatewayd.device.identity import Trust
 
 GOOD: dict[str, Any] = {
@@ -23,7 +30,7 @@ GOOD: dict[str, Any] = {
 def made(**keys: Any) -> tuple[Rule | None, list[tuple[str, str]]]:
     faults: list[tuple[str, str]] = []
     table = RuleTable(**(GOOD | keys))
-    one = rule(table, frozenset(), lambda at, text: faults.append((".".join(at), text)))
+    one = make_rule(table, frozenset(), lambda at, text: faults.append((".".join(at), text)))
     return one, faults
 
 
@@ -56,7 +63,7 @@ def test_a_good_rule_is_made() -> None:
         ({"provider": ""}, "", "needs 'provider'"),
         ({"product": "", "action": Action.ASK}, "", "needs 'product'"),
         ({"product": "a/b"}, "product", "letters"),
-        ({"require": Require("heard")}, "require.trust", "anybody on the LAN"),
+        ({"require": RuleRequirements("heard")}, "require.trust", "anybody on the LAN"),
         ({"window": True, "action": Action.REJECT}, "window", "reject"),
         ({"window": True}, "window", "needs no join window"),
     ],
@@ -81,7 +88,7 @@ def test_keeping_out_needs_neither_name_nor_cloud(action: Action) -> None:
 
 
 def test_asking_may_rest_on_what_was_merely_heard() -> None:
-    one, faults = made(action=Action.ASK, require=Require("heard"))
+    one, faults = made(action=Action.ASK, require=RuleRequirements("heard"))
     assert one is not None, faults
 
 
@@ -95,4 +102,4 @@ def test_asking_may_rest_on_what_was_merely_heard() -> None:
     ],
 )
 def test_a_line_of_a_list_stands_for_itself_and_for_a_mac(text: str, values: set[str]) -> None:
-    assert as_listed(text) == values
+    assert listed_values(text) == values

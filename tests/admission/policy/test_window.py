@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.engine import Window, decide
-from gatewayd.admission.policy.rules import Action, Decision, Limits, Require, Rule, RuleTable, rule
+from gatewayd.admission.policy.engine import WindowScope, decide
+from gatewayd.admission.policy.rules import (
+    Action,
+    Decision,
+    Rule,
+    RuleLimits,
+    RuleRequirements,
+    RuleTable,
+    make_rule,
+)
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.record import CloudName
 
@@ -25,17 +33,19 @@ def a_rule(name: str = "lamps", **keys: Any) -> Rule:
     base: dict[str, Any] = {
         "match": {"service": "_lamp._tcp"}, "action": Action.ASK,
         "extract": {"serial": "txt.sn ~ [A-Z0-9-]{1,9}"}, "device_name": "lamp-{serial}",
-        "provider": "alibaba", "product": "a1", "require": Require("corroborated"),
-        "limits": Limits(LIMIT), "window": True,
+        "provider": "alibaba", "product": "a1", "require": RuleRequirements("corroborated"),
+        "limits": RuleLimits(LIMIT), "window": True,
     }  # fmt: skip
     faults: list[str] = []
-    made = rule(RuleTable(name=name, **(base | keys)), frozenset(), lambda _, t: faults.append(t))
+    made = make_rule(
+        RuleTable(name=name, **(base | keys)), frozenset(), lambda _, t: faults.append(t)
+    )
     assert made is not None, faults
     return made
 
 
 def judged(
-    window: Window | None,
+    window: WindowScope | None,
     *views: Mapping[str, str],
     rules: tuple[Rule, ...] = (),
     trust: Trust = Trust.CORROBORATED,
@@ -55,7 +65,7 @@ def judged(
 
 def test_an_open_window_admits_what_would_be_asked() -> None:
     assert judged(None).reason.code == "approval-required"
-    decision = judged(Window())
+    decision = judged(WindowScope())
     assert (decision.action, decision.reason.code) == (Action.REGISTER, "admitted-by-window")
     assert decision.by_window
     assert decision.cloud == NAME
@@ -64,21 +74,21 @@ def test_an_open_window_admits_what_would_be_asked() -> None:
 @pytest.mark.parametrize(
     ("window", "inside"),
     [
-        (Window(interface="lan0"), True),
-        (Window(interface="LAN0"), True),
-        (Window(interface="lan1"), False),
-        (Window(interface="lan"), False),
-        (Window(protocol="mdns"), True),
-        (Window(protocol="static"), False),
-        (Window(rule="lamps"), True),
-        (Window(rule="lamp*"), False),
-        (Window(provider="alibaba"), True),
-        (Window(provider="huawei"), False),
-        (Window(interface="lan0", protocol="mdns", rule="lamps", provider="alibaba"), True),
-        (Window(interface="lan0", protocol="mdns", rule="lamps", provider="huawei"), False),
+        (WindowScope(interface="lan0"), True),
+        (WindowScope(interface="LAN0"), True),
+        (WindowScope(interface="lan1"), False),
+        (WindowScope(interface="lan"), False),
+        (WindowScope(protocol="mdns"), True),
+        (WindowScope(protocol="static"), False),
+        (WindowScope(rule="lamps"), True),
+        (WindowScope(rule="lamp*"), False),
+        (WindowScope(provider="alibaba"), True),
+        (WindowScope(provider="huawei"), False),
+        (WindowScope(interface="lan0", protocol="mdns", rule="lamps", provider="alibaba"), True),
+        (WindowScope(interface="lan0", protocol="mdns", rule="lamps", provider="huawei"), False),
     ],
 )
-def test_a_scope_must_hold_as_a_whole(window: Window, inside: bool) -> None:
+def test_a_scope_must_hold_as_a_whole(window: WindowScope, inside: bool) -> None:
     decision = judged(window)
     assert decision.by_window == inside
     assert decision.action is (Action.REGISTER if inside else Action.ASK)
@@ -105,37 +115,37 @@ def test_a_scope_must_hold_as_a_whole(window: Window, inside: bool) -> None:
 )
 def test_a_window_settles_nothing_but_a_question(facts: dict[str, Any], code: str) -> None:
     view = LAMP | facts.pop("views", {})
-    decision = judged(Window(), view, **facts)
+    decision = judged(WindowScope(), view, **facts)
     assert decision.reason.code == code
     assert decision.action is not Action.REGISTER
     assert not decision.by_window
 
 
 def test_the_trace_tells_what_the_window_lacks() -> None:
-    assert "window = true" in judged(Window(), rules=(a_rule(window=False),)).trace[-1]
-    assert "its limit" in judged(Window(), admitted=LIMIT).trace[-1]
-    assert "corroborated; this is heard" in judged(Window(), trust=Trust.HEARD).trace[-1]
+    assert "window = true" in judged(WindowScope(), rules=(a_rule(window=False),)).trace[-1]
+    assert "its limit" in judged(WindowScope(), admitted=LIMIT).trace[-1]
+    assert "corroborated; this is heard" in judged(WindowScope(), trust=Trust.HEARD).trace[-1]
 
 
 def test_what_is_proven_outside_the_scope_does_not_count_inside() -> None:
     proven = LAMP | {"interface": "lan1", "trust": "corroborated"}
     merely_heard = LAMP | {"trust": "heard"}
     views = (proven, merely_heard)
-    assert judged(Window(interface="lan1"), *views).by_window
-    assert not judged(Window(interface="lan0"), *views).by_window
-    assert not judged(Window(interface="lan0"), *reversed(views)).by_window
+    assert judged(WindowScope(interface="lan1"), *views).by_window
+    assert not judged(WindowScope(interface="lan0"), *views).by_window
+    assert not judged(WindowScope(interface="lan0"), *reversed(views)).by_window
 
 
 def test_another_name_inside_the_scope_does_not_count() -> None:
     views = (LAMP | {"interface": "lan1"}, LAMP | {"txt.sn": "L-2"})
     assert judged(None, *views).cloud == NAME
-    assert not judged(Window(interface="lan0"), *views).by_window
+    assert not judged(WindowScope(interface="lan0"), *views).by_window
 
 
 def test_the_trust_that_is_told_is_that_of_the_view_inside() -> None:
     views = (LAMP | {"interface": "lan1", "trust": "heard"}, LAMP | {"trust": "corroborated"})
     assert judged(None, *views).trust is Trust.HEARD
-    decision = judged(Window(interface="lan0"), *views)
+    decision = judged(WindowScope(interface="lan0"), *views)
     assert (decision.by_window, decision.trust) == (True, Trust.CORROBORATED)
 
 
@@ -152,7 +162,7 @@ VIEWS = st.lists(
     max_size=3,
 )
 WINDOWS = st.builds(
-    Window,
+    WindowScope,
     interface=st.sampled_from(["", "lan0", "lan1"]),
     protocol=st.sampled_from(["", "mdns", "static"]),
     rule=st.sampled_from(["", "lamps", "rest"]),
@@ -171,7 +181,7 @@ def rules(draw: st.DrawFn) -> tuple[Rule, ...]:
             a_rule(
                 name, action=action, match={"service": service},
                 window=action is Action.ASK and draw(st.booleans()),
-                require=Require(draw(st.sampled_from(trusts))),
+                require=RuleRequirements(draw(st.sampled_from(trusts))),
                 provider=draw(st.sampled_from(["alibaba", "huawei"])),
             )
         )  # fmt: skip
@@ -184,7 +194,7 @@ def rules(draw: st.DrawFn) -> tuple[Rule, ...]:
     admitted=st.integers(0, LIMIT),
 )  # fmt: skip
 def test_an_open_window_changes_nothing_but_a_question_that_it_may_settle(
-    views: list[dict[str, str]], rules: tuple[Rule, ...], window: Window, **facts: Any
+    views: list[dict[str, str]], rules: tuple[Rule, ...], window: WindowScope, **facts: Any
 ) -> None:
     evidence = views or [{}]
     closed = judged(None, *evidence, rules=rules, **facts)
@@ -209,7 +219,7 @@ def test_an_open_window_changes_nothing_but_a_question_that_it_may_settle(
 
 @given(views=VIEWS, rules=rules(), window=WINDOWS, trust=st.sampled_from(Trust))
 def test_without_a_rule_that_says_so_no_window_admits_anything(
-    views: list[dict[str, str]], rules: tuple[Rule, ...], window: Window, trust: Trust
+    views: list[dict[str, str]], rules: tuple[Rule, ...], window: WindowScope, trust: Trust
 ) -> None:
     shut = tuple(replace(one, window=False) for one in rules)
     opened = judged(window, *(views or [{}]), rules=shut, trust=trust)
@@ -219,9 +229,9 @@ def test_without_a_rule_that_says_so_no_window_admits_anything(
 
 @given(views=VIEWS, window=WINDOWS, narrower=WINDOWS)
 def test_a_narrower_scope_admits_no_more(
-    views: list[dict[str, str]], window: Window, narrower: Window
+    views: list[dict[str, str]], window: WindowScope, narrower: WindowScope
 ) -> None:
-    both = Window(
+    both = WindowScope(
         window.interface or narrower.interface, window.protocol or narrower.protocol,
         window.rule or narrower.rule, window.provider or narrower.provider,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
@@ -137,7 +137,7 @@ async def site(
     async with cloud_with(rules or AlibabaRules(child_logins=0)) as cloud:
         settings = settings_for(folder, cloud.port, **others)
         provider = Alibaba(
-            "cloud", settings, partial(read_secret, None), os.urandom, Clock(clock.now, time.time)
+            "cloud", settings, partial(read_secret, None), os.urandom, Clock(clock.now, wall_time)
         )
         provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)

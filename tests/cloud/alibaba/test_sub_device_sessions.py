@@ -12,12 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.alibaba import sub_device_sessions, topics
+from gatewayd.cloud.alibaba import alink, sub_device_sessions
 from gatewayd.cloud.alibaba.alink import (
     AlinkReply,
     Downlink,
     ForcedOff,
     SubDeviceOrder,
+    SubName,
     TopologyChange,
     TopologyChanged,
 )
@@ -25,7 +26,6 @@ from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.alibaba.sub_device import RegisteredRoute
 from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
-from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
 from gatewayd.cloud.sub_devices import reconnect
@@ -114,7 +114,7 @@ async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
     settings = AlibabaSettings(host="localhost", products={PRODUCT: AlibabaProduct()}, gateway=own)
     link, wishes = GatewayLink[AlibabaUplink](), Wishes()
     children = AlibabaSubDevices(
-        "cloud", settings, own, link, Clock(time.monotonic, lambda: 1700000000.0)
+        "cloud", settings, own, link, Clock(time.monotonic, lambda: 1_700_000_000_000_000)
     )
     children.set_requests(wishes)
 
@@ -139,7 +139,7 @@ async def test_a_secret_is_taken_by_name() -> None:
         assert set(outcomes) == {Issued()}
         for name, k in zip(CHILDREN, kept, strict=True):
             assert k.secrets == [Secret(f"of-{name.device}".encode())]
-        assert one.uplink.count()[topics.SUB_REGISTER] == 2
+        assert one.uplink.count()[alink.SUB_REGISTER] == 2
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ async def test_without_a_link_a_registration_was_not_done() -> None:
         outcome = await one.route.register(ONE, Kept().keep)
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "gateway-offline"
-        assert not one.uplink.count()[topics.SUB_REGISTER]
+        assert not one.uplink.count()[alink.SUB_REGISTER]
 
 
 async def test_a_provider_that_closes_leaves_a_registration_unknown() -> None:
     async with home(SUB_REGISTER=hang) as one:
         task = asyncio.create_task(one.route.register(ONE, Kept().keep))
-        await until(lambda: bool(one.uplink.count()[topics.SUB_REGISTER]))
+        await until(lambda: bool(one.uplink.count()[alink.SUB_REGISTER]))
         await one.children.close()
         assert isinstance(await task, Unknown)
 
@@ -173,10 +173,10 @@ async def test_requests_say_what_the_documents_want() -> None:
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:2]))
         asked = dict(one.uplink.asked)
-        assert asked[topics.TOPO_GET] == {}
-        entry = asked[topics.TOPO_ADD][0]
+        assert asked[alink.TOPO_GET] == {}
+        entry = asked[alink.TOPO_ADD][0]
         assert (entry["timestamp"], entry["signmethod"]) == ("1700000000000", "hmacSha256")
-        login = asked[topics.BATCH_LOGIN]
+        login = asked[alink.BATCH_LOGIN]
         assert login["signMethod"] == login["deviceList"][0]["signMethod"] == "hmacSha256"
         assert len(login["deviceList"]) == 2
         assert one.uplink.watched == {SubName(n.product, n.device) for n in CHILDREN[:2]}
@@ -191,7 +191,7 @@ async def test_a_session_that_closes_is_over_in_time_though_nobody_answers(
         await session.close()
         await session.close()
         assert (await session.wait_closed()).reason.code == "closed"
-        assert one.uplink.count()[topics.LOGOUT] == 1
+        assert one.uplink.count()[alink.LOGOUT] == 1
 
 
 async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
@@ -204,15 +204,15 @@ async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
     async with home(LOGOUT=slowly) as one:
         session = await one.route.connect(ONE, SECRET)
         closing = asyncio.create_task(session.close())
-        await until(lambda: bool(one.uplink.count()[topics.LOGOUT]))
+        await until(lambda: bool(one.uplink.count()[alink.LOGOUT]))
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
         for _ in range(50):
             await asyncio.sleep(0.002)
-            assert one.uplink.count()[topics.LOGIN] == 1
+            assert one.uplink.count()[alink.LOGIN] == 1
         going.set()
         await closing
         again = await opening
-        assert [method for method, _ in one.uplink.asked][-2:] == [topics.LOGOUT, topics.LOGIN]
+        assert [method for method, _ in one.uplink.asked][-2:] == [alink.LOGOUT, alink.LOGIN]
         assert one.children.family.sessions() == (again,)
 
 
@@ -225,11 +225,11 @@ async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
 
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
-        await until(lambda: bool(one.uplink.count()[topics.LOGIN]))
+        await until(lambda: bool(one.uplink.count()[alink.LOGIN]))
         assert await cancelled(cast("asyncio.Task[object]", opening))
-        assert not one.uplink.count()[topics.LOGOUT]
+        assert not one.uplink.count()[alink.LOGOUT]
         going.set()
-        await until(lambda: bool(one.uplink.count()[topics.LOGOUT]))
+        await until(lambda: bool(one.uplink.count()[alink.LOGOUT]))
 
 
 async def test_a_login_that_failed_needs_no_undoing() -> None:
@@ -241,12 +241,12 @@ async def test_a_login_that_failed_needs_no_undoing() -> None:
 
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
-        await until(lambda: bool(one.uplink.count()[topics.LOGIN]))
+        await until(lambda: bool(one.uplink.count()[alink.LOGIN]))
         assert await cancelled(cast("asyncio.Task[object]", opening))
         going.set()
         with pytest.raises(Exception, match="cloud-auth-failed"):
             await one.route.connect(ONE, SECRET)
-        assert not one.uplink.count()[topics.LOGOUT]
+        assert not one.uplink.count()[alink.LOGOUT]
 
 
 async def test_a_link_that_is_lost_during_a_login_opens_no_session() -> None:
@@ -257,7 +257,7 @@ async def test_a_link_that_is_lost_during_a_login_opens_no_session() -> None:
             one.put(FakeUplink())
             return AlinkReply(200, {})
 
-        first.answers[topics.LOGIN] = replaced
+        first.answers[alink.LOGIN] = replaced
         with pytest.raises(LoginFailed) as raised:
             await one.route.connect(ONE, SECRET)
         assert raised.value.reason.code == "gateway-link-lost"
@@ -269,16 +269,16 @@ async def test_a_topology_that_cannot_be_had_is_asked_for_again() -> None:
         with pytest.raises(LoginFailed) as raised:
             await one.route.connect(ONE, SECRET)
         assert raised.value.reason.code == "cloud-no-answer"
-        one.uplink.answers[topics.TOPO_GET] = lambda _: AlinkReply(200, [])
+        one.uplink.answers[alink.TOPO_GET] = lambda _: AlinkReply(200, [])
         await one.route.connect(ONE, SECRET)
 
 
 async def test_what_the_cloud_has_of_the_gateway_is_asked_once_for_all() -> None:
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
-        assert one.uplink.count()[topics.TOPO_GET] == 1
+        assert one.uplink.count()[alink.TOPO_GET] == 1
         one.uplink.on_request(TopologyChanged(TopologyChange.UNKNOWN, ()))
-        await until(lambda: one.uplink.count()[topics.TOPO_GET] == 2)
+        await until(lambda: one.uplink.count()[alink.TOPO_GET] == 2)
 
 
 async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_removed() -> None:
@@ -291,7 +291,7 @@ async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_re
             )
             return AlinkReply(200, [])
 
-        one.uplink.answers[topics.TOPO_DELETE] = told
+        one.uplink.answers[alink.TOPO_DELETE] = told
         assert await one.route.unbind(ONE) is None
         assert not (await session.wait_closed()).removed
         one.uplink.on_request(
@@ -303,15 +303,15 @@ async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_re
 async def test_a_child_that_was_removed_while_away_may_be_registered_again() -> None:
     async with home(SUB_REGISTER=secrets) as one:
         await (await one.route.connect(ONE, SECRET)).close()
-        one.uplink.on_request(SubDeviceOrder(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(alink.DELETE, SubName(PRODUCT, ONE.device)))
         assert await one.route.register(ONE, Kept().keep) == Issued()
         await (await one.route.connect(ONE, SECRET)).close()
-        one.uplink.on_request(SubDeviceOrder(topics.DELETE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(alink.DELETE, SubName(PRODUCT, ONE.device)))
         with pytest.raises(LoginRemoved):
             await one.route.connect(ONE, SECRET)
 
 
-@pytest.mark.parametrize(("order", "removed"), [(topics.DELETE, True), (topics.DISABLE, False)])
+@pytest.mark.parametrize(("order", "removed"), [(alink.DELETE, True), (alink.DISABLE, False)])
 async def test_an_order_to_a_child(order: str, *, removed: bool) -> None:
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
@@ -321,7 +321,7 @@ async def test_an_order_to_a_child(order: str, *, removed: bool) -> None:
 
 async def test_an_enabled_child_is_called() -> None:
     async with home() as one:
-        one.uplink.on_request(SubDeviceOrder(topics.ENABLE, SubName(PRODUCT, ONE.device)))
+        one.uplink.on_request(SubDeviceOrder(alink.ENABLE, SubName(PRODUCT, ONE.device)))
         assert one.wishes.again == [ONE]
 
 
@@ -354,17 +354,17 @@ async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None
             *(one.route.connect(name, SECRET) for name in CHILDREN[:5]), return_exceptions=True
         )
         assert {type(error) for error in told} == {LoginFailed}
-        assert one.uplink.count()[topics.BATCH_LOGIN] == 1
-        assert not one.uplink.count()[topics.LOGIN]
+        assert one.uplink.count()[alink.BATCH_LOGIN] == 1
+        assert not one.uplink.count()[alink.LOGIN]
 
 
 async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> None:
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
-        one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(500, {})
+        one.uplink.answers[alink.LOGIN] = lambda _: AlinkReply(500, {})
         assert not await one.children.family.check(session)
         assert one.children.family.sessions() == (session,)
-        one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(520, {})
+        one.uplink.answers[alink.LOGIN] = lambda _: AlinkReply(520, {})
         one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
         assert (await session.wait_closed()).reason.code == "cloud-no-session"
 
@@ -379,15 +379,15 @@ async def test_a_look_without_an_answer_is_repeated(
         sessions = await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:3]))
 
         def first(params: object) -> Awaitable[AlinkReply] | AlinkReply:
-            one.uplink.answers[topics.BATCH_LOGIN] = lambda _: AlinkReply(522, {})
+            one.uplink.answers[alink.BATCH_LOGIN] = lambda _: AlinkReply(522, {})
             return answer(params)
 
-        one.uplink.answers[topics.BATCH_LOGIN] = first
-        one.uplink.answers[topics.LOGIN] = lambda params: AlinkReply(
+        one.uplink.answers[alink.BATCH_LOGIN] = first
+        one.uplink.answers[alink.LOGIN] = lambda params: AlinkReply(
             522 if params["deviceName"] == ONE.device else 200, {}
         )
         one.uplink.on_request(ForcedOff(520, None))
-        await until(lambda: one.uplink.count()[topics.LOGIN] == 3)
+        await until(lambda: one.uplink.count()[alink.LOGIN] == 3)
         await until(lambda: one.children.family.sessions() == tuple(sessions[1:]))
         assert (await sessions[0].wait_closed()).reason.code == "cloud-disabled"
 
@@ -401,11 +401,11 @@ async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
         session = await one.route.connect(ONE, SECRET)
 
         def answer(_: object) -> AlinkReply:
-            one.uplink.answers[topics.LOGIN] = lambda _: AlinkReply(522, {})
+            one.uplink.answers[alink.LOGIN] = lambda _: AlinkReply(522, {})
             one.uplink.on_request(ForcedOff(520, None))
             return AlinkReply(200, {})
 
-        one.uplink.answers[topics.LOGIN] = answer
+        one.uplink.answers[alink.LOGIN] = answer
         one.uplink.on_request(ForcedOff(520, None))
         await until(lambda: not one.children.family.sessions())
         assert (await session.wait_closed()).reason.code == "cloud-disabled"
@@ -415,16 +415,16 @@ async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
         await session.close()
-        logins = one.uplink.count()[topics.LOGIN]
+        logins = one.uplink.count()[alink.LOGIN]
         assert await one.children.family.check(session)
-        assert one.uplink.count()[topics.LOGIN] == logins
+        assert one.uplink.count()[alink.LOGIN] == logins
 
 
 async def test_an_enabled_child_may_come_at_once() -> None:
     async with home(LOGIN=lambda _: AlinkReply(9876, {})) as one:
         with pytest.raises(LoginFailed):
             await one.route.connect(ONE, SECRET)
-        del one.uplink.answers[topics.LOGIN]
+        del one.uplink.answers[alink.LOGIN]
         with pytest.raises(LoginFailed):
             await one.route.connect(ONE, SECRET)
         one.uplink.on_request(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -175,10 +175,10 @@ async def certified(
 ) -> AsyncIterator[Certified]:
     """Set everything up: the CA is made here, uploaded, verified and bound."""
     async with HuaweiCloud(platform(), authority=authority, options=options) as cloud:
-        wall = others.pop("wall", time.time)
+        wall: Callable[[], float] = others.pop("wall", time.time)
         provider = await asyncio.to_thread(
             Huawei, "cloud", settings(folder, cloud, gateway=gateway, **others),
-            partial(read_secret, None), Clock(ManualClock().now, wall),
+            partial(read_secret, None), Clock(ManualClock().now, lambda: int(wall() * 1e6)),
         )  # fmt: skip
         provider.set_requests(Wishes())
         ca, slots = await entrust(cloud, provider)

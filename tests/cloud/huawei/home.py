@@ -181,7 +181,7 @@ async def home(
         host="iot.example.com", products=products, gateway=own, reply_timeout=patience
     )
     clock, wishes = ManualClock(), Wishes()
-    time = Clock(clock.now, lambda: 1700000000.0)
+    time = Clock(clock.now, lambda: 1_700_000_000_000_000)
     children = HuaweiSubDevices("cloud", settings, own, time, os.urandom)
     children.set_requests(wishes)
     one = Home(children, HuaweiSubDeviceRoute(children), wishes, clock, FakeUplink())

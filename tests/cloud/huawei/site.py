@@ -19,7 +19,7 @@ from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.simulator import pki
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
@@ -93,8 +93,8 @@ class Site(Trial):
 
     def online_there(self) -> set[str]:
         """The children that the platform takes for online."""
-        family = self.instance.devices.family(OWN_ID)
-        return {one.device_id for one in family if one.status is HuaweiDeviceStatus.ONLINE}
+        sessions = self.instance.devices.descendants(OWN_ID)
+        return {one.device_id for one in sessions if one.status is HuaweiDeviceStatus.ONLINE}
 
     @property
     def told(self) -> Any:
@@ -155,7 +155,7 @@ async def site(
             "cloud",
             HuaweiSettings(**(given | others)),
             partial(read_secret, None),
-            Clock(clock.now, time.time),
+            Clock(clock.now, wall_time),
         )
         provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)

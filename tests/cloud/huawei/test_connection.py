@@ -43,7 +43,7 @@ ADD = messages.to_add([NodeName("p", "n")])
 async def linked(
     peer: Peer, serve: Serve, server: At, seconds: float = 30
 ) -> AsyncIterator[HuaweiUplink]:
-    time = Clock(Steps().now, lambda: 1700000000.0)
+    time = Clock(Steps().now, lambda: 1_700_000_000_000_000)
     async with connected(peer, serve, server) as connection:
         link = HuaweiUplink(OWN, connection, seconds, 100, time, os.urandom)
         async with asyncio.timeout(60):
@@ -187,17 +187,17 @@ async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
     serve: Serve, server: At
 ) -> None:
     peer = Peer()
-    heard = asyncio.Queue[Notice]()
+    notice_received = asyncio.Queue[Notice]()
     async with linked(peer, serve, server) as link:
         await peer.until(lambda: peer.client is not None)
         paras = {"devices": [{"device_id": "d"}], "version": 3}
         await peer.say(DOWN, event("add_sub_device_notify", paras))  # nobody listens yet
         await peer.say(DOWN, b"no JSON")
         await peer.say(messages.down_topic("another"), event("add_sub_device_notify", paras))
-        link.on_notice = heard.put_nowait
+        link.on_notice = notice_received.put_nowait
         while link.dropped != {"malformed": 1, "unexpected": 1}:
             await asyncio.sleep(0.01)
-        while not heard.empty():
-            heard.get_nowait()
+        while not notice_received.empty():
+            notice_received.get_nowait()
         await peer.say(DOWN, event("delete_sub_device_notify", paras))
-        assert await heard.get() == Notice(False, (SubDeviceInfo("d"),), 3)
+        assert await notice_received.get() == Notice(False, (SubDeviceInfo("d"),), 3)

@@ -57,10 +57,10 @@ def parts(
         reply_timeout=timeout,
         gateway=own,
     )
-    time = Clock(ManualClock().now, lambda: AT_THREE)
+    time = Clock(ManualClock().now, lambda: int(AT_THREE) * 1_000_000)
     children = HuaweiSubDevices("cloud", settings, own, time, os.urandom)
     reader = partial(read_secret, None)
-    login = SecretLogin(settings, own, tls.TrustStore(ca_file), reader, time.wall)
+    login = SecretLogin(settings, own, tls.TrustStore(ca_file), reader, time.timestamp)
     return HuaweiGatewayRoute(settings, children, login, login.open), children
 
 
@@ -169,7 +169,7 @@ async def test_a_session_that_another_has_replaced_does_not_take_leave_of_childr
         await older.close()
         await until(lambda: len(statuses(peer)) == 2)
         assert statuses(peer) == ["ONLINE", "ONLINE"], "the second is over the new session"
-        assert children.family.online.sessions() == (child,)
+        assert children.sessions.online.sessions() == (child,)
         await newer.close()
         await child.wait_closed()
         await children.close()

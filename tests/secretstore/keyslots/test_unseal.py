@@ -13,17 +13,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreSealed
-from gatewayd.runtime.timeout_call import Attempt, Hangs, bounded
+from gatewayd.runtime.timeout_call import CallTimeout, TimeoutCall, call_with_timeout
 from gatewayd.secretstore.keyslots import unseal
-from gatewayd.secretstore.keyslots.base import NoKey, Offer
+from gatewayd.secretstore.keyslots.slots import EnrolledKey, KeyUnavailable
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
-from gatewayd.secretstore.keyslots.unseal import FIRST, LAST, LEFT, POLL, Unsealing
-from gatewayd.secretstore.store import IDLE, Protection, State
+from gatewayd.secretstore.keyslots.unseal import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    MAX_ABANDONED,
+    POLL,
+    Unsealer,
+)
+from gatewayd.secretstore.store import IDLE, Protection, StoreState
 from gatewayd.secretstore.vault import vault as vaults
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, keep, tend, tend_until
-from tests.secretstore.chip import Chip
-from tests.secretstore.owner import Owner
+from tests.support.emulated_tpm import EmulatedTpm
+from tests.support.policy_signer import PolicySigner
 
 
 class FakeSlot:
@@ -37,35 +43,37 @@ class FakeSlot:
     def read(self, material: bytes) -> bytes:
         return self.act()
 
-    def provide(self, random: Callable[[int], bytes]) -> Offer:
-        return Offer(self.act(), b"material")
+    def provide(self, random: Callable[[int], bytes]) -> EnrolledKey:
+        return EnrolledKey(self.act(), b"material")
 
     def discard(self, material: bytes) -> None:
         pass
 
 
 def refuse() -> bytes:
-    raise NoKey("it is not there")
+    raise KeyUnavailable("it is not there")
 
 
 def test_tries_are_further_and_further_apart() -> None:
-    tries = Unsealing(FakeSlot(refuse), bytes)
+    tries = Unsealer(FakeSlot(refuse), bytes)
     pauses = []
     for _ in range(12):
-        with pytest.raises(NoKey, match="it is not there"):
+        with pytest.raises(KeyUnavailable, match="it is not there"):
             tries.attempt(b"", 10)
         pauses.append(tries.pause)
-    assert pauses[:3] == [FIRST, 2 * FIRST, 4 * FIRST]
-    assert pauses[-1] == LAST
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
 
 
 def test_a_fault_that_nobody_foresaw_is_told_and_tried_again() -> None:
     def broken() -> bytes:
         raise ValueError("it may tell a secret")
 
-    tries = Unsealing(FakeSlot(broken), bytes)
+    tries = Unsealer(FakeSlot(broken), bytes)
     for _ in range(2):
-        with pytest.raises(NoKey, match=r"^the fake fails \(ValueError\): see what ails it$"):
+        with pytest.raises(
+            KeyUnavailable, match=r"^the fake fails \(ValueError\): see what ails it$"
+        ):
             tries.attempt(b"", 10)
     tries.slot.act = lambda: bytes(32)  # type: ignore[attr-defined]  # it is the fake
     assert tries.attempt(b"", 10).key.secret == bytes(32)
@@ -79,9 +87,9 @@ def test_a_try_that_hangs_goes_on_and_is_not_begun_again() -> None:
         answer.wait(30)
         return bytes(32)
 
-    tries = Unsealing(FakeSlot(slow), bytes)
+    tries = Unsealer(FakeSlot(slow), bytes)
     for _ in range(3):
-        with pytest.raises(NoKey, match="does not answer"):
+        with pytest.raises(KeyUnavailable, match="does not answer"):
             tries.attempt(b"", 0)
         assert tries.pause == POLL
     answer.set()
@@ -92,7 +100,7 @@ def test_a_try_that_hangs_goes_on_and_is_not_begun_again() -> None:
 def test_a_try_that_hangs_for_long_is_left_for_a_few_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(unseal, "LOOKS", 2)
+    monkeypatch.setattr(unseal, "ABANDON_AFTER", 2)
     answer, calls = threading.Event(), []
 
     def lost() -> bytes:
@@ -100,73 +108,73 @@ def test_a_try_that_hangs_for_long_is_left_for_a_few_others(
         assert answer.wait(30)
         return bytes(32)
 
-    tries = Unsealing(FakeSlot(lost), bytes)
+    tries = Unsealer(FakeSlot(lost), bytes)
     for _ in range(20):
-        with pytest.raises(NoKey, match="does not answer"):
+        with pytest.raises(KeyUnavailable, match="does not answer"):
             tries.attempt(b"", 0)
-    assert len(calls) == 1 + LEFT
+    assert len(calls) == 1 + MAX_ABANDONED
     answer.set()
     assert tries.attempt(b"", 30).key.secret == bytes(32)
 
 
 def test_a_new_key_is_made_once_however_often_the_disk_refuses_it() -> None:
     made = iter([bytes(32), bytes([1] * 32)])
-    tries = Unsealing(FakeSlot(lambda: next(made)), bytes)
+    tries = Unsealer(FakeSlot(lambda: next(made)), bytes)
     assert tries.attempt(None, 10) == tries.attempt(None, 10)
     tries.succeeded()
     assert tries.attempt(None, 10).key.secret == bytes([1] * 32)
 
 
 def test_an_attempt_hands_over_what_came_of_it() -> None:
-    assert bounded(lambda: 5, 30) == 5
-    with pytest.raises(NoKey):
-        bounded(refuse, 30)
-    attempt = Attempt(lambda: 5)
+    assert call_with_timeout(lambda: 5, 30) == 5
+    with pytest.raises(KeyUnavailable):
+        call_with_timeout(refuse, 30)
+    attempt = TimeoutCall(lambda: 5)
     assert attempt.result(30) == attempt.result(0) == 5
 
 
 @pytest.fixture
-def chip(tmp_path: Path) -> Iterator[Chip]:
-    with closing(Chip(tmp_path / "chip")) as chip:
+def chip(tmp_path: Path) -> Iterator[EmulatedTpm]:
+    with closing(EmulatedTpm(tmp_path / "chip")) as chip:
         chip.start()
         yield chip
 
 
-def test_a_tpm_that_is_late_makes_the_key_of_a_new_vault(chip: Chip, tmp_path: Path) -> None:
+def test_a_tpm_that_is_late_makes_the_key_of_a_new_vault(chip: EmulatedTpm, tmp_path: Path) -> None:
     chip.stop()
     with closing(Vault(VaultSettings(key="tpm2", tcti=chip.tcti), tmp_path / "state")) as vault:
         assert "does not answer" in vault.why
         with pytest.raises(StoreSealed):
             keep(vault, REF, b"x")
         chip.start()
-        tend_until(vault, lambda: vault.state is not State.SEALED)
+        tend_until(vault, lambda: vault.state is not StoreState.SEALED)
         keep(vault, REF, b"x")
         assert vault.protection is Protection.TPM2
 
 
 def test_a_tpm_that_hangs_does_not_hang_the_gateway(
-    chip: Chip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chip: EmulatedTpm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vaults, "PATIENCE", 0.1)
+    monkeypatch.setattr(vaults, "TIMEOUT", 0.1)
     settings = VaultSettings(key="tpm2", tcti=chip.tcti)
     with closing(Vault(settings, tmp_path / "state")) as vault:
-        tend_until(vault, lambda: vault.state is not State.SEALED)
+        tend_until(vault, lambda: vault.state is not StoreState.SEALED)
         keep(vault, REF, b"x")
     chip.freeze()
     with closing(Vault(settings, tmp_path / "state")) as vault:
-        assert (vault.state, tend(vault, 0)) == (State.SEALED, POLL)
+        assert (vault.state, tend(vault, 0)) == (StoreState.SEALED, POLL)
         assert "the tpm2 does not answer" in vault.why
         assert list(vault.refs()) == [REF]
         chip.thaw()
-        tend_until(vault, lambda: vault.state is not State.SEALED)
+        tend_until(vault, lambda: vault.state is not StoreState.SEALED)
         assert vault.get(REF) == Secret(b"x")
 
 
-def test_another_tpm_is_told_and_the_right_one_taken(chip: Chip, tmp_path: Path) -> None:
+def test_another_tpm_is_told_and_the_right_one_taken(chip: EmulatedTpm, tmp_path: Path) -> None:
     settings = VaultSettings(key="tpm2", tcti=chip.tcti)
     with closing(Vault(settings, tmp_path / "state")) as vault:
         keep(vault, REF, b"x")
-    with closing(Chip(tmp_path / "other")) as other:
+    with closing(EmulatedTpm(tmp_path / "other")) as other:
         other.start()
         wrong = VaultSettings(key="tpm2", tcti=other.tcti)
         with closing(Vault(wrong, tmp_path / "state")) as vault:
@@ -187,7 +195,7 @@ def test_a_wrong_key_is_not_tried_without_pause(tmp_path: Path) -> None:
         for _ in range(12):
             pauses.append(tend(vault, now))
             now += pauses[-1]
-        assert pauses[-1] == LAST
+        assert pauses[-1] == LONGEST_PAUSE
         assert tend(vault, now - 10) == 10
         (tmp_path / "development.key").write_bytes(key)
         assert tend(vault, now) == 0
@@ -207,13 +215,15 @@ def test_a_seal_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 def test_there_is_a_bound_on_what_hangs() -> None:
     answer = threading.Event()
-    with pytest.raises(Hangs):
-        bounded(lambda: answer.wait(30), 0)
+    with pytest.raises(CallTimeout):
+        call_with_timeout(lambda: answer.wait(30), 0)
     answer.set()
 
 
-def test_another_boot_opens_it_as_soon_as_its_policy_is_signed(chip: Chip, tmp_path: Path) -> None:
-    owner = Owner(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+def test_another_boot_opens_it_as_soon_as_its_policy_is_signed(
+    chip: EmulatedTpm, tmp_path: Path
+) -> None:
+    owner = PolicySigner(tmp_path, ec.generate_private_key(ec.SECP256R1()))
     files = owner.files
     settings = VaultSettings(
         key="tpm2", tcti=chip.tcti, tpm2_policy_key=files.key,
@@ -228,5 +238,5 @@ def test_another_boot_opens_it_as_soon_as_its_policy_is_signed(chip: Chip, tmp_p
         assert "PCR 7" in vault.why
         tend(vault, 0)
         owner.sign(boot_policy())
-        tend_until(vault, lambda: vault.state is not State.SEALED)
+        tend_until(vault, lambda: vault.state is not StoreState.SEALED)
         assert vault.get(REF) == Secret(b"x")

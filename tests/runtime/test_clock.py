@@ -1,13 +1,26 @@
-"""Whether the clock can be trusted: the kernel says so, or systemd-timesyncd does."""
+"""The clocks of a process, and whether the wall clock can be trusted."""
 
 from __future__ import annotations
 
 import ctypes
+import time
 from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.clock import synchronised
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock, synchronised
+
+
+def test_a_moment_of_the_steady_clock_has_a_time_of_day() -> None:
+    clock = Clock(lambda: 100.0, lambda: 1_700_000_000_500_000)
+    assert clock.timestamp() == pytest.approx(1_700_000_000.5)
+    assert clock.to_wall(102.5) == 1_700_000_003_000_000
+    assert clock.to_wall(99.0) == 1_699_999_999_500_000
+
+
+def test_the_clock_of_the_system_is_in_microseconds() -> None:
+    assert SYSTEM_CLOCK.timestamp() == pytest.approx(time.time(), abs=5)
+    assert 0 <= SYSTEM_CLOCK.jitter() < 1
 
 
 class Libc:
@@ -22,16 +35,16 @@ class Libc:
 
 
 @pytest.mark.parametrize(
-    ("answer", "marked", "told"),
+    ("answer", "marked", "known"),
     [(0, False, True), (1, False, True), (5, True, False), (-1, True, True), (-1, False, None)],
 )
 def test_the_kernel_is_believed_before_the_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, marked: bool, told: bool | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, marked: bool, known: bool | None
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Libc(answer))
     if marked:
         (tmp_path / "synchronized").touch()
-    assert synchronised(tmp_path / "synchronized") is told
+    assert synchronised(tmp_path / "synchronized") is known
 
 
 def test_the_kernel_of_here_has_an_answer(tmp_path: Path) -> None:
