@@ -19,7 +19,7 @@ from gatewayd.errors import PluginError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.sessions.keeper import SessionSettings
-from gatewayd.settings.build import SettingsBuilder, dotted, shown
+from gatewayd.settings.build import SettingsBuilder, dotted
 from gatewayd.settings.declare import setting
 from gatewayd.settings.files import (
     ConfigPaths,
@@ -28,6 +28,7 @@ from gatewayd.settings.files import (
     Problem,
     Problems,
     read_layers,
+    shown,
 )
 
 

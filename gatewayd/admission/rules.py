@@ -24,8 +24,8 @@ from gatewayd.admission.policy.rules import (
 )
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
-from gatewayd.settings.build import SettingsBuilder, dotted, shown
-from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read, read_text
+from gatewayd.settings.build import SettingsBuilder, dotted
+from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read, read_text, shown
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What gatewayctl prints.  Pure."""
+"""What gatewayctl prints: tables, properties and sentences, safe for a terminal.  Pure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-Row = tuple[str, str, str, str, int, str]
+from gatewayd.runtime.text import escaped
+
+DeviceRow = tuple[str, str, str, str, int, str]
 """id, state, provider, name, time of the last change in microseconds, object path."""
 
-TIMES = "Timestamp"
-"""How the names of properties end that are times."""
+TIME_SUFFIX = "Timestamp"
+"""The end of the name of each property that is a time."""
 
 
 def safe(text: object) -> str:
-    """Return a text that cannot do anything to a terminal: what does not print is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    """Return a text with each unprintable character escaped, so that no terminal obeys it."""
+    return escaped(str(text))
 
 
 def when(microseconds: int) -> str:
-    """Return a time as people write it, in the local zone; "-" for never."""
+    """Return a time in the local zone as "2026-11-22 10:00:00"; "-" for 0, which means never."""
     if not microseconds:
         return "-"
     moment = dt.datetime.fromtimestamp(microseconds / 1e6, tz=dt.UTC).astimezone()
@@ -34,8 +36,8 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[s
         yield "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
 
 
-def devices(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the lines of a list of children."""
+def devices(rows: Iterable[DeviceRow]) -> Iterator[str]:
+    """Yield the lines of a list of devices."""
     shown = ((i, state, cloud or "-", when(at), name) for i, state, cloud, name, at, _ in rows)
     return columns(("ID", "STATE", "PROVIDER", "SINCE", "NAME"), shown)
 
@@ -47,7 +49,7 @@ def rules(listed: Iterable[tuple[str, str, str, int]]) -> Iterator[str]:
     )
 
 
-def change(row: Row) -> str:
+def change(row: DeviceRow) -> str:
     """Return one line of `watch`."""
     device, state, provider, name, at, _ = row
     return "  ".join(
@@ -56,7 +58,7 @@ def change(row: Row) -> str:
 
 
 def properties(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line for each property that says something."""
+    """Yield one line for each property that is not empty."""
     shown = {k: _value(k, v) for k, v in facts.items() if k != "History" and v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
@@ -64,9 +66,9 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]]) -> Iterator[str]:
-    """Yield the answer to why a child is in its state, and what to do.
+    """Yield why a device is in its state, and what to do.
 
-    admission: what the rules say of it now: action, rule, reasons.
+    admission: how the rules decide on it now: action, rule, reasons.
     """
     since = when(facts["StateChangeTimestamp"])
     doing = f" ({safe(facts['SubState'])})" if facts["SubState"] else ""
@@ -102,7 +104,7 @@ def _step(at: int, event: str, state: str, text: str) -> str:
 
 
 def _value(name: str, value: object) -> str:
-    if name.endswith(TIMES) and isinstance(value, int):
+    if name.endswith(TIME_SUFFIX) and isinstance(value, int):
         return when(value)
     return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
 
@@ -122,24 +124,24 @@ def _until(cloud: Mapping[str, Any]) -> str:
     return when(cloud["CertificateExpiryTimestamp"])
 
 
-PROTECTIONS: Mapping[str, str] = {
+PROTECTION_TEXTS: Mapping[str, str] = {
     "tpm2": "by this machine's TPM",
     "systemd-creds": "by a credential that systemd opens on this machine alone",
     "keyring": "by the keyring",
-    "development": "by a key in a file beside it, which is no protection",
+    "development": "by a key in a file beside it, which protects nothing",
     "none": "by nothing: there is no key",
 }
-"""What stands between a thief of the disk and the secrets."""
+"""What protects the secrets from a thief of the disk, by the word of org.gatewayd1.SecretStore."""
 
 
 def store(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how the secrets are kept."""
+    """Yield how the secrets are stored and protected."""
     protection = str(facts["Protection"])
     yield f"State: {safe(facts['State'])}"
     yield from [f"Why: {safe(facts['Why'])}"] if facts["Why"] else []
-    yield f"Kept: {facts['NSecrets']} secrets, in the store {safe(facts['Backend'])}"
-    yield f"Protected: {PROTECTIONS.get(protection, safe(protection))}"
+    yield f"Secrets: {facts['NSecrets']}, in the store {safe(facts['Backend'])}"
+    yield f"Protected: {PROTECTION_TEXTS.get(protection, safe(protection))}"
     if facts["KeyId"]:
-        made = when(facts["KeyCreatedTimestamp"])
-        yield f"Data key: number {facts['KeyId']}, made {made}"
+        created = when(facts["KeyCreatedTimestamp"])
+        yield f"Data key: number {facts['KeyId']}, created {created}"
     yield f"Recovery keys: {facts['RecoverySlots'] or 'none'}"

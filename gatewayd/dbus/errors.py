@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from gatewayd import errors
 from gatewayd.dbus.names import NAME
+from gatewayd.runtime.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -58,5 +59,4 @@ def sentence(text: str, said: Iterable[object]) -> str:
     for argument in said:
         if isinstance(argument, str) and argument and not ECHO.fullmatch(argument):
             text = text.replace(argument, "...")
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(line.split())[:MAX_TEXT]
+    return one_line(text, MAX_TEXT)

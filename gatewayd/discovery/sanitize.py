@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
+from gatewayd.runtime.text import one_line
 
 MAX_LABEL: Final = 64
 MAX_KEY: Final = 64
@@ -30,8 +31,7 @@ def is_clean(text: str) -> bool:
 
 def label(text: str) -> str:
     """Return a name fit to show: clean, on one line, of 1 to 64 characters."""
-    shown = "".join(one if is_clean(one) else " " for one in text[: 4 * MAX_LABEL])
-    return " ".join(shown.split())[:MAX_LABEL].strip() or UNNAMED
+    return one_line(text[: 4 * MAX_LABEL].replace(_REPLACEMENT, " "), MAX_LABEL) or UNNAMED
 
 
 def attribute(key: str, value: str) -> tuple[str, str] | None:

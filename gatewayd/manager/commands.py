@@ -17,6 +17,7 @@ from gatewayd.device.record import CloudName, unchanged
 from gatewayd.device.recovery import on_retry
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, NotSupported, WrongState
 from gatewayd.manager.manager import Child, DeviceManager
+from gatewayd.runtime.text import without_unprintable
 
 log = logging.getLogger(__name__)
 
@@ -188,4 +189,4 @@ def _wrong(child: Child, expected: str) -> str:
 
 
 def _own_words(text: str) -> str:
-    return "".join(c for c in text if c.isprintable()).strip()[:MAX_TEXT]
+    return without_unprintable(text).strip()[:MAX_TEXT]

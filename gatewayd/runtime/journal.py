@@ -24,6 +24,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from gatewayd.runtime.text import escaped
 from systemd import journal
 
 MESSAGE_IDS: Mapping[str, str] = {
@@ -205,13 +206,6 @@ def message(record: logging.LogRecord) -> str:
     text = escaped(record.getMessage()[:MAX_MESSAGE])
     error = record.exc_info[1] if record.exc_info else None
     return "\n".join((text, *(_raised(error) if error else ())))
-
-
-def escaped(text: str) -> str:
-    """Return the text with everything escaped that a terminal might obey."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _priority(level: int) -> int:

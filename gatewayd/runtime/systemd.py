@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.runtime.text import one_line
 from systemd import daemon
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Started, or reloaded."""
-        self._send(f"READY=1\nSTATUS={_line(status)}")
+        self._send(f"READY=1\nSTATUS={one_line(status, MAX_STATUS)}")
 
     def status(self, status: str) -> None:
         """What `systemctl status` shows."""
-        self._send(f"STATUS={_line(status)}")
+        self._send(f"STATUS={one_line(status, MAX_STATUS)}")
 
     def reloading(self) -> None:
         """The configuration is being read; `ready` ends that."""
@@ -52,7 +53,7 @@ class Notifier:
 
     def stopping(self, status: str) -> None:
         """On the way out."""
-        self._send(f"STOPPING=1\nSTATUS={_line(status)}")
+        self._send(f"STOPPING=1\nSTATUS={one_line(status, MAX_STATUS)}")
 
     def more_time(self, seconds: float) -> None:
         """Starting, reloading or stopping takes longer, from now on up to so many seconds."""
@@ -104,8 +105,3 @@ async def unresponsive(pings: Mapping[str, Ping], patience: float) -> list[str]:
 
 async def _answer(ping: Ping) -> None:
     await ping()
-
-
-def _line(text: str) -> str:
-    """One line: a line break would begin another message."""
-    return "".join(c if c.isprintable() else " " for c in text)[:MAX_STATUS]

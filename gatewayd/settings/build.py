@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gatewayd.settings.files import KeyPath, Problems, SettingsSource
+from gatewayd.settings.files import KeyPath, Problems, SettingsSource, shown
 
 T = TypeVar("T")
 
@@ -160,11 +160,6 @@ def dotted(at: KeyPath) -> str:
     for part in at:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{shown(part)}"
     return text.removeprefix(".")
-
-
-def shown(key: str) -> str:
-    """Return a key fit for a terminal: printable ASCII, at most 64 characters."""
-    return ascii(key[:64])[1:-1]
 
 
 def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # a hint is any type

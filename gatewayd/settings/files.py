@@ -22,6 +22,16 @@ from gatewayd.errors import ConfigError
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value is: keys of tables, and indices of arrays."""
 
+
+def shown(text: str, most: int = 64) -> str:
+    """Return a text fit for a terminal: printable ASCII, all else escaped.
+
+    most: characters of the text that are shown.  ASCII, since letters of other scripts can look
+    like those of a known key.
+    """
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:most])
+
+
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\\]*"|'[^']*')"""
 _KEYS = rf"\s*{_KEY}(?:\s*\.\s*{_KEY})*\s*"
 _HEADER = re.compile(rf"\s*(\[\[?)({_KEYS})\]")
@@ -204,7 +214,7 @@ def read(path: Path, problems: Problems) -> Document | None:
     except tomli.TOMLDecodeError as error:
         told = re.fullmatch(r"(.*) \(at line (\d+), .*\)", str(error), re.S)
         line = int(told[2]) if told else len(text.splitlines())
-        problems.add((path, line), f"not TOML: {_printable(told[1] if told else str(error))}")
+        problems.add((path, line), f"not TOML: {shown(told[1] if told else str(error), 200)}")
     except RecursionError:
         problems.add((path, 0), "not TOML: nested too deeply")
     return None
@@ -258,7 +268,3 @@ def _merge(
             _merge(into[key], value, (*at, key), document, origin)
         else:
             into[key] = value
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])

@@ -25,6 +25,7 @@ from gatewayd.cloud.ca.keys import (
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
+from gatewayd.runtime.text import without_unprintable
 
 PROOF_DAYS = 30
 """How long a proof of possession is good for."""
@@ -57,8 +58,7 @@ class Authority:
     @property
     def subject(self) -> str:
         """Its name (RFC 4514), printable."""
-        text = self.certificate.subject.rfc4514_string()
-        return "".join(filter(str.isprintable, text))
+        return without_unprintable(self.certificate.subject.rfc4514_string())
 
     @property
     def algorithm(self) -> str:

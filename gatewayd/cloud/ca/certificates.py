@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from gatewayd.cloud.ca.keys import Key, PublicKey
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.runtime.text import without_unprintable
 
 BACKDATED = timedelta(minutes=30)
 """How long before it was made a certificate begins: the cloud's clock may be behind ours."""
@@ -259,5 +260,5 @@ def _name(facts: Mapping[str, Any]) -> str:
     for part in facts.get("subject", ()):
         for key, value in part:
             if key == "commonName":
-                return "".join(filter(str.isprintable, str(value)))[:64]
+                return without_unprintable(str(value))[:64]
     return ""

@@ -1,0 +1,24 @@
+"""Text of others, made fit for a terminal, a log or one line.  Pure."""
+
+from __future__ import annotations
+
+
+def escaped(text: str) -> str:
+    """Return the text with everything escaped that a terminal might obey: nothing is lost."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str, most: int) -> str:
+    """Return the text on one line, at most `most` characters.
+
+    What does not print, and each run of spaces, becomes one space.
+    """
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(line.split())[:most].rstrip()
+
+
+def without_unprintable(text: str) -> str:
+    """Return the text without the characters that do not print."""
+    return "".join(filter(str.isprintable, text))
