@@ -1,9 +1,9 @@
-"""The tree of errors.  A leaf says who must act.
+"""The exceptions that gatewayd raises on purpose.  Our exception hierarchy, and who must act:
 
     GatewayError
-    ├── ConfigError            the operator: a file names a wrong key or value
+    ├── ConfigError            the operator: a file has a wrong key or value
     ├── PluginError            the operator: a named plug-in is missing or broken
-    ├── BusError               whoever runs the message bus, or another gatewayd on it
+    ├── BusError               the administrator of the message bus, or of another gatewayd on it
     ├── CallerError            the caller of a D-Bus method
     │   ├── NoSuchDevice
     │   ├── AmbiguousId
@@ -12,34 +12,34 @@
     │   ├── NotAdmitted
     │   ├── InvalidArgs
     │   ├── AccessDenied
-    │   ├── InteractionRequired    somebody would have to prove who they are
-    │   ├── NotSupported           not with this backend
-    │   ├── CloudUnreachable
-    │   └── Busy
-    ├── DiscoveryError         the network, or who configured it
-    │   ├── DiscoveryFatal         this discoverer cannot serve here
-    │   └── DiscoveryRetry         it may, later
-    └── StoreError             the disk, the key, or who removed them
-        ├── StoreSealed            no key: nothing can be read or written
-        ├── StoreRolledBack        an old copy may have been put back: it is read only
-        ├── StoreUnavailable       not now: retry
-        ├── StoreFull              no room: free some
-        ├── Overtaken              nobody: somebody else has changed the record meanwhile
-        ├── SecretNotFound         no such slot
-        └── SecretCorrupt          a slot that does not open; quarantined
+    │   ├── InteractionRequired    allow polkit to ask for a password
+    │   ├── NotSupported           choose another backend
+    │   ├── CloudUnreachable       try again when the cloud can be reached
+    │   └── Busy                   try again later
+    ├── DiscoveryError         the administrator of the network, or of the discoverer's settings
+    │   ├── DiscoveryFatal         this discoverer cannot work here
+    │   └── DiscoveryRetry         none: it is tried again
+    └── StoreError             the operator: the disk or the key of the secret store
+        ├── StoreSealed            provide the key: without it nothing can be read or written
+        ├── StoreRolledBack        restore the newest copy, or accept this one: it is read only
+        ├── StoreUnavailable       none: it is tried again
+        ├── StoreFull              free space on the disk
+        ├── RecordChanged          none: the newer change of the record stands
+        ├── SecretNotFound         none: the slot is empty
+        └── SecretCorrupt          none: the damaged slot is quarantined
 
-What a cloud answers is no error but an `Outcome` (cloud/provider.py): each of them is expected.
+The reply of a cloud is not an error but an `Outcome` (cloud/provider.py): each of them is expected.
 """
 
 from __future__ import annotations
 
 
 class GatewayError(Exception):
-    """Root of all that gatewayd raises on purpose.  Its text may be shown; it holds no secret."""
+    """The root of the hierarchy.  Its text may be shown, and holds no secret."""
 
 
 class ConfigError(GatewayError):
-    """A configuration or rule file is wrong: its text names file, key and remedy."""
+    """A configuration or rule file is wrong; the text names file, key and remedy."""
 
 
 class PluginError(GatewayError):
@@ -51,7 +51,7 @@ class BusError(GatewayError):
 
 
 class CallerError(GatewayError):
-    """The caller of a D-Bus method asked for what cannot be."""
+    """A D-Bus method cannot do what its caller requested."""
 
 
 class NoSuchDevice(CallerError):
@@ -67,15 +67,15 @@ class NoSuchProvider(CallerError):
 
 
 class WrongState(CallerError):
-    """The child is not in a state in which this may be asked."""
+    """The state of the child does not allow this."""
 
 
 class NotAdmitted(CallerError):
-    """Nothing says to which product the child belongs."""
+    """No rule says to which product the child belongs."""
 
 
 class InvalidArgs(CallerError):
-    """An argument is not what the method takes."""
+    """An argument of the method is invalid."""
 
 
 class AccessDenied(CallerError):
@@ -83,19 +83,19 @@ class AccessDenied(CallerError):
 
 
 class InteractionRequired(CallerError):
-    """The caller may do this once somebody has proven who they are, and did not allow to ask."""
+    """This needs authentication, and the caller did not allow an interactive request for it."""
 
 
 class NotSupported(CallerError):
-    """What serves here cannot do this."""
+    """The backend in use cannot do this."""
 
 
 class CloudUnreachable(CallerError):
-    """The cloud has to be asked for this, and cannot be."""
+    """This needs a request to the cloud, which failed."""
 
 
 class Busy(CallerError):
-    """Too much is under way; try again."""
+    """Too many calls are under way; try again."""
 
 
 class DiscoveryError(GatewayError):
@@ -103,11 +103,11 @@ class DiscoveryError(GatewayError):
 
 
 class DiscoveryFatal(DiscoveryError):
-    """It cannot serve here; trying again would not help."""
+    """A discoverer cannot work here; trying again would not help."""
 
 
 class DiscoveryRetry(DiscoveryError):
-    """It cannot serve now; `after` seconds from now it may."""
+    """A discoverer cannot work now; it may in `after` seconds."""
 
     def __init__(self, text: str, after: float) -> None:
         super().__init__(text)
@@ -115,7 +115,7 @@ class DiscoveryRetry(DiscoveryError):
 
 
 class StoreError(GatewayError):
-    """The durable store did not do what was asked."""
+    """The durable store failed."""
 
 
 class StoreSealed(StoreError):
@@ -123,24 +123,24 @@ class StoreSealed(StoreError):
 
 
 class StoreRolledBack(StoreError):
-    """The store may be an old copy of itself: nothing is written until an operator decides."""
+    """The store may be an old copy of itself; nothing is written until an operator decides."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot serve now."""
+    """The store cannot be used now."""
 
 
 class StoreFull(StoreError):
-    """There is no room left on the disk."""
+    """The disk is full."""
 
 
 class RecordChanged(StoreError):
-    """The record is not what it was: what was to be written of it does not hold any more."""
+    """The record was changed meanwhile, so that this change of it no longer applies."""
 
 
 class SecretNotFound(StoreError):
-    """No secret is kept in this slot."""
+    """The slot is empty."""
 
 
 class SecretCorrupt(StoreError):
-    """A slot does not open: its bytes are damaged or belong elsewhere."""
+    """A slot cannot be decrypted: its bytes are damaged, or belong to another slot."""

@@ -1,18 +1,19 @@
-"""What `gatewayctl rules` does: check rule files, and try them on recorded sightings."""
+"""Commands about rules: list those in force; check files, and try them on recorded sightings."""
 
 from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from gatewayd.admission.policy.engine import decide
 from gatewayd.admission.policy.rules import Decision, Rule
 from gatewayd.admission.rules import read_rules, rule_files
-from gatewayd.cli.devices import Command
+from gatewayd.cli import output
+from gatewayd.cli.command import Command, Connect, argument, arguments, no_arguments
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.errors import GatewayError
 from gatewayd.settings.files import DIRECTORIES, Problems
@@ -40,11 +41,11 @@ def rules_check(
 
 
 def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
-    """Print the verdict on each recorded sighting, and how each rule came to it.
+    """Print how the rules decide on each recorded sighting, and how each rule judged it.
 
     sightings: JSON Lines: objects with the fields of a Sighting, of which source, interface,
-    addresses, port, attributes and trust (a word) are looked at.  Each is judged by itself, as if
-    no child were admitted yet.  Returns 1 if a rule or a line cannot be used.
+    addresses, port, attributes and trust (a word) count.  Each is judged by itself, as if no
+    device were admitted yet.  Returns 1 if a rule or a line cannot be used.
     Raises GatewayError if the file cannot be read.
     """
     problems = Problems()
@@ -56,9 +57,9 @@ def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
     failed = False
     with _opened(sightings) as lines:
         for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
-            told = list(_verdict(line, rules))
-            failed |= not told
-            for text in told or ["not a sighting"]:
+            trace = list(_decision(line, rules))
+            failed |= not trace
+            for text in trace or ["not a sighting"]:
                 print(f"{sightings}:{number}: {text}", file=out)
     return int(failed)
 
@@ -70,8 +71,8 @@ def _opened(path: Path) -> TextIO:
         raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _verdict(line: str, rules: Sequence[Rule]) -> Iterator[str]:
-    """Tell the verdict and its trace; nothing for a line that is no sighting."""
+def _decision(line: str, rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield the decision and its trace; nothing for a line that is not a sighting."""
     try:
         evidence = _evidence(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -87,7 +88,7 @@ def _lines(made: Decision) -> Iterator[str]:
 
 
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
-    """Return what a recorded sighting is judged by: one view, in which its attributes win."""
+    """Return the evidence in a recorded sighting: one view, in which its attributes win."""
     attributes = {str(key): str(value) for key, value in raw.get("attributes", {}).items()}
     addresses = tuple(map(str, raw.get("addresses", ())))
     view = {"source": str(raw["source"]), "interface": str(raw.get("interface", ""))}
@@ -95,28 +96,30 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
         view["address"] = addresses[0]
     if raw.get("port") is not None:
         view["port"] = str(raw["port"])
-    trust = Trust[str(raw.get("trust", "heard")).upper()]
+    trust = Trust[str(raw.get("trust", "claimed")).upper()]
     return Evidence((view | attributes,), frozenset(), trust, addresses=addresses)
 
 
 def _installed(files: Sequence[Path]) -> Sequence[Path]:
-    """Return the files, or those that gatewayd reads where none are named."""
+    """Return the files; without any, those that gatewayd reads."""
     return files or rule_files(directory / "rules.d" for directory in DIRECTORIES)
 
 
-def _files(parser: ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="rule files; else the installed ones")
+def _list(connect: Connect, _arguments: Namespace) -> Iterable[str]:
+    return output.rules(connect().call("ListRules"))
 
 
-def _sightings_and_files(parser: ArgumentParser) -> None:
-    parser.add_argument("sightings", type=Path, help="recorded sightings, JSON Lines")
-    _files(parser)
+_FILES = argument("files", nargs="*", type=Path, help="rule files (default: the installed ones)")
 
-
-RULES = (
-    Command("rules check", "say what is wrong with rule files", _files,
+# fmt: off
+COMMANDS: tuple[Command, ...] = (
+    Command("rules list", "list the rules and how many devices each has matched", no_arguments,
+            _list),
+    Command("rules check", "check rule files for mistakes", _FILES,
             lambda _, a: rules_check(_installed(a.files), sys.stdout)),
-    Command("rules test", "tell the verdict on recorded sightings", _sightings_and_files,
+    Command("rules test", "show how rules decide on recorded sightings",
+            arguments(argument("sightings", type=Path, help="recorded sightings, JSON Lines"),
+                      _FILES),
             lambda _, a: rules_test(a.sightings, _installed(a.files), sys.stdout)),
-)  # fmt: skip
-"""The commands of the group "rules"; they need no running daemon."""
+)
+# fmt: on

@@ -1,11 +1,11 @@
-"""The life of one child device, as tables.
+"""The life cycle of one child device, as tables.
 
-Rule 1: whatever decides a child's next state is in this file.
+Rule 1: everything that decides a child's next state is in this file.
 Rule 2: this file performs no I/O and reads no clock.  Events come in, a state goes out.
 
 An event says what *has* happened: where it stands for a durable fact, the fact was committed
 before the event was posted.  Each state has at most one kind of work.  Entering a state starts
-its work, unless that work is under way already; a state with other work, or none, ends it.
+its work, unless that work is running already; a state with other work, or none, ends it.
 So a restart is no special case: recovery.py picks the state, and its work starts.
 """
 
@@ -20,34 +20,34 @@ from gatewayd.device.reason import NONE, Reason
 
 
 class State(StrEnum):
-    """Where a child stands."""
+    """The states of a child."""
 
     FORGOTTEN = "forgotten"  # nothing is kept; never shown
     DISCOVERED = "discovered"  # seen on the LAN, not yet judged
-    PENDING = "pending"  # held for the operator
-    REJECTED = "rejected"  # not wanted here; remembered
-    ADMITTED = "admitted"  # wanted, and on record; the cloud has yet to be asked
-    REGISTERING = "registering"  # the intent is on record; the cloud is asked
+    PENDING = "pending"  # waits for the operator
+    REJECTED = "rejected"  # kept out; remembered
+    ADMITTED = "admitted"  # let in, and on record; not yet requested from the cloud
+    REGISTERING = "registering"  # the intent is on record; the request is under way
     SECURING = "securing"  # the cloud has issued a secret; it is not yet durable
     REGISTERED = "registered"  # the secret is durable
     ACTIVATING = "activating"  # logging in with the durable secret; the first time commits it
     ONLINE = "online"  # a session is open
     OFFLINE = "offline"  # no session; it is being reopened
     ABSENT = "absent"  # gone from the LAN, its session closed; shown as offline
-    FAILED = "failed"  # somebody has to act
+    FAILED = "failed"  # an operator has to act
     RETIRED = "retired"  # removed at the cloud; does not come back by itself
 
     @property
     def shown(self) -> str:
-        """The word that people and D-Bus see."""
+        """The word shown to people and on D-Bus."""
         return State.OFFLINE.value if self is State.ABSENT else self.value
 
 
 class Work(StrEnum):
-    """What is done for a child, as long as it is in the states that ask for it."""
+    """What is done for a child while it is in a state that has this work."""
 
     EVALUATE = "evaluate"  # let the sighting settle, then ask policy
-    REGISTER = "register"  # intent, cloud, vault, pointer; again after a failure
+    REGISTER = "register"  # intent, cloud, secret store, pointer; again after a failure
     ACTIVATE = "activate"  # put on record that the first login is about to happen
     CONNECT = "connect"  # open the session, keep it, reopen it
 
@@ -66,30 +66,30 @@ class Event:
 # fmt: off
 class Seen(Event): """It is on the LAN."""
 class Changed(Event): """What is known of it has changed, or the rules have."""
-class Lost(Event): """It has left the LAN: looked for, and not found."""
-class Admitted(Event): """A rule or an operator lets it in; on record."""
+class Lost(Event): """It has left the LAN: it was probed, and did not answer."""
+class Admitted(Event): """A rule or an operator has admitted it; on record."""
 class Held(Event): """It waits for the operator."""
-class Rejected(Event): """A rule or an operator keeps it out; on record."""
+class Rejected(Event): """A rule or an operator has rejected it; on record."""
 class Forgotten(Event): """Its record and its secrets are gone."""
 class Retired(Event): """The cloud has removed it; on record."""
-class Retried(Event): """An operator, or a new configuration, wants it tried again."""
-class Reset(Event): """An operator says that it was reset at the cloud; on record."""
-class Stalled(Event): """Its work broke off, and is begun anew later."""
-class RegistrationStarted(Event): """The intent is on record; the cloud is about to be asked."""
-class RegistrationDelayed(Event): """The cloud has issued nothing; asked again later."""
+class Retried(Event): """An operator or a new configuration has it tried again."""
+class Reset(Event): """An operator has reset it at the cloud; on record."""
+class Stalled(Event): """Its work failed unexpectedly, and starts again later."""
+class RegistrationStarted(Event): """The intent is on record; the request is about to be sent."""
+class RegistrationDelayed(Event): """The cloud has issued nothing; requested again later."""
 class RegistrationUnknown(Event): """The cloud may have issued a secret that did not arrive."""
-class RegistrationRefused(Event): """The cloud said no, and would say it again."""
+class RegistrationRefused(Event): """The cloud has refused, and would refuse again."""
 class SecretIssued(Event): """The cloud has issued a secret; it is being made durable."""
-class StoreDelayed(Event): """The disk did not take it; tried again, the secret is in memory."""
+class StoreDelayed(Event): """Writing it failed; tried again, the secret is in memory."""
 class SecretStored(Event): """The secret is durable, and so is the pointer to it."""
 class ActivationStarted(Event): """The first login is about to happen; on record."""
 class SessionOpened(Event): """Logged in; on record the first time."""
 class SessionClosed(Event): """The session has ended."""
 class SessionDelayed(Event): """Could not log in; tried again later."""
 class SecretStale(Event): """A first login was refused: a newer secret was issued since."""
-class SecretRenewed(Event): """A newer secret has taken the place of the one in use; on record."""
+class SecretRenewed(Event): """A newer secret has replaced the one in use; on record."""
 class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tried again later."""
-class SecretLost(Event): """The cloud was logged into with a secret that is gone."""
+class SecretLost(Event): """The secret that was used to log in is gone."""
 # fmt: on
 
 
@@ -104,8 +104,8 @@ EVENTS: tuple[type[Event], ...] = (
 SPONTANEOUS = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
 )  # fmt: skip
-"""Events that no work asked for: they may come in any state, and are ignored where no row
-names them."""
+"""Events that no work posts: they may come in any state, and are ignored where no row names
+them."""
 
 PostEvent: TypeAlias = Callable[[Event], None]
 """Posts an event of the child that it was made for.  Never blocks."""
@@ -115,12 +115,12 @@ _S = State
 _VERDICTS: dict[type[Event], State] = {
     Rejected: _S.REJECTED, Forgotten: _S.FORGOTTEN, Retired: _S.RETIRED,
 }  # fmt: skip
-"""Obeyed in every state that holds anything."""
+"""Transitions from every state but FORGOTTEN."""
 
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.FORGOTTEN: {
         Seen: _S.DISCOVERED,
-        Admitted: _S.ADMITTED,  # it left the LAN while an operator said yes
+        Admitted: _S.ADMITTED,  # it left the LAN while an operator admitted it
     },
     _S.DISCOVERED: _VERDICTS | {
         Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN,
@@ -193,7 +193,7 @@ WORK: Mapping[State, Work] = {
     _S.ONLINE: Work.CONNECT,
     _S.OFFLINE: Work.CONNECT,
 }
-"""What is done in a state.  The other states wait for somebody else."""
+"""The work of each state.  The other states wait for an event from elsewhere."""
 
 SUBSTATES: Mapping[State, str] = {
     _S.DISCOVERED: "settling",
@@ -206,18 +206,18 @@ SUBSTATES: Mapping[State, str] = {
     _S.ABSENT: "absent",
     _S.FAILED: "needs-operator",
 }
-"""What a child does meanwhile, unless the reason says more."""
+"""What a child does in a state, unless the reason says more."""
 
 
 class IllegalTransition(Exception):
-    """An event came that this state does not know: a bug in whoever posted it."""
+    """An event was posted that this state does not accept: a bug of the code that posted it."""
 
 
 def advance(state: State, event: Event, *, present: bool) -> State:
     """Return the next state.
 
-    present: whether the child is on the LAN.  A state that would be left on `Lost` is not
-    entered for a child that is absent: online means present.
+    present: whether the child is on the LAN.  A state that `Lost` would leave is not entered for
+    a child that is absent: online means present.  Raises IllegalTransition.
     """
     entered = _follow(state, type(event))
     if not present and entered not in (_S.DISCOVERED, _S.PENDING):
@@ -225,8 +225,8 @@ def advance(state: State, event: Event, *, present: bool) -> State:
     return entered
 
 
-def knows(state: State, event: type[Event]) -> bool:
-    """Whether an event means anything in a state."""
+def accepts(state: State, event: type[Event]) -> bool:
+    """Whether an event changes anything in a state."""
     return event in TRANSITIONS[state]
 
 
@@ -239,5 +239,5 @@ def _follow(state: State, event: type[Event]) -> State:
 
 
 def substate(state: State, reason: Reason) -> str:
-    """What the child does meanwhile."""
+    """Return what a child in this state does, in one word; "" where there is none."""
     return reason.substate or SUBSTATES.get(state, "")

@@ -1,4 +1,4 @@
-"""Why a child is in its state: a word for programs, a sentence for people, and what to do."""
+"""Why a child is in its state: a code for programs, a sentence for people, and a remedy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One cause, told three ways.
+    """A cause, in three forms.
 
     code: kebab-case, part of the D-Bus API: it never changes its meaning.
-    text: one sentence without secrets or raw text of strangers; "" where the code says all.
-    remedy: what somebody can do about it, as an imperative; "" where there is nothing to do.
+    text: one sentence without secrets or raw text from the LAN; "" where the code says all.
+    remedy: what to do about it, as an imperative; "" where there is nothing to do.
     substate: what the child does meanwhile, kebab-case; "" leaves the state's own.
     """
 
@@ -25,4 +25,4 @@ class Reason:
 
 
 NONE = Reason("")
-"""All goes as it should."""
+"""Nothing is wrong."""

@@ -1,4 +1,4 @@
-"""The durable facts about one child.  Its state after a restart is made from them."""
+"""The durable facts about one child.  Its state after a restart follows from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What was decided about a child, and is remembered."""
+    """The recorded decision about a child."""
 
     ADMITTED = "admitted"
     REJECTED = "rejected"
@@ -23,20 +23,20 @@ class Verdict(StrEnum):
 
 
 class Admission(StrEnum):
-    """Who decided."""
+    """Who or what decided to admit a child."""
 
     RULE = "rule"
     OPERATOR = "operator"
     WINDOW = "window"  # a rule that asks, while a join window was open
-    CLOUD = "cloud"  # somebody at the cloud, where it may say so
+    CLOUD = "cloud"  # the cloud requested it, where the settings allow that
     CONFIGURATION = "configuration"  # the gateway's own name at a cloud
 
 
 @dataclass(frozen=True, slots=True)
 class CloudName:
-    """Where a child is registered, and under which name.  Fixed at admission, then immutable.
+    """The name of a child at a cloud.  Fixed at admission, then immutable.
 
-    route: by which of the provider's ways; "" for its default.  It is no part of the name.
+    route: one of the provider's ways to register; "" for its default.  Not part of the name.
     """
 
     provider: str
@@ -55,8 +55,8 @@ class Record:
     attempt: number of the newest registration intent; 0 before the first.
     stored: the attempt whose secret is durable and in use; 0 where none is.
     activating: the attempt that may have been used to log in; 0 where none was.
-    candidate: the attempt whose secret is to take the place of the one in use, once a login with
-    it has succeeded; 0 where there is none.
+    candidate: the attempt whose secret replaces the one in use once a login with it has
+    succeeded; 0 where there is none.
     stale: how often the cloud refused the first login with a secret it had just issued.
     Times are microseconds since the epoch; 0 means never.
     """
@@ -81,19 +81,19 @@ class Record:
     candidate: int = 0
 
     def slot(self, attempt: int) -> SecretRef:
-        """The vault slot of an attempt."""
+        """Return the slot of an attempt in the secret store."""
         assert self.cloud is not None, "only an admitted child has slots"
         return SecretRef(self.cloud.provider, self.device, attempt)
 
     def without_stale_secret(self) -> Record:
-        """The facts after a first login was refused.
+        """Return the facts after a first login was refused.
 
-        The number of the attempt is used up, so that nobody takes its slot for a fresh secret.
+        The number of the attempt is used up, so that its slot never passes for a fresh secret.
         """
         return replace(self, attempt=self.attempt + 1, stored=0, stale=self.stale + 1)
 
     def without_any_secret(self) -> Record:
-        """The facts after a reset at the cloud; the slot of the old secret is not taken either."""
+        """Return the facts after a reset at the cloud; the slot of the old secret is not reused."""
         return replace(
             self,
             attempt=self.attempt + 1,
@@ -105,12 +105,12 @@ class Record:
         )
 
     def with_candidate(self, now: int) -> Record:
-        """The facts before a secret is asked for that is to take the place of the one in use."""
+        """Return the facts before a secret is requested that replaces the one in use."""
         attempt = self.attempt + 1
         return replace(self, attempt=attempt, attempted_at=now, candidate=attempt)
 
     def with_candidate_proven(self, now: int) -> Record:
-        """The facts after a login with the candidate: it is in use from now on."""
+        """Return the facts after a login with the candidate: it is in use from now on."""
         proven = self.candidate
         return replace(
             self, stored=proven, activating=proven, candidate=0, registered_at=now, stale=0
@@ -119,11 +119,11 @@ class Record:
 
 Change: TypeAlias = Callable[[Record | None], Record]
 """Makes the new record from the newest one, None where there is none.  Pure: it may be called
-more than once, and on another thread.  What it raises keeps the record as it is."""
+more than once, and on another thread.  If it raises, the record stays as it is."""
 
 
 def unchanged(record: Record | None, **facts: object) -> Record:
-    """Return a record of which these facts hold.  Raises Overtaken."""
+    """Return a record in which these facts still hold.  Raises RecordChanged."""
     if record is None or any(getattr(record, name) != fact for name, fact in facts.items()):
         raise RecordChanged("the record was changed meanwhile")
     return record

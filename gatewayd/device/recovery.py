@@ -1,4 +1,4 @@
-"""What the durable facts say: after a restart, and when a login is refused."""
+"""What follows from the durable facts: after a restart, and when a login is refused."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from gatewayd.errors import (
 )
 
 MAX_STALE = 3
-"""How often a first login may be refused before somebody has to look."""
+"""How often a first login may be refused before an operator has to act."""
 
 SECRET_LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
-    "Reset the child at the cloud, or empty its fingerprint there if it is known by a certificate; "
+    "Reset the child at the cloud, or empty its fingerprint there if it has a certificate; "
     "then call Reregister.",
     "needs-reset",
 )
 REPEATEDLY_STALE = Reason(
     "secret-repeatedly-stale",
     "The cloud refused each secret at the first login, though it had just issued it.",
-    "Look whether somebody else registers the same device name, then call Retry.",
+    "Check that nothing else registers the same device name, then call Retry.",
 )
 
 
 def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
-    """Judge a refused login: a stale secret is replaced, one that was used never is.
+    """Return the event of a refused login: a stale secret is replaced, one that was used is not.
 
-    Before the first login the newest secret alone is valid, so a late duplicate of our own
-    request may have made ours stale: register again, at most MAX_STALE times.  After it only
-    a reset at the cloud gives a new secret: keep the one we have, and try it slowly.
+    Before the first login only the newest secret is valid, so a late duplicate of gatewayd's own
+    request may have made this one stale: register again, at most MAX_STALE times.  After it only
+    a reset at the cloud gives a new secret: keep this one, and try it slowly.
 
     stale: whether a newer secret may be accepted.
     """
@@ -50,14 +50,14 @@ def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> E
 
 
 def on_retry(record: Record) -> Record:
-    """The facts to try again with: a secret that was refused too often is given up at last."""
+    """Return the facts for another try: a secret that was refused too often is given up."""
     if record.activated_at or record.stale < MAX_STALE:
         return record
     return replace(record.without_stale_secret(), stale=0)
 
 
 def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
-    """The state after a restart, from the durable facts alone.
+    """Return the state after a restart, from the durable facts alone.
 
     has_secret: whether the slot that `record.stored` points to can be read.
     """
@@ -66,7 +66,7 @@ def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
     if record.verdict is Verdict.RETIRED:
         return State.RETIRED, Reason(record.reason)
     if has_secret:
-        return State.ABSENT, Reason("not-seen-yet", "It was not seen since gatewayd started.")
+        return State.ABSENT, Reason("not-seen-yet", "It has not been seen since gatewayd started.")
     if record.activated_at:
         return State.FAILED, SECRET_LOST
     return State.ADMITTED, NONE
@@ -82,16 +82,16 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
         Reason(
             "store-rollback-suspected",
             "The secret store may be an old copy of itself.",
-            "Put the newest copy back, or accept this one.",
+            "Restore the newest copy, or accept this one.",
         ),
     ),
-    (StoreFull, Reason("store-full", "The disk is full.", "Free some room.")),
+    (StoreFull, Reason("store-full", "The disk is full.", "Free space on it.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
-    (RecordChanged, Reason("overtaken", "An operator has decided otherwise meanwhile.")),
-    (StoreError, Reason("store-failed", "The secret store failed; the journal says how.")),
+    (RecordChanged, Reason("record-changed", "An operator has decided otherwise meanwhile.")),
+    (StoreError, Reason("store-failed", "The secret store failed.", "See the journal.")),
 )
 
 
 def reason_of(error: StoreError) -> Reason:
-    """Return what to show for an error of the durable store."""
+    """Return the reason to show for an error of the store."""
     return next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))

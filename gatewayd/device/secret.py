@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from gatewayd.device.identity import DeviceId
+    from gatewayd.device.reason import Reason
 
 
 class Secret:
-    """Bytes that show themselves to nobody who did not ask by name."""
+    """Bytes that only `reveal` returns: never shown, hashed or pickled."""
 
     __slots__ = ("_value",)
 
@@ -44,3 +46,25 @@ class SecretRef:
     device: DeviceId
     attempt: int
     kind: str = "device-secret"
+
+
+class SecretSlots(Protocol):
+    """The slots of the secret store, for the event loop.  They raise StoreError."""
+
+    async def put(self, ref: SecretRef, secret: Secret) -> None:
+        """Return when the secret is durable and was read back."""
+
+    async def get(self, ref: SecretRef) -> Secret:
+        """Read a slot from the disk.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
+
+    async def delete(self, ref: SecretRef) -> None:
+        """Return when a slot is empty; one that is empty stays so."""
+
+    async def refs(self, device: DeviceId) -> Sequence[SecretRef]:
+        """Return all slots of a device that hold something."""
+
+    async def holds(self, ref: SecretRef) -> bool:
+        """Whether a slot can be read."""
+
+    async def check_ready(self) -> Reason | None:
+        """Return why no secret could be stored now; None if one could."""

@@ -1,4 +1,4 @@
-"""Frozen views of the gateway: the only things that cross to the D-Bus thread."""
+"""Frozen views of the gateway: the only objects that cross to the D-Bus thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatewayd.device.identity import DeviceId
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One thing that happened to a child: `at` in microseconds since the epoch."""
+    """An event in the history of a child.  at: microseconds since the epoch."""
 
     at: int
     event: str
@@ -21,14 +21,14 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """What is shown of one child.  Text is sanitised, times are microseconds since the epoch.
+    """A view of one child.  Text is sanitised, times are microseconds since the epoch.
 
     state, substate, reason: as org.gatewayd1(5) lists them.  explanation and remedy are sentences.
     admission: "none", or a word of `Admission`.  secret_state: "none", "stored" or "lost".
     proof: how well its identity is proven, a word of `Trust`.
-    identity: the strongest claim it is known by, as "mac 5026ef000001"; "" where there is none.
+    identity: its strongest claim, as "mac 5026ef000001"; "" where there is none.
     cloud_id: "product/name"; "" where it has none.
-    history: its newest steps, oldest first, bounded.
+    history: its newest events, oldest first, bounded.
     """
 
     id: DeviceId
@@ -61,7 +61,7 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class ManagerView:
-    """What is shown of the gateway as a whole.
+    """A view of the gateway as a whole.
 
     state: "starting", "running", "degraded", "sealed" or "stopping".
     protection: a word of `Protection`.
@@ -80,7 +80,7 @@ class ManagerView:
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """What is shown of the secret store.
+    """A view of the secret store.
 
     backend: the name of its plug-in.  protection: a word of `Protection`.
     state: "unsealed", "sealed", "degraded" or "rollback-suspected".
@@ -88,7 +88,7 @@ class StoreView:
     n_secrets: slots that hold something.
     key_id: number of the data key in use; 0 where there is none, or it has no number.
     key_created: microseconds since the epoch; 0 where it is not known.
-    recovery_slots: keys of operators that open the store too.
+    recovery_slots: recovery keys that open the store too.
     """
 
     backend: str
@@ -103,13 +103,13 @@ class StoreView:
 
 @dataclass(frozen=True, slots=True)
 class ProviderView:
-    """What is shown of one cloud.
+    """A view of one cloud.
 
     kind: of plug-in.  endpoint: "host:port"; "" where there is none to name.
     state: "idle", "ready", "connecting", "degraded", "throttled" or "failed".
     reason, explanation, remedy: why it is not ready, as of a child.
     n_devices: children that belong to it.  n_queued: of them, those that have no secret yet.
-    certificate_expiry: of the first that it depends on, microseconds since the epoch; 0 for none.
+    certificate_expiry: of the first certificate to expire, microseconds since the epoch; 0: none.
     """
 
     id: str
@@ -126,7 +126,7 @@ class ProviderView:
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """How the daemon logs, in the words of org.freedesktop.LogControl1(5)."""
+    """A view of the log, in the words of org.freedesktop.LogControl1(5)."""
 
     level: str
     target: str
@@ -134,13 +134,13 @@ class LogView:
 
 
 class Reporter(Protocol):
-    """Shows what it is told.  Called on the asyncio thread; never blocks."""
+    """Publishes views.  Called on the event loop's thread; never blocks."""
 
     def show(self, view: DeviceView) -> None:
         """Show a child, new or changed."""
 
     def remove(self, device: DeviceId) -> None:
-        """Show a child no more."""
+        """Remove a child."""
 
     def show_manager(self, view: ManagerView) -> None:
         """Show the gateway as a whole."""

@@ -1,8 +1,8 @@
-"""The port of discovery: what a discoverer tells, and how it is run.
+"""The port of discovery: what a discoverer is, what it reports, and who is notified of devices.
 
-Everything here is plain data that could cross a process boundary.
-
-Who is told what becomes of the devices on the LAN.
+A discoverer looks at the LAN in one way: mDNS, a list, a bus.  It is found by the entry point
+group `gatewayd.discoverers` and proves itself by `gatewayd.testing.contracts.discoverer`.
+Reports are plain data that could cross a process boundary.
 """
 
 from __future__ import annotations
@@ -10,27 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import Claim, DeviceId, Trust
 from gatewayd.device.reason import Reason
 
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE = 255
+"""Characters in the value of one attribute."""
+
+Origin: TypeAlias = tuple[str, str]
+"""Where something was seen: the source and the key of a sighting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A device was heard or read in one place.
+    """A report that a device was seen, from one source.
 
-    source: the discoverer and its interface, as "mdns/eth1".
+    source: the discoverer's name, "/" and its interface, as "mdns/eth1"; the name alone where
+    the source has no interface.
     key: what stays the same inside the source while this is the same thing.
-    at: seconds of the event loop's clock.
-    valid_for: seconds it may be believed, 60 to 86,400.
-    interface: its name, "" if the source has none.
-    addresses: IP addresses as text, without scope; port: None where there is none.
-    attributes: the keys of gatewayd-rules(5), as "txt.model"; at most 64 of at most 255 characters.
-    label: a sanitised name to show.
+    at: when it was seen, seconds of the event loop's clock.
+    valid_for: seconds for which it may be believed, 60 to 86,400.
+    interface: the network interface's name, "" if the source has none.
+    addresses: IP addresses as text, without scope; port: None if there is none.
+    claims: what the device says of its identity; names and addresses identify nothing.
+    attributes: the keys of gatewayd-rules(5), as "txt.model"; at most 64, of printable text of at
+    most 255 characters.  "source" is always there: the kind of discoverer, as "mdns".
+    label: a name to show, from `sanitize.label`.
     trust: what this sighting proves by itself.
     """
 
@@ -44,38 +51,61 @@ class Sighting:
     claims: frozenset[Claim]
     attributes: Mapping[str, str]
     label: str
-    trust: Trust = Trust.HEARD
+    trust: Trust = Trust.CLAIMED
+
+    @property
+    def origin(self) -> Origin:
+        """Where the device was seen."""
+        return self.source, self.key
 
 
 class LossReason(StrEnum):
     """Why a key is no longer seen.  Only the first two say anything about the device."""
 
-    GOODBYE = "goodbye"  # it said so, or somebody else did
+    GOODBYE = "goodbye"  # the device said so, or another host in its name
     EXPIRED = "expired"  # it was silent for too long
-    EVICTED = "evicted"  # our own table was full
-    STOPPED = "stopped"  # our own discoverer was stopped
+    EVICTED = "evicted"  # the discoverer's table was full
+    STOPPED = "stopped"  # the discoverer was stopped
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A key is no longer seen by its source.  A hint to go and look, never a proof."""
+    """A report that a key is no longer seen.  It makes the device suspect; it proves nothing.
+
+    source, key: of the sighting.  at: seconds of the event loop's clock.
+    """
 
     source: str
     key: str
     at: float
     reason: LossReason
 
+    @property
+    def origin(self) -> Origin:
+        """Where the device was seen before."""
+        return self.source, self.key
+
 
 class Sink(Protocol):
-    """Takes what a discoverer tells.  Never blocks; bounded: it coalesces by (source, key)."""
+    """The receiver of reports.  Its methods return at once and raise nothing.
 
-    def sight(self, sighting: Sighting) -> None: ...
-    def lose(self, loss: Loss) -> None: ...
+    It is bounded: of each (source, key) it keeps the newest report only.
+    """
+
+    def sight(self, sighting: Sighting) -> None:
+        """Report a device; report it again whenever it was seen again."""
+
+    def lose(self, loss: Loss) -> None:
+        """Report that a key which was reported is no longer seen."""
 
 
 @dataclass(slots=True)
 class Health:
-    """Counters of one discoverer, for the status.  `dropped` counts by kebab-case cause."""
+    """The counters of one discoverer, shown to operators.
+
+    sighted, lost: reports so far.  entries: names or devices kept now.
+    dropped: what was not believed or had no room, by kebab-case cause.
+    """
 
     sighted: int = 0
     lost: int = 0
@@ -83,25 +113,26 @@ class Health:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, cause: str) -> None:
-        """Count one thing that was not believed."""
+        """Count one dropped thing."""
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
 
 
 class Interest(StrEnum):
-    """What policy would do with a name, as far as it can be told before resolving it."""
+    """What the rules would do with a name, as far as that is known before it is resolved."""
 
-    WANTED = "wanted"  # some rule could match: resolved first
-    STRANGER = "stranger"  # no rule could match: resolved when there is room, held for approval
-    IGNORED = "ignored"  # a rule says to ignore it: counted, never resolved
+    WANTED = "wanted"  # a rule could match: resolve it first
+    STRANGER = "stranger"  # no rule could match: resolve it when there is room
+    IGNORED = "ignored"  # a rule ignores it: count it, never resolve it
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a discoverer may use.
+    """What gatewayd lends a discoverer.
 
     now: the event loop's clock, seconds.  jitter: a number from [0, 1) at each call.
-    interest: asked with what is known before resolving ("source", "service", "instance",
-    "interface"); it must be asked before anything is sent on behalf of a name.
+    interest: what the rules want of a name, given the attributes that are known before it is
+    resolved ("source", "service", "instance", "interface").  A discoverer asks before it sends
+    anything on behalf of a name.
     """
 
     now: Callable[[], float]
@@ -110,35 +141,52 @@ class Context:
 
 
 class Discoverer(Protocol):
-    """Looks at the LAN in one way.  Its class declares `Settings`, a frozen dataclass."""
+    """One way to find devices.
+
+    It is made as `cls(name, settings)`, which may raise ConfigError.  `cls.Settings` is a frozen
+    dataclass of `gatewayd.settings.declare.setting` fields: the keys of [discovery.<name>].
+
+    name: the section's name, as "mdns".  health: its counters, kept current.
+    """
 
     name: str
     health: Health
 
     async def run(self, context: Context, sink: Sink) -> None:
-        """Tell the sink what is seen, until cancelled.  Raises DiscoveryFatal, DiscoveryRetry."""
+        """Report to the sink what is seen, until cancelled; then end within 2 s.
+
+        It may be run again afterwards.  Raises DiscoveryRetry to be run again later,
+        DiscoveryFatal never to be run again; any other fault is logged, and it is run again.
+        """
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Look again for one device, in at most 3 s; None if it does not answer."""
+        """Ask one device for a fresh sighting, in at most 3 s; None if it does not answer.
+
+        The answer comes from the device, not from a cache.  It may show another identity.
+        """
 
     async def rescan(self) -> None:
-        """Look again for all, as if just started."""
+        """Ask for all devices, as if just started.  Returns without waiting for answers."""
 
 
 class Listener(Protocol):
-    """Is told at once.  Never blocks; it may ask the inventory, and changes it only later."""
+    """The receiver of what becomes of devices.
+
+    It is called at once and must not block.  It may read from the inventory, and must not
+    change it during the call.
+    """
 
     def seen(self, device: DeviceId) -> None:
-        """It is on the LAN: for the first time, or again."""
+        """The device is on the LAN: for the first time, or again."""
 
     def lost(self, device: DeviceId, reason: Reason) -> None:
-        """It has left the LAN: it was asked, and did not answer."""
+        """The device has left the LAN: it was asked, and did not answer."""
 
     def changed(self, device: DeviceId) -> None:
-        """What is known of it has changed: its evidence, a conflict, or whether it is flapping."""
+        """The device's evidence, its conflict or its flapping has changed."""
 
     def merged(self, kept: DeviceId, gone: DeviceId) -> None:
         """Two devices turned out to be one."""
 
     def evicted(self, device: DeviceId) -> None:
-        """It had to make room.  Nobody knows whether it is there."""
+        """The device was dropped from a full table.  It may still be on the LAN."""

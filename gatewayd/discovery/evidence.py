@@ -14,7 +14,7 @@ MAX_ADDRESSES = 16
 def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
     """Join what is known of a device; the best proven sighting comes first.
 
-    own: what identifies it.  conflict: while two quarrel, neither is believed more than heard.
+    own: what identifies it.  conflict: while two quarrel, neither is believed more than claimed.
     """
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
     beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
@@ -22,7 +22,7 @@ def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str)
     return Evidence(
         views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
         claims=frozenset(own).union(beside),
-        trust=ranked[0].trust if ranked and not conflict else Trust.HEARD,
+        trust=ranked[0].trust if ranked and not conflict else Trust.CLAIMED,
         label=next((s.label for s in ranked if s.label), ""),
         addresses=tuple(addresses)[:MAX_ADDRESSES],
         conflict=conflict,

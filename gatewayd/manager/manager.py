@@ -1,10 +1,8 @@
-"""The one mailbox: what happened goes in, a state comes out, and its work is started.
+"""The event queue of the children: an event goes in, a state comes out, and its work is started.
 
-    event → advance → remember → report → work
+    event → advance → remember → publish → work
 
-This is the only writer of a child's state.  It decides nothing: lifecycle.py does.
-
-One child as the gateway holds it in memory: what is not durable, and who works on it.
+This is the only writer of a child's state.  It decides nothing: device/lifecycle.py does.
 """
 
 from __future__ import annotations
@@ -12,32 +10,58 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.recovery import reason_of
+from gatewayd.device.record import RecordStore
+from gatewayd.device.recovery import reason_of, restore
+from gatewayd.device.secret import SecretRef
 from gatewayd.device.views import HistoryEntry
 from gatewayd.errors import StoreError
 from gatewayd.runtime.backoff import RateLimiter
+from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
 
+log = logging.getLogger(__name__)
+
+Worker: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
+
 HISTORY = 24
-"""How many of its newest steps a child remembers."""
+"""How many of its newest history entries a child remembers."""
+
+QUEUE_SIZE = 100_000
+"""Events that may wait.  Each child has at most one worker and a few sightings under way, so a
+full queue means a bug, and the daemon had better be restarted."""
+
+RESTORED = "Restored"
+"""The event in the history of a child that an earlier run knew."""
+
+STRANGERS_LOGGED = 60
+"""How many pending strangers are logged in a minute."""
+
+_STRANGERS = {State.DISCOVERED, State.PENDING, State.FORGOTTEN}
+
+RESTART_DELAY = 30.0
+"""Seconds until work that failed unexpectedly is started again."""
+
+INTERNAL_ERROR = Reason("internal-error", "gatewayd has a fault; the journal has the details.")
+
+INTERRUPTED = Reason("interrupted", "A command that was to change it has failed.")
 
 
 @dataclass(slots=True)
 class Child:
-    """The state of one child, and the task that works for it.
+    """One child in memory: its state, what of it is not durable, and the task that works for it.
 
     present: whether it is on the LAN.
     until: when something is tried again, seconds of the event loop's clock; 0 where nothing is.
-    task: works for it; the newest.  hands: held by whoever works for it, so that nobody begins
-    while another, who was told to end, still closes a session.
+    task: the newest that works for it.  lock: held by each task that works for it, so that none
+    begins while another, which was cancelled, still closes a session.
     changed, first_seen: when the state was entered, and when the child was first seen,
     microseconds since the epoch.
     """
@@ -54,36 +78,23 @@ class Child:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     history: tuple[HistoryEntry, ...] = ()
 
-    def remember(self, step: HistoryEntry) -> None:
-        """Add a step to the history."""
-        self.history = (*self.history, step)[-HISTORY:]
+    def remember(self, entry: HistoryEntry) -> None:
+        """Add an entry to the history."""
+        self.history = (*self.history, entry)[-HISTORY:]
 
 
-log = logging.getLogger(__name__)
-Worker: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
+class ChildPublisher(Protocol):
+    """Where the children are shown.  Called after each event; never blocks."""
 
-QUEUE_SIZE = 100_000
-"""Events that may wait.  Each child has at most one worker and a few sightings under way, so a
-full mailbox means a bug, and the daemon had better be restarted."""
+    def show(self, child: Child) -> None:
+        """Show a child, new or changed."""
 
-RESTORED = "Restored"
-"""What is said to have happened to a child that an earlier run knew."""
-
-STRANGERS_LOGGED = 60
-"""How many strangers that wait are logged in a minute."""
-
-_STRANGERS = {lc.State.DISCOVERED, lc.State.PENDING, lc.State.FORGOTTEN}
-
-RESTART_DELAY = 30.0
-"""Seconds until work that broke off is begun anew."""
-
-INTERNAL_ERROR = Reason("internal-error", "Something in gatewayd broke; the journal says what.")
-
-INTERRUPTED = Reason("interrupted", "A command that was to change it has failed.")
+    def remove(self, device: DeviceId) -> None:
+        """Show a child no more."""
 
 
 class QueuedEvent(NamedTuple):
-    """An event on its way.  `task` is the worker that sent it; None where nobody was asked."""
+    """An event in the queue.  task: the worker that sent it; None where no worker did."""
 
     device: DeviceId
     event: lc.Event
@@ -91,62 +102,132 @@ class QueuedEvent(NamedTuple):
 
 
 class DeviceManager:
-    """Holds all children, and moves them through their lives.
+    """The owner of all children, which moves them through their life cycle.
 
-    workers: who does each kind of work.
-    show, remove: tell the world of a child; called after each event.
-    wall: microseconds since the epoch.
+    It is made before all other stages: discovery's `Listener` and the workers post to it.
     """
 
-    def __init__(
-        self,
-        workers: Mapping[lc.Work, Worker],
-        *,
-        show: Callable[[Child], None],
-        remove: Callable[[DeviceId], None],
-        now: Callable[[], float],
-        wall: Callable[[], int],
-    ) -> None:
+    def __init__(self, records: RecordStore, clock: Clock) -> None:
         self.children: dict[DeviceId, Child] = {}
-        self._workers, self._show, self._remove = workers, show, remove
-        self._now, self._wall = now, wall
-        self._mailbox: asyncio.Queue[QueuedEvent | asyncio.Future[None]] = asyncio.Queue(QUEUE_SIZE)
+        self._records, self._now, self._wall = records, clock.now, clock.wall
+        self._workers: Mapping[lc.Work, Worker] = {}
+        self._publisher: ChildPublisher
+        self._queue: asyncio.Queue[QueuedEvent | asyncio.Future[None]] = asyncio.Queue(QUEUE_SIZE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = RateLimiter(STRANGERS_LOGGED, 60.0)
         self._running = False
 
-    def post(self, device: DeviceId, event: lc.Event) -> None:
-        """Tell what happened to a child.  Never blocks."""
-        self._mailbox.put_nowait(QueuedEvent(device, event, None))
+    def connect(self, workers: Mapping[lc.Work, Worker], publisher: ChildPublisher) -> None:
+        """Set what does each kind of work, and what shows the children.
 
-    def restore(self, children: Iterable[tuple[Child, lc.State, Reason]]) -> None:
-        """Take in the children of an earlier run, before `run`, which begins their work."""
-        for child, state, reason in children:
-            self.children[child.id] = child
-            self._enter(child, state, reason, RESTORED)
+        To be called once, before anything else.
+        """
+        self._workers, self._publisher = workers, publisher
+
+    # What happens: from discovery, from operators, from clouds.
+
+    def post(self, device: DeviceId, event: lc.Event) -> None:
+        """Queue an event of a child.  Never blocks."""
+        self._queue.put_nowait(QueuedEvent(device, event, None))
+
+    def seen(self, device: DeviceId) -> None:
+        """It is on the LAN: for the first time, or again."""
+        self.post(device, lc.Seen())
+
+    def lost(self, device: DeviceId, reason: Reason) -> None:
+        """It has left the LAN."""
+        self.post(device, lc.Lost(reason))
+
+    def changed(self, device: DeviceId) -> None:
+        """What is known of it has changed."""
+        self.post(device, lc.Changed())
+
+    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
+        """Two devices turned out to be one."""
+        self.post(gone, lc.Forgotten(Reason("merged", f"It is the same as {kept}.")))
+
+    def evicted(self, device: DeviceId) -> None:
+        """Discovery had no room for it."""
+        self.post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))
+
+    def reconsider(self) -> None:
+        """Evaluate again, by new rules or settings, every child that they kept from going on."""
+        for child in tuple(self.children.values()):
+            match child.state:
+                case State.PENDING:
+                    self.post(child.id, lc.Changed())
+                case State.REJECTED if self._records.get(child.id) is None:
+                    self.post(child.id, lc.Forgotten())
+                    if child.present:
+                        self.post(child.id, lc.Seen())
+                case State.FAILED if child.reason.substate != "needs-reset":
+                    self.post(child.id, lc.Retried(Reason("configuration-reloaded")))
+
+    def reconsider_pending(self, admits: Callable[[DeviceId], bool]) -> None:
+        """Evaluate again the pending children that would be admitted now."""
+        for child in self.children.values():
+            if child.state is State.PENDING and admits(child.id):
+                self.post(child.id, lc.Changed())
+
+    # Children that are on record.
+
+    def restore(self, readable: Callable[[SecretRef], bool]) -> None:
+        """Add the children on record, before `run`, which starts their work.
+
+        readable: whether a slot can be read.
+        """
+        for record in self._records.all():
+            slot = record.slot(record.stored) if record.cloud and record.stored else None
+            state, reason = restore(record, has_secret=slot is not None and readable(slot))
+            child = Child(record.device, label=record.label, first_seen=record.first_seen)
+            self.add(child, state, reason)
         log.info("Restored %d children.", len(self.children))
 
+    def add(self, child: Child, state: State, reason: Reason = NONE) -> None:
+        """Add a child that is in some state already."""
+        self.children[child.id] = child
+        self._enter(child, state, reason, RESTORED)
+
+    def introduce(self, device: DeviceId) -> None:
+        """Let a name of the gateway's own, which is on record, come online."""
+        if device not in self.children:
+            self.add(Child(device), State.ADMITTED)
+        self.seen(device)
+
+    # The life of the manager.
+
     async def run(self) -> None:
-        """Begin to work, and open envelopes until cancelled; then end all work."""
+        """Start all work, and handle events until cancelled; then end all work."""
         self._running = True
         for child in self.children.values():
             self._start(child)
         try:
             while True:
-                match await self._mailbox.get():
-                    case QueuedEvent() as envelope:
-                        self._deliver(envelope)
+                match await self._queue.get():
+                    case QueuedEvent() as queued:
+                        self._handle(queued)
                     case ping if not ping.done():
                         ping.set_result(None)
         finally:
             self._running = False
-            await self._end_all_work()
+            await cancel_and_wait(self._tasks)
 
     async def ping(self) -> None:
-        """Return when all that was posted before has been delivered."""
+        """Return when all that was posted before has been handled."""
         ping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._mailbox.put_nowait(ping)
+        self._queue.put_nowait(ping)
         await ping
+
+    # What commands do to a child.
+
+    def holds(self, child: Child) -> bool:
+        """Whether a child is still here: it may have been dropped, and another come for it."""
+        return self.children.get(child.id) is child
+
+    def refresh(self, child: Child) -> None:
+        """Show a child again: something shown of it has changed that is no event."""
+        if self.holds(child):
+            self._publisher.show(child)
 
     def restart_work(self, child: Child) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
@@ -165,55 +246,48 @@ class DeviceManager:
             async with child.lock:
                 yield
         except BaseException:
-            if child.task is None and self.holds(child) and lc.knows(child.state, lc.Stalled):
+            if child.task is None and self.holds(child) and lc.accepts(child.state, lc.Stalled):
                 self._advance(child, lc.Stalled(INTERRUPTED))
             raise
 
-    def holds(self, child: Child) -> bool:
-        """Whether a child is still here: it may have been dropped, and another come for it."""
-        return self.children.get(child.id) is child
+    # From an event to a state.
 
-    def refresh(self, child: Child) -> None:
-        """Show a child again: something shown of it has changed that is no event."""
-        if self.holds(child):
-            self._show(child)
-
-    def _deliver(self, envelope: QueuedEvent) -> None:
-        child = self.children.get(envelope.device) or Child(envelope.device)
-        if envelope.task is not None and envelope.task is not child.task:
-            return  # a late word of work that was ended meanwhile: expected, and void
-        self._advance(child, envelope.event)
+    def _handle(self, queued: QueuedEvent) -> None:
+        child = self.children.get(queued.device) or Child(queued.device)
+        if queued.task is not None and queued.task is not child.task:
+            return  # a stale event from a cancelled task: ignore
+        self._advance(child, queued.event)
 
     def _advance(self, child: Child, event: lc.Event) -> None:
         child.present = _is_present(child.present, event)
         entered = lc.advance(child.state, event, present=child.present)
-        if entered is child.state and not lc.knows(child.state, type(event)):
-            if entered is not lc.State.FORGOTTEN:
-                self._show(child)
+        if entered is child.state and not lc.accepts(child.state, type(event)):
+            if entered is not State.FORGOTTEN:
+                self._publisher.show(child)
             return
         child.until = event.until
         self._enter(child, entered, event.reason, type(event).__name__)
 
-    def _enter(self, child: Child, state: lc.State, reason: Reason, event: str) -> None:
+    def _enter(self, child: Child, state: State, reason: Reason, event: str) -> None:
         before, child.reason = child.state, reason
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
         child.remember(HistoryEntry(self._wall(), event, state.shown, str(reason)))
-        self._tell(child, event)
-        if state is lc.State.FORGOTTEN:
+        self._log(child, event)
+        if state is State.FORGOTTEN:
             self._drop(child)
             return
         self.children[child.id] = child
         if child.task is None or lc.WORK.get(state) is not lc.WORK.get(before):
             self._stop(child)
             self._start(child)
-        self._show(child)
+        self._publisher.show(child)
 
-    def _tell(self, child: Child, event: str) -> None:
-        """Log a step; of strangers only so many, as anybody on the LAN can make them."""
+    def _log(self, child: Child, event: str) -> None:
+        """Log an event; of strangers only so many, as anybody on the LAN can make them."""
         level = logging.DEBUG if child.state in _STRANGERS or event == RESTORED else logging.INFO
-        if child.state is lc.State.PENDING and self._strangers.take(self._now()):
+        if child.state is State.PENDING and self._strangers.take(self._now()):
             level = logging.INFO
         fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
         fields["event"] = event
@@ -223,7 +297,9 @@ class DeviceManager:
     def _drop(self, child: Child) -> None:
         self._stop(child)
         if self.children.pop(child.id, None) is not None:
-            self._remove(child.id)
+            self._publisher.remove(child.id)
+
+    # From a state to its work.
 
     def _start(self, child: Child) -> None:
         work = lc.WORK.get(child.state)
@@ -240,11 +316,11 @@ class DeviceManager:
         child.task = None
 
     async def _perform(self, child: Child, work: lc.Work) -> None:
-        """Let the worker work; where it breaks off, it begins anew."""
+        """Run the worker; where it fails unexpectedly, start it again."""
         task = asyncio.current_task()
 
         def post(event: lc.Event) -> None:
-            self._mailbox.put_nowait(QueuedEvent(child.id, event, task))
+            self._queue.put_nowait(QueuedEvent(child.id, event, task))
 
         async with child.lock:
             while (reason := await self._attempt(child.id, work, post)) is not None:
@@ -254,7 +330,7 @@ class DeviceManager:
                 await asyncio.sleep(RESTART_DELAY)
 
     async def _attempt(self, device: DeviceId, work: lc.Work, post: PostEvent) -> Reason | None:
-        """Return why the work broke off, which is logged; None where it is done."""
+        """Return why the work failed unexpectedly, which is logged; None when it is done."""
         try:
             await self._workers[work](device, post)
         except StoreError as error:
@@ -263,12 +339,9 @@ class DeviceManager:
             # work must not stop the others, nor pass for the end that was asked for
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
-            log.exception("Work broke off: %s.", work.value, extra={"device": device})
+            log.exception("Device %s: %s failed.", device, work.value, extra={"device": device})
             return INTERNAL_ERROR
         return None
-
-    async def _end_all_work(self) -> None:
-        await cancel_and_wait(self._tasks)
 
 
 def _is_present(before: bool, event: lc.Event) -> bool:

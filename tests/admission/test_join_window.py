@@ -38,7 +38,7 @@ def rules() -> RuleBook:
         base: dict[str, Any] = {
             "match": {"instance": f"{name}*"}, "action": Action.ASK, "window": window,
             "extract": {"serial": "instance"}, "device_name": "{serial}",
-            "provider": "cloud", "product": "p", "require": RuleRequirements("heard"), "limits": RuleLimits(9),
+            "provider": "cloud", "product": "p", "require": RuleRequirements("claimed"), "limits": RuleLimits(9),
         }  # fmt: skip
         table = RuleTable(name=f"{name}s", **base)
         made.append(make_rule(table, frozenset(), lambda at, text: pytest.fail(f"{at}: {text}")))

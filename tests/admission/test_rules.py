@@ -96,7 +96,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
         (
             a_rule("a", "require = { trust = 'lsited' }"),
             (
-                "a.toml:10: rule[1].require.trust must be one of heard, corroborated, listed, "
+                "a.toml:10: rule[1].require.trust must be one of claimed, corroborated, listed, "
                 "authenticated: did you mean 'listed'?"
             ),
         ),

@@ -18,7 +18,7 @@ BASE = Sighting("mdns", "a", 0, 60, "lan0", ("10.0.0.1",), None, frozenset(), {"
 def test_nobody_is_believed_while_two_quarrel() -> None:
     proven = replace(BASE, trust=Trust.AUTHENTICATED)
     assert evidence((), [proven], "").trust is Trust.AUTHENTICATED
-    assert evidence((), [proven], "two-claimants").trust is Trust.HEARD
+    assert evidence((), [proven], "two-claimants").trust is Trust.CLAIMED
 
 
 def test_a_serial_counts_only_if_it_was_accepted() -> None:

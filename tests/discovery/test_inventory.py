@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from gatewayd.device.identity import Claim, DeviceId, Trust, claim
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.device_table import (
-    CONTESTANTS,
+    MAX_CONTESTANTS,
+    MAX_OBSERVATIONS_UNPINNED,
     NAME_CONTESTED,
     TWO_CLAIMANTS,
-    VIEWS_UNPINNED,
 )
 from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Sighting
 from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, Phase
-from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED, Place
+from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
+from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.testing import clock
 
@@ -74,20 +74,20 @@ class Lan:
 
     def __init__(self, settings: InventorySettings | None = None) -> None:
         self.now = asyncio.get_running_loop().time
-        self.told = Told()
-        self.alive: dict[Place, Sighting] = {}
+        self.listener = Told()
+        self.alive: dict[Origin, Sighting] = {}
         self.kernel: dict[str, str] = {}
-        self.asked: list[Place] = []
+        self.asked: list[Origin] = []
         self.asking = self.most_at_once = 0
         self.fault: Exception | None = None
         context = Context(self.now, random.Random(7).random, self._interest)
         self.inventory = Inventory(
-            settings or InventorySettings(), context, self._verify, self._corroborate, self.told
+            settings or InventorySettings(), context, self._verify, self._corroborate, self.listener
         )
 
-    def hear(self, place: str, *said: str, alive: bool = True, **facts: object) -> Sighting:
+    def announce(self, origin: str, *said: str, alive: bool = True, **facts: object) -> Sighting:
         """Have something announced; it answers later if it is alive."""
-        source, _, key = place.partition(" ")
+        source, _, key = origin.partition(" ")
         base = Sighting(
             source, key, self.now(), 3600, "lan0", ("10.0.0.1",), None, claims(*said), {}, key
         )
@@ -97,19 +97,19 @@ class Lan:
         self.inventory.sight(sighting)
         return sighting
 
-    def goodbye(self, place: str, reason: LossReason = LossReason.GOODBYE) -> None:
-        source, _, key = place.partition(" ")
+    def goodbye(self, origin: str, reason: LossReason = LossReason.GOODBYE) -> None:
+        source, _, key = origin.partition(" ")
         self.inventory.lose(Loss(source, key, self.now(), reason))
 
-    def die(self, place: str) -> None:
-        source, _, key = place.partition(" ")
+    def die(self, origin: str) -> None:
+        source, _, key = origin.partition(" ")
         del self.alive[source, key]
 
-    async def sees(self, place: str, *said: str, **facts: object) -> DeviceId:
+    async def sees(self, origin: str, *said: str, **facts: object) -> DeviceId:
         """Have something announced for the first time; return the device it turns out to be."""
-        self.hear(place, *said, **facts)  # type: ignore[arg-type]  # facts are fields by name
+        self.announce(origin, *said, **facts)  # type: ignore[arg-type]  # facts are fields by name
         await self.settle()
-        return self.told.story[-1][1]
+        return self.listener.story[-1][1]
 
     async def settle(self) -> None:
         """Wait until all that was told was taken in."""
@@ -157,23 +157,23 @@ def story(test: Callable[[], Coroutine[object, object, None]]) -> Callable[[], N
     """Have a test run under the clock that jumps."""
 
     @functools.wraps(test)
-    def told() -> None:
+    def listener() -> None:
         clock.run(test())
 
-    return told
+    return listener
 
 
 @story
 async def test_a_device_is_seen_once_and_known_by_all_its_evidence() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", attributes={"service": "_pm._tcp"})
-        lan.hear("ssdp b", "serial pm A1", attributes={"upnp.model": "x"}, trust=Trust.LISTED)
+        lan.announce("ssdp b", "serial pm A1", attributes={"upnp.model": "x"}, trust=Trust.LISTED)
         await lan.settle()
         evidence = lan.inventory.evidence(child)
-        assert lan.told.words(child) == ["seen", "changed"]
+        assert lan.listener.words(child) == ["seen", "changed"]
         assert evidence.views == (
             {"upnp.model": "x", "trust": "listed"},
-            {"service": "_pm._tcp", "trust": "heard"},
+            {"service": "_pm._tcp", "trust": "claimed"},
         )
         assert (evidence.trust, evidence.label, evidence.conflict) == (Trust.LISTED, "b", "")
         assert evidence.claims == claims("serial pm A1")
@@ -186,9 +186,9 @@ async def test_what_is_repeated_changes_nothing_but_when_it_was_seen() -> None:
         child = await lan.sees("mdns a", "serial pm A1")
         changed = lan.inventory.changed_at(child)
         await asyncio.sleep(100)
-        lan.hear("mdns a", "serial pm A1")
+        lan.announce("mdns a", "serial pm A1")
         await lan.settle()
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
         assert lan.inventory.changed_at(child) == changed
         assert lan.inventory.last_seen(child) == lan.now() == 100
 
@@ -197,9 +197,9 @@ async def test_what_is_repeated_changes_nothing_but_when_it_was_seen() -> None:
 async def test_an_address_that_changes_is_updated_in_place() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1")
-        lan.hear("mdns a", "serial pm A1", addresses=("10.0.0.2",))
+        lan.announce("mdns a", "serial pm A1", addresses=("10.0.0.2",))
         await asyncio.sleep(PATIENCE)
-        assert lan.told.words(child) == ["seen", "changed"]
+        assert lan.listener.words(child) == ["seen", "changed"]
         assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
 
 
@@ -210,10 +210,10 @@ async def test_a_forged_goodbye_does_no_more_than_ask() -> None:
         lan.goodbye("mdns a")
         lan.goodbye("mdns a")
         await lan.settle()
-        assert lan.inventory.phase(child) is Phase.SUSPECT
+        assert lan.inventory.state(child) is PresenceState.SUSPECT
         await asyncio.sleep(PATIENCE)
-        assert lan.inventory.phase(child) is Phase.PRESENT
-        assert lan.told.words(child) == ["seen"]
+        assert lan.inventory.state(child) is PresenceState.PRESENT
+        assert lan.listener.words(child) == ["seen"]
         assert lan.asked == [("mdns", "a")]
         assert lan.inventory.counters()["goodbyes-refuted"] == 1
 
@@ -222,12 +222,12 @@ async def test_a_forged_goodbye_does_no_more_than_ask() -> None:
 async def test_hours_of_forged_goodbyes_for_many_children_lose_none() -> None:
     async with a_lan() as lan:
         for n in range(30):
-            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.announce(f"mdns {n}", f"serial pm S{n}")
         for _ in range(3 * 60):
             for n in range(30):
                 lan.goodbye(f"mdns {n}")
             await asyncio.sleep(60)
-        assert {word for word, _ in lan.told.story} == {"seen"}
+        assert {word for word, _ in lan.listener.story} == {"seen"}
         assert lan.most_at_once <= InventorySettings().verify_at_once
         assert lan.inventory.counters()["goodbyes-refuted"] == 3 * 60 * 30
 
@@ -239,14 +239,14 @@ async def test_a_goodbye_that_is_true_is_a_loss_after_two_questions() -> None:
         lan.die("mdns a")
         lan.goodbye("mdns a")
         await asyncio.sleep(11)
-        assert lan.told.words(child) == ["seen"], "once may be chance"
+        assert lan.listener.words(child) == ["seen"], "once may be chance"
         await asyncio.sleep(PATIENCE)
-        assert lan.told.words(child) == ["seen", "lost"]
-        assert (lan.told.reasons, len(lan.asked)) == ([LEFT], 2)
-        assert lan.inventory.phase(child) is Phase.ABSENT
+        assert lan.listener.words(child) == ["seen", "lost"]
+        assert (lan.listener.reasons, len(lan.asked)) == ([LEFT], 2)
+        assert lan.inventory.state(child) is PresenceState.ABSENT
         assert lan.inventory.evidence(child).views == ()
         assert await lan.sees("mdns a", "serial pm A1") == child
-        assert lan.told.words(child) == ["seen", "lost", "seen"]
+        assert lan.listener.words(child) == ["seen", "lost", "seen"]
 
 
 @story
@@ -255,20 +255,20 @@ async def test_silent_death_is_found_out_when_the_sighting_is_no_longer_valid() 
         child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
         lan.die("mdns a")
         await asyncio.sleep(1800)
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
         await asyncio.sleep(PATIENCE)
-        assert lan.told.words(child) == ["seen", "lost"]
-        assert lan.told.reasons == [SILENT]
+        assert lan.listener.words(child) == ["seen", "lost"]
+        assert lan.listener.reasons == [SILENT]
 
 
 @story
 async def test_the_newest_word_on_how_long_it_is_valid_counts() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", valid_for=86_400.0)
-        lan.hear("mdns a", "serial pm A1", valid_for=60.0)
+        lan.announce("mdns a", "serial pm A1", valid_for=60.0)
         lan.die("mdns a")
         await asyncio.sleep(60 + PATIENCE)
-        assert lan.told.words(child) == ["seen", "lost"]
+        assert lan.listener.words(child) == ["seen", "lost"]
 
 
 @story
@@ -279,19 +279,19 @@ async def test_a_device_heard_while_it_is_asked_is_there() -> None:
         lan.goodbye("mdns a")
         await asyncio.sleep(0.2)
         assert lan.asking == 1
-        lan.hear("mdns a", "serial pm A1", alive=False)
+        lan.announce("mdns a", "serial pm A1", alive=False)
         await asyncio.sleep(PATIENCE)
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
 
 
 @story
 async def test_a_device_is_not_asked_twice_at_once() -> None:
     async with a_lan(InventorySettings(verify_wait=0, verify_spread=0)) as lan:
-        lan.hear("mdns a", "serial pm A1")
+        lan.announce("mdns a", "serial pm A1")
         for _ in range(20):
             lan.goodbye("mdns a")
             await asyncio.sleep(0.1)
-            lan.hear("mdns a", "serial pm A1")
+            lan.announce("mdns a", "serial pm A1")
             await asyncio.sleep(0.1)
         assert lan.most_at_once == 1
 
@@ -301,11 +301,11 @@ async def test_who_was_heard_while_waiting_to_be_asked_is_not_asked() -> None:
     settings = InventorySettings(verify_wait=0, verify_spread=0, verify_at_once=1)
     async with a_lan(settings) as lan:
         for n in range(50):
-            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.announce(f"mdns {n}", f"serial pm S{n}")
             lan.goodbye(f"mdns {n}")
         await asyncio.sleep(0.2)
         for n in range(50):
-            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.announce(f"mdns {n}", f"serial pm S{n}")
         await asyncio.sleep(PATIENCE)
         assert len(lan.asked) == 1
 
@@ -315,7 +315,7 @@ async def test_a_silent_device_that_answers_stays() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
         await asyncio.sleep(12 * 3600)
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
         assert 20 <= len(lan.asked) <= 24
 
 
@@ -326,7 +326,7 @@ async def test_a_full_table_or_a_stopped_discoverer_says_nothing_of_a_device() -
         lan.goodbye("mdns a", LossReason.EVICTED)
         lan.goodbye("mdns a", LossReason.STOPPED)
         await asyncio.sleep(PATIENCE)
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
         assert lan.asked == []
         counters = lan.inventory.counters()
         assert (counters["loss-evicted"], counters["loss-stopped"]) == (1, 1)
@@ -340,11 +340,11 @@ async def test_a_device_that_cannot_be_asked_is_not_absent() -> None:
         lan.fault = ValueError("a plug-in's own")
         lan.goodbye("mdns a")
         await asyncio.sleep(3600)
-        assert lan.told.words(child) == ["seen"]
+        assert lan.listener.words(child) == ["seen"]
         assert lan.inventory.counters()["verify-failed"] > 10
         lan.fault = None
         await asyncio.sleep(2 * PATIENCE)
-        assert lan.told.words(child) == ["seen", "lost"]
+        assert lan.listener.words(child) == ["seen", "lost"]
 
 
 @story
@@ -355,22 +355,22 @@ async def test_a_flapping_device_is_not_reported_until_it_is_steady() -> None:
             lan.die("mdns a")
             lan.goodbye("mdns a")
             await asyncio.sleep(30)
-            lan.hear("mdns a", "serial pm A1")
+            lan.announce("mdns a", "serial pm A1")
             await asyncio.sleep(30)
-        assert lan.told.words(child) == ["seen", "lost", "seen", "lost", "changed"]
+        assert lan.listener.words(child) == ["seen", "lost", "seen", "lost", "changed"]
         assert lan.inventory.is_flapping(child)
         await asyncio.sleep(3400)
-        assert lan.told.words(child)[-1] == "seen"
+        assert lan.listener.words(child)[-1] == "seen"
         assert not lan.inventory.is_flapping(child)
 
 
 @story
 async def test_a_goodbye_right_after_a_sighting_does_not_hide_the_device() -> None:
     async with a_lan() as lan:
-        lan.hear("mdns a", "serial pm A1")
+        lan.announce("mdns a", "serial pm A1")
         lan.goodbye("mdns a")
         await asyncio.sleep(PATIENCE)
-        assert len(lan.told.present()) == 1
+        assert len(lan.listener.present()) == 1
 
 
 @story
@@ -380,10 +380,10 @@ async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac() -> No
         lan.kernel["10.0.0.5"] = "mac l2 ec:b5:fa:12:34:56"
         first = await lan.sees("ssdp u", "uuid upnp uuid:2f402f80", addresses=("10.0.0.5",))
         second = await lan.sees("mdns hue", *hue, addresses=())
-        assert lan.told.present() == {first, second}
-        lan.hear("mdns hue", *hue, addresses=("10.0.0.5",))
+        assert lan.listener.present() == {first, second}
+        lan.announce("mdns hue", *hue, addresses=("10.0.0.5",))
         await asyncio.sleep(PATIENCE)
-        assert lan.told.merges == [(first, second)]
+        assert lan.listener.merges == [(first, second)]
         evidence = lan.inventory.evidence(first)
         assert (len(evidence.views), evidence.trust) == (2, Trust.CORROBORATED)
         assert lan.inventory.counters()["devices"] == 1
@@ -393,23 +393,23 @@ async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac() -> No
 async def test_six_sensors_behind_one_bridge_stay_six() -> None:
     async with a_lan() as lan:
         for n in range(6):
-            lan.hear(f"mqtt {n}", f"serial z2m S{n}", MAC)
+            lan.announce(f"mqtt {n}", f"serial z2m S{n}", MAC)
         await asyncio.sleep(PATIENCE)
-        assert len(lan.told.present()) == 6
-        assert all(not lan.inventory.evidence(one).conflict for one in lan.told.present())
+        assert len(lan.listener.present()) == 6
+        assert all(not lan.inventory.evidence(one).conflict for one in lan.listener.present())
 
 
 @story
 async def test_an_address_reused_by_another_device_carries_no_identity() -> None:
     async with a_lan() as lan:
         old = await lan.sees("modbus 10.0.0.9", MAC)
-        lan.hear("modbus 10.0.0.9", OTHER_MAC)
+        lan.announce("modbus 10.0.0.9", OTHER_MAC)
         await lan.settle()
         assert lan.inventory.evidence(old).conflict == NAME_CONTESTED
         await asyncio.sleep(PATIENCE)
-        (new,) = lan.told.present()
+        (new,) = lan.listener.present()
         assert new != old
-        assert (lan.told.words(old)[-1], lan.told.reasons) == ("lost", [REPLACED])
+        assert (lan.listener.words(old)[-1], lan.listener.reasons) == ("lost", [REPLACED])
         assert lan.inventory.evidence(new).conflict == ""
 
 
@@ -417,23 +417,23 @@ async def test_an_address_reused_by_another_device_carries_no_identity() -> None
 async def test_a_forger_who_takes_a_name_does_not_drive_the_device_away() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1")
-        lan.hear("mdns a", "serial pm FORGED", alive=False)
+        lan.announce("mdns a", "serial pm FORGED", alive=False)
         await asyncio.sleep(PATIENCE)
-        assert "lost" not in lan.told.words(child)
-        assert lan.told.present() == {child}
+        assert "lost" not in lan.listener.words(child)
+        assert lan.listener.present() == {child}
 
 
 @story
 async def test_a_renamed_device_stays_one_child() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns kitchen", "serial pm A1", MAC)
-        lan.hear("mdns bathroom", "serial pm A1", MAC)
+        lan.announce("mdns bathroom", "serial pm A1", MAC)
         lan.die("mdns kitchen")
         lan.goodbye("mdns kitchen")
         await asyncio.sleep(PATIENCE)
-        assert lan.told.present() == {child}
+        assert lan.listener.present() == {child}
         assert lan.inventory.evidence(child).label == "bathroom"
-        assert "lost" not in lan.told.words(child)
+        assert "lost" not in lan.listener.words(child)
 
 
 @story
@@ -441,7 +441,7 @@ async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel() -
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1")
         lan.die("mdns a")
-        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
         await asyncio.sleep(PATIENCE)
         evidence = lan.inventory.evidence(child)
         assert (evidence.addresses, evidence.conflict) == (("10.0.0.2",), "")
@@ -454,7 +454,7 @@ async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move() -> None
         lan.goodbye("mdns a")
         await asyncio.sleep(PATIENCE)
         lan.die("mdns a")
-        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
         for _ in range(60):
             await asyncio.sleep(1)
             assert lan.inventory.evidence(child).conflict == ""
@@ -465,10 +465,10 @@ async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move() -> None
 async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1", trust=Trust.LISTED)
-        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
         await asyncio.sleep(PATIENCE)
         evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == (TWO_CLAIMANTS, Trust.HEARD)
+        assert (evidence.conflict, evidence.trust) == (TWO_CLAIMANTS, Trust.CLAIMED)
         lan.die("mdns b")
         lan.goodbye("mdns b")
         await asyncio.sleep(PATIENCE)
@@ -480,10 +480,10 @@ async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone() -> Non
 async def test_a_forged_second_claimant_that_does_not_answer_is_dropped() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1")
-        lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
+        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
         for _ in range(5):
             await asyncio.sleep(1)
-            lan.hear("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
+            lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
         await asyncio.sleep(PATIENCE)
         evidence = lan.inventory.evidence(child)
         assert (evidence.conflict, evidence.addresses) == ("", ("10.0.0.1",))
@@ -493,23 +493,23 @@ async def test_a_forged_second_claimant_that_does_not_answer_is_dropped() -> Non
 async def test_a_clone_of_an_admitted_child_lowers_its_trust_until_approved() -> None:
     async with a_lan() as lan:
         child = DeviceId("child-1")
-        lan.inventory.know(child, claims("serial pm A1", MAC))
-        lan.hear("mdns a", "serial pm A1", OTHER_MAC, trust=Trust.CORROBORATED)
+        lan.inventory.add_known(child, claims("serial pm A1", MAC))
+        lan.announce("mdns a", "serial pm A1", OTHER_MAC, trust=Trust.CORROBORATED)
         await asyncio.sleep(PATIENCE)
         evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == (MOVED_OR_CLONED, Trust.HEARD)
+        assert (evidence.conflict, evidence.trust) == (MOVED_OR_CLONED, Trust.CLAIMED)
         lan.inventory.pin(child)
         evidence = lan.inventory.evidence(child)
         assert (evidence.conflict, evidence.trust) == ("", Trust.CORROBORATED)
-        assert lan.told.words(child) == ["seen", "changed"]
+        assert lan.listener.words(child) == ["seen", "changed"]
 
 
 @story
 async def test_a_device_that_proves_its_key_may_move() -> None:
     async with a_lan() as lan:
         child = DeviceId("child-1")
-        lan.inventory.know(child, claims("cert x abc", MAC))
-        lan.hear("mqtt a", "cert x abc", OTHER_MAC, trust=Trust.AUTHENTICATED)
+        lan.inventory.add_known(child, claims("cert x abc", MAC))
+        lan.announce("mqtt a", "cert x abc", OTHER_MAC, trust=Trust.AUTHENTICATED)
         await lan.settle()
         evidence = lan.inventory.evidence(child)
         assert (evidence.conflict, evidence.trust) == ("", Trust.AUTHENTICATED)
@@ -519,49 +519,49 @@ async def test_a_device_that_proves_its_key_may_move() -> None:
 async def test_a_link_between_two_admitted_children_is_shown_at_both() -> None:
     async with a_lan() as lan:
         one, two = DeviceId("child-1"), DeviceId("child-2")
-        lan.inventory.know(one, claims("serial a 1"))
-        lan.inventory.know(two, claims("uuid b 2"))
-        lan.hear("mdns 1", "serial a 1")
-        lan.hear("mdns 2", "uuid b 2")
-        lan.hear("mdns x", "serial a 1", "uuid b 2", alive=False)
+        lan.inventory.add_known(one, claims("serial a 1"))
+        lan.inventory.add_known(two, claims("uuid b 2"))
+        lan.announce("mdns 1", "serial a 1")
+        lan.announce("mdns 2", "uuid b 2")
+        lan.announce("mdns x", "serial a 1", "uuid b 2", alive=False)
         await lan.settle()
         conflicts = {lan.inventory.evidence(child).conflict for child in (one, two)}
         assert conflicts == {IDENTITY_CONFLICT}
         lan.goodbye("mdns x")
         await asyncio.sleep(PATIENCE)
         assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
-        assert lan.told.merges == []
+        assert lan.listener.merges == []
 
 
 @story
 async def test_a_link_that_is_no_longer_claimed_is_no_longer_a_conflict() -> None:
     async with a_lan() as lan:
         one, two = DeviceId("child-1"), DeviceId("child-2")
-        lan.inventory.know(one, claims("serial a 1"))
-        lan.inventory.know(two, claims("uuid b 2"))
-        lan.hear("mdns 1", "serial a 1")
-        lan.hear("mdns 2", "uuid b 2")
-        lan.hear("mdns x", "serial a 1", "uuid b 2")
+        lan.inventory.add_known(one, claims("serial a 1"))
+        lan.inventory.add_known(two, claims("uuid b 2"))
+        lan.announce("mdns 1", "serial a 1")
+        lan.announce("mdns 2", "uuid b 2")
+        lan.announce("mdns x", "serial a 1", "uuid b 2")
         await lan.settle()
-        lan.hear("mdns x", "serial a 1")
+        lan.announce("mdns x", "serial a 1")
         await lan.settle()
         assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
-        assert lan.told.words(two) == ["seen", "changed", "changed"]
+        assert lan.listener.words(two) == ["seen", "changed", "changed"]
 
 
 @story
 async def test_a_child_that_takes_in_a_stranger_has_changed() -> None:
     async with a_lan() as lan:
         child = DeviceId("child-1")
-        lan.hear("mdns 1", "serial a 1")
+        lan.announce("mdns 1", "serial a 1")
         stranger = await lan.sees("ssdp 2", "uuid b 2")
-        lan.inventory.know(child, claims("serial a 1", "uuid b 2"))
-        lan.hear("mdns 1", "serial a 1")
+        lan.inventory.add_known(child, claims("serial a 1", "uuid b 2"))
+        lan.announce("mdns 1", "serial a 1")
         await lan.settle()
-        lan.hear("ssdp 2", "uuid b 2")
+        lan.announce("ssdp 2", "uuid b 2")
         await lan.settle()
-        assert lan.told.merges[-1] == (child, stranger)
-        assert lan.told.words(child) == ["seen", "changed"]
+        assert lan.listener.merges[-1] == (child, stranger)
+        assert lan.listener.words(child) == ["seen", "changed"]
         assert len(lan.inventory.evidence(child).views) == 2
 
 
@@ -582,19 +582,19 @@ async def test_a_forgotten_device_is_made_anew() -> None:
     async with a_lan() as lan:
         child = await lan.sees("mdns a", "serial pm A1")
         lan.inventory.forget(child)
-        assert lan.inventory.phase(child) is Phase.ABSENT
+        assert lan.inventory.state(child) is PresenceState.ABSENT
         assert await lan.sees("mdns a", "serial pm A1") == child
-        assert lan.told.words(child) == ["seen", "seen"]
+        assert lan.listener.words(child) == ["seen", "seen"]
 
 
 @story
 async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
-    settings = InventorySettings(max_unadmitted=256, max_keys=128)
+    settings = InventorySettings(max_unadmitted=256, max_queued=128)
     async with a_lan(settings) as lan:
         for n in range(300):
             child = DeviceId(f"child-{n}")
-            lan.inventory.know(child, claims(f"serial pm S{n}"))
-            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.inventory.add_known(child, claims(f"serial pm S{n}"))
+            lan.announce(f"mdns {n}", f"serial pm S{n}")
             if not n % 100:
                 await lan.settle()
         await lan.settle()
@@ -603,7 +603,7 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
             for n in range(20)
         }
         for n in range(50_000):
-            lan.hear(f"mdns f{n}", f"serial f F{n}", alive=False)
+            lan.announce(f"mdns f{n}", f"serial f F{n}", alive=False)
             if not n % 100:
                 await lan.settle()
         await lan.settle()
@@ -611,8 +611,8 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
         assert counters["devices"] <= 300 + 256
         assert counters["spots"] <= 300 + 256
         assert counters["devices-evicted"] > 49_000
-        assert wanted <= lan.told.present()
-        lan.hear("mdns 7", "serial pm S7", addresses=("10.0.0.77",))
+        assert wanted <= lan.listener.present()
+        lan.announce("mdns 7", "serial pm S7", addresses=("10.0.0.77",))
         await lan.settle()
         assert lan.inventory.evidence(DeviceId("child-7")).addresses == ("10.0.0.77",)
 
@@ -621,22 +621,22 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
 async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
     async with a_lan(InventorySettings(max_unadmitted=16)) as lan:
         for n in range(16):
-            lan.hear(f"mdns w{n}", f"serial w W{n}", attributes={"interest": "wanted"})
-        lan.hear("mdns f", "serial f F")
+            lan.announce(f"mdns w{n}", f"serial w W{n}", attributes={"interest": "wanted"})
+        lan.announce("mdns f", "serial f F")
         await lan.settle()
-        assert [word for word, _ in lan.told.story] == ["seen"] * 16
+        assert [word for word, _ in lan.listener.story] == ["seen"] * 16
         assert lan.inventory.counters()["devices"] == 16
 
 
 @story
 async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first() -> None:
-    settings = InventorySettings(max_keys=100)
+    settings = InventorySettings(max_queued=100)
     async with a_lan(settings) as lan:
-        lan.inventory.know(DeviceId("child-1"), claims("serial pm A1"))
-        lan.hear("mdns a", "serial pm A1")
+        lan.inventory.add_known(DeviceId("child-1"), claims("serial pm A1"))
+        lan.announce("mdns a", "serial pm A1")
         for n in range(50_000):
             lan.inventory.sight(Sighting("mdns", f"f{n}", 0, 60, "", (), None, frozenset(), {}, ""))
-        lan.hear("mdns b", "serial pm A1")
+        lan.announce("mdns b", "serial pm A1")
         assert lan.inventory.counters()["inbox"] == 100
         assert lan.inventory.counters()["inbox-overflow"] == 50_002 - 100
         await lan.settle()
@@ -647,32 +647,32 @@ async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first(
 async def test_one_device_with_a_thousand_names_is_followed_at_a_few() -> None:
     async with a_lan() as lan:
         for n in range(1000):
-            lan.hear(f"mdns {n}", "serial pm A1", alive=False)
+            lan.announce(f"mdns {n}", "serial pm A1", alive=False)
         await lan.settle()
         counters = lan.inventory.counters()
-        assert (counters["devices"], counters["spots"]) == (1, VIEWS_UNPINNED)
-        assert counters["views-refused"] == 1000 - VIEWS_UNPINNED
+        assert (counters["devices"], counters["spots"]) == (1, MAX_OBSERVATIONS_UNPINNED)
+        assert counters["views-refused"] == 1000 - MAX_OBSERVATIONS_UNPINNED
 
 
 @story
 async def test_one_name_with_a_thousand_serials_is_contested_by_a_few() -> None:
     async with a_lan() as lan:
-        lan.inventory.know(DeviceId("child-1"), claims("serial pm A1"))
-        lan.hear("mdns a", "serial pm A1")
+        lan.inventory.add_known(DeviceId("child-1"), claims("serial pm A1"))
+        lan.announce("mdns a", "serial pm A1")
         await lan.settle()
         for n in range(1000):
-            lan.hear("mdns a", f"serial pm F{n}", alive=False)
+            lan.announce("mdns a", f"serial pm F{n}", alive=False)
             await lan.settle()
-        assert lan.inventory.counters()["spots"] <= 1 + 1 + CONTESTANTS
+        assert lan.inventory.counters()["spots"] <= 1 + 1 + MAX_CONTESTANTS
         await asyncio.sleep(PATIENCE)
-        assert lan.told.present() == {DeviceId("child-1")}
+        assert lan.listener.present() == {DeviceId("child-1")}
 
 
 async def test_nothing_is_left_when_it_is_cancelled_amid_questions() -> None:
     settings = InventorySettings(verify_wait=0, verify_spread=0)
     async with a_lan(settings) as lan:
         for n in range(100):
-            lan.hear(f"mdns {n}", f"serial pm S{n}")
+            lan.announce(f"mdns {n}", f"serial pm S{n}")
             lan.goodbye(f"mdns {n}")
         async with asyncio.timeout(30):
             while lan.asking < settings.verify_at_once:

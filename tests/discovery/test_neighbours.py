@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
-from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.neighbours import NeighbourTable
 from gatewayd.testing.contracts.discoverer import until
 from tests.discovery.test_neighbour_messages import MAC, message
 
@@ -34,8 +34,8 @@ SIGHTING = Sighting(
 SEEN = Claim("mac", "l2", MAC)
 
 
-def neighbours(*messages: bytes, limit: int = 10) -> Neighbours:
-    table = Neighbours(limit)
+def neighbours(*messages: bytes, limit: int = 10) -> NeighbourTable:
+    table = NeighbourTable(limit)
     table.learn(b"".join(messages))
     return table
 
@@ -71,46 +71,46 @@ def test_the_table_is_bounded_and_the_oldest_leave() -> None:
 
 
 def test_two_layers_that_agree_corroborate() -> None:
-    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(claiming(MAC))
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(claiming(MAC))
     assert seen.trust is Trust.CORROBORATED
     assert SEEN in seen.claims
     assert seen.attributes == {"source": "mdns", "mac": MAC}
 
 
 @pytest.mark.parametrize("told", [SIGHTING, claiming("24:0a:c4:00:00:01")])
-def test_without_agreement_the_kernels_mac_is_only_noted(told: Sighting) -> None:
-    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(told)
-    assert seen.trust is Trust.HEARD
-    assert seen.claims == told.claims | {SEEN}
+def test_without_agreement_the_kernels_mac_is_only_noted(announced: Sighting) -> None:
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(announced)
+    assert seen.trust is Trust.CLAIMED
+    assert seen.claims == announced.claims | {SEEN}
 
 
 def test_the_kernel_does_not_agree_with_itself() -> None:
     table = neighbours(message("192.0.2.7", interface=LO))
-    assert table.corroborated(table.corroborated(SIGHTING)).trust is Trust.HEARD
+    assert table.corroborate(table.corroborate(SIGHTING)).trust is Trust.CLAIMED
 
 
 def test_trust_is_never_lowered() -> None:
     listed = replace(claiming(MAC), trust=Trust.LISTED)
     table = neighbours(message("192.0.2.7", interface=LO))
-    assert table.corroborated(listed).trust is Trust.LISTED
+    assert table.corroborate(listed).trust is Trust.LISTED
 
 
 def test_nothing_changes_where_the_kernel_knows_nothing_or_two_things() -> None:
-    told = replace(claiming(MAC), addresses=("192.0.2.7", "192.0.2.8"))
-    assert neighbours().corroborated(told) is told
+    announced = replace(claiming(MAC), addresses=("192.0.2.7", "192.0.2.8"))
+    assert neighbours().corroborate(announced) is announced
     other = message("192.0.2.8", interface=LO, mac="240ac4000001")
-    assert neighbours(message("192.0.2.7", interface=LO), other).corroborated(told) is told
+    assert neighbours(message("192.0.2.7", interface=LO), other).corroborate(announced) is announced
 
 
 def test_a_mac_that_belongs_to_nobody_is_no_evidence() -> None:
     for mac in ("000000000000", "ffffffffffff"):
         table = neighbours(message("192.0.2.7", interface=LO, mac=mac))
-        assert table.corroborated(SIGHTING) is SIGHTING
+        assert table.corroborate(SIGHTING) is SIGHTING
 
 
 def test_the_attributes_stay_bounded() -> None:
     full = replace(SIGHTING, attributes={f"k{i}": "" for i in range(MAX_ATTRIBUTES)})
-    seen = neighbours(message("192.0.2.7", interface=LO)).corroborated(full)
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(full)
     assert seen.attributes == full.attributes
     assert SEEN in seen.claims
 
@@ -123,7 +123,7 @@ def arp() -> dict[tuple[str, str], str]:
 
 @pytest.mark.integration
 async def test_the_kernel_is_followed_without_any_rights() -> None:
-    table = Neighbours()
+    table = NeighbourTable()
     task = asyncio.create_task(table.run())
     known = arp()
     await until(lambda: all(table.mac_of(*where) == mac for where, mac in known.items()))

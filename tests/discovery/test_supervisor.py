@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.device.identity import Trust
 from gatewayd.discovery.discoverer import Context, Health, Interest, Sighting, Sink
-from gatewayd.discovery.supervisor import AFTER_A_FAULT, Supervisor
+from gatewayd.discovery.supervisor import RESTART_DELAY, Supervisor
 from gatewayd.errors import DiscoveryFatal, DiscoveryRetry
 from gatewayd.testing import clock
 
@@ -43,7 +43,7 @@ class Nobody:
 
 
 def a_sighting(source: str) -> Sighting:
-    return Sighting(source, "k", 0, 60, "", (), None, frozenset(), {}, "", Trust.HEARD)
+    return Sighting(source, "k", 0, 60, "", (), None, frozenset(), {}, "", Trust.CLAIMED)
 
 
 @contextlib.asynccontextmanager
@@ -63,9 +63,9 @@ async def supervised(*discoverers: Scripted) -> AsyncIterator[Supervisor]:
     ("fault", "after"),
     [
         (DiscoveryRetry("no address", 15), 15.0),
-        (ValueError("a bug"), AFTER_A_FAULT),
-        (ExceptionGroup("links", [ValueError("a bug")]), AFTER_A_FAULT),
-        (asyncio.CancelledError("a part of its own"), AFTER_A_FAULT),
+        (ValueError("a bug"), RESTART_DELAY),
+        (ExceptionGroup("links", [ValueError("a bug")]), RESTART_DELAY),
+        (asyncio.CancelledError("a part of its own"), RESTART_DELAY),
     ],
 )
 def test_a_fault_is_shown_and_tried_again(fault: BaseException, after: float) -> None:

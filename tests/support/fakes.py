@@ -253,7 +253,7 @@ class FakeLan:
         return device
 
     def evidence(self, device: DeviceId) -> Evidence:
-        return self.known.get(device, Evidence((), frozenset(), Trust.HEARD))
+        return self.known.get(device, Evidence((), frozenset(), Trust.CLAIMED))
 
     def changed_at(self, device: DeviceId) -> float:
         return self.changed.get(device, 0.0)
@@ -261,7 +261,7 @@ class FakeLan:
     def last_seen(self, device: DeviceId) -> float:
         return self.changed.get(device, 0.0)
 
-    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+    def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         self.pinned.add(device)
 
     def pin(self, device: DeviceId) -> None:

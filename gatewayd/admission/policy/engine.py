@@ -226,7 +226,7 @@ def _through(
 
     inside: the name as it is shown inside the window's scope.
     """
-    trust = max((one.trust for one in inside), default=Trust.HEARD)
+    trust = max((one.trust for one in inside), default=Trust.CLAIMED)
     if barred := _barred(rule, bool(inside), trust, admitted):
         told = f"{rule.name}: the join window is open: {barred}"
         return replace(asked, trace=(*asked.trace, told))
@@ -251,7 +251,7 @@ def _full(rule: Rule, admitted: Mapping[str, int]) -> bool:
 
 
 _PROOFS: Mapping[Trust, str] = {
-    Trust.HEARD: "Approve it.",
+    Trust.CLAIMED: "Approve it.",
     Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
     Trust.LISTED: "Write its identity into the rule's list, or approve it.",
     Trust.AUTHENTICATED: "Let it prove a key, or approve it.",

@@ -242,7 +242,7 @@ class Decision:
     reason: Reason
     cloud: CloudName | None
     trace: tuple[str, ...]
-    trust: Trust = Trust.HEARD
+    trust: Trust = Trust.CLAIMED
     by_window: bool = False
 
 
@@ -374,10 +374,10 @@ def _trust(table: RuleTable, report: Report) -> Trust:
     if not table.require.trust:
         return Trust.LISTED
     trust = Trust[table.require.trust.upper()]
-    if table.action is Action.REGISTER and trust is Trust.HEARD:
+    if table.action is Action.REGISTER and trust is Trust.CLAIMED:
         report(
             ("require", "trust"),
-            "anybody on the LAN could register devices: ask for more than heard, or use ask",
+            "anybody on the LAN could register devices: ask for more than claimed, or use ask",
         )
     return trust
 

@@ -48,7 +48,7 @@ def a_rule(
     return made
 
 
-def heard(*views: Mapping[str, str], trust: Trust = Trust.HEARD, conflict: str = "") -> Evidence:
+def heard(*views: Mapping[str, str], trust: Trust = Trust.CLAIMED, conflict: str = "") -> Evidence:
     return Evidence(views=views, claims=frozenset(), trust=trust, conflict=conflict)
 
 
@@ -87,11 +87,11 @@ def test_nothing_seen_matches_nothing() -> None:
 @pytest.mark.parametrize(
     ("wanted", "shown", "action"),
     [
-        ("", Trust.HEARD, Action.ASK),
+        ("", Trust.CLAIMED, Action.ASK),
         ("", Trust.CORROBORATED, Action.ASK),
         ("", Trust.LISTED, Action.REGISTER),
         ("", Trust.AUTHENTICATED, Action.REGISTER),
-        ("corroborated", Trust.HEARD, Action.ASK),
+        ("corroborated", Trust.CLAIMED, Action.ASK),
         ("corroborated", Trust.CORROBORATED, Action.REGISTER),
         ("authenticated", Trust.LISTED, Action.ASK),
         ("authenticated", Trust.AUTHENTICATED, Action.REGISTER),
@@ -109,7 +109,7 @@ def test_what_is_not_proven_is_held(wanted: str, shown: Trust, action: Action) -
 def test_a_list_says_nothing_of_others() -> None:
     for other in ("AB-0043", "ab-0042", "AB-004"):
         decision = judged(heard(METER), a_rule(listed=(other,)))
-        assert (decision.action, decision.trust) == (Action.ASK, Trust.HEARD)
+        assert (decision.action, decision.trust) == (Action.ASK, Trust.CLAIMED)
 
 
 @pytest.mark.parametrize(

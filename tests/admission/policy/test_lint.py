@@ -69,7 +69,7 @@ def test_weak_rules_are_told(keys: dict[str, Any], expected: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("trust", "listed", "key"),
     [
-        ("heard", set(), "require"),
+        ("claimed", set(), "require"),
         ("corroborated", set(), "require"),
         ("", set(), "list"),
         ("", {"x"}, ""),

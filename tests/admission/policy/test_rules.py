@@ -63,7 +63,7 @@ def test_a_good_rule_is_made() -> None:
         ({"provider": ""}, "", "needs 'provider'"),
         ({"product": "", "action": Action.ASK}, "", "needs 'product'"),
         ({"product": "a/b"}, "product", "letters"),
-        ({"require": RuleRequirements("heard")}, "require.trust", "anybody on the LAN"),
+        ({"require": RuleRequirements("claimed")}, "require.trust", "anybody on the LAN"),
         ({"window": True, "action": Action.REJECT}, "window", "reject"),
         ({"window": True}, "window", "needs no join window"),
     ],
@@ -88,7 +88,7 @@ def test_keeping_out_needs_neither_name_nor_cloud(action: Action) -> None:
 
 
 def test_asking_may_rest_on_what_was_merely_heard() -> None:
-    one, faults = made(action=Action.ASK, require=RuleRequirements("heard"))
+    one, faults = made(action=Action.ASK, require=RuleRequirements("claimed"))
     assert one is not None, faults
 
 

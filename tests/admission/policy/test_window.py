@@ -102,13 +102,13 @@ def test_a_scope_must_hold_as_a_whole(window: WindowScope, inside: bool) -> None
         ({"owner": OTHER}, "name-conflict"),
         ({"views": {"txt.sn": "a/b"}}, "name-unusable"),
         ({"views": {"service": "_tv._tcp"}}, "no-rule"),
-        ({"trust": Trust.HEARD}, "approval-required"),
+        ({"trust": Trust.CLAIMED}, "approval-required"),
         ({"admitted": LIMIT}, "approval-required"),
         ({"rules": (a_rule(window=False),)}, "approval-required"),
         ({"rules": (a_rule(window=False, action=Action.REJECT),)}, "rejected-by-rule"),
         ({"rules": (a_rule(window=False, action=Action.IGNORE),)}, "ignored-by-rule"),
         (
-            {"rules": (a_rule(window=False, action=Action.REGISTER),), "trust": Trust.HEARD},
+            {"rules": (a_rule(window=False, action=Action.REGISTER),), "trust": Trust.CLAIMED},
             "proof-missing",
         ),
     ],
@@ -124,12 +124,12 @@ def test_a_window_settles_nothing_but_a_question(facts: dict[str, Any], code: st
 def test_the_trace_tells_what_the_window_lacks() -> None:
     assert "window = true" in judged(WindowScope(), rules=(a_rule(window=False),)).trace[-1]
     assert "its limit" in judged(WindowScope(), admitted=LIMIT).trace[-1]
-    assert "corroborated; this is heard" in judged(WindowScope(), trust=Trust.HEARD).trace[-1]
+    assert "corroborated; this is claimed" in judged(WindowScope(), trust=Trust.CLAIMED).trace[-1]
 
 
 def test_what_is_proven_outside_the_scope_does_not_count_inside() -> None:
     proven = LAMP | {"interface": "lan1", "trust": "corroborated"}
-    merely_heard = LAMP | {"trust": "heard"}
+    merely_heard = LAMP | {"trust": "claimed"}
     views = (proven, merely_heard)
     assert judged(WindowScope(interface="lan1"), *views).by_window
     assert not judged(WindowScope(interface="lan0"), *views).by_window
@@ -143,8 +143,8 @@ def test_another_name_inside_the_scope_does_not_count() -> None:
 
 
 def test_the_trust_that_is_told_is_that_of_the_view_inside() -> None:
-    views = (LAMP | {"interface": "lan1", "trust": "heard"}, LAMP | {"trust": "corroborated"})
-    assert judged(None, *views).trust is Trust.HEARD
+    views = (LAMP | {"interface": "lan1", "trust": "claimed"}, LAMP | {"trust": "corroborated"})
+    assert judged(None, *views).trust is Trust.CLAIMED
     decision = judged(WindowScope(interface="lan0"), *views)
     assert (decision.by_window, decision.trust) == (True, Trust.CORROBORATED)
 
@@ -176,7 +176,7 @@ def rules(draw: st.DrawFn) -> tuple[Rule, ...]:
     made = []
     for name, service in (("lamps", "_lamp*"), ("rest", "*")):
         action = draw(ACTIONS)
-        trusts = [one.word for one in Trust if action is Action.ASK or one is not Trust.HEARD]
+        trusts = [one.word for one in Trust if action is Action.ASK or one is not Trust.CLAIMED]
         made.append(
             a_rule(
                 name, action=action, match={"service": service},

@@ -14,19 +14,19 @@ from gatewayd.discovery.mdns.records import (
     MAX_KEY,
     MAX_KEYS,
     SHORTEST,
-    Answer,
-    Name,
-    Refused,
+    InstanceName,
+    InvalidServiceInfo,
+    ServiceInfo,
     claims,
     sighting,
     txt,
-    usable,
+    usable_addresses,
 )
 from gatewayd.testing.contracts.discoverer import check
 
 TYPE = "_gatewayd-child._tcp"
-NAME = Name(TYPE, "TH-20 0001A7")
-ANSWER = Answer("th.local.", 8080, ("192.0.2.7",), b"\x0fserial=TH20-000", 5.0, 120.0)
+NAME = InstanceName(TYPE, "TH-20 0001A7")
+ANSWER = ServiceInfo("th.local.", 8080, ("192.0.2.7",), b"\x0fserial=TH20-000", 5.0, 120.0)
 
 
 def record(*strings: bytes) -> bytes:
@@ -37,7 +37,7 @@ def test_a_sighting_holds_what_was_announced() -> None:
     seen = sighting(NAME, ANSWER, "mdns/eth1", "eth1")
     check(seen)
     assert (seen.source, seen.key) == ("mdns/eth1", f"{TYPE}|th-20 0001a7")
-    assert (seen.at, seen.valid_for, seen.trust) == (5.0, 120.0, Trust.HEARD)
+    assert (seen.at, seen.valid_for, seen.trust) == (5.0, 120.0, Trust.CLAIMED)
     assert (seen.addresses, seen.port, seen.label) == (("192.0.2.7",), 8080, "TH-20 0001A7")
     assert seen.claims == {Claim("serial", TYPE, "th20-000")}
     assert seen.attributes == {
@@ -67,8 +67,8 @@ def test_validity_is_clamped(ttl: float, valid: float) -> None:
         ),
     ],
 )
-def test_what_is_out_of_bounds_is_refused_whole(answer: Answer, cause: str) -> None:
-    with pytest.raises(Refused, match=f"^{cause}$"):
+def test_what_is_out_of_bounds_is_refused_whole(answer: ServiceInfo, cause: str) -> None:
+    with pytest.raises(InvalidServiceInfo, match=f"^{cause}$"):
         sighting(NAME, answer, "s", "eth1")
 
 
@@ -81,7 +81,7 @@ def test_the_largest_record_that_is_allowed_is_taken() -> None:
 def test_any_txt_record_is_either_text_or_refused(raw: bytes) -> None:
     try:
         seen = sighting(NAME, replace(ANSWER, text=raw), "s", "eth1")
-    except Refused:
+    except InvalidServiceInfo:
         return
     check(seen)
 
@@ -122,7 +122,7 @@ def test_claims(key: str, value: str, kind: str) -> None:
 
 def test_addresses_that_no_host_has_are_left_out() -> None:
     given_ = ("fe80::1%2", "192.0.2.1", "0.0.0.0", "239.1.1.1", "255.255.255.255", "ff02::1", "::1")  # noqa: S104  # listens nowhere
-    assert usable(given_, "eth1") == ("192.0.2.1", "fe80::1")
-    assert usable(("127.1.0.7",), "lo") == ("127.1.0.7",)
-    assert usable(("127.1.0.7", "::ffff:127.0.0.1"), "eth1") == ()
-    assert len(usable(tuple(f"192.0.2.{i}" for i in range(1, 200)), "eth1")) == 8
+    assert usable_addresses(given_, "eth1") == ("192.0.2.1", "fe80::1")
+    assert usable_addresses(("127.1.0.7",), "lo") == ("127.1.0.7",)
+    assert usable_addresses(("127.1.0.7", "::ffff:127.0.0.1"), "eth1") == ()
+    assert len(usable_addresses(tuple(f"192.0.2.{i}" for i in range(1, 200)), "eth1")) == 8
