@@ -1,8 +1,6 @@
-"""All devices and where they are seen: what each sighting, loss, answer or silence changes.
+"""The devices on the LAN: what each sighting, loss, answer or silence changes.
 
 No I/O and no clock: `now` is an argument, seconds of the event loop's clock.
-
-Where devices are seen, and who quarrels with whom over it.
 """
 
 from __future__ import annotations
@@ -13,14 +11,20 @@ from itertools import combinations
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
-from gatewayd.discovery.discoverer import Listener, Sighting
+from gatewayd.discovery.discoverer import Listener, Origin, Sighting
 from gatewayd.discovery.evidence import are_apart, evidence, same_facts
-from gatewayd.discovery.presence import LEFT, REPLACED, Phase, Presence, Reports, Spot
-from gatewayd.discovery.probes import Doubts
+from gatewayd.discovery.presence import (
+    LEFT,
+    REPLACED,
+    ChangeNotifier,
+    Observation,
+    Presence,
+    PresenceState,
+)
+from gatewayd.discovery.probes import ProbeScheduler
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MOVED_OR_CLONED,
-    Place,
     Resolved,
     Resolver,
     kernel_macs,
@@ -30,294 +34,301 @@ from gatewayd.discovery.settings import InventorySettings
 NAME_CONTESTED = "name-contested"
 TWO_CLAIMANTS = "two-claimants"
 
+MAX_OBSERVATIONS, MAX_OBSERVATIONS_UNPINNED = 16, 4
+"""At how many origins at once a device is followed."""
+MAX_CONTESTANTS = 4
+"""How many strangers may wait at an origin that another device has taken."""
+SHORTEST, LONGEST = 60.0, 86_400.0
+"""Seconds for which a sighting may be believed."""
 
-class Spots:
-    """All spots, by place and device."""
+
+class ObservationIndex:
+    """The observations by origin, and the conflicts between their devices."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, tuple[Spot, ...]] = {}
-        self._accusers: dict[DeviceId, dict[Spot, None]] = {}
+        self._by_origin: dict[Origin, tuple[Observation, ...]] = {}
+        self._accusers: dict[DeviceId, dict[Observation, None]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._places.values()))
+        return sum(map(len, self._by_origin.values()))
 
-    def at(self, place: Place) -> tuple[Spot, ...]:
-        """Return who is at a place, oldest first: mostly one, more while it is contested."""
-        return self._places.get(place, ())
+    def at(self, origin: Origin) -> tuple[Observation, ...]:
+        """Return what is at an origin, oldest first: mostly one, more while it is contested."""
+        return self._by_origin.get(origin, ())
 
-    def add(self, presence: Presence, spot: Spot) -> None:
-        """Add a spot to those of its device."""
-        spot.device = presence.device
-        presence.spots[spot.place] = spot
-        self._places[spot.place] = (*self.at(spot.place), spot)
+    def add(self, presence: Presence, observation: Observation) -> None:
+        """Add an observation to those of its device."""
+        observation.device = presence.device
+        presence.observations[observation.origin] = observation
+        self._by_origin[observation.origin] = (*self.at(observation.origin), observation)
 
-    def remove(self, presence: Presence, spot: Spot) -> None:
-        """Remove a spot."""
-        self.accuse(spot, "", ())
-        del presence.spots[spot.place]
-        left = tuple(other for other in self.at(spot.place) if other is not spot)
+    def remove(self, presence: Presence, observation: Observation) -> None:
+        """Remove an observation."""
+        self.accuse(observation, "", ())
+        del presence.observations[observation.origin]
+        left = tuple(other for other in self.at(observation.origin) if other is not observation)
         if left:
-            self._places[spot.place] = left
+            self._by_origin[observation.origin] = left
         else:
-            del self._places[spot.place]
+            del self._by_origin[observation.origin]
 
-    def is_live(self, spot: Spot) -> bool:
-        """Whether a spot has not been removed."""
-        return spot in self.at(spot.place)
+    def is_live(self, observation: Observation) -> bool:
+        """Whether an observation has not been removed."""
+        return observation in self.at(observation.origin)
 
-    def accuse(self, spot: Spot, conflict: str, rivals: tuple[DeviceId, ...]) -> None:
-        """Note with whom the device of a spot quarrels, instead of what was noted before."""
-        for rival in spot.rivals:
+    def accuse(self, observation: Observation, conflict: str, rivals: tuple[DeviceId, ...]) -> None:
+        """Replace the conflict of an observation, and the devices it is with."""
+        for rival in observation.rivals:
             accusers = self._accusers[rival]
-            del accusers[spot]
+            del accusers[observation]
             if not accusers:
                 del self._accusers[rival]
-        spot.conflict, spot.rivals = conflict, rivals
+        observation.conflict, observation.rivals = conflict, rivals
         for rival in rivals:
-            self._accusers.setdefault(rival, {})[spot] = None
+            self._accusers.setdefault(rival, {})[observation] = None
 
-    def concerned(self, spot: Spot) -> frozenset[DeviceId]:
-        """Return all devices whose conflict may depend on a spot."""
-        there = (other.device for other in self.at(spot.place))
-        return frozenset((spot.device, *spot.rivals, *there))
+    def concerned(self, observation: Observation) -> frozenset[DeviceId]:
+        """Return all devices whose conflict may depend on an observation."""
+        there = (other.device for other in self.at(observation.origin))
+        return frozenset((observation.device, *observation.rivals, *there))
 
     def conflict(self, presence: Presence, own: Collection[Claim]) -> str:
         """Return why the identity of a device is in question; "" if it is not.
 
         own: what identifies the device.
         """
-        spots = presence.spots.values()
+        observations = presence.observations.values()
         if presence.device in self._accusers or any(
-            spot.conflict == IDENTITY_CONFLICT for spot in spots
+            one.conflict == IDENTITY_CONFLICT for one in observations
         ):
             return IDENTITY_CONFLICT
-        if any(_is_elsewhere(spot, own) for spot in spots):
+        if any(_is_elsewhere(one, own) for one in observations):
             return MOVED_OR_CLONED
-        verified = [spot.sighting for spot in spots if spot.verified]
+        verified = [one.sighting for one in observations if one.verified]
         if any(are_apart(*pair, own) for pair in combinations(verified, 2)):
             return TWO_CLAIMANTS
-        contested = any(len(self.at(spot.place)) > 1 for spot in spots)
+        contested = any(len(self.at(one.origin)) > 1 for one in observations)
         return NAME_CONTESTED if contested else ""
 
 
-def _is_elsewhere(spot: Spot, own: Collection[Claim]) -> bool:
+def _is_elsewhere(observation: Observation, own: Collection[Claim]) -> bool:
     """Whether a device is behind a MAC that is not its own, and has not been accepted since."""
-    return spot.conflict == MOVED_OR_CLONED and not kernel_macs(spot.sighting.claims).issubset(own)
+    seen = kernel_macs(observation.sighting.claims)
+    return observation.conflict == MOVED_OR_CLONED and not seen.issubset(own)
 
 
-VIEWS, VIEWS_UNPINNED = 16, 4
-"""In how many places at once a device is followed."""
-CONTESTANTS = 4
-"""How many strangers may wait at a place that another device has taken."""
-SHORTEST, LONGEST = 60.0, 86_400.0
-"""Seconds for which a sighting may be believed."""
-
-
-class Roster:
-    """The devices.  jitter: a number from [0, 1) at each call."""
+class DeviceTable:
+    """The table of all devices.  jitter: a number from [0, 1) at each call."""
 
     def __init__(
         self, settings: InventorySettings, listener: Listener, jitter: Callable[[], float]
     ) -> None:
         self.resolver = Resolver(limit=settings.max_unadmitted)
-        self.counters: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._listener = listener
         self._presences: dict[DeviceId, Presence] = {}
-        self._spots = Spots()
-        self._doubts = Doubts(settings, jitter)
-        self._reports = Reports(listener, settings.flaps)
+        self._observations = ObservationIndex()
+        self._scheduler = ProbeScheduler(settings, jitter)
+        self._notifier = ChangeNotifier(listener, settings.flaps)
 
     def __len__(self) -> int:
         return len(self._presences)
 
     def presence(self, device: DeviceId) -> Presence:
-        """Return where a device is seen; an empty one if it never was."""
+        """Return the presence of a device; an empty one if it was never seen."""
         return self._presences.get(device) or Presence(device)
 
     def evidence(self, device: DeviceId) -> Evidence:
-        """Return all that is known of a device; without views, if it is not seen."""
+        """Return all that is known of a device; it has no views if it is not seen."""
         presence = self.presence(device)
-        sightings = (spot.sighting for spot in presence.spots.values())
+        sightings = (one.sighting for one in presence.observations.values())
         return evidence(self.resolver.claims(device), sightings, presence.conflict)
 
-    def know(self, device: DeviceId, claims: Iterable[Claim], now: float) -> None:
-        """Pin a device, and take these claims for its own."""
-        self.resolver.know(device, claims)
+    def add_known(self, device: DeviceId, claims: Iterable[Claim], now: float) -> None:
+        """Pin a device, and accept these claims as its own."""
+        self.resolver.add_known(device, claims)
         self._update((device,), now)
 
     def forget(self, device: DeviceId) -> bool:
-        """Know a device no more; False if it was never seen."""
+        """Remove a device; False if it was never seen."""
         self.resolver.forget(device)
         presence = self._presences.pop(device, None)
         if presence is None:
             return False
-        self._reports.discard(presence)
-        for spot in tuple(presence.spots.values()):
-            self._drop(presence, spot)
+        self._notifier.discard(presence)
+        for observation in tuple(presence.observations.values()):
+            self._drop(presence, observation)
         return True
 
-    def knows(self, place: Place) -> bool:
-        """Whether anybody is at a place."""
-        return bool(self._spots.at(place))
+    def is_observed(self, origin: Origin) -> bool:
+        """Whether a device is at an origin."""
+        return bool(self._observations.at(origin))
 
-    def take(self, sighting: Sighting, now: float, *, rank: int) -> Spot | None:
-        """Take in a sighting; return its spot, or None if there is no room for it."""
-        place = (sighting.source, sighting.key)
-        resolved = self.resolver.resolve(*place, sighting.claims, rank=rank)
+    def add_sighting(self, sighting: Sighting, now: float, *, rank: int) -> Observation | None:
+        """Process a sighting; return its observation, or None if there is no room for it.
+
+        rank: how much it matters to keep the device when the table is full.
+        """
+        resolved = self.resolver.resolve(sighting.origin, sighting.claims, rank=rank)
         self._clear(resolved)
         if resolved.device in resolved.evicted:
             return None
         presence = self._presences.setdefault(resolved.device, Presence(resolved.device))
         presence.last_seen = max(presence.last_seen, min(sighting.at, now))
-        before = presence.spots.get(place)
+        before = presence.observations.get(sighting.origin)
         if before is None and not self._has_room(presence):
-            self.counters["views-refused"] += 1
+            self.counts["observations-refused"] += 1
             return None
         facts = before.sighting if before else None
-        spot = self._hear(presence, sighting, now)
-        concerned = self._spots.concerned(spot)
-        self._note(spot, resolved, now)
+        observation = self._observe(presence, sighting, now)
+        concerned = self._observations.concerned(observation)
+        self._note(observation, resolved, now)
+        concerned |= self._observations.concerned(observation)
         changed = facts is None or bool(resolved.merged) or not same_facts(facts, sighting)
         if changed:
-            self._doubts.challenge(presence, spot, self.resolver.claims(spot.device), now)
-        self._update(
-            concerned | self._spots.concerned(spot), now, changed=spot.device if changed else None
-        )
-        return spot
+            own = self.resolver.claims(observation.device)
+            self._scheduler.challenge(presence, observation, own, now)
+        self._update(concerned, now, changed=observation.device if changed else None)
+        return observation
 
-    def lose(self, place: Place, cause: Reason, now: float) -> None:
-        """A place is said to be empty: doubt whoever is there."""
-        for spot in self._spots.at(place):
-            self._doubts.doubt(spot, cause, now)
+    def suspect(self, origin: Origin, cause: Reason, now: float) -> None:
+        """Make all at an origin suspect."""
+        for observation in self._observations.at(origin):
+            self._scheduler.suspect(observation, cause, now)
 
     def next(self) -> float | None:
-        """Return when something is due; None if nothing ever will be."""
-        moments = (self._doubts.next(), self._reports.next())
+        """Return when something is due; None if nothing will be."""
+        moments = (self._scheduler.next(), self._notifier.next())
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def due(self, now: float) -> Spot | None:
-        """Do what is due; return the next spot that is to be asked, None if there is none."""
-        while (presence := self._reports.due(now)) is not None:
+    def due(self, now: float) -> Observation | None:
+        """Do what is due; return the next observation to probe, None if there is none."""
+        while (presence := self._notifier.due(now)) is not None:
             self._update((presence.device,), now)
-        return self._doubts.due(now)
+        return self._scheduler.due(now)
 
-    def is_in_doubt(self, spot: Spot) -> bool:
-        """Whether a spot that was to be asked still is: it may be heard or dropped meanwhile."""
-        if self._spots.is_live(spot) and spot.phase is Phase.SUSPECT:
+    def is_suspect(self, observation: Observation) -> bool:
+        """Whether an observation is still to be probed: it may be refreshed or removed by now."""
+        if self._observations.is_live(observation) and observation.state is PresenceState.SUSPECT:
             return True
-        spot.checking = False
+        observation.checking = False
         return False
 
-    def answered(self, spot: Spot, answer: Sighting, now: float, *, rank: int) -> None:
-        """A spot was asked; take in the answer, which may be another device's."""
-        cause = spot.cause
-        if self.take(answer, now, rank=rank) is not spot:
-            self.missed(spot, now)
+    def probe_answered(
+        self, observation: Observation, answer: Sighting, now: float, *, rank: int
+    ) -> None:
+        """Process the answer to a probe, which may be another device's.  rank: as a sighting's."""
+        cause = observation.cause
+        if self.add_sighting(answer, now, rank=rank) is not observation:
+            self.probe_unanswered(observation, now)
             return
-        self.counters["verified"] += 1
-        self.counters["goodbyes-refuted"] += cause is LEFT
-        spot.checking = False
-        spot.answer()
-        self._doubts.trust(spot)
-        self._update((spot.device,), now)
+        self.counts["probes-answered"] += 1
+        self.counts["goodbyes-refuted"] += cause is LEFT
+        observation.checking = False
+        observation.confirm()
+        self._scheduler.trust(observation)
+        self._update((observation.device,), now)
 
-    def missed(self, spot: Spot, now: float) -> None:
-        """A spot was asked, and did not answer."""
-        spot.checking = False
-        if not self._spots.is_live(spot) or spot.phase is Phase.PRESENT:
+    def probe_unanswered(self, observation: Observation, now: float) -> None:
+        """Note that a probe was not answered; after several the observation is removed."""
+        observation.checking = False
+        gone = not self._observations.is_live(observation)
+        if gone or observation.state is PresenceState.PRESENT:
             return
-        self.counters["unanswered"] += 1
-        if self._doubts.missed(spot, now):
-            self._remove(spot, spot.cause, now)
+        self.counts["probes-unanswered"] += 1
+        if self._scheduler.probe_unanswered(observation, now):
+            self._remove(observation, observation.cause, now)
 
-    def unclear(self, spot: Spot, now: float) -> None:
-        """A spot could not be asked, which says nothing about it."""
-        spot.checking = False
-        if self._spots.is_live(spot):
-            self._doubts.unclear(spot, now)
+    def probe_failed(self, observation: Observation, now: float) -> None:
+        """Note that a probe could not be made, which says nothing about the device."""
+        self.counts["probes-failed"] += 1
+        observation.checking = False
+        if self._observations.is_live(observation):
+            self._scheduler.probe_failed(observation, now)
 
-    def tally(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """Return the counters, by kebab-case name."""
         held = {
             "devices": len(self._presences),
-            "conflicts": self._reports.conflicts,
-            "flapping": self._reports.suppressed,
-            "spots": len(self._spots),
+            "conflicts": self._notifier.conflicts,
+            "flapping": self._notifier.suppressed,
+            "observations": len(self._observations),
         }
-        return dict(self.counters) | held
+        return dict(self.counts) | held
 
     def _has_room(self, presence: Presence) -> bool:
         is_pinned = self.resolver.is_pinned(presence.device)
-        return len(presence.spots) < (VIEWS if is_pinned else VIEWS_UNPINNED)
+        limit = MAX_OBSERVATIONS if is_pinned else MAX_OBSERVATIONS_UNPINNED
+        return len(presence.observations) < limit
 
-    def _hear(self, presence: Presence, sighting: Sighting, now: float) -> Spot:
-        place = (sighting.source, sighting.key)
+    def _observe(self, presence: Presence, sighting: Sighting, now: float) -> Observation:
         until = min(sighting.at, now) + min(max(sighting.valid_for, SHORTEST), LONGEST)
-        spot = presence.spots.get(place)
-        before = spot.until if spot else 0.0
-        if spot is None:
-            spot = Spot(presence.device, place, sighting, until)
-            self._spots.add(presence, spot)
-            self._doubts.trust(spot)
-        elif spot.hear(sighting, until) or until < before:
-            self._doubts.trust(spot)
-        return spot
+        observation = presence.observations.get(sighting.origin)
+        before = observation.until if observation else 0.0
+        if observation is None:
+            observation = Observation(presence.device, sighting.origin, sighting, until)
+            self._observations.add(presence, observation)
+            self._scheduler.trust(observation)
+        elif observation.refresh(sighting, until) or until < before:
+            self._scheduler.trust(observation)
+        return observation
 
-    def _note(self, spot: Spot, resolved: Resolved, now: float) -> None:
-        """Keep what the resolver found out beside the device itself."""
+    def _note(self, observation: Observation, resolved: Resolved, now: float) -> None:
+        """Note the conflict that the resolver found, and suspect all others at the origin."""
         conflict = resolved.conflict
-        if conflict == MOVED_OR_CLONED and spot.sighting.trust is Trust.AUTHENTICATED:
-            conflict = ""  # whoever has proven its key may live where it likes
-        self._spots.accuse(spot, conflict, resolved.rivals)
-        others = [other for other in self._spots.at(spot.place) if other is not spot]
+        if conflict == MOVED_OR_CLONED and observation.sighting.trust is Trust.AUTHENTICATED:
+            conflict = ""  # a device that has proven its key may move
+        self._observations.accuse(observation, conflict, resolved.rivals)
+        there = self._observations.at(observation.origin)
+        others = [other for other in there if other is not observation]
         for other in others:
-            self._doubts.doubt(other, REPLACED, now)
+            self._scheduler.suspect(other, REPLACED, now)
         strangers = [o for o in others if not self.resolver.is_pinned(o.device)]
-        for oldest in strangers[:-CONTESTANTS]:
+        for oldest in strangers[:-MAX_CONTESTANTS]:
             self._remove(oldest, REPLACED, now)
 
     def _update(
         self, devices: Collection[DeviceId], now: float, *, changed: DeviceId | None = None
     ) -> None:
-        """Find out who quarrels now, and tell what is new."""
+        """Update the conflicts of devices, and notify of changes.  changed: by its evidence."""
         for device in sorted(devices):
             if (presence := self._presences.get(device)) is not None:
-                conflict = self._spots.conflict(presence, self.resolver.claims(device))
-                self._reports.update(presence, conflict, now, changed=device == changed)
+                conflict = self._observations.conflict(presence, self.resolver.claims(device))
+                self._notifier.update(presence, conflict, now, changed=device == changed)
 
     def _clear(self, resolved: Resolved) -> None:
-        """Carry out that devices were merged or evicted."""
+        """Remove the devices that the resolver merged or evicted."""
         for gone in resolved.merged:
-            self.counters["merged"] += 1
+            self.counts["merged"] += 1
             self._merge(resolved.device, gone)
             self._listener.merged(resolved.device, gone)
         for gone in resolved.evicted:
-            self.counters["devices-evicted"] += 1
+            self.counts["devices-evicted"] += 1
             if self.forget(gone):
                 self._listener.evicted(gone)
 
     def _merge(self, kept: DeviceId, gone: DeviceId) -> None:
-        """Move the spots of a device that is no more, as far as there is room."""
+        """Move the observations of a merged device, as far as there is room."""
         old = self._presences.pop(gone, None)
         if old is None:
             return
-        self._reports.discard(old)
+        self._notifier.discard(old)
         presence = self._presences.setdefault(kept, Presence(kept, last_seen=old.last_seen))
-        for spot in tuple(old.spots.values()):
-            self._spots.remove(old, spot)
-            if spot.place not in presence.spots and self._has_room(presence):
-                self._spots.add(presence, spot)
+        for observation in tuple(old.observations.values()):
+            self._observations.remove(old, observation)
+            if observation.origin not in presence.observations and self._has_room(presence):
+                self._observations.add(presence, observation)
             else:
-                self._doubts.discard(spot)
+                self._scheduler.discard(observation)
 
-    def _remove(self, spot: Spot, cause: Reason, now: float) -> None:
-        """A spot is empty: perhaps its device is gone."""
-        presence = self._presences[spot.device]
+    def _remove(self, observation: Observation, cause: Reason, now: float) -> None:
+        """Remove an observation; perhaps its device has left."""
+        presence = self._presences[observation.device]
         presence.left = cause
-        concerned = self._spots.concerned(spot)
-        self._drop(presence, spot)
-        self._update(concerned, now, changed=spot.device if presence.spots else None)
+        concerned = self._observations.concerned(observation)
+        self._drop(presence, observation)
+        self._update(concerned, now, changed=observation.device if presence.observations else None)
 
-    def _drop(self, presence: Presence, spot: Spot) -> None:
-        self._doubts.discard(spot)
-        self._spots.remove(presence, spot)
+    def _drop(self, presence: Presence, observation: Observation) -> None:
+        self._scheduler.discard(observation)
+        self._observations.remove(presence, observation)

@@ -102,7 +102,7 @@ _PACKET = 65536  # bytes; the kernel's dumps are cut to 32 KiB at most
 _Key = tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address]
 
 
-class Neighbours:
+class NeighbourTable:
     """A mirror of the kernel's neighbour table.  limit: how many are kept; the oldest leave."""
 
     def __init__(self, limit: int = MAX_NEIGHBOURS) -> None:
@@ -131,7 +131,7 @@ class Neighbours:
     def learn(self, packet: bytes) -> None:
         """Take in what the kernel tells: one packet of netlink messages."""
         for one in parse(packet):
-            self._take(one)
+            self._apply(one)
 
     def mac_of(self, address: str, interface: str) -> str | None:
         """Return the MAC that the kernel found behind an address, as 12 hex digits."""
@@ -140,7 +140,7 @@ class Neighbours:
             return self._macs.get(where)
         return None
 
-    def corroborated(self, sighting: Sighting) -> Sighting:
+    def corroborate(self, sighting: Sighting) -> Sighting:
         """Return a sighting with what the kernel says of its addresses.
 
         The kernel's MAC becomes a claim of namespace "l2", and the attribute "mac".  Only where
@@ -163,7 +163,7 @@ class Neighbours:
             trust=max(sighting.trust, Trust.CORROBORATED) if agrees else sighting.trust,
         )
 
-    def _take(self, one: Neighbour) -> None:
+    def _apply(self, one: Neighbour) -> None:
         key = one.interface, one.address
         self._macs.pop(key, None)
         if not one.mac:

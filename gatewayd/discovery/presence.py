@@ -1,10 +1,11 @@
-"""Whether a device is on the LAN.  Pure: moments are arguments, seconds of any one clock.
+"""Whether a device is on the LAN, and who is notified of it.
 
-A goodbye or silence only makes a spot suspect: whoever is suspected is asked, and only who does
-not answer is gone.  A device is present while any of its spots is.  One that comes and goes too
-often is no longer reported until it has calmed down.
+The states are those of SWIM (A. Das et al., 2002).  A goodbye or silence only makes an
+observation suspect: a suspect is asked, and it is removed only if it does not answer.  A device
+is present while it has an observation.  A device that comes and goes too often is flapping: its
+presence is not reported until it is stable (route flap damping, RFC 2439, 4).
 
-Tells the listener what has become of a device, each thing once, and not while it flaps.
+Moments are arguments, in seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -16,40 +17,41 @@ from enum import Enum, StrEnum, auto
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.discovery.discoverer import Listener, Sighting
-from gatewayd.discovery.queues import Agenda
-from gatewayd.discovery.resolver import Place
+from gatewayd.discovery.discoverer import Listener, Origin, Sighting
+from gatewayd.discovery.queues import DeadlineQueue
+
+log = logging.getLogger(__name__)
 
 LEFT = Reason("left", "It said goodbye, and did not answer when asked.")
-SILENT = Reason("silent", "It was not heard for too long, and did not answer when asked.")
+SILENT = Reason("silent", "It was silent for too long, and did not answer when asked.")
 REPLACED = Reason("replaced", "Another device answers in its place.")
 CHALLENGED = Reason("moved", "It was seen elsewhere, and did not answer here when asked.")
 
 _ROUNDING = 1.0  # seconds; by then it is below the threshold, however the sum was rounded
 
 
-class Phase(StrEnum):
-    """How sure we are that something is there."""
+class PresenceState(StrEnum):
+    """How sure it is that a device is there."""
 
     PRESENT = "present"
-    SUSPECT = "suspect"  # there is doubt; it is being asked, and still counts as present
+    SUSPECT = "suspect"  # it is being asked, and still counts as present
     ABSENT = "absent"
 
 
 @dataclass(slots=True, eq=False)
-class Spot:
-    """A device at one place (source, key).
+class Observation:
+    """One device as seen at one origin.
 
-    until: when it is to be doubted if nothing more is heard.
+    until: when it becomes suspect if no sighting comes.
     cause: why it is suspect; NONE while it is not.
-    challenged: it must answer, as it is seen elsewhere too: what is only heard does not clear it.
+    challenged: it must answer, as the device is seen elsewhere too: a sighting is not enough.
     verified: it has answered since it was last challenged.
-    checking: it is about to be asked, or is being asked.
+    checking: it waits to be asked, or is being asked.
     conflict, rivals: what the resolver said of the newest sighting.
     """
 
     device: DeviceId
-    place: Place
+    origin: Origin
     sighting: Sighting
     until: float
     cause: Reason = NONE
@@ -61,21 +63,21 @@ class Spot:
     rivals: tuple[DeviceId, ...] = ()
 
     @property
-    def phase(self) -> Phase:
-        """PRESENT or SUSPECT: an absent spot is no more."""
-        return Phase.SUSPECT if self.cause is not NONE else Phase.PRESENT
+    def state(self) -> PresenceState:
+        """PRESENT or SUSPECT: an absent observation does not exist."""
+        return PresenceState.SUSPECT if self.cause is not NONE else PresenceState.PRESENT
 
-    def hear(self, sighting: Sighting, until: float) -> bool:
-        """It was heard; return whether that ended a suspicion.  A challenge wants an answer."""
+    def refresh(self, sighting: Sighting, until: float) -> bool:
+        """Replace the sighting; return whether that ended a suspicion.  A challenge stays."""
         self.sighting, self.until = sighting, until
-        if self.phase is Phase.PRESENT or self.challenged:
+        if self.state is PresenceState.PRESENT or self.challenged:
             return False
         self.cause, self.unanswered = NONE, 0
         return True
 
-    def doubt(self, cause: Reason) -> bool:
+    def suspect(self, cause: Reason) -> bool:
         """Make it suspect; False if it was already."""
-        if self.phase is Phase.SUSPECT:
+        if self.state is PresenceState.SUSPECT:
             return False
         self.cause, self.unanswered = cause, 0
         return True
@@ -88,23 +90,23 @@ class Spot:
         self.cause, self.unanswered = CHALLENGED, 0
         return True
 
-    def answer(self) -> None:
-        """It answered: it is there."""
+    def confirm(self) -> None:
+        """Note an answer: the device is there."""
         self.cause, self.unanswered = NONE, 0
         self.challenged, self.verified = False, True
 
     def miss(self) -> int:
-        """It did not answer; return how often in a row."""
+        """Note a missing answer; return how many are missing in a row."""
         self.unanswered += 1
         return self.unanswered
 
 
 @dataclass(frozen=True, slots=True)
 class FlapRules:
-    """When a device comes and goes too often.
+    """When a device is flapping.
 
     penalty: added at each change.  half_life: seconds in which the sum decays to its half.
-    suppress: above it nothing is reported.  release: below it all is reported again.
+    suppress: above it presence is not reported.  release: below it presence is reported again.
     """
 
     penalty: float = 1000.0
@@ -114,13 +116,13 @@ class FlapRules:
 
     @property
     def ceiling(self) -> float:
-        """What the sum never exceeds, so that a device is released some time after the last."""
+        """The largest sum, so that a device is released some time after its last change."""
         return 4 * self.suppress
 
 
 @dataclass(slots=True)
-class Damper:
-    """The penalty of one device."""
+class FlapDamper:
+    """The penalty of one device: RFC 2439's figure of merit."""
 
     sum: float = 0.0
     since: float = 0.0
@@ -132,7 +134,7 @@ class Damper:
         self.sum = min(self.sum + rules.penalty, rules.ceiling)
 
     def settle(self, now: float, rules: FlapRules) -> None:
-        """Find out whether changes are suppressed now."""
+        """Update whether changes are suppressed."""
         self._decay(now, rules)
         threshold = rules.release if self.suppressed else rules.suppress
         self.suppressed = self.sum > threshold
@@ -147,28 +149,28 @@ class Damper:
         self.since = now
 
 
-class News(Enum):
-    """What there is to report of a device."""
+class PresenceChange(Enum):
+    """What there is to report of a device's presence."""
 
     NOTHING = auto()
     SEEN = auto()
     LOST = auto()
-    FLAPPING = auto()  # reported once; the last report holds until it has calmed down
-    STEADY = auto()  # calmed down, and as last reported
+    FLAPPING = auto()  # reported once; the last report holds until it is stable
+    STABLE = auto()  # no longer flapping, and as last reported
 
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """One device, wherever it is seen.
+    """The presence of one device, at all its origins.
 
-    reported: what was last told to others; None before the first time.
+    reported: whether it was last reported as present; None before the first report.
     last_seen, changed_at: seconds; 0 for never.
-    left: why it left its last spot.
+    left: why its last observation was removed.
     """
 
     device: DeviceId
-    spots: dict[Place, Spot] = field(default_factory=dict)
-    damper: Damper = field(default_factory=Damper)
+    observations: dict[Origin, Observation] = field(default_factory=dict)
+    damper: FlapDamper = field(default_factory=FlapDamper)
     here: bool = False
     reported: bool | None = None
     last_seen: float = 0.0
@@ -177,50 +179,47 @@ class Presence:
     conflict: str = ""
 
     @property
-    def phase(self) -> Phase:
-        """The best of its spots."""
-        phases = {spot.phase for spot in self.spots.values()}
-        ranked = (Phase.PRESENT, Phase.SUSPECT)
-        return next((phase for phase in ranked if phase in phases), Phase.ABSENT)
+    def state(self) -> PresenceState:
+        """The best of its observations."""
+        states = {observation.state for observation in self.observations.values()}
+        ranked = (PresenceState.PRESENT, PresenceState.SUSPECT)
+        return next((state for state in ranked if state in states), PresenceState.ABSENT)
 
     @property
     def flapping(self) -> bool:
         """Whether it comes and goes too often to be reported."""
         return self.damper.suppressed
 
-    def news(self, now: float, rules: FlapRules) -> News:
-        """Return what is to be reported now, once."""
+    def update(self, now: float, rules: FlapRules) -> PresenceChange:
+        """Return the change to report now; each is returned once."""
         before = self.damper.suppressed
-        if self.here != bool(self.spots):
-            self.here = bool(self.spots)
+        if self.here != bool(self.observations):
+            self.here = bool(self.observations)
             if self.reported is not None:
                 self.damper.strike(now, rules)
         self.damper.settle(now, rules)
         if self.damper.suppressed:
-            return News.NOTHING if before else News.FLAPPING
+            return PresenceChange.NOTHING if before else PresenceChange.FLAPPING
         if self.here != bool(self.reported):
             self.reported = self.here
-            return News.SEEN if self.here else News.LOST
-        return News.STEADY if before else News.NOTHING
+            return PresenceChange.SEEN if self.here else PresenceChange.LOST
+        return PresenceChange.STABLE if before else PresenceChange.NOTHING
 
 
-log = logging.getLogger(__name__)
-
-
-class Reports:
-    """Compares devices with what was last told of them."""
+class ChangeNotifier:
+    """The notifier of a listener: of each change once, and not of presence while it flaps."""
 
     def __init__(self, listener: Listener, flaps: FlapRules) -> None:
         self._listener, self._flaps = listener, flaps
-        self._flapping: Agenda[Presence] = Agenda()
+        self._flapping: DeadlineQueue[Presence] = DeadlineQueue()
         self.suppressed = self.conflicts = 0
 
     def next(self) -> float | None:
-        """Return when the next flapping device may have calmed down; None where there is none."""
+        """Return when the next flapping device may be stable; None if there is none."""
         return self._flapping.next()
 
     def due(self, now: float) -> Presence | None:
-        """Return a flapping device that may have calmed down by now; None where there is none."""
+        """Return a flapping device that may be stable by now; None if there is none."""
         return self._flapping.pop(now)
 
     def discard(self, presence: Presence) -> None:
@@ -228,29 +227,32 @@ class Reports:
         self._flapping.discard(presence)
 
     def update(self, presence: Presence, conflict: str, now: float, *, changed: bool) -> None:
-        """Tell what is new.  changed: whether its evidence is another than before."""
+        """Notify the listener of what is new.  changed: whether the device's evidence changed."""
         self.conflicts += conflict not in ("", presence.conflict)
         changed = changed or conflict != presence.conflict
         presence.conflict = conflict
-        news = presence.news(now, self._flaps)
-        if changed or news is not News.NOTHING:
+        change = presence.update(now, self._flaps)
+        if changed or change is not PresenceChange.NOTHING:
             presence.changed_at = now
         if presence.flapping:
             self._flapping.put(presence, presence.damper.release_at(self._flaps))
-        self._tell(presence, news, changed=changed)
+        self._notify(presence, change, changed=changed)
 
-    def _tell(self, presence: Presence, news: News, *, changed: bool) -> None:
-        match news:
-            case News.SEEN:
+    def _notify(self, presence: Presence, change: PresenceChange, *, changed: bool) -> None:
+        match change:
+            case PresenceChange.SEEN:
                 self._listener.seen(presence.device)
-            case News.LOST:
+            case PresenceChange.LOST:
                 self._listener.lost(presence.device, presence.left)
-            case News.FLAPPING:
+            case PresenceChange.FLAPPING:
                 self.suppressed += 1
-                about = {"device": presence.device, "message_id": "device-flapping"}
-                log.warning("It comes and goes too often.", extra=about)
+                log.warning(
+                    "Device %s is flapping; presence changes are suppressed until it is stable.",
+                    presence.device,
+                    extra={"device": presence.device, "message_id": "device-flapping"},
+                )
                 self._listener.changed(presence.device)
-            case News.STEADY:
+            case PresenceChange.STABLE:
                 self._listener.changed(presence.device)
-            case News.NOTHING if changed and not presence.flapping:
+            case PresenceChange.NOTHING if changed and not presence.flapping:
                 self._listener.changed(presence.device)

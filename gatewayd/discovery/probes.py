@@ -1,4 +1,4 @@
-"""Who is doubted, and when it is to be asked.  Pure: moments are arguments."""
+"""When a suspect device is probed.  Pure: moments are arguments."""
 
 from __future__ import annotations
 
@@ -7,74 +7,81 @@ from collections.abc import Callable, Collection
 from gatewayd.device.identity import Claim
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.evidence import are_apart
-from gatewayd.discovery.presence import SILENT, Phase, Presence, Spot
-from gatewayd.discovery.queues import Agenda
+from gatewayd.discovery.presence import SILENT, Observation, Presence, PresenceState
+from gatewayd.discovery.queues import DeadlineQueue
 from gatewayd.discovery.settings import InventorySettings
 
-UNCLEAR = 60.0
-"""Seconds until a spot is asked again when it could not be asked."""
+RETRY_AFTER_FAULT = 60.0
+"""Seconds until a device that could not be asked is probed again."""
 
 
-class Doubts:
-    """The next moment of every spot: when silence makes it suspect, or when it is asked.
+class ProbeScheduler:
+    """The scheduler of probes: the next moment of every observation.
+
+    Until that moment its sighting is valid; then it becomes suspect, and is probed.
 
     jitter: a number from [0, 1) at each call.
     """
 
     def __init__(self, settings: InventorySettings, jitter: Callable[[], float]) -> None:
         self._settings, self._jitter = settings, jitter
-        self._agenda: Agenda[Spot] = Agenda()
+        self._deadlines: DeadlineQueue[Observation] = DeadlineQueue()
 
     def next(self) -> float | None:
-        """Return the earliest moment; None where there is none."""
-        return self._agenda.next()
+        """Return the earliest moment; None if there is none."""
+        return self._deadlines.next()
 
-    def due(self, now: float) -> Spot | None:
-        """Return the next spot that is to be asked now; None where there is none."""
-        while (spot := self._agenda.pop(now)) is not None:
-            if spot.checking:
-                self._agenda.put(spot, now + self._settings.verify_gap)
-            elif spot.phase is Phase.SUSPECT:
-                spot.checking = True
-                return spot
-            elif spot.until > now:
-                self._agenda.put(spot, spot.until)
+    def due(self, now: float) -> Observation | None:
+        """Return the next observation to probe now; None if there is none."""
+        while (observation := self._deadlines.pop(now)) is not None:
+            if observation.checking:
+                self._deadlines.put(observation, now + self._settings.probe_gap)
+            elif observation.state is PresenceState.SUSPECT:
+                observation.checking = True
+                return observation
+            elif observation.until > now:
+                self._deadlines.put(observation, observation.until)
             else:
-                self.doubt(spot, SILENT, now)
+                self.suspect(observation, SILENT, now)
         return None
 
-    def trust(self, spot: Spot) -> None:
-        """Leave a spot alone for as long as its sighting is valid."""
-        self._agenda.put(spot, spot.until)
+    def trust(self, observation: Observation) -> None:
+        """Do not probe an observation while its sighting is valid."""
+        self._deadlines.put(observation, observation.until)
 
-    def doubt(self, spot: Spot, cause: Reason, now: float) -> None:
-        """Have a spot asked soon, unless it is suspect already."""
-        if spot.doubt(cause):
-            self._ask_soon(spot, now)
+    def suspect(self, observation: Observation, cause: Reason, now: float) -> None:
+        """Make an observation suspect, and probe it soon, unless it is suspect already."""
+        if observation.suspect(cause):
+            self._probe_soon(observation, now)
 
-    def challenge(self, presence: Presence, spot: Spot, own: Collection[Claim], now: float) -> None:
-        """Where a device seems to be at this spot and elsewhere at once, let both answer."""
-        for other in presence.spots.values():
-            if other is not spot and are_apart(other.sighting, spot.sighting, own):
-                for one in (spot, other):
+    def challenge(
+        self, presence: Presence, observation: Observation, own: Collection[Claim], now: float
+    ) -> None:
+        """Challenge each pair of observations in which one device seems to be at two places.
+
+        presence: of the device.  own: the claims that identify it.
+        """
+        for other in presence.observations.values():
+            if other is not observation and are_apart(other.sighting, observation.sighting, own):
+                for one in (observation, other):
                     if one.challenge():
-                        self._ask_soon(one, now)
+                        self._probe_soon(one, now)
 
-    def missed(self, spot: Spot, now: float) -> bool:
-        """Note that a suspect did not answer; return whether it is gone."""
-        if spot.miss() >= self._settings.verify_tries:
+    def probe_unanswered(self, observation: Observation, now: float) -> bool:
+        """Note that a probe was not answered; return whether it was the last try."""
+        if observation.miss() >= self._settings.probe_tries:
             return True
-        self._agenda.put(spot, now + self._settings.verify_gap)
+        self._deadlines.put(observation, now + self._settings.probe_gap)
         return False
 
-    def unclear(self, spot: Spot, now: float) -> None:
-        """Ask later: it could not be asked."""
-        self._agenda.put(spot, now + UNCLEAR)
+    def probe_failed(self, observation: Observation, now: float) -> None:
+        """Probe later, as this probe could not be made."""
+        self._deadlines.put(observation, now + RETRY_AFTER_FAULT)
 
-    def discard(self, spot: Spot) -> None:
-        """Forget a spot."""
-        self._agenda.discard(spot)
+    def discard(self, observation: Observation) -> None:
+        """Forget an observation."""
+        self._deadlines.discard(observation)
 
-    def _ask_soon(self, spot: Spot, now: float) -> None:
-        wait = self._settings.verify_wait + self._settings.verify_spread * self._jitter()
-        self._agenda.put(spot, now + wait)
+    def _probe_soon(self, observation: Observation, now: float) -> None:
+        wait = self._settings.probe_wait + self._settings.probe_spread * self._jitter()
+        self._deadlines.put(observation, now + wait)

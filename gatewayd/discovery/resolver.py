@@ -3,14 +3,10 @@
 1. Only strong claims merge: certificate, serial, uuid, MAC.  Names and addresses never do.
 2. Two values of one kind and namespace are two devices, MACs excepted.
 3. A MAC in front of several devices (a bridge, a router) tells none of them apart.
-4. A place (source, key) stays with its device, unless the device there shows another identity.
+4. An origin stays with its device, unless the device there shows another identity.
 5. Two pinned devices are never merged: they conflict, and a person decides.
 6. A known identity behind another kernel MAC has moved or was cloned: it stays the same
-   device, the MAC is not taken for its own, and it conflicts.
-
-The devices of the resolver: which of them hold a claim, and whether it tells them apart.
-
-What two sets of claims say of one another: the grounds on which the resolver decides.
+   device, the MAC is not accepted as its own, and it conflicts.
 """
 
 from __future__ import annotations
@@ -19,16 +15,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
-from typing import TypeAlias
 
 from gatewayd.device.identity import Claim, DeviceId, device_id, strength
-from gatewayd.discovery.queues import Ladder
+from gatewayd.discovery.discoverer import Origin
+from gatewayd.discovery.queues import EvictionQueue
 
 KERNEL = "l2"
 """The namespace of a MAC that the kernel saw itself."""
 
 DIGITS = (12, 20, 40, 64)
 """How many hex digits an id may have: more than the first only where the id is another's."""
+
+IDENTITY_CONFLICT = "identity-conflict"
+MOVED_OR_CLONED = "moved-or-cloned"
+
+SHARED = 4
+"""A MAC in front of so many devices with serials or uuids is a bridge's or a router's."""
+MAX_HOLDERS = 64
+"""How many devices are remembered behind one MAC: more would change nothing."""
+MAX_SHARED = 1024
+"""How many such MACs are remembered."""
+
+BINDING = 50
+"""The weight of an origin that was the device's before; less than any strong claim's."""
+MAX_CLAIMS = 32
+MAX_ORIGINS = 16
 
 _EXCLUSIVE = frozenset({"cert", "serial", "uuid"})
 """Kinds of which a device has one value in a namespace.  Of MACs it may have several."""
@@ -40,7 +51,7 @@ def is_exclusive(one: Claim) -> bool:
 
 
 def is_kernel_mac(one: Claim) -> bool:
-    """Whether the kernel vouches for this MAC.  Whoever does so for it, no device can."""
+    """Whether the kernel saw this MAC itself.  No announcement can write such a claim."""
     return one.kind == "mac" and one.namespace == KERNEL
 
 
@@ -61,38 +72,26 @@ def contradict(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
 
 
 def is_kept(one: Claim) -> bool:
-    """Whether a claim says who a device is, or where it is at home."""
+    """Whether a claim identifies a device, or is the kernel's MAC of it."""
     return strength(one) > 0 or is_kernel_mac(one)
 
 
 def kernel_macs(claims: Iterable[Claim]) -> frozenset[Claim]:
-    """Return the MACs that the kernel saw."""
+    """Return the MACs that the kernel saw itself."""
     return frozenset(c for c in claims if is_kernel_mac(c))
 
 
-def ids(claims: Iterable[Claim], *place: object) -> Iterator[DeviceId]:
-    """Yield the ids a device may have, shortest first: of its claims; without any, of its place."""
-    own, fallback = tuple(claims), "|".join(map(str, place))
+def possible_ids(claims: Iterable[Claim], *origin: object) -> Iterator[DeviceId]:
+    """Yield the ids a device may have, shortest first: of its claims, or else of its origin."""
+    own, fallback = tuple(claims), "|".join(map(str, origin))
     return (device_id(own, fallback, digits=digits) for digits in DIGITS)
 
 
-Place: TypeAlias = tuple[str, str]
-"""The source and key of a sighting."""
-
-SHARED = 4
-"""A MAC in front of so many devices with serials or uuids is a bridge's or a router's."""
-MAX_HOLDERS = 64
-"""How many devices are remembered behind one MAC: more would change nothing."""
-
-MAX_SHARED = 1024
-"""How many such MACs are remembered."""
-
-
 @dataclass(slots=True, eq=False)
-class Entry:
-    """One device: what identifies it, and where it was seen, oldest first.
+class KnownDevice:
+    """One device: what identifies it, and its origins, oldest first.
 
-    born: its number, in order.
+    born: its number, in order of creation.
     """
 
     device: DeviceId
@@ -100,46 +99,46 @@ class Entry:
     pinned: bool = False
     rank: int = 0
     claims: set[Claim] = field(default_factory=set)
-    places: tuple[Place, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     @property
     def seniority(self) -> tuple[bool, int]:
-        """What comes first where two are one: the pinned, then the older."""
+        """The sort key for which of two is kept in a merger: the pinned, then the older."""
         return not self.pinned, self.born
 
-    def may_merge(self, other: Entry) -> bool:
-        """Whether nothing forbids that the two are one device."""
+    def may_merge(self, other: KnownDevice) -> bool:
+        """Whether the two may be one device."""
         return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
 
 
-class Holders:
-    """Devices by claim, in the order in which they came to hold it."""
+class ClaimIndex:
+    """The devices by claim, in the order in which they came to hold it."""
 
     def __init__(self) -> None:
-        self._holders: dict[Claim, tuple[Entry, ...]] = {}
+        self._claim_index: dict[Claim, tuple[KnownDevice, ...]] = {}
         self._shared: dict[Claim, None] = {}
 
-    def __getitem__(self, one: Claim) -> tuple[Entry, ...]:
-        return self._holders.get(one, ())
+    def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
+        return self._claim_index.get(one, ())
 
-    def add(self, one: Claim, holder: Entry) -> None:
-        """Note a holder, while there is room for another."""
+    def add(self, one: Claim, holder: KnownDevice) -> None:
+        """Add a holder, if there is room for another."""
         held = self[one]
         if holder not in held and len(held) < MAX_HOLDERS:
-            self._holders[one] = (*held, holder)
+            self._claim_index[one] = (*held, holder)
 
-    def discard(self, one: Claim, holder: Entry) -> None:
-        """Note that a device holds a claim no more."""
+    def discard(self, one: Claim, holder: KnownDevice) -> None:
+        """Remove a holder."""
         left = tuple(entry for entry in self[one] if entry is not holder)
         if left:
-            self._holders[one] = left
+            self._claim_index[one] = left
         else:
-            self._holders.pop(one, None)
+            self._claim_index.pop(one, None)
 
     def is_shared(self, one: Claim) -> bool:
-        """Whether a MAC says nothing of who is behind it: many are, or two that cannot be one.
+        """Whether a MAC tells no device apart: many are behind it, or two that cannot be one.
 
-        Once found out it is remembered, as who told us so may be forgotten before the others.
+        A shared MAC is remembered, as one of those devices may be forgotten before the others.
         """
         if one.kind != "mac":
             return False
@@ -159,21 +158,12 @@ class Holders:
         return any(contradict(*pair) for pair in combinations(named, 2))
 
 
-BINDING = 50
-"""What it weighs that a place was the device's before; less than any strong claim."""
-MAX_CLAIMS = 32
-MAX_PLACES = 16
-
-IDENTITY_CONFLICT = "identity-conflict"
-MOVED_OR_CLONED = "moved-or-cloned"
-
-
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a sighting turned out to be.
+    """The result of resolving a sighting.
 
     merged: devices that were found to be `device`; they are gone.
-    displaced: the device that this place belonged to before; it is still known.
+    displaced: the device that this origin belonged to before; it is still known.
     evicted: devices that had to make room, perhaps `device` itself; they are gone.
     conflict: "", "identity-conflict" or "moved-or-cloned".
     rivals: the other devices in the conflict.
@@ -188,18 +178,18 @@ class Resolved:
 
 
 class Resolver:
-    """All known devices, by what identifies them.
+    """The resolver of sightings: all known devices, by what identifies them.
 
     limit: how many devices are kept that are not pinned.  Of each device at most 32 claims and
-    16 places are kept.
+    16 origins are kept.
     """
 
     def __init__(self, *, limit: int = 4096) -> None:
         self._limit = limit
-        self._entries: dict[DeviceId, Entry] = {}
-        self._bound: dict[Place, Entry] = {}
-        self._holders = Holders()
-        self._unpinned: Ladder[Entry] = Ladder()
+        self._entries: dict[DeviceId, KnownDevice] = {}
+        self._bound: dict[Origin, KnownDevice] = {}
+        self._claim_index = ClaimIndex()
+        self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
         self._births = 0
 
     def __len__(self) -> int:
@@ -213,14 +203,14 @@ class Resolver:
         """Whether a device is never evicted and never merged into another."""
         return device in self._entries and self._entries[device].pinned
 
-    def recognises(self, place: Place, claims: Iterable[Claim]) -> bool:
-        """Whether a sighting may well be of a pinned device.  A guess: to be used for ranking."""
-        bound = self._bound_to(place)
-        holders = (entry for one in claims if strength(one) for entry in self._holders[one])
+    def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
+        """Whether a sighting seems to be of a pinned device.  A guess, for ranking only."""
+        bound = self._bound_to(origin)
+        holders = (entry for one in claims if strength(one) for entry in self._claim_index[one])
         return (bound is not None and bound.pinned) or any(entry.pinned for entry in holders)
 
-    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
-        """Pin a device, and take all these claims for its own: they are on record, or approved."""
+    def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+        """Pin a device, and accept all these claims as its own: they are on record, or approved."""
         entry = self._entries.get(device) or self._create(device)
         self._unpinned.discard(entry)
         entry.pinned = True
@@ -239,30 +229,30 @@ class Resolver:
             self._unpinned.put(entry, entry.rank)
 
     def forget(self, device: DeviceId) -> None:
-        """Know a device no more."""
+        """Remove a device."""
         entry = self._entries.pop(device, None)
         if entry is None:
             return
         self._unpinned.discard(entry)
         for one in tuple(entry.claims):
             self._drop_claim(entry, one)
-        for place in entry.places:
-            del self._bound[place]
+        for origin in entry.origins:
+            del self._bound[origin]
 
-    def resolve(self, source: str, key: str, claims: Iterable[Claim], *, rank: int = 0) -> Resolved:
-        """Find or make the device of a sighting, and learn what it tells.
+    def resolve(self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0) -> Resolved:
+        """Find or create the device of a sighting, and learn its claims.
 
         rank: how much it matters to keep the device when the table is full; the highest counts.
         """
-        place, heard = (source, key), consistent(claims)
-        before = self._bound_to(place)
-        group, rivals = self._choose(self._score(before, heard), heard)
-        entry = min(group, key=lambda e: e.seniority) if group else self._make(place, heard)
+        claimed = consistent(claims)
+        before = self._bound_to(origin)
+        group, rivals = self._choose(self._score(before, claimed), claimed)
+        entry = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)
         gone = tuple(self._absorb(entry, other) for other in group if other is not entry)
-        self._learn(entry, heard)
-        self._bind(entry, place)
+        self._learn(entry, claimed)
+        self._bind(entry, origin)
         evicted = self._make_room(entry, rank)
-        moved = not kernel_macs(heard) <= entry.claims
+        moved = not kernel_macs(claimed) <= entry.claims
         return Resolved(
             entry.device,
             merged=gone,
@@ -272,86 +262,90 @@ class Resolver:
             rivals=tuple(r.device for r in rivals if r.device not in evicted),
         )
 
-    def _score(self, before: Entry | None, heard: Sequence[Claim]) -> dict[Entry, int]:
-        """Weigh the devices that the sighting may be of."""
-        scores: dict[Entry, int] = {}
-        telling = [c for c in heard if strength(c) and not self._holders.is_shared(c)]
-        for one in telling:
-            for entry in self._holders[one]:
+    def _score(
+        self, before: KnownDevice | None, claimed: Sequence[Claim]
+    ) -> dict[KnownDevice, int]:
+        """Weigh the devices that a sighting may be of."""
+        scores: dict[KnownDevice, int] = {}
+        distinctive = [c for c in claimed if strength(c) and not self._claim_index.is_shared(c)]
+        for one in distinctive:
+            for entry in self._claim_index[one]:
                 scores[entry] = scores.get(entry, 0) + strength(one)
-        if before is not None and self._continues(before, telling, heard):
+        if before is not None and self._continues(before, distinctive, claimed):
             scores[before] = scores.get(before, 0) + BINDING
         return scores
 
-    def _continues(self, entry: Entry, telling: Sequence[Claim], heard: Sequence[Claim]) -> bool:
-        """Whether what is at a device's place now may be the device: nothing says otherwise."""
-        own = {c for c in entry.claims if not self._holders.is_shared(c)}
-        return not (own and telling) or not own.isdisjoint(heard)
+    def _continues(
+        self, entry: KnownDevice, distinctive: Sequence[Claim], claimed: Sequence[Claim]
+    ) -> bool:
+        """Whether the claims do not rule out that an origin's device is still there."""
+        own = {c for c in entry.claims if not self._claim_index.is_shared(c)}
+        return not (own and distinctive) or not own.isdisjoint(claimed)
 
     def _choose(
-        self, scores: dict[Entry, int], heard: Sequence[Claim]
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Return the devices that are one, best first, and those that must not be and yet seem so.
+        self, scores: dict[KnownDevice, int], claimed: Sequence[Claim]
+    ) -> tuple[list[KnownDevice], list[KnownDevice]]:
+        """Return the devices that are one, best first, and its rivals: those that cannot be it.
 
         A device that shares no more than a MAC with the sighting is no rival: MACs are shared.
         """
-        group: list[Entry] = []
-        rivals: list[Entry] = []
+        group: list[KnownDevice] = []
+        rivals: list[KnownDevice] = []
         for entry in sorted(scores, key=lambda e: (-scores[e], e.seniority)):
-            fits = not contradict(entry.claims, heard)
+            fits = not contradict(entry.claims, claimed)
             if fits and all(entry.may_merge(other) for other in group):
                 group.append(entry)
-            elif fits or any(is_exclusive(c) for c in entry.claims.intersection(heard)):
+            elif fits or any(is_exclusive(c) for c in entry.claims.intersection(claimed)):
                 rivals.append(entry)
         return group, rivals
 
-    def _absorb(self, kept: Entry, gone: Entry) -> DeviceId:
-        claims, places = consistent(gone.claims), gone.places
+    def _absorb(self, kept: KnownDevice, gone: KnownDevice) -> DeviceId:
+        claims, origins = consistent(gone.claims), gone.origins
         self.forget(gone.device)
         self._learn(kept, claims)
-        for place in places:
-            self._bind(kept, place)
+        for origin in origins:
+            self._bind(kept, origin)
         kept.rank = max(kept.rank, gone.rank)
         return gone.device
 
-    def _learn(self, entry: Entry, heard: Sequence[Claim]) -> None:
-        """Take what was heard for the device's own, unless it is another's."""
-        housed = bool(kernel_macs(entry.claims))
-        for one in heard:
-            foreign = is_exclusive(one) and any(e is not entry for e in self._holders[one])
-            if not is_kept(one) or foreign or (housed and is_kernel_mac(one)):
+    def _learn(self, entry: KnownDevice, claimed: Sequence[Claim]) -> None:
+        """Accept claims as a device's own, unless they are another's."""
+        has_home = bool(kernel_macs(entry.claims))
+        for one in claimed:
+            foreign = is_exclusive(one) and any(e is not entry for e in self._claim_index[one])
+            if not is_kept(one) or foreign or (has_home and is_kernel_mac(one)):
                 continue
             if len(entry.claims) < MAX_CLAIMS:
                 self._add_claim(entry, one)
 
-    def _make(self, place: Place, heard: Sequence[Claim]) -> Entry:
-        """Make a device, named by what is its alone; by its place, where nothing is."""
-        own = [c for c in heard if strength(c) and not self._holders[c]]
-        spare = ids((), *place, self._births)
-        possible = chain(ids(own, *place), spare)
+    def _new(self, origin: Origin, claimed: Sequence[Claim]) -> KnownDevice:
+        """Create a device, named by the claims that only it has, or else by its origin."""
+        own = [c for c in claimed if strength(c) and not self._claim_index[c]]
+        spare = possible_ids((), *origin, self._births)
+        possible = chain(possible_ids(own, *origin), spare)
         return self._create(next(d for d in possible if d not in self._entries))
 
-    def _create(self, device: DeviceId) -> Entry:
+    def _create(self, device: DeviceId) -> KnownDevice:
         self._births += 1
-        entry = self._entries[device] = Entry(device, self._births)
+        entry = self._entries[device] = KnownDevice(device, self._births)
         return entry
 
-    def _bind(self, entry: Entry, place: Place) -> None:
-        before = self._bound.get(place)
+    def _bind(self, entry: KnownDevice, origin: Origin) -> None:
+        before = self._bound.get(origin)
         if before is not None:
-            before.places = tuple(one for one in before.places if one != place)
-        self._bound[place] = entry
-        if len(entry.places) == MAX_PLACES:
-            del self._bound[entry.places[0]]
-        entry.places = (*entry.places, place)[-MAX_PLACES:]
+            before.origins = tuple(one for one in before.origins if one != origin)
+        self._bound[origin] = entry
+        if len(entry.origins) == MAX_ORIGINS:
+            del self._bound[entry.origins[0]]
+        entry.origins = (*entry.origins, origin)[-MAX_ORIGINS:]
 
-    def _bound_to(self, place: Place) -> Entry | None:
-        """Return the device of a place: remembered, or one whose id was made from the place."""
-        if place in self._bound:
-            return self._bound[place]
-        return self._entries.get(next(ids((), *place)))
+    def _bound_to(self, origin: Origin) -> KnownDevice | None:
+        """Return the device of an origin: remembered, or one whose id was made from the origin."""
+        if origin in self._bound:
+            return self._bound[origin]
+        return self._entries.get(next(possible_ids((), *origin)))
 
-    def _make_room(self, entry: Entry, rank: int) -> tuple[DeviceId, ...]:
+    def _make_room(self, entry: KnownDevice, rank: int) -> tuple[DeviceId, ...]:
         entry.rank = max(entry.rank, rank)
         if not entry.pinned:
             self._unpinned.put(entry, entry.rank)
@@ -362,10 +356,10 @@ class Resolver:
             evicted.append(victim.device)
         return tuple(evicted)
 
-    def _add_claim(self, entry: Entry, one: Claim) -> None:
-        self._holders.add(one, entry)
+    def _add_claim(self, entry: KnownDevice, one: Claim) -> None:
+        self._claim_index.add(one, entry)
         entry.claims.add(one)
 
-    def _drop_claim(self, entry: Entry, one: Claim) -> None:
-        self._holders.discard(one, entry)
+    def _drop_claim(self, entry: KnownDevice, one: Claim) -> None:
+        self._claim_index.discard(one, entry)
         entry.claims.discard(one)

@@ -13,49 +13,50 @@ class InventorySettings:
     """[discovery]"""
 
     settle: float = setting(
-        10.0, "a sighting must stay the same for so long before it is judged", unit="s",
-        low=0, high=3600,
+        10.0, "a device's evidence must stay unchanged for so long before it is evaluated",
+        unit="s", low=0, high=3600,
     )  # fmt: skip
     max_unadmitted: int = setting(
-        4096, "devices kept that nobody admitted; the least proven, then the oldest, go first",
+        4096, "devices kept that are not admitted; the least trusted, then the oldest, leave first",
         low=16, high=100_000,
     )  # fmt: skip
-    max_keys: int = setting(
-        2000, "sightings that may wait to be taken in; the least proven go first",
+    max_queued: int = setting(
+        2000, "sightings that may wait to be processed; the least trusted are dropped first",
         low=16, high=100_000,
     )  # fmt: skip
-    verify_wait: float = setting(
-        2.0, "shortest wait before a device in doubt is asked", unit="s", low=0, high=600
+    probe_wait: float = setting(
+        2.0, "shortest wait before a suspect device is probed", unit="s", low=0, high=600
     )
-    verify_spread: float = setting(
-        3.0, "random wait on top of it", unit="s", low=0, high=600
+    probe_spread: float = setting(
+        3.0, "longest random wait added to probe_wait", unit="s", low=0, high=600
     )  # fmt: skip
-    verify_gap: float = setting(
-        10.0, "wait before it is asked again", unit="s", low=1, high=600
+    probe_gap: float = setting(
+        10.0, "wait between two probes of a suspect device", unit="s", low=1, high=600
     )  # fmt: skip
-    verify_tries: int = setting(
-        2, "questions without an answer after which it is absent", low=1, high=10
+    probe_tries: int = setting(
+        2, "unanswered probes after which a suspect device is absent", low=1, high=10
     )
-    verify_timeout: float = setting(
-        5.0, "longest wait for an answer", unit="s", low=1, high=60
+    probe_timeout: float = setting(
+        5.0, "longest wait for the answer to a probe", unit="s", low=1, high=60
     )  # fmt: skip
-    verify_at_once: int = setting(16, "devices asked at the same time", low=1, high=256)
+    probe_at_once: int = setting(16, "devices probed at the same time", low=1, high=256)
     flap_penalty: float = setting(
-        1000.0, "added each time a device comes or goes", low=1, high=100_000
+        1000.0, "penalty added each time a device comes or goes", low=1, high=100_000
     )
     flap_half_life: float = setting(
         900.0, "time in which the penalty decays to its half", unit="s", low=1, high=86_400
     )
     flap_suppress: float = setting(
-        3000.0, "penalty above which coming and going is not reported", low=1, high=1_000_000
-    )
+        3000.0, "penalty above which a device is flapping: presence changes are suppressed",
+        low=1, high=1_000_000,
+    )  # fmt: skip
     flap_release: float = setting(
-        1000.0, "penalty below which it is reported again", low=1, high=1_000_000
+        1000.0, "penalty below which presence changes are reported again", low=1, high=1_000_000
     )
 
     @property
     def flaps(self) -> FlapRules:
-        """What makes a device one that comes and goes too often."""
+        """When a device is flapping."""
         return FlapRules(
             self.flap_penalty, self.flap_half_life, self.flap_suppress, self.flap_release
         )

@@ -15,7 +15,7 @@ from gatewayd.runtime.tasks import is_cancelled
 
 log = logging.getLogger(__name__)
 
-AFTER_A_FAULT = 60.0
+RESTART_DELAY = 60.0
 """Seconds until a discoverer that broke is started again."""
 
 
@@ -55,7 +55,7 @@ class Supervisor:
         name = sighting.source.partition("/")[0]
         discoverer = self._discoverers.get(name)
         if discoverer is None or name in self.faults:
-            raise DiscoveryRetry(f"{name} cannot look now", AFTER_A_FAULT)
+            raise DiscoveryRetry(f"{name} cannot look now", RESTART_DELAY)
         return await discoverer.verify(sighting)
 
     def counters(self) -> dict[str, int]:
@@ -75,7 +75,7 @@ class Supervisor:
             try:
                 self.faults.pop(name, None)
                 await discoverer.run(self._context, sink)
-                after = AFTER_A_FAULT
+                after = RESTART_DELAY
             except DiscoveryFatal as error:
                 self.faults[name] = str(error)
                 log.error("Discovery by %s is not possible here: %s", name, error)  # noqa: TRY400  # expected
@@ -87,15 +87,15 @@ class Supervisor:
                 # the others, nor pass for the end that was asked for
                 if is_cancelled():
                     raise
-                self.faults[name], after = "it broke; the journal says how", AFTER_A_FAULT
+                self.faults[name], after = "it broke; the journal says how", RESTART_DELAY
                 log.exception("Discovery by %s broke.", name)
             await asyncio.sleep(after)
 
 
-EVERY = 15.0
+RESCAN_EVERY = 15.0
 """Seconds from one look to the next."""
 
-MAX_SECONDS = 900
+MAX_SCAN = 900
 
 
 class Scan:
@@ -121,8 +121,8 @@ class Scan:
 
         names: of the discoverers that are to look; none for all.  Raises InvalidArgs.
         """
-        if seconds > MAX_SECONDS:
-            raise InvalidArgs(f"Discovery looks for at most {MAX_SECONDS} s")
+        if seconds > MAX_SCAN:
+            raise InvalidArgs(f"Discovery looks for at most {MAX_SCAN} s")
         if not set(names) <= set(self._names):
             raise InvalidArgs(f"A protocol is one of {', '.join(sorted(self._names)) or 'none'}")
         self._wanted = tuple(dict.fromkeys(names)) or tuple(self._names)
@@ -137,7 +137,7 @@ class Scan:
             while (left := self._until - self._now()) > 0:
                 for name in self._wanted:
                     await self._rescan(name)
-                await self._pause(min(left, EVERY))
+                await self._pause(min(left, RESCAN_EVERY))
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -20,9 +20,9 @@ address = "{site.bus}"
 SWIFT = """\
 [discovery]
 settle = 0.5
-verify_wait = 0.5
-verify_spread = 0.5
-verify_gap = 1
+probe_wait = 0.5
+probe_spread = 0.5
+probe_gap = 1
 [discovery.mdns]
 interfaces = ["{site.interface}"]
 types = ["_gatewayd-child._tcp"]

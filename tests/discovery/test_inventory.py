@@ -1,14 +1,16 @@
-"""The devices on a LAN that is told in a few lines; hours of it pass at once."""
+"""The devices on a LAN that is described in a few lines; hours of it pass at once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+
+import pytest
+import pytest_asyncio
 
 from gatewayd.device.identity import Claim, DeviceId, Trust, claim
 from gatewayd.device.reason import Reason
@@ -18,17 +20,18 @@ from gatewayd.discovery.device_table import (
     NAME_CONTESTED,
     TWO_CLAIMANTS,
 )
-from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Sighting
+from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Origin, Sighting
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
 from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
-from gatewayd.testing import clock
 
 MAC = "mac l2 00:11:22:33:44:55"
 OTHER_MAC = "mac l2 00:11:22:33:44:66"
 PATIENCE = 60.0
-"""Seconds in which every doubt has been settled."""
+"""Seconds in which every suspect has answered or left."""
+
+pytestmark = pytest.mark.jumping_clock
 
 
 def claims(*texts: str) -> frozenset[Claim]:
@@ -37,8 +40,8 @@ def claims(*texts: str) -> frozenset[Claim]:
 
 
 @dataclass
-class Told:
-    """A listener that notes what it is told."""
+class RecordingListener:
+    """A listener that records its notifications."""
 
     story: list[tuple[str, DeviceId]] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
@@ -64,17 +67,17 @@ class Told:
         return [word for word, of in self.story if of == device]
 
     def present(self) -> set[DeviceId]:
-        """Who is there, by the last word on each."""
+        """The devices that are there, by the last notification of each."""
         last = {of: word for word, of in self.story if word != "changed"}
         return {of for of, word in last.items() if word == "seen"} - {g for _, g in self.merges}
 
 
 class Lan:
-    """A LAN, and an inventory of it.  `alive`: what answers at a place when it is asked."""
+    """A LAN, and an inventory of it.  alive: what answers at an origin when it is asked."""
 
     def __init__(self, settings: InventorySettings | None = None) -> None:
         self.now = asyncio.get_running_loop().time
-        self.listener = Told()
+        self.listener = RecordingListener()
         self.alive: dict[Origin, Sighting] = {}
         self.kernel: dict[str, str] = {}
         self.asked: list[Origin] = []
@@ -112,8 +115,8 @@ class Lan:
         return self.listener.story[-1][1]
 
     async def settle(self) -> None:
-        """Wait until all that was told was taken in."""
-        while self.inventory.counters()["inbox"]:
+        """Wait until all reports are processed."""
+        while self.inventory.counters()["sighting-queue"]:
             await asyncio.sleep(0)
 
     def _interest(self, attributes: Mapping[str, str]) -> Interest:
@@ -153,127 +156,106 @@ async def a_lan(settings: InventorySettings | None = None) -> AsyncIterator[Lan]
     assert lan.asking == 0, "no question is left under way"
 
 
-def story(test: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
-    """Have a test run under the clock that jumps."""
-
-    @functools.wraps(test)
-    def listener() -> None:
-        clock.run(test())
-
-    return listener
+@pytest_asyncio.fixture
+async def lan() -> AsyncIterator[Lan]:
+    async with a_lan() as one:
+        yield one
 
 
-@story
-async def test_a_device_is_seen_once_and_known_by_all_its_evidence() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1", attributes={"service": "_pm._tcp"})
-        lan.announce("ssdp b", "serial pm A1", attributes={"upnp.model": "x"}, trust=Trust.LISTED)
-        await lan.settle()
-        evidence = lan.inventory.evidence(child)
-        assert lan.listener.words(child) == ["seen", "changed"]
-        assert evidence.views == (
-            {"upnp.model": "x", "trust": "listed"},
-            {"service": "_pm._tcp", "trust": "claimed"},
-        )
-        assert (evidence.trust, evidence.label, evidence.conflict) == (Trust.LISTED, "b", "")
-        assert evidence.claims == claims("serial pm A1")
-        assert evidence.addresses == ("10.0.0.1",)
+async def test_a_device_is_seen_once_and_known_by_all_its_evidence(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", attributes={"service": "_pm._tcp"})
+    lan.announce("ssdp b", "serial pm A1", attributes={"upnp.model": "x"}, trust=Trust.LISTED)
+    await lan.settle()
+    evidence = lan.inventory.evidence(child)
+    assert lan.listener.words(child) == ["seen", "changed"]
+    assert evidence.views == (
+        {"upnp.model": "x", "trust": "listed"},
+        {"service": "_pm._tcp", "trust": "claimed"},
+    )
+    assert (evidence.trust, evidence.label, evidence.conflict) == (Trust.LISTED, "b", "")
+    assert evidence.claims == claims("serial pm A1")
+    assert evidence.addresses == ("10.0.0.1",)
 
 
-@story
-async def test_what_is_repeated_changes_nothing_but_when_it_was_seen() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        changed = lan.inventory.changed_at(child)
-        await asyncio.sleep(100)
-        lan.announce("mdns a", "serial pm A1")
-        await lan.settle()
-        assert lan.listener.words(child) == ["seen"]
-        assert lan.inventory.changed_at(child) == changed
-        assert lan.inventory.last_seen(child) == lan.now() == 100
+async def test_what_is_repeated_changes_nothing_but_when_it_was_seen(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    changed = lan.inventory.changed_at(child)
+    await asyncio.sleep(100)
+    lan.announce("mdns a", "serial pm A1")
+    await lan.settle()
+    assert lan.listener.words(child) == ["seen"]
+    assert lan.inventory.changed_at(child) == changed
+    assert lan.inventory.last_seen(child) == lan.now() == 100
 
 
-@story
-async def test_an_address_that_changes_is_updated_in_place() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.announce("mdns a", "serial pm A1", addresses=("10.0.0.2",))
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.words(child) == ["seen", "changed"]
-        assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
+async def test_an_address_that_changes_is_updated_in_place(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.announce("mdns a", "serial pm A1", addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.words(child) == ["seen", "changed"]
+    assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
 
 
-@story
-async def test_a_forged_goodbye_does_no_more_than_ask() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.goodbye("mdns a")
-        lan.goodbye("mdns a")
-        await lan.settle()
-        assert lan.inventory.state(child) is PresenceState.SUSPECT
-        await asyncio.sleep(PATIENCE)
-        assert lan.inventory.state(child) is PresenceState.PRESENT
-        assert lan.listener.words(child) == ["seen"]
-        assert lan.asked == [("mdns", "a")]
-        assert lan.inventory.counters()["goodbyes-refuted"] == 1
+async def test_a_forged_goodbye_does_no_more_than_ask(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.goodbye("mdns a")
+    lan.goodbye("mdns a")
+    await lan.settle()
+    assert lan.inventory.state(child) is PresenceState.SUSPECT
+    await asyncio.sleep(PATIENCE)
+    assert lan.inventory.state(child) is PresenceState.PRESENT
+    assert lan.listener.words(child) == ["seen"]
+    assert lan.asked == [("mdns", "a")]
+    assert lan.inventory.counters()["goodbyes-refuted"] == 1
 
 
-@story
-async def test_hours_of_forged_goodbyes_for_many_children_lose_none() -> None:
-    async with a_lan() as lan:
+async def test_hours_of_forged_goodbyes_for_many_children_lose_none(lan: Lan) -> None:
+    for n in range(30):
+        lan.announce(f"mdns {n}", f"serial pm S{n}")
+    for _ in range(3 * 60):
         for n in range(30):
-            lan.announce(f"mdns {n}", f"serial pm S{n}")
-        for _ in range(3 * 60):
-            for n in range(30):
-                lan.goodbye(f"mdns {n}")
-            await asyncio.sleep(60)
-        assert {word for word, _ in lan.listener.story} == {"seen"}
-        assert lan.most_at_once <= InventorySettings().verify_at_once
-        assert lan.inventory.counters()["goodbyes-refuted"] == 3 * 60 * 30
+            lan.goodbye(f"mdns {n}")
+        await asyncio.sleep(60)
+    assert {word for word, _ in lan.listener.story} == {"seen"}
+    assert lan.most_at_once <= InventorySettings().probe_at_once
+    assert lan.inventory.counters()["goodbyes-refuted"] == 3 * 60 * 30
 
 
-@story
-async def test_a_goodbye_that_is_true_is_a_loss_after_two_questions() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.die("mdns a")
-        lan.goodbye("mdns a")
-        await asyncio.sleep(11)
-        assert lan.listener.words(child) == ["seen"], "once may be chance"
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.words(child) == ["seen", "lost"]
-        assert (lan.listener.reasons, len(lan.asked)) == ([LEFT], 2)
-        assert lan.inventory.state(child) is PresenceState.ABSENT
-        assert lan.inventory.evidence(child).views == ()
-        assert await lan.sees("mdns a", "serial pm A1") == child
-        assert lan.listener.words(child) == ["seen", "lost", "seen"]
+async def test_a_goodbye_that_is_true_is_a_loss_after_two_questions(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.die("mdns a")
+    lan.goodbye("mdns a")
+    await asyncio.sleep(11)
+    assert lan.listener.words(child) == ["seen"], "once may be chance"
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.words(child) == ["seen", "lost"]
+    assert (lan.listener.reasons, len(lan.asked)) == ([LEFT], 2)
+    assert lan.inventory.state(child) is PresenceState.ABSENT
+    assert lan.inventory.evidence(child).views == ()
+    assert await lan.sees("mdns a", "serial pm A1") == child
+    assert lan.listener.words(child) == ["seen", "lost", "seen"]
 
 
-@story
-async def test_silent_death_is_found_out_when_the_sighting_is_no_longer_valid() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
-        lan.die("mdns a")
-        await asyncio.sleep(1800)
-        assert lan.listener.words(child) == ["seen"]
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.words(child) == ["seen", "lost"]
-        assert lan.listener.reasons == [SILENT]
+async def test_silent_death_is_found_out_when_the_sighting_is_no_longer_valid(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
+    lan.die("mdns a")
+    await asyncio.sleep(1800)
+    assert lan.listener.words(child) == ["seen"]
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.words(child) == ["seen", "lost"]
+    assert lan.listener.reasons == [SILENT]
 
 
-@story
-async def test_the_newest_word_on_how_long_it_is_valid_counts() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1", valid_for=86_400.0)
-        lan.announce("mdns a", "serial pm A1", valid_for=60.0)
-        lan.die("mdns a")
-        await asyncio.sleep(60 + PATIENCE)
-        assert lan.listener.words(child) == ["seen", "lost"]
+async def test_the_newest_word_on_how_long_it_is_valid_counts(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", valid_for=86_400.0)
+    lan.announce("mdns a", "serial pm A1", valid_for=60.0)
+    lan.die("mdns a")
+    await asyncio.sleep(60 + PATIENCE)
+    assert lan.listener.words(child) == ["seen", "lost"]
 
 
-@story
 async def test_a_device_heard_while_it_is_asked_is_there() -> None:
-    async with a_lan(InventorySettings(verify_wait=0, verify_spread=0, verify_tries=1)) as lan:
+    async with a_lan(InventorySettings(probe_wait=0, probe_spread=0, probe_tries=1)) as lan:
         child = await lan.sees("mdns a", "serial pm A1")
         lan.die("mdns a")
         lan.goodbye("mdns a")
@@ -284,9 +266,8 @@ async def test_a_device_heard_while_it_is_asked_is_there() -> None:
         assert lan.listener.words(child) == ["seen"]
 
 
-@story
 async def test_a_device_is_not_asked_twice_at_once() -> None:
-    async with a_lan(InventorySettings(verify_wait=0, verify_spread=0)) as lan:
+    async with a_lan(InventorySettings(probe_wait=0, probe_spread=0)) as lan:
         lan.announce("mdns a", "serial pm A1")
         for _ in range(20):
             lan.goodbye("mdns a")
@@ -296,9 +277,8 @@ async def test_a_device_is_not_asked_twice_at_once() -> None:
         assert lan.most_at_once == 1
 
 
-@story
 async def test_who_was_heard_while_waiting_to_be_asked_is_not_asked() -> None:
-    settings = InventorySettings(verify_wait=0, verify_spread=0, verify_at_once=1)
+    settings = InventorySettings(probe_wait=0, probe_spread=0, probe_at_once=1)
     async with a_lan(settings) as lan:
         for n in range(50):
             lan.announce(f"mdns {n}", f"serial pm S{n}")
@@ -310,284 +290,241 @@ async def test_who_was_heard_while_waiting_to_be_asked_is_not_asked() -> None:
         assert len(lan.asked) == 1
 
 
-@story
-async def test_a_silent_device_that_answers_stays() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
-        await asyncio.sleep(12 * 3600)
-        assert lan.listener.words(child) == ["seen"]
-        assert 20 <= len(lan.asked) <= 24
+async def test_a_silent_device_that_answers_stays(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", valid_for=1800.0)
+    await asyncio.sleep(12 * 3600)
+    assert lan.listener.words(child) == ["seen"]
+    assert 20 <= len(lan.asked) <= 24
 
 
-@story
-async def test_a_full_table_or_a_stopped_discoverer_says_nothing_of_a_device() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.goodbye("mdns a", LossReason.EVICTED)
-        lan.goodbye("mdns a", LossReason.STOPPED)
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.words(child) == ["seen"]
-        assert lan.asked == []
-        counters = lan.inventory.counters()
-        assert (counters["loss-evicted"], counters["loss-stopped"]) == (1, 1)
+async def test_a_full_table_or_a_stopped_discoverer_says_nothing_of_a_device(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.goodbye("mdns a", LossReason.EVICTED)
+    lan.goodbye("mdns a", LossReason.STOPPED)
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.words(child) == ["seen"]
+    assert lan.asked == []
+    counters = lan.inventory.counters()
+    assert (counters["loss-evicted"], counters["loss-stopped"]) == (1, 1)
 
 
-@story
-async def test_a_device_that_cannot_be_asked_is_not_absent() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
+async def test_a_device_that_cannot_be_asked_is_not_absent(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.die("mdns a")
+    lan.fault = ValueError("a plug-in's own")
+    lan.goodbye("mdns a")
+    await asyncio.sleep(3600)
+    assert lan.listener.words(child) == ["seen"]
+    assert lan.inventory.counters()["probes-failed"] > 10
+    lan.fault = None
+    await asyncio.sleep(2 * PATIENCE)
+    assert lan.listener.words(child) == ["seen", "lost"]
+
+
+async def test_a_flapping_device_is_not_reported_until_it_is_steady(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    for _ in range(120):
         lan.die("mdns a")
-        lan.fault = ValueError("a plug-in's own")
         lan.goodbye("mdns a")
-        await asyncio.sleep(3600)
-        assert lan.listener.words(child) == ["seen"]
-        assert lan.inventory.counters()["verify-failed"] > 10
-        lan.fault = None
-        await asyncio.sleep(2 * PATIENCE)
-        assert lan.listener.words(child) == ["seen", "lost"]
-
-
-@story
-async def test_a_flapping_device_is_not_reported_until_it_is_steady() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        for _ in range(120):
-            lan.die("mdns a")
-            lan.goodbye("mdns a")
-            await asyncio.sleep(30)
-            lan.announce("mdns a", "serial pm A1")
-            await asyncio.sleep(30)
-        assert lan.listener.words(child) == ["seen", "lost", "seen", "lost", "changed"]
-        assert lan.inventory.is_flapping(child)
-        await asyncio.sleep(3400)
-        assert lan.listener.words(child)[-1] == "seen"
-        assert not lan.inventory.is_flapping(child)
-
-
-@story
-async def test_a_goodbye_right_after_a_sighting_does_not_hide_the_device() -> None:
-    async with a_lan() as lan:
+        await asyncio.sleep(30)
         lan.announce("mdns a", "serial pm A1")
-        lan.goodbye("mdns a")
-        await asyncio.sleep(PATIENCE)
-        assert len(lan.listener.present()) == 1
+        await asyncio.sleep(30)
+    assert lan.listener.words(child) == ["seen", "lost", "seen", "lost", "changed"]
+    assert lan.inventory.is_flapping(child)
+    await asyncio.sleep(3400)
+    assert lan.listener.words(child)[-1] == "seen"
+    assert not lan.inventory.is_flapping(child)
 
 
-@story
-async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac() -> None:
-    async with a_lan() as lan:
-        hue = ("mac hue ec:b5:fa:ff:fe:12:34:56", "serial hue ecb5fafffe123456")
-        lan.kernel["10.0.0.5"] = "mac l2 ec:b5:fa:12:34:56"
-        first = await lan.sees("ssdp u", "uuid upnp uuid:2f402f80", addresses=("10.0.0.5",))
-        second = await lan.sees("mdns hue", *hue, addresses=())
-        assert lan.listener.present() == {first, second}
-        lan.announce("mdns hue", *hue, addresses=("10.0.0.5",))
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.merges == [(first, second)]
-        evidence = lan.inventory.evidence(first)
-        assert (len(evidence.views), evidence.trust) == (2, Trust.CORROBORATED)
-        assert lan.inventory.counters()["devices"] == 1
+async def test_a_goodbye_right_after_a_sighting_does_not_hide_the_device(lan: Lan) -> None:
+    lan.announce("mdns a", "serial pm A1")
+    lan.goodbye("mdns a")
+    await asyncio.sleep(PATIENCE)
+    assert len(lan.listener.present()) == 1
 
 
-@story
-async def test_six_sensors_behind_one_bridge_stay_six() -> None:
-    async with a_lan() as lan:
-        for n in range(6):
-            lan.announce(f"mqtt {n}", f"serial z2m S{n}", MAC)
-        await asyncio.sleep(PATIENCE)
-        assert len(lan.listener.present()) == 6
-        assert all(not lan.inventory.evidence(one).conflict for one in lan.listener.present())
+async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac(lan: Lan) -> None:
+    hue = ("mac hue ec:b5:fa:ff:fe:12:34:56", "serial hue ecb5fafffe123456")
+    lan.kernel["10.0.0.5"] = "mac l2 ec:b5:fa:12:34:56"
+    first = await lan.sees("ssdp u", "uuid upnp uuid:2f402f80", addresses=("10.0.0.5",))
+    second = await lan.sees("mdns hue", *hue, addresses=())
+    assert lan.listener.present() == {first, second}
+    lan.announce("mdns hue", *hue, addresses=("10.0.0.5",))
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.merges == [(first, second)]
+    evidence = lan.inventory.evidence(first)
+    assert (len(evidence.views), evidence.trust) == (2, Trust.CORROBORATED)
+    assert lan.inventory.counters()["devices"] == 1
 
 
-@story
-async def test_an_address_reused_by_another_device_carries_no_identity() -> None:
-    async with a_lan() as lan:
-        old = await lan.sees("modbus 10.0.0.9", MAC)
-        lan.announce("modbus 10.0.0.9", OTHER_MAC)
-        await lan.settle()
-        assert lan.inventory.evidence(old).conflict == NAME_CONTESTED
-        await asyncio.sleep(PATIENCE)
-        (new,) = lan.listener.present()
-        assert new != old
-        assert (lan.listener.words(old)[-1], lan.listener.reasons) == ("lost", [REPLACED])
-        assert lan.inventory.evidence(new).conflict == ""
+async def test_six_sensors_behind_one_bridge_stay_six(lan: Lan) -> None:
+    for n in range(6):
+        lan.announce(f"mqtt {n}", f"serial z2m S{n}", MAC)
+    await asyncio.sleep(PATIENCE)
+    assert len(lan.listener.present()) == 6
+    assert all(not lan.inventory.evidence(one).conflict for one in lan.listener.present())
 
 
-@story
-async def test_a_forger_who_takes_a_name_does_not_drive_the_device_away() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.announce("mdns a", "serial pm FORGED", alive=False)
-        await asyncio.sleep(PATIENCE)
-        assert "lost" not in lan.listener.words(child)
-        assert lan.listener.present() == {child}
+async def test_an_address_reused_by_another_device_carries_no_identity(lan: Lan) -> None:
+    old = await lan.sees("modbus 10.0.0.9", MAC)
+    lan.announce("modbus 10.0.0.9", OTHER_MAC)
+    await lan.settle()
+    assert lan.inventory.evidence(old).conflict == NAME_CONTESTED
+    await asyncio.sleep(PATIENCE)
+    (new,) = lan.listener.present()
+    assert new != old
+    assert (lan.listener.words(old)[-1], lan.listener.reasons) == ("lost", [REPLACED])
+    assert lan.inventory.evidence(new).conflict == ""
 
 
-@story
-async def test_a_renamed_device_stays_one_child() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns kitchen", "serial pm A1", MAC)
-        lan.announce("mdns bathroom", "serial pm A1", MAC)
-        lan.die("mdns kitchen")
-        lan.goodbye("mdns kitchen")
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.present() == {child}
-        assert lan.inventory.evidence(child).label == "bathroom"
-        assert "lost" not in lan.listener.words(child)
+async def test_a_forger_who_takes_a_name_does_not_drive_the_device_away(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.announce("mdns a", "serial pm FORGED", alive=False)
+    await asyncio.sleep(PATIENCE)
+    assert "lost" not in lan.listener.words(child)
+    assert lan.listener.present() == {child}
 
 
-@story
-async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.die("mdns a")
-        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
-        await asyncio.sleep(PATIENCE)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.addresses, evidence.conflict) == (("10.0.0.2",), "")
+async def test_a_renamed_device_stays_one_child(lan: Lan) -> None:
+    child = await lan.sees("mdns kitchen", "serial pm A1", MAC)
+    lan.announce("mdns bathroom", "serial pm A1", MAC)
+    lan.die("mdns kitchen")
+    lan.goodbye("mdns kitchen")
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.present() == {child}
+    assert lan.inventory.evidence(child).label == "bathroom"
+    assert "lost" not in lan.listener.words(child)
 
 
-@story
-async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.goodbye("mdns a")
-        await asyncio.sleep(PATIENCE)
-        lan.die("mdns a")
-        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
-        for _ in range(60):
-            await asyncio.sleep(1)
-            assert lan.inventory.evidence(child).conflict == ""
-        assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
+async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.die("mdns a")
+    lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.addresses, evidence.conflict) == (("10.0.0.2",), "")
 
 
-@story
-async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1", trust=Trust.LISTED)
-        lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
-        await asyncio.sleep(PATIENCE)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == (TWO_CLAIMANTS, Trust.CLAIMED)
-        lan.die("mdns b")
-        lan.goodbye("mdns b")
-        await asyncio.sleep(PATIENCE)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == ("", Trust.LISTED)
+async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.goodbye("mdns a")
+    await asyncio.sleep(PATIENCE)
+    lan.die("mdns a")
+    lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+    for _ in range(60):
+        await asyncio.sleep(1)
+        assert lan.inventory.evidence(child).conflict == ""
+    assert lan.inventory.evidence(child).addresses == ("10.0.0.2",)
 
 
-@story
-async def test_a_forged_second_claimant_that_does_not_answer_is_dropped() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
+async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", trust=Trust.LISTED)
+    lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.trust) == (TWO_CLAIMANTS, Trust.CLAIMED)
+    lan.die("mdns b")
+    lan.goodbye("mdns b")
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.trust) == ("", Trust.LISTED)
+
+
+async def test_a_forged_second_claimant_that_does_not_answer_is_dropped(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
+    for _ in range(5):
+        await asyncio.sleep(1)
         lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
-        for _ in range(5):
-            await asyncio.sleep(1)
-            lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)
-        await asyncio.sleep(PATIENCE)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.addresses) == ("", ("10.0.0.1",))
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.addresses) == ("", ("10.0.0.1",))
 
 
-@story
-async def test_a_clone_of_an_admitted_child_lowers_its_trust_until_approved() -> None:
-    async with a_lan() as lan:
-        child = DeviceId("child-1")
-        lan.inventory.add_known(child, claims("serial pm A1", MAC))
-        lan.announce("mdns a", "serial pm A1", OTHER_MAC, trust=Trust.CORROBORATED)
-        await asyncio.sleep(PATIENCE)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == (MOVED_OR_CLONED, Trust.CLAIMED)
-        lan.inventory.pin(child)
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == ("", Trust.CORROBORATED)
-        assert lan.listener.words(child) == ["seen", "changed"]
+async def test_a_clone_of_an_admitted_child_lowers_its_trust_until_approved(lan: Lan) -> None:
+    child = DeviceId("child-1")
+    lan.inventory.add_known(child, claims("serial pm A1", MAC))
+    lan.announce("mdns a", "serial pm A1", OTHER_MAC, trust=Trust.CORROBORATED)
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.trust) == (MOVED_OR_CLONED, Trust.CLAIMED)
+    lan.inventory.pin(child)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.trust) == ("", Trust.CORROBORATED)
+    assert lan.listener.words(child) == ["seen", "changed"]
 
 
-@story
-async def test_a_device_that_proves_its_key_may_move() -> None:
-    async with a_lan() as lan:
-        child = DeviceId("child-1")
-        lan.inventory.add_known(child, claims("cert x abc", MAC))
-        lan.announce("mqtt a", "cert x abc", OTHER_MAC, trust=Trust.AUTHENTICATED)
-        await lan.settle()
-        evidence = lan.inventory.evidence(child)
-        assert (evidence.conflict, evidence.trust) == ("", Trust.AUTHENTICATED)
+async def test_a_device_that_proves_its_key_may_move(lan: Lan) -> None:
+    child = DeviceId("child-1")
+    lan.inventory.add_known(child, claims("cert x abc", MAC))
+    lan.announce("mqtt a", "cert x abc", OTHER_MAC, trust=Trust.AUTHENTICATED)
+    await lan.settle()
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, evidence.trust) == ("", Trust.AUTHENTICATED)
 
 
-@story
-async def test_a_link_between_two_admitted_children_is_shown_at_both() -> None:
-    async with a_lan() as lan:
-        one, two = DeviceId("child-1"), DeviceId("child-2")
-        lan.inventory.add_known(one, claims("serial a 1"))
-        lan.inventory.add_known(two, claims("uuid b 2"))
-        lan.announce("mdns 1", "serial a 1")
-        lan.announce("mdns 2", "uuid b 2")
-        lan.announce("mdns x", "serial a 1", "uuid b 2", alive=False)
-        await lan.settle()
-        conflicts = {lan.inventory.evidence(child).conflict for child in (one, two)}
-        assert conflicts == {IDENTITY_CONFLICT}
-        lan.goodbye("mdns x")
-        await asyncio.sleep(PATIENCE)
-        assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
-        assert lan.listener.merges == []
+async def test_a_link_between_two_admitted_children_is_shown_at_both(lan: Lan) -> None:
+    one, two = DeviceId("child-1"), DeviceId("child-2")
+    lan.inventory.add_known(one, claims("serial a 1"))
+    lan.inventory.add_known(two, claims("uuid b 2"))
+    lan.announce("mdns 1", "serial a 1")
+    lan.announce("mdns 2", "uuid b 2")
+    lan.announce("mdns x", "serial a 1", "uuid b 2", alive=False)
+    await lan.settle()
+    conflicts = {lan.inventory.evidence(child).conflict for child in (one, two)}
+    assert conflicts == {IDENTITY_CONFLICT}
+    lan.goodbye("mdns x")
+    await asyncio.sleep(PATIENCE)
+    assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
+    assert lan.listener.merges == []
 
 
-@story
-async def test_a_link_that_is_no_longer_claimed_is_no_longer_a_conflict() -> None:
-    async with a_lan() as lan:
-        one, two = DeviceId("child-1"), DeviceId("child-2")
-        lan.inventory.add_known(one, claims("serial a 1"))
-        lan.inventory.add_known(two, claims("uuid b 2"))
-        lan.announce("mdns 1", "serial a 1")
-        lan.announce("mdns 2", "uuid b 2")
-        lan.announce("mdns x", "serial a 1", "uuid b 2")
-        await lan.settle()
-        lan.announce("mdns x", "serial a 1")
-        await lan.settle()
-        assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
-        assert lan.listener.words(two) == ["seen", "changed", "changed"]
+async def test_a_link_that_is_no_longer_claimed_is_no_longer_a_conflict(lan: Lan) -> None:
+    one, two = DeviceId("child-1"), DeviceId("child-2")
+    lan.inventory.add_known(one, claims("serial a 1"))
+    lan.inventory.add_known(two, claims("uuid b 2"))
+    lan.announce("mdns 1", "serial a 1")
+    lan.announce("mdns 2", "uuid b 2")
+    lan.announce("mdns x", "serial a 1", "uuid b 2")
+    await lan.settle()
+    lan.announce("mdns x", "serial a 1")
+    await lan.settle()
+    assert {lan.inventory.evidence(child).conflict for child in (one, two)} == {""}
+    assert lan.listener.words(two) == ["seen", "changed", "changed"]
 
 
-@story
-async def test_a_child_that_takes_in_a_stranger_has_changed() -> None:
-    async with a_lan() as lan:
-        child = DeviceId("child-1")
-        lan.announce("mdns 1", "serial a 1")
-        stranger = await lan.sees("ssdp 2", "uuid b 2")
-        lan.inventory.add_known(child, claims("serial a 1", "uuid b 2"))
-        lan.announce("mdns 1", "serial a 1")
-        await lan.settle()
-        lan.announce("ssdp 2", "uuid b 2")
-        await lan.settle()
-        assert lan.listener.merges[-1] == (child, stranger)
-        assert lan.listener.words(child) == ["seen", "changed"]
-        assert len(lan.inventory.evidence(child).views) == 2
+async def test_a_child_that_takes_in_a_stranger_has_changed(lan: Lan) -> None:
+    child = DeviceId("child-1")
+    lan.announce("mdns 1", "serial a 1")
+    stranger = await lan.sees("ssdp 2", "uuid b 2")
+    lan.inventory.add_known(child, claims("serial a 1", "uuid b 2"))
+    lan.announce("mdns 1", "serial a 1")
+    await lan.settle()
+    lan.announce("ssdp 2", "uuid b 2")
+    await lan.settle()
+    assert lan.listener.merges[-1] == (child, stranger)
+    assert lan.listener.words(child) == ["seen", "changed"]
+    assert len(lan.inventory.evidence(child).views) == 2
 
 
-@story
-async def test_a_weak_device_is_its_place_and_comes_back_as_itself() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns lamp")
-        assert await lan.sees("mdns other lamp") != child
-        lan.inventory.pin(child)
-        lan.die("mdns lamp")
-        lan.goodbye("mdns lamp")
-        await asyncio.sleep(PATIENCE)
-        assert await lan.sees("mdns lamp") == child
+async def test_a_weak_device_is_its_place_and_comes_back_as_itself(lan: Lan) -> None:
+    child = await lan.sees("mdns lamp")
+    assert await lan.sees("mdns other lamp") != child
+    lan.inventory.pin(child)
+    lan.die("mdns lamp")
+    lan.goodbye("mdns lamp")
+    await asyncio.sleep(PATIENCE)
+    assert await lan.sees("mdns lamp") == child
 
 
-@story
-async def test_a_forgotten_device_is_made_anew() -> None:
-    async with a_lan() as lan:
-        child = await lan.sees("mdns a", "serial pm A1")
-        lan.inventory.forget(child)
-        assert lan.inventory.state(child) is PresenceState.ABSENT
-        assert await lan.sees("mdns a", "serial pm A1") == child
-        assert lan.listener.words(child) == ["seen", "seen"]
+async def test_a_forgotten_device_is_made_anew(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    lan.inventory.forget(child)
+    assert lan.inventory.state(child) is PresenceState.ABSENT
+    assert await lan.sees("mdns a", "serial pm A1") == child
+    assert lan.listener.words(child) == ["seen", "seen"]
 
 
-@story
 async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
     settings = InventorySettings(max_unadmitted=256, max_queued=128)
     async with a_lan(settings) as lan:
@@ -609,7 +546,7 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
         await lan.settle()
         counters = lan.inventory.counters()
         assert counters["devices"] <= 300 + 256
-        assert counters["spots"] <= 300 + 256
+        assert counters["observations"] <= 300 + 256
         assert counters["devices-evicted"] > 49_000
         assert wanted <= lan.listener.present()
         lan.announce("mdns 7", "serial pm S7", addresses=("10.0.0.77",))
@@ -617,7 +554,6 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
         assert lan.inventory.evidence(DeviceId("child-7")).addresses == ("10.0.0.77",)
 
 
-@story
 async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
     async with a_lan(InventorySettings(max_unadmitted=16)) as lan:
         for n in range(16):
@@ -628,7 +564,6 @@ async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
         assert lan.inventory.counters()["devices"] == 16
 
 
-@story
 async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first() -> None:
     settings = InventorySettings(max_queued=100)
     async with a_lan(settings) as lan:
@@ -637,44 +572,40 @@ async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first(
         for n in range(50_000):
             lan.inventory.sight(Sighting("mdns", f"f{n}", 0, 60, "", (), None, frozenset(), {}, ""))
         lan.announce("mdns b", "serial pm A1")
-        assert lan.inventory.counters()["inbox"] == 100
-        assert lan.inventory.counters()["inbox-overflow"] == 50_002 - 100
+        assert lan.inventory.counters()["sighting-queue"] == 100
+        assert lan.inventory.counters()["sighting-queue-overflow"] == 50_002 - 100
         await lan.settle()
         assert len(lan.inventory.evidence(DeviceId("child-1")).views) == 2
 
 
-@story
-async def test_one_device_with_a_thousand_names_is_followed_at_a_few() -> None:
-    async with a_lan() as lan:
-        for n in range(1000):
-            lan.announce(f"mdns {n}", "serial pm A1", alive=False)
-        await lan.settle()
-        counters = lan.inventory.counters()
-        assert (counters["devices"], counters["spots"]) == (1, MAX_OBSERVATIONS_UNPINNED)
-        assert counters["views-refused"] == 1000 - MAX_OBSERVATIONS_UNPINNED
+async def test_one_device_with_a_thousand_names_is_followed_at_a_few(lan: Lan) -> None:
+    for n in range(1000):
+        lan.announce(f"mdns {n}", "serial pm A1", alive=False)
+    await lan.settle()
+    counters = lan.inventory.counters()
+    assert (counters["devices"], counters["observations"]) == (1, MAX_OBSERVATIONS_UNPINNED)
+    assert counters["observations-refused"] == 1000 - MAX_OBSERVATIONS_UNPINNED
 
 
-@story
-async def test_one_name_with_a_thousand_serials_is_contested_by_a_few() -> None:
-    async with a_lan() as lan:
-        lan.inventory.add_known(DeviceId("child-1"), claims("serial pm A1"))
-        lan.announce("mdns a", "serial pm A1")
+async def test_one_name_with_a_thousand_serials_is_contested_by_a_few(lan: Lan) -> None:
+    lan.inventory.add_known(DeviceId("child-1"), claims("serial pm A1"))
+    lan.announce("mdns a", "serial pm A1")
+    await lan.settle()
+    for n in range(1000):
+        lan.announce("mdns a", f"serial pm F{n}", alive=False)
         await lan.settle()
-        for n in range(1000):
-            lan.announce("mdns a", f"serial pm F{n}", alive=False)
-            await lan.settle()
-        assert lan.inventory.counters()["spots"] <= 1 + 1 + MAX_CONTESTANTS
-        await asyncio.sleep(PATIENCE)
-        assert lan.listener.present() == {DeviceId("child-1")}
+    assert lan.inventory.counters()["observations"] <= 1 + 1 + MAX_CONTESTANTS
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.present() == {DeviceId("child-1")}
 
 
 async def test_nothing_is_left_when_it_is_cancelled_amid_questions() -> None:
-    settings = InventorySettings(verify_wait=0, verify_spread=0)
+    settings = InventorySettings(probe_wait=0, probe_spread=0)
     async with a_lan(settings) as lan:
         for n in range(100):
             lan.announce(f"mdns {n}", f"serial pm S{n}")
             lan.goodbye(f"mdns {n}")
         async with asyncio.timeout(30):
-            while lan.asking < settings.verify_at_once:
+            while lan.asking < settings.probe_at_once:
                 await asyncio.sleep(0)
-        assert lan.most_at_once == settings.verify_at_once
+        assert lan.most_at_once == settings.probe_at_once

@@ -45,7 +45,7 @@ def message(  # the fields of one message
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
-def told(packet: bytes) -> list[Neighbour]:
+def parsed(packet: bytes) -> list[Neighbour]:
     return list(parse(packet))
 
 
@@ -53,37 +53,37 @@ def told(packet: bytes) -> list[Neighbour]:
 @pytest.mark.parametrize("state", [REACHABLE, STALE, PERMANENT])
 def test_a_known_neighbour(address: str, state: int) -> None:
     known = Neighbour(2, ipaddress.ip_address(address), MAC)
-    assert told(message(address, state=state)) == [known]
+    assert parsed(message(address, state=state)) == [known]
 
 
 @pytest.mark.parametrize("state", [0, INCOMPLETE, FAILED, NOARP])
 def test_a_neighbour_that_is_not_reached_has_no_mac(state: int) -> None:
-    assert [one.mac for one in told(message("192.0.2.7", state=state))] == [""]
+    assert [one.mac for one in parsed(message("192.0.2.7", state=state))] == [""]
 
 
 def test_a_deleted_neighbour_has_no_mac() -> None:
-    assert [one.mac for one in told(message("192.0.2.7", kind=DELETED))] == [""]
+    assert [one.mac for one in parsed(message("192.0.2.7", kind=DELETED))] == [""]
 
 
 @pytest.mark.parametrize("mac", ["", "24", "240ac40c2f9100", "00" * 20])
 def test_what_is_no_mac_is_none(mac: str) -> None:
-    assert [one.mac for one in told(message("192.0.2.7", mac=mac))] == [""]
+    assert [one.mac for one in parsed(message("192.0.2.7", mac=mac))] == [""]
 
 
 def test_several_messages_in_one_packet() -> None:
     packet = message("192.0.2.1") + message("fe80::1") + struct.pack("=IHHIIi", 20, 3, 0, 1, 0, 0)
-    assert [str(one.address) for one in told(packet)] == ["192.0.2.1", "fe80::1"]
+    assert [str(one.address) for one in parsed(packet)] == ["192.0.2.1", "fe80::1"]
 
 
 def test_an_address_of_another_family_is_left_out() -> None:
-    assert told(message("192.0.2.1", family=socket.AF_INET6)) == []
-    assert told(message("192.0.2.1", family=7)) == []
+    assert parsed(message("192.0.2.1", family=socket.AF_INET6)) == []
+    assert parsed(message("192.0.2.1", family=7)) == []
 
 
 @given(st.integers(0, 60))
 def test_a_packet_that_was_cut_tells_nothing_wrong(length: int) -> None:
     whole = message("192.0.2.7")
-    assert told(whole[: min(length, len(whole) - 1)]) == []
+    assert parsed(whole[: min(length, len(whole) - 1)]) == []
 
 
 @given(st.binary(max_size=300))
@@ -97,7 +97,7 @@ def test_any_change_of_a_message_is_borne(changes: list[tuple[int, int]]) -> Non
     packet = bytearray(message("fe80::1") * 2)
     for at, value in changes:
         packet[at] = value
-    assert len(told(bytes(packet))) <= 2
+    assert len(parsed(bytes(packet))) <= 2
 
 
 def test_the_request_is_a_dump_of_all_families() -> None:

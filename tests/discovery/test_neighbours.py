@@ -77,7 +77,7 @@ def test_two_layers_that_agree_corroborate() -> None:
     assert seen.attributes == {"source": "mdns", "mac": MAC}
 
 
-@pytest.mark.parametrize("told", [SIGHTING, claiming("24:0a:c4:00:00:01")])
+@pytest.mark.parametrize("announced", [SIGHTING, claiming("24:0a:c4:00:00:01")])
 def test_without_agreement_the_kernels_mac_is_only_noted(announced: Sighting) -> None:
     seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(announced)
     assert seen.trust is Trust.CLAIMED
@@ -135,7 +135,7 @@ async def test_the_kernel_is_followed_without_any_rights() -> None:
 
 FOLLOW = """
 import asyncio, subprocess, sys
-from gatewayd.discovery.neighbours import Neighbours
+from gatewayd.discovery.neighbours import NeighbourTable
 from gatewayd.testing.contracts.discoverer import until
 
 def ip(*words):
@@ -146,7 +146,7 @@ async def main():
     ip("link", "set", "v0", "up")
     add = ("lladdr", "24:0a:c4:0c:2f:91", "dev", "v0")
     ip("neigh", "add", "192.0.2.7", *add)
-    table = Neighbours()
+    table = NeighbourTable()
     task = asyncio.create_task(table.run())
     await until(lambda: table.mac_of("192.0.2.7", "v0") == "240ac40c2f91")
     ip("neigh", "add", "fe80::7", *add)

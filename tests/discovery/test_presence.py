@@ -1,4 +1,4 @@
-"""Present, suspect, absent, and too restless to be reported."""
+"""Present, suspect, absent, and flapping."""
 
 from __future__ import annotations
 
@@ -15,112 +15,115 @@ from gatewayd.discovery.presence import (
     CHALLENGED,
     LEFT,
     SILENT,
-    Damper,
+    FlapDamper,
     FlapRules,
-    News,
-    Phase,
+    Observation,
     Presence,
-    Spot,
+    PresenceChange,
+    PresenceState,
 )
 
 DEVICE = DeviceId("child-1")
-PLACE = ("mdns", "x")
+ORIGIN = ("mdns", "x")
 RULES = FlapRules()
-SIGHTING = Sighting(*PLACE, 0, 60, "", (), None, frozenset(), {}, "")
+SIGHTING = Sighting(*ORIGIN, 0, 60, "", (), None, frozenset(), {}, "")
 
 
-def a_spot() -> Spot:
-    return Spot(DEVICE, PLACE, SIGHTING, until=60)
+def an_observation() -> Observation:
+    return Observation(DEVICE, ORIGIN, SIGHTING, until=60)
 
 
-def coming_and_going(presence: Presence, moments: Iterable[float]) -> list[News]:
+def coming_and_going(presence: Presence, moments: Iterable[float]) -> list[PresenceChange]:
     """Let a device come, go, come ... at these moments."""
-    told = []
+    changes = []
     for moment in moments:
-        if presence.spots:
-            presence.spots.clear()
+        if presence.observations:
+            presence.observations.clear()
         else:
-            presence.spots[PLACE] = a_spot()
-        told.append(presence.news(moment, RULES))
-    return told
+            presence.observations[ORIGIN] = an_observation()
+        changes.append(presence.update(moment, RULES))
+    return changes
 
 
 def test_a_goodbye_makes_suspect_and_a_sighting_clears_it() -> None:
-    spot = a_spot()
-    assert spot.doubt(LEFT)
-    assert not spot.doubt(SILENT)
-    assert (spot.phase, spot.cause) == (Phase.SUSPECT, LEFT)
-    assert spot.hear(SIGHTING, 120)
-    assert (spot.phase, spot.cause, spot.until) == (Phase.PRESENT, NONE, 120)
-    assert not spot.hear(SIGHTING, 180)
+    observation = an_observation()
+    assert observation.suspect(LEFT)
+    assert not observation.suspect(SILENT)
+    assert (observation.state, observation.cause) == (PresenceState.SUSPECT, LEFT)
+    assert observation.refresh(SIGHTING, 120)
+    assert (observation.state, observation.cause, observation.until) == (
+        PresenceState.PRESENT,
+        NONE,
+        120,
+    )
+    assert not observation.refresh(SIGHTING, 180)
 
 
 def test_a_challenge_wants_an_answer() -> None:
-    spot = a_spot()
-    assert spot.challenge()
-    assert not spot.challenge()
-    assert not spot.hear(SIGHTING, 120)
-    assert (spot.phase, spot.cause) == (Phase.SUSPECT, CHALLENGED)
-    spot.answer()
-    assert (spot.phase, spot.verified) == (Phase.PRESENT, True)
+    observation = an_observation()
+    assert observation.challenge()
+    assert not observation.challenge()
+    assert not observation.refresh(SIGHTING, 120)
+    assert (observation.state, observation.cause) == (PresenceState.SUSPECT, CHALLENGED)
+    observation.confirm()
+    assert (observation.state, observation.verified) == (PresenceState.PRESENT, True)
 
 
 def test_only_misses_in_a_row_count() -> None:
-    spot = a_spot()
-    spot.doubt(LEFT)
-    assert [spot.miss(), spot.miss()] == [1, 2]
-    spot.hear(SIGHTING, 120)
-    spot.doubt(LEFT)
-    assert spot.miss() == 1
+    observation = an_observation()
+    observation.suspect(LEFT)
+    assert [observation.miss(), observation.miss()] == [1, 2]
+    observation.refresh(SIGHTING, 120)
+    observation.suspect(LEFT)
+    assert observation.miss() == 1
 
 
-def test_a_device_is_as_present_as_its_best_spot() -> None:
-    assert Presence(DEVICE).phase is Phase.ABSENT
+def test_a_device_is_as_present_as_its_best_observation() -> None:
+    assert Presence(DEVICE).state is PresenceState.ABSENT
     presence = Presence(DEVICE)
-    one, two = a_spot(), a_spot()
-    presence.spots = {("mdns", "1"): one, ("mdns", "2"): two}
-    one.doubt(LEFT)
-    assert presence.phase is Phase.PRESENT
-    two.doubt(LEFT)
-    assert presence.phase.value == "suspect"
+    one, two = an_observation(), an_observation()
+    presence.observations = {("mdns", "1"): one, ("mdns", "2"): two}
+    one.suspect(LEFT)
+    assert presence.state is PresenceState.PRESENT
+    two.suspect(LEFT)
+    assert presence.state.value == "suspect"
 
 
-def test_coming_and_going_is_told_once_each() -> None:
+def test_each_change_is_reported_once() -> None:
     presence = Presence(DEVICE)
-    assert presence.news(0, RULES) is News.NOTHING
-    assert coming_and_going(presence, [1]) == [News.SEEN]
-    assert presence.news(2, RULES) is News.NOTHING
-    assert coming_and_going(presence, [3]) == [News.LOST]
+    assert presence.update(0, RULES) is PresenceChange.NOTHING
+    assert coming_and_going(presence, [1]) == [PresenceChange.SEEN]
+    assert presence.update(2, RULES) is PresenceChange.NOTHING
+    assert coming_and_going(presence, [3]) == [PresenceChange.LOST]
 
 
-def test_a_flapping_device_is_reported_once_more_and_then_when_it_has_calmed_down() -> None:
+def test_a_flapping_device_is_reported_once_more_and_then_when_it_is_stable() -> None:
     presence = Presence(DEVICE)
-    told = coming_and_going(presence, range(0, 200, 20))
-    assert told == [
-        News.SEEN, News.LOST, News.SEEN, News.LOST, News.FLAPPING, *[News.NOTHING] * 5,
-    ]  # fmt: skip
+    changes = coming_and_going(presence, range(0, 200, 20))
+    first = [PresenceChange.SEEN, PresenceChange.LOST] * 2
+    assert changes == [*first, PresenceChange.FLAPPING, *[PresenceChange.NOTHING] * 5]
     assert presence.flapping
     assert presence.reported is False
     end = presence.damper.release_at(RULES)
-    assert presence.news(end - 10, RULES) is News.NOTHING
-    assert presence.news(end, RULES) is News.STEADY
+    assert presence.update(end - 10, RULES) is PresenceChange.NOTHING
+    assert presence.update(end, RULES) is PresenceChange.STABLE
     assert not presence.flapping
 
 
-def test_what_changed_meanwhile_is_told_at_the_release() -> None:
+def test_what_changed_meanwhile_is_reported_at_the_release() -> None:
     presence = Presence(DEVICE)
     coming_and_going(presence, range(0, 100, 20))
-    assert presence.news(presence.damper.release_at(RULES), RULES) is News.SEEN
+    assert presence.update(presence.damper.release_at(RULES), RULES) is PresenceChange.SEEN
 
 
 def test_one_restart_an_hour_is_no_flapping() -> None:
     presence = Presence(DEVICE)
     moments = [m for hour in range(100) for m in (hour * 3600.0, hour * 3600.0 + 60)]
-    assert set(coming_and_going(presence, moments)) == {News.SEEN, News.LOST}
+    assert set(coming_and_going(presence, moments)) == {PresenceChange.SEEN, PresenceChange.LOST}
 
 
 def test_the_penalty_halves_in_its_half_life() -> None:
-    damper = Damper()
+    damper = FlapDamper()
     damper.strike(0, RULES)
     damper.strike(900, RULES)
     assert damper.sum == pytest.approx(1500)
@@ -131,7 +134,7 @@ def test_a_device_is_always_released_in_the_end(
     waits: list[float], release: float, suppress: float
 ) -> None:
     rules = FlapRules(1000, 900, suppress, release)
-    damper, now = Damper(), 0.0
+    damper, now = FlapDamper(), 0.0
     for wait in waits:
         now += wait
         damper.strike(now, rules)

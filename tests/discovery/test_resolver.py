@@ -13,7 +13,7 @@ from gatewayd.device.identity import Claim, DeviceId, claim, device_id
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
-    MAX_PLACES,
+    MAX_ORIGINS,
     MOVED_OR_CLONED,
     Resolved,
     Resolver,
@@ -31,9 +31,9 @@ def claims(*texts: str) -> frozenset[Claim]:
     return frozenset(one for one in made if one is not None)
 
 
-def see(resolver: Resolver, place: str, *texts: str, rank: int = 0) -> Resolved:
-    source, _, key = place.partition(" ")
-    return resolver.resolve(source, key, claims(*texts), rank=rank)
+def see(resolver: Resolver, origin: str, *texts: str, rank: int = 0) -> Resolved:
+    source, _, key = origin.partition(" ")
+    return resolver.resolve((source, key), claims(*texts), rank=rank)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_shared_mac_is_remembered_when_one_behind_it_is_forgotten(resolver: Re
 
 def test_a_mac_in_front_of_four_admitted_children_links_nobody(resolver: Resolver) -> None:
     for n in range(4):
-        resolver.know(DeviceId(f"child-{n}"), claims(f"serial ns{n} s{n}", f"mac l2 {MAC}"))
+        resolver.add_known(DeviceId(f"child-{n}"), claims(f"serial ns{n} s{n}", f"mac l2 {MAC}"))
     assert see(resolver, "mdns 1", "serial ns1 s1", f"mac l2 {MAC}").conflict == ""
     assert see(resolver, "mdns x", f"mac l2 {MAC}").device not in {f"child-{n}" for n in range(4)}
 
@@ -123,12 +123,12 @@ def test_a_known_serial_from_another_kernel_mac_has_moved_or_was_cloned(
     resolver: Resolver,
 ) -> None:
     child = DeviceId("child-1")
-    resolver.know(child, claims("serial pm A1", f"mac l2 {MAC}"))
+    resolver.add_known(child, claims("serial pm A1", f"mac l2 {MAC}"))
     for _ in range(3):
         moved = see(resolver, "mdns pm", "serial pm A1", f"mac l2 {OTHER_MAC}")
         assert moved == Resolved(child, conflict=MOVED_OR_CLONED)
     assert see(resolver, "mdns pm", "serial pm A1", f"mac l2 {MAC}").conflict == ""
-    resolver.know(child, claims("serial pm A1", f"mac l2 {MAC}", f"mac l2 {OTHER_MAC}"))
+    resolver.add_known(child, claims("serial pm A1", f"mac l2 {MAC}", f"mac l2 {OTHER_MAC}"))
     assert see(resolver, "mdns pm", "serial pm A1", f"mac l2 {OTHER_MAC}").conflict == ""
 
 
@@ -140,8 +140,8 @@ def test_a_mac_in_question_is_not_taken_for_the_devices_own(resolver: Resolver) 
 
 def test_two_admitted_children_are_never_merged(resolver: Resolver) -> None:
     one, two = DeviceId("child-1"), DeviceId("child-2")
-    resolver.know(one, claims("serial a 1"))
-    resolver.know(two, claims("uuid b 2"))
+    resolver.add_known(one, claims("serial a 1"))
+    resolver.add_known(two, claims("uuid b 2"))
     linked = see(resolver, "mdns x", "serial a 1", "uuid b 2")
     assert (linked.merged, linked.conflict) == ((), IDENTITY_CONFLICT)
     assert {linked.device, *linked.rivals} == {one, two}
@@ -150,8 +150,8 @@ def test_two_admitted_children_are_never_merged(resolver: Resolver) -> None:
 
 
 def test_two_admitted_children_that_a_mac_links_conflict_too(resolver: Resolver) -> None:
-    resolver.know(DeviceId("child-1"), claims(f"mac l2 {MAC}"))
-    resolver.know(DeviceId("child-2"), claims(f"mac txt {MAC}"))
+    resolver.add_known(DeviceId("child-1"), claims(f"mac l2 {MAC}"))
+    resolver.add_known(DeviceId("child-2"), claims(f"mac txt {MAC}"))
     linked = see(resolver, "mdns x", f"mac l2 {MAC}", f"mac txt {MAC}")
     assert linked == Resolved(
         DeviceId("child-1"), conflict=IDENTITY_CONFLICT, rivals=(DeviceId("child-2"),)
@@ -160,14 +160,14 @@ def test_two_admitted_children_that_a_mac_links_conflict_too(resolver: Resolver)
 
 def test_an_admitted_child_takes_in_a_stranger_that_is_itself(resolver: Resolver) -> None:
     stranger = see(resolver, "ssdp 2", "uuid b 2").device
-    resolver.know(DeviceId("child-1"), claims("serial a 1"))
+    resolver.add_known(DeviceId("child-1"), claims("serial a 1"))
     linked = see(resolver, "mdns x", "serial a 1", "uuid b 2")
     assert linked == Resolved(DeviceId("child-1"), merged=(stranger,))
 
 
 def test_whoever_contradicts_a_child_conflicts_with_it(resolver: Resolver) -> None:
     child = DeviceId("child-1")
-    resolver.know(child, claims("serial pm A1", "uuid upnp u1"))
+    resolver.add_known(child, claims("serial pm A1", "uuid upnp u1"))
     forged = see(resolver, "mdns x", "serial pm A1", "uuid upnp u2")
     assert forged.device != child
     assert (forged.conflict, forged.rivals) == (IDENTITY_CONFLICT, (child,))
@@ -185,7 +185,7 @@ def test_a_device_without_strong_claims_is_its_place(resolver: Resolver) -> None
     first = see(resolver, "mdns lamp", "name mdns lamp").device
     assert see(resolver, "mdns lamp2", "name mdns lamp").device != first
     again = Resolver()
-    again.know(first, frozenset())
+    again.add_known(first, frozenset())
     assert see(again, "mdns lamp") == Resolved(first)
     assert see(again, "mdns lamp", "serial pm A1") == Resolved(first), "it learns, and stays"
     assert see(again, "mdns moved", "serial pm A1") == Resolved(first)
@@ -197,7 +197,7 @@ def test_a_weak_device_that_shows_its_mac_is_known_by_it_after_a_restart(
     child = see(resolver, "mdns lamp").device
     see(resolver, "mdns lamp", f"mac l2 {MAC}")
     again = Resolver()
-    again.know(child, resolver.claims(child))
+    again.add_known(child, resolver.claims(child))
     assert see(again, "mdns lamp") == Resolved(child), "the neighbour table is still empty"
     impostor = see(again, "mdns lamp", f"mac l2 {OTHER_MAC}")
     assert (impostor.device != child, impostor.displaced) == (True, child)
@@ -210,15 +210,15 @@ def test_a_locally_administered_mac_never_merges(resolver: Resolver) -> None:
 
 def test_an_id_that_is_taken_gets_more_digits(resolver: Resolver) -> None:
     taken = device_id(claims("serial pm A1"), "")
-    resolver.know(taken, claims("serial pm B2"))
+    resolver.add_known(taken, claims("serial pm B2"))
     made = see(resolver, "mdns x", "serial pm A1").device
     assert made != taken
     assert made == device_id(claims("serial pm A1"), "", digits=20)
 
 
 def test_ids_never_run_out(resolver: Resolver) -> None:
-    resolver.know(DeviceId("child-1"), claims("serial pm s", "uuid upnp u1"))
-    resolver.know(DeviceId("child-2"), claims("serial pm t", "uuid upnp u"))
+    resolver.add_known(DeviceId("child-1"), claims("serial pm s", "uuid upnp u1"))
+    resolver.add_known(DeviceId("child-2"), claims("serial pm t", "uuid upnp u"))
     made = set()
     for n in range(20):
         made.add(see(resolver, "mdns x", "serial pm s", "uuid upnp u").device)
@@ -248,7 +248,7 @@ def test_ids_are_the_same_after_a_restart() -> None:
 
 def test_the_least_trusted_oldest_goes_first_and_never_a_pinned_one() -> None:
     resolver = Resolver(limit=2)
-    resolver.know(DeviceId("child-1"), claims("serial pm 1"))
+    resolver.add_known(DeviceId("child-1"), claims("serial pm 1"))
     proven = see(resolver, "mdns 2", "serial pm 2", rank=2).device
     see(resolver, "mdns 3", "serial pm 3")
     third = see(resolver, "mdns 3", "serial pm 3").device
@@ -271,7 +271,7 @@ def test_what_was_once_proven_is_not_thrown_out_for_a_forged_word_of_it() -> Non
 def test_what_is_unpinned_may_go() -> None:
     resolver = Resolver(limit=1)
     child = DeviceId("child-1")
-    resolver.know(child, claims("serial pm 1"))
+    resolver.add_known(child, claims("serial pm 1"))
     resolver.unpin(child)
     assert see(resolver, "mdns 2", "serial pm 2").evicted == (child,)
 
@@ -287,12 +287,12 @@ def test_what_one_device_makes_us_remember_is_bounded(resolver: Resolver) -> Non
         )
     assert len(resolver) == 1
     assert len(resolver.claims(device)) <= MAX_CLAIMS
-    assert len(resolver._bound) <= MAX_PLACES
+    assert len(resolver._bound) <= MAX_ORIGINS
 
 
 def test_approved_claims_end_older_ones_that_contradict_them(resolver: Resolver) -> None:
     device = see(resolver, "mdns x", "serial pm A1").device
-    resolver.know(device, claims("serial pm A2"))
+    resolver.add_known(device, claims("serial pm A2"))
     assert resolver.claims(device) == claims("serial pm A2")
 
 
@@ -318,16 +318,16 @@ def test_the_same_sightings_in_the_same_order_are_resolved_alike(
     heard: list[tuple[tuple[str, str], frozenset[Claim]]],
 ) -> None:
     one, two = Resolver(limit=3), Resolver(limit=3)
-    for place, said in heard:
+    for origin, said in heard:
         backwards = frozenset(sorted(said, reverse=True))
-        assert one.resolve(*place, said) == two.resolve(*place, backwards)
+        assert one.resolve(origin, said) == two.resolve(origin, backwards)
 
 
 @given(st.permutations(sorted(claims("serial p 1", "uuid upnp u1", f"mac l2 {MAC}"))))
 def test_one_device_is_found_in_whatever_order_its_evidence_comes(said: list[Claim]) -> None:
     resolver = Resolver()
     for one, two in combinations(said, 2):
-        resolver.resolve("mdns", f"{one}{two}", [one, two])
+        resolver.resolve(("mdns", f"{one}{two}"), [one, two])
     assert len(resolver) == 1
 
 
@@ -347,12 +347,12 @@ class Lan(RuleBasedStateMachine):
         self.devices: set[DeviceId] = set()
         self.pinned: set[DeviceId] = set()
 
-    @rule(place=PLACES, said=CLAIMS, rank=st.integers(0, 3))
-    def hear(self, place: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
-        self._resolve(place, said, rank)
+    @rule(origin=PLACES, said=CLAIMS, rank=st.integers(0, 3))
+    def hear(self, origin: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
+        self._resolve(origin, said, rank)
 
-    def _resolve(self, place: tuple[str, str], said: frozenset[Claim], rank: int) -> DeviceId:
-        resolved = self.resolver.resolve(*place, said, rank=rank)
+    def _resolve(self, origin: tuple[str, str], said: frozenset[Claim], rank: int) -> DeviceId:
+        resolved = self.resolver.resolve(origin, said, rank=rank)
         gone = {*resolved.merged, *resolved.evicted}
         assert not gone & self.pinned, "a pinned device is neither merged nor evicted"
         assert gone <= self.devices | {resolved.device}
@@ -361,22 +361,22 @@ class Lan(RuleBasedStateMachine):
         assert resolved.displaced is None or resolved.displaced in self.devices | gone
         return resolved.device
 
-    @rule(place=PLACES, said=CLAIMS)
-    def repeat(self, place: tuple[str, str], said: frozenset[Claim]) -> None:
-        last = [self._resolve(place, said, 3) for _ in range(4)]
+    @rule(origin=PLACES, said=CLAIMS)
+    def repeat(self, origin: tuple[str, str], said: frozenset[Claim]) -> None:
+        last = [self._resolve(origin, said, 3) for _ in range(4)]
         assert last[2] == last[3], "the same again and again is the same device"
 
     @rule(data=st.data())
     def pin(self, data: st.DataObject) -> None:
         if self.devices:
             device = data.draw(st.sampled_from(sorted(self.devices)))
-            self.resolver.know(device, self.resolver.claims(device))
+            self.resolver.add_known(device, self.resolver.claims(device))
             self.pinned.add(device)
 
     @rule(said=CLAIMS, number=st.integers(0, 3))
-    def know(self, said: frozenset[Claim], number: int) -> None:
+    def add_known(self, said: frozenset[Claim], number: int) -> None:
         device = DeviceId(f"child-{number}")
-        self.resolver.know(device, said)
+        self.resolver.add_known(device, said)
         self.devices.add(device)
         self.pinned.add(device)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gatewayd.discovery.supervisor import EVERY, Scan
+from gatewayd.discovery.supervisor import RESCAN_EVERY, Scan
 from gatewayd.errors import InvalidArgs
 from gatewayd.testing import clock
 
@@ -50,7 +50,7 @@ def test_it_looks_at_once_and_again_until_the_time_is_over() -> None:
         scene.scan.begin(40, ["mdns"])
         await asyncio.sleep(500)
 
-    assert play(act) == [("mdns", 0.0), ("mdns", EVERY), ("mdns", 2 * EVERY)]
+    assert play(act) == [("mdns", 0.0), ("mdns", RESCAN_EVERY), ("mdns", 2 * RESCAN_EVERY)]
 
 
 def test_none_is_all() -> None:

@@ -95,9 +95,9 @@ def test_what_cannot_be_meant_is_refused(devices: tuple[StaticDevice, ...], reme
 
 async def test_a_device_without_a_port_is_taken_at_the_operators_word() -> None:
     static = Static("static", StaticSettings((SERIAL,)))
-    async with running(static) as told:
-        await until(lambda: len(told.seen) == 1)
-        assert await static.verify(told.seen["meter-1"]) is not None
+    async with running(static) as sink:
+        await until(lambda: len(sink.seen) == 1)
+        assert await static.verify(sink.seen["meter-1"]) is not None
 
 
 async def test_a_device_that_is_not_listed_any_more_is_not_found() -> None:

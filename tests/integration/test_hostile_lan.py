@@ -36,7 +36,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as shouting:
 
 pytestmark = pytest.mark.namespace
 
-MAX_UNADMITTED, MAX_KEYS, MAX_ENTRIES = 64, 64, 100
+MAX_UNADMITTED, MAX_QUEUED, MAX_ENTRIES = 64, 64, 100
 MEMORY = 160 << 20
 """Bytes that gatewayd may occupy, whoever shouts; about 60 MiB without anybody."""
 
@@ -48,7 +48,7 @@ async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
     with namespaces() as (gateway, children):
         one = Site(tmp_path, gateway, children, "lan0", layout)
         async with one.open():
-            bounds = f"max_unadmitted = {MAX_UNADMITTED}\nmax_keys = {MAX_KEYS}\n"
+            bounds = f"max_unadmitted = {MAX_UNADMITTED}\nmax_queued = {MAX_QUEUED}\n"
             config = (tmp_path / "gatewayd.toml").read_text()
             config = config.replace("[discovery]\n", f"[discovery]\n{bounds}")
             config = config.replace(
@@ -182,7 +182,7 @@ async def test_only_who_is_listed_gets_in_and_each_once(tmp_path: Path) -> None:
             for child in here:
                 await one.ask(do="spoof_goodbye", child=child)
             await until_counted(one, "loss-goodbye", 3)
-            await until_counted(one, "verified", 3)
+            await until_counted(one, "probes-answered", 3)
             await one.ask(do="attack", kind="impersonate", count=1000, rate=500)
             await until_counted(one, "devices-evicted", 500)
             assert await issued(one) == dict.fromkeys(here, 1) | {late: 0, stranger: 0}
@@ -204,7 +204,7 @@ async def test_only_who_is_listed_gets_in_and_each_once(tmp_path: Path) -> None:
 async def is_bounded(one: Site) -> None:
     counted = await counters(one)
     assert counted["mdns:entries"] <= MAX_ENTRIES
-    assert counted["inbox"] <= MAX_KEYS
+    assert counted["sighting-queue"] <= MAX_QUEUED
     assert counted["devices"] <= MAX_UNADMITTED + len(one.plant["serials"])
     assert resident(one) < MEMORY
 
@@ -221,7 +221,7 @@ async def test_who_takes_the_name_of_an_online_child_does_not_take_it_offline(
             await one.ask(do="replay", number=number, count=200, rate=200)
         await until_counted(one, "conflicts")
         await one.ask(do="unplug", number=number)
-        await until_counted(one, "verified", 2)
+        await until_counted(one, "probes-answered", 2)
         assert await were_never_offline(one, *ids.values())
         assert await issued(one) == {child: 1, other: 1}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from gatewayd.errors import SecretNotFound, StoreError
 T = TypeVar("T")
 
 
-class MemoryRegister:
+class MemoryRecords:
     """Records that survive what the test calls a crash, as long as the object lives.
 
     As the store thread does, it works in order of the queue, and also for whom has left it.
@@ -40,6 +40,7 @@ class MemoryRegister:
         self.slots: dict[SecretRef, Secret] = {}
         self.failing: StoreError | None = None
         self.dead = False
+        self.secrets = MemorySecrets(self)
 
     def __getitem__(self, device: DeviceId) -> Record:
         return self.rows[device]
@@ -55,43 +56,16 @@ class MemoryRegister:
             self.rows[device] = change(self.rows.get(device))
             return self.rows[device]
 
-        return await self._disk(write)
+        return await self.on_disk(write)
 
     async def forget(self, device: DeviceId) -> None:
         def remove() -> None:
             self.rows.pop(device, None)
             self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
 
-        await self._disk(remove)
+        await self.on_disk(remove)
 
-    async def put(self, ref: SecretRef, secret: Secret) -> None:
-        def write() -> None:
-            assert ref not in self.slots, "a slot is never overwritten"
-            self.slots[ref] = secret
-
-        await self._disk(write)
-
-    async def secret(self, ref: SecretRef) -> Secret:
-        def read() -> Secret:
-            if ref not in self.slots:
-                raise SecretNotFound("no such slot")
-            return self.slots[ref]
-
-        return await self._disk(read)
-
-    async def delete(self, ref: SecretRef) -> None:
-        def remove() -> None:
-            self.slots.pop(ref, None)
-
-        await self._disk(remove)
-
-    async def holds(self, ref: SecretRef) -> bool:
-        return await self._disk(lambda: ref in self.slots)
-
-    async def check_ready(self) -> Reason | None:
-        return None
-
-    async def _disk(self, work: Callable[[], T]) -> T:
+    async def on_disk(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
 
@@ -117,6 +91,45 @@ class MemoryRegister:
             return None, work()
         except (StoreError, AssertionError) as error:
             return error, None
+
+
+class MemorySecrets:
+    """The secret slots of a `MemoryRecords`: `SecretSlots`."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        self._records = records
+
+    async def put(self, ref: SecretRef, secret: Secret) -> None:
+        def write() -> None:
+            assert ref not in self._records.slots, "a slot is never overwritten"
+            self._records.slots[ref] = secret
+
+        await self._records.onon_disk(write)
+
+    async def get(self, ref: SecretRef) -> Secret:
+        def read() -> Secret:
+            if ref not in self._records.slots:
+                raise SecretNotFound("no such slot")
+            return self._records.slots[ref]
+
+        return await self._records.onon_disk(read)
+
+    async def delete(self, ref: SecretRef) -> None:
+        def remove() -> None:
+            self._records.slots.pop(ref, None)
+
+        await self._records.onon_disk(remove)
+
+    async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
+        return await self._records.onon_disk(
+            lambda: tuple(sorted(ref for ref in self._records.slots if ref.device == device))
+        )
+
+    async def holds(self, ref: SecretRef) -> bool:
+        return await self._records.onon_disk(lambda: ref in self._records.slots)
+
+    async def check_ready(self) -> Reason | None:
+        return None
 
 
 CLOSING = 0.3
@@ -234,13 +247,30 @@ def _serial(name: str) -> Claim:
 
 
 class FakeLan:
-    """What discovery would know."""
+    """What discovery would know: `Discovery`, and the devices of it."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.known: dict[DeviceId, Evidence] = {}
         self.changed: dict[DeviceId, float] = {}
         self.pinned: set[DeviceId] = set()
+        self.rescans: list[tuple[int, tuple[str, ...]]] = []
+
+    @property
+    def devices(self) -> FakeLan:
+        return self
+
+    def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
+        self.rescans.append((seconds, tuple(protocols)))
+
+    def faults(self) -> tuple[str, ...]:
+        return ()
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def services(self) -> tuple[()]:
+        return ()
 
     def id_of(self, name: str) -> DeviceId:
         return device_id([_serial(name)], name)
@@ -271,7 +301,7 @@ class FakeLan:
         self.pinned.discard(device)
 
 
-class Tape:
+class RecordingReporter:
     """A reporter that remembers all it was shown, and can be waited on."""
 
     def __init__(self) -> None:

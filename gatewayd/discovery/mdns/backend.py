@@ -11,42 +11,44 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from gatewayd.discovery.mdns.records import Answer, Name
+from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
 
-Change = Callable[[str, str], None]
+NameCallback = Callable[[str, str], None]
 """Told of a service type without domain, and of the full name of an instance."""
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 _NAME = 15  # bytes of an interface's name
 
 
-class Engine(Protocol):
+class MdnsBackend(Protocol):
     """One open mDNS stack on one interface.  Its methods run on the event loop."""
 
     async def start(self) -> None:
         """Return when it sends and hears.  Raises OSError, DiscoveryRetry."""
 
-    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+    async def browse(
+        self, services: Sequence[str], announced: NameCallback, removed: NameCallback
+    ) -> None:
         """Ask for all instances, and tell of each change from now on; replaces the last browse.
 
         services: types without domain.  What is known already is told again.
         """
 
-    def newest(self, name: Name) -> float:
+    def newest(self, name: InstanceName) -> float:
         """Return when the newest record of a name came, seconds of the loop's clock; 0: never."""
 
-    def cached(self, name: Name) -> Answer | None:
+    def cached(self, name: InstanceName) -> ServiceInfo | None:
         """Return what was heard of a name; None if it is not complete."""
 
-    async def resolve(self, name: Name, patience: float) -> Answer | None:
+    async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
         """Ask for what is missing; None if it did not come within `patience` seconds."""
 
-    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+    async def confirm(self, name: InstanceName, matches: Callable[[bytes], bool]) -> bytes | None:
         """Ask for the TXT record of a name even if it is known; return it, or None in 3 s.
 
         fits: whether a record is the one that is looked for.  Anybody may answer, and louder: the
@@ -88,7 +90,7 @@ async def finish(work: Awaitable[None]) -> None:
         raise
 
 
-class Guard(asyncio.DatagramProtocol):
+class PacketFilter(asyncio.DatagramProtocol):
     """Stands before a library's protocol, which may trip over what strangers send.
 
     on_link: where senders must be; a router would let others in (RFC 6762, 11).
@@ -128,7 +130,7 @@ def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:
     receiver = transport.get_extra_info("socket")
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    transport.set_protocol(Guard(transport.get_protocol(), network(interface), drop))
+    transport.set_protocol(PacketFilter(transport.get_protocol(), network(interface), drop))
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.mdns.backend import Engine, ipv4
-from gatewayd.discovery.mdns.interface import LOOK, Link
-from gatewayd.discovery.mdns.records import Name, parse, service
+from gatewayd.discovery.mdns.backend import MdnsBackend, ipv4
+from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
+from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
-from gatewayd.discovery.mdns.zeroconf_backend import Census, ZeroconfEngine
+from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
 from gatewayd.errors import ConfigError, DiscoveryRetry
 
 RECORDS = 4
@@ -34,7 +34,7 @@ class Mdns:
         self.health = Health()
         self._settings = settings
         self._services = tuple(dict.fromkeys(service(one) for one in settings.types))
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, MdnsInterface] = {}
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Listen on every interface that is there.  Raises DiscoveryRetry when none is."""
@@ -44,7 +44,7 @@ class Mdns:
             raise DiscoveryRetry(
                 f"{self.name}: none of {names} has an IPv4 address; bring one up, "
                 "or name others under interfaces",
-                after=LOOK,
+                after=CHECK_EVERY,
             )
         self._links = {one: self._link(one, context, sink) for one in interfaces}
         try:
@@ -57,7 +57,7 @@ class Mdns:
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask for one instance, in at most 3 s; None if nobody answers for it."""
         link = self._links.get(sighting.interface)
-        seen = Name(*(sighting.attributes.get(key, "") for key in ("service", "instance")))
+        seen = InstanceName(*(sighting.attributes.get(key, "") for key in ("service", "instance")))
         name = parse(seen.service, seen.full) if seen.service in self._services else None
         return await link.verify(name, sighting) if link and name else None
 
@@ -66,11 +66,13 @@ class Mdns:
         for link in self._links.values():
             link.rescan()
 
-    def _link(self, interface: str, context: Context, sink: Sink) -> Link:
-        def open_engine(address: str, alarm: Callable[[], None]) -> Engine:
+    def _link(self, interface: str, context: Context, sink: Sink) -> MdnsInterface:
+        def open_backend(address: str, alarm: Callable[[], None]) -> MdnsBackend:
             place, limit = (interface, address), RECORDS * self._settings.flood_limit
-            return ZeroconfEngine(place, context.now, self.health.drop, Census(limit, alarm))
+            return ZeroconfBackend(
+                place, context.now, self.health.drop, RecordCounter(limit, alarm)
+            )
 
         place = (f"{self.name}/{interface}", interface)
         outside = (context, sink, self.health)
-        return Link(place, self._services, self._settings, outside, open_engine)
+        return MdnsInterface(place, self._services, self._settings, outside, open_backend)

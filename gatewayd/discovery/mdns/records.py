@@ -29,7 +29,7 @@ _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", r
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class InstanceName:
     """One instance of a service.
 
     service: without the domain, as "_shelly._tcp".
@@ -66,7 +66,7 @@ def domain(bare: str) -> str:
     return f"{bare}{_DOMAIN}."
 
 
-def parse(bare: str, full: str) -> Name | None:
+def parse(bare: str, full: str) -> InstanceName | None:
     """Return the name of an instance of a service; None where it is not fit to be used.
 
     full: as announced: instance, service and domain in one, in any spelling.  What begins or ends
@@ -78,10 +78,10 @@ def parse(bare: str, full: str) -> Name | None:
     instance = full[: -len(tail)]
     if not is_clean(instance) or not instance.strip() or not all(instance.split(".")):
         return None
-    return Name(bare, instance) if len(instance.encode()) <= MAX_LABEL else None
+    return InstanceName(bare, instance) if len(instance.encode()) <= MAX_LABEL else None
 
 
-def question(name: Name) -> bytes:
+def encode_query(name: InstanceName) -> bytes:
     """Return a message that asks everybody for the SRV and TXT records of a name.
 
     It lists no known answers, so whoever holds the name has to answer (RFC 6762, 7.1).
@@ -93,14 +93,14 @@ def question(name: Name) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class InstanceQuery:
     """A question in the form that zeroconf sends.  Its own would split an instance at its dots."""
 
-    name: Name
+    name: InstanceName
 
     def packets(self) -> list[bytes]:
         """Return the datagrams to send."""
-        return [question(self.name)]
+        return [encode_query(self.name)]
 
 
 SOURCE = "mdns"
@@ -124,12 +124,12 @@ the form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of
 """
 
 
-class Refused(Exception):
+class InvalidServiceInfo(Exception):
     """An answer is not believed; its text is the cause, kebab-case."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceInfo:
     """What a name resolved to, as it came.
 
     text: the TXT record, a row of length-prefixed strings (RFC 6763, 6.1).
@@ -141,24 +141,24 @@ class Answer:
     port: int
     addresses: tuple[str, ...]
     text: bytes
-    heard_at: float
+    received_at: float
     ttl: float
 
 
-def sighting(name: Name, answer: Answer, source: str, interface: str) -> Sighting:
+def sighting(name: InstanceName, answer: ServiceInfo, source: str, interface: str) -> Sighting:
     """Make a sighting of an answer.  Raises Refused."""
     host = answer.host.removesuffix(".")
     if len(host) > MAX_HOST or not sanitize.is_clean(host):
-        raise Refused("bad-host")
-    addresses = usable(answer.addresses, interface)
+        raise InvalidServiceInfo("bad-host")
+    addresses = usable_addresses(answer.addresses, interface)
     if not addresses:
-        raise Refused("no-usable-address")
+        raise InvalidServiceInfo("no-usable-address")
     entries = txt(answer.text)
-    place = seen(name, interface) | {"host": host, "port": str(answer.port)}
+    place = name_attributes(name, interface) | {"host": host, "port": str(answer.port)}
     return Sighting(
         source=source,
         key=name.key,
-        at=answer.heard_at,
+        at=answer.received_at,
         valid_for=min(max(answer.ttl, SHORTEST), LONGEST),
         interface=interface,
         addresses=addresses,
@@ -171,20 +171,22 @@ def sighting(name: Name, answer: Answer, source: str, interface: str) -> Sightin
     )
 
 
-def shows(namespace: str, known: AbstractSet[Claim], text: bytes) -> bool:
+def matches_claims(namespace: str, known: AbstractSet[Claim], text: bytes) -> bool:
     """Whether a TXT record claims what a device has claimed before.
 
     namespace: the service type.  known: claims, of which those of other namespaces do not count.
     """
     try:
         told = claims(namespace, txt(text))
-    except Refused:
+    except InvalidServiceInfo:
         return False
     own = {one for one in known if one.namespace == namespace}
     return told >= own if own else not told
 
 
-def itself(known: Sighting, text: bytes, cached: Answer | None, now: float) -> Answer:
+def confirmed_info(
+    known: Sighting, text: bytes, cached: ServiceInfo | None, now: float
+) -> ServiceInfo:
     """Return the answer of a device whose TXT record was heard just now.
 
     Where what is cached of its name leads to another host, or nowhere, it is where it was.
@@ -192,10 +194,10 @@ def itself(known: Sighting, text: bytes, cached: Answer | None, now: float) -> A
     host = known.attributes.get("host", "")
     if cached and cached.addresses and cached.host.removesuffix(".") == host:
         return replace(cached, text=text)
-    return Answer(host, known.port or 0, known.addresses, text, heard_at=now, ttl=SHORTEST)
+    return ServiceInfo(host, known.port or 0, known.addresses, text, received_at=now, ttl=SHORTEST)
 
 
-def seen(name: Name, interface: str) -> dict[str, str]:
+def name_attributes(name: InstanceName, interface: str) -> dict[str, str]:
     """What is known of a name before it is resolved: what policy is asked with."""
     return {
         "source": SOURCE,
@@ -205,7 +207,7 @@ def seen(name: Name, interface: str) -> dict[str, str]:
     }
 
 
-def usable(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
+def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
     """Return the addresses that a host can have, IPv4 first, at most 8.
 
     Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.
@@ -227,7 +229,7 @@ def txt(raw: bytes) -> dict[str, str]:
     is left out: some vendors put raw bytes there.
     """
     if len(raw) > MAX_TXT:
-        raise Refused("txt-too-long")
+        raise InvalidServiceInfo("txt-too-long")
     entries: dict[str, str] = {}
     keys: set[bytes] = set()
     for one in _strings(raw):
@@ -236,9 +238,9 @@ def txt(raw: bytes) -> dict[str, str]:
             continue
         keys.add(key.lower())
         if len(key) > MAX_KEY:
-            raise Refused("txt-key-too-long")
+            raise InvalidServiceInfo("txt-key-too-long")
         if len(keys) > MAX_KEYS:
-            raise Refused("txt-too-many-keys")
+            raise InvalidServiceInfo("txt-too-many-keys")
         if pair := _pair(key, value):
             entries[pair[0]] = pair[1]
     return entries
@@ -274,7 +276,7 @@ def _strings(raw: bytes) -> Iterator[bytes]:
     while at < len(raw):
         end = at + 1 + raw[at]
         if end > len(raw):
-            raise Refused("txt-malformed")
+            raise InvalidServiceInfo("txt-malformed")
         yield raw[at + 1 : end]
         at = end
 

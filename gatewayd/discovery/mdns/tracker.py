@@ -22,8 +22,8 @@ from gatewayd.discovery.discoverer import (
     Sink,
 )
 from gatewayd.discovery.mdns import records
-from gatewayd.discovery.mdns.backend import Engine
-from gatewayd.discovery.mdns.records import Answer, Name, Refused, parse
+from gatewayd.discovery.mdns.backend import MdnsBackend
+from gatewayd.discovery.mdns.records import InstanceName, InvalidServiceInfo, ServiceInfo, parse
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.runtime.tasks import cancel_and_wait
 
@@ -34,15 +34,15 @@ FIRST_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TrackedName:
     """One name that was resolved.  wanted: whether some rule could match it."""
 
-    name: Name
+    name: InstanceName
     wanted: bool
     sighting: Sighting
 
 
-class Table:
+class NameTable:
     """The names that were resolved.  When it is full, strangers leave first, then the oldest.
 
     An old one that leaves is heard again at the next rescan; a new one would stay unseen.
@@ -50,25 +50,25 @@ class Table:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._wanted: OrderedDict[str, Entry] = OrderedDict()
-        self._strangers: OrderedDict[str, Entry] = OrderedDict()
+        self._wanted: OrderedDict[str, TrackedName] = OrderedDict()
+        self._strangers: OrderedDict[str, TrackedName] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._wanted) + len(self._strangers)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TrackedName]:
         yield from self._wanted.values()
         yield from self._strangers.values()
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> TrackedName | None:
         """Return the entry of a name."""
         return self._wanted.get(key) or self._strangers.get(key)
 
-    def pop(self, key: str) -> Entry | None:
+    def pop(self, key: str) -> TrackedName | None:
         """Remove the entry of a name."""
         return self._wanted.pop(key, None) or self._strangers.pop(key, None)
 
-    def put(self, entry: Entry) -> Entry | None:
+    def put(self, entry: TrackedName) -> TrackedName | None:
         """Keep the newest entry of a name; return the one that had to leave, maybe itself."""
         self.pop(entry.name.key)
         (self._wanted if entry.wanted else self._strangers)[entry.name.key] = entry
@@ -77,12 +77,12 @@ class Table:
         return (self._strangers or self._wanted).popitem(last=False)[1]
 
 
-class Lane:
+class ResolveQueue:
     """Resolves names, the newest first, some at a time; what waits too long falls out."""
 
     def __init__(
         self,
-        resolve: Callable[[Name], Awaitable[None]],
+        resolve: Callable[[InstanceName], Awaitable[None]],
         drop: Callable[[str], None],
         in_flight: int,
         waiting: int,
@@ -91,10 +91,10 @@ class Lane:
         self._drop = drop
         self._in_flight = in_flight
         self._limit = waiting
-        self._waiting: OrderedDict[str, Name] = OrderedDict()
+        self._waiting: OrderedDict[str, InstanceName] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def put(self, name: Name) -> None:
+    def put(self, name: InstanceName) -> None:
         """Ask for a name to be resolved, unless it already is."""
         if name.key in self._tasks:
             return
@@ -120,7 +120,7 @@ class Lane:
             self._tasks[key] = task = asyncio.create_task(self._run(name))
             task.add_done_callback(partial(self._done, key))
 
-    async def _run(self, name: Name) -> None:
+    async def _run(self, name: InstanceName) -> None:
         try:
             await self._resolve(name)
         except Exception as error:  # noqa: BLE001  # the border to zeroconf, which trips over names
@@ -132,7 +132,7 @@ class Lane:
         self._fill()
 
 
-class Flood:
+class FloodDetector:
     """Counts the distinct names of ten minutes, and says for how long to stop listening.
 
     limit: how many names are too many.  longest: seconds of the longest pause.
@@ -169,7 +169,7 @@ PATIENCE = 3.0
 """Seconds that resolving one name may take."""
 
 
-class Intake:
+class NameTracker:
     """Asks policy about each name before it is resolved, and tells the sink what it became.
 
     place: the source and the interface.  outside: whom to ask, whom to tell, where to count.
@@ -186,10 +186,10 @@ class Intake:
         self._source, self._interface = place
         self._context, self._sink, self._health = outside
         self._alarm = alarm
-        self.engine: Engine | None = None
-        self._table = Table(settings.max_entries)
-        self._flood = Flood(settings.flood_limit, settings.flood_pause)
-        lane = partial(Lane, drop=self._health.drop)
+        self.backend: MdnsBackend | None = None
+        self._table = NameTable(settings.max_entries)
+        self._flood = FloodDetector(settings.flood_limit, settings.flood_pause)
+        lane = partial(ResolveQueue, drop=self._health.drop)
         self._wanted = lane(
             partial(self._resolve, wanted=True),
             in_flight=settings.resolve_in_flight,
@@ -201,15 +201,15 @@ class Intake:
             waiting=settings.strangers_queue,
         )
 
-    def heard(self, service: str, full: str) -> None:
+    def announced(self, service: str, full: str) -> None:
         """A name was announced, or one of its records is new."""
         name = parse(service, full)
         if name is None:
             self._health.drop("bad-name")
-        elif self.engine and not self._too_many(name) and self._is_news(name, self.engine):
-            self._consider(name, self.engine)
+        elif self.backend and not self._too_many(name) and self._is_news(name, self.backend):
+            self._consider(name, self.backend)
 
-    def gone(self, service: str, full: str) -> None:
+    def removed(self, service: str, full: str) -> None:
         """A name was taken back, by whomever, or its time is over."""
         name = parse(service, full)
         if name is None:
@@ -226,30 +226,30 @@ class Intake:
         for entry in list(self._table):
             if entry.sighting.at + entry.sighting.valid_for > now:
                 continue
-            answer = self.engine.cached(entry.name) if self.engine else None
-            if answer and answer.heard_at > entry.sighting.at:
-                self._tell(entry.name, answer, wanted=entry.wanted)
+            answer = self.backend.cached(entry.name) if self.backend else None
+            if answer and answer.received_at > entry.sighting.at:
+                self._report(entry.name, answer, wanted=entry.wanted)
             else:
                 self._lose(entry, LossReason.EXPIRED)
 
-    def confirmed(self, name: Name, answer: Answer) -> Sighting | None:
+    def confirmed(self, name: InstanceName, answer: ServiceInfo) -> Sighting | None:
         """Make a sighting of an answer that was asked for; None where it is not believed."""
         try:
             sighting = self._sighting(name, answer)
-        except Refused as refused:
+        except InvalidServiceInfo as refused:
             self._health.drop(str(refused))
             return None
         if known := self._table.get(name.key):
-            self._keep(Entry(name, known.wanted, sighting))
+            self._keep(TrackedName(name, known.wanted, sighting))
         return sighting
 
     def pause(self) -> float:
         """Return how many seconds to stop listening after a flood."""
         return self._flood.pause(self._context.now())
 
-    async def rest(self) -> None:
+    async def suspend(self) -> None:
         """Resolve nothing any more, until an engine is there again."""
-        self.engine = None
+        self.backend = None
         await self._wanted.clear()
         await self._strangers.clear()
 
@@ -258,49 +258,49 @@ class Intake:
         for entry in list(self._table):
             self._lose(entry, LossReason.STOPPED)
 
-    def _too_many(self, name: Name) -> bool:
+    def _too_many(self, name: InstanceName) -> bool:
         if self._table.get(name.key) or not self._flood.add(name.key, self._context.now()):
             return False
         self._alarm()
         return True
 
-    def _is_news(self, name: Name, engine: Engine) -> bool:
+    def _is_news(self, name: InstanceName, backend: MdnsBackend) -> bool:
         """Whether something came over the wire: a new browse tells again what is cached."""
         known = self._table.get(name.key)
-        return known is None or engine.newest(name) > known.sighting.at
+        return known is None or backend.newest(name) > known.sighting.at
 
-    def _consider(self, name: Name, engine: Engine) -> None:
-        interest = self._context.interest(records.seen(name, self._interface))
+    def _consider(self, name: InstanceName, backend: MdnsBackend) -> None:
+        interest = self._context.interest(records.name_attributes(name, self._interface))
         if interest is Interest.IGNORED:
             self._health.drop("ignored")
             return
         wanted = interest is Interest.WANTED
-        if answer := engine.cached(name):
-            self._tell(name, answer, wanted=wanted)
+        if answer := backend.cached(name):
+            self._report(name, answer, wanted=wanted)
         else:
             (self._wanted if wanted else self._strangers).put(name)
 
-    async def _resolve(self, name: Name, *, wanted: bool) -> None:
-        answer = await self.engine.resolve(name, PATIENCE) if self.engine else None
+    async def _resolve(self, name: InstanceName, *, wanted: bool) -> None:
+        answer = await self.backend.resolve(name, PATIENCE) if self.backend else None
         if answer:
-            self._tell(name, answer, wanted=wanted)
+            self._report(name, answer, wanted=wanted)
         else:
             self._health.drop("unresolved")
 
-    def _tell(self, name: Name, answer: Answer, *, wanted: bool) -> None:
+    def _report(self, name: InstanceName, answer: ServiceInfo, *, wanted: bool) -> None:
         try:
-            entry = Entry(name, wanted, self._sighting(name, answer))
-        except Refused as refused:
+            entry = TrackedName(name, wanted, self._sighting(name, answer))
+        except InvalidServiceInfo as refused:
             self._health.drop(str(refused))
             return
         if self._keep(entry):
             self._health.sighted += 1
             self._sink.sight(entry.sighting)
 
-    def _sighting(self, name: Name, answer: Answer) -> Sighting:
+    def _sighting(self, name: InstanceName, answer: ServiceInfo) -> Sighting:
         return records.sighting(name, answer, self._source, self._interface)
 
-    def _keep(self, entry: Entry) -> bool:
+    def _keep(self, entry: TrackedName) -> bool:
         """Put an entry into the table; return whether there was room for it."""
         before = len(self._table)
         left = self._table.put(entry)
@@ -309,15 +309,15 @@ class Intake:
             return True
         self._health.drop("table-full")
         if left is not entry:
-            self._report(left, LossReason.EVICTED)
+            self._report_loss(left, LossReason.EVICTED)
         return left is not entry
 
-    def _lose(self, entry: Entry, reason: LossReason) -> None:
+    def _lose(self, entry: TrackedName, reason: LossReason) -> None:
         self._table.pop(entry.name.key)
         self._health.entries -= 1
-        self._report(entry, reason)
+        self._report_loss(entry, reason)
 
-    def _report(self, entry: Entry, reason: LossReason) -> None:
+    def _report_loss(self, entry: TrackedName, reason: LossReason) -> None:
         self._health.lost += 1
         at = self._context.now()
         self._sink.lose(Loss(self._source, entry.sighting.key, at, reason))

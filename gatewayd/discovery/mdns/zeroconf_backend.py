@@ -28,8 +28,16 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from gatewayd.discovery.mdns.backend import Change, finish, freshness, harden
-from gatewayd.discovery.mdns.records import IN, TXT, Answer, Name, Question, domain, parse
+from gatewayd.discovery.mdns.backend import NameCallback, finish, freshness, harden
+from gatewayd.discovery.mdns.records import (
+    IN,
+    TXT,
+    InstanceName,
+    InstanceQuery,
+    ServiceInfo,
+    domain,
+    parse,
+)
 from gatewayd.errors import DiscoveryRetry
 
 RETRY = 15.0
@@ -40,7 +48,7 @@ _ASK_AGAIN = (0.5, 1.1, 1.2)
 """Seconds to wait after each question: the same record is not multicast twice within one."""
 
 
-class Census(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
+class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
     """Calls `alarm` when more than `limit` records are kept, of whatever they are.
 
     They are counted anew only after as many have come, so that counting costs little.
@@ -58,7 +66,7 @@ class Census(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy 
                 self._alarm()
 
 
-class ZeroconfEngine:
+class ZeroconfBackend:
     """One AsyncZeroconf.
 
     place: the interface, and its IPv4 address.  drop: counts what is not believed, by cause.
@@ -69,10 +77,10 @@ class ZeroconfEngine:
         place: tuple[str, str],
         now: Callable[[], float],
         drop: Callable[[str], None],
-        census: Census,
+        counter: RecordCounter,
     ) -> None:
         self._interface, self._address = place
-        self._now, self._drop, self._census = now, drop, census
+        self._now, self._drop, self._counter = now, drop, counter
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -93,9 +101,11 @@ class ZeroconfEngine:
         cache = self._zeroconf.cache
         for name in cache.names():  # what came before the guard stood may be from anywhere
             cache.async_remove_records(list(cache.entries_with_name(name)))
-        self._zeroconf.async_add_listener(self._census, None)
+        self._zeroconf.async_add_listener(self._counter, None)
 
-    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+    async def browse(
+        self, services: Sequence[str], announced: NameCallback, removed: NameCallback
+    ) -> None:
         if self._browser:
             await self._browser.async_cancel()
         getattr(QuietLogger, "_seen_logs", {}).clear()  # never shrinks in old versions
@@ -104,33 +114,33 @@ class ZeroconfEngine:
         def changed(
             *, service_type: str, name: str, state_change: ServiceStateChange, **_: object
         ) -> None:
-            told = gone if state_change is ServiceStateChange.Removed else heard
+            told = removed if state_change is ServiceStateChange.Removed else announced
             told(bare[service_type], name)
             if parse(bare[service_type], name) is None:
                 self._purge(service_type, name)
 
         self._browser = AsyncServiceBrowser(self._zeroconf, list(bare), handlers=[changed])
 
-    def newest(self, name: Name) -> float:
+    def newest(self, name: InstanceName) -> float:
         return self._age(self._records(name))[0]
 
-    def cached(self, name: Name) -> Answer | None:
+    def cached(self, name: InstanceName) -> ServiceInfo | None:
         info = _info(name)
         return self._answer(name, info) if info and info.load_from_cache(self._zeroconf) else None
 
-    async def resolve(self, name: Name, patience: float) -> Answer | None:
+    async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
         info = _info(name)
         with contextlib.suppress(Error):  # a host may have a name that cannot be asked for
             if info and await info.async_request(self._zeroconf, patience * 1000):
                 return self._answer(name, info)
         return None
 
-    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
-        reply = _Reply(name, fits)
+    async def confirm(self, name: InstanceName, matches: Callable[[bytes], bool]) -> bytes | None:
+        reply = _Reply(name, matches)
         self._zeroconf.async_add_listener(reply, None)
         try:
             for seconds in _ASK_AGAIN:
-                self._zeroconf.async_send(cast(Any, Question(name)))
+                self._zeroconf.async_send(cast(Any, InstanceQuery(name)))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await reply.fitting.wait()
@@ -153,16 +163,16 @@ class ZeroconfEngine:
         if known := cache.async_get_unique(DNSPointer(type_, _PTR, IN, 0, full)):
             cache.async_remove_records([known])
 
-    def _answer(self, name: Name, info: AsyncServiceInfo) -> Answer | None:
+    def _answer(self, name: InstanceName, info: AsyncServiceInfo) -> ServiceInfo | None:
         if not info.text and self._zeroconf.cache.get_by_details(name.full, TXT, IN) is None:
             return None  # old versions call a name complete whose TXT record is yet to come
-        heard_at, ttl = self._age(self._records(name))
-        return Answer(
+        received_at, ttl = self._age(self._records(name))
+        return ServiceInfo(
             host=info.server or "",
             port=info.port or 0,
             addresses=self._addresses(info),
             text=info.text,
-            heard_at=heard_at or self._now(),
+            received_at=received_at or self._now(),
             ttl=ttl,
         )
 
@@ -175,7 +185,7 @@ class ZeroconfEngine:
         # the cache of later versions is bounded: it may have lost what was just resolved
         return tuple(_address(one) for one in lasting) or tuple(info.parsed_addresses())
 
-    def _records(self, name: Name) -> list[DNSRecord]:
+    def _records(self, name: InstanceName) -> list[DNSRecord]:
         cache, now = self._zeroconf.cache, current_time_millis()
         pointer = DNSPointer(domain(name.service), _PTR, IN, 0, name.full)
         found = (cache.async_get_unique(pointer), *cache.entries_with_name(name.full))
@@ -190,8 +200,8 @@ class ZeroconfEngine:
 class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
     """Waits until somebody says of a name what it should; keeps that, or what was said last."""
 
-    def __init__(self, name: Name, fits: Callable[[bytes], bool]) -> None:
-        self._key, self._fits = name.full.lower(), fits
+    def __init__(self, name: InstanceName, matches: Callable[[bytes], bool]) -> None:
+        self._key, self._fits = name.full.lower(), matches
         self.text: bytes | None = None
         self.fitting = asyncio.Event()
 
@@ -204,7 +214,7 @@ class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy 
                     self.fitting.set()
 
 
-def _info(name: Name) -> AsyncServiceInfo | None:
+def _info(name: InstanceName) -> AsyncServiceInfo | None:
     with contextlib.suppress(BadTypeInNameException):
         return AsyncServiceInfo(domain(name.service), name.full)
     return None

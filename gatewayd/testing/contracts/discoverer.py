@@ -32,7 +32,7 @@ _MAX_LABEL = 64
 _SHORTEST, _LONGEST = 60, 86400
 
 
-class Told:
+class RecordingSink:
     """A sink that remembers.  It holds discoverers to: lose nothing that was not seen."""
 
     def __init__(self) -> None:
@@ -82,13 +82,13 @@ def wanted(_: Mapping[str, str]) -> Interest:
 @asynccontextmanager
 async def running(
     discoverer: Discoverer, interest: Callable[[Mapping[str, str]], Interest] = wanted
-) -> AsyncIterator[Told]:
+) -> AsyncIterator[RecordingSink]:
     """Run a discoverer, and end it in time."""
-    told = Told()
+    sink = RecordingSink()
     context = Context(asyncio.get_running_loop().time, lambda: 0.5, interest)
-    task = asyncio.create_task(discoverer.run(context, told))
+    task = asyncio.create_task(discoverer.run(context, sink))
     try:
-        yield told
+        yield sink
     finally:
         task.cancel()
         async with asyncio.timeout(CANCEL):
@@ -122,8 +122,8 @@ class DiscovererContract(ABC):
         """Make something to look at, and what looks at it."""
 
     async def test_tells_what_is_there(self) -> None:
-        async with self.world() as world, running(world.discoverer) as told:
-            await until(lambda: len(told.seen) == world.count)
+        async with self.world() as world, running(world.discoverer) as sink:
+            await until(lambda: len(sink.seen) == world.count)
             assert world.discoverer.health.sighted >= world.count
             assert world.discoverer.health.entries == world.count
 
@@ -134,21 +134,21 @@ class DiscovererContract(ABC):
     async def test_runs_again_after_it_was_cancelled(self) -> None:
         async with self.world() as world:
             for _ in range(2):
-                async with running(world.discoverer) as told:
-                    await until(lambda told=told: len(told.seen) == world.count)  # type: ignore[misc]  # bound early
+                async with running(world.discoverer) as sink:
+                    await until(lambda sink=sink: len(sink.seen) == world.count)  # type: ignore[misc]  # bound early
 
     async def test_tells_all_again_after_a_rescan(self) -> None:
-        async with self.world() as world, running(world.discoverer) as told:
-            await until(lambda: len(told.seen) == world.count)
-            before, keys = told.sightings, set(told.seen)
+        async with self.world() as world, running(world.discoverer) as sink:
+            await until(lambda: len(sink.seen) == world.count)
+            before, keys = sink.sightings, set(sink.seen)
             await world.discoverer.rescan()
-            await until(lambda: told.sightings >= before + world.count)
-            assert set(told.seen) == keys
+            await until(lambda: sink.sightings >= before + world.count)
+            assert set(sink.seen) == keys
 
     async def test_finds_again_what_is_there(self) -> None:
-        async with self.world() as world, running(world.discoverer) as told:
-            await until(lambda: len(told.seen) == world.count)
-            for known in list(told.seen.values()):
+        async with self.world() as world, running(world.discoverer) as sink:
+            await until(lambda: len(sink.seen) == world.count)
+            for known in list(sink.seen.values()):
                 found = await world.discoverer.verify(known)
                 assert found is not None
                 check(found)
@@ -156,18 +156,18 @@ class DiscovererContract(ABC):
                 assert found.at >= known.at
 
     async def test_does_not_find_what_is_gone(self) -> None:
-        async with self.world() as world, running(world.discoverer) as told:
-            await until(lambda: len(told.seen) == world.count)
-            known = next(iter(told.seen.values()))
+        async with self.world() as world, running(world.discoverer) as sink:
+            await until(lambda: len(sink.seen) == world.count)
+            known = next(iter(sink.seen.values()))
             if await world.remove(known.key):
                 async with asyncio.timeout(VERIFY + 1):
                     assert await world.discoverer.verify(known) is None
 
     async def test_bears_abuse(self) -> None:
-        async with self.world() as world, running(world.discoverer) as told:
-            await until(lambda: len(told.seen) == world.count)
+        async with self.world() as world, running(world.discoverer) as sink:
+            await until(lambda: len(sink.seen) == world.count)
             await world.abuse()
             assert world.discoverer.health.entries <= world.limit
-            before = told.sightings
+            before = sink.sightings
             await world.discoverer.rescan()
-            await until(lambda: told.sightings > before)
+            await until(lambda: sink.sightings > before)

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from socket import SO_BINDTODEVICE, SOL_SOCKET
 
-from gatewayd.discovery.mdns.backend import Guard, finish, harden, ipv4, network
+from gatewayd.discovery.mdns.backend import PacketFilter, finish, harden, ipv4, network
 
 
 class Tripping(asyncio.DatagramProtocol):
@@ -30,7 +30,7 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
         Tripping, local_addr=("127.0.0.1", 0)
     )
     harden(transport, "lo", drops.append)
-    assert isinstance(transport.get_protocol(), Guard)
+    assert isinstance(transport.get_protocol(), PacketFilter)
     bound = transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16)
     assert bound == b"lo\0"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -46,7 +46,7 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
 async def test_a_packet_from_elsewhere_is_counted_and_not_taken_in() -> None:
     drops: list[str] = []
     protocol = Tripping()
-    guard = Guard(protocol, network("lo"), drops.append)
+    guard = PacketFilter(protocol, network("lo"), drops.append)
     for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
         guard.datagram_received(source.encode(), (source, 5353))
     assert protocol.taken == [b"127.1.0.9"]

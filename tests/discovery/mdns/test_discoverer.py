@@ -22,7 +22,13 @@ from gatewayd.simulator.lan import dns as wire
 from gatewayd.simulator.lan.attacker import Attacker
 from gatewayd.simulator.lan.child import LanChild, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
-from gatewayd.testing.contracts.discoverer import DiscovererContract, Told, World, running, until
+from gatewayd.testing.contracts.discoverer import (
+    DiscovererContract,
+    RecordingSink,
+    World,
+    running,
+    until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -76,10 +82,10 @@ class TestContract(DiscovererContract):
 
 
 async def test_two_hundred_children_at_once_are_all_seen_as_they_are() -> None:
-    async with scene(200, 300) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 200)
+    async with scene(200, 300) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 200)
         for number, child in enumerate(segment.children):
-            seen = told.seen[segment.key(number)]
+            seen = sink.seen[segment.key(number)]
             assert seen.addresses == (child.address,)
             assert seen.port == child.port
             assert seen.attributes["txt.model"] == child.model
@@ -97,9 +103,9 @@ async def test_what_policy_ignores_is_never_asked_for() -> None:
         asked.append(view)
         return Interest.IGNORED
 
-    async with scene(1) as segment, running(segment.discoverer, ignore) as told:
+    async with scene(1) as segment, running(segment.discoverer, ignore) as sink:
         await until(lambda: segment.discoverer.health.dropped.get("ignored", 0) > 0)
-        assert told.seen == {}
+        assert sink.seen == {}
         assert asked[0] == {
             "source": "mdns", "interface": "lo",
             "service": segment.type, "instance": segment.children[0].instance,
@@ -107,65 +113,65 @@ async def test_what_policy_ignores_is_never_asked_for() -> None:
 
 
 async def test_a_goodbye_is_told_as_such() -> None:
-    async with scene() as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 3)
+    async with scene() as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 3)
         segment.lan.leave(1)
-        await until(lambda: bool(told.lost))
-        assert [(one.key, one.reason) for one in told.lost] == [
+        await until(lambda: bool(sink.lost))
+        assert [(one.key, one.reason) for one in sink.lost] == [
             (segment.key(1), LossReason.GOODBYE)
         ]
 
 
 async def test_a_child_whose_goodbye_was_forged_is_found_again() -> None:
-    async with scene() as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 3)
-        known = told.seen[segment.key(0)]
+    async with scene() as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 3)
+        known = sink.seen[segment.key(0)]
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             attacker.spoof_goodbye(segment.lan.child(0))
-        await until(lambda: bool(told.lost))
+        await until(lambda: bool(sink.lost))
         assert await segment.discoverer.verify(known) is not None
 
 
 async def test_a_cached_record_does_not_answer_for_a_dead_child() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 1)
-        known = told.seen[segment.key(0)]
+    async with scene(1) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 1)
+        known = sink.seen[segment.key(0)]
         segment.lan.die(0)
         assert await segment.discoverer.verify(known) is None
-        assert told.lost == []
+        assert sink.lost == []
         segment.lan.rejoin(0)
         assert await segment.discoverer.verify(known) is not None
 
 
 async def test_a_child_with_dots_in_its_name_is_found_again() -> None:
-    async with scene(0) as segment, running(segment.discoverer) as told:
+    async with scene(0) as segment, running(segment.discoverer) as sink:
         template = fleet(1, 7, service=f"{segment.type}.local")[0]
         segment.lan.add(replace(template, instance="Kitchen 2.0 v1.4"))
-        await until(lambda: len(told.seen) == 1)
-        known = told.seen[segment.key(0)]
+        await until(lambda: len(sink.seen) == 1)
+        known = sink.seen[segment.key(0)]
         assert known.label == "Kitchen 2.0 v1.4"
         assert await segment.discoverer.verify(known) is not None
 
 
 async def test_a_new_address_is_told_without_the_old_one() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 1)
+    async with scene(1) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 1)
         # It announces itself again after a second, and only records that are older than another
         # are replaced (RFC 6762, 8.3 and 10.2).
         await asyncio.sleep(2.5)
         segment.lan.move(0, "127.1.200.7")
-        await until(lambda: told.seen[segment.key(0)].addresses == ("127.1.200.7",))
+        await until(lambda: sink.seen[segment.key(0)].addresses == ("127.1.200.7",))
 
 
 async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None:
-    async with scene(2) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 2)
+    async with scene(2) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 2)
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.hostile_text(rate=500)
             await attacker.oversize(5, rate=500)
         dropped = segment.discoverer.health.dropped
         await until(lambda: dropped.get("txt-too-long", 0) >= 5 and dropped.get("bad-name", 0) >= 8)
-        assert {segment.key(0), segment.key(1)} <= set(told.seen)
+        assert {segment.key(0), segment.key(1)} <= set(sink.seen)
 
 
 def usurped(child: LanChild, number: int) -> bytes:
@@ -188,9 +194,9 @@ def lies(child: LanChild, said: list[int]) -> Iterator[bytes]:
 
 
 async def test_who_shouts_in_the_name_of_a_child_does_not_answer_for_it() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 1)
-        known, child = told.seen[segment.key(0)], segment.lan.child(0)
+    async with scene(1) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 1)
+        known, child = sink.seen[segment.key(0)], segment.lan.child(0)
         async with Attacker(rng=segment.rng, service=child.service) as attacker:
             said: list[int] = []
             shouting = asyncio.create_task(attacker.send(lies(child, said), 10_000, rate=200))
@@ -205,8 +211,8 @@ async def test_who_shouts_in_the_name_of_a_child_does_not_answer_for_it() -> Non
 
 async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
     """The library keeps them all, for as long as they say themselves."""
-    async with scene(1, flood_limit=20) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 1)
+    async with scene(1, flood_limit=20) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 1)
         owner = (b"one-and-the-same", b"local")
         addresses = (f"10.{n >> 8}.{n & 255}.1" for n in range(2000))
         records = [dns.DnsRecord(owner, dns.AddressData(one), 2**31 - 1) for one in addresses]
@@ -222,8 +228,8 @@ async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
 @pytest.mark.parametrize("poison", [b"x" + b"\xff" * 40, b"a..b", b".a", b"a."])
 async def test_no_announcement_can_silence_our_questions(poison: bytes) -> None:
     """Listed as a known answer, such a name would break each question that lists it."""
-    async with scene(1) as segment, running(segment.discoverer) as told:
-        await until(lambda: len(told.seen) == 1)
+    async with scene(1) as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == 1)
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.send([pointer(segment.type, poison)], 1, rate=100)
         await until(lambda: "bad-name" in segment.discoverer.health.dropped)
@@ -235,22 +241,22 @@ async def test_children_are_seen_through_a_flood_of_strangers() -> None:
     def interest(view: Mapping[str, str]) -> Interest:
         return Interest.WANTED if view["instance"].startswith("TH-20") else Interest.STRANGER
 
-    async with scene(5, 60) as segment, running(segment.discoverer, interest) as told:
+    async with scene(5, 60) as segment, running(segment.discoverer, interest) as sink:
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.flood(1000, rate=2000)
         late: list[LanChild] = list(fleet(5, 99, service=f"{segment.type}.local"))
         for child in late:
             segment.lan.add(replace(child, address=f"127.1.201.{late.index(child) + 1}"))
         keys = {segment.key(number) for number in range(10)}
-        await until(lambda: keys <= set(told.seen))
+        await until(lambda: keys <= set(sink.seen))
         assert segment.discoverer.health.entries <= 60
 
 
 async def test_one_interface_that_is_missing_does_not_stop_the_others() -> None:
     async with scene(1) as segment:
         both = Mdns("mdns", MdnsSettings(("nosuch0", "lo"), (segment.type,)))
-        async with running(both) as told:
-            await until(lambda: len(told.seen) == 1)
+        async with running(both) as sink:
+            await until(lambda: len(sink.seen) == 1)
             assert both.health.dropped == {"no-interface": 1}
 
 
@@ -258,17 +264,17 @@ async def test_no_interface_at_all_is_tried_later() -> None:
     nowhere = Mdns("mdns", MdnsSettings(("nosuch0",), ("_http._tcp",)))
     context = Context(asyncio.get_running_loop().time, lambda: 0.5, lambda _: Interest.WANTED)
     with pytest.raises(DiscoveryRetry, match="nosuch0") as raised:
-        await nowhere.run(context, Told())
+        await nowhere.run(context, RecordingSink())
     assert raised.value.after > 0
 
 
 async def test_a_discoverer_that_does_not_run_finds_nothing() -> None:
     async with scene(1) as segment:
-        async with running(segment.discoverer) as told:
-            await until(lambda: len(told.seen) == 1)
-            known = told.seen[segment.key(0)]
+        async with running(segment.discoverer) as sink:
+            await until(lambda: len(sink.seen) == 1)
+            known = sink.seen[segment.key(0)]
         assert await segment.discoverer.verify(known) is None
-        assert [one.reason for one in told.lost] == [LossReason.STOPPED]
+        assert [one.reason for one in sink.lost] == [LossReason.STOPPED]
 
 
 @pytest.mark.parametrize(

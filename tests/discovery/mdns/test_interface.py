@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
-from gatewayd.discovery.mdns.backend import Change, freshness
-from gatewayd.discovery.mdns.interface import LOOK, Link
-from gatewayd.discovery.mdns.records import Answer, Name, sighting
+from gatewayd.discovery.mdns.backend import NameCallback, freshness
+from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
+from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import FIRST_PAUSE
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.testing.clock import run
-from gatewayd.testing.contracts.discoverer import Told
+from gatewayd.testing.contracts.discoverer import RecordingSink
 
 TYPE = "_gatewayd-child._tcp"
 
@@ -26,18 +26,18 @@ TYPE = "_gatewayd-child._tcp"
 class Air:
     """What all engines of a test have in common: who answers, and what was asked."""
 
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, ServiceInfo] = field(default_factory=dict)
     fails: int = 0
-    opened: list[FakeEngine] = field(default_factory=list)
+    opened: list[FakeBackend] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     verdicts: dict[str, Interest] = field(default_factory=dict)
 
-    def open(self, _: str, alarm: Callable[[], None]) -> FakeEngine:
-        self.opened.append(FakeEngine(self, alarm))
+    def open(self, _: str, alarm: Callable[[], None]) -> FakeBackend:
+        self.opened.append(FakeBackend(self, alarm))
         return self.opened[-1]
 
     @property
-    def engine(self) -> FakeEngine:
+    def backend(self) -> FakeBackend:
         return self.opened[-1]
 
     def interest(self, view: Mapping[str, str]) -> Interest:
@@ -45,32 +45,34 @@ class Air:
         return self.verdicts.get(view["instance"], Interest.WANTED)
 
 
-class FakeEngine:
+class FakeBackend:
     def __init__(self, air: Air, alarm: Callable[[], None]) -> None:
         self.air, self.alarm = air, alarm
-        self.cache: dict[str, Answer] = {}
+        self.cache: dict[str, ServiceInfo] = {}
         self.browses = 0
         self.closed = False
-        self.heard: Change = lambda *_: None
-        self.gone: Change = lambda *_: None
+        self.announced: NameCallback = lambda *_: None
+        self.removed: NameCallback = lambda *_: None
 
     async def start(self) -> None:
         if self.air.fails:
             self.air.fails -= 1
             raise DiscoveryRetry("not now", after=1)
 
-    async def browse(self, services: Sequence[str], heard: Change, gone: Change) -> None:
+    async def browse(
+        self, services: Sequence[str], announced: NameCallback, removed: NameCallback
+    ) -> None:
         assert services == [TYPE]
         self.browses += 1
-        self.heard, self.gone = heard, gone
+        self.announced, self.removed = announced, removed
 
-    def newest(self, name: Name) -> float:
-        return self.cache[name.instance].heard_at if name.instance in self.cache else 0.0
+    def newest(self, name: InstanceName) -> float:
+        return self.cache[name.instance].received_at if name.instance in self.cache else 0.0
 
-    def cached(self, name: Name) -> Answer | None:
+    def cached(self, name: InstanceName) -> ServiceInfo | None:
         return self.cache.get(name.instance)
 
-    async def resolve(self, name: Name, patience: float) -> Answer | None:
+    async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
         self.air.asked.append(name.instance)
         if name.instance in self.air.answers:
             await asyncio.sleep(0.1)
@@ -78,9 +80,9 @@ class FakeEngine:
         await asyncio.sleep(patience)
         return None
 
-    async def confirm(self, name: Name, fits: Callable[[bytes], bool]) -> bytes | None:
+    async def confirm(self, name: InstanceName, matches: Callable[[bytes], bool]) -> bytes | None:
         found = self.air.answers.get(name.instance)
-        await asyncio.sleep(0.1 if found and fits(found.text) else 2.8)
+        await asyncio.sleep(0.1 if found and matches(found.text) else 2.8)
         return found.text if found else None
 
     async def close(self) -> None:
@@ -88,45 +90,45 @@ class FakeEngine:
 
     def announce(self, *instances: str) -> None:
         for one in instances:
-            self.heard(TYPE, f"{one}.{TYPE}.local.")
+            self.announced(TYPE, f"{one}.{TYPE}.local.")
 
     def goodbye(self, instance: str) -> None:
-        self.gone(TYPE, f"{instance}.{TYPE}.local.")
+        self.removed(TYPE, f"{instance}.{TYPE}.local.")
 
 
-def answer(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> Answer:
-    return Answer("h.local.", 1, ("127.1.0.1",), text, at, ttl)
+def answer(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> ServiceInfo:
+    return ServiceInfo("h.local.", 1, ("127.1.0.1",), text, at, ttl)
 
 
 @dataclass
 class Scene:
     air: Air
-    told: Told
+    sink: RecordingSink
     health: Health
-    link: Link
+    link: MdnsInterface
 
-    async def verify(self, instance: str, known: Answer | None = None) -> Sighting | None:
+    async def verify(self, instance: str, known: ServiceInfo | None = None) -> Sighting | None:
         """Look for a device that was seen with an answer before."""
-        name = Name(TYPE, instance)
+        name = InstanceName(TYPE, instance)
         return await self.link.verify(name, sighting(name, known or answer(), "m/lo", "lo"))
 
     def reasons(self) -> list[LossReason]:
-        return [one.reason for one in self.told.lost]
+        return [one.reason for one in self.sink.lost]
 
 
 def play(
     script: Callable[[Scene], Awaitable[None]], *, interface: str = "lo", **settings: int
 ) -> Scene:
     """Run a link, and a script beside it, on a clock that jumps."""
-    air, told, health = Air(), Told(), Health()
+    air, sink, health = Air(), RecordingSink(), Health()
 
     async def main() -> Scene:
         context = Context(asyncio.get_running_loop().time, lambda: 0.5, air.interest)
         chosen = MdnsSettings(interfaces=(interface,), types=(TYPE,), **settings)
-        link = Link(
-            (f"m/{interface}", interface), [TYPE], chosen, (context, told, health), air.open
+        link = MdnsInterface(
+            (f"m/{interface}", interface), [TYPE], chosen, (context, sink, health), air.open
         )
-        scene = Scene(air, told, health, link)
+        scene = Scene(air, sink, health, link)
         task = asyncio.create_task(link.run())
         await asyncio.sleep(0.01)
         await script(scene)
@@ -142,9 +144,9 @@ def play(
 
 def test_what_is_in_the_packet_is_told_without_asking() -> None:
     async def script(scene: Scene) -> None:
-        scene.air.engine.cache["a"] = answer()
-        scene.air.engine.announce("a")
-        assert set(scene.told.seen) == {f"{TYPE}|a"}
+        scene.air.backend.cache["a"] = answer()
+        scene.air.backend.announce("a")
+        assert set(scene.sink.seen) == {f"{TYPE}|a"}
 
     scene = play(script)
     assert scene.air.asked == []
@@ -157,10 +159,10 @@ def test_policy_is_asked_before_anything_is_sent() -> None:
         air = scene.air
         air.verdicts = {"phone": Interest.IGNORED, "odd": Interest.STRANGER}
         air.answers = {"phone": answer(), "odd": answer(), "child": answer()}
-        air.engine.announce("phone", "odd", "child")
+        air.backend.announce("phone", "odd", "child")
         await asyncio.sleep(1)
         assert sorted(air.asked) == ["child", "odd"]
-        assert set(scene.told.seen) == {f"{TYPE}|odd", f"{TYPE}|child"}
+        assert set(scene.sink.seen) == {f"{TYPE}|odd", f"{TYPE}|child"}
 
     assert play(script).health.dropped == {"ignored": 1}
 
@@ -174,9 +176,9 @@ def test_real_children_are_resolved_while_strangers_flood() -> None:
         children = [f"c{i}" for i in range(20)]
         air.verdicts = dict.fromkeys(strangers, Interest.STRANGER)
         air.answers = dict.fromkeys(children, answer())
-        air.engine.announce(*strangers, *children)
+        air.backend.announce(*strangers, *children)
         await asyncio.sleep(0.2)
-        assert set(scene.told.seen) == {f"{TYPE}|{one}" for one in children}
+        assert set(scene.sink.seen) == {f"{TYPE}|{one}" for one in children}
 
     scene = play(script, flood_limit=100_000)
     assert scene.health.dropped["queue-full"] == 20_000 - 4 - 64
@@ -184,16 +186,16 @@ def test_real_children_are_resolved_while_strangers_flood() -> None:
 
 def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
     async def script(scene: Scene) -> None:
-        first = scene.air.engine
+        first = scene.air.backend
         first.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
         assert first.closed
         scene.air.answers["child"] = answer()
         assert len(scene.air.opened) == 1
         await asyncio.sleep(FIRST_PAUSE)
-        scene.air.engine.announce("child")
+        scene.air.backend.announce("child")
         await asyncio.sleep(1)
-        assert f"{TYPE}|child" in scene.told.seen
+        assert f"{TYPE}|child" in scene.sink.seen
 
     scene = play(script, flood_limit=10)
     assert len(scene.air.opened) == 2
@@ -202,7 +204,7 @@ def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
 
 def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
     async def script(scene: Scene) -> None:
-        scene.air.engine.announce(*(f"x{i}" for i in range(50)))
+        scene.air.backend.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
         scene.air.answers["child"] = answer()
         assert await scene.verify("child") is not None
@@ -216,8 +218,8 @@ def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None
     async def script(scene: Scene) -> None:
         known = answer(text=b"\x0bserial=A-01")
         scene.air.answers["child"] = known
-        nowhere = Answer("elsewhere.local.", 1, (), b"\x0bserial=B-02", 0.0, 120.0)
-        scene.air.engine.cache["child"] = nowhere
+        nowhere = ServiceInfo("elsewhere.local.", 1, (), b"\x0bserial=B-02", 0.0, 120.0)
+        scene.air.backend.cache["child"] = nowhere
         found = await scene.verify("child", known)
         assert found is not None
         assert (found.addresses, found.attributes["txt.serial"]) == (("127.1.0.1",), "A-01")
@@ -228,7 +230,7 @@ def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None
 def test_who_answers_in_the_place_of_another_is_told_as_what_it_is() -> None:
     async def script(scene: Scene) -> None:
         other = answer(text=b"\x0bserial=B-02")
-        scene.air.answers["child"] = scene.air.engine.cache["child"] = other
+        scene.air.answers["child"] = scene.air.backend.cache["child"] = other
         found = await scene.verify("child", answer(text=b"\x0bserial=A-01"))
         assert found is not None
         assert found.attributes["txt.serial"] == "B-02"
@@ -238,62 +240,62 @@ def test_who_answers_in_the_place_of_another_is_told_as_what_it_is() -> None:
 
 def test_more_records_than_can_be_kept_are_a_flood() -> None:
     async def script(scene: Scene) -> None:
-        scene.air.engine.alarm()
+        scene.air.backend.alarm()
         await asyncio.sleep(1)
-        assert scene.air.engine.closed
+        assert scene.air.backend.closed
 
     assert play(script).health.dropped == {"flood": 1}
 
 
 def test_what_is_cached_is_no_news_and_what_came_over_the_wire_is() -> None:
     async def script(scene: Scene) -> None:
-        engine = scene.air.engine
-        engine.cache["a"] = answer(at=1.0)
-        engine.announce("a", "a")
-        assert scene.told.sightings == 1
-        engine.cache["a"] = answer(at=2.0)
-        engine.announce("a")
-        assert scene.told.sightings == 2
+        backend = scene.air.backend
+        backend.cache["a"] = answer(at=1.0)
+        backend.announce("a", "a")
+        assert scene.sink.sightings == 1
+        backend.cache["a"] = answer(at=2.0)
+        backend.announce("a")
+        assert scene.sink.sightings == 2
 
     play(script)
 
 
 def test_a_goodbye_is_a_hint_and_the_name_can_come_back() -> None:
     async def script(scene: Scene) -> None:
-        engine = scene.air.engine
-        engine.cache["a"] = answer()
-        engine.announce("a")
-        engine.goodbye("a")
-        engine.goodbye("a")
-        engine.goodbye("never-seen")
+        backend = scene.air.backend
+        backend.cache["a"] = answer()
+        backend.announce("a")
+        backend.goodbye("a")
+        backend.goodbye("a")
+        backend.goodbye("never-seen")
         assert scene.reasons() == [LossReason.GOODBYE]
-        engine.announce("a")
-        assert scene.told.sightings == 2
+        backend.announce("a")
+        assert scene.sink.sightings == 2
 
     play(script)
 
 
 def test_a_silent_name_expires_and_a_refreshed_one_does_not() -> None:
     async def script(scene: Scene) -> None:
-        engine = scene.air.engine
-        engine.cache = {"dead": answer(ttl=100.0), "alive": answer(ttl=100.0)}
-        engine.announce("dead", "alive")
-        engine.cache["alive"] = answer(at=90.0, ttl=1000.0)
-        await asyncio.sleep(100.0 + 2 * LOOK)
-        assert [(one.key, one.reason) for one in scene.told.lost] == [
+        backend = scene.air.backend
+        backend.cache = {"dead": answer(ttl=100.0), "alive": answer(ttl=100.0)}
+        backend.announce("dead", "alive")
+        backend.cache["alive"] = answer(at=90.0, ttl=1000.0)
+        await asyncio.sleep(100.0 + 2 * CHECK_EVERY)
+        assert [(one.key, one.reason) for one in scene.sink.lost] == [
             (f"{TYPE}|dead", LossReason.EXPIRED)
         ]
-        assert scene.told.seen[f"{TYPE}|alive"].at == 90.0
+        assert scene.sink.seen[f"{TYPE}|alive"].at == 90.0
 
     play(script)
 
 
 def test_the_late_removal_of_a_library_is_an_expiry() -> None:
     async def script(scene: Scene) -> None:
-        scene.air.engine.cache["a"] = answer(ttl=60.0)
-        scene.air.engine.announce("a")
+        scene.air.backend.cache["a"] = answer(ttl=60.0)
+        scene.air.backend.announce("a")
         await asyncio.sleep(60.5)
-        scene.air.engine.goodbye("a")
+        scene.air.backend.goodbye("a")
         assert scene.reasons() == [LossReason.EXPIRED]
 
     play(script)
@@ -301,15 +303,15 @@ def test_the_late_removal_of_a_library_is_an_expiry() -> None:
 
 def test_a_full_table_evicts_strangers_first() -> None:
     async def script(scene: Scene) -> None:
-        engine = scene.air.engine
+        backend = scene.air.backend
         scene.air.verdicts = {"s1": Interest.STRANGER, "s2": Interest.STRANGER}
-        engine.cache = dict.fromkeys(("s1", "w1", "w2", "s2", "w3"), answer())
-        engine.announce("s1", "w1", "w2", "s2", "w3")
-        assert [(one.key, one.reason) for one in scene.told.lost] == [
+        backend.cache = dict.fromkeys(("s1", "w1", "w2", "s2", "w3"), answer())
+        backend.announce("s1", "w1", "w2", "s2", "w3")
+        assert [(one.key, one.reason) for one in scene.sink.lost] == [
             (f"{TYPE}|s1", LossReason.EVICTED),
             (f"{TYPE}|w1", LossReason.EVICTED),
         ]
-        assert f"{TYPE}|s2" not in scene.told.seen
+        assert f"{TYPE}|s2" not in scene.sink.seen
         assert scene.health.entries == 2
 
     assert play(script, max_entries=2).health.dropped == {"table-full": 3}
@@ -317,22 +319,22 @@ def test_a_full_table_evicts_strangers_first() -> None:
 
 def test_hostile_names_and_answers_are_counted_by_cause() -> None:
     async def script(scene: Scene) -> None:
-        engine = scene.air.engine
-        engine.cache["big"] = answer(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
-        engine.announce("big", "a\0b", "\u202ea", "x" * 64, "")
-        engine.heard(TYPE, "no such type")
-        scene.air.engine.announce("silent")
+        backend = scene.air.backend
+        backend.cache["big"] = answer(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
+        backend.announce("big", "a\0b", "\u202ea", "x" * 64, "")
+        backend.announced(TYPE, "no such type")
+        scene.air.backend.announce("silent")
         await asyncio.sleep(4)
 
     scene = play(script)
     assert scene.health.dropped == {"txt-too-long": 1, "bad-name": 5, "unresolved": 1}
-    assert scene.told.seen == {}
+    assert scene.sink.seen == {}
 
 
 def test_the_lan_is_asked_anew_from_time_to_time() -> None:
     async def script(scene: Scene) -> None:
         await asyncio.sleep(1000)
-        assert scene.air.engine.browses == 4
+        assert scene.air.backend.browses == 4
 
     assert len(play(script).air.opened) == 1
 
@@ -350,15 +352,15 @@ def test_a_stack_that_does_not_start_is_tried_again() -> None:
     async def script(scene: Scene) -> None:
         scene.air.fails = 2
         scene.link.rescan()
-        await asyncio.sleep(3 * LOOK)
-        assert scene.air.engine.browses == 1
+        await asyncio.sleep(3 * CHECK_EVERY)
+        assert scene.air.backend.browses == 1
 
     assert play(script).health.dropped == {"no-socket": 2}
 
 
 def test_an_interface_that_is_not_there_is_waited_for() -> None:
     async def script(scene: Scene) -> None:
-        await asyncio.sleep(2.5 * LOOK)
+        await asyncio.sleep(2.5 * CHECK_EVERY)
         assert await scene.verify("a") is None
 
     scene = play(script, interface="nosuch0")

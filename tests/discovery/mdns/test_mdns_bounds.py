@@ -8,23 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.mdns.records import Answer, Name, sighting
-from gatewayd.discovery.mdns.tracker import FIRST_PAUSE, Entry, Flood, Lane, Table
+from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
+from gatewayd.discovery.mdns.tracker import (
+    FIRST_PAUSE,
+    FloodDetector,
+    NameTable,
+    ResolveQueue,
+    TrackedName,
+)
 
 TYPE = "_gatewayd-child._tcp"
 
 
-def name(text: str) -> Name:
-    return Name(TYPE, text)
+def name(text: str) -> InstanceName:
+    return InstanceName(TYPE, text)
 
 
-def entry(text: str, *, wanted: bool = True) -> Entry:
-    answer = Answer("h.local.", 1, ("192.0.2.1",), b"", 0.0, 60.0)
-    return Entry(name(text), wanted, sighting(name(text), answer, "s", "eth1"))
+def entry(text: str, *, wanted: bool = True) -> TrackedName:
+    answer = ServiceInfo("h.local.", 1, ("192.0.2.1",), b"", 0.0, 60.0)
+    return TrackedName(name(text), wanted, sighting(name(text), answer, "s", "eth1"))
 
 
 def test_strangers_leave_before_the_wanted_and_the_oldest_first() -> None:
-    table = Table(3)
+    table = NameTable(3)
     left = [table.put(one) for one in (entry("w1"), entry("s1", wanted=False), entry("w2"))]
     assert left == [None, None, None]
     assert table.put(entry("w3")) == entry("s1", wanted=False)
@@ -38,7 +44,7 @@ def test_strangers_leave_before_the_wanted_and_the_oldest_first() -> None:
 def test_a_table_never_outgrows_its_limit_nor_loses_silently(
     puts: list[tuple[str, bool]], limit: int
 ) -> None:
-    table, held = Table(limit), set[str]()
+    table, held = NameTable(limit), set[str]()
     for text, wanted in puts:
         held.add(name(text).key)
         left = table.put(entry(text, wanted=wanted))
@@ -56,7 +62,7 @@ class Work:
         self.go = asyncio.Event()
         self.drops: list[str] = []
 
-    async def resolve(self, one: Name) -> None:
+    async def resolve(self, one: InstanceName) -> None:
         self.asked.append(one.instance)
         await self.go.wait()
         if one.instance == "bad":
@@ -65,10 +71,10 @@ class Work:
 
 async def test_a_lane_takes_the_newest_first_and_drops_the_oldest() -> None:
     work = Work()
-    lane = Lane(work.resolve, work.drops.append, in_flight=2, waiting=3)
+    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=2, waiting=3)
     for text in ("1", "2", "3", "4", "5", "6", "4", "1"):
-        lane.put(name(text))
-    lane.forget(name("5").key)
+        queue.put(name(text))
+    queue.forget(name("5").key)
     await asyncio.sleep(0)
     assert work.asked == ["1", "2"]
     assert work.drops == ["queue-full"]
@@ -76,52 +82,52 @@ async def test_a_lane_takes_the_newest_first_and_drops_the_oldest() -> None:
     while len(work.asked) < 4:
         await asyncio.sleep(0)
     assert work.asked == ["1", "2", "4", "6"]
-    await lane.clear()
+    await queue.clear()
 
 
 async def test_a_lane_outlives_what_the_library_trips_over() -> None:
     work = Work()
     work.go.set()
-    lane = Lane(work.resolve, work.drops.append, in_flight=1, waiting=3)
-    lane.put(name("bad"))
-    lane.put(name("good"))
+    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    queue.put(name("bad"))
+    queue.put(name("good"))
     while len(work.asked) < 2:
         await asyncio.sleep(0)
     assert work.drops == ["resolve-failed"]
-    await lane.clear()
+    await queue.clear()
 
 
 @pytest.mark.parametrize("started", [True, False])
 async def test_a_lane_that_is_cleared_can_be_used_again(started: bool) -> None:
     work = Work()
-    lane = Lane(work.resolve, work.drops.append, in_flight=1, waiting=3)
-    lane.put(name("a"))
-    lane.put(name("b"))
+    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    queue.put(name("a"))
+    queue.put(name("b"))
     if started:
         await asyncio.sleep(0)
-    await lane.clear()
-    lane.put(name("c"))
+    await queue.clear()
+    queue.put(name("c"))
     await asyncio.sleep(0)
     assert work.asked == (["a", "c"] if started else ["c"])
-    await lane.clear()
+    await queue.clear()
 
 
 def test_distinct_names_are_a_flood_and_the_same_ones_are_not() -> None:
-    flood = Flood(3, 300.0)
+    flood = FloodDetector(3, 300.0)
     assert not any(flood.add(key, 0.0) for key in "abcabcabc")
     assert flood.add("d", 1.0)
 
 
 def test_pauses_grow_to_their_limit_and_are_forgotten_after_a_calm_window() -> None:
-    flood = Flood(0, 12.0)
+    flood = FloodDetector(0, 12.0)
     assert flood.add("a", 0.0)
     assert [flood.pause(0.0) for _ in range(3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 12.0]
     assert flood.add("b", 100.0)
     assert flood.pause(100.0) == 12.0
-    assert flood.add("c", 112.0 + Flood.WINDOW)
+    assert flood.add("c", 112.0 + FloodDetector.WINDOW)
     assert flood.pause(1000.0) == FIRST_PAUSE
 
 
 def test_names_are_counted_anew_in_each_window() -> None:
-    flood = Flood(2, 300.0)
-    assert not any(flood.add(f"{i}", i * Flood.WINDOW / 2) for i in range(20))
+    flood = FloodDetector(2, 300.0)
+    assert not any(flood.add(f"{i}", i * FloodDetector.WINDOW / 2) for i in range(20))

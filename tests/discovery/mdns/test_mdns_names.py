@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.mdns.records import IN, MAX_LABEL, SRV, TXT, Name, parse, question, service
+from gatewayd.discovery.mdns.records import (
+    IN,
+    MAX_LABEL,
+    SRV,
+    TXT,
+    InstanceName,
+    encode_query,
+    parse,
+    service,
+)
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.lan import dns
 from gatewayd.simulator.lan.dns import DnsQuestion
@@ -33,13 +42,13 @@ def test_what_is_no_type_is_refused(written: str) -> None:
 
 @pytest.mark.parametrize("instance", ["TH-20 0001A7", "a.dot.in.it", "é" * 31, "-"])
 def test_a_name_is_split(instance: str) -> None:
-    assert parse(TYPE, f"{instance}.{TYPE}.local.") == Name(TYPE, instance)
+    assert parse(TYPE, f"{instance}.{TYPE}.local.") == InstanceName(TYPE, instance)
 
 
 def test_case_does_not_tell_names_apart() -> None:
     name = parse(TYPE, f"Lamp.{TYPE.upper()}.LOCAL.")
-    assert name == Name(TYPE, "Lamp")
-    assert name.key == Name(TYPE, "LAMP").key
+    assert name == InstanceName(TYPE, "Lamp")
+    assert name.key == InstanceName(TYPE, "LAMP").key
 
 
 @pytest.mark.parametrize(
@@ -72,16 +81,16 @@ def test_a_name_of_another_type_is_refused() -> None:
 def test_any_name_is_either_usable_or_refused(raw: str) -> None:
     for full in (raw, f"{raw}.{TYPE}.local."):
         name = parse(TYPE, full)
-        assert name is None or len(question(name)) <= 512
+        assert name is None or len(encode_query(name)) <= 512
 
 
 def test_a_question_asks_for_one_label_even_with_dots() -> None:
-    told = dns.decode(question(Name(TYPE, "a.dot.in.it")))
+    sent = dns.decode(encode_query(InstanceName(TYPE, "a.dot.in.it")))
     label = (b"a.dot.in.it", b"_gatewayd-child", b"_tcp", b"local")
-    assert told.questions == (DnsQuestion(label, SRV), DnsQuestion(label, TXT))
-    assert told.answers == ()
+    assert sent.questions == (DnsQuestion(label, SRV), DnsQuestion(label, TXT))
+    assert sent.answers == ()
 
 
 def test_the_longest_name_fits() -> None:
-    told = dns.decode(question(Name(TYPE, "x" * MAX_LABEL)))
-    assert told.questions[0].family == IN
+    sent = dns.decode(encode_query(InstanceName(TYPE, "x" * MAX_LABEL)))
+    assert sent.questions[0].family == IN

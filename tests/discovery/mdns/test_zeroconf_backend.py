@@ -7,7 +7,7 @@ from typing import Any
 
 from zeroconf import DNSAddress, DNSCache, RecordUpdate
 
-from gatewayd.discovery.mdns.zeroconf_backend import Census
+from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter
 
 
 def record(number: int) -> Any:
@@ -17,10 +17,10 @@ def record(number: int) -> Any:
 def test_what_has_expired_is_no_flood_and_what_is_kept_is() -> None:
     alarms: list[bool] = []
     library: Any = SimpleNamespace(cache=DNSCache())
-    census = Census(10, lambda: alarms.append(True))
+    counter = RecordCounter(10, lambda: alarms.append(True))
 
     def hear(number: int, *, keep: bool) -> None:
-        census.async_update_records(library, 0.0, [RecordUpdate(record(number), None)])
+        counter.async_update_records(library, 0.0, [RecordUpdate(record(number), None)])
         if keep:
             library.cache.async_add_records([record(number)])
 
@@ -36,7 +36,7 @@ def test_what_is_said_again_is_not_counted_again() -> None:
     alarms: list[bool] = []
     library: Any = SimpleNamespace(cache=DNSCache())
     library.cache.async_add_records([record(number) for number in range(50)])
-    census = Census(10, lambda: alarms.append(True))
+    counter = RecordCounter(10, lambda: alarms.append(True))
     for _ in range(100):
-        census.async_update_records(library, 0.0, [RecordUpdate(record(1), record(1))])
+        counter.async_update_records(library, 0.0, [RecordUpdate(record(1), record(1))])
     assert alarms == []
