@@ -72,7 +72,7 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
     bare.systemctl("stop")
     bare.box.run("python3", "-", input=FROM_THE_FUTURE)
     told = bare.refused("apt-get", "-qqy", "install", f"/opt/{package.name}")
-    assert f"{STATE} was written by a newer version" in told
+    assert f"a newer version wrote {STATE}" in told
     assert _version(bare) == f"{EARLIER} installed"
     bare.refused("systemctl", "start", "gatewayd")
     assert bare.shown("ExecMainStatus") == "78"
@@ -80,7 +80,7 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
 
 def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) -> None:
     told = apt(gateway.box, "remove", "gatewayd")
-    assert f"the records and secrets of the devices stay in {STATE}" in told
+    assert f"the records and secrets of the devices are kept in {STATE}" in told
     gateway.refused("busctl", "status", "org.gatewayd1")
     gateway.refused("busctl", "introspect", "org.gatewayd1", "/org/gatewayd1")
     units = gateway.box.run("systemctl", "list-units", "--plain", "--no-legend", "gatewayd*")
