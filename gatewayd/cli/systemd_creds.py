@@ -1,6 +1,6 @@
-"""The key of a vault as a systemd credential: sealed to this machine, and handed to the service.
+"""The key of a vault as a systemd credential: encrypted for this machine, passed to the service.
 
-systemd-creds(1) does the sealing.  The key goes to it and back through pipes, and lies nowhere
+systemd-creds(1) encrypts and decrypts.  The key goes to it and back through pipes, and is nowhere
 else in the clear.
 """
 
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.errors import GatewayError
-from gatewayd.runtime.sqlite import sync_directory, write_private
+from gatewayd.runtime.private_files import sync_directory, write_private
 
-PATIENCE = 60.0
-"""Seconds that a TPM may take to seal or to open a key."""
+TIMEOUT = 60.0
+"""Seconds that a TPM may take to encrypt or decrypt a key."""
 
-SEALINGS = ("host+tpm2", "tpm2", "host")
-"""What a credential may be sealed by: words of `systemd-creds --with-key=`."""
+WITH_KEY = ("host+tpm2", "tpm2", "host")
+"""What a credential may be encrypted with: words of `systemd-creds --with-key=`."""
 
 SERVICE = "gatewayd.service"
 UNITS = tuple(
@@ -33,80 +33,80 @@ HEAD = "# Made by gatewayctl vault init.\n[Service]\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """The machine that seals.
+class SystemdCredentials:
+    """The encrypted credentials of this machine, and the drop-ins that pass them to the service.
 
-    credentials: directory of sealed credentials.  units: where systemd looks for units, the
-    strongest first; drop-ins are written into the first.  program: systemd-creds, and options for
-    each of its commands.
+    directory: of encrypted credentials.  units: the directories where systemd finds units, in
+    order of precedence; drop-ins are written into the first.  program: systemd-creds, and options
+    for each of its commands.
     """
 
-    credentials: Path = Path("/etc/credstore.encrypted")
+    directory: Path = Path("/etc/credstore.encrypted")
     units: Sequence[Path] = UNITS
     program: Sequence[str] = ("systemd-creds",)
 
     def file(self, name: str) -> Path:
-        """Return where a sealed credential is."""
-        return self.credentials / name
+        """Return the path of an encrypted credential."""
+        return self.directory / name
 
-    def unseal(self, name: str) -> bytes:
-        """Return what is in a sealed credential.  Raises GatewayError."""
+    def decrypt(self, name: str) -> bytes:
+        """Return the content of an encrypted credential.  Raises GatewayError."""
         try:
-            sealed = self.file(name).read_bytes()
+            encrypted = self.file(name).read_bytes()
         except OSError as error:
             raise GatewayError(f"{self.file(name)} cannot be read: {error.strerror}") from error
         try:
-            return self._run("decrypt", f"--name={name}", data=sealed)
+            return self._run("decrypt", f"--name={name}", data=encrypted)
         except GatewayError as error:
-            raise GatewayError(f"{self.file(name)} does not open: {error}") from None
+            raise GatewayError(f"{self.file(name)} cannot be decrypted: {error}") from None
 
-    def seal(self, name: str, secret: bytes, sealing: str = "") -> bytes:
-        """Return a sealed credential, which was seen to open.  Raises GatewayError.
+    def encrypt(self, name: str, secret: bytes, with_key: str = "") -> bytes:
+        """Return an encrypted credential, after a trial decryption.  Raises GatewayError.
 
-        sealing: one of SEALINGS; "" for the best that this machine has.
+        with_key: one of WITH_KEY; "" for the best that this machine has.
         """
-        by = sealing or ("host+tpm2" if self._has_tpm() else "host")
-        sealed = self._run("encrypt", f"--name={name}", f"--with-key={by}", data=secret)
-        if self._run("decrypt", f"--name={name}", data=sealed) != secret:
-            raise GatewayError("systemd-creds does not give back what it has sealed")
-        return sealed
+        chosen = with_key or ("host+tpm2" if self._has_tpm() else "host")
+        encrypted = self._run("encrypt", f"--name={name}", f"--with-key={chosen}", data=secret)
+        if self._run("decrypt", f"--name={name}", data=encrypted) != secret:
+            raise GatewayError("systemd-creds failed: it did not decrypt what it had encrypted")
+        return encrypted
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is a sealed credential, as far as may be seen."""
+    def exists(self, name: str) -> bool:
+        """Whether there is an encrypted credential; False where that may not be read."""
         try:
             return self.file(name).exists()
         except OSError:
             return False
 
-    def keep(self, name: str, sealed: bytes) -> None:
-        """Put a sealed credential in its place, wholly or not at all.  Raises GatewayError."""
-        _write(self.file(name), sealed, 0o700)
+    def write(self, name: str, encrypted: bytes) -> None:
+        """Write an encrypted credential, completely or not at all.  Raises GatewayError."""
+        _write(self.file(name), encrypted, 0o700)
 
-    def take(self, name: str, other: str) -> None:
-        """Let another credential stand in the place of one.  Raises GatewayError."""
+    def replace(self, name: str, other: str) -> None:
+        """Rename another credential to this name, in place of the old one.  Raises GatewayError."""
         try:
             self.file(other).rename(self.file(name))
-            sync_directory(self.credentials)
+            sync_directory(self.directory)
         except OSError as error:
-            raise GatewayError(f"{self.file(name)}: {error.strerror}") from error
+            raise GatewayError(f"{self.file(name)} cannot be replaced: {error.strerror}") from error
 
-    def drop_in(self, name: str, text: str) -> Path:
-        """Write a drop-in of the service; return where.  Raises GatewayError."""
+    def write_drop_in(self, name: str, text: str) -> Path:
+        """Write a drop-in of the service; return its path.  Raises GatewayError."""
         path = self.units[0] / f"{SERVICE}.d" / name
         _write(path, text.encode(), 0o755)
         path.chmod(0o644)
         return path
 
-    def loads(self, name: str) -> bool:
-        """Tell whether the service is handed this credential already."""
+    def is_loaded(self, name: str) -> bool:
+        """Whether a unit file or drop-in of the service loads this credential already."""
         line = re.compile(rf"^LoadCredential(?:Encrypted)?={re.escape(name)}(?::|$)", re.MULTILINE)
-        return any(line.search(text) for text in self._texts())
+        return any(line.search(text) for text in self._unit_files())
 
-    def _texts(self) -> Iterator[str]:
-        """Yield the unit in force, and all its drop-ins."""
-        whole = [units / SERVICE for units in self.units if (units / SERVICE).exists()][:1]
-        parts = [file for units in self.units for file in units.glob(f"{SERVICE}.d/*.conf")]
-        for path in (*whole, *parts):
+    def _unit_files(self) -> Iterator[str]:
+        """Yield the text of the unit file in force, and of all its drop-ins."""
+        unit = [units / SERVICE for units in self.units if (units / SERVICE).exists()][:1]
+        drop_ins = [file for units in self.units for file in units.glob(f"{SERVICE}.d/*.conf")]
+        for path in (*unit, *drop_ins):
             yield path.read_text(errors="replace")
 
     def _has_tpm(self) -> bool:
@@ -121,21 +121,21 @@ class Machine:
         words = (*self.program, *options, command, *files)
         try:
             done = subprocess.run(  # noqa: S603  # a program of systemd's
-                words, input=data, capture_output=True, timeout=PATIENCE, check=False
+                words, input=data, capture_output=True, timeout=TIMEOUT, check=False
             )
         except OSError as error:
             raise GatewayError(f"{words[0]} cannot be run: {error.strerror}") from error
         except subprocess.TimeoutExpired:
-            raise GatewayError(f"{words[0]} does not answer") from None
+            raise GatewayError(f"{words[0]} timed out after {TIMEOUT:g} s") from None
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise GatewayError(said[-1] if said else f"{words[0]} has failed")
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise GatewayError(lines[-1] if lines else f"{words[0]} failed")
         return done.stdout
 
 
 @contextmanager
-def handed_over(name: str, secret: bytes) -> Iterator[Path]:
-    """Yield a directory as $CREDENTIALS_DIRECTORY is one; the secret in it is in memory alone."""
+def credentials_directory(name: str, secret: bytes) -> Iterator[Path]:
+    """Yield a directory for $CREDENTIALS_DIRECTORY; the secret in it is only in memory."""
     opened = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         os.write(opened, secret)
@@ -146,13 +146,13 @@ def handed_over(name: str, secret: bytes) -> Iterator[Path]:
         os.close(opened)
 
 
-def for_credential(name: str, file: Path) -> str:
-    """Return the drop-in that hands a sealed credential to the service."""
+def credential_drop_in(name: str, file: Path) -> str:
+    """Return the drop-in that passes an encrypted credential to the service."""
     return f"{HEAD}LoadCredentialEncrypted={name}:{file}\n"
 
 
-def for_tpm(tcti: str) -> str:
-    """Return the drop-in that lets the service use a TPM; "" where it is no device.
+def tpm_drop_in(tcti: str) -> str:
+    """Return the drop-in that lets the service use a TPM; "" where the TPM is not a device.
 
     tcti: as tpm2-tss writes it, "device:/dev/tpmrm0".
     """
@@ -165,7 +165,7 @@ def for_tpm(tcti: str) -> str:
 
 
 def _group_of(device: Path) -> str:
-    """Return the group that may use a device; "" where only root may, or there is none."""
+    """Return the group that owns a device; "" if that is root's, or there is no device."""
     try:
         number = device.stat().st_gid
         return grp.getgrgid(number).gr_name if number else ""
@@ -174,7 +174,7 @@ def _group_of(device: Path) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file, in a directory that is made with this mode if there is none."""
+    """Write a file; create its directory with this mode if there is none."""
     try:
         path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
         write_private(path, content)

@@ -1,16 +1,13 @@
 """The log: to the journal with fields, or to stderr.
 
-A record's `extra` may hold the keys of FIELDS; each becomes a journal field.  `message_id` in it
-names an entry of messages.py.  `once` in it names a cause: the record is dropped if the same logger
-told the same cause of the same device before.
-Control characters are escaped, and the text of an exception is never written: it may hold what a
-stranger sent.  Its type, and where it was raised, are.
-
-The entries of the journal that packaging/catalog/gatewayd.catalog explains, by their names.
-
-`journalctl -x` prints the explanation beneath the entry; `journalctl MESSAGE_ID=…` finds all of
-one kind.  A log call names its entry by `extra={"message_id": NAME}`; what happens to a child is
-named by its event.
+A record's `extra` may hold the keys of FIELDS; each becomes a journal field.
+`message_id` in it names an entry of MESSAGE_IDS, which packaging/catalog/gatewayd.catalog explains:
+`journalctl -x` prints the explanation beneath the entry, `journalctl MESSAGE_ID=…` finds all of one
+kind.  An event of a child has its entry by EVENT_MESSAGES.
+`once` in it names a cause: the record is dropped if the same logger has logged the same cause of
+the same device before.
+Control characters are escaped.  The text of an exception is never logged, as it may hold data from
+the network; its type, and where it was raised, are.
 """
 
 from __future__ import annotations
@@ -58,7 +55,7 @@ EVENT_MESSAGES: Mapping[str, str] = {
     "Rejected": "device-rejected",
     "Retired": "device-retired",
 }
-"""The entry of an event of the life cycle, or of one with the code of its reason."""
+"""The entry of an event of the life cycle, or of an event with the code of its reason."""
 
 
 def message_id(name: str, event: str = "", reason: str = "") -> str:
@@ -82,10 +79,10 @@ FIELDS: Mapping[str, str] = {
     "address": "GATEWAYD_ADDRESS",
     "event": "GATEWAYD_EVENT",
 }
-"""What a key of `extra` is called in the journal."""
+"""The journal field of each key of `extra`."""
 
 QUOTING = ("zeroconf",)
-"""Libraries whose warnings quote packets of strangers as they came: they say nothing."""
+"""Libraries that are silenced, since their warnings quote packets unescaped."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
@@ -98,9 +95,9 @@ class JournalSend(Protocol):
 
 
 def setup(level: str, handler: logging.Handler) -> None:
-    """Let gatewayd log from this level on, and the libraries from warnings on, to one handler.
+    """Log to one handler: gatewayd from this level on, libraries from warnings on.
 
-    level: as `set_level` takes it.  Replaces the handlers that were there.
+    level: of `set_level`.  Replaces all other handlers.
     """
     handler.addFilter(OncePerCause())
     root = logging.getLogger()
@@ -114,8 +111,22 @@ def setup(level: str, handler: logging.Handler) -> None:
 
 
 def set_level(level: str) -> None:
-    """Let gatewayd log from another level on: "debug", "info", "warning" or "error"."""
+    """Set the level of gatewayd: "debug", "info", "warning" or "error"."""
     logging.getLogger(IDENTIFIER).setLevel(level.upper())
+
+
+SYSLOG_LEVELS: Mapping[str, str] = {
+    "debug": "debug", "info": "info", "notice": "warning", "warning": "warning", "err": "error",
+    "crit": "critical", "alert": "critical", "emerg": "critical",
+}  # fmt: skip
+"""The levels of syslog(3), each with the level for `set_level` that logs no more than it."""
+
+
+def syslog_level() -> str:
+    """Return the level from which gatewayd logs now, in the words of syslog(3)."""
+    level = logging.getLogger(IDENTIFIER).getEffectiveLevel()
+    names = {"WARNING": "warning", "ERROR": "err", "CRITICAL": "crit", "DEBUG": "debug"}
+    return names.get(logging.getLevelName(level), "info")
 
 
 def handler() -> logging.Handler:
@@ -135,14 +146,14 @@ def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """Writes records to the journal, with the fields of systemd.journal-fields(7)."""
+    """A handler that writes to the journal, with the fields of systemd.journal-fields(7)."""
 
     def __init__(self, send: JournalSend) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record; what cannot be sent is told on stderr, as logging does."""
+        """Send one record; a failure is reported on stderr, as `logging` does."""
         try:
             self._send(message(record), **fields(record))
         except (OSError, ValueError, TypeError):
@@ -150,7 +161,7 @@ class JournalHandler(logging.Handler):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes records as lines, each with the device it is about."""
+    """A handler that writes a line for each record, with the device that it concerns."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return "level: device: message"."""
@@ -160,7 +171,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class OncePerCause(logging.Filter):
-    """Lets the first record of a cause pass, and remembers the newest `limit` causes."""
+    """A filter that passes the first record of a cause.  Remembers the newest `limit` causes."""
 
     def __init__(self, limit: int = MAX_CAUSES) -> None:
         super().__init__()
@@ -168,14 +179,14 @@ class OncePerCause(logging.Filter):
         self._causes: OrderedDict[Hashable, None] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be written: it names no cause, or a new one."""
+        """Whether the record names no cause, or a new one."""
         cause = getattr(record, "once", None)
         if cause is None:
             return True
         return self.first((record.name, getattr(record, "device", ""), cause))
 
     def first(self, cause: Hashable) -> bool:
-        """Whether this cause was not told yet, or so long ago that it was forgotten."""
+        """Whether this cause is not among the newest ones; remember it."""
         known = cause in self._causes
         self._causes[cause] = None
         self._causes.move_to_end(cause)
@@ -186,10 +197,10 @@ class OncePerCause(logging.Filter):
 
 def fields(record: logging.LogRecord) -> dict[str, str | int]:
     """Return the journal fields of a record."""
-    told = {name: getattr(record, key, None) for key, name in FIELDS.items()}
+    extra = {name: getattr(record, key, None) for key, name in FIELDS.items()}
     entry = (getattr(record, key, "") for key in ("message_id", "event", "reason"))
-    told["MESSAGE_ID"] = message_id(*entry)
-    about = {name: escaped(str(value)) for name, value in told.items() if value not in (None, "")}
+    extra["MESSAGE_ID"] = message_id(*entry)
+    about = {name: escaped(str(value)) for name, value in extra.items() if value not in (None, "")}
     return {
         "SYSLOG_IDENTIFIER": IDENTIFIER,
         "PRIORITY": _priority(record.levelno),
@@ -202,7 +213,7 @@ def fields(record: logging.LogRecord) -> dict[str, str | int]:
 
 
 def message(record: logging.LogRecord) -> str:
-    """Return the sentence of a record, and after it where an exception came from."""
+    """Return the sentence of a record, followed by the traceback of its exception, if any."""
     text = escaped(record.getMessage()[:MAX_MESSAGE])
     error = record.exc_info[1] if record.exc_info else None
     return "\n".join((text, *(_raised(error) if error else ())))
@@ -213,7 +224,7 @@ def _priority(level: int) -> int:
 
 
 def _raised(error: BaseException | None) -> Iterator[str]:
-    """Tell the type of an exception and of its causes, and the frames, without any value."""
+    """Yield the types of an exception and of its causes, and their frames, without any value."""
     for _ in range(_MAX_CHAIN):
         if error is None:
             return

@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon does, and feeds its watchdog."""
+"""Status messages to systemd, and its watchdog."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_STATUS = 300  # characters
 
 
 class Notifier:
-    """Messages of sd_notify(3).
+    """A sender of messages of sd_notify(3).
 
-    send: takes one message; the default does nothing where systemd does not listen.
+    send: sends one message; the default does nothing where there is no systemd.
     now: CLOCK_MONOTONIC in seconds.
     """
 
@@ -30,42 +30,42 @@ class Notifier:
         send: Callable[[str], object] = daemon.notify,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._try_send, self._now = send, now
+        self._unchecked_send, self._now = send, now
 
     def _send(self, message: str) -> None:
-        """Send a message; that systemd does not listen any more must not harm the daemon."""
+        """Send a message; a failure must not harm the daemon."""
         try:
-            self._try_send(message)
+            self._unchecked_send(message)
         except OSError as error:
-            log.warning("systemd was not told: %s.", error.strerror, extra={"once": "notify"})
+            log.warning("Failed to notify systemd: %s.", error.strerror, extra={"once": "notify"})
 
     def ready(self, status: str) -> None:
-        """Started, or reloaded."""
+        """Report that the daemon has started, or has reloaded."""
         self._send(f"READY=1\nSTATUS={one_line(status, MAX_STATUS)}")
 
     def status(self, status: str) -> None:
-        """What `systemctl status` shows."""
+        """Set the line that `systemctl status` shows."""
         self._send(f"STATUS={one_line(status, MAX_STATUS)}")
 
     def reloading(self) -> None:
-        """The configuration is being read; `ready` ends that."""
+        """Report that the configuration is being read; `ready` ends that."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._now() * 1e6)}")
 
     def stopping(self, status: str) -> None:
-        """On the way out."""
+        """Report that the daemon is stopping."""
         self._send(f"STOPPING=1\nSTATUS={one_line(status, MAX_STATUS)}")
 
     def more_time(self, seconds: float) -> None:
-        """Starting, reloading or stopping takes longer, from now on up to so many seconds."""
+        """Ask for so many seconds more, from now, to start, reload or stop."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def watchdog(self) -> None:
-        """Alive."""
+        """Report that the daemon is alive."""
         self._send("WATCHDOG=1")
 
 
 def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
-    """Return how often to feed the watchdog, in seconds; None where nobody watches.
+    """Return the interval of the watchdog in seconds; None where there is none.
 
     A third of what systemd allows, so that one late answer is no restart
     (sd_watchdog_enabled(3): WATCHDOG_USEC, and WATCHDOG_PID if it is set).
@@ -79,21 +79,21 @@ def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 async def feed_watchdog(notifier: Notifier, interval: float, pings: Mapping[str, Ping]) -> None:
-    """Feed the watchdog every `interval` seconds, if all answer within that time.  For ever.
+    """Feed the watchdog every `interval` seconds, if all parts answer within that time.  For ever.
 
-    pings: name to what returns when that part has given a sign of life, or raises.
+    pings: name of a part to a call that returns when it has answered, or raises.
     """
     while True:
         late = await unresponsive(pings, interval)
         if late:
-            log.error("No sign of life from %s; the watchdog is not fed.", ", ".join(late))
+            log.error("No answer from %s: the watchdog is not fed.", ", ".join(late))
         else:
             notifier.watchdog()
         await asyncio.sleep(interval)
 
 
 async def unresponsive(pings: Mapping[str, Ping], patience: float) -> list[str]:
-    """Return the names of those that did not answer within `patience` seconds."""
+    """Return the names of the parts that did not answer within `patience` seconds."""
     tasks = {name: asyncio.ensure_future(_answer(ping)) for name, ping in pings.items()}
     try:
         if tasks:

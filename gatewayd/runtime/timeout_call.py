@@ -1,4 +1,4 @@
-"""A call that may hang, as one to a TPM or to a keyring, made without making the caller hang."""
+"""A blocking call with a timeout, for a TPM or a keyring that may not answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class CallTimeout(Exception):
-    """There is no answer yet."""
+    """The call has not returned within its timeout."""
 
 
 class TimeoutCall(Generic[T]):
@@ -20,16 +20,16 @@ class TimeoutCall(Generic[T]):
         self._call = call
         self._values: list[T] = []
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="key-slot", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="timeout-call", daemon=True)
         self._thread.start()
 
     @property
-    def pending(self) -> bool:
-        """Whether there is no answer yet."""
+    def running(self) -> bool:
+        """Whether the call has not returned yet."""
         return self._thread.is_alive()
 
     def result(self, timeout: float) -> T:
-        """Return what the call has returned, or raise what it has raised.
+        """Return what the call returned, or raise what it raised.
 
         timeout: seconds to wait for it.  Raises CallTimeout; then ask again later.
         """
@@ -48,8 +48,8 @@ class TimeoutCall(Generic[T]):
 
 
 def call_with_timeout(call: Callable[[], T], timeout: float) -> T:
-    """Make one call that may hang.
+    """Make a call, and return what it returns within `timeout` seconds.
 
-    timeout: seconds to wait for it.  Raises CallTimeout, after which it may still be done.
+    Raises CallTimeout; the call may still complete after that.
     """
     return TimeoutCall(call).result(timeout)

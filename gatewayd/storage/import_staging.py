@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gatewayd.errors import StoreUnavailable
-from gatewayd.runtime.sqlite import sync_directory, write_private
+from gatewayd.runtime.private_files import sync_directory, write_private
 
 RECORDS = "state.db"
 """The file of the records, and the name under which they are enclosed in an export."""

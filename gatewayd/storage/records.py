@@ -21,7 +21,8 @@ from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
-from gatewayd.runtime.sqlite import Database, private_file
+from gatewayd.runtime.private_files import private_file
+from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import SecretStore
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.import_staging import RECORDS, settle
@@ -272,10 +273,14 @@ class DurableSecrets:
             return False
         return True
 
+    async def headroom(self) -> None:
+        """Make sure that a put will find room.  Raises StoreSealed, StoreRolledBack, StoreFull."""
+        await self._thread.run(self._store.headroom)
+
     async def check_ready(self) -> Reason | None:
         """Return why no secret could be stored now; None if one could."""
         try:
-            await self._thread.run(self._store.headroom)
+            await self.headroom()
         except StoreError as error:
             return reason_of(error)
         return None

@@ -1,19 +1,25 @@
-"""Log records become journal entries with fields, or lines; never anything a terminal obeys."""
+"""Log records become journal entries with fields, or lines; each entry has its explanation."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatewayd.device import lifecycle as lc
 from gatewayd.runtime import journal as log
-from gatewayd.runtime.journal import MESSAGE_IDS
+from gatewayd.runtime.journal import EVENT_MESSAGES, MESSAGE_IDS, message_id
+from gatewayd.storage.reconcile import FindingKind
 from systemd import journal as journal_of_systemd
+
+TOP = Path(__file__).parents[2]
+CATALOG = (TOP / "packaging/catalog/gatewayd.catalog").read_text()
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +96,7 @@ def test_the_level_is_ours_alone(journal: Journal) -> None:
     log.setup("debug", log.JournalHandler(journal))
     logging.getLogger("asyncio").info("No.")
     logging.getLogger("asyncio").warning("Yes.")
-    logging.getLogger("zeroconf").warning("No: it may quote what a stranger sent.")
+    logging.getLogger("zeroconf").warning("No: it may quote a packet.")
     logging.getLogger("gatewayd.x").debug("Yes.")
     assert [entry["MESSAGE"] for entry in journal.entries] == ["Yes.", "Yes."]
 
@@ -111,7 +117,7 @@ def fail() -> None:
         raise ValueError("CANARY") from error
 
 
-def test_an_exception_tells_its_place_and_not_its_text(journal: Journal) -> None:
+def test_an_exception_shows_its_place_and_not_its_text(journal: Journal) -> None:
     ours = logger(journal)
     try:
         fail()
@@ -144,7 +150,7 @@ def test_a_level_can_be_changed(journal: Journal) -> None:
     assert [entry["MESSAGE"] for entry in journal.entries] == ["Yes."]
 
 
-def test_the_handler_fits_how_we_were_started(
+def test_the_handler_fits_how_the_process_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "err").open("w") as stream:
@@ -164,13 +170,13 @@ def test_a_line_on_stderr_begins_with_level_and_device() -> None:
     assert out.getvalue() == "info: child-1: Hello.\nwarning: Hello\\x07.\n"
 
 
-def test_a_cause_is_told_once(journal: Journal) -> None:
+def test_a_cause_is_logged_once(journal: Journal) -> None:
     ours = logger(journal)
     for device in ("child-1", "child-1", "child-2"):
         ours.warning("The disk is full.", extra={"device": device, "once": "disk-full"})
         ours.warning("Always.")
-    told = [entry.get("GATEWAYD_DEVICE", "") for entry in journal.entries]
-    assert told == ["child-1", "", "", "child-2", ""]
+    logged = [entry.get("GATEWAYD_DEVICE", "") for entry in journal.entries]
+    assert logged == ["child-1", "", "", "child-2", ""]
 
 
 def test_causes_are_remembered_in_bounded_memory() -> None:
@@ -191,3 +197,43 @@ def test_the_journal_is_recognised_by_its_stream(tmp_path: Path) -> None:
         assert not log.under_journal({}, stream)
     assert not log.under_journal({"JOURNAL_STREAM": place}, stream)
     assert not log.under_journal({"JOURNAL_STREAM": place}, io.StringIO())
+
+
+def _named_by_log_calls() -> set[str]:
+    sources = (path.read_text() for path in (TOP / "gatewayd").rglob("*.py"))
+    return {name for text in sources for name in re.findall(r'"message_id": "([\w-]+)"', text)}
+
+
+def test_the_catalogue_explains_every_entry_once() -> None:
+    explained = re.findall(r"^-- (\w+)$", CATALOG, re.M)
+    assert sorted(explained) == sorted(MESSAGE_IDS.values())
+    assert len(set(explained)) == len(explained)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in explained)
+
+
+def test_every_entry_is_logged_and_what_is_logged_is_an_entry() -> None:
+    found_at_the_start = {kind.value for kind in FindingKind} & set(MESSAGE_IDS)
+    logged = _named_by_log_calls() | set(EVENT_MESSAGES.values()) | found_at_the_start
+    assert logged == set(MESSAGE_IDS)
+
+
+def test_what_names_an_entry_is_an_event() -> None:
+    assert {key.partition(" ")[0] for key in EVENT_MESSAGES} <= {
+        event.__name__ for event in lc.EVENTS
+    }
+
+
+def test_a_reason_may_make_an_event_another_entry() -> None:
+    assert message_id("", "Held", "no-rule") == MESSAGE_IDS["approval-needed"]
+    assert message_id("", "Held", "identity-conflict") == MESSAGE_IDS["identity-conflict"]
+    assert message_id("", "Seen") == ""
+    assert message_id("secret-lost", "Held") == MESSAGE_IDS["secret-lost"]
+
+
+def test_the_catalogue_has_the_parts_that_journalctl_wants() -> None:
+    for entry in CATALOG.split("\n-- ")[1:]:
+        head, _, body = entry.partition("\n\n")
+        assert "\nSubject: " in head
+        assert "\nDefined-By: gatewayd\n" in head
+        assert body.strip()
+        assert max(map(len, head.splitlines())) <= 80

@@ -1,9 +1,7 @@
-"""The file below the vault and the register."""
+"""The file of the vault and of the records."""
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import ConfigError, StoreFull, StoreUnavailable
-from gatewayd.runtime.sqlite import Database, write_private
+from gatewayd.runtime.sqlite import Database
 
 SCHEMA = ("CREATE TABLE t (x TEXT) STRICT",)
 
@@ -81,7 +79,7 @@ def test_what_waits_for_a_group_is_done_when_it_is_durable(tmp_path: Path) -> No
         db.begin()
         db.after(lambda: done.append("first"))
         db.mark()
-        db.after(lambda: done.append("taken back"))
+        db.after(lambda: done.append("undone"))
         db.undo()
         db.mark()
         db.after(lambda: done.append("second"))
@@ -90,7 +88,7 @@ def test_what_waits_for_a_group_is_done_when_it_is_durable(tmp_path: Path) -> No
         db.commit()
         assert (done, db.waits) == (["first", "second"], False)
         db.begin()
-        db.after(lambda: done.append("taken back"))
+        db.after(lambda: done.append("undone"))
         db.rollback()
         db.begin()
         db.commit()
@@ -140,7 +138,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").read_bytes() == b""
 
 
-def test_a_link_that_somebody_put_there_leads_nowhere(tmp_path: Path) -> None:
+def test_a_planted_link_is_not_followed_by_root(tmp_path: Path) -> None:
     """As root, gatewayctl would change what it leads to."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.touch(mode=0o644)
@@ -159,16 +157,3 @@ def test_a_file_that_is_open_to_others_is_made_private(tmp_path: Path) -> None:
     path.chmod(0o644)
     Database(path, SCHEMA, 1).close()
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_what_could_not_be_written_leaves_no_half_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    (tmp_path / "file").write_bytes(b"before")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_private(tmp_path / "file", b"after")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"before")]

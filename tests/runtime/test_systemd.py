@@ -1,4 +1,4 @@
-"""What systemd is told, and when its watchdog is fed."""
+"""The messages to systemd, and when its watchdog is fed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from gatewayd.errors import Busy
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, unresponsive, watchdog_interval
+from gatewayd.runtime.tasks import cancel_and_wait
 
 
 def test_messages() -> None:
@@ -54,7 +55,7 @@ async def failing() -> None:
     raise Busy("no")
 
 
-async def test_who_does_not_answer_is_named() -> None:
+async def test_a_part_that_does_not_answer_is_named() -> None:
     pings = {"asyncio": alive, "dbus": hung, "store": failing}
     assert await unresponsive(pings, 0.05) == ["dbus", "store"]
     assert await unresponsive({}, 0.05) == []
@@ -80,14 +81,13 @@ async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureF
         caplog.clear()
         while not caplog.records:
             await asyncio.sleep(0.01)
-    feeding.cancel()
-    await asyncio.gather(feeding, return_exceptions=True)
+    await cancel_and_wait([feeding])
     assert len(sent) == fed
     assert "store" in caplog.text
     assert caplog.records[0].levelno == logging.ERROR
 
 
-def test_a_systemd_that_is_gone_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_systemd_that_is_gone_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     def send(_: str) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 

@@ -1,4 +1,4 @@
-"""Room kept for a full disk: what a cloud has just issued must still fit."""
+"""Space kept free for a full disk: a secret that a cloud has just issued must still fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from gatewayd.errors import StoreFull, StoreUnavailable
-from gatewayd.runtime.sqlite import private_file, sync_directory
+from gatewayd.runtime.private_files import private_file, sync_directory
 
 SIZE = 1 << 20
 """Bytes: thousands of secrets, or one checkpoint of the log."""
@@ -15,8 +15,8 @@ SIZE = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Reserve:
-    """A file that is there to be deleted.
+class Ballast:
+    """A file that only takes space, to be deleted when the disk is full.
 
     path: beside the database it is kept for.  size: bytes.
     """
@@ -25,20 +25,22 @@ class Reserve:
         self._path, self._size = path, size
 
     def fill(self) -> None:
-        """Put the room aside, unless it is.  Raises StoreFull, StoreUnavailable."""
+        """Allocate the space, unless it is.  Raises StoreFull, StoreUnavailable."""
         try:
             self._allocate()
         except OSError as error:
             self.free()
             if error.errno in _NO_ROOM:
-                raise StoreFull(f"the disk is full: no room to keep {self._size} bytes") from error
+                raise StoreFull(
+                    f"the disk is full: no room for the {self._size} bytes of {self._path}: free some"
+                ) from error
             raise StoreUnavailable(f"{self._path} cannot be made: {error.strerror}") from error
 
     def free(self) -> bool:
-        """Give the room up; False if there was none."""
+        """Free the space; False if there was none."""
         try:
             self._path.unlink()
-            # ext4 hands freed blocks out again only when the deletion is on the disk
+            # ext4 reuses freed blocks only when the deletion is on the disk
             sync_directory(self._path.parent)
         except OSError:
             return False

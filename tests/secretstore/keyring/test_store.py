@@ -33,7 +33,7 @@ from gatewayd.testing.contracts.secretstore import (
     keep,
     tend,
 )
-from tests.secretstore.rings import LEFT_OPEN, PASSWORD, Faulty, SecretService, secret_service
+from tests.support.keyrings import LEFT_OPEN, PASSWORD, FaultyKeyring, SecretService, secret_service
 
 __all__ = ["secret_service"]
 
@@ -47,7 +47,7 @@ class TestFileKeyring(SecretStoreContract):
         if not ring.exists():
             ring.mkdir()
             (ring / "opener").write_text(PASSWORD)
-        backend = "tests.secretstore.rings.FileKeyring"
+        backend = "tests.support.keyrings.FileKeyring"
         properties = {"file_path": str(ring / "ring.cfg")}
         return KeyringStore(KeyringSettings(backend, properties), directory)
 
@@ -113,26 +113,26 @@ def test_a_service_whose_keyring_stays_locked_seals(
 
 
 @pytest.fixture
-def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
-    monkeypatch.setattr(Faulty, "entries", {})
-    monkeypatch.setattr(Faulty, "raises", None)
-    monkeypatch.setattr(Faulty, "waits", None)
-    monkeypatch.setattr(Faulty, "forgets", False)
-    return Faulty
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyKeyring]:
+    monkeypatch.setattr(FaultyKeyring, "entries", {})
+    monkeypatch.setattr(FaultyKeyring, "raises", None)
+    monkeypatch.setattr(FaultyKeyring, "waits", None)
+    monkeypatch.setattr(FaultyKeyring, "forgets", False)
+    return FaultyKeyring
 
 
 def opened(directory: Path) -> KeyringStore:
-    return KeyringStore(KeyringSettings("tests.secretstore.rings.Faulty"), directory)
+    return KeyringStore(KeyringSettings("tests.support.keyrings.FaultyKeyring"), directory)
 
 
 @pytest.fixture
-def store(faulty: type[Faulty], tmp_path: Path) -> Iterator[KeyringStore]:
+def store(faulty: type[FaultyKeyring], tmp_path: Path) -> Iterator[KeyringStore]:
     with closing(opened(tmp_path)) as store:
         yield store
 
 
 def test_an_entry_has_the_names_an_operator_would_type(
-    store: KeyringStore, faulty: type[Faulty]
+    store: KeyringStore, faulty: type[FaultyKeyring]
 ) -> None:
     keep(store, REF, b"\x00secret")
     assert faulty.entries[NAMES] == "AHNlY3JldA=="
@@ -150,7 +150,7 @@ def test_an_entry_has_the_names_an_operator_would_type(
 )
 def test_a_fault_is_told_and_ends(
     store: KeyringStore,
-    faulty: type[Faulty],
+    faulty: type[FaultyKeyring],
     monkeypatch: pytest.MonkeyPatch,
     fault: Exception,
     error: type[Exception],
@@ -171,7 +171,7 @@ def test_a_fault_is_told_and_ends(
 
 
 def test_a_keyring_that_does_not_keep_is_found_out(
-    store: KeyringStore, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+    store: KeyringStore, faulty: type[FaultyKeyring], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faulty, "forgets", True)
     with pytest.raises(StoreUnavailable, match="does not keep"):
@@ -179,7 +179,7 @@ def test_a_keyring_that_does_not_keep_is_found_out(
 
 
 def test_another_keyring_is_found_out(
-    store: KeyringStore, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+    store: KeyringStore, faulty: type[FaultyKeyring], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(store, REF, b"x")
     was = faulty.entries
@@ -190,7 +190,9 @@ def test_another_keyring_is_found_out(
     assert store.get(REF) == Secret(b"x")
 
 
-def test_an_entry_that_somebody_deleted_is_empty(store: KeyringStore, faulty: type[Faulty]) -> None:
+def test_an_entry_that_somebody_deleted_is_empty(
+    store: KeyringStore, faulty: type[FaultyKeyring]
+) -> None:
     keep(store, REF, b"x")
     keep(store, OTHER, b"y")
     del faulty.entries[NAMES]
@@ -200,7 +202,7 @@ def test_an_entry_that_somebody_deleted_is_empty(store: KeyringStore, faulty: ty
 
 
 def test_an_entry_that_somebody_bent_is_moved_aside(
-    store: KeyringStore, faulty: type[Faulty], caplog: pytest.LogCaptureFixture
+    store: KeyringStore, faulty: type[FaultyKeyring], caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(store, REF, CANARY)
     faulty.entries[NAMES] = "!" + CANARY.decode()
@@ -212,7 +214,7 @@ def test_an_entry_that_somebody_bent_is_moved_aside(
 
 
 def test_what_is_aside_is_not_overwritten_and_goes_after_thirty_days(
-    store: KeyringStore, faulty: type[Faulty]
+    store: KeyringStore, faulty: type[FaultyKeyring]
 ) -> None:
     keep(store, REF, b"old")
     with group(store):
@@ -227,7 +229,7 @@ def test_what_is_aside_is_not_overwritten_and_goes_after_thirty_days(
 
 
 def test_what_replaces_is_written_beside_until_it_is_there(
-    store: KeyringStore, faulty: type[Faulty]
+    store: KeyringStore, faulty: type[FaultyKeyring]
 ) -> None:
     keep(store, REF, b"old")
     store.begin()
@@ -251,7 +253,7 @@ def test_a_group_that_is_taken_back_deletes_nothing(store: KeyringStore) -> None
 
 
 def test_what_could_not_be_deleted_is_deleted_later(
-    store: KeyringStore, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+    store: KeyringStore, faulty: type[FaultyKeyring], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(store, REF, b"x")
     monkeypatch.setattr(faulty, "raises", KeyringLocked("x"))
@@ -266,7 +268,7 @@ def test_what_could_not_be_deleted_is_deleted_later(
 
 @pytest.mark.parametrize("reached_the_keyring", [True, False])
 def test_a_write_that_a_crash_interrupted_is_settled(
-    store: KeyringStore, tmp_path: Path, faulty: type[Faulty], *, reached_the_keyring: bool
+    store: KeyringStore, tmp_path: Path, faulty: type[FaultyKeyring], *, reached_the_keyring: bool
 ) -> None:
     keep(store, OTHER, b"y")
     store._index.intend(*NAMES)
@@ -280,7 +282,10 @@ def test_a_write_that_a_crash_interrupted_is_settled(
 
 
 def test_a_keyring_that_is_gone_at_the_start_is_waited_for(
-    store: KeyringStore, tmp_path: Path, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+    store: KeyringStore,
+    tmp_path: Path,
+    faulty: type[FaultyKeyring],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep(store, REF, b"x")
     store.close()
@@ -296,11 +301,11 @@ def test_a_keyring_that_is_gone_at_the_start_is_waited_for(
 
 
 def test_a_keyring_that_hangs_is_told_and_waited_for(
-    faulty: type[Faulty], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: type[FaultyKeyring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring_store, "PATIENCE", 0.05)
+    monkeypatch.setattr(keyring_store, "TIMEOUT", 0.05)
     with closing(opened(tmp_path)) as store:
-        monkeypatch.setattr(keyring_store, "PATIENCE", 30)
+        monkeypatch.setattr(keyring_store, "TIMEOUT", 30)
         keep(store, REF, b"x")
         answer = threading.Event()
         monkeypatch.setattr(faulty, "waits", answer)
@@ -309,7 +314,7 @@ def test_a_keyring_that_hangs_is_told_and_waited_for(
                 call()
             assert store.protection is Protection.NONE
             assert list(store.refs()) == [REF]
-        (hanging,) = [t for t in threading.enumerate() if t.name == "key-slot"]
+        (hanging,) = [t for t in threading.enumerate() if t.name == "timeout-call"]
         answer.set()
         hanging.join(30)
         assert store.get(REF) == Secret(b"x")
@@ -319,7 +324,7 @@ def test_a_keyring_that_hangs_is_told_and_waited_for(
 
 def test_what_seals_it_is_logged_once(
     store: KeyringStore,
-    faulty: type[Faulty],
+    faulty: type[FaultyKeyring],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -333,7 +338,7 @@ def test_what_seals_it_is_logged_once(
 
 
 def test_the_environment_does_not_steer(
-    faulty: type[Faulty], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: type[FaultyKeyring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("KEYRING_PROPERTY_FORGETS", "yes")
@@ -349,8 +354,8 @@ def test_a_backend_that_is_refused_opens_nothing(tmp_path: Path) -> None:
 
 
 def test_settings_are_judged_before_anything_is_loaded() -> None:
-    told = KeyringSettings("keyring.backends.null.Keyring", {"keyring_key": "x"}).problems()
-    assert [text.rpartition(": ")[0] for text in told] == [
+    found = KeyringSettings("keyring.backends.null.Keyring", {"keyring_key": "x"}).problems()
+    assert [text.rpartition(": ")[0] for text in found] == [
         "the keyring backend keyring.backends.null.Keyring is refused: it keeps nothing",
         "the property 'keyring_key' looks like a secret",
     ]

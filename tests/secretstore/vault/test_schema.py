@@ -47,7 +47,7 @@ def test_the_first_schema_leads_to_the_present_one(first: Path) -> None:
         assert admin.report(vault).slots == ("development-file",)
         with group(vault):
             admin.rotate(vault)
-        offline.finish(vault)
+        offline.finish_rotation(vault)
         assert vault.get(REF) == Secret(b"x")
     with (
         closing(sqlite3.connect(first / "vault.db")) as led,
@@ -99,5 +99,5 @@ def test_a_step_that_was_cut_off_is_done_again(first: Path) -> None:
 def test_a_newer_file_names_what_to_do(first: Path) -> None:
     with closing(sqlite3.connect(first / "vault.db")) as file:
         file.execute(f"PRAGMA user_version = {VERSION + 1}")
-    with pytest.raises(ConfigError, match=rf"put back the copy .*vault\.db\.v{VERSION}"):
+    with pytest.raises(ConfigError, match=rf"restore the copy .*vault\.db\.v{VERSION}"):
         Vault(DEVELOPMENT, first)

@@ -1,0 +1,176 @@
+"""What a command of gatewayctl is, and what commands share: arguments, files and passphrases.
+
+Each module of commands declares them in its table COMMANDS, which main.py gathers.  A command gets
+a function that opens the connection to the daemon, so one that needs no daemon needs no bus.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gatewayd.cli.output import DeviceRow
+from gatewayd.dbus.names import GATEWAY, ObjectInterface
+from gatewayd.errors import GatewayError
+from gatewayd.runtime.private_files import write_private
+from gatewayd.settings.files import STANDARD
+
+
+class Client(Protocol):
+    """The daemon, as seen over D-Bus."""
+
+    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
+        """Call a method and return what it returns: None, one value, or a tuple.
+
+        A file descriptor is passed as a number and stays the caller's; the caller closes one that
+        is returned.  Raises GatewayError.
+        """
+
+    def properties(self, place: ObjectInterface) -> Mapping[str, Any]:
+        """Return the properties of an interface of an object.  Raises GatewayError."""
+
+    def changes(self) -> Iterator[tuple[list[DeviceRow], list[str]]]:
+        """Yield changed rows and removed ids, for ever.  Raises GatewayError."""
+
+    def variant(self, value: str | int) -> object:
+        """Return a string, or a number as u, as a D-Bus variant."""
+
+
+MAX_PEM = 1 << 16
+"""The limit in bytes of a file with a key, a certificate, a request or a passphrase."""
+
+Connect = Callable[[], Client]
+Run = Callable[[Connect, Namespace], Iterable[str] | int]
+AddArguments = Callable[[ArgumentParser], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of gatewayctl.
+
+    words: "list", or "rules check" for a command in a group.
+    add_arguments: adds the command's own arguments to its parser.
+    run: executes it and yields the lines to print; or prints by itself and returns the exit status.
+        Raises GatewayError.
+    """
+
+    words: str
+    help: str
+    add_arguments: AddArguments
+    run: Run
+
+
+def no_arguments(_parser: ArgumentParser) -> None:
+    """Add no arguments."""
+
+
+def add_id(parser: ArgumentParser) -> None:
+    """Add the argument that names a device."""
+    parser.add_argument(
+        "id", help='id of the device, an unambiguous prefix of it, or "product/name" at the cloud'
+    )
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """Add the option that names the main configuration file."""
+    parser.add_argument(
+        "--config", type=Path, default=STANDARD,
+        help=f"main configuration file (default: {STANDARD})",
+    )  # fmt: skip
+
+
+def argument(*names: str, help: str, **more: Any) -> AddArguments:  # noqa: A002, ANN401  # as argparse
+    """Return what adds one argument; the parameters are those of ArgumentParser.add_argument."""
+    return lambda parser: parser.add_argument(*names, help=help, **more)
+
+
+def arguments(*adders: AddArguments) -> AddArguments:
+    """Return what adds the arguments of several functions, in this order."""
+
+    def add(parser: ArgumentParser) -> None:
+        for adder in adders:
+            adder(parser)
+
+    return add
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of a number between two bounds, inclusive.  It raises ArgumentTypeError."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise ArgumentTypeError(f"must be a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def call(method: str, *names: str, at: ObjectInterface = GATEWAY) -> Run:
+    """Return a command's `run` that calls a D-Bus method and prints nothing.
+
+    names: of the command's arguments, in the order of the method's.
+    """
+
+    def run(connect: Connect, arguments: Namespace) -> Iterable[str]:
+        connect().call(method, *(getattr(arguments, name) for name in names), at=at)
+        return ()
+
+    return run
+
+
+def read_file(path: Path, limit: int, *, truncate: bool = False) -> bytes:
+    """Read a file, or the standard input where the path is "-".
+
+    limit: in bytes.  truncate: return limit + 1 bytes of a larger file, which the reader's own
+    check reports, instead of raising.
+    Raises GatewayError.
+    """
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > limit and not truncate:
+        raise GatewayError(f"{path} is too large: the limit is {limit} bytes")
+    return data
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o600, overwrite: bool = False) -> None:
+    """Write a file.  Raises GatewayError.
+
+    mode: of a new file.  overwrite: whether the file may exist; it then keeps its mode.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
+    with _naming(path), open(os.open(path, flags, mode), "wb") as file:  # noqa: PTH123  # of a descriptor
+        file.write(data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, completely or not at all.  Raises GatewayError."""
+    with _naming(path):
+        write_private(path, data)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_passphrase(file: Path | None, key: str) -> bytes:
+    """Return the passphrase in a file; without a file, ask for it on the terminal.
+
+    key: what the passphrase opens, for the prompt.  Raises GatewayError.
+    """
+    if file is not None:
+        return read_file(file, MAX_PEM).rstrip(b"\r\n")
+    return getpass.getpass(f"Passphrase of {key}: ").encode()

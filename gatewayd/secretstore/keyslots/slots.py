@@ -1,0 +1,205 @@
+"""Key slots, as LUKS has them: each one protects the data key of the vault in its own way.
+
+Here are the protocol and the slots that need no TPM: a systemd credential, a key in a keyring of
+the operating system, and, for development, a key in a plain file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from gatewayd.errors import PluginError, StoreError
+from gatewayd.runtime.private_files import write_private
+from gatewayd.secretstore.vault.crypto import KEY_SIZE
+
+if TYPE_CHECKING:
+    # at run time only a gateway that uses a keyring loads that package
+    from gatewayd.secretstore.keyring.client import KeyringClient
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+KEYRING_SERVICE = "gatewayd-vault"
+"""The service of the master key; its user name is random, so that no two vaults share a key."""
+
+
+class KeyUnavailable(Exception):
+    """A key slot cannot be used.  Its text names the remedy, and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledKey:
+    """A key of 32 bytes, and what the vault has to keep so that the slot finds it again."""
+
+    secret: bytes = field(repr=False)
+    material: bytes = b""
+
+
+class KeySlot(Protocol):
+    """A source of a key of 32 bytes.
+
+    kind: its name in the vault.
+    """
+
+    kind: str
+
+    def unseal(self, material: bytes) -> bytes:
+        """Return the key that was enrolled with this material.  May hang.
+
+        Raises KeyUnavailable.
+        """
+
+    def enroll(self, random: Callable[[int], bytes]) -> EnrolledKey:
+        """Return a key to wrap with, made here if need be.  May hang.  Raises KeyUnavailable."""
+
+    def discard(self, material: bytes) -> None:
+        """Remove a key that is not used any more, as far as that can be done.  May hang."""
+
+
+class CredentialSlot:
+    """A key that systemd passes to the service (systemd.exec(5), LoadCredentialEncrypted=).
+
+    directory: $CREDENTIALS_DIRECTORY; None where there is none.
+    """
+
+    kind = "systemd-credential"
+
+    def __init__(self, directory: Path | None, name: str = "vault.key") -> None:
+        self._directory, self._name = directory, name
+
+    def unseal(self, material: bytes = b"") -> bytes:  # noqa: ARG002  # it has none
+        """Return the key.  Raises KeyUnavailable."""
+        remedy = f"load the systemd credential {self._name}, as gatewayd(8) says"
+        if self._directory is None:
+            raise KeyUnavailable(f"systemd passed no credentials: {remedy}")
+        try:
+            key = (self._directory / self._name).read_bytes()
+        except OSError as error:
+            why = f"the systemd credential {self._name} cannot be read ({error.strerror})"
+            raise KeyUnavailable(f"{why}: {remedy}") from None
+        if not key:  # gatewayd-vault-key@.service found none, or could not open it
+            raise KeyUnavailable(f"the systemd credential {self._name} is empty: {remedy}")
+        return _checked(key, f"the systemd credential {self._name}")
+
+    def enroll(self, random: Callable[[int], bytes]) -> EnrolledKey:  # noqa: ARG002  # systemd's own
+        """Return the key: only systemd makes it."""
+        return EnrolledKey(self.unseal())
+
+    def discard(self, material: bytes) -> None:
+        """Do nothing: the administrator of the unit removes the credential from it."""
+
+
+class DevelopmentSlot:
+    """A key in a plain file, for development: anyone who has the disk has the secrets."""
+
+    kind = "development-file"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def unseal(self, material: bytes = b"") -> bytes:  # noqa: ARG002  # it has none
+        """Return the key.  Raises KeyUnavailable, also if others than the owner can read it."""
+        try:
+            opened = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(opened, "rb") as file:  # noqa: PTH123  # of a descriptor
+                mode = stat.S_IMODE(os.fstat(opened).st_mode)
+                key = file.read(KEY_SIZE + 1)
+        except OSError as error:
+            why = f"{self._path} cannot be read ({error.strerror})"
+            raise KeyUnavailable(f"{why}: put the key of this vault back") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise KeyUnavailable(f"others can read {self._path}: make it private with chmod 600")
+        return _checked(key, str(self._path))
+
+    def enroll(self, random: Callable[[int], bytes]) -> EnrolledKey:
+        """Return the key, made now if there is none.  Raises KeyUnavailable."""
+        if not self._path.exists():
+            self._make(random(KEY_SIZE))
+        return EnrolledKey(self.unseal())
+
+    def discard(self, material: bytes) -> None:  # noqa: ARG002  # it has none
+        """Remove the file; one that cannot be removed stays."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed (%s): remove it by hand.", self._path, error.strerror)
+
+    def _make(self, key: bytes) -> None:
+        try:
+            write_private(self._path, key)
+        except OSError as error:
+            raise KeyUnavailable(f"{self._path} cannot be made: {error.strerror}") from None
+
+
+class KeyringSlot:
+    """A master key in a keyring of the operating system, where the secrets are not.
+
+    connect: returns the client of the keyring; raises PluginError where there is no such backend.
+    """
+
+    kind = "keyring"
+
+    def __init__(self, connect: Callable[[], KeyringClient]) -> None:
+        self._connect = connect
+
+    def unseal(self, material: bytes) -> bytes:
+        """Return the key.  Raises KeyUnavailable."""
+        username = _username(material)
+        value = self._call(lambda client: client.read(KEYRING_SERVICE, username))
+        if value is None:
+            raise KeyUnavailable(
+                "the keyring has no key for this vault: put that keyring back, or open the vault "
+                "with its recovery key and reseal it"
+            )
+        try:
+            key = b64decode(value, validate=True)
+        except ValueError:
+            key = b""
+        return _checked(key, "the entry of this vault in the keyring")
+
+    def enroll(self, random: Callable[[int], bytes]) -> EnrolledKey:
+        """Make a key and put it into the keyring.  Raises KeyUnavailable."""
+        secret, username = random(KEY_SIZE), random(8).hex()
+        text = b64encode(secret).decode()
+        self._call(lambda client: client.write(KEYRING_SERVICE, username, text))
+        return EnrolledKey(secret, json.dumps({"username": username}).encode())
+
+    def discard(self, material: bytes) -> None:
+        """Delete the entry; one that cannot be deleted stays."""
+        try:
+            username = _username(material)
+            self._call(lambda client: client.remove(KEYRING_SERVICE, username))
+        except KeyUnavailable as error:
+            log.warning("An unused key cannot be removed from the keyring: %s.", error)
+
+    def _call(self, act: Callable[[KeyringClient], T]) -> T:
+        try:
+            return act(self._connect())
+        except (PluginError, StoreError) as error:
+            raise KeyUnavailable(str(error)) from error
+
+
+def _checked(key: bytes, where: str) -> bytes:
+    if len(key) != KEY_SIZE:
+        raise KeyUnavailable(
+            f"{where} is no key of {KEY_SIZE} bytes: put the key of this vault back"
+        )
+    return key
+
+
+def _username(material: bytes) -> str:
+    try:
+        return str(json.loads(material)["username"])
+    except (ValueError, TypeError, KeyError):
+        raise KeyUnavailable(
+            "vault.db is damaged where it names the key in the keyring: restore it from a backup"
+        ) from None
