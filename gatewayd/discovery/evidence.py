@@ -1,4 +1,4 @@
-"""What the sightings of one device say together."""
+"""The evidence that the sightings of one device make together."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_ADDRESSES = 16
 
 
 def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
-    """Join what is known of a device; the best proven sighting comes first.
+    """Join what is known of a device; the most trusted sighting comes first.
 
-    own: what identifies it.  conflict: while two quarrel, neither is believed more than claimed.
+    own: what identifies it.  conflict: "" for none; a conflict lowers trust to the least.
     """
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
     beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
@@ -30,7 +30,7 @@ def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str)
 
 
 def same_facts(one: Sighting, other: Sighting) -> bool:
-    """Whether two sightings of one place differ in no more than when they were made."""
+    """Whether two sightings of one origin differ in no more than their times."""
     return (
         one.claims == other.claims
         and one.trust is other.trust
@@ -42,10 +42,10 @@ def same_facts(one: Sighting, other: Sighting) -> bool:
 
 
 def are_apart(one: Sighting, other: Sighting, own: Collection[Claim]) -> bool:
-    """Whether two sightings of a device seem to be of two: by MAC, or having no address in common.
+    """Whether two sightings seem to be of two devices: by MAC, or with no address in common.
 
-    own: what identifies the device; MACs that are its own do not tell it apart from itself.
-    On different interfaces of the gateway both may well be true of one device.
+    own: what identifies the device; it may have several MACs among these.
+    On different interfaces of the gateway one device may well have different addresses.
     """
     if one.interface and other.interface and one.interface != other.interface:
         return False

@@ -1,9 +1,7 @@
-"""The kernel's own view of who is on the LAN: a second layer, which no announcement can write.
+"""The kernel's neighbour table: a second layer of evidence, which no announcement can write.
 
-Read over AF_NETLINK, which needs no rights.  Nothing is ever sent to a neighbour: only those that
-the gateway has talked to are known.
-
-The kernel's messages about neighbours, as values: rtnetlink(7).  Pure.
+It is read over AF_NETLINK (rtnetlink(7)), which needs no rights.  Nothing is ever sent to a
+neighbour: the kernel knows only those that the gateway has talked to.
 """
 
 from __future__ import annotations
@@ -27,6 +25,11 @@ REACHABLE, STALE, DELAY, PROBE, PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x80  # NUD_
 BELIEVED = REACHABLE | STALE | DELAY | PROBE | PERMANENT
 """States in which the kernel knows a MAC.  In the others it still asks, or has given up."""
 
+MAX_NEIGHBOURS = 4096
+"""The kernel's own limit on a large LAN (net.ipv4.neigh.default.gc_thresh3)."""
+
+_RTMGRP_NEIGH = 0x4  # linux/rtnetlink.h
+_PACKET = 65536  # bytes; the kernel's dumps are cut to 32 KiB at most
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _DESTINATION, _LINK_ADDRESS = 1, 2  # NDA_DST, NDA_LLADDR
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -38,9 +41,9 @@ _MAC = 6
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """What the kernel says of one address on one link.
+    """One entry of the kernel's table: an address on one link.
 
-    mac: 12 hex digits; "" where the kernel does not know it, or does not any more.
+    interface: its index.  mac: 12 hex digits; "" if the kernel does not know it, or no longer.
     """
 
     interface: int
@@ -55,7 +58,7 @@ def dump_request() -> bytes:
 
 
 def parse(packet: bytes) -> Iterator[Neighbour]:
-    """Yield the neighbours that a packet tells of.  What is cut short or unknown is left out."""
+    """Yield the neighbours in a packet.  Messages that are cut short or unknown are left out."""
     for kind, body in _messages(packet):
         if kind in (NEW, DELETED) and len(body) >= _BODY.size:
             family, interface, state, _, _ = _BODY.unpack_from(body)
@@ -93,12 +96,6 @@ def _aligned(length: int) -> int:
     return length + 3 & ~3
 
 
-MAX_NEIGHBOURS = 4096
-"""The kernel's own limit on a large LAN (net.ipv4.neigh.default.gc_thresh3)."""
-
-_RTMGRP_NEIGH = 0x4  # linux/rtnetlink.h
-_PACKET = 65536  # bytes; the kernel's dumps are cut to 32 KiB at most
-
 _Key = tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address]
 
 
@@ -110,7 +107,7 @@ class NeighbourTable:
         self._macs: OrderedDict[_Key, str] = OrderedDict()
 
     async def run(self) -> None:
-        """Follow the kernel until cancelled.  Raises OSError where netlink is not allowed."""
+        """Follow the kernel until cancelled.  Raises OSError if netlink is not allowed."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
             netlink.setblocking(False)
@@ -122,32 +119,32 @@ class NeighbourTable:
                 except OSError as error:
                     if error.errno != errno.ENOBUFS:
                         raise
-                    self._macs.clear()  # some changes were lost: begin anew
+                    self._macs.clear()  # some changes were lost: read all again
                     await loop.sock_sendall(netlink, dump_request())
                     continue
-                if port == 0:  # from the kernel, and nobody else
+                if port == 0:  # from the kernel, not from another process
                     self.learn(packet)
 
     def learn(self, packet: bytes) -> None:
-        """Take in what the kernel tells: one packet of netlink messages."""
+        """Apply one packet of netlink messages from the kernel."""
         for one in parse(packet):
             self._apply(one)
 
     def mac_of(self, address: str, interface: str) -> str | None:
-        """Return the MAC that the kernel found behind an address, as 12 hex digits."""
+        """Return the MAC that the kernel found behind an address: 12 hex digits, or None."""
         with contextlib.suppress(OSError, ValueError):
             where = socket.if_nametoindex(interface), ipaddress.ip_address(address)
             return self._macs.get(where)
         return None
 
     def corroborate(self, sighting: Sighting) -> Sighting:
-        """Return a sighting with what the kernel says of its addresses.
+        """Return a sighting with what the kernel knows of its addresses.
 
-        The kernel's MAC becomes a claim of namespace "l2", and the attribute "mac".  Only where
-        the device claims the same MAC do two independent layers agree, and trust rises: without
-        a claimed MAC there is nothing to agree with, and a different one may be a second port.
-        What is proven is that the announced address belongs to the claimed MAC; who sent the
-        announcement is not known.  Nothing changes where the addresses lead to different MACs.
+        The kernel's MAC becomes a claim of namespace "l2", and the attribute "mac".  Only if the
+        device claims the same MAC do two independent layers agree, and trust rises: without a
+        claimed MAC there is nothing to agree with, and a different one may be a second port.
+        This proves that the announced address belongs to the claimed MAC; who sent the
+        announcement is not known.  Nothing changes if the addresses lead to different MACs.
         """
         found = {self.mac_of(one, sighting.interface) for one in sighting.addresses} - {None}
         seen = claim("mac", KERNEL, found.pop() or "") if len(found) == 1 else None

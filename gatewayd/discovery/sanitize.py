@@ -1,6 +1,6 @@
-"""The one place where text of strangers becomes text of ours.
+"""The checks of text from the LAN, before it is matched, kept or shown.
 
-What is matched or kept is refused where it is unclean, never cleaned: a cleaned text could
+Text that is matched or kept is refused if it is unclean, never cleaned: a cleaned text could
 become another device's.  Only a label, which identifies nothing, is cleaned.
 """
 
@@ -30,12 +30,12 @@ def is_clean(text: str) -> bool:
 
 
 def label(text: str) -> str:
-    """Return a name fit to show: clean, on one line, of 1 to 64 characters."""
+    """Return a name to show: clean, on one line, of 1 to 64 characters."""
     return one_line(text[: 4 * MAX_LABEL].replace(_REPLACEMENT, " "), MAX_LABEL) or UNNAMED
 
 
 def attribute(key: str, value: str) -> tuple[str, str] | None:
-    """Return one attribute with its key in lower case; None where it is not fit to be matched.
+    """Return one attribute with its key in lower case; None if it cannot be matched.
 
     key: printable ASCII without space and "=", 1 to 64 characters.
     value: clean text of at most 255 characters; may be empty.

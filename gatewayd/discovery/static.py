@@ -1,4 +1,4 @@
-"""Sees the devices that an operator wrote into the configuration."""
+"""The discoverer of the devices that the configuration lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatewayd.settings.declare import REQUIRED, setting
 
 SOURCE = "static"
 VALID_FOR = 86400.0
-"""Seconds a listed device is believed; it is told again after half of them."""
+"""Seconds for which a listed device is believed; it is reported again after half of them."""
 VERIFY = 3.0
 """Seconds in which a device must accept a connection."""
 
@@ -27,27 +27,31 @@ _OWN = frozenset({"source", "name", "address", "port"})
 class StaticDevice:
     """[[discovery.<name>.devices]]  One of serial, mac and uuid is needed."""
 
-    key: str = setting(REQUIRED, "a name that is its own in this list")
+    key: str = setting(REQUIRED, "a name, unique in this list")
     serial: str = setting("", "its serial number")
     mac: str = setting("", "its MAC, as 24:0a:c4:0c:2f:91")
     uuid: str = setting("", "its UUID")
-    namespace: str = setting(SOURCE, "who gives out serial and UUID, as a DNS-SD service type")
+    namespace: str = setting(
+        SOURCE, "namespace of its serial number and UUID, as a DNS-SD service type"
+    )
     address: str = setting("", "its IP address")
     port: int = setting(0, "a TCP port it listens on; 0 for none", low=0, high=65535)
-    attributes: Mapping[str, str] = setting({}, "more that rules may match")
+    attributes: Mapping[str, str] = setting({}, "further attributes that rules may match")
 
 
 @dataclass(frozen=True, slots=True)
 class StaticSettings:
     """[discovery.<name>] with kind = "static"."""
 
-    devices: tuple[StaticDevice, ...] = setting((), "devices that are there though nobody says so")
+    devices: tuple[StaticDevice, ...] = setting(
+        (), "devices that are reported without being announced on the LAN"
+    )
 
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with them as a whole."""
+        """Yield what is wrong with the settings as a whole."""
         keys = [device.key for device in self.devices]
         if len(set(keys)) < len(keys):
-            yield "devices must each have a key of their own"
+            yield "each of devices must have a unique key"
         for device in self.devices:
             try:
                 sighting(SOURCE, device)
@@ -56,7 +60,7 @@ class StaticSettings:
 
 
 class Static:
-    """The discoverer.  Its devices are never lost.  Raises ConfigError."""
+    """The discoverer of listed devices.  It never reports a loss.  Raises ConfigError."""
 
     Settings: ClassVar[type] = StaticSettings
 
@@ -70,7 +74,7 @@ class Static:
         self._listed = {one.key: one for one in listed}
 
     async def run(self, context: Context, sink: Sink) -> None:
-        """Tell of all devices, and again before they expire."""
+        """Report all devices, and again before they expire."""
         self.health.entries = len(self._listed)
         while True:
             self._again.clear()
@@ -84,14 +88,14 @@ class Static:
                 continue
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Return the device if it is listed, and accepts a connection where a port is."""
+        """Return the device if it is listed, and accepts a connection if it has a port."""
         listed = self._listed.get(sighting.key)
         if listed is None or not await _answers(listed):
             return None
         return replace(listed, at=asyncio.get_running_loop().time())
 
     async def rescan(self) -> None:
-        """Tell of all devices again."""
+        """Report all devices again."""
         self._again.set()
 
 
@@ -140,7 +144,7 @@ def _address(where: str, written: str) -> str:
     try:
         return str(ipaddress.ip_address(written))
     except ValueError as error:
-        raise ConfigError(f"{where}: its address is no IP address") from error
+        raise ConfigError(f"{where}: its address is not an IP address") from error
 
 
 def _extra(where: str, device: StaticDevice) -> dict[str, str]:
@@ -154,7 +158,7 @@ def _extra(where: str, device: StaticDevice) -> dict[str, str]:
 
 
 async def _answers(listed: Sighting) -> bool:
-    """Whether a listed device accepts a connection, if it is said to."""
+    """Whether a listed device accepts a connection; True if it has no port."""
     if not listed.addresses or listed.port is None:
         return True
     try:

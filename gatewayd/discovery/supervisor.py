@@ -1,6 +1,6 @@
-"""Runs the discoverers: each in a task of its own, restarted when it asks for that.
+"""The supervision of the discoverers: each runs in a task, and is restarted after a fault.
 
-Looks for devices anew when somebody asks for it, for a while.
+A scan has them ask for all devices again for a while, when an operator requests it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from gatewayd.runtime.tasks import is_cancelled
 log = logging.getLogger(__name__)
 
 RESTART_DELAY = 60.0
-"""Seconds until a discoverer that broke is started again."""
+"""Seconds until a discoverer that failed is started again."""
+RESCAN_EVERY = 15.0
+"""Seconds between two rescans of a scan."""
+MAX_SCAN = 900
+"""Seconds of the longest scan."""
 
 
 class Supervisor:
-    """Keeps the named discoverers running, and finds the one that a sighting came from."""
+    """The supervisor of the discoverers: it runs them, and verifies sightings by their source.
+
+    faults: why a discoverer does not run now, by its name.
+    """
 
     def __init__(self, discoverers: Sequence[Discoverer], context: Context) -> None:
         self._discoverers: Mapping[str, Discoverer] = {one.name: one for one in discoverers}
@@ -28,38 +35,38 @@ class Supervisor:
         self.faults: dict[str, str] = {}
 
     async def run(self, sink: Sink) -> None:
-        """Run all, until cancelled."""
+        """Run all discoverers, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for one in self._discoverers.values():
                 group.create_task(self._keep(one, sink), name=f"discover {one.name}")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The discoverers."""
+        """The names of the discoverers."""
         return tuple(self._discoverers)
 
     async def rescan(self, name: str) -> None:
-        """Have one discoverer look again for all, as if just started; nothing if it cannot now."""
+        """Have one discoverer ask for all devices, unless it does not run now."""
         if name in self.faults:
             return
         try:
             await self._discoverers[name].rescan()
-        except Exception:  # border: a plug-in's fault must not end what asked for it
-            log.exception("Discovery by %s could not look again.", name)
+        except Exception:  # border: a plug-in's fault must not end the scan
+            log.exception("Discoverer %s failed to rescan.", name)
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Look again for one device, with the discoverer that saw it.
+        """Ask one device for a fresh sighting, by the discoverer that saw it.
 
-        Raises DiscoveryRetry where nobody can look: that says nothing of the device.
+        Raises DiscoveryRetry if that discoverer does not run: this says nothing of the device.
         """
         name = sighting.source.partition("/")[0]
         discoverer = self._discoverers.get(name)
         if discoverer is None or name in self.faults:
-            raise DiscoveryRetry(f"{name} cannot look now", RESTART_DELAY)
+            raise DiscoveryRetry(f"discoverer {name} does not run", RESTART_DELAY)
         return await discoverer.verify(sighting)
 
     def counters(self) -> dict[str, int]:
-        """Return what each discoverer counted, as "mdns:dropped:oversized"."""
+        """Return the counters of each discoverer, by names like "mdns:dropped:oversized"."""
         counted = {}
         for name, one in self._discoverers.items():
             health = one.health
@@ -78,30 +85,24 @@ class Supervisor:
                 after = RESTART_DELAY
             except DiscoveryFatal as error:
                 self.faults[name] = str(error)
-                log.error("Discovery by %s is not possible here: %s", name, error)  # noqa: TRY400  # expected
+                log.error("Discoverer %s cannot run: %s", name, error)  # noqa: TRY400  # expected
                 return
             except DiscoveryRetry as error:
                 self.faults[name], after = str(error), error.after
-                log.warning("Discovery by %s waits: %s", name, error, extra={"once": str(error)})
+                log.warning("Discoverer %s waits: %s", name, error, extra={"once": str(error)})
             except (Exception, asyncio.CancelledError):  # border: a plug-in's fault must not stop
-                # the others, nor pass for the end that was asked for
+                # the others, nor be taken for a cancellation of this task
                 if is_cancelled():
                     raise
-                self.faults[name], after = "it broke; the journal says how", RESTART_DELAY
-                log.exception("Discovery by %s broke.", name)
+                self.faults[name], after = "it failed; see the journal", RESTART_DELAY
+                log.exception("Discoverer %s failed.", name)
             await asyncio.sleep(after)
 
 
-RESCAN_EVERY = 15.0
-"""Seconds from one look to the next."""
-
-MAX_SCAN = 900
-
-
 class Scan:
-    """Has discoverers look again, as long as somebody wants it.
+    """A scan: rescans by some discoverers, again and again for a while.
 
-    names: of the discoverers.  rescan: has one look again for all.
+    names: of all discoverers.  rescan: has the named one ask for all devices.
     now: the event loop's clock, seconds.
     """
 
@@ -112,37 +113,39 @@ class Scan:
         now: Callable[[], float],
     ) -> None:
         self._names, self._rescan, self._now = names, rescan, now
-        self._wanted: Sequence[str] = ()
+        self._scanning: Sequence[str] = ()
         self._until = 0.0
-        self._called = asyncio.Event()
+        self._requested = asyncio.Event()
 
     def begin(self, seconds: int, names: Sequence[str]) -> None:
-        """Look now and again for so many seconds, instead of what was wanted before; 0 ends it.
+        """Scan for so many seconds, instead of the scan that runs; 0 ends it.
 
-        names: of the discoverers that are to look; none for all.  Raises InvalidArgs.
+        names: of the discoverers to scan with; none for all.  Raises InvalidArgs.
         """
         if seconds > MAX_SCAN:
-            raise InvalidArgs(f"Discovery looks for at most {MAX_SCAN} s")
+            raise InvalidArgs(f"A scan lasts at most {MAX_SCAN} s")
         if not set(names) <= set(self._names):
-            raise InvalidArgs(f"A protocol is one of {', '.join(sorted(self._names)) or 'none'}")
-        self._wanted = tuple(dict.fromkeys(names)) or tuple(self._names)
+            raise InvalidArgs(
+                f"Unknown protocol: choose from {', '.join(sorted(self._names)) or 'none'}"
+            )
+        self._scanning = tuple(dict.fromkeys(names)) or tuple(self._names)
         self._until = self._now() + seconds
-        self._called.set()
+        self._requested.set()
 
     async def run(self) -> None:
-        """Look when it is wanted, until cancelled."""
+        """Scan when requested, until cancelled."""
         while True:
-            await self._called.wait()
-            self._called.clear()
+            await self._requested.wait()
+            self._requested.clear()
             while (left := self._until - self._now()) > 0:
-                for name in self._wanted:
+                for name in self._scanning:
                     await self._rescan(name)
                 await self._pause(min(left, RESCAN_EVERY))
 
     async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._called.wait()
+                await self._requested.wait()
         except TimeoutError:
             return
-        self._called.clear()
+        self._requested.clear()

@@ -81,11 +81,11 @@ def test_what_is_not_written_is_no_attribute() -> None:
         ((StaticDevice(key="a"),), "'a' needs a serial, a mac or a uuid"),
         ((StaticDevice(key="a", serial="12345678"),), "its serial identifies nothing"),
         ((StaticDevice(key="a", mac="nonsense"),), "its mac identifies nothing"),
-        ((StaticDevice(key="a", serial="1", address="plc.local"),), "is no IP address"),
+        ((StaticDevice(key="a", serial="1", address="plc.local"),), "not an IP address"),
         ((StaticDevice(key="a\nb", serial="1"),), "'a b' has a key or attributes"),
         ((StaticDevice(key="a", serial="1", attributes={"source": "mdns"}),), "'source' cannot"),
         ((StaticDevice(key="a", serial="1", attributes={"m": "a\0"}),), "'m' cannot be matched"),
-        ((SERIAL, SERIAL), "a key of their own"),
+        ((SERIAL, SERIAL), "unique key"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(devices: tuple[StaticDevice, ...], remedy: str) -> None:

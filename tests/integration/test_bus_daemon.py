@@ -45,7 +45,7 @@ async def test_the_objects_of_a_site(tmp_path: Path) -> None:
         assert await site.busctl("call", *STORE, "Rotate") == ""
         await shows(site, STORE, "KeyId=2", "RecoverySlots=0")
         assert await site.call("Discover", "uas", "5", "1", "mdns") is None
-        with pytest.raises(RuntimeError, match="A protocol is one of mdns"):
+        with pytest.raises(RuntimeError, match="choose from mdns"):
             await site.call("Discover", "uas", "5", "1", "upnp")
         await shows(site, LOG, "LogTarget=console", "SyslogIdentifier=gatewayd")
         await site.busctl("set-property", *LOG, "LogLevel", "s", "err")
