@@ -16,6 +16,7 @@ from gatewayd.admission.rules import read_rules, rule_files
 from gatewayd.dbus.bus import BusSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
+from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.sessions.keeper import SessionSettings
@@ -36,9 +37,11 @@ from gatewayd.settings.files import (
 class GatewaySettings:
     """[gateway]"""
 
-    state_directory: Path = setting(Path("/var/lib/gatewayd"), "where records and secrets are kept")
+    state_directory: Path = setting(Path("/var/lib/gatewayd"), "directory of records and secrets")
     rules: tuple[Path, ...] = setting(
-        (), "directories of rule files, the weakest first; none given: every rules.d beside conf.d"
+        (),
+        "directories of rule files, the weakest first",
+        unset="every rules.d beside a conf.d",
     )
 
 
@@ -47,7 +50,7 @@ class LogSettings:
     """[log]"""
 
     level: str = setting(
-        "info", "the least that is logged", choices=("debug", "info", "warning", "error")
+        "info", "least severe level that is logged", choices=("debug", "info", "warning", "error")
     )
 
 
@@ -55,19 +58,7 @@ class LogSettings:
 class StoreSettings:
     """[secretstore]"""
 
-    backend: str = setting("vault", "what keeps the secrets: the name of a plug-in")
-
-
-@dataclass(frozen=True, slots=True)
-class CloudRequestSettings:
-    """[cloud_requests]"""
-
-    accept_permit: bool = setting(
-        False, "let a cloud open the join window, for rules that name it, and as often as it likes"
-    )
-    accept_wanted: bool = setting(
-        False, "let a cloud approve a child of its own that a rule with action ask holds"
-    )
+    backend: str = setting("vault", "plug-in that stores the secrets")
 
 
 @dataclass(frozen=True, slots=True)

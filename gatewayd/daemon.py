@@ -1,4 +1,4 @@
-"""The composition root: builds the parts from the configuration, starts them, stops them.
+"""One run of the daemon: starts the application, reloads its configuration, and stops it.
 
 The start: configuration, durable stores reconciled, D-Bus name owned, READY=1; only then the LAN
 and the clouds.  The stop: discovery, then what is being registered is brought to the disk, then
@@ -17,10 +17,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gatewayd.admission.rules import RuleBook, load_rules
-from gatewayd.app import Assembly, Outside
+from gatewayd.app import build, open_storage
 from gatewayd.config import Config, differences, load
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus_objects import Objects
+from gatewayd.dbus_objects import exported_objects
 from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
 from gatewayd.gateway_status import GatewayStatus, first_view
@@ -31,8 +31,7 @@ from gatewayd.runtime.clock import synchronised, wall_time
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.settings.files import ConfigPaths
-from gatewayd.storage.storage import Storage
-from gatewayd.storage.store_service import StoreAdmin
+from gatewayd.storage.store_service import StoreMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class Daemon:
     async def run(self) -> int:
         """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
         self._rules = RuleBook(load_rules(self._config.rule_directories))
-        self._storage = await Storage.open(self._config, self._environ, wall_time)
+        self._storage = await open_storage(self._config, self._environ)
         try:
             await self._serve()
         finally:
@@ -80,61 +79,73 @@ class Daemon:
         return 1 if self._failed else 0
 
     async def _serve(self) -> None:
-        first = first_view(self._config, self._storage, self._started)
-        self._bus = Bus(self._config.bus, first, lost=self._lost_bus)
-        tally = DeviceStatistics(self._bus)
-        outside = Outside(
-            self._environ, tally, self._checkpoint, self.reload, self._show, self._dump
+        config, storage = self._config, self._storage
+        first = first_view(config, storage, self._started)
+        self._bus = Bus(config.bus, first, lost=self._lost_bus)
+        statistics, monitor = DeviceStatistics(self._bus), StoreMonitor(storage)
+        self._app = build(
+            config,
+            storage,
+            self._rules,
+            environ=self._environ,
+            reporter=statistics,
+            checkpoint=self._checkpoint,
+            on_window_change=self._show,
+            reload=self.reload,
+            dump=self._dump,
         )
-        self._parts = Assembly.build(self._config, self._storage, self._rules, outside)
-        target = "journal" if journal.under_journal(self._environ, sys.stderr) else "console"
-        admin = StoreAdmin(self._storage)
-        await admin.look()
-        self._overview = GatewayStatus(
-            self._config, self._storage, self._parts, tally, self._started, target, admin
+        await monitor.refresh()
+        under_journal = journal.under_journal(self._environ, sys.stderr)
+        self._status = GatewayStatus(
+            config=config,
+            storage=storage,
+            monitor=monitor,
+            children=self._app.manager.children,
+            window=self._app.window,
+            discovery_faults=self._app.discovery.faults,
+            discovery_counters=self._app.discovery.counters,
+            providers=self._app.providers,
+            statistics=statistics,
+            started=self._started,
+            log_target="journal" if under_journal else "console",
         )
-        self._parts.flow.restore(lambda ref: ref.device not in self._storage.without_secret)
-        objects = Objects(
-            self._overview, self._environ, self._show, authorities=self._parts.authorities
+        self._app.restore(lambda ref: ref.device not in storage.without_secret)
+        objects = exported_objects(
+            self._status, self._environ, self._app.authorities, changed=self._show
         )
-        await self._bus.start(self._parts.flow.commands, objects.exported())
+        await self._bus.start(self._app.commands, objects)
         try:
             await self._work()
         finally:
             await self._bus.stop()
-            for provider in self._parts.providers.values():
+            for provider in self._app.providers.values():
                 await provider.close()
 
     async def _work(self) -> None:
         self._listen_to_signals()
-        await self._parts.flow.introduce()
-        gateway = self._start(self._parts.flow.gateway.run())
+        await self._app.introduce()
+        manager = self._start(self._app.manager.run())
         for service in self._services():
             self._start(service)
         self._show()
-        self._notifier.ready(self._overview.line())
-        logger.info("Ready: %s.", self._overview.line())
+        self._notifier.ready(self._status.line())
+        logger.info("Ready: %s.", self._status.line())
         try:
             await self._stop.wait()
         finally:
-            await self._wind_down(gateway)
+            await self._wind_down(manager)
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
-        parts, interval = self._parts, watchdog_interval(self._environ, os.getpid())
+        interval = watchdog_interval(self._environ, os.getpid())
         services = [
-            parts.inventory.run(),
-            parts.supervisor.run(parts.inventory),
-            self._follow_neighbours(),
-            self._tell_status(),
+            *(service() for service in self._app.services()),
+            self._refresh_status(),
             self._reload_on_hang_up(),
-            parts.requests.run(),
-            *(one.watch() for one in parts.authorities.values()),
-            parts.scan.run(),
             self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
         ]
         if interval is not None:
             pings = {
-                "asyncio": parts.flow.gateway.ping,
+                "asyncio": self._app.manager.ping,
                 "dbus": self._bus.ping,
                 "store": self._storage.thread.ping,
             }
@@ -161,7 +172,7 @@ class Daemon:
         self._show()
         around = self._tasks - {gateway}
         await cancel_and_wait(around)
-        await self._parts.flow.registrar.drain(DRAIN)
+        await self._app.registrar.drain(DRAIN)
         await cancel_and_wait({gateway})
 
     def _listen_to_signals(self) -> None:
@@ -195,7 +206,7 @@ class Daemon:
             else:
                 self._put_in_force(config, rules)
             finally:
-                self._notifier.ready(self._overview.line())
+                self._notifier.ready(self._status.line())
 
     def _read(self) -> tuple[Config, RuleBook]:
         config = load(self._paths, Plugins.installed())
@@ -207,34 +218,28 @@ class Daemon:
         if waiting := differences(self._config, config):
             logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
         logger.info("Configuration reloaded.")
-        self._parts.flow.reconsider()
+        self._app.manager.reconsider()
 
-    async def _follow_neighbours(self) -> None:
-        try:
-            await self._parts.neighbours.run()
-        except OSError as error:
-            logger.warning("The neighbour table cannot be read: %s.", error.strerror)
-
-    async def _tell_status(self) -> None:
-        told = ""
+    async def _refresh_status(self) -> None:
+        shown = ""
         while True:
-            await self._overview.admin.look()
-            status = self._overview.line()
+            await self._status.monitor.refresh()
+            line = self._status.line()
             self._show()
-            if status != told:
-                self._notifier.status(status)
-                told = status
+            if line != shown:
+                self._notifier.status(line)
+                shown = line
             await asyncio.sleep(STATUS_EVERY)
 
     def _show(self) -> None:
-        for place, view in self._overview.views(self._state()).items():
+        for place, view in self._status.views(self._state()).items():
             self._bus.show_at(place, view)
 
     def _state(self) -> str:
-        return "stopping" if self._stop.is_set() else self._overview.state()
+        return "stopping" if self._stop.is_set() else self._status.state()
 
     async def _dump(self) -> int:
-        views, rules = self._overview.views(self._state()), self._rules.listed()
+        views, rules = self._status.views(self._state()), self._rules.listed()
         return await asyncio.to_thread(dump, self._config, views, rules, await self._bus.views())
 
     def _lost_bus(self) -> None:

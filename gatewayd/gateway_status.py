@@ -1,59 +1,55 @@
-"""What is said of the gateway as a whole: on D-Bus, and in systemd's status line."""
+"""The status of the gateway as a whole: on D-Bus, and in systemd's status line."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd import __version__
-from gatewayd.app import Assembly
-from gatewayd.cloud.provider import ProviderStatus, SupportsStatus
-from gatewayd.config import Config, Configured
+from gatewayd.admission.join_window import JoinWindow
+from gatewayd.cloud.provider import CloudProvider, ProviderStatus, SupportsStatus
+from gatewayd.config import Config, ConfiguredPlugin
 from gatewayd.dbus.names import GATEWAY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
+from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
-from gatewayd.manager.statistics import Tally
-from gatewayd.runtime.journal import IDENTIFIER
-from gatewayd.secretstore.store import StoreState as Condition
+from gatewayd.manager.manager import Child
+from gatewayd.manager.statistics import DeviceStatistics
+from gatewayd.runtime.journal import IDENTIFIER, syslog_level
+from gatewayd.secretstore.store import StoreState
 from gatewayd.storage.storage import Storage
-from gatewayd.storage.store_service import StoreAdmin
-
-LEVELS: Mapping[int, str] = {
-    logging.DEBUG: "debug",
-    logging.INFO: "info",
-    logging.WARNING: "warning",
-    logging.ERROR: "err",
-    logging.CRITICAL: "crit",
-}
-"""Levels of the log, in the words of syslog(3)."""
+from gatewayd.storage.store_service import StoreMonitor
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """Looks at the parts of a running gateway.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """The views of a running gateway, made from the parts that they show.
 
-    started: microseconds since the epoch.  target: where the log goes, "journal" or "console".
-    admin: knows what is in the secret store.
+    discovery_faults: returns what is wrong with discovery, a sentence each.
+    started: microseconds since the epoch.  log_target: "journal" or "console".
     """
 
     config: Config
     storage: Storage
-    parts: Assembly
-    tally: Tally
+    monitor: StoreMonitor
+    children: Mapping[DeviceId, Child]
+    window: JoinWindow
+    discovery_faults: Callable[[], Sequence[str]]
+    discovery_counters: Callable[[], dict[str, int]]
+    providers: Mapping[str, CloudProvider]
+    statistics: DeviceStatistics
     started: int
-    target: str
-    admin: StoreAdmin
+    log_target: str
 
     def state(self) -> str:
         """Return the state of a gateway that is neither starting nor stopping."""
         if self.storage.sealed:
             return "sealed"
-        return "degraded" if self.storage.degraded or self.parts.supervisor.faults else "running"
+        return "degraded" if self.storage.degraded or self.discovery_faults() else "running"
 
     def line(self) -> str:
         """Return one line for `systemctl status`."""
-        states = [child.state for child in self.parts.flow.gateway.children.values()]
+        states = [child.state for child in self.children.values()]
         words = [
             f"{len(states)} devices",
             f"{states.count(State.ONLINE)} online",
@@ -62,72 +58,70 @@ class Overview:
         ]
         if why := self._why():
             words.append(f"store {self._store_state()}: {why}")
-        return ", ".join([*words, *self.parts.supervisor.faults.values()])
+        return ", ".join([*words, *self.discovery_faults()])
 
     def views(self, state: str) -> Mapping[ObjectInterface, object]:
         """Return what D-Bus shows of everything but the children."""
-        providers = {provider_place(c.name): self.provider(c) for c in self.config.clouds}
+        providers = {provider_object(c.name): self.provider(c) for c in self.config.clouds}
         return {GATEWAY: self.view(state), STORE: self.store(), LOG: self.log(), **providers}
 
     def view(self, state: str) -> ManagerView:
         """Return what D-Bus shows of the gateway."""
-        counters = self.parts.supervisor.counters() | self.parts.inventory.counters()
-        until = self.parts.flow.window.until
+        counters, until = self.discovery_counters(), self.window.until
         return first_view(self.config, self.storage, self.started, state, counters, until)
 
     def store(self) -> StoreView:
         """Return what D-Bus shows of the secret store."""
-        kept = self.admin.kept
+        contents = self.monitor.contents
         return StoreView(
             backend=self.config.store.kind,
             protection=self.storage.store.protection.value,
             state=self._store_state(),
             why=self._why(),
-            n_secrets=self.tally.secrets if kept is None else kept.secrets,
-            key_id=kept.key if kept else 0,
-            key_created=kept.key_created if kept else 0,
-            recovery_slots=kept.recovery_slots if kept else 0,
+            n_secrets=contents.secrets if contents else self.statistics.secrets,
+            key_id=contents.key if contents else 0,
+            key_created=contents.key_created if contents else 0,
+            recovery_slots=contents.recovery_slots if contents else 0,
         )
 
     def _store_state(self) -> str:
         state = self.storage.store.state
-        fit = not self.storage.faults or state is not Condition.UNSEALED
-        return (state if fit else Condition.DEGRADED).value
+        faulty = self.storage.faults and state is StoreState.UNSEALED
+        return (StoreState.DEGRADED if faulty else state).value
 
     def _why(self) -> str:
         return "; ".join(self.storage.faults)
 
-    def provider(self, cloud: Configured) -> ProviderView:
-        """Return what D-Bus shows of a cloud."""
-        provider, standing = self.parts.providers[cloud.name], self.tally.of(cloud.name)
-        told = provider.status() if isinstance(provider, SupportsStatus) else ProviderStatus()
-        reason = told.reason if told.state else standing.reason
+    def provider(self, cloud: ConfiguredPlugin) -> ProviderView:
+        """Return what D-Bus shows of a cloud: what its provider reports, else what is counted."""
+        provider, counted = self.providers[cloud.name], self.statistics.of(cloud.name)
+        reported = provider.status() if isinstance(provider, SupportsStatus) else ProviderStatus()
+        reason = reported.reason if reported.state else counted.reason
         return ProviderView(
             id=cloud.name,
             kind=cloud.kind,
-            endpoint=told.endpoint or endpoint(cloud.settings),
-            state=told.state or standing.state,
+            endpoint=reported.endpoint or endpoint(cloud.settings),
+            state=reported.state or counted.state,
             reason=reason.code,
             explanation=reason.text,
             remedy=reason.remedy,
-            n_devices=standing.devices,
-            n_queued=standing.queued,
-            certificate_expiry=told.certificate_expiry,
+            n_devices=counted.devices,
+            n_queued=counted.queued,
+            certificate_expiry=reported.certificate_expiry,
         )
 
     def log(self) -> LogView:
-        """Return how is logged now."""
-        level = logging.getLogger(IDENTIFIER).getEffectiveLevel()
-        return LogView(LEVELS.get(level, "info"), self.target, IDENTIFIER)
+        """Return how the daemon logs now."""
+        return LogView(syslog_level(), self.log_target, IDENTIFIER)
 
 
-def provider_place(name: str) -> ObjectInterface:
+def provider_object(name: str) -> ObjectInterface:
     """Return where a cloud is served."""
     return ObjectInterface(provider_path(name), PROVIDER)
 
 
 def endpoint(settings: object) -> str:
-    """Return "host:port" where a cloud's settings name one; "" elsewhere."""
+    """Return "host:port" if a cloud's settings name both; else ""."""
     host, port = getattr(settings, "host", ""), getattr(settings, "port", "")
     return f"{host}:{port}" if host and port else ""
 
@@ -140,7 +134,7 @@ def first_view(
     counters: dict[str, int] | None = None,
     join_until: int = 0,
 ) -> ManagerView:
-    """Return what D-Bus shows before there is anything to look at."""
+    """Return what D-Bus shows of the gateway while it starts."""
     return ManagerView(
         version=__version__,
         state=state,

@@ -24,10 +24,10 @@ LAW: dict[str, set[str]] = {
     "registration": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "sessions": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "secretstore": {"device", "settings", "runtime", "errors"},
-    "storage": {"secretstore", "device", "settings", "runtime", "errors", "config"},
+    "storage": {"secretstore.store", "device", "runtime", "errors"},
     "cloud": {"device", "settings", "runtime", "errors"},
     "dbus": {"device", "settings", "runtime", "errors"},
-    "manager": {"device", "settings", "runtime", "errors", "admission", "config"},
+    "manager": {"device", "settings", "runtime", "errors", "admission"},
     "testing": {"device", "errors", "cloud.provider", "discovery.discoverer", "secretstore.store"},
     "simulator": {"errors"},
 }  # fmt: skip
@@ -39,9 +39,7 @@ FREE = {"", "cli"}
 LAST = {"cli", "app", "daemon", "simulator", "testing", "__main__"}
 """What nothing else imports."""
 
-LAST_AMONG_THEMSELVES = {
-    ("__main__", "daemon"), ("daemon", "app"), ("gateway_status", "app"), ("dbus_objects", "cli"),
-}  # fmt: skip
+LAST_AMONG_THEMSELVES = {("__main__", "daemon"), ("daemon", "app")}
 
 HOME: dict[str, set[str]] = {
     "aiohttp": {"simulator/huawei/management/server.py"},

@@ -11,10 +11,9 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.storage.reconcile import Kind, decide
-from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
-from tests.support.renewing import LIFE, RenewingCloud
+from gatewayd.storage.reconcile import FindingKind, decide
+from tests.support.fakes import FakeCloud, MemoryRecords
+from tests.support.renewing_cloud import LIFE, RenewingCloud
 from tests.support.stage import Stage
 
 T = TypeVar("T")
@@ -36,7 +35,7 @@ class Killed(asyncio.CancelledError):
 
 
 async def live(
-    register: MemoryRegister, cloud: FakeCloud, name: str, step: str = ""
+    register: MemoryRecords, cloud: FakeCloud, name: str, step: str = ""
 ) -> tuple[str, DeviceId]:
     """Run until the child is online, or until the step at which to die has been taken."""
     died = asyncio.Event()
@@ -56,36 +55,32 @@ async def live(
         return ("died" if death in done else "online"), device
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize(("step", "issued"), STEPS.items())
-def test_a_child_survives_a_crash_at_any_step(step: str, issued: int) -> None:
-    async def main() -> None:
-        register, cloud = MemoryRegister(), FakeCloud()
-        ended, _ = await live(register, cloud, "TH20-1", step)
-        assert ended == "died"
-        ended, device = await live(register, cloud, "TH20-1")
-        assert ended == "online"
-        (name,) = cloud.issued
-        assert len(cloud.issued[name]) == issued
-        record = register[device]
-        assert register.slots[record.slot(record.stored)] == cloud.activated[name]
-
-    clock.run(main())
+async def test_a_child_survives_a_crash_at_any_step(step: str, issued: int) -> None:
+    register, cloud = MemoryRecords(), FakeCloud()
+    ended, _ = await live(register, cloud, "TH20-1", step)
+    assert ended == "died"
+    ended, device = await live(register, cloud, "TH20-1")
+    assert ended == "online"
+    (name,) = cloud.issued
+    assert len(cloud.issued[name]) == issued
+    record = register[device]
+    assert register.slots[record.slot(record.stored)] == cloud.activated[name]
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("first", STEPS)
 @pytest.mark.parametrize("second", STEPS)
-def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str) -> None:
-    async def main() -> None:
-        register, cloud = MemoryRegister(), FakeCloud()
-        await live(register, cloud, "TH20-1", first)
-        await live(register, cloud, "TH20-1", second)
-        ended, _ = await live(register, cloud, "TH20-1")
-        assert ended == "online"
-        (name,) = cloud.issued
-        assert len(cloud.issued[name]) <= 3
-        assert cloud.activated[name] in register.slots.values()
-
-    clock.run(main())
+async def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str) -> None:
+    register, cloud = MemoryRecords(), FakeCloud()
+    await live(register, cloud, "TH20-1", first)
+    await live(register, cloud, "TH20-1", second)
+    ended, _ = await live(register, cloud, "TH20-1")
+    assert ended == "online"
+    (name,) = cloud.issued
+    assert len(cloud.issued[name]) <= 3
+    assert cloud.activated[name] in register.slots.values()
 
 
 RENEWAL = (
@@ -98,24 +93,26 @@ RENEWAL = (
 NAME = CloudName("cloud", "p", "TH20-1")
 
 
-class FailingPower(MemoryRegister):
+class FailingPower(MemoryRecords):
     """Power fails when so many works more have been done on the disk; None for never."""
 
     works: int | None = None
 
-    async def _disk(self, work: Callable[[], T]) -> T:
+    async def on_disk(self, work: Callable[[], T]) -> T:
         if self.works is not None:
             self.dead = self.works <= 0
             self.works -= 1
-        return await super()._disk(work)
+        return await super().on_disk(work)
 
 
-def after_a_power_cut(old: MemoryRegister) -> MemoryRegister:
+def after_a_power_cut(old: MemoryRecords) -> MemoryRecords:
     """Return what is found on the disk, reconciled as the real start does it."""
-    new = MemoryRegister()
+    new = MemoryRecords()
     new.rows, new.slots = dict(old.rows), dict(old.slots)
     for found in decide(list(old.rows.values()), list(old.slots), 1):
-        assert found.kind in {Kind.CANDIDATE, Kind.OUTDATED, Kind.COMPLETED}, found
+        assert found.kind in {FindingKind.CANDIDATE, FindingKind.OUTDATED, FindingKind.COMPLETED}, (
+            found
+        )
         if found.record is not None:
             new.rows[found.record.device] = found.record
         if found.ref is not None:
@@ -124,7 +121,7 @@ def after_a_power_cut(old: MemoryRegister) -> MemoryRegister:
 
 
 async def renewing(
-    register: MemoryRegister, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
+    register: MemoryRecords, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
 ) -> None:
     """Run, long enough for a renewal, until something holds or a step has been taken."""
     died = asyncio.Event()
@@ -145,12 +142,12 @@ async def renewing(
     cloud.online.clear()
 
 
-def in_use(register: MemoryRegister) -> Secret | None:
+def in_use(register: MemoryRecords) -> Secret | None:
     (record,) = register.rows.values()
     return register.slots.get(record.slot(record.stored)) if record.stored else None
 
 
-def check_renewed(register: MemoryRegister, cloud: RenewingCloud) -> None:
+def check_renewed(register: MemoryRecords, cloud: RenewingCloud) -> None:
     """One secret is left, it is not the first, and a login has proven it."""
     (record,) = register.rows.values()
     assert record.stored > 1
@@ -159,43 +156,39 @@ def check_renewed(register: MemoryRegister, cloud: RenewingCloud) -> None:
     assert in_use(register) != cloud.issued[NAME][0]
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("trusting", [True, False])
 @pytest.mark.parametrize("step", RENEWAL)
-def test_a_renewal_survives_a_crash_at_any_step(step: str, trusting: bool) -> None:
-    async def main() -> None:
-        register, cloud = MemoryRegister(), RenewingCloud()
-        await renewing(register, cloud, lambda: False, step)
-        first = cloud.issued[NAME][0]
-        register = after_a_power_cut(register)
-        assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
-        cloud.trusting = trusting
-        proven = len(cloud.known[NAME])
-        await renewing(register, cloud, lambda: in_use(register) != first or not trusting)
-        assert in_use(register) in cloud.known[NAME][: None if trusting else proven]
-        cloud.trusting, register = True, after_a_power_cut(register)
-        await renewing(register, cloud, lambda: in_use(register) != first)
-        register = after_a_power_cut(register)
-        check_renewed(register, cloud)
-        assert len(register.slots) == 1
-        assert len(cloud.issued[NAME]) <= 3
-
-    clock.run(main())
+async def test_a_renewal_survives_a_crash_at_any_step(step: str, trusting: bool) -> None:
+    register, cloud = MemoryRecords(), RenewingCloud()
+    await renewing(register, cloud, lambda: False, step)
+    first = cloud.issued[NAME][0]
+    register = after_a_power_cut(register)
+    assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
+    cloud.trusting = trusting
+    proven = len(cloud.known[NAME])
+    await renewing(register, cloud, lambda: in_use(register) != first or not trusting)
+    assert in_use(register) in cloud.known[NAME][: None if trusting else proven]
+    cloud.trusting, register = True, after_a_power_cut(register)
+    await renewing(register, cloud, lambda: in_use(register) != first)
+    register = after_a_power_cut(register)
+    check_renewed(register, cloud)
+    assert len(register.slots) == 1
+    assert len(cloud.issued[NAME]) <= 3
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("works", range(12))
-def test_a_renewal_survives_a_power_cut_at_any_write(works: int) -> None:
-    async def main() -> None:
-        cut, cloud = FailingPower(), RenewingCloud()
+async def test_a_renewal_survives_a_power_cut_at_any_write(works: int) -> None:
+    cut, cloud = FailingPower(), RenewingCloud()
 
-        def due() -> bool:
-            if cut.works is None and asyncio.get_running_loop().time() > LIFE / 3:
-                cut.works = works
-            return cut.dead
+    def due() -> bool:
+        if cut.works is None and asyncio.get_running_loop().time() > LIFE / 3:
+            cut.works = works
+        return cut.dead
 
-        await renewing(cut, cloud, lambda: due() or in_use(cut) != cloud.issued[NAME][0])
-        register = after_a_power_cut(cut)
-        assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
-        await renewing(register, cloud, lambda: in_use(register) != cloud.issued[NAME][0])
-        check_renewed(after_a_power_cut(register), cloud)
-
-    clock.run(main())
+    await renewing(cut, cloud, lambda: due() or in_use(cut) != cloud.issued[NAME][0])
+    register = after_a_power_cut(cut)
+    assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
+    await renewing(register, cloud, lambda: in_use(register) != cloud.issued[NAME][0])
+    check_renewed(after_a_power_cut(register), cloud)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
-from gatewayd.config import Configured
-from gatewayd.dbus_objects import LEVELS, CloudTest, LogControl
+from gatewayd.config import ConfiguredPlugin
+from gatewayd.dbus_objects import LogControl, ProviderTest
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
-from gatewayd.gateway_status import LEVELS as SHOWN
 from gatewayd.gateway_status import endpoint
+from gatewayd.runtime.journal import SYSLOG_LEVELS, syslog_level
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def level() -> Iterator[logging.Logger]:
     ours.setLevel(before)
 
 
-@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("name", SYSLOG_LEVELS)
 async def test_every_level_of_syslog_can_be_set(name: str, level: logging.Logger) -> None:
     changes: list[int] = []
     await LogControl(lambda: changes.append(1)).set_level(name, "uid 0")
     assert changes == [1]
     names = ("debug", "info", "notice", "warning", "err", "crit", "alert", "emerg")
-    assert names.index(SHOWN[level.level]) - names.index(name) in (0, 1, -1, -2)
+    assert names.index(syslog_level()) - names.index(name) in (0, 1, -1, -2)
 
 
 async def test_no_other_level_can_be_set(level: logging.Logger) -> None:
@@ -43,7 +43,7 @@ async def test_no_other_level_can_be_set(level: logging.Logger) -> None:
     assert level.level == before
 
 
-def cloud(*verdicts: CheckResult, gate: asyncio.Event | None = None) -> CloudTest:
+def cloud(*verdicts: CheckResult, gate: asyncio.Event | None = None) -> ProviderTest:
     async def preflight(_: object, __: PreflightContext) -> AsyncIterator[Check]:
         for verdict in verdicts:
             if gate is not None:
@@ -51,7 +51,7 @@ def cloud(*verdicts: CheckResult, gate: asyncio.Event | None = None) -> CloudTes
             yield Check("tcp", verdict, f"It is {verdict}.", "Look." if verdict == "failed" else "")
 
     plugin: Any = SimpleNamespace(preflight=preflight)
-    return CloudTest(Configured("ali", "alibaba", plugin, None), {})
+    return ProviderTest(ConfiguredPlugin("ali", "alibaba", plugin, None), {})
 
 
 async def test_a_test_ends_well_or_says_what_failed() -> None:

@@ -21,10 +21,10 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.errors import CallerError, StoreError, StoreFull
-from gatewayd.manager.manager import INTERNAL
-from gatewayd.storage.reconcile import Kind, decide
+from gatewayd.manager.manager import INTERNAL_ERROR
+from gatewayd.storage.reconcile import FindingKind, decide
 from gatewayd.testing.clock import JumpingLoop
-from tests.support.fakes import FakeCloud, FakeSession, MemoryRegister
+from tests.support.fakes import FakeCloud, FakeSession, MemoryRecords
 from tests.support.renewing_cloud import RenewingCloud
 from tests.support.stage import Stage
 
@@ -46,7 +46,7 @@ class StormyCloud(FakeCloud):
 
     down = False
     trespasses: tuple[str, ...] = ()
-    register_of: MemoryRegister
+    register_of: MemoryRecords
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         async def watched(secret: Secret) -> None:
@@ -78,7 +78,7 @@ class Site(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=JumpingLoop)
-        self.register, self.cloud = MemoryRegister(), self.kind()
+        self.register, self.cloud = MemoryRecords(), self.kind()
         self.here: set[str] = set()
         self.asked: list[asyncio.Task[None]] = []
         self.unwanted: dict[str, asyncio.Task[None]] = {}
@@ -97,8 +97,8 @@ class Site(RuleBasedStateMachine):
     async def start(self) -> None:
         self.cloud.register_of = self.register
         self.stage = Stage(self.register, self.cloud)
-        self.stage.flow.restore(lambda ref: ref in self.register.slots)
-        self.running = asyncio.create_task(self.stage.flow.gateway.run())
+        self.stage.app.restore(lambda ref: ref in self.register.slots)
+        self.running = asyncio.create_task(self.stage.manager.run())
 
     async def end(self) -> None:
         self.running.cancel()
@@ -139,14 +139,14 @@ class Site(RuleBasedStateMachine):
     @rule(child=names)
     def a_child_changes(self, child: str) -> None:
         if child in self.here:
-            self.stage.listener.changed(self.id(child))
+            self.stage.manager.changed(self.id(child))
         self.do(asyncio.sleep(0))
 
     @rule(child=names)
     def a_stranger_is_evicted(self, child: str) -> None:
         if self.id(child) not in self.stage.lan.pinned:
             self.here.discard(child)
-            self.stage.listener.evicted(self.id(child))
+            self.stage.manager.evicted(self.id(child))
         self.do(asyncio.sleep(0))
 
     @rule(child=names, command=commands, seconds=pauses)
@@ -162,7 +162,7 @@ class Site(RuleBasedStateMachine):
 
     @rule()
     def the_rules_are_read_again(self) -> None:
-        self.stage.flow.reconsider()
+        self.stage.manager.reconsider()
         self.do(asyncio.sleep(0))
 
     @rule(child=names, script=answers)
@@ -203,17 +203,17 @@ class Site(RuleBasedStateMachine):
 
     @rule(seconds=pauses)
     def gatewayd_is_restarted(self, seconds: float) -> None:
-        self.do(self.stage.flow.registrar.drain(10))
+        self.do(self.stage.app.registrar.drain(10))
         self.do(self.end())
         self.restart()
         self.do(asyncio.sleep(seconds))
 
     def restart(self) -> None:
         """Begin anew with what is on the disk, as the real start reconciles it."""
-        old, self.register = self.register, MemoryRegister()
+        old, self.register = self.register, MemoryRecords()
         self.register.rows, self.register.slots = dict(old.rows), dict(old.slots)
         for found in decide(list(old.rows.values()), list(old.slots), 1):
-            assert found.kind is not Kind.LOST
+            assert found.kind is not FindingKind.LOST
             if found.record is not None:
                 self.register.rows[found.record.device] = found.record
             if found.ref is not None:
@@ -224,7 +224,7 @@ class Site(RuleBasedStateMachine):
 
     async def ask(self, command: str, child: str) -> None:
         """Call a command, and do not wait for it."""
-        made, device = self.stage.flow.commands, self.id(child)
+        made, device = self.stage.app.commands, self.id(child)
         match command:
             case "approve":
                 call = made.approve(device, "", "uid 0")
@@ -263,8 +263,8 @@ class Site(RuleBasedStateMachine):
 
     @invariant()
     def nothing_breaks(self) -> None:
-        for child in self.stage.flow.gateway.children.values():
-            assert INTERNAL.text not in [step.text for step in child.history]
+        for child in self.stage.manager.children.values():
+            assert INTERNAL_ERROR.text not in [step.text for step in child.history]
 
     @invariant()
     def nobody_is_registered_who_was_not_admitted(self) -> None:
@@ -282,7 +282,7 @@ class Site(RuleBasedStateMachine):
 
     @invariant()
     def online_means_present_in_session_and_durable(self) -> None:
-        for child in self.stage.flow.gateway.children.values():
+        for child in self.stage.manager.children.values():
             if child.state is State.ONLINE:
                 record = self.register.rows[child.id]
                 assert child.present
@@ -300,7 +300,7 @@ class Site(RuleBasedStateMachine):
 
     @invariant()
     def tasks_are_bounded(self) -> None:
-        assert len(self.stage.flow.gateway._tasks) <= 2 * len(NAMES)
+        assert len(self.stage.manager._tasks) <= 2 * len(NAMES)
 
     # How it ends.
 
@@ -314,7 +314,7 @@ class Site(RuleBasedStateMachine):
         await self.help_those_who_need_it()
         await asyncio.sleep(LONG)
         self.the_mailbox_lives()
-        for child in self.stage.flow.gateway.children.values():
+        for child in self.stage.manager.children.values():
             record = self.register.rows.get(child.id)
             if record is None:
                 expected = {"stranger": State.PENDING, "bad": State.REJECTED}
@@ -323,11 +323,11 @@ class Site(RuleBasedStateMachine):
                 assert child.state is State.REJECTED
             else:
                 assert child.state is State.ONLINE, (child, record)
-        assert len(self.stage.flow.gateway.children) == len(NAMES)
+        assert len(self.stage.manager.children) == len(NAMES)
 
     async def help_those_who_need_it(self) -> None:
-        made = self.stage.flow.commands
-        for child in self.stage.flow.gateway.children.values():
+        made = self.stage.app.commands
+        for child in self.stage.manager.children.values():
             if child.state is State.FAILED:
                 assert child.reason.code
                 await made.retry(child.id, "uid 0")
@@ -355,7 +355,7 @@ class RenewingSite(Site):
 
     @rule(child=names)
     def a_renewal_is_asked_for(self, child: str) -> None:
-        self.stage.flow.keeper.renew(self.id(child))
+        self.stage.app.keeper.renew(self.id(child))
         self.do(asyncio.sleep(0))
 
     @rule(days=st.sampled_from([0.3, 0.6, 1.1]))

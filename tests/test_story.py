@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gatewayd.device.identity import DeviceId
 from gatewayd.simulator import story
-from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 
@@ -33,10 +34,10 @@ class FakeWorld:
         await self._stage.tape.wait_for(self._id(child), state)
 
     async def approve(self, child: str) -> None:
-        await self._stage.flow.commands.approve(self._id(child), "", "uid 0")
+        await self._stage.app.commands.approve(self._id(child), "", "uid 0")
 
     async def reject(self, child: str) -> None:
-        await self._stage.flow.commands.reject(self._id(child), "", "uid 0")
+        await self._stage.app.commands.reject(self._id(child), "", "uid 0")
 
     async def issued(self, child: str) -> int:
         return sum(len(s) for n, s in self._stage.cloud.issued.items() if n.device == child)
@@ -46,9 +47,7 @@ class FakeWorld:
         return any(name.device == child for name in self._stage.cloud.online)
 
 
-def test_the_story() -> None:
-    async def main() -> list[str]:
-        async with Stage(MemoryRegister(), FakeCloud()).running() as stage:
-            return [sentence async for sentence in story.tell(FakeWorld(stage))]
-
-    assert len(clock.run(main())) == 7
+@pytest.mark.jumping_clock
+async def test_the_story() -> None:
+    async with Stage(MemoryRecords(), FakeCloud()).running() as stage:
+        assert len([sentence async for sentence in story.perform(FakeWorld(stage))]) == 7

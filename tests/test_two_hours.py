@@ -22,32 +22,26 @@ import pytest
 
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
-from gatewayd.app import Flow, Parts
+from gatewayd.app import Application
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.provider import KeepSecret, Outcome
-from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import CallerError, StoreError, StoreFull
-from gatewayd.manager.cloud_requests import CloudRequests
-from gatewayd.manager.commands import Upkeep
-from gatewayd.manager.manager import INTERNAL
-from gatewayd.registration.registrar import RegistrationSettings, Vault
+from gatewayd.manager.manager import INTERNAL_ERROR, DeviceManager
 from gatewayd.runtime.clock import Clock
-from gatewayd.sessions.keeper import SessionSettings
-from gatewayd.sessions.renewal import Slots
 from gatewayd.simulator import faults, pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaDevice, AlibabaNodeType
 from gatewayd.simulator.alibaba.topics import REQUESTS
-from gatewayd.storage.reconcile import Kind, decide
-from tests.support.fakes import FakeLan, MemoryRegister, Tape
-from tests.support.stage import NameRules
+from gatewayd.storage.reconcile import FindingKind, decide
+from tests.support.fakes import FakeLan, MemoryRecords, RecordingReporter
+from tests.support.stage import NameRules, application
 from tests.support.two_hours import Meter, Network, run
 
 STORM, CALM = 110 * 60.0, 30 * 60.0
@@ -146,11 +140,11 @@ class Watched(Alibaba):
 class Run:
     """One run of the daemon."""
 
-    flow: Flow
+    app: Application
     provider: Watched
-    register: MemoryRegister
+    records: MemoryRecords
     lan: FakeLan
-    tape: Tape
+    tape: RecordingReporter
     tasks: list[asyncio.Task[None]]
 
 
@@ -194,46 +188,33 @@ class Site:
 
     # The daemon.
 
-    async def start(self, register: MemoryRegister) -> None:
+    async def start(self, records: MemoryRecords) -> None:
         self.meter.begin_anew()
-        loop, lan, tape = self.loop, FakeLan(self.loop.time), Tape()
+        loop, lan, tape = self.loop, FakeLan(self.loop.time), RecordingReporter()
 
         def wall() -> int:
             return int(loop.time() * 1e6) + 1_700_000_000_000_000
 
-        clocks = Clock(loop.time, wall, self.random.random)
+        clock = Clock(loop.time, wall, self.random.random)
         provider = Watched(
-            "cloud", self._settings(), self._read_secret, self.random.randbytes,
-            Clock(loop.time, lambda: wall() / 1e6),
-        )  # fmt: skip
+            "cloud", self._settings(), self._read_secret, self.random.randbytes, clock
+        )
 
-        def discover(listener: Any) -> FakeLan:
-            self.listener = listener
-            return lan
+        manager = DeviceManager(records, clock)
 
         async def reload() -> None:
-            flow.reconsider()
+            manager.reconsider()
 
-        flow = Flow(
-            Parts(
-                clocks=clocks, register=register,
-                slots=Slots(register.secret, register.put, register.delete),
-                vault=Vault(register.put, register.holds, register.check_ready),
-                providers={"cloud": provider}, discover=discover, rules=RouteRules(),
-                reporter=tape, registration=RegistrationSettings(), sessions=SessionSettings(),
-                settle=10.0, checkpoint=lambda _: None, upkeep=Upkeep(reload),
-            )
+        app = application(
+            records, provider, lan, tape, clock,
+            manager=manager, reload=reload, rules=RouteRules(),
         )  # fmt: skip
-        requests = CloudRequests(
-            CloudRequestSettings(True, True), flow.gateway, flow.admissions, loop.time
-        )
-        provider.set_requests(requests)
-        flow.restore(lambda ref: ref in register.slots)
-        tasks = [asyncio.create_task(flow.gateway.run()), asyncio.create_task(requests.run())]
-        self.now = Run(flow, provider, register, lan, tape, tasks)
+        app.restore(lambda ref: ref in records.slots)
+        tasks = [asyncio.create_task(manager.run()), asyncio.create_task(app.cloud_requests.run())]
+        self.now = Run(app, provider, records, lan, tape, tasks)
         while True:
             try:
-                await flow.introduce()
+                await app.introduce()
                 break
             except StoreError:
                 await asyncio.sleep(5)
@@ -263,16 +244,16 @@ class Site:
 
     async def crash(self) -> None:
         """Cut the power, and start on what is on the disk."""
-        old = self.now.register
+        old = self.now.records
         old.dead = True
         self.network.cut(late=self.random.random() < 0.5)
         down, self.network.down = self.network.down, True
         await self.end()
         self.network.down = down
-        new = MemoryRegister()
+        new = MemoryRecords()
         new.rows, new.slots = dict(old.rows), dict(old.slots)
         for found in decide(list(old.rows.values()), list(old.slots), 1):
-            assert found.kind is not Kind.LOST
+            assert found.kind is not FindingKind.LOST
             if found.record is not None:
                 new.rows[found.record.device] = found.record
             if found.ref is not None:
@@ -281,10 +262,10 @@ class Site:
 
     async def restart(self) -> None:
         """Stop in good order, and start again."""
-        old = self.now.register
-        await self.now.flow.registrar.drain(10)
+        old = self.now.records
+        await self.now.app.registrar.drain(10)
         await self.end()
-        new = MemoryRegister()
+        new = MemoryRecords()
         new.rows, new.slots = dict(old.rows), dict(old.slots)
         await self.start(new)
 
@@ -292,7 +273,7 @@ class Site:
 
     def seen(self, child: str) -> None:
         self.here.add(child)
-        self.listener.seen(self.now.lan.appear(child))
+        self.now.app.manager.seen(self.now.lan.appear(child))
 
     def some_seen(self) -> None:
         for child in self.random.sample(CHILDREN, 6):
@@ -300,12 +281,12 @@ class Site:
 
     def lost(self, child: str) -> None:
         self.here.discard(child)
-        self.listener.lost(self.now.lan.appear(child), Reason("goodbye"))
+        self.now.app.manager.lost(self.now.lan.appear(child), Reason("goodbye"))
 
     def ask(self, command: str, child: str) -> None:
         """Call a command as an operator, and do not wait."""
-        device, made = self.now.lan.id_of(child), self.now.flow.commands
-        if device not in self.now.flow.gateway.children:
+        device, made = self.now.lan.id_of(child), self.now.app.commands
+        if device not in self.now.app.manager.children:
             return
         calls = {
             "approve": lambda: made.approve(device, "", "uid 0"),
@@ -327,13 +308,13 @@ class Site:
 
     async def _forget(self, child: str, device: DeviceId) -> None:
         self._void(child)
-        await self.now.flow.commands.forget(device, "uid 0")
+        await self.now.app.commands.forget(device, "uid 0")
 
     async def _reregister(self, child: str, device: DeviceId) -> None:
         self._void(child)
         if self.device(child) is not None:
             self.cloud.reset(*at_cloud(child))
-        await self.now.flow.commands.reregister(device, device, "uid 0")
+        await self.now.app.commands.reregister(device, device, "uid 0")
 
     def _void(self, child: str) -> None:
         """The secret that the cloud has of this child is given up."""
@@ -357,11 +338,11 @@ class Site:
             self.cloud.disable(*at_cloud(child))
 
     def fill_disk(self) -> None:
-        register = self.now.register
+        register = self.now.records
         register.failing = StoreFull("full")
         self.loop.call_later(self.random.choice([1.0, 20.0, 90.0]), self._free, register)
 
-    def _free(self, register: MemoryRegister) -> None:
+    def _free(self, register: MemoryRecords) -> None:
         register.failing = None
 
     def cut(self, seconds: float) -> None:
@@ -450,7 +431,7 @@ class Site:
                 self.ask("approve", child)
 
     def child(self, name: str) -> Any:
-        return self.now.flow.gateway.children[self.now.lan.id_of(name)]
+        return self.now.app.manager.children[self.now.lan.id_of(name)]
 
     # What holds.
 
@@ -461,14 +442,14 @@ class Site:
         assert not now.provider.doubled
         for task in now.tasks:
             assert not task.done(), task
-        for child in now.flow.gateway.children.values():
-            assert INTERNAL.text not in [step.text for step in child.history], child
-        assert len(now.flow.gateway._tasks) <= 2 * (len(CHILDREN) + 1)
+        for child in now.app.manager.children.values():
+            assert INTERNAL_ERROR.text not in [step.text for step in child.history], child
+        assert len(now.app.manager._tasks) <= 2 * (len(CHILDREN) + 1)
         self.check_secrets()
 
     def check_secrets(self) -> None:
         """What the cloud holds as used is in its slot."""
-        register = self.now.register
+        register = self.now.records
         for child in CHILDREN:
             device = self.device(child)
             if device is None or not device.spent or device.reopened:
@@ -499,7 +480,7 @@ class Site:
 async def two_hours(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(seed)
     monkeypatch.setattr(mqtt, "open_connection", site.network.open_connection)
-    await site.start(MemoryRegister())
+    await site.start(MemoryRecords())
     try:
         await site.storm()
         await site.calm()
@@ -524,7 +505,7 @@ def test_who_is_restless_keeps_the_limits_too(how: str, monkeypatch: pytest.Monk
     async def main() -> None:
         site = Site(1)
         monkeypatch.setattr(mqtt, "open_connection", site.network.open_connection)
-        await site.start(MemoryRegister())
+        await site.start(MemoryRecords())
         site.seen("DIR-0000")
         await asyncio.sleep(120)
         if how == "is retried":

@@ -67,7 +67,7 @@ class DiscoveredDevices(Protocol):
     def last_seen(self, device: DeviceId) -> float:
         """Return when it was last seen, seconds of the event loop's clock; 0 for never."""
 
-    def know(self, device: DeviceId, claims: Iterable[Claim]) -> None:
+    def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device that is on record, with the claims that identify it."""
 
     def pin(self, device: DeviceId) -> None:

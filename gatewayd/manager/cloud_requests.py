@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from gatewayd.admission.controller import AdmissionController
 from gatewayd.admission.join_window import MAX_SECONDS, WindowOptions
 from gatewayd.admission.policy.engine import APPROVAL_REQUIRED, WindowScope
-from gatewayd.config import CloudRequestSettings
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
@@ -21,6 +21,7 @@ from gatewayd.device.record import Admission, CloudName
 from gatewayd.errors import GatewayError
 from gatewayd.manager.manager import DeviceManager
 from gatewayd.runtime.backoff import RateLimiter
+from gatewayd.settings.declare import setting
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,18 @@ MAX_WANTED = 1000
 _DELAYED = {State.ADMITTED, State.ACTIVATING, State.OFFLINE}
 
 
+@dataclass(frozen=True, slots=True)
+class CloudRequestSettings:
+    """[cloud_requests]"""
+
+    accept_permit: bool = setting(
+        False, "let a cloud open the join window, for rules that name it, and as often as it likes"
+    )
+    accept_wanted: bool = setting(
+        False, "let a cloud approve a child of its own that a rule with action ask holds"
+    )
+
+
 class CloudRequests:
     """Serves the port `Requests` of cloud/provider.py, which has the contracts.
 
@@ -41,18 +54,18 @@ class CloudRequests:
     def __init__(
         self,
         settings: CloudRequestSettings,
-        gateway: DeviceManager,
-        admissions: AdmissionController,
+        manager: DeviceManager,
+        admission: AdmissionController,
         now: Callable[[], float],
     ) -> None:
-        self._settings, self._gateway, self._admissions = settings, gateway, admissions
+        self._settings, self._manager, self._admission = settings, manager, admission
         self._now = now
         self._wanted: dict[CloudName, None] = {}  # in the order in which they were asked for
         self._called = asyncio.Event()
         self._complaints = RateLimiter(COMPLAINTS, 60.0)
 
     def permit_join(self, provider: str, seconds: int) -> None:
-        who, window = _who(provider), self._admissions.window
+        who, window = _who(provider), self._admission.window
         if not self._settings.accept_permit:
             self._complain(
                 "The %s asked for the join window; accept_permit does not allow it.", who
@@ -74,11 +87,11 @@ class CloudRequests:
             self._called.set()
 
     def retry(self, name: CloudName) -> None:
-        device = self._admissions.owner(name)
-        child = self._gateway.children.get(device) if device else None
+        device = self._admission.owner(name)
+        child = self._manager.children.get(device) if device else None
         if child and child.state in _DELAYED and child.until > self._now():
             log.info("Tried again, asked for by the %s.", _who(name.provider), extra=_of(child.id))
-            self._gateway.begin_anew(child)
+            self._manager.restart_work(child)
 
     def _complain(self, sentence: str, who: str) -> None:
         if self._complaints.take(self._now()):
@@ -97,16 +110,16 @@ class CloudRequests:
     def _waiting(self) -> Mapping[CloudName, Sequence[DeviceId]]:
         """Return who waits for no more than a yes, by the name that a rule gives them."""
         found: dict[CloudName, list[DeviceId]] = {}
-        for device in self._gateway.children:
+        for device in self._manager.children:
             if (name := self._asked_about(device)) is not None:
                 found.setdefault(name, []).append(device)
         return found
 
     def _asked_about(self, device: DeviceId) -> CloudName | None:
-        child = self._gateway.children.get(device)
+        child = self._manager.children.get(device)
         if child is None or child.state is not State.PENDING:
             return None
-        decision = self._admissions.decide(device)
+        decision = self._admission.decide(device)
         return decision.cloud if decision.reason.code == APPROVAL_REQUIRED else None
 
     async def _approve(self, name: CloudName, waiting: Sequence[DeviceId]) -> None:
@@ -118,12 +131,12 @@ class CloudRequests:
         if self._asked_about(device) != name:
             return  # it changed while others were put on record
         try:
-            reason = await self._admissions.approve(device, "", who, Admission.CLOUD)
+            reason = await self._admission.approve(device, "", who, Admission.CLOUD)
         except GatewayError as error:
             log.warning("The %s asked for it in vain: %s.", who, error, extra=_of(device))
         else:
             log.info("Approved by %s.", who, extra=_of(device))
-            self._gateway.post(device, lc.Admitted(reason))
+            self._manager.post(device, lc.Admitted(reason))
 
 
 def _who(provider: str) -> str:

@@ -38,7 +38,7 @@ class OperatorCommands:
     dump: returns a descriptor from which diagnostics can be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # three by keyword
         self,
         manager: DeviceManager,
         admission: AdmissionController,

@@ -1,18 +1,52 @@
-"""What is shown of a child: its state, its record and its evidence in one frozen view."""
+"""The view of a child: its state, its record and its evidence in one frozen object."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gatewayd.admission.controller import AdmissionController, DiscoveredDevices
 from gatewayd.device import lifecycle as lc
-from gatewayd.device.identity import Claim, Evidence, Trust, strength
-from gatewayd.device.record import Record
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, strength
+from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST
-from gatewayd.device.views import DeviceView
+from gatewayd.device.views import DeviceView, Reporter
 from gatewayd.manager.manager import Child
+from gatewayd.runtime.clock import Clock
 
 _MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
 _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
+
+
+class DevicePublisher:
+    """The `ChildPublisher` that makes a view of each child for the reporter."""
+
+    def __init__(
+        self,
+        records: RecordStore,
+        devices: DiscoveredDevices,
+        admission: AdmissionController,
+        reporter: Reporter,
+        clock: Clock,
+    ) -> None:
+        self._records, self._devices, self._admission = records, devices, admission
+        self._reporter, self._clock = reporter, clock
+
+    def show(self, child: Child) -> None:
+        """Show a child, new or changed."""
+        seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)
+        view = device_view(
+            child,
+            self._records.get(child.id),
+            evidence,
+            self._admission.judge(child.id, evidence).trust,
+            self._clock.to_wall(seen) if seen else 0,
+            self._clock.to_wall,
+        )
+        self._reporter.show(view)
+
+    def remove(self, device: DeviceId) -> None:
+        """Show a child no more."""
+        self._reporter.remove(device)
 
 
 def device_view(
@@ -23,7 +57,7 @@ def device_view(
     last_seen: int,
     to_wall: Callable[[float], int],
 ) -> DeviceView:
-    """Join what is known of a child.
+    """Return all that is known of a child.
 
     proof: how well its identity is proven, lists of operators included.
     last_seen: microseconds since the epoch, 0 for never.
@@ -68,7 +102,7 @@ def identity(claims: frozenset[Claim]) -> str:
 
 
 def _name(child: Child, record: Record | None, evidence: Evidence) -> str:
-    """Return the name on record, which stays; anybody can announce another for the same serial."""
+    """Return the name on record, which stays: any device can announce another for its serial."""
     return child.label or (record.label if record else "") or evidence.label or str(child.id)
 
 

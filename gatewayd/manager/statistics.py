@@ -17,7 +17,7 @@ MAX_REASONS = 256
 THROTTLED = frozenset({"throttled", "cloud-throttled"})
 
 
-class Phase(Enum):
+class CloudPhase(Enum):
     """How a child does, as far as its cloud is concerned."""
 
     ONLINE = auto()
@@ -28,7 +28,7 @@ class Phase(Enum):
     OUT = auto()  # belongs to no cloud, or was taken from it
 
 
-OUT = Phase.OUT
+OUT = CloudPhase.OUT
 _UNDER_WAY = {"admitted", "registering", "securing", "registered", "activating", "offline"}
 _WITHOUT_SECRET = {"admitted", "registering", "securing"}
 
@@ -41,13 +41,13 @@ class Key(NamedTuple):
     """
 
     provider: str
-    phase: Phase
+    phase: CloudPhase
     reason: str
     queued: bool
     secret: bool
 
 
-class Standing(NamedTuple):
+class CloudStatistics(NamedTuple):
     """How the children of one cloud do.
 
     state, reason: as org.gatewayd1.Provider shows them.
@@ -59,7 +59,7 @@ class Standing(NamedTuple):
     reason: Reason
 
 
-class Tally:
+class DeviceStatistics:
     """A `Reporter` that counts, and passes on."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -93,12 +93,12 @@ class Tally:
         """Pass it on."""
         self._reporter.show_manager(view)
 
-    def of(self, provider: str) -> Standing:
+    def of(self, provider: str) -> CloudStatistics:
         """Return how the children of a cloud do."""
         counts = {k: n for k, n in self._counts.get(provider, {}).items() if k.phase is not OUT}
         state = state_of(counts)
-        code = _most_common(counts, Phase.FAILED if state == "failed" else Phase.WAITING)
-        return Standing(
+        code = _most_common(counts, CloudPhase.FAILED if state == "failed" else CloudPhase.WAITING)
+        return CloudStatistics(
             sum(counts.values()),
             sum(n for key, n in counts.items() if key.queued),
             state,
@@ -107,7 +107,7 @@ class Tally:
 
     def _key(self, view: DeviceView) -> Key:
         phase, reason = phase_of(view), ""
-        if phase in (Phase.WAITING, Phase.FAILED):
+        if phase in (CloudPhase.WAITING, CloudPhase.FAILED):
             reason = self._remembered(view)
         secret = view.secret_state == "stored"  # noqa: S105  # a word, no password
         return Key(view.provider, phase, reason, view.state in _WITHOUT_SECRET, secret)
@@ -127,31 +127,31 @@ class Tally:
                 del counts[key], self._shared[key]
 
 
-def phase_of(view: DeviceView) -> Phase:
+def phase_of(view: DeviceView) -> CloudPhase:
     """Return how a child does."""
     if view.state in _UNDER_WAY:
         if view.substate == "absent":
-            return Phase.AWAY
-        return Phase.WAITING if view.next_attempt else Phase.MOVING
-    return {"online": Phase.ONLINE, "failed": Phase.FAILED}.get(view.state, OUT)
+            return CloudPhase.AWAY
+        return CloudPhase.WAITING if view.next_attempt else CloudPhase.MOVING
+    return {"online": CloudPhase.ONLINE, "failed": CloudPhase.FAILED}.get(view.state, OUT)
 
 
 def state_of(counts: Mapping[Key, int]) -> str:
     """Return the state of a cloud, from what its children meet there."""
-    phases = {key.phase for key in counts} - {Phase.AWAY}
+    phases = {key.phase for key in counts} - {CloudPhase.AWAY}
     if not phases:
         return "idle"
-    waiting = {key.reason for key in counts if key.phase is Phase.WAITING}
+    waiting = {key.reason for key in counts if key.phase is CloudPhase.WAITING}
     if waiting and waiting <= THROTTLED:
         return "throttled"
-    if Phase.ONLINE in phases:
+    if CloudPhase.ONLINE in phases:
         return "degraded" if waiting else "ready"
-    return "connecting" if Phase.MOVING in phases else "failed"
+    return "connecting" if CloudPhase.MOVING in phases else "failed"
 
 
-def _most_common(counts: Mapping[Key, int], phase: Phase) -> str:
+def _most_common(counts: Mapping[Key, int], phase: CloudPhase) -> str:
     """Return the commonest reason of those in this phase, or of those that wait."""
-    for wanted in (phase, Phase.WAITING):
+    for wanted in (phase, CloudPhase.WAITING):
         reasons: Counter[str] = Counter()
         for key, number in counts.items():
             if key.phase is wanted:

@@ -1,28 +1,34 @@
-"""The port of a secret store.  Blocking by nature: it lives on the store thread.
+"""The port of a secret store: what the storage thread calls to keep the secrets of the children.
 
-What a slot is called in a store that knows services and user names, as keyrings do.
+Every call may block, so only that thread calls it.  `entry_name` and its inverse say what a slot
+is called in a store that knows services and user names, as keyrings do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 
-if TYPE_CHECKING:
-    from gatewayd.device.identity import DeviceId
-
 IDLE = 60.0
 """Seconds after which a store that has nothing to do is tended again."""
 
+NO_RECOVERY = (
+    "only this gateway can open the vault: add a recovery key with gatewayctl vault add-recovery"
+)
+"""The mildest fault of a store: it serves well, but would be lost with this machine."""
+
+QUARANTINE = 30 * 86_400 * 1_000_000
+"""How long a secret stays in quarantine, microseconds."""
+
 
 class Protection(StrEnum):
-    """What stands between a thief of the disk and the secrets.  The truth, never a wish."""
+    """What protects the secrets from a thief of the disk, as it is and not as it is configured."""
 
     TPM2 = "tpm2"
     SYSTEMD_CREDS = "systemd-creds"
@@ -31,34 +37,34 @@ class Protection(StrEnum):
     NONE = "none"  # sealed: there is no key
 
 
-class State(StrEnum):
+class StoreState(StrEnum):
     """What a store can do now."""
 
     UNSEALED = "unsealed"
-    DEGRADED = "degraded"  # it serves, and somebody should look
+    DEGRADED = "degraded"  # it serves, and an operator should act
     ROLLBACK_SUSPECTED = "rollback-suspected"  # it is read only, until an operator decides
     SEALED = "sealed"  # there is no key: it lists and deletes
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """How a store is.  Replaced as a whole, so that any thread may look at any moment.
+class StoreCondition:
+    """The condition of a store.  Replaced as a whole, so that any thread may read it.
 
     why: empty where the state is UNSEALED, else what is wrong and what to do about it.
     """
 
-    state: State
+    state: StoreState
     protection: Protection
     why: str = ""
 
 
-class Conditioned:
+class ConditionProperties:
     """The half of a store that shows its condition."""
 
-    _condition: Condition
+    _condition: StoreCondition
 
     @property
-    def state(self) -> State:
+    def state(self) -> StoreState:
         """What it can do now."""
         return self._condition.state
 
@@ -74,20 +80,20 @@ class Conditioned:
 
 
 class SecretStore(Protocol):
-    """Keeps secrets in slots.  Its class declares `Settings`, a frozen dataclass.
+    """A store that keeps secrets in slots.  Its class declares `Settings`, a frozen dataclass.
 
     begin, commit and rollback bracket a group of calls; after commit has returned, all of them
     are durable.  Within a group, `undo` takes back what was done since `mark`; a store that
-    cannot do so leaves a slot to which nothing points, which is found at the next start.
-    Only the store thread calls, one call at a time.
+    cannot do so leaves a slot to which no record points, which is found at the next start.
+    Only the storage thread calls, one call at a time.
 
-    state, protection, why: as in `Condition`.  Any thread may read them.
+    state, protection, why: as in `StoreCondition`.  Any thread may read them.
     """
 
     Settings: ClassVar[type]
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> StoreState: ...
     @property
     def protection(self) -> Protection: ...
     @property
@@ -112,7 +118,7 @@ class SecretStore(Protocol):
         """Return all slots, or all of one device, that hold something, in order."""
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside that nobody knows: it is as if empty, and can still be rescued."""
+        """Move a slot aside to which no record points: as if empty, and still to be rescued."""
 
     def purge(self, now: int) -> None:
         """Delete what has been in quarantine for 30 days; now: microseconds since the epoch.
@@ -124,7 +130,7 @@ class SecretStore(Protocol):
         """Make sure that a put will find room.  Raises StoreSealed, StoreRolledBack, StoreFull."""
 
     def make_room(self) -> bool:
-        """Give up what was kept in reserve for a full disk; False if there is nothing."""
+        """Give up the room that is kept for a full disk; False if there is none."""
 
     def tend(self, now: float) -> float:
         """Do one bounded step of what is due: try again to get the key, finish what was begun.
@@ -137,27 +143,75 @@ class SecretStore(Protocol):
         """Release the disk and wipe the key.  Closing twice is fine."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreContents:
+    """What is in a store that has keys of its own.
+
+    key: number of the data key in use; 0 where there is none.
+    key_created: microseconds since the epoch; 0 where it is not known.
+    recovery_slots: how many recovery keys open the store too.
+    """
+
+    secrets: int
+    key: int
+    key_created: int
+    recovery_slots: int
+
+
+@runtime_checkable
+class SupportsKeyManagement(SecretStore, Protocol):
+    """A secret store whose keys an operator can change: a vault.
+
+    Unless another is named, all raise StoreSealed, StoreRolledBack, StoreUnavailable.
+    """
+
+    @property
+    def rotating(self) -> bool:
+        """Whether some secret is still encrypted with an earlier data key."""
+
+    def contents(self) -> StoreContents:
+        """Return what is in the store, sealed or not."""
+
+    def rotate(self) -> None:
+        """Begin to use a new data key; `tend` then encrypts every secret with it."""
+
+    def reseal(self, key: str) -> str:
+        """Seal the data key again; return the kind of its key slot.
+
+        key: what to seal it with, as the setting `key`; "" for what is configured.
+        """
+
+    def add_recovery(self, pem: bytes) -> str:
+        """Add a recovery key; return the kind of its key slot.  Raises ConfigError, too."""
+
+    def export(self, enclosures: Mapping[str, bytes]) -> bytes:
+        """Return all secrets and the enclosures, encrypted for the recovery keys alone."""
+
+    def accept(self) -> None:
+        """Trust a store that may be older than the newest that was written."""
+
+
 _PREFIX = "gatewayd/"
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
-"""As `names` writes it: two names of one slot would be two slots."""
+"""As `entry_name` writes it: two names of one slot would be two slots."""
 
 
-def names(ref: SecretRef) -> tuple[str, str]:
+def entry_name(ref: SecretRef) -> tuple[str, str]:
     """Return service and user name: gatewayd/<provider>, <device>/<kind>#<attempt>."""
     return f"{_PREFIX}{ref.provider}", f"{ref.device}/{ref.kind}#{ref.attempt}"
 
 
-def prefix(device: DeviceId) -> tuple[str, str]:
+def username_range(device: DeviceId) -> tuple[str, str]:
     """Return the first user name of a device, and the first that comes after all of them."""
     return f"{device}/", f"{device}0"  # "0" follows "/"
 
 
-def parse(service: str, username: str) -> SecretRef | None:
-    """Read the names of a slot; None where they are nobody's."""
+def parse_entry_name(service: str, username: str) -> SecretRef | None:
+    """Return the slot of an entry; None where `entry_name` writes no such name."""
     path, _, attempt = username.rpartition("#")
     device, _, kind = path.rpartition("/")
     if not (service.startswith(_PREFIX) and device and kind and _NUMBER.fullmatch(attempt)):
         return None
-    if not (service + username).isprintable():  # it was bent, and could not be shown
+    if not (service + username).isprintable():  # it is damaged, and could not be shown
         return None
     return SecretRef(service.removeprefix(_PREFIX), DeviceId(device), int(attempt), kind)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LIMIT = 10_000
+QUEUE_LIMIT = 10_000
 """Works that may wait."""
 
 
@@ -59,13 +59,13 @@ class _Job:
             self.waiter.set_result(self.value)
 
 
-class StoreThread:
+class CommitThread:
     """Runs works in order, in groups.  Made, started and closed on the event loop.
 
     limit: works that may wait; one more is refused.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
         self._limit = limit
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._participants: list[Transactional] = []

@@ -26,15 +26,15 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.secretstore.store import SecretStore, State
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.records import StateFile
+from gatewayd.secretstore.store import SecretStore, StoreState
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.records import RecordDatabase
 
 FEW, PERCENT = 3, 1
 """Up to two, and up to one in a hundred, may be missing without doubt about the rest."""
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What was found."""
 
     COMPLETED = "pointer-completed"  # a secret was stored, and the pointer to it is now too
@@ -54,7 +54,7 @@ class Finding:
     ref: the slot that is to be emptied; None where none is.
     """
 
-    kind: Kind
+    kind: FindingKind
     text: str
     device: DeviceId | None = None
     record: Record | None = None
@@ -63,7 +63,9 @@ class Finding:
 
 def without_secret(findings: Iterable[Finding]) -> frozenset[DeviceId]:
     """Return the children whose stored secret is gone."""
-    return frozenset(f.device for f in findings if f.device and f.kind in (Kind.AGAIN, Kind.LOST))
+    return frozenset(
+        f.device for f in findings if f.device and f.kind in (FindingKind.AGAIN, FindingKind.LOST)
+    )
 
 
 def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> list[Finding]:
@@ -83,7 +85,7 @@ def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> 
 
 
 async def reconcile(
-    thread: StoreThread, state: StateFile, store: SecretStore, now: int
+    thread: CommitThread, state: RecordDatabase, store: SecretStore, now: int
 ) -> list[Finding]:
     """Compare what is on the disk, and put right what can be.  Raises StoreError.
 
@@ -93,20 +95,20 @@ async def reconcile(
     return await thread.run(lambda: _reconcile(state, store, now))
 
 
-def _reconcile(state: StateFile, store: SecretStore, now: int) -> list[Finding]:
+def _reconcile(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
     findings = decide(list(state.all()), _usable(store), now)
-    read_only = store.state in (State.SEALED, State.ROLLBACK_SUSPECTED)
-    cautious = read_only or any(f.kind is Kind.DEGRADED for f in findings)
+    read_only = store.state in (StoreState.SEALED, StoreState.ROLLBACK_SUSPECTED)
+    cautious = read_only or any(f.kind is FindingKind.DEGRADED for f in findings)
     for finding in findings:
-        if finding.kind in (Kind.COMPLETED, Kind.CANDIDATE) or not cautious:
+        if finding.kind in (FindingKind.COMPLETED, FindingKind.CANDIDATE) or not cautious:
             _apply(finding, state, store)
     return findings
 
 
-def _apply(finding: Finding, state: StateFile, store: SecretStore) -> None:
+def _apply(finding: Finding, state: RecordDatabase, store: SecretStore) -> None:
     if finding.record is not None:
         state.write(finding.record)
-    if finding.ref is not None and finding.kind is Kind.ORPHAN:
+    if finding.ref is not None and finding.kind is FindingKind.ORPHAN:
         store.quarantine(finding.ref)
     elif finding.ref is not None:
         store.delete(finding.ref)
@@ -116,10 +118,10 @@ def _usable(store: SecretStore) -> list[SecretRef]:
     """Return the slots that can be read, or all there are where there is no key to read them."""
     refs = list(store.refs())
     try:
-        if store.state is not State.SEALED:
+        if store.state is not StoreState.SEALED:
             return [ref for ref in refs if _opens(store, ref)]
     except StoreError:
-        if store.state is not State.SEALED:  # its key did not go meanwhile
+        if store.state is not StoreState.SEALED:  # its key did not go meanwhile
             raise
     return refs
 
@@ -148,7 +150,7 @@ def _judge(
     elif record.activated_at:
         for attempt in sorted(n for n in own if n < record.stored):
             text = "An older secret was deleted."
-            yield Finding(Kind.OUTDATED, text, record.device, ref=record.slot(attempt))
+            yield Finding(FindingKind.OUTDATED, text, record.device, ref=record.slot(attempt))
 
 
 def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:
@@ -158,38 +160,40 @@ def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:
     """
     if record.activated_at and proven:
         facts = replace(record, attempt=newest, candidate=newest)
-        return Finding(Kind.CANDIDATE, "A newer secret waits to be proven.", record.device, facts)
+        return Finding(
+            FindingKind.CANDIDATE, "A newer secret waits to be proven.", record.device, facts
+        )
     facts = replace(
         record, attempt=newest, stored=newest, registered_at=now, activating=0, candidate=0
     )
-    return Finding(Kind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
+    return Finding(FindingKind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
 
 
 def _gone(record: Record) -> Finding:
     if record.activated_at:
         return Finding(
-            Kind.LOST, "Its secret is gone, and the cloud knows it by it.", record.device
+            FindingKind.LOST, "Its secret is gone, and the cloud knows it by it.", record.device
         )
     text = "Its secret is gone, and was never used: it is registered again."
-    return Finding(Kind.AGAIN, text, record.device, replace(record, stored=0))
+    return Finding(FindingKind.AGAIN, text, record.device, replace(record, stored=0))
 
 
 def _orphan(provider: str, device: DeviceId, attempt: int) -> Finding:
     text = "A secret belongs to no child on record; it was moved to quarantine."
-    return Finding(Kind.ORPHAN, text, device, ref=SecretRef(provider, device, attempt))
+    return Finding(FindingKind.ORPHAN, text, device, ref=SecretRef(provider, device, attempt))
 
 
 def _doubts(found: list[Finding], stored: int, held: int) -> Iterator[Finding]:
     gone = len(without_secret(found))
-    orphans = sum(f.kind is Kind.ORPHAN for f in found)
+    orphans = sum(f.kind is FindingKind.ORPHAN for f in found)
     if _too_many(gone, stored):
         yield Finding(
-            Kind.DEGRADED,
+            FindingKind.DEGRADED,
             f"{gone} of {stored} secrets are gone: put the right vault.db back, or a backup of it.",
         )
     if _too_many(orphans, held):
         yield Finding(
-            Kind.DEGRADED,
+            FindingKind.DEGRADED,
             f"{orphans} of {held} secrets belong to no child on record: put the right state.db "
             "back, or a backup of it.",
         )

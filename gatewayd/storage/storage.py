@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
-from gatewayd.config import Config
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import Reason
-from gatewayd.device.recovery import reason_of
 from gatewayd.errors import StoreError
-from gatewayd.secretstore.store import IDLE, SecretStore, StoreState
-from gatewayd.secretstore.vault.sealed_database import NO_RECOVERY
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.reconcile import Finding, Kind, reconcile, without_secret
-from gatewayd.storage.records import Register, Secrets, StateFile
+from gatewayd.secretstore.store import IDLE, NO_RECOVERY, SecretStore, StoreState
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.reconcile import Finding, FindingKind, reconcile, without_secret
+from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 log = logging.getLogger(__name__)
 
@@ -30,67 +26,55 @@ PURGE_EVERY = 86_400.0
 
 DOUBTFUL = "much of what is kept does not fit the records; the journal says what"
 
-_QUIET = {Kind.COMPLETED, Kind.OUTDATED}
+_QUIET = {FindingKind.COMPLETED, FindingKind.OUTDATED}
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What is durable, ready to be used from the event loop.
+    """The durable stores, open and reconciled, for the event loop.
 
     without_secret: children whose stored secret is gone.
-    doubtful: whether so much did not fit that somebody has to look.
+    doubtful: whether so much did not fit that an operator has to act.
     """
 
-    thread: StoreThread
-    state: StateFile
+    thread: CommitThread
+    database: RecordDatabase
     store: SecretStore
-    register: Register
-    secrets: Secrets
+    records: DurableRecords
+    secrets: DurableSecrets
     without_secret: frozenset[DeviceId]
     doubtful: bool
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def open(
-        cls, config: Config, environ: Mapping[str, str], wall: Callable[[], int]
+        cls, directory: Path, make_store: Callable[[], SecretStore], wall: Callable[[], int]
     ) -> Self:
-        """Open, reconcile and load.  Raises StoreError, ConfigError."""
-        thread = StoreThread()
+        """Open, reconcile and load.  Raises StoreError, ConfigError.
+
+        directory: of the records.  make_store: opens the secret store; called on the commit thread.
+        wall: microseconds since the epoch.
+        """
+        thread = CommitThread()
         thread.start()
         try:
-            return await cls._open(thread, config, environ, wall)
+            database = await thread.open(lambda: RecordDatabase(directory))
+            store = await thread.open(make_store)
+            findings = await reconcile(thread, database, store, wall())
+            for finding in findings:
+                _log(finding)
+            return cls(
+                thread,
+                database,
+                store,
+                await DurableRecords.load(thread, database, store),
+                DurableSecrets(thread, store),
+                without_secret(findings),
+                any(finding.kind is FindingKind.DEGRADED for finding in findings),
+            )
         except BaseException:
             await thread.aclose()
             raise
-
-    @classmethod
-    async def _open(
-        cls,
-        thread: StoreThread,
-        config: Config,
-        environ: Mapping[str, str],
-        wall: Callable[[], int],
-    ) -> Self:
-        directory, plugin = config.gateway.state_directory, config.store
-        credentials = environ.get("CREDENTIALS_DIRECTORY")
-        state = await thread.open(lambda: StateFile(directory))
-        store: SecretStore = await thread.open(
-            lambda: plugin.plugin(
-                plugin.settings, directory, Path(credentials) if credentials else None
-            )
-        )
-        findings = await reconcile(thread, state, store, wall())
-        for finding in findings:
-            _tell(finding)
-        return cls(
-            thread,
-            state,
-            store,
-            await Register.load(thread, state, store),
-            Secrets(thread, store),
-            without_secret(findings),
-            any(finding.kind is Kind.DEGRADED for finding in findings),
-        )
 
     @property
     def sealed(self) -> bool:
@@ -101,7 +85,7 @@ class Storage:
     def faults(self) -> tuple[str, ...]:
         """What is wrong with what is kept, the worst first."""
         doubts = DOUBTFUL if self.doubtful else ""
-        return tuple(filter(None, (self.store.why, self.state.fault, doubts)))
+        return tuple(filter(None, (self.store.why, self.database.fault, doubts)))
 
     @property
     def degraded(self) -> bool:
@@ -158,14 +142,6 @@ class Storage:
             return False
         return True
 
-    async def check_ready(self) -> Reason | None:
-        """Why no secret could be stored now; None if one could."""
-        try:
-            await self.secrets.headroom()
-        except StoreError as error:
-            return reason_of(error)
-        return None
-
 
 async def _first(event: asyncio.Event, seconds: float) -> None:
     """Wait for an event, so many seconds at most."""
@@ -175,7 +151,7 @@ async def _first(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def _tell(finding: Finding) -> None:
+def _log(finding: Finding) -> None:
     level = logging.INFO if finding.kind in _QUIET else logging.WARNING
     fields = {"device": finding.device or "", "reason": finding.kind.value}
     fields["message_id"] = finding.kind.value

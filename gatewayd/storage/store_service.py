@@ -1,4 +1,4 @@
-"""The secret store as operators see it: what is in it, and what they may have done with it."""
+"""The secret store for operators: what is in it, and their commands on its keys."""
 
 from __future__ import annotations
 
@@ -9,149 +9,118 @@ import os
 import select
 import stat
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from gatewayd.errors import Busy, ConfigError, InvalidArgs, StoreError, StoreUnavailable
-from gatewayd.secretstore.keyslots.table import is_recovery
-from gatewayd.secretstore.store import State
-from gatewayd.secretstore.vault import admin as vaultadmin
-from gatewayd.secretstore.vault.export import export
-from gatewayd.secretstore.vault.vault import Vault
+from gatewayd.secretstore.store import StoreContents, SupportsKeyManagement
 from gatewayd.storage.import_staging import RECORDS
 from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0
+EXPORT_TIMEOUT = 10.0
 """Seconds for which the reader of an export may read nothing."""
 
-_MICRO = 1_000_000
 
+class StoreMonitor:
+    """The newest known contents of the secret store, for views of it.
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is in a vault.
-
-    key: number of the data key in use; 0 where there is none.
-    key_created: microseconds since the epoch; 0 where it is not known.
-    """
-
-    secrets: int
-    key: int
-    key_created: int
-    recovery_slots: int
-
-
-class StoreAdmin:
-    """Looks into the secret store.
-
-    vault: the store, if it is ours.  kept: what was in it at the last look; None for another's.
+    contents: None for a store that has no keys of its own.
     """
 
     def __init__(self, storage: Storage) -> None:
         self.storage, store = storage, storage.store
-        self.vault = store if isinstance(store, Vault) else None
-        self.kept: Kept | None = None
+        self.managed = store if isinstance(store, SupportsKeyManagement) else None
+        self.contents: StoreContents | None = None
 
-    async def look(self) -> None:
-        """Look again; what was seen last is kept where that cannot be done."""
-        if (vault := self.vault) is not None:
+    async def refresh(self) -> None:
+        """Read the contents; where that fails, the last ones stay."""
+        if (store := self.managed) is not None:
             with contextlib.suppress(StoreError):
-                self.kept = await self.storage.thread.run(lambda: look(vault))
+                self.contents = await self.storage.thread.run(store.contents)
 
 
 class StoreService:
-    """Serves the port `StoreCommands` of status/ports.py for a vault: one command at a time.
+    """The commands of operators on a vault, one at a time: the port `StoreCommands`.
 
     changed: called after each.
     """
 
-    def __init__(self, admin: StoreAdmin, vault: Vault, changed: Callable[[], None]) -> None:
-        self._admin, self._vault, self._changed = admin, vault, changed
-        self._storage, self._one = admin.storage, asyncio.Lock()
+    def __init__(
+        self, monitor: StoreMonitor, store: SupportsKeyManagement, changed: Callable[[], None]
+    ) -> None:
+        self._monitor, self._store, self._changed = monitor, store, changed
+        self._storage, self._one = monitor.storage, asyncio.Lock()
 
     @classmethod
-    def of(cls, admin: StoreAdmin, changed: Callable[[], None]) -> StoreService | None:
-        """Return what serves a store; None where it can do nothing of this."""
-        return cls(admin, admin.vault, changed) if admin.vault is not None else None
+    def of(cls, monitor: StoreMonitor, changed: Callable[[], None]) -> StoreService | None:
+        """Return what serves a store; None for one that has no keys of its own."""
+        return cls(monitor, monitor.managed, changed) if monitor.managed is not None else None
 
     async def rotate(self, caller: str) -> None:
-        vault, now = self._vault, asyncio.get_running_loop().time
+        store, now = self._store, asyncio.get_running_loop().time
         async with self._turn():
-            await self._storage.administer(lambda: vaultadmin.rotate(vault))
-            while vault.rotating:
-                pause = await self._storage.thread.run(lambda: vault.tend(now()))
-                if pause and vault.rotating:
-                    raise StoreUnavailable(f"The old key is not gone yet: {vault.why}")
-            log.info("The data key of the vault was changed for %s.", caller)
+            await self._storage.administer(store.rotate)
+            while store.rotating:
+                pause = await self._storage.thread.run(lambda: store.tend(now()))
+                if pause and store.rotating:
+                    raise StoreUnavailable(f"The old data key is still in use: {store.why}")
+            log.info("The data key of the vault was rotated by %s.", caller)
 
     async def reseal(self, key: str, caller: str) -> None:
-        vault = self._vault
         async with self._turn():
-            wanted = key or vault.key
-            await self._storage.administer(lambda: vaultadmin.reseal(vault, wanted))
-            log.info("The vault was resealed by %s for %s.", vault.slots.of(wanted).kind, caller)
+            kind = await self._storage.administer(lambda: self._store.reseal(key))
+            log.info("The vault was resealed with key slot %s by %s.", kind, caller)
 
     async def add_recovery_key(self, public_key: str, caller: str) -> None:
-        vault, pem = self._vault, public_key.encode("ascii", "replace")
+        pem = public_key.encode("ascii", "replace")
         async with self._turn():
             try:
-                kind = await self._storage.administer(lambda: vaultadmin.add_recovery(vault, pem))
+                kind = await self._storage.administer(lambda: self._store.add_recovery(pem))
             except ConfigError as error:
                 raise InvalidArgs(str(error)) from error
-            log.info("The recovery key %s was added for %s.", kind, caller)
+            log.info("The recovery key %s was added by %s.", kind, caller)
 
     async def export(self, target: int, caller: str) -> None:
-        vault, state = self._vault, self._storage.state
+        store, database = self._store, self._storage.database
         async with self._turn():
             whole = await self._storage.thread.run(
-                lambda: export(vault, {RECORDS: state.snapshot()})
+                lambda: store.export({RECORDS: database.snapshot()})
             )
             await asyncio.to_thread(write_out, target, whole)
-            log.info("Secrets and records were exported for %s.", caller)
+            log.info("Secrets and records were exported by %s.", caller)
 
     async def accept_rollback(self, caller: str) -> None:
         async with self._turn():
-            await self._storage.administer(self._vault.accept)
-            log.warning("The vault is trusted as it is, by the word of %s.", caller)
+            await self._storage.administer(self._store.accept)
+            log.warning("The vault was accepted as it is by %s.", caller)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         if self._one.locked():
-            raise Busy("Something else is being done with the secret store")
+            raise Busy("Another command on the secret store is under way")
         async with self._one:
             try:
                 yield
             finally:
-                await self._admin.look()
+                await self._monitor.refresh()
                 self._changed()
 
 
-def look(vault: Vault) -> Kept:
-    """Look into a vault, within a group."""
-    told = vaultadmin.report(vault)
-    in_use = told.state is not State.SEALED
-    return Kept(
-        secrets=told.secrets,
-        key=told.generation if in_use else 0,
-        key_created=told.made * _MICRO if in_use else 0,
-        recovery_slots=sum(map(is_recovery, told.slots)),
-    )
-
-
-def write_out(target: int, data: bytes, patience: float = PATIENCE) -> None:
+def write_out(target: int, data: bytes, timeout: float = EXPORT_TIMEOUT) -> None:
     """Write all to a file or pipe, and make sure that a file is on the disk.  Blocks.
 
-    patience: seconds for which nobody may read.  Raises InvalidArgs.
+    timeout: seconds for which the reader may read nothing.  Raises InvalidArgs.
     """
     ready, rest = select.poll(), memoryview(data)
     try:
         ready.register(target, select.POLLOUT)
         while rest:
-            if not ready.poll(patience * 1000):
-                raise InvalidArgs("Nobody reads what is exported")
+            if not ready.poll(timeout * 1000):
+                raise InvalidArgs(
+                    f"Export timed out: the receiver read nothing for {timeout:.0f} s"
+                )
             rest = rest[os.write(target, rest[: select.PIPE_BUF]) :]
         if stat.S_ISREG(os.fstat(target).st_mode):
             os.fsync(target)
     except OSError as error:
-        raise InvalidArgs(f"The export cannot be written: {error.strerror}") from error
+        raise InvalidArgs(f"Cannot write the export: {error.strerror}") from error

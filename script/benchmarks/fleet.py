@@ -13,7 +13,7 @@ from gatewayd.device.identity import Claim, device_id
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.vault.vault import Vault
-from gatewayd.storage.records import StateFile
+from gatewayd.storage.records import RecordDatabase
 from script.benchmarks.client import Client, timed
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import Stage, stage
@@ -47,7 +47,7 @@ def _store(directory: Path, product: str, children: int) -> None:
     now = time.time_ns() // 1000
     secret = Secret(b"x" * SECRET_SIZE)
     with (
-        closing(StateFile(directory)) as state,
+        closing(RecordDatabase(directory)) as state,
         closing(Vault(Vault.Settings(key="development-file"), directory)) as vault,
     ):
         for store in (state, vault):

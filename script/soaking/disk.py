@@ -13,10 +13,10 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import SecretCorrupt, SecretNotFound
 from gatewayd.secretstore.store import SecretStore
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.records import StateFile
+from gatewayd.storage.records import RecordDatabase
 from script.soaking.laws import Digest, Held
 
-LEFT_OUT = shutil.ignore_patterns("lock", "*.reserve", "*-shm")
+LEFT_OUT = shutil.ignore_patterns("lock", "*.ballast", "*-shm")
 
 
 def look(state: Path) -> dict[str, Held]:
@@ -32,7 +32,7 @@ def look(state: Path) -> dict[str, Held]:
 
 def _read(directory: Path) -> dict[str, Held]:
     settings = VaultSettings(key="development-file")
-    with closing(StateFile(directory)) as file, closing(Vault(settings, directory)) as vault:
+    with closing(RecordDatabase(directory)) as file, closing(Vault(settings, directory)) as vault:
         secrets = _secrets(vault)
         return {
             record.cloud.device: Held(

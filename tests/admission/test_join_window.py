@@ -24,7 +24,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import InvalidArgs, StoreUnavailable
 from gatewayd.runtime.clock import Clock
 from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 ANY = WindowOptions(WindowScope())
@@ -47,7 +47,7 @@ def rules() -> RuleBook:
 
 def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
     async def main() -> None:
-        stage = Stage(MemoryRegister(), FakeCloud(), rules=rules())
+        stage = Stage(MemoryRecords(), FakeCloud(), rules=rules())
         async with stage.running():
             await scene(stage)
 
@@ -211,11 +211,11 @@ def test_what_waits_comes_in_when_the_window_opens() -> None:
     async def scene(stage: Stage) -> None:
         lamp, table = await announced(stage, "lamp-1", "table-1")
         before = len(stage.tape.shown[table].history)
-        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        await stage.app.commands.permit_join(60, {}, "uid 0")
         view = await stage.tape.wait_for(lamp, "online")
         assert (view.admission, view.rule) == ("window", "lamps")
-        assert stage.register[lamp].admission == "window"
-        assert stage.register[lamp].reason == "admitted-by-window"
+        assert stage.records[lamp].admission == "window"
+        assert stage.records[lamp].reason == "admitted-by-window"
         assert stage.tape.shown[table].state == "pending"
         assert len(stage.tape.shown[table].history) == before, "it is left in peace"
         second = stage.announce("lamp-2")
@@ -226,14 +226,14 @@ def test_what_waits_comes_in_when_the_window_opens() -> None:
 
 def test_what_comes_too_late_waits_and_what_came_in_stays() -> None:
     async def scene(stage: Stage) -> None:
-        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        await stage.app.commands.permit_join(60, {}, "uid 0")
         early = stage.announce("lamp-1")
         await stage.tape.wait_for(early, "online")
         await asyncio.sleep(45)
         late = stage.announce("lamp-2")  # and settles for 10 s, when the time is over
         await stage.tape.wait_for(late, "pending", "approval-required")
         assert stage.tape.shown[early].state == "online"
-        assert late not in stage.register.rows
+        assert late not in stage.records.rows
         assert stage.window_until == [60_000_001, 0]
 
     play(scene)
@@ -242,14 +242,14 @@ def test_what_comes_too_late_waits_and_what_came_in_stays() -> None:
 def test_of_many_that_wait_only_so_many_come_in() -> None:
     async def scene(stage: Stage) -> None:
         devices = await announced(stage, *(f"lamp-{n}" for n in range(5)))
-        await stage.flow.commands.permit_join(60, {"max-devices": 2}, "uid 0")
-        assert stage.flow.window.current
-        await stage.flow.gateway.ping()
+        await stage.app.commands.permit_join(60, {"max-devices": 2}, "uid 0")
+        assert stage.app.window.current
+        await stage.manager.ping()
         await asyncio.sleep(30)
         states = [stage.tape.shown[device].state for device in devices]
         assert (states.count("online"), states.count("pending")) == (2, 3)
-        assert stage.flow.window.current is None
-        assert len(stage.register.rows) == 2
+        assert stage.app.window.current is None
+        assert len(stage.records.rows) == 2
 
     play(scene)
 
@@ -257,26 +257,26 @@ def test_of_many_that_wait_only_so_many_come_in() -> None:
 def test_what_the_disk_did_not_take_is_not_given_back() -> None:
     async def scene(stage: Stage) -> None:
         (lamp,) = await announced(stage, "lamp-1")
-        stage.register.failing = StoreUnavailable("not now")
-        await stage.flow.commands.permit_join(60, {"max-devices": 1}, "uid 0")
+        stage.records.failing = StoreUnavailable("not now")
+        await stage.app.commands.permit_join(60, {"max-devices": 1}, "uid 0")
         await asyncio.sleep(5)
-        stage.register.failing = None
-        assert stage.flow.window.current is None
+        stage.records.failing = None
+        assert stage.app.window.current is None
         await stage.tape.wait_for(lamp, "pending", "approval-required")
-        assert not stage.register.rows
+        assert not stage.records.rows
 
     play(scene)
 
 
 def test_a_restart_closes_it() -> None:
     async def main() -> None:
-        register, cloud = MemoryRegister(), FakeCloud()
+        register, cloud = MemoryRecords(), FakeCloud()
         async with Stage(register, cloud, rules=rules()).running() as stage:
-            await stage.flow.commands.permit_join(900, {}, "uid 0")
+            await stage.app.commands.permit_join(900, {}, "uid 0")
             lamp = stage.announce("lamp-1")
             await stage.tape.wait_for(lamp, "online")
         async with Stage(register, cloud, rules=rules()).running() as stage:
-            assert stage.flow.window.current is None
+            assert stage.app.window.current is None
             stage.announce("lamp-1")
             assert (await stage.tape.wait_for(lamp, "online")).admission == "window"
             await announced(stage, "lamp-2")
@@ -287,9 +287,9 @@ def test_a_restart_closes_it() -> None:
 def test_an_operators_no_stands() -> None:
     async def scene(stage: Stage) -> None:
         (lamp,) = await announced(stage, "lamp-1")
-        await stage.flow.commands.reject(lamp, "", "uid 0")
+        await stage.app.commands.reject(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "rejected")
-        await stage.flow.commands.permit_join(60, {}, "uid 0")
+        await stage.app.commands.permit_join(60, {}, "uid 0")
         await asyncio.sleep(30)
         assert stage.tape.shown[lamp].state == "rejected"
 
@@ -303,8 +303,8 @@ def test_an_operators_no_stands() -> None:
 def test_what_cannot_be_asked_for_opens_nothing(seconds: int, options: dict[str, object]) -> None:
     async def scene(stage: Stage) -> None:
         with pytest.raises(InvalidArgs):
-            await stage.flow.commands.permit_join(seconds, options, "uid 0")
-        assert stage.flow.window.current is None
+            await stage.app.commands.permit_join(seconds, options, "uid 0")
+        assert stage.app.window.current is None
         assert not stage.window_until
 
     play(scene)
@@ -313,8 +313,8 @@ def test_what_cannot_be_asked_for_opens_nothing(seconds: int, options: dict[str,
 def test_a_dry_run_tells_of_the_window() -> None:
     async def scene(stage: Stage) -> None:
         (table,) = await announced(stage, "table-1")
-        await stage.flow.commands.permit_join(60, {"rule": "tables"}, "uid 0")
-        action, _, reasons = stage.flow.commands.test_admission(table)
+        await stage.app.commands.permit_join(60, {"rule": "tables"}, "uid 0")
+        action, _, reasons = stage.app.commands.test_admission(table)
         assert action == "ask"
         assert "the rule does not say window = true" in reasons[-1]
 

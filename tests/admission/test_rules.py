@@ -74,7 +74,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "site.list", "AB-1\n").chmod(0o666)
     found = told(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
     assert found == [
-        "site.list: everybody may write to it: run chmod o-w on it",
+        "site.list: world-writable: run chmod o-w on it",
         "a.toml:10: the list cannot be used: see the line above",
     ]
 

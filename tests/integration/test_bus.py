@@ -28,7 +28,7 @@ from tests.dbus.served import (
     until,
     view,
 )
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 pytestmark = pytest.mark.integration
@@ -163,9 +163,9 @@ async def test_others_do_not_open_the_join_window(
 
 
 async def test_the_join_window_of_the_flow(bus: PrivateBus) -> None:
-    stage, busctl = Stage(MemoryRegister(), FakeCloud(), rules=rules()), Busctl(bus)
-    window, permit = stage.flow.window, ("call", *MANAGER, "PermitJoin", "ua{sv}")
-    async with stage.running(), served(bus, stage.flow.commands, gather=0.02) as ours:
+    stage, busctl = Stage(MemoryRecords(), FakeCloud(), rules=rules()), Busctl(bus)
+    window, permit = stage.app.window, ("call", *MANAGER, "PermitJoin", "ua{sv}")
+    async with stage.running(), served(bus, stage.app.commands, gather=0.02) as ours:
         window.listen(lambda: ours.show_manager(replace(GATEWAY, join_until=window.until)))
         await busctl(*permit, "60", "1", "rule", "s", "lamps")
         opened = window.until
@@ -173,7 +173,7 @@ async def test_the_join_window_of_the_flow(bus: PrivateBus) -> None:
         assert shown.split() == ["s", '"open"', "t", str(opened)]
         for told, *wrong in (
             ("at most 900 s", "901", "0"),
-            ("An option is one of", "60", "1", "colour", "s", "red"),
+            ("Unknown option: known are", "60", "1", "colour", "s", "red"),
             ("takes a number", "60", "1", "max-devices", "s", "3"),
             ("takes a number", "60", "1", "max-devices", "b", "true"),
             ("No rule has this name", "60", "1", "rule", "s", "nobodys"),

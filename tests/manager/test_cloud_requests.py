@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from gatewayd.admission.policy.engine import WindowScope
-from gatewayd.config import CloudRequestSettings
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreUnavailable
-from gatewayd.manager.cloud_requests import COMPLAINTS, MAX_WANTED, CloudRequests
-from gatewayd.testing import clock
+from gatewayd.manager.cloud_requests import (
+    COMPLAINTS,
+    MAX_WANTED,
+    CloudRequests,
+    CloudRequestSettings,
+)
+from gatewayd.runtime.tasks import cancel_and_wait
 from tests.admission.test_join_window import announced, rules
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 NOTHING = CloudRequestSettings()
@@ -26,43 +30,39 @@ ALL = CloudRequestSettings(accept_permit=True, accept_wanted=True)
 LAMP = CloudName("cloud", "p", "lamp-1")
 
 
-def play(
-    scene: Callable[[Stage, CloudRequests], Awaitable[None]],
-    settings: CloudRequestSettings = ALL,
-    cloud: FakeCloud | None = None,
-) -> None:
-    async def main() -> None:
-        stage = Stage(MemoryRegister(), cloud or FakeCloud(), rules=rules())
-        now = asyncio.get_running_loop().time
-        requests = CloudRequests(settings, stage.flow.gateway, stage.flow.admissions, now)
-        async with stage.running():
-            task = asyncio.create_task(requests.run())
-            try:
-                await scene(stage, requests)
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+pytestmark = pytest.mark.jumping_clock
 
-    clock.run(main())
+
+@contextlib.asynccontextmanager
+async def requesting(
+    settings: CloudRequestSettings = ALL, cloud: FakeCloud | None = None
+) -> AsyncIterator[tuple[Stage, CloudRequests]]:
+    """A running stage, and what a cloud may ask of it."""
+    stage = Stage(MemoryRecords(), cloud or FakeCloud(), rules=rules())
+    now = asyncio.get_running_loop().time
+    requests = CloudRequests(settings, stage.manager, stage.app.admission, now)
+    async with stage.running():
+        task = asyncio.create_task(requests.run())
+        try:
+            yield stage, requests
+        finally:
+            await cancel_and_wait([task])
 
 
 async def settled(stage: Stage) -> None:
     """Let everything that was asked for happen."""
     await asyncio.sleep(5)
-    await stage.flow.gateway.ping()
+    await stage.manager.ping()
 
 
-def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
+    async with requesting(NOTHING) as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         requests.permit_join("cloud", 60)
         requests.approve(LAMP)
         await settled(stage)
-        assert stage.flow.window.current is None
+        assert stage.app.window.current is None
         assert stage.tape.shown[lamp].state == "pending"
-
-    play(scene, NOTHING)
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert [word in line for word, line in zip(("permit", "wanted"), told, strict=True)] == [
         True
@@ -70,74 +70,64 @@ def test_nothing_is_allowed_unless_it_is_configured(caplog: pytest.LogCaptureFix
     assert all("cloud cloud" in line for line in told)
 
 
-def test_a_cloud_that_asks_without_end_does_not_fill_the_log(
+async def test_a_cloud_that_asks_without_end_does_not_fill_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+    async with requesting(NOTHING) as (_, requests):
         for number in range(1000):
             requests.approve(CloudName("cloud", "p", f"lamp-{number}"))
             requests.permit_join("cloud", 60)
-
-    play(scene, NOTHING)
     told = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(told) == COMPLAINTS
 
 
-def test_a_cloud_opens_the_window_for_its_own_rules(caplog: pytest.LogCaptureFixture) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_a_cloud_opens_the_window_for_its_own_rules(caplog: pytest.LogCaptureFixture) -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         requests.permit_join("other", 60)
-        assert stage.flow.window.current == WindowScope(provider="other")
+        assert stage.app.window.current == WindowScope(provider="other")
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
         requests.permit_join("other", 0)
-        assert stage.flow.window.current is None
+        assert stage.app.window.current is None
         with caplog.at_level(logging.INFO):
             requests.permit_join("cloud", 60)
         assert (await stage.tape.wait_for(lamp, "online")).admission == "window"
-
-    play(scene)
     assert "The join window was opened for 60 s by cloud" in caplog.text
 
 
 @pytest.mark.parametrize(("asked", "given"), [(5000, 900), (900, 900), (1, 1), (-7, 0)])
-def test_what_a_cloud_asks_for_is_capped(asked: int, given: int) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_what_a_cloud_asks_for_is_capped(asked: int, given: int) -> None:
+    async with requesting() as (stage, requests):
         now = asyncio.get_running_loop().time()
         requests.permit_join("cloud", asked)
-        until = stage.flow.window.until
+        until = stage.app.window.until
         assert (until - int(now * 1e6)) // 1_000_000 == given if given else not until
 
-    play(scene)
 
-
-def test_a_cloud_does_not_touch_what_somebody_else_has_opened() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
-        await stage.flow.commands.permit_join(60, {"rule": "tables"}, "uid 0")
+async def test_a_cloud_does_not_touch_what_somebody_else_has_opened() -> None:
+    async with requesting() as (stage, requests):
+        await stage.app.commands.permit_join(60, {"rule": "tables"}, "uid 0")
         for seconds in (0, 900):
             requests.permit_join("cloud", seconds)
-            assert stage.flow.window.current == WindowScope(rule="tables")
+            assert stage.app.window.current == WindowScope(rule="tables")
         await asyncio.sleep(61)
         requests.permit_join("cloud", 60)
         requests.permit_join("other", 0)
-        assert stage.flow.window.opener == "cloud cloud"
-        await stage.flow.commands.permit_join(0, {}, "uid 0")
-        assert stage.flow.window.current is None
-
-    play(scene)
+        assert stage.app.window.opener == "cloud cloud"
+        await stage.app.commands.permit_join(0, {}, "uid 0")
+        assert stage.app.window.current is None
 
 
-def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
+    async with requesting() as (stage, requests):
         lamp, other = await announced(stage, "lamp-1", "table-1")
         requests.approve(LAMP)
         view = await stage.tape.wait_for(lamp, "online")
         assert view.admission == "cloud"
-        assert stage.register[lamp].admission == "cloud"
+        assert stage.records[lamp].admission == "cloud"
         assert any("Approved by cloud cloud." in step.text for step in view.history)
         assert stage.tape.shown[other].state == "pending"
-
-    play(scene)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +138,12 @@ def test_a_child_that_is_wanted_and_waits_is_approved() -> None:
         CloudName("cloud", "p", "lamp-2"),
     ],
 )
-def test_another_name_is_not_meant(name: CloudName) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_another_name_is_not_meant(name: CloudName) -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         requests.approve(name)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
-
-    play(scene)
 
 
 def _conflict(stage: Stage, lamp: DeviceId) -> None:
@@ -168,25 +156,23 @@ def _twin(stage: Stage, lamp: DeviceId) -> None:
     claims = frozenset({Claim("serial", "fake", "another")})
     stage.lan.known[twin] = Evidence(stage.lan.known[lamp].views, claims, Trust.LISTED)
     stage.lan.changed[twin] = 0.0
-    stage.listener.seen(twin)
+    stage.manager.seen(twin)
 
 
 @pytest.mark.parametrize("trouble", [_conflict, _twin])
-def test_what_is_in_doubt_is_for_people(trouble: Callable[[Stage, DeviceId], None]) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_what_is_in_doubt_is_for_people(trouble: Callable[[Stage, DeviceId], None]) -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         trouble(stage, lamp)
         await settled(stage)
         requests.approve(LAMP)
         await settled(stage)
         assert {view.state for view in stage.tape.shown.values()} == {"pending"}
-        assert not stage.register.rows
-
-    play(scene)
+        assert not stage.records.rows
 
 
-def test_a_doubt_that_comes_up_meanwhile_counts() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_a_doubt_that_comes_up_meanwhile_counts() -> None:
+    async with requesting() as (stage, requests):
         first, second = await announced(stage, "lamp-1", "lamp-2")
         requests.approve(LAMP)
         requests.approve(CloudName("cloud", "p", "lamp-2"))
@@ -195,39 +181,33 @@ def test_a_doubt_that_comes_up_meanwhile_counts() -> None:
         await stage.tape.wait_for(first, "online")
         await settled(stage)
         assert stage.tape.shown[second].state == "pending"
-        assert second not in stage.register.rows
-
-    play(scene)
+        assert second not in stage.records.rows
 
 
-def test_what_does_not_wait_is_left_alone() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_what_does_not_wait_is_left_alone() -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
-        await stage.flow.commands.reject(lamp, "", "uid 0")
+        await stage.app.commands.reject(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "rejected")
         requests.approve(LAMP)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "rejected"
 
-    play(scene)
 
-
-def test_a_disk_that_fails_leaves_it_waiting() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_a_disk_that_fails_leaves_it_waiting() -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
-        stage.register.failing = StoreUnavailable("not now")
+        stage.records.failing = StoreUnavailable("not now")
         requests.approve(LAMP)
         await settled(stage)
-        stage.register.failing = None
+        stage.records.failing = None
         assert stage.tape.shown[lamp].state == "pending"
         requests.approve(LAMP)
         await stage.tape.wait_for(lamp, "online")
 
-    play(scene)
 
-
-def test_wishes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_wishes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         for number in range(MAX_WANTED):
             requests.approve(CloudName("cloud", "p", f"nobody-{number}"))
@@ -236,8 +216,6 @@ def test_wishes_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         assert stage.tape.shown[lamp].state == "pending"
         requests.approve(LAMP)
         await stage.tape.wait_for(lamp, "online")
-
-    play(scene)
     assert "more children than can be looked at" in caplog.text
 
 
@@ -250,25 +228,23 @@ class Unreachable(FakeCloud):
         return None if self.reachable else Reason("gateway-offline")
 
 
-def test_try_again_ends_the_wait_of_a_child_that_could_not_be_registered() -> None:
+async def test_try_again_ends_the_wait_of_a_child_that_could_not_be_registered() -> None:
     cloud = Unreachable()
 
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+    async with requesting(cloud=cloud) as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
-        await stage.flow.commands.approve(lamp, "", "uid 0")
+        await stage.app.commands.approve(lamp, "", "uid 0")
         view = await stage.tape.wait_for(lamp, "admitted", "gateway-offline")
         cloud.reachable = True
         requests.retry(LAMP)
         await stage.tape.wait_for(lamp, "online")
         assert asyncio.get_running_loop().time() * 1e6 < view.next_attempt
 
-    play(scene, cloud=cloud)
 
-
-def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
-        await stage.flow.commands.approve(lamp, "", "uid 0")
+        await stage.app.commands.approve(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "online")
         stage.cloud.drop("lamp-1")
         await stage.tape.wait_for(lamp, "offline")
@@ -280,21 +256,17 @@ def test_try_again_ends_the_wait_of_a_child_that_is_offline_once() -> None:
         await stage.tape.wait_for(lamp, "online")
         assert stage.cloud.calls.count("connect lamp-1") == asked + 1, "a login is not broken off"
 
-    play(scene)
 
-
-def test_try_again_is_for_those_who_wait() -> None:
-    async def scene(stage: Stage, requests: CloudRequests) -> None:
+async def test_try_again_is_for_those_who_wait() -> None:
+    async with requesting() as (stage, requests):
         (lamp,) = await announced(stage, "lamp-1")
         requests.retry(LAMP)
         await settled(stage)
         assert stage.tape.shown[lamp].state == "pending"
-        await stage.flow.commands.approve(lamp, "", "uid 0")
+        await stage.app.commands.approve(lamp, "", "uid 0")
         await stage.tape.wait_for(lamp, "online")
         asked = list(stage.cloud.calls)
         requests.retry(LAMP)
         requests.retry(CloudName("cloud", "p", "nobody"))
         await settled(stage)
         assert stage.cloud.calls == asked
-
-    play(scene)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -18,329 +17,265 @@ from gatewayd.errors import (
     StoreFull,
     WrongState,
 )
-from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
-
-def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with Stage(MemoryRegister(), FakeCloud()).running() as stage:
-            await scene(stage)
-
-    clock.run(main())
+pytestmark = pytest.mark.jumping_clock
 
 
-def test_an_approval_is_on_record_when_the_call_returns() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        await stage.flow.commands.approve(device[:9], "cloud", "uid 1000")
-        record = stage.register[device]
-        assert (record.admission, record.verdict) == ("operator", "admitted")
-        view = await stage.tape.wait_for(device, "online")
-        assert view.admission == "operator"
-        assert "uid 1000" in " ".join(step.text for step in view.history)
-
-    play(scene)
+async def test_an_approval_is_on_record_when_the_call_returns(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    await stage.app.commands.approve(device[:9], "cloud", "uid 1000")
+    record = stage.records[device]
+    assert (record.admission, record.verdict) == ("operator", "admitted")
+    view = await stage.tape.wait_for(device, "online")
+    assert view.admission == "operator"
+    assert "uid 1000" in " ".join(step.text for step in view.history)
 
 
 @pytest.mark.parametrize(
     ("name", "provider", "error"),
     [("stranger", "nowhere", NoSuchProvider), ("TH20-1", "", WrongState)],
 )
-def test_an_approval_that_cannot_be(name: str, provider: str, error: type[CallerError]) -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce(name)
-        await stage.tape.wait_for(device, "online" if name == "TH20-1" else "pending")
-        with pytest.raises(error):
-            await stage.flow.commands.approve(device, provider, "uid 0")
-
-    play(scene)
-
-
-def test_a_cloud_name_belongs_to_one_child() -> None:
-    async def scene(stage: Stage) -> None:
-        first = stage.announce("stranger")
-        await stage.tape.wait_for(first, "pending")
-        await stage.flow.commands.approve(first, "", "uid 0")
-        await stage.tape.wait_for(first, "online")
-        second = stage.announce("other")
-        stage.lan.known[second] = stage.lan.known[first]
-        await stage.tape.wait_for(second, "pending")
-        with pytest.raises(NotAdmitted, match="has the cloud name"):
-            await stage.flow.commands.approve(second, "", "uid 0")
-
-    play(scene)
+async def test_an_approval_that_cannot_be(
+    stage: Stage, name: str, provider: str, error: type[CallerError]
+) -> None:
+    device = stage.announce(name)
+    await stage.tape.wait_for(device, "online" if name == "TH20-1" else "pending")
+    with pytest.raises(error):
+        await stage.app.commands.approve(device, provider, "uid 0")
 
 
-def test_a_rejection_survives_a_restart() -> None:
-    async def main() -> None:
-        register, cloud = MemoryRegister(), FakeCloud()
-        async with Stage(register, cloud).running() as stage:
-            device = stage.announce("TH20-1")
-            await stage.tape.wait_for(device, "online")
-            await stage.flow.commands.reject(device, "not \x1bours", "uid 0")
-            await stage.tape.wait_for(device, "rejected")
-            assert "not ours" in stage.tape.shown[device].explanation
-        async with Stage(register, cloud).running() as stage:
-            stage.announce("TH20-1")
-            assert (await stage.tape.wait_for(device, "rejected")).admission == "operator"
-
-    clock.run(main())
+async def test_a_cloud_name_belongs_to_one_child(stage: Stage) -> None:
+    first = stage.announce("stranger")
+    await stage.tape.wait_for(first, "pending")
+    await stage.app.commands.approve(first, "", "uid 0")
+    await stage.tape.wait_for(first, "online")
+    second = stage.announce("other")
+    stage.lan.known[second] = stage.lan.known[first]
+    await stage.tape.wait_for(second, "pending")
+    with pytest.raises(NotAdmitted, match="has the cloud name"):
+        await stage.app.commands.approve(second, "", "uid 0")
 
 
-def test_a_forgotten_child_begins_again_as_a_stranger() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        await stage.flow.commands.approve(device, "", "uid 0")
-        await stage.tape.wait_for(device, "online")
-        await stage.flow.commands.forget(device, "uid 0")
-        await stage.tape.wait_for(device, "pending")
-        assert not stage.register.rows
-        assert not stage.register.slots
-
-    play(scene)
-
-
-def test_reregister_wants_the_id_twice_and_a_child_that_was_registered() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        with pytest.raises(InvalidArgs, match="twice"):
-            await stage.flow.commands.reregister(device, "child-", "uid 0")
-        with pytest.raises(WrongState, match="is pending, not registered"):
-            await stage.flow.commands.reregister(device, device, "uid 0")
-
-    play(scene)
-
-
-def test_a_name_is_kept() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_rejection_survives_a_restart() -> None:
+    register, cloud = MemoryRecords(), FakeCloud()
+    async with Stage(register, cloud).running() as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        await stage.flow.commands.rename(device, "Dock \x07door", "uid 0")
-        assert stage.tape.shown[device].name == "Dock door"
-        assert stage.register[device].label == "Dock door"
-        with pytest.raises(InvalidArgs):
-            await stage.flow.commands.rename(device, "\x07", "uid 0")
-
-    play(scene)
-
-
-def test_a_child_is_found_by_id_by_its_beginning_or_by_cloud_id() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "online")
-        resolve = stage.flow.commands.resolve
-        assert resolve(device) == resolve(device[:10]) == resolve("p/TH20-1") == device
-        other = stage.announce("TH20-2")
-        await stage.tape.wait_for(other, "online")
-        with pytest.raises(AmbiguousId):
-            resolve("child-")
-        with pytest.raises(NoSuchDevice):
-            resolve("nobody")
-
-    play(scene)
+        await stage.app.commands.reject(device, "not \x1bours", "uid 0")
+        await stage.tape.wait_for(device, "rejected")
+        assert "not ours" in stage.tape.shown[device].explanation
+    async with Stage(register, cloud).running() as stage:
+        stage.announce("TH20-1")
+        assert (await stage.tape.wait_for(device, "rejected")).admission == "operator"
 
 
-def test_retry_is_for_those_who_wait() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "online")
-        with pytest.raises(WrongState):
-            await stage.flow.commands.retry(device, "uid 0")
-
-    play(scene)
-
-
-def test_a_dry_run_says_what_policy_would() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        action, rule, reasons = stage.flow.commands.test_admission(device)
-        assert (action, rule) == ("ask", "r")
-        assert reasons == ("no-rule",)
-
-    play(scene)
+async def test_a_forgotten_child_begins_again_as_a_stranger(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    await stage.app.commands.approve(device, "", "uid 0")
+    await stage.tape.wait_for(device, "online")
+    await stage.app.commands.forget(device, "uid 0")
+    await stage.tape.wait_for(device, "pending")
+    assert not stage.records.rows
+    assert not stage.records.slots
 
 
-def test_a_name_given_while_the_cloud_is_asked_is_kept_and_so_is_the_secret() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "registering")
-        await stage.flow.commands.rename(device, "Dock", "uid 0")
-        await stage.tape.wait_for(device, "online")
-        record = stage.register[device]
-        assert (record.label, record.stored) == ("Dock", 1)
+async def test_reregister_wants_the_id_twice_and_a_child_that_was_registered(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    with pytest.raises(InvalidArgs, match="twice"):
+        await stage.app.commands.reregister(device, "child-", "uid 0")
+    with pytest.raises(WrongState, match="is pending, not registered"):
+        await stage.app.commands.reregister(device, device, "uid 0")
 
-    play(scene)
+
+async def test_a_name_is_kept(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    await stage.app.commands.rename(device, "Dock \x07door", "uid 0")
+    assert stage.tape.shown[device].name == "Dock door"
+    assert stage.records[device].label == "Dock door"
+    with pytest.raises(InvalidArgs):
+        await stage.app.commands.rename(device, "\x07", "uid 0")
+
+
+async def test_a_child_is_found_by_id_by_its_beginning_or_by_cloud_id(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    resolve = stage.app.commands.resolve
+    assert resolve(device) == resolve(device[:10]) == resolve("p/TH20-1") == device
+    other = stage.announce("TH20-2")
+    await stage.tape.wait_for(other, "online")
+    with pytest.raises(AmbiguousId):
+        resolve("child-")
+    with pytest.raises(NoSuchDevice):
+        resolve("nobody")
+
+
+async def test_retry_is_for_those_who_wait(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    with pytest.raises(WrongState):
+        await stage.app.commands.retry(device, "uid 0")
+
+
+async def test_a_dry_run_says_what_policy_would(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    action, rule, reasons = stage.app.commands.test_admission(device)
+    assert (action, rule) == ("ask", "r")
+    assert reasons == ("no-rule",)
+
+
+async def test_a_name_given_while_the_cloud_is_asked_is_kept_and_so_is_the_secret(
+    stage: Stage,
+) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "registering")
+    await stage.app.commands.rename(device, "Dock", "uid 0")
+    await stage.tape.wait_for(device, "online")
+    record = stage.records[device]
+    assert (record.label, record.stored) == ("Dock", 1)
 
 
 @pytest.mark.parametrize("step", ["intent-on-record", "secret-in-slot", "logged-in"])
-def test_what_is_written_of_a_child_at_the_same_time_is_all_kept(step: str) -> None:
+async def test_what_is_written_of_a_child_at_the_same_time_is_all_kept(step: str) -> None:
     """Whoever writes the record, each writes only what he has to say."""
     renamed: list[asyncio.Task[None]] = []
 
-    async def main() -> None:
-        def checkpoint(reached: str) -> None:
-            if reached == step:
-                call = stage.flow.commands.rename(device, "Dock", "uid 0")
-                renamed.append(asyncio.create_task(call))
+    def checkpoint(reached: str) -> None:
+        if reached == step:
+            call = stage.app.commands.rename(device, "Dock", "uid 0")
+            renamed.append(asyncio.create_task(call))
 
-        stage = Stage(MemoryRegister(), FakeCloud(), checkpoint)
-        async with stage.running():
-            device = stage.announce("TH20-1")
-            await stage.tape.wait_for(device, "online")
-            await asyncio.gather(*renamed)
-            record = stage.register[device]
-            assert record.label == "Dock"
-            assert record.stored == record.activating == 1
-            assert record.activated_at
-
-    clock.run(main())
+    stage = Stage(MemoryRecords(), FakeCloud(), checkpoint)
+    async with stage.running():
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        await asyncio.gather(*renamed)
+        record = stage.records[device]
+        assert record.label == "Dock"
+        assert record.stored == record.activating == 1
+        assert record.activated_at
 
 
 @pytest.mark.parametrize("step", ["intent-on-record", "secret-issued", "secret-in-slot"])
-def test_a_no_while_the_secret_is_stored_is_not_undone(step: str) -> None:
+async def test_a_no_while_the_secret_is_stored_is_not_undone(step: str) -> None:
     rejected: list[asyncio.Task[None]] = []
 
-    async def main() -> None:
-        def checkpoint(reached: str) -> None:
-            if reached == step:
-                call = stage.flow.commands.reject(device, "", "uid 0")
-                rejected.append(asyncio.create_task(call))
+    def checkpoint(reached: str) -> None:
+        if reached == step:
+            call = stage.app.commands.reject(device, "", "uid 0")
+            rejected.append(asyncio.create_task(call))
 
-        register, cloud = MemoryRegister(), FakeCloud()
-        stage = Stage(register, cloud, checkpoint)
-        async with stage.running():
-            device = stage.announce("TH20-1")
-            await stage.tape.wait_for(device, "rejected")
-            await asyncio.sleep(100)
-            assert register[device].verdict == "rejected"
-        async with Stage(register, cloud).running() as again:
-            again.announce("TH20-1")
-            await asyncio.sleep(100)
-            assert again.tape.shown[device].state == "rejected"
-
-    clock.run(main())
-
-
-def test_a_no_while_a_rule_says_yes_is_not_undone() -> None:
-    async def scene(stage: Stage) -> None:
+    register, cloud = MemoryRecords(), FakeCloud()
+    stage = Stage(register, cloud, checkpoint)
+    async with stage.running():
         device = stage.announce("TH20-1")
-        await asyncio.sleep(9.999)  # the rule is about to be asked
-        await stage.flow.commands.reject(device, "", "uid 0")
+        await stage.tape.wait_for(device, "rejected")
         await asyncio.sleep(100)
-        assert stage.tape.shown[device].state == "rejected"
-        assert stage.register[device].verdict == "rejected"
-
-    play(scene)
-
-
-def test_a_yes_holds_though_the_child_left_meanwhile() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        approval = asyncio.create_task(stage.flow.commands.approve(device, "", "uid 0"))
-        await asyncio.sleep(0)
-        stage.lose("stranger")
-        await approval
-        stage.announce("stranger")
-        await stage.tape.wait_for(device, "online")
-
-    play(scene)
-
-
-def test_what_is_on_record_is_not_judged_again() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        await stage.flow.commands.approve(device, "", "uid 0")
-        await stage.tape.wait_for(device, "online")
-        stage.listener.evicted(device)
-        stage.announce("stranger")
-        await stage.tape.wait_for(device, "online")
-
-    play(scene)
-
-
-def test_a_no_is_not_undone_by_a_retry_at_the_same_time() -> None:
-    async def scene(stage: Stage) -> None:
-        stage.cloud.script["TH20-1"] = ["refuse"]
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "failed")
-        commands = stage.flow.commands
-        await asyncio.gather(
-            commands.reject(device, "", "uid 0"), commands.retry(device, "uid 0"), stage.reload()
-        )
+        assert register[device].verdict == "rejected"
+    async with Stage(register, cloud).running() as again:
+        again.announce("TH20-1")
         await asyncio.sleep(100)
-        assert stage.tape.shown[device].state == "rejected"
-        assert stage.cloud.calls == ["register TH20-1"]
-
-    play(scene)
+        assert again.tape.shown[device].state == "rejected"
 
 
-def test_a_forgotten_child_is_not_brought_back_by_a_retry_at_the_same_time() -> None:
-    async def scene(stage: Stage) -> None:
-        stage.cloud.script["stranger"] = ["refuse"]
-        device = stage.announce("stranger")
-        await stage.tape.wait_for(device, "pending")
-        await stage.flow.commands.approve(device, "", "uid 0")
-        await stage.tape.wait_for(device, "failed")
-        forgetting = asyncio.create_task(stage.flow.commands.forget(device, "uid 0"))
-        for _ in range(200):
-            await asyncio.sleep(0.0001)
-            stage.flow.reconsider()
-        await forgetting
-        await stage.tape.wait_for(device, "pending")
-        assert not stage.register.rows
+async def test_a_no_while_a_rule_says_yes_is_not_undone(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await asyncio.sleep(9.999)  # the rule is about to be asked
+    await stage.app.commands.reject(device, "", "uid 0")
+    await asyncio.sleep(100)
+    assert stage.tape.shown[device].state == "rejected"
+    assert stage.records[device].verdict == "rejected"
 
-    play(scene)
+
+async def test_a_yes_holds_though_the_child_left_meanwhile(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    approval = asyncio.create_task(stage.app.commands.approve(device, "", "uid 0"))
+    await asyncio.sleep(0)
+    stage.lose("stranger")
+    await approval
+    stage.announce("stranger")
+    await stage.tape.wait_for(device, "online")
+
+
+async def test_what_is_on_record_is_not_judged_again(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    await stage.app.commands.approve(device, "", "uid 0")
+    await stage.tape.wait_for(device, "online")
+    stage.manager.evicted(device)
+    stage.announce("stranger")
+    await stage.tape.wait_for(device, "online")
+
+
+async def test_a_no_is_not_undone_by_a_retry_at_the_same_time(stage: Stage) -> None:
+    stage.cloud.script["TH20-1"] = ["refuse"]
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "failed")
+    commands = stage.app.commands
+    await asyncio.gather(
+        commands.reject(device, "", "uid 0"), commands.retry(device, "uid 0"), stage.reload()
+    )
+    await asyncio.sleep(100)
+    assert stage.tape.shown[device].state == "rejected"
+    assert stage.cloud.calls == ["register TH20-1"]
+
+
+async def test_a_forgotten_child_is_not_brought_back_by_a_retry_at_the_same_time(
+    stage: Stage,
+) -> None:
+    stage.cloud.script["stranger"] = ["refuse"]
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    await stage.app.commands.approve(device, "", "uid 0")
+    await stage.tape.wait_for(device, "failed")
+    forgetting = asyncio.create_task(stage.app.commands.forget(device, "uid 0"))
+    for _ in range(200):
+        await asyncio.sleep(0.0001)
+        stage.manager.reconsider()
+    await forgetting
+    await stage.tape.wait_for(device, "pending")
+    assert not stage.records.rows
 
 
 @pytest.mark.parametrize("before", [-0.001, 0.001, 0.003, 0.006])
-def test_reregister_while_the_login_succeeds(before: float) -> None:
+async def test_reregister_while_the_login_succeeds(stage: Stage, before: float) -> None:
     """It is obeyed or refused, and the mailbox gets no event that it cannot deliver."""
 
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "online")
-        await asyncio.sleep(3600)
-        stage.cloud.drop("TH20-1")
-        await stage.tape.wait_for(device, "offline")
-        logged_in = 15 + 0.005 + 0.1  # the wait, the secret read, the login
-        await asyncio.sleep(logged_in - before)
-        with contextlib.suppress(WrongState):
-            await stage.flow.commands.reregister(device, device, "uid 0")
-        await asyncio.sleep(100)
-        assert stage.tape.shown[device].state == ("online" if before < 0 else "failed")
-
-    play(scene)
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    await asyncio.sleep(3600)
+    stage.cloud.drop("TH20-1")
+    await stage.tape.wait_for(device, "offline")
+    logged_in = 15 + 0.005 + 0.1  # the wait, the secret read, the login
+    await asyncio.sleep(logged_in - before)
+    with contextlib.suppress(WrongState):
+        await stage.app.commands.reregister(device, device, "uid 0")
+    await asyncio.sleep(100)
+    assert stage.tape.shown[device].state == ("online" if before < 0 else "failed")
 
 
-def test_forgetting_that_fails_leaves_all_as_it_was() -> None:
-    async def scene(stage: Stage) -> None:
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "online")
-        stage.register.failing = StoreFull("full")
-        with pytest.raises(StoreFull):
-            await stage.flow.commands.forget(device, "uid 0")
-        assert (await stage.tape.wait_for(device, "offline")).reason
-        stage.register.failing = None
-        await stage.tape.wait_for(device, "online")
-        assert stage.cloud.calls.count("register TH20-1") == 1
-
-    play(scene)
+async def test_forgetting_that_fails_leaves_all_as_it_was(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    stage.records.failing = StoreFull("full")
+    with pytest.raises(StoreFull):
+        await stage.app.commands.forget(device, "uid 0")
+    assert (await stage.tape.wait_for(device, "offline")).reason
+    stage.records.failing = None
+    await stage.tape.wait_for(device, "online")
+    assert stage.cloud.calls.count("register TH20-1") == 1
 
 
-def test_a_retry_asks_for_a_new_secret_where_all_were_stale() -> None:
-    async def scene(stage: Stage) -> None:
-        stage.cloud.script["TH20-1"] = ["issue-another"] * 4
-        device = stage.announce("TH20-1")
-        await stage.tape.wait_for(device, "failed", "secret-repeatedly-stale")
-        await stage.flow.commands.retry(device, "uid 0")
-        await stage.tape.wait_for(device, "online")
-
-    play(scene)
+async def test_a_retry_asks_for_a_new_secret_where_all_were_stale(stage: Stage) -> None:
+    stage.cloud.script["TH20-1"] = ["issue-another"] * 4
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "failed", "secret-repeatedly-stale")
+    await stage.app.commands.retry(device, "uid 0")
+    await stage.tape.wait_for(device, "online")

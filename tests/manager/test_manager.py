@@ -1,4 +1,4 @@
-"""The mailbox: late words are void, broken work begins anew, and nobody waits for anybody."""
+"""The event queue: stale events are ignored, failed work starts again, children do not wait."""
 
 from __future__ import annotations
 
@@ -12,48 +12,52 @@ import pytest
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State, Work
-from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.reason import Reason
 from gatewayd.errors import StoreUnavailable
 from gatewayd.manager.manager import HISTORY, STRANGERS_LOGGED, Child, DeviceManager, Worker
-from gatewayd.testing import clock
+from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.tasks import cancel_and_wait
+from tests.support.fakes import MemoryRecords
+
+pytestmark = pytest.mark.jumping_clock
 
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
 
 
 class Scene:
-    """A gateway with workers of the test's own, and what it showed."""
+    """A device manager with workers of the test's own, and what it showed."""
 
     def __init__(self, workers: Mapping[Work, Worker]) -> None:
         self.shown: list[tuple[str, str]] = []
         self.removed: list[str] = []
         loop = asyncio.get_running_loop()
-        self.gateway = DeviceManager(
-            {work: workers.get(work, _idle) for work in Work},
-            show=lambda child: self.shown.append((child.id, child.state.value)),
-            remove=self.removed.append,
-            now=loop.time,
-            wall=lambda: int(loop.time() * 1e6),
-        )
+        clock = Clock(loop.time, lambda: int(loop.time() * 1e6))
+        self.manager = DeviceManager(MemoryRecords(), clock)
+        self.manager.connect({work: workers.get(work, _idle) for work in Work}, self)
+
+    def show(self, child: Child) -> None:
+        self.shown.append((child.id, child.state.value))
+
+    def remove(self, device: DeviceId) -> None:
+        self.removed.append(device)
 
     def state(self, device: DeviceId = ONE) -> State:
-        return self.gateway.children[device].state
+        return self.manager.children[device].state
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[DeviceManager]:
-        task = asyncio.create_task(self.gateway.run())
+        task = asyncio.create_task(self.manager.run())
         try:
-            yield self.gateway
+            yield self.manager
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait([task])
 
 
 async def _idle(_: DeviceId, __: PostEvent) -> None:
     await asyncio.Event().wait()
 
 
-def test_leaving_a_state_ends_its_work() -> None:
+async def test_leaving_a_state_ends_its_work() -> None:
     ended = []
 
     async def evaluate(device: DeviceId, post: PostEvent) -> None:
@@ -62,38 +66,32 @@ def test_leaving_a_state_ends_its_work() -> None:
         finally:
             ended.append(device)
 
-    async def main() -> None:
-        async with Scene({Work.EVALUATE: evaluate}).running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            await asyncio.sleep(1)
-            gateway.post(ONE, lc.Rejected())
-            await asyncio.sleep(0.1)
-            assert ended == [ONE]
-
-    clock.run(main())
+    async with Scene({Work.EVALUATE: evaluate}).running() as manager:
+        manager.post(ONE, lc.Seen())
+        await asyncio.sleep(1)
+        manager.post(ONE, lc.Rejected())
+        await asyncio.sleep(0.1)
+        assert ended == [ONE]
 
 
-def test_a_late_word_of_ended_work_is_void() -> None:
+async def test_a_late_word_of_ended_work_is_void() -> None:
     async def register(_: DeviceId, post: PostEvent) -> None:
         try:
             await asyncio.sleep(10)
         finally:
             post(lc.SecretStored())
 
-    async def main() -> None:
-        scene = Scene({Work.REGISTER: register})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            gateway.post(ONE, lc.Admitted())
-            await asyncio.sleep(1)
-            gateway.post(ONE, lc.Rejected())
-            await asyncio.sleep(20)
-            assert scene.state() is State.REJECTED
-
-    clock.run(main())
+    scene = Scene({Work.REGISTER: register})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        manager.post(ONE, lc.Admitted())
+        await asyncio.sleep(1)
+        manager.post(ONE, lc.Rejected())
+        await asyncio.sleep(20)
+        assert scene.state() is State.REJECTED
 
 
-def test_work_that_goes_on_is_not_restarted() -> None:
+async def test_work_that_goes_on_is_not_restarted() -> None:
     started = []
 
     async def connect(device: DeviceId, post: PostEvent) -> None:
@@ -105,18 +103,15 @@ def test_work_that_goes_on_is_not_restarted() -> None:
         post(lc.SessionOpened())
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        scene = Scene({Work.CONNECT: connect})
-        child = Child(ONE, present=True)
-        scene.gateway.restore([(child, State.ACTIVATING, NONE)])
-        async with scene.running():
-            await asyncio.sleep(7)
-            assert scene.state() is State.OFFLINE
-            await asyncio.sleep(7)
-            assert scene.state() is State.ONLINE
-            assert started == [ONE]
-
-    clock.run(main())
+    scene = Scene({Work.CONNECT: connect})
+    child = Child(ONE, present=True)
+    scene.manager.add(child, State.ACTIVATING)
+    async with scene.running():
+        await asyncio.sleep(7)
+        assert scene.state() is State.OFFLINE
+        await asyncio.sleep(7)
+        assert scene.state() is State.ONLINE
+        assert started == [ONE]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +121,7 @@ def test_work_that_goes_on_is_not_restarted() -> None:
         (ValueError("a bug"), "internal-error"),
     ],
 )
-def test_broken_work_is_explained_and_begun_anew(fault: Exception, reason: str) -> None:
+async def test_broken_work_is_explained_and_begun_anew(fault: Exception, reason: str) -> None:
     tries: list[float] = []
 
     async def evaluate(_: DeviceId, post: PostEvent) -> None:
@@ -135,71 +130,59 @@ def test_broken_work_is_explained_and_begun_anew(fault: Exception, reason: str) 
             raise fault
         post(lc.Held())
 
-    async def main() -> None:
-        scene = Scene({Work.EVALUATE: evaluate})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            gateway.post(TWO, lc.Seen())
-            await asyncio.sleep(1)
-            assert gateway.children[ONE].reason.code == reason
-            assert gateway.children[ONE].until > 1
-            await asyncio.sleep(99)
-            assert scene.state() is State.PENDING
-        assert tries[2] - tries[0] >= 30
-
-    clock.run(main())
+    scene = Scene({Work.EVALUATE: evaluate})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        manager.post(TWO, lc.Seen())
+        await asyncio.sleep(1)
+        assert manager.children[ONE].reason.code == reason
+        assert manager.children[ONE].until > 1
+        await asyncio.sleep(99)
+        assert scene.state() is State.PENDING
+    assert tries[2] - tries[0] >= 30
 
 
-def test_a_forgotten_child_is_gone() -> None:
-    async def main() -> None:
-        scene = Scene({})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            gateway.post(ONE, lc.Lost())
-            gateway.post(TWO, lc.Lost())
-            await gateway.ping()
-            assert scene.removed == [ONE]
-            assert not gateway.children
-
-    clock.run(main())
+async def test_a_forgotten_child_is_gone() -> None:
+    scene = Scene({})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        manager.post(ONE, lc.Lost())
+        manager.post(TWO, lc.Lost())
+        await manager.ping()
+        assert scene.removed == [ONE]
+        assert not manager.children
 
 
-def test_history_is_bounded() -> None:
-    async def main() -> None:
-        scene = Scene({})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            for _ in range(HISTORY):
-                gateway.post(ONE, lc.Held())
-                gateway.post(ONE, lc.Changed())
-            await gateway.ping()
-            history = gateway.children[ONE].history
-            assert len(history) == HISTORY
-            assert {step.event for step in history} == {"Held", "Changed"}
-
-    clock.run(main())
+async def test_history_is_bounded() -> None:
+    scene = Scene({})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        for _ in range(HISTORY):
+            manager.post(ONE, lc.Held())
+            manager.post(ONE, lc.Changed())
+        await manager.ping()
+        history = manager.children[ONE].history
+        assert len(history) == HISTORY
+        assert {step.event for step in history} == {"Held", "Changed"}
 
 
-def test_beginning_anew_cuts_a_wait_short() -> None:
+async def test_beginning_anew_cuts_a_wait_short() -> None:
     tries = []
 
     async def register(_: DeviceId, __: PostEvent) -> None:
         tries.append(asyncio.get_running_loop().time())
         await asyncio.sleep(86_400)
 
-    async def main() -> None:
-        async with Scene({Work.REGISTER: register}).running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            gateway.post(ONE, lc.Admitted())
-            await asyncio.sleep(5)
-            gateway.restart_work(gateway.children[ONE])
-            await asyncio.sleep(5)
-            assert tries == [0.0, 5.0]
-
-    clock.run(main())
+    async with Scene({Work.REGISTER: register}).running() as manager:
+        manager.post(ONE, lc.Seen())
+        manager.post(ONE, lc.Admitted())
+        await asyncio.sleep(5)
+        manager.restart_work(manager.children[ONE])
+        await asyncio.sleep(5)
+        assert tries == [0.0, 5.0]
 
 
-def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
+async def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
     begun: list[float] = []
 
     async def evaluate(_: DeviceId, __: PostEvent) -> None:
@@ -209,19 +192,16 @@ def test_work_that_breaks_at_its_end_does_not_go_on() -> None:
         finally:
             raise ValueError("a bug")
 
-    async def main() -> None:
-        scene = Scene({Work.EVALUATE: evaluate})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            await asyncio.sleep(1)
-            gateway.post(ONE, lc.Rejected())
-            await asyncio.sleep(1000)
-            assert begun == [0.0]
-
-    clock.run(main())
+    scene = Scene({Work.EVALUATE: evaluate})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        await asyncio.sleep(1)
+        manager.post(ONE, lc.Rejected())
+        await asyncio.sleep(1000)
+        assert begun == [0.0]
 
 
-def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
+async def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
     begun: list[float] = []
 
     async def evaluate(_: DeviceId, __: PostEvent) -> None:
@@ -230,42 +210,36 @@ def test_work_whose_part_was_cancelled_by_somebody_else_begins_anew() -> None:
         part.cancel()
         await part
 
-    async def main() -> None:
-        scene = Scene({Work.EVALUATE: evaluate})
-        async with scene.running() as gateway:
-            gateway.post(ONE, lc.Seen())
-            await asyncio.sleep(1)
-            assert gateway.children[ONE].reason.code == "internal-error"
-            await asyncio.sleep(30)
-            assert len(begun) == 2
-
-    clock.run(main())
+    scene = Scene({Work.EVALUATE: evaluate})
+    async with scene.running() as manager:
+        manager.post(ONE, lc.Seen())
+        await asyncio.sleep(1)
+        assert manager.children[ONE].reason.code == "internal-error"
+        await asyncio.sleep(30)
+        assert len(begun) == 2
 
 
-def test_work_begins_when_the_gateway_runs_and_not_before() -> None:
+async def test_work_begins_when_the_gateway_runs_and_not_before() -> None:
     begun: list[DeviceId] = []
 
     async def register(device: DeviceId, _: PostEvent) -> None:
         begun.append(device)
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        scene = Scene({Work.REGISTER: register})
-        scene.gateway.restore([(Child(ONE), State.ADMITTED, NONE)])
-        await asyncio.sleep(1)
-        assert not begun
-        async with scene.running() as gateway:
-            await asyncio.sleep(1)
-            assert begun == [ONE]
-            child = gateway.children[ONE]
-        gateway.restart_work(child)
+    scene = Scene({Work.REGISTER: register})
+    scene.manager.add(Child(ONE), State.ADMITTED)
+    await asyncio.sleep(1)
+    assert not begun
+    async with scene.running() as manager:
         await asyncio.sleep(1)
         assert begun == [ONE]
+        child = manager.children[ONE]
+    manager.restart_work(child)
+    await asyncio.sleep(1)
+    assert begun == [ONE]
 
-    clock.run(main())
 
-
-def test_nobody_begins_while_another_is_still_ending() -> None:
+async def test_nobody_begins_while_another_is_still_ending() -> None:
     at_work: list[str] = []
 
     def worker(name: str) -> Worker:
@@ -280,32 +254,28 @@ def test_nobody_begins_while_another_is_still_ending() -> None:
 
         return work
 
-    async def main() -> None:
-        scene = Scene({work: worker(work.value) for work in Work})
-        async with scene.running() as gateway:
-            for event in (lc.Seen(), lc.Admitted(), lc.Rejected(), lc.Admitted()):
-                gateway.post(ONE, event)
-                await asyncio.sleep(0.1)
-            assert at_work == ["evaluate"]
-            await asyncio.sleep(10)
-            assert at_work == ["register"]
-
-    clock.run(main())
+    scene = Scene({work: worker(work.value) for work in Work})
+    async with scene.running() as manager:
+        for event in (lc.Seen(), lc.Admitted(), lc.Rejected(), lc.Admitted()):
+            manager.post(ONE, event)
+            await asyncio.sleep(0.1)
+        assert at_work == ["evaluate"]
+        await asyncio.sleep(10)
+        assert at_work == ["register"]
 
 
-def test_a_flood_of_strangers_does_not_flood_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flood_of_strangers_does_not_flood_the_journal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "gatewayd")
 
-    async def main() -> None:
-        async with Scene({}).running() as gateway:
-            for number in range(1000):
-                gateway.post(DeviceId(f"child-{number}"), lc.Seen())
-                gateway.post(DeviceId(f"child-{number}"), lc.Held())
-            await gateway.ping()
-            gateway.post(ONE, lc.Admitted())
-            await gateway.ping()
-
-    clock.run(main())
+    async with Scene({}).running() as manager:
+        for number in range(1000):
+            manager.post(DeviceId(f"child-{number}"), lc.Seen())
+            manager.post(DeviceId(f"child-{number}"), lc.Held())
+        await manager.ping()
+        manager.post(ONE, lc.Admitted())
+        await manager.ping()
     told = [record.getMessage() for record in caplog.records]
     assert sum(text.startswith("Pending") for text in told) == STRANGERS_LOGGED
     assert any(text.startswith("Admitted") for text in told)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.reason import NONE
-from gatewayd.manager.statistics import MAX_REASONS, OUT, Tally, phase_of
+from gatewayd.manager.statistics import MAX_REASONS, OUT, DeviceStatistics, phase_of
 from tests.dbus.served import view
-from tests.support.fakes import Tape
+from tests.support.fakes import RecordingReporter
 
 STATES = (
     "discovered", "pending", "rejected", "admitted", "registering", "securing", "registered",
@@ -29,7 +29,7 @@ def child(state: str, **more: Any) -> dict[str, Any]:
 
 
 def standing(*children: dict[str, Any]) -> tuple[int, int, str, str]:
-    tally = Tally(Tape())
+    tally = DeviceStatistics(RecordingReporter())
     for number, shown in enumerate(children):
         tally.show(view(f"child-{number}", **shown))
     told = tally.of("ali")
@@ -59,7 +59,7 @@ def test_a_cloud_does_as_its_children_do(
 
 
 def test_a_reason_comes_with_its_sentences() -> None:
-    tally = Tally(Tape())
+    tally = DeviceStatistics(RecordingReporter())
     tally.show(view("a", **child("admitted", late="down", remedy="Wait.")))
     reason = tally.of("ali").reason
     assert (reason.code, reason.text, reason.remedy) == ("down", "It is down.", "Wait.")
@@ -69,7 +69,7 @@ def test_a_reason_comes_with_its_sentences() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", *STATES]), st.booleans())))
 def test_counts_are_what_counting_all_would_give(steps: list[tuple[int, str, bool]]) -> None:
-    tally, shown = Tally(Tape()), {}
+    tally, shown = DeviceStatistics(RecordingReporter()), {}
     for number, state, stored in steps:
         if state:
             secret = "stored" if stored else "none"
@@ -87,8 +87,8 @@ def test_counts_are_what_counting_all_would_give(steps: list[tuple[int, str, boo
 
 
 def test_it_passes_on_what_it_is_told() -> None:
-    tape = Tape()
-    tally = Tally(tape)
+    tape = RecordingReporter()
+    tally = DeviceStatistics(tape)
     one = view("child-1", **child("online"))
     tally.show(one)
     assert tape.shown == {one.id: one}
@@ -97,7 +97,7 @@ def test_it_passes_on_what_it_is_told() -> None:
 
 
 def test_the_reasons_that_are_remembered_are_bounded() -> None:
-    tally = Tally(Tape())
+    tally = DeviceStatistics(RecordingReporter())
     for number in range(MAX_REASONS + 5):
         tally.show(view(f"child-{number}", **child("admitted", late=f"reason-{number}")))
     assert len(tally._reasons) == MAX_REASONS

@@ -30,12 +30,12 @@ def _rule(table: RuleTable = TABLE, *listed: str) -> Rule:
 
 
 def test_the_trust_of_another_view_is_not_borrowed() -> None:
-    forged = {"source": "mdns", "txt.serial": "TH20-0001", "trust": "heard"}
+    forged = {"source": "mdns", "txt.serial": "TH20-0001", "trust": "claimed"}
     proven = {"source": "static", "name": "door", "trust": "listed"}
     evidence = Evidence((proven, forged), frozenset(), Trust.LISTED)
     decision = decide(evidence, (_rule(),), device=DeviceId("c"), taken=lambda _: None, admitted={})
     assert decision.action is Action.ASK
-    assert decision.trust is Trust.HEARD
+    assert decision.trust is Trust.CLAIMED
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_one_listed_field_does_not_vouch_for_a_name_of_two(
     table = replace(TABLE, extract=extract, device_name="{vendor}-{serial}")
     view = {"source": "mdns", "txt.serial": "TH20-0001", "txt.vendor": "acme"}
     decision = decide(
-        Evidence((view,), frozenset(), Trust.HEARD), (_rule(table, *listed),),
+        Evidence((view,), frozenset(), Trust.CLAIMED), (_rule(table, *listed),),
         device=DeviceId("c"), taken=lambda _: None, admitted={},
     )  # fmt: skip
     assert decision.action is action

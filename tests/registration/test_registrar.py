@@ -13,7 +13,7 @@ from gatewayd.cloud.provider import KeepSecret, Outcome
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 Scene = Callable[[Stage], Awaitable[None]]
@@ -24,7 +24,7 @@ def play(scene: Scene, *script: str, **settings: Any) -> FakeCloud:
     cloud = FakeCloud(script={"TH20-1": list(script)})
 
     async def main() -> None:
-        async with Stage(MemoryRegister(), cloud, **settings).running() as stage:
+        async with Stage(MemoryRecords(), cloud, **settings).running() as stage:
             await scene(stage)
 
     clock.run(main())
@@ -58,7 +58,7 @@ def test_a_refusal_waits_for_somebody() -> None:
         assert view.substate == "needs-operator"
         await asyncio.sleep(86_400)
         assert stage.cloud.calls == ["register TH20-1"]
-        await stage.flow.commands.retry(device, "uid 0")
+        await stage.app.commands.retry(device, "uid 0")
         await stage.tape.wait_for(device, "online")
 
     play(scene, "refuse")
@@ -79,7 +79,7 @@ def test_a_secret_made_stale_by_a_late_duplicate_is_replaced() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        assert stage.register[device].stale == 0
+        assert stage.records[device].stale == 0
         assert "admitted" in stage.tape.states[device][3:]
 
     play(scene, "issue-another")
@@ -97,11 +97,11 @@ def test_an_issued_secret_is_not_given_up_when_the_disk_is_full() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "registering")
-        stage.register.failing = StoreFull("full")
+        stage.records.failing = StoreFull("full")
         await stage.tape.wait_for(device, "securing", "store-full")
         await asyncio.sleep(3600)
         assert stage.tape.shown[device].state == "securing"
-        stage.register.failing = None
+        stage.records.failing = None
         await stage.tape.wait_for(device, "online")
 
     assert issued(play(scene)) == 1
@@ -116,7 +116,7 @@ def test_no_more_at_once_than_allowed_and_none_forgotten() -> None:
     cloud = CountingCloud()
 
     async def main() -> None:
-        async with Stage(MemoryRegister(), cloud, in_flight=4).running() as stage:
+        async with Stage(MemoryRecords(), cloud, in_flight=4).running() as stage:
             await scene(stage)
 
     clock.run(main())
@@ -154,9 +154,9 @@ def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "registering")
         late = stage.announce("TH20-2")
-        await stage.flow.registrar.drain(10)
+        await stage.app.registrar.drain(10)
         assert issued(stage.cloud) == 1
-        assert stage.register[device].stored == 1
+        assert stage.records[device].stored == 1
         await stage.tape.wait_for(late, "admitted", "stopping")
 
     play(scene)

@@ -10,7 +10,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing import clock
-from tests.support.fakes import FakeCloud, MemoryRegister
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 NAME = CloudName("cloud", "p", "TH20-1")
@@ -18,7 +18,7 @@ NAME = CloudName("cloud", "p", "TH20-1")
 
 def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with Stage(MemoryRegister(), FakeCloud()).running() as stage:
+        async with Stage(MemoryRecords(), FakeCloud()).running() as stage:
             await scene(stage)
 
     clock.run(main())
@@ -81,7 +81,7 @@ def test_credentials_refused_after_activation_are_tried_slowly_and_kept() -> Non
         await asyncio.sleep(6050)
         assert len(stage.cloud.calls) - before == 10
         assert stage.cloud.calls.count("register TH20-1") == 1
-        assert stage.register[device].stored == 1
+        assert stage.records[device].stored == 1
 
     play(scene)
 
@@ -94,7 +94,7 @@ def test_reregister_after_a_reset_gives_a_new_secret() -> None:
         stage.cloud.drop("TH20-1")
         await stage.tape.wait_for(device, "offline", "cloud-auth-failed")
         del stage.cloud.activated[NAME]
-        await stage.flow.commands.reregister(device, device, "uid 0")
+        await stage.app.commands.reregister(device, device, "uid 0")
         await stage.tape.wait_for(device, "registering")
         await stage.tape.wait_for(device, "online")
         assert len(stage.cloud.issued[NAME]) == 2
@@ -106,7 +106,7 @@ def test_a_secret_lost_after_activation_needs_a_reset() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        stage.register.slots.clear()
+        stage.records.slots.clear()
         stage.cloud.drop("TH20-1")
         view = await stage.tape.wait_for(device, "failed", "secret-lost")
         assert (view.substate, view.secret_state) == ("needs-reset", "lost")
@@ -117,7 +117,7 @@ def test_a_secret_lost_after_activation_needs_a_reset() -> None:
 
 def test_a_secret_lost_before_activation_is_registered_anew() -> None:
     async def main() -> None:
-        register, cloud = MemoryRegister(), FakeCloud()
+        register, cloud = MemoryRecords(), FakeCloud()
         async with Stage(register, cloud).running() as stage:
             device = stage.announce("TH20-1")
             await stage.tape.wait_for(device, "online")
@@ -137,7 +137,7 @@ def test_a_child_that_leaves_is_logged_out() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        stage.listener.lost(device, Reason("goodbye"))
+        stage.manager.lost(device, Reason("goodbye"))
         view = await stage.tape.wait_for(device, "offline", "goodbye")
         assert view.substate == "absent"
         await asyncio.sleep(1)
@@ -150,7 +150,7 @@ def test_a_child_that_is_back_while_it_is_logged_out_has_one_session() -> None:
     async def scene(stage: Stage) -> None:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
-        stage.listener.lost(device, Reason("goodbye"))
+        stage.manager.lost(device, Reason("goodbye"))
         await stage.tape.wait_for(device, "offline", "goodbye")
         stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")

@@ -14,7 +14,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreFull
 from gatewayd.testing import clock
-from tests.support.fakes import FakeSession, MemoryRegister
+from tests.support.fakes import FakeSession, MemoryRecords
 from tests.support.renewing_cloud import BEFORE, LIFE, RenewingCloud
 from tests.support.stage import Stage
 
@@ -30,7 +30,7 @@ def play(
     made = cloud or RenewingCloud()
 
     async def main() -> None:
-        async with Stage(MemoryRegister(), made).running() as stage:
+        async with Stage(MemoryRecords(), made).running() as stage:
             device = stage.announce(NAME.device)
             await stage.tape.wait_for(device, "online")
             await scene(stage, made, device)
@@ -43,15 +43,15 @@ def test_a_secret_is_replaced_when_it_is_due() -> None:
         await stage.tape.wait_for(device, "online", "secret-renewed")
         at = asyncio.get_running_loop().time()
         assert LIFE - BEFORE <= at <= LIFE - BEFORE + 60
-        record = stage.register[device]
+        record = stage.records[device]
         assert (record.stored, record.activating, record.candidate) == (2, 2, 0)
         assert cloud.holders[NAME] == cloud.issued[NAME][1]
         assert not cloud.contested
         await asyncio.sleep(60)
-        assert list(stage.register.slots) == [record.slot(2)]
+        assert list(stage.records.slots) == [record.slot(2)]
         assert stage.tape.states[device].count("online") == 1, "it never went offline"
         await asyncio.sleep(LIFE - BEFORE)
-        assert stage.register[device].stored == 3
+        assert stage.records[device].stored == 3
 
     play(scene)
 
@@ -64,7 +64,7 @@ def test_a_new_secret_that_is_not_accepted_yet_waits_and_stays_the_same() -> Non
         assert view.next_attempt
         await asyncio.sleep(RETRY + 60)
         assert len(cloud.issued[NAME]) == 2
-        assert stage.register[device].candidate == 2
+        assert stage.records[device].candidate == 2
         assert cloud.holders[NAME] == cloud.issued[NAME][0]
         cloud.trusting = True
         await stage.tape.wait_for(device, "online", "secret-renewed")
@@ -92,18 +92,18 @@ def test_after_a_restart_it_is_told_how_the_new_one_is_made_known() -> None:
             return f"Tell them {secret.reveal().decode()}."
 
     async def main() -> None:
-        register, cloud = MemoryRegister(), Introducing(life=4 * LIFE)
+        register, cloud = MemoryRecords(), Introducing(life=4 * LIFE)
         async with Stage(register, cloud).running() as stage:
             device = stage.announce(NAME.device)
             await stage.tape.wait_for(device, "online")
             cloud.trusting = False
-            assert stage.flow.keeper.renew(device)
+            assert stage.app.keeper.renew(device)
             await stage.tape.wait_for(device, "online", "renewal-refused")
         async with Stage(register, cloud).running() as stage:
             stage.announce(NAME.device)
             view = await stage.tape.wait_for(device, "online", "renewal-waiting")
             assert view.remedy.startswith(f"Tell them {cloud.issued[NAME][1].reveal().decode()}.")
-            stage.register.slots.pop(register[device].slot(2))
+            stage.records.slots.pop(register[device].slot(2))
             cloud.drop(NAME.device)
             await stage.tape.wait_for(device, "offline")
             view = await stage.tape.wait_for(device, "online")
@@ -128,7 +128,7 @@ def test_a_session_is_watched_while_others_are_renewed() -> None:
         for device in (first, second, third):
             await stage.tape.wait_for(device, "online")
         for device in (first, second, third):
-            assert stage.flow.keeper.renew(device)
+            assert stage.app.keeper.renew(device)
         await asyncio.sleep(60)
         cloud.drop("TH20-3")
         await asyncio.sleep(600)
@@ -143,17 +143,17 @@ def test_a_session_is_watched_while_others_are_renewed() -> None:
 def test_an_operator_has_one_replaced_and_tried_at_once() -> None:
     async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
         cloud.trusting = False
-        assert stage.flow.keeper.renew(device)
+        assert stage.app.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "renewal-refused")
         cloud.trusting = True
-        assert stage.flow.keeper.renew(device)
-        assert stage.flow.keeper.renew(device)
+        assert stage.app.keeper.renew(device)
+        assert stage.app.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "secret-renewed")
         assert len(cloud.issued[NAME]) == 2
         stage.lose(NAME.device)
         await stage.tape.wait_for(device, "offline")
         await asyncio.sleep(1)
-        assert not stage.flow.keeper.renew(device)
+        assert not stage.app.keeper.renew(device)
 
     play(scene)
 
@@ -166,7 +166,7 @@ def test_when_the_old_one_is_refused_the_new_one_is_tried() -> None:
         cloud.drop(NAME.device)
         await stage.tape.wait_for(device, "offline")
         await stage.tape.wait_for(device, "online")
-        assert stage.register[device].stored == 2
+        assert stage.records[device].stored == 2
 
     play(scene)
 
@@ -178,7 +178,7 @@ def test_one_that_has_ended_while_the_child_was_away_is_replaced() -> None:
         await asyncio.sleep(3 * LIFE)
         stage.announce(NAME.device)
         await stage.tape.wait_for(device, "online")
-        assert stage.register[device].stored == 2
+        assert stage.records[device].stored == 2
         assert cloud.holders[NAME] == cloud.issued[NAME][1]
 
     play(scene)
@@ -192,7 +192,7 @@ def test_when_both_are_refused_it_says_why_the_new_one_is() -> None:
         cloud.trusting = False
         stage.announce(NAME.device)
         await stage.tape.wait_for(device, "activating", "renewal-refused")
-        assert stage.register[device].stored == 1
+        assert stage.records[device].stored == 1
 
     play(scene)
 
@@ -201,24 +201,24 @@ def test_a_lost_secret_is_replaced_by_the_one_that_waits() -> None:
     async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
         cloud.trusting = False
         await stage.tape.wait_for(device, "online", "renewal-refused")
-        del stage.register.slots[stage.register[device].slot(1)]
+        del stage.records.slots[stage.records[device].slot(1)]
         cloud.trusting = True
         cloud.drop(NAME.device)
         await stage.tape.wait_for(device, "offline")
         await stage.tape.wait_for(device, "online")
-        assert stage.register[device].stored == 2
+        assert stage.records[device].stored == 2
 
     play(scene)
 
 
 def test_a_lost_secret_without_another_needs_a_reset() -> None:
     async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
-        stage.register.slots.clear()
+        stage.records.slots.clear()
         cloud.drop(NAME.device)
         view = await stage.tape.wait_for(device, "failed", "secret-lost")
         assert "empty its fingerprint" in view.remedy
         cloud.reset(NAME)
-        await stage.flow.commands.reregister(device, device, "uid 0")
+        await stage.app.commands.reregister(device, device, "uid 0")
         await stage.tape.wait_for(device, "online")
 
     play(scene)
@@ -229,7 +229,7 @@ def test_one_that_would_be_due_at_once_is_not_kept() -> None:
         cloud.life = BEFORE / 2  # the authority is about to end
         await stage.tape.wait_for(device, "online", "renewal-useless")
         await asyncio.sleep(60)
-        assert list(stage.register.slots) == [stage.register[device].slot(1)]
+        assert list(stage.records.slots) == [stage.records[device].slot(1)]
         cloud.life = LIFE
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
@@ -259,7 +259,7 @@ def test_an_obstacle_costs_no_attempt() -> None:
     async def scene(stage: Stage, _: RenewingCloud, device: DeviceId) -> None:
         cloud.obstructed = Reason("authority-missing")
         await stage.tape.wait_for(device, "online", "authority-missing")
-        assert stage.register[device].attempt == 1
+        assert stage.records[device].attempt == 1
         cloud.obstructed = None
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
@@ -268,9 +268,9 @@ def test_an_obstacle_costs_no_attempt() -> None:
 
 def test_a_full_disk_delays_it() -> None:
     async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
-        stage.register.failing = StoreFull("full")
+        stage.records.failing = StoreFull("full")
         await stage.tape.wait_for(device, "online", "store-full")
-        stage.register.failing = None
+        stage.records.failing = None
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
     play(scene)

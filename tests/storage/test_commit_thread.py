@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gatewayd.errors import StoreFull, StoreUnavailable
-from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.commit_thread import CommitThread
 
 
 class Ledger:
@@ -56,8 +56,8 @@ class Ledger:
 
 
 @pytest_asyncio.fixture
-async def thread() -> AsyncIterator[StoreThread]:
-    thread = StoreThread(limit=100)
+async def thread() -> AsyncIterator[CommitThread]:
+    thread = CommitThread(limit=100)
     thread.start()
     yield thread
     await thread.aclose()
@@ -66,7 +66,7 @@ async def thread() -> AsyncIterator[StoreThread]:
 class Gate:
     """Holds the thread, so that what comes meanwhile becomes one group."""
 
-    def __init__(self, thread: StoreThread) -> None:
+    def __init__(self, thread: CommitThread) -> None:
         self.thread, self.released, self.entered = thread, threading.Event(), asyncio.Event()
 
     async def __aenter__(self) -> None:
@@ -85,7 +85,7 @@ class Gate:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def test_whatever_is_queued_is_one_group(thread: StoreThread) -> None:
+async def test_whatever_is_queued_is_one_group(thread: CommitThread) -> None:
     ledger = await thread.open(Ledger)
     async with Gate(thread):
         works = [asyncio.create_task(thread.run(partial(ledger.write, str(n)))) for n in range(50)]
@@ -94,18 +94,18 @@ async def test_whatever_is_queued_is_one_group(thread: StoreThread) -> None:
     assert ledger.calls == ["begin", "commit"] * 2
 
 
-async def test_nobody_is_answered_before_the_commit_and_the_check(thread: StoreThread) -> None:
+async def test_nobody_is_answered_before_the_commit_and_the_check(thread: CommitThread) -> None:
     ledger = await thread.open(Ledger)
     seen: list[list[str]] = []
     await thread.run(lambda: ledger.write("x"), lambda _: seen.append(list(ledger.durable)))
     assert seen == [["x"]]
 
 
-async def test_a_result_is_returned(thread: StoreThread) -> None:
+async def test_a_result_is_returned(thread: CommitThread) -> None:
     assert await thread.run(lambda: 42) == 42
 
 
-async def test_a_work_that_fails_fails_alone(thread: StoreThread) -> None:
+async def test_a_work_that_fails_fails_alone(thread: CommitThread) -> None:
     ledger = await thread.open(Ledger)
 
     def fail() -> NoReturn:
@@ -122,7 +122,7 @@ async def test_a_work_that_fails_fails_alone(thread: StoreThread) -> None:
     assert ledger.durable == ["before", "after"]
 
 
-async def test_a_check_that_fails_is_raised(thread: StoreThread) -> None:
+async def test_a_check_that_fails_is_raised(thread: CommitThread) -> None:
     def check(_: None) -> NoReturn:
         raise StoreUnavailable("read back differently")
 
@@ -139,7 +139,7 @@ async def test_a_check_that_fails_is_raised(thread: StoreThread) -> None:
     ],
 )
 async def test_a_commit_that_fails_fails_the_group_and_the_thread_lives(
-    thread: StoreThread, fault: Exception, error: type[Exception]
+    thread: CommitThread, fault: Exception, error: type[Exception]
 ) -> None:
     ledger = await thread.open(Ledger)
 
@@ -157,7 +157,7 @@ async def test_a_commit_that_fails_fails_the_group_and_the_thread_lives(
     assert ledger.durable == ["kept"]
 
 
-async def test_a_full_disk_is_met_with_the_reserve(thread: StoreThread) -> None:
+async def test_a_full_disk_is_met_with_the_reserve(thread: CommitThread) -> None:
     ledger = await thread.open(lambda: Ledger(reserves=1))
 
     def fail_while_reserved() -> None:
@@ -170,7 +170,7 @@ async def test_a_full_disk_is_met_with_the_reserve(thread: StoreThread) -> None:
     assert ledger.calls == ["begin", "rollback", "begin", "commit"]
 
 
-async def test_a_work_that_loses_the_group_fails_all_of_it(thread: StoreThread) -> None:
+async def test_a_work_that_loses_the_group_fails_all_of_it(thread: CommitThread) -> None:
     class Lossy(Ledger):
         def undo(self) -> None:
             raise StoreUnavailable("no such savepoint")
@@ -189,7 +189,7 @@ async def test_a_work_that_loses_the_group_fails_all_of_it(thread: StoreThread) 
     assert lossy.durable == []
 
 
-async def test_who_is_cancelled_changes_nothing_for_the_others(thread: StoreThread) -> None:
+async def test_who_is_cancelled_changes_nothing_for_the_others(thread: CommitThread) -> None:
     ledger = await thread.open(Ledger)
     async with Gate(thread):
         put = asyncio.create_task(thread.run(lambda: ledger.write("put")))
@@ -201,7 +201,7 @@ async def test_who_is_cancelled_changes_nothing_for_the_others(thread: StoreThre
     assert ledger.durable == ["put", "delete"]
 
 
-async def test_more_than_the_limit_is_refused(thread: StoreThread) -> None:
+async def test_more_than_the_limit_is_refused(thread: CommitThread) -> None:
     async with Gate(thread):
         works = [asyncio.create_task(thread.run(lambda: None)) for _ in range(101)]
     results = await asyncio.gather(*works, return_exceptions=True)
@@ -209,7 +209,7 @@ async def test_more_than_the_limit_is_refused(thread: StoreThread) -> None:
     await thread.ping()
 
 
-async def test_what_cannot_be_opened_takes_no_part(thread: StoreThread) -> None:
+async def test_what_cannot_be_opened_takes_no_part(thread: CommitThread) -> None:
     def make() -> Ledger:
         raise StoreUnavailable("locked")
 
@@ -219,7 +219,7 @@ async def test_what_cannot_be_opened_takes_no_part(thread: StoreThread) -> None:
 
 
 async def test_closing_finishes_what_is_queued_and_closes_in_reverse() -> None:
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     one = await thread.open(Ledger)
     two = await thread.open(Ledger)
@@ -236,12 +236,12 @@ async def test_closing_finishes_what_is_queued_and_closes_in_reverse() -> None:
 
 
 async def test_a_thread_that_was_never_started_closes() -> None:
-    await StoreThread().aclose()
+    await CommitThread().aclose()
 
 
 def test_a_loop_that_is_gone_does_not_keep_the_thread() -> None:
     """The thread answers nobody, and ends when it is told to."""
-    thread = StoreThread()
+    thread = CommitThread()
     released = threading.Event()
 
     async def main() -> None:

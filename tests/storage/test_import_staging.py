@@ -13,14 +13,14 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreUnavailable
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.import_staging import STAGED, finish, settle, stage
-from gatewayd.storage.records import StateFile
+from gatewayd.storage.records import RecordDatabase
 from gatewayd.testing.contracts.secretstore import REF, keep
 
 THEIRS, OURS = DeviceId("theirs"), DeviceId("ours")
 
 
 def records(directory: Path, device: DeviceId) -> bytes:
-    with closing(StateFile(directory)) as state:
+    with closing(RecordDatabase(directory)) as state:
         state.begin()
         state.write(Record(device, frozenset(), "", Verdict.REJECTED, Admission.OPERATOR, "", "",
                            None, 0, 0))  # fmt: skip
@@ -30,7 +30,7 @@ def records(directory: Path, device: DeviceId) -> bytes:
 
 def known(directory: Path) -> list[DeviceId]:
     """Return the children on record, as a gatewayd that starts finds them."""
-    with closing(StateFile(directory)) as state:
+    with closing(RecordDatabase(directory)) as state:
         return [record.device for record in state.all()]
 
 
@@ -85,9 +85,9 @@ def test_done_is_done(ready: Path) -> None:
 def test_where_nobody_can_tell_nothing_is_done(ready: Path) -> None:
     (ready / "vault.db").write_bytes(b"no database at all")
     with pytest.raises(StoreUnavailable, match="an import was interrupted"):
-        StateFile(ready)
+        RecordDatabase(ready)
     assert (ready / STAGED).exists()
-    StateFile(ready.parent / "other").close()
+    RecordDatabase(ready.parent / "other").close()
 
 
 def test_where_nothing_can_be_written_it_is_told(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from gatewayd.device.recovery import restore
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.secretstore.keyring.store import KeyringSettings, KeyringStore
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.reconcile import Finding, Kind, decide, reconcile, without_secret
-from gatewayd.storage.records import StateFile
-from tests.secretstore import locker
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.reconcile import Finding, FindingKind, decide, reconcile, without_secret
+from gatewayd.storage.records import RecordDatabase
+from tests.support import keyrings
 
 NOW = 1_000
 
@@ -42,7 +42,7 @@ def slots(record: Record, *attempts: int) -> list[SecretRef]:
     return [record.slot(n) for n in attempts]
 
 
-def kinds(findings: Iterable[Finding]) -> list[Kind]:
+def kinds(findings: Iterable[Finding]) -> list[FindingKind]:
     return [f.kind for f in findings]
 
 
@@ -80,7 +80,7 @@ def test_a_stored_secret_is_taken_into_use(
 ) -> None:
     record = child(**facts)
     (found,) = decide([record], slots(record, *held), NOW)
-    assert found.kind is Kind.COMPLETED
+    assert found.kind is FindingKind.COMPLETED
     assert found.ref is None
     assert found.record == replace(
         record,
@@ -95,14 +95,14 @@ def test_a_newer_secret_that_no_login_has_proven_is_a_candidate() -> None:
     """The record comes from a backup."""
     record = child(attempt=1, stored=1, activated_at=5)
     (found,) = decide([record], slots(record, 1, 2), NOW)
-    assert (found.kind, found.ref) == (Kind.CANDIDATE, None)
+    assert (found.kind, found.ref) == (FindingKind.CANDIDATE, None)
     assert found.record == replace(record, attempt=2, candidate=2)
 
 
 def test_without_the_one_before_a_newer_secret_is_taken_into_use() -> None:
     record = child(attempt=1, stored=1, activated_at=5)
     (found,) = decide([record], slots(record, 2), NOW)
-    assert found.kind is Kind.COMPLETED
+    assert found.kind is FindingKind.COMPLETED
     assert found.record
     assert (found.record.stored, found.record.candidate) == (2, 0)
 
@@ -110,7 +110,7 @@ def test_without_the_one_before_a_newer_secret_is_taken_into_use() -> None:
 def test_a_secret_that_is_gone_is_asked_for_again_unless_it_was_used() -> None:
     unused, used = child(1, attempt=1, stored=1), child(2, attempt=1, stored=1, activated_at=5)
     found = decide([unused, used], [], NOW)
-    assert kinds(found) == [Kind.AGAIN, Kind.LOST]
+    assert kinds(found) == [FindingKind.AGAIN, FindingKind.LOST]
     assert [f.record for f in found] == [replace(unused, stored=0), None]
     assert without_secret(found) == {unused.device, used.device}
 
@@ -119,8 +119,8 @@ def test_older_secrets_go_when_a_newer_one_is_proven() -> None:
     record = child(attempt=4, stored=3, activated_at=5)
     found = decide([record], slots(record, 1, 2, 3), NOW)
     assert [(f.kind, f.ref) for f in found] == [
-        (Kind.OUTDATED, record.slot(1)),
-        (Kind.OUTDATED, record.slot(2)),
+        (FindingKind.OUTDATED, record.slot(1)),
+        (FindingKind.OUTDATED, record.slot(2)),
     ]
 
 
@@ -129,7 +129,10 @@ def test_a_slot_of_nobody_is_quarantined_and_other_kinds_are_left() -> None:
     moved = SecretRef("another-cloud", DeviceId("child-1"), 1)
     kept = SecretRef("cloud", DeviceId("product"), 0, "product-secret")
     found = decide([child()], [stranger, moved, kept], NOW)
-    assert [(f.kind, f.ref) for f in found] == [(Kind.ORPHAN, stranger), (Kind.ORPHAN, moved)]
+    assert [(f.kind, f.ref) for f in found] == [
+        (FindingKind.ORPHAN, stranger),
+        (FindingKind.ORPHAN, moved),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,13 +142,13 @@ def test_a_slot_of_nobody_is_quarantined_and_other_kinds_are_left() -> None:
 def test_many_secrets_gone_are_a_doubt_about_all(total: int, gone: int, degraded: bool) -> None:
     records = [child(n, attempt=1, stored=1) for n in range(total)]
     held = [r.slot(1) for r in records[gone:]]
-    assert (Kind.DEGRADED in kinds(decide(records, held, NOW))) == degraded
+    assert (FindingKind.DEGRADED in kinds(decide(records, held, NOW))) == degraded
 
 
 def test_many_secrets_of_nobody_are_a_doubt_about_the_records() -> None:
     held = [child(n).slot(1) for n in range(3)]
     (doubt, *_) = decide([], held, NOW)
-    assert (doubt.kind, doubt.text[:6]) == (Kind.DEGRADED, "3 of 3")
+    assert (doubt.kind, doubt.text[:6]) == (FindingKind.DEGRADED, "3 of 3")
 
 
 class Crashes(RuleBasedStateMachine):
@@ -172,7 +175,7 @@ class Crashes(RuleBasedStateMachine):
         for finding in found:
             self.record = finding.record or self.record
             if finding.ref is not None:
-                assert finding.kind is Kind.OUTDATED
+                assert finding.kind is FindingKind.OUTDATED
                 del self.vault[finding.ref.attempt]
         has_secret = bool(self.record.stored) and self.record.device not in without_secret(found)
         assert has_secret == (self.record.stored in self.vault)
@@ -268,9 +271,9 @@ class Disk:
         self.settings = VaultSettings(key="development-file")
 
     @contextmanager
-    def files(self) -> Iterator[tuple[StateFile, Vault]]:
+    def files(self) -> Iterator[tuple[RecordDatabase, Vault]]:
         with (
-            closing(StateFile(self.directory)) as state,
+            closing(RecordDatabase(self.directory)) as state,
             closing(Vault(self.settings, self.directory)) as vault,
         ):
             yield state, vault
@@ -284,9 +287,9 @@ class Disk:
 
     def start(self) -> list[Finding]:
         async def main() -> list[Finding]:
-            thread = StoreThread()
+            thread = CommitThread()
             thread.start()
-            state = await thread.open(lambda: StateFile(self.directory))
+            state = await thread.open(lambda: RecordDatabase(self.directory))
             vault = await thread.open(lambda: Vault(self.settings, self.directory))
             try:
                 return await reconcile(thread, state, vault, NOW)
@@ -310,7 +313,12 @@ def test_what_does_not_fit_is_put_right_on_the_disk(disk: Disk) -> None:
     proven = child(3, attempt=2, stored=2, activated_at=5)
     stranger = SecretRef("cloud", DeviceId("child-9"), 1)
     disk.fill([flipped, again, proven], [*slots(flipped, 1), *slots(proven, 1, 2), stranger])
-    assert set(kinds(disk.start())) == {Kind.COMPLETED, Kind.AGAIN, Kind.OUTDATED, Kind.ORPHAN}
+    assert set(kinds(disk.start())) == {
+        FindingKind.COMPLETED,
+        FindingKind.AGAIN,
+        FindingKind.OUTDATED,
+        FindingKind.ORPHAN,
+    }
     records, refs = disk.content()
     assert [r.stored for r in records] == [1, 0, 2]
     assert refs == [flipped.slot(1), proven.slot(2)]
@@ -322,7 +330,7 @@ def test_a_slot_that_does_not_open_is_gone(disk: Disk) -> None:
     disk.fill([one, two], [one.slot(1), two.slot(1)])
     with closing(sqlite3.connect(disk.directory / "vault.db")) as file, file:
         file.execute("UPDATE secret SET ct = zeroblob(17)")
-    assert kinds(disk.start()) == [Kind.AGAIN, Kind.LOST]
+    assert kinds(disk.start()) == [FindingKind.AGAIN, FindingKind.LOST]
     assert disk.content()[1] == []
 
 
@@ -331,7 +339,7 @@ def test_in_doubt_nothing_is_taken_away(disk: Disk) -> None:
     strangers = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in (7, 8, 9)]
     half_done = child(4, attempt=1)
     disk.fill([*records, half_done], [*strangers, half_done.slot(1)])
-    assert kinds(disk.start())[:2] == [Kind.DEGRADED, Kind.DEGRADED]
+    assert kinds(disk.start())[:2] == [FindingKind.DEGRADED, FindingKind.DEGRADED]
     after, refs = disk.content()
     assert [r.stored for r in after] == [1, 1, 1, 1]
     assert refs == [half_done.slot(1), *strangers]
@@ -339,17 +347,20 @@ def test_in_doubt_nothing_is_taken_away(disk: Disk) -> None:
 
 def test_a_keyring_that_is_locked_meanwhile_is_no_reason_either(tmp_path: Path) -> None:
     record, ring = child(1, attempt=1, stored=1), tmp_path / "ring"
-    keyring = KeyringSettings(locker.NAME, {"file_path": str(ring)})
-    with closing(StateFile(tmp_path)) as state, closing(KeyringStore(keyring, tmp_path)) as store:
+    keyring = KeyringSettings(keyrings.LOCKABLE, {"file_path": str(ring)})
+    with (
+        closing(RecordDatabase(tmp_path)) as state,
+        closing(KeyringStore(keyring, tmp_path)) as store,
+    ):
         state.write(record)
         store.begin()
         store.put(record.slot(1), Secret(b"x"))
         store.commit()
 
     async def main() -> list[Finding]:
-        thread = StoreThread()
+        thread = CommitThread()
         thread.start()
-        state = await thread.open(lambda: StateFile(tmp_path))
+        state = await thread.open(lambda: RecordDatabase(tmp_path))
         store = await thread.open(lambda: KeyringStore(keyring, tmp_path))
         Path(f"{ring}.locked").touch()
         try:

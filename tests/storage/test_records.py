@@ -243,7 +243,7 @@ async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: P
 async def test_headroom_and_quarantine_are_reached(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         await stores.secrets.headroom()
-        assert (tmp_path / "vault.reserve").stat().st_size == 1 << 20
+        assert (tmp_path / "vault.ballast").stat().st_size == 1 << 20
         await stores.secrets.purge(0)
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.app import open_storage
 from gatewayd.config import Config
 from gatewayd.config import load as load_config
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreUnavailable
-from gatewayd.secretstore.store import StoreState
+from gatewayd.secretstore.store import NO_RECOVERY, StoreState
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
-from gatewayd.secretstore.vault.sealed_database import NO_RECOVERY
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage.storage import Storage
@@ -47,8 +47,7 @@ async def opened(
 ) -> AsyncIterator[Storage]:
     """Open a storage that tends itself.  synchronised: whether the clock is right."""
     environ = {"CREDENTIALS_DIRECTORY": str(directory)}
-    configured = await asyncio.to_thread(config, directory, key, tcti)
-    storage = await Storage.open(configured, environ, lambda: 1)
+    storage = await open_storage(await asyncio.to_thread(config, directory, key, tcti), environ)
     now = asyncio.get_running_loop().time
     service = asyncio.create_task(storage.tend(now, lambda: 1, synchronised))
     try:
@@ -73,12 +72,12 @@ def vault_of(storage: Storage) -> Vault:
 async def test_a_store_that_gets_its_key_late_serves_without_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path, "credential") as storage:
         assert (storage.sealed, storage.degraded) == (True, False)
-        check_ready = await storage.check_ready()
-        assert check_ready is not None
-        assert check_ready.code == "store-sealed"
+        not_ready = await storage.secrets.check_ready()
+        assert not_ready is not None
+        assert not_ready.code == "store-sealed"
         (tmp_path / "vault.key").write_bytes(bytes(32))
         await until(lambda: not storage.sealed)
-        assert await storage.check_ready() is None
+        assert await storage.secrets.check_ready() is None
         assert (storage.store.state, storage.faults) == (StoreState.DEGRADED, (NO_RECOVERY,))
         assert not storage.degraded
 
@@ -148,13 +147,13 @@ async def test_an_old_copy_is_served_read_only(tmp_path: Path) -> None:
         async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
             assert storage.store.state is StoreState.ROLLBACK_SUSPECTED
             assert (storage.sealed, storage.degraded) == (False, True)
-            check_ready = await storage.check_ready()
-            assert check_ready is not None
-            assert check_ready.code == "store-rollback-suspected"
+            not_ready = await storage.secrets.check_ready()
+            assert not_ready is not None
+            assert not_ready.code == "store-rollback-suspected"
             # secrets without a record: nothing is moved aside meanwhile
             assert list(await storage.thread.run(storage.store.refs)) == refs
             await storage.administer(vault_of(storage).accept)
-            assert await storage.check_ready() is None
+            assert await storage.secrets.check_ready() is None
 
 
 async def test_a_wake_up_does_not_swallow_the_end(tmp_path: Path) -> None:

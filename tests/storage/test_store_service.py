@@ -16,28 +16,28 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import Busy, InvalidArgs, StoreSealed
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
-from gatewayd.secretstore.store import State
+from gatewayd.secretstore.store import StoreContents, StoreState
 from gatewayd.secretstore.vault.export import import_
-from gatewayd.secretstore.vault.rows import STEP
+from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.storage import Storage
-from gatewayd.storage.store_service import Kept, StoreAdmin, StoreService, write_out
+from gatewayd.storage.store_service import StoreMonitor, StoreService, write_out
 from gatewayd.testing.contracts.secretstore import group
-from tests.secretstore.chip import Chip
-from tests.secretstore.pems import private, public
-from tests.storage.test_storage import opened
+from tests.storage.test_storage import opened, vault_of
+from tests.support.emulated_tpm import EmulatedTpm
+from tests.support.pem_keys import private_pem, public_pem
 
 PAIR = X25519PrivateKey.generate()
 MORE_THAN_A_PIPE_HOLDS = bytes(range(256)) * 4096
 
 
-def served(storage: Storage) -> tuple[StoreAdmin, StoreService, list[Kept | None]]:
+def served(storage: Storage) -> tuple[StoreMonitor, StoreService, list[StoreContents | None]]:
     """Return what serves a store, and what it had shown after each command."""
-    shown: list[Kept | None] = []
-    admin = StoreAdmin(storage)
-    service = StoreService.of(admin, lambda: shown.append(admin.kept))
+    shown: list[StoreContents | None] = []
+    monitor = StoreMonitor(storage)
+    service = StoreService.of(monitor, lambda: shown.append(monitor.contents))
     assert service is not None
-    return admin, service, shown
+    return monitor, service, shown
 
 
 async def put(storage: Storage, number: int) -> list[SecretRef]:
@@ -50,7 +50,7 @@ def taken_in(directory: Path, whole: bytes) -> tuple[list[SecretRef], Mapping[st
     """Import into an empty vault; return what is in it then, and what was enclosed."""
     with closing(Vault(VaultSettings(key="development-file"), directory)) as other:
         with group(other):
-            told = import_(other, whole, RecoveryKey(private(PAIR)))
+            told = import_(other, whole, RecoveryKey(private_pem(PAIR)))
         return list(other.refs()), told.enclosures
 
 
@@ -65,9 +65,9 @@ def pipe() -> Iterator[tuple[int, int]]:
 async def test_every_secret_is_under_the_new_key_when_rotate_returns(tmp_path: Path) -> None:
     async with opened(tmp_path) as storage:
         _, service, shown = served(storage)
-        refs = await put(storage, 2 * STEP + 1)
+        refs = await put(storage, 2 * ROWS_PER_STEP + 1)
         await service.rotate("uid 0")
-        vault = service._vault
+        vault = vault_of(storage)
         used = await storage.thread.run(lambda: vault.query("SELECT DISTINCT kid FROM secret"))
         assert used == [(2,)]
         (kept,) = shown
@@ -80,7 +80,7 @@ async def test_one_command_at_a_time(tmp_path: Path) -> None:
     async with opened(tmp_path) as storage:
         _, service, _ = served(storage)
         await put(storage, 500)  # more than a pipe holds
-        await service.add_recovery_key(public(PAIR).decode(), "uid 0")
+        await service.add_recovery_key(public_pem(PAIR).decode(), "uid 0")
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as file:
             exporting = asyncio.create_task(service.export(writer, "uid 0"))
@@ -98,7 +98,7 @@ async def test_an_export_has_the_secrets_and_the_records(tmp_path: Path) -> None
     async with opened(tmp_path) as storage:
         _, service, _ = served(storage)
         refs = await put(storage, 3)
-        await service.add_recovery_key(public(PAIR).decode(), "uid 0")
+        await service.add_recovery_key(public_pem(PAIR).decode(), "uid 0")
         with (tmp_path / "whole").open("w+b") as file:
             await service.export(file.fileno(), "uid 0")
             whole = await asyncio.to_thread((tmp_path / "whole").read_bytes)
@@ -117,18 +117,18 @@ async def test_what_is_no_public_key_is_the_callers_fault(tmp_path: Path) -> Non
 
 async def test_a_sealed_store_is_looked_into_and_nothing_more(tmp_path: Path) -> None:
     async with opened(tmp_path, "credential") as storage:
-        admin, service, _ = served(storage)
+        monitor, service, _ = served(storage)
         for command in (
             service.rotate("uid 0"), service.reseal("", "uid 0"),
-            service.add_recovery_key(public(PAIR).decode(), "uid 0"),
+            service.add_recovery_key(public_pem(PAIR).decode(), "uid 0"),
         ):  # fmt: skip
             with pytest.raises(StoreSealed):
                 await command
-        assert admin.kept == Kept(secrets=0, key=0, key_created=0, recovery_slots=0)
+        assert monitor.contents == StoreContents(secrets=0, key=0, key_created=0, recovery_slots=0)
 
 
 async def test_an_old_copy_is_accepted(tmp_path: Path) -> None:
-    with closing(Chip(tmp_path / "chip")) as chip:
+    with closing(EmulatedTpm(tmp_path / "chip")) as chip:
         await asyncio.to_thread(chip.start)
         file, old = tmp_path / "state/vault.db", tmp_path / "old.db"
         async with opened(tmp_path, "tpm2", tcti=chip.tcti) as storage:
@@ -141,7 +141,7 @@ async def test_an_old_copy_is_accepted(tmp_path: Path) -> None:
             states = [storage.store.state]
             await served(storage)[1].accept_rollback("uid 0")
             states.append(storage.store.state)
-            assert states == [State.ROLLBACK_SUSPECTED, State.DEGRADED]  # no recovery key
+            assert states == [StoreState.ROLLBACK_SUSPECTED, StoreState.DEGRADED]  # no recovery key
             await served(storage)[1].reseal("", "uid 0")
 
 
@@ -158,8 +158,8 @@ def test_a_reader_takes_its_time_and_gets_all(pipe: tuple[int, int], tmp_path: P
 
 
 def test_a_reader_that_does_not_read_is_not_waited_for(pipe: tuple[int, int]) -> None:
-    with pytest.raises(InvalidArgs, match="Nobody reads"):
-        write_out(pipe[1], MORE_THAN_A_PIPE_HOLDS, patience=0.01)
+    with pytest.raises(InvalidArgs, match="Export timed out"):
+        write_out(pipe[1], MORE_THAN_A_PIPE_HOLDS, timeout=0.01)
 
 
 def test_what_cannot_be_written_to_is_the_callers_fault(tmp_path: Path) -> None:

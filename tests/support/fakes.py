@@ -104,7 +104,7 @@ class MemorySecrets:
             assert ref not in self._records.slots, "a slot is never overwritten"
             self._records.slots[ref] = secret
 
-        await self._records.onon_disk(write)
+        await self._records.on_disk(write)
 
     async def get(self, ref: SecretRef) -> Secret:
         def read() -> Secret:
@@ -112,21 +112,21 @@ class MemorySecrets:
                 raise SecretNotFound("no such slot")
             return self._records.slots[ref]
 
-        return await self._records.onon_disk(read)
+        return await self._records.on_disk(read)
 
     async def delete(self, ref: SecretRef) -> None:
         def remove() -> None:
             self._records.slots.pop(ref, None)
 
-        await self._records.onon_disk(remove)
+        await self._records.on_disk(remove)
 
     async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
-        return await self._records.onon_disk(
+        return await self._records.on_disk(
             lambda: tuple(sorted(ref for ref in self._records.slots if ref.device == device))
         )
 
     async def holds(self, ref: SecretRef) -> bool:
-        return await self._records.onon_disk(lambda: ref in self._records.slots)
+        return await self._records.on_disk(lambda: ref in self._records.slots)
 
     async def check_ready(self) -> Reason | None:
         return None

@@ -15,5 +15,5 @@ GATEWAYCTL = (
 
 
 async def ctl(bus: PrivateBus, *words: str) -> tuple[int, str]:
-    """Return its exit status, and all it printed."""
+    """Return its exit status and its output, with the errors."""
     return await run(*GATEWAYCTL, "--bus", bus.address, *words)

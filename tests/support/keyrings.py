@@ -144,7 +144,7 @@ class SecretService:
         """Wait until a condition is true."""
         end = time.monotonic() + TIMEOUT
         while not holds():
-            assert time.monotonic() < end, "waited in vain"
+            assert time.monotonic() < end, "timed out"
             time.sleep(0.01)
 
     def _serves(self) -> bool:

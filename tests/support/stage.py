@@ -1,26 +1,29 @@
-"""The flow on fakes and a jumping clock: a stage on which any story ends in no time."""
+"""The application on fakes and a jumping clock: a stage on which any story ends in no time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
-from gatewayd.app import Flow, ListedRules, Parts
-from gatewayd.device import lifecycle as lc
+from gatewayd.app import Application
+from gatewayd.cloud.provider import CloudProvider
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
-from gatewayd.discovery.discoverer import Listener
-from gatewayd.manager.commands import Upkeep
-from gatewayd.registration.registrar import RegistrationSettings, Vault
+from gatewayd.device.views import Reporter
+from gatewayd.errors import NotSupported
+from gatewayd.manager.cloud_requests import CloudRequestSettings
+from gatewayd.manager.manager import DeviceManager
+from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.keeper import SessionSettings
-from gatewayd.sessions.renewal import Slots
-from tests.support.fakes import FakeCloud, FakeLan, MemoryRegister, Tape
+from tests.support.fakes import FakeCloud, FakeLan, MemoryRecords, RecordingReporter
 
 
 def judge(_: DeviceId, evidence: Evidence, __: PolicyContext) -> Decision:
@@ -44,70 +47,96 @@ class NameRules:
         return ()
 
 
+async def no_dump() -> int:
+    raise NotSupported("no diagnostics on a stage")
+
+
+def application(  # noqa: PLR0913  # what differs between stages
+    records: MemoryRecords,
+    provider: CloudProvider,
+    lan: FakeLan,
+    reporter: Reporter,
+    clock: Clock,
+    *,
+    manager: DeviceManager,
+    reload: Callable[[], Awaitable[None]],
+    checkpoint: Callable[[str], None] = lambda _: None,
+    on_window_change: Callable[[], None] = lambda: None,
+    rules: RulesInForce | None = None,
+    registration: RegistrationSettings | None = None,
+) -> Application:
+    """Build the application with one cloud, on fakes; the cloud may ask for everything."""
+    return Application(
+        manager=manager,
+        discovery=lan,
+        records=records,
+        secrets=records.secrets,
+        providers={provider.name: provider},
+        rules=rules or NameRules(),
+        reporter=reporter,
+        registration=registration or RegistrationSettings(),
+        sessions=SessionSettings(),
+        cloud_requests=CloudRequestSettings(accept_permit=True, accept_wanted=True),
+        settle=10.0,
+        clock=clock,
+        checkpoint=checkpoint,
+        on_window_change=on_window_change,
+        reload=reload,
+        dump=no_dump,
+    )
+
+
 class Stage:
-    """One run of the flow.  `register` and `cloud` outlive it, as a disk and a cloud do."""
+    """One run of the application.  `records` and `cloud` outlive it, as a disk and a cloud do."""
 
     def __init__(
         self,
-        register: MemoryRegister,
+        records: MemoryRecords,
         cloud: FakeCloud,
         checkpoint: Callable[[str], None] = lambda _: None,
-        rules: ListedRules | None = None,
+        rules: RulesInForce | None = None,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.register, self.cloud = register, cloud
+        self.records, self.cloud = records, cloud
         self.window_until: list[int] = []
-        self.lan, self.tape = FakeLan(loop.time), Tape()
-        clocks = Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
-        self.flow = Flow(
-            Parts(
-                clocks=clocks,
-                register=register,
-                slots=Slots(register.secret, register.put, register.delete),
-                vault=Vault(register.put, register.holds, register.check_ready),
-                providers={cloud.name: cloud},
-                discover=self._discover,
-                rules=rules or NameRules(),
-                reporter=self.tape,
-                registration=RegistrationSettings(**settings),
-                sessions=SessionSettings(),
-                settle=10.0,
-                checkpoint=checkpoint,
-                upkeep=Upkeep(self.reload),
-                changed=self._window_changed,
-            )
+        self.lan, self.tape = FakeLan(loop.time), RecordingReporter()
+        clock = Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
+        self.manager = DeviceManager(records, clock)
+        self.app = application(
+            records,
+            cloud,
+            self.lan,
+            self.tape,
+            clock,
+            manager=self.manager,
+            reload=self.reload,
+            checkpoint=checkpoint,
+            on_window_change=self._window_changed,
+            rules=rules,
+            registration=RegistrationSettings(**settings),
         )
 
-    def _discover(self, listener: Listener) -> FakeLan:
-        self.listener = listener
-        return self.lan
-
     async def reload(self) -> None:
-        self.flow.reconsider()
+        self.manager.reconsider()
 
     def _window_changed(self) -> None:
-        self.window_until.append(self.flow.window.until)
+        self.window_until.append(self.app.window.until)
 
     def announce(self, name: str) -> DeviceId:
         device = self.lan.appear(name)
-        self.listener.seen(device)
+        self.manager.seen(device)
         return device
 
     def lose(self, name: str) -> None:
-        self.listener.lost(self.lan.appear(name), Reason("goodbye"))
-
-    def post(self, device: DeviceId, event: lc.Event) -> None:
-        self.flow.gateway.post(device, event)
+        self.manager.lost(self.lan.appear(name), Reason("goodbye"))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:
         """Restore what an earlier run has left, and run until the block ends."""
-        self.flow.restore(lambda ref: ref in self.register.slots)
-        task = asyncio.create_task(self.flow.gateway.run())
+        self.app.restore(lambda ref: ref in self.records.slots)
+        task = asyncio.create_task(self.manager.run())
         try:
             yield self
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait([task])

@@ -1,6 +1,7 @@
-"""Stands for systemd-creds(1), of a machine that is a file: python systemd_creds.py MACHINE ...
+"""A stand-in for systemd-creds(1) of a machine that is a file: python systemd_creds.py MACHINE ...
 
-It seals by what is in the file, says by which --with-key, and opens nothing of another machine.
+It encrypts with the content of the file, writes the --with-key it was given before the result, and
+decrypts nothing of another machine.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ def mask(machine: bytes, name: str) -> bytes:
     return hashlib.sha256(machine + name.encode()).digest()
 
 
-def seal(machine: bytes, name: str, by: str, secret: bytes) -> bytes:
+def encrypt(machine: bytes, name: str, with_key: str, secret: bytes) -> bytes:
     hidden = bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
     stamp = hmac.digest(machine, hidden, "sha256")
-    return b" ".join((by.encode(), base64.b64encode(hidden), base64.b64encode(stamp)))
+    return b" ".join((with_key.encode(), base64.b64encode(hidden), base64.b64encode(stamp)))
 
 
-def unseal(machine: bytes, name: str, sealed: bytes) -> bytes:
-    _, hidden, stamp = sealed.split()
+def decrypt(machine: bytes, name: str, encrypted: bytes) -> bytes:
+    _, hidden, stamp = encrypted.split()
     secret = base64.b64decode(hidden)
     if hmac.digest(machine, secret, "sha256") != base64.b64decode(stamp):
-        sys.exit("Failed to decrypt: it is of another machine")
+        sys.exit("Failed to decrypt: encrypted on another machine")
     return bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
 
 
@@ -38,9 +39,9 @@ def main(words: list[str]) -> None:
         sys.exit(b"tpm" not in machine)
     data, name = sys.stdin.buffer.read(), options["name"]
     if commands == ["encrypt"]:
-        sys.stdout.buffer.write(seal(machine, name, options["with-key"], data))
+        sys.stdout.buffer.write(encrypt(machine, name, options["with-key"], data))
     else:
-        sys.stdout.buffer.write(unseal(machine, name, data))
+        sys.stdout.buffer.write(decrypt(machine, name, data))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import logging
 import os
 import select
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from gatewayd.cloud.ca.authority import Authority, authority_name, make_authority, read_authority
 from gatewayd.cloud.ca.certificates import MAX_BYTES, to_pem
@@ -20,7 +20,7 @@ from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, Authority
 from gatewayd.cloud.provider import CertificateIssuer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
-from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.errors import InvalidArgs, StoreError, WrongState
 
 log = logging.getLogger(__name__)
@@ -38,20 +38,7 @@ NAMES = ("common-name", "organization", "organizational-unit", "country", "state
 _MICRO = 1_000_000
 
 
-class AuthoritySecretStore(Protocol):
-    """The secret store.  All raise StoreError."""
-
-    async def put(self, ref: SecretRef, secret: Secret) -> None:
-        """Return when the secret is durable and was read back."""
-
-    async def get(self, ref: SecretRef) -> Secret:
-        """Read a slot."""
-
-    async def refs(self, device: DeviceId) -> Sequence[SecretRef]:
-        """Return all slots of a device that hold something."""
-
-
-def slots_of(provider: str, store: AuthoritySecretStore) -> AuthoritySlots:
+def slots_of(provider: str, store: SecretSlots) -> AuthoritySlots:
     """Return where the authority of a provider is kept, in slots that are no child's."""
     device = DeviceId(f"{KIND}-{provider}")
 

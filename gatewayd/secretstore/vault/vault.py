@@ -1,38 +1,46 @@
 """The vault: secrets in an SQLite file, each encrypted for its own slot.
 
-A thief of the disk reads which children there are, and nothing they are known by.  Rows that
-were swapped, copied or bent do not open.
+A thief of the disk reads which children there are, and none of their secrets.  Rows that were
+swapped, copied or altered do not open.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError
-from gatewayd.secretstore.keyslots.factory import Slots, VaultSettings
-from gatewayd.secretstore.vault.ballast import Reserve
-from gatewayd.secretstore.vault.data_keys import Opener, Random
-from gatewayd.secretstore.vault.rollback import Step
-from gatewayd.secretstore.vault.rows import Rows
-from gatewayd.secretstore.vault.sealed_database import PATIENCE, KeyedDatabase
+from gatewayd.secretstore.keyslots.factory import KeySlotFactory, VaultSettings
+from gatewayd.secretstore.keyslots.table import is_recovery
+from gatewayd.secretstore.store import StoreContents, StoreState
+from gatewayd.secretstore.vault import admin
+from gatewayd.secretstore.vault.ballast import Ballast
+from gatewayd.secretstore.vault.data_keys import KeyOpener, Random
+from gatewayd.secretstore.vault.export import export
+from gatewayd.secretstore.vault.rollback import VaultChange
+from gatewayd.secretstore.vault.rows import SecretTable
+from gatewayd.secretstore.vault.sealed_database import TIMEOUT, SealedDatabase
 
 __all__ = ["Vault", "VaultSettings"]
 
 log = logging.getLogger(__name__)
 
+_MICRO = 1_000_000
 
-class Vault(KeyedDatabase):
-    """Implements SecretStore in `directory`/vault.db.
+
+class Vault(SealedDatabase):
+    """A secret store in `directory`/vault.db, whose keys an operator can change.
+
+    Implements SupportsKeyManagement.
 
     credentials: $CREDENTIALS_DIRECTORY; None where there is none.
     random: returns so many unpredictable bytes.
-    opener: opens it in the place of the slot that the settings name: a recovery key.
+    opener: opens it instead of the slot that the settings name: a recovery key.
     Without a key it is sealed: it lists and deletes slots, and neither reads nor writes any, and
     `tend` tries to get the key.  Where it may be an old copy, it is read only.
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
@@ -46,14 +54,15 @@ class Vault(KeyedDatabase):
         directory: Path,
         credentials: Path | None = None,
         random: Random = os.urandom,
-        opener: Opener | None = None,
+        opener: KeyOpener | None = None,
     ) -> None:
-        slots = Slots(settings, directory, credentials)
-        super().__init__(directory / "vault.db", slots, settings.key, random, opener)
-        self._rows, self._reserve = Rows(self._run, random), Reserve(directory / "vault.reserve")
+        key_slots = KeySlotFactory(settings, directory, credentials)
+        super().__init__(directory / "vault.db", key_slots, settings.key, random, opener)
+        self._secrets = SecretTable(self._run, random)
+        self._ballast = Ballast(directory / "vault.ballast")
         try:
             self.begin()
-            self.unseal(PATIENCE)
+            self.unseal(TIMEOUT)
             self.commit()
         except BaseException:
             self.close()
@@ -61,27 +70,27 @@ class Vault(KeyedDatabase):
 
     def put(self, ref: SecretRef, secret: Secret) -> None:
         """Write a slot.  Raises StoreSealed, StoreRolledBack, StoreFull, StoreUnavailable."""
-        self._rows.put(self.writable(), ref, secret)
-        self.note(Step.WRITTEN)
+        self._secrets.put(self.writable(), ref, secret)
+        self.note(VaultChange.WRITTEN)
 
     def get(self, ref: SecretRef) -> Secret:
         """Read a slot.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
-        return self._rows.get(self.keys(), ref)
+        return self._secrets.get(self.keys(), ref)
 
     def delete(self, ref: SecretRef) -> None:
         """Empty a slot; one that is empty stays so.  Raises StoreRolledBack."""
         self.check_trusted()
-        self._rows.delete(ref)
-        self.note(Step.FORGOTTEN)
+        self._secrets.delete(ref)
+        self.note(VaultChange.DELETED)
 
     def refs(self, device: DeviceId | None = None) -> Iterable[SecretRef]:
         """Return all slots, or all of one device, that hold something, in order."""
-        return self._rows.refs(device)
+        return self._secrets.refs(device)
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside that nobody knows: it is as if empty, and can still be rescued."""
+        """Move a slot aside to which no record points: as if empty, and still to be rescued."""
         self.check_trusted()
-        self._rows.quarantine(ref)
+        self._secrets.quarantine(ref)
 
     def purge(self, now: int) -> None:
         """Delete what has been in quarantine for 30 days; now: microseconds since the epoch.
@@ -89,42 +98,71 @@ class Vault(KeyedDatabase):
         The days are counted from the first call that finds it there.
         """
         self.check_trusted()
-        self._rows.purge(now)
+        self._secrets.purge(now)
 
     def headroom(self) -> None:
         """Make sure that a put will find room.  Raises StoreSealed, StoreRolledBack, StoreFull."""
         self.writable()
         try:
-            self._reserve.fill()
+            self._ballast.fill()
             self.fault = ""
         except StoreError as error:
             self.fault = str(error)
             raise
         finally:
-            self._judge()
+            self._assess()
 
     def make_room(self) -> bool:
-        """Give up what was kept in reserve for a full disk; False if there is nothing."""
-        return self._reserve.free()
+        """Give up the room that is kept for a full disk; False if there is none."""
+        return self._ballast.free()
+
+    def contents(self) -> StoreContents:
+        """Return what is in the vault, sealed or not."""
+        found = admin.report(self)
+        in_use = found.state is not StoreState.SEALED
+        return StoreContents(
+            secrets=found.secrets,
+            key=found.generation if in_use else 0,
+            key_created=found.made * _MICRO if in_use else 0,
+            recovery_slots=sum(map(is_recovery, found.slots)),
+        )
+
+    def rotate(self) -> None:
+        """Begin to use a new data key; `tend` then encrypts every secret with it."""
+        admin.rotate(self)
+
+    def reseal(self, key: str) -> str:
+        """Seal the data key again; return the kind of its key slot."""
+        kind = key or self.key
+        admin.reseal(self, kind)
+        return self.key_slots.make(kind).kind
+
+    def add_recovery(self, pem: bytes) -> str:
+        """Add a recovery key; return the kind of its key slot."""
+        return admin.add_recovery(self, pem)
+
+    def export(self, enclosures: Mapping[str, bytes]) -> bytes:
+        """Return all secrets and the enclosures, encrypted for the recovery keys alone."""
+        return export(self, enclosures)
 
     def commit(self) -> None:
-        """Make the group durable, and then move aside what was found bent."""
+        """Make the group durable, and then quarantine the rows that were found damaged."""
         super().commit()
-        if self._rows.bent and not self.suspected:
-            self._move_aside()
-        self._rows.bent.clear()
+        if self._secrets.damaged and not self.suspected:
+            self._quarantine_damaged()
+        self._secrets.damaged.clear()
 
     def rollback(self) -> None:
         """Take back the group, if one is open."""
         super().rollback()
-        self._rows.bent.clear()
+        self._secrets.damaged.clear()
 
-    def _move_aside(self) -> None:
-        """Move bent rows aside in a group of their own: where the disk refuses, they stay."""
+    def _quarantine_damaged(self) -> None:
+        """Quarantine damaged rows in a group of their own: where the disk refuses, they stay."""
         try:
             self.begin()
-            self._rows.settle()
+            self._secrets.quarantine_damaged()
             super().commit()
         except StoreError as error:
             super().rollback()
-            log.warning("A secret that does not open stays in its place: %s.", error)
+            log.warning("Secrets that do not open cannot be quarantined: %s.", error)

@@ -11,10 +11,10 @@ from pathlib import Path
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.errors import SecretCorrupt, SecretNotFound
-from gatewayd.storage.reconcile import Kind, reconcile
+from gatewayd.storage.reconcile import FindingKind, reconcile
 from script.soaking.powercut.life import NOW, Child, Opened, opened
 
-HARMLESS = {Kind.COMPLETED, Kind.OUTDATED, Kind.ORPHAN}
+HARMLESS = {FindingKind.COMPLETED, FindingKind.OUTDATED, FindingKind.ORPHAN}
 
 
 @dataclass(slots=True)

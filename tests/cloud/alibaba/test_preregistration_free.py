@@ -111,7 +111,7 @@ async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator
         clock=time.monotonic,
         random=os.urandom,
         options=AlibabaCloudOptions(
-            unlisted=allowed, rate=0, instance_id=others.get("instance_id", "")
+            preregistration_free=allowed, rate=0, instance_id=others.get("instance_id", "")
         ),
     )
     async with cloud:
@@ -157,7 +157,7 @@ async def test_the_sixth_of_a_name_is_refused(folder: Path) -> None:
     async with staged(folder) as stage:
         for _ in range(5):
             await stage.issued()
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-not-authorised"
         assert "at most five" in outcome.reason.text
@@ -165,7 +165,7 @@ async def test_the_sixth_of_a_name_is_refused(folder: Path) -> None:
 
 async def test_a_cloud_that_takes_none_is_explained(folder: Path) -> None:
     async with staged(folder, allowed=False) as stage:
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-auth-failed"
         assert preregistration_free.CONDITIONS in outcome.reason.text
@@ -191,7 +191,7 @@ def test_a_product_that_is_not_configured(folder: Path) -> None:
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         (folder / "secret").chmod(0o644)
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "product-secret-unusable"
 
@@ -216,7 +216,7 @@ async def test_a_registration_that_fails(
 ) -> None:
     async with staged(folder, faults, reply_timeout=1.0) as stage:
         kept = Kept()
-        outcome = await stage.register(kept)
+        outcome = await stage.records(kept)
         assert isinstance(outcome, expected)
         assert not isinstance(outcome, Issued)
         check_reason(outcome.reason)

@@ -150,7 +150,7 @@ async def test_what_was_issued_is_what_the_cloud_issued(
     options = AlibabaCloudOptions(manner=PushOptions(qos=qos))
     async with staged(folder, options=options, sign_method=method) as stage:
         kept = Kept()
-        assert await stage.register(kept) == Issued()
+        assert await stage.records(kept) == Issued()
         assert kept.secrets[0].reveal().decode() == stage.cloud.secret(ONE.product, ONE.device)
         session = await stage.provider.connect(ONE, kept.secrets[0])
         assert stage.cloud.online == {(ONE.product, ONE.device)}
@@ -160,7 +160,7 @@ async def test_what_was_issued_is_what_the_cloud_issued(
 async def test_an_instance_is_named(folder: Path) -> None:
     options = AlibabaCloudOptions(instance_id="iot-06z00abcdefgh1j")
     async with staged(folder, options=options, instance_id="iot-06z00abcdefgh1j") as stage:
-        assert await stage.register() == Issued()
+        assert await stage.records() == Issued()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_a_registration_that_fails(
 ) -> None:
     async with staged(folder, faults, reply_timeout=1.0) as stage:
         kept = Kept()
-        outcome = await stage.register(kept)
+        outcome = await stage.records(kept)
         assert isinstance(outcome, expected)
         assert not isinstance(outcome, Issued)
         assert outcome.reason.code == code
@@ -198,7 +198,7 @@ async def test_a_registration_that_fails(
 async def test_a_registration_that_succeeds_all_the_same(folder: Path, faults: str) -> None:
     async with staged(folder, faults) as stage:
         kept = Kept()
-        assert await stage.register(kept) == Issued()
+        assert await stage.records(kept) == Issued()
         valid = stage.cloud.secret(ONE.product, ONE.device)
         assert [secret.reveal().decode() for secret in kept.secrets] == [valid]
 
@@ -206,14 +206,14 @@ async def test_a_registration_that_succeeds_all_the_same(folder: Path, faults: s
 async def test_an_activated_device_needs_a_reset(folder: Path) -> None:
     async with staged(folder) as stage:
         kept = Kept()
-        await stage.register(kept)
+        await stage.records(kept)
         session = await stage.provider.connect(ONE, kept.secrets[0])
         await session.close()
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.substate == "needs-reset"
         stage.cloud.reset(ONE.product, ONE.device)
-        assert await stage.register() == Issued()
+        assert await stage.records() == Issued()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> N
 async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
     async with staged(folder) as stage:
         kept = Kept()
-        await stage.register(kept)
+        await stage.records(kept)
         older = await stage.provider.connect(ONE, kept.secrets[0])
         newer = await stage.provider.connect(ONE, kept.secrets[0])
         assert (await older.wait_closed()).reason.code == "cloud-closed"
@@ -256,7 +256,7 @@ async def test_a_certificate_that_is_not_trusted(
     folder: Path, certificate: pki.KeyedCertificate, code: str
 ) -> None:
     async with staged(folder, certificate=certificate) as stage:
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == code
         assert stage.cloud.truth()["server"] == {"connections": 1, "peak": 1}
@@ -265,34 +265,34 @@ async def test_a_certificate_that_is_not_trusted(
 async def test_the_roots_are_looked_for_again_after_a_failure(folder: Path) -> None:
     async with staged(folder) as stage:
         (folder / "ca.pem").rename(folder / "elsewhere")
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "ca-file-unusable"
         (folder / "elsewhere").rename(folder / "ca.pem")
-        assert await stage.register() == Issued()
+        assert await stage.records() == Issued()
 
 
 async def test_a_product_secret_is_read_anew(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
         file.write_text("wrong")
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-auth-failed"
         file.write_text(PRODUCT_SECRET)
-        assert await stage.register() == Issued()
+        assert await stage.records() == Issued()
 
 
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
         file.chmod(0o644)
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "product-secret-unusable"
         assert f"chmod 0600 {file}" in outcome.reason.text
         file.unlink()
-        outcome = await stage.register()
+        outcome = await stage.records()
         assert isinstance(outcome, Refused)
         assert not stage.cloud.truth()["server"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Decision
-from gatewayd.app import ListedRules
 from gatewayd.cloud.huawei.identity import read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
@@ -20,7 +20,7 @@ from gatewayd.device.lifecycle import State
 from gatewayd.simulator.huawei.platform.device import CredentialSlot, HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud_stage import PATIENCE, until
 from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
-from tests.support.fakes import MemoryRegister
+from tests.support.fakes import MemoryRecords
 from tests.support.stage import NameRules, Stage
 from tests.test_crash import STEPS, Killed, after_a_power_cut
 
@@ -46,7 +46,7 @@ async def platform(folder: Path, gateway: HuaweiGateway | None = None) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def life(
-    one: Certified, register: MemoryRegister, step: str = "", rules: ListedRules | None = None
+    one: Certified, register: MemoryRecords, step: str = "", rules: RulesInForce | None = None
 ) -> AsyncIterator[tuple[Stage, DeviceId, asyncio.Event]]:
     """One run of gatewayd, which dies right after a step; a child is there, and admitted."""
     died = asyncio.Event()
@@ -58,21 +58,21 @@ async def life(
 
     stage = Stage(register, one.provider, checkpoint, rules, quiet_time=0)  # type: ignore[arg-type]  # as any provider
     async with stage.running(), asyncio.timeout(PATIENCE):
-        await stage.flow.introduce()
+        await stage.app.introduce()
         device = stage.announce(CHILD)
-        await until(lambda: device in stage.flow.gateway.children)
-        if stage.flow.gateway.children[device].state is State.DISCOVERED:
-            await stage.flow.commands.approve(device, "", "uid 0")
+        await until(lambda: device in stage.manager.children)
+        if stage.manager.children[device].state is State.DISCOVERED:
+            await stage.app.commands.approve(device, "", "uid 0")
         yield stage, device, died
 
 
-def fingerprint_of(register: MemoryRegister, device: DeviceId) -> str:
+def fingerprint_of(register: MemoryRecords, device: DeviceId) -> str:
     """That of the certificate in use."""
     record = register[device]
     return read_identity(register.slots[record.slot(record.stored)]).fingerprint
 
 
-def fingerprint(register: MemoryRegister) -> str:
+def fingerprint(register: MemoryRecords) -> str:
     """The same for the only device."""
     (device,) = register.rows
     return fingerprint_of(register, device)
@@ -80,7 +80,7 @@ def fingerprint(register: MemoryRegister) -> str:
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_device_survives_a_crash_at_any_step(tmp_path: Path, step: str) -> None:
-    register = MemoryRegister()
+    register = MemoryRecords()
     async with platform(tmp_path) as one:
         async with life(one, register, step) as (_, _, died):
             await died.wait()
@@ -93,29 +93,29 @@ async def test_a_device_survives_a_crash_at_any_step(tmp_path: Path, step: str) 
 
 
 async def test_a_lost_key_needs_the_fingerprint_emptied(tmp_path: Path) -> None:
-    register = MemoryRegister()
+    register = MemoryRecords()
     async with platform(tmp_path) as one, life(one, register) as (stage, device, _):
         await stage.tape.wait_for(device, "online")
         before = fingerprint(register)
         register.slots.clear()
         one.cloud.disconnect("instance-1", CHILD_ID)
         await stage.tape.wait_for(device, "offline")
-        stage.flow.gateway.begin_anew(stage.flow.gateway.children[device])
+        stage.manager.restart_work(stage.manager.children[device])
         view = await stage.tape.wait_for(device, "failed", "secret-lost")
         assert "empty its fingerprint" in view.remedy
         one.instance.devices.reset_fingerprint(CHILD_ID, None)
-        await stage.flow.commands.reregister(device, device, "uid 0")
+        await stage.app.commands.reregister(device, device, "uid 0")
         await stage.tape.wait_for(device, "online")
         assert one.instance.devices.get(CHILD_ID).auth.fingerprint == fingerprint(register)
         assert fingerprint(register) != before
 
 
 async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Path) -> None:
-    register = MemoryRegister()
+    register = MemoryRecords()
     async with platform(tmp_path) as one, life(one, register) as (stage, device, _):
         await stage.tape.wait_for(device, "online")
         before, devices = fingerprint(register), one.instance.devices
-        assert stage.flow.keeper.renew(device)
+        assert stage.app.keeper.renew(device)
         view = await stage.tape.wait_for(device, "online", "renewal-refused")
         newer = read_identity(register.slots[register[device].slot(2)]).fingerprint
         assert f"{newer} as SECONDARY" in view.remedy
@@ -124,7 +124,7 @@ async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Pat
         )
         assert fingerprint(register) == before
         devices.reset_fingerprint(CHILD_ID, newer, slot=CredentialSlot.SECONDARY)
-        assert stage.flow.keeper.renew(device)
+        assert stage.app.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "secret-renewed")
         assert fingerprint(register) == newer
         assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE
@@ -133,12 +133,12 @@ async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Pat
         devices.reset_fingerprint(CHILD_ID, None, slot=CredentialSlot.SECONDARY)
         one.cloud.disconnect("instance-1", CHILD_ID)
         await stage.tape.wait_for(device, "offline")
-        stage.flow.gateway.begin_anew(stage.flow.gateway.children[device])
+        stage.manager.restart_work(stage.manager.children[device])
         await stage.tape.wait_for(device, "online")
 
 
 async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Path) -> None:
-    register, own = MemoryRegister(), DeviceId("gateway-cloud")
+    register, own = MemoryRecords(), DeviceId("gateway-cloud")
     gateway = HuaweiGateway(OWN.product, OWN.device)
     async with (
         platform(tmp_path, gateway) as one,
@@ -147,14 +147,14 @@ async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Pat
         await stage.tape.wait_for(own, "online")
         await stage.tape.wait_for(device, "online")
         devices = one.instance.devices
-        assert stage.flow.keeper.renew(own)
+        assert stage.app.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "renewal-refused")
         newer = read_identity(register.slots[register[own].slot(2)]).fingerprint
         devices.reset_fingerprint(OWN_ID, newer, slot=CredentialSlot.SECONDARY)
-        assert stage.flow.keeper.renew(own)
+        assert stage.app.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "secret-renewed")
         await until(lambda: one.reports(CHILD_ID) == {"ONLINE": 2})
-        assert stage.flow.gateway.children[device].state is State.ONLINE
+        assert stage.manager.children[device].state is State.ONLINE
         assert stage.tape.states[device].count("online") == 1, "it never went offline"
         assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE, (
             "the platform was not told otherwise"
