@@ -1,8 +1,6 @@
-"""What `gatewayctl huawei template lint` and `preview` do: the console's "Debug", without one.
+"""Commands about provisioning templates of Huawei: write, lint and preview one.
 
-They need no running daemon, and no cloud.
-
-What `gatewayctl huawei template new` does: it writes a template that the platform takes.
+They need no running daemon and no cloud.  Lint and preview replace the console's "Debug".
 """
 
 from __future__ import annotations
@@ -15,12 +13,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from gatewayd.cli.devices import Command
+from gatewayd.cli.command import Command, argument, read_file, write_file
 from gatewayd.cli.output import properties, safe
 from gatewayd.cloud.huawei import settings, subject
 from gatewayd.cloud.huawei import template as template_text
-from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, TemplateDiagnostic, full_name
-from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, Value, lint
+from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, full_name
+from gatewayd.cloud.huawei.template import (
+    ProvisioningTemplate,
+    Ref,
+    Tag,
+    TemplateDiagnostic,
+    Value,
+    lint,
+)
 from gatewayd.cloud.huawei.template_device import ProvisionedDevice, preview
 from gatewayd.errors import ConfigError, GatewayError
 
@@ -64,11 +69,11 @@ def tag(text: str) -> Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """An option of the command, and what is asked where it is not given.
+class TemplateOption:
+    """An option of `huawei template new`, and the question to ask where it is missing.
 
-    parse: raises ArgumentTypeError.  many: whether it may come more than once.
-    ask: "" for an option that is never asked for.
+    parse: raises ArgumentTypeError.  many: whether it may be given more than once.
+    ask: the question; "" for an option that is never asked for.
     """
 
     flag: str
@@ -85,31 +90,40 @@ class Option:
         return self.flag.strip("-").replace("-", "_")
 
 
+# fmt: off
 OPTIONS = (
-    Option("--product", "ID|@ATTR", product, "product ID, or the attribute that holds it",
-           "Product ID, or @ and the attribute that holds it", required=True),
-    Option("--node-id", "ATTR", reference, "the attribute that holds the node ID",
-           f"Attribute that holds the node ID ({_WORDS})", required=True),
-    Option("--device-name", "ATTR", reference, "the attribute that holds the device's name",
-           "Attribute that holds the device's name, or nothing"),
-    Option("--device-id", "ATTR", reference, "the attribute that holds the device ID; otherwise it "
-           "is product ID, underscore and node ID"),
-    Option("--tag", "KEY=VALUE|KEY=@ATTR", tag, "a tag of the device; may be given more than once",
-           "Tag as KEY=VALUE or KEY=@attribute, or nothing", many=True),
-    Option("--policy", "ID", str, "ID of a device policy; may be given more than once",
-           "ID of a device policy, or nothing", many=True),
-    Option("--name", "NAME", str, "write the whole request that creates a template of this name",
-           "Name, to write the whole request that creates it, or nothing for the body alone"),
-    Option("--description", "TEXT", str, "its description"),
-)  # fmt: skip
+    TemplateOption(
+        "--product", "ID|@ATTR", product, "product ID, or the attribute that holds it",
+        "Product ID, or @ and the attribute that holds it", required=True),
+    TemplateOption(
+        "--node-id", "ATTR", reference, "the attribute that holds the node ID",
+        f"Attribute that holds the node ID ({_WORDS})", required=True),
+    TemplateOption(
+        "--device-name", "ATTR", reference, "the attribute that holds the device's name",
+        "Attribute that holds the device's name, or empty"),
+    TemplateOption(
+        "--device-id", "ATTR", reference, "the attribute that holds the device ID (default: "
+        "product ID, underscore and node ID)"),
+    TemplateOption(
+        "--tag", "KEY=VALUE|KEY=@ATTR", tag, "a tag of the device; may be given more than once",
+        "Tag as KEY=VALUE or KEY=@attribute, or empty", many=True),
+    TemplateOption(
+        "--policy", "ID", str, "ID of a device policy; may be given more than once",
+        "ID of a device policy, or empty", many=True),
+    TemplateOption(
+        "--name", "NAME", str, "write the complete request that creates a template of this name",
+        "Name, to write the complete request that creates it, or empty for the body alone"),
+    TemplateOption("--description", "TEXT", str, "description of the template"),
+)
+# fmt: on
 
 
 def template_new(arguments: Namespace, terminal: TextIO, out: TextIO, notes: TextIO) -> int:
     """Write a template to arguments.output, or to out; return 1 if it would not be valid.
 
-    terminal: where what is not given is asked for; return 2 if it is none.
-    notes: where questions and findings go.
-    Raises GatewayError if the file cannot be written, or the questions are not answered.
+    terminal: where missing options are asked for; return 2 if it is not a terminal.
+    notes: where questions and diagnostics go.
+    Raises GatewayError if the file cannot be written, or a question is not answered.
     """
     given = {one.key: getattr(arguments, one.key) for one in OPTIONS}
     missing = [one.flag for one in OPTIONS if one.required and given[one.key] is None]
@@ -121,21 +135,24 @@ def template_new(arguments: Namespace, terminal: TextIO, out: TextIO, notes: Tex
         given |= {one.key: _ask(one, terminal, notes) for one in asked}
     text = _text(given)
     linted = lint(text.encode())
-    for finding in linted.findings:
-        print(safe(finding), file=notes)
+    for diagnostic in linted.diagnostics:
+        print(safe(diagnostic), file=notes)
     if linted.template is not None:
-        _write(text, arguments.output, out)
+        if arguments.output is None:
+            out.write(text)
+        else:
+            write_file(arguments.output, text.encode(), mode=0o666)
     return int(linted.template is None)
 
 
-def _ask(one: Option, terminal: TextIO, notes: TextIO) -> object:
-    """Ask until the answer is good; return it, or None, or a list of many."""
+def _ask(one: TemplateOption, terminal: TextIO, notes: TextIO) -> object:
+    """Ask until the answer is valid; return it, or None, or a list of many."""
     answers: list[object] = []
     while len(answers) < MAX_ANSWERS:
         print(f"{one.ask}: ", end="", file=notes, flush=True)
         line = terminal.readline(MAX_LINE)
         if not line:
-            raise GatewayError("The questions are not all answered, so nothing is written.")
+            raise GatewayError("Input ended before all questions were answered. Nothing is written")
         if not line.strip() and not one.required:
             return answers or None
         try:
@@ -150,7 +167,7 @@ def _ask(one: Option, terminal: TextIO, notes: TextIO) -> object:
 
 
 def _text(given: Mapping[str, Any]) -> str:
-    """Return the JSON of the template that is described."""
+    """Return the JSON of the template with these values."""
     bare = ProvisioningTemplate(
         (),
         given["node_id"],
@@ -168,92 +185,66 @@ def _text(given: Mapping[str, Any]) -> str:
     return json.dumps(template.request() if whole else template.body(), indent=2) + "\n"
 
 
-def _write(text: str, file: Path | None, out: TextIO) -> None:
-    """Write to a new file; to out where none is named."""
-    if file is None:
-        out.write(text)
-        return
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except OSError as error:
-        raise GatewayError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def _arguments(parser: ArgumentParser) -> None:
+def _new_options(parser: ArgumentParser) -> None:
     for one in OPTIONS:
         action = "append" if one.many else "store"
         parser.add_argument(
             one.flag, type=one.parse, metavar=one.metavar, help=one.help, action=action
         )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to write it, a new file; else stdout"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write to this new file (default: standard output)",
     )
     parser.epilog = (
-        f"ATTR is an attribute of the certificate's subject: {_WORDS}.  What --product and "
-        "--node-id would say is asked for at a terminal, and with it what else is not given."
+        f"ATTR is an attribute of the certificate's subject: {_WORDS}.  On a terminal, if "
+        "--product or --node-id is missing, it and every other missing option is asked for."
     )
-
-
-NEW = Command(
-    "huawei template new",
-    "write a provisioning template",
-    _arguments,
-    lambda _, a: template_new(a, sys.stdin, sys.stdout, sys.stderr),
-)
-"""The command; it needs no running daemon."""
 
 
 def template_lint(file: Path, out: TextIO) -> int:
-    """Print what is wrong with a template; return 1 if any of it is an error.
+    """Print the diagnostics of a template; return 1 if any is an error.
 
     Raises GatewayError if the file cannot be read.
     """
-    linted = lint(_read(file, template_text.MAX_BYTES))
-    _show(file, linted.findings, out)
+    linted = lint(read_file(file, template_text.MAX_BYTES, truncate=True))
+    _show(file, linted.diagnostics, out)
     if linted.template is not None:
         print(f"{safe(file)} can be used.", file=out)
     return int(linted.template is None)
 
 
 def template_preview(template: Path, certificate: Path, out: TextIO, *, as_json: bool) -> int:
-    """Print which device the platform would register; return 1 if none.
+    """Print the device that the platform would register; return 1 if none.
 
-    certificate: PEM; of a chain the first counts.  as_json: print one JSON object, with the keys
-    device, as the platform's API shows it, or null, and findings.
-    Raises GatewayError if a file cannot be read, or is no certificate.
+    certificate: PEM; the first of a chain counts.  as_json: print one JSON object, with the keys
+    device, as the platform's API shows it, or null, and diagnostics.
+    Raises GatewayError if a file cannot be read, or is not a certificate.
     """
-    linted = lint(_read(template, template_text.MAX_BYTES))
+    linted = lint(read_file(template, template_text.MAX_BYTES, truncate=True))
     try:
-        name = subject.read_certificate(_read(certificate, subject.MAX_BYTES)).subject
+        pem = read_file(certificate, subject.MAX_BYTES, truncate=True)
+        name = subject.read_certificate(pem).subject
     except ConfigError as error:
         raise GatewayError(f"{certificate} cannot be used: {error}") from error
-    device, findings = None, linted.findings
+    device, diagnostics = None, linted.diagnostics
     about: tuple[TemplateDiagnostic, ...] = ()
     if linted.template is not None:
         made = preview(linted.template, subject.subject_of(name))
-        device, about = made.device, made.findings
+        device, about = made.device, made.diagnostics
     if as_json:
-        _show_json(device, (*findings, *about), out)
+        _show_json(device, (*diagnostics, *about), out)
     else:
-        _show(template, findings, out)
+        _show(template, diagnostics, out)
         _show(certificate, about, out)
         _show_device(device, out)
     return int(device is None)
 
 
-def _read(file: Path, limit: int) -> bytes:
-    """Return what a file holds, or one byte more than the limit."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(limit + 1)
-    except OSError as error:
-        raise GatewayError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _show(file: Path, findings: Iterable[TemplateDiagnostic], out: TextIO) -> None:
-    for finding in findings:
-        print(safe(f"{file}: {finding}"), file=out)
+def _show(file: Path, diagnostics: Iterable[TemplateDiagnostic], out: TextIO) -> None:
+    for diagnostic in diagnostics:
+        print(safe(f"{file}: {diagnostic}"), file=out)
 
 
 def _show_device(device: ProvisionedDevice | None, out: TextIO) -> None:
@@ -266,11 +257,11 @@ def _show_device(device: ProvisionedDevice | None, out: TextIO) -> None:
 
 
 def _show_json(
-    device: ProvisionedDevice | None, findings: Iterable[TemplateDiagnostic], out: TextIO
+    device: ProvisionedDevice | None, diagnostics: Iterable[TemplateDiagnostic], out: TextIO
 ) -> None:
-    told = [asdict(finding) | {"fatal": finding.fatal} for finding in findings]
+    items = [asdict(diagnostic) | {"fatal": diagnostic.fatal} for diagnostic in diagnostics]
     facts = None if device is None else _facts(device)
-    print(json.dumps({"device": facts, "findings": told}, indent=2), file=out)
+    print(json.dumps({"device": facts, "diagnostics": items}, indent=2), file=out)
 
 
 def _facts(device: ProvisionedDevice) -> dict[str, Any]:
@@ -285,26 +276,25 @@ def _facts(device: ProvisionedDevice) -> dict[str, Any]:
     }
 
 
-def _file(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a template, JSON: its body or the whole request")
-
-
-def _template_and_certificate(parser: ArgumentParser) -> None:
+def _preview_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--template", type=Path, required=True, metavar="FILE", help="a template, JSON"
+        "--template", type=Path, required=True, metavar="FILE", help="template, JSON"
     )
     parser.add_argument(
-        "--cert", type=Path, required=True, metavar="FILE", help="a device certificate, PEM"
+        "--cert", type=Path, required=True, metavar="FILE", help="device certificate, PEM"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-HUAWEI_TEMPLATE = (
-    Command("huawei template lint", "say what is wrong with a provisioning template", _file,
+# fmt: off
+COMMANDS: tuple[Command, ...] = (
+    Command("huawei template lint", "check a provisioning template for mistakes",
+            argument("file", type=Path, help="template, JSON: its body or the complete request"),
             lambda _, a: template_lint(a.file, sys.stdout)),
-    Command("huawei template preview", "show the device that would be registered",
-            _template_and_certificate,
+    Command("huawei template preview", "show the device that the platform would register",
+            _preview_options,
             lambda _, a: template_preview(a.template, a.cert, sys.stdout, as_json=a.json)),
-    NEW,
-)  # fmt: skip
-"""The commands of the group "huawei template"."""
+    Command("huawei template new", "write a provisioning template", _new_options,
+            lambda _, a: template_new(a, sys.stdin, sys.stdout, sys.stderr)),
+)
+# fmt: on

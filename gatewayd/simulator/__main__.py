@@ -1,4 +1,4 @@
-"""python3 -m gatewayd.simulator DIRECTORY: a plant to try gatewayd on."""
+"""python3 -m gatewayd.simulator DIRECTORY: a simulated plant to try gatewayd on."""
 
 from __future__ import annotations
 
@@ -21,20 +21,72 @@ def _arguments() -> PlantLayout:
     add(
         "directory",
         type=Path,
-        help="takes ca.pem, the files of the cloud's clients, serials.txt, plant.json",
+        help="for ca.pem, the files of the cloud's clients, serials.txt and plant.json",
     )
-    add("--cloud", choices=ACCOUNTS, default="alibaba", help="which cloud is played")
-    add("--children", type=int, default=20, help="on the LAN from the start")
-    add("--late", type=int, default=0, help="more of them, announced when told to")
-    add("--unlisted", type=int, default=0, help="how many of the last are not in serials.txt")
-    add("--seed", type=int, default=1, help="the same seed makes the same children")
-    add("--interface", default="127.0.0.1", help="IPv4 address of the LAN's interface")
-    add("--network", default="127.1.0.0/16", help="the children's addresses")
-    add("--address", default="127.0.0.1", help="IPv4 address that the cloud listens on")
-    add("--certificate", choices=CERTIFICATES, default="good", help="the cloud's certificate")
-    add("--node", choices=NODES, default="direct", help="what the children are at the cloud")
-    add("--rate", type=int, default=5, help="connections of a device in a minute; 0: any number")
-    add("--faults", default="", help="what goes wrong, as simulator/faults.py says")
+    add(
+        "--cloud",
+        choices=ACCOUNTS,
+        default="alibaba",
+        help="the cloud to simulate (default: %(default)s)",
+    )
+    add(
+        "--children",
+        type=int,
+        default=20,
+        help="children on the LAN from the start (default: %(default)s)",
+    )
+    add(
+        "--late",
+        type=int,
+        default=0,
+        help="further children, announced on request (default: %(default)s)",
+    )
+    add(
+        "--unlisted",
+        type=int,
+        default=0,
+        help="number of the last children to leave out of serials.txt (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        help="the same seed makes the same children (default: %(default)s)",
+    )
+    add(
+        "--interface",
+        default="127.0.0.1",
+        help="IPv4 address of the LAN's interface (default: %(default)s)",
+    )
+    add("--network", default="127.1.0.0/16", help="the children's addresses (default: %(default)s)")
+    add(
+        "--address",
+        default="127.0.0.1",
+        help="IPv4 address that the cloud listens on (default: %(default)s)",
+    )
+    add(
+        "--certificate",
+        choices=CERTIFICATES,
+        default="good",
+        help="the cloud's certificate (default: %(default)s)",
+    )
+    add(
+        "--node",
+        choices=NODES,
+        default="direct",
+        help="node type of the children at the cloud (default: %(default)s)",
+    )
+    add(
+        "--rate",
+        type=int,
+        default=5,
+        help="connections of a device in a minute; 0 for no limit (default: %(default)s)",
+    )
+    add(
+        "--faults",
+        default="",
+        help="the faults, in the syntax of simulator/faults.py (default: none)",
+    )
     options = vars(parser.parse_args())
     return PlantLayout(**{field.name: options[field.name] for field in fields(PlantLayout)})
 

@@ -1,4 +1,4 @@
-"""What a plant wants of a simulated cloud, whichever it is."""
+"""The account of a simulated cloud: the interface between a plant and any of the clouds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CERTIFICATES: Mapping[str, Callable[[pki.RootAuthority, datetime], pki.KeyedCert
 
 @dataclass(frozen=True, slots=True)
 class AccountOptions:
-    """What an account is made by.
+    """The options of an account.
 
-    serials: the children, by serial number, which is their name at the cloud too.
-    node: what they are there: "direct", or "sub-device" of a gateway.
+    serials: the children, by serial number, which is also their name at the cloud.
+    node: their node type: "direct", or "sub-device" of a gateway.
     address: IPv4 address to listen on; certificate: a key of CERTIFICATES.
     authority: vouches for the cloud's own certificate.  now: with a time zone.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
@@ -39,11 +39,14 @@ class AccountOptions:
 
 
 CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]
-"""Does what only this kind of cloud can do; takes the request as control.py reads it."""
+"""An operation of one kind of cloud only; takes the request as control.py reads it."""
 
 
 class CloudAccount(Protocol):
-    """A simulated cloud, served while the `async with` lasts.  A child is named by its serial."""
+    """An account of a simulated cloud, served while the `async with` lasts.
+
+    verbs: the operations of this kind of cloud.  A child is named by its serial number.
+    """
 
     verbs: Mapping[str, CloudVerb]
 
@@ -53,13 +56,13 @@ class CloudAccount(Protocol):
         """Plan faults from now on.  Raises ConfigError."""
 
     def facts(self) -> Mapping[str, object]:
-        """Return what a client has to be told, as JSON can hold it."""
+        """Return the facts that a client needs, for JSON."""
 
     def truth(self) -> Mapping[str, Any]:
-        """Return what is true now at the cloud."""
+        """Return the true state of the cloud now."""
 
     def ledger(self, child: str) -> Mapping[str, Any]:
-        """Return what the cloud counted of a child.  Raises KeyError."""
+        """Return the cloud's counts of a child.  Raises KeyError."""
 
     def write(self, directory: Path) -> None:
-        """Write the files that a client needs, beside ca.pem.  Blocks."""
+        """Write the files that a client needs, besides ca.pem.  Blocks."""

@@ -1,4 +1,4 @@
-"""A message bus of one's own, with the rules of the system bus.  For tests and the demo."""
+"""A private message bus with the rules of the system bus, for tests and the demo."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ CONFIG = """\
 class PrivateBus:
     """A dbus-daemon that denies by default, as the system bus does, while the context lasts.
 
-    policies: files for system.d, as packaging/dbus/org.gatewayd1.conf; what they grant the
-    user "gatewayd" is granted to whoever runs this.
+    policies: files for system.d, as packaging/dbus/org.gatewayd1.conf; what they grant to the
+    user "gatewayd" is granted to the current user.
     address: where the bus listens, for every user of the machine.
     """
 
@@ -68,9 +68,9 @@ class PrivateBus:
         self.address = self._daemon.stdout.readline().strip().partition(",guid=")[0]
         if not self.address:
             self._log.seek(0)
-            complaint = self._log.read().strip()
+            message = self._log.read().strip()
             self.__exit__(None, None, None)
-            raise OSError(f"dbus-daemon did not start: {complaint}")
+            raise OSError(f"dbus-daemon did not start: {message}")
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class PrivateBus:
         shutil.rmtree(self._directory)
 
     def kill(self) -> None:
-        """End the bus at once, as if it had crashed."""
+        """Kill the bus, as if it had crashed."""
         self._daemon.kill()
         self._daemon.wait()
         assert self._daemon.stdout is not None

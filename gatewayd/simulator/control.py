@@ -1,4 +1,4 @@
-"""How a running plant is told what to do: JSON lines over a UNIX socket.
+"""The control socket of a running plant: JSON lines over a UNIX socket.
 
 {"do": "leave", "child": "TH20-0001A7"}   →   {"ok": null}   or   {"error": "…"}
 """
@@ -100,7 +100,7 @@ VERBS: Mapping[str, PlantVerb] = {
 
 
 class ControlSocket:
-    """Serves a plant's verbs on a UNIX socket, while the `async with` lasts."""
+    """A UNIX socket that serves a plant's verbs while the `async with` lasts."""
 
     def __init__(self, plant: Plant, path: Path) -> None:
         self._plant, self._path = plant, path
@@ -120,7 +120,7 @@ class ControlSocket:
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError):
-            pass  # the other side hung up, or sent a line without end
+            pass  # the client hung up, or sent an endless line
         finally:
             writer.close()
 
@@ -135,7 +135,7 @@ class ControlSocket:
 
 
 async def ask(path: Path, **request: object) -> Any:  # noqa: ANN401  # whatever JSON holds
-    """Have a running plant do something; return its answer.  Raises RuntimeError, OSError."""
+    """Send a request to a running plant; return its answer.  Raises RuntimeError, OSError."""
     reader, writer = await asyncio.open_unix_connection(path, limit=64 << 20)
     try:
         writer.write(json.dumps(request).encode() + b"\n")

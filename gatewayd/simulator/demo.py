@@ -1,8 +1,7 @@
-"""python3 -m gatewayd.simulator.demo: the whole of gatewayd on one machine, in half a minute.
+"""python3 -m gatewayd.simulator.demo: all of gatewayd on one machine, in half a minute.
 
 A private bus with the rules of the system bus, a simulated cloud, a LAN of children on the
-loopback interface, and gatewayd.  Ends with status 0 when every child is online, and the cloud
-says so, too.
+loopback interface, and gatewayd.  The exit status is 0 if every child is online, for the cloud too.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ MANAGER = "org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager"
 REFRESH = 0.25
 """Seconds between two drawings of the live table."""
 POSSIBLE = range(3, 201)
-"""How many children there may be: the story needs two of its own."""
+"""The possible numbers of children: the story needs two of them."""
 SHOWN = 22
 """Rows of the live table, at most."""
 CLOUDS: Mapping[str, str] = {
     "alibaba": "a simulated cloud",
     "huawei": "two instances of a simulated cloud, where the gateway is a device itself,",
 }
-"""What is played, by the name of the cloud."""
+"""What is simulated, by the name of the cloud."""
 
 
 class Screen:
-    """The live table: redrawn in place on a terminal, told by its changes elsewhere."""
+    """The live table: redrawn in place on a terminal; elsewhere, a line for each change."""
 
     def __init__(self, site: Site, expected: int) -> None:
         self._site, self._expected = site, expected
         self._live = sys.stdout.isatty()
         self._drawn = 0
-        self._told = ""
+        self._summary = ""
 
     async def run(self) -> None:
         """Draw until cancelled."""
@@ -61,12 +60,12 @@ class Screen:
             table = [f"  {row[0]}  {row[1]:<12} {row[3]}" for row in rows[:SHOWN]]
             self._drawn = len(table) + 1
             print("\n".join([*table, summary]), flush=True)
-        elif summary != self._told:
+        elif summary != self._summary:
             print(summary, flush=True)
-        self._told = summary
+        self._summary = summary
 
     def erase(self) -> None:
-        """Take the last drawing away, so that a line can be printed for good."""
+        """Erase the last drawing, so that a line can be printed."""
         if self._drawn:
             print(f"\x1b[{self._drawn}A\x1b[J", end="")
             self._drawn = 0
@@ -84,39 +83,39 @@ async def main(children: int, cloud: str, *, keep: bool) -> int:
         site = Site(Path(directory), plant_options=plant, cloud=cloud)
         async with site.open():
             try:
-                await _play(site, children)
+                await _perform(site, children)
             except (TimeoutError, AssertionError, RuntimeError) as error:
                 print(f"\nThe demo failed: {error}", file=sys.stderr)
                 return 1
             if keep:
-                await _stay(site)
+                await _wait(site)
             return 0 if await site.stop() == 0 else 1
 
 
-async def _play(site: Site, children: int) -> None:
-    print(f"A bus, {CLOUDS[site.cloud]} and {children} child devices; now gatewayd is started.\n")
+async def _perform(site: Site, children: int) -> None:
+    print(f"A bus, {CLOUDS[site.cloud]} and {children} child devices.  Starting gatewayd.\n")
     await site.start()
-    everybody = children + own_names(site)
-    screen = Screen(site, everybody)
+    total = children + own_names(site)
+    screen = Screen(site, total)
     async with _running(screen):
         await _prepare(site, screen)
-        admitted, held = site.plant["serials"][-2:]
-        await site.until(lambda: _online(site, everybody - 2), "the first children to be online")
+        admitted, pending = site.plant["serials"][-2:]
+        await site.until(lambda: _online(site, total - 2), "the first children to be online")
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
-        async for sentence in story.perform(SiteWorld(site, admitted, held)):
+        async for sentence in story.perform(SiteWorld(site, admitted, pending)):
             screen.say(f"✓ {sentence}")
-        await site.until(lambda: _online(site, everybody), "all children to be online")
+        await site.until(lambda: _online(site, total), "all children to be online")
     await screen.draw()
     await _compare(site)
-    await _type(site, held)
+    await _show_commands(site, pending)
 
 
 async def _prepare(site: Site, screen: Screen) -> None:
-    """Do what an operator does once, where a cloud wants devices to show certificates."""
+    """Do what an operator does once, for a cloud whose devices have certificates."""
     if site.cloud == "huawei":
         for instance in site.plant["hosts"]:
             await site.enrol(instance)
-            screen.say(f"✓ A device CA was made for the instance {instance}, which verified it.")
+            screen.say(f"✓ A device CA was made for instance {instance}, which verified it.")
 
 
 @contextlib.asynccontextmanager
@@ -134,19 +133,19 @@ async def _online(site: Site, number: int) -> bool:
 
 
 async def _compare(site: Site) -> None:
-    """Hold what gatewayd shows against what the cloud itself has counted."""
-    told = (await ledgers(site)).values()
-    online, once = sum(map(is_online, told)), sum(issued(ledger) == 1 for ledger in told)
-    print(f"\nThe cloud agrees: {online} devices online, {once} registered once and for all.")
+    """Compare what gatewayd shows with what the cloud has counted."""
+    counts = (await ledgers(site)).values()
+    online, once = sum(map(is_online, counts)), sum(issued(ledger) == 1 for ledger in counts)
+    print(f"\nThe cloud agrees: {online} devices online, {once} registered exactly once.")
     children = len(site.plant["serials"])
-    assert (online, once) == (children, children), "the cloud counts otherwise"
+    assert (online, once) == (children, children), "the cloud counts differently"
 
 
-async def _type(site: Site, child: str) -> None:
-    """Show what an operator would type, with what it prints."""
+async def _show_commands(site: Site, child: str) -> None:
+    """Show commands of an operator, with their output."""
     device, _ = (await site.devices())[child]
     path = await site.call("GetDevice", "s", device)
-    print("\nWhat an operator types, and sees:\n")
+    print("\nCommands of an operator, with their output:\n")
     for line in (
         f"busctl get-property {MANAGER} State Protection NDevices NPending",
         f"busctl call {MANAGER} CountDevices",
@@ -161,7 +160,7 @@ async def _type(site: Site, child: str) -> None:
 
 
 async def _shell(line: str, site: Site) -> str:
-    """Run one line as an operator would, with the demo's bus for the system bus."""
+    """Run a command line with the demo's bus as the system bus; return its output."""
     here = str(Path(sys.executable).parent)
     environ = {
         **os.environ,
@@ -175,18 +174,27 @@ async def _shell(line: str, site: Site) -> str:
     return out.decode().rstrip()
 
 
-async def _stay(site: Site) -> None:
-    print(f"It stays until Ctrl-C.  Elsewhere:\n  export DBUS_SYSTEM_BUS_ADDRESS={site.bus}")
+async def _wait(site: Site) -> None:
+    print(
+        f"Running until Ctrl-C.  In another terminal:\n  export DBUS_SYSTEM_BUS_ADDRESS={site.bus}"
+    )
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Read the arguments, and run the demo."""
-    parser = argparse.ArgumentParser(prog="script/demo", description="Show the whole of gatewayd.")
-    parser.add_argument("--children", type=int, default=20, help="how many devices (20)")
-    parser.add_argument("--cloud", choices=CLOUDS, default="alibaba", help="which is played")
-    parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
+    """Parse the arguments, and run the demo."""
+    parser = argparse.ArgumentParser(prog="script/demo", description="Demonstrate gatewayd.")
+    parser.add_argument(
+        "--children", type=int, default=20, help="number of devices (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cloud",
+        choices=CLOUDS,
+        default="alibaba",
+        help="the cloud to simulate (default: %(default)s)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C")
     options = parser.parse_args(arguments)
     if options.children not in POSSIBLE:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")

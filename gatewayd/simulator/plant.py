@@ -1,4 +1,4 @@
-"""A whole plant: the simulated cloud and a LAN of children that may register at it."""
+"""A plant: a simulated cloud, and a LAN of children that may register at it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import AlibabaAccount
 from gatewayd.simulator.huawei.account import HuaweiAccount
-from gatewayd.simulator.lan.attacker import NOBODYS, Attacker, almost
+from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, almost
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
 
@@ -26,22 +26,22 @@ ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "alibaba": AlibabaAccount,
     "huawei": HuaweiAccount,
 }
-"""The clouds that can be played."""
+"""The clouds that can be simulated."""
 RATE = 500.0
-"""Datagrams a second, of an attacker who is not told how fast to be."""
+"""Datagrams of an attacker in a second, where no rate is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlantLayout:
-    """What a plant is made of.
+    """The layout of a plant.
 
-    directory: takes ca.pem, what the cloud's clients need, serials.txt and plant.json.
+    directory: for ca.pem, the files of the cloud's clients, serials.txt and plant.json.
     cloud: a key of ACCOUNTS.
-    children: on the LAN from the start; late: known to the cloud, and announced when asked for.
+    children: on the LAN from the start; late: known to the cloud, and announced on request.
     interface: IPv4 address of the LAN's interface; network: the children's addresses.
     address: IPv4 address the cloud listens on; certificate: a key of account.CERTIFICATES.
-    unlisted: how many of the last children are missing in serials.txt.
-    node: what the children's product is at the cloud: "direct", or "sub-device" of a gateway.
+    unlisted: the number of the last children that are left out of serials.txt.
+    node: the node type of the children's product: "direct", or "sub-device" of a gateway.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """
 
@@ -61,15 +61,15 @@ class PlantLayout:
 
 
 class Plant:
-    """Runs while the `async with` lasts.  A child is named by its serial number."""
+    """A plant that runs while the `async with` lasts.  A child is named by its serial number."""
 
     def __init__(self, layout: PlantLayout) -> None:
         self.layout = layout
-        everybody = fleet(layout.children + layout.late, layout.seed, network=layout.network)
-        self._numbers = {child.serial: number for number, child in enumerate(everybody)}
+        children = fleet(layout.children + layout.late, layout.seed, network=layout.network)
+        self._numbers = {child.serial: number for number, child in enumerate(children)}
         self._rng = random.Random(layout.seed)  # play, not cryptography
-        self.lan = SimulatedLan(everybody[: layout.children], layout.interface, rng=self._rng)
-        self._waiting = list(everybody[layout.children :])
+        self.lan = SimulatedLan(children[: layout.children], layout.interface, rng=self._rng)
+        self._waiting = list(children[layout.children :])
         now = datetime.now(UTC)
         self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
         self.cloud = ACCOUNTS[layout.cloud](
@@ -92,19 +92,19 @@ class Plant:
 
     @property
     def serials(self) -> tuple[str, ...]:
-        """Every child's serial number, present or late."""
+        """The serial numbers of all children, present or late."""
         return tuple(self._numbers)
 
     def facts(self) -> dict[str, Any]:
-        """What a client has to be told."""
+        """Return the facts that a client needs."""
         return {**self.cloud.facts(), "serials": self.serials}
 
     def truth(self) -> dict[str, Any]:
-        """What is true now, at the cloud and on the LAN."""
+        """Return the true state of the cloud and the LAN now."""
         return {"cloud": self.cloud.truth(), "lan": self.lan.truth()}
 
     def announce(self, serial: str) -> None:
-        """Let a child appear that was late, has left or has died."""
+        """Announce a child that was late, has left or has died."""
         for child in self._waiting:
             if child.serial == serial:
                 self._waiting.remove(child)
@@ -119,22 +119,22 @@ class Plant:
         return self._numbers[serial]
 
     async def attack(self, kind: str, count: int, rate: float) -> int:
-        """Let somebody on the LAN misbehave: flood, impersonate, oversize or malform."""
+        """Attack the LAN by flood, impersonate, oversize or malform; return the datagrams sent."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
             return int(await getattr(attacker, kind)(count, rate))
 
     async def hostile_text(self, serial: str) -> int:
-        """Let somebody announce hostile names, and serial numbers that are almost this one."""
+        """Announce hostile names, and serial numbers that resemble this one."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
-            return await attacker.hostile_text(RATE, (*almost(serial), *NOBODYS))
+            return await attacker.hostile_text(RATE, (*almost(serial), *UNUSABLE_SERIALS))
 
     async def spoof_goodbye(self, serial: str) -> bool:
-        """Let somebody say goodbye in the name of a child."""
+        """Send a goodbye in the name of a child."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
             return attacker.spoof_goodbye(self.lan.child(self.number(serial)))
 
     async def replay(self, number: int, count: int, rate: float) -> int:
-        """Let somebody send what a device of the LAN has announced, as it was, so many times."""
+        """Repeat the announcement of a device of the LAN, unchanged, so many times."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
             return await attacker.announce(repeat(self.lan.child(number)), count, rate)
 
@@ -153,7 +153,7 @@ class Plant:
         (directory / "serials.txt").chmod(0o644)
 
     def write_facts(self) -> None:
-        """Write plant.json, last: who sees it may start."""
+        """Write plant.json, as the last file: a client that finds it may start."""
         unfinished = self.layout.directory / "plant.json.new"
         unfinished.write_text(json.dumps(self.facts()))
         unfinished.rename(self.layout.directory / "plant.json")

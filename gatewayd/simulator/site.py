@@ -1,6 +1,6 @@
-"""A whole site as real processes: a bus, a plant, gatewayd.  For tests and the demo.
+"""A site of real processes: a bus, a plant and gatewayd, for tests and the demo.
 
-What gatewayd does is watched over D-Bus only, as an operator would.
+gatewayd is observed over D-Bus only, as by an operator.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from gatewayd.simulator.site_files import config, rules
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
 PATIENCE = 60.0
-"""Seconds to wait for something to come true, on a slow machine."""
-LOOK = 0.1
+"""Seconds to wait for a condition, on a slow machine."""
+POLL = 0.1
+"""Seconds between two checks of it."""
 
 
 @dataclass(slots=True)
 class Site:
-    """One site in one directory.  A child is named by its serial number.
+    """A site in one directory.  A child is named by its serial number.
 
     gateway, children: prefixes of the commands that run gatewayd and the plant, as
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
-    plant_options: more arguments for the simulator.  cloud: which one is played.
+    plant_options: more arguments for the simulator.  cloud: the simulated one.
     route: that of all rules; "" leaves it to each.
-    key_algorithm: of the keys of whoever shows a certificate.
+    key_algorithm: of the devices' certificates.
     """
 
     directory: Path
@@ -89,7 +90,7 @@ class Site:
         return await end(daemon)
 
     def log(self) -> str:
-        """What gatewayd has logged so far."""
+        """Return the log of gatewayd so far."""
         return (self.directory / "gatewayd.log").read_text()
 
     async def busctl(self, *arguments: str) -> str:
@@ -98,20 +99,20 @@ class Site:
 
     async def call(self, method: str, signature: str = "", *arguments: str) -> Any:  # noqa: ANN401  # JSON
         """Call a method of the Manager; return its first result.  Raises RuntimeError."""
-        told = ("--json=short", "call", *MANAGER, method)
-        text = await self.busctl(*told, *([signature, *arguments] if signature else []))
+        call = ("--json=short", "call", *MANAGER, method)
+        text = await self.busctl(*call, *([signature, *arguments] if signature else []))
         return json.loads(text)["data"][0] if text else None
 
     async def authority(self, cloud: str, method: str, *arguments: str) -> Any:  # noqa: ANN401  # JSON
         """Call a method of a cloud's device CA; return its result.  Raises RuntimeError."""
-        place = (MANAGER[0], f"{MANAGER[1]}/provider/{cloud}", "org.gatewayd1.Authority")
-        text = await self.busctl("--json=short", "call", *place, method, *arguments)
+        target = (MANAGER[0], f"{MANAGER[1]}/provider/{cloud}", "org.gatewayd1.Authority")
+        text = await self.busctl("--json=short", "call", *target, method, *arguments)
         return json.loads(text)["data"][0] if text else None
 
     async def enrol(self, cloud: str, **how: object) -> None:
-        """Make a device CA and have the platform verify it, as an operator and its user do.
+        """Make a device CA and have the platform verify it, as an operator does.
 
-        how: more of the verb "upload".
+        how: more arguments of the verb "upload".
         """
         named = ("common-name", "s", f"{cloud} devices")
         options = ("2", *named, "algorithm", "s", self.key_algorithm)
@@ -121,28 +122,28 @@ class Site:
         await self.ask(do="verify", instance=cloud, pem=proof)
 
     async def devices(self) -> dict[str, tuple[str, str]]:
-        """Return id and state of each child that is shown."""
+        """Return the ID and the state of each child on D-Bus."""
         rows = await self.call("ListDevices")
         return {await self._serial(row[0]): (row[0], row[1]) for row in rows}
 
     async def describe(self, child: str) -> dict[str, Any]:
-        """Return all that D-Bus says of a child."""
+        """Return all properties of a child on D-Bus."""
         device, _ = (await self.devices())[child]
         return await self._describe(device)
 
     async def _describe(self, device: str) -> dict[str, Any]:
-        told = await self.call("DescribeDevice", "s", device)
-        return {key: value["data"] for key, value in told.items()}
+        properties = await self.call("DescribeDevice", "s", device)
+        return {key: value["data"] for key, value in properties.items()}
 
     async def _serial(self, device: str) -> str:
-        """Return the serial number of a device: its identity, as D-Bus shows it."""
+        """Return the serial number of a device, from its identity on D-Bus."""
         if device not in self._serials:
             identity = (await self._describe(device))["Identity"]
             self._serials[device] = str(identity).rpartition(" ")[2].upper()
         return self._serials[device]
 
     async def ask(self, **request: object) -> Any:  # noqa: ANN401  # JSON
-        """Have the plant do something: a verb of simulator/control.py."""
+        """Send the plant a request: a verb of simulator/control.py."""
         return await ask(self.directory / "control", **request)
 
     async def until(self, holds: Any, what: str) -> Any:  # noqa: ANN401  # whatever it returns
@@ -150,11 +151,11 @@ class Site:
         try:
             async with asyncio.timeout(PATIENCE):
                 while not (result := await holds()):
-                    await asyncio.sleep(LOOK)
+                    await asyncio.sleep(POLL)
                 return result
         except TimeoutError:
             raise TimeoutError(
-                f"waited in vain for {what}; the log ends:\n{self._tail()}"
+                f"Timed out waiting for {what}.  The log ends:\n{self._tail()}"
             ) from None
 
     async def wait_for(self, child: str, state: str) -> None:
@@ -166,7 +167,7 @@ class Site:
         await self.until(reached, f"{child} to be {state}")
 
     async def ledger(self, child: str) -> dict[str, Any]:
-        """Return what the cloud counted of a child."""
+        """Return the cloud's counts of a child."""
         return dict(await self.ask(do="ledger", child=child))
 
     async def _start_plant(self) -> None:
@@ -201,7 +202,7 @@ class Site:
 
 
 async def run(*command: str) -> str:
-    """Run a program; return what it prints.  Raises RuntimeError with what it complains of."""
+    """Run a program; return its output.  Raises RuntimeError with its error output."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
     out, err = await process.communicate()
@@ -211,7 +212,7 @@ async def run(*command: str) -> str:
 
 
 async def end(process: asyncio.subprocess.Process | None) -> int | None:
-    """End a process that we started: SIGTERM, and SIGKILL where that does not help."""
+    """Stop a process: SIGTERM, and SIGKILL after a while.  Return its exit status."""
     if process is None:
         return None
     with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What a site is configured by: templates, to be formatted with the site."""
+"""The configuration of a site: templates, to be formatted with the site."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ per_minute = 60
 """Waits that are short enough for a test or a demo."""
 
 ANNOUNCED = 'source = "mdns", service = "_gatewayd-child._tcp"'
-"""How a child is found, as a rule says it."""
+"""The match of a rule for the children's announcements."""
 
 _VAULT = """\
 [secretstore.vault]
@@ -49,7 +49,7 @@ _ALIBABA = """\
 host = "{site.plant[host]}"
 port = {site.plant[port]}
 ca_file = "{site.directory}/ca.pem"
-unlisted = true
+preregistration_free = true
 [cloud.alibaba.products.{site.plant[product]}]
 secret_file = "{site.directory}/product-secret"
 device_directory = "{site.directory}/device-secrets"
@@ -62,9 +62,9 @@ secret_file = "{directory}/gateway-secret"
 product = "{key}"
 device = "{name}"
 register = true
-tell_found = true
+report_found = true
 """
-"""What sub-devices need besides."""
+"""The further settings for sub-devices."""
 
 _HUAWEI = """\
 [cloud.{name}]
@@ -85,7 +85,7 @@ secret_file = "{site.directory}/{name}-gateway-secret"
 """
 
 _RULE = """\
-# A sensor that the operator has listed is let in; any other waits for a yes.
+# A sensor on the operator's list is admitted; any other waits for approval.
 [[rule]]
 name = "{name}"
 match = {{ {found}, "txt.serial" = "{serials}" }}
@@ -109,7 +109,7 @@ def config(site: Site, tuning: str = SWIFT) -> str:
 
 
 def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
-    """Return the rules: one for each provider.  action: for a child that is listed."""
+    """Return the rules: one for each provider.  action: for a listed child."""
     return "".join(
         _RULE.format(
             name=name, found=found, serials=serials, action=action, provider=provider,
@@ -140,5 +140,4 @@ _PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
         ("west-sensors", "TH20-*[13579BDF]", "west", "sub-device"),
     ),
 }
-"""Name of the rule, the serial numbers it is for, its provider, and the route where the site
-names none."""
+"""Name of the rule, its serial numbers, its provider, and the route where the site has none."""

@@ -1,4 +1,4 @@
-"""The story's world on real parts: processes, TLS, multicast, D-Bus."""
+"""The world of the story on real parts: processes, TLS, multicast DNS, D-Bus."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Ledger: TypeAlias = Mapping[str, Any]
 
 
 class SiteWorld:
-    """Implements story.World on a site whose plant has announced nobody yet of these two.
+    """A story world on a site.  Implements StoryWorld.
 
-    admitted: a child on the operator's list.  held: one that is not.
+    admitted: a child on the operator's list.  held: one that is not.  Neither is announced yet.
     """
 
     def __init__(self, site: Site, admitted: str, held: str) -> None:
@@ -28,13 +28,13 @@ class SiteWorld:
         await self._site.ask(do="leave", child=child)
 
     async def wait_for(self, child: str, state: str) -> None:
-        """D-Bus shows it first: that a session ends is told to the cloud after that."""
+        """D-Bus shows the state first; the cloud learns the end of a session after that."""
         await self._site.wait_for(child, state)
 
         async def agrees() -> bool:
             return await self.is_online_at_cloud(child) is (state == "online")
 
-        await self._site.until(agrees, f"the cloud to hear that {child} is {state}")
+        await self._site.until(agrees, f"the cloud to agree that {child} is {state}")
 
     async def approve(self, child: str) -> None:
         await self._site.call("Approve", "ss", await self._id(child), "")
@@ -53,21 +53,21 @@ class SiteWorld:
 
 
 async def ledgers(site: Site) -> Mapping[str, Ledger]:
-    """Return what the cloud has counted of each child of the plant, by its serial number."""
+    """Return the cloud's counts of each child of the plant, by serial number."""
     truth = await site.ask(do="truth")
     return _LEDGERS[site.cloud](site, truth["cloud"])
 
 
 def own_names(site: Site) -> int:
-    """How many devices of the cloud are the gateway itself, which gatewayd counts, too."""
+    """Return how many devices of the cloud are the gateway itself; gatewayd counts them too."""
     behind = site.route.startswith("sub-device")
     return len(site.plant["hosts"]) if site.cloud == "huawei" else int(behind)
 
 
 def issued(ledger: Ledger) -> int:
-    """How many secrets a cloud has issued to a child, or how often it had to register it.
+    """Return how many secrets a cloud has issued to a child, or how often it has registered it.
 
-    Where a child has shown certificates, each counts.
+    Each certificate that a child has shown counts.
     """
     if "secrets_sha256" in ledger:
         return len(ledger["secrets_sha256"])

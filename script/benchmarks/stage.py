@@ -80,7 +80,7 @@ class Stage:
         before = time.perf_counter()
         while not holds():
             if time.perf_counter() - before > patience:
-                raise TimeoutError(f"waited in vain for {what}")
+                raise TimeoutError(f"timed out waiting for {what}")
             await asyncio.sleep(LOOK)
         return time.perf_counter() - before
 

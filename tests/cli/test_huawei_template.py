@@ -56,10 +56,8 @@ def test_a_bad_template_fails(tmp_path: Path) -> None:
     path = written(tmp_path, "t.json", vectors.template("T5_unknown_param"))
     status, printed = linted(path)
     assert status == 1
-    assert printed.startswith(
-        f"{path}: error: parameters.iotda::certificate::email is no parameter that the platform "
-        "knows; known are iotda::certificate::country, "
-    )
+    assert printed.startswith(f"{path}: error: parameters.iotda::certificate::email ")
+    assert "iotda::certificate::country, " in printed
     assert "can be used" not in printed
 
 
@@ -102,11 +100,11 @@ def test_a_device_is_shown(tmp_path: Path) -> None:
 def test_cases_as_json(tmp_path: Path, case: dict[str, dict[str, object]]) -> None:
     template, certificate = str(case["template"]), str(case["certificate"])
     status, printed = previewed(tmp_path, template, certificate, as_json=True)
-    told = json.loads(printed)
+    found = json.loads(printed)
     wanted = case["expect"].get("ok")
     assert status == (wanted is None)
-    assert told["device"] == (wanted and {"device_name": "", **wanted})  # type: ignore[dict-item]  # JSON
-    assert any(one["fatal"] for one in told["findings"]) == (wanted is None)
+    assert found["device"] == (wanted and {"device_name": "", **wanted})  # type: ignore[dict-item]  # JSON
+    assert any(one["fatal"] for one in found["diagnostics"]) == (wanted is None)
 
 
 def test_no_device_is_explained(tmp_path: Path) -> None:
@@ -116,7 +114,7 @@ def test_no_device_is_explained(tmp_path: Path) -> None:
     assert printed.endswith("\nNo device would be registered.\n")
 
 
-def test_a_bad_template_is_told_as_such(tmp_path: Path) -> None:
+def test_a_bad_template_is_named(tmp_path: Path) -> None:
     status, printed = previewed(tmp_path, "T4_undeclared_ref", "D1_full")
     assert status == 1
     assert printed.startswith("t.json: error: resources.device.node_id refers to ")
@@ -124,7 +122,7 @@ def test_a_bad_template_is_told_as_such(tmp_path: Path) -> None:
 
 def test_what_is_no_certificate_is_named(tmp_path: Path) -> None:
     template = written(tmp_path, "t.json", vectors.template("T3_cn_is_node"))
-    with pytest.raises(GatewayError, match=r"t\.json cannot be used: It holds no certificate"):
+    with pytest.raises(GatewayError, match=r"t\.json cannot be used: .*BEGIN CERTIFICATE"):
         template_preview(template, template, io.StringIO(), as_json=False)
 
 
@@ -139,7 +137,7 @@ def test_groups_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "usage"),
     [
         (["huawei"], "usage: gatewayctl huawei "),
         (["huawei", "template"], "usage: gatewayctl huawei template "),
@@ -147,12 +145,12 @@ def test_groups_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_a_group_alone_is_wrong_usage(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], usage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(usage)
 
 
 def test_a_certificate_that_cannot_be_used_ends_with_one_line(

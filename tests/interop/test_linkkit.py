@@ -46,7 +46,7 @@ async def sdk(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[AlibabaCloud]:
-    async with site(certificate=CERTIFICATE, https_port=0, unlisted=True) as cloud:
+    async with site(certificate=CERTIFICATE, https_port=0, preregistration_free=True) as cloud:
         yield cloud
 
 

@@ -284,7 +284,9 @@ async def test_a_device_that_falls_silent_is_dropped() -> None:
 
 
 async def test_devices_that_nobody_created() -> None:
-    async with served(AlibabaCloudOptions(rate=0, unlisted=True, instance_id="iot-1")) as cloud:
+    async with served(
+        AlibabaCloudOptions(rate=0, preregistration_free=True, instance_id="iot-1")
+    ) as cloud:
         who = registering("new").but(
             options={"authType": "regnwl", "securemode": "-2", "instanceId": "iot-1"}
         )

@@ -368,7 +368,7 @@ async def test_telling_of_devices_seen(cloud: AlibabaCloud, gw: Gateway) -> None
 
 async def test_sub_devices_do_not_come_unlisted() -> None:
     unlisted = {"authType": "regnwl", "securemode": "-2"}
-    async with site(unlisted=True) as cloud:
+    async with site(preregistration_free=True) as cloud:
         for product, key, code in (
             (SENSORS, "s5Tq0Zx8Wv3Rk1Ls", 4),
             (GATEWAYS, "g4Hq7Zx8Wv3Rk1Ls", 0),

@@ -332,7 +332,7 @@ async def test_an_error_may_name_its_device() -> None:
     async with site(AlibabaRules(error_data=True)) as cloud, gateway(cloud.port) as gw:
         await gw.listen()
         await bring(gw, CHILD)
-        cloud.tell_error((SENSORS, CHILD), 6401)
+        cloud.push_error((SENSORS, CHILD), 6401)
         error = await gw.hear(ERROR)
         assert (error["code"], error["data"]) == (6401, meaning(CHILD))
         assert told(cloud)["online"] == []

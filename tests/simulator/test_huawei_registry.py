@@ -199,7 +199,7 @@ def test_there_is_room_for_so_many(instance: IotdaInstance) -> None:
     second = devices.add(node_id="c2", product_id=SENSORS, gateway_id=first.device_id)
     below: dict[str, Any] = {"node_id": "c3", "product_id": SENSORS}
     assert refusal(lambda: devices.add(**below, gateway_id=second.device_id)) is IotdaCode.TOO_DEEP
-    assert [one.node_id for one in devices.family(GATEWAY)] == ["c1", "c2"]
+    assert [one.node_id for one in devices.descendants(GATEWAY)] == ["c1", "c2"]
     devices.add(**below, gateway_id=GATEWAY)
     more: dict[str, Any] = {"node_id": "c4", "product_id": SENSORS}
     assert refusal(lambda: devices.add(**more, gateway_id=GATEWAY)) is IotdaCode.CHILD_LIMIT
@@ -217,8 +217,8 @@ def test_a_child_is_moved_with_its_children(instance: IotdaInstance) -> None:
     child = devices.add(node_id="c1", product_id=SENSORS, gateway_id=GATEWAY).device_id
     below = devices.add(node_id="c2", product_id=SENSORS, gateway_id=child).device_id
     assert devices.change_gateway(child, other).gateway_id == other
-    assert [one.device_id for one in devices.family(other)] == [child, below]
-    assert devices.family(GATEWAY) == []
+    assert [one.device_id for one in devices.descendants(other)] == [child, below]
+    assert devices.descendants(GATEWAY) == []
     assert devices.belongs(below, other)
     mate = devices.add(node_id="c3", product_id=SENSORS, gateway_id=GATEWAY).device_id
     assert refusal(lambda: devices.change_gateway(child, mate)) is IotdaCode.TOO_DEEP

@@ -34,7 +34,7 @@ class Bench:
     def __post_init__(self) -> None:
         rng = random.Random(1)  # play
         self.responder = MdnsResponder(CHILD, self._send, rng, self.counters)
-        self.hearing = QueryAssembler(self.responder.hear, rng, self.counters)
+        self.hearing = QueryAssembler(self.responder.handle_query, rng, self.counters)
 
     def ask(self, message: DnsMessage, sender: Endpoint = ASKER) -> None:
         self.hearing.receive(dns.encode(message), sender)

@@ -100,7 +100,7 @@ class Box:
                     return
             time.sleep(LOOK)
         journal = self.run("journalctl", "--no-pager", "-n", "40")
-        raise TimeoutError(f"waited in vain for {what}; the journal ends:\n{journal}")
+        raise TimeoutError(f"timed out waiting for {what}; the journal ends:\n{journal}")
 
     def path(self, inside: str) -> Path:
         """Return where a file of the running machine is seen from outside."""

@@ -1,15 +1,9 @@
 """The route "certificate": a device registers itself by its first login with its certificate.
 
-The certificate's subject is such that the platform's template makes the wanted device of it.  Key
-and certificate are made here, and durable before the platform hears of them: the first connection
-is what registers the device.
-
-A login by certificate: a connection for one identity, with a TLS context of its own.
-
-The template file, as it is now: by it the subjects of certificates are chosen.
-
-It is read at the start, which ends where it cannot be used, and again for each certificate, so
-that a file that was replaced counts at once.
+The subject of the certificate is such that the platform's template makes the desired device of it.
+Key and certificate are made here, and durable before they are used: the first connection registers
+the device.  The template file is read at the start, which fails where it cannot be used, and again
+for each certificate, so that a replaced file counts at once.
 """
 
 from __future__ import annotations
@@ -19,11 +13,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.ca.authority import Authority
-from gatewayd.cloud.ca.certificates import Validity, span_of
+from gatewayd.cloud.ca.certificates import span_of
 from gatewayd.cloud.ca.store import AuthorityStore
-from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import (
     CertificateIdentity,
@@ -34,10 +26,10 @@ from gatewayd.cloud.huawei.identity import (
     read_identity,
     read_request,
 )
-from gatewayd.cloud.huawei.login import certificate_login
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings, server
-from gatewayd.cloud.huawei.subject import DiagnosticKind, subject_of
-from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
+from gatewayd.cloud.huawei.login import CertificateLogin
+from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
+from gatewayd.cloud.huawei.subject import subject_of
+from gatewayd.cloud.huawei.template import DiagnosticKind, ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import (
     DesiredDevice,
     SolvedSubject,
@@ -49,8 +41,6 @@ from gatewayd.cloud.provider import (
     Failed,
     Issued,
     KeepSecret,
-    LoginError,
-    LoginRefused,
     Outcome,
     Refused,
 )
@@ -62,61 +52,11 @@ from gatewayd.errors import ConfigError, InvalidArgs
 log = logging.getLogger(__name__)
 
 
-class CertificateLogin:
-    """Logs in devices by what identity.py has made.  wall: seconds since the epoch."""
-
-    def __init__(self, settings: HuaweiSettings, wall: Callable[[], float]) -> None:
-        self._settings, self._wall = settings, wall
-
-    async def open(
-        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
-    ) -> tuple[mqtt.MqttConnection, str]:
-        """Log in once; return the connection, and the device ID that it is logged in as.
-
-        on_message: as for mqtt.open_connection.
-        Raises LoginRefused, LoginFailed.
-        """
-        try:
-            identity = await asyncio.to_thread(read_identity, secret)
-        except InvalidArgs as error:
-            raise LoginRefused(reasons.UNREADABLE_ANSWER) from error
-        try:
-            connection = await self._connect(identity, on_message)
-        except ConnectError as error:
-            raise self._refused(name, identity, error) from error
-        return connection, identity.device_id
-
-    async def _connect(
-        self, identity: CertificateIdentity, on_message: mqtt.Handler
-    ) -> mqtt.MqttConnection:
-        """Connect with a context that is used for nothing else, and so resumes no session."""
-        settings = self._settings
-        context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
-        login = certificate_login(identity.device_id, self._wall())
-        return await mqtt.open_connection(
-            server(settings, context), login, settings.keepalive, on_message
-        )
-
-    def _refused(
-        self, name: CloudName, identity: CertificateIdentity, error: ConnectError
-    ) -> LoginError:
-        """Say why, and log what tells one certificate, clock and endpoint from another."""
-        settings, span = self._settings, Validity.of(identity.certificate)
-        log.info(
-            "No login of %s at %s: %s. It showed %s, valid until %s.",
-            identity.device_id, settings.host, error, identity.fingerprint, span.ends.isoformat(),
-            extra={"cloud": str(name)},
-        )  # fmt: skip
-        fault = span.fault(self._wall())
-        shown = reasons.LoginAttempt(settings.host, settings.port, identity.fingerprint, fault)
-        return reasons.login_by_certificate(error, shown)
-
-
 MAX_BYTES = 1 << 20
 
 
 def read_template(path: Path) -> bytes:
-    """Return what a file holds, or enough of it to be found too large.
+    """Return the content of a file, or so much that it is found too large.
 
     Blocks; raises ConfigError.
     """
@@ -128,9 +68,10 @@ def read_template(path: Path) -> bytes:
 
 
 class TemplateFile:
-    """Reads a template at once.  Blocks; raises ConfigError with all that is wrong, a line each.
+    """A template file, read at once.
 
-    template: that which was read last and can be used.
+    template: the last usable one that was read.
+    Blocks; raises ConfigError with a line for each error.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,7 +79,7 @@ class TemplateFile:
         self.template = self._lint(read_template(path))
 
     def read(self) -> ProvisioningTemplate:
-        """Return the template as it is now.  Blocks; raises ConfigError."""
+        """Return the current template.  Blocks; raises ConfigError."""
         data = read_template(self._path)
         if data != self._data:
             self.template = self._lint(data)
@@ -147,9 +88,9 @@ class TemplateFile:
     def _lint(self, data: bytes) -> ProvisioningTemplate:
         linted = lint(data)
         if linted.template is None:
-            raise ConfigError("\n".join(f"{self._path}: {one}" for one in linted.findings))
-        for finding in linted.findings:
-            log.warning("%s: %s.", self._path, finding)
+            raise ConfigError("\n".join(f"{self._path}: {one}" for one in linted.diagnostics))
+        for diagnostic in linted.diagnostics:
+            log.warning("%s: %s.", self._path, diagnostic)
         self._data = data
         return linted.template
 
@@ -177,37 +118,37 @@ class CertificateRoute:
         self._file = TemplateFile(own.template_file)
 
     def check_name(self, name: CloudName) -> Reason | None:
-        """Tell why the template makes no device of this name; None if it does."""
-        return _objection(self._choose(self._file.template, name))
+        """Return why the template makes no device of this name; None if it does."""
+        return _objection(self._solve(self._file.template, name))
 
     async def check_ready(self, _: CloudName) -> Reason | None:
-        """Tell why no certificate could be issued now; None if one could."""
+        """Return why no certificate can be issued now; None if one can."""
         return await self.authority.check_ready()
 
     async def unbind(self, _: CloudName) -> Reason | None:
-        """Nothing binds such a device to this gateway."""
+        """Return None: nothing binds such a device to this gateway."""
         return None
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
-        """Make a key and its certificate, as Route says; the platform is not asked."""
+        """Make a key and its certificate; the platform is not asked.  See Route."""
         try:
             template = await asyncio.to_thread(self._file.read)
         except ConfigError:
-            return Failed(reasons.TEMPLATE_CHANGED)  # it may be being written
-        chosen = self._choose(template, name)
-        if (objection := _objection(chosen)) is not None:
+            return Failed(reasons.TEMPLATE_CHANGED)  # perhaps it is just being written
+        solved = self._solve(template, name)
+        if (objection := _objection(solved)) is not None:
             return Refused(objection)
-        if (check_ready := await self.authority.check_ready()) is not None:
-            return Failed(check_ready)
+        if (not_ready := await self.authority.check_ready()) is not None:
+            return Failed(not_ready)
         held = await self.authority.demand()
-        identity = await asyncio.to_thread(self._make, held.authority, template, chosen)
+        identity = await asyncio.to_thread(self._make, held.authority, template, solved)
         await keep(identity.secret)
         return Issued()
 
     def renew_at(self, _: CloudName, secret: Secret) -> float | None:
-        """Tell when a certificate is to be replaced: before its end, seconds since the epoch.
+        """Return when to replace a certificate: before its end, seconds since the epoch.
 
-        One that begins only in the future was made by a clock that was wrong: at once.
+        One that begins in the future was made by a wrong clock, and is replaced at once.
         """
         span = span_of(secret)
         if span is None:
@@ -228,41 +169,43 @@ class CertificateRoute:
         return MqttSession(connection)
 
     async def close(self) -> None:
-        """Nothing is held: sessions belong to whoever opened them."""
+        """Do nothing: sessions are closed by their owners."""
 
-    def _choose(self, template: ProvisioningTemplate, name: CloudName) -> SolvedSubject:
+    def _solve(self, template: ProvisioningTemplate, name: CloudName) -> SolvedSubject:
         return solve_subject(
             template, DesiredDevice(name.device, name.product, fixed=self._own.subject)
         )
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
-        """Return a certificate for a request (PKCS #10, PEM) and its authority's, as Issuer says.
+        """Return a certificate for a request (PKCS #10, PEM), and its authority's.
 
-        Raises InvalidArgs, WrongState, StoreError, ConfigError.
+        See CertificateIssuer.  Raises InvalidArgs, WrongState, StoreError, ConfigError.
         """
         template = await asyncio.to_thread(self._file.read)
         held = await self.authority.demand()
-        chosen = self._choose(template, name) if name else None
-        span = days or self._own.days, self._wall()
-        wanted = await asyncio.to_thread(read_request, request)
-        return await asyncio.to_thread(certify, held.authority, template, wanted, chosen, span)
+        solved = self._solve(template, name) if name else None
+        signing_request = await asyncio.to_thread(read_request, request)
+        return await asyncio.to_thread(
+            certify, held.authority, template, signing_request, solved,
+            days=days or self._own.days, now=self._wall(),
+        )  # fmt: skip
 
     def _make(
-        self, authority: Authority, template: ProvisioningTemplate, chosen: SolvedSubject
+        self, authority: Authority, template: ProvisioningTemplate, solved: SolvedSubject
     ) -> CertificateIdentity:
-        """Make what a device shows.  Blocks."""
-        assert chosen.device is not None, "there is no objection"
+        """Make the identity of a device.  Blocks."""
+        assert solved.device is not None, "there is no objection"
         how = IssueOptions(self._own.key_algorithm, self._own.days)
-        device, subject = chosen.device, chosen.x509_name()
+        device, subject = solved.device, solved.x509_name()
         identity = make_identity(authority, device.device_id, subject, how, self._wall())
         made = preview(template, subject_of(identity.certificate.subject))
-        assert made.device == device, "what was issued is what was chosen"
+        assert made.device == device, "the certificate has the solved subject"
         return identity
 
 
-def _objection(chosen: SolvedSubject) -> Reason | None:
-    if chosen.device is not None:
+def _objection(solved: SolvedSubject) -> Reason | None:
+    if solved.device is not None:
         return None
-    kinds = {finding.kind for finding in chosen.findings if finding.fatal}
+    kinds = {diagnostic.kind for diagnostic in solved.diagnostics if diagnostic.fatal}
     code = "template-product" if DiagnosticKind.OTHERWISE in kinds else "template-unfit"
-    return reasons.template(code, fatal_text(chosen.findings))
+    return reasons.template(code, fatal_text(solved.diagnostics))

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _UUID_BYTES = 16
 
 MESSAGES = 40
-"""Messages of one device in a second: the platform takes 50 ("Limitations" of the documentation)."""
+"""Messages of a device in a second; the platform takes 50 ("Limitations" of the documentation)."""
 
 REQUESTS: Mapping[SubDeviceEvent, float] = {
     SubDeviceEvent.ADD: 5,
@@ -108,7 +108,7 @@ class HuaweiUplink:
 
         Waits first as long as the rate limits demand.  Raises NoAnswer, LinkDown.
         """
-        async with self._requests.places:
+        async with self._requests.slots:
             await self._wait_turn(event, children)
             event_id = str(uuid.UUID(bytes=self._random(_UUID_BYTES), version=4))
             message = messages.request(event, paras, self._time.timestamp(), event_id)
@@ -129,8 +129,8 @@ class HuaweiUplink:
             await self._connection.publish(messages.up_topic(self.own), message, qos=1)
 
     async def _wait_turn(self, event: SubDeviceEvent, children: int) -> None:
-        await self._requests.rest(self._limits.for_event(event, children))
-        await self._requests.rest(self._limits.for_device())
+        await self._requests.pause(self._limits.for_event(event, children))
+        await self._requests.pause(self._limits.for_device())
 
     def _handle_message(self, topic: str, payload: bytes) -> None:
         if topic != messages.down_topic(self.own):
@@ -144,7 +144,7 @@ class HuaweiUplink:
         for event in events:
             if isinstance(event, Notice):
                 self.on_notice(event)
-            elif not self._requests.answer((event.event, event.event_id), event):
+            elif not self._requests.resolve((event.event, event.event_id), event):
                 self.dropped["late"] += 1
 
 

@@ -1,4 +1,4 @@
-"""The route "gateway": the gateway's own name, over whose session its children are served.
+"""The route "gateway": the gateway's own name, whose session serves its children.
 
 The gateway logs in with a secret, or with a certificate as the devices of the route "certificate"
 do.
@@ -25,61 +25,64 @@ from gatewayd.device.secret import Secret
 LogIn: TypeAlias = Callable[
     [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.MqttConnection, str]]
 ]
-"""Logs in once; returns the connection, and the device ID that is logged in.  Raises LoginError."""
+"""Logs in once; returns the connection, and the device ID logged in.  Raises LoginError."""
 
 
 class CredentialSource(Protocol):
-    """Gets what the gateway logs in with; as Route (cloud/route.py)."""
+    """The source of the gateway's credential; see Route (cloud/provider.py)."""
 
     def check_name(self, name: CloudName) -> Reason | None: ...
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome: ...
 
 
 class HuaweiGatewayRoute:
-    """Implements Route, for the gateway alone.  children: who is served over its session."""
+    """The route of the gateway alone.  Implements Route.
+
+    children: the sub-devices that its session serves.
+    """
 
     def __init__(
         self,
         settings: HuaweiSettings,
         children: HuaweiSubDevices,
-        enrolment: CredentialSource,
+        credentials: CredentialSource,
         log_in: LogIn,
     ) -> None:
         self._settings, self._children = settings, children
-        self._enrolment, self._log_in = enrolment, log_in
+        self._credentials, self._log_in = credentials, log_in
 
     def check_name(self, name: CloudName) -> Reason | None:
-        """Tell why this name cannot be registered here; None if it may be tried."""
+        """Return why this name cannot be registered here; None if it may be tried."""
         own = self._settings.gateway
         if own is None or (own.product, own.device) != (name.product, name.device):
             return NOT_CONFIGURED
-        return self._enrolment.check_name(name)
+        return self._credentials.check_name(name)
 
     async def check_ready(self, _: CloudName) -> Reason | None:
-        """Nothing is needed but the platform itself."""
+        """Return None: nothing is needed but the platform itself."""
         return None
 
     async def unbind(self, _: CloudName) -> Reason | None:
-        """Nothing binds the gateway to itself."""
+        """Return None: nothing binds the gateway to itself."""
         return None
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
-        """Get what the gateway logs in with; as Route says."""
-        outcome = await self._enrolment.register(name, keep)
-        self._children.tell(getattr(outcome, "reason", None))
+        """Get the gateway's credential; see Route."""
+        outcome = await self._credentials.register(name, keep)
+        self._children.set_gateway_reason(getattr(outcome, "reason", None))
         return outcome
 
     async def connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
-        """Log in, listen, and serve the children over it.  Raises LoginRefused, LoginFailed."""
+        """Log in, subscribe, and serve the children.  Raises LoginRefused, LoginFailed."""
         try:
             with self._children.handover():
                 return await self._connect(name, secret)
         except LoginError as error:
-            self._children.tell(error.reason)
+            self._children.set_gateway_reason(error.reason)
             raise
 
     async def close(self) -> None:
-        """Sessions belong to whoever opened them, and the rest to others."""
+        """Do nothing: sessions, and the rest, are closed by their owners."""
 
     async def _connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
         connection, device_id = await self._log_in(name, secret, ignore)
@@ -92,9 +95,9 @@ class HuaweiGatewayRoute:
 
 
 class HuaweiGatewaySession(MqttSession):
-    """The gateway, logged in.  Implements Session.
+    """A session of the gateway.  Implements Session.
 
-    leave: reports its children offline, if they are not served over another session.
+    leave: reports its children offline, unless another session serves them.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class HuaweiGatewaySession(MqttSession):
         self._leave = leave
 
     async def close(self) -> None:
-        """Take leave of the children, and end it in good order.  Closing twice is fine."""
+        """Report the children offline, and disconnect.  Closing twice is fine."""
         try:
             if not self._connection.closed.done():
                 await self._leave()

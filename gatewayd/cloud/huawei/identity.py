@@ -1,9 +1,8 @@
-"""Who a device is at the platform: its device ID, its key and its certificate, as one secret.
+"""The identity of a device with a certificate: device ID, key and certificate, as one secret.
 
-The device ID is kept with them: the platform never tells it, and the template by which it was
-computed may be another by the time of a login.
-
-Certificates for keys that were made elsewhere: requests (PKCS #10), judged by the template.
+The device ID is kept with them: the platform never sends it, and the template that it was computed
+with may have changed by the time of a login.  For keys made elsewhere there are certificates on
+request (PKCS #10), checked against the template.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography import x509
 
 from gatewayd.cloud.ca import certificates
 from gatewayd.cloud.ca.authority import Authority
 from gatewayd.cloud.ca.keys import PublicKey, key_pem, make_key, public_key
-from gatewayd.cloud.huawei.subject import TemplateDiagnostic, subject_of
-from gatewayd.cloud.huawei.template import ProvisioningTemplate
+from gatewayd.cloud.huawei.subject import subject_of
+from gatewayd.cloud.huawei.template import ProvisioningTemplate, TemplateDiagnostic
 from gatewayd.cloud.huawei.template_device import SolvedSubject, preview
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
@@ -29,7 +29,7 @@ _HEAD = re.compile(rb"Device-ID: ([A-Za-z0-9_-]{1,128})\n")
 
 @dataclass(frozen=True, slots=True)
 class CertificateIdentity:
-    """secret: the device ID, the private key, the certificate and that of its authority."""
+    """An identity.  secret: device ID, private key, certificate and its authority's certificate."""
 
     device_id: str
     certificate: x509.Certificate
@@ -43,7 +43,7 @@ class CertificateIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IssueOptions:
-    """How certificates are issued.  algorithm: of the key, one of x509_keys.ALGORITHMS."""
+    """How certificates are issued.  algorithm: of the key, one of ca.keys.ALGORITHMS."""
 
     algorithm: str
     days: int
@@ -61,53 +61,63 @@ def make_identity(
 
 
 def read_identity(secret: Secret) -> CertificateIdentity:
-    """Return what was made.  Raises InvalidArgs for what is no identity."""
+    """Return the identity in a secret.  Raises InvalidArgs where there is none."""
     data = secret.reveal()
     head = _HEAD.match(data)
     found = certificates.read_certificates(data) if head else []
     if head is None or not found:
-        raise InvalidArgs("It holds no device ID and certificate")
+        raise InvalidArgs("The secret holds no device ID with a certificate")
     return CertificateIdentity(head[1].decode("ascii"), found[0], secret)
 
 
-def read_request(pem: bytes) -> tuple[x509.Name, PublicKey]:
-    """Return the subject and the key that a request asks for, which has proven to have the key.
+class SigningRequest(NamedTuple):
+    """A certificate signing request (PKCS #10), signed by its key."""
 
-    Raises InvalidArgs.
-    """
+    subject: x509.Name
+    key: PublicKey
+
+
+def read_request(pem: bytes) -> SigningRequest:
+    """Return a request that is signed by its own key.  Raises InvalidArgs."""
     if len(pem) > certificates.MAX_BYTES:
-        raise InvalidArgs(f"A request has at most {certificates.MAX_BYTES} bytes")
+        raise InvalidArgs(f"A certificate request has at most {certificates.MAX_BYTES} bytes")
     try:
         request = x509.load_pem_x509_csr(pem)
         key, subject, proven = request.public_key(), request.subject, request.is_signature_valid
     except certificates.UNREADABLE:
-        raise InvalidArgs('No request in the form PEM ("BEGIN CERTIFICATE REQUEST")') from None
+        raise InvalidArgs(
+            'There is no certificate request in PEM form ("BEGIN CERTIFICATE REQUEST")'
+        ) from None
     if not proven:
-        raise InvalidArgs("The request is not signed by its own key")
-    return subject, public_key(key)
+        raise InvalidArgs("The certificate request is not signed by its own key")
+    return SigningRequest(subject, public_key(key))
 
 
 def certify(
     authority: Authority,
     template: ProvisioningTemplate,
-    request: tuple[x509.Name, PublicKey],
-    chosen: SolvedSubject | None,
-    span: tuple[int, float],
+    request: SigningRequest,
+    solved: SolvedSubject | None,
+    *,
+    days: int,
+    now: float,
 ) -> str:
     """Return the certificate for a request, and that of its authority, PEM.  Blocks.
 
-    chosen: the subject to take in place of the request's own; None to take that, where the
-    template makes a device of it.  span: for how many days, and from when, seconds since the epoch.
+    solved: the subject that replaces the request's own; None to keep that, if the template makes a
+    device of it.  days: its life, from now on.  now: seconds since the epoch.
     Raises InvalidArgs.
     """
-    subject, key = request
-    judged = chosen or preview(template, subject_of(subject))
-    if judged.device is None:
-        raise InvalidArgs(f"The template makes no device of this: {fatal_text(judged.findings)}")
-    certificate = authority.sign(chosen.x509_name() if chosen else subject, key, *span)
+    made = solved or preview(template, subject_of(request.subject))
+    if made.device is None:
+        raise InvalidArgs(
+            f"The template makes no device of this subject: {fatal_text(made.diagnostics)}"
+        )
+    subject = solved.x509_name() if solved else request.subject
+    certificate = authority.sign(subject, request.key, days, now)
     return certificates.to_pem(certificate) + authority.pem
 
 
-def fatal_text(findings: Iterable[TemplateDiagnostic]) -> str:
-    """Return what is fatal among findings, as one text."""
-    return "; ".join(str(one).removeprefix("error: ") for one in findings if one.fatal)
+def fatal_text(diagnostics: Iterable[TemplateDiagnostic]) -> str:
+    """Return the fatal ones among diagnostics, as one text."""
+    return "; ".join(str(one).removeprefix("error: ") for one in diagnostics if one.fatal)

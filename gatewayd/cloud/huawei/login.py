@@ -1,8 +1,6 @@
-"""What a device says of itself when it connects.  Pure.
+"""The logins of a device: its CONNECT, with a device secret or with a certificate.
 
 Source: "MQTT Connection Authentication" of the IoTDA API reference.
-
-How the gateway logs in with a device secret, which an operator hands in.
 """
 
 from __future__ import annotations
@@ -10,29 +8,34 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hmac
+import logging
 import re
 from collections.abc import Callable
 
 from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud.ca.certificates import Validity
 from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
+from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.provider import Issued, KeepSecret, LoginRefused, Outcome, Refused
+from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, LoginRefused, Outcome, Refused
 from gatewayd.cloud.sub_devices.result_codes import no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, InvalidArgs
+
+log = logging.getLogger(__name__)
 
 _SECRET = re.compile(rb"[A-Za-z0-9_-]{8,32}")
 _ITSELF = 0
-"""The second part of a client id: the id before it is a device's own."""
+"""The second part of a client id: the id before it is that of a device."""
 
 
 def certificate_login(device_id: str, now: float, *, check_timestamp: bool = False) -> Login:
-    """Return what a CONNECT says where the certificate proves who the device is.
+    """Return the CONNECT of a device that proves itself by its certificate.
 
     now: seconds since the epoch.  check_timestamp: as for `secret_login`.
     """
@@ -42,7 +45,7 @@ def certificate_login(device_id: str, now: float, *, check_timestamp: bool = Fal
 def secret_login(
     device_id: str, secret: Secret, now: float, *, check_timestamp: bool = False
 ) -> Login:
-    """Return what a CONNECT says to log in with a secret.
+    """Return the CONNECT of a device that proves itself by its secret.
 
     now: seconds since the epoch; client id and password are of the same hour, read once.
     check_timestamp: whether the platform compares that hour with its own clock.
@@ -58,7 +61,7 @@ def keyed_hash(key: bytes, message: bytes) -> str:
 
 
 def secret_fault(secret: Secret) -> str:
-    """Return what the secret of a device must be and is not; "" if it is ("Create a Device")."""
+    """Return what is wrong with a device secret; "" if nothing ("Create a Device")."""
     if _SECRET.fullmatch(secret.reveal()):
         return ""
     return "must be 8 to 32 characters: letters, digits, _ and -"
@@ -74,8 +77,11 @@ def _login(device_id: str, hour: str, password: Secret, *, check_timestamp: bool
 
 
 class SecretLogin:
-    """trust: of this instance.  read_secret: see cloud/credential.py; called off the loop.
-    wall: seconds since the epoch."""
+    """The gateway's login with a device secret, which the operator configures.
+
+    trust: of this instance.  read_secret: see cloud/credentials.py; called off the loop.
+    wall: seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -89,11 +95,11 @@ class SecretLogin:
         self._read_secret, self._wall = read_secret, wall
 
     def check_name(self, _: CloudName) -> Reason | None:
-        """The platform is not asked, so that nothing can be wrong with the name."""
+        """Return None: the platform is not asked, so any name will do."""
         return None
 
     async def register(self, _: CloudName, keep: KeepSecret) -> Outcome:
-        """Keep the secret that is configured; as Route says."""
+        """Keep the configured secret; see Route."""
         own = self._own
         try:
             secret = await asyncio.to_thread(
@@ -111,7 +117,7 @@ class SecretLogin:
     ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
-        What is kept may be of an earlier configuration, and no secret: it is not shown to anybody.
+        A kept secret of another kind, from an earlier configuration, is not sent.
         Raises LoginRefused, LoginFailed.
         """
         if secret_fault(secret):
@@ -120,8 +126,62 @@ class SecretLogin:
         device_id = own.device_id or default_device_id(name.product, name.device)
         login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
         try:
-            there = server(settings, await self._trust.context())
-            connection = await mqtt.open_connection(there, login, settings.keepalive, on_message)
+            endpoint = server(settings, await self._trust.context())
+            connection = await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
         except ConnectError as error:
             raise reasons.login(error, settings.host, settings.port) from error
         return connection, device_id
+
+
+class CertificateLogin:
+    """The login of devices with their certificates, each over a TLS context of its own.
+
+    wall: seconds since the epoch.
+    """
+
+    def __init__(self, settings: HuaweiSettings, wall: Callable[[], float]) -> None:
+        self._settings, self._wall = settings, wall
+
+    async def open(
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+    ) -> tuple[mqtt.MqttConnection, str]:
+        """Log in once; return the connection, and the device ID that has logged in.
+
+        on_message: as for mqtt.open_connection.
+        Raises LoginRefused, LoginFailed.
+        """
+        try:
+            identity = await asyncio.to_thread(read_identity, secret)
+        except InvalidArgs as error:
+            raise LoginRefused(reasons.NO_IDENTITY) from error
+        try:
+            connection = await self._connect(identity, on_message)
+        except ConnectError as error:
+            raise self._login_error(name, identity, error) from error
+        return connection, identity.device_id
+
+    async def _connect(
+        self, identity: CertificateIdentity, on_message: mqtt.Handler
+    ) -> mqtt.MqttConnection:
+        """Connect with a context that is used once, and so resumes no TLS session."""
+        settings = self._settings
+        context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
+        login = certificate_login(identity.device_id, self._wall())
+        return await mqtt.open_connection(
+            server(settings, context), login, settings.keepalive, on_message
+        )
+
+    def _login_error(
+        self, name: CloudName, identity: CertificateIdentity, error: ConnectError
+    ) -> LoginError:
+        """Return the error, and log which certificate was shown to which endpoint."""
+        settings, validity = self._settings, Validity.of(identity.certificate)
+        log.info(
+            "Login of %s at %s with certificate %s, valid until %s, failed: %s.",
+            identity.device_id, settings.host, identity.fingerprint, validity.ends.isoformat(),
+            error,
+            extra={"cloud": str(name)},
+        )  # fmt: skip
+        fault = validity.fault(self._wall())
+        attempt = reasons.LoginAttempt(settings.host, settings.port, identity.fingerprint, fault)
+        return reasons.login_by_certificate(error, attempt)

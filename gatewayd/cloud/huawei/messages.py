@@ -1,12 +1,8 @@
-"""What a gateway and the platform tell each other of sub-devices, and how a gateway says it.  Pure.
+"""The messages about sub-devices, between a gateway and the platform: events, and topics.  Pure.
 
-Sources: "Adding child devices" to "Synchronizing child devices" of the IoTDA API reference for
-MQTT devices.
-
-What the platform tells a gateway of its sub-devices, read.  Pure.
-
-It is read leniently, as the vendor's pages and SDKs differ: anything that is optional may be null,
-and the answer to a status report comes under two names.  Sources: as of events.py.
+Downlinks are parsed leniently, as the vendor's pages and SDKs differ: an optional field may be
+null, and the response to a status report has two names.  Sources: "Adding child devices" to
+"Synchronizing child devices" of the IoTDA API reference for MQTT devices.
 """
 
 from __future__ import annotations
@@ -24,11 +20,11 @@ from gatewayd.device.record import CloudName
 
 SERVICE = "$sub_device_manager"
 UNREADABLE = "unreadable"
-"""Stands for a code that is none."""
+"""Stands for an error code that cannot be read."""
 
 
 class SubDeviceEvent(StrEnum):
-    """What a gateway asks or tells."""
+    """A type of event that a gateway sends."""
 
     ADD = "add_sub_device_request"
     DELETE = "delete_sub_device_request"
@@ -37,16 +33,16 @@ class SubDeviceEvent(StrEnum):
 
 
 class SubDeviceStatus(StrEnum):
-    """What a child is at the platform."""
+    """The status of a child at the platform."""
 
     ONLINE = "ONLINE"
     OFFLINE = "OFFLINE"
     INACTIVE = "INACTIVE"  # never online yet
-    UNTOLD = ""
+    UNKNOWN = ""
 
 
 class NodeName(NamedTuple):
-    """What an operator calls a child: product ID, "" where that is not told, and node ID."""
+    """The name of a child: product ID, "" where it is not reported, and node ID."""
 
     product: str
     node: str
@@ -54,7 +50,7 @@ class NodeName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SubDeviceInfo:
-    """What the platform tells of a child; "" where it does not.
+    """The platform's report of a child; "" for what it leaves out.
 
     device_id: never "".  parent: device ID of the gateway that the child belongs to.
     """
@@ -63,17 +59,17 @@ class SubDeviceInfo:
     node: str = ""
     product: str = ""
     parent: str = ""
-    status: SubDeviceStatus = SubDeviceStatus.UNTOLD
+    status: SubDeviceStatus = SubDeviceStatus.UNKNOWN
 
     @property
     def name(self) -> NodeName:
-        """How an operator calls it."""
+        """The name of the child."""
         return NodeName(self.product, self.node)
 
 
 @dataclass(frozen=True, slots=True)
 class SubDeviceFailure:
-    """A child for which something was not done, by what the platform told: device ID, or name."""
+    """A child that a request failed for, by device ID or name, as the platform reports it."""
 
     code: str
     device_id: str
@@ -82,7 +78,7 @@ class SubDeviceFailure:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer to a question.  Part of it may have been done, and part not."""
+    """The response to a request, which may have succeeded for some children only."""
 
     event: SubDeviceEvent
     event_id: str
@@ -92,9 +88,9 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Children were added to this gateway at the platform, or deleted.
+    """A notice that children were added to this gateway at the platform, or deleted.
 
-    version: of the platform's list of them, which grows; 0 where it is not told.
+    version: of the platform's list of children, which grows; 0 where it is not reported.
     """
 
     added: bool
@@ -106,17 +102,17 @@ Downlink: TypeAlias = Response | Notice
 
 
 def node_name(name: CloudName) -> NodeName:
-    """Return how the platform knows a child."""
+    """Return the name of a child at the platform."""
     return NodeName(name.product, name.device)
 
 
 def up_topic(gateway: str) -> str:
-    """Return where a gateway asks.  gateway: its device ID."""
+    """Return the topic of a gateway's requests.  gateway: its device ID."""
     return f"$oc/devices/{gateway}/sys/events/up"
 
 
 def down_topic(gateway: str) -> str:
-    """Return where a gateway is answered."""
+    """Return the topic of responses and notices to a gateway."""
     return f"$oc/devices/{gateway}/sys/events/down"
 
 
@@ -125,16 +121,16 @@ def request(
 ) -> bytes:
     """Return a request.
 
-    at: seconds since the epoch.  event_id: a UUID, by which the answer is known; "" for none.
+    at: seconds since the epoch.  event_id: a UUID that the response repeats; "" for none.
     """
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "service_id": SERVICE,
         "event_type": event,
         "event_time": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)),
     }
     if event_id:
-        told["event_id"] = event_id
-    message = {"services": [{**told, "paras": paras}]}
+        fields["event_id"] = event_id
+    message = {"services": [{**fields, "paras": paras}]}
     return json.dumps(message, separators=(",", ":")).encode()
 
 
@@ -166,37 +162,37 @@ def to_sync(version: int) -> Mapping[str, object]:
 MAX_MESSAGE = 1 << 20
 """Bytes of a message, at most ("Limitations" of the documentation)."""
 MAX_EVENTS = 100
-"""Events of one message that are heeded."""
+"""Events of one message that are read, at most."""
 MAX_DEVICES = 10_000
-"""Children in the lists of one message, at most: no more can be named in 1 MiB, with all that the
-platform tells of each, and to read more of less would hold up everything else."""
+"""Children in the lists of one message, at most: no more fit in 1 MiB with all their fields, and to
+read more short ones would hold up everything else."""
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class EventError(Exception):
-    """A message is not what its topic promises."""
+    """A message that is not of the form its topic demands."""
 
 
 def parse(payload: bytes, gateway: str) -> tuple[Downlink, ...]:
-    """Return what the platform tells a gateway.  Raises EventError."""
+    """Return the responses and notices in a message to a gateway.  Raises EventError."""
     message = _load(payload)
     if (message.get("object_device_id") or gateway) != gateway:
-        return ()  # it is for a child
+        return ()  # for a child
     services = message.get("services")
     if not isinstance(services, list):
         raise EventError("no services")
-    heeded = [one for one in services[:MAX_EVENTS] if isinstance(one, dict)]
-    if sum(map(_devices, heeded)) > MAX_DEVICES:
+    raw_events = [one for one in services[:MAX_EVENTS] if isinstance(one, dict)]
+    if sum(map(_count_devices, raw_events)) > MAX_DEVICES:
         raise EventError("too many devices")
-    told = (_event(one) for one in heeded)
-    return tuple(one for one in told if one is not None)
+    events = (_event(one) for one in raw_events)
+    return tuple(one for one in events if one is not None)
 
 
-def _devices(told: Mapping[str, Any]) -> int:
+def _count_devices(raw: Mapping[str, Any]) -> int:
     """Return how many devices an event lists."""
-    paras = told.get("paras")
+    paras = raw.get("paras")
     lists = paras.values() if isinstance(paras, dict) else ()
     return sum(len(one) for one in lists if isinstance(one, list))
 
@@ -213,13 +209,13 @@ def _load(payload: bytes) -> dict[str, Any]:
     return message
 
 
-def _event(told: Mapping[str, Any]) -> Downlink | None:
-    """Read one event; None where it is not about sub-devices, or unknown."""
-    paras, kind = told.get("paras"), told.get("event_type")
-    if told.get("service_id") != SERVICE or not isinstance(paras, dict):
+def _event(raw: Mapping[str, Any]) -> Downlink | None:
+    """Read one event; None if it is not about sub-devices, or unknown."""
+    paras, kind = raw.get("paras"), raw.get("event_type")
+    if raw.get("service_id") != SERVICE or not isinstance(paras, dict):
         return None
     read = _READERS.get(kind) if isinstance(kind, str) else None
-    return read(told.get("event_id"), paras) if read else None
+    return read(raw.get("event_id"), paras) if read else None
 
 
 _Reader: TypeAlias = Callable[[object, Mapping[str, Any]], Downlink | None]
@@ -249,15 +245,15 @@ _READERS: Mapping[str, _Reader] = {
     "add_sub_device_response": _response(SubDeviceEvent.ADD),
     "delete_sub_device_response": _response(SubDeviceEvent.DELETE),
     "sub_device_update_status_response": _response(SubDeviceEvent.STATUS),
-    "sub_device_update_status": _response(SubDeviceEvent.STATUS),  # so on older pages
+    "sub_device_update_status": _response(SubDeviceEvent.STATUS),  # the name on older pages
     "add_sub_device_notify": _notice(added=True),
     "delete_sub_device_notify": _notice(added=False),
 }
 
 
-def _children(told: object) -> Iterator[SubDeviceInfo]:
+def _children(devices: object) -> Iterator[SubDeviceInfo]:
     """Yield the children in a list; entries without a device ID are left out."""
-    for one in told if isinstance(told, list) else ():
+    for one in devices if isinstance(devices, list) else ():
         fields = {"device_id": one} if isinstance(one, str) else one
         if not isinstance(fields, dict):
             continue
@@ -271,8 +267,8 @@ def _children(told: object) -> Iterator[SubDeviceInfo]:
             )
 
 
-def _failures(told: object) -> Iterator[SubDeviceFailure]:
-    for fields in told if isinstance(told, list) else ():
+def _failures(devices: object) -> Iterator[SubDeviceFailure]:
+    for fields in devices if isinstance(devices, list) else ():
         if isinstance(fields, dict):
             code = fields.get("error_code")
             readable = isinstance(code, str) and _CODE.fullmatch(code)
@@ -284,21 +280,21 @@ def _failures(told: object) -> Iterator[SubDeviceFailure]:
             )
 
 
-def _text(told: Mapping[str, Any], key: str, field: Field) -> str:
-    value = told.get(key)
+def _text(fields: Mapping[str, Any], key: str, field: Field) -> str:
+    value = fields.get(key)
     return value if isinstance(value, str) and not field.fault(value) else ""
 
 
-def _status(told: object) -> SubDeviceStatus:
+def _status(value: object) -> SubDeviceStatus:
     return (
-        SubDeviceStatus(told)
-        if isinstance(told, str) and told in set(SubDeviceStatus)
-        else SubDeviceStatus.UNTOLD
+        SubDeviceStatus(value)
+        if isinstance(value, str) and value in set(SubDeviceStatus)
+        else SubDeviceStatus.UNKNOWN
     )
 
 
-def _version(told: object) -> int:
+def _version(value: object) -> int:
     """Return a number of 64 bits; 0 for anything else."""
-    if not isinstance(told, int) or isinstance(told, bool):
+    if not isinstance(value, int) or isinstance(value, bool):
         return 0
-    return told if 0 < told < 1 << 63 else 0
+    return value if 0 < value < 1 << 63 else 0

@@ -1,4 +1,4 @@
-"""Looks whether everything is in place for Huawei Cloud IoTDA, without registering anything."""
+"""The preflight check of Huawei Cloud IoTDA; it registers nothing."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ NO_CERTIFICATES = Check(
 NOT_SEEN = Check(
     "ca",
     UNSURE,
-    "The device CA is in the secret store of the service, and not to be seen from here; whether "
+    "The device CA is in the secret store of the service, which this check cannot read; whether "
     "the platform has verified it shows only when a device registers.",
-    "While gatewayd is running, look at it: gatewayctl huawei ca show",
+    "While gatewayd is running: gatewayctl huawei ca show",
 )
 
 
 async def preflight(
     settings: HuaweiSettings, around: PreflightContext
 ) -> AsyncGenerator[Check, None]:
-    """Yield what was found of endpoint, roots, clock, template and secret.  A Preflight."""
+    """Yield the checks of endpoint, roots, clock, template and secret.  A Preflight."""
     yield describe(settings)
     attempt = await reach(server(settings, await trust(settings.ca_file)))
     for check in connection(attempt, settings.port):
@@ -62,52 +62,52 @@ async def preflight(
     if settings.certificates is None:
         yield NO_CERTIFICATES
     else:
-        for check in await asyncio.to_thread(of_template, settings.certificates, own):
+        for check in await asyncio.to_thread(check_template, settings.certificates, own):
             yield check
         yield NOT_SEEN
     if own is not None and own.login == "secret":
-        yield await credential(held_by(own), around)
+        yield await credential(gateway_secret(own), around)
     yield NOT_ASKED
 
 
 def describe(settings: HuaweiSettings) -> Check:
-    """Say where the instance is looked for."""
-    by = f", by {settings.address!a}" if settings.address else ""
-    return Check("endpoint", OK, f"{settings.host!a} port {settings.port}{by}.")
+    """Return the endpoint of the instance."""
+    address = f", address {settings.address!a}" if settings.address else ""
+    return Check("endpoint", OK, f"{settings.host!a} port {settings.port}{address}.")
 
 
-def of_template(settings: HuaweiCertificates, own: HuaweiGateway | None) -> list[Check]:
-    """Say whether the template can be used, and makes the gateway, where it is to.  Blocks."""
+def check_template(settings: HuaweiCertificates, own: HuaweiGateway | None) -> list[Check]:
+    """Check that the template can be used, and makes the gateway where it must.  Blocks."""
     try:
         linted = lint(read_template(settings.template_file))
     except ConfigError as error:
         return [Check("template", FAILED, f"{error}.", "Set template_file to the template's JSON.")]
     found = [
         Check("template", FAILED if one.fatal else UNSURE, f"{one}.", _LINT)
-        for one in linted.findings
+        for one in linted.diagnostics
     ]
     if linted.template is None:
         return found
     if own is not None and own.login == "certificate":
-        found += _of_gateway(linted.template, settings, own)
+        found += _check_gateway(linted.template, settings, own)
     return found or [Check("template", OK, f"{settings.template_file} can be used.")]
 
 
-def _of_gateway(
+def _check_gateway(
     template: ProvisioningTemplate, settings: HuaweiCertificates, own: HuaweiGateway
 ) -> Iterator[Check]:
-    chosen = solve_subject(template, DesiredDevice(own.device, own.product, fixed=settings.subject))
-    if chosen.device is None:
-        text = f"The template cannot make the gateway: {fatal_text(chosen.findings)}."
+    solved = solve_subject(template, DesiredDevice(own.device, own.product, fixed=settings.subject))
+    if solved.device is None:
+        text = f"The template cannot make the gateway: {fatal_text(solved.diagnostics)}."
         yield Check("template", FAILED, text, _LINT)
 
 
-def held_by(own: HuaweiGateway) -> ConfiguredSecret:
-    """Return the secret with which the gateway logs in."""
-    return ConfiguredSecret("the gateway", own.secret_credential, own.secret_file, _doubt)
+def gateway_secret(own: HuaweiGateway) -> ConfiguredSecret:
+    """Return the secret that the gateway logs in with."""
+    return ConfiguredSecret("the gateway", own.secret_credential, own.secret_file, _check_secret)
 
 
-def _doubt(secret: Secret) -> Check | None:
+def _check_secret(secret: Secret) -> Check | None:
     if fault := login.secret_fault(secret):
         text = f"The secret of the gateway {fault}."
         return Check("secret", FAILED, text, "Take the device's secret from the platform.")

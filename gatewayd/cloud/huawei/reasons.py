@@ -1,15 +1,12 @@
-"""What the platform's answers to a login mean, and what an operator can do: tables.  Pure.
+"""The reasons of a Huawei cloud: what its answers mean, and what an operator can do.  Tables; pure.
 
-A CONNACK carries a code and no text, a TLS alert a word, and a closed connection nothing, so the
-likely causes are listed.  Sources: "MQTT Connection Authentication" of the IoTDA API reference;
-"Self-Registration" and "Certificate Authentication" of its guides; RFC 8446, 6.2.
+A login: a CONNACK carries a code and no text, a TLS alert a word, and a closed connection nothing,
+so the likely causes are listed.  Sources: "MQTT Connection Authentication" of the IoTDA API
+reference; "Self-Registration" and "Certificate Authentication" of its guides; RFC 8446, 6.2.
 
-Why a sub-device cannot be served, and what an operator can do.  Pure.
-
-What the codes of the platform mean for a child, and what is to be done: one table.  Pure.
-
-Sources: "Error Codes" of the IoTDA API reference, which is for its REST interface; the pages on
-sub-devices print no codes, so that any other must be expected.
+A sub-device: the result codes of requests.  Sources: "Error Codes" of the IoTDA API reference,
+which is for its REST interface; the pages on sub-devices print no codes, so that any other must be
+expected.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from gatewayd.cloud.sub_devices.result_codes import REMOVED, Denied, ResultKind,
 from gatewayd.device.reason import NONE, Reason
 
 REJECTED = "credential-rejected"
-"""What a device does meanwhile whose credentials are not accepted."""
+"""The substate of a device whose credentials are not accepted."""
 
 CODES: Mapping[int, Reason] = {
     1: Reason(
@@ -35,24 +32,24 @@ CODES: Mapping[int, Reason] = {
     ),
     2: Reason(
         "cloud-request-refused",
-        "The platform finds the client ID malformed, or the keep-alive out of its range.",
+        "The platform rejected the client ID as malformed, or the keep-alive as out of range.",
         "Check keepalive: the platform takes 30 to 1200 s; then product ID and node ID.",
     ),
-    3: Reason("cloud-unavailable", "The platform says that it cannot serve now."),
+    3: Reason("cloud-unavailable", "The platform is temporarily unavailable."),
     4: Reason(
         "cloud-auth-failed",
         "The platform does not accept this device ID with these credentials.",
-        "Check that the device exists at this instance, and how it is to authenticate there.",
+        "Check that the device exists at this instance, and its authentication type there.",
         REJECTED,
     ),
     5: Reason(
         "cloud-not-authorised",
-        "The platform does not let this device in.",
-        "Look whether the device is frozen or deleted at the platform.",
+        "The platform does not authorise this device.",
+        "Check whether the device is frozen or deleted at the platform.",
         REJECTED,
     ),
 }
-"""Code of the CONNACK to a login.  Only code 3 passes by itself."""
+"""CONNACK code of a login, to its reason.  Only code 3 is transient."""
 
 UNAVAILABLE = 3
 
@@ -71,18 +68,18 @@ ALERTS: Mapping[str, Reason] = {
     ),
     "certificate-expired": Reason(
         "certificate-expired",
-        "The platform finds that the certificate, or its CA, is not valid now.",
+        "The platform rejected the certificate, or its CA, as not valid now.",
         "Check the gateway's clock, and the device CA: gatewayctl huawei ca show.",
         REJECTED,
     ),
     "certificate-revoked": Reason(
         "certificate-revoked",
-        "The platform has learnt that the certificate is revoked.",
+        "The certificate is revoked at the platform.",
         "Empty or reset the device's fingerprint at the platform, then call Reregister.",
         REJECTED,
     ),
 }
-"""What the platform says of a certificate, by its TLS alert; the other words say only no."""
+"""TLS alert about a certificate, to its reason; other alerts say no more than a refusal."""
 
 NOT_ACCEPTED = Reason(
     "certificate-rejected",
@@ -97,26 +94,26 @@ HUNG_UP = Reason(
     _ENROLMENT,
     REJECTED,
 )
-UNREADABLE_ANSWER = Reason(
+NO_IDENTITY = Reason(
     "certificate-unusable",
-    "What is kept for this device is no key with its certificate.",
+    "The secret kept for this device is no key with its certificate.",
     "Empty or reset the device's fingerprint at the platform, then call Reregister.",
     REJECTED,
 )
 NO_SECRET = Reason(
     "secret-unusable",
-    "What is kept for the gateway is not a secret of this platform.",
-    "If its way to log in was changed in the configuration, call Reregister.",
+    "The secret kept for the gateway is no device secret of this platform.",
+    "If gateway.login was changed in the configuration, call Reregister.",
     REJECTED,
 )
 NO_CERTIFICATES = Reason(
     "route-not-available",
-    "Its rule wants self-registration by certificate, which is not configured for this cloud.",
+    "The rule requires self-registration by certificate, which this cloud is not configured for.",
     "Add the table 'certificates' to the cloud, or correct 'route' in the rule.",
 )
 NO_ROUTE = Reason(
     "route-not-available",
-    "Its rule names a route that this cloud does not have.",
+    "The rule names a route that this cloud does not have.",
     "Correct 'route' in the rule: certificate or sub-device.",
 )
 NO_PRODUCT = Reason(
@@ -126,16 +123,16 @@ NO_PRODUCT = Reason(
 )
 TEMPLATE_CHANGED = Reason(
     "template-unusable",
-    "The template in use was replaced by one that cannot be used.",
+    "The template file was replaced by one that cannot be used.",
     "Check it: gatewayctl huawei template lint.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What a device showed when it logged in.
+    """A login with a certificate.
 
-    fault: what ails the certificate by our clock, as "has expired"; "" where nothing does.
+    fault: of the certificate by this machine's clock, as "has expired"; "" for none.
     """
 
     host: str
@@ -145,35 +142,35 @@ class LoginAttempt:
 
 
 def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
-    """Return what to raise for a login with a secret that got no connection."""
+    """Return the error of a failed login with a secret."""
     if error.fault is ConnectFault.MQTT_REFUSED:
         return _coded(error.code, CODES[error.code])
     return LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
 
 
-def login_by_certificate(error: ConnectError, shown: LoginAttempt) -> LoginError:
-    """Return what to raise for a login with a certificate that got no connection.
+def login_by_certificate(error: ConnectError, attempt: LoginAttempt) -> LoginError:
+    """Return the error of a failed login with a certificate.
 
-    A certificate that has expired is stale: a new one may be accepted.
+    An expired certificate is stale: a new one may be accepted.
     """
     if error.fault is ConnectFault.IDENTITY:
-        return LoginRefused(UNREADABLE_ANSWER)
+        return LoginRefused(NO_IDENTITY)
     reason = _rejection(error)
     if reason is None:
-        return login(error, shown.host, shown.port)
-    if shown.fault:
-        return LoginRefused(_invalid(shown.fault), stale=shown.fault == "has expired")
-    remedy = f"{reason.remedy} {enrolment_hint(shown.fingerprint)}"
+        return login(error, attempt.host, attempt.port)
+    if attempt.fault:
+        return LoginRefused(_invalid(attempt.fault), stale=attempt.fault == "has expired")
+    remedy = f"{reason.remedy} {enrolment_hint(attempt.fingerprint)}"
     return _coded(error.code, replace(reason, remedy=remedy))
 
 
 def illegal(code: str, what: str, fault: str) -> Reason:
-    """Return why a name cannot be used; fault: as Field has it (names.py)."""
+    """Return why a name cannot be used; fault: as of settings.Field."""
     return Reason(code, f"The {what} {fault}.", "Correct what the rule extracts.")
 
 
 def template(code: str, text: str) -> Reason:
-    """Return why a template makes no such device; text: what was found, without a full stop."""
+    """Return why a template makes no such device; text: its faults, without a full stop."""
     return Reason(
         code,
         f"The template cannot make this device: {text}.",
@@ -186,14 +183,14 @@ def _coded(code: int, reason: Reason) -> LoginError:
 
 
 def _rejection(error: ConnectError) -> Reason | None:
-    """Return why the certificate, or the device, was rejected; None where it was not."""
+    """Return why the certificate, or the device, was rejected; None if it was not."""
     if error.fault is ConnectFault.TLS_REJECTED:
         return ALERTS.get(error.alert, NOT_ACCEPTED)
     if error.fault is ConnectFault.MQTT_CLOSED:
         return HUNG_UP
     if error.code in (4, 5):
-        told = CODES[error.code]
-        return replace(told, remedy=f"{told.remedy} {_ENROLMENT}")
+        reason = CODES[error.code]
+        return replace(reason, remedy=f"{reason.remedy} {_ENROLMENT}")
     return None
 
 
@@ -201,8 +198,8 @@ def _invalid(fault: str) -> Reason:
     return Reason(
         "certificate-expired",
         f"The certificate of this device {fault}, by the gateway's clock.",
-        "Check the gateway's clock; a certificate that has expired is replaced by itself, where "
-        "the device CA is valid.",
+        "Check the gateway's clock; an expired certificate is replaced automatically if the device "
+        "CA is valid.",
         REJECTED,
     )
 
@@ -210,25 +207,25 @@ def _invalid(fault: str) -> Reason:
 def enrolment_hint(fingerprint: str) -> str:
     """Return how to make a certificate known at the platform, by its SHA-256."""
     return (
-        f"If it knows the device by another certificate, set the fingerprint {fingerprint} as "
-        "SECONDARY there (reset-fingerprint), or empty the old one."
+        "If the platform knows the device by another certificate, set the fingerprint "
+        f"{fingerprint} as SECONDARY there (reset-fingerprint), or empty the old one."
     )
 
 
 NOT_LISTED = Reason(
     "cloud-bad-answer",
-    "The platform answered, and its answer does not have this child.",
-    "If this lasts, look at the device in the console.",
+    "The platform's answer does not contain this child.",
+    "If this persists, check the device in the console.",
 )
 NO_DEVICE_ID = Reason(
     "secret-unusable",
-    "What is kept for this child does not tell its device ID.",
+    "The secret kept for this child has no device ID.",
     "Call Reregister.",
     substate="credential-rejected",
 )
 OTHER_INSTANCE = Reason(
     "cloud-instance-changed",
-    "The child was added at another instance, and the one that is configured now does not know it.",
+    "The child was added at another instance; the instance configured now does not know it.",
     "Correct host in the configuration of the cloud; to add the child here, call Reregister.",
     substate="credential-rejected",
 )
@@ -240,18 +237,18 @@ NOT_A_CHILD = "IOTDA.021104"
 
 _THROTTLED = ResultMeaning(
     ResultKind.TRANSIENT,
-    Reason("cloud-throttled", "The platform takes no more requests of this kind for now."),
+    Reason("cloud-throttled", "The platform throttles requests of this kind."),
     wait=60.0,
 )
 _LATER = ResultMeaning(
     ResultKind.TRANSIENT,
-    Reason("cloud-error", "The platform could not reach the gateway meanwhile."),
+    Reason("cloud-error", "The platform could not reach the gateway."),
 )
 _REFUSED = ResultMeaning(
     ResultKind.PERMANENT,
     Reason(
         "cloud-request-refused",
-        "The platform finds a field of the request malformed or unknown.",
+        "The platform rejected a field of the request as malformed or unknown.",
         "Check the product ID and the node ID in the rule, and that the product exists.",
     ),
 )
@@ -266,7 +263,7 @@ RESULT_CODES: Mapping[str, ResultMeaning] = {
         ResultKind.EXISTS,
         Reason(
             "cloud-other-gateway",
-            "The platform has a device of this node ID already, and not for this gateway.",
+            "The platform already has a device of this node ID, which belongs to another gateway.",
             "Move it to this gateway at the platform (change-gateway), or delete it there; then "
             "call Retry.",
         ),
@@ -278,36 +275,36 @@ RESULT_CODES: Mapping[str, ResultMeaning] = {
     NOT_A_CHILD: ResultMeaning(ResultKind.REMOVED, REMOVED),
     "IOTDA.021105": ResultMeaning(
         ResultKind.PERMANENT,
-        Reason("cloud-request-too-large", "The platform finds the request too large."),
+        Reason("cloud-request-too-large", "The platform rejected the request as too large."),
     ),
 }
-"""Code to its meaning, whatever was asked."""
+"""Result code to its meaning, for every event."""
 
 _DONE = ResultMeaning(ResultKind.DONE, NONE)
 
 EXCEPTIONS: Mapping[tuple[str, SubDeviceEvent], ResultMeaning] = {
-    # What is not there binds nobody.
+    # A child that does not exist is unbound.
     (UNKNOWN_DEVICE, SubDeviceEvent.DELETE): _DONE,
     (NOT_A_CHILD, SubDeviceEvent.DELETE): _DONE,
-    # It cannot be the child that is missing.
+    # The child cannot be what is missing.
     (UNKNOWN_DEVICE, SubDeviceEvent.ADD): _REFUSED,
     (NOT_A_CHILD, SubDeviceEvent.ADD): _REFUSED,
 }
-"""Code and event, where the event makes a difference."""
+"""Result code and event to the meaning, where the event makes a difference."""
 
 
 def denial(code: str, event: SubDeviceEvent) -> Denied:
-    """Return what a code means for a child as the answer to `event`."""
+    """Return what a result code means for a child, in the response to `event`."""
     return Denied(code, EXCEPTIONS.get((code, event)) or RESULT_CODES.get(code) or _unknown(code))
 
 
 def _unknown(code: str) -> ResultMeaning:
-    told = "a code that cannot be read" if code == UNREADABLE else f"the code {code}"
+    shown = "an unreadable code" if code == UNREADABLE else f"code {code}"
     return ResultMeaning(
         ResultKind.UNKNOWN,
         Reason(
             "cloud-code-unknown",
-            f"The platform refused with {told}, which is not documented.",
-            "Look the code up at the vendor; gatewayd tries again in some minutes.",
+            f"The platform refused with {shown}, which is not documented.",
+            "Ask the vendor about the code; gatewayd tries again in some minutes.",
         ),
     )

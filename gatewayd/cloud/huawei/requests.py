@@ -1,7 +1,7 @@
-"""What a gateway asks for its children: many children, few requests.
+"""A gateway's requests for its children, batched: many children, few requests.
 
 Each call is for one child.  Calls made at about the same time travel in one request, and each
-child's share of the answer is found by its name, never by its position.
+child's part of the response is found by its name, never by its position.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ from gatewayd.cloud.huawei.messages import (
     SubDeviceStatus,
 )
 from gatewayd.cloud.sub_devices.link import GatewayLink
-from gatewayd.cloud.sub_devices.result_codes import ResultKind
+from gatewayd.cloud.sub_devices.result_codes import MissingFromReply, ResultKind
 
 WAIT = 0.05
 """Seconds for which a batch stays open."""
 ADDED, DELETED, REPORTED = 50, 50, 100
 """Children in one request, at most ("Adding child devices", "Deleting child devices"; the last is
 of the vendor's C SDK)."""
-_OF_A_SECOND = 2
-"""Reports are for so small a part of a second's children at most that no second has more than half
-as many again as it may."""
-
-
-class NotListed(Exception):
-    """The platform has answered, and its answer does not have this child."""
+_BATCHES_PER_SECOND = 2
+"""Batches of status reports in a second, so that no second exceeds its limit by more than half."""
 
 
 class HuaweiRequests:
-    """link: over which it is asked.  status_per_second: children to be reported in a second.
-    reported: told of each child that was.  wait: seconds for which a batch stays open."""
+    """The requests of one gateway.
+
+    status_per_second: children reported in a second.
+    reported: called for each child whose status was accepted.
+    wait: seconds for which a batch stays open.
+    """
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class HuaweiRequests:
         wait: float = WAIT,
     ) -> None:
         self._link, self._reported = link, reported
-        size = min(REPORTED, max(1, status_per_second // _OF_A_SECOND))
+        size = min(REPORTED, max(1, status_per_second // _BATCHES_PER_SECOND))
         self._adds = Batcher[NodeName, SubDeviceInfo](ADDED, wait, self._add)
         self._adding: dict[NodeName, asyncio.Task[SubDeviceInfo]] = {}
         self.delete = Batcher[str, None](DELETED, wait, self._delete)
@@ -58,10 +57,10 @@ class HuaweiRequests:
         self.log_out = Batcher[str, None](size, wait, self._log_out)
 
     async def add(self, child: NodeName) -> SubDeviceInfo:
-        """Add a child; there is one question at a time for each.
+        """Add a child.
 
-        Whoever asks again while it is under way has its answer, too: the question goes on if
-        nobody waits for it any more.  Raises Denied, NotListed, Stopped, LinkError.
+        Calls for the same child share one request, which goes on if none of them waits any more.
+        Raises Denied, NotListed, Stopped, LinkError.
         """
         task = self._adding.get(child)
         if task is None:
@@ -71,7 +70,7 @@ class HuaweiRequests:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel what is under way."""
         await self._adds.close()
         for batcher in (self.delete, self.log_in, self.log_out):
             await batcher.close()
@@ -80,19 +79,19 @@ class HuaweiRequests:
     def _added(self, child: NodeName, task: asyncio.Task[SubDeviceInfo]) -> None:
         del self._adding[child]
         if not task.cancelled():
-            task.exception()  # whether or not anybody waits for it
+            task.exception()  # retrieved, as perhaps no caller waits any more
 
     async def _add(self, children: Sequence[NodeName]) -> Sequence[SubDeviceInfo | Exception]:
-        answer = await self._link.get().ask(
+        response = await self._link.get().ask(
             SubDeviceEvent.ADD, messages.to_add(children), len(children)
         )
         nodes = Counter(child.node for child in children)
-        return [_share(child, answer, alone=nodes[child.node] == 1) for child in children]
+        return [_part(child, response, alone=nodes[child.node] == 1) for child in children]
 
     async def _delete(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
         paras = messages.to_delete(device_ids)
-        answer = await self._link.get().ask(SubDeviceEvent.DELETE, paras, len(device_ids))
-        return _shares(device_ids, answer)
+        response = await self._link.get().ask(SubDeviceEvent.DELETE, paras, len(device_ids))
+        return _parts(device_ids, response)
 
     async def _log_in(self, device_ids: Sequence[str]) -> Sequence[Exception | None]:
         return await self._report(device_ids, SubDeviceStatus.ONLINE)
@@ -104,40 +103,40 @@ class HuaweiRequests:
         self, device_ids: Sequence[str], status: SubDeviceStatus
     ) -> Sequence[Exception | None]:
         paras = messages.to_report(device_ids, status)
-        answer = await self._link.get().ask(SubDeviceEvent.STATUS, paras, len(device_ids))
-        for told in answer.done:
-            self._reported(told.device_id, status)
-        return _shares(device_ids, answer)
+        response = await self._link.get().ask(SubDeviceEvent.STATUS, paras, len(device_ids))
+        for info in response.done:
+            self._reported(info.device_id, status)
+        return _parts(device_ids, response)
 
 
-def _share(child: NodeName, answer: Response, *, alone: bool) -> SubDeviceInfo | Exception:
-    """Return a child's share of the answer to an add.
+def _part(child: NodeName, response: Response, *, alone: bool) -> SubDeviceInfo | Exception:
+    """Return a child's part of the response to an addition.
 
-    alone: whether no other child of the request has its node ID, which then is enough.
+    alone: whether no other child of the request has its node ID, which then suffices.
     """
     names = (child, NodeName("", child.node)) if alone else (child,)
-    for told in answer.done:
-        if told.name in names:
-            return told
-    return _failure(answer, [one for one in answer.failed if one.name in names])
+    for info in response.done:
+        if info.name in names:
+            return info
+    return _failure(response, [one for one in response.failed if one.name in names])
 
 
-def _shares(device_ids: Sequence[str], answer: Response) -> Sequence[Exception | None]:
-    done = {told.device_id for told in answer.done}
+def _parts(device_ids: Sequence[str], response: Response) -> Sequence[Exception | None]:
+    done = {info.device_id for info in response.done}
     failed: dict[str, list[SubDeviceFailure]] = {}
-    for one in answer.failed:
+    for one in response.failed:
         failed.setdefault(one.device_id, []).append(one)
     return [
-        None if device_id in done else _denied(answer, failed.get(device_id, []))
+        None if device_id in done else _denied(response, failed.get(device_id, []))
         for device_id in device_ids
     ]
 
 
-def _denied(answer: Response, failures: Sequence[SubDeviceFailure]) -> Exception | None:
-    error = _failure(answer, failures)
+def _denied(response: Response, failures: Sequence[SubDeviceFailure]) -> Exception | None:
+    error = _failure(response, failures)
     done = getattr(error, "meaning", None)
     return None if done is not None and done.kind is ResultKind.DONE else error
 
 
-def _failure(answer: Response, failures: Sequence[SubDeviceFailure]) -> Exception:
-    return reasons.denial(failures[0].code, answer.event) if failures else NotListed()
+def _failure(response: Response, failures: Sequence[SubDeviceFailure]) -> Exception:
+    return reasons.denial(failures[0].code, response.event) if failures else MissingFromReply()

@@ -1,8 +1,4 @@
-"""The settings of one Huawei Cloud IoTDA instance, and what follows from them.  Pure.
-
-Where an instance is.
-
-What the fields of a device and of a template may hold.  Pure.
+"""The settings of one Huawei Cloud IoTDA instance, and the rules of its fields.  Pure.
 
 Where the vendor's pages differ, the narrower reading holds: a template's name has no Chinese
 letters, and a device's name no space.  Sources: "Create a Device", "Create a Provisioning
@@ -28,16 +24,16 @@ _WORD, _CHINESE = r"A-Za-z0-9_\-", "\u4e00-\u9fa5"
 
 @cache
 def _pattern(characters: str, longest: int) -> re.Pattern[str]:
-    """One for each kind of field: a platform tells of thousands of children at a time."""
+    """Cached for each kind of field: a platform reports thousands of children at a time."""
     return re.compile(f"[{characters}]{{1,{longest}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What one field may hold.
+    """The rule of one field of a device or a template.
 
-    characters: the inside of a character class; `named` says it in words.
-    longest, advised: characters; the platform recommends `advised` of them at least.
+    characters: the inside of a character class; named: the same in words.
+    longest, advised: characters; the platform recommends at least `advised` of them.
     """
 
     characters: str
@@ -46,13 +42,13 @@ class Field:
     advised: int = 1
 
     def fault(self, text: str) -> str:
-        """Return what the text must be and is not; "" if it is."""
+        """Return the rule that a text breaks; "" for none."""
         if _pattern(self.characters, self.longest).fullmatch(text):
             return ""
         return f"must be 1 to {self.longest} characters: {self.named}"
 
     def advice(self, text: str) -> str:
-        """Return what would be better; "" if nothing."""
+        """Return the recommendation that a text misses; "" for none."""
         return f"should have at least {self.advised} characters" * (len(text) < self.advised)
 
 
@@ -71,9 +67,10 @@ DESCRIPTION = Field(*_PROSE, 2048)
 
 
 def default_device_id(product_id: str, node_id: str) -> str:
-    """Return the id that the platform gives a device for which none is chosen.
+    """Return the device ID that the platform gives a device where none is set.
 
-    It is not to be cut apart again: both may hold the underscore, and a chosen id has no parts.
+    It cannot be split again: both parts may have an underscore, and a device ID that is set has no
+    parts.
     """
     return f"{product_id}_{node_id}"
 
@@ -87,8 +84,8 @@ _DOMAIN = re.compile(r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?
 
 @dataclass(frozen=True, slots=True)
 class HuaweiCertificates:
-    """[cloud.<name>.certificates]: how devices get their certificates.  Without this table there is
-    no self-registration."""
+    """[cloud.<name>.certificates]: the devices' certificates.  Without this table there is no
+    self-registration."""
 
     template_file: Path = setting(
         REQUIRED, "the provisioning template, JSON, as it was created at the platform"
@@ -103,13 +100,13 @@ class HuaweiCertificates:
         "the devices' keys; the platform documents rsa-2048 alone",
         choices=KEY_ALGORITHMS,
     )
-    days: int = setting(365, "how long a device certificate is good for", low=1, high=3650)
+    days: int = setting(365, "life of a device certificate, in days", low=1, high=3650)
     renew_before: int = setting(
         30, "days before its end at which a certificate is renewed", low=1, high=1825
     )
 
     def mistakes(self) -> Iterator[str]:
-        """Yield what is wrong, as HuaweiSettings.problems does."""
+        """Yield the mistakes; see HuaweiSettings.problems."""
         if self.renew_before >= self.days:
             yield "certificates.renew_before must be less than certificates.days"
 
@@ -126,8 +123,8 @@ class HuaweiGateway:
     )
     device_id: str = setting(
         "",
-        "device ID of the gateway where it logs in with a secret; empty for product ID, "
-        "underscore and node ID",
+        "device ID of the gateway where it logs in with a secret (default: product ID, "
+        "underscore and node ID)",
     )
     secret_credential: str = setting(
         "", "name of the systemd credential with the gateway's device secret"
@@ -138,22 +135,22 @@ class HuaweiGateway:
     )
     check_timestamp: bool = setting(
         False,
-        "whether the platform is to compare the hour of a login with its own clock: only where "
-        "the gateway's clock is kept in step",
+        "whether the platform compares the hour of a login with its own clock; only where the "
+        "gateway's clock is synchronised",
     )
     children: int = setting(
         50_000, "sub-devices that the platform lets this gateway have", low=1, high=50_000
     )
     status_per_second: int = setting(
         100,
-        "sub-devices reported online or offline in a second, and half as many again at times; the "
-        "platform takes 150 of all gateways of an instance together, for each unit of it",
+        "sub-devices reported online or offline in a second, exceeded by half at times; the "
+        "platform takes 150 of all gateways of an instance together, for each of its units",
         low=1,
         high=10_000,
     )
 
     def mistakes(self, *, by_certificate: bool) -> Iterator[str]:
-        """Yield what is wrong, as HuaweiSettings.problems does.
+        """Yield the mistakes; see HuaweiSettings.problems.
 
         by_certificate: whether devices can get certificates.
         """
@@ -167,24 +164,22 @@ class HuaweiGateway:
                 yield f"gateway.{key} {fault}"
         if self.login == "certificate" and not by_certificate:
             yield (
-                "gateway.login is by certificate: add the table 'certificates', or set "
+                "gateway.login is \"certificate\": add the table 'certificates', or set "
                 'gateway.login to "secret"'
             )
 
 
 @dataclass(frozen=True, slots=True)
 class HuaweiSettings:
-    """[cloud.<name>], of the kind "huawei": one instance.  Several stand side by side."""
+    """[cloud.<name>], of the kind "huawei": one instance; there may be several."""
 
     host: str = setting(REQUIRED, "domain name of the instance's MQTTS endpoint")
-    address: str = setting(
-        "", "name or IP address to connect to, where that of host does not lead there"
-    )
+    address: str = setting("", "name or IP address to connect to, if not that of host")
     port: int = setting(8883, "TCP port of the MQTTS endpoint", low=1, high=65535)
     ca_file: Path | None = setting(  # likewise
         None,
-        "trusted root certificates, PEM: only those needed, as each device with a certificate has "
-        "its own copy of all; none for those of the system",
+        "trusted root certificates, PEM; as few as needed, for each device with a certificate has "
+        "its own copy of them (default: those of the system)",
     )
     keepalive: int = setting(120, "MQTT keep-alive", unit="s", low=KEEPALIVE[0], high=KEEPALIVE[1])
     connect_timeout: float = setting(
@@ -195,15 +190,15 @@ class HuaweiSettings:
         low=0.1, high=120,
     )  # fmt: skip
     products: tuple[str, ...] = setting(
-        (), "product IDs that children may have; none given: any that their rules name"
+        (), "product IDs that children may have (default: any that their rules name)"
     )
     certificates: HuaweiCertificates | None = setting(
-        None, "how devices get their certificates; none for no self-registration"
+        None, "the devices' certificates (default: no self-registration)"
     )
-    gateway: HuaweiGateway | None = setting(None, "the gateway itself; none for no sub-devices")
+    gateway: HuaweiGateway | None = setting(None, "the gateway itself (default: no sub-devices)")
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong, one sentence each, with the key and the remedy."""
+        """Yield each mistake as one sentence, with the key and the remedy."""
         if _is_address(self.host):
             yield (
                 "host must be the domain name of the instance, not an IP address: the platform "
@@ -229,7 +224,7 @@ def _is_address(host: str) -> bool:
 
 
 def server(settings: HuaweiSettings, context: ssl.SSLContext) -> Server:
-    """Return where to connect to, whom to trust there, and how long to wait."""
+    """Return the endpoint, with its trust and its timeouts."""
     return Server(
         settings.host,
         settings.port,

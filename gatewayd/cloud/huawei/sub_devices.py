@@ -1,10 +1,8 @@
-"""The gateway's side of its sub-devices: what its routes have in common, joined.
+"""The sub-devices of a gateway: the facade that its routes share, and the parts behind it.
 
-Does what the platform tells of a gateway's children, or passes it on to whoever decides.
-
-Children that the platform has online, and that are not: reported offline after a while.
-
-When a gateway goes, the platform leaves its children as they were.
+The downlink handles the platform's notices, or passes them on for a decision.  Stale sessions,
+children online at the platform alone, are reported offline after a while, as the platform leaves
+a gateway's children as they were when it goes.
 """
 
 from __future__ import annotations
@@ -32,112 +30,115 @@ from gatewayd.device.record import CloudName
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 GRACE = 120.0
-"""Seconds from a new link in which all children that are here have come back."""
+"""Seconds from a new link in which all present children have come back."""
 TOGETHER = 100
-"""So many are reported at a time."""
+"""Children reported offline at a time."""
 
 
 class StaleSessions(BackgroundTask):
-    """roster: what the platform has.  online: who is here, by device ID."""
+    """A task that reports children offline which are online at the platform alone.
 
-    def __init__(self, roster: DeviceCache, online: OpenSessions[str]) -> None:
-        super().__init__(self._look)
-        self._roster, self._online = roster, online
+    cache: the platform's children.  online: the sessions, by device ID.
+    """
 
-    async def _look(self) -> None:
+    def __init__(self, cache: DeviceCache, online: OpenSessions[str]) -> None:
+        super().__init__(self._log_out)
+        self._cache, self._online = cache, online
+
+    async def _log_out(self) -> None:
         await asyncio.sleep(GRACE)
-        strays = [one for one in self._roster.online() if not self._online.busy(one)]
-        for first in range(0, len(strays), TOGETHER):
-            some = [one for one in strays[first : first + TOGETHER] if not self._online.busy(one)]
-            await asyncio.gather(*(self._online.log_out(one) for one in some))
+        stale = [one for one in self._cache.online() if not self._online.busy(one)]
+        for first in range(0, len(stale), TOGETHER):
+            batch = [one for one in stale[first : first + TOGETHER] if not self._online.busy(one)]
+            await asyncio.gather(*(self._online.log_out(one) for one in batch))
 
 
-_NEW = (SubDeviceStatus.INACTIVE, SubDeviceStatus.UNTOLD)
+_NEW = (SubDeviceStatus.INACTIVE, SubDeviceStatus.UNKNOWN)
 
 
 class HuaweiDownlink:
-    """Listens to the link of one provider.
+    """The handler of the platform's notices on the link of one provider.
 
     products: those that children may have; none for any.
-    requests: who decides; may be set at any time.
+    requests: decides on what the platform requests; may be set at any time.
     """
 
     def __init__(
         self,
         provider: str,
-        family: HuaweiSubDeviceSessions,
-        roster: DeviceCache,
+        sessions: HuaweiSubDeviceSessions,
+        cache: DeviceCache,
         sync: DeviceSync,
         products: Sequence[str],
     ) -> None:
         self._provider, self._products = provider, products
-        self._family, self._roster, self._sync = family, roster, sync
-        self._strays = StaleSessions(roster, family.online)
+        self._sessions, self._cache, self._sync = sessions, cache, sync
+        self._stale = StaleSessions(cache, sessions.online)
         self._own = ""
         self.requests: CloudRequestHandler | None = None
 
     def link_up(self, uplink: HuaweiUplink) -> None:
-        """Learn at once who belongs to the gateway, and report anew who was handed over."""
-        self._own, uplink.on_notice = uplink.own, self.hear
+        """Request the gateway's children at once, and report those handed over again."""
+        self._own, uplink.on_notice = uplink.own, self.handle_notice
         self._sync.begin()
-        self._strays.begin()
-        self._family.report_again()
+        self._stale.begin()
+        self._sessions.report_again()
 
     def link_lost(self) -> Iterable[CloudName]:
-        """End every session, and return whose it was."""
-        self._strays.stop()
-        return self._family.end_all()
+        """End every session; return the names of their children."""
+        self._stale.stop()
+        return self._sessions.end_all()
 
-    def call_back(self, name: CloudName) -> None:
-        """What kept a child from logging in is gone."""
+    def retry(self, name: CloudName) -> None:
+        """Let a child log in again, as its obstacle is gone."""
         if self.requests is not None:
             self.requests.retry(name)
 
-    def hear(self, notice: Notice) -> None:
-        """Take what the platform tells.  Never blocks, never raises."""
-        if not self._sync.fresh(notice):
+    def handle_notice(self, notice: Notice) -> None:
+        """Handle a notice of the platform.  Never blocks, never raises."""
+        if not self._sync.is_current(notice):
             return
-        for told in notice.devices:
-            if told.parent not in ("", self._own):
+        for info in notice.devices:
+            if info.parent not in ("", self._own):
                 continue  # a child of a child
             if notice.added:
-                self._added(self._with_product(told))
+                self._added(self._with_product(info))
             else:
-                self._family.take(told.device_id)
-        self._sync.heard()
+                self._sessions.confirm_deletion(info.device_id)
+        self._sync.notice_received()
 
     async def close(self) -> None:
-        """End what is under way."""
-        await self._strays.close()
+        """Cancel what is under way."""
+        await self._stale.close()
 
-    def _added(self, told: SubDeviceInfo) -> None:
-        """Learn of a child; one that nobody here has asked for, and that never was online, was
-        created by somebody at the platform who wants it to join."""
-        new = self._roster.learn(told) and told.status in _NEW
-        allowed = told.product in (self._products or (told.product,))
-        if new and told.product and told.node and allowed and self.requests is not None:
-            self.requests.approve(CloudName(self._provider, told.product, told.node))
+    def _added(self, info: SubDeviceInfo) -> None:
+        """Keep a child; one that was not requested here, and never was online, was created at the
+        platform in order to join."""
+        new = self._cache.update(info) and info.status in _NEW
+        allowed = info.product in (self._products or (info.product,))
+        if new and info.product and info.node and allowed and self.requests is not None:
+            self.requests.approve(CloudName(self._provider, info.product, info.node))
 
-    def _with_product(self, told: SubDeviceInfo) -> SubDeviceInfo:
-        """Find the product of a child of which it is not told: its device ID may have it."""
-        if told.product or not told.node:
-            return told
+    def _with_product(self, info: SubDeviceInfo) -> SubDeviceInfo:
+        """Complete a report without a product: the device ID may contain it."""
+        if info.product or not info.node:
+            return info
         for product in self._products:
-            if default_device_id(product, told.node) == told.device_id:
-                return replace(told, product=product)
-        return told
+            if default_device_id(product, info.node) == info.device_id:
+                return replace(info, product=product)
+        return info
 
 
 PATIENCE, LEAVE = 5.0, 20.0
-"""Seconds that the platform has to answer when the gateway leaves, and for all children together;
-those that are not reported offline by then are when the gateway is back."""
+"""Seconds for one response when the gateway leaves, and for all children together; children that
+are not reported offline by then are when the gateway is back."""
 
 
 class HuaweiSubDevices:
-    """All children of one gateway.
+    """The children of one gateway.
 
     provider: its name in the configuration.  own: the gateway.  host: of the instance.
-    random: so many bytes nobody can guess.
+    random: so many unguessable bytes.
     """
 
     def __init__(
@@ -151,58 +152,60 @@ class HuaweiSubDevices:
         self._settings, self._own, self._time, self._random = settings, own, time, random
         self.host = settings.host
         self._link = GatewayLink[HuaweiUplink]()
-        self.roster = DeviceCache(own.children)
-        sync = DeviceSync(self._link, self.roster, settings.reply_timeout, time.now)
-        calls = HuaweiRequests(self._link, own.status_per_second, self.roster.report)
-        self.family = HuaweiSubDeviceSessions(calls, self.roster, sync, time.now)
-        self._ears = HuaweiDownlink(provider, self.family, self.roster, sync, settings.products)
-        self._watch = LinkMonitor(provider, self._link, self._ears, own.children)
+        self.cache = DeviceCache(own.children)
+        sync = DeviceSync(self._link, self.cache, settings.reply_timeout, time.now)
+        requests = HuaweiRequests(self._link, own.status_per_second, self.cache.set_status)
+        self.sessions = HuaweiSubDeviceSessions(requests, self.cache, sync, time.now)
+        self._downlink = HuaweiDownlink(
+            provider, self.sessions, self.cache, sync, settings.products
+        )
+        self._monitor = LinkMonitor(provider, self._link, self._downlink, own.children)
 
     def set_requests(self, requests: CloudRequestHandler) -> None:
-        """Tell somebody what the platform asks for, from now on."""
-        self._ears.requests = requests
+        """Pass on what the platform requests, from now on."""
+        self._downlink.requests = requests
 
     def uplink(self, connection: mqtt.MqttConnection, device_id: str) -> HuaweiUplink:
-        """Return the link that a connection of the gateway makes.  device_id: the gateway's."""
+        """Return the uplink over a connection of the gateway.  device_id: the gateway's."""
         timeout, rate = self._settings.reply_timeout, self._own.status_per_second
         return HuaweiUplink(device_id, connection, timeout, rate, self._time, self._random)
 
     def serve_over(self, uplink: HuaweiUplink) -> None:
         """Serve the children over the gateway's new session from now on."""
         self._link.put(uplink)
-        self._watch.look()
+        self._monitor.update()
 
-    def tell(self, ails: Reason | None) -> None:
-        """Let the children say what ails the gateway; None where that is not known.
+    def set_gateway_reason(self, reason: Reason | None) -> None:
+        """Set why the gateway is not logged in; None where that is not known.
 
-        It may be a second login that fails: nothing ails a gateway that is online.
+        It is ignored while the gateway is online, as when a second login fails.
         """
-        self._watch.ails = None if self._link.current else ails
+        self._monitor.offline_reason = None if self._link.current else reason
 
     def handover(self) -> AbstractContextManager[None]:
-        """Meanwhile the gateway logs in, perhaps in place of a session that it has."""
-        return self._watch.handover()
+        """Return a context in which the gateway logs in, perhaps in place of its session."""
+        return self._monitor.handover()
 
     async def leave(self, uplink: HuaweiUplink) -> None:
-        """Report all children offline, before the gateway closes this session of it.
+        """Report all children offline before the gateway closes this session.
 
-        The platform would leave them online.  They are, where a newer session serves them.
+        The platform would leave them online.  Does nothing where a newer session serves them.
         """
         if self._link.current is uplink:
-            await self.family.online.leave(PATIENCE, LEAVE)
+            await self.sessions.online.leave(PATIENCE, LEAVE)
 
     async def check_ready(self, name: CloudName) -> Reason | None:
-        """Tell why the platform cannot be asked for this child now, after a short wait."""
-        if (pause := self.family.pauses.reason(node_name(name))) is not None:
+        """Return why no request can be made for this child now, after a short wait."""
+        if (pause := self.sessions.cooldown.reason(node_name(name))) is not None:
             return pause
         return await self.offline(name)
 
     async def offline(self, name: CloudName) -> Reason | None:
-        """Tell why the gateway is not online, after a short wait; None if it is."""
-        return await self._watch.offline(name)
+        """Return why the gateway is not online, after a short wait; None if it is."""
+        return await self._monitor.offline(name)
 
     async def close(self) -> None:
-        """End what is under way."""
-        await self._watch.close()
-        await self._ears.close()
-        await self.family.close()
+        """Cancel what is under way."""
+        await self._monitor.close()
+        await self._downlink.close()
+        await self.sessions.close()

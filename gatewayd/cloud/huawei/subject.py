@@ -2,8 +2,7 @@
 
 Sources: the parameters in the model ProvisioningTemplateBody of the vendor's management SDK; the
 bounds and types of attributes in X.520 and RFC 5280, appendix A.
-
-What is found wrong with a template or a certificate, as data.  Pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeAlias
 
 from cryptography import x509
@@ -36,10 +34,9 @@ Subject: TypeAlias = Mapping[str, tuple[str, ...]]
 class Attribute:
     """An attribute of the subject that a template may refer to.
 
-    parameter: the template's name for it.  short: what certificate tools call it.
+    parameter: the template's name for it.  short: that of certificate tools.
     shortest, longest: bytes in UTF-8: X.520 counts characters, but not all libraries do.
-    printable: whether it is a PrintableString, which has neither
-    underscore nor at sign.
+    printable: whether it is a PrintableString, which has neither underscore nor at sign.
     """
 
     parameter: str
@@ -50,9 +47,9 @@ class Attribute:
     printable: bool
 
     def fault(self, text: str) -> str:
-        """Return what the text must be to stand in a certificate, and is not; "" if it is."""
+        """Return what keeps a text out of a certificate; "" if nothing."""
         if not text.isprintable():  # so it can be encoded, too
-            return "must hold nothing but what prints"
+            return "must have only printable characters"
         if not self.shortest <= len(text.encode()) <= self.longest:
             exactly = self.shortest == self.longest
             bound = "exactly" if exactly else f"{self.shortest} to"
@@ -80,14 +77,14 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         _attribute("serial_number", "serialNumber", NameOID.SERIAL_NUMBER, 64),
     )
 }
-"""All that a template may refer to, by the parameter's full name, in the vendor's order.
+"""The attributes that a template may refer to, by the parameter's full name, in the vendor's order.
 serialNumber is the attribute, not the number of the certificate."""
 KNOWN = "known are " + ", ".join(ATTRIBUTES)
-"""A remedy for a parameter that is none."""
+"""The remedy for an unknown parameter."""
 
 
 def full_name(word: str) -> str:
-    """Return the full name of a parameter of which the last word, or all, is given.
+    """Return the full name of a parameter.  word: its last word, or all of it.
 
     Raises KeyError.
     """
@@ -106,13 +103,13 @@ def read_certificate(data: bytes) -> x509.Certificate:
         subject_of(certificate.subject)
     except UNREADABLE:
         raise ConfigError(
-            'It holds no certificate in the form PEM ("-----BEGIN CERTIFICATE-----").'
+            'There is no certificate in PEM form ("-----BEGIN CERTIFICATE-----").'
         ) from None
     return certificate
 
 
 def subject_of(name: Name) -> Subject:
-    """Return what a template can see of a subject; a value that is not text is passed over."""
+    """Return what a template can refer to in a subject; a value that is not text is left out."""
     return {
         parameter: tuple(_texts(name.get_attributes_for_oid(attribute.oid)))
         for parameter, attribute in ATTRIBUTES.items()
@@ -136,71 +133,3 @@ def x509_name(values: Mapping[str, str]) -> Name:
         for parameter, attribute in ATTRIBUTES.items()
         if parameter in values
     )
-
-
-_SHOWN = 64
-"""Characters of a value that are shown."""
-
-
-class DiagnosticKind(StrEnum):
-    """What a finding is about."""
-
-    TOO_LARGE = "too-large"
-    NOT_JSON = "not-json"
-    WRONG_TYPE = "wrong-type"
-    REPEATED_KEY = "repeated-key"
-    UNKNOWN_KEY = "unknown-key"
-    MISSING = "missing"
-    UNKNOWN_PARAMETER = "unknown-parameter"
-    WRONG_SPELLING = "wrong-spelling"  # of ref
-    FUNCTION = "function"
-    UNDECLARED = "undeclared"
-    STATIC = "static"  # a text where only a reference may be
-    ILLEGAL = "illegal"  # a text that its field does not take
-    TOO_MANY = "too-many"
-    ATTRIBUTE_MISSING = "attribute-missing"
-    ATTRIBUTE_REPEATED = "attribute-repeated"
-    OTHERWISE = "otherwise"  # the template settles it, and not as wanted
-    CONFLICT = "conflict"  # one attribute would need two values
-    UNREFERENCED = "unreferenced"
-    UNWISE = "unwise"
-
-
-WARNINGS = frozenset({DiagnosticKind.UNREFERENCED, DiagnosticKind.UNWISE})
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateDiagnostic:
-    """One finding.
-
-    place: the keys that lead there, as resources.device.node_id; "" for the whole.
-    what: what is wrong there, without the place.  remedy: what to do.
-    parameter: the full name of the template's parameter that is concerned; "" for none.
-    """
-
-    kind: DiagnosticKind
-    place: str
-    what: str
-    remedy: str = ""
-    parameter: str = ""
-
-    @property
-    def fatal(self) -> bool:
-        """Whether the template or certificate cannot be used so."""
-        return self.kind not in WARNINGS
-
-    def __str__(self) -> str:
-        level = "error" if self.fatal else "warning"
-        where = f"{self.place} " if self.place else ""
-        return f"{level}: {where}{self.what}" + (f"; {self.remedy}" if self.remedy else "")
-
-
-def fatal(findings: Iterable[TemplateDiagnostic]) -> bool:
-    """Whether any of the findings is."""
-    return any(finding.fatal for finding in findings)
-
-
-def quoted(value: object) -> str:
-    """Return a value as it may stand in a finding: bounded, and nothing that does not print."""
-    text = str(value)
-    return ascii(text[:_SHOWN]) + "..." * (len(text) > _SHOWN)

@@ -1,16 +1,10 @@
-"""A provisioning template: how the platform makes a device of a certificate.  Pure data.
+"""A provisioning template: how the platform makes a device of a certificate, and its lint.  Pure.
 
-Sources: "Create a Provisioning Template" of the IoTDA API reference; the models
-ProvisioningTemplateBody, DeviceResource, TagRef and PolicyResource of the vendor's management SDK.
-
-The JSON of a template, with what a plain reader would hide: keys that come twice.  Pure.
-
-Takes the parts of a template one by one, and notes what is wrong with them.  Pure.
-
-What is wrong with a provisioning template: all of it at once.  Pure.
-
-Sources: those of template.py; "Bind Tags" of the IoTDA API reference; "Functions" of its developer
-guide, by which "Ref" and "Fn::" belong to custom authentication, and not here.
+`lint` reads a template, and returns every fault at once as a diagnostic, duplicate JSON keys among
+them.  Sources: "Create a Provisioning Template" and "Bind Tags" of the IoTDA API reference;
+"Functions" of its developer guide, by which "Ref" and "Fn::" belong to custom authentication, and
+not here; the models ProvisioningTemplateBody, DeviceResource, TagRef and PolicyResource of the
+vendor's management SDK.
 """
 
 from __future__ import annotations
@@ -19,20 +13,14 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
 from gatewayd.cloud.huawei import settings
 from gatewayd.cloud.huawei.settings import Field
-from gatewayd.cloud.huawei.subject import (
-    ATTRIBUTES,
-    KNOWN,
-    DiagnosticKind,
-    TemplateDiagnostic,
-    fatal,
-    quoted,
-)
+from gatewayd.cloud.huawei.subject import ATTRIBUTES, KNOWN
 
 DEVICE = "resources.device"
 POLICY = "resources.policy"
@@ -61,10 +49,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningTemplate:
-    """A template that follows the rules; template_lint.lint makes one of a text.
+    """A valid template, as `lint` returns it.
 
-    parameters: those that it declares, full names: a certificate must have all of them.
-    name, description: "" where the text was only the body.
+    parameters: the declared ones, by full name: a certificate must have all of them.
+    name, description: "" where the text is the body alone.
     """
 
     parameters: tuple[str, ...]
@@ -78,20 +66,20 @@ class ProvisioningTemplate:
     description: str = ""
 
     def fields(self) -> Iterator[tuple[str, Value]]:
-        """Yield the last key of each field of the device that is set, and its value; not tags."""
+        """Yield the last key and the value of each field of the device that is set; not tags."""
         for key in ("device_name", "device_id", "node_id", "product_id"):
             value: Value | None = getattr(self, key)
             if value is not None:
                 yield key, value
 
     def references(self) -> frozenset[str]:
-        """Return the parameters that something refers to."""
+        """Return the parameters that are referred to."""
         tags = (part for tag in self.tags for part in (tag.key, tag.value))
         values = (*(value for _, value in self.fields()), *tags)
         return frozenset(value.parameter for value in values if isinstance(value, Ref))
 
     def body(self) -> dict[str, Any]:
-        """Return the template_body, as it is to be dumped to JSON."""
+        """Return the template_body, for JSON."""
         device: dict[str, Any] = {key: _raw(value) for key, value in self.fields()}
         if self.tags:
             device["tags"] = [
@@ -104,13 +92,81 @@ class ProvisioningTemplate:
         return {"parameters": declared, "resources": resources}
 
     def request(self) -> dict[str, Any]:
-        """Return what asks the platform to create the template, as it is to be dumped to JSON."""
-        about = {"description": self.description} if self.description else {}
-        return {"template_name": self.name, **about, "template_body": self.body()}
+        """Return the request that creates the template, for JSON."""
+        description = {"description": self.description} if self.description else {}
+        return {"template_name": self.name, **description, "template_body": self.body()}
 
 
 def _raw(value: Value) -> Any:  # noqa: ANN401  # whatever JSON holds
     return {"ref": value.parameter} if isinstance(value, Ref) else value
+
+
+_SHOWN = 64
+"""Characters of a value that a diagnostic shows."""
+
+
+class DiagnosticKind(StrEnum):
+    """What a diagnostic is about."""
+
+    TOO_LARGE = "too-large"
+    NOT_JSON = "not-json"
+    WRONG_TYPE = "wrong-type"
+    REPEATED_KEY = "repeated-key"
+    UNKNOWN_KEY = "unknown-key"
+    MISSING = "missing"
+    UNKNOWN_PARAMETER = "unknown-parameter"
+    WRONG_SPELLING = "wrong-spelling"  # of ref
+    FUNCTION = "function"
+    UNDECLARED = "undeclared"
+    STATIC = "static"  # a text where only a reference is allowed
+    ILLEGAL = "illegal"  # a text that its field does not allow
+    TOO_MANY = "too-many"
+    ATTRIBUTE_MISSING = "attribute-missing"
+    ATTRIBUTE_REPEATED = "attribute-repeated"
+    OTHERWISE = "otherwise"  # the template sets another value than desired
+    CONFLICT = "conflict"  # one attribute would need two values
+    UNREFERENCED = "unreferenced"
+    UNWISE = "unwise"
+
+
+WARNINGS = frozenset({DiagnosticKind.UNREFERENCED, DiagnosticKind.UNWISE})
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateDiagnostic:
+    """A diagnostic: what is wrong with a template, or a certificate, and where.
+
+    place: the keys that lead there, as resources.device.node_id; "" for the whole.
+    what: the fault, without the place.  remedy: what to do.
+    parameter: the full name of the template's parameter concerned; "" for none.
+    """
+
+    kind: DiagnosticKind
+    place: str
+    what: str
+    remedy: str = ""
+    parameter: str = ""
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the template or certificate cannot be used so."""
+        return self.kind not in WARNINGS
+
+    def __str__(self) -> str:
+        level = "error" if self.fatal else "warning"
+        where = f"{self.place} " if self.place else ""
+        return f"{level}: {where}{self.what}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def fatal(diagnostics: Iterable[TemplateDiagnostic]) -> bool:
+    """Whether any of the diagnostics is fatal."""
+    return any(diagnostic.fatal for diagnostic in diagnostics)
+
+
+def quoted(value: object) -> str:
+    """Return a value as a diagnostic shows it: bounded and printable."""
+    text = str(value)
+    return ascii(text[:_SHOWN]) + "..." * (len(text) > _SHOWN)
 
 
 MAX_BYTES = 64 << 10
@@ -118,15 +174,15 @@ MAX_BYTES = 64 << 10
 
 
 class NotTemplateJson(Exception):
-    """The text is no JSON; `finding` says where and why."""
+    """The text is no JSON; `diagnostic` says where and why."""
 
-    def __init__(self, finding: TemplateDiagnostic) -> None:
-        super().__init__(str(finding))
-        self.finding = finding
+    def __init__(self, diagnostic: TemplateDiagnostic) -> None:
+        super().__init__(str(diagnostic))
+        self.diagnostic = diagnostic
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers which of its keys came more than once."""
+    """A JSON object that remembers its duplicate keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -160,15 +216,15 @@ def _line(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
 
 
-def repeated(value: object) -> Iterator[TemplateDiagnostic]:
-    """Yield a finding for each key that an object in a loaded value has more than once."""
-    waiting: list[tuple[str, object]] = [("", value)]
-    while waiting:
-        place, one = waiting.pop()
+def duplicate_keys(value: object) -> Iterator[TemplateDiagnostic]:
+    """Yield a finding for each duplicate key of the objects in a loaded value."""
+    pending: list[tuple[str, object]] = [("", value)]
+    while pending:
+        place, one = pending.pop()
         if isinstance(one, list):
-            waiting += [(f"{place}[{index}]", part) for index, part in enumerate(one)]
+            pending += [(f"{place}[{index}]", part) for index, part in enumerate(one)]
         elif isinstance(one, _Object):
-            waiting += [(join(place, key), part) for key, part in one.items()]
+            pending += [(join(place, key), part) for key, part in one.items()]
             for key in sorted(one.repeated):
                 what = f"has the key {quoted(key)} more than once"
                 yield TemplateDiagnostic(
@@ -189,12 +245,12 @@ _T = TypeVar("_T", dict[str, Any], list[Any], str)
 
 @dataclass(slots=True)
 class TemplateReader:
-    """Reads one template.
+    """A reader of one template, which collects diagnostics.
 
     declared: its parameters.  used: those that are referred to.
     """
 
-    findings: list[TemplateDiagnostic]
+    diagnostics: list[TemplateDiagnostic]
     declared: Sequence[str] = ()
     used: set[str] = field(default_factory=set)
 
@@ -202,7 +258,7 @@ class TemplateReader:
         self, kind: DiagnosticKind, place: str, what: str, remedy: str = "", parameter: str = ""
     ) -> None:
         """Note a finding."""
-        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
+        self.diagnostics.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
 
     def keys(
         self,
@@ -211,7 +267,7 @@ class TemplateReader:
         required: Sequence[str],
         optional: Sequence[str] = (),
     ) -> None:
-        """Note which keys an object lacks, and which it should not have."""
+        """Note missing and unknown keys of an object."""
         for key in required:
             if key not in raw:
                 self.note(DiagnosticKind.MISSING, join(place, key), "is missing")
@@ -219,27 +275,27 @@ class TemplateReader:
         for key in raw:
             if key not in known:
                 remedy = "known are " + ", ".join(known)
-                self.note(DiagnosticKind.UNKNOWN_KEY, join(place, key), "is no known key", remedy)
+                self.note(DiagnosticKind.UNKNOWN_KEY, join(place, key), "is an unknown key", remedy)
 
     def take(self, raw: Mapping[str, Any], place: str, key: str, kind: type[_T]) -> _T | None:
-        """Return what an object has under a key; None if nothing, or nothing of this kind."""
-        told = raw.get(key)
-        if isinstance(told, kind):
-            return told
+        """Return the value of a key; None if it is missing, or not of this kind."""
+        value = raw.get(key)
+        if isinstance(value, kind):
+            return value
         if key in raw:
             self.note(DiagnosticKind.WRONG_TYPE, join(place, key), f"must be {_TYPES[kind]}")
         return None
 
     def text(self, raw: Mapping[str, Any], key: str, rule: Field) -> str:
-        """Return a text at the top; "" if there is none."""
-        told = self.take(raw, "", key, str)
-        return "" if told is None else self._static(told, key, rule)
+        """Return a text of the request; "" if there is none."""
+        value = self.take(raw, "", key, str)
+        return "" if value is None else self._static(value, key, rule)
 
     def value(self, raw: Mapping[str, Any], place: str, key: str, rule: Field) -> Value | None:
         """Return a text or a reference; None if there is neither."""
-        told = raw.get(key)
-        if isinstance(told, str):
-            return self._static(told, join(place, key), rule)
+        value = raw.get(key)
+        if isinstance(value, str):
+            return self._static(value, join(place, key), rule)
         return self._reference(raw, join(place, key), key, "must be a text or a reference")
 
     def reference(self, raw: Mapping[str, Any], place: str, key: str) -> Ref | None:
@@ -251,37 +307,40 @@ class TemplateReader:
         return self._reference(raw, join(place, key), key, "must be a reference")
 
     def unreferenced(self) -> None:
-        """Note the parameters to which nothing refers."""
-        remedy = "remove it, as a certificate must have all that is declared"
+        """Note the parameters that are not referred to."""
+        remedy = "remove it, as a certificate must have every declared parameter"
         for parameter in self.declared:
             if parameter not in self.used:
-                place, what = join("parameters", parameter), "is declared and not used"
+                place, what = join("parameters", parameter), "is declared but not used"
                 self.note(DiagnosticKind.UNREFERENCED, place, what, remedy, parameter)
 
-    def _static(self, told: str, place: str, rule: Field) -> str:
-        if fault := rule.fault(told):
-            self.note(DiagnosticKind.ILLEGAL, place, f"is {quoted(told)}, and {fault}")
-        return told
+    def _static(self, value: str, place: str, rule: Field) -> str:
+        if fault := rule.fault(value):
+            self.note(DiagnosticKind.ILLEGAL, place, f"is {quoted(value)}, and {fault}")
+        return value
 
     def _reference(self, raw: Mapping[str, Any], place: str, key: str, what: str) -> Ref | None:
-        told = raw.get(key)
-        if not isinstance(told, dict):
+        value = raw.get(key)
+        if not isinstance(value, dict):
             if key in raw:
                 self.note(DiagnosticKind.WRONG_TYPE, place, what, _AS_REFERENCE)
             return None
-        self.used |= {one for one in told.values() if isinstance(one, str)}
-        if any(one.startswith("Fn::") for one in told):
+        self.used |= {one for one in value.values() if isinstance(one, str)}
+        if any(one.startswith("Fn::") for one in value):
             self.note(
-                DiagnosticKind.FUNCTION, place, "has a function, but may have none", _AS_REFERENCE
+                DiagnosticKind.FUNCTION,
+                place,
+                "has a function, which is not allowed here",
+                _AS_REFERENCE,
             )
-        elif "Ref" in told:
+        elif "Ref" in value:
             self.note(
                 DiagnosticKind.WRONG_SPELLING, place, 'has "Ref"', 'write "ref", in small letters'
             )
-        elif set(told) != {"ref"} or not isinstance(told["ref"], str):
+        elif set(value) != {"ref"} or not isinstance(value["ref"], str):
             self.note(DiagnosticKind.WRONG_TYPE, place, what, _AS_REFERENCE)
         else:
-            return self._resolved(told["ref"], place)
+            return self._resolved(value["ref"], place)
         return None
 
     def _resolved(self, parameter: str, place: str) -> Ref:
@@ -307,34 +366,34 @@ _POLICY_ID = re.compile(r"[A-Fa-f0-9]{24}")
 
 @dataclass(frozen=True, slots=True)
 class TemplateLint:
-    """What a text holds.  template: None if any finding is fatal."""
+    """The result of a lint.  template: None if any finding is fatal."""
 
     template: ProvisioningTemplate | None
-    findings: tuple[TemplateDiagnostic, ...]
+    diagnostics: tuple[TemplateDiagnostic, ...]
 
 
 def lint(data: bytes) -> TemplateLint:
-    """Read a template, and tell all that is wrong with it.
+    """Read a template; return it with its diagnostics.
 
     data: JSON: the template_body alone, or the whole request that creates a template.
     """
     try:
         raw = load(data)
     except NotTemplateJson as error:
-        return TemplateLint(None, (error.finding,))
-    read = TemplateReader(list(_repeated(raw)))
+        return TemplateLint(None, (error.diagnostic,))
+    read = TemplateReader(list(_duplicates(raw)))
     template = _template(read, raw)
-    findings = tuple(read.findings)
-    return TemplateLint(None if fatal(findings) else template, findings)
+    diagnostics = tuple(read.diagnostics)
+    return TemplateLint(None if fatal(diagnostics) else template, diagnostics)
 
 
-def _repeated(raw: object) -> Iterator[TemplateDiagnostic]:
-    for one in repeated(raw):
+def _duplicates(raw: object) -> Iterator[TemplateDiagnostic]:
+    for one in duplicate_keys(raw):
         yield dataclasses.replace(one, place=one.place.removeprefix(f"{BODY}."))
 
 
 def _template(read: TemplateReader, raw: object) -> ProvisioningTemplate | None:
-    """Return the template; it is good only if no finding is fatal."""
+    """Return the template, which is valid only if no finding is fatal."""
     if not isinstance(raw, dict):
         read.note(DiagnosticKind.WRONG_TYPE, "", "must be an object")
         return None
@@ -364,25 +423,25 @@ def _body(read: TemplateReader, body: Mapping[str, Any]) -> ProvisioningTemplate
 
 def _declare(read: TemplateReader, parameters: Mapping[str, Any]) -> None:
     read.declared = tuple(parameters)
-    for parameter, told in parameters.items():
+    for parameter, value in parameters.items():
         place = join("parameters", parameter)
         if parameter not in ATTRIBUTES:
-            what = "is no parameter that the platform knows"
+            what = "is a parameter that the platform does not know"
             read.note(DiagnosticKind.UNKNOWN_PARAMETER, place, what, KNOWN, parameter)
-        if isinstance(told, dict):
-            read.keys(told, place, ("type",))
-            _type(read, told.get("type", "String"), join(place, "type"))
+        if isinstance(value, dict):
+            read.keys(value, place, ("type",))
+            _type(read, value.get("type", "String"), join(place, "type"))
         else:
             read.note(DiagnosticKind.WRONG_TYPE, place, 'must be {"type": "String"}')
 
 
-def _type(read: TemplateReader, told: object, place: str) -> None:
-    if not isinstance(told, str) or told.lower() != "string":
+def _type(read: TemplateReader, value: object, place: str) -> None:
+    if not isinstance(value, str) or value.lower() != "string":
         read.note(
-            DiagnosticKind.WRONG_TYPE, place, f"is {quoted(told)}", 'the only type is "String"'
+            DiagnosticKind.WRONG_TYPE, place, f"is {quoted(value)}", 'the only type is "String"'
         )
-    elif told != "String":
-        read.note(DiagnosticKind.UNWISE, place, f"is {quoted(told)}", 'the format has "String"')
+    elif value != "String":
+        read.note(DiagnosticKind.UNWISE, place, f"is {quoted(value)}", 'the format has "String"')
 
 
 def _device(read: TemplateReader, device: Mapping[str, Any]) -> ProvisioningTemplate | None:
@@ -404,22 +463,22 @@ def _tags(read: TemplateReader, tags: Sequence[Any]) -> Sequence[Tag]:
     if len(tags) > settings.MAX_TAGS:
         what, remedy = f"has {len(tags)} tags", f"a device has at most {settings.MAX_TAGS}"
         read.note(DiagnosticKind.TOO_MANY, place, what, remedy)
-    told = [tag for index, one in enumerate(tags) if (tag := _tag(read, one, f"{place}[{index}]"))]
-    for key, count in Counter(tag.key for tag in told).items():
+    value = [tag for index, one in enumerate(tags) if (tag := _tag(read, one, f"{place}[{index}]"))]
+    for key, count in Counter(tag.key for tag in value).items():
         if count > 1:
             shown = quoted(key.parameter if isinstance(key, Ref) else key)
             what, remedy = f"has {count} tags with the key {shown}", "a device has each key once"
             read.note(DiagnosticKind.ILLEGAL, place, what, remedy)
-    return told
+    return value
 
 
-def _tag(read: TemplateReader, told: object, place: str) -> Tag | None:
-    if not isinstance(told, dict):
+def _tag(read: TemplateReader, value: object, place: str) -> Tag | None:
+    if not isinstance(value, dict):
         read.note(DiagnosticKind.WRONG_TYPE, place, "must be an object")
         return None
-    read.keys(told, place, ("tag_key", "tag_value"))
-    key = read.value(told, place, "tag_key", settings.TAG_KEY)
-    value = read.value(told, place, "tag_value", settings.TAG_VALUE)
+    read.keys(value, place, ("tag_key", "tag_value"))
+    key = read.value(value, place, "tag_key", settings.TAG_KEY)
+    value = read.value(value, place, "tag_value", settings.TAG_VALUE)
     return None if key is None or value is None else Tag(key, value)
 
 
@@ -435,6 +494,6 @@ def _policies(read: TemplateReader, policy: Mapping[str, Any]) -> tuple[str, ...
         if not isinstance(one, str):
             read.note(DiagnosticKind.WRONG_TYPE, here, "must be a text")
         elif not _POLICY_ID.fullmatch(one):
-            what, remedy = f"is {quoted(one)}", "the id of a policy has 24 hexadecimal digits"
+            what, remedy = f"is {quoted(one)}", "a policy ID has 24 hexadecimal digits"
             read.note(DiagnosticKind.UNWISE, here, what, remedy)
     return tuple(one for one in ids if isinstance(one, str))

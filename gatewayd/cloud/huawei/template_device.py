@@ -1,13 +1,12 @@
-"""What a template makes of a certificate, as the console's "Debug" shows it.  Pure.
+"""The device of a template and a subject, and the inverse: the subject for a desired device.  Pure.
+
+`preview` shows what a template makes of a certificate, as the console's "Debug" does.
+`solve_subject` finds the subject with which a template makes the desired device.
 
 Where the vendor's pages differ, the narrower reading holds: the certificate must have each
-parameter that the template declares, referred to or not.  An attribute that comes twice is refused:
-no page says which of the two counts.  Sources: "Self-Registration" of the IoTDA user guide; the
-model ProvisioningTemplateBody of the vendor's management SDK; "Create a Device".
-
-Which subject a certificate needs for the template to make the wanted device of it.  Pure.
-
-The inverse of preview.py.
+parameter that the template declares, referred to or not.  A repeated attribute is refused: no page
+says which value counts.  Sources: "Self-Registration" of the IoTDA user guide; the model
+ProvisioningTemplateBody of the vendor's management SDK; "Create a Device".
 """
 
 from __future__ import annotations
@@ -22,16 +21,21 @@ from gatewayd.cloud.huawei.subject import (
     ATTRIBUTES,
     KNOWN,
     PREFIX,
-    DiagnosticKind,
     Name,
     Subject,
-    TemplateDiagnostic,
-    fatal,
     full_name,
-    quoted,
     x509_name,
 )
-from gatewayd.cloud.huawei.template import DEVICE, ProvisioningTemplate, Ref, Value
+from gatewayd.cloud.huawei.template import (
+    DEVICE,
+    DiagnosticKind,
+    ProvisioningTemplate,
+    Ref,
+    TemplateDiagnostic,
+    Value,
+    fatal,
+    quoted,
+)
 
 RULES: Mapping[str, settings.Field] = {
     "node_id": settings.NODE_ID,
@@ -41,14 +45,14 @@ RULES: Mapping[str, settings.Field] = {
     "tag_key": settings.TAG_KEY,
     "tag_value": settings.TAG_VALUE,
 }
-"""What each field of a template may come to."""
+"""The rule of each field of the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisionedDevice:
-    """What the platform would register.
+    """The device that the platform would register.
 
-    name: "" where the template sets none; what the platform then takes is not documented.
+    name: "" where the template sets none; what the platform uses then is not documented.
     tags: keys and values.
     """
 
@@ -62,23 +66,25 @@ class ProvisionedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What comes of a template and a certificate.  device: None if any finding is fatal."""
+    """The result of a template and a certificate.  device: None if any finding is fatal."""
 
     device: ProvisionedDevice | None
-    findings: tuple[TemplateDiagnostic, ...]
+    diagnostics: tuple[TemplateDiagnostic, ...]
 
 
 def preview(template: ProvisioningTemplate, subject: Subject) -> Preview:
     """Apply a template to the subject of a certificate."""
-    findings = list(_absences(template, subject))
-    if findings:
-        return Preview(None, tuple(findings))
+    diagnostics = list(_missing_values(template, subject))
+    if diagnostics:
+        return Preview(None, tuple(diagnostics))
     maker = _DeviceBuilder({parameter: subject[parameter][0] for parameter in template.parameters})
     device = maker.device(template)
-    return Preview(None if fatal(maker.findings) else device, tuple(maker.findings))
+    return Preview(None if fatal(maker.diagnostics) else device, tuple(maker.diagnostics))
 
 
-def _absences(template: ProvisioningTemplate, subject: Subject) -> Iterator[TemplateDiagnostic]:
+def _missing_values(
+    template: ProvisioningTemplate, subject: Subject
+) -> Iterator[TemplateDiagnostic]:
     for parameter in template.parameters:
         values, short = subject.get(parameter, ()), ATTRIBUTES[parameter].short
         place = f"parameters.{parameter}"
@@ -98,20 +104,20 @@ def _absences(template: ProvisioningTemplate, subject: Subject) -> Iterator[Temp
 
 @dataclass(slots=True)
 class _DeviceBuilder:
-    """Fills in the values, by parameter, and notes what does not fit."""
+    """A builder of the device from values, by parameter; it collects diagnostics."""
 
     values: Mapping[str, str]
-    findings: list[TemplateDiagnostic] = field(default_factory=list)
+    diagnostics: list[TemplateDiagnostic] = field(default_factory=list)
 
     def device(self, template: ProvisioningTemplate) -> ProvisionedDevice:
-        """Return the device; it is good only if no finding is fatal."""
-        told = {key: self._fill(value, DEVICE, key) for key, value in template.fields()}
-        default = settings.default_device_id(told["product_id"], told["node_id"])
+        """Return the device, which is valid only if no finding is fatal."""
+        values = {key: self._fill(value, DEVICE, key) for key, value in template.fields()}
+        default = settings.default_device_id(values["product_id"], values["node_id"])
         return ProvisionedDevice(
-            told.get("device_id", default),
-            told["node_id"],
-            told["product_id"],
-            told.get("device_name", ""),
+            values.get("device_id", default),
+            values["node_id"],
+            values["product_id"],
+            values.get("device_name", ""),
             self._tags(template),
             template.policy_ids,
         )
@@ -127,14 +133,14 @@ class _DeviceBuilder:
         )
         for key, count in Counter(key for key, _ in tags).items():
             if count > 1:
-                what = f"come to {count} tags with the key {quoted(key)}"
-                self.findings.append(
+                what = f"would be {count} tags with the key {quoted(key)}"
+                self.diagnostics.append(
                     TemplateDiagnostic(DiagnosticKind.ILLEGAL, place, what, "use other keys")
                 )
         return tags
 
     def _fill(self, value: Value, place: str, key: str) -> str:
-        """Return the text of a value, and note whether the field takes it."""
+        """Return the text of a value, and note whether its field allows it."""
         parameter = value.parameter if isinstance(value, Ref) else ""
         text = self.values[parameter] if isinstance(value, Ref) else value
         source = f" ({ATTRIBUTES[parameter].short} of the subject)" if parameter else ""
@@ -149,7 +155,7 @@ class _DeviceBuilder:
         self, kind: DiagnosticKind, place: str, what: str, parameter: str, text: str = ""
     ) -> None:
         remedy = _remedy(text, parameter) if text else ""
-        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
+        self.diagnostics.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
 
 
 def _remedy(text: str, parameter: str) -> str:
@@ -163,16 +169,16 @@ def _remedy(text: str, parameter: str) -> str:
 
 
 FIXED = "fixed"
-"""The place of what the settings say of every subject."""
+"""The place of the attributes that the settings fix for every subject."""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredDevice:
-    """The device that is to be registered.
+    """The device to be registered.
 
-    device_id: "" for that which the platform would choose.  name: "" for any.
+    device_id: "" for the platform's choice.  name: "" for any.
     fixed: further attributes of the subject, by the last word of the template's parameter, or all
-    of it: as {"country": "CN"}; those of which the template knows nothing are added all the same.
+    of it, as {"country": "CN"}; they are added even if the template does not refer to them.
     """
 
     node_id: str
@@ -184,92 +190,90 @@ class DesiredDevice:
 
 @dataclass(frozen=True, slots=True)
 class SolvedSubject:
-    """A subject, by the full names of the parameters, and the device that comes of it.
+    """The subject for a desired device, by the parameters' full names, and that device.
 
     values, device: empty and None if any finding is fatal.
     """
 
     values: Mapping[str, str]
     device: ProvisionedDevice | None
-    findings: tuple[TemplateDiagnostic, ...]
+    diagnostics: tuple[TemplateDiagnostic, ...]
 
     def x509_name(self) -> Name:
-        """Return the subject as a certificate has it."""
+        """Return the subject in its X.509 form."""
         return x509_name(self.values)
 
 
-def solve_subject(template: ProvisioningTemplate, wanted: DesiredDevice) -> SolvedSubject:
-    """Return the subject with which the template makes the wanted device, or why there is none."""
-    chooser = _SubjectSolver(template)
-    chooser.settle(wanted)
-    findings = chooser.findings
-    if not fatal(findings):
-        subject = {parameter: (value,) for parameter, value in chooser.values.items()}
+def solve_subject(template: ProvisioningTemplate, desired: DesiredDevice) -> SolvedSubject:
+    """Return the subject with which the template makes the desired device, or why there is none."""
+    solver = _SubjectSolver(template)
+    solver.solve(desired)
+    diagnostics = solver.diagnostics
+    if not fatal(diagnostics):
+        subject = {parameter: (value,) for parameter, value in solver.values.items()}
         made = preview(template, subject)
-        findings.extend(made.findings)
+        diagnostics.extend(made.diagnostics)
         if made.device is not None:
-            return SolvedSubject(chooser.values, made.device, tuple(findings))
-    return SolvedSubject({}, None, tuple(findings))
+            return SolvedSubject(solver.values, made.device, tuple(diagnostics))
+    return SolvedSubject({}, None, tuple(diagnostics))
 
 
 @dataclass(slots=True)
 class _SubjectSolver:
-    """Settles the attributes one by one, and notes what contradicts.
+    """A solver that sets the attributes one by one; it collects contradictions as diagnostics.
 
-    places: what settled each attribute.
+    places: where the value of each attribute comes from.
     """
 
     template: ProvisioningTemplate
     values: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    findings: list[TemplateDiagnostic] = field(default_factory=list)
+    diagnostics: list[TemplateDiagnostic] = field(default_factory=list)
 
-    def settle(self, wanted: DesiredDevice) -> None:
-        """Settle all: first what must be so, then what has a default."""
-        template, default = self.template, default_device_id(wanted.product_id, wanted.node_id)
-        self._value("node_id", template.node_id, wanted.node_id)
-        self._value("product_id", template.product_id, wanted.product_id)
-        self._fixed(wanted.fixed)
-        if template.device_id and not wanted.device_id:
-            self._shared(template.device_id.parameter)
-        self._optional("device_id", template.device_id, wanted.device_id, default)
-        self._optional("device_name", template.device_name, wanted.name, wanted.node_id)
-        self._absent()
-        self._bounds()
+    def solve(self, desired: DesiredDevice) -> None:
+        """Set all attributes: first those without an alternative, then those with a default."""
+        template, default = self.template, default_device_id(desired.product_id, desired.node_id)
+        self._require("node_id", template.node_id, desired.node_id)
+        self._require("product_id", template.product_id, desired.product_id)
+        self._set_fixed(desired.fixed)
+        if template.device_id and not desired.device_id:
+            self._check_shared(template.device_id.parameter)
+        self._set_optional("device_id", template.device_id, desired.device_id, default)
+        self._set_optional("device_name", template.device_name, desired.name, desired.node_id)
+        self._note_missing()
+        self._check_bounds()
 
-    def _value(self, key: str, value: Value, text: str) -> None:
+    def _require(self, key: str, value: Value, text: str) -> None:
         place = f"{DEVICE}.{key}"
         if isinstance(value, Ref):
             self._set(value.parameter, text, place)
         elif value != text:
-            what = f"is {quoted(value)} in the template, where {quoted(text)} is wanted"
-            self._note(DiagnosticKind.OTHERWISE, place, what, "take the template of that product")
+            what = f"is {quoted(value)} in the template, but {quoted(text)} is required"
+            self._note(DiagnosticKind.OTHERWISE, place, what, "use the template of that product")
 
-    def _shared(self, parameter: str) -> None:
-        """Note a device ID that all devices would have: each would take the place of the others."""
+    def _check_shared(self, parameter: str) -> None:
+        """Note a device ID that all devices would share: each would replace the others."""
         place = self.places.get(parameter, "")
         if place in (FIXED, f"{DEVICE}.product_id"):
-            what = (
-                f"would be the same for all devices: {place} settles {ATTRIBUTES[parameter].short}"
-            )
+            what = f"would be the same for all devices: {place} sets {ATTRIBUTES[parameter].short}"
             remedy = "let the template refer to another attribute for it"
             self._note(DiagnosticKind.CONFLICT, f"{DEVICE}.device_id", what, remedy, parameter)
 
-    def _optional(self, key: str, ref: Ref | None, wanted: str, default: str) -> None:
-        """Settle a field that the template need not have.  wanted: "" for any."""
+    def _set_optional(self, key: str, ref: Ref | None, desired: str, default: str) -> None:
+        """Set a field that the template need not have.  desired: "" for any."""
         if ref is not None:
-            self._set(ref.parameter, wanted or self.values.get(ref.parameter, default),
+            self._set(ref.parameter, desired or self.values.get(ref.parameter, default),
                       f"{DEVICE}.{key}")  # fmt: skip
-        elif wanted and (key, wanted) != ("device_id", default):
-            what = f"is not in the template, so it cannot be {quoted(wanted)}"
+        elif desired and (key, desired) != ("device_id", default):
+            what = f"is not in the template, so it cannot be {quoted(desired)}"
             self._note(DiagnosticKind.OTHERWISE, f"{DEVICE}.{key}", what, "add it to the template")
 
-    def _fixed(self, fixed: Mapping[str, str]) -> None:
+    def _set_fixed(self, fixed: Mapping[str, str]) -> None:
         for word, text in fixed.items():
             try:
                 self._set(full_name(word), text, FIXED)
             except KeyError:
-                what = f"has {quoted(word)}, which no template knows"
+                what = f"has {quoted(word)}, which no template can refer to"
                 self._note(DiagnosticKind.UNKNOWN_PARAMETER, FIXED, what, KNOWN)
 
     def _set(self, parameter: str, text: str, place: str) -> None:
@@ -278,18 +282,18 @@ class _SubjectSolver:
         if known != text:
             short = ATTRIBUTES[parameter].short
             what = f"needs {quoted(text)} as {short}, but {first} needs {quoted(known)}"
-            remedy = "let the template refer to different attributes, or ask for the same"
+            remedy = "let the template refer to different attributes, or require the same value"
             self._note(DiagnosticKind.CONFLICT, place, what, remedy, parameter)
 
-    def _absent(self) -> None:
+    def _note_missing(self) -> None:
         for parameter in self.template.parameters:
             if parameter not in self.values:
-                what = f"has no value: nothing says what {ATTRIBUTES[parameter].short} shall be"
-                remedy = f"give one for {parameter.removeprefix(PREFIX)} among the fixed attributes"
+                what = f"has no value: nothing sets {ATTRIBUTES[parameter].short}"
+                remedy = f"set {parameter.removeprefix(PREFIX)} among the fixed attributes"
                 place = f"parameters.{parameter}"
                 self._note(DiagnosticKind.ATTRIBUTE_MISSING, place, what, remedy, parameter)
 
-    def _bounds(self) -> None:
+    def _check_bounds(self) -> None:
         for parameter, text in self.values.items():
             attribute, place = ATTRIBUTES[parameter], self.places[parameter]
             if fault := attribute.fault(text):
@@ -300,4 +304,4 @@ class _SubjectSolver:
     def _note(
         self, kind: DiagnosticKind, place: str, what: str, remedy: str = "", parameter: str = ""
     ) -> None:
-        self.findings.append(TemplateDiagnostic(kind, place, what, remedy, parameter))
+        self.diagnostics.append(TemplateDiagnostic(kind, place, what, remedy, parameter))

@@ -39,7 +39,7 @@ class AlibabaAccount:
                 address=wish.address,
                 host=wish.address,
                 rate=wish.rate,
-                unlisted=True,
+                preregistration_free=True,
                 nodes={PRODUCT: AlibabaNodeType(wish.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
             ),
         )

@@ -23,10 +23,10 @@ class AlibabaGatewayConnection:
 
     link: MqttLink
     topics: set[str] = field(default_factory=set)
-    courier: ReplySender = field(init=False)
+    sender: ReplySender = field(init=False)
 
     def __post_init__(self) -> None:
-        self.courier = ReplySender(self.link, self.send, self.topics.__contains__)
+        self.sender = ReplySender(self.link, self.send, self.topics.__contains__)
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send a message; whether anybody listened."""
@@ -78,4 +78,4 @@ class AlibabaBroker:
 
     def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
         """Send a reply as it was decided; whether anybody listened, or will."""
-        return self._connections[gateway].courier.deliver(topic, delivery)
+        return self._connections[gateway].sender.deliver(topic, delivery)

@@ -62,7 +62,7 @@ class AlibabaCloudOptions:
     port: int = 0
     instance_id: str = ""
     rate: int = 5
-    unlisted: bool = False
+    preregistration_free: bool = False
     plain: bool = True
     https_port: int | None = None
     nodes: Mapping[str, AlibabaNodeType] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class AlibabaCloud(AlibabaConsole):
             clock,
             random,
             rate=self.options.rate,
-            unlisted=self.options.unlisted,
+            preregistration_free=self.options.preregistration_free,
         )
         gateways = AlibabaGateways(
             registry, self.plan, self.options.rules, connected=self._is_connected, clock=clock

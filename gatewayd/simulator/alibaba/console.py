@@ -8,7 +8,7 @@ from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.alink import AlinkCode, named
 from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.gateways import AlibabaGateways
-from gatewayd.simulator.alibaba.notices import TopologyChange
+from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 
 PERMIT_SECONDS = range(65_536)
@@ -38,20 +38,20 @@ class AlibabaConsole:
         """Shut a device out; a session it has is closed."""
         name = (product, device)
         self._registry.devices[name].disabled = True
-        self._shut_out(name, topics.DISABLE, TopologyChange.DISABLED, AlinkCode.DEVICE_DISABLED)
+        self._shut_out(name, topics.DISABLE, ChildStatus.DISABLED, AlinkCode.DEVICE_DISABLED)
 
     def enable(self, product: str, device: str) -> None:
         """Let a disabled device in again; being offline, it cannot hear of it."""
         name = (product, device)
         self._registry.devices[name].disabled = False
-        self._tell(name, topics.ENABLE)
-        self._gateways.notices.change(name, TopologyChange.ENABLED)
+        self._push(name, topics.ENABLE)
+        self._gateways.notices.change(name, ChildStatus.ENABLED)
 
     def delete(self, product: str, device: str) -> None:
         """Forget a device; a session it has is closed."""
         name = (product, device)
         self._registry.delete(name)
-        self._shut_out(name, topics.DELETE, TopologyChange.DELETED, AlinkCode.DEVICE_DELETED)
+        self._shut_out(name, topics.DELETE, ChildStatus.DELETED, AlinkCode.DEVICE_DELETED)
         self._gateways.topology.detach(name)
         self._gateways.forget(name)
 
@@ -68,7 +68,7 @@ class AlibabaConsole:
         if self._gateways.topology.gateway_of(child) != gateway:
             self._gateways.notices.evict(child)
             self._gateways.topology.attach(gateway, child)
-            self._gateways.notices.change(child, TopologyChange.CREATED)
+            self._gateways.notices.change(child, ChildStatus.CREATED)
 
     def detach(self, child: Name) -> None:
         """Detach a sub-device from its gateway."""
@@ -86,18 +86,18 @@ class AlibabaConsole:
         params = {"productKey": product, "time": seconds}
         self._gateways.notices.push(gateway, topics.PERMIT, params)
 
-    def tell_error(self, child: Name, code: int) -> None:
+    def push_error(self, child: Name, code: int) -> None:
         """Force a sub-device off, with any code the vendor lists or not."""
         self._gateways.notices.force_off(child, code)
 
-    def _shut_out(self, name: Name, method: str, status: TopologyChange, code: AlinkCode) -> None:
+    def _shut_out(self, name: Name, method: str, status: ChildStatus, code: AlinkCode) -> None:
         if self._gateways.sessions.gateway_of(name):
-            self._tell(name, method)
+            self._push(name, method)
         self._gateways.notices.force_off(name, code)
         self._gateways.notices.change(name, status)
         self._close_sessions(name)
 
-    def _tell(self, child: Name, method: str) -> None:
+    def _push(self, child: Name, method: str) -> None:
         """Send a request on the topic of a sub-device, if it has a gateway."""
         if gateway := self._gateways.topology.gateway_of(child):
             self._gateways.notices.push(gateway, method, {}, to=child)

@@ -44,31 +44,31 @@ class DynamicRegistration:
         self._registry, self._topology, self._rules = registry, topology, rules
         self._evict = evict
 
-    def register(self, asked: GatewayRequest) -> object:
+    def register(self, request: GatewayRequest) -> object:
         """Issue secrets: the gateway's own session vouches for its sub-devices.  Raises Failed.
 
         A device that a fault spoils is missing in the data; for any other failure, none is served.
         """
-        names = [name(one) for one in entries(asked.params, (), self._rules.batch)]
-        children = [child for child in names if not asked.spoiled(child)]
+        names = [name(one) for one in entries(request.params, (), self._rules.batch)]
+        children = [child for child in names if not request.spoiled(child)]
         for child in children:
-            self._check_child(asked.gateway, child)
-            if self._topology.gateway_of(child) not in (None, asked.gateway):
+            self._check_child(request.gateway, child)
+            if self._topology.gateway_of(child) not in (None, request.gateway):
                 raise AlinkFailure(AlinkCode.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
             self._check_new(child)
         return [self._issue(child, {"iotId": "-".join(child)}) for child in children]
 
-    def product_register(self, asked: GatewayRequest) -> object:
+    def product_register(self, request: GatewayRequest) -> object:
         """Issue secrets to whoever knows the product's.  Raises Failed.
 
         Every device succeeds or fails for itself.  One that is attached to another gateway is
         taken over, though it is activated: that is what this request is for.
         """
-        proxied = asked.params.get("proxieds") if isinstance(asked.params, dict) else None
+        proxied = request.params.get("proxieds") if isinstance(request.params, dict) else None
         data: dict[str, list[object]] = {"successes": [], "failures": []}
         for one in entries(proxied, _SIGNED, self._rules.proxied):
             try:
-                data["successes"].append(self._take(asked, one))
+                data["successes"].append(self._take(request, one))
             except AlinkFailure as failed:
                 detail = {"code": failed.code, "message": str(failed)}
                 data["failures"].append(named(name(one)) | {"errorDetail": detail})
@@ -82,13 +82,13 @@ class DynamicRegistration:
         self._check_new(name(one))
         return self._issue(name(one), {})
 
-    def _take(self, asked: GatewayRequest, one: DeviceEntry) -> object:
+    def _take(self, request: GatewayRequest, one: DeviceEntry) -> object:
         child = name(one)
-        if code := asked.spoiled(child):
+        if code := request.spoiled(child):
             raise AlinkFailure(code)
         self._check_proof(one, AlinkCode.PRODUCT_LOOKUP_FAILED)
-        self._check_child(asked.gateway, child)
-        if self._topology.gateway_of(child) in (None, asked.gateway):
+        self._check_child(request.gateway, child)
+        if self._topology.gateway_of(child) in (None, request.gateway):
             self._check_new(child)
         else:
             self._evict(child)

@@ -48,9 +48,9 @@ class AlibabaGateways:
     ) -> None:
         self.topology, self.sessions = AlibabaTopology(), AlibabaSessions()
         self._registry, self._plan, self._rules = registry, plan, rules
-        self._post, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
+        self._broker, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
         self.notices = GatewayNotifier(
-            self._post, self.topology, self.sessions, rules, self._ledgers
+            self._broker, self.topology, self.sessions, rules, self._ledgers
         )
         evict = self.notices.evict
         self.enrolment = DynamicRegistration(registry, self.topology, rules, evict=evict)
@@ -81,12 +81,12 @@ class AlibabaGateways:
     def connect(self, gateway: Name, link: MqttLink) -> None:
         """Take a gateway's new connection: its sub-devices have to log in again."""
         self.sessions.lose(gateway)
-        self._post.connect(gateway, link)
+        self._broker.connect(gateway, link)
 
     def disconnect(self, gateway: Name) -> None:
         """Lose a gateway, and with it the sessions of its sub-devices."""
         self.sessions.lose(gateway)
-        self._post.disconnect(gateway)
+        self._broker.disconnect(gateway)
 
     def forget(self, gateway: Name) -> None:
         """Drop what is known of a gateway that was deleted."""
@@ -104,7 +104,7 @@ class AlibabaGateways:
 
     def unsubscribe(self, gateway: Name, filters: Sequence[str]) -> None:
         """Take subscriptions back."""
-        self._post.unsubscribe(gateway, filters)
+        self._broker.unsubscribe(gateway, filters)
 
     def publish(self, gateway: Name, packet: Publish) -> None:
         """Take a message of a gateway."""
@@ -123,7 +123,7 @@ class AlibabaGateways:
             "children": [list(child) for child in self.topology.children(gateway)],
             "online": [list(child) for child in self.sessions.children(gateway)],
             "found": [list(device) for device in self.topology.found(gateway)],
-            "subscriptions": self._post.subscriptions(gateway),
+            "subscriptions": self._broker.subscriptions(gateway),
             **self._ledgers.of(gateway).truth(),
         }
 
@@ -142,7 +142,7 @@ class AlibabaGateways:
         method = route.method.removesuffix("_reply") if route else ""
         if method in topics.REQUESTS and self._choose(gateway, method, faults.SUBSCRIBING):
             return False
-        return self._post.subscribe(gateway, topic)
+        return self._broker.subscribe(gateway, topic)
 
     def _relay(self, gateway: Name, topic: str) -> None:
         """Take a message of a sub-device, or on a topic that carries no request."""
@@ -171,7 +171,7 @@ class AlibabaGateways:
         if call.answered:
             body = alink.reply(call.id, method, code, data)
             topic = topics.topic(gateway, f"{method}_reply")
-            sent = self._post.reply(gateway, topic, answers.deliver(body, fault))
+            sent = self._broker.reply(gateway, topic, answers.deliver(body, fault))
             self.notices.count(gateway, f"{method}_reply", sent=sent)
 
     def _answer(

@@ -18,7 +18,7 @@ from gatewayd.simulator.alibaba.sessions import AlibabaSessions
 from gatewayd.simulator.alibaba.topology import AlibabaTopology
 
 
-class TopologyChange(IntEnum):
+class ChildStatus(IntEnum):
     """What became of a sub-device, in thing/topo/change."""
 
     CREATED = 0
@@ -32,13 +32,13 @@ class GatewayNotifier:
 
     def __init__(
         self,
-        post: AlibabaBroker,
+        broker: AlibabaBroker,
         topology: AlibabaTopology,
         sessions: AlibabaSessions,
         rules: AlibabaRules,
         ledgers: AlibabaGatewayLedgers,
     ) -> None:
-        self._post, self._topology, self._sessions = post, topology, sessions
+        self._broker, self._topology, self._sessions = broker, topology, sessions
         self._rules, self._ledgers = rules, ledgers
         self._pushes = 0
 
@@ -48,7 +48,7 @@ class GatewayNotifier:
         body = alink.push(str(self._pushes), method, params)
         reachable = to is None or self._sessions.gateway_of(to) == gateway
         topic = topics.topic(to or gateway, method)
-        sent = reachable and self._post.send(gateway, topic, answers.encode(body))
+        sent = reachable and self._broker.send(gateway, topic, answers.encode(body))
         self.count(gateway, method, sent=sent)
 
     def error(self, gateway: Name, code: int, child: Name) -> None:
@@ -59,7 +59,7 @@ class GatewayNotifier:
         if self._rules.error_data:
             body["data"] = alink.named(child)
         payload = answers.encode(body)
-        sent = self._post.send(gateway, topics.error_topic(gateway), payload)
+        sent = self._broker.send(gateway, topics.error_topic(gateway), payload)
         self.count(gateway, f"error.{code}", sent=sent)
 
     def force_off(self, child: Name, code: int) -> None:
@@ -68,7 +68,7 @@ class GatewayNotifier:
             self._sessions.end(child)
             self.error(gateway, code, child)
 
-    def change(self, child: Name, status: TopologyChange) -> None:
+    def change(self, child: Name, status: ChildStatus) -> None:
         """Tell a gateway what became of a device that is attached to it."""
         if gateway := self._topology.gateway_of(child):
             params = {"status": int(status), "subList": [alink.named(child)]}
@@ -77,7 +77,7 @@ class GatewayNotifier:
     def evict(self, child: Name) -> None:
         """End a sub-device's tie to its gateway, and tell the latter."""
         self.force_off(child, AlinkCode.NO_TOPOLOGY)
-        self.change(child, TopologyChange.DELETED)
+        self.change(child, ChildStatus.DELETED)
         self._topology.detach(child)
 
     def count(self, gateway: Name, method: str, *, sent: bool) -> None:

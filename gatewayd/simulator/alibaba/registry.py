@@ -54,14 +54,14 @@ class AlibabaRegistry:
         random: Callable[[int], bytes],
         *,
         rate: int = 5,
-        unlisted: bool = False,
+        preregistration_free: bool = False,
     ) -> None:
         self.products = products
         self.devices: dict[Name, AlibabaDevice] = {}
         self.deleted: dict[Name, None] = {}
         self.strangers: Counter[int] = Counter()
         self._clock, self._random = clock, random
-        self._rate, self._unlisted = rate, unlisted
+        self._rate, self._unlisted = rate, preregistration_free
         for name in devices:
             self.create(name)
 

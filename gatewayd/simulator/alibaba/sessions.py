@@ -80,73 +80,73 @@ class SessionRequests:
         self._registry, self._topology, self._sessions = registry, topology, sessions
         self._rules, self._connected, self._clock = rules, connected, clock
 
-    def login(self, asked: GatewayRequest) -> object:
+    def login(self, request: GatewayRequest) -> object:
         """Take a sub-device online.  Raises Failed."""
-        one = _login(asked.params, {})
-        self._log_in(asked, [one])
+        one = _login(request.params, {})
+        self._log_in(request, [one])
         return named(name(one))
 
-    def batch_login(self, asked: GatewayRequest) -> object:
+    def batch_login(self, request: GatewayRequest) -> object:
         """Take sub-devices online, all or none.  Raises Failed; its data names those at fault.
 
         signMethod stands in each entry, as documented, or beside the list, as the SDKs send it.
         """
-        params = asked.params if isinstance(asked.params, dict) else {}
+        params = request.params if isinstance(request.params, dict) else {}
         entries(params.get("deviceList"), _SIGNED, self._rules.sessions)
         shared = {key: params[key] for key in ("signMethod",) if key in params}
         found = [_login(one, shared) for one in params["deviceList"]]
-        self._log_in(asked, found)
+        self._log_in(request, found)
         return [named(name(one)) for one in found]
 
-    def logout(self, asked: GatewayRequest) -> object:
+    def logout(self, request: GatewayRequest) -> object:
         """Take a sub-device offline.  Raises Failed."""
-        child = name(entry(asked.params, ()))
-        self._log_out(asked, [child])
+        child = name(entry(request.params, ()))
+        self._log_out(request, [child])
         return named(child)
 
-    def batch_logout(self, asked: GatewayRequest) -> object:
+    def batch_logout(self, request: GatewayRequest) -> object:
         """Take sub-devices offline, all or none.  Raises Failed; its data names those at fault."""
-        found = entries(asked.params, (), self._rules.sessions)
+        found = entries(request.params, (), self._rules.sessions)
         children = [name(one) for one in found]
-        self._log_out(asked, children)
+        self._log_out(request, children)
         return [named(child) for child in children]
 
-    def _log_in(self, asked: GatewayRequest, found: list[DeviceEntry]) -> None:
-        self._slow_down(asked.gateway, found)
-        online = set(self._sessions.children(asked.gateway)) | {name(one) for one in found}
+    def _log_in(self, request: GatewayRequest, found: list[DeviceEntry]) -> None:
+        self._slow_down(request.gateway, found)
+        online = set(self._sessions.children(request.gateway)) | {name(one) for one in found}
         if len(online) > self._rules.children:
             raise AlinkFailure(AlinkCode.TOO_MANY_ONLINE, [named(name(one)) for one in found])
-        codes = {name(one): self._fault_of(asked, one) for one in found}
+        codes = {name(one): self._fault_of(request, one) for one in found}
         self._fail(codes)
         for child in codes:
             self._registry.admit(child)
-            self._sessions.begin(asked.gateway, child)
+            self._sessions.begin(request.gateway, child)
 
-    def _fault_of(self, asked: GatewayRequest, one: DeviceEntry) -> int | None:
+    def _fault_of(self, request: GatewayRequest, one: DeviceEntry) -> int | None:
         """Return why a sub-device may not go online."""
         child = name(one)
-        if code := asked.spoiled(child):
+        if code := request.spoiled(child):
             return code
         if (device := self._registry.devices.get(child)) is None:
             deleted = child in self._registry.deleted
             return AlinkCode.DEVICE_DELETED if deleted else AlinkCode.DEVICE_NOT_FOUND
         if device.disabled:
             return AlinkCode.DEVICE_DISABLED
-        if self._topology.gateway_of(child) != asked.gateway:
+        if self._topology.gateway_of(child) != request.gateway:
             return AlinkCode.NO_TOPOLOGY
         if not proven(one, one["signMethod"], device):
             return AlinkCode.BAD_SIGNATURE_OF_LOGIN
         return AlinkCode.CONNECTED_ELSEWHERE if self._connected(child) else None
 
-    def _log_out(self, asked: GatewayRequest, children: list[Name]) -> None:
-        self._fail({child: self._absence_of(asked, child) for child in children})
+    def _log_out(self, request: GatewayRequest, children: list[Name]) -> None:
+        self._fail({child: self._absence_of(request, child) for child in children})
         for child in children:
             self._sessions.end(child)
 
-    def _absence_of(self, asked: GatewayRequest, child: Name) -> int | None:
-        if code := asked.spoiled(child):
+    def _absence_of(self, request: GatewayRequest, child: Name) -> int | None:
+        if code := request.spoiled(child):
             return code
-        online = self._sessions.gateway_of(child) == asked.gateway
+        online = self._sessions.gateway_of(child) == request.gateway
         return None if online else AlinkCode.NO_SESSION
 
     def _slow_down(self, gateway: Name, found: list[DeviceEntry]) -> None:

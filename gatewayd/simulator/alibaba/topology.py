@@ -96,63 +96,63 @@ class TopologyRequests:
         self._registry, self._topology, self._rules = registry, topology, rules
         self._evict, self._offline = evict, offline
 
-    def add(self, asked: GatewayRequest) -> object:
+    def add(self, request: GatewayRequest) -> object:
         """Attach sub-devices whose secrets are known.  Raises Failed."""
-        found = entries(asked.params, _SIGNED, self._rules.batch)
+        found = entries(request.params, _SIGNED, self._rules.batch)
         for one in found:
-            self._check_new(asked, one)
-        children = set(self._topology.children(asked.gateway)) | {name(one) for one in found}
+            self._check_new(request, one)
+        children = set(self._topology.children(request.gateway)) | {name(one) for one in found}
         if len(children) > self._rules.children:
             raise AlinkFailure(AlinkCode.TOO_MANY_CHILDREN)
         for one in found:
-            if self._topology.gateway_of(name(one)) not in (None, asked.gateway):
+            if self._topology.gateway_of(name(one)) not in (None, request.gateway):
                 self._evict(name(one))
-            self._topology.attach(asked.gateway, name(one))
+            self._topology.attach(request.gateway, name(one))
         return [named(name(one)) for one in found]
 
-    def delete(self, asked: GatewayRequest) -> object:
+    def delete(self, request: GatewayRequest) -> object:
         """Detach sub-devices; one that is online goes offline.  Raises Failed."""
-        children = [name(one) for one in entries(asked.params, (), self._rules.batch)]
+        children = [name(one) for one in entries(request.params, (), self._rules.batch)]
         for child in children:
-            _spoil(asked, child)
+            _spoil(request, child)
             self._device(child)
-            if self._topology.gateway_of(child) != asked.gateway:
+            if self._topology.gateway_of(child) != request.gateway:
                 raise AlinkFailure(AlinkCode.NO_TOPOLOGY, [named(child)])
         for child in children:
             self._offline(child)
             self._topology.detach(child)
         return [named(child) for child in children]
 
-    def get(self, asked: GatewayRequest) -> object:
+    def get(self, request: GatewayRequest) -> object:
         """Return what is attached.  The vendor's C SDK sends the text "{}" for parameters."""
-        if asked.params not in ({}, "{}"):
+        if request.params not in ({}, "{}"):
             raise AlinkFailure(AlinkCode.BAD_PARAMETER)
-        return [named(child) for child in self._topology.children(asked.gateway)]
+        return [named(child) for child in self._topology.children(request.gateway)]
 
-    def found(self, asked: GatewayRequest) -> object:
+    def found(self, request: GatewayRequest) -> object:
         """Learn of devices seen on a LAN; nobody needs to have created them.  Raises Failed."""
-        seen = entries(asked.params, (), self._rules.batch)
+        seen = entries(request.params, (), self._rules.batch)
         for one in seen:
-            _spoil(asked, name(one))
+            _spoil(request, name(one))
             if one["productKey"] not in self._registry.products:
                 raise AlinkFailure(AlinkCode.PRODUCT_NOT_FOUND, [named(name(one))])
             if not well_named(one["deviceName"]):
                 raise AlinkFailure(AlinkCode.BAD_DEVICE_NAME, [named(name(one))])
         for one in seen:
-            self._topology.find(asked.gateway, name(one))
+            self._topology.find(request.gateway, name(one))
         return {}
 
-    def _check_new(self, asked: GatewayRequest, one: DeviceEntry) -> None:
+    def _check_new(self, request: GatewayRequest, one: DeviceEntry) -> None:
         child = name(one)
-        _spoil(asked, child)
-        if child == asked.gateway:
+        _spoil(request, child)
+        if child == request.gateway:
             raise AlinkFailure(AlinkCode.SAME_DEVICE, [named(child)])
         device = self._device(child)
         if device.disabled:
             raise AlinkFailure(AlinkCode.REGISTRANT_DISABLED, [named(child)])
         if not proven(one, one["signmethod"], device):
             raise AlinkFailure(AlinkCode.BAD_SIGNATURE_OF_TOPOLOGY, [named(child)])
-        if self._topology.gateway_of(child) in (None, asked.gateway) or self._rules.moves:
+        if self._topology.gateway_of(child) in (None, request.gateway) or self._rules.moves:
             return
         raise AlinkFailure(AlinkCode.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
 
@@ -178,6 +178,6 @@ def proven(one: DeviceEntry, method: str, device: AlibabaDevice) -> bool:
     return device.secret is not None and signed(device.secret, fields, digest, one["sign"])
 
 
-def _spoil(asked: GatewayRequest, child: Name) -> None:
-    if code := asked.spoiled(child):
+def _spoil(request: GatewayRequest, child: Name) -> None:
+    if code := request.spoiled(child):
         raise AlinkFailure(code, [named(child)])

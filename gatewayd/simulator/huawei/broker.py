@@ -26,11 +26,11 @@ class HuaweiDeviceConnection:
     device_id: str
     link: MqttLink
     rules: HuaweiRules
-    courier: ReplySender = field(init=False)
+    sender: ReplySender = field(init=False)
     _ids: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.courier = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
+        self.sender = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send a message, as often as it is heard; whether it is at all."""

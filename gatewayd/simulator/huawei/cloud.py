@@ -79,11 +79,11 @@ class HuaweiCloud:
 
     def push(self, instance_id: str, device_id: str, topic: str, payload: bytes) -> bool:
         """Publish to a device; whether it is there, and hears it.  Raises KeyError."""
-        return self._hubs[instance_id].post.send(device_id, topic, payload)
+        return self._hubs[instance_id].broker.send(device_id, topic, payload)
 
     def disconnect(self, instance_id: str, device_id: str) -> None:
         """Close a device's connection, if it has one.  Raises KeyError."""
-        if connection := self._hubs[instance_id].post.of(device_id):
+        if connection := self._hubs[instance_id].broker.of(device_id):
             connection.link.close()
 
     def truth(self) -> dict[str, object]:

@@ -105,11 +105,11 @@ class HuaweiGateways:
         plan: FaultPlan,
         rules: HuaweiRules,
         ids: Ids,
-        post: HuaweiBroker,
+        broker: HuaweiBroker,
         ledgers: HuaweiLedgers,
     ) -> None:
         self._instance, self._plan, self._rules, self._ids = instance, plan, rules, ids
-        self._post, self._ledgers = post, ledgers
+        self._broker, self._ledgers = broker, ledgers
         self._children = SubDeviceRequests(instance, rules, ids.clock, self._reported)
         self._changes: dict[str, ChildChanges] = {}
         self._acting = ""
@@ -211,8 +211,10 @@ class HuaweiGateways:
     def _all(self, gateway_id: str) -> Iterator[Notification]:
         """Say all children, in the order in which they came."""
         changes, devices = self._of(gateway_id), self._instance.devices
-        family = sorted(devices.family(gateway_id), key=lambda one: changes.of(one.device_id))
-        for part in parts(family, self._rules.notified):
+        descendants = sorted(
+            devices.descendants(gateway_id), key=lambda one: changes.of(one.device_id)
+        )
+        for part in parts(descendants, self._rules.notified):
             infos = [self._children.info(one) for one in part]
             yield events.ADDED, infos, changes.of(part[-1].device_id)
 
@@ -221,9 +223,9 @@ class HuaweiGateways:
         for added, run in itertools.groupby(later, key=lambda one: one.added):
             for part in parts([*run], self._rules.notified):
                 name = events.ADDED if added else events.DELETED
-                yield name, [self._told(one) for one in part], part[-1].version
+                yield name, [self._describe(one) for one in part], part[-1].version
 
-    def _told(self, change: ChildChange) -> object:
+    def _describe(self, change: ChildChange) -> object:
         if change.added:
             return self._children.info(self._instance.devices.get(change.child[2]))
         return dict(zip(("parent_device_id", "node_id", "device_id"), change.child, strict=True))
@@ -243,13 +245,13 @@ class HuaweiGateways:
         fault: SimulatedFault | None,
         event_id: str = "",
     ) -> None:
-        now, connection = times.basic(self._ids.clock()), self._post.of(gateway_id)
+        now, connection = times.basic(self._ids.clock()), self._broker.of(gateway_id)
         body = events.message(gateway_id, name, now, paras, event_id)
         delivery = mqtt_delivery.deliver(body, fault, _in_company)
         if event_id:  # a response; notifications are not delayed
             delivery = replace(delivery, after=delivery.after + self._rules.delay)
         topic, ledger = topics.events_down(gateway_id), self._ledgers.gateway(gateway_id)
-        sent = connection is not None and connection.courier.deliver(topic, delivery)
+        sent = connection is not None and connection.sender.deliver(topic, delivery)
         (ledger.pushed if sent else ledger.undelivered)[name] += 1
 
     def _choose(self, gateway_id: str, name: str, about: Sequence[str]) -> SimulatedFault | None:

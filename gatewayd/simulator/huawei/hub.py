@@ -33,9 +33,11 @@ class Hub:
         self, instance: IotdaInstance, plan: FaultPlan, options: HuaweiCloudOptions, ids: Ids
     ) -> None:
         self.instance, self._plan, self._options, self._ids = instance, plan, options, ids
-        self.ledgers, self.post = HuaweiLedgers(), HuaweiBroker(options.rules)
+        self.ledgers, self.broker = HuaweiLedgers(), HuaweiBroker(options.rules)
         self._gate = HuaweiAuthenticator(ids.clock)
-        self.gateways = HuaweiGateways(instance, plan, options.rules, ids, self.post, self.ledgers)
+        self.gateways = HuaweiGateways(
+            instance, plan, options.rules, ids, self.broker, self.ledgers
+        )
         self._devices: dict[MqttLink, str] = {}
         for device in [*instance.devices.list()][::-1]:
             self.registered(device)
@@ -98,7 +100,7 @@ class Hub:
         """
         device_id = self._devices.pop(link, "")
         device = self.instance.devices.lookup(device_id)
-        if self.post.disconnect(device_id, link) and device:
+        if self.broker.disconnect(device_id, link) and device:
             device.disconnect(self._ids.clock())
 
     def registered(self, device: HuaweiDevice) -> None:
@@ -117,7 +119,7 @@ class Hub:
 
     def expelled(self, device: HuaweiDevice) -> None:
         """Close a device's connection."""
-        if connection := self.post.of(device.device_id):
+        if connection := self.broker.of(device.device_id):
             connection.link.close()
 
     def truth(self) -> dict[str, object]:
@@ -135,18 +137,18 @@ class Hub:
                 "exists": True,
                 "status": device.status,
                 "online": device.status == "ONLINE",
-                "connected": device_id in self.post,
+                "connected": device_id in self.broker,
                 "parent": None if device.direct else device.gateway_id,
                 "fingerprint": device.auth.fingerprint,
             }
         return {**states, **self.ledgers.of(device_id).truth()}
 
     def _gateway_truth(self, device_id: str) -> dict[str, object]:
-        family = self.instance.devices.family(device_id)
-        connection = self.post.of(device_id)
+        descendants = self.instance.devices.descendants(device_id)
+        connection = self.broker.of(device_id)
         return {
-            "children": [one.device_id for one in family],
-            "online": [one.device_id for one in family if one.status == "ONLINE"],
+            "children": [one.device_id for one in descendants],
+            "online": [one.device_id for one in descendants if one.status == "ONLINE"],
             "version": self.gateways.version(device_id),
             "subscriptions": sorted(connection.link.granted) if connection else [],
             **self.ledgers.gateways[device_id].truth(),
@@ -179,7 +181,7 @@ class Hub:
         ledger = self.ledgers.of(device.device_id)
         ledger.logged_in(self._ids.clock(), certificate.sha256 if certificate else "")
         self._devices[link] = device.device_id
-        if older := self.post.connect(device.device_id, link):
+        if older := self.broker.connect(device.device_id, link):
             ledger.takeovers += 1
             older.close()
 

@@ -27,7 +27,7 @@ NAMES = (
 )  # fmt: skip
 """Instance names that somebody might print, format, split, or take for a path."""
 
-NOBODYS = ("12345678", "none", "", "To Be Filled By O.E.M.", "TH20-" + "0" * 200)
+UNUSABLE_SERIALS = ("12345678", "none", "", "To Be Filled By O.E.M.", "TH20-" + "0" * 200)
 """Serial numbers that vendors leave in devices that have none, or that nobody can have."""
 
 _FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
@@ -43,7 +43,7 @@ def almost(serial: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-SERIALS = (*almost("TH20-0001A7"), *NOBODYS)
+SERIALS = (*almost("TH20-0001A7"), *UNUSABLE_SERIALS)
 """Serial numbers that are almost one that an operator's rule allows, or nobody's."""
 
 

@@ -73,7 +73,7 @@ class SimulatedLan:
         self._listen = listen
         self._index: dict[Name, set[int]] = {}
         self._timers: list[asyncio.TimerHandle] = []
-        self._hearing: QueryAssembler | None = None
+        self._assembler: QueryAssembler | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -89,9 +89,9 @@ class SimulatedLan:
 
     def start(self) -> None:
         """Switch all on.  Raises OSError, and leaves nothing behind then."""
-        self._hearing = QueryAssembler(self._answer, self._rng, self.counters)
+        self._assembler = QueryAssembler(self._answer, self._rng, self.counters)
         try:
-            self._segment.open(self._hearing.receive)
+            self._segment.open(self._assembler.receive)
             for number, device in enumerate(self._devices):
                 if device.presence is LanPresence.PRESENT:
                     self._appear(number, self._rng.uniform(0, self._spread))
@@ -107,8 +107,8 @@ class SimulatedLan:
             timer.cancel()
         for number in range(len(self._devices)):
             self._vanish(number)
-        if self._hearing is not None:
-            self._hearing.close()
+        if self._assembler is not None:
+            self._assembler.close()
         self._segment.close()
 
     def add(self, child: LanChild) -> int:
@@ -160,7 +160,7 @@ class SimulatedLan:
 
     def truth(self) -> dict[str, Any]:
         """What is true now, as JSON can hold it: one entry in `children` for each number."""
-        told = [_told(device) for device in self._devices]
+        told = [_describe(device) for device in self._devices]
         return {"interface": self._segment.interface_address, "children": told}
 
     async def write_truth(self, path: Path) -> None:
@@ -214,7 +214,7 @@ class SimulatedLan:
         for number in sorted(set().union(*(self._index.get(name, ()) for name in asked))):
             responder = self._devices[number].responder
             assert responder is not None, "only what has appeared is in the index"
-            responder.hear(query, sender)
+            responder.handle_query(query, sender)
 
     def _send(self, message: DnsMessage, to: Endpoint, source: str) -> bool:
         return self._segment.send(dns.encode(message), to, source=source)
@@ -224,7 +224,7 @@ def _names(child: LanChild) -> set[Name]:
     return {fold(record.name) for record in records.records(child)}
 
 
-def _told(device: _Device) -> dict[str, Any]:
+def _describe(device: _Device) -> dict[str, Any]:
     state = {"presence": device.presence.value, "clone_of": device.clone_of}
     return asdict(device.child) | {"extra": dict(device.child.extra)} | state
 

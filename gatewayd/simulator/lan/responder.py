@@ -56,7 +56,7 @@ class MdnsResponder:
         for wait in (delay, delay + REPEAT):
             self._later(("announcement", wait), wait, self._announce)
 
-    def hear(self, query: records.MdnsQuery, sender: Endpoint) -> None:
+    def handle_query(self, query: records.MdnsQuery, sender: Endpoint) -> None:
         """Answer what the asker does not know yet."""
         asked = records.asked(self.child, query.questions)
         owed = tuple(record for record in asked if not query.knows(record))
@@ -72,12 +72,12 @@ class MdnsResponder:
     def leave(self) -> None:
         """Say goodbye and fall silent."""
         self.silence()
-        self._tell(records.goodbye(self.child), GROUP)
+        self._send_message(records.goodbye(self.child), GROUP)
 
     def rename(self) -> None:
         """Say goodbye to the instance, not to the host, and fall silent."""
         self.silence()
-        self._tell(records.farewell(self.child), GROUP)
+        self._send_message(records.farewell(self.child), GROUP)
 
     def silence(self) -> None:
         """Drop what was to be said."""
@@ -107,7 +107,7 @@ class MdnsResponder:
         say()
 
     def _announce(self) -> None:
-        self._tell(records.announcement(self.child), GROUP)
+        self._send_message(records.announcement(self.child), GROUP)
 
     def _answer(self, query: records.MdnsQuery, owed: tuple[DnsRecord, ...], to: Endpoint) -> None:
         if to == GROUP:
@@ -115,9 +115,9 @@ class MdnsResponder:
         if not owed:
             return
         message = records.reply(self.child, owed)
-        self._tell(records.legacy(query, message) if to[1] != MDNS_PORT else message, to)
+        self._send_message(records.legacy(query, message) if to[1] != MDNS_PORT else message, to)
 
-    def _tell(self, message: DnsMessage, to: Endpoint) -> None:
+    def _send_message(self, message: DnsMessage, to: Endpoint) -> None:
         if self._send(message, to, self.child.address):
             self._counters.sent += 1
         else:
@@ -133,15 +133,15 @@ MAX_PARTS = 64  # askers waited for; the parts of further ones are taken as they
 
 
 class QueryAssembler:
-    """Calls `heard` with each query and its sender.  Needs a running loop."""
+    """Calls `on_query` with each query and its sender.  Needs a running loop."""
 
     def __init__(
         self,
-        heard: Callable[[records.MdnsQuery, Endpoint], None],
+        on_query: Callable[[records.MdnsQuery, Endpoint], None],
         rng: random.Random,
         counters: MdnsCounters,
     ) -> None:
-        self._heard = heard
+        self._on_query = on_query
         self._rng = rng
         self._counters = counters
         self._parts: dict[Endpoint, tuple[records.MdnsQuery, asyncio.TimerHandle]] = {}
@@ -175,8 +175,8 @@ class QueryAssembler:
             timer = asyncio.get_running_loop().call_later(delay, self._complete, sender)
             self._parts[sender] = (query, timer)
         else:
-            self._heard(query, sender)
+            self._on_query(query, sender)
 
     def _complete(self, sender: Endpoint) -> None:
         query, _ = self._parts.pop(sender)
-        self._heard(query, sender)
+        self._on_query(query, sender)

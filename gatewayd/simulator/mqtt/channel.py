@@ -103,7 +103,7 @@ class Channel:
         except _NOT_NOW:
             return
         except OSError as error:
-            if self._step == self._shake_hands:
+            if self._step == self._handshake:
                 self._give_up(_why(error))
             else:
                 self.abort()
@@ -121,9 +121,9 @@ class Channel:
                 self._socket, server_side=True, do_handshake_on_connect=False
             )
             self._socket = self.tls
-            self._become(self._shake_hands)
+            self._become(self._handshake)
 
-    def _shake_hands(self) -> None:
+    def _handshake(self) -> None:
         assert self.tls is not None
         self.tls.do_handshake()
         self._become(self._read)

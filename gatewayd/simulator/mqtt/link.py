@@ -124,7 +124,7 @@ class MqttLink:
         self._parser = codec.Parser(CONNECT_LIMIT)
         self._greeted = self._accepted = False
         self._patience = service.limits.connect
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         self._watchdog = self._loop.call_later(self._patience, self._watch)
         self._script: asyncio.TimerHandle | None = None
         failed = service.tls_failures.update
@@ -153,7 +153,7 @@ class MqttLink:
     def received(self, data: bytes) -> None:
         """Take bytes from the channel."""
         if self._greeted:
-            self._heard = self._loop.time()
+            self._last_received = self._loop.time()
         try:
             for packet in self._parser.feed(data):
                 self._handle(packet)
@@ -185,7 +185,7 @@ class MqttLink:
     def _greet(self, connect: Connect) -> None:
         self._greeted = True
         self._parser.limit = self._service.limits.packet
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         self._watchdog.cancel()
         if connect.keepalive:
             self._patience = connect.keepalive * self._service.limits.patience
@@ -229,7 +229,7 @@ class MqttLink:
 
     def _watch(self) -> None:
         """Close a client that was quiet for too long; else look again when it may have been."""
-        left = self._heard + self._patience - self._loop.time()
+        left = self._last_received + self._patience - self._loop.time()
         if left > 0:
             self._watchdog = self._loop.call_later(left, self._watch)
         else:

@@ -165,7 +165,7 @@ class Home:
 
     async def online(self, name: CloudName) -> Session:
         """Bring a child online that was registered before."""
-        return await self.route.connect(name, sub_device.write(device_id(name)))
+        return await self.route.connect(name, sub_device.encode(device_id(name)))
 
 
 @asynccontextmanager

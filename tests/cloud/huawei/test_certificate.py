@@ -38,7 +38,7 @@ from tests.cloud.huawei.certified import (
     child_id,
     furnish,
 )
-from tests.cloud.huawei.requests import request
+from tests.cloud.huawei.signing_requests import request
 
 DAY = 86_400.0
 
@@ -226,11 +226,11 @@ async def test_without_a_ca_nothing_can_be_issued_yet(folder: Path) -> None:
         keeper = one.provider.issuer.authority
         keeper._held = None
         keeper.entrust(MemorySlots().port)
-        check_ready = await one.provider.check_ready(child(1))
-        assert check_ready is not None
-        assert check_ready.code == "authority-missing"
+        not_ready = await one.provider.check_ready(child(1))
+        assert not_ready is not None
+        assert not_ready.code == "authority-missing"
         outcome, kept = await one.register(child(1))
-        assert outcome == Failed(check_ready)
+        assert outcome == Failed(not_ready)
         assert not kept.secrets
         assert one.provider.check_name(child(1)) is None, "it is no reason to give up"
 
@@ -244,18 +244,18 @@ async def test_a_sealed_store_is_an_obstacle(folder: Path) -> None:
         assert one.provider.issuer is not None
         one.provider.issuer.authority._held = None
         one.provider.issuer.authority.entrust(Sealed().port)
-        check_ready = await one.provider.check_ready(child(1))
-        assert check_ready is not None
-        assert check_ready.code == "store-sealed"
+        not_ready = await one.provider.check_ready(child(1))
+        assert not_ready is not None
+        assert not_ready.code == "store-sealed"
 
 
 async def test_a_ca_that_has_expired_is_an_obstacle(folder: Path) -> None:
     ahead = [0.0]
     async with certified(folder, wall=lambda: time.time() + ahead[0]) as one:
         ahead[0] = 60 * DAY
-        check_ready = await one.provider.check_ready(child(1))
-        assert check_ready is not None
-        assert check_ready.code == "authority-expired"
+        not_ready = await one.provider.check_ready(child(1))
+        assert not_ready is not None
+        assert not_ready.code == "authority-expired"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ async def test_a_request_gets_the_subject_of_a_device(folder: Path) -> None:
         chain = await issuer.certify(made, child(7), 5)
         leaf, ca = read_certificates(chain.encode())
         assert {a.value for a in leaf.subject} == {child(7).device, SENSORS, "CN"}
-        assert same_key(public_key(leaf.public_key()), read_request(made)[1])
+        assert same_key(public_key(leaf.public_key()), read_request(made).key)
         assert ca.subject == leaf.issuer
         assert Validity.of(leaf).ends.timestamp() == pytest.approx(time.time() + 5 * DAY, abs=300)
 
@@ -396,7 +396,8 @@ def test_a_request_of_odd_parts_is_refused(before: str, after: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"", "No request"), (b"x" * 70_000, "at most"), (request(forged=True), "not signed"),
+    [(b"", "BEGIN CERTIFICATE REQUEST"), (b"x" * 70_000, "at most"),
+     (request(forged=True), "not signed"),
      (request(bits=1024), "2048")],
 )  # fmt: skip
 def test_what_is_no_request(data: bytes, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's link: each question has its answer, or an error; what is told is heard."""
+"""The gateway's uplink: each request has its response or an error, notices arrive, limits hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.connection import MESSAGES, HuaweiRateLimits, HuaweiUplink
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Notice,
@@ -187,17 +187,42 @@ async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
     serve: Serve, server: At
 ) -> None:
     peer = Peer()
-    notice_received = asyncio.Queue[Notice]()
+    notices = asyncio.Queue[Notice]()
     async with linked(peer, serve, server) as link:
         await peer.until(lambda: peer.client is not None)
         paras = {"devices": [{"device_id": "d"}], "version": 3}
         await peer.say(DOWN, event("add_sub_device_notify", paras))  # nobody listens yet
         await peer.say(DOWN, b"no JSON")
         await peer.say(messages.down_topic("another"), event("add_sub_device_notify", paras))
-        link.on_notice = notice_received.put_nowait
+        link.on_notice = notices.put_nowait
         while link.dropped != {"malformed": 1, "unexpected": 1}:
             await asyncio.sleep(0.01)
-        while not notice_received.empty():
-            notice_received.get_nowait()
+        while not notices.empty():
+            notices.get_nowait()
         await peer.say(DOWN, event("delete_sub_device_notify", paras))
-        assert await notice_received.get() == Notice(False, (SubDeviceInfo("d"),), 3)
+        assert await notices.get() == Notice(False, (SubDeviceInfo("d"),), 3)
+
+
+@pytest.mark.parametrize(
+    ("event", "children", "rate"),
+    [
+        (SubDeviceEvent.STATUS, 1, 60),
+        (SubDeviceEvent.STATUS, 30, 2),
+        (SubDeviceEvent.ADD, 50, 5),
+        (SubDeviceEvent.SYNC, 0, 1),
+    ],
+)
+def test_each_event_is_spread_evenly(event: SubDeviceEvent, children: int, rate: int) -> None:
+    limits = HuaweiRateLimits(60, lambda: 100.0)
+    found = [limits.for_event(event, children) for _ in range(50)]
+    assert found == pytest.approx([number / rate for number in range(50)])
+
+
+def test_all_events_together_are_messages_of_one_device() -> None:
+    limits = HuaweiRateLimits(60, lambda: 100.0)
+    assert [limits.for_device() for _ in range(3)] == pytest.approx([0, 1 / MESSAGES, 2 / MESSAGES])
+
+
+def test_every_event_has_a_rate() -> None:
+    limits = HuaweiRateLimits(60, lambda: 100.0)
+    assert [limits.for_event(event, 1) for event in SubDeviceEvent] == [0.0] * len(SubDeviceEvent)

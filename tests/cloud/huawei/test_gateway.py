@@ -40,7 +40,7 @@ OWN_ID = "gateways_gw-1"
 ONE = CloudName("cloud", "sensors", "n-001", "sub-device")
 SECRET = Secret(b"12345678")
 AT_THREE = 1744599600.0  # 2025-04-14T03:00Z
-KEPT = sub_device.write("sensors_n-001")
+KEPT = sub_device.encode("sensors_n-001")
 
 
 def parts(
@@ -91,7 +91,7 @@ async def test_a_secret_that_is_none_is_refused(secret_file: Path, value: bytes 
     outcome = await route.register(OWN, Kept().keep)
     assert isinstance(outcome, Refused)
     check_reason(outcome.reason)
-    assert children._watch.ails == outcome.reason
+    assert children._monitor.offline_reason == outcome.reason
 
 
 async def test_what_is_kept_and_is_no_secret_is_not_shown_to_the_platform() -> None:
@@ -196,7 +196,7 @@ async def test_a_second_login_that_fails_ails_no_gateway_that_is_online(
         peer.connack = 5
         with pytest.raises(LoginRefused):
             await route.connect(OWN, SECRET)
-        assert children._watch.ails is None
+        assert children._monitor.offline_reason is None
         await session.close()
         await children.close()
 
@@ -226,7 +226,7 @@ async def test_a_login_that_is_refused_is_told_to_the_children(
         route, children = parts(broker.port, ca_file)
         with pytest.raises(error) as raised:
             await route.connect(OWN, SECRET)
-        assert children._watch.ails == getattr(raised.value, "reason", "")
+        assert children._monitor.offline_reason == getattr(raised.value, "reason", "")
         await broker.until(0)
 
 

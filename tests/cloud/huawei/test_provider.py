@@ -60,9 +60,9 @@ async def test_a_gateway_that_is_refused_tells_its_children(tmp_path: Path) -> N
         with pytest.raises(LoginRefused):
             await one.connect(OWN, secret)
         sensor = CloudName("cloud", SENSORS, "SEN-9", "sub-device")
-        check_ready = await one.provider.check_ready(sensor)
-        assert check_ready is not None
-        assert "CA" in f"{check_ready.text} {check_ready.remedy}"
+        not_ready = await one.provider.check_ready(sensor)
+        assert not_ready is not None
+        assert "CA" in f"{not_ready.text} {not_ready.remedy}"
 
 
 async def test_a_gateway_without_a_ca_waits(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ async def test_a_gateway_without_a_ca_waits(tmp_path: Path) -> None:
         assert one.provider.issuer is not None
         one.provider.issuer.authority._held = None
         one.provider.issuer.authority.entrust(MemorySlots().port)
-        check_ready = await one.provider.check_ready(OWN)
-        assert check_ready is not None
-        assert check_ready.code == "authority-missing"
+        not_ready = await one.provider.check_ready(OWN)
+        assert not_ready is not None
+        assert not_ready.code == "authority-missing"
 
 
 async def test_it_says_when_its_ca_ends(tmp_path: Path) -> None:

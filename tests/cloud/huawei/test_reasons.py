@@ -1,4 +1,4 @@
-"""What the platform's answers to a login mean: each has its class, and tells what to do next."""
+"""The reasons of failed logins and result codes: each has its class, its code and a remedy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pytest
 
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.huawei import reasons
-from gatewayd.cloud.huawei.reasons import LoginAttempt
-from gatewayd.cloud.provider import LoginFailed, LoginRefused
+from gatewayd.cloud.huawei.messages import UNREADABLE, SubDeviceEvent
+from gatewayd.cloud.huawei.reasons import EXCEPTIONS, RESULT_CODES, LoginAttempt, denial
+from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, LoginRemoved, Refused
+from gatewayd.cloud.sub_devices.result_codes import ResultKind
 from gatewayd.device.reason import Reason
 from gatewayd.testing.contracts.cloud_stage import check_reason
 
 FINGERPRINT = "ab" * 32
-SHOWN = LoginAttempt("host.example", 8883, FINGERPRINT, "")
+ATTEMPT = LoginAttempt("host.example", 8883, FINGERPRINT, "")
 CREDENTIAL = {4, 5}
 
 
@@ -25,7 +27,7 @@ def meaning(code: int) -> ConnectError:
 @pytest.mark.parametrize("code", range(1, 6))
 def test_each_code_of_a_connack(code: int) -> None:
     by_secret = reasons.login(meaning(code), "host.example", 8883)
-    by_certificate = reasons.login_by_certificate(meaning(code), SHOWN)
+    by_certificate = reasons.login_by_certificate(meaning(code), ATTEMPT)
     for error in (by_secret, by_certificate):
         check_reason(error.reason)
         assert error.reason.remedy or code == 3
@@ -47,7 +49,7 @@ ALERTS = [
 @pytest.mark.parametrize("alert", ALERTS)
 def test_each_alert_is_a_refusal_that_names_the_certificate(alert: str) -> None:
     error = reasons.login_by_certificate(
-        ConnectError(ConnectFault.TLS_REJECTED, alert=alert), SHOWN
+        ConnectError(ConnectFault.TLS_REJECTED, alert=alert), ATTEMPT
     )
     assert isinstance(error, LoginRefused)
     assert not error.stale
@@ -55,10 +57,10 @@ def test_each_alert_is_a_refusal_that_names_the_certificate(alert: str) -> None:
     assert FINGERPRINT in error.reason.remedy
 
 
-def test_who_hangs_up_has_probably_rejected_the_certificate() -> None:
-    error = reasons.login_by_certificate(ConnectError(ConnectFault.MQTT_CLOSED), SHOWN)
+def test_a_closed_connection_probably_rejects_the_certificate() -> None:
+    error = reasons.login_by_certificate(ConnectError(ConnectFault.MQTT_CLOSED), ATTEMPT)
     assert isinstance(error, LoginRefused)
-    assert "most likely" in error.reason.text
+    assert error.reason.code == "certificate-rejected"
     for candidate in ("CA", "template", "resource space", "frozen", "domain", "SECONDARY"):
         assert candidate in error.reason.remedy
 
@@ -71,19 +73,19 @@ def test_who_hangs_up_has_probably_rejected_the_certificate() -> None:
 ])  # fmt: skip
 def test_a_certificate_that_is_not_valid_now_is_the_cause(error: ConnectError) -> None:
     for fault, stale in (("has expired", True), ("is not valid yet", False)):
-        told = reasons.login_by_certificate(error, LoginAttempt("h", 1, FINGERPRINT, fault))
-        assert isinstance(told, LoginRefused)
-        assert told.stale is stale, "a new one helps where the old one has expired"
-        assert told.reason.code == "certificate-expired"
-        assert fault in told.reason.text
-        check_reason(told.reason)
+        raised = reasons.login_by_certificate(error, LoginAttempt("h", 1, FINGERPRINT, fault))
+        assert isinstance(raised, LoginRefused)
+        assert raised.stale is stale, "a new one helps where the old one has expired"
+        assert raised.reason.code == "certificate-expired"
+        assert fault in raised.reason.text
+        check_reason(raised.reason)
 
 
 @pytest.mark.parametrize("fault", sorted(set(ConnectFault) - {
     ConnectFault.MQTT_REFUSED, ConnectFault.TLS_REJECTED,
     ConnectFault.MQTT_CLOSED, ConnectFault.IDENTITY,
 }))  # fmt: skip
-def test_what_ails_the_network_passes(fault: ConnectFault) -> None:
+def test_network_faults_are_transient(fault: ConnectFault) -> None:
     for valid in ("", "has expired"):
         error = reasons.login_by_certificate(ConnectError(fault), LoginAttempt("h", 1, "ab", valid))
         assert isinstance(error, LoginFailed)
@@ -96,3 +98,51 @@ def test_all_reasons_can_be_shown() -> None:
     assert made
     for reason in (*made, *tables, reasons.template("a", "b"), reasons.illegal("a", "b", "c")):
         check_reason(reason)
+
+
+DOCUMENTED = {
+    "IOTDA.000006", "IOTDA.000008", "IOTDA.014000", "IOTDA.014016", "IOTDA.014028", "IOTDA.014031",
+    "IOTDA.014111", "IOTDA.014112", "IOTDA.021101", "IOTDA.021102", "IOTDA.021104", "IOTDA.021105",
+}  # fmt: skip
+
+
+def test_all_documented_result_codes_are_there() -> None:
+    assert RESULT_CODES.keys() == DOCUMENTED
+    assert {code for code, _ in EXCEPTIONS} <= DOCUMENTED
+
+
+@pytest.mark.parametrize("code", [*sorted(DOCUMENTED), "IOTDA.099999", UNREADABLE])
+@pytest.mark.parametrize(
+    "event", [SubDeviceEvent.ADD, SubDeviceEvent.DELETE, SubDeviceEvent.STATUS]
+)
+def test_each_result_code_can_be_shown(code: str, event: SubDeviceEvent) -> None:
+    meaning = denial(code, event).meaning
+    assert meaning.kind is ResultKind.DONE or meaning.reason.text
+    if meaning.kind is not ResultKind.DONE:
+        check_reason(meaning.reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "outcome", "error"),
+    [
+        ("IOTDA.000006", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.014031", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.014000", SubDeviceEvent.ADD, Refused, LoginFailed),
+        ("IOTDA.021101", SubDeviceEvent.ADD, Failed, LoginFailed),
+        ("IOTDA.099999", SubDeviceEvent.ADD, Failed, LoginFailed),
+        ("IOTDA.021104", SubDeviceEvent.STATUS, Refused, LoginRemoved),
+    ],
+)
+def test_the_outcome_of_a_result_code(
+    code: str, event: SubDeviceEvent, outcome: type, error: type
+) -> None:
+    meaning = denial(code, event).meaning
+    assert type(meaning.outcome) is outcome
+    assert type(meaning.login_error) is error
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds"), [("IOTDA.021102", 60.0), ("IOTDA.099999", 600.0), ("IOTDA.000006", 0.0)]
+)
+def test_the_pause_of_a_result_code(code: str, seconds: float) -> None:
+    assert denial(code, SubDeviceEvent.ADD).meaning.pause == seconds

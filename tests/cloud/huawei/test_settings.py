@@ -1,13 +1,19 @@
-"""What is wrong with the settings of an instance."""
+"""The settings of an instance, and the rules of fields, by the vectors and at their bounds."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gatewayd.cloud.huawei import settings
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.template_device import RULES
+from tests.cloud.huawei.vectors import SELF_REGISTRATION
 
 
 @pytest.mark.parametrize(
@@ -20,8 +26,57 @@ from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, Hu
         ({"gateway": HuaweiGateway("p", "g"), "certificates": None}, "add the table"),
     ],
 )
-def test_settings_that_are_wrong(wrong: dict[str, Any], words: str) -> None:
+def test_wrong_settings(wrong: dict[str, Any], words: str) -> None:
     own = HuaweiCertificates(Path("template.json"))
-    given: dict[str, Any] = {"host": "iot.example.com", "certificates": own} | wrong
-    (problem,) = HuaweiSettings(**given).problems()
+    values: dict[str, Any] = {"host": "iot.example.com", "certificates": own} | wrong
+    (problem,) = HuaweiSettings(**values).problems()
     assert words in problem
+
+
+EXPRESSIONS = SELF_REGISTRATION["rules"]["regex_fullmatch"]
+NEAR = st.text(st.sampled_from("aZ09_-.:?'#(),&%@! \n一龥龦é"), max_size=6)
+
+
+def test_each_expression_has_a_rule() -> None:
+    assert RULES.keys() == EXPRESSIONS.keys()
+
+
+@pytest.mark.parametrize("field", EXPRESSIONS)
+@given(text=NEAR)
+def test_rules_agree_with_the_expressions(field: str, text: str) -> None:
+    assert (RULES[field].fault(text) == "") == bool(re.fullmatch(EXPRESSIONS[field], text))
+
+
+@pytest.mark.parametrize(
+    ("rule", "longest"),
+    [
+        (settings.NODE_ID, 64),
+        (settings.PRODUCT_ID, 36),
+        (settings.DEVICE_ID, 128),
+        (settings.DEVICE_NAME, 256),
+        (settings.TAG_KEY, 64),
+        (settings.TAG_VALUE, 128),
+        (settings.TEMPLATE_NAME, 128),
+        (settings.DESCRIPTION, 2048),
+    ],
+)
+def test_bounds(rule: settings.Field, longest: int) -> None:
+    assert not rule.fault("a" * longest)
+    assert f"1 to {longest} " in rule.fault("a" * (longest + 1))
+    assert rule.fault("")
+
+
+@pytest.mark.parametrize("name", ["模板", "a b", "a.b", "a\n"])
+def test_the_name_of_a_template_takes_the_narrower_reading(name: str) -> None:
+    assert settings.TEMPLATE_NAME.fault(name)
+
+
+def test_a_short_id_is_allowed_and_unwise() -> None:
+    assert not settings.NODE_ID.fault("c1")
+    assert "4" in settings.NODE_ID.advice("c1")
+    assert not settings.NODE_ID.advice("c100")
+    assert not settings.PRODUCT_ID.advice("p")
+
+
+def test_the_default_of_a_device_id() -> None:
+    assert settings.default_device_id("a_b", "c_d") == "a_b_c_d"

@@ -1,4 +1,4 @@
-"""The subject that makes a template yield a wanted device."""
+"""The subject that makes a template yield a desired device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.huawei.subject import PREFIX, subject_of
-from gatewayd.cloud.huawei.subject import DiagnosticKind as Kind
+from gatewayd.cloud.huawei.template import DiagnosticKind as Kind
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, lint
 from gatewayd.cloud.huawei.template_device import (
     DesiredDevice,
@@ -25,7 +25,7 @@ C, O, OU, DNQ, ST, CN, SN = (  # noqa: E741  # as X.520 calls it
                  "state_name", "common_name", "serial_number")
 )  # fmt: skip
 PLAIN = ProvisioningTemplate((CN.parameter,), CN, "p1")
-WANTED = DesiredDevice("node-1", "p1")
+DESIRED = DesiredDevice("node-1", "p1")
 
 
 def of_vectors(name: str) -> ProvisioningTemplate:
@@ -34,18 +34,20 @@ def of_vectors(name: str) -> ProvisioningTemplate:
     return template
 
 
-def check_name(template: ProvisioningTemplate, wanted: DesiredDevice) -> list[tuple[Kind, str]]:
-    chosen = solve_subject(template, wanted)
-    assert (chosen.values, chosen.device) == ({}, None)
-    assert all(finding.remedy for finding in chosen.findings)
-    return [(finding.kind, finding.place) for finding in chosen.findings]
+def diagnostics_of(
+    template: ProvisioningTemplate, desired: DesiredDevice
+) -> list[tuple[Kind, str]]:
+    solved = solve_subject(template, desired)
+    assert (solved.values, solved.device) == ({}, None)
+    assert all(diagnostic.remedy for diagnostic in solved.diagnostics)
+    return [(diagnostic.kind, diagnostic.place) for diagnostic in solved.diagnostics]
 
 
 def test_a_plain_template() -> None:
-    chosen = solve_subject(PLAIN, WANTED)
-    assert chosen.values == {CN.parameter: "node-1"}
-    assert chosen.device == ProvisionedDevice("p1_node-1", "node-1", "p1")
-    assert chosen.x509_name().rfc4514_string() == "CN=node-1"
+    solved = solve_subject(PLAIN, DESIRED)
+    assert solved.values == {CN.parameter: "node-1"}
+    assert solved.device == ProvisionedDevice("p1_node-1", "node-1", "p1")
+    assert solved.x509_name().rfc4514_string() == "CN=node-1"
 
 
 ALL = DesiredDevice(
@@ -55,77 +57,77 @@ ALL = DesiredDevice(
 
 
 def test_a_template_that_refers_to_all() -> None:
-    chosen = solve_subject(of_vectors("T2_all_refs"), ALL)
-    assert chosen.device == ProvisionedDevice(
+    solved = solve_subject(of_vectors("T2_all_refs"), ALL)
+    assert solved.device == ProvisionedDevice(
         "edge-1", "node-1", "p1", "meter",
         (("country", "CN"), ("state", "GuangDong"), ("ou", "plant-7")),
     )  # fmt: skip
-    assert chosen.values[DNQ.parameter] == "edge-1"
+    assert solved.values[DNQ.parameter] == "edge-1"
 
 
 def test_the_default_of_a_device_id_has_an_underscore_that_not_all_attributes_hold() -> None:
-    wanted = dataclasses.replace(ALL, device_id="")
-    assert check_name(of_vectors("T2_all_refs"), wanted) == [
+    desired = dataclasses.replace(ALL, device_id="")
+    assert diagnostics_of(of_vectors("T2_all_refs"), desired) == [
         (Kind.ILLEGAL, "resources.device.device_id")
     ]
     template = ProvisioningTemplate((CN.parameter, O.parameter), CN, "p1", device_id=O)
-    assert solve_subject(template, WANTED).values[O.parameter] == "p1_node-1"
+    assert solve_subject(template, DESIRED).values[O.parameter] == "p1_node-1"
 
 
 def test_a_name_that_nobody_wants_is_the_node_id() -> None:
-    chosen = solve_subject(of_vectors("T1_static_product"), DesiredDevice(
+    solved = solve_subject(of_vectors("T1_static_product"), DesiredDevice(
         "node-1", "642bf260f2f9030e44210d8d", fixed={"organizational_unit": "plant-7"}
     ))  # fmt: skip
-    assert chosen.values == {
+    assert solved.values == {
         SN.parameter: "node-1", CN.parameter: "node-1", OU.parameter: "plant-7"
     }  # fmt: skip
 
 
 def test_further_attributes_are_added() -> None:
-    chosen = solve_subject(
+    solved = solve_subject(
         PLAIN, DesiredDevice("node-1", "p1", fixed={"organization": "Example Edge"})
     )
-    assert chosen.x509_name().rfc4514_string() == "CN=node-1,O=Example Edge"
+    assert solved.x509_name().rfc4514_string() == "CN=node-1,O=Example Edge"
 
 
 def test_a_device_id_that_all_devices_would_have_is_refused() -> None:
     """Each would take the place, and the sessions, of the others."""
     there = [(Kind.CONFLICT, "resources.device.device_id")]
-    fixed = dataclasses.replace(WANTED, fixed={"organization": "ACME"})
+    fixed = dataclasses.replace(DESIRED, fixed={"organization": "ACME"})
     template = ProvisioningTemplate((CN.parameter, O.parameter), CN, "p1", device_id=O)
-    assert check_name(template, fixed) == there
+    assert diagnostics_of(template, fixed) == there
     assert solve_subject(template, dataclasses.replace(fixed, device_id="ACME")).device
     by_product = ProvisioningTemplate((CN.parameter, OU.parameter), CN, OU, device_id=OU)
-    assert check_name(by_product, WANTED) == there
+    assert diagnostics_of(by_product, DESIRED) == there
     by_node = ProvisioningTemplate((CN.parameter,), CN, "p1", device_id=CN)
-    assert solve_subject(by_node, WANTED).device == ProvisionedDevice("node-1", "node-1", "p1")
+    assert solve_subject(by_node, DESIRED).device == ProvisionedDevice("node-1", "node-1", "p1")
 
 
 def test_a_device_id_that_is_the_default_needs_no_place() -> None:
-    assert solve_subject(PLAIN, dataclasses.replace(WANTED, device_id="p1_node-1")).device
+    assert solve_subject(PLAIN, dataclasses.replace(DESIRED, device_id="p1_node-1")).device
 
 
 @pytest.mark.parametrize(
-    ("template", "wanted", "expected"),
+    ("template", "desired", "expected"),
     [
         (PLAIN, DesiredDevice("node-1", "p2"), [(Kind.OTHERWISE, "resources.device.product_id")]),
         (PLAIN, DesiredDevice("node-1", "p1", device_id="d1"),
          [(Kind.OTHERWISE, "resources.device.device_id")]),
         (PLAIN, DesiredDevice("node-1", "p1", name="meter"),
          [(Kind.OTHERWISE, "resources.device.device_name")]),
-        (ProvisioningTemplate((C.parameter,), C, "p1"), WANTED,
+        (ProvisioningTemplate((C.parameter,), C, "p1"), DESIRED,
          [(Kind.ILLEGAL, "resources.device.node_id")]),
         (ProvisioningTemplate((SN.parameter,), SN, "p1"), DesiredDevice("node_1", "p1"),
          [(Kind.ILLEGAL, "resources.device.node_id")]),
-        (ProvisioningTemplate((CN.parameter,), CN, CN), WANTED,
+        (ProvisioningTemplate((CN.parameter,), CN, CN), DESIRED,
          [(Kind.CONFLICT, "resources.device.product_id")]),
         (PLAIN, DesiredDevice("node-1", "p1", fixed={"common_name": "x"}),
          [(Kind.CONFLICT, "fixed")]),
         (PLAIN, DesiredDevice("node-1", "p1", fixed={"email": "x"}),
          [(Kind.UNKNOWN_PARAMETER, "fixed")]),
         (PLAIN, DesiredDevice("node-1", "p1", fixed={"country": "CHN"}), [(Kind.ILLEGAL, "fixed")]),
-        (ProvisioningTemplate((CN.parameter, O.parameter), CN, "p1", tags=(Tag("org", O),)), WANTED,
-         [(Kind.ATTRIBUTE_MISSING, f"parameters.{O.parameter}")]),
+        (ProvisioningTemplate((CN.parameter, O.parameter), CN, "p1", tags=(Tag("org", O),)),
+         DESIRED, [(Kind.ATTRIBUTE_MISSING, f"parameters.{O.parameter}")]),
         (PLAIN, DesiredDevice("aa:bb:cc:dd:ee:ff", "p1"),
          [(Kind.ILLEGAL, "resources.device.node_id")]),
         (PLAIN, DesiredDevice("", "p1"), [(Kind.ILLEGAL, "resources.device.node_id")]),
@@ -135,18 +137,18 @@ def test_a_device_id_that_is_the_default_needs_no_place() -> None:
 )  # fmt: skip
 def test_why_there_is_none(
     template: ProvisioningTemplate,
-    wanted: DesiredDevice,
+    desired: DesiredDevice,
     expected: list[tuple[Kind, str]],
 ) -> None:
-    assert check_name(template, wanted) == expected
+    assert diagnostics_of(template, desired) == expected
 
 
 def test_a_wrong_product_is_explained() -> None:
-    (finding,) = solve_subject(PLAIN, DesiredDevice("node-1", "p2")).findings
-    assert str(finding) == (
-        "error: resources.device.product_id is 'p1' in the template, where 'p2' is wanted; take "
-        "the template of that product"
-    )
+    (diagnostic,) = solve_subject(PLAIN, DesiredDevice("node-1", "p2")).diagnostics
+    assert diagnostic.kind is Kind.OTHERWISE
+    assert diagnostic.place == "resources.device.product_id"
+    assert "'p1'" in diagnostic.what
+    assert "'p2'" in diagnostic.what
 
 
 REFS = st.sampled_from([O, OU, ST, CN, SN])
@@ -164,7 +166,7 @@ def templates(draw: st.DrawFn) -> ProvisioningTemplate:
 
 @given(
     template=templates(),
-    wanted=st.builds(
+    desired=st.builds(
         DesiredDevice,
         node_id=WORD,
         product_id=WORD | st.just("p1"),
@@ -174,14 +176,14 @@ def templates(draw: st.DrawFn) -> ProvisioningTemplate:
     ),
 )
 def test_what_is_chosen_yields_what_is_wanted(
-    template: ProvisioningTemplate, wanted: DesiredDevice
+    template: ProvisioningTemplate, desired: DesiredDevice
 ) -> None:
-    chosen = solve_subject(template, wanted)
-    assert (chosen.device is None) == any(finding.fatal for finding in chosen.findings)
-    if chosen.device is None:
+    solved = solve_subject(template, desired)
+    assert (solved.device is None) == any(diagnostic.fatal for diagnostic in solved.diagnostics)
+    if solved.device is None:
         return
-    device = preview(template, subject_of(chosen.x509_name())).device
-    assert device == chosen.device
-    assert (device.node_id, device.product_id) == (wanted.node_id, wanted.product_id)
-    assert wanted.device_id in ("", device.device_id)
-    assert wanted.name in ("", device.name)
+    device = preview(template, subject_of(solved.x509_name())).device
+    assert device == solved.device
+    assert (device.node_id, device.product_id) == (desired.node_id, desired.product_id)
+    assert desired.device_id in ("", device.device_id)
+    assert desired.name in ("", device.name)

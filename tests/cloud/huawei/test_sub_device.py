@@ -51,7 +51,7 @@ async def test_a_child_from_nothing_to_gone(folder: Path, *, old: bool) -> None:
     rules = HuaweiRules(old_status_event=old, own_changes=True, twice=True, nothing_new=True)
     async with site(folder, rules) as one:
         secret = await one.secret(child(1))
-        assert sub_device.read(secret) == child_id(1)
+        assert sub_device.decode(secret) == child_id(1)
         assert one.status(child_id(1)) is HuaweiDeviceStatus.INACTIVE
         session = await one.connect(child(1), secret)
         assert one.status(child_id(1)) is HuaweiDeviceStatus.ONLINE
@@ -92,7 +92,7 @@ async def test_an_answer_that_is_lost_is_found_at_the_platform(folder: Path) -> 
         outcome, kept = await one.register(child(1))
         assert isinstance(outcome, Unknown)
         assert not kept.secrets
-        assert sub_device.read(await one.secret(child(1))) == child_id(1)
+        assert sub_device.decode(await one.secret(child(1))) == child_id(1)
         assert one.asked(ADD) == 1
 
 
@@ -110,7 +110,7 @@ async def test_what_an_earlier_run_has_added_is_adopted(folder: Path) -> None:
         await one.lose_link()  # so that what was told of it meanwhile is lost
         await one.log_in()
         secret = await one.secret(child(1))
-        assert sub_device.read(secret) == "chosen-by-somebody"
+        assert sub_device.decode(secret) == "chosen-by-somebody"
         await one.connect(child(1), secret)
         assert one.online_there() == {"chosen-by-somebody"}
 
@@ -134,7 +134,7 @@ async def test_the_platform_deletes_children(folder: Path) -> None:
         async with asyncio.timeout(30):
             assert (await here.wait_closed()).removed
         with pytest.raises(LoginRemoved):
-            await one.connect(child(2), sub_device.write(child_id(2)))
+            await one.connect(child(2), sub_device.encode(child_id(2)))
         await one.online(1, 2)
 
 
@@ -146,7 +146,7 @@ async def test_children_that_are_deleted_while_the_gateway_is_away(folder: Path)
         one.instance.devices.delete(child_id(1))
         await one.log_in()
         with pytest.raises(LoginRemoved):
-            await one.connect(child(1), sub_device.write(child_id(1)))
+            await one.connect(child(1), sub_device.encode(child_id(1)))
 
 
 async def test_a_child_that_was_added_again_is_not_taken_for_deleted(folder: Path) -> None:
@@ -184,7 +184,7 @@ async def test_after_the_link_children_come_back(folder: Path) -> None:
         await one.log_in()
         await until(lambda: len(one.wishes.again) == 3)
         for number in (1, 2, 3):
-            await one.connect(child(number), sub_device.write(child_id(number)))
+            await one.connect(child(number), sub_device.encode(child_id(number)))
         assert len(one.online_there()) == 3
 
 
@@ -196,7 +196,7 @@ async def test_who_does_not_come_back_is_reported_offline(
         await one.lose_link()
         monkeypatch.setattr(sub_devices, "GRACE", 1.0)
         await one.log_in()
-        await one.connect(child(1), sub_device.write(child_id(1)))
+        await one.connect(child(1), sub_device.encode(child_id(1)))
         await until(lambda: one.online_there() == {child_id(1)})
 
 
@@ -208,7 +208,7 @@ async def test_a_new_run_reports_the_children_of_the_last_offline(
         one.create(7)
         one.instance.devices.get(child_id(7)).connect(0.0)
         await one.lose_link()
-        one.provider._children.family._sync.version = 0  # type: ignore[union-attr]  # as a new run has it
+        one.provider._sub_devices.sessions._sync.version = 0  # type: ignore[union-attr]  # as a new run has it
         await one.log_in()
         await until(lambda: not one.online_there())
 
@@ -239,9 +239,9 @@ async def test_a_platform_that_is_too_busy_is_left_alone_for_a_while(folder: Pat
         one.cloud.set_faults("reply:21101:x1@sub_device_update_status")
         with pytest.raises(LoginFailed):
             await one.connect(child(1), secret)
-        check_ready = await one.provider.check_ready(child(1))
-        assert check_ready is not None
-        assert check_ready.code == "cloud-throttled"
+        not_ready = await one.provider.check_ready(child(1))
+        assert not_ready is not None
+        assert not_ready.code == "cloud-throttled"
         one.clock.ahead = 61.0
         await one.connect(child(1), secret)
 

@@ -83,7 +83,7 @@ async def refused(one: Home, name: CloudName = ONE) -> Refused | Failed | Unknow
 async def test_children_are_added_in_few_requests_and_their_device_ids_kept() -> None:
     async with home() as one:
         secrets = await asyncio.gather(*(one.secret(name) for name in CHILDREN))
-        assert [sub_device.read(s) for s in secrets] == [device_id(name) for name in CHILDREN]
+        assert [sub_device.decode(s) for s in secrets] == [device_id(name) for name in CHILDREN]
         assert [len(items) for _, items in one.uplink.asked] == [50, 50, 20]
 
 
@@ -99,7 +99,7 @@ async def test_each_child_of_a_request_has_its_own_outcome() -> None:
 async def test_a_product_that_the_answer_leaves_out_is_not_missed() -> None:
     answer = Response(SubDeviceEvent.ADD, "", (SubDeviceInfo("chosen-id", ONE.device),), ())
     async with home(ADD=lambda _: answer) as one:
-        assert sub_device.read(await one.secret(ONE)) == "chosen-id"
+        assert sub_device.decode(await one.secret(ONE)) == "chosen-id"
 
 
 async def test_two_products_with_one_node_id_are_told_apart() -> None:
@@ -133,7 +133,7 @@ async def test_after_a_lost_answer_the_platform_is_asked_what_it_has() -> None:
     async with home(ADD=silent) as one:
         assert isinstance(await refused(one), Unknown)
         one.uplink.on_sync = [added(told(ONE))]
-        assert sub_device.read(await one.secret(ONE)) == device_id(ONE)
+        assert sub_device.decode(await one.secret(ONE)) == device_id(ONE)
         assert one.uplink.synced[1:] == [0]
         assert one.uplink.count()[SubDeviceEvent.ADD] == 1
 
@@ -178,7 +178,7 @@ async def test_one_that_exists_and_is_ours_is_adopted() -> None:
             added(told(CHILDREN[2]), version=4),
             added(SubDeviceInfo("its-own-id", ONE.device, PRODUCT, GATEWAY), version=4),
         ]
-        assert sub_device.read(await one.secret(ONE)) == "its-own-id"
+        assert sub_device.decode(await one.secret(ONE)) == "its-own-id"
 
 
 async def test_one_that_exists_elsewhere_is_refused_with_what_to_do(
@@ -218,8 +218,8 @@ async def test_many_that_exist_are_resolved_by_one_question() -> None:
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_sync = [added(*map(told, CHILDREN[:50]))]
         await until(lambda: bool(one.uplink.synced))
-        one.children.roster._children.clear()
-        one.children.roster._ids.clear()
+        one.children.cache._children.clear()
+        one.children.cache._ids.clear()
         await asyncio.gather(*(one.secret(name) for name in CHILDREN[:50]))
         assert one.uplink.synced == [0, 0]
 
@@ -238,7 +238,7 @@ async def test_there_is_one_question_at_a_time_for_each_child() -> None:
         await until(lambda: bool(one.uplink.asked))
         assert await cancelled(cast("asyncio.Task[object]", first))
         kept = Kept()
-        one.children.family._unsure.clear()
+        one.children.sessions._unsure.clear()
         second = asyncio.create_task(one.route.register(ONE, kept.keep))
         going.set()
         assert await second == Issued()
@@ -293,9 +293,9 @@ async def test_each_child_of_a_report_has_its_own_outcome() -> None:
             *(one.online(name) for name in CHILDREN[:3]), return_exceptions=True
         )
         assert [isinstance(result, LoginFailed) for result in results] == [False, True, False]
-        check_ready = await one.route.check_ready(CHILDREN[1])
-        assert check_ready is not None
-        assert check_ready.code == "cloud-throttled"
+        not_ready = await one.route.check_ready(CHILDREN[1])
+        assert not_ready is not None
+        assert not_ready.code == "cloud-throttled"
 
 
 @pytest.mark.parametrize("kept", [b"", b"0" * 32, b"[]", b'{"device_id": 7}', b"{" + b" " * 2000])
@@ -342,7 +342,7 @@ async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
 
 async def test_a_child_is_deleted_by_the_id_it_has() -> None:
     async with home() as one:
-        await one.route.connect(ONE, sub_device.write("its-own-id"))
+        await one.route.connect(ONE, sub_device.encode("its-own-id"))
         assert await one.route.unbind(ONE) is None
         assert one.uplink.asked[-1] == (SubDeviceEvent.DELETE, ["its-own-id"])
 
@@ -373,7 +373,7 @@ async def test_why_a_child_was_not_forgotten(answer: Answer, code: str) -> None:
         reason = await one.route.unbind(ONE)
         assert reason is not None
         assert reason.code == code
-        assert one.children.family.online.sessions() == (session,)
+        assert one.children.sessions.online.sessions() == (session,)
 
 
 async def test_that_we_delete_a_child_does_not_remove_it() -> None:
@@ -419,8 +419,8 @@ async def test_a_child_that_the_platform_may_still_have_stays_online(answer: Ans
         one.uplink.answers[SubDeviceEvent.STATUS] = answer
         one.uplink.on_notice(deleted(ONE, version=9))
         await until(lambda: one.uplink.count()[SubDeviceEvent.STATUS] == 2)
-        await until(lambda: not one.children.family._checks)
-        assert one.children.family.online.sessions() == (session,)
+        await until(lambda: not one.children.sessions._checks)
+        assert one.children.sessions.online.sessions() == (session,)
 
 
 async def test_a_child_that_closes_while_it_is_looked_at_is_offline_in_the_end() -> None:
@@ -461,14 +461,14 @@ async def test_an_instance_that_is_new_in_the_configuration_has_removed_nobody(
     """Else one wrong host would retire all children."""
     async with home(STATUS=failing(SubDeviceEvent.STATUS, "IOTDA.014000")) as one:
         with pytest.raises(error):
-            await one.route.connect(ONE, sub_device.write(device_id(ONE), kept_at))
+            await one.route.connect(ONE, sub_device.encode(device_id(ONE), kept_at))
 
 
 async def test_the_instance_is_kept_with_the_device_id() -> None:
     async with home() as one:
         secret = await one.secret(ONE)
-        assert not sub_device.is_elsewhere(secret, "iot.example.com")
-        assert sub_device.is_elsewhere(secret, "other.example.com")
+        assert not sub_device.is_of_other_instance(secret, "iot.example.com")
+        assert sub_device.is_of_other_instance(secret, "other.example.com")
 
 
 async def test_a_device_id_of_another_child_is_no_answer() -> None:
@@ -477,11 +477,11 @@ async def test_a_device_id_of_another_child_is_no_answer() -> None:
         return Response(SubDeviceEvent.ADD, "", one_for_all, ())
 
     async with home(ADD=answer) as one:
-        assert sub_device.read(await one.secret(ONE)) == "same-id"
+        assert sub_device.decode(await one.secret(ONE)) == "same-id"
         outcome = await refused(one, CHILDREN[1])
         assert isinstance(outcome, Unknown)
         assert outcome.reason.code == "cloud-bad-answer"
-        assert sub_device.read(await one.secret(ONE)) == "same-id"
+        assert sub_device.decode(await one.secret(ONE)) == "same-id"
 
 
 async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() -> None:
@@ -490,8 +490,8 @@ async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() ->
         one.uplink.on_notice(added(old))
         one.uplink.on_notice(added(new))
         one.uplink.on_notice(deleted(ONE))
-        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) == new
-        assert sub_device.read(await one.secret(ONE)) == "new-id"
+        assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) == new
+        assert sub_device.decode(await one.secret(ONE)) == "new-id"
         assert not one.uplink.asked
 
 
@@ -502,10 +502,10 @@ async def test_children_that_come_and_go_for_ever_leave_room_for_others() -> Non
         for name in children:
             one.uplink.on_notice(added(told(name)))
             one.uplink.on_notice(deleted(name))
-        assert not one.children.roster.was_deleted(device_id(children[9]))
-        assert one.children.roster.was_deleted(device_id(children[10]))
+        assert not one.children.cache.was_deleted(device_id(children[9]))
+        assert one.children.cache.was_deleted(device_id(children[10]))
         one.uplink.on_notice(added(told(ONE)))
-        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) is not None
+        assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) is not None
 
 
 async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> None:
@@ -514,7 +514,7 @@ async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> N
         one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
         one.put(FakeUplink())
         one.uplink.on_notice(added(told(ONE), version=1))
-        assert one.children.roster.find(NodeName(PRODUCT, ONE.device)) is not None
+        assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) is not None
         one.put(FakeUplink())
         await until(lambda: one.uplink.synced == [1])
 
@@ -523,7 +523,7 @@ async def test_an_absurd_version_does_not_hide_the_children_that_are_asked_for()
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_notice(added(told(CHILDREN[1]), version=1 << 62))
         one.uplink.on_sync = [added(told(ONE), version=4)]
-        assert sub_device.read(await one.secret(ONE)) == device_id(ONE)
+        assert sub_device.decode(await one.secret(ONE)) == device_id(ONE)
 
 
 async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_another() -> None:
@@ -542,7 +542,7 @@ async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_a
             )
         assert (await sessions[2].wait_closed()).removed
         assert {name for name, _ in one.uplink.reported} == {*map(device_id, CHILDREN[:3])}
-        assert one.children.family.online.sessions() == tuple(sessions[:2])
+        assert one.children.sessions.online.sessions() == tuple(sessions[:2])
         assert one.uplink.synced == [0]
         older.closed.set_result(ConnectionEnd.CLOUD)
 
@@ -552,9 +552,9 @@ async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
         await one.online(ONE)
         one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
         one.uplink.on_notice(deleted(ONE, version=8))
-        assert not one.children.family._checks
+        assert not one.children.sessions._checks
         one.uplink.on_notice(deleted(ONE, version=9))  # a version may need several notices
-        assert one.children.family._checks
+        assert one.children.sessions._checks
 
 
 async def test_a_new_link_asks_for_what_has_changed() -> None:
@@ -616,7 +616,7 @@ async def test_children_that_are_online_there_alone_are_reported_offline(
         expected = {(device_id(name), SubDeviceStatus.OFFLINE) for name in CHILDREN[3:]}
         await until(lambda: len(one.uplink.reported) >= len(expected) + 2)
         assert set(one.uplink.reported[2:]) == expected
-        await until(lambda: not set(one.children.roster.online()) - set(map(device_id, here)))
+        await until(lambda: not set(one.children.cache.online()) - set(map(device_id, here)))
 
 
 async def test_who_went_offline_by_itself_is_no_stray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -674,7 +674,7 @@ async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> No
         await one.online(ONE)
         await one.leave()
         one.uplink.closed.set_result(ConnectionEnd.OURS)
-        await until(lambda: not one.children.family.online.sessions())
+        await until(lambda: not one.children.sessions.online.sessions())
         one.put(FakeUplink())
         await until(lambda: one.wishes.again == [ONE])
 

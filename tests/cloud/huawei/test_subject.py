@@ -72,7 +72,7 @@ def _pem(der: bytes) -> bytes:
     ids=["empty", "der", "no-certificate", "no-text", "cut", "no-utf8", "no-string"],
 )
 def test_what_is_no_certificate(data: bytes) -> None:
-    with pytest.raises(ConfigError, match="no certificate in the form PEM"):
+    with pytest.raises(ConfigError, match="BEGIN CERTIFICATE"):
         read_certificate(data)
 
 
@@ -105,8 +105,8 @@ def test_a_name_is_built() -> None:
         ("common_name", "", "must be 1 to 64 bytes long"),
         ("state_name", "a" * 129, "must be 1 to 128 bytes long"),
         ("common_name", "é" * 33, "must be 1 to 64 bytes long"),
-        ("common_name", "a\0", "must hold nothing but what prints"),
-        ("common_name", "\ud800", "must hold nothing but what prints"),
+        ("common_name", "a\0", "printable"),
+        ("common_name", "\ud800", "printable"),
         ("serial_number", "SN_1", "PrintableString"),
         ("distinguished_name_qualifier", "网关", "PrintableString"),
     ],

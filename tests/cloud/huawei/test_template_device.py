@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.huawei.subject import (
-    PREFIX,
+from gatewayd.cloud.huawei.subject import PREFIX, read_certificate, subject_of
+from gatewayd.cloud.huawei.template import (
     DiagnosticKind,
+    ProvisioningTemplate,
+    Ref,
+    Tag,
     TemplateDiagnostic,
-    read_certificate,
-    subject_of,
+    lint,
 )
-from gatewayd.cloud.huawei.template import ProvisioningTemplate, Ref, Tag, lint
 from gatewayd.cloud.huawei.template_device import Preview, ProvisionedDevice, preview
 from tests.cloud.huawei import vectors
 
@@ -33,7 +34,7 @@ PLAIN = ProvisioningTemplate((CN.parameter,), CN, "p1")
 def run(template: str, certificate: str) -> Preview:
     linted = lint(vectors.template(template))
     if linted.template is None:
-        return Preview(None, linted.findings)
+        return Preview(None, linted.diagnostics)
     subject = subject_of(read_certificate(vectors.certificate(certificate)).subject)
     return preview(linted.template, subject)
 
@@ -52,8 +53,8 @@ def told(device: ProvisionedDevice | None) -> dict[str, Any]:
     }
 
 
-def first_fatal(findings: Iterable[TemplateDiagnostic]) -> TemplateDiagnostic:
-    return next(finding for finding in findings if finding.fatal)
+def first_fatal(diagnostics: Iterable[TemplateDiagnostic]) -> TemplateDiagnostic:
+    return next(diagnostic for diagnostic in diagnostics if diagnostic.fatal)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,10 @@ def test_cases(case: dict[str, Any]) -> None:
         return
     assert made.device is None
     kind, _, about = case["expect"]["error"].partition(":")
-    finding = first_fatal(made.findings)
-    assert finding.kind is KINDS[kind]
-    assert about in (finding.parameter, finding.place.rpartition(".")[2])
-    assert finding.remedy
+    diagnostic = first_fatal(made.diagnostics)
+    assert diagnostic.kind is KINDS[kind]
+    assert about in (diagnostic.parameter, diagnostic.place.rpartition(".")[2])
+    assert diagnostic.remedy
 
 
 def test_the_longest_node_id() -> None:
@@ -81,8 +82,8 @@ def test_the_longest_node_id() -> None:
 
 
 def test_a_mac_with_colons_is_explained() -> None:
-    (finding,) = run("T3_cn_is_node", "D3_mac_colons").findings
-    assert str(finding) == (
+    (diagnostic,) = run("T3_cn_is_node", "D3_mac_colons").diagnostics
+    assert str(diagnostic) == (
         "error: resources.device.node_id would be 'aa:bb:cc:dd:ee:ff' (CN of the subject), and "
         "must be 1 to 64 characters: letters, digits, _ and -; issue a certificate whose CN is, "
         "say, 'aabbccddeeff'"
@@ -90,8 +91,8 @@ def test_a_mac_with_colons_is_explained() -> None:
 
 
 def test_a_missing_attribute_is_explained() -> None:
-    finding = run("T1_static_product", "D2_cn_only").findings[0]
-    assert str(finding) == (
+    diagnostic = run("T1_static_product", "D2_cn_only").diagnostics[0]
+    assert str(diagnostic) == (
         "error: parameters.iotda::certificate::serial_number has no value: the subject has no "
         "serialNumber; issue a certificate with serialNumber, or take the parameter out of the "
         "template"
@@ -99,18 +100,18 @@ def test_a_missing_attribute_is_explained() -> None:
 
 
 def test_all_that_is_missing_is_told() -> None:
-    findings = run("T1_static_product", "D2_cn_only").findings
-    assert [finding.parameter for finding in findings] == [PREFIX + SN, OU.parameter]
+    diagnostics = run("T1_static_product", "D2_cn_only").diagnostics
+    assert [diagnostic.parameter for diagnostic in diagnostics] == [PREFIX + SN, OU.parameter]
 
 
 def test_an_empty_attribute_is_as_none() -> None:
-    (finding,) = preview(PLAIN, {CN.parameter: ("",)}).findings
-    assert finding.kind is DiagnosticKind.ATTRIBUTE_MISSING
+    (diagnostic,) = preview(PLAIN, {CN.parameter: ("",)}).diagnostics
+    assert diagnostic.kind is DiagnosticKind.ATTRIBUTE_MISSING
 
 
 def test_a_repeated_attribute_is_refused_even_if_one_is_empty() -> None:
-    (finding,) = preview(PLAIN, {CN.parameter: ("a", "")}).findings
-    assert finding.kind is DiagnosticKind.ATTRIBUTE_REPEATED
+    (diagnostic,) = preview(PLAIN, {CN.parameter: ("a", "")}).diagnostics
+    assert diagnostic.kind is DiagnosticKind.ATTRIBUTE_REPEATED
 
 
 def test_a_repeated_attribute_of_no_concern_is_none() -> None:
@@ -121,17 +122,21 @@ def test_a_repeated_attribute_of_no_concern_is_none() -> None:
 def test_a_short_node_id_is_only_warned_of() -> None:
     made = preview(PLAIN, {CN.parameter: ("c1",)})
     assert made.device is not None
-    assert [finding.kind for finding in made.findings] == [DiagnosticKind.UNWISE]
+    assert [diagnostic.kind for diagnostic in made.diagnostics] == [DiagnosticKind.UNWISE]
 
 
 def test_tags_of_one_key_are_refused() -> None:
     tags = (Tag("site", "a"), Tag(CN, "b"))
-    (finding,) = preview(
+    (diagnostic,) = preview(
         ProvisioningTemplate((CN.parameter,), CN, "p1", tags=tags), {CN.parameter: ("site",)}
-    ).findings
-    assert finding.what == "come to 2 tags with the key 'site'"
+    ).diagnostics
+    assert diagnostic.kind is DiagnosticKind.ILLEGAL
+    assert "2 tags" in diagnostic.what
+    assert "'site'" in diagnostic.what
 
 
 def test_a_value_without_a_plain_form_has_another_remedy() -> None:
-    (finding,) = preview(PLAIN, {CN.parameter: ("网关",)}).findings
-    assert finding.remedy == ("issue a certificate with another CN, or refer to another attribute")
+    (diagnostic,) = preview(PLAIN, {CN.parameter: ("网关",)}).diagnostics
+    assert diagnostic.remedy == (
+        "issue a certificate with another CN, or refer to another attribute"
+    )

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.huawei.subject import DiagnosticKind as Kind
 from gatewayd.cloud.huawei.template import MAX_BYTES, lint
+from gatewayd.cloud.huawei.template import DiagnosticKind as Kind
 from tests.cloud.huawei import vectors
 
 CN = "iotda::certificate::common_name"
@@ -22,7 +22,7 @@ Change = Callable[[Any], object]
 
 
 def found(raw: object) -> list[tuple[Kind, str]]:
-    return [(one.kind, one.place) for one in lint(json.dumps(raw).encode()).findings]
+    return [(one.kind, one.place) for one in lint(json.dumps(raw).encode()).diagnostics]
 
 
 def changed(change: Change) -> Any:
@@ -59,8 +59,8 @@ def device(key: str, value: object) -> Change:
 )  # fmt: skip
 def test_the_templates_of_the_vectors(name: str, expected: list[tuple[Kind, str]]) -> None:
     linted = lint(vectors.template(name))
-    assert [(one.kind, one.place) for one in linted.findings] == expected
-    assert (linted.template is None) == any(one.fatal for one in linted.findings)
+    assert [(one.kind, one.place) for one in linted.diagnostics] == expected
+    assert (linted.template is None) == any(one.fatal for one in linted.diagnostics)
 
 
 D, P = "resources.device", "resources.policy.policy_ids"
@@ -197,9 +197,9 @@ def test_all_is_told_at_once() -> None:
 
 
 def test_unknown_parameters_are_told_which_are_known() -> None:
-    finding = lint(vectors.template("T5_unknown_param")).findings[0]
+    diagnostic = lint(vectors.template("T5_unknown_param")).diagnostics[0]
     assert all(
-        name in finding.remedy for name in vectors.SELF_REGISTRATION["rules"]["attribute_oids"]
+        name in diagnostic.remedy for name in vectors.SELF_REGISTRATION["rules"]["attribute_oids"]
     )
 
 
@@ -217,8 +217,8 @@ def test_unknown_parameters_are_told_which_are_known() -> None:
     ],
 )
 def test_what_is_no_json(data: bytes, what: str) -> None:
-    (finding,) = lint(data).findings
-    assert (finding.place, finding.what, finding.fatal) == ("", what, True)
+    (diagnostic,) = lint(data).diagnostics
+    assert (diagnostic.place, diagnostic.what, diagnostic.fatal) == ("", what, True)
 
 
 def test_keys_that_come_twice() -> None:
@@ -228,7 +228,7 @@ def test_keys_that_come_twice() -> None:
     )
     linted = lint(text.encode())
     assert linted.template is None
-    assert {(one.place, one.what) for one in linted.findings} == {
+    assert {(one.place, one.what) for one in linted.diagnostics} == {
         ("resources.device", "has the key 'node_id' more than once"),
         ("resources.device.tags[0]", "has the key 'tag_key' more than once"),
     }
@@ -249,7 +249,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_anything_is_either_a_template_or_explained(raw: object) -> None:
     linted = lint(json.dumps(raw).encode())
-    assert (linted.template is None) == any(one.fatal for one in linted.findings)
+    assert (linted.template is None) == any(one.fatal for one in linted.diagnostics)
 
 
 @given(st.sampled_from(["parameters", "resources.device", "resources.device.tags.0",
@@ -262,5 +262,5 @@ def test_a_part_may_be_anything(path: str, part: object) -> None:
         raw[int(last) if isinstance(raw, list) else last] = part
 
     linted = lint(json.dumps(changed(put)).encode())
-    assert (linted.template is None) == any(one.fatal for one in linted.findings)
-    assert all(str(one).isprintable() for one in linted.findings)
+    assert (linted.template is None) == any(one.fatal for one in linted.diagnostics)
+    assert all(str(one).isprintable() for one in linted.diagnostics)

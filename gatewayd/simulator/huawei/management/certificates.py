@@ -26,35 +26,35 @@ _CHANGEABLE = (
 )  # fmt: skip
 
 
-def _upload(call: ManagementRequest) -> ManagementAnswer:
-    body = call.body
-    return _ca(call.instance.authorities.upload(body.demand("content"), body.text("app_id")))
+def _upload(request: ManagementRequest) -> ManagementAnswer:
+    body = request.body
+    return _ca(request.instance.authorities.upload(body.demand("content"), body.text("app_id")))
 
 
-def _list_cas(call: ManagementRequest) -> ManagementAnswer:
-    found = call.instance.authorities.list(call.query.text("app_id"))
-    return page("certificates", found, call.query, _ca)
+def _list_cas(request: ManagementRequest) -> ManagementAnswer:
+    found = request.instance.authorities.list(request.query.text("app_id"))
+    return page("certificates", found, request.query, _ca)
 
 
-def _show_ca(call: ManagementRequest) -> ManagementAnswer:
-    authority = call.instance.authorities.get(call.path["certificate_id"])
+def _show_ca(request: ManagementRequest) -> ManagementAnswer:
+    authority = request.instance.authorities.get(request.path["certificate_id"])
     return {**_ca(authority), "content": authority.content}
 
 
-def _verify_ca(call: ManagementRequest) -> None:
-    if call.query.text("action_id") != "verify":
+def _verify_ca(request: ManagementRequest) -> None:
+    if request.query.text("action_id") != "verify":
         raise PlatformError(IotdaCode.INVALID_INPUT, "(action_id)")
-    content = call.body.demand("verify_content")
-    call.instance.authorities.verify(call.path["certificate_id"], content)
+    content = request.body.demand("verify_content")
+    request.instance.authorities.verify(request.path["certificate_id"], content)
 
 
-def _update_ca(call: ManagementRequest) -> ManagementAnswer:
-    changes = call.body.given(*_CHANGEABLE)
-    return _ca(call.instance.authorities.update(call.path["certificate_id"], changes))
+def _update_ca(request: ManagementRequest) -> ManagementAnswer:
+    changes = request.body.given(*_CHANGEABLE)
+    return _ca(request.instance.authorities.update(request.path["certificate_id"], changes))
 
 
-def _delete_ca(call: ManagementRequest) -> None:
-    call.instance.authorities.delete(call.path["certificate_id"])
+def _delete_ca(request: ManagementRequest) -> None:
+    request.instance.authorities.delete(request.path["certificate_id"])
 
 
 def _ca(authority: DeviceCa) -> Mapping[str, object]:
@@ -71,32 +71,32 @@ def _ca(authority: DeviceCa) -> Mapping[str, object]:
     }
 
 
-def _list_certificates(call: ManagementRequest) -> ManagementAnswer:
-    query = call.query
-    found = call.instance.certificates.list(
+def _list_certificates(request: ManagementRequest) -> ManagementAnswer:
+    query = request.query
+    found = request.instance.certificates.list(
         common_name=query.text("common_name"), fingerprint=query.text("fingerprint")
     )
     return page("device_certificates", found, query, _certificate)
 
 
-def _show_certificate(call: ManagementRequest) -> ManagementAnswer:
-    return _whole(call.instance.certificates.get(call.path["certificate_id"]))
+def _show_certificate(request: ManagementRequest) -> ManagementAnswer:
+    return _whole(request.instance.certificates.get(request.path["certificate_id"]))
 
 
-def _update_certificate(call: ManagementRequest) -> ManagementAnswer:
-    status = call.body.demand("status")
-    return _whole(call.instance.certificates.update(call.path["certificate_id"], status))
+def _update_certificate(request: ManagementRequest) -> ManagementAnswer:
+    status = request.body.demand("status")
+    return _whole(request.instance.certificates.update(request.path["certificate_id"], status))
 
 
-def _delete_certificate(call: ManagementRequest) -> None:
-    call.instance.certificates.delete(call.path["certificate_id"])
+def _delete_certificate(request: ManagementRequest) -> None:
+    request.instance.certificates.delete(request.path["certificate_id"])
 
 
-def _list_devices(call: ManagementRequest) -> ManagementAnswer:
+def _list_devices(request: ManagementRequest) -> ManagementAnswer:
     """List the devices that have used a certificate, and are still there."""
-    known = call.instance.certificates.devices(call.path["certificate_id"])
-    found = [one for name in known if (one := call.instance.devices.lookup(name))]
-    return page("devices", found, call.body, simple)
+    known = request.instance.certificates.devices(request.path["certificate_id"])
+    found = [one for name in known if (one := request.instance.devices.lookup(name))]
+    return page("devices", found, request.body, simple)
 
 
 def _certificate(certificate: DeviceCertificate) -> Mapping[str, object]:
@@ -113,32 +113,32 @@ def _whole(certificate: DeviceCertificate) -> Mapping[str, object]:
     return {**_certificate(certificate), "certificate_pem": certificate.pem}
 
 
-def _create_template(call: ManagementRequest) -> ManagementAnswer:
-    body = call.body
+def _create_template(request: ManagementRequest) -> ManagementAnswer:
+    body = request.body
     return _full(
-        call.instance.templates.create(
+        request.instance.templates.create(
             body.demand("template_name"), body.any("template_body"), body.text("description")
         )
     )
 
 
-def _list_templates(call: ManagementRequest) -> ManagementAnswer:
-    found = call.instance.templates.list(call.query.text("template_name"))
-    return page("templates", found, call.query, _template)
+def _list_templates(request: ManagementRequest) -> ManagementAnswer:
+    found = request.instance.templates.list(request.query.text("template_name"))
+    return page("templates", found, request.query, _template)
 
 
-def _show_template(call: ManagementRequest) -> ManagementAnswer:
-    return _full(call.instance.templates.get(call.path["template_id"]))
+def _show_template(request: ManagementRequest) -> ManagementAnswer:
+    return _full(request.instance.templates.get(request.path["template_id"]))
 
 
-def _update_template(call: ManagementRequest) -> ManagementAnswer:
+def _update_template(request: ManagementRequest) -> ManagementAnswer:
     """The name is told as well, so that it is refused."""
-    changes = call.body.given("template_name", "template_body", "description")
-    return _full(call.instance.templates.update(call.path["template_id"], changes))
+    changes = request.body.given("template_name", "template_body", "description")
+    return _full(request.instance.templates.update(request.path["template_id"], changes))
 
 
-def _delete_template(call: ManagementRequest) -> None:
-    call.instance.templates.delete(call.path["template_id"])
+def _delete_template(request: ManagementRequest) -> None:
+    request.instance.templates.delete(request.path["template_id"])
 
 
 def _template(template: StoredTemplate) -> Mapping[str, object]:

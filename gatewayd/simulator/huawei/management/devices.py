@@ -29,8 +29,8 @@ from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 
-def _create(call: ManagementRequest) -> ManagementAnswer:
-    body = call.body
+def _create(request: ManagementRequest) -> ManagementAnswer:
+    body = request.body
     new = NewDevice(
         node_id=body.demand("node_id"),
         product_id=body.demand("product_id"),
@@ -42,7 +42,7 @@ def _create(call: ManagementRequest) -> ManagementAnswer:
         auth=_auth(body.inner("auth_info")),
         extension_info=body.any("extension_info"),
     )
-    return _whole(call.instance, call.instance.devices.add(**new))
+    return _whole(request.instance, request.instance.devices.add(**new))
 
 
 def _auth(sent: Fields) -> DeviceAuth:
@@ -55,8 +55,8 @@ def _auth(sent: Fields) -> DeviceAuth:
     )
 
 
-def _list(call: ManagementRequest) -> ManagementAnswer:
-    query, instance = call.query, call.instance
+def _list(request: ManagementRequest) -> ManagementAnswer:
+    query, instance = request.query, request.instance
     since, until = _moment(query, "start_time"), _moment(query, "end_time")
     found = [
         one
@@ -78,75 +78,81 @@ def _asked(instance: IotdaInstance, query: Fields) -> Sequence[HuaweiDevice]:
         return instance.devices.list(gateway_id=gateway_id, **wanted)
     return [
         one
-        for one in instance.devices.family(gateway_id)
+        for one in instance.devices.descendants(gateway_id)
         if all(value in (None, getattr(one, name)) for name, value in wanted.items())
     ]
 
 
-def _show(call: ManagementRequest) -> ManagementAnswer:
-    return _whole(call.instance, call.instance.devices.get(call.path["device_id"]))
+def _show(request: ManagementRequest) -> ManagementAnswer:
+    return _whole(request.instance, request.instance.devices.get(request.path["device_id"]))
 
 
-def _update(call: ManagementRequest) -> ManagementAnswer:
-    sent, auth = call.body, call.body.inner("auth_info")
+def _update(request: ManagementRequest) -> ManagementAnswer:
+    sent, auth = request.body, request.body.inner("auth_info")
     changes = sent.given("description", "extension_info")
     changes |= auth.given("secure_access", "timeout")
     if (name := sent.text("device_name")) is not None:
         changes["name"] = name
-    return _whole(call.instance, call.instance.devices.update(call.path["device_id"], changes))
+    return _whole(
+        request.instance, request.instance.devices.update(request.path["device_id"], changes)
+    )
 
 
-def _delete(call: ManagementRequest) -> None:
-    call.instance.devices.delete(call.path["device_id"])
+def _delete(request: ManagementRequest) -> None:
+    request.instance.devices.delete(request.path["device_id"])
 
 
-def _freeze(call: ManagementRequest) -> None:
-    call.instance.devices.freeze(call.path["device_id"])
+def _freeze(request: ManagementRequest) -> None:
+    request.instance.devices.freeze(request.path["device_id"])
 
 
-def _unfreeze(call: ManagementRequest) -> None:
-    call.instance.devices.unfreeze(call.path["device_id"])
+def _unfreeze(request: ManagementRequest) -> None:
+    request.instance.devices.unfreeze(request.path["device_id"])
 
 
-def _reset_secret(call: ManagementRequest) -> ManagementAnswer:
-    device_id, body = call.path["device_id"], call.body
-    if call.query.text("action_id") != "resetSecret":
+def _reset_secret(request: ManagementRequest) -> ManagementAnswer:
+    device_id, body = request.path["device_id"], request.body
+    if request.query.text("action_id") != "resetSecret":
         raise PlatformError(IotdaCode.INVALID_INPUT, "(action_id)")
     slot, force = _slot(body, "secret_type"), body.flag("force_disconnect", False) is True
-    secret = call.instance.devices.reset_secret(
+    secret = request.instance.devices.reset_secret(
         device_id, body.text("secret"), slot=slot, force_disconnect=force
     )
     return {"device_id": device_id, "secret": secret, "secret_type": slot}
 
 
-def _reset_fingerprint(call: ManagementRequest) -> ManagementAnswer:
-    device_id, body = call.path["device_id"], call.body
+def _reset_fingerprint(request: ManagementRequest) -> ManagementAnswer:
+    device_id, body = request.path["device_id"], request.body
     slot, force = _slot(body, "fingerprint_type"), body.flag("force_disconnect", False) is True
     fingerprint = body.text("fingerprint")
-    call.instance.devices.reset_fingerprint(
+    request.instance.devices.reset_fingerprint(
         device_id, fingerprint, slot=slot, force_disconnect=force
     )
     return {"device_id": device_id, "fingerprint": fingerprint, "fingerprint_type": slot}
 
 
-def _change_gateway(call: ManagementRequest) -> None:
-    call.instance.devices.change_gateway(call.path["device_id"], call.body.demand("gateway_id"))
+def _change_gateway(request: ManagementRequest) -> None:
+    request.instance.devices.change_gateway(
+        request.path["device_id"], request.body.demand("gateway_id")
+    )
 
 
-def _bind_tags(call: ManagementRequest) -> None:
-    call.instance.devices.bind_tags(_resource(call.body), dict(_tags(call.body)))
+def _bind_tags(request: ManagementRequest) -> None:
+    request.instance.devices.bind_tags(_resource(request.body), dict(_tags(request.body)))
 
 
-def _unbind_tags(call: ManagementRequest) -> None:
-    call.instance.devices.unbind_tags(_resource(call.body), call.body.listed("tag_keys", str))
+def _unbind_tags(request: ManagementRequest) -> None:
+    request.instance.devices.unbind_tags(
+        _resource(request.body), request.body.listed("tag_keys", str)
+    )
 
 
-def _tagged(call: ManagementRequest) -> ManagementAnswer:
+def _tagged(request: ManagementRequest) -> ManagementAnswer:
     """List the devices that have one of the tags."""
-    _device_type(call.body)
-    tags = set(_tags(call.body))
-    found = [one for one in call.instance.devices.list() if tags & set(one.tags.items())]
-    return page("resources", found, call.query, lambda one: {"resource_id": one.device_id})
+    _device_type(request.body)
+    tags = set(_tags(request.body))
+    found = [one for one in request.instance.devices.list() if tags & set(one.tags.items())]
+    return page("resources", found, request.query, lambda one: {"resource_id": one.device_id})
 
 
 def _resource(body: Fields) -> str:

@@ -33,61 +33,63 @@ class _Target:
         return hashlib.sha256(f"{self.target_type}/{self.target_id}".encode()).hexdigest()[:24]
 
 
-def _create(call: ManagementRequest) -> ManagementAnswer:
-    body = call.body
+def _create(request: ManagementRequest) -> ManagementAnswer:
+    body = request.body
     return _whole(
-        call.instance.policies.create(
+        request.instance.policies.create(
             body.demand("policy_name"), body.any("statement"), body.text("app_id")
         )
     )
 
 
-def _list(call: ManagementRequest) -> ManagementAnswer:
-    query = call.query
-    found = call.instance.policies.list(query.text("app_id"), query.text("policy_name"))
+def _list(request: ManagementRequest) -> ManagementAnswer:
+    query = request.query
+    found = request.instance.policies.list(query.text("app_id"), query.text("policy_name"))
     return page("policies", found, query, _summary)
 
 
-def _show(call: ManagementRequest) -> ManagementAnswer:
-    return _whole(call.instance.policies.get(call.path["policy_id"]))
+def _show(request: ManagementRequest) -> ManagementAnswer:
+    return _whole(request.instance.policies.get(request.path["policy_id"]))
 
 
-def _update(call: ManagementRequest) -> ManagementAnswer:
-    changes = call.body.given("policy_name", "statement")
-    return _whole(call.instance.policies.update(call.path["policy_id"], changes))
+def _update(request: ManagementRequest) -> ManagementAnswer:
+    changes = request.body.given("policy_name", "statement")
+    return _whole(request.instance.policies.update(request.path["policy_id"], changes))
 
 
-def _delete(call: ManagementRequest) -> None:
-    call.instance.policies.delete(call.path["policy_id"])
+def _delete(request: ManagementRequest) -> None:
+    request.instance.policies.delete(request.path["policy_id"])
 
 
-def _bind(call: ManagementRequest) -> ManagementAnswer:
-    kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
-    failed = call.instance.policies.bind(call.path["policy_id"], kind, wanted)
-    return _outcome(call, wanted, failed)
+def _bind(request: ManagementRequest) -> ManagementAnswer:
+    kind, wanted = request.body.demand("target_type"), request.body.listed("target_ids", str)
+    failed = request.instance.policies.bind(request.path["policy_id"], kind, wanted)
+    return _outcome(request, wanted, failed)
 
 
-def _unbind(call: ManagementRequest) -> ManagementAnswer:
-    kind, wanted = call.body.demand("target_type"), call.body.listed("target_ids", str)
-    failed = call.instance.policies.unbind(call.path["policy_id"], kind, wanted)
-    return _outcome(call, wanted, failed)
+def _unbind(request: ManagementRequest) -> ManagementAnswer:
+    kind, wanted = request.body.demand("target_type"), request.body.listed("target_ids", str)
+    failed = request.instance.policies.unbind(request.path["policy_id"], kind, wanted)
+    return _outcome(request, wanted, failed)
 
 
 def _outcome(
-    call: ManagementRequest, wanted: Sequence[str], failed: Sequence[tuple[str, PlatformError]]
+    request: ManagementRequest, wanted: Sequence[str], failed: Sequence[tuple[str, PlatformError]]
 ) -> ManagementAnswer:
     names = {target for target, _ in failed}
     return {
-        "policy_id": call.path["policy_id"],
-        "target_type": call.body.demand("target_type"),
+        "policy_id": request.path["policy_id"],
+        "target_type": request.body.demand("target_type"),
         "success_targets": [one for one in wanted if one not in names],
         "failure_targets": [{"target_id": target, **error.body} for target, error in failed],
     }
 
 
-def _list_targets(call: ManagementRequest) -> ManagementAnswer:
-    bound = call.instance.policies.targets(call.path["policy_id"], call.body.text("target_type"))
-    return page("targets", [_Target(*one) for one in bound], call.body, asdict)
+def _list_targets(request: ManagementRequest) -> ManagementAnswer:
+    bound = request.instance.policies.targets(
+        request.path["policy_id"], request.body.text("target_type")
+    )
+    return page("targets", [_Target(*one) for one in bound], request.body, asdict)
 
 
 def _summary(policy: DevicePolicy) -> Mapping[str, object]:

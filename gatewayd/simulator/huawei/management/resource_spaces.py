@@ -27,26 +27,28 @@ _PRODUCT_TEXTS = (
 )  # fmt: skip
 
 
-def _create_app(call: ManagementRequest) -> ManagementAnswer:
-    return _app(call.instance.apps.create(call.body.demand("app_name")))
+def _create_app(request: ManagementRequest) -> ManagementAnswer:
+    return _app(request.instance.apps.create(request.body.demand("app_name")))
 
 
-def _list_apps(call: ManagementRequest) -> ManagementAnswer:
-    default = call.query.flag("default_app")
-    found = [one for one in call.instance.apps.list() if default in (None, one.default)]
+def _list_apps(request: ManagementRequest) -> ManagementAnswer:
+    default = request.query.flag("default_app")
+    found = [one for one in request.instance.apps.list() if default in (None, one.default)]
     return {"applications": [_app(one) for one in found]}
 
 
-def _show_app(call: ManagementRequest) -> ManagementAnswer:
-    return _app(call.instance.apps.get(call.path["app_id"]))
+def _show_app(request: ManagementRequest) -> ManagementAnswer:
+    return _app(request.instance.apps.get(request.path["app_id"]))
 
 
-def _update_app(call: ManagementRequest) -> ManagementAnswer:
-    return _app(call.instance.apps.rename(call.path["app_id"], call.body.demand("app_name")))
+def _update_app(request: ManagementRequest) -> ManagementAnswer:
+    return _app(
+        request.instance.apps.rename(request.path["app_id"], request.body.demand("app_name"))
+    )
 
 
-def _delete_app(call: ManagementRequest) -> None:
-    call.instance.apps.delete(call.path["app_id"])
+def _delete_app(request: ManagementRequest) -> None:
+    request.instance.apps.delete(request.path["app_id"])
 
 
 def _app(app: ResourceSpace) -> Mapping[str, object]:
@@ -58,8 +60,8 @@ def _app(app: ResourceSpace) -> Mapping[str, object]:
     }
 
 
-def _create_product(call: ManagementRequest) -> ManagementAnswer:
-    body = call.body
+def _create_product(request: ManagementRequest) -> ManagementAnswer:
+    body = request.body
     new = NewProduct(
         name=body.demand("name"),
         device_type=body.demand("device_type"),
@@ -72,33 +74,33 @@ def _create_product(call: ManagementRequest) -> ManagementAnswer:
         description=body.text("description"),
         service_capabilities=body.listed("service_capabilities", dict),
     )
-    return _whole(call.instance, call.instance.products.create(**new))
+    return _whole(request.instance, request.instance.products.create(**new))
 
 
-def _list_products(call: ManagementRequest) -> ManagementAnswer:
-    query, products = call.query, call.instance.products
+def _list_products(request: ManagementRequest) -> ManagementAnswer:
+    query, products = request.query, request.instance.products
     found = products.list(query.text("app_id"), query.text("product_name"))
-    return page("products", found, query, lambda one: _summary(call.instance, one))
+    return page("products", found, query, lambda one: _summary(request.instance, one))
 
 
-def _show_product(call: ManagementRequest) -> ManagementAnswer:
-    products, product_id = call.instance.products, call.path["product_id"]
-    return _whole(call.instance, products.get(product_id, call.query.text("app_id")))
+def _show_product(request: ManagementRequest) -> ManagementAnswer:
+    products, product_id = request.instance.products, request.path["product_id"]
+    return _whole(request.instance, products.get(product_id, request.query.text("app_id")))
 
 
-def _update_product(call: ManagementRequest) -> ManagementAnswer:
-    body, product_id = call.body, call.path["product_id"]
+def _update_product(request: ManagementRequest) -> ManagementAnswer:
+    body, product_id = request.body, request.path["product_id"]
     changes: dict[str, object] = {
         name: value for name in _PRODUCT_TEXTS if (value := body.text(name)) is not None
     }
     if body.any("service_capabilities") is not None:
         changes["service_capabilities"] = body.listed("service_capabilities", dict)
-    products = call.instance.products
-    return _whole(call.instance, products.update(product_id, changes, body.text("app_id")))
+    products = request.instance.products
+    return _whole(request.instance, products.update(product_id, changes, body.text("app_id")))
 
 
-def _delete_product(call: ManagementRequest) -> None:
-    call.instance.products.delete(call.path["product_id"], call.query.text("app_id"))
+def _delete_product(request: ManagementRequest) -> None:
+    request.instance.products.delete(request.path["product_id"], request.query.text("app_id"))
 
 
 def _summary(instance: IotdaInstance, product: HuaweiProduct) -> dict[str, object]:

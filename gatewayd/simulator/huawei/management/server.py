@@ -121,10 +121,10 @@ class Management:
         message = SignedMessage(request.method, request.raw_path, headers, body)
         self._keeper.admit(message, self._regions(), self._platform.clock())
         query = read_query(message.target.partition("?")[2])
-        call = ManagementRequest(
+        parsed = ManagementRequest(
             self._instance(message), request.match_info, query, read_body(body)
         )
-        answer = view(call)
+        answer = view(parsed)
         if answer is None:
             return web.Response(status=status)
         return web.json_response(answer, status=status)

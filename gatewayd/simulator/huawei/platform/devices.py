@@ -76,7 +76,7 @@ class DeviceIndex:
         """Return the children of a device, the oldest first."""
         return [self._devices[one] for one in self._children.get(gateway_id, ())]
 
-    def family(self, gateway_id: str) -> Sequence[HuaweiDevice]:
+    def descendants(self, gateway_id: str) -> Sequence[HuaweiDevice]:
         """Return all that are online through a device, parents before their children."""
         children = self.children(gateway_id)
         return [*children, *(one for child in children for one in self.children(child.device_id))]
@@ -251,7 +251,7 @@ class Devices(DeviceIndex):
     def empty(self, app_id: str) -> None:
         """Delete all that is in a resource space, children before their gateways."""
         for gateway in [one for one in self.list(app_id=app_id) if one.direct]:
-            for device in [*self.family(gateway.device_id)][::-1]:
+            for device in [*self.descendants(gateway.device_id)][::-1]:
                 self.remove(device)
             self.remove(gateway)
 
