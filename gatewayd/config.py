@@ -1,7 +1,7 @@
-"""The configuration as frozen dataclasses, or all that is wrong with it at once.
+"""The configuration as frozen dataclasses, or all problems with it at once.
 
-Files are read by configfile.py, tables are typed by configbuild.py.  A plug-in gets a table of its
-own, [discovery.NAME], [cloud.NAME] or [secretstore.NAME], and declares what that may hold.
+settings/files.py reads the files, settings/build.py builds the dataclasses.  Each plug-in has a
+table, [discovery.NAME], [cloud.NAME] or [secretstore.NAME], whose settings it declares itself.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ class GatewaySettings:
     state_directory: Path = setting(Path("/var/lib/gatewayd"), "directory of records and secrets")
     rules: tuple[Path, ...] = setting(
         (),
-        "directories of rule files, the weakest first",
-        unset="every rules.d beside a conf.d",
+        "directories of rule files, the weakest first (default: every rules.d beside a conf.d)",
     )
 
 
@@ -226,7 +225,7 @@ class _Reader:
             self.builder.note(at, f"{dotted(at)} must be a table")
             return None
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
-            self.builder.note(at, f"[{dotted(at)}] is no name: use lower-case letters and digits")
+            self.builder.note(at, f"[{dotted(at)}] is not a name: use lower-case letters and digits")
             return None
         kind = table.get("kind", name)
         if not isinstance(kind, str):

@@ -164,7 +164,7 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("discovery = 1", "gatewayd.toml:1: discovery must be a table"),
         ("cloud = 1", "gatewayd.toml:1: cloud must be a table: write [cloud.NAME]"),
         ("[cloud]\nsky = 1", "gatewayd.toml:2: cloud.sky must be a table"),
-        ("[cloud.'a b']", "gatewayd.toml:1: [cloud.a b] is no name"),
+        ("[cloud.'a b']", "gatewayd.toml:1: [cloud.a b] is not a name"),
         ("[cloud.sky]\nhost = ''", "gatewayd.toml:1: [cloud.sky]: the host is not known"),
         ("[cloud.sky]\nkind = 1", "gatewayd.toml:2: cloud.sky.kind must be a text"),
         ("[cloud.sky]", "gatewayd.toml:1: cloud.sky lacks 'host': add it"),
@@ -187,7 +187,7 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("[secretstore.safe]", "gatewayd.toml:1: [secretstore.safe] is not used"),
         ("[secretstore.vault]\nkey = 'CANARY'", "gatewayd.toml:2: secretstore.vault.key must be"),
         ("[log]\nlevel = 'inof'", "gatewayd.toml:2: log.level must be one of debug, info,"),
-        ("[log", "gatewayd.toml:1: not TOML"),
+        ("[log", "gatewayd.toml:1: not valid TOML"),
     ],
 )  # fmt: skip
 def test_a_problem_has_a_line_a_key_and_a_remedy(

@@ -1,4 +1,4 @@
-"""Writes packaging/man/gatewayd.toml.5 from the sample of the configuration.
+"""The generator of packaging/man/gatewayd.toml.5, from the sample of the configuration.
 
 python -m tools.config_manual > packaging/man/gatewayd.toml.5
 """
@@ -13,14 +13,15 @@ from tools.config_sample import ROOT, ours, sample
 
 PAGE = ROOT / "packaging/man/gatewayd.toml.5"
 PARTS = Path(__file__).with_name("config_manual.5")
-"""The rest of the page; SETTINGS stands where they go."""
+"""The page around the settings, which replace the line SETTINGS."""
 
 _TABLE = re.compile(r"#(\[+.+?\]+)")
 _SETTING = re.compile(r"#(\w+) = ?(.*)")
+_EMPTY = ("", '""', "[]", "{}")
 
 
 def manual() -> str:
-    """The whole page."""
+    """Return the whole page."""
     paragraphs = sample(ours()).split("\n\n\n", 1)[1]
     settings = "\n".join(_lines(re.split(r"\n{2,}", paragraphs.strip("\n"))))
     return PARTS.read_text().replace("SETTINGS\n", settings + "\n")
@@ -36,17 +37,16 @@ def _lines(paragraphs: list[str]) -> Iterator[str]:
             yield from _sentences(about)
             about = ""
         elif found := _SETTING.fullmatch(last):
-            value = f" = {found[2]}" if found[2] else ""
-            yield from (
-                ".TP",
-                f"\\fB{_plain(found[1])}\\fP{_plain(value)}",
-                _plain(_sentence(text)),
-            )
+            yield from (".TP", f".B {_plain(found[1])}", _plain(_sentence(text, found[2])))
         else:
             about = last.removeprefix("# ")
 
 
-def _sentence(text: str) -> str:
+def _sentence(text: str, default: str) -> str:
+    """Return the help as a sentence, with the default in the parentheses at its end."""
+    if default not in _EMPTY and "default: " not in text:
+        about = text[:-1] + "; " if text.endswith(")") else text + " ("
+        text = f"{about}default: {default})"
     return text[:1].upper() + text[1:] + "."
 
 
@@ -55,7 +55,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text as roff takes it: a minus that can be searched for, and no line that is a request."""
+    """Return a text for roff: a minus that can be searched for, and no line that is a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

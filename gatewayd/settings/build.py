@@ -1,6 +1,6 @@
-"""Makes typed settings of tables: a frozen dataclass is built by its type hints and metadata.
+"""Builds typed settings from tables, by the type hints and the metadata of a frozen dataclass.
 
-A message names keys and what is allowed.  It never repeats a value: that may be a secret.
+A message names the key and what is valid.  It never repeats a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _WORDS: Mapping[type, str] = {
 _MEANT: Mapping[type, tuple[Any, ...]] = {list: (tuple,), dict: (Mapping, dict)}
 
 
-class _Wrong(Exception):
-    """A value does not fit; the text completes the sentence "<key> …"."""
+class _InvalidValue(Exception):
+    """A value is invalid; the text completes the sentence "<key> …"."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsBuilder:
-    """Builds settings from the tables of one source, and notes every problem.
+    """A builder of settings from the tables of one source, which notes every problem.
 
-    Settings may have a method `problems`, which yields a sentence for each thing that is wrong
-    with them as a whole.
+    Settings may have a method `problems`, which yields a sentence for each problem with them as a
+    whole.
     """
 
     source: SettingsSource
@@ -72,17 +72,17 @@ class SettingsBuilder:
         if len(self.problems.found) > before:
             return None
         made = cls(**values)
-        self._ask(made, at)
+        self._note_own_problems(made, at)
         return None if len(self.problems.found) > before else made
 
-    def _ask(self, made: object, at: KeyPath) -> None:
-        """Let settings that have a `problems` method say what is wrong with them as a whole."""
+    def _note_own_problems(self, made: object, at: KeyPath) -> None:
+        """Note what the settings' method `problems` yields, if they have one."""
         problems = getattr(made, "problems", None)
         for text in problems() if problems else ():
             self.note(at, f"[{dotted(at)}]: {text}")
 
     def refuse_unknown(self, table: Mapping[str, Any], known: Collection[str], at: KeyPath) -> None:
-        """Note each key that is none of the known ones."""
+        """Note each unknown key."""
         for key in table:
             if key in known:
                 continue
@@ -96,8 +96,8 @@ class SettingsBuilder:
         try:
             for item in value if isinstance(value, tuple) else (value,):
                 _check(item, one.metadata)
-        except _Wrong as wrong:
-            self.note(at, f"{dotted(at)} {wrong}")
+        except _InvalidValue as error:
+            self.note(at, f"{dotted(at)} {error}")
         return value
 
     def _value(self, hint: Any, raw: object, at: KeyPath) -> Any:  # noqa: ANN401  # a hint is any type
@@ -112,8 +112,8 @@ class SettingsBuilder:
             return self.build(kind, raw, at)
         try:
             return _scalar(kind, raw)
-        except _Wrong as wrong:
-            self.note(at, f"{dotted(at)} {wrong}")
+        except _InvalidValue as error:
+            self.note(at, f"{dotted(at)} {error}")
             return None
 
     def _array(self, hint: Any, raw: object, at: KeyPath) -> tuple[Any, ...]:  # noqa: ANN401  # a hint is any type
@@ -128,12 +128,12 @@ class SettingsBuilder:
             return {}
         for key in raw:
             if not key.isprintable() or not key:
-                self.note(at, f"{dotted((*at, key))} is no name: use letters and digits")
+                self.note(at, f"{dotted((*at, key))} is not a name: use letters and digits")
         return {key: self._value(hint, item, (*at, key)) for key, item in raw.items()}
 
 
 def unknown_key(key: str, known: Iterable[str], at: KeyPath) -> str:
-    """Say that a key is not known, and which one may have been meant."""
+    """Return the problem of an unknown key, with the most similar known one."""
     known = sorted(known)
     table = f" in [{dotted(at)}]" if at else ""
     near = difflib.get_close_matches(key, known, 1)
@@ -142,20 +142,20 @@ def unknown_key(key: str, known: Iterable[str], at: KeyPath) -> str:
 
 
 def looks_secret(key: str) -> bool:
-    """Whether what is set under such a key would be a secret."""
+    """Whether the value of such a key would be a secret."""
     return bool(_SECRET.fullmatch(key))
 
 
 def secret_refused(key: str) -> str:
-    """Say that a secret does not belong here."""
+    """Return the problem of a secret in the configuration."""
     return (
-        f"'{shown(key)}' looks like a secret, and none belongs in the configuration: remove it, "
-        "and pass it as a systemd credential or in a file of its own"
+        f"'{shown(key)}' looks like a secret, and the configuration must not hold any: remove it, "
+        "and pass it as a systemd credential or in a separate file"
     )
 
 
 def dotted(at: KeyPath) -> str:
-    """Return a key as it is written in a file; an element of an array gets its number from 1."""
+    """Return a key as it is written in a file; elements of arrays are numbered from 1."""
     text = ""
     for part in at:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{shown(part)}"
@@ -163,7 +163,7 @@ def dotted(at: KeyPath) -> str:
 
 
 def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
-    """Pick the alternative of a union that a value of this kind can be meant for."""
+    """Return the alternative of a union that fits a value of this type best."""
     kinds = [one for one in get_args(hint) if one is not type(None)]
     wanted = _MEANT.get(type(raw), (type(raw),))
     return next((one for one in kinds if (get_origin(one) or one) in wanted), kinds[0])
@@ -175,9 +175,9 @@ def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # a hint is any ty
     if kind is float and type(raw) is int:
         raw = float(raw)
     if type(raw) is not (str if kind is Path else kind):
-        raise _Wrong(f"must be {_WORDS[kind]}")
+        raise _InvalidValue(f"must be {_WORDS[kind]}")
     if isinstance(raw, str) and (len(raw) > MAX_TEXT or not (raw.isprintable() or not raw)):
-        raise _Wrong(f"must be {_WORDS[kind]} of at most {MAX_TEXT} printable characters")
+        raise _InvalidValue(f"must be {_WORDS[kind]} of at most {MAX_TEXT} printable characters")
     if kind is Path:
         return _absolute(str(raw))
     return raw
@@ -185,31 +185,31 @@ def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # a hint is any ty
 
 def _absolute(text: str) -> Path:
     if not text.startswith("/"):
-        raise _Wrong("must be an absolute path: begin it with /")
+        raise _InvalidValue("must be an absolute path: begin it with /")
     return Path(text)
 
 
 def _member(kind: type[StrEnum], raw: object) -> StrEnum:
     words = [str(one) for one in kind]
     if raw not in words:
-        raise _Wrong(f"must be {_one_of(words, raw)}")
+        raise _InvalidValue(f"must be {_one_of(words, raw)}")
     return kind(raw)
 
 
 def _check(value: object, meta: Mapping[str, Any]) -> None:
-    """Raise _Wrong where a value lies outside what the field's metadata allows."""
+    """Raise _InvalidValue where a value is outside the limits of the field's metadata."""
     choices = meta.get("choices") or ()
     if choices and isinstance(value, str) and value not in choices:
-        raise _Wrong(f"must be {_one_of(choices, value)}")
+        raise _InvalidValue(f"must be {_one_of(choices, value)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, unit = meta.get("low"), meta.get("high"), meta.get("unit", "")
     if not math.isfinite(value):
-        raise _Wrong("must be a finite number")
+        raise _InvalidValue("must be a finite number")
     if low is not None and value < low:
-        raise _Wrong(f"must be at least {low:.12g} {unit}".rstrip())
+        raise _InvalidValue(f"must be at least {low:.12g} {unit}".rstrip())
     if high is not None and value > high:
-        raise _Wrong(f"must be at most {high:.12g} {unit}".rstrip())
+        raise _InvalidValue(f"must be at most {high:.12g} {unit}".rstrip())
 
 
 def _one_of(words: Iterable[str], raw: object) -> str:

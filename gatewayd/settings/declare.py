@@ -1,7 +1,7 @@
-"""How a module declares its settings: a frozen dataclass whose fields carry unit, range and help.
+"""Declarations of settings: a frozen dataclass whose fields carry help, unit and limits.
 
-config.py builds such a dataclass from a table of the configuration, and refuses what does not
-fit.  The commented etc/gatewayd/gatewayd.toml is checked against the same declarations.
+settings/build.py builds such a dataclass from a table of the configuration, and refuses invalid
+values.  The sample etc/gatewayd/gatewayd.toml and gatewayd.toml(5) are generated from it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from dataclasses import MISSING, field
 from typing import Any, TypedDict
 
 REQUIRED: Any = MISSING
-"""Stands for the default of a setting that has none."""
+"""The default of a setting that must be set."""
 
 
-class Meta(TypedDict):
-    """What a field's metadata says.
+class SettingMetadata(TypedDict):
+    """The metadata of a field.
 
-    low, high: the numbers between which a value must lie, both allowed; None for no limit.
-    choices: the only words allowed; empty for any.
+    help: a phrase; where the default is empty and stands for something, it ends "(default: …)".
+    low, high: the smallest and the largest valid number; None for no limit.
+    choices: the only valid words; empty for any.
     """
 
     help: str
@@ -28,7 +29,7 @@ class Meta(TypedDict):
 
 
 def setting(
-    default: Any,  # noqa: ANN401  # likewise
+    default: Any,  # noqa: ANN401  # a value of any type
     help: str,  # noqa: A002  # the word argparse uses
     *,
     unit: str = "",
@@ -36,8 +37,8 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401  # likewise
-    """Declare one setting; an empty table or list as default is made anew for each instance."""
-    meta = Meta(help=help, unit=unit, low=low, high=high, choices=choices)
+    """Declare one setting; an empty list or table as default is created for each instance."""
+    meta = SettingMetadata(help=help, unit=unit, low=low, high=high, choices=choices)
     if default is MISSING:
         return field(metadata=dict(meta))
     if isinstance(default, dict | list):

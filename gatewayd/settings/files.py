@@ -1,8 +1,7 @@
-"""Reads configuration files: TOML, drop-ins that mask one another, and where each value stands.
+"""Configuration files: TOML with drop-ins that mask one another, and the line of each value.
 
-Nothing here knows what the keys mean: configbuild.py makes typed settings of the tables.
-
-Finds the lines on which the keys of a TOML text stand: parsers do not tell.
+TOML parsers do not report lines, so `lines` finds them.  The meaning of the keys is not known here:
+build.py builds typed settings from the tables.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _VALUE = re.compile(rf"({_KEYS})=")
 def lines(text: str) -> Iterator[tuple[KeyPath, int]]:
     """Yield table and line number of each header, and of each key that begins a line.
 
-    What stands inside an array or an inline table has the line of the key it belongs to.
+    A value inside an array or an inline table has the line of the key it belongs to.
     """
     table: KeyPath = ()
     counts: dict[KeyPath, int] = {}
@@ -74,7 +73,7 @@ _NULL = Path(os.devnull)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a file: a sentence with the key and the remedy.
+    """A problem with a file: a sentence with the key and the remedy.
 
     line: from 1; 0 where it concerns the file as a whole.  fatal: False for a warning.
     """
@@ -91,7 +90,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Problems:
-    """Gathers all that is wrong, so that it can be put right in one go."""
+    """All problems of a configuration, to be reported together."""
 
     found: list[Problem] = field(default_factory=list)
 
@@ -101,7 +100,7 @@ class Problems:
 
     @property
     def fatal(self) -> bool:
-        """Whether anything found is more than a warning."""
+        """Whether any problem is more than a warning."""
         return any(problem.fatal for problem in self.found)
 
     def check(self) -> None:
@@ -112,10 +111,10 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class ConfigPaths:
-    """Where the configuration is read from.
+    """The files and directories of the configuration.
 
-    main: the file that is read first.  directories: those whose conf.d and rules.d are read, the
-    weakest first.  required: whether it is an error that `main` does not exist.
+    main: the file that is read first.  directories: their conf.d and rules.d are read, the weakest
+    first.  required: whether it is an error if `main` does not exist.
     """
 
     main: Path = STANDARD
@@ -142,7 +141,7 @@ class ConfigPaths:
 
 
 class SettingsSource(Protocol):
-    """Tells where a value was set."""
+    """A source of settings that knows where each value was set."""
 
     def where(self, at: KeyPath) -> tuple[Path, int]:
         """Return file and line of a value, or of the nearest table that holds it."""
@@ -150,7 +149,7 @@ class SettingsSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file that was read."""
+    """The content of one file."""
 
     path: Path
     table: Mapping[str, Any]
@@ -164,14 +163,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class LayeredDocuments:
-    """Several documents as one: tables merged, everything else replaced by the later one."""
+    """Several documents as one: tables are merged, any other value is replaced by a later one."""
 
     table: Mapping[str, Any]
     origin: Mapping[KeyPath, Document]
     main: Path
 
     def where(self, at: KeyPath) -> tuple[Path, int]:
-        """Return the place in the file that set the value last."""
+        """Return file and line of the last document that set the value."""
         known = (self.origin[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self.origin)
         document = next(known, None)
         return document.where(at) if document else (self.main, 0)
@@ -212,18 +211,20 @@ def read(path: Path, problems: Problems) -> Document | None:
     try:
         return Document(path, tomli.loads(text), dict(lines(text)))
     except tomli.TOMLDecodeError as error:
-        told = re.fullmatch(r"(.*) \(at line (\d+), .*\)", str(error), re.S)
-        line = int(told[2]) if told else len(text.splitlines())
-        problems.add((path, line), f"not TOML: {shown(told[1] if told else str(error), 200)}")
+        located = re.fullmatch(r"(.*) \(at line (\d+), .*\)", str(error), re.S)
+        line = int(located[2]) if located else len(text.splitlines())
+        problems.add(
+            (path, line), f"not valid TOML: {shown(located[1] if located else str(error), 200)}"
+        )
     except RecursionError:
-        problems.add((path, 0), "not TOML: nested too deeply")
+        problems.add((path, 0), "not valid TOML: nested too deeply")
     return None
 
 
 def read_text(path: Path, problems: Problems) -> str | None:
-    """Read one file that decides something; None if there was a problem.
+    """Read one file; None if there was a problem.
 
-    It must be a regular file of UTF-8, at most 8 MiB, that not everybody may write to.
+    It must be a regular file of UTF-8, at most 8 MiB, and not world-writable.
     """
     try:
         fault = _fault(path.stat())
@@ -242,14 +243,14 @@ def _fault(status: os.stat_result) -> str:
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"
     if status.st_mode & stat.S_IWOTH:
-        return "everybody may write to it: run chmod o-w on it"
+        return "world-writable: run chmod o-w on it"
     return f"larger than {MAX_BYTES >> 20} MiB" if status.st_size > MAX_BYTES else ""
 
 
 def _masks(path: Path) -> bool:
     try:
         return path.resolve() == _NULL or path.stat().st_size == 0
-    except (OSError, RuntimeError):  # a dangling link, or a loop of links: reading will tell
+    except (OSError, RuntimeError):  # a dangling link, or a loop of links: reading will fail
         return False
 
 

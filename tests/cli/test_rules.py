@@ -1,4 +1,4 @@
-"""`gatewayctl rules`: checks files, and tells the verdict on recorded sightings."""
+"""`gatewayctl rules`: checks files, and shows how rules decide on recorded sightings."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_sightings_are_not_judged_by_bad_rules(rules: Path) -> None:
     rules.write_text("rule = ")
     out = io.StringIO()
     assert rules_test(rules.with_name("none.jsonl"), [rules], out) == 1
-    assert "not TOML" in out.getvalue()
+    assert "not valid TOML" in out.getvalue()
 
 
 @pytest.mark.parametrize("name", ["nowhere.jsonl", "."])

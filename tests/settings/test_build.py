@@ -1,4 +1,4 @@
-"""Tables become settings by their declarations; what does not fit is told, and never repeated."""
+"""Tables become settings by their declarations; an invalid value is reported, never repeated."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_every_kind_is_built() -> None:
     assert isinstance(made.wait, float)
 
 
-def test_defaults_stand_for_what_is_not_said() -> None:
+def test_defaults_are_used_for_what_is_not_set() -> None:
     assert build("[x]\nname = 'n'") == (Outer("n"), [])
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "problem_text"),
     [
         ("cuont = 1", "unknown key 'cuont' in [x]: did you mean 'count'?"),
         ("zzz = 1", "unknown key 'zzz' in [x]: known are colour, count"),
@@ -116,7 +116,7 @@ def test_defaults_stand_for_what_is_not_said() -> None:
         ("inner = { deep = 1 }", "unknown key 'deep' in [x.inner]: did you mean 'depth'?"),
         ("table = 1", "x.table must be a table"),
         ("table = { one = { depth = 0 } }", "x.table.one.depth must be at least 1"),
-        ('table = { "\\u001b" = {} }', r"x.table.\x1b is no name"),
+        ('table = { "\\u001b" = {} }', r"x.table.\x1b is not a name"),
         ("rows = [{}, { depth = 0 }]", "x.rows[2].depth must be at least 1"),
         ("either = { a = 1 }", "x.either.a must be a text"),
         ("either = { a = [1] }", "x.either.a[1] must be a text"),
@@ -126,11 +126,11 @@ def test_defaults_stand_for_what_is_not_said() -> None:
         ("inner = { secret = 'CANARY' }", "'secret' looks like a secret"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_where_it_stands(line: str, told: str) -> None:
+def test_a_problem_is_reported_where_it_stands(line: str, problem_text: str) -> None:
     made, problems = build(f"[x]\nname = 'n'\n{line}\n")
     assert made is None
     (problem,) = problems
-    assert told in problem
+    assert problem_text in problem
     assert problem.startswith(("/etc/x.toml:3: ", "/etc/x.toml:1: [x]: "))
     assert "CANARY" not in problem
 
@@ -148,11 +148,11 @@ def test_a_text_is_printable_and_short(text: str) -> None:
     assert problem == "/etc/x.toml:2: x.name must be a text of at most 4096 printable characters"
 
 
-def test_what_is_missing_is_told_at_the_table() -> None:
+def test_a_missing_setting_is_reported_at_the_table() -> None:
     assert build("\n[x]\n") == (None, ["/etc/x.toml:2: x lacks 'name': add it"])
 
 
-def test_everything_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     _, problems = build("[x]\ncount = 0\nwait = 0\nzzz = 1\ninner = { depth = 0 }\n")
     assert len(problems) == 5
 
@@ -165,7 +165,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*Outer.__dataclass_fields__, "zzz"]), VALUES, max_size=5))
-def test_any_table_is_built_or_told(table: dict[str, Any]) -> None:
+def test_any_table_is_built_or_has_a_problem(table: dict[str, Any]) -> None:
     problems = Problems()
     made = SettingsBuilder(Document(Path("/x"), {}, {}), problems).build(Outer, table, ())
     assert (made is None) == bool(problems.found)

@@ -88,15 +88,15 @@ def test_a_later_directory_masks_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "text"),
     [
-        (b"a = 1\nb = \n", 2, "not TOML: Invalid value"),
-        (b"a = 1\na = 2\n", 2, "not TOML"),
-        (b"a = 'x", 1, "not TOML"),
+        (b"a = 1\nb = \n", 2, "not valid TOML: Invalid value"),
+        (b"a = 1\na = 2\n", 2, "not valid TOML"),
+        (b"a = 'x", 1, "not valid TOML"),
         (b"a = '\xff'", 0, "not UTF-8"),
         (b"a = " + b"[" * 5000, 0, "nested too deeply"),
-        (b"a = \x1b[2J", 1, "not TOML"),
+        (b"a = \x1b[2J", 1, "not valid TOML"),
     ],
 )
-def test_what_is_no_toml_is_told_with_its_line(
+def test_invalid_toml_is_reported_with_its_line(
     tmp_path: Path, content: bytes, line: int, text: str
 ) -> None:
     path, problems = tmp_path / "a.toml", Problems()
@@ -108,7 +108,7 @@ def test_what_is_no_toml_is_told_with_its_line(
     assert str(problem).isprintable()
 
 
-def test_files_that_everybody_may_write_decide_nothing(tmp_path: Path) -> None:
+def test_a_world_writable_file_is_refused(tmp_path: Path) -> None:
     path, problems = write(tmp_path / "a.toml", "a = 1"), Problems()
     path.chmod(0o666)
     assert read(path, problems) is None

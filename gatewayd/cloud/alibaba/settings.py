@@ -1,6 +1,4 @@
-"""The settings of one Alibaba Cloud account, and what follows from them.  Pure.
-
-Where the cloud is, and which root certificate vouches for it there.  Pure.
+"""The settings of one Alibaba Cloud account, its endpoint, and the root certificate there.  Pure.
 
 Sources: "Manage endpoints" of the IoT Platform documentation; the fingerprint of GlobalSign's
 root as Debian's package ca-certificates ships it.
@@ -14,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from gatewayd.cloud.alibaba.signing import METHODS
 from gatewayd.settings.declare import REQUIRED, setting
+
+SIGN_METHODS: Mapping[str, str] = {"hmacsha256": "sha256", "hmacsha1": "sha1", "hmacmd5": "md5"}
+"""The cloud's names of the sign methods, the best first, to those of hashlib."""
 
 DOMAIN = ".aliyuncs.com"
 OLD_REGIONS = (
@@ -42,7 +42,7 @@ class AlibabaRoot:
     """A root certificate of the vendor's endpoints.
 
     sha256: fingerprint of the certificate, hexadecimal in upper case.  ports: where it is needed.
-    published: where it is to be had.
+    published: where to get it.
     """
 
     name: str
@@ -57,7 +57,7 @@ PRIVATE = AlibabaRoot(
     frozenset({8883}),
     "https://aliyun-iot.oss-cn-hangzhou.aliyuncs.com/cert_pub/root.crt",
 )
-"""In the store of no system."""
+"""Not in the trust store of any system."""
 GLOBALSIGN = AlibabaRoot(
     "GlobalSign Root CA (R1)",
     "EBD41040E4BB3EC742C9E381D31EF2A41A48B6685C96E7CEF3C1DF6CD4331C99",
@@ -80,7 +80,7 @@ def host_of(product: str, host: str = "", region: str = "", instance_id: str = "
 
 
 def instance_of(host: str) -> AlibabaInstance:
-    """Tell what a host belongs to."""
+    """Return what a host belongs to."""
     name = host.lower().removesuffix(".")
     if name.endswith(f".mqtt.iothub{DOMAIN}"):
         return AlibabaInstance.NEW
@@ -90,7 +90,7 @@ def instance_of(host: str) -> AlibabaInstance:
 
 
 def root_for(host: str, port: int) -> AlibabaRoot | None:
-    """Return the root that is needed there; None where it is the customer's own affair."""
+    """Return the root that an endpoint needs; None for a host of the customer's own."""
     if instance_of(host) is AlibabaInstance.CUSTOM:
         return None
     return next((root for root in ROOTS if port in root.ports), None)
@@ -111,6 +111,7 @@ def odd_port(host: str, port: int) -> bool:
     return instance_of(host) is not AlibabaInstance.CUSTOM and port not in known
 
 
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20
 _LABEL = re.compile(r"[A-Za-z0-9-]{1,63}")
 SECURE_MODES = (2, -2)
@@ -157,13 +158,13 @@ class AlibabaGateway:
     )
     register: bool = setting(
         False,
-        "whether to register the gateway with its product's secret, instead of giving its own",
+        "whether to register the gateway with its product's secret, instead of configuring its own",
     )
-    tell_found: bool = setting(
-        False, "whether to tell the cloud of children that wait, so that its user may want them"
+    report_found: bool = setting(
+        False, "whether to report children that wait to the cloud, so that its user can add them"
     )
     children: int = setting(
-        2000, "sub-devices that the cloud lets this gateway have", low=1, high=10_000
+        2000, "sub-devices that the cloud allows this gateway", low=1, high=10_000
     )
 
     def mistakes(self, products: Mapping[str, AlibabaProduct]) -> Iterator[str]:
@@ -182,33 +183,37 @@ class AlibabaGateway:
 class AlibabaSettings:
     """[cloud.<name>], of the kind "alibaba"."""
 
-    host: str = setting("", "host name of the MQTT endpoint; empty to derive it")
+    host: str = setting(
+        "", "host name of the MQTT endpoint (default: derived from region or instance_id)"
+    )
     region: str = setting("", "region of an old public instance, as cn-shanghai")
     instance_id: str = setting("", "ID of a new public or enterprise instance, as iot-06z…")
     port: int = setting(8883, "TCP port of the MQTT endpoint", low=1, high=65535)
     ca_file: Path | None = setting(  # likewise
-        None, "trusted root certificates, PEM; none for those of the system"
+        None, "trusted root certificates, PEM (default: those of the system)"
     )
-    sign_method: str = setting("hmacsha256", "how requests are signed", choices=tuple(METHODS))
+    sign_method: str = setting("hmacsha256", "how requests are signed", choices=tuple(SIGN_METHODS))
     securemode_register: int = setting(
-        2, "securemode sent to register: 2, or -2 if the cloud wants that", low=-2, high=2
+        2, "securemode sent to register: 2, or -2 if the cloud requires that", low=-2, high=2
     )
-    unlisted: bool = setting(
+    preregistration_free: bool = setting(
         False,
-        "whether devices may be registered that nobody has created, by the route direct-unlisted: "
-        "enterprise instances in some regions only",
+        "whether to register devices that were not created before, by the route "
+        "direct-preregistration-free: enterprise instances in some regions only",
     )
-    securemode_unlisted: int = setting(
-        -2, "securemode sent to register these: -2, or 2 if the cloud wants that", low=-2, high=2
+    securemode_preregistration_free: int = setting(
+        -2, "securemode sent to register these: -2, or 2 if the cloud requires that", low=-2, high=2
     )
     explain: bool = setting(
         False,
         "whether to register over HTTPS where MQTT refuses and does not say why: region Shanghai",
     )
-    https_host: str = setting("", "host of the registration over HTTPS; empty for the region's")
+    https_host: str = setting(
+        "", "host name of the registration over HTTPS (default: that of the region)"
+    )
     https_port: int = setting(443, "its TCP port", low=1, high=65535)
     https_ca_file: Path | None = setting(  # likewise
-        None, "trusted root certificates of that host, PEM; none for those of the system"
+        None, "trusted root certificates of that host, PEM (default: those of the system)"
     )
     keepalive: int = setting(300, "MQTT keep-alive", unit="s", low=60, high=1200)
     connect_timeout: float = setting(
