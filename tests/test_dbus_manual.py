@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from gatewayd.dbus.names import OBJECT_MANAGER, SERVED, load
+from gatewayd.dbus.interfaces import SERVED, load
+from gatewayd.dbus.names import OBJECT_MANAGER
 from tools.dbus_manual import PAGE, comment, escaped, page
 
 OURS = [name for name in SERVED if name != OBJECT_MANAGER]

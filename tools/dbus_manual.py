@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 
-from gatewayd.dbus.authorization import ACTIONS, ROOT_ALONE
 from gatewayd.dbus.errors import NAMES, OURS
 from gatewayd.dbus.glib import Gio
-from gatewayd.dbus.names import OBJECT_MANAGER, SERVED
+from gatewayd.dbus.interfaces import SERVED, read_xml
+from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
+from gatewayd.dbus.names import OBJECT_MANAGER
 
 PAGE = Path(__file__).parent.parent / "packaging/man/org.gatewayd1.5"
 
@@ -74,7 +74,7 @@ def interface(name: str) -> Iterator[str]:
     """Yield the section of an interface."""
     if name == OBJECT_MANAGER:  # the specification's
         return
-    xml = resources.files("gatewayd.dbus").joinpath(f"{name}.xml").read_text(encoding="utf-8")
+    xml = read_xml(name)
     (info,) = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
     told = dict(map(comment, re.findall(r"<!--(.*?)-->", xml, re.DOTALL)))
     short, _, about = told[name].partition("\n\n")
@@ -141,10 +141,12 @@ def argument(text: str) -> str:
 
 def actions() -> Iterator[str]:
     """Yield what each action of polkit stands for."""
-    for action in dict.fromkeys(ACTIONS.values()):
-        methods = dict.fromkeys(name for (_, name), wanted in ACTIONS.items() if wanted == action)
-        head = "root alone" if action == ROOT_ALONE else action
-        yield f".TP\n.B {head}\n{prose(', '.join(methods))}"
+    methods: dict[str, dict[str, None]] = {}
+    for method in (method for table in METHOD_TABLES for method in table):
+        if method.permission is not EVERYBODY:
+            methods.setdefault(method.permission.action, {})[method.name] = None
+    for action, names in methods.items():
+        yield f".TP\n.B {action or 'root alone'}\n{prose(', '.join(names))}"
 
 
 def errors() -> Iterator[str]:

@@ -1,7 +1,4 @@
-"""Shows the gateway on D-Bus: the face towards asyncio.
-
-The settings of the D-Bus service.
-"""
+"""The D-Bus service as the event loop uses it, and its settings."""
 
 from __future__ import annotations
 
@@ -11,12 +8,15 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gatewayd.dbus import invocation
+from gatewayd.dbus import glib_leak
 from gatewayd.dbus.authorization import Polkit
 from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
-from gatewayd.dbus.glib import BusThread, Connection
-from gatewayd.dbus.names import GATEWAY, ManagerCommands, ObjectInterface, load_all
+from gatewayd.dbus.glib import BusThread, Connection, RemoteCaller
+from gatewayd.dbus.interfaces import load_all
+from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS
+from gatewayd.dbus.names import GATEWAY, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.dbus.service import ObjectServer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView, ManagerView
@@ -29,20 +29,21 @@ class BusSettings:
 
     address: str = setting("system", 'message bus: "system", or an address as "unix:path=/run/bus"')
     gather: float = setting(
-        0.2, "time for which changes are gathered before they are told", unit="s", low=0.01, high=10
+        0.2, "time for which changes are gathered before a signal", unit="s", low=0.01, high=10
     )
-    rate: int = setting(2000, "children whose changes are told in a second", low=10, high=10000)
+    rate: int = setting(2000, "children that are announced in a second", low=10, high=10000)
     commands: int = setting(64, "commands under way at the same time", low=1, high=1000)
     free_invocations: bool = setting(
         True, "free what old GLib versions leave behind after each call, where a test shows it"
     )
 
 
-PATIENCE = 10.0  # seconds that commands under way may take when the daemon stops
+PATIENCE = 10.0
+"""Seconds that commands under way may take when the daemon stops."""
 
 
 class Bus:
-    """The D-Bus service; a `Reporter`.  Made and used on the asyncio thread.
+    """The D-Bus service; a `Reporter`.  Made and used on the event loop.
 
     view: the gateway as it is shown until `show_manager` says more.
     lost: called on the event loop when the bus has gone away.
@@ -68,12 +69,15 @@ class Bus:
 
         further: objects beside the manager and the children.
         """
+        manager = ExportedObject(GATEWAY, self._first, MANAGER_METHODS.bind(commands))
+        exported, device_methods = (manager, *further), DEVICE_METHODS.bind(commands)
         self._thread.start()
         try:
-            self._service, self._requests = await self._thread.run(self._open, commands)
+            self._server, self._dispatcher = await self._thread.run(self._open, commands)
             views, self._views = self._views, {}
-            exported = (ExportedObject(GATEWAY, self._first, commands), *further)
-            await self._thread.run(self._service.start, self._requests, exported, views)
+            await self._thread.run(
+                self._server.start, self._dispatcher, exported, device_methods, views
+            )
         except BaseException:
             await self._thread.stop()
             raise
@@ -81,20 +85,20 @@ class Bus:
         self._arm()
 
     async def stop(self) -> None:
-        """Answer what is under way, tell the last changes, and leave the bus."""
+        """Answer what is under way, announce the last changes, and leave the bus."""
         if not self._serving:
             return
-        await self._requests.close(PATIENCE)
+        await self._dispatcher.close(PATIENCE)
         self._serving = False
         if self._timer is not None:
             self._timer.cancel()
         self._push()
-        await self._thread.run(self._service.announce, self._at_once)
-        await self._thread.run(self._service.close)
+        await self._thread.run(self._server.announce, self._at_once)
+        await self._thread.run(self._server.close)
         await self._thread.stop()
 
     async def ping(self) -> None:
-        """Return when the D-Bus thread has given a sign of life.  Raises Busy."""
+        """Return when the D-Bus thread has called a function.  Raises Busy."""
         await self._thread.ping()
 
     def show(self, view: DeviceView) -> None:
@@ -103,7 +107,7 @@ class Bus:
         self._arm()
 
     def remove(self, device: DeviceId) -> None:
-        """Show a child no more."""
+        """Remove a child."""
         self._views[device] = None
         self._arm()
 
@@ -111,39 +115,36 @@ class Bus:
         """Show the gateway as a whole."""
         self.show_at(GATEWAY, view)
 
-    def show_at(self, place: ObjectInterface, view: object) -> None:
-        """Show one of the objects that are always there."""
-        self._shown[place] = view
+    def show_at(self, location: ObjectInterface, view: object) -> None:
+        """Show one of the exported objects."""
+        self._shown[location] = view
         self._arm()
 
     async def views(self) -> list[DeviceView]:
         """Return all children as they are shown, ordered by id.  Raises Busy."""
-        return await self._thread.run(self._service.views)
+        return await self._thread.run(self._server.views)
 
     @property
     def _at_once(self) -> int:
-        """Children whose changes are told in one go."""
+        """Children whose changes are announced at once."""
         return max(1, int(self._settings.rate * self._settings.gather))
 
     def _open(self, commands: ManagerCommands) -> tuple[ObjectServer, Dispatcher]:
         """On the D-Bus thread."""
-        free = (
-            invocation.choose(self._thread) if self._settings.free_invocations else invocation.keep
-        )
-        lost = self._lost
-        connection = Connection(self._settings.address, lambda: self._thread.inward(lost))
-        service = ObjectServer(
-            self._thread, connection, load_all(), free, lambda: secrets.token_hex(4)
-        )
-        requests = Dispatcher(
-            self._thread,
-            CallerUsers(connection.unix_user, os.getuid(), MAX_UNAUTHORIZED),
-            Polkit(connection.ask, lambda: secrets.token_hex(8)),
+        thread, settings, lost = self._thread, self._settings, self._lost
+        free = glib_leak.choose(thread) if settings.free_invocations else glib_leak.keep
+        connection = Connection(settings.address, lambda: thread.call_on_loop(lost))
+        remote = RemoteCaller(thread, connection)
+        server = ObjectServer(thread, connection, load_all(), free, lambda: secrets.token_hex(4))
+        dispatcher = Dispatcher(
+            thread,
+            CallerUsers(remote.unix_user, os.getuid(), MAX_UNAUTHORIZED),
+            Polkit(remote, lambda: secrets.token_hex(8)),
             commands.resolve,
             self._push,
-            self._settings.commands,
+            settings.commands,
         )
-        return service, requests
+        return server, dispatcher
 
     def _arm(self) -> None:
         if self._serving and self._timer is None and not self._announcing:
@@ -156,18 +157,18 @@ class Bus:
         self._thread.post(self._announce)
 
     def _push(self) -> None:
-        """Hand over what is new; who reads sees it from then on."""
+        """Pass on what is new; clients read it from then on."""
         if self._views or self._shown:
-            self._thread.post(self._service.update, self._shown, self._views)
+            self._thread.deliver(self._server.update, self._shown, self._views)
             self._views, self._shown = {}, {}
 
     def _announce(self) -> None:
         """On the D-Bus thread."""
         more = False
         try:
-            more = self._service.announce(self._at_once)
+            more = self._server.announce(self._at_once)
         finally:
-            self._thread.inward(self._announced, more)
+            self._thread.call_on_loop(self._announced, more)
 
     def _announced(self, more: bool) -> None:
         self._announcing = False

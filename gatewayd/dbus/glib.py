@@ -1,11 +1,11 @@
-"""The D-Bus thread, its connection, and the two doors between it and asyncio.
+"""The D-Bus thread, its connection, and the two ways between it and the event loop.
 
-The only module that imports gi.  The thread has a `GLib.MainContext` of its own, so that what
-other libraries do with the default one does not meet it.
+The only module that imports gi.  The thread has a `GLib.MainContext` of its own, apart from the
+default one that other libraries may use.
 
-The door inward is `loop.call_soon_threadsafe`.  The door outward is a bounded queue and
+The way to the event loop is `loop.call_soon_threadsafe`.  The way to the thread is a queue and
 `MainContext.wakeup`, which writes to one eventfd that GLib keeps: unlike `GLib.idle_add`, it
-leaves nothing behind on GLib 2.74.  There is no third door.
+leaves nothing behind on GLib 2.74.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from gi.repository import Gio, GLib
 
 from gatewayd.errors import BusError, Busy
 
-__all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "Variant"]
+__all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "RemoteCaller", "Variant"]
 
 Variant: TypeAlias = GLib.Variant
 Invocation: TypeAlias = Gio.DBusMethodInvocation
 
 BUS = "org.freedesktop.DBus"
+BUS_PATH = "/org/freedesktop/DBus"
 DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
 PRIMARY_OWNER = 1  # RequestName's answer: it is ours
-TIMEOUT_MS = 5000  # for what the bus itself is asked
-PROPERTIES = f"{BUS}.Properties"
+TIMEOUT_MS = 5000  # for calls of the bus itself, and for those whose reply is ignored
 NO_REPLY = f"{BUS}.Error.NoReply"
 DISCONNECTED = f"{BUS}.Error.Disconnected"
 
@@ -63,25 +64,40 @@ class BusThread:
 
     async def stop(self) -> None:
         """Return when what was posted has been done and the thread has ended."""
-        self.post(self._end)
+        self.deliver(self._end)
         await self._ended
 
     def post(self, function: Callable[..., object], *args: object) -> None:
-        """The door outward: have the thread call `function`.  Raises Busy."""
+        """Have the thread call `function`.  Raises Busy."""
+        self._check_room()
+        self._put(None, function, args)
+
+    def deliver(self, function: Callable[..., object], *args: object) -> None:
+        """Have the thread call `function`, whatever waits: for replies, which others bound."""
         self._put(None, function, args)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Have the thread call `function`; return or raise what it does.  Raises Busy."""
+        self._check_room()
         future: Future[T] = Future()
         self._put(future, function, args)
         return await asyncio.wrap_future(future)
 
-    def inward(self, function: Callable[..., object], *args: object) -> None:
-        """The door inward: have the event loop call `function`."""
+    async def run_async(self, begin: Callable[[Callable[[T], None]], object]) -> T:
+        """Have the thread begin something; return what it passes to its callback later.
+
+        Raises Busy, and what `begin` does.
+        """
+        result: asyncio.Future[T] = self._loop.create_future()
+        await self.run(begin, partial(self.call_on_loop, _set_result, result))
+        return await result
+
+    def call_on_loop(self, function: Callable[..., object], *args: object) -> None:
+        """Have the event loop call `function`."""
         self._loop.call_soon_threadsafe(function, *args)
 
     async def ping(self) -> None:
-        """Return when the thread has given a sign of life.  Raises Busy."""
+        """Return when the thread has called a function.  Raises Busy."""
         await self.run(int)
 
     def iterate(self, *, block: bool) -> bool:
@@ -95,13 +111,15 @@ class BusThread:
             if self._running:
                 self._context.iteration(True)  # may_block
         self._context.pop_thread_default()
-        self.inward(self._ended.set_result, None)
+        self.call_on_loop(self._ended.set_result, None)
+
+    def _check_room(self) -> None:
+        if len(self._calls) >= self._limit:
+            raise Busy("The D-Bus thread is overloaded, try again")
 
     def _put(
         self, future: Future[T] | None, function: Callable[..., Any], args: tuple[object, ...]
     ) -> None:
-        if len(self._calls) >= self._limit:
-            raise Busy("The D-Bus thread does not keep up")
         self._calls.append((future, function, args))
         self._context.wakeup()
 
@@ -130,8 +148,29 @@ def _call_one(
             future.set_result(result)
 
 
+def _set_result(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+class RemoteMethod(NamedTuple):
+    """A method of another service."""
+
+    destination: str
+    path: str
+    interface: str
+    name: str
+
+
+class MethodReply(NamedTuple):
+    """What another service returned; None, and the D-Bus name of the error, where it failed."""
+
+    values: tuple[Any, ...] | None
+    error: str = ""
+
+
 class Connection:
-    """A connection of our own to a message bus.  Made and used on the D-Bus thread only.
+    """A private connection to a message bus.  Made and used on the D-Bus thread only.
 
     address: "system", or an address as the D-Bus specification has it, "unix:path=/run/…".
     lost: called on the D-Bus thread when the bus has gone away.
@@ -147,11 +186,11 @@ class Connection:
             self._bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
         except GLib.Error as error:
             raise BusError(f"Cannot reach the message bus: {error.message}") from None
-        self._bus.set_exit_on_close(False)  # the daemon decides what to do
+        self._bus.set_exit_on_close(False)  # the daemon decides
         self._lost = self._bus.connect("closed", lambda *_: lost())
 
     def own(self, name: str) -> None:
-        """Own a name, without waiting for it and for nobody to take.  Raises BusError."""
+        """Own a name, without waiting for it and without giving it away.  Raises BusError."""
         arguments = Variant("(su)", (name, DO_NOT_QUEUE))
         try:
             answer = self._ask_bus("RequestName", arguments)
@@ -168,7 +207,7 @@ class Connection:
         return int(register(self._bus, path, interface, on_call, on_get))
 
     def unregister(self, registration: int) -> None:
-        """Serve it no more."""
+        """Stop serving it."""
         self._bus.unregister_object(registration)
 
     def emit(self, path: str, member: str, arguments: Variant) -> None:
@@ -177,35 +216,27 @@ class Connection:
             interface, _, name = member.rpartition(".")
             self._bus.emit_signal(None, path, interface, name, arguments)
 
-    def unix_user(self, sender: str, done: Callable[[int | None], None]) -> None:
-        """Ask the bus for the uid of a caller; None where it cannot be told within 5 s."""
-        question = (BUS, "/org/freedesktop/DBus", BUS, "GetConnectionUnixUser")
-        found = Variant("(s)", (sender,))
-        self.ask(question, found, TIMEOUT_MS, lambda told, _: done(told[0] if told else None))
-
-    def ask(
+    def call(
         self,
-        method: tuple[str, str, str, str],
+        method: RemoteMethod,
         arguments: Variant,
         patience: int,
-        done: Callable[[tuple[Any, ...] | None, str], None],
+        done: Callable[[MethodReply], None],
     ) -> None:
-        """Call a method of somebody else, and have its answer given to `done`, later.
+        """Call a method of another service, and pass its reply to `done`, later.
 
-        method: destination, path, interface and name.  patience: milliseconds.
-        done: gets what was returned, or None and the D-Bus name of the error.
+        patience: milliseconds.
         """
 
-        def answered(bus: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
+        def replied(bus: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
             try:
-                answer = bus.call_finish(result).unpack()
+                reply = MethodReply(bus.call_finish(result).unpack())
             except GLib.Error as error:
-                done(None, Gio.DBusError.get_remote_error(error) or _local(error))
-            else:
-                done(answer, "")
+                reply = MethodReply(None, Gio.DBusError.get_remote_error(error) or _local(error))
+            done(reply)
 
         none = Gio.DBusCallFlags.NONE
-        self._bus.call(*method, arguments, None, none, patience, None, answered)
+        self._bus.call(*method, arguments, None, none, patience, None, replied)
 
     def close(self) -> None:
         """Send what waits to be sent, and leave the bus."""
@@ -216,8 +247,32 @@ class Connection:
 
     def _ask_bus(self, method: str, arguments: Variant) -> int:
         none = Gio.DBusCallFlags.NONE
-        question = (BUS, "/org/freedesktop/DBus", BUS, method, arguments)
-        return int(self._bus.call_sync(*question, None, none, TIMEOUT_MS, None).unpack()[0])
+        remote = RemoteMethod(BUS, BUS_PATH, BUS, method)
+        reply = self._bus.call_sync(*remote, arguments, None, none, TIMEOUT_MS, None)
+        return int(reply.unpack()[0])
+
+
+class RemoteCaller:
+    """Calls methods of other services on the bus.  Used on the event loop."""
+
+    def __init__(self, thread: BusThread, connection: Connection) -> None:
+        self._thread, self._connection = thread, connection
+
+    async def call(self, method: RemoteMethod, arguments: Variant, patience: int) -> MethodReply:
+        """Return the reply of a method.  patience: milliseconds.  Raises Busy."""
+        begin = partial(self._connection.call, method, arguments, patience)
+        return await self._thread.run_async(begin)
+
+    def send(self, method: RemoteMethod, arguments: Variant) -> None:
+        """Call a method without regard to its reply."""
+        begin = self._connection.call
+        self._thread.deliver(begin, method, arguments, TIMEOUT_MS, lambda _: None)
+
+    async def unix_user(self, sender: str) -> int | None:
+        """Return the uid of a caller; None where the bus does not report it within 5 s."""
+        method = RemoteMethod(BUS, BUS_PATH, BUS, "GetConnectionUnixUser")
+        reply = await self.call(method, Variant("(s)", (sender,)), TIMEOUT_MS)
+        return int(reply.values[0]) if reply.values else None
 
 
 def register(bus: Any, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
@@ -227,6 +282,6 @@ def register(bus: Any, path: str, interface: Any, on_call: Any, on_get: Any) -> 
 
 
 def _local(error: GLib.Error) -> str:
-    """Return the D-Bus name for what GLib found by itself: nobody has answered."""
+    """Return the D-Bus name of an error that GLib found itself: no service has replied."""
     timed_out = error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
     return NO_REPLY if timed_out else DISCONNECTED

@@ -1,7 +1,4 @@
-"""Objects that are there as long as the bus is: a path, an interface, a frozen view.
-
-What is shown of all children: views by id, ordered, counted, and given out in pages.
-"""
+"""What the objects on the bus show: the views of all children, and the properties of the others."""
 
 from __future__ import annotations
 
@@ -10,17 +7,18 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from gatewayd.dbus.glib import Variant
+from gatewayd.dbus.interfaces import Interface
+from gatewayd.dbus.methods import BoundMethods
 from gatewayd.dbus.names import (
     LOG_CONTROL,
     PROPERTIES_CHANGED,
     PROVIDER,
     SECRET_STORE,
-    Interface,
     ObjectInterface,
 )
 from gatewayd.dbus.variants import properties_changed
@@ -36,7 +34,7 @@ DeviceFilter = Callable[[DeviceView], bool]
 
 
 class DeviceViews:
-    """The views, by id."""
+    """The views of all children: by id, ordered, counted, and in pages."""
 
     def __init__(self) -> None:
         self._views: dict[DeviceId, DeviceView] = {}
@@ -51,11 +49,11 @@ class DeviceViews:
         return (self._views[device] for device in self._order())
 
     def get(self, device: str) -> DeviceView | None:
-        """Return the view of this very id."""
+        """Return the view of this full id."""
         return self._views.get(DeviceId(device))
 
     def put(self, view: DeviceView) -> DeviceView | None:
-        """Take a new view; return the one before."""
+        """Set the view of a child; return the one before."""
         before = self._views.get(view.id)
         if before is None:
             self._ordered = None
@@ -66,7 +64,7 @@ class DeviceViews:
         return before
 
     def drop(self, device: DeviceId) -> DeviceView | None:
-        """Show it no more; return the view that was shown."""
+        """Remove the view of a child, and return it."""
         view = self._views.pop(device, None)
         if view is not None:
             self._ordered = None
@@ -74,7 +72,7 @@ class DeviceViews:
         return view
 
     def counts(self) -> dict[str, int]:
-        """How many children are in each state that has any."""
+        """Return how many children are in each state that has any."""
         return {state: n for state, n in sorted(self._counts.items()) if n}
 
     def page(
@@ -144,21 +142,21 @@ Read = Callable[[Any, str], object]
 
 @dataclass(frozen=True, slots=True)
 class ExportedObject:
-    """One interface of one object, to be served from the start to the end.
+    """One interface of one object that is served from the start to the end.
 
-    view: what is shown of it at first; None where it has no properties.
-    commands: the port of its methods; None where nobody can do them.
+    view: what it shows at first; None where it has no properties.
+    methods: its methods with their implementation; none where the configuration has none.
     provider: the cloud that it belongs to, for polkit; "" for none.
     """
 
-    place: ObjectInterface
+    location: ObjectInterface
     view: object
-    commands: object = None
+    methods: BoundMethods = field(default_factory=dict)
     provider: str = ""
 
 
 class ObjectProperties:
-    """The properties of an exported interface, as they are and as they were told last.
+    """The properties of an exported interface, as they are and as they were last announced.
 
     read: returns the value of a property of a view.
     """
@@ -166,26 +164,26 @@ class ObjectProperties:
     def __init__(self, exported: ExportedObject, interface: Interface, read: Read) -> None:
         self.exported, self.view = exported, exported.view
         self._interface, self._read = interface, read
-        self._told: dict[str, object] = {}
+        self._announced: dict[str, object] = {}
 
     def property(self, name: str) -> Variant:
         """Return the value of one property."""
         return Variant(self._interface.properties[name], self._read(self.view, name))
 
     def changed(self) -> Variant | None:
-        """Return what PropertiesChanged has to tell, and take it as told; None for nothing."""
+        """Return the arguments of PropertiesChanged, and take them as announced; None for none."""
         now = {name: self._read(self.view, name) for name in self._interface.announced}
-        names = [name for name, value in now.items() if self._told.get(name) != value]
-        self._told = now
+        names = [name for name, value in now.items() if self._announced.get(name) != value]
+        self._announced = now
         if not names:
             return None
         return properties_changed(self._interface.name, {n: self.property(n) for n in names})
 
     def announce(self, emit: Callable[[str, str, Variant], None]) -> None:
-        """Tell what has changed."""
+        """Announce what has changed."""
         changed = self.changed()
         if changed is not None:
-            emit(self.exported.place.path, PROPERTIES_CHANGED, changed)
+            emit(self.exported.location.path, PROPERTIES_CHANGED, changed)
 
 
 def read_field(interface: str) -> Read:

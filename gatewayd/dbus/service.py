@@ -1,7 +1,4 @@
-"""The objects on the bus.  All of this runs on the D-Bus thread, and answers without waiting.
-
-GetManagedObjects: all children in one answer, made some at a time.
-"""
+"""The objects on the bus.  All of this runs on the D-Bus thread, and answers without waiting."""
 
 from __future__ import annotations
 
@@ -10,16 +7,18 @@ from functools import cache, partial
 from itertools import islice
 
 from gatewayd.dbus.dispatch import Dispatcher, Finish
-from gatewayd.dbus.glib import PROPERTIES, BusThread, Connection, Invocation, Variant
-from gatewayd.dbus.invocation import Free, MethodCall
+from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
+from gatewayd.dbus.glib_leak import FreeInvocation
+from gatewayd.dbus.interfaces import Interface
+from gatewayd.dbus.invocation import MethodCall
+from gatewayd.dbus.methods import BoundMethods
 from gatewayd.dbus.names import (
     DEVICE,
     DEVICES,
-    GATEWAY,
     MANAGER,
     NAME,
     OBJECT_MANAGER,
-    Interface,
+    PROPERTIES,
     ObjectInterface,
     device_path,
 )
@@ -39,20 +38,27 @@ from gatewayd.errors import BusError, Busy, CallerError, InvalidArgs, NoSuchDevi
 
 MAX_ANSWER = 16 << 20  # bytes; the system bus takes no message above 32 MiB
 AT_ONCE = 200  # entries that are made before others are served
-MAX_WAITING = 64  # calls
+MAX_WAITING = 64  # calls of GetManagedObjects
+MAX_ARGUMENTS = 256 << 10  # bytes; they are kept while polkit asks a user for a password
+
+Views = Mapping[DeviceId, DeviceView | None]
+"""What has changed; None where a child is gone."""
 
 
 class ManagedObjects:
-    """Answers all who wait together.  Used on the D-Bus thread."""
+    """GetManagedObjects: all children in one answer, made some at a time.
 
-    def __init__(self, thread: BusThread, fleet: DeviceViews, variants: DeviceVariants) -> None:
-        self._thread, self._fleet, self._variants = thread, fleet, variants
+    All calls that wait get the same answer.
+    """
+
+    def __init__(self, thread: BusThread, devices: DeviceViews, variants: DeviceVariants) -> None:
+        self._thread, self._devices, self._variants = thread, devices, variants
         self._waiting: list[MethodCall] = []
 
     def answer(self, call: MethodCall) -> None:
         """Answer a call when the entries are made.  Raises Busy."""
         if len(self._waiting) >= MAX_WAITING:
-            raise Busy("Too many ask for all objects, try again")
+            raise Busy("Too many calls for all objects are under way, try again")
         if not self._waiting:
             self._thread.post(self._make)
         self._waiting.append(call)
@@ -71,29 +77,24 @@ class ManagedObjects:
                     call.attempt(objects)
 
     def _make_some(self) -> bool:
-        missing = (v for v in self._fleet if not self._variants.has_entry(v.id))
+        missing = (v for v in self._devices if not self._variants.has_entry(v.id))
         for view in islice(missing, AT_ONCE):
             self._variants.entry(view)
         return next(missing, None) is not None
 
     def _objects(self) -> Variant:
-        return bounded(Variant.new_tuple(self._variants.entries(self._fleet)))
+        return bounded(Variant.new_tuple(self._variants.entries(self._devices)))
 
 
 def bounded(answer: Variant) -> Variant:
-    """Return it, unless the bus would close our connection for its size."""
+    """Return an answer.  Raises CallerError where the bus would disconnect us for its size."""
     if answer.get_size() > MAX_ANSWER:
         raise CallerError("Too many devices for one answer: use ListDevicesFiltered")
     return answer
 
 
-MAX_ARGUMENTS = 256 << 10  # bytes; they are kept while somebody is asked for a password
-
-Views = Mapping[DeviceId, DeviceView | None]
-
-
 class ObjectServer:
-    """The children, and the objects that are always there, served from what was shown last.
+    """Serves the children and the exported objects, from what was shown last.
 
     token: gives the id of an internal error.  free: called with each answered invocation.
     """
@@ -103,32 +104,38 @@ class ObjectServer:
         thread: BusThread,
         connection: Connection,
         interfaces: Mapping[str, Interface],
-        free: Free,
+        free: FreeInvocation,
         token: Callable[[], str],
     ) -> None:
-        self._thread, self._connection, self._interfaces = thread, connection, interfaces
+        self._connection, self._interfaces = connection, interfaces
         self._free, self._token = free, token
-        self._fleet, self._outbox = DeviceViews(), PendingChanges()
-        self._fixed: dict[ObjectInterface, ObjectProperties] = {}
-        self._devices: dict[str, DeviceId] = {}
+        self._devices, self._pending = DeviceViews(), PendingChanges()
+        self._exported: dict[ObjectInterface, ObjectProperties] = {}
+        self._ids: dict[str, DeviceId] = {}  # by object path
         self._registrations: dict[DeviceId, int] = {}
         self._variants = DeviceVariants(interfaces[DEVICE])
-        self._announcer = SignalEmitter(connection, self._variants)
-        self._managed = ManagedObjects(thread, self._fleet, self._variants)
+        self._signals = SignalEmitter(connection, self._variants)
+        self._managed = ManagedObjects(thread, self._devices, self._variants)
 
-    def start(self, requests: Dispatcher, exported: Iterable[ExportedObject], views: Views) -> None:
-        """Export everything; own the name last, so that whoever sees it sees all.
+    def start(
+        self,
+        dispatcher: Dispatcher,
+        exported: Iterable[ExportedObject],
+        device_methods: BoundMethods,
+        views: Views,
+    ) -> None:
+        """Export everything; own the name last, so that a client that sees it sees all.
 
-        exported: the manager is among them.  Raises BusError.
+        exported: the manager is among them.  device_methods: of each child.  Raises BusError.
         """
-        self._requests = requests
+        self._dispatcher, self._device_methods = dispatcher, device_methods
         self._export(ObjectInterface(DEVICES, OBJECT_MANAGER))
         for one in exported:
             self._add(one)
         self.update({}, views)
-        self._outbox.clear()
-        for fixed in self._fixed.values():
-            fixed.changed()
+        self._pending.clear()
+        for properties in self._exported.values():
+            properties.changed()
         try:
             self._connection.own(NAME)
         except BusError:
@@ -136,63 +143,60 @@ class ObjectServer:
             raise
 
     def update(self, shown: Mapping[ObjectInterface, object], views: Views) -> None:
-        """Take new views; None where a child is no more.  Signals follow with `announce`.
-
-        shown: views of the objects that are always there; others are left out.
-        """
-        for place, view in shown.items():
-            self._fixed[place].view = view
+        """Set new views.  Signals follow with `announce`.  shown: views of exported objects."""
+        for location, view in shown.items():
+            self._exported[location].view = view
         for device, now in views.items():
             self._variants.forget(device)
             if now is None:
-                self._outbox.note(device, self._fleet.drop(device))
+                self._pending.note(device, self._devices.drop(device))
                 self._withdraw(device)
                 continue
-            before = self._fleet.put(now)
-            self._outbox.note(device, before)
+            before = self._devices.put(now)
+            self._pending.note(device, before)
             if before is None:
                 path = device_path(device)
-                self._devices[path] = device
+                self._ids[path] = device
                 self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
 
     def announce(self, limit: int) -> bool:
-        """Tell the changes of at most `limit` children; return whether there are more."""
-        self._announcer.devices(self._outbox.take(limit, self._fleet))
-        for fixed in self._fixed.values():
-            fixed.announce(self._connection.emit)
-        return len(self._outbox) > 0
+        """Announce the changes of at most `limit` children; return whether there are more."""
+        self._signals.devices(self._pending.take(limit, self._devices))
+        for properties in self._exported.values():
+            properties.announce(self._connection.emit)
+        return len(self._pending) > 0
 
     def views(self) -> list[DeviceView]:
         """Return all children as they are shown, ordered by id."""
-        return list(self._fleet)
+        return list(self._devices)
 
     def close(self) -> None:
         """Leave the bus."""
         self._connection.close()
 
     def _add(self, exported: ExportedObject) -> None:
-        place = exported.place
-        is_manager = place.interface == MANAGER
-        read = read_manager(self._fleet) if is_manager else read_field(place.interface)
-        self._fixed[place] = ObjectProperties(exported, self._interfaces[place.interface], read)
-        self._export(place)
+        location, interface = exported.location, self._interfaces[exported.location.interface]
+        is_manager = location.interface == MANAGER
+        read = read_manager(self._devices) if is_manager else read_field(location.interface)
+        self._exported[location] = ObjectProperties(exported, interface, read)
+        self._export(location)
 
-    def _export(self, place: ObjectInterface) -> int:
-        info = self._interfaces[place.interface].info
-        return self._connection.register(place.path, info, self._on_call, self._on_get)
+    def _export(self, location: ObjectInterface) -> int:
+        info = self._interfaces[location.interface].info
+        return self._connection.register(location.path, info, self._on_call, self._on_get)
 
     def _withdraw(self, device: DeviceId) -> None:
         if device in self._registrations:
             self._connection.unregister(self._registrations.pop(device))
-            del self._devices[device_path(device)]
+            del self._ids[device_path(device)]
 
     def _on_get(
         self, _bus: object, _sender: str, path: str, interface: str, name: str, *_: object
     ) -> Variant:
-        fixed = self._fixed.get(ObjectInterface(path, interface))
-        if fixed is not None:
-            return fixed.property(name)
-        return self._variants.property(self._shown(self._devices[path]), name)
+        properties = self._exported.get(ObjectInterface(path, interface))
+        if properties is not None:
+            return properties.property(name)
+        return self._variants.property(self._shown(self._ids[path]), name)
 
     def _on_call(
         self,
@@ -200,57 +204,55 @@ class ObjectServer:
         sender: str,
         path: str,
         interface: str,
-        method: str,
+        name: str,
         arguments: Variant,
         invocation: Invocation,
         *_: object,
     ) -> None:
-        key, first = (interface, method), 0
+        first = 0
         if interface == PROPERTIES:  # a property is set: its interface and name come first
-            key, first = (_text(arguments, 0), _text(arguments, 1)), 2
+            interface, name, first = _text(arguments, 0), _text(arguments, 1), 2
         fits = arguments.get_size() <= MAX_ARGUMENTS
         values = arguments.unpack()[first:] if fits else ()
-        face = self._interfaces[key[0]]
-        target = (self._devices[path],) if path in self._devices else ()
-        exported = self._fixed.get(ObjectInterface(path, key[0]), self._fixed[GATEWAY]).exported
+        device, described = self._ids.get(path), self._interfaces[interface]
+        properties = self._exported.get(ObjectInterface(path, interface))
+        methods = properties.exported.methods if properties else self._device_methods
         call = MethodCall(
             sender=sender,
-            key=key,
-            arguments=(*target, *values),
-            handles=face.handles.get(method, ()),
-            signature=face.answers.get(method, "()"),
-            commands=exported.commands,
-            provider=exported.provider,
+            arguments=values if device is None else (device, *values),
+            descriptors=described.descriptors.get(name, ()),
+            signature=described.results.get(name, "()"),
+            method=methods.get(name),
+            provider=properties.exported.provider if properties else "",
             invocation=invocation,
             token=self._token,
             free=self._free,
         )
-        call.attempt(partial(self._serve, call) if fits else _refuse_long)
+        call.attempt(partial(self._serve, call, name) if fits else _refuse_long)
 
-    def _serve(self, call: MethodCall) -> Variant | None:
+    def _serve(self, call: MethodCall, name: str) -> Variant | None:
         """Return the answer; None where it comes later."""
         readers: Mapping[str, Callable[..., Variant]] = {
             "ListDevices": self._list,
             "ListDevicesFiltered": self._page,
-            "CountDevices": lambda: Variant(call.signature, (self._fleet.counts(),)),
+            "CountDevices": lambda: Variant(call.signature, (self._devices.counts(),)),
         }
-        interface, method = call.key
-        if method in readers:
-            return bounded(readers[method](*call.arguments))
-        if interface == OBJECT_MANAGER:
+        if name in readers:
+            return bounded(readers[name](*call.arguments))
+        if name == "GetManagedObjects":
             self._managed.answer(call)
             return None
         lookups = {"GetDevice": self._path, "DescribeDevice": self._describe}
-        if method not in lookups:
-            self._requests.submit(call, _finish(call))
-        elif self._fleet.get(call.arguments[0]) is not None:
-            return lookups[method](call.arguments[0])
+        if name not in lookups:
+            self._dispatcher.submit(call, _finish(call))
+        elif self._devices.get(call.arguments[0]) is not None:
+            return lookups[name](call.arguments[0])
         else:
-            self._requests.submit(call, lookups[method])
+            self._dispatcher.submit(call, lookups[name])
         return None
 
     def _shown(self, device: str) -> DeviceView:
-        view = self._fleet.get(device)
+        view = self._devices.get(device)
         if view is None:
             raise NoSuchDevice("No such device")
         return view
@@ -262,17 +264,17 @@ class ObjectServer:
         return self._variants.describe(self._shown(device))
 
     def _list(self) -> Variant:
-        return Variant.new_tuple(self._variants.rows(self._fleet))
+        return Variant.new_tuple(self._variants.rows(self._devices))
 
     def _page(self, filters: dict[str, object], after: str, limit: int) -> Variant:
-        views, following = self._fleet.page(device_filter(filters), after, limit)
+        views, following = self._devices.page(device_filter(filters), after, limit)
         return Variant.new_tuple(self._variants.rows(views), Variant("s", following))
 
 
 def _finish(call: MethodCall) -> Finish:
     if call.signature == "(h)":
-        return call.hand_over
-    return lambda result: Variant(call.signature, () if result is None else result)
+        return call.reply_descriptor
+    return lambda results: Variant(call.signature, () if results is None else results)
 
 
 def _text(arguments: Variant, position: int) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from gatewayd.dbus.glib import GLib, Variant
-from gatewayd.dbus.names import Interface, device_path
+from gatewayd.dbus.interfaces import Interface
+from gatewayd.dbus.names import device_path
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
 

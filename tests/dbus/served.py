@@ -12,16 +12,19 @@ from typing import Any
 
 from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.dbus.glib import BusThread, Gio
-from gatewayd.dbus.names import ManagerCommands
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
-from gatewayd.errors import NoSuchDevice, WrongState
+from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
 from gatewayd.simulator.bus import PrivateBus
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 POLKIT_POLICY = Path(__file__).parent / "org.freedesktop.PolicyKit1.conf"
 CANARY = "c4nary-s3cret"
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+OTHERS = [AS_NOBODY] if os.getuid() == 0 else []
+"""Prefixes of commands that run as another user, which root alone can do."""
 GATEWAY = ManagerView(
     "0.1.0", "running", "credential", ("alibaba", "huawei"), 1_700_000_000_000_000
 )
@@ -107,6 +110,25 @@ class Asked:
         return (("cameras", "register", "alibaba", 7), ("rest", "ask", "", 0))
 
 
+class UnsupportedStore:
+    """A store that supports no command."""
+
+    async def rotate(self, caller: str) -> None:
+        raise NotSupported("This store has one key for ever")
+
+    async def reseal(self, key: str, caller: str) -> None:
+        raise NotSupported("This store has no key")
+
+    async def add_recovery_key(self, public_key: str, caller: str) -> None:
+        raise NotSupported("This store has no key")
+
+    async def export(self, target: int, caller: str) -> None:
+        raise NotSupported("This store does not export")
+
+    async def accept_rollback(self, caller: str) -> None:
+        raise NotSupported("This store has no history")
+
+
 @contextmanager
 def private_bus() -> Iterator[PrivateBus]:
     """A bus with our policy, and that of polkit."""
@@ -142,6 +164,42 @@ async def run(*words: str) -> tuple[int, str]:
     printed, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, printed.decode()
+
+
+class Busctl:
+    """busctl on one bus, as one user."""
+
+    def __init__(self, bus: PrivateBus, *prefix: str) -> None:
+        self._start = (*prefix, "busctl", f"--address={bus.address}")
+
+    async def __call__(self, *words: str) -> str:
+        """What it prints; it must succeed."""
+        status, printed = await run(*self._start, *words)
+        assert status == 0, printed
+        return printed.strip()
+
+    async def fails(self, *words: str) -> str:
+        """What it prints; it must fail."""
+        status, printed = await run(*self._start, *words)
+        assert status != 0, printed
+        return printed.strip()
+
+
+async def error_of(
+    bus: PrivateBus, location: tuple[str, str], method: str, *texts: str, prefix: Sequence[str] = ()
+) -> tuple[str, str]:
+    """The name of the error, which busctl hides, and its sentence, when a method gets these texts.
+
+    location: path and interface.
+    """
+    path, interface = location
+    status, printed = await run(
+        *prefix, "dbus-send", f"--bus={bus.address}", "--print-reply", "--dest=org.gatewayd1",
+        path, f"{interface}.{method}", *(f"string:{text}" for text in texts),
+    )  # fmt: skip
+    assert status != 0, printed
+    name, _, sentence = printed.strip().removeprefix("Error ").partition(": ")
+    return name, sentence
 
 
 async def until(true: Callable[[], object], patience: float = 20.0) -> None:

@@ -1,4 +1,4 @@
-"""The way of a call: whose it is, whether it may, which place it takes, how it is answered."""
+"""The way of a call: its caller, authorization, its place among the commands, and the reply."""
 
 from __future__ import annotations
 
@@ -12,40 +12,49 @@ from typing import Any
 
 import pytest
 
+from gatewayd.dbus import dispatch
 from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResult
 from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
-from gatewayd.dbus.names import MANAGER, SECRET_STORE
-from tests.dbus.served import Asked, until
+from gatewayd.dbus.methods import LOG_METHODS, MANAGER_METHODS, SECRET_STORE_METHODS, BoundMethods
+from gatewayd.errors import NoSuchDevice
+from tests.dbus.served import Asked, UnsupportedStore, until
 
 ROOT, OLGA, EVE = ":1.0", ":1.1000", ":1.1001"
+YES, NO = AuthorizationResult.AUTHORIZED, AuthorizationResult.NOT_AUTHORIZED
 
 
-class Thread:
-    """The two doors, on one thread."""
+class FakeThread:
+    """Both ways between the threads, on one thread."""
 
-    def post(self, function: Callable[..., object], *args: object) -> None:
+    def call_on_loop(self, function: Callable[..., object], *args: object) -> None:
         asyncio.get_running_loop().call_soon(function, *args)
 
-    inward = post
+    deliver = call_on_loop
+
+    async def run(self, function: Callable[..., object], *args: object) -> object:
+        await asyncio.sleep(0)
+        return function(*args)
 
 
 class FakePolkit:
-    """Lets a test answer."""
+    """Answers when a test says so."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[AuthorizationRequest, Callable[[AuthorizationResult], None]]] = []
+        self.asked: list[tuple[AuthorizationRequest, asyncio.Future[AuthorizationResult]]] = []
 
-    def check(
-        self, inquiry: AuthorizationRequest, done: Callable[[AuthorizationResult], None]
-    ) -> None:
-        self.asked.append((inquiry, done))
+    async def check(self, request: AuthorizationRequest) -> AuthorizationResult:
+        self.asked.append((request, asyncio.get_running_loop().create_future()))
+        return await self.asked[-1][1]
+
+    def answer(self, result: AuthorizationResult, which: int = 0) -> None:
+        self.asked[which][1].set_result(result)
 
 
 @dataclass
 class Invocation:
-    """Remembers its answer."""
+    """Remembers its answers, each an error's name, or what was returned."""
 
     fds: list[int] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
@@ -54,7 +63,8 @@ class Invocation:
         self.answers.append(answer.unpack())
 
     def return_dbus_error(self, name: str, text: str) -> None:
-        self.answers.append(f"{name.rpartition('.')[2]}: {text}")
+        self.answers.append(name.rpartition(".")[2])
+        self.text = text
 
     def get_message(self) -> Any:
         came = SimpleNamespace(get=lambda i: os.dup(self.fds[i]), get_length=lambda: len(self.fds))
@@ -62,130 +72,185 @@ class Invocation:
 
 
 class Desk:
-    """Requests with all that is around them."""
+    """A dispatcher with all that is around it."""
 
     def __init__(self, limit: int = 4) -> None:
         self.asked, self.polkit = Asked("child-1a", "child-2b"), FakePolkit()
         self.meaning: Callable[[str], str] = self.asked.resolve
-        users = CallerUsers(lambda sender, done: done(int(sender[3:]) or None), own=0, limit=9)
-        users._known[ROOT] = 0
-        thread: Any = Thread()
+        self.methods: BoundMethods = MANAGER_METHODS.bind(self.asked)
+        self.flushed: list[Invocation] = []
+        users = CallerUsers(self.unix_user, own=0, limit=MAX_UNAUTHORIZED)
+        thread: Any = FakeThread()
         polkit: Any = self.polkit
-        self.requests = Dispatcher(thread, users, polkit, self.resolve, lambda: None, limit)
+        self.dispatcher = Dispatcher(thread, users, polkit, self.resolve, self.flush, limit)
+        self.calls: list[Invocation] = []
+
+    async def unix_user(self, sender: str) -> int | None:
+        return None if sender == ":1.00" else int(sender[3:])
 
     def resolve(self, name: str) -> str:
         return self.meaning(name)
 
-    def call(
-        self, sender: str, method: str, *arguments: object, commands: object = True, **more: Any
-    ) -> Invocation:
-        invocation = Invocation(more.pop("fds", []))
-        call = MethodCall(
-            sender, (more.pop("interface", MANAGER), method), arguments,
-            more.pop("handles", ()), "()", self.asked if commands is True else commands, "",
-            invocation, lambda: "7", lambda _: None,
-        )  # fmt: skip
-        call.attempt(partial(self._serve, call))
-        return invocation
+    def flush(self) -> None:
+        self.flushed += [call for call in self.calls if not call.answers]
 
-    def _serve(self, call: MethodCall) -> None:
-        self.requests.submit(call, lambda _: Variant("()", ()))
+    def call(
+        self, sender: str, name: str, *arguments: object, fds: tuple[int, ...] = (), **more: Any
+    ) -> Invocation:
+        invocation = Invocation(list(fds))
+        call = MethodCall(
+            sender=sender,
+            arguments=arguments,
+            descriptors=more.get("descriptors", ()),
+            signature="()",
+            method=self.methods.get(name),
+            provider="",
+            invocation=invocation,
+            token=lambda: "7",
+            free=lambda _: None,
+        )
+        self.calls.append(invocation)
+        call.attempt(partial(self.dispatcher.submit, call, lambda _: Variant("()", ())))
+        return invocation
 
     async def answers(self, *invocations: Invocation) -> list[Any]:
         await until(lambda: all(one.answers for one in invocations))
         return [one.answers[0] for one in invocations]
 
-    async def inquiries(self, number: int) -> list[AuthorizationRequest]:
+    async def requests(self, number: int) -> list[AuthorizationRequest]:
         await until(lambda: len(self.polkit.asked) == number)
-        return [inquiry for inquiry, _ in self.polkit.asked]
+        return [request for request, _ in self.polkit.asked]
+
+    def is_idle(self) -> bool:
+        ours = self.dispatcher
+        limits = (ours._calls, ours._unauthorized, ours._commands)
+        return not any(len(one) for one in (*limits, ours._tasks, ours._admitted))
 
 
-async def test_root_is_not_asked_about() -> None:
+async def test_root_needs_no_authorization() -> None:
     desk = Desk()
     assert await desk.answers(desk.call(ROOT, "Retry", "child-1a")) == [()]
     assert desk.asked.asked == [("retry", "child-1a", "uid 0")]
     assert desk.polkit.asked == []
 
 
-async def test_a_change_waits_for_polkit_which_is_told_of_the_child_that_is_meant() -> None:
+async def test_a_change_waits_for_polkit_which_gets_the_id_of_the_child() -> None:
     desk = Desk()
     call = desk.call(OLGA, "Approve", "child-1", "alibaba")
-    (inquiry,) = await desk.inquiries(1)
-    assert inquiry == AuthorizationRequest(
+    (request,) = await desk.requests(1)
+    assert request == AuthorizationRequest(
         OLGA, "org.gatewayd1.approve-device",
         {"device": "child-1a", "provider": "alibaba"}, interactive=False,
     )  # fmt: skip
     assert desk.asked.asked == []
-    desk.polkit.asked[0][1](AuthorizationResult.YES)
+    desk.polkit.answer(YES)
     assert await desk.answers(call) == [()]
     assert desk.asked.asked == [("approve", "child-1", "alibaba", "uid 1000")]
 
 
-@pytest.mark.parametrize(("answer", "told"), [
-    (AuthorizationResult.NO, "AccessDenied"), (AuthorizationResult.SILENCE, "AccessDenied"),
+@pytest.mark.parametrize(("result", "error"), [
+    (NO, "AccessDenied"),
+    (AuthorizationResult.NO_ANSWER, "AccessDenied"),
     (AuthorizationResult.CHALLENGE, "InteractiveAuthorizationRequired"),
 ])  # fmt: skip
-async def test_whoever_may_not_is_told(answer: AuthorizationResult, told: str) -> None:
+async def test_a_change_that_is_not_authorized_is_refused(
+    result: AuthorizationResult, error: str
+) -> None:
     desk = Desk()
     call = desk.call(OLGA, "Forget", "child-1a")
-    await desk.inquiries(1)
-    desk.polkit.asked[0][1](answer)
-    (said,) = await desk.answers(call)
-    assert said.startswith(f"{told}: ")
+    await desk.requests(1)
+    desk.polkit.answer(result)
+    assert await desk.answers(call) == [error]
     assert desk.asked.asked == []
+
+
+async def test_what_only_root_may_do_is_refused_without_polkit() -> None:
+    desk = Desk()
+    desk.methods = LOG_METHODS.bind(FakeLog())
+    assert await desk.answers(desk.call(OLGA, "LogLevel", "debug")) == ["AccessDenied"]
+    assert await desk.answers(desk.call(ROOT, "LogLevel", "debug")) == [()]
+    assert desk.polkit.asked == []
+
+
+class FakeLog:
+    """A log with any level."""
+
+    async def set_level(self, level: str, caller: str) -> None:
+        assert (level, caller) == ("debug", "uid 0")
 
 
 async def test_a_name_that_means_another_child_by_then_changes_nothing() -> None:
     desk = Desk()
     call = desk.call(OLGA, "Forget", "child")
-    await desk.inquiries(1)
+    await desk.requests(1)
     desk.meaning = lambda _: "child-2b"
-    desk.polkit.asked[0][1](AuthorizationResult.YES)
-    assert await desk.answers(call) == [
-        "WrongState: That name means another device by now, try again"
-    ]
+    desk.polkit.answer(YES)
+    assert await desk.answers(call) == ["WrongState"]
     assert desk.asked.asked == []
 
 
-async def test_polkit_is_not_asked_about_nobody() -> None:
+async def test_polkit_is_not_asked_about_an_unknown_child() -> None:
     desk = Desk()
-    assert await desk.answers(desk.call(OLGA, "Forget", "x")) == ["NoSuchDevice: No such device"]
+    assert await desk.answers(desk.call(OLGA, "Forget", "x")) == ["NoSuchDevice"]
     assert desk.polkit.asked == []
+
+
+async def test_a_child_that_is_gone_by_then_is_not_found() -> None:
+    desk = Desk()
+    call = desk.call(OLGA, "Forget", "child-1a")
+    await desk.requests(1)
+
+    def gone(_: str) -> str:
+        raise NoSuchDevice("No such device")
+
+    desk.meaning = gone
+    desk.polkit.answer(YES)
+    assert await desk.answers(call) == ["NoSuchDevice"]
 
 
 async def test_a_caller_whom_the_bus_does_not_know_is_refused() -> None:
     desk = Desk()
     calls = desk.call(":1.00", "Reload"), desk.call(":1.00", "ListRules")
-    for said in await desk.answers(*calls):
-        assert said == "AccessDenied: The bus does not say who you are"
+    assert await desk.answers(*calls) == ["AccessDenied"] * 2
 
 
-async def test_whoever_is_not_authorized_keeps_nobody_out() -> None:
+async def test_a_user_who_is_not_authorized_keeps_no_other_out() -> None:
     desk = Desk(limit=1)
     held = [desk.call(EVE, "Forget", "child-1a") for _ in range(MAX_UNAUTHORIZED)]
-    await desk.inquiries(MAX_UNAUTHORIZED)
+    await desk.requests(MAX_UNAUTHORIZED)
     refused = (desk.call(EVE, "Forget", "child-1a"), desk.call(EVE, "ListRules"))
-    for said in await desk.answers(*refused):
-        assert said == "Busy: Too many of your calls are under way, try again"
+    assert await desk.answers(*refused) == ["Busy", "Busy"]
     assert await desk.answers(desk.call(ROOT, "Retry", "child-1a")) == [()]
     olga = desk.call(OLGA, "Retry", "child-1a")
-    await desk.inquiries(MAX_UNAUTHORIZED + 1)
-    desk.polkit.asked[-1][1](AuthorizationResult.YES)
+    await desk.requests(MAX_UNAUTHORIZED + 1)
+    desk.polkit.answer(YES, -1)
     assert await desk.answers(olga) == [()]
-    for _, done in desk.polkit.asked[:-1]:
-        done(AuthorizationResult.NO)
+    for which in range(MAX_UNAUTHORIZED):
+        desk.polkit.answer(NO, which)
     await desk.answers(*held)
-    assert not desk.requests._turns._taken
+    await until(desk.is_idle)
 
 
-async def test_questions_of_one_user_keep_nobody_out() -> None:
-    desk = Desk(limit=1)
-    asked = [desk.call(EVE, "ListRules") for _ in range(MAX_UNAUTHORIZED + 1)]
+async def test_questions_of_one_user_keep_no_other_out() -> None:
+    desk, others = Desk(limit=8), (EVE, ":1.01001")
+    await desk.answers(*(desk.call(sender, "ListRules") for sender in others))  # one user
+    asked = [desk.call(others[n % 2], "ListRules") for n in range(MAX_UNAUTHORIZED + 9)]
     root = desk.call(ROOT, "Retry", "child-1a")
     *_, last, done = await desk.answers(*asked, root)
-    assert last.startswith("Busy: Too many of your calls")
+    assert last == "Busy"
     assert done == ()
-    assert not desk.requests._turns._taken
+    await until(desk.is_idle)
+
+
+async def test_a_flood_is_refused_before_the_event_loop_sees_it() -> None:
+    desk, passed = Desk(limit=2), list[object]()
+    desk.dispatcher._thread.call_on_loop = lambda *call: passed.append(call)  # type: ignore[method-assign]
+    calls = [desk.call(EVE, "ListRules") for _ in range(1000)]
+    assert len(passed) == MAX_UNAUTHORIZED + 2
+    assert all(call.answers == ["Busy"] for call in calls[len(passed) :])
+    for number in range(2 * dispatch.MAX_CALLS):
+        desk.call(f":2.{number}", "ListRules")
+    assert len(passed) == dispatch.MAX_CALLS + 2
 
 
 async def test_places_for_commands_are_bounded_and_given_back() -> None:
@@ -193,19 +258,26 @@ async def test_places_for_commands_are_bounded_and_given_back() -> None:
     desk.asked.gate.clear()
     first = desk.call(ROOT, "Retry", "child-1a")
     second = desk.call(ROOT, "Retry", "child-1a")
-    assert await desk.answers(second) == ["Busy: Too many commands are under way, try again"]
+    assert await desk.answers(second) == ["Busy"]
     desk.asked.gate.set()
     await desk.answers(first)
     assert await desk.answers(desk.call(ROOT, "Retry", "child-1a")) == [()]
 
 
-async def test_what_nobody_serves_is_not_supported() -> None:
+async def test_what_is_not_configured_is_not_supported() -> None:
     desk = Desk()
-    call = desk.call(ROOT, "Rotate", interface=SECRET_STORE, commands=None)
-    assert await desk.answers(call) == ["NotSupported: What is configured cannot do this"]
+    desk.methods = SECRET_STORE_METHODS.bind(None)
+    assert await desk.answers(desk.call(ROOT, "Rotate")) == ["NotSupported"]
 
 
-class Written:
+async def test_effects_are_flushed_before_the_reply() -> None:
+    desk = Desk()
+    call = desk.call(ROOT, "Retry", "child-1a")
+    await desk.answers(call)
+    assert desk.flushed == [call]
+
+
+class ExportingStore(UnsupportedStore):
     """A store whose export writes."""
 
     def __init__(self) -> None:
@@ -217,28 +289,53 @@ class Written:
 
 
 async def test_a_descriptor_is_passed_on_and_closed() -> None:
-    desk, store, (read, write) = Desk(), Written(), os.pipe()
-    more: dict[str, Any] = {"interface": SECRET_STORE, "handles": (0,), "commands": store}
-    assert await desk.answers(desk.call(ROOT, "Export", 0, fds=[write], **more)) == [()]
+    desk, store, (read, write) = Desk(), ExportingStore(), os.pipe()
+    desk.methods = SECRET_STORE_METHODS.bind(store)
+    exported = desk.call(ROOT, "Export", 0, fds=(write,), descriptors=(0,))
+    assert await desk.answers(exported) == [()]
     os.close(write)
     assert os.read(read, 9) == b"blob"
-    assert os.read(read, 9) == b""  # nobody else holds it
+    assert os.read(read, 9) == b""  # no other holds it
     os.close(read)
     for wrong in (1, -1):
-        call = desk.call(ROOT, "Export", wrong, fds=[], **more)
-        assert await desk.answers(call) == ["InvalidArgs: A file descriptor is missing"]
+        call = desk.call(ROOT, "Export", wrong, descriptors=(0,))
+        assert await desk.answers(call) == ["InvalidArgs"]
     assert len(store.targets) == 1
 
 
-async def test_a_stop_answers_everybody() -> None:
+async def test_a_stop_answers_every_call() -> None:
     desk = Desk()
     desk.asked.gate.clear()
     begun = desk.call(ROOT, "Retry", "child-1a")
     asked = desk.call(OLGA, "Retry", "child-1a")
-    await desk.inquiries(1)
+    await desk.requests(1)
     await until(lambda: desk.asked.asked)
-    await desk.requests.close(0.01)
-    desk.polkit.asked[0][1](AuthorizationResult.YES)
+    queued = desk.call(ROOT, "Retry", "child-1a")
+    closing = asyncio.create_task(desk.dispatcher.close(20))
+    assert await desk.answers(asked) == ["Busy"]  # at once: a prompt delays no stop
+    assert not begun.answers
+    desk.asked.gate.set()
+    await closing
     late = desk.call(ROOT, "Retry", "child-1a")
-    for said in await desk.answers(begun, asked, late):
-        assert said == "Busy: gatewayd is stopping"
+    assert await desk.answers(begun, queued, late) == [(), (), "Busy"]
+    assert [late.text, asked.text] == [dispatch.STOPPING] * 2
+    await until(desk.is_idle)
+
+
+async def test_a_command_that_does_not_end_is_cancelled_by_a_stop() -> None:
+    desk = Desk()
+    desk.asked.gate.clear()
+    begun = desk.call(ROOT, "Retry", "child-1a")
+    await until(lambda: desk.asked.asked)
+    await desk.dispatcher.close(0.01)
+    assert await desk.answers(begun) == ["Busy"]
+    assert begun.text == dispatch.STOPPING
+    await until(desk.is_idle)
+
+
+async def test_a_call_that_has_not_begun_is_answered_by_a_stop() -> None:
+    desk = Desk()
+    call = desk.call(OLGA, "Retry", "child-1a")
+    await desk.dispatcher.close(0.01)
+    assert await desk.answers(call) == ["Busy"]
+    await until(desk.is_idle)

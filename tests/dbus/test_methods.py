@@ -1,49 +1,116 @@
-"""The tables of methods, against the interfaces' own files."""
+"""The tables of methods, against the interfaces' own files and the ports."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+from unittest.mock import create_autospec
+
 import pytest
 
-from gatewayd.dbus.names import (
-    CHANGES,
-    LOG_CONTROL,
-    MANAGER,
-    OBJECT_MANAGER,
-    QUESTIONS,
-    load_all,
+from gatewayd.dbus import ports
+from gatewayd.dbus.interfaces import load_all
+from gatewayd.dbus.methods import (
+    AUTHORITY_METHODS,
+    DEVICE_METHODS,
+    LOG_METHODS,
+    MANAGER_METHODS,
+    METHOD_TABLES,
+    PROVIDER_METHODS,
+    SECRET_STORE_METHODS,
+    Method,
+    MethodArguments,
+    MethodTable,
     variants,
 )
+from gatewayd.dbus.names import DEVICE, LOG_CONTROL, MANAGER, OBJECT_MANAGER
+from gatewayd.errors import InvalidArgs
 
-READ_BY_US = {
+SERVED_FROM_VIEWS = {
     (MANAGER, "ListDevices"), (MANAGER, "ListDevicesFiltered"), (MANAGER, "CountDevices"),
     (OBJECT_MANAGER, "GetManagedObjects"),
 }  # fmt: skip
-"""Answered from the views."""
+"""Answered on the D-Bus thread."""
 WRITABLE = {(LOG_CONTROL, "LogLevel")}
+PORTS: Mapping[MethodTable[Any], Any] = {
+    MANAGER_METHODS: ports.ManagerCommands, DEVICE_METHODS: ports.ManagerCommands,
+    SECRET_STORE_METHODS: ports.StoreCommands, PROVIDER_METHODS: ports.ProviderCommands,
+    AUTHORITY_METHODS: ports.AuthorityCommands, LOG_METHODS: ports.LogCommands,
+}  # fmt: skip
+EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
+INTERFACES = load_all()
+METHODS = [(table, method) for table in METHOD_TABLES for method in table]
 
 
 def test_every_method_is_served_in_one_way() -> None:
-    ways = (set(CHANGES), set(QUESTIONS), READ_BY_US)
-    assert sum(map(len, ways)) == len(set.union(*ways))
-    methods = {(face.name, method) for face in load_all().values() for method in face.answers}
-    assert methods == set.union(*ways) - WRITABLE
+    served = [(table.interface, method.name) for table, method in METHODS]
+    assert len(served) == len(set(served))
+    assert not set(served) & SERVED_FROM_VIEWS
+    methods = {(one.name, method) for one in INTERFACES.values() for method in one.results}
+    assert methods == set(served) - WRITABLE | SERVED_FROM_VIEWS
 
 
 def test_no_method_shares_a_name_with_a_property() -> None:
-    for interface in load_all().values():
-        assert not set(interface.answers) & set(interface.properties)
+    for interface in INTERFACES.values():
+        assert not set(interface.results) & set(interface.properties)
 
 
 def test_no_property_can_be_written_but_the_log_level() -> None:
-    written = {(face.name, p.name) for face in load_all().values()
-               for p in face.info.properties if int(p.flags) != 1}  # fmt: skip  # READABLE
+    written = {(one.name, p.name) for one in INTERFACES.values()
+               for p in one.info.properties if int(p.flags) != 1}  # fmt: skip  # READABLE
     assert written == WRITABLE
+
+
+@pytest.mark.parametrize(
+    ("table", "method"), METHODS, ids=[f"{t.interface}.{m.name}" for t, m in METHODS]
+)
+async def test_a_method_passes_the_arguments_that_the_file_names(
+    table: MethodTable[Any], method: Method[Any]
+) -> None:
+    info = next(
+        (m for m in INTERFACES[table.interface].info.methods if m.name == method.name), None
+    )
+    signatures = [a.signature for a in info.in_args] if info is not None else ["s"]
+    own = ["s"] if table.interface == DEVICE else []
+    values = [EXAMPLES[signature] for signature in own + signatures]
+    port = create_autospec(PORTS[table], instance=True)
+    if table is AUTHORITY_METHODS:
+        port.show.return_value = {}
+    await table.bind(port)[method.name].run(MethodArguments(values, "uid 7"))
+    ((name, passed, _),) = port.method_calls
+    takes_caller = "caller" in inspect.signature(getattr(PORTS[table], name)).parameters
+    expected = [value for value in values if value != {} or name != "reregister"]
+    assert list(passed) == expected + ["uid 7"] * takes_caller
+
+
+def test_an_argument_of_another_type_is_a_fault() -> None:
+    arguments = MethodArguments(["text", 7], "uid 7")
+    for wrong in (
+        lambda: arguments.number(0),
+        lambda: arguments.text(1),
+        lambda: arguments.texts(0),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+
+
+async def test_reregister_takes_no_options() -> None:
+    port = create_autospec(ports.ManagerCommands, instance=True)
+    arguments = MethodArguments(["a", "a", {"force": True}], "uid 7")
+    with pytest.raises(InvalidArgs):
+        await MANAGER_METHODS.bind(port)["Reregister"].run(arguments)
+    assert not port.method_calls
+
+
+def test_without_an_implementation_nothing_is_served() -> None:
+    assert SECRET_STORE_METHODS.bind(None) == {}
 
 
 @pytest.mark.parametrize(("fact", "signature"), [
     ("x", "s"), (7, "t"), (True, "b"), (["a"], "as"), ((), "as"),
 ])  # fmt: skip
-def test_facts_have_their_types(fact: object, signature: str) -> None:
-    (value,) = variants({"x": fact}).values()  # type: ignore[dict-item]  # every type in turn
+def test_facts_have_their_types(fact: Any, signature: str) -> None:
+    (value,) = variants({"x": fact}).values()
     assert value.get_type_string() == signature
     assert value.unpack() == (list(fact) if isinstance(fact, tuple) else fact)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from gatewayd.dbus.interfaces import load
 from gatewayd.dbus.names import (
     GATEWAY,
     LOG,
@@ -13,7 +14,6 @@ from gatewayd.dbus.names import (
     PROVIDER,
     STORE,
     ObjectInterface,
-    load,
     provider_path,
 )
 from gatewayd.dbus.objects import (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gatewayd.dbus.glib import Variant
-from gatewayd.dbus.names import DEVICE, MANAGER, load
+from gatewayd.dbus.interfaces import load
+from gatewayd.dbus.names import DEVICE, MANAGER
 from gatewayd.dbus.variants import FIELDS, DeviceVariants, row_of, table
 from tests.dbus.served import view
 
@@ -58,7 +59,7 @@ def test_a_table_is_the_same_as_glibs_own() -> None:
     assert table(values).equal(Variant("a{sv}", values))
 
 
-def test_signatures_of_answers() -> None:
-    answers = load(MANAGER).answers
-    assert answers["ListDevicesFiltered"] == "(a(ssssto)s)"
-    assert answers["Reload"] == "()"
+def test_signatures_of_results() -> None:
+    results = load(MANAGER).results
+    assert results["ListDevicesFiltered"] == "(a(ssssto)s)"
+    assert results["Reload"] == "()"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -20,10 +20,11 @@ from tests.admission.test_join_window import rules
 from tests.dbus.served import (
     CANARY,
     GATEWAY,
+    OTHERS,
     Asked,
+    Busctl,
+    error_of,
     listening,
-    private_bus,
-    run,
     served,
     until,
     view,
@@ -37,14 +38,6 @@ DEST = "org.gatewayd1"
 MANAGER = (DEST, "/org/gatewayd1", "org.gatewayd1.Manager")
 CAM = "/org/gatewayd1/device/child_2d1a"
 DEVICE = (DEST, CAM, "org.gatewayd1.Device")
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-OTHERS = [NOBODY] if os.getuid() == 0 else []
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
 
 
 @pytest.fixture
@@ -57,35 +50,6 @@ async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
     online = view("child-2b", state="online", provider="alibaba", name="Meter")
     async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
         yield ours
-
-
-class Busctl:
-    """busctl on one bus, as one user."""
-
-    def __init__(self, bus: PrivateBus, *prefix: str) -> None:
-        self._start = (*prefix, "busctl", f"--address={bus.address}")
-
-    async def __call__(self, *words: str) -> str:
-        """What it prints; it must succeed."""
-        status, printed = await run(*self._start, *words)
-        assert status == 0, printed
-        return printed.strip()
-
-    async def fails(self, *words: str) -> str:
-        """What it prints; it must fail."""
-        status, printed = await run(*self._start, *words)
-        assert status != 0, printed
-        return printed.strip()
-
-
-async def error_of(bus: PrivateBus, method: str, *said: str, prefix: tuple[str, ...] = ()) -> str:
-    """The error with its name, which busctl hides, when a method gets these strings."""
-    status, printed = await run(
-        *prefix, "dbus-send", f"--bus={bus.address}", "--print-reply", f"--dest={DEST}",
-        MANAGER[1], f"{MANAGER[2]}.{method}", *(f"string:{text}" for text in said),
-    )  # fmt: skip
-    assert status != 0, printed
-    return printed.strip()
 
 
 @pytest.fixture
@@ -171,14 +135,14 @@ async def test_the_join_window_of_the_flow(bus: PrivateBus) -> None:
         opened = window.until
         shown = await busctl("get-property", *MANAGER, "JoinState", "JoinUntilTimestamp")
         assert shown.split() == ["s", '"open"', "t", str(opened)]
-        for told, *wrong in (
-            ("at most 900 s", "901", "0"),
-            ("Unknown option: known are", "60", "1", "colour", "s", "red"),
-            ("takes a number", "60", "1", "max-devices", "s", "3"),
-            ("takes a number", "60", "1", "max-devices", "b", "true"),
-            ("No rule has this name", "60", "1", "rule", "s", "nobodys"),
+        for fact, *wrong in (
+            ("900", "901", "0"),
+            ("max-devices", "60", "1", "colour", "s", "red"),
+            ("max-devices", "60", "1", "max-devices", "s", "3"),
+            ("max-devices", "60", "1", "max-devices", "b", "true"),
+            ("rule", "60", "1", "rule", "s", "unknown"),
         ):
-            assert told in await busctl.fails(*permit, *wrong)
+            assert fact in await busctl.fails(*permit, *wrong)
         assert window.until == opened
         await busctl(*permit, "0", "0")
         assert await busctl("get-property", *MANAGER, "JoinState") == 's "closed"'
@@ -191,7 +155,7 @@ async def test_managed_objects(busctl: Busctl) -> None:
     assert len(told) == 2
 
 
-async def test_a_view_that_cannot_be_told_stops_nobody(bus: PrivateBus, asked: Asked) -> None:
+async def test_a_view_that_cannot_be_shown_stops_no_other(bus: PrivateBus, asked: Asked) -> None:
     busctl = Busctl(bus)
     managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
     async with served(bus, asked, view("child-1a", name="\ud800"), view("child-2b")) as service:
@@ -223,7 +187,7 @@ async def test_changes_reach_the_commands(busctl: Busctl, asked: Asked) -> None:
     ]
 
 
-async def test_who_changed_something_reads_the_change(
+async def test_a_caller_reads_the_effect_of_its_command(
     busctl: Busctl, asked: Asked, service: Bus
 ) -> None:
     asked.before = lambda: service.show(view("child-1a", state="admitted"))
@@ -232,9 +196,8 @@ async def test_who_changed_something_reads_the_change(
 
 
 async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
-    assert await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m") == (
-        "Call failed: No such device"
-    )
+    said = await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m")
+    assert "\x1b" not in said
     assert await busctl.fails("call", *MANAGER, "Rename", "ss", "child-1a", "plain") == (
         "Call failed: There is no renaming to 'plain'"
     )
@@ -242,18 +205,20 @@ async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
         "Call failed: There is no renaming to '...'"
     )
     options = ("child-1a", "child-1a", "1", "force", "b", "true")
-    said = await busctl.fails("call", *MANAGER, "Reregister", "ssa{sv}", *options)
-    assert said == "Call failed: Reregister takes no options"
+    assert "options" in await busctl.fails("call", *MANAGER, "Reregister", "ssa{sv}", *options)
     filters = ("ListDevicesFiltered", "a{sv}su", "1", "colour", "s", "red", "", "0")
-    assert "A filter is one of" in await busctl.fails("call", *MANAGER, *filters)
+    assert "glob" in await busctl.fails("call", *MANAGER, *filters)
 
 
 async def test_errors_have_names(bus: PrivateBus, service: Bus) -> None:
-    ours, standard = "Error org.gatewayd1.Error.", "Error org.freedesktop.DBus.Error."
-    assert (await error_of(bus, "GetDevice", "x")).startswith(f"{ours}NoSuchDevice: ")
-    assert (await error_of(bus, "Rename", "child-1", "x")).startswith(f"{ours}WrongState: ")
-    assert (await error_of(bus, "Reload")).startswith(f"{standard}Failed: Internal error")
-    assert (await error_of(bus, "GetDevice")).startswith(f"{standard}InvalidArgs: ")
+    ours, standard = "org.gatewayd1.Error.", "org.freedesktop.DBus.Error."
+    for name, *call in (
+        (f"{ours}NoSuchDevice", "GetDevice", "x"),
+        (f"{ours}WrongState", "Rename", "child-1", "x"),
+        (f"{standard}Failed", "Reload"),
+        (f"{standard}InvalidArgs", "GetDevice"),
+    ):
+        assert (await error_of(bus, MANAGER[1:], *call))[0] == name
 
 
 async def test_the_text_of_an_exception_never_leaves(
@@ -261,7 +226,6 @@ async def test_the_text_of_an_exception_never_leaves(
 ) -> None:
     said = await busctl.fails("call", *MANAGER, "Reload")
     assert CANARY not in said
-    assert said.startswith("Call failed: Internal error, see the journal (id ")
     number = said.rpartition("(id ")[2].rstrip(")")
     assert number in caplog.text
 
@@ -277,16 +241,16 @@ async def test_others_may_read_and_nothing_else(
         said = await nobody.fails("call", *MANAGER, *change)
         assert said == "Call failed: Access denied"  # busctl's own words for this error
     assert "Access denied" in await nobody.fails("call", *DEVICE, "Forget")
-    told = await error_of(bus, "Forget", "child-1a", prefix=other)
-    assert told == (
-        "Error org.freedesktop.DBus.Error.AccessDenied: "
-        "Not authorized: org.gatewayd1.forget-device; polkit does not answer, so ask root"
-    )
+    name, sentence = await error_of(bus, MANAGER[1:], "Forget", "child-1a", prefix=other)
+    assert name == "org.freedesktop.DBus.Error.AccessDenied"
+    assert "org.gatewayd1.forget-device" in sentence
     assert "denied" in await nobody.fails("set-property", *DEVICE, "State", "s", "online")
     assert asked.asked == []
 
 
-async def test_changes_are_told_once_and_the_latest_wins(bus: PrivateBus, asked: Asked) -> None:
+async def test_changes_are_announced_once_and_the_latest_wins(
+    bus: PrivateBus, asked: Asked
+) -> None:
     async with (
         served(bus, asked, view("child-1a"), gather=0.3) as service,
         listening(bus) as listener,
@@ -319,7 +283,7 @@ async def test_a_child_that_goes_is_gone(bus: PrivateBus, busctl: Busctl, servic
     assert await busctl("get-property", *MANAGER, "NDevices", "NPending") == "u 1\nu 0"
 
 
-async def test_many_changes_are_told_bit_by_bit(bus: PrivateBus, asked: Asked) -> None:
+async def test_many_changes_are_announced_in_parts(bus: PrivateBus, asked: Asked) -> None:
     ids = [f"child-{n:03}" for n in range(30)]
     settings: dict[str, Any] = {"gather": 0.05, "rate": 200}
     async with (
@@ -332,7 +296,9 @@ async def test_many_changes_are_told_bit_by_bit(bus: PrivateBus, asked: Asked) -
     assert [len(v[0]) for _, v in listener.named("DevicesChanged")] == [10, 10, 10]
 
 
-async def test_the_manager_is_told_of(bus: PrivateBus, service: Bus, busctl: Busctl) -> None:
+async def test_the_manager_announces_its_properties(
+    bus: PrivateBus, service: Bus, busctl: Busctl
+) -> None:
     async with listening(bus) as listener:
         service.show_manager(GATEWAY.__class__("0.1.0", "sealed", "none", (), 1))
         await until(lambda: listener.named("PropertiesChanged"))
@@ -379,7 +345,7 @@ async def test_no_bus_is_fatal(asked: Asked) -> None:
         await ours.start(asked)
 
 
-async def test_a_lost_bus_is_told(bus: PrivateBus, asked: Asked) -> None:
+async def test_a_lost_bus_is_reported(bus: PrivateBus, asked: Asked) -> None:
     lost = asyncio.Event()
     ours = Bus(BusSettings(address=bus.address), GATEWAY, lost=lost.set)
     await ours.start(asked)
@@ -397,8 +363,8 @@ async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: Asked) -> 
         asked.gate.clear()
         first = asyncio.create_task(busctl("call", *DEVICE, "Retry"))
         await until(lambda: asked.asked)
-        said = await busctl.fails("call", *DEVICE, "Retry")
-        assert said == "Call failed: Too many commands are under way, try again"
+        name, _ = await error_of(bus, DEVICE[1:], "Retry")
+        assert name == "org.gatewayd1.Error.Busy"
         assert await busctl("get-property", *DEVICE, "State") == 's "pending"'
         asked.gate.set()
         await first
@@ -412,9 +378,8 @@ async def test_stopping_answers_what_is_under_way(bus: PrivateBus, asked: Asked)
         call = asyncio.create_task(busctl("call", *DEVICE, "Retry"))
         await until(lambda: asked.asked)
         stopping = asyncio.create_task(service.stop())
-        await until(lambda: service._requests._closing)
-        said = await busctl.fails("call", *DEVICE, "Forget")
-        assert said == "Call failed: gatewayd is stopping"
+        await until(lambda: service._dispatcher._closing)
+        assert (await error_of(bus, DEVICE[1:], "Forget"))[0] == "org.gatewayd1.Error.Busy"
         asked.gate.set()
         assert await call == ""
         await stopping

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.authority import CHALLENGE, NO, YES, Authority, polkit
-from tests.dbus.served import Asked, private_bus, run, served, until, view
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-OTHERS = [NOBODY] if os.getuid() == 0 else []
-"""Who can be called as; only root can be somebody else."""
+from tests.dbus.served import OTHERS, Asked, error_of, run, served, until, view
 
 pytestmark = [
     pytest.mark.integration,
@@ -23,12 +18,6 @@ pytestmark = [
 ]
 MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
 DEVICE = ("org.gatewayd1", "/org/gatewayd1/device/child_2d1a", "org.gatewayd1.Device")
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
 
 
 @pytest.fixture
@@ -85,25 +74,20 @@ async def test_polkit_is_asked_and_its_yes_is_enough(
     assert (first.flags, second.flags) == (1, 0)
 
 
-async def test_polkits_no_is_told_with_its_name(
+async def test_a_refusal_of_polkit_names_the_action(
     bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
 ) -> None:
     async with polkit(bus, Authority(forget_device=CHALLENGE, configure=NO)):
-        _, said = await nobody(*DEVICE, "Forget")
-        assert said == (
-            "Call failed: Interactive authorization required for org.gatewayd1.forget-device\n"
-        )
-        _, told = await run(
-            *nobody.prefix, "dbus-send", f"--bus={bus.address}", "--print-reply",
-            "--dest=org.gatewayd1", MANAGER[1], f"{MANAGER[2]}.Reload",
-        )  # fmt: skip
-    assert told.strip() == (
-        "Error org.freedesktop.DBus.Error.AccessDenied: Not authorized: org.gatewayd1.configure"
-    )
+        name, sentence = await error_of(bus, DEVICE[1:], "Forget", prefix=nobody.prefix)
+        assert name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+        assert sentence.endswith("org.gatewayd1.forget-device")
+        name, sentence = await error_of(bus, MANAGER[1:], "Reload", prefix=nobody.prefix)
+    assert name == "org.freedesktop.DBus.Error.AccessDenied"
+    assert sentence == "Not authorized: org.gatewayd1.configure"
     assert asked.asked == []
 
 
-async def test_who_waits_for_a_password_keeps_nobody_out(
+async def test_a_prompt_for_a_password_keeps_no_other_out(
     bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
 ) -> None:
     authority = Authority()

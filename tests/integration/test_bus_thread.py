@@ -1,10 +1,10 @@
-"""The D-Bus thread and its doors."""
+"""The D-Bus thread, and the ways to it and to the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -38,9 +38,9 @@ async def test_a_call_that_fails_does_not_end_the_thread(
     assert caplog.records[0].exc_info is not None
 
 
-async def test_the_door_inward_leads_to_the_loop(thread: BusThread) -> None:
+async def test_the_thread_calls_on_the_event_loop(thread: BusThread) -> None:
     names: list[str] = []
-    thread.post(thread.inward, lambda: names.append(threading.current_thread().name))
+    thread.post(thread.call_on_loop, lambda: names.append(threading.current_thread().name))
     await until(lambda: names)
     assert names == ["MainThread"]
 
@@ -53,7 +53,7 @@ async def test_calls_are_made_in_order(thread: BusThread) -> None:
     assert done == [0, 1, 2]
 
 
-async def test_the_door_outward_is_bounded(thread: BusThread) -> None:
+async def test_calls_of_the_thread_are_bounded_but_for_replies(thread: BusThread) -> None:
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -66,11 +66,13 @@ async def test_the_door_outward_is_bounded(thread: BusThread) -> None:
         thread.post(int)
     with pytest.raises(Busy):
         await thread.ping()
+    delivered = list[int]()
+    thread.deliver(delivered.append, 1)
     go.set()
-    await until(lambda: not thread._calls)
+    await until(lambda: delivered)
 
 
-async def test_who_stops_waiting_harms_nobody(thread: BusThread) -> None:
+async def test_a_call_that_is_not_awaited_any_more_does_no_harm(thread: BusThread) -> None:
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -84,4 +86,23 @@ async def test_who_stops_waiting_harms_nobody(thread: BusThread) -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     go.set()
+    await thread.ping()
+
+
+async def test_what_a_callback_gets_later_is_returned(thread: BusThread) -> None:
+    callbacks: list[Callable[[int], None]] = []
+    waiting = asyncio.create_task(thread.run_async(callbacks.append))
+    await until(lambda: callbacks)
+    assert not waiting.done()
+    thread.post(callbacks[0], 7)
+    assert await waiting == 7
+
+
+async def test_a_callback_may_come_too_late(thread: BusThread) -> None:
+    callbacks: list[Callable[[int], None]] = []
+    waiting = asyncio.create_task(thread.run_async(callbacks.append))
+    await until(lambda: callbacks)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    thread.post(callbacks[0], 7)
     await thread.ping()

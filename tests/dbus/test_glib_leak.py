@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gatewayd.dbus import invocation
+from gatewayd.dbus import glib_leak
 from gatewayd.dbus.glib import BusThread
 
 
@@ -13,8 +13,8 @@ async def test_with_the_remedy_that_was_chosen_nothing_is_left() -> None:
     thread.start()
 
     def left() -> list[bool]:
-        free = invocation.choose(thread)
-        probe = invocation._Probe(thread)
+        free = glib_leak.choose(thread)
+        probe = glib_leak._Probe(thread)
         try:
             return [not probe.dies(free) for _ in range(5)]
         finally:
