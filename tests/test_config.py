@@ -18,7 +18,7 @@ from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, SECRETSTORES, Plugins
 from gatewayd.settings.build import SettingsBuilder, looks_secret
 from gatewayd.settings.declare import REQUIRED, setting
 from gatewayd.settings.files import ConfigPaths, Document, Problems
-from tools import config_sample
+from tools import config_manual, config_sample
 
 
 @dataclass(frozen=True)
@@ -278,3 +278,9 @@ def test_no_cloud_declares_a_setting_that_holds_a_secret() -> None:
         for name in plugins.names(group):
             declared = {one.name for one in fields(plugins.load(group, name).Settings)}
             assert not {one for one in declared if looks_secret(one)}, name
+
+
+def test_the_manual_page_has_each_table_once() -> None:
+    headings = [line for line in config_manual.manual().splitlines() if line.startswith(".S")]
+    assert ".SH SETTINGS" in headings
+    assert len(set(headings)) == len(headings)

@@ -24,7 +24,7 @@ def manual() -> str:
     """Return the whole page."""
     paragraphs = sample(ours()).split("\n\n\n", 1)[1]
     settings = "\n".join(_lines(re.split(r"\n{2,}", paragraphs.strip("\n"))))
-    return PARTS.read_text().replace("SETTINGS\n", settings + "\n")
+    return PARTS.read_text().replace("\nSETTINGS\n", f"\n{settings}\n")
 
 
 def _lines(paragraphs: list[str]) -> Iterator[str]:
