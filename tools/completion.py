@@ -1,4 +1,4 @@
-"""Writes packaging/bash-completion from the argument parsers.
+"""Write packaging/bash-completion from the argument parsers.
 
 python -m tools.completion
 """
@@ -6,12 +6,11 @@ python -m tools.completion
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gatewayd import __main__ as daemon
-from gatewayd.cli import main as ctl
+from gatewayd.cli.main import build_parser
 
 DIRECTORY = Path(__file__).parent.parent / "packaging/bash-completion"
 
@@ -52,13 +51,12 @@ complete -F _{name} {name}
 
 
 def parsers() -> Mapping[str, argparse.ArgumentParser]:
-    """The parser of each program."""
-    commands = inspect.signature(ctl.main).parameters["commands"].default
-    return {"gatewayctl": ctl.parser(commands), "gatewayd": daemon._parser()}
+    """Return the parser of each program."""
+    return {"gatewayctl": build_parser(), "gatewayd": daemon._parser()}
 
 
 def completion(name: str, parser: argparse.ArgumentParser) -> str:
-    """The script that completes one program."""
+    """Return the script that completes one program."""
     commands = dict(_walk(parser, name))
     values = {
         f"{words} {option}": _values(action)
@@ -82,7 +80,7 @@ def _walk(
 
 
 def _after(parser: argparse.ArgumentParser) -> str:
-    """What may follow: commands or arguments, then options by their long names."""
+    """Return what may follow: commands or arguments, then options by their long names."""
     plain = [_values(action) for action in parser._actions if not action.option_strings]
     options = [action.option_strings[-1] for action in parser._actions if action.option_strings]
     return " ".join(word for word in (*plain, *sorted(options)) if word)

@@ -1,9 +1,8 @@
-"""The daemon over D-Bus, as gatewayctl asks it.
+"""The D-Bus client of gatewayctl, and the agent that asks for the password that polkit may want.
 
-pydbus opens the connection and hears signals.  Its proxies can neither let a caller be asked for a
-password nor carry a file descriptor, so calls are made by Gio on the same connection.
-
-The password that polkit may want, asked for on the terminal, as systemctl does it.
+pydbus opens the connection and receives signals.  Its proxies can neither allow interactive
+authorization nor carry a file descriptor, so Gio makes the calls, on the same connection.
+The password is asked for on the terminal, as systemctl does.
 """
 
 from __future__ import annotations
@@ -20,36 +19,37 @@ from typing import Any
 
 import pydbus
 
-from gatewayd.cli.output import Row, safe
-from gatewayd.dbus.glib import PROPERTIES, Gio, GLib, Variant
-from gatewayd.dbus.names import (
-    CHANGES,
-    GATEWAY,
-    MANAGER,
-    NAME,
-    ROOT,
-    Interface,
-    ObjectInterface,
-    load_all,
-)
+from gatewayd.cli.output import DeviceRow, safe
+from gatewayd.dbus.glib import Gio, GLib, Variant
+from gatewayd.dbus.interfaces import Interface, load_all
+from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
+from gatewayd.dbus.names import GATEWAY, MANAGER, NAME, PROPERTIES, ROOT, ObjectInterface
 from gatewayd.errors import GatewayError
 
-PATIENCE = 60
-"""Seconds for an answer."""
-PATIENCE_WITH_PEOPLE = 130
-"""Seconds for an answer where somebody may be asked for a password: polkit gives them 120."""
-ABSENT = ("ServiceUnknown", "NameHasNoOwner")
+TIMEOUT = 60
+"""Seconds for a reply."""
+INTERACTIVE_TIMEOUT = 130
+"""Seconds for a reply that may need a password: polkit waits 120 for it."""
+NOT_RUNNING = ("ServiceUnknown", "NameHasNoOwner")
+
+AUTHORIZED = frozenset(
+    (table.interface, method.name)
+    for table in METHOD_TABLES
+    for method in table
+    if method.permission is not EVERYBODY
+)
+"""The methods for which polkit may want a password."""
 
 FLAGS = Gio.DBusCallFlags
 Prompt = Callable[[], AbstractContextManager[object]]
 
 
 class BusClient:
-    """The daemon over D-Bus.
+    """The client of the daemon's D-Bus service; implements command.Client.
 
     address: "system", or an address as "unix:path=/run/bus".
-    prompt: opened while something is changed, so that whoever calls can be asked for a password;
-        None where nobody is to be asked.
+    prompt: a context in which polkit can ask the caller for a password, entered for each call
+        that needs authorization; None to ask for none.
     Raises GatewayError.
     """
 
@@ -57,51 +57,51 @@ class BusClient:
         try:
             self._bus = pydbus.SystemBus() if address == "system" else pydbus.connect(address)
         except GLib.Error as error:
-            raise GatewayError(reason(error.message)) from None
+            raise GatewayError(error_text(error.message)) from None
         self._prompt = prompt
         self._interfaces = load_all()
 
     def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
         """Call a method and return what it returns: None, one value, or a tuple.
 
-        A file descriptor is given as a number, and stays the caller's; one that is returned is
-        to be closed by the caller.  Raises GatewayError.
+        A file descriptor is passed as a number and stays the caller's; the caller closes one that
+        is returned.  Raises GatewayError.
         """
         interface = self._interfaces[at.interface]
         parameters, sent = _packed(interface, method, arguments)
-        changes = (at.interface, method) in CHANGES
-        asking = self._prompt if changes else None
-        flags = FLAGS.ALLOW_INTERACTIVE_AUTHORIZATION if asking else FLAGS.NONE
-        patience = PATIENCE_WITH_PEOPLE if changes else PATIENCE
-        with asking() if asking else nullcontext():
-            answer, came = self._send((*at, method), parameters, flags, patience, sent)
-        return _unpacked(interface, method, answer.unpack(), came)
+        authorized = (at.interface, method) in AUTHORIZED
+        prompt = self._prompt if authorized else None
+        flags = FLAGS.ALLOW_INTERACTIVE_AUTHORIZATION if prompt else FLAGS.NONE
+        timeout = INTERACTIVE_TIMEOUT if authorized else TIMEOUT
+        with prompt() if prompt else nullcontext():
+            reply, received = self._send((*at, method), parameters, flags, timeout, sent)
+        return _unpacked(interface, method, reply.unpack(), received)
 
     def properties(self, place: ObjectInterface) -> Mapping[str, Any]:
         """Return the properties of an interface of an object.  Raises GatewayError."""
         method = (place.path, PROPERTIES, "GetAll")
-        wanted = Variant("(s)", (place.interface,))
-        answer, _ = self._send(method, wanted, FLAGS.NONE, PATIENCE, None)
-        (found,) = answer.unpack()
+        parameters = Variant("(s)", (place.interface,))
+        reply, _ = self._send(method, parameters, FLAGS.NONE, TIMEOUT, None)
+        (found,) = reply.unpack()
         return dict(found)
 
-    def changes(self) -> Iterator[tuple[list[Row], list[str]]]:
+    def changes(self) -> Iterator[tuple[list[DeviceRow], list[str]]]:
         """Yield changed rows and removed ids, for ever.  Raises GatewayError."""
-        found: queue.SimpleQueue[tuple[list[Row], list[str]]] = queue.SimpleQueue()
+        found: queue.SimpleQueue[tuple[list[DeviceRow], list[str]]] = queue.SimpleQueue()
         self._bus.subscribe(
-            NAME, MANAGER, "DevicesChanged", ROOT, signal_fired=lambda *told: found.put(told[-1])
+            NAME, MANAGER, "DevicesChanged", ROOT, signal_fired=lambda *args: found.put(args[-1])
         )
-        self.call("CountDevices")  # says whether anybody is there
+        self.call("CountDevices")  # fails if no daemon runs
         context = GLib.MainContext.default()
-        # Ctrl-C that comes just before the wait is seen after it: so it ends each second.
-        turn = GLib.timeout_add_seconds(1, lambda: True)
+        # Ctrl-C just before the wait is handled after it, so the wait ends each second.
+        timer = GLib.timeout_add_seconds(1, lambda: True)
         try:
             while True:
                 context.iteration(True)  # may_block
                 while not found.empty():
                     yield found.get()
         finally:
-            GLib.source_remove(turn)
+            GLib.source_remove(timer)
 
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""
@@ -112,29 +112,29 @@ class BusClient:
         method: tuple[str, str, str],
         parameters: Variant,
         flags: Any,  # noqa: ANN401  # GLib's
-        patience: int,
+        timeout: int,
         sent: Any,  # noqa: ANN401  # GLib's
     ) -> tuple[Any, Any]:
-        """Return the answer and its descriptors; not by call_sync, which Ctrl-C would not end."""
+        """Return the reply and its descriptors; not by call_sync, which Ctrl-C would not end."""
         ended: list[Any] = []
         bus, context = self._bus.con, GLib.MainContext.default()
         bus.call_with_unix_fd_list(
-            NAME, *method, parameters, None, flags, patience * 1000, sent, None,
+            NAME, *method, parameters, None, flags, timeout * 1000, sent, None,
             lambda _, result: ended.append(result),
         )  # fmt: skip
         while not ended:
             context.iteration(True)  # may_block
         try:
-            answer, came = bus.call_with_unix_fd_list_finish(ended[0])
+            reply, received = bus.call_with_unix_fd_list_finish(ended[0])
         except GLib.Error as error:
-            raise GatewayError(reason(error.message)) from None
-        return answer, came
+            raise GatewayError(error_text(error.message)) from None
+        return reply, received
 
 
-def reason(message: str) -> str:
-    """Return what GLib says of an error as one sentence for people."""
+def error_text(message: str) -> str:
+    """Return the message of a GLib error as one sentence, without the name of the D-Bus error."""
     name, text = re.fullmatch(r"(?:GDBus\.Error:([\w.]+): )?(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]  # matches all
-    if name and name.endswith(ABSENT):
+    if name and name.endswith(NOT_RUNNING):
         return "gatewayd is not running"
     return safe(text.strip())
 
@@ -142,56 +142,56 @@ def reason(message: str) -> str:
 def _packed(
     interface: Interface, method: str, arguments: tuple[object, ...]
 ) -> tuple[Variant, Any]:
-    """Return the arguments as a method takes them, with their descriptors in a list beside."""
+    """Return the arguments as one variant, and the list of the descriptors among them."""
     signature = "".join(a.signature for a in interface.info.lookup_method(method).in_args)
     sent = Gio.UnixFDList.new()
-    handles = interface.handles[method]
-    given = (sent.append(a) if i in handles else a for i, a in enumerate(arguments))
-    return Variant(f"({signature})", tuple(given)), sent if handles else None
+    descriptors = interface.descriptors[method]
+    values = (sent.append(a) if i in descriptors else a for i, a in enumerate(arguments))
+    return Variant(f"({signature})", tuple(values)), sent if descriptors else None
 
 
 def _unpacked(
     interface: Interface,
     method: str,
     values: tuple[Any, ...],
-    came: Any,  # noqa: ANN401  # GLib's
+    received: Any,  # noqa: ANN401  # GLib's
 ) -> Any:  # noqa: ANN401  # as D-Bus has it
-    """Return what a method has returned, with descriptors for their places in the list."""
+    """Return what a method has returned, with descriptors instead of their indexes in the list."""
     returned = interface.info.lookup_method(method).out_args
     found = [
-        came.get(value) if argument.signature == "h" else value
+        received.get(value) if argument.signature == "h" else value
         for argument, value in zip(returned, values, strict=True)
     ]
     return found[0] if len(found) == 1 else tuple(found) or None
 
 
 PROGRAM = "pkttyagent"
-READY = 10.0  # seconds in which it has to be ready; then the call is made without it
-END = 5.0  # seconds in which it has to end when told so
-ON_THIS_BUS = "DBUS_SYSTEM_BUS_ADDRESS"
+READY_TIMEOUT = 10.0  # seconds for the agent to be ready; then the call is made without it
+STOP_TIMEOUT = 5.0  # seconds for the agent to end after SIGTERM
+BUS_VARIABLE = "DBUS_SYSTEM_BUS_ADDRESS"
 
 
 def password_agent(address: str, environ: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Return what has an agent run while it is open; nothing where there is no use for one.
+    """Return a context in which an agent runs, if one is installed and useful.
 
     address: of the bus on which polkit is, or "system".  environ: of the process.
     """
     program = shutil.which(PROGRAM, path=environ.get("PATH"))
-    if program is None or not useful(os.geteuid(), on_terminal=os.isatty(0)):
+    if program is None or not is_useful(os.geteuid(), on_terminal=os.isatty(0)):
         return nullcontext()
-    return running(program, environ if address == "system" else {**environ, ON_THIS_BUS: address})
+    return running(program, environ if address == "system" else {**environ, BUS_VARIABLE: address})
 
 
-def useful(uid: int, *, on_terminal: bool) -> bool:
-    """Whether somebody may have to type a password, and can: root is not asked for one."""
+def is_useful(uid: int, *, on_terminal: bool) -> bool:
+    """Whether a password may be needed and can be typed: polkit never asks root for one."""
     return uid != 0 and on_terminal
 
 
 @contextmanager
 def running(program: str, environ: Mapping[str, str]) -> Iterator[None]:
-    """Have pkttyagent(1) serve this process while the context lasts.  Raises GatewayError.
+    """Run pkttyagent(1) for this process while the context lasts.  Raises GatewayError.
 
-    Another agent of the session, as that of a desktop, goes before it.
+    Another agent of the session, such as a desktop's, takes precedence.
     """
     agent = _started(program, environ)
     try:
@@ -199,25 +199,25 @@ def running(program: str, environ: Mapping[str, str]) -> Iterator[None]:
     finally:
         agent.terminate()
         try:
-            agent.wait(END)
+            agent.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             agent.kill()
             agent.wait()
 
 
 def _started(program: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Return an agent that is registered; it closes its end of a pipe when it is, or has ended."""
-    ready, told = os.pipe()
+    """Start an agent; wait until it has registered or ended, which closes its end of a pipe."""
+    ready, notify = os.pipe()
     try:
-        words = (program, "--notify-fd", str(told), "--fallback")
-        agent = subprocess.Popen(words, pass_fds=(told,), env=environ)  # noqa: S603  # as found
+        words = (program, "--notify-fd", str(notify), "--fallback")
+        agent = subprocess.Popen(words, pass_fds=(notify,), env=environ)  # noqa: S603  # as found
     except OSError as error:
         os.close(ready)
         raise GatewayError(
-            f"{program} cannot be run: {error.strerror}; see --no-ask-password"
+            f"{program} cannot be run: {error.strerror}. Use --no-ask-password to do without it"
         ) from error
     finally:
-        os.close(told)
-    select.select([ready], [], [], READY)
+        os.close(notify)
+    select.select([ready], [], [], READY_TIMEOUT)
     os.close(ready)
     return agent

@@ -26,15 +26,15 @@ from gatewayd.cli.command import (
 )
 from gatewayd.cli.output import safe
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks, local_context
-from gatewayd.config import Configured, Loader, load
-from gatewayd.dbus.interfaces import GATEWAY, PROVIDER, Place, provider_path
+from gatewayd.config import ConfiguredPlugin, PluginLoader, load
+from gatewayd.dbus.names import GATEWAY, PROVIDER, ObjectInterface, provider_path
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.plugins import Plugins
 from gatewayd.settings.files import ConfigPaths
 
 
 def preflight(
-    config: Path, cloud: str, plugins: Loader, context: PreflightContext, out: TextIO
+    config: Path, cloud: str, plugins: PluginLoader, context: PreflightContext, out: TextIO
 ) -> int:
     """Print each check of the configured clouds as it is made; return 1 if any failed.
 
@@ -44,7 +44,9 @@ def preflight(
     return int(not clouds or asyncio.run(_run(clouds, context, out)))
 
 
-def _configured(config: Path, name: str, plugins: Loader, out: TextIO) -> Sequence[Configured]:
+def _configured(
+    config: Path, name: str, plugins: PluginLoader, out: TextIO
+) -> Sequence[ConfiguredPlugin]:
     """Return the clouds to check; print what is wrong with the configuration, and return none."""
     try:
         clouds = load(ConfigPaths.of(config), plugins).clouds
@@ -64,7 +66,7 @@ def _not_configured(name: str, configured: Sequence[str]) -> GatewayError:
     return GatewayError(f"Cloud {name!a} is not configured. Use one of: {', '.join(configured)}")
 
 
-async def _run(clouds: Sequence[Configured], context: PreflightContext, out: TextIO) -> bool:
+async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, out: TextIO) -> bool:
     """Return whether any check failed."""
     failed = False
     for cloud in clouds:
@@ -105,8 +107,8 @@ def _names(client: Client) -> Sequence[str]:
     return list(client.properties(GATEWAY)["Providers"])
 
 
-def _place(name: str) -> Place:
-    return Place(provider_path(name), PROVIDER)
+def _place(name: str) -> ObjectInterface:
+    return ObjectInterface(provider_path(name), PROVIDER)
 
 
 # fmt: off

@@ -113,7 +113,7 @@ _FILES = argument("files", nargs="*", type=Path, help="rule files (default: the 
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
-    Command("rules list", "list the rules and how many devices each has matched", no_arguments,
+    Command("rules list", "list the rules and how many decisions each has made", no_arguments,
             _list),
     Command("rules check", "check rule files for mistakes", _FILES,
             lambda _, a: rules_check(_installed(a.files), sys.stdout)),

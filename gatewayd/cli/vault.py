@@ -1,109 +1,111 @@
-"""The commands of gatewayctl about a vault that no gatewayd uses.
+"""Commands about a vault that no daemon uses.  For a running gateway there is store.py.
 
-They need no running daemon, and refuse to work beside one: what one does that runs is
-`gatewayctl store`.
-
-The files that the commands about vaults read and write, and what is asked on a terminal.
+They need no running daemon, and refuse to work beside one.  Export and import move the devices of
+a gateway to another one: secrets and records go together, and only a recovery key opens them.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
+import sqlite3
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gatewayd.cli.devices import Command, Connect
-from gatewayd.cli.output import PROTECTIONS as PROTECTED
-from gatewayd.cli.output import when
-from gatewayd.cli.systemd_creds import SEALINGS
-from gatewayd.cli.vault_init import PROTECTIONS, export_all, import_all, init, reseal
-from gatewayd.cli.vault_offline import AtRest
+from gatewayd.cli.command import (
+    MAX_PEM,
+    Command,
+    Connect,
+    add_config,
+    argument,
+    arguments,
+    read_file,
+    read_passphrase,
+    replace_file,
+)
+from gatewayd.cli.output import PROTECTION_TEXTS, when
+from gatewayd.cli.systemd_creds import WITH_KEY
+from gatewayd.cli.vault_init import PROTECTIONS, init, reseal
+from gatewayd.cli.vault_offline import OfflineVault
 from gatewayd.cloud.ca.keys import is_locked
-from gatewayd.errors import GatewayError
-from gatewayd.runtime.sqlite import write_private
-from gatewayd.secretstore.keyslots.factory import Slots
+from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.runtime.sqlite import Database, has_schema, upgrade
+from gatewayd.secretstore.keyslots.factory import KeySlotFactory
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
 from gatewayd.secretstore.tpm.esapi import TpmError
 from gatewayd.secretstore.vault import admin
-from gatewayd.secretstore.vault.admin import Report
-from gatewayd.secretstore.vault.crypto import protect_memory
-from gatewayd.secretstore.vault.export import MAX_BYTES
-from gatewayd.secretstore.vault.offline import finish, group
+from gatewayd.secretstore.vault.admin import VaultReport
+from gatewayd.secretstore.vault.export import MAX_BYTES, ImportResult, export, import_
+from gatewayd.secretstore.vault.memory import protect_memory
+from gatewayd.secretstore.vault.offline import finish_rotation, group
 from gatewayd.secretstore.vault.vault import Vault
-from gatewayd.settings.files import STANDARD
+from gatewayd.storage import records as statefile
+from gatewayd.storage.import_staging import RECORDS, finish, stage
 
-MAX_PEM = 1 << 16
-NO_CHOICE = "say --recovery FILE, so that a copy can be opened elsewhere, or else --no-recovery"
+NO_CHOICE = "No recovery key is chosen. Use --recovery FILE, or --no-recovery to do without"
 QUESTION = """\
-Without a recovery key, whoever loses this machine loses every secret in the vault.
-File of the public key for recovery (PEM), or nothing for none: """
+Without a recovery key, every secret in the vault is lost if this machine is lost.
+File with the public key for recovery (PEM), or empty for none: """
+START = "Start gatewayd: systemctl restart gatewayd."
 
 
-def read(path: Path, limit: int = MAX_PEM) -> bytes:
-    """Read a file, or the standard input where it is "-".  Raises GatewayError."""
-    try:
-        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > limit:
-        raise GatewayError(f"{path} is too large: at most {limit} bytes are read")
-    return data
+def _vault(arguments: Namespace) -> OfflineVault:
+    protect_memory()
+    return OfflineVault.of(arguments.config, os.environ, _recovery_key(arguments))
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file that its owner alone can read: all of it, or nothing.  Raises GatewayError."""
-    try:
-        write_private(path, data)
-    except OSError as error:
-        raise GatewayError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def recovery_key(arguments: Namespace) -> RecoveryKey | None:
-    """Return the private key that was named; None for none.  Raises GatewayError."""
-    file, passphrase = arguments.recovery_key, arguments.passphrase_file
-    if file is None:
+def _recovery_key(arguments: Namespace) -> RecoveryKey | None:
+    """Return the private key of --recovery-key; None for none.  Raises GatewayError."""
+    if arguments.recovery_key is None:
         return None
-    pem = read(file)
+    pem = read_file(arguments.recovery_key, MAX_PEM)
     if not is_locked(pem):
         return RecoveryKey(pem)
-    if passphrase is not None:
-        return RecoveryKey(pem, read(passphrase).rstrip(b"\r\n"))
-    return RecoveryKey(pem, getpass.getpass("Passphrase of the recovery key: ").encode())
+    return RecoveryKey(pem, read_passphrase(arguments.passphrase_file, "the recovery key"))
 
 
-def chosen_recovery(arguments: Namespace) -> bytes | None:
-    """Return the public key for recovery that was chosen, or asked for; None for none.
+def _chosen_recovery(arguments: Namespace) -> bytes | None:
+    """Return the public key for recovery, asked for where no option chooses; None for none.
 
     Raises GatewayError.
     """
     if arguments.recovery is not None:
-        return read(arguments.recovery)
+        return read_file(arguments.recovery, MAX_PEM)
     if arguments.no_recovery:
         return None
     if not sys.stdin.isatty():
         raise GatewayError(NO_CHOICE)
     answer = input(QUESTION).strip()
-    return read(Path(answer)) if answer else None
-
-
-START = "Start gatewayd: systemctl restart gatewayd."
+    return read_file(Path(answer), MAX_PEM) if answer else None
 
 
 def _init(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    done, told = init(_vault(arguments), arguments.protect, chosen_recovery(arguments))
-    return [*done, *lines(told), START]
+    done, report = init(_vault(arguments), arguments.protect, _chosen_recovery(arguments))
+    return [*done, *_lines(report), START]
 
 
 def _status(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     vault = _vault(arguments)
     with vault.locked("store status"):
-        return [*lines(vault.report())]
+        return [*_lines(vault.report())]
+
+
+def _lines(report: VaultReport) -> Iterable[str]:
+    """Yield the state of a vault."""
+    yield f"State: {report.state}"
+    yield from [f"Why: {report.why}"] if report.why else []
+    yield f"Secrets: {report.secrets}, and {report.quarantined} in quarantine"
+    yield f"Protected: {PROTECTION_TEXTS[report.protection]}"
+    yield f"Key slots: {', '.join(report.slots) or 'none'}"
+    if report.generation:
+        created = when(report.made * 1_000_000)
+        rotating = ", rotation not finished" if report.generations > 1 else ""
+        yield f"Data key: number {report.generation}, created {created}{rotating}"
+    yield f"Counter in the TPM: {'yes' if report.counter else 'no'}"
 
 
 def _rotate(_connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -111,7 +113,7 @@ def _rotate(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     with vault.locked("store rotate"), vault.opened() as opened:
         with group(opened):
             admin.rotate(opened, arguments.drop)
-        finish(opened)
+        finish_rotation(opened)
     return ()
 
 
@@ -121,10 +123,10 @@ def _reseal(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 
 def _add_recovery(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    pem = read(arguments.file)
+    pem = read_file(arguments.file, MAX_PEM)
 
     def add(vault: Vault) -> list[str]:
-        return [f"The key slot {admin.add_recovery(vault, pem)} was added."]
+        return [f"Added the key slot {admin.add_recovery(vault, pem)}."]
 
     return _change(arguments, f"store add-recovery {arguments.file}", add)
 
@@ -148,120 +150,158 @@ def _accept(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 def _change(
     arguments: Namespace, instead: str, act: Callable[[Vault], Iterable[str]]
 ) -> Iterable[str]:
+    """Do something with the vault in one group.  instead: as OfflineVault.locked takes it."""
     vault = _vault(arguments)
     with vault.locked(instead), vault.opened() as opened, group(opened):
         return act(opened)
 
 
-def _export(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    write(arguments.output, export_all(_vault(arguments)))
-    return ()
-
-
-def _import(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    vault = AtRest.of(arguments.config, os.environ)
-    key = recovery_key(arguments)
-    assert key is not None, "the parser demands it"
-    told, records = import_all(vault, read(arguments.file, MAX_BYTES), key)
-    lost = [f"{told.damaged} secrets were damaged, and are missing."] if told.damaged else []
-    return [f"{told.secrets} secrets and {records} records were taken in.", *lost, START]
-
-
 def _boot_policy(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    vault = AtRest.of(arguments.config, os.environ)
-    slot = Slots(vault.settings, vault.directory, None).of("tpm2")
-    assert isinstance(slot, TpmSlot), "that is its word"
+    vault = OfflineVault.of(arguments.config, os.environ)
+    slot = KeySlotFactory(vault.settings, vault.directory, None).make("tpm2")
+    assert isinstance(slot, TpmSlot), "the factory makes it for this word"
     try:
-        write(arguments.output, slot.boot_policy())
+        replace_file(arguments.output, slot.boot_policy())
     except TpmError as error:
         raise GatewayError(str(error)) from error
     return ()
 
 
-def _vault(arguments: Namespace) -> AtRest:
-    protect_memory()
-    return AtRest.of(arguments.config, os.environ, recovery_key(arguments))
+def _export(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    replace_file(arguments.output, export_all(_vault(arguments)))
+    return ()
 
 
-def lines(told: Report) -> Iterable[str]:
-    """Yield how a vault is."""
-    yield f"State: {told.state}"
-    yield from [f"Why: {told.why}"] if told.why else []
-    yield f"Kept: {told.secrets} secrets, and {told.quarantined} aside"
-    yield f"Protected: {PROTECTED[told.protection]}"
-    yield f"Key slots: {', '.join(told.slots) or 'none'}"
-    if told.generation:
-        made = when(told.made * 1_000_000)
-        goes_on = ", and the rotation goes on" if told.generations > 1 else ""
-        yield f"Data key: number {told.generation}, made {made}{goes_on}"
-    yield f"Counter in the TPM: {'yes' if told.counter else 'no'}"
+def _import(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    vault = OfflineVault.of(arguments.config, os.environ)
+    key = _recovery_key(arguments)
+    assert key is not None, "the parser requires it"
+    imported, records = import_all(vault, read_file(arguments.file, MAX_BYTES), key)
+    lost = [f"{imported.damaged} secrets are damaged and missing."] if imported.damaged else []
+    return [f"Imported {imported.secrets} secrets and {records} records.", *lost, START]
+
+
+def export_all(vault: OfflineVault) -> bytes:
+    """Return everything that another gateway needs.  Raises GatewayError."""
+    with vault.locked("store export"), vault.opened() as opened:
+        return export(opened, {RECORDS: _records(vault.directory)})
+
+
+def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[ImportResult, int]:
+    """Import an export of another gateway; return what was imported, and the number of records.
+
+    Raises GatewayError; then nothing has changed.
+    """
+    with vault.locked():
+        if _count(_records(vault.directory), "WHERE stored > 0"):
+            raise GatewayError(f"Registered devices exist in {vault.directory}. Import into a "
+                               "gateway that has none")  # fmt: skip
+        with vault.opened() as opened, group(opened):
+            imported = import_(opened, whole, key)
+            records = imported.enclosures.get(RECORDS)
+            if records is None:
+                raise ConfigError("The export contains no records of devices")
+            count = _count(records)
+            stage(vault.directory, records)
+        finish(vault.directory)
+        return imported, count
+
+
+def _records(directory: Path) -> bytes:
+    """Return the records of a gateway, as the bytes of a database file."""
+    file = directory / RECORDS
+    with closing(Database(file, statefile.SCHEMA, statefile.VERSION, statefile.STEPS)) as opened:
+        return opened.snapshot()
+
+
+def _count(records: bytes, where: str = "") -> int:
+    """Count records.  Raises ConfigError if a newer gatewayd wrote them, or another program."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
+
+        def run(sql: str, /, *values: object) -> list[Any]:
+            return file.execute(sql, values).fetchall()
+
+        try:
+            file.deserialize(records)
+            run("PRAGMA trusted_schema = OFF")
+            found = int(run("PRAGMA user_version")[0][0])
+            if found > statefile.VERSION:
+                raise ConfigError("A newer gatewayd wrote the export. Install that version here")
+            upgrade(run, statefile.STEPS, found, statefile.VERSION)
+            if not has_schema(run, statefile.SCHEMA) or run("PRAGMA integrity_check(1)") != [
+                ("ok",)
+            ]:
+                raise ConfigError("The records in the export are not gatewayd's")
+            return int(run(f"SELECT count(*) FROM record {where}")[0][0])  # noqa: S608  # ours
+        except (sqlite3.Error, KeyError) as error:
+            raise ConfigError(f"The records in the export are damaged ({error})") from error
 
 
 def _common(parser: ArgumentParser, *, required: bool = False) -> None:
-    parser.add_argument("--config", type=Path, default=STANDARD, help="main configuration file")
+    add_config(parser)
     parser.add_argument(
         "--recovery-key", type=Path, metavar="FILE", required=required,
-        help="private key of recovery, PEM; opens the vault instead of its own slot",
+        help="private key of a recovery key, PEM; opens the vault instead of its own key slot",
     )  # fmt: skip
     parser.add_argument(
         "--passphrase-file", type=Path, metavar="FILE",
-        help="holds the passphrase of that key; else it is asked for",
+        help="file with the passphrase of that key (default: ask for it)",
     )  # fmt: skip
 
 
-def _with(*names: str, help: str, **more: Any) -> Callable[[ArgumentParser], None]:  # noqa: A002, ANN401  # as argparse
-    """Return what adds one argument, and those that are common."""
-
-    def add(parser: ArgumentParser) -> None:
-        parser.add_argument(*names, help=help, **more)
-        _common(parser)
-
-    return add
-
-
-def _making(parser: ArgumentParser) -> None:
-    parser.add_argument("--protect", choices=tuple(PROTECTIONS), default="",
-                        help="by what the key is protected; as configured")  # fmt: skip
+def _init_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--protect", choices=tuple(PROTECTIONS), default="",
+        help="how to protect the key (default: from the configuration)",
+    )  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--recovery", type=Path, metavar="FILE",
-                        help="public key, PEM, whose private half opens the vault too")  # fmt: skip
-    choice.add_argument("--no-recovery", action="store_true", help="nothing else opens it")
+                        help="public key of a recovery key, PEM")  # fmt: skip
+    choice.add_argument("--no-recovery", action="store_true", help="add no recovery key")
     _common(parser)
 
 
-def _resealing(parser: ArgumentParser) -> None:
-    parser.add_argument("key", help="which key slot, as the setting `key` has it")
-    parser.add_argument("--protect", choices=SEALINGS, default="",
-                        help="by what a credential is sealed")  # fmt: skip
+def _reseal_options(parser: ArgumentParser) -> None:
+    parser.add_argument("key", help="key slot, as in the setting `key`")
+    parser.add_argument("--protect", choices=WITH_KEY, default="",
+                        help="encrypt the credential again, with this key")  # fmt: skip
     _common(parser)
 
 
-def _importing(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="what was exported; - for the standard input")
+def _import_options(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="export to import; - for the standard input")
     _common(parser, required=True)
 
 
-# fmt: off
-_OUTPUT = _with("--output", help="write it there", type=Path, metavar="FILE", required=True)
+_OUTPUT = arguments(
+    argument("--output", type=Path, metavar="FILE", required=True, help="write to this file"),
+    _common,
+)
 
-VAULT: tuple[Command, ...] = (
-    Command("vault init", "make the vault, its key, and what hands the key over", _making, _init),
-    Command("vault status", "tell how the vault is", _common, _status),
-    Command("vault rotate", "change the data key, and encrypt every secret anew",
-            _with("--drop", help="give this key slot up", action="append", default=[],
-                  metavar="SLOT"), _rotate),
-    Command("vault reseal", "bind the vault anew to a key slot, or to one more", _resealing,
-            _reseal),
-    Command("vault add-recovery", "let a key that is kept elsewhere open the vault too",
-            _with("file", help="a public key, PEM; - for the standard input", type=Path),
+# fmt: off
+COMMANDS: tuple[Command, ...] = (
+    Command("vault init", "create the vault, its key, and the service's access to the key",
+            _init_options, _init),
+    Command("vault status", "show the state and the key slots of the vault", _common, _status),
+    Command("vault rotate", "replace the data key and encrypt every secret with the new one",
+            arguments(argument("--drop", action="append", default=[], metavar="SLOT",
+                               help="remove this key slot instead of reading it"), _common),
+            _rotate),
+    Command("vault reseal", "bind the vault to a key slot again, or to another one",
+            _reseal_options, _reseal),
+    Command("vault add-recovery", "add a recovery key, which opens the vault elsewhere",
+            arguments(argument("file", type=Path, help="public key, PEM; - for the standard input"),
+                      _common),
             _add_recovery),
-    Command("vault remove-slot", "take a key slot away",
-            _with("kind", help="which, as `vault status` names it"), _remove_slot),
-    Command("vault export", "write all secrets and records, for the recovery keys alone", _OUTPUT,
-            _export),
-    Command("vault import", "take in what another gateway has exported", _importing, _import),
-    Command("vault accept", "go on with a vault that may be an old copy", _common, _accept),
-    Command("vault boot-policy", "write what a fleet's owner signs to let this boot open the vault",
+    Command("vault remove-slot", "remove a key slot",
+            arguments(argument("kind", help="key slot, as `vault status` shows it"), _common),
+            _remove_slot),
+    Command("vault export", "write all secrets and records, encrypted for the recovery keys",
+            _OUTPUT, _export),
+    Command("vault import", "import the secrets and records that another gateway exported",
+            _import_options, _import),
+    Command("vault accept", "accept a vault that may be an old copy", _common, _accept),
+    Command("vault boot-policy", "write the digest to sign to let the current boot open the vault",
             _OUTPUT, _boot_policy),
 )
 # fmt: on

@@ -1,4 +1,4 @@
-"""A vault that no gatewayd uses, as gatewayctl opens it."""
+"""A vault that no daemon uses, as gatewayctl opens it."""
 
 from __future__ import annotations
 
@@ -9,84 +9,89 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.cli.systemd_creds import Machine, handed_over
+from gatewayd.cli.systemd_creds import SystemdCredentials, credentials_directory
 from gatewayd.config import load
 from gatewayd.errors import GatewayError, StoreUnavailable
 from gatewayd.plugins import Plugins
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
-from gatewayd.secretstore.vault.admin import Report, report
-from gatewayd.secretstore.vault.offline import at_rest
+from gatewayd.secretstore.vault.admin import VaultReport, report
+from gatewayd.secretstore.vault.offline import open_offline
+from gatewayd.secretstore.vault.sealed_database import log as sealed_log
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage.import_staging import settle
-from gatewayd.storage.records import Lock
+from gatewayd.storage.records import DirectoryLock
 
 
 @dataclass(frozen=True, slots=True)
-class AtRest:
-    """One vault.
+class OfflineVault:
+    """A vault that no daemon uses.
 
-    environ: of the process.  recovery: opens it in the place of its own slot; None for that.
+    systemd: the encrypted credentials of this machine.  environ: of the process.
+    recovery: opens the vault instead of its own slot; None to use that slot.
     """
 
     settings: VaultSettings
     directory: Path
-    machine: Machine
+    systemd: SystemdCredentials
     environ: Mapping[str, str]
     recovery: RecoveryKey | None = None
 
     @classmethod
     def of(
         cls, config: Path, environ: Mapping[str, str], recovery: RecoveryKey | None = None
-    ) -> AtRest:
-        """Return the one of a configuration.  Raises ConfigError, GatewayError."""
-        told = load(ConfigPaths.of(config), Plugins.installed())
-        settings, directory = told.store.settings, told.gateway.state_directory
+    ) -> OfflineVault:
+        """Return the vault of a configuration.  Raises ConfigError, GatewayError."""
+        loaded = load(ConfigPaths.of(config), Plugins.installed())
+        settings, directory = loaded.store.settings, loaded.gateway.state_directory
         if not isinstance(settings, VaultSettings):
-            raise GatewayError(f"the store that is configured is no vault but {told.store.kind!a}")
+            raise GatewayError(
+                f"No vault is configured: [secretstore] backend is {loaded.store.kind!a}"
+            )
         if settings.key == "keyring":
-            _demand_owner(directory)
-        return cls(settings, directory, Machine(), environ, recovery)
+            _check_owner(directory)
+        return cls(settings, directory, SystemdCredentials(), environ, recovery)
 
     @property
     def file(self) -> Path:
-        """Where it is."""
+        """The path of the vault."""
         return self.directory / "vault.db"
 
     @contextmanager
     def locked(self, instead: str = "", *, new: bool = False) -> Iterator[None]:
-        """Keep every gatewayd away.  Raises StoreUnavailable where one is there.
+        """Hold the lock that keeps every daemon away.
 
-        instead: what to say to one that runs; "" for nothing.  new: whether it may be made;
-        otherwise GatewayError is raised where there is none.
+        instead: the command of gatewayctl that does the same beside a running daemon; "" if none.
+        new: whether the vault may be missing.
+        Raises StoreUnavailable where a daemon runs, GatewayError where a vault is missing.
         """
         if not new:
-            self._demand()
-        remedy = f"systemctl stop gatewayd{f', or say gatewayctl {instead}' if instead else ''}"
+            self._check_exists()
+        remedy = f"systemctl stop gatewayd{f', or run gatewayctl {instead}' if instead else ''}"
         try:
-            lock = Lock(self.directory)
+            lock = DirectoryLock(self.directory)
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{error} ({remedy})") from None
-        with closing(lock), _quietly():
+        with closing(lock), _without_sealed_warnings():
             settle(self.directory)
             yield
 
     @contextmanager
-    def opened(self, handed: bytes | None = None) -> Iterator[Vault]:
-        """Open it, within `locked`.
+    def opened(self, credential: bytes | None = None) -> Iterator[Vault]:
+        """Open the vault, within `locked`.
 
-        handed: the credential, instead of the one that is sealed.
+        credential: the key, instead of the one in the encrypted credential.
         Raises StoreSealed, which says why, StoreError, GatewayError.
         """
         with (
-            self.credentials(handed) as directory,
-            at_rest(self.settings, self.directory, directory, self.recovery) as vault,
+            self.credentials(credential) as directory,
+            open_offline(self.settings, self.directory, directory, self.recovery) as vault,
         ):
             yield vault
 
-    def report(self) -> Report:
-        """Describe it, sealed or not, within `locked`.  Raises StoreError, GatewayError."""
+    def report(self) -> VaultReport:
+        """Describe the vault, sealed or not, within `locked`.  Raises StoreError, GatewayError."""
         with (
             self.credentials() as directory,
             closing(Vault(self.settings, self.directory, directory, opener=self.recovery)) as vault,
@@ -94,7 +99,7 @@ class AtRest:
             return report(vault)
 
     def has_key(self) -> bool:
-        """Tell whether it is more than an empty file, within `locked`."""
+        """Whether the vault is more than an empty file, within `locked`."""
         if not self.file.exists():
             return False
         without = VaultSettings(credential="no-such-credential")
@@ -102,33 +107,33 @@ class AtRest:
             return report(vault).generation > 0
 
     @contextmanager
-    def credentials(self, handed: bytes | None = None) -> Iterator[Path | None]:
-        """Yield what stands for $CREDENTIALS_DIRECTORY."""
+    def credentials(self, credential: bytes | None = None) -> Iterator[Path | None]:
+        """Yield the directory to use as $CREDENTIALS_DIRECTORY; None for none."""
         name = self.settings.credential
-        if handed is None:
+        if credential is None:
             given = self.environ.get("CREDENTIALS_DIRECTORY")
-            if given or not self.machine.has(name):
+            if given or not self.systemd.exists(name):
                 yield Path(given) if given else None
                 return
-            handed = self._unsealed(name)
-        if handed is None:
+            credential = self._decrypted(name)
+        if credential is None:
             yield None
             return
-        with handed_over(name, handed) as directory:
+        with credentials_directory(name, credential) as directory:
             yield directory
 
-    def _demand(self) -> None:
+    def _check_exists(self) -> None:
         try:
-            there = self.file.exists()
+            exists = self.file.exists()
         except OSError as error:
             raise GatewayError(f"{self.file} cannot be read: {error.strerror}") from error
-        if not there:
-            raise GatewayError(f"there is no vault in {self.directory}: gatewayctl vault init")
+        if not exists:
+            raise GatewayError(f"No vault in {self.directory}. Run gatewayctl vault init")
 
-    def _unsealed(self, name: str) -> bytes | None:
-        """Return the sealed credential; None where it is not needed, and does not open."""
+    def _decrypted(self, name: str) -> bytes | None:
+        """Return the credential; None if it cannot be decrypted and is not needed."""
         try:
-            return self.machine.unseal(name)
+            return self.systemd.decrypt(name)
         except GatewayError:
             if self.recovery is None and self.settings.key == "credential":
                 raise
@@ -136,21 +141,21 @@ class AtRest:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Do not log why a vault is sealed: whoever called is told."""
-    logger = logging.getLogger(Vault.__mro__[1].__module__)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _without_sealed_warnings() -> Iterator[None]:
+    """Suppress the log of why a vault is sealed: the command reports it as its error or output."""
+    before = sealed_log.level
+    sealed_log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        sealed_log.setLevel(before)
 
 
-def _demand_owner(directory: Path) -> None:
-    """Make sure that the keyring asked is that of the service.  Raises GatewayError."""
+def _check_owner(directory: Path) -> None:
+    """Raise GatewayError unless the keyring of this user is that of the service."""
     if directory.exists() and directory.stat().st_uid != os.geteuid():
         owner = directory.owner()
         raise GatewayError(
-            f"the key is in the keyring of {owner}: runuser -u {owner} -- gatewayctl vault ..."
+            f"The key is in the keyring of user {owner}. "
+            f"Run runuser -u {owner} -- gatewayctl vault ..."
         )

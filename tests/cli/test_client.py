@@ -1,4 +1,4 @@
-"""How gatewayctl calls: descriptors, errors, and who may be asked for a password."""
+"""The D-Bus client: descriptors, errors, and when a password may be asked for."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from contextlib import contextmanager
 
 import pytest
 
-from gatewayd.cli.client import BusClient, reason
+from gatewayd.cli.client import BusClient, error_text
 from gatewayd.dbus.bus import Bus
+from gatewayd.dbus.methods import SECRET_STORE_METHODS
 from gatewayd.dbus.names import GATEWAY, STORE
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import StoreView
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, private_bus, served, view
+from tests.dbus.served import Asked, UnsupportedStore, served, view
 
 
-class Store:
+class Store(UnsupportedStore):
     """A store that can do one thing."""
 
     async def export(self, target: int, caller: str) -> None:
         await asyncio.to_thread(os.write, target, b"all of them")
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
 
 
 @pytest.fixture
@@ -39,13 +34,14 @@ async def asked() -> Asked:
 
 @pytest.fixture
 async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
-    store = ExportedObject(STORE, StoreView("vault", "none", "sealed", "No key."), Store())
+    shown = StoreView("vault", "none", "sealed", "No key.")
+    store = ExportedObject(STORE, shown, SECRET_STORE_METHODS.bind(Store()))
     async with served(bus, asked, view("child-1a"), further=[store], gather=0.02) as ours:
         yield ours
 
 
 class Prompt:
-    """Puts down what happens while somebody could be asked."""
+    """A context that records how many calls were made when it was entered and left."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked, self.seen = asked, list[int]()
@@ -58,7 +54,7 @@ class Prompt:
 
 
 @pytest.mark.integration
-async def test_people_can_be_asked_while_something_is_changed_and_not_else(
+async def test_a_password_can_be_asked_for_only_where_authorization_is_needed(
     bus: PrivateBus, service: Bus, asked: Asked
 ) -> None:
     prompt = Prompt(asked)
@@ -111,12 +107,12 @@ async def test_errors_are_ours(bus: PrivateBus, service: Bus) -> None:
     await asyncio.to_thread(work)
 
 
-@pytest.mark.parametrize(("message", "told"), [
+@pytest.mark.parametrize(("message", "text"), [
     ("GDBus.Error:org.gatewayd1.Error.NoSuchDevice: No such device", "No such device"),
     ("GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name ...",
      "gatewayd is not running"),
     ("Timeout was reached", "Timeout was reached"),
     ("GDBus.Error:a.B: one\x1b", r"one\x1b"),
 ])  # fmt: skip
-def test_errors_of_the_bus(message: str, told: str) -> None:
-    assert reason(message) == told
+def test_errors_of_the_bus(message: str, text: str) -> None:
+    assert error_text(message) == text

@@ -1,28 +1,23 @@
-"""gatewayctl: what it prints, and over a real bus what it asks."""
+"""gatewayctl: what it prints, and what it calls over a real bus."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import stat
 from argparse import Namespace
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gatewayd.cli import output
-from gatewayd.cli.devices import Command, Connect
+from gatewayd.cli.command import Command, Connect
 from gatewayd.cli.main import main
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, private_bus, run, served, view
+from tests.dbus.served import Asked, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
 
 
 @pytest.fixture
@@ -61,10 +56,10 @@ async def test_explain(bus: PrivateBus, service: Bus) -> None:
         "child-1a is pending (awaiting-approval) since",
         "Why: No rule matches.",
         "What to do: Approve it, or write a rule.",
-        "Known by: mac 5026ef000001 (heard)",
+        "Known by: mac 5026ef000001 (claimed)",
         "The rules say now: ask, by rule cameras",
-        "child-1a: proof is heard, not listed",
-        "Seen -> discovered: Heard on eth1.",
+        "child-1a: proof is claimed, not listed",
+        "Seen -> discovered: ",
     ):
         assert part in printed
 
@@ -147,6 +142,24 @@ async def test_watch(bus: PrivateBus, service: Bus) -> None:
     async with asyncio.timeout(20):
         await watching.communicate()
     assert watching.returncode == 0
+
+
+@pytest.mark.integration
+async def test_diagnostics_are_printed_or_written(
+    bus: PrivateBus, service: Bus, tmp_path: Path
+) -> None:
+    assert await ctl(bus, "dump") == (0, "{}\n")
+    report = tmp_path / "report.json"
+    assert await ctl(bus, "dump", "--output", str(report)) == (0, "")
+    assert report.read_text() == "{}"
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    report.write_text("longer than before")
+    report.chmod(0o640)
+    assert await ctl(bus, "dump", "--output", str(report)) == (0, "")
+    assert (report.read_text(), stat.S_IMODE(report.stat().st_mode)) == ("{}", 0o640)
+    status, printed = await ctl(bus, "dump", "--output", str(tmp_path / "nowhere" / "report"))
+    assert (status, printed.count("\n")) == (1, 1)
+    assert f"{tmp_path}/nowhere/report" in printed
 
 
 def test_text_is_safe_for_a_terminal() -> None:

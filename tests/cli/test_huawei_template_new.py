@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import pytest
 
-from gatewayd.cli.huawei_template import NEW, template_new
-from gatewayd.cli.main import main, parser
+from gatewayd.cli.huawei_template import COMMANDS, template_new
+from gatewayd.cli.main import build_parser, main
 from gatewayd.cloud.huawei.template import lint
 from gatewayd.errors import GatewayError
 
@@ -25,11 +25,11 @@ NEEDED = ("--product", PRODUCT, "--node-id", "serial_number")
 
 
 def parsed(*words: str) -> Namespace:
-    return parser([NEW]).parse_args(["huawei", "template", "new", *words])
+    return build_parser(COMMANDS).parse_args(["huawei", "template", "new", *words])
 
 
 def made(*words: str, terminal: TextIO | None = None) -> tuple[int, str, str]:
-    """Run the command; return its status, what it wrote, and what it said."""
+    """Run the command; return its status, its output and its notes."""
     out, notes = io.StringIO(), io.StringIO()
     status = template_new(parsed(*words), terminal or io.StringIO(), out, notes)
     return status, out.getvalue(), notes.getvalue()
@@ -142,7 +142,7 @@ def test_without_a_terminal_nothing_is_asked() -> None:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, TextIO]]:
-    """A terminal, and the side of whoever types."""
+    """A terminal: the side that types, and the side that the command reads."""
     typist, user = pty.openpty()
     with os.fdopen(user, encoding="utf-8") as opened:
         yield typist, opened
@@ -189,7 +189,7 @@ def test_no_more_tags_are_asked_for_than_there_may_be(terminal: tuple[int, TextI
 def test_questions_that_are_not_answered(terminal: tuple[int, TextIO]) -> None:
     typist, user = terminal
     os.write(typist, f"{PRODUCT}\n\x04".encode())  # the end of input
-    with pytest.raises(GatewayError, match="nothing is written"):
+    with pytest.raises(GatewayError, match="Nothing is written"):
         made(terminal=user)
 
 

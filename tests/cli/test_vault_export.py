@@ -1,4 +1,4 @@
-"""What is taken in from another gateway, and what is refused."""
+"""Export and import: what moves to another gateway, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from gatewayd.cli.systemd_creds import Machine
-from gatewayd.cli.vault_init import export_all, import_all, init
-from gatewayd.cli.vault_offline import AtRest
+from gatewayd.cli.systemd_creds import SystemdCredentials
+from gatewayd.cli.vault import export_all, import_all
+from gatewayd.cli.vault_init import init
+from gatewayd.cli.vault_offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
@@ -21,22 +22,24 @@ from gatewayd.secretstore.vault.export import export
 from gatewayd.storage import records as statefile
 from gatewayd.storage.import_staging import STAGED
 from gatewayd.testing.contracts.secretstore import REF, keep
-from tests.secretstore.pems import private, public
 from tests.storage.test_import_staging import OURS, THEIRS, known, records
-from tests.support.killed import killed_at
+from tests.support.kill_at_call import completes_before_kill
+from tests.support.pem_keys import private_pem, public_pem
 
 PAIR = X25519PrivateKey.generate()
-KEY = RecoveryKey(private(PAIR))
+KEY = RecoveryKey(private_pem(PAIR))
 
 
-def made(directory: Path) -> AtRest:
-    vault = AtRest(VaultSettings(key="development-file"), directory, Machine(directory / "no"), {})
-    init(vault, "", public(PAIR))
+def made(directory: Path) -> OfflineVault:
+    vault = OfflineVault(
+        VaultSettings(key="development-file"), directory, SystemdCredentials(directory / "no"), {}
+    )
+    init(vault, "", public_pem(PAIR))
     return vault
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> AtRest:
+def old(tmp_path: Path) -> OfflineVault:
     vault = made(tmp_path / "old")
     records(vault.directory, THEIRS)
     with vault.locked(), vault.opened() as opened:
@@ -45,18 +48,18 @@ def old(tmp_path: Path) -> AtRest:
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> AtRest:
+def new(tmp_path: Path) -> OfflineVault:
     vault = made(tmp_path / "new")
-    records(vault.directory, OURS)  # somebody has rejected a device, say
+    records(vault.directory, OURS)  # as after an operator rejected a device
     return vault
 
 
-def untouched(vault: AtRest) -> bool:
+def untouched(vault: OfflineVault) -> bool:
     with vault.locked(), vault.opened() as opened:
         return not list(opened.refs()) and not (vault.directory / STAGED).exists()
 
 
-def enclosing(vault: AtRest, **enclosures: bytes) -> bytes:
+def enclosing(vault: OfflineVault, **enclosures: bytes) -> bytes:
     with vault.locked(), vault.opened() as opened:
         return export(opened, {name.replace("_", "."): one for name, one in enclosures.items()})
 
@@ -69,15 +72,15 @@ def changed(whole: bytes, *statements: str) -> bytes:
         return file.serialize()
 
 
-def test_secrets_and_records_are_taken_in(old: AtRest, new: AtRest) -> None:
-    told, count = import_all(new, export_all(old), KEY)
-    assert (told.secrets, told.damaged, count) == (1, 0, 1)
+def test_secrets_and_records_are_imported(old: OfflineVault, new: OfflineVault) -> None:
+    imported, count = import_all(new, export_all(old), KEY)
+    assert (imported.secrets, imported.damaged, count) == (1, 0, 1)
     assert known(new.directory) == [THEIRS]
     with new.locked(), new.opened() as opened:
         assert opened.get(REF).reveal() == b"x"
 
 
-def test_records_of_an_older_gatewayd_are_brought_up(old: AtRest, new: AtRest) -> None:
+def test_records_of_an_older_gatewayd_are_brought_up(old: OfflineVault, new: OfflineVault) -> None:
     older = changed(records(old.directory, THEIRS), "ALTER TABLE record DROP COLUMN candidate",
                     "PRAGMA user_version = 1")  # fmt: skip
     import_all(new, enclosing(old, state_db=older), KEY)
@@ -92,15 +95,15 @@ def test_records_of_an_older_gatewayd_are_brought_up(old: AtRest, new: AtRest) -
         (
             lambda whole: changed(whole, "CREATE TRIGGER t AFTER UPDATE ON record BEGIN "
                                          "DELETE FROM record; END"),
-            "none of gatewayd's",
+            "not gatewayd's",
         ),
-        (lambda whole: changed(whole, "DROP TABLE record"), "none of gatewayd's"),
+        (lambda whole: changed(whole, "DROP TABLE record"), "not gatewayd's"),
         (lambda _: b"no file", "damaged"),
     ],
     ids=["newer", "version-0", "trigger", "no-table", "no-file"],
 )  # fmt: skip
 def test_records_that_are_none_of_ours_change_nothing(
-    old: AtRest, new: AtRest, bend: Callable[[bytes], bytes], said: str
+    old: OfflineVault, new: OfflineVault, bend: Callable[[bytes], bytes], said: str
 ) -> None:
     whole = enclosing(old, state_db=bend(records(old.directory, THEIRS)))
     with pytest.raises(ConfigError, match=said):
@@ -109,12 +112,14 @@ def test_records_that_are_none_of_ours_change_nothing(
     assert known(new.directory) == [OURS]
 
 
-def test_killed_anywhere_all_has_come_or_nothing(old: AtRest, new: AtRest, tmp_path: Path) -> None:
+def test_killed_anywhere_all_has_come_or_nothing(
+    old: OfflineVault, new: OfflineVault, tmp_path: Path
+) -> None:
     whole, before = export_all(old), tmp_path / "before"
     shutil.copytree(new.directory, before)
     step, done, seen = 0, False, set()
     while not done:
-        done = killed_at(step, lambda: import_all(new, whole, KEY))
+        done = completes_before_kill(step, lambda: import_all(new, whole, KEY))
         on_record = known(new.directory)
         with new.locked(), new.opened() as opened:
             secrets = len(list(opened.refs()))
@@ -126,16 +131,16 @@ def test_killed_anywhere_all_has_come_or_nothing(old: AtRest, new: AtRest, tmp_p
     assert seen == {(OURS, 0), (THEIRS, 1)}
 
 
-def test_secrets_without_records_are_refused(old: AtRest, new: AtRest) -> None:
-    with pytest.raises(ConfigError, match="there are no records"):
+def test_secrets_without_records_are_refused(old: OfflineVault, new: OfflineVault) -> None:
+    with pytest.raises(ConfigError, match="no records"):
         import_all(new, enclosing(old), KEY)
     assert untouched(new)
 
 
-def test_a_gateway_that_has_children_takes_in_no_others(old: AtRest, new: AtRest) -> None:
+def test_a_gateway_that_has_devices_imports_no_others(old: OfflineVault, new: OfflineVault) -> None:
     whole = export_all(old)
     with closing(sqlite3.connect(new.directory / "state.db")) as file, file:
         file.execute("UPDATE record SET stored = 1")
-    with pytest.raises(GatewayError, match="there are registered children"):
+    with pytest.raises(GatewayError, match="Registered devices"):
         import_all(new, whole, KEY)
     assert untouched(new)

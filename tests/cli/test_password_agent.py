@@ -1,4 +1,4 @@
-"""The agent that asks for passwords: when there is one, and that it ends."""
+"""The agent that asks for passwords: when one runs, and that it ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli import client
-from gatewayd.cli.client import password_agent, running, useful
+from gatewayd.cli.client import is_useful, password_agent, running
 from gatewayd.dbus.bus import Bus
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.authority import CHALLENGE, YES, Authority, Verdict, polkit
-from tests.dbus.served import Asked, private_bus, served, view
+from tests.dbus.served import Asked, served, view
 from tests.support.gatewayctl import GATEWAYCTL
 
 AGENT = """\
@@ -39,12 +39,12 @@ NOBODY = (
     "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
     "--inh-caps=+dac_override", "--ambient-caps=+dac_override",
 )  # fmt: skip
-"""Nobody in particular, who can read this tree wherever it is."""
+"""Run as the user nobody, who can read this tree wherever it is."""
 OTHERS = [NOBODY] if os.getuid() == 0 else []
 
 
 class Agent:
-    """A stand-in for pkttyagent in a directory of its own, which puts down what it does."""
+    """A stand-in for pkttyagent, in a directory of its own, that logs what it does."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self._log = directory, directory / "log"
@@ -67,7 +67,7 @@ class Agent:
 @pytest.fixture
 def agent() -> Iterator[Agent]:
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)  # for whoever runs the agent
+        Path(directory).chmod(0o755)  # for the user who runs the agent
         yield Agent(Path(directory))
 
 
@@ -75,7 +75,7 @@ def agent() -> Iterator[Agent]:
     (1000, True, True), (1000, False, False), (0, True, False), (0, False, False),
 ])  # fmt: skip
 def test_who_needs_one(uid: int, on_terminal: bool, expected: bool) -> None:
-    assert useful(uid, on_terminal=on_terminal) is expected
+    assert is_useful(uid, on_terminal=on_terminal) is expected
 
 
 def test_it_serves_us_and_ends(agent: Agent) -> None:
@@ -84,13 +84,13 @@ def test_it_serves_us_and_ends(agent: Agent) -> None:
     assert agent.log()[1:] == ["ended"]
 
 
-def test_one_that_ends_by_itself_holds_nobody_up(agent: Agent) -> None:
+def test_one_that_ends_by_itself_is_not_waited_for(agent: Agent) -> None:
     with running(agent.does(ENDS), {}):
         assert len(agent.log()) == 1
 
 
 def test_one_that_does_not_end_is_killed(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "END", 0.01)
+    monkeypatch.setattr(client, "STOP_TIMEOUT", 0.01)
     with running(agent.does(IGNORES), {}):
         assert len(agent.log()) == 1
 
@@ -105,12 +105,6 @@ def test_one_that_cannot_be_run_is_named(agent: Agent) -> None:
 def test_where_it_is_not_installed_there_is_none(tmp_path: Path) -> None:
     with password_agent("system", {"PATH": str(tmp_path)}):
         pass
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
 
 
 @pytest.fixture
@@ -135,7 +129,7 @@ def retry(bus: PrivateBus, service: Bus, agent: Agent, other: tuple[str, ...]) -
 
 
 class Retry:
-    """`gatewayctl retry`, by somebody who is not root."""
+    """`gatewayctl retry`, run by a user other than root."""
 
     def __init__(self, bus: PrivateBus, agent: Agent, prefix: tuple[str, ...]) -> None:
         self._bus, self._agent, self._prefix = bus, agent, prefix

@@ -1,0 +1,62 @@
+"""Commands about the secret store of a running gateway.  For a stopped one there is vault.py."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+
+from gatewayd.cli import output
+from gatewayd.cli.command import (
+    MAX_PEM,
+    Command,
+    Connect,
+    argument,
+    call,
+    no_arguments,
+    read_file,
+    replace_file,
+)
+from gatewayd.dbus.names import STORE
+
+
+def _status(connect: Connect, _arguments: Namespace) -> Iterable[str]:
+    return output.store(connect().properties(STORE))
+
+
+def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    pem = read_file(arguments.file, MAX_PEM).decode("ascii", "replace")
+    connect().call("AddRecoveryKey", pem, at=STORE)
+    return ()
+
+
+def _export(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    client, opened = connect(), os.memfd_create("export", os.MFD_CLOEXEC)
+    with open(opened, "rb") as file:  # noqa: PTH123  # of a descriptor
+        client.call("Export", opened, at=STORE)
+        file.seek(0)
+        replace_file(arguments.output, file.read())
+    return ()
+
+
+# fmt: off
+COMMANDS: tuple[Command, ...] = (
+    Command("store status", "show how the secrets are stored and protected", no_arguments, _status),
+    Command("store rotate", "replace the data key and encrypt every secret with the new one",
+            no_arguments, call("Rotate", at=STORE)),
+    Command("store reseal", "bind the data key to its key slot again, or to another one",
+            argument("key", nargs="?", default="",
+                     help="key slot, as in the setting `key` (default: from the configuration)"),
+            call("Reseal", "key", at=STORE)),
+    Command("store add-recovery", "add a recovery key, which opens the store elsewhere",
+            argument("file", type=Path, help="public key, PEM; - for the standard input"),
+            _add_recovery),
+    Command("store export", "write all secrets and records, encrypted for the recovery keys",
+            argument("--output", type=Path, metavar="FILE", required=True,
+                     help="write them to this file"),
+            _export),
+    Command("store accept-rollback", "accept a store that may be an old copy", no_arguments,
+            call("AcceptRollback", at=STORE)),
+)
+# fmt: on
