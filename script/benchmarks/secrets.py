@@ -21,10 +21,10 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError
 from gatewayd.runtime.sqlite import PRAGMAS
 from gatewayd.secretstore.keyring.store import KeyringSettings, KeyringStore
-from gatewayd.secretstore.store import SecretStore, names
+from gatewayd.secretstore.store import SecretStore, entry_name
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from script.benchmarks.table import Figure
-from tests.secretstore.rings import PASSWORD, FileKeyring, SecretService
+from tests.support.keyrings import PASSWORD, FileKeyring, SecretService
 
 ROUNDS = 5
 SINGLE = 200  # puts, each in a transaction of its own
@@ -54,12 +54,12 @@ class Plain:
         self._db.execute("COMMIT")
 
     def put(self, ref: SecretRef, secret: Secret) -> None:
-        service, username = names(ref)
+        service, username = entry_name(ref)
         row = (username, service, secret.reveal())
         self._db.execute("REPLACE INTO secret VALUES (?, ?, ?)", row)
 
     def get(self, ref: SecretRef) -> Secret:
-        service, username = names(ref)
+        service, username = entry_name(ref)
         sql = "SELECT value FROM secret WHERE username = ? AND service = ?"
         return Secret(self._db.execute(sql, (username, service)).fetchone()[0])
 
@@ -115,7 +115,7 @@ def _keyrings(directory: Path) -> Iterator[Figure]:
 
 def _ring(name: str, ring: Any, directory: Path) -> Iterator[Figure]:  # noqa: ANN401  # keyring has no types
     """Measure a backend without anything of ours."""
-    refs = [names(ref) for ref in _refs(RING)]
+    refs = [entry_name(ref) for ref in _refs(RING)]
     puts = _timed(lambda: [ring.set_password(*ref, SECRET.decode()) for ref in refs]) / RING
     gets = _timed(lambda: [ring.get_password(*ref) for ref in refs]) / RING
     with closing(_open(directory)) as vault:

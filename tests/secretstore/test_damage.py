@@ -78,9 +78,9 @@ def test_a_healthy_file_serves() -> None:
 @settings(max_examples=150)
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_gives_no_wrong_secret(at: float, bit: int) -> None:
-    bent = bytearray(healthy()[0])
-    bent[int(at * len(bent))] ^= 1 << bit
-    served(bytes(bent))
+    damaged = bytearray(healthy()[0])
+    damaged[int(at * len(damaged))] ^= 1 << bit
+    served(bytes(damaged))
 
 
 @settings(max_examples=50)

@@ -13,7 +13,7 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, StoreUnavailable
-from gatewayd.secretstore.store import State
+from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
 
@@ -38,7 +38,7 @@ def while_serving(directory: Path) -> None:
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 keep(vault, OTHER, b"y")
-            assert vault.state is State.DEGRADED, vault.state
+            assert vault.state is StoreState.DEGRADED, vault.state
             assert "vault.db" in vault.why, vault.why
             assert vault.get(REF) == Secret(b"x")
         refuse(False)

@@ -71,9 +71,9 @@ def test_what_was_acknowledged_survives_any_generation(tmp_path: Path) -> None:
     for number in range(ROUNDS):
         acknowledged.update(killed_after(chance.randrange(1, 40), tmp_path, number * PER_ROUND))
     with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
-        offline.finish(vault)
+        offline.finish_rotation(vault)
         assert all(vault.get(ref(n)) == Secret(secret(n)) for n in acknowledged)
-        told = admin.report(vault)
-        assert (told.generations, told.quarantined) == (1, 0)
-        assert told.generation > ROUNDS
+        found = admin.report(vault)
+        assert (found.generations, found.quarantined) == (1, 0)
+        assert found.generation > ROUNDS
     assert len(acknowledged) >= ROUNDS

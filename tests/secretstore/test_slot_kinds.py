@@ -10,22 +10,22 @@ import pytest
 from gatewayd.secretstore.store import Protection, SecretStore
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import SecretStoreContract
-from tests.secretstore.chip import Chip
-from tests.secretstore.locker import NAME
+from tests.support.emulated_tpm import EmulatedTpm
+from tests.support.keyrings import LOCKABLE
 
 KEYRING = "the-ring"
 
 
 @pytest.fixture(scope="module")
-def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chip]:
-    chip = Chip(tmp_path_factory.mktemp("chip") / "state")
-    yield chip
-    chip.close()
+def emulated_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedTpm]:
+    emulated_tpm = EmulatedTpm(tmp_path_factory.mktemp("chip") / "state")
+    yield emulated_tpm
+    emulated_tpm.close()
 
 
 def in_a_keyring(directory: Path) -> VaultSettings:
     properties = {"file_path": str(directory / KEYRING)}
-    return VaultSettings(key="keyring", keyring_backend=NAME, keyring_properties=properties)
+    return VaultSettings(key="keyring", keyring_backend=LOCKABLE, keyring_properties=properties)
 
 
 def away(path: Path) -> None:
@@ -81,19 +81,19 @@ class TestVaultWithKeyring(SecretStoreContract):
 
 class TestVaultWithTpm(SecretStoreContract):
     @pytest.fixture(autouse=True)
-    def _switched_on(self, chip: Chip) -> Iterator[None]:
-        self.chip = chip
-        chip.start()
+    def _switched_on(self, emulated_tpm: EmulatedTpm) -> Iterator[None]:
+        self.emulated_tpm = emulated_tpm
+        emulated_tpm.start()
         yield
-        chip.stop()
+        emulated_tpm.stop()
 
     def open(self, directory: Path) -> SecretStore:
-        store = Vault(VaultSettings(key="tpm2", tcti=self.chip.tcti), directory)
+        store = Vault(VaultSettings(key="tpm2", tcti=self.emulated_tpm.tcti), directory)
         assert store.protection in (Protection.TPM2, Protection.NONE)
         return store
 
     def seal(self, directory: Path) -> None:
-        self.chip.stop()
+        self.emulated_tpm.stop()
 
     def give_back(self, directory: Path) -> None:
-        self.chip.start()
+        self.emulated_tpm.start()

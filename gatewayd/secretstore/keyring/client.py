@@ -99,7 +99,7 @@ class KeyringClient:
         """Call the backend, one call at a time.  Raises CallTimeout, and what that raises."""
         if self._timeout is None:
             return act()
-        if self._pending is not None and self._pending.pending:
+        if self._pending is not None and self._pending.running:
             raise CallTimeout
         self._pending, call = None, TimeoutCall(act)
         try:

@@ -1,6 +1,6 @@
-"""What gatewayd has put into a keyring: a keyring cannot tell.
+"""The index of what gatewayd has put into a keyring: a keyring itself lists nothing.
 
-An entry is on this list, on the disk, before the keyring is given its secret, and until the
+An entry is in the index, on the disk, before the keyring is given its secret, and until the
 keyring has been seen to be without it.  So a crash at any moment leaves nothing unknown.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.runtime.sqlite import Database
-from gatewayd.secretstore.store import prefix
+from gatewayd.secretstore.store import username_range
 
 VERSION = 1
 SCHEMA = (
@@ -32,19 +32,19 @@ SCHEMA = (
 )
 
 
-class Mark(StrEnum):
+class EntryState(StrEnum):
     """What became of an entry."""
 
     INTENDED = "intended"  # the keyring may hold it
-    HELD = "held"  # it was read back
-    ASIDE = "aside"  # in quarantine
-    DOOMED = "doomed"  # to be deleted as soon as the keyring lets us
+    STORED = "stored"  # it was read back
+    QUARANTINED = "quarantined"
+    DELETING = "deleting"  # to be deleted as soon as the keyring allows
 
 
-LIVE = (Mark.INTENDED, Mark.HELD)
+LIVE = (EntryState.INTENDED, EntryState.STORED)
 
 
-class Slot(NamedTuple):
+class KeyringEntry(NamedTuple):
     """One entry.  service, entry: its names in the keyring.  username: that of the slot.
 
     The two differ where the name was taken when the slot was written: by a secret in quarantine,
@@ -58,89 +58,93 @@ class Slot(NamedTuple):
     state: str
 
 
-class Plan(NamedTuple):
+class EntryChange(NamedTuple):
     """What is to become of an entry when the group is committed."""
 
     id: int
-    state: Mark
+    state: EntryState
     why: str = ""
 
 
-_SLOT = "SELECT id, service, username, entry, state FROM slot"
+_ENTRY = "SELECT id, service, username, entry, state FROM slot"
 
 
-class Index(Database):
-    """The list, in `directory`/keyring.db.  Each change is durable when the call returns."""
+class KeyringIndex(Database):
+    """The index, in `directory`/keyring.db.  Each change is durable when the call returns."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / "keyring.db", SCHEMA, VERSION)
 
     def witness(self, new: str) -> str:
-        """Return what the keyring is known by: `new`, the first time."""
+        """Return the text by which the keyring is recognised: `new`, the first time."""
         rows = self._run("SELECT value FROM witness")
         if not rows:
             self._run("INSERT INTO witness VALUES (?)", new)
         return str(rows[0][0]) if rows else new
 
-    def intend(self, service: str, username: str) -> Slot:
+    def intend(self, service: str, username: str) -> KeyringEntry:
         """Add an entry that is about to be written, or return the one that was."""
-        for slot in self.live(service, username):
-            if slot.state == Mark.INTENDED:
-                return slot
+        for entry in self.live(service, username):
+            if entry.state == EntryState.INTENDED:
+                return entry
         taken = self._run("SELECT 1 FROM slot WHERE service = ? AND entry = ?", service, username)
         number = "(SELECT coalesce(max(id), 0) + 1 FROM slot)"
-        entry = f"? || '+' || {number}" if taken else "?"
+        name = f"? || '+' || {number}" if taken else "?"
         self._run(
             "INSERT INTO slot (service, username, entry, state, why) "  # noqa: S608  # ours
-            f"VALUES (?, ?, {entry}, ?, '')",
-            service, username, username, Mark.INTENDED,
+            f"VALUES (?, ?, {name}, ?, '')",
+            service, username, username, EntryState.INTENDED,
         )  # fmt: skip
         return self.live(service, username)[0]
 
-    def live(self, service: str, username: str) -> list[Slot]:
-        """Return the entries that may hold a slot, the newest first."""
-        sql = f"{_SLOT} WHERE username = ? AND service = ? AND state IN (?, ?) ORDER BY id DESC"
-        return self._slots(sql, username, service, *LIVE)
+    def live(self, service: str, username: str) -> list[KeyringEntry]:
+        """Return the entries that may hold the secret of a slot, the newest first."""
+        sql = f"{_ENTRY} WHERE username = ? AND service = ? AND state IN (?, ?) ORDER BY id DESC"
+        return self._entries(sql, username, service, *LIVE)
 
-    def all_live(self, device: DeviceId | None = None) -> list[Slot]:
+    def all_live(self, device: DeviceId | None = None) -> list[KeyringEntry]:
         """Return the entries of all slots, or of all that one device has."""
-        sql = f"{_SLOT} WHERE state IN (?, ?)"
+        sql = f"{_ENTRY} WHERE state IN (?, ?)"
         if device is None:
-            return self._slots(sql, *LIVE)
-        return self._slots(f"{sql} AND username >= ? AND username < ?", *LIVE, *prefix(device))
+            return self._entries(sql, *LIVE)
+        between = username_range(device)
+        return self._entries(f"{sql} AND username >= ? AND username < ?", *LIVE, *between)
 
-    def marked(self, state: Mark, limit: int = -1) -> list[Slot]:
-        """Return the entries with a mark, the oldest first, so many at most."""
-        return self._slots(f"{_SLOT} WHERE state = ? ORDER BY id LIMIT ?", state, limit)
+    def in_state(self, state: EntryState, limit: int = -1) -> list[KeyringEntry]:
+        """Return the entries in a state, the oldest first, so many at most."""
+        return self._entries(f"{_ENTRY} WHERE state = ? ORDER BY id LIMIT ?", state, limit)
 
-    def known(self) -> bool:
-        """Whether the keyring was ever seen to hold something that it should hold yet."""
-        return bool(self._run("SELECT 1 FROM slot WHERE state <> ? LIMIT 1", Mark.INTENDED))
+    def expects_entries(self) -> bool:
+        """Return whether the keyring was ever seen to hold something that it should still hold."""
+        return bool(self._run("SELECT 1 FROM slot WHERE state <> ? LIMIT 1", EntryState.INTENDED))
 
-    def set(self, slot: int, state: Mark) -> None:
-        """Mark one entry."""
-        self._run("UPDATE slot SET state = ? WHERE id = ?", state, slot)
+    def set(self, entry: int, state: EntryState) -> None:
+        """Change the state of one entry."""
+        self._run("UPDATE slot SET state = ? WHERE id = ?", state, entry)
 
-    def apply(self, plans: Iterable[Plan]) -> None:
-        """Mark many, all or none."""
+    def apply(self, changes: Iterable[EntryChange]) -> None:
+        """Change the state of many, all or none."""
         self.begin()
-        for plan in plans:
+        for change in changes:
             sql = "UPDATE slot SET state = ?, why = ? WHERE id = ?"
-            self._run(sql, plan.state, plan.why, plan.id)
+            self._run(sql, change.state, change.why, change.id)
         self.commit()
 
-    def forget(self, slot: int) -> None:
-        """Take an entry off the list: the keyring does not hold it."""
-        self._run("DELETE FROM slot WHERE id = ?", slot)
+    def forget(self, entry: int) -> None:
+        """Remove an entry from the index: the keyring does not hold it."""
+        self._run("DELETE FROM slot WHERE id = ?", entry)
 
-    def age(self, now: int, kept: int) -> None:
-        """Doom what has been aside for so long since the first call that found it there."""
-        aside = Mark.ASIDE
-        self._run("UPDATE slot SET since = ? WHERE since IS NULL AND state = ?", now, aside)
+    def expire(self, now: int, kept: int) -> None:
+        """Mark for deletion what has been in quarantine for `kept` since a call first found it.
+
+        now, kept: microseconds.
+        """
+        quarantined = EntryState.QUARANTINED
+        self._run("UPDATE slot SET since = ? WHERE since IS NULL AND state = ?", now, quarantined)
         self._run(
             "UPDATE slot SET state = ? WHERE state = ? AND since <= ?",
-            Mark.DOOMED, aside, now - kept,
+            EntryState.DELETING, quarantined, now - kept,
         )  # fmt: skip
 
-    def _slots(self, sql: str, *values: object) -> list[Slot]:
-        return [Slot(*row) for row in self._run(sql, *values)]
+    def _entries(self, sql: str, *values: object) -> list[KeyringEntry]:
+        return [KeyringEntry(*row) for row in self._run(sql, *values)]

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.errors import StoreUnavailable
-from gatewayd.secretstore.keyslots.base import CredentialSlot, DevelopmentSlot, KeySlot
+from gatewayd.secretstore.keyslots.slots import (
+    CredentialSlot,
+    DevelopmentSlot,
+    KeyringSlot,
+    KeySlot,
+)
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
 from gatewayd.secretstore.tpm.policy import SignedPolicy
 from gatewayd.settings.declare import setting
@@ -34,8 +39,8 @@ class VaultSettings:
     )
     tpm2_policy_key: Path | None = setting(
         None,
-        "PEM file of the public key of who signs which measured boots may open the vault (PCR 7, "
-        "SHA-256); none given: any boot of this TPM",
+        "PEM file of the public key that signs which measured boots may open the vault (PCR 7, "
+        "SHA-256); without one: any boot of this TPM",
     )
     tpm2_policy: Path = setting(
         Path("/etc/gatewayd/pcr.policy"), "file of the digest that was signed"
@@ -53,8 +58,8 @@ class VaultSettings:
     )
 
 
-class Slots:
-    """The key slots of one vault, each made when it is asked for.
+class KeySlotFactory:
+    """A factory of the key slots of one vault, each made when it is needed.
 
     directory: of the vault.  credentials: $CREDENTIALS_DIRECTORY; None where there is none.
     """
@@ -62,21 +67,21 @@ class Slots:
     def __init__(self, settings: VaultSettings, directory: Path, credentials: Path | None) -> None:
         self._settings, self._directory, self._credentials = settings, directory, credentials
 
-    def of(self, key: str) -> KeySlot:
+    def make(self, key: str) -> KeySlot:
         """Return a slot by the word that the setting `key` has for it, or by its kind.
 
-        Raises StoreUnavailable where there is none.
+        Raises StoreUnavailable where there is no such kind.
         """
-        make: Mapping[str, Callable[[], KeySlot]] = {
+        makers: Mapping[str, Callable[[], KeySlot]] = {
             "credential": self._credential,
             CredentialSlot.kind: self._credential,
-            "tpm2": self._tpm2,
-            "keyring": self._keyring,
+            TpmSlot.kind: self._tpm2,
+            KeyringSlot.kind: self._keyring,
             DevelopmentSlot.kind: self._development,
         }
-        if key not in make:
-            raise StoreUnavailable(f"{key[:64]!a} is no kind of key slot that gatewayd knows")
-        return make[key]()
+        if key not in makers:
+            raise StoreUnavailable(f"unknown kind of key slot: {key[:64]!a}")
+        return makers[key]()
 
     def _credential(self) -> KeySlot:
         return CredentialSlot(self._credentials, self._settings.credential)
@@ -85,22 +90,20 @@ class Slots:
         return DevelopmentSlot(self._directory / self._settings.key_file)
 
     def _tpm2(self) -> KeySlot:
-        one = self._settings
-        policy = None
-        if one.tpm2_policy_key is not None:
-            policy = SignedPolicy(one.tpm2_policy_key, one.tpm2_policy, one.tpm2_signature)
-        return TpmSlot(one.tcti, policy, with_counter=one.tpm2_counter)
+        settings, policy = self._settings, None
+        if (key := settings.tpm2_policy_key) is not None:
+            policy = SignedPolicy(key, settings.tpm2_policy, settings.tpm2_signature)
+        return TpmSlot(settings.tcti, policy, with_counter=settings.tpm2_counter)
 
     def _keyring(self) -> KeySlot:
-        # imported here: only who uses a keyring loads that package
-        from gatewayd.secretstore.keyring import backends as named  # noqa: PLC0415
-        from gatewayd.secretstore.keyring.backends import Entries  # noqa: PLC0415
-        from gatewayd.secretstore.keyslots.keyring import KeyringSlot  # noqa: PLC0415
+        # imported here: only a gateway that uses a keyring loads that package
+        from gatewayd.secretstore.keyring import backends  # noqa: PLC0415
+        from gatewayd.secretstore.keyring.client import KeyringClient  # noqa: PLC0415
 
         name, properties = self._settings.keyring_backend, self._settings.keyring_properties
 
-        def entries() -> Entries:
-            backend = named.find(name, named.installed())
-            return Entries(lambda: named.make(backend, properties), name)
+        def connect() -> KeyringClient:
+            backend = backends.find(name, backends.installed())
+            return KeyringClient(lambda: backends.make(backend, properties), name)
 
-        return KeyringSlot(entries)
+        return KeyringSlot(connect)

@@ -1,4 +1,4 @@
-"""The recovery slot: data keys for a public key, whose private half lies elsewhere.
+"""The recovery key slot: data keys wrapped for a public key, whose private half lies elsewhere.
 
 X25519 (RFC 7748) with an ephemeral key, HKDF and AES-GCM; or RSA-OAEP (RFC 8017) of 3072 bits and
 more.  A gateway can add to the slot, and cannot open it.
@@ -24,10 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gatewayd.errors import ConfigError
 from gatewayd.secretstore.vault import crypto
-from gatewayd.secretstore.vault.crypto import NONCE, DoesNotOpen, Wrapped
+from gatewayd.secretstore.vault.crypto import NONCE_SIZE, DecryptionError, WrappedKey
 
 KIND = "recovery"
 RSA_BITS = 3072
+MAX_PEM = 1 << 16
+"""Bytes of a PEM file, at most."""
 _RAW = 32
 _REMEDY = f"use an X25519 key, or an RSA key of {RSA_BITS} bits or more, in PEM"
 
@@ -44,7 +46,7 @@ def read_public(pem: bytes) -> bytes:
 
 
 def slot_kind(public: bytes) -> str:
-    """Return the name of the slot of a public key: so many officers, so many slots."""
+    """Return the kind of the slot of a public key: each has a slot of its own."""
     return f"{KIND}-{hashlib.sha256(public).hexdigest()[:16]}"
 
 
@@ -54,30 +56,30 @@ def wrap(
     store: bytes,
     kid: int,
     random: Callable[[int], bytes],
-) -> Wrapped:
-    """Put a data key into the recovery slot.
+) -> WrappedKey:
+    """Wrap a data key for the recovery slot.
 
-    Its fingerprint vouches for the public key: who cannot read the data key cannot change it.
+    Its fingerprint vouches for the public key: only a holder of the data key can change it.
     """
     kind = slot_kind(public)
-    bound_to, nonce = crypto.slot_name(store, kid, kind), random(NONCE)
+    context, nonce = crypto.slot_context(store, kid, kind), random(NONCE_SIZE)
     match load_der_public_key(public):
         case X25519PublicKey() as theirs:
-            ciphertext = _wrap_x25519(theirs, data_key, nonce, bound_to, random)
+            ciphertext = _wrap_x25519(theirs, data_key, nonce, context, random)
         case RSAPublicKey() as theirs:
-            ciphertext = theirs.encrypt(data_key.tobytes(), _oaep(bound_to))
+            ciphertext = theirs.encrypt(data_key.tobytes(), _oaep(context))
         case _:
-            raise DoesNotOpen
-    return Wrapped(kind, vouch(data_key, public), nonce, ciphertext)
+            raise DecryptionError
+    return WrappedKey(kind, vouch(data_key, public), nonce, ciphertext)
 
 
 def vouch(data_key: bytes | memoryview, public: bytes) -> bytes:
-    """Return what vouches for a public key, as only who has the data key can."""
-    return crypto.stamp(data_key, b"recovery", public)
+    """Return what vouches for a public key, as only a holder of the data key can."""
+    return crypto.mac(data_key, b"recovery", public)
 
 
 class RecoveryKey:
-    """The private half, read for as long as it takes.  Implements Opener.
+    """The private half, held while a vault is opened with it.  Implements KeyOpener.
 
     pem: PKCS#8, encrypted or not.  password: None where it is not encrypted.
     Raises ConfigError.
@@ -87,25 +89,25 @@ class RecoveryKey:
         try:
             key = load_pem_private_key(pem, password)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise ConfigError("that is no private key, or its password is another") from None
+            raise ConfigError("that is no private key, or the password is wrong") from None
         if not isinstance(key, X25519PrivateKey | RSAPrivateKey):
-            raise ConfigError("that private key is of no kind that serves for recovery")
+            raise ConfigError(f"that private key cannot serve for recovery: {_REMEDY}")
         self._key: X25519PrivateKey | RSAPrivateKey = key
         self.public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.kind = slot_kind(self.public)
 
-    def unwrap(self, wrapped: Wrapped, store: bytes, kid: int) -> bytes:
-        """Take a data key out of the slot.  Raises DoesNotOpen."""
-        bound_to = crypto.slot_name(store, kid, wrapped.kind)
+    def unwrap(self, wrapped: WrappedKey, store: bytes, kid: int) -> bytes:
+        """Unwrap a data key of the slot.  Raises DecryptionError."""
+        context = crypto.slot_context(store, kid, wrapped.kind)
         if isinstance(self._key, X25519PrivateKey):
-            return _unwrap_x25519(self._key, wrapped, bound_to)
+            return _unwrap_x25519(self._key, wrapped, context)
         try:
-            return self._key.decrypt(wrapped.ciphertext, _oaep(bound_to))
+            return self._key.decrypt(wrapped.ciphertext, _oaep(context))
         except ValueError:
-            raise DoesNotOpen from None
+            raise DecryptionError from None
 
-    def fits(self, wrapped: Wrapped) -> bool:
-        """Tell whether this is the right key: its slot is named after it."""
+    def matches(self, wrapped: WrappedKey) -> bool:
+        """Return whether this is the right key: its slot is named after it."""
         return wrapped.kind == self.kind
 
 
@@ -115,30 +117,30 @@ def _fits(key: object) -> bool:
     return isinstance(key, X25519PublicKey)
 
 
-def _oaep(bound_to: bytes) -> OAEP:
-    return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=bound_to)
+def _oaep(context: bytes) -> OAEP:
+    return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=context)
 
 
 def _wrap_x25519(
     theirs: X25519PublicKey,
     data_key: memoryview,
     nonce: bytes,
-    bound_to: bytes,
+    context: bytes,
     random: Callable[[int], bytes],
 ) -> bytes:
     own = X25519PrivateKey.from_private_bytes(random(_RAW))
     sent = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     key = _agreed(own, theirs, sent)
-    return sent + crypto.encrypt(key, nonce, data_key, bound_to)
+    return sent + crypto.encrypt(key, nonce, data_key, context)
 
 
-def _unwrap_x25519(own: X25519PrivateKey, wrapped: Wrapped, bound_to: bytes) -> bytes:
+def _unwrap_x25519(own: X25519PrivateKey, wrapped: WrappedKey, context: bytes) -> bytes:
     sent, ciphertext = wrapped.ciphertext[:_RAW], wrapped.ciphertext[_RAW:]
     try:
         key = _agreed(own, X25519PublicKey.from_public_bytes(sent), sent)
     except ValueError:  # a public key that is none, or of small order
-        raise DoesNotOpen from None
-    return crypto.decrypt(key, wrapped.nonce, ciphertext, bound_to)
+        raise DecryptionError from None
+    return crypto.decrypt(key, wrapped.nonce, ciphertext, context)
 
 
 def _agreed(own: X25519PrivateKey, theirs: X25519PublicKey, sent: bytes) -> bytes:

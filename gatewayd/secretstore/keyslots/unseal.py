@@ -1,4 +1,4 @@
-"""How the vault comes by its key: tried at the start, and again and again until it is there."""
+"""How the vault gets its key from a key slot: at the start, and again until the slot answers."""
 
 from __future__ import annotations
 
@@ -7,110 +7,124 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gatewayd.runtime.backoff import delay
-from gatewayd.runtime.timeout_call import Attempt, Hangs
-from gatewayd.secretstore.keyslots.base import KeySlot, NoKey, Offer
+from gatewayd.runtime.timeout_call import CallTimeout, TimeoutCall
+from gatewayd.secretstore.keyslots.slots import EnrolledKey, KeySlot, KeyUnavailable
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
 from gatewayd.secretstore.tpm.esapi import HANDLE, TpmError
 from gatewayd.secretstore.vault.data_keys import Random, SlotKey
-from gatewayd.secretstore.vault.rollback import Counter
+from gatewayd.secretstore.vault.rollback import MonotonicCounter
 
 T = TypeVar("T")
 
-FIRST, LAST = 1.0, 300.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 """Seconds between two tries: at first, and at most."""
 
 POLL = 1.0
-"""Seconds between two looks at a try that hangs."""
+"""Seconds between two checks of a try that hangs."""
 
-LOOKS, LEFT = 300, 3
-"""Looks after which a try that hangs is left to itself for another, and how many may be left."""
+ABANDON_AFTER, MAX_ABANDONED = 300, 3
+"""Checks after which a try that hangs is abandoned for another, and how many may be abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a slot has given.
+class UnsealedKey:
+    """What a key slot has given.
 
     material: by which it is found again.  counter: beside it; None where there is none.
-    count: what that says; None where it is gone.
+    count: the value of the counter; None where it is gone.
     """
 
     key: SlotKey
     material: bytes
-    counter: Counter | None = None
+    counter: MonotonicCounter | None = None
     count: int | None = None
 
 
-def ask(slot: KeySlot, material: bytes | None, random: Random) -> Found:
-    """Ask a slot for its key.  May hang.  Raises NoKey.
+def unseal(slot: KeySlot, material: bytes | None, random: Random) -> UnsealedKey:
+    """Get the key of a slot.  May hang.  Raises KeyUnavailable.
 
-    material: of an existing slot; None for a new one.
+    material: of an existing key; None to enroll a new one.
     """
-    return guarded(slot, lambda: _ask(slot, material, random))
+    return call_slot(slot, lambda: _unseal(slot, material, random))
 
 
-def guarded(slot: KeySlot, call: Callable[[], T]) -> T:
-    """Ask a slot for something; whatever it raises becomes NoKey."""
+def call_slot(slot: KeySlot, call: Callable[[], T]) -> T:
+    """Call a slot; whatever it raises becomes KeyUnavailable."""
     try:
         return call()
-    except NoKey:
+    except KeyUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001  # border: behind a slot is somebody else's code
-        raise NoKey(f"the {slot.kind} fails ({type(error).__name__}): see what ails it") from None
+    except Exception as error:  # noqa: BLE001  # border: behind a slot is foreign code
+        raise KeyUnavailable(
+            f"key slot '{slot.kind}' failed ({type(error).__name__}): check the device and its log"
+        ) from None
 
 
-def _ask(slot: KeySlot, material: bytes | None, random: Random) -> Found:
-    offer = slot.provide(random) if material is None else Offer(slot.read(material), material)
-    key = SlotKey(slot.kind, offer.secret, offer.material)
+def _unseal(slot: KeySlot, material: bytes | None, random: Random) -> UnsealedKey:
+    if material is None:
+        enrolled = slot.enroll(random)
+    else:
+        enrolled = EnrolledKey(slot.unseal(material), material)
+    key = SlotKey(slot.kind, enrolled.secret, enrolled.material)
     if not isinstance(slot, TpmSlot):
-        return Found(key, offer.material)
-    counter = slot.counter(offer.material, offer.secret)
+        return UnsealedKey(key, enrolled.material)
+    counter = slot.counter(enrolled.material, enrolled.secret)
     if counter is None:
-        return Found(key, offer.material)
-    return Found(key, offer.material, counter, _count(counter))
+        return UnsealedKey(key, enrolled.material)
+    return UnsealedKey(key, enrolled.material, counter, _count(counter))
 
 
-class Unsealing:
-    """Tries to get the key from one slot, one try at a time."""
+class Unsealer:
+    """A loop that tries to get the key from one slot, one try at a time."""
 
     def __init__(self, slot: KeySlot, random: Random) -> None:
         self.slot, self._random = slot, random
-        self._attempt: Attempt[Found] | None = None
-        self._made: Found | None = None
-        self._failures, self._looks = 0, 0
-        self._left: list[Attempt[Found]] = []
+        self._call: TimeoutCall[UnsealedKey] | None = None
+        self._enrolled: UnsealedKey | None = None
+        self._failures, self._checks = 0, 0
+        self._abandoned: list[TimeoutCall[UnsealedKey]] = []
 
-    def attempt(self, material: bytes | None, patience: float) -> Found:
-        """Return what the slot gives, or raise NoKey.
+    def attempt(self, material: bytes | None, timeout: float) -> UnsealedKey:
+        """Return what the slot gives, or raise KeyUnavailable.
 
-        material: of an existing slot; None for a new one, which is made once.
-        patience: seconds to wait; a try that takes longer goes on, and the next call looks at it.
+        material: of an existing key; None for a new one, which is enrolled once.
+        timeout: seconds to wait; a try that takes longer goes on, and the next call checks it.
         """
-        if material is None and self._made is not None:
-            return self._made
-        if self._attempt is None:
-            self._attempt = Attempt(lambda: ask(self.slot, material, self._random))
+        if material is None and self._enrolled is not None:
+            return self._enrolled
+        if self._call is None:
+            self._call = TimeoutCall(lambda: unseal(self.slot, material, self._random))
         try:
-            found = self._attempt.result(patience)
-        except Hangs:
-            self._leave()
-            raise NoKey(f"the {self.slot.kind} does not answer: see what keeps it busy") from None
+            found = self._call.result(timeout)
+        except CallTimeout:
+            self._check_hanging()
+            raise KeyUnavailable(
+                f"key slot '{self.slot.kind}' does not answer: check what keeps it busy"
+            ) from None
         except BaseException:
-            self._attempt, self._looks, self._failures = None, 0, self._failures + 1
+            self._next_call()
+            self._failures += 1
             raise
-        self._attempt, self._looks, self._made = None, 0, found if material is None else None
+        self._next_call()
+        self._enrolled = found if material is None else None
         return found
 
-    def _leave(self) -> None:
-        """Give up a try that has hung for long, as one whose bus has forgotten it."""
-        self._looks += 1
-        self._left = [one for one in self._left if one.goes_on]
-        if self._looks >= LOOKS and len(self._left) < LEFT and self._attempt is not None:
-            self._left.append(self._attempt)
-            self._attempt, self._looks, self._failures = None, 0, self._failures + 1
+    def _check_hanging(self) -> None:
+        """Abandon a try that has hung for long: its answer may have been lost on the bus."""
+        self._checks += 1
+        self._abandoned = [call for call in self._abandoned if call.running]
+        may_abandon = self._checks >= ABANDON_AFTER and len(self._abandoned) < MAX_ABANDONED
+        if may_abandon and self._call is not None:
+            self._abandoned.append(self._call)
+            self._next_call()
+            self._failures += 1
+
+    def _next_call(self) -> None:
+        self._call, self._checks = None, 0
 
     def succeeded(self) -> None:
-        """Forget what was made: it is in use."""
-        self._made = None
+        """Forget the key that was enrolled: it is in use."""
+        self._enrolled = None
 
     def failed(self) -> None:
         """Count what the slot gave as a failure: it did not open the vault."""
@@ -119,15 +133,15 @@ class Unsealing:
     @property
     def pause(self) -> float:
         """Seconds until the next try."""
-        if self._attempt is not None:
+        if self._call is not None:
             return POLL
-        return delay(max(self._failures, 1), FIRST, LAST, 0.5)
+        return delay(max(self._failures, 1), FIRST_PAUSE, LONGEST_PAUSE, 0.5)
 
 
-def _count(counter: Counter) -> int | None:
+def _count(counter: MonotonicCounter) -> int | None:
     try:
         return counter.read()
     except TpmError as error:
         if error.code == HANDLE:
             return None
-        raise NoKey(f"{error}: see that the TPM answers") from error
+        raise KeyUnavailable(f"{error}: check that the TPM answers") from error

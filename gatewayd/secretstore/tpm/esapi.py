@@ -1,11 +1,10 @@
 """The TPM, in process: what it seals, it alone unseals.
 
-By ESAPI, with keyword arguments: releases 1.2 to 2.x of tpm2-pytss share them.  What crosses the
-bus of the TPM is encrypted, in sessions salted with the primary key (TPM 2.0 Library, part 1,
-"Session-based encryption").  Objects have no authorization value and the attribute noDA, so that
-no number of failures can lock the TPM.
-
-The door to tpm2-pytss: loaded when a TPM is asked for, and its errors told in our words.
+By ESAPI of tpm2-pytss, which is loaded when a TPM is first used, with keyword arguments: releases
+1.2 to 2.x share them.  Its errors become ours.  What crosses the bus of the TPM is encrypted, in
+sessions salted with the primary key (TPM 2.0 Library, part 1, "Session-based encryption").
+Objects have no authorization value and the attribute noDA, so that no number of failures can lock
+the TPM.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ Handle: TypeAlias = Any
 """An ESYS_TR: an object, a counter or a session in the TPM."""
 
 DEVICE = "device:"
+DAMAGED = "what the vault keeps for the TPM is damaged"
+OTHER_TPM = "this is not the TPM that has sealed the key, or it was cleared"
 
 INTEGRITY, POLICY_FAIL, VALUE = 0x09F, 0x09D, 0x084
 SIGNATURE, HANDLE, NV_DEFINED = 0x09B, 0x08B, 0x14C
@@ -40,7 +41,7 @@ _LAYER = 0xFF0000
 
 
 class TpmError(Exception):
-    """The TPM cannot do it; its text says why.  code: of the TPM; 0 where it did not answer."""
+    """The TPM refuses or fails; the text says why.  code: of the TPM; 0 where it did not answer."""
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(text)
@@ -51,9 +52,9 @@ def library() -> Library:
     """Return the library.  Raises TpmError where it is not installed, or does not load."""
     try:
         with warnings.catch_warnings():
-            # what it imports from cryptography is its own affair
+            # about what it imports from cryptography
             warnings.simplefilter("ignore")
-            import tpm2_pytss  # noqa: PLC0415  # only who has a TPM pays for it
+            import tpm2_pytss  # noqa: PLC0415  # only a gateway with a TPM loads it
     except Exception as error:  # border: a library over three C libraries
         raise TpmError(
             f"tpm2-pytss cannot be loaded ({type(error).__name__}): install python3-tpm2-pytss"
@@ -61,8 +62,8 @@ def library() -> Library:
     return tpm2_pytss
 
 
-def look_for(tcti: str) -> None:
-    """Raise TpmError where a device is named and is not there; libtss2 says IO failure only."""
+def check_device(tcti: str) -> None:
+    """Raise TpmError where a device is named and missing: libtss2 would say "IO failure" only."""
     path = tcti.removeprefix(DEVICE)
     if path != tcti and not os.access(path, os.R_OK | os.W_OK):
         missing = "cannot be used by this user" if os.path.exists(path) else "does not exist"  # noqa: PTH110  # a device
@@ -70,34 +71,31 @@ def look_for(tcti: str) -> None:
 
 
 @contextmanager
-def translated(lib: Library) -> Iterator[None]:
+def translate_errors(lib: Library) -> Iterator[None]:
     """Turn what the library raises into TpmError."""
     try:
         yield
     except lib.TSS2_Exception as error:
         raise _translate(int(error.rc), int(error.error)) from error
     except (TypeError, ValueError) as error:  # bytes that are no TPM structure
-        raise TpmError(f"what the vault keeps for the TPM is damaged ({error})") from error
+        raise TpmError(f"{DAMAGED} ({error})") from error
 
 
 def _translate(code: int, bare: int) -> TpmError:
-    if code & _LAYER:  # not from the TPM: the way to it is broken
+    if code & _LAYER:  # from a layer below, not from the TPM
         return TpmError(f"the TPM does not answer (error {code:#x} of tpm2-tss)")
     return TpmError(_MEANING.get(bare, f"the TPM refuses (error {code:#x})"), bare)
 
 
-OTHER_TPM = "this is not the TPM that has sealed the key, or it was cleared"
-
-
 @contextmanager
-def opened(tcti: str) -> Iterator[Tpm]:
+def open_tpm(tcti: str) -> Iterator[Tpm]:
     """Open a TPM; afterwards nothing of ours is left in it.
 
     tcti: as tpm2-tss writes it: device:/dev/tpmrm0, swtpm:path=….  Raises TpmError.
     """
-    look_for(tcti)
+    check_device(tcti)
     lib = library()
-    with translated(lib), lib.ESAPI(tcti=tcti) as esys:
+    with translate_errors(lib), lib.ESAPI(tcti=tcti) as esys:
         tpm = Tpm(lib, esys)
         try:
             tpm.start()
@@ -110,7 +108,7 @@ class Tpm:
     """An open TPM.
 
     lib: the library.  esys: its context.  session: encrypts what crosses the bus.
-    primary: the storage key of the owner.  name: of that key, which tells TPMs apart.
+    primary: the storage key of the owner.  name: of that key, which identifies the TPM.
     """
 
     primary: Handle

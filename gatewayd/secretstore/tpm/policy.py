@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gatewayd.secretstore.tpm.esapi import Handle, Tpm, TpmError, translated
+from gatewayd.secretstore.tpm.esapi import Handle, Tpm, TpmError, translate_errors
 
 PCRS = "sha256:7"
 """What Secure Boot measures: updates of the kernel do not change it."""
@@ -29,11 +29,11 @@ _DIGEST = 32
 
 @dataclass(frozen=True, slots=True)
 class SignedPolicy:
-    """What a fleet's owner hands out.
+    """The files of a signed policy, as the owner of a fleet distributes them.
 
-    key: PEM file of the public key, RSA or ECC P-256.  policy: file of the digest that was signed,
-    32 bytes, as `current` and tpm2_policypcr(1) write it.  signature: file of the signature, as
-    `openssl dgst -sha256 -sign KEY POLICY` writes it.
+    key: PEM file of the public key, RSA or ECC P-256.  policy: file of the signed digest,
+    32 bytes, as `current_policy` and tpm2_policypcr(1) write it.  signature: file of its
+    signature, as `openssl dgst -sha256 -sign KEY POLICY` writes it.
     """
 
     key: Path
@@ -54,7 +54,7 @@ class SignedPolicy:
         public: bytes = area.marshal()
         key = _load(tpm, public)
         with tpm.flushing(key):
-            return public, authorized_by(bytes(tpm.esys.tr_get_name(key)))
+            return public, authorize_digest(bytes(tpm.esys.tr_get_name(key)))
 
     def session(self, tpm: Tpm, public: bytes) -> Handle:
         """Return a session in which the measured boot was approved by the owner's signature.
@@ -106,13 +106,13 @@ class SignedPolicy:
         raise TpmError(f"{self.key} is no public key, RSA or ECC P-256, in PEM")
 
 
-def current(tpm: Tpm) -> bytes:
-    """Return the digest of the policy that PCR 7 is what it is now: what the owner may sign."""
-    with translated(tpm.lib):
+def current_policy(tpm: Tpm) -> bytes:
+    """Return the digest of the policy for the present value of PCR 7, for the owner to sign."""
+    with translate_errors(tpm.lib):
         return bytes(tpm.esys.policy_get_digest(policy_session=_measured(tpm)))
 
 
-def authorized_by(name: bytes) -> bytes:
+def authorize_digest(name: bytes) -> bytes:
     """Return the digest of PolicyAuthorize by the key of this name, without a policyRef."""
     once = hashlib.sha256(bytes(_DIGEST) + _AUTHORIZE + name).digest()
     return hashlib.sha256(once).digest()

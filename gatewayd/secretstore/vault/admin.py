@@ -1,7 +1,7 @@
-"""What an operator does with the keys of a vault: on the one that serves, or on one at rest.
+"""What an operator does with the keys of a vault, while gatewayd runs or not.
 
-Each function works within a group of the vault: those of the store thread, or of a vault at rest
-(atrest.py).  A slot is asked for its key, which may take some seconds.
+Each function works within a group of the vault: that of the storage thread, or that of a vault
+without gatewayd (offline.py).  A key slot may take some seconds to give its key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class VaultReport:
-    """A vault in numbers.  No secret, nor anything of a key, is in it.
+    """A description of a vault in numbers, without secrets or anything of a key.
 
     slots: their kinds; one for recovery is named after its key.  generation: the number of the
     data key; generations: how many of them some row still needs.  made: when the data key was
@@ -76,15 +76,15 @@ def report(vault: SealedDatabase) -> VaultReport:
 
 
 def rotate(vault: SealedDatabase, drop: Collection[str] = ()) -> None:
-    """Begin a new generation of the data key; `tend` then encrypts every row anew.
+    """Begin a new generation of the data key; `tend` then encrypts every row with it.
 
-    drop: kinds of slots that are given up with the old key, as they cannot be read here.
-    Raises StoreSealed, StoreRolledBack; StoreUnavailable where a slot cannot be read, or the last
-    rotation goes on.  Then nothing was changed.
+    drop: kinds of slots to remove with the old key, as they cannot be opened here.
+    Raises StoreSealed, StoreRolledBack; StoreUnavailable where a slot cannot be opened, or the
+    last rotation is not complete.  Then nothing was changed.
     """
     keys, query = vault.changeable(), vault.query
     if vault.rotating:
-        raise StoreUnavailable("the last rotation goes on: wait for its end")
+        raise StoreUnavailable("the last rotation is not complete: wait for its end")
     wraps = _wraps(vault, keys, drop)
     kid = keys.newest + 1
     page = data_keys.create(query, keys.store, kid, vault.random)
@@ -93,19 +93,19 @@ def rotate(vault: SealedDatabase, drop: Collection[str] = ()) -> None:
         table.put_key(query, wrap(page.key, keys.store, kid), kid)
     for kind in drop:
         _remove(vault, kind)
-    vault.after(lambda: vault.grown(kid, page))
+    vault.after(lambda: vault.add_generation(kid, page))
     vault.after(vault.slots_changed)
 
 
 def reseal(vault: SealedDatabase, key: str) -> None:
-    """Add a key slot, or make it anew, with a key of its own.
+    """Add a key slot, or replace it, with a key of its own.
 
     key: as the setting `key` of [secretstore.vault] has it.
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where the slot cannot be used.
     """
-    keys, query, slot = vault.changeable(), vault.query, vault.slots.of(key)
+    keys, query, slot = vault.changeable(), vault.query, vault.key_slots.make(key)
     before = table.read_slots(query).get(slot.kind)
-    found = _asked(slot, lambda: unseal(slot, None, vault.random))
+    found = _call_in_time(slot, lambda: unseal(slot, None, vault.random))
     wrap = table.secret_wrapper(found.key, vault.random)
     table.put_slot(query, keys, slot.kind, found.material, wrap)
     if found.count is not None:
@@ -118,7 +118,7 @@ def reseal(vault: SealedDatabase, key: str) -> None:
 
 
 def add_recovery(vault: SealedDatabase, pem: bytes) -> str:
-    """Add a slot that a private key kept elsewhere opens; return its kind.
+    """Add a slot for a private key that is kept elsewhere; return its kind.
 
     pem: the public key, X25519 or RSA of 3072 bits and more.
     Raises ConfigError where it is none, StoreSealed, StoreRolledBack.
@@ -132,7 +132,7 @@ def add_recovery(vault: SealedDatabase, pem: bytes) -> str:
 
 
 def remove_slot(vault: SealedDatabase, kind: str) -> None:
-    """Remove a key slot.  kind: as `Report.slots` has it.
+    """Remove a key slot.  kind: as `VaultReport.slots` has it.
 
     Raises StoreSealed, StoreRolledBack; StoreUnavailable where there is no such slot, or it is
     the last that this gateway can open.
@@ -140,12 +140,14 @@ def remove_slot(vault: SealedDatabase, kind: str) -> None:
     vault.changeable()
     present = table.read_slots(vault.query)
     if kind not in present:
-        raise StoreUnavailable(f"there is no key slot {kind!a}: see gatewayctl vault status")
+        raise StoreUnavailable(f"there is no key slot {kind!a}: gatewayctl vault status lists them")
     if all(table.is_recovery(other) or other == kind for other in present):
-        raise StoreUnavailable(f"{kind} alone opens the vault here: add another slot first")
+        raise StoreUnavailable(
+            f"only key slot '{kind}' opens the vault here: add another slot first"
+        )
     _remove(vault, kind)
-    with suppress(StoreUnavailable):  # a kind that is not ours has left nothing of ours behind
-        vault.after(partial(_discard, vault.slots.of(kind), present[kind]))
+    with suppress(StoreUnavailable):  # an unknown kind has left nothing to remove
+        vault.after(partial(_discard, vault.key_slots.make(kind), present[kind]))
     vault.after(vault.slots_changed)
 
 
@@ -157,7 +159,7 @@ def _remove(vault: SealedDatabase, kind: str) -> None:
 
 
 def _wraps(vault: SealedDatabase, keys: DataKeys, drop: Collection[str]) -> list[WrapFunction]:
-    """Return what wraps the next key for each slot that stays."""
+    """Return the functions that wrap the next key, one for each slot that stays."""
     present = table.read_slots(vault.query)
     staying = {kind: material for kind, material in present.items() if kind not in drop}
     if all(map(table.is_recovery, staying)):
@@ -175,27 +177,29 @@ def _wraps(vault: SealedDatabase, keys: DataKeys, drop: Collection[str]) -> list
 def _slot_key(vault: SealedDatabase, keys: DataKeys, kind: str, material: bytes) -> SlotKey:
     """Return the key of a slot, if it holds the data key in use.
 
-    Whoever can write to the disk can add a slot that holds another, and would be given the next.
+    Anyone who can write to the disk can add a slot that holds another, and could get the next.
     """
-    slot = vault.slots.of(kind)
-    key = _asked(slot, lambda: SlotKey(kind, slot.read(material), material))
+    slot = vault.key_slots.make(kind)
+    key = _call_in_time(slot, lambda: SlotKey(kind, slot.unseal(material), material))
     try:
         kept = data_keys.wrapped_key(vault.query, keys.newest, kind)
         held = key.unwrap(kept, keys.store, keys.newest)
     except (DecryptionError, KeyUnavailable):
         held = b""
     if not hmac.compare_digest(held, keys.key(keys.newest)):
-        raise StoreUnavailable(f"the key slot {kind} does not open: reseal it")
+        raise StoreUnavailable(f"key slot '{kind}' does not open: reseal it")
     return key
 
 
-def _asked(slot: KeySlot, call: Callable[[], T]) -> T:
+def _call_in_time(slot: KeySlot, call: Callable[[], T]) -> T:
     try:
         return call_with_timeout(lambda: call_slot(slot, call), TIMEOUT)
     except CallTimeout:
-        raise StoreUnavailable(f"the key slot {slot.kind} does not answer") from None
+        raise StoreUnavailable(
+            f"key slot '{slot.kind}' does not answer: check what keeps it busy"
+        ) from None
     except KeyUnavailable as error:
-        raise StoreUnavailable(f"the key slot {slot.kind} cannot be used: {error}") from error
+        raise StoreUnavailable(f"key slot '{slot.kind}' cannot be used: {error}") from error
 
 
 def _discard(slot: KeySlot, material: bytes) -> None:

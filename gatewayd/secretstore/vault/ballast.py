@@ -32,7 +32,7 @@ class Ballast:
             self.free()
             if error.errno in _NO_ROOM:
                 raise StoreFull(
-                    f"the disk is full: no room for the {self._size} bytes of {self._path}: free some"
+                    f"the disk is full: no room for {self._path} ({self._size} bytes): free some"
                 ) from error
             raise StoreUnavailable(f"{self._path} cannot be made: {error.strerror}") from error
 

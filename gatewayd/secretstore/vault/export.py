@@ -1,8 +1,8 @@
-"""The secrets of a fleet, on their way to another gateway: only the recovery key opens them.
+"""Export and import of a vault, to move to another gateway: only a recovery key opens an export.
 
-An export is a vault.db whose one kind of slot is for recovery.  What else has to travel, as the
-records of the children, is enclosed: encrypted like a secret.  It is confidential, and proves not
-where it comes from: a recovery key is public, and whoever has it can make an export of his own.
+An export is a vault.db that has only key slots for recovery.  What else has to move, as the
+records of the children, is enclosed: encrypted like a secret.  An export is confidential, and
+does not prove its origin: a recovery key is public, and anyone who has it can make an export.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.errors import ConfigError, StoreSealed, StoreUnavailable
-from gatewayd.runtime.sqlite import has_schema, serialise
+from gatewayd.runtime.sqlite import Execute, has_schema, serialise
 from gatewayd.secretstore.keyslots import recovery, table
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.keyslots.slots import KeyUnavailable
 from gatewayd.secretstore.vault import data_keys, rows
 from gatewayd.secretstore.vault.crypto import DecryptionError
-from gatewayd.secretstore.vault.data_keys import DataKeys, Run
+from gatewayd.secretstore.vault.data_keys import DataKeys
 from gatewayd.secretstore.vault.rows import COLUMNS, SecretRow
 from gatewayd.secretstore.vault.schema import SCHEMA, STEPS, VERSION
 from gatewayd.secretstore.vault.sealed_database import SealedDatabase
@@ -29,7 +29,7 @@ MAX_BYTES = 256 << 20
 """The largest export that is read."""
 
 ENCLOSED = "gatewayd-enclosure"
-"""The service under which enclosures are kept: no slot of a child has it."""
+"""The service under which enclosures are stored: no slot of a child has it."""
 
 _NO_EXPORT = "that is no export of a vault, or it is damaged"
 _LEFT_OUT = (
@@ -42,7 +42,7 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What has come in.  secrets: how many.  damaged: how many did not open, and were left out."""
+    """What was imported.  secrets: how many.  damaged: how many did not open, and were left out."""
 
     secrets: int
     damaged: int
@@ -50,16 +50,18 @@ class ImportResult:
 
 
 def export(vault: SealedDatabase, enclosures: Mapping[str, bytes] | None = None) -> bytes:
-    """Return all that is durable, for who has a private key of recovery alone.
+    """Return all that is durable, encrypted for the recovery keys alone.
 
-    enclosures: what travels with it, by names.
+    enclosures: what is enclosed, by names.
     Raises StoreSealed; StoreUnavailable where there is no recovery key.
     """
     keys = vault.keys()
     kinds = table.read_slots(vault.query)
     publics = {kind: public for kind, public in kinds.items() if table.is_recovery(kind)}
     if not publics:
-        raise StoreUnavailable("there is no recovery key: add one by gatewayctl vault add-recovery")
+        raise StoreUnavailable(
+            "there is no recovery key: add one with gatewayctl vault add-recovery"
+        )
     for kind, public in publics.items():
         table.trusted_public_key(vault.query, keys, kind, public)
     with _opened(vault.snapshot()) as (db, query):
@@ -68,20 +70,20 @@ def export(vault: SealedDatabase, enclosures: Mapping[str, bytes] | None = None)
         for name, content in (enclosures or {}).items():
             rows.write(query, keys, (ENCLOSED, name), content, vault.random)
         query("COMMIT")
-        query("VACUUM")  # or what was left out would be in the free pages
+        query("VACUUM")  # the free pages would still hold what was left out
         return serialise(db)
 
 
 def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResult:
-    """Take in an export, within a group; every secret is encrypted anew, and the key is added.
+    """Import an export, within a group: every secret is encrypted again, the key is added.
 
-    vault: with nothing in it.
+    vault: without secrets.
     Raises ConfigError where it is no export, or of a newer gatewayd; StoreSealed where the
-    private key does not open it; StoreUnavailable where there are secrets in the vault.
+    private key does not open it; StoreUnavailable where the vault has secrets.
     """
     own = vault.changeable()
     if vault.query("SELECT 1 FROM secret LIMIT 1"):
-        raise StoreUnavailable("there are secrets in this vault: import into an empty one")
+        raise StoreUnavailable("the vault has secrets already: import into an empty one")
     with _opened(whole) as (_, query):
         _upgrade(query)
         try:
@@ -99,7 +101,7 @@ def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResu
     return imported
 
 
-def _copied(query: Run, theirs: DataKeys, vault: SealedDatabase, own: DataKeys) -> ImportResult:
+def _copied(query: Execute, theirs: DataKeys, vault: SealedDatabase, own: DataKeys) -> ImportResult:
     secrets, damaged, enclosures = 0, 0, {}
     for values in query(f"SELECT {COLUMNS} FROM secret ORDER BY id"):  # noqa: S608  # ours
         row = SecretRow(*values)
@@ -117,7 +119,7 @@ def _copied(query: Run, theirs: DataKeys, vault: SealedDatabase, own: DataKeys) 
 
 
 @contextmanager
-def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Run]]:
+def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Execute]]:
     """Open a file in memory, within a transaction."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
 
@@ -137,8 +139,8 @@ def _opened(whole: bytes) -> Iterator[tuple[sqlite3.Connection, Run]]:
         yield db, query
 
 
-def _upgrade(query: Run) -> None:
-    """Bring the schema of an export up to ours."""
+def _upgrade(query: Execute) -> None:
+    """Upgrade the schema of an export to ours."""
     found = int(query("PRAGMA user_version")[0][0])
     if found > VERSION:
         raise ConfigError(

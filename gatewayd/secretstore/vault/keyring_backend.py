@@ -1,12 +1,10 @@
-r"""The vault as a keyring backend, to be read by who runs as the service's user.
+r"""The vault as a keyring backend, which processes of the service's user can read.
 
     keyring -b gatewayd.secretstore.vault.keyring_backend.VaultKeyring get gatewayd/alibaba \
         'child-1718892c382a/device-secret#1'
 
-It may be read while gatewayd runs.  It is never written from here: who writes slots behind the
-back of the daemon breaks what its records say of them.
-
-The vault, to be read beside the daemon that writes it: for who runs as the same user.
+It may be read while gatewayd runs.  It is never written from here: a slot that the daemon has not
+written would contradict its records.
 """
 
 from __future__ import annotations
@@ -30,17 +28,17 @@ from keyring.errors import (
 
 from gatewayd.errors import SecretCorrupt, StoreSealed, StoreUnavailable
 from gatewayd.secretstore.keyslots import table
-from gatewayd.secretstore.keyslots.base import NoKey
-from gatewayd.secretstore.keyslots.factory import Slots, VaultSettings
+from gatewayd.secretstore.keyslots.factory import KeySlotFactory, VaultSettings
+from gatewayd.secretstore.keyslots.slots import KeyUnavailable
 from gatewayd.secretstore.vault import data_keys, rows
-from gatewayd.secretstore.vault.crypto import DoesNotOpen
-from gatewayd.secretstore.vault.data_keys import Keys, SlotKey
-from gatewayd.secretstore.vault.rows import COLUMNS, Row
+from gatewayd.secretstore.vault.crypto import DecryptionError
+from gatewayd.secretstore.vault.data_keys import DataKeys, SlotKey
+from gatewayd.secretstore.vault.rows import COLUMNS, SecretRow
 from gatewayd.secretstore.vault.schema import VERSION
 
 
 class VaultReader:
-    """Reads `directory`/vault.db, and changes nothing.
+    """A reader of `directory`/vault.db, which changes nothing.
 
     credentials: $CREDENTIALS_DIRECTORY; None where there is none.
     Raises StoreUnavailable where the file cannot be read, StoreSealed where no slot opens it.
@@ -50,7 +48,10 @@ class VaultReader:
         self, settings: VaultSettings, directory: Path, credentials: Path | None = None
     ) -> None:
         path = directory / "vault.db"
-        self._slots, self._first = Slots(settings, directory, credentials), settings.key
+        self._key_slots, self._first = (
+            KeySlotFactory(settings, directory, credentials),
+            settings.key,
+        )
         try:
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         except sqlite3.Error as error:
@@ -65,13 +66,13 @@ class VaultReader:
         """Return a secret; None where there is none.  Raises SecretCorrupt, StoreUnavailable."""
         sql = f"SELECT {COLUMNS} FROM secret WHERE username = ? AND service = ?"  # noqa: S608  # ours
         for values in self._query(sql, username, service):
-            row = Row(*values)
-            if row.kid not in self._keys.numbers:  # it was encrypted anew meanwhile
+            row = SecretRow(*values)
+            if row.kid not in self._keys.generations:  # it was encrypted again meanwhile
                 self._keys.wipe()
                 self._keys = self._unlock()
             try:
                 return rows.decrypted(self._keys, row)
-            except DoesNotOpen:
+            except DecryptionError:
                 raise SecretCorrupt("that secret does not open") from None
         return None
 
@@ -80,29 +81,29 @@ class VaultReader:
         self._keys.wipe()
         self._db.close()
 
-    def _unlock(self) -> Keys:
-        self._query("BEGIN")  # or a generation could go between two looks
+    def _unlock(self) -> DataKeys:
+        self._query("BEGIN")  # otherwise a generation could go between two statements
         try:
             return self._unlocked()
         finally:
             self._query("COMMIT")
 
-    def _unlocked(self) -> Keys:
+    def _unlocked(self) -> DataKeys:
         if self._query("PRAGMA user_version") != [(VERSION,)]:
-            raise StoreUnavailable("vault.db is of another version of gatewayd")
+            raise StoreUnavailable("vault.db is of another version of gatewayd: use that version")
         why = data_keys.DAMAGED
         for kind, material in self._by_preference():
             try:
-                key = SlotKey(kind, self._slots.of(kind).read(material), material)
+                key = SlotKey(kind, self._key_slots.make(kind).unseal(material), material)
                 return data_keys.unlock(self._query, key)
-            except (NoKey, StoreUnavailable) as error:
+            except (KeyUnavailable, StoreUnavailable) as error:
                 why = str(error)
         raise StoreSealed(why)
 
     def _by_preference(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the slots that can be read here: that of the settings first."""
-        first = self._slots.of(self._first).kind
-        readable = [s for s in table.slots(self._query).items() if not table.is_recovery(s[0])]
+        """Yield the slots that can be opened here: that of the settings first."""
+        first = self._key_slots.make(self._first).kind
+        readable = [s for s in table.read_slots(self._query).items() if not table.is_recovery(s[0])]
         yield from sorted(readable, key=lambda slot: slot[0] != first)
 
     def _query(self, sql: str, /, *values: object) -> list[Any]:
@@ -114,18 +115,18 @@ class VaultReader:
 
 READ_ONLY = "gatewayd alone writes its vault: use gatewayctl"
 CREDENTIALS = Path("/run/credentials/gatewayd.service")
-"""Where systemd keeps those of the running service, for its user (systemd.exec(5))."""
+"""Where systemd keeps the credentials of the running service, for its user (systemd.exec(5))."""
 
 
 class VaultKeyring(KeyringBackend):  # type: ignore[misc]  # keyring has no types
-    """Reads `directory`/vault.db.
+    """A keyring backend that reads `directory`/vault.db.
 
     As with every backend, KEYRING_PROPERTY_NAME in the environment sets a property: directory,
     credentials, and the settings of [secretstore.vault] that are a text, as key or tcti.
     """
 
     priority = -1
-    """Below keyring.backends.fail, and of no use to the chainer: nobody gets it by accident."""
+    """Below keyring.backends.fail, and of no use to the chainer: it is never chosen by accident."""
 
     directory = "/var/lib/gatewayd"
     credentials = ""
@@ -133,7 +134,7 @@ class VaultKeyring(KeyringBackend):  # type: ignore[misc]  # keyring has no type
     def get_password(self, service: str, username: str) -> str | None:
         """Return a secret; None where there is none.
 
-        Raises KeyringLocked where no key slot can be read, InitError where there is no vault,
+        Raises KeyringLocked where no key slot opens, InitError where there is no vault,
         KeyringError where the secret is damaged or no text.
         """
         try:
@@ -158,8 +159,8 @@ class VaultKeyring(KeyringBackend):  # type: ignore[misc]  # keyring has no type
     def _reader(self) -> VaultReader:
         known = {one.name for one in fields(VaultSettings) if one.type == "str"}
         settings = VaultSettings(**{k: v for k, v in vars(self).items() if k in known})
-        handed = self.credentials or os.environ.get("CREDENTIALS_DIRECTORY") or CREDENTIALS
-        return VaultReader(settings, Path(self.directory), Path(handed))
+        credentials = self.credentials or os.environ.get("CREDENTIALS_DIRECTORY") or CREDENTIALS
+        return VaultReader(settings, Path(self.directory), Path(credentials))
 
 
 def _text(secret: bytes) -> str:

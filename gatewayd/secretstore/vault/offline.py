@@ -1,7 +1,7 @@
-"""A vault that no gatewayd uses: made, opened, brought to an end.
+"""A vault while no gatewayd runs: made, opened, and its rotation completed.
 
-The caller holds the lock of the directory, and may be root: what is made belongs to whom the
-directory belongs to.
+The caller holds the lock of the directory, and may be root: what is made belongs to the owner of
+the directory.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from gatewayd.errors import StoreSealed, StoreUnavailable
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
-from gatewayd.secretstore.store import State
-from gatewayd.secretstore.vault.admin import Report, add_recovery, report
-from gatewayd.secretstore.vault.sealed_database import KeyedDatabase
+from gatewayd.secretstore.store import StoreState
+from gatewayd.secretstore.vault.admin import VaultReport, add_recovery, report
+from gatewayd.secretstore.vault.sealed_database import SealedDatabase
 from gatewayd.secretstore.vault.vault import Vault
 
 
@@ -24,17 +24,19 @@ def init(
     directory: Path,
     credentials: Path | None = None,
     pem: bytes | None = None,
-) -> Report:
+) -> VaultReport:
     """Make a vault where there is none, opened by the slot that the settings name.
 
     pem: a public key for recovery.
     Raises StoreUnavailable where there is a vault; StoreSealed where its slot cannot be used,
     ConfigError, StoreError.
     """
-    with at_rest(settings, directory, credentials) as vault:
-        told = report(vault)
-        if told.secrets or told.writes or told.generation > 1:
-            raise StoreUnavailable(f"there is a vault in {directory} already, and it is in use")
+    with open_offline(settings, directory, credentials) as vault:
+        found = report(vault)
+        if found.secrets or found.writes or found.generation > 1:
+            raise StoreUnavailable(
+                f"the vault in {directory} is in use already: choose another state_directory"
+            )
         if pem is not None:
             with group(vault):
                 add_recovery(vault, pem)
@@ -42,26 +44,26 @@ def init(
 
 
 @contextmanager
-def at_rest(
+def open_offline(
     settings: VaultSettings,
     directory: Path,
     credentials: Path | None = None,
     recovery_key: RecoveryKey | None = None,
 ) -> Iterator[Vault]:
-    """Open a vault.
+    """Open a vault, and close it at the end.
 
-    recovery_key: opens it in the place of the slot that the settings name.
+    recovery_key: opens it instead of the slot that the settings name.
     Raises StoreSealed, which says why, ConfigError, StoreError.
     """
     with closing(Vault(settings, directory, credentials, opener=recovery_key)) as vault:
-        if vault.state is State.SEALED:
+        if vault.state is StoreState.SEALED:
             raise StoreSealed(vault.why)
         yield vault
 
 
 @contextmanager
-def group(vault: KeyedDatabase) -> Iterator[None]:
-    """Do something with a vault at rest, and make it durable."""
+def group(vault: SealedDatabase) -> Iterator[None]:
+    """Do something with the vault, and make it durable."""
     vault.begin()
     try:
         yield
@@ -71,8 +73,8 @@ def group(vault: KeyedDatabase) -> Iterator[None]:
         raise
 
 
-def finish(vault: KeyedDatabase, now: float = 0.0) -> None:
-    """Complete the rotation of a vault at rest."""
+def finish_rotation(vault: SealedDatabase, now: float = 0.0) -> None:
+    """Complete the rotation of the data key that was begun."""
     while vault.rotating:
         with group(vault):
             vault.tend(now)

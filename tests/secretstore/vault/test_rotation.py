@@ -15,12 +15,12 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, StoreUnavailable
 from gatewayd.secretstore.vault import admin, offline
-from gatewayd.secretstore.vault.rows import STEP
+from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import group, keep, tend
 
 DEVELOPMENT = VaultSettings(key="development-file")
-MANY = 2 * STEP + 7
+MANY = 2 * ROWS_PER_STEP + 7
 
 
 def ref(number: int) -> SecretRef:
@@ -64,10 +64,10 @@ def test_every_secret_is_encrypted_anew_in_bounded_steps(vault: Vault) -> None:
     assert seen[0] == {1: MANY}
     assert seen[-1] == {2: MANY}
     moved = [one.get(2, 0) for one in seen]
-    assert all(after - before <= STEP for before, after in pairwise(moved))
+    assert all(after - before <= ROWS_PER_STEP for before, after in pairwise(moved))
     assert vault.query("SELECT kid FROM data_key") == [(2,)]
     assert vault.query("SELECT DISTINCT kid FROM key_slot") == [(2,)]
-    assert vault.keys().numbers == (2,)
+    assert vault.keys().generations == (2,)
 
 
 def test_it_serves_meanwhile(vault: Vault) -> None:
@@ -77,7 +77,7 @@ def test_it_serves_meanwhile(vault: Vault) -> None:
     with group(vault):
         vault.delete(ref(2))
         vault.quarantine(ref(3))
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert vault.get(ref(1)) == Secret(b"changed")
     assert set(vault.refs()) == {ref(n) for n in range(MANY) if n not in (2, 3)}
     assert vault.query("SELECT kid FROM quarantine") == [(2,)]
@@ -99,10 +99,10 @@ def test_a_crash_between_any_two_steps_loses_nothing(vault: Vault, tmp_path: Pat
     for copy in copies:
         with closing(Vault(DEVELOPMENT, copy)) as after:
             assert all_readable(after)
-            offline.finish(after)
+            offline.finish_rotation(after)
             assert all_readable(after)
             assert len(generations(after)) == 1
-            assert len(after.keys().numbers) == 1
+            assert len(after.keys().generations) == 1
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -118,7 +118,7 @@ def test_a_step_that_is_taken_back_is_done_again(vault: Vault, times: int) -> No
             vault.undo()
             vault.commit()
     assert generations(vault) == {1: MANY}
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert generations(vault) == {2: MANY}
     assert all_readable(vault)
 
@@ -136,7 +136,7 @@ def test_a_rotation_that_is_taken_back_was_none(vault: Vault) -> None:
     keep(vault, ref(0), b"still the old key")
     assert generations(vault) == {1: MANY}
     rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert vault.get(ref(0)) == Secret(b"still the old key")
 
 
@@ -145,31 +145,31 @@ def test_what_is_written_in_the_group_that_begins_it_is_readable(vault: Vault) -
         admin.rotate(vault)
         vault.put(ref(0), secret(0))
     assert all_readable(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert all_readable(vault)
 
 
 def test_one_rotation_at_a_time(vault: Vault) -> None:
     rotate(vault)
-    with pytest.raises(StoreUnavailable, match="goes on"):
+    with pytest.raises(StoreUnavailable, match="last rotation"):
         rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert generations(vault) == {3: MANY}
 
 
 def test_a_bent_row_is_moved_aside_and_keeps_its_key(vault: Vault, tmp_path: Path) -> None:
     vault.query("UPDATE secret SET ct = x'00' WHERE id = 5")
     rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     assert vault.query("SELECT kid, why FROM quarantine") == [(1, "it does not open")]
-    assert vault.keys().numbers == (1, 2)
+    assert vault.keys().generations == (1, 2)
     with closing(sqlite3.connect(tmp_path / "state/vault.db")) as file:
         assert file.execute("SELECT kid FROM data_key ORDER BY kid").fetchall() == [(1,), (2,)]
     vault.close()
     with closing(Vault(DEVELOPMENT, tmp_path / "state")) as again:
-        offline.finish(again)
+        offline.finish_rotation(again)
         assert set(again.refs()) == {ref(n) for n in range(MANY) if n != 4}
 
 
@@ -193,7 +193,7 @@ def test_nothing_of_the_old_key_is_left_on_the_disk(vault: Vault, tmp_path: Path
     copy = tmp_path / "state/vault.db.v1"
     copy.write_bytes(old)
     rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     left = b"".join(file.read_bytes() for file in files)
     assert old not in left
     assert row not in left
@@ -203,6 +203,6 @@ def test_nothing_of_the_old_key_is_left_on_the_disk(vault: Vault, tmp_path: Path
 def test_the_wiped_key_is_not_in_use(vault: Vault) -> None:
     first = vault.keys().key(1)
     rotate(vault)
-    offline.finish(vault)
+    offline.finish_rotation(vault)
     with pytest.raises(ValueError, match="released"):
         first.tobytes()

@@ -23,9 +23,8 @@ from gatewayd.errors import (
     StoreSealed,
     StoreUnavailable,
 )
-from gatewayd.secretstore.store import Protection
+from gatewayd.secretstore.store import QUARANTINE, Protection
 from gatewayd.secretstore.vault.data_keys import DAMAGED
-from gatewayd.secretstore.vault.rows import QUARANTINE
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import CANARY, REF, group, keep
 
@@ -64,8 +63,8 @@ def flip(table: str, column: str, where: str = "1") -> Damage:
     def damage(file: sqlite3.Connection) -> None:
         query = f"SELECT rowid, {column} FROM {table} WHERE {where}"
         row, value = file.execute(query).fetchone()
-        bent = bytes([value[0] ^ 1]) + value[1:]
-        file.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (bent, row))
+        damaged = bytes([value[0] ^ 1]) + value[1:]
+        file.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (damaged, row))
 
     return damage
 
@@ -86,10 +85,10 @@ def test_swapped_rows_do_not_open(vault: Vault, tmp_path: Path, columns: tuple[s
         for row, values in ((1, two), (2, one)):
             file.execute(f"UPDATE secret SET ({names}) = ({marks}) WHERE id = {row}", values)
 
-    with closing(reopened(vault, tmp_path, swap)) as bent:
+    with closing(reopened(vault, tmp_path, swap)) as damaged:
         for ref in (REF, OTHER):
             with pytest.raises(SecretCorrupt):
-                bent.get(ref)
+                damaged.get(ref)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +105,19 @@ def test_swapped_rows_do_not_open(vault: Vault, tmp_path: Path, columns: tuple[s
 def test_a_bent_row_is_moved_aside_and_the_others_go_on(
     vault: Vault, tmp_path: Path, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with closing(reopened(vault, tmp_path, damage)) as bent:
-        bent.begin()
-        bent.mark()
+    with closing(reopened(vault, tmp_path, damage)) as damaged:
+        damaged.begin()
+        damaged.mark()
         with pytest.raises(SecretCorrupt) as caught:
-            bent.get(REF)
-        bent.undo()
-        bent.commit()
+            damaged.get(REF)
+        damaged.undo()
+        damaged.commit()
         assert CANARY.decode() not in str(caught.value) + caplog.text
         assert [getattr(r, "device", "") for r in caplog.records] == [REF.device]
-        assert list(bent.refs()) == [OTHER]
-        assert bent.get(OTHER) == Secret(b"another")
+        assert list(damaged.refs()) == [OTHER]
+        assert damaged.get(OTHER) == Secret(b"another")
         with pytest.raises(SecretNotFound):
-            bent.get(REF)
+            damaged.get(REF)
     with closing(sqlite3.connect(tmp_path / "state/vault.db")) as file:
         assert file.execute("SELECT username, why FROM quarantine").fetchall() == [
             ("child-1/device-secret#1", "it does not open")
@@ -126,18 +125,18 @@ def test_a_bent_row_is_moved_aside_and_the_others_go_on(
 
 
 def test_a_slot_that_was_written_anew_is_not_moved_aside(vault: Vault, tmp_path: Path) -> None:
-    with closing(reopened(vault, tmp_path, flip("secret", "ct", "id = 1"))) as bent:
-        with group(bent):
+    with closing(reopened(vault, tmp_path, flip("secret", "ct", "id = 1"))) as damaged:
+        with group(damaged):
             with pytest.raises(SecretCorrupt):
-                bent.get(REF)
-            bent.put(REF, Secret(b"new"))
-        assert bent.get(REF) == Secret(b"new")
+                damaged.get(REF)
+            damaged.put(REF, Secret(b"new"))
+        assert damaged.get(REF) == Secret(b"new")
 
 
 def test_a_name_that_is_nobodys_is_not_listed(vault: Vault, tmp_path: Path) -> None:
     rename = sql("UPDATE secret SET username = CAST(x'ff2300' AS TEXT) WHERE id = 1")
-    with closing(reopened(vault, tmp_path, rename)) as bent:
-        assert list(bent.refs()) == [OTHER]
+    with closing(reopened(vault, tmp_path, rename)) as damaged:
+        assert list(damaged.refs()) == [OTHER]
 
 
 def test_quarantine_ends_after_thirty_days(vault: Vault, tmp_path: Path) -> None:
@@ -173,8 +172,8 @@ def test_a_wrong_key_is_told_from_a_damaged_file(vault: Vault, tmp_path: Path) -
         assert not same.why
     (tmp_path / "state/development.key").write_bytes(bytes(32))
     with closing(reopened(vault, tmp_path)) as sealed:
-        assert "is not that of this vault" in sealed.why
-        with pytest.raises(StoreSealed, match="put the right one back"):
+        assert "another vault" in sealed.why
+        with pytest.raises(StoreSealed):
             sealed.get(REF)
 
 
@@ -233,7 +232,7 @@ def test_a_truncated_file_is_refused_and_left_alone(vault: Vault, tmp_path: Path
 
 
 def test_the_file_of_a_newer_gatewayd_is_refused(vault: Vault, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="install that version again"):
+    with pytest.raises(ConfigError, match="newer gatewayd"):
         reopened(vault, tmp_path, sql("PRAGMA user_version = 99"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.secretstore.vault.crypto import KeyPage
+from gatewayd.secretstore.vault.memory import KeyPage
 
 
 def flags(address: int) -> list[str]:

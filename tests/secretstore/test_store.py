@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import SecretRef
-from gatewayd.secretstore.store import names, parse, prefix
+from gatewayd.secretstore.store import entry_name, parse_entry_name, username_range
 
 words = st.text(
     st.characters(exclude_characters="/#", exclude_categories=["C", "Z"]), min_size=1
@@ -18,13 +18,13 @@ refs = st.builds(SecretRef, words, words.map(DeviceId), st.integers(0, 10**9), w
 
 @given(refs)
 def test_a_name_leads_back_to_its_slot(ref: SecretRef) -> None:
-    assert parse(*names(ref)) == ref
+    assert parse_entry_name(*entry_name(ref)) == ref
 
 
 @given(refs, words.map(DeviceId))
 def test_a_prefix_holds_the_names_of_one_device(ref: SecretRef, device: DeviceId) -> None:
-    low, high = prefix(device)
-    assert (low <= names(ref)[1] < high) == (ref.device == device)
+    low, high = username_range(device)
+    assert (low <= entry_name(ref)[1] < high) == (ref.device == device)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_a_prefix_holds_the_names_of_one_device(ref: SecretRef, device: DeviceId
     ],
 )
 def test_a_name_of_nobody_is_told(service: str, username: str) -> None:
-    assert parse(service, username) is None
+    assert parse_entry_name(service, username) is None
