@@ -13,8 +13,8 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreFull
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.commit_thread import StoreThread
-from gatewayd.storage.records import Secrets
+from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.records import DurableSecrets
 
 IN_A_SMALL_DISK = 'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1"'
 
@@ -37,11 +37,11 @@ def fill(directory: Path) -> Path:
 
 
 async def on_a_small_disk(directory: Path) -> None:
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     settings = VaultSettings(key="development-file")
     vault = await thread.open(lambda: Vault(settings, directory / "state"))
-    secrets = Secrets(thread, vault)
+    secrets = DurableSecrets(thread, vault)
     try:
         await secrets.headroom()
         fill(directory)

@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.secretstore.vault.keyring_backend import VaultKeyring
 from gatewayd.simulator.site import MANAGER, Site, run
-from tests.secretstore.rings import LEFT_OPEN, SecretService, secret_service
+from tests.support.keyrings import LEFT_OPEN, SecretService, secret_service
 
 __all__ = ["secret_service"]
 

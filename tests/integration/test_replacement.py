@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.site import MANAGER, POLICY, Site
 from tests.dbus.served import run
-from tests.secretstore.pems import private, public
 from tests.support.gatewayctl import GATEWAYCTL
+from tests.support.pem_keys import private_pem, public_pem
 
 pytestmark = pytest.mark.integration
 
@@ -45,8 +45,8 @@ async def replacement(one: Site, directory: Path) -> AsyncIterator[Site]:
 def keys(directory: Path) -> tuple[str, str, str]:
     """Make the pair that is kept offline; return the files of its halves, and of a passphrase."""
     pair = X25519PrivateKey.generate()
-    closed = private(pair, BestAvailableEncryption(PASSPHRASE))
-    contents = {"public.pem": public(pair), "private.pem": closed, "passphrase": PASSPHRASE}
+    closed = private_pem(pair, BestAvailableEncryption(PASSPHRASE))
+    contents = {"public.pem": public_pem(pair), "private.pem": closed, "passphrase": PASSPHRASE}
     for name, content in contents.items():
         (directory / name).write_bytes(content)
     return tuple(str(directory / name) for name in contents)  # type: ignore[return-value]  # three

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, NETWORK, namespaces
-from tests.secretstore.pems import private, public
 from tests.support.gatewayctl import GATEWAYCTL
+from tests.support.pem_keys import private_pem, public_pem
 
 pytestmark = pytest.mark.namespace
 
@@ -160,7 +160,7 @@ async def ask_everything(one: Site, device: str) -> None:
 
 async def ask_of_the_store(one: Site, directory: Path) -> str:
     """Have all done with the store that can be; return what was printed."""
-    (directory / "public.pem").write_bytes(public(RECOVERY))
+    (directory / "public.pem").write_bytes(public_pem(RECOVERY))
     printed = ""
     for words in (
         ("store", "add-recovery", str(directory / "public.pem")), ("store", "rotate"),
@@ -174,7 +174,7 @@ async def ask_of_the_store(one: Site, directory: Path) -> str:
 
 async def ask_at_rest(directory: Path) -> str:
     """Have the vault at rest opened by both keys that it has; return what was printed."""
-    files = {"private.pem": private(RECOVERY, BestAvailableEncryption(PASSPHRASE)),
+    files = {"private.pem": private_pem(RECOVERY, BestAvailableEncryption(PASSPHRASE)),
              "passphrase": PASSPHRASE}  # fmt: skip
     for name, content in files.items():
         (directory / name).write_bytes(content)
