@@ -2,7 +2,7 @@
 
 1. Only strong claims merge: certificate, serial, uuid, MAC.  Names and addresses never do.
 2. Two values of one kind and namespace are two devices, MACs excepted.
-3. A MAC in front of several devices (a bridge, a router) tells none of them apart.
+3. A MAC in front of several devices (a bridge, a router) distinguishes none of them.
 4. An origin stays with its device, unless the device there shows another identity.
 5. Two pinned devices are never merged: they conflict, and a person decides.
 6. A known identity behind another kernel MAC has moved or was cloned: it stays the same
@@ -136,7 +136,7 @@ class ClaimIndex:
             self._claim_index.pop(one, None)
 
     def is_shared(self, one: Claim) -> bool:
-        """Whether a MAC tells no device apart: many are behind it, or two that cannot be one.
+        """Whether a MAC distinguishes no device: many are behind it, or two that cannot be one.
 
         A shared MAC is remembered, as one of those devices may be forgotten before the others.
         """

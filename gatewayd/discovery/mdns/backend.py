@@ -1,4 +1,4 @@
-"""What mDNS discovery needs of a library, and of the kernel, for one interface."""
+"""The port of mDNS discovery to a library, and what it needs of the kernel."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ RECEIVE_BUFFER = 4 << 20
 """Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
 
 NameCallback = Callable[[str, str], None]
-"""Told of a service type without domain, and of the full name of an instance."""
+"""Called with a service type without domain, and the full name of an instance."""
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 _NAME = 15  # bytes of an interface's name
 
 
 class MdnsBackend(Protocol):
-    """One open mDNS stack on one interface.  Its methods run on the event loop."""
+    """An mDNS stack on one interface.  Its methods run on the event loop."""
 
     async def start(self) -> None:
-        """Return when it sends and hears.  Raises OSError, DiscoveryRetry."""
+        """Open it; return when it sends and receives.  Raises OSError, DiscoveryRetry."""
 
     async def browse(
         self, services: Sequence[str], announced: NameCallback, removed: NameCallback
     ) -> None:
-        """Ask for all instances, and tell of each change from now on; replaces the last browse.
+        """Ask for all instances, and report each change from now on; replaces the last browse.
 
-        services: types without domain.  What is known already is told again.
+        services: types without domain.  What is cached is reported again.
         """
 
     def newest(self, name: InstanceName) -> float:
-        """Return when the newest record of a name came, seconds of the loop's clock; 0: never."""
+        """Return when the newest record of a name came, by the loop's clock; 0 for never."""
 
     def cached(self, name: InstanceName) -> ServiceInfo | None:
-        """Return what was heard of a name; None if it is not complete."""
+        """Return what is cached of a name; None if it is not complete."""
 
     async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
-        """Ask for what is missing; None if it did not come within `patience` seconds."""
+        """Ask for what is missing; None if it was not received within `patience` seconds."""
 
     async def confirm(self, name: InstanceName, matches: Callable[[bytes], bool]) -> bytes | None:
-        """Ask for the TXT record of a name even if it is known; return it, or None in 3 s.
+        """Ask for the TXT record of a name even if it is cached; return it, or None in 3 s.
 
-        fits: whether a record is the one that is looked for.  Anybody may answer, and louder: the
-        first that fits is returned as soon as it is heard; where none does, the last.
+        matches: whether a record is the expected one.  Any host may answer, and more often than
+        the device: the first record that matches is returned at once; if none does, the last.
         """
 
     async def close(self) -> None:
-        """Close all sockets, end all tasks."""
+        """Close all sockets and end all tasks."""
 
 
 def ipv4(interface: str) -> str | None:
-    """Return the first IPv4 address of an interface; None if it has none, or is not there."""
+    """Return the first IPv4 address of an interface; None if it has none or does not exist."""
     return _ask_kernel(_SIOCGIFADDR, interface)
 
 
@@ -81,7 +81,7 @@ def _ask_kernel(question: int, interface: str) -> str | None:
 
 
 async def finish(work: Awaitable[None]) -> None:
-    """Await work to its end even if cancelled meanwhile: half of it would leave sockets open."""
+    """Await work to its end even if cancelled meanwhile, lest sockets stay open."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -91,10 +91,10 @@ async def finish(work: Awaitable[None]) -> None:
 
 
 class PacketFilter(asyncio.DatagramProtocol):
-    """Stands before a library's protocol, which may trip over what strangers send.
+    """A filter before a library's protocol, which may fail at hostile packets.
 
-    on_link: where senders must be; a router would let others in (RFC 6762, 11).
-    drop: counts one packet that was not taken in.
+    on_link: the network of valid senders; a router may forward others' packets (RFC 6762, 11).
+    drop: counts one packet that was not passed on, by cause.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class PacketFilter(asyncio.DatagramProtocol):
         self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """Pass a packet on."""
+        """Pass a packet on if its sender is on the link."""
         if self._on_link is None or ipaddress.ip_address(addr[0]) not in self._on_link:
             self._drop("off-link")
             return
@@ -118,14 +118,14 @@ class PacketFilter(asyncio.DatagramProtocol):
             self._guarded.datagram_received(data, addr)
         except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
             self._drop("packet-failed")
-            log.debug("A packet could not be taken in: %s.", type(error).__name__)
+            log.debug("Failed to parse a packet: %s.", type(error).__name__)
 
 
 def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
-    """Give a datagram transport one interface, room for a burst, and a guard before its protocol.
+    """Bind a datagram transport to one interface, and give it a large buffer and a filter.
 
-    Without SO_BINDTODEVICE it hears every interface: what is sent to any address of ours, and
-    each group that anybody on this machine has joined anywhere (ip(7), IP_MULTICAST_ALL).
+    Without SO_BINDTODEVICE it receives from every interface: packets to any address of this
+    machine, and to each group that any process has joined anywhere (ip(7), IP_MULTICAST_ALL).
     """
     receiver = transport.get_extra_info("socket")
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
@@ -134,9 +134,9 @@ def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Return when the newest record came, and for how long any of them may be kept from then on.
+    """Return when the newest record was received, and for how long any may be kept from then on.
 
-    records: for each when it came, and its time to live, both in seconds.  (0, 0) for none.
+    records: for each when it was received, and its time to live, in seconds.  (0, 0) for none.
     """
     times = tuple(records)
     newest = max((came for came, _ in times), default=0.0)

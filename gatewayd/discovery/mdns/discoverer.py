@@ -1,13 +1,14 @@
-"""Sees devices that announce themselves by multicast DNS: RFC 6762, RFC 6763.
+"""The discoverer of devices that announce themselves by multicast DNS: RFC 6762, RFC 6763.
 
-What could grow is bounded: names are judged before they are resolved, and the whole stack is
-closed and opened anew after a flood.
+What could grow is bounded: names are judged before they are resolved, and after a flood the
+whole stack is closed and opened again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
@@ -19,11 +20,11 @@ from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBack
 from gatewayd.errors import ConfigError, DiscoveryRetry
 
 RECORDS = 4
-"""What a device says of itself: for each name that is no flood yet, so many records are kept."""
+"""How many records of each name are kept, up to the number of names that is a flood."""
 
 
 class Mdns:
-    """The discoverer: one link for each interface.  Raises ConfigError."""
+    """The discoverer, with one `MdnsInterface` for each interface.  Raises ConfigError."""
 
     Settings: ClassVar[type] = MdnsSettings
 
@@ -34,10 +35,10 @@ class Mdns:
         self.health = Health()
         self._settings = settings
         self._services = tuple(dict.fromkeys(service(one) for one in settings.types))
-        self._links: dict[str, MdnsInterface] = {}
+        self._interfaces: dict[str, MdnsInterface] = {}
 
     async def run(self, context: Context, sink: Sink) -> None:
-        """Listen on every interface that is there.  Raises DiscoveryRetry when none is."""
+        """Listen on every interface that has an address.  Raises DiscoveryRetry if none has."""
         interfaces = dict.fromkeys(self._settings.interfaces)
         if not any(ipv4(one) for one in interfaces):
             names = ", ".join(interfaces)
@@ -46,33 +47,44 @@ class Mdns:
                 "or name others under interfaces",
                 after=CHECK_EVERY,
             )
-        self._links = {one: self._link(one, context, sink) for one in interfaces}
+        self._interfaces = {one: self._interface(one, context, sink) for one in interfaces}
         try:
             async with asyncio.TaskGroup() as group:
-                for one, link in self._links.items():
-                    group.create_task(link.run(), name=f"{self.name}/{one}")
+                for one, interface in self._interfaces.items():
+                    group.create_task(interface.run(), name=f"{self.name}/{one}")
         finally:
-            self._links = {}
+            self._interfaces = {}
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Ask for one instance, in at most 3 s; None if nobody answers for it."""
-        link = self._links.get(sighting.interface)
+        """Ask for one instance, in at most 3 s; None if it does not answer."""
+        interface = self._interfaces.get(sighting.interface)
         seen = InstanceName(*(sighting.attributes.get(key, "") for key in ("service", "instance")))
         name = parse(seen.service, seen.full) if seen.service in self._services else None
-        return await link.verify(name, sighting) if link and name else None
+        return await interface.verify(name, sighting) if interface and name else None
 
     async def rescan(self) -> None:
-        """Forget what was heard, and ask everybody."""
-        for link in self._links.values():
-            link.rescan()
+        """Clear the caches, and ask for all names."""
+        for interface in self._interfaces.values():
+            interface.rescan()
 
-    def _link(self, interface: str, context: Context, sink: Sink) -> MdnsInterface:
-        def open_backend(address: str, alarm: Callable[[], None]) -> MdnsBackend:
-            place, limit = (interface, address), RECORDS * self._settings.flood_limit
-            return ZeroconfBackend(
-                place, context.now, self.health.drop, RecordCounter(limit, alarm)
-            )
+    def _interface(self, interface: str, context: Context, sink: Sink) -> MdnsInterface:
+        return MdnsInterface(
+            interface,
+            self._settings,
+            source=f"{self.name}/{interface}",
+            services=self._services,
+            context=context,
+            sink=sink,
+            health=self.health,
+            open_backend=partial(self._open, interface, context.now),
+        )
 
-        place = (f"{self.name}/{interface}", interface)
-        outside = (context, sink, self.health)
-        return MdnsInterface(place, self._services, self._settings, outside, open_backend)
+    def _open(
+        self,
+        interface: str,
+        now: Callable[[], float],
+        address: str,
+        on_flood: Callable[[], None],
+    ) -> MdnsBackend:
+        counter = RecordCounter(RECORDS * self._settings.flood_limit, on_flood)
+        return ZeroconfBackend(interface, address, now=now, drop=self.health.drop, counter=counter)

@@ -1,4 +1,4 @@
-"""mDNS on one interface: when to listen, when to ask anew, when to be silent."""
+"""mDNS on one interface: when to listen, when to ask again, when to pause."""
 
 from __future__ import annotations
 
@@ -18,80 +18,93 @@ from gatewayd.errors import DiscoveryRetry
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 15.0
-"""Seconds between two looks at the interface's address, and at what has expired."""
-VERIFY = 3.0
-"""Seconds that looking again for one name may take."""
+"""Seconds between two checks of the interface's address, and of what has expired."""
+VERIFY_TIMEOUT = 3.0
+"""Seconds that verifying one name may take."""
+
+OpenBackend = Callable[[str, Callable[[], None]], MdnsBackend]
+"""Makes a backend for an IPv4 address; it calls the function when it holds too many records."""
 
 
 class MdnsInterface:
-    """Listens on one interface until cancelled; comes and goes with it.
+    """One interface, listened on while it has an address.
 
-    place: the source and the interface.  services: types without domain.
-    open_engine: makes an engine for an IPv4 address of the interface; it is told whom to call
-    when more is heard than can be kept.
+    source: of the sightings.  services: types without domain.  health: counts what happens.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by keyword
         self,
-        place: tuple[str, str],
-        services: Sequence[str],
+        interface: str,
         settings: MdnsSettings,
-        outside: tuple[Context, Sink, Health],
-        open_backend: Callable[[str, Callable[[], None]], MdnsBackend],
+        *,
+        source: str,
+        services: Sequence[str],
+        context: Context,
+        sink: Sink,
+        health: Health,
+        open_backend: OpenBackend,
     ) -> None:
-        self._interface = place[1]
+        self._interface = interface
         self._services = services
         self._rescan_every = settings.rescan_every
-        self._context, _, self._health = outside
+        self._context, self._health = context, health
         self._open = open_backend
-        self._flooded = self._again = False
+        self._flooded = self._rescanning = False
         self._wake = asyncio.Event()
-        self._tracker = NameTracker(place, settings, outside, self._alarm)
+        self._tracker = NameTracker(
+            settings,
+            source=source,
+            interface=interface,
+            context=context,
+            sink=sink,
+            health=health,
+            on_flood=self._on_flood,
+        )
 
     async def run(self) -> None:
-        """Listen whenever the interface has an address."""
+        """Listen whenever the interface has an address, until cancelled."""
         try:
             while True:
                 try:
                     await self._listen(ipv4(self._interface))
                 except (OSError, DiscoveryRetry) as error:
                     self._health.drop("no-socket")
-                    log.warning("mDNS cannot listen on %s: %s.", self._interface, error)
-                await asyncio.sleep(self._silence())
+                    log.warning("Failed to listen for mDNS on %s: %s.", self._interface, error)
+                await asyncio.sleep(self._delay())
         finally:
             self._tracker.stop()
 
     def rescan(self) -> None:
-        """Forget what was heard, and ask for all of it."""
-        self._again = True
+        """Clear the cache, and ask for all names."""
+        self._rescanning = True
         self._wake.set()
 
     async def verify(self, name: InstanceName, known: Sighting) -> Sighting | None:
-        """Ask for one device, whatever is known; None if nobody answers in time.
+        """Ask for one device, whatever is cached; None if it does not answer in time.
 
-        known: what it showed before.  Who says the same of the name is taken for it, however
-        many others shout something else.
+        known: its last sighting.  An answer with the same claims is believed to be the device's,
+        however many other hosts answer something else.
         """
         address = ipv4(self._interface)
         if address is None:
             return None
         matches = partial(matches_claims, name.service, known.claims)
         try:
-            async with self._borrowed(address) as backend, asyncio.timeout(VERIFY):
+            async with self._backend(address) as backend, asyncio.timeout(VERIFY_TIMEOUT):
                 text = await backend.confirm(name, matches)
                 if text is None:
                     return None
-                answer = backend.cached(name)
+                info = backend.cached(name)
                 if matches(text):
-                    answer = confirmed_info(known, text, answer, self._context.now())
-                answer = answer or await backend.resolve(name, VERIFY)
+                    info = confirmed_info(known, text, info, self._context.now())
+                info = info or await backend.resolve(name, VERIFY_TIMEOUT)
         except (OSError, DiscoveryRetry):  # a time-out is an OSError
             return None
-        return self._tracker.confirmed(name, answer) if answer else None
+        return self._tracker.confirmed(name, info) if info else None
 
     @asynccontextmanager
-    async def _borrowed(self, address: str) -> AsyncIterator[MdnsBackend]:
-        """The open engine, or one for this once: a flood must not make children absent."""
+    async def _backend(self, address: str) -> AsyncIterator[MdnsBackend]:
+        """Yield the open backend, or one just for this: a flood must not make children absent."""
         if self._tracker.backend:
             yield self._tracker.backend
             return
@@ -104,11 +117,11 @@ class MdnsInterface:
 
     async def _listen(self, address: str | None) -> None:
         """Listen until a flood, a rescan, or another address ends it."""
-        self._flooded = self._again = False
+        self._flooded = self._rescanning = False
         if address is None:
             self._health.drop("no-interface")
             return
-        backend = self._open(address, self._alarm)
+        backend = self._open(address, self._on_flood)
         try:
             await backend.start()
             self._tracker.backend = backend
@@ -116,14 +129,14 @@ class MdnsInterface:
                 await backend.browse(self._services, self._tracker.announced, self._tracker.removed)
                 await self._until_rescan(address)
         finally:
-            await finish(self._end(backend))
+            await finish(self._close(backend))
 
-    async def _end(self, backend: MdnsBackend) -> None:
+    async def _close(self, backend: MdnsBackend) -> None:
         await self._tracker.suspend()
         await backend.close()
 
     def _ends(self, address: str) -> bool:
-        return self._flooded or self._again or ipv4(self._interface) != address
+        return self._flooded or self._rescanning or ipv4(self._interface) != address
 
     async def _until_rescan(self, address: str) -> None:
         spread = 0.9 + 0.2 * self._context.jitter()
@@ -141,17 +154,17 @@ class MdnsInterface:
         except TimeoutError:
             return
 
-    def _silence(self) -> float:
-        """Seconds before listening anew: a flood may pass, an interface may come."""
+    def _delay(self) -> float:
+        """Return the seconds before listening again: a flood may end, an interface may come."""
         if self._flooded:
             return self._tracker.pause()
-        return 0.0 if self._again else CHECK_EVERY
+        return 0.0 if self._rescanning else CHECK_EVERY
 
-    def _alarm(self) -> None:
-        """Names or records have become a flood: stop, so that their memory is given back."""
+    def _on_flood(self) -> None:
+        """Stop listening, so that the memory of all names and records is freed."""
         if not self._flooded:
             self._flooded = True
             self._wake.set()
             self._health.drop("flood")
             entry = {"message_id": "lan-flooded"}
-            log.warning("mDNS on %s is flooded; it pauses.", self._interface, extra=entry)
+            log.warning("mDNS on %s is flooded; listening pauses.", self._interface, extra=entry)

@@ -1,7 +1,4 @@
-"""From what a name resolved to, to a sighting: what is believed, and what it claims.  Pure.
-
-The names of DNS-SD, as values: RFC 6763, section 4.  Pure.
-"""
+"""The names and records of DNS-SD (RFC 6763), and the sighting that they make.  Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +19,26 @@ from gatewayd.errors import ConfigError
 MAX_LABEL = 63
 """Bytes in one label of a domain name (RFC 1035, 2.3.4)."""
 
+SOURCE = "mdns"
+MAX_TXT = 1300
+"""Bytes of a whole TXT record (RFC 6763, 6.2: it should fit one packet)."""
+MAX_KEYS = 32
+MAX_KEY = 32
+MAX_HOST = 255
+MAX_ADDRESSES = 8
+SHORTEST, LONGEST = 60.0, 86400.0
+
+CLAIMS: Mapping[str, str] = {
+    "mac": "mac", "macaddress": "mac", "bridgeid": "mac",
+    "serial": "serial", "serialnumber": "serial", "sn": "serial",
+    "uuid": "uuid", "udn": "uuid", "deviceid": "uuid", "id": "uuid",
+}  # fmt: skip
+"""The TXT keys that claim an identity, and of which kind.
+
+"id" and "deviceid" mean something else with every vendor: they count only if the value has the
+form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a Hue bridge.
+"""
+
 SRV, TXT, IN = 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 
 _DOMAIN = ".local"
@@ -30,7 +47,7 @@ _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", r
 
 @dataclass(frozen=True, slots=True)
 class InstanceName:
-    """One instance of a service.
+    """The name of one instance of a service (RFC 6763, 4.1).
 
     service: without the domain, as "_shelly._tcp".
     instance: one label of clean text, 1 to 63 bytes; it may hold dots.
@@ -41,7 +58,7 @@ class InstanceName:
 
     @property
     def key(self) -> str:
-        """What two spellings of one name have in common."""
+        """The key that all spellings of the name share."""
         return f"{self.service}|{self.instance}".lower()
 
     @property
@@ -57,7 +74,7 @@ def service(text: str) -> str:
     """
     bare = text.removesuffix(".").removesuffix(_DOMAIN)
     if not _SERVICE.fullmatch(bare) or "--" in bare:
-        raise ConfigError(f"types must hold service types, as '_http._tcp'; {label(text)} is none")
+        raise ConfigError(f"types must hold service types, as '_http._tcp', not {label(text)!r}")
     return bare
 
 
@@ -67,7 +84,7 @@ def domain(bare: str) -> str:
 
 
 def parse(bare: str, full: str) -> InstanceName | None:
-    """Return the name of an instance of a service; None where it is not fit to be used.
+    """Return the name of an instance of a service; None if it cannot be used.
 
     full: as announced: instance, service and domain in one, in any spelling.  What begins or ends
     with a dot, or has two in a row, is refused: libraries split there, and cannot ask for it.
@@ -82,9 +99,9 @@ def parse(bare: str, full: str) -> InstanceName | None:
 
 
 def encode_query(name: InstanceName) -> bytes:
-    """Return a message that asks everybody for the SRV and TXT records of a name.
+    """Return a message that asks for the SRV and TXT records of a name.
 
-    It lists no known answers, so whoever holds the name has to answer (RFC 6762, 7.1).
+    It lists no known answers, so that the owner of the name has to answer (RFC 6762, 7.1).
     """
     labels = (name.instance, *name.service.split("."), _DOMAIN[1:])
     encoded = b"".join(bytes([len(raw)]) + raw for raw in (one.encode() for one in labels)) + b"\0"
@@ -94,7 +111,7 @@ def encode_query(name: InstanceName) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class InstanceQuery:
-    """A question in the form that zeroconf sends.  Its own would split an instance at its dots."""
+    """A query in the form that zeroconf sends.  Its own would split an instance at its dots."""
 
     name: InstanceName
 
@@ -103,38 +120,17 @@ class InstanceQuery:
         return [encode_query(self.name)]
 
 
-SOURCE = "mdns"
-MAX_TXT = 1300
-"""Bytes of a whole TXT record (RFC 6763, 6.2: it should fit one packet)."""
-MAX_KEYS = 32
-MAX_KEY = 32
-MAX_HOST = 255
-MAX_ADDRESSES = 8
-SHORTEST, LONGEST = 60.0, 86400.0
-
-CLAIMS: Mapping[str, str] = {
-    "mac": "mac", "macaddress": "mac", "bridgeid": "mac",
-    "serial": "serial", "serialnumber": "serial", "sn": "serial",
-    "uuid": "uuid", "udn": "uuid", "deviceid": "uuid", "id": "uuid",
-}  # fmt: skip
-"""Which TXT keys claim an identity, and of which kind.
-
-"id" and "deviceid" mean something else with every vendor: they count only where the value has
-the form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a Hue bridge.
-"""
-
-
 class InvalidServiceInfo(Exception):
-    """An answer is not believed; its text is the cause, kebab-case."""
+    """A record is not believed; the error's text is the cause, kebab-case."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceInfo:
-    """What a name resolved to, as it came.
+    """The records that a name resolved to, unchecked.
 
     text: the TXT record, a row of length-prefixed strings (RFC 6763, 6.1).
-    heard_at: when the newest of its records came, seconds of the event loop's clock.
-    ttl: how long its longest-lived record may be kept from then on, seconds.
+    received_at: when the newest record was received, seconds of the event loop's clock.
+    ttl: for how long the longest-lived record may be kept from then on, seconds.
     """
 
     host: str
@@ -145,26 +141,26 @@ class ServiceInfo:
     ttl: float
 
 
-def sighting(name: InstanceName, answer: ServiceInfo, source: str, interface: str) -> Sighting:
-    """Make a sighting of an answer.  Raises Refused."""
-    host = answer.host.removesuffix(".")
+def sighting(name: InstanceName, info: ServiceInfo, source: str, interface: str) -> Sighting:
+    """Make the sighting of a name.  Raises Refused."""
+    host = info.host.removesuffix(".")
     if len(host) > MAX_HOST or not sanitize.is_clean(host):
         raise InvalidServiceInfo("bad-host")
-    addresses = usable_addresses(answer.addresses, interface)
+    addresses = usable_addresses(info.addresses, interface)
     if not addresses:
         raise InvalidServiceInfo("no-usable-address")
-    entries = txt(answer.text)
-    place = name_attributes(name, interface) | {"host": host, "port": str(answer.port)}
+    entries = txt(info.text)
+    known = name_attributes(name, interface) | {"host": host, "port": str(info.port)}
     return Sighting(
         source=source,
         key=name.key,
-        at=answer.received_at,
-        valid_for=min(max(answer.ttl, SHORTEST), LONGEST),
+        at=info.received_at,
+        valid_for=min(max(info.ttl, SHORTEST), LONGEST),
         interface=interface,
         addresses=addresses,
-        port=answer.port or None,
+        port=info.port or None,
         claims=claims(name.service, entries),
-        attributes=place
+        attributes=known
         | {"address": addresses[0]}
         | {f"txt.{key}": value for key, value in entries.items()},
         label=sanitize.label(name.instance),
@@ -177,19 +173,19 @@ def matches_claims(namespace: str, known: AbstractSet[Claim], text: bytes) -> bo
     namespace: the service type.  known: claims, of which those of other namespaces do not count.
     """
     try:
-        told = claims(namespace, txt(text))
+        shown = claims(namespace, txt(text))
     except InvalidServiceInfo:
         return False
     own = {one for one in known if one.namespace == namespace}
-    return told >= own if own else not told
+    return shown >= own if own else not shown
 
 
 def confirmed_info(
     known: Sighting, text: bytes, cached: ServiceInfo | None, now: float
 ) -> ServiceInfo:
-    """Return the answer of a device whose TXT record was heard just now.
+    """Return the records of a device whose TXT record was received just now.
 
-    Where what is cached of its name leads to another host, or nowhere, it is where it was.
+    If what is cached of its name leads to another host, or nowhere, the device is where it was.
     """
     host = known.attributes.get("host", "")
     if cached and cached.addresses and cached.host.removesuffix(".") == host:
@@ -198,7 +194,7 @@ def confirmed_info(
 
 
 def name_attributes(name: InstanceName, interface: str) -> dict[str, str]:
-    """What is known of a name before it is resolved: what policy is asked with."""
+    """Return the attributes of a name before it is resolved: the rules are asked with these."""
     return {
         "source": SOURCE,
         "interface": interface,
@@ -225,7 +221,7 @@ def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, .
 def txt(raw: bytes) -> dict[str, str]:
     """Return the entries of a TXT record that are text, keys in lower case.  Raises Refused.
 
-    Of a key that comes twice the first counts (RFC 6763, 6.4).  A value that is no clean UTF-8
+    Of a key that occurs twice the first counts (RFC 6763, 6.4).  A value that is not clean UTF-8
     is left out: some vendors put raw bytes there.
     """
     if len(raw) > MAX_TXT:
@@ -263,7 +259,7 @@ def _claim(kind: str, namespace: str, value: str) -> Claim | None:
 
 
 def _is_uuid(value: str) -> bool:
-    """Whether a text is a UUID that somebody has chosen: not all zeros, not all ones."""
+    """Whether a text is a UUID that identifies something: not all zeros, not all ones."""
     try:
         number = uuid.UUID(value)
     except ValueError:

@@ -21,32 +21,39 @@ class MdnsSettings:
         REQUIRED, 'DNS-SD service types to look for, as "_gatewayd-child._tcp"'
     )
     rescan_every: float = setting(
-        300.0, "how often to ask the LAN anew, give or take a tenth", unit="s", low=10, high=86400
+        300.0,
+        "time between two rescans of the LAN, give or take a tenth",
+        unit="s",
+        low=10,
+        high=86400,
     )
     max_entries: int = setting(
-        2000, "names kept; strangers leave first, then the oldest", low=1, high=100_000
+        2000,
+        "names kept; those that no rule matches leave first, then the oldest",
+        low=1,
+        high=100_000,
     )
     resolve_in_flight: int = setting(
         64, "names that a rule could match, resolved at the same time", low=1, high=1000
     )
     resolve_queue: int = setting(
-        256, "such names that may wait; the oldest fall out", low=1, high=10_000
+        256, "such names that may wait; the oldest are dropped", low=1, high=10_000
     )
     strangers_in_flight: int = setting(
         4, "names that no rule matches, resolved at the same time", low=1, high=100
     )
     strangers_queue: int = setting(
-        64, "such names that may wait; the oldest fall out", low=1, high=10_000
+        64, "such names that may wait; the oldest are dropped", low=1, high=10_000
     )
     flood_limit: int = setting(
-        5000, "distinct names in ten minutes that are taken for a flood", low=10, high=1_000_000
+        5000, "distinct names in ten minutes above which there is a flood", low=10, high=1_000_000
     )
     flood_pause: float = setting(
         300.0, "longest pause after a flood; the first lasts 5 s", unit="s", low=5, high=3600
     )
 
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with them as a whole."""
+        """Yield what is wrong with the settings as a whole."""
         if not self.interfaces or not all(self.interfaces):
             yield "interfaces must name at least one: those that children are on"
         if not self.types:

@@ -1,6 +1,7 @@
-"""What is heard on one interface: which names are resolved, in which order, and what is told.
+"""The tracker of the names on one interface: which are resolved, in which order, and reported.
 
-What keeps one interface's mDNS within bounds, whoever shouts: table, lanes, flood alarm.
+It stays within bounds whatever is sent to it: by a table of names, two queues of names to
+resolve, and a flood detector.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from gatewayd.discovery.mdns import records
 from gatewayd.discovery.mdns.backend import MdnsBackend
 from gatewayd.discovery.mdns.records import InstanceName, InvalidServiceInfo, ServiceInfo, parse
 from gatewayd.discovery.mdns.settings import MdnsSettings
+from gatewayd.discovery.sanitize import label
 from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 5.0
 """Seconds of the pause after the first flood; doubled after each that follows within minutes."""
+RESOLVE_TIMEOUT = 3.0
+"""Seconds that resolving one name may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedName:
-    """One name that was resolved.  wanted: whether some rule could match it."""
+    """One name that was resolved.  wanted: whether a rule could match it."""
 
     name: InstanceName
     wanted: bool
@@ -43,9 +47,9 @@ class TrackedName:
 
 
 class NameTable:
-    """The names that were resolved.  When it is full, strangers leave first, then the oldest.
+    """The table of resolved names.  When it is full, strangers leave first, then the oldest.
 
-    An old one that leaves is heard again at the next rescan; a new one would stay unseen.
+    An old name that leaves is received again at the next rescan; a new one would stay unseen.
     """
 
     def __init__(self, limit: int) -> None:
@@ -61,15 +65,15 @@ class NameTable:
         yield from self._strangers.values()
 
     def get(self, key: str) -> TrackedName | None:
-        """Return the entry of a name."""
+        """Return the entry of a name; None if it has none."""
         return self._wanted.get(key) or self._strangers.get(key)
 
     def pop(self, key: str) -> TrackedName | None:
-        """Remove the entry of a name."""
+        """Remove and return the entry of a name; None if it has none."""
         return self._wanted.pop(key, None) or self._strangers.pop(key, None)
 
     def put(self, entry: TrackedName) -> TrackedName | None:
-        """Keep the newest entry of a name; return the one that had to leave, maybe itself."""
+        """Replace the entry of a name; return the entry that had to leave, maybe this one."""
         self.pop(entry.name.key)
         (self._wanted if entry.wanted else self._strangers)[entry.name.key] = entry
         if len(self) <= self._limit:
@@ -78,7 +82,11 @@ class NameTable:
 
 
 class ResolveQueue:
-    """Resolves names, the newest first, some at a time; what waits too long falls out."""
+    """A queue of names to resolve, the newest first, some at a time.
+
+    drop: counts a name that is not resolved, by cause.  in_flight: how many at a time.
+    waiting: how many may wait; the oldest are dropped.
+    """
 
     def __init__(
         self,
@@ -95,7 +103,7 @@ class ResolveQueue:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def put(self, name: InstanceName) -> None:
-        """Ask for a name to be resolved, unless it already is."""
+        """Have a name resolved, unless it is being resolved."""
         if name.key in self._tasks:
             return
         self._waiting[name.key] = name
@@ -106,11 +114,11 @@ class ResolveQueue:
             self._drop("queue-full")
 
     def forget(self, key: str) -> None:
-        """Take a name that still waits out of the lane."""
+        """Remove a name that still waits."""
         self._waiting.pop(key, None)
 
     async def clear(self) -> None:
-        """Forget all, and wait for what was under way to end."""
+        """Remove all names, and end what is being resolved."""
         self._waiting.clear()
         await cancel_and_wait(self._tasks.values())
 
@@ -125,7 +133,7 @@ class ResolveQueue:
             await self._resolve(name)
         except Exception as error:  # noqa: BLE001  # the border to zeroconf, which trips over names
             self._drop("resolve-failed")
-            log.warning("A name could not be resolved: %s.", type(error).__name__)
+            log.warning("Failed to resolve %s: %s.", label(name.instance), type(error).__name__)
 
     def _done(self, key: str, _: asyncio.Task[None]) -> None:
         del self._tasks[key]
@@ -133,9 +141,9 @@ class ResolveQueue:
 
 
 class FloodDetector:
-    """Counts the distinct names of ten minutes, and says for how long to stop listening.
+    """A counter of the distinct names of ten minutes: too many are a flood.
 
-    limit: how many names are too many.  longest: seconds of the longest pause.
+    limit: how many names are no flood.  longest: seconds of the longest pause after one.
     """
 
     WINDOW = 600.0
@@ -148,7 +156,7 @@ class FloodDetector:
         self._pause = FIRST_PAUSE
 
     def add(self, key: str, now: float) -> bool:
-        """Count one name; return whether they have become too many."""
+        """Count one name; return whether the names are a flood."""
         if now - self._since >= self.WINDOW:
             self._pause = FIRST_PAUSE
             self._names.clear()
@@ -157,7 +165,7 @@ class FloodDetector:
         return len(self._names) > self._limit
 
     def pause(self, now: float) -> float:
-        """Return how many seconds to stop listening; begin to count anew after them."""
+        """Return for how many seconds to stop listening; counting restarts after them."""
         seconds = min(self._pause, self._longest)
         self._pause *= 2
         self._names.clear()
@@ -165,52 +173,52 @@ class FloodDetector:
         return seconds
 
 
-PATIENCE = 3.0
-"""Seconds that resolving one name may take."""
-
-
 class NameTracker:
-    """Asks policy about each name before it is resolved, and tells the sink what it became.
+    """The tracker: it asks the rules about each name, has it resolved, and reports it to the sink.
 
-    place: the source and the interface.  outside: whom to ask, whom to tell, where to count.
-    alarm: called when names become a flood.  engine: where to resolve; None: nothing is heard.
+    source: of the sightings.  health: counts what happens.  on_flood: called when names are too
+    many.  backend: what resolves names; None while nothing is received.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by keyword
         self,
-        place: tuple[str, str],
         settings: MdnsSettings,
-        outside: tuple[Context, Sink, Health],
-        alarm: Callable[[], None],
+        *,
+        source: str,
+        interface: str,
+        context: Context,
+        sink: Sink,
+        health: Health,
+        on_flood: Callable[[], None],
     ) -> None:
-        self._source, self._interface = place
-        self._context, self._sink, self._health = outside
-        self._alarm = alarm
+        self._source, self._interface = source, interface
+        self._context, self._sink, self._health = context, sink, health
+        self._on_flood = on_flood
         self.backend: MdnsBackend | None = None
         self._table = NameTable(settings.max_entries)
         self._flood = FloodDetector(settings.flood_limit, settings.flood_pause)
-        lane = partial(ResolveQueue, drop=self._health.drop)
-        self._wanted = lane(
+        queue = partial(ResolveQueue, drop=health.drop)
+        self._wanted = queue(
             partial(self._resolve, wanted=True),
             in_flight=settings.resolve_in_flight,
             waiting=settings.resolve_queue,
         )
-        self._strangers = lane(
+        self._strangers = queue(
             partial(self._resolve, wanted=False),
             in_flight=settings.strangers_in_flight,
             waiting=settings.strangers_queue,
         )
 
     def announced(self, service: str, full: str) -> None:
-        """A name was announced, or one of its records is new."""
+        """Process a name that was announced, or of which a record is new."""
         name = parse(service, full)
         if name is None:
             self._health.drop("bad-name")
-        elif self.backend and not self._too_many(name) and self._is_news(name, self.backend):
+        elif self.backend and not self._is_flood(name) and self._is_news(name, self.backend):
             self._consider(name, self.backend)
 
     def removed(self, service: str, full: str) -> None:
-        """A name was taken back, by whomever, or its time is over."""
+        """Process a goodbye for a name, which any host may send, or its expiry."""
         name = parse(service, full)
         if name is None:
             return
@@ -221,21 +229,21 @@ class NameTracker:
             self._lose(entry, LossReason.EXPIRED if over else LossReason.GOODBYE)
 
     def expire(self) -> None:
-        """Tell of the names that were not heard for as long as they were to be believed."""
+        """Report the names whose sightings are no longer valid as lost."""
         now = self._context.now()
         for entry in list(self._table):
             if entry.sighting.at + entry.sighting.valid_for > now:
                 continue
-            answer = self.backend.cached(entry.name) if self.backend else None
-            if answer and answer.received_at > entry.sighting.at:
-                self._report(entry.name, answer, wanted=entry.wanted)
+            info = self.backend.cached(entry.name) if self.backend else None
+            if info and info.received_at > entry.sighting.at:
+                self._report(entry.name, info, wanted=entry.wanted)
             else:
                 self._lose(entry, LossReason.EXPIRED)
 
-    def confirmed(self, name: InstanceName, answer: ServiceInfo) -> Sighting | None:
-        """Make a sighting of an answer that was asked for; None where it is not believed."""
+    def confirmed(self, name: InstanceName, info: ServiceInfo) -> Sighting | None:
+        """Make a sighting of an answer to a question; None if the answer is not believed."""
         try:
-            sighting = self._sighting(name, answer)
+            sighting = self._sighting(name, info)
         except InvalidServiceInfo as refused:
             self._health.drop(str(refused))
             return None
@@ -244,28 +252,28 @@ class NameTracker:
         return sighting
 
     def pause(self) -> float:
-        """Return how many seconds to stop listening after a flood."""
+        """Return for how many seconds to stop listening after a flood."""
         return self._flood.pause(self._context.now())
 
     async def suspend(self) -> None:
-        """Resolve nothing any more, until an engine is there again."""
+        """Resolve nothing until there is a backend again."""
         self.backend = None
         await self._wanted.clear()
         await self._strangers.clear()
 
     def stop(self) -> None:
-        """Tell that nobody listens any more."""
+        """Report all names as lost, because discovery was stopped."""
         for entry in list(self._table):
             self._lose(entry, LossReason.STOPPED)
 
-    def _too_many(self, name: InstanceName) -> bool:
+    def _is_flood(self, name: InstanceName) -> bool:
         if self._table.get(name.key) or not self._flood.add(name.key, self._context.now()):
             return False
-        self._alarm()
+        self._on_flood()
         return True
 
     def _is_news(self, name: InstanceName, backend: MdnsBackend) -> bool:
-        """Whether something came over the wire: a new browse tells again what is cached."""
+        """Whether a record was received: a new browse reports again what is cached."""
         known = self._table.get(name.key)
         return known is None or backend.newest(name) > known.sighting.at
 
@@ -275,21 +283,21 @@ class NameTracker:
             self._health.drop("ignored")
             return
         wanted = interest is Interest.WANTED
-        if answer := backend.cached(name):
-            self._report(name, answer, wanted=wanted)
+        if info := backend.cached(name):
+            self._report(name, info, wanted=wanted)
         else:
             (self._wanted if wanted else self._strangers).put(name)
 
     async def _resolve(self, name: InstanceName, *, wanted: bool) -> None:
-        answer = await self.backend.resolve(name, PATIENCE) if self.backend else None
-        if answer:
-            self._report(name, answer, wanted=wanted)
+        info = await self.backend.resolve(name, RESOLVE_TIMEOUT) if self.backend else None
+        if info:
+            self._report(name, info, wanted=wanted)
         else:
             self._health.drop("unresolved")
 
-    def _report(self, name: InstanceName, answer: ServiceInfo, *, wanted: bool) -> None:
+    def _report(self, name: InstanceName, info: ServiceInfo, *, wanted: bool) -> None:
         try:
-            entry = TrackedName(name, wanted, self._sighting(name, answer))
+            entry = TrackedName(name, wanted, self._sighting(name, info))
         except InvalidServiceInfo as refused:
             self._health.drop(str(refused))
             return
@@ -297,11 +305,11 @@ class NameTracker:
             self._health.sighted += 1
             self._sink.sight(entry.sighting)
 
-    def _sighting(self, name: InstanceName, answer: ServiceInfo) -> Sighting:
-        return records.sighting(name, answer, self._source, self._interface)
+    def _sighting(self, name: InstanceName, info: ServiceInfo) -> Sighting:
+        return records.sighting(name, info, self._source, self._interface)
 
     def _keep(self, entry: TrackedName) -> bool:
-        """Put an entry into the table; return whether there was room for it."""
+        """Add an entry to the table; return whether there was room for it."""
         before = len(self._table)
         left = self._table.put(entry)
         self._health.entries += len(self._table) - before

@@ -1,8 +1,8 @@
-"""The engine of mDNS discovery: python-zeroconf, from 0.47.3 on, on one interface.
+"""The backend of mDNS discovery on python-zeroconf, 0.47.3 and later.
 
 That version bounds nothing by itself: it keeps every record of every packet for as long as the
-packet says, up to 136 years.  So records are counted, and too many are a flood, which ends with
-the whole stack being opened anew.
+packet says, up to 136 years.  So records are counted, and too many are a flood, after which the
+whole stack is opened again.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ _ASK_AGAIN = (0.5, 1.1, 1.2)
 
 
 class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
-    """Calls `alarm` when more than `limit` records are kept, of whatever they are.
+    """A counter of the records that zeroconf keeps, of any name and type.
 
-    They are counted anew only after as many have come, so that counting costs little.
+    It calls `on_flood` when there are more than `limit`.  They are counted again only after as
+    many new ones, so that counting costs little.
     """
 
-    def __init__(self, limit: int, alarm: Callable[[], None]) -> None:
-        self._limit, self._alarm = limit, alarm
+    def __init__(self, limit: int, on_flood: Callable[[], None]) -> None:
+        self._limit, self._on_flood = limit, on_flood
         self._count = 0
 
     def async_update_records(self, zc: Zeroconf, _: float, records: list[RecordUpdate]) -> None:
@@ -63,30 +64,33 @@ class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed fo
         if self._count > 2 * self._limit:
             self._count = sum(len(zc.cache.entries_with_name(one)) for one in zc.cache.names())
             if self._count > self._limit:
-                self._alarm()
+                self._on_flood()
 
 
 class ZeroconfBackend:
-    """One AsyncZeroconf.
+    """An `MdnsBackend`: one AsyncZeroconf.
 
-    place: the interface, and its IPv4 address.  drop: counts what is not believed, by cause.
+    address: an IPv4 address of the interface.  now: the event loop's clock, seconds.
+    drop: counts what is not believed, by cause.
     """
 
     def __init__(
         self,
-        place: tuple[str, str],
+        interface: str,
+        address: str,
+        *,
         now: Callable[[], float],
         drop: Callable[[str], None],
         counter: RecordCounter,
     ) -> None:
-        self._interface, self._address = place
+        self._interface, self._address = interface, address
         self._now, self._drop, self._counter = now, drop, counter
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
     @property
     def _zeroconf(self) -> Zeroconf:
-        assert self._opened, "the engine was not started"
+        assert self._opened, "the backend was not started"
         return self._opened.zeroconf
 
     async def start(self) -> None:
@@ -99,7 +103,7 @@ class ZeroconfBackend:
             transport = getattr(reader, "transport", reader)  # wrapped in new versions
             harden(transport, self._interface, self._drop)
         cache = self._zeroconf.cache
-        for name in cache.names():  # what came before the guard stood may be from anywhere
+        for name in cache.names():  # what came before the filter was set may be from anywhere
             cache.async_remove_records(list(cache.entries_with_name(name)))
         self._zeroconf.async_add_listener(self._counter, None)
 
@@ -114,8 +118,8 @@ class ZeroconfBackend:
         def changed(
             *, service_type: str, name: str, state_change: ServiceStateChange, **_: object
         ) -> None:
-            told = removed if state_change is ServiceStateChange.Removed else announced
-            told(bare[service_type], name)
+            report = removed if state_change is ServiceStateChange.Removed else announced
+            report(bare[service_type], name)
             if parse(bare[service_type], name) is None:
                 self._purge(service_type, name)
 
@@ -126,13 +130,13 @@ class ZeroconfBackend:
 
     def cached(self, name: InstanceName) -> ServiceInfo | None:
         info = _info(name)
-        return self._answer(name, info) if info and info.load_from_cache(self._zeroconf) else None
+        return self._info_of(name, info) if info and info.load_from_cache(self._zeroconf) else None
 
     async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
         info = _info(name)
         with contextlib.suppress(Error):  # a host may have a name that cannot be asked for
             if info and await info.async_request(self._zeroconf, patience * 1000):
-                return self._answer(name, info)
+                return self._info_of(name, info)
         return None
 
     async def confirm(self, name: InstanceName, matches: Callable[[bytes], bool]) -> bytes | None:
@@ -143,7 +147,7 @@ class ZeroconfBackend:
                 self._zeroconf.async_send(cast(Any, InstanceQuery(name)))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await reply.fitting.wait()
+                        await reply.matched.wait()
                         break
         finally:
             self._zeroconf.async_remove_listener(reply)
@@ -158,12 +162,12 @@ class ZeroconfBackend:
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
 
     def _purge(self, type_: str, full: str) -> None:
-        """Forget a pointer to what is no name: to list it as known would break every question."""
+        """Remove a pointer to an invalid name: listed as known, it would break every question."""
         cache = self._zeroconf.cache
         if known := cache.async_get_unique(DNSPointer(type_, _PTR, IN, 0, full)):
             cache.async_remove_records([known])
 
-    def _answer(self, name: InstanceName, info: AsyncServiceInfo) -> ServiceInfo | None:
+    def _info_of(self, name: InstanceName, info: AsyncServiceInfo) -> ServiceInfo | None:
         if not info.text and self._zeroconf.cache.get_by_details(name.full, TXT, IN) is None:
             return None  # old versions call a name complete whose TXT record is yet to come
         received_at, ttl = self._age(self._records(name))
@@ -177,7 +181,7 @@ class ZeroconfBackend:
         )
 
     def _addresses(self, info: AsyncServiceInfo) -> tuple[str, ...]:
-        """The host's addresses, newest first, without those just replaced (RFC 6762, 10.2)."""
+        """Return a host's addresses, newest first, without those just replaced (RFC 6762, 10.2)."""
         find, now = self._zeroconf.cache.get_all_by_details, current_time_millis()
         records = (*find(info.server or "", _A, IN), *find(info.server or "", _AAAA, IN))
         lasting = [one for one in records if one.get_remaining_ttl(now) > 1]
@@ -192,26 +196,26 @@ class ZeroconfBackend:
         return [one for one in found if one and not one.is_expired(now)]
 
     def _age(self, records: Iterable[DNSRecord]) -> tuple[float, float]:
-        """When the newest record came by the loop's clock, and how long any may be kept."""
+        """Return when the newest record came, by the loop's clock, and how long any may be kept."""
         ahead = self._now() - current_time_millis() / 1000
         return freshness((one.created / 1000 + ahead, one.ttl) for one in records)
 
 
 class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
-    """Waits until somebody says of a name what it should; keeps that, or what was said last."""
+    """A listener for one name's TXT record: it keeps the first that matches, or else the last."""
 
     def __init__(self, name: InstanceName, matches: Callable[[bytes], bool]) -> None:
-        self._key, self._fits = name.full.lower(), matches
+        self._key, self._matches = name.full.lower(), matches
         self.text: bytes | None = None
-        self.fitting = asyncio.Event()
+        self.matched = asyncio.Event()
 
     def async_update_records(self, _: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         fresh = (one.new for one in records if one.new.type == TXT)
         for one in fresh:
-            if one.key == self._key and not one.is_expired(now) and not self.fitting.is_set():
+            if one.key == self._key and not one.is_expired(now) and not self.matched.is_set():
                 self.text = one.text
-                if self._fits(one.text):
-                    self.fitting.set()
+                if self._matches(one.text):
+                    self.matched.set()
 
 
 def _info(name: InstanceName) -> AsyncServiceInfo | None:

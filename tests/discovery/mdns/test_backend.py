@@ -1,4 +1,4 @@
-"""What stands between a library, the kernel and us."""
+"""What stands between a library, the kernel and the tracker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import socket
 from contextlib import suppress
 from socket import SO_BINDTODEVICE, SOL_SOCKET
 
-from gatewayd.discovery.mdns.backend import PacketFilter, finish, harden, ipv4, network
+import pytest
+
+from gatewayd.discovery.mdns.backend import PacketFilter, finish, freshness, harden, ipv4, network
 
 
 class Tripping(asyncio.DatagramProtocol):
@@ -43,12 +45,12 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
     await protocol.lost.wait()
 
 
-async def test_a_packet_from_elsewhere_is_counted_and_not_taken_in() -> None:
+async def test_a_packet_from_elsewhere_is_counted_and_not_passed_on() -> None:
     drops: list[str] = []
     protocol = Tripping()
-    guard = PacketFilter(protocol, network("lo"), drops.append)
+    filter_ = PacketFilter(protocol, network("lo"), drops.append)
     for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
-        guard.datagram_received(source.encode(), (source, 5353))
+        filter_.datagram_received(source.encode(), (source, 5353))
     assert protocol.taken == [b"127.1.0.9"]
     assert drops == ["off-link", "off-link"]
 
@@ -80,3 +82,11 @@ def test_addresses_of_interfaces() -> None:
     assert ipv4("lo") == "127.0.0.1"
     assert ipv4("nosuch0") is None
     assert ipv4("a name that is far too long for an interface") is None
+
+
+@pytest.mark.parametrize(
+    ("records", "fresh"),
+    [([], (0.0, 0.0)), ([(5.0, 60.0)], (5.0, 60.0)), ([(5.0, 100.0), (10.0, 60.0)], (10.0, 95.0))],
+)
+def test_freshness(records: list[tuple[float, float]], fresh: tuple[float, float]) -> None:
+    assert freshness(records) == fresh

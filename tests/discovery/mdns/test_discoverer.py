@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 
 class Segment:
-    """A simulated LAN of a service type of its own, so that tests beside us are not heard."""
+    """A simulated LAN of a service type of its own, so that parallel tests are not received."""
 
     def __init__(self, count: int = 3, limit: int = 50, **settings: int) -> None:
         self.type = f"_gw{uuid4().hex[:10]}._tcp"
@@ -112,7 +112,7 @@ async def test_what_policy_ignores_is_never_asked_for() -> None:
         }  # fmt: skip
 
 
-async def test_a_goodbye_is_told_as_such() -> None:
+async def test_a_goodbye_is_reported_as_such() -> None:
     async with scene() as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 3)
         segment.lan.leave(1)
@@ -153,7 +153,7 @@ async def test_a_child_with_dots_in_its_name_is_found_again() -> None:
         assert await segment.discoverer.verify(known) is not None
 
 
-async def test_a_new_address_is_told_without_the_old_one() -> None:
+async def test_a_new_address_is_reported_without_the_old_one() -> None:
     async with scene(1) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         # It announces itself again after a second, and only records that are older than another
@@ -175,7 +175,7 @@ async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None
 
 
 def usurped(child: LanChild, number: int) -> bytes:
-    """What somebody says who takes a child's name: each time a little different."""
+    """An announcement in the name of a child by another host; each differs a little."""
     service, owner = dns.name(child.service), (child.instance.encode(), *dns.name(child.service))
     text = (b"serial=TH20-0B5E55", f"n={number}".encode())
     host = (f"nowhere-{number}".encode(), b"local")

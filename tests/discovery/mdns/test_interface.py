@@ -1,30 +1,32 @@
-"""One interface, on a clock that jumps and an engine that hears what the test says."""
+"""One interface, on a clock that jumps and a backend that receives what the test says."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
-from gatewayd.discovery.mdns.backend import NameCallback, freshness
+from gatewayd.discovery.mdns.backend import NameCallback
 from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import FIRST_PAUSE
 from gatewayd.errors import DiscoveryRetry
-from gatewayd.testing.clock import run
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.contracts.discoverer import RecordingSink
 
 TYPE = "_gatewayd-child._tcp"
 
+pytestmark = pytest.mark.jumping_clock
+
 
 @dataclass
 class Air:
-    """What all engines of a test have in common: who answers, and what was asked."""
+    """What all backends of a test share: the answers, and what was asked."""
 
     answers: dict[str, ServiceInfo] = field(default_factory=dict)
     fails: int = 0
@@ -32,8 +34,8 @@ class Air:
     asked: list[str] = field(default_factory=list)
     verdicts: dict[str, Interest] = field(default_factory=dict)
 
-    def open(self, _: str, alarm: Callable[[], None]) -> FakeBackend:
-        self.opened.append(FakeBackend(self, alarm))
+    def open(self, _: str, on_flood: Callable[[], None]) -> FakeBackend:
+        self.opened.append(FakeBackend(self, on_flood))
         return self.opened[-1]
 
     @property
@@ -46,8 +48,8 @@ class Air:
 
 
 class FakeBackend:
-    def __init__(self, air: Air, alarm: Callable[[], None]) -> None:
-        self.air, self.alarm = air, alarm
+    def __init__(self, air: Air, on_flood: Callable[[], None]) -> None:
+        self.air, self.on_flood = air, on_flood
         self.cache: dict[str, ServiceInfo] = {}
         self.browses = 0
         self.closed = False
@@ -96,7 +98,7 @@ class FakeBackend:
         self.removed(TYPE, f"{instance}.{TYPE}.local.")
 
 
-def answer(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> ServiceInfo:
+def info(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> ServiceInfo:
     return ServiceInfo("h.local.", 1, ("127.1.0.1",), text, at, ttl)
 
 
@@ -105,118 +107,105 @@ class Scene:
     air: Air
     sink: RecordingSink
     health: Health
-    link: MdnsInterface
+    interface: MdnsInterface
 
     async def verify(self, instance: str, known: ServiceInfo | None = None) -> Sighting | None:
         """Look for a device that was seen with an answer before."""
         name = InstanceName(TYPE, instance)
-        return await self.link.verify(name, sighting(name, known or answer(), "m/lo", "lo"))
+        return await self.interface.verify(name, sighting(name, known or info(), "m/lo", "lo"))
 
     def reasons(self) -> list[LossReason]:
         return [one.reason for one in self.sink.lost]
 
 
-def play(
-    script: Callable[[Scene], Awaitable[None]], *, interface: str = "lo", **settings: int
-) -> Scene:
-    """Run a link, and a script beside it, on a clock that jumps."""
+@asynccontextmanager
+async def listening(interface: str = "lo", **settings: int) -> AsyncIterator[Scene]:
+    """Run one interface until the block ends."""
     air, sink, health = Air(), RecordingSink(), Health()
-
-    async def main() -> Scene:
-        context = Context(asyncio.get_running_loop().time, lambda: 0.5, air.interest)
-        chosen = MdnsSettings(interfaces=(interface,), types=(TYPE,), **settings)
-        link = MdnsInterface(
-            (f"m/{interface}", interface), [TYPE], chosen, (context, sink, health), air.open
-        )
-        scene = Scene(air, sink, health, link)
-        task = asyncio.create_task(link.run())
-        await asyncio.sleep(0.01)
-        await script(scene)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        return scene
-
-    scene = run(main())
+    tested = MdnsInterface(
+        interface,
+        MdnsSettings(interfaces=(interface,), types=(TYPE,), **settings),
+        source=f"m/{interface}",
+        services=[TYPE],
+        context=Context(asyncio.get_running_loop().time, lambda: 0.5, air.interest),
+        sink=sink,
+        health=health,
+        open_backend=air.open,
+    )
+    task = asyncio.create_task(tested.run())
+    await asyncio.sleep(0.01)
+    try:
+        yield Scene(air, sink, health, tested)
+    finally:
+        await cancel_and_wait([task])
     assert all(one.closed for one in air.opened)
-    return scene
 
 
-def test_what_is_in_the_packet_is_told_without_asking() -> None:
-    async def script(scene: Scene) -> None:
-        scene.air.backend.cache["a"] = answer()
+async def test_what_is_in_the_packet_is_reported_without_asking() -> None:
+    async with listening() as scene:
+        scene.air.backend.cache["a"] = info()
         scene.air.backend.announce("a")
         assert set(scene.sink.seen) == {f"{TYPE}|a"}
-
-    scene = play(script)
     assert scene.air.asked == []
     assert scene.reasons() == [LossReason.STOPPED]
     assert scene.health == Health(sighted=1, lost=1, entries=0)
 
 
-def test_policy_is_asked_before_anything_is_sent() -> None:
-    async def script(scene: Scene) -> None:
+async def test_policy_is_asked_before_anything_is_sent() -> None:
+    async with listening() as scene:
         air = scene.air
         air.verdicts = {"phone": Interest.IGNORED, "odd": Interest.STRANGER}
-        air.answers = {"phone": answer(), "odd": answer(), "child": answer()}
+        air.answers = {"phone": info(), "odd": info(), "child": info()}
         air.backend.announce("phone", "odd", "child")
         await asyncio.sleep(1)
         assert sorted(air.asked) == ["child", "odd"]
         assert set(scene.sink.seen) == {f"{TYPE}|odd", f"{TYPE}|child"}
+    assert scene.health.dropped == {"ignored": 1}
 
-    assert play(script).health.dropped == {"ignored": 1}
 
-
-def test_real_children_are_resolved_while_strangers_flood() -> None:
+async def test_real_children_are_resolved_while_strangers_flood() -> None:
     """20,000 names beyond reason cannot keep 20 wanted ones waiting."""
-
-    async def script(scene: Scene) -> None:
+    async with listening(flood_limit=100_000) as scene:
         air = scene.air
         strangers = [f"x{i}" for i in range(20_000)]
         children = [f"c{i}" for i in range(20)]
         air.verdicts = dict.fromkeys(strangers, Interest.STRANGER)
-        air.answers = dict.fromkeys(children, answer())
+        air.answers = dict.fromkeys(children, info())
         air.backend.announce(*strangers, *children)
         await asyncio.sleep(0.2)
         assert set(scene.sink.seen) == {f"{TYPE}|{one}" for one in children}
-
-    scene = play(script, flood_limit=100_000)
     assert scene.health.dropped["queue-full"] == 20_000 - 4 - 64
 
 
-def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
+    async with listening(flood_limit=10) as scene:
         first = scene.air.backend
         first.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
         assert first.closed
-        scene.air.answers["child"] = answer()
+        scene.air.answers["child"] = info()
         assert len(scene.air.opened) == 1
         await asyncio.sleep(FIRST_PAUSE)
         scene.air.backend.announce("child")
         await asyncio.sleep(1)
         assert f"{TYPE}|child" in scene.sink.seen
-
-    scene = play(script, flood_limit=10)
     assert len(scene.air.opened) == 2
     assert scene.health.dropped["flood"] == 1
 
 
-def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
+    async with listening(flood_limit=10) as scene:
         scene.air.backend.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
-        scene.air.answers["child"] = answer()
+        scene.air.answers["child"] = info()
         assert await scene.verify("child") is not None
         assert await scene.verify("gone") is None
         assert [one.closed for one in scene.air.opened] == [True, True, True]
 
-    play(script, flood_limit=10)
 
-
-def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None:
-    async def script(scene: Scene) -> None:
-        known = answer(text=b"\x0bserial=A-01")
+async def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None:
+    async with listening() as scene:
+        known = info(text=b"\x0bserial=A-01")
         scene.air.answers["child"] = known
         nowhere = ServiceInfo("elsewhere.local.", 1, (), b"\x0bserial=B-02", 0.0, 120.0)
         scene.air.backend.cache["child"] = nowhere
@@ -224,46 +213,39 @@ def test_a_child_that_answers_is_there_whatever_others_say_of_its_host() -> None
         assert found is not None
         assert (found.addresses, found.attributes["txt.serial"]) == (("127.1.0.1",), "A-01")
 
-    play(script)
 
-
-def test_who_answers_in_the_place_of_another_is_told_as_what_it_is() -> None:
-    async def script(scene: Scene) -> None:
-        other = answer(text=b"\x0bserial=B-02")
+async def test_who_answers_in_the_place_of_another_is_reported_as_what_it_is() -> None:
+    async with listening() as scene:
+        other = info(text=b"\x0bserial=B-02")
         scene.air.answers["child"] = scene.air.backend.cache["child"] = other
-        found = await scene.verify("child", answer(text=b"\x0bserial=A-01"))
+        found = await scene.verify("child", info(text=b"\x0bserial=A-01"))
         assert found is not None
         assert found.attributes["txt.serial"] == "B-02"
 
-    play(script)
 
-
-def test_more_records_than_can_be_kept_are_a_flood() -> None:
-    async def script(scene: Scene) -> None:
-        scene.air.backend.alarm()
+async def test_more_records_than_can_be_kept_are_a_flood() -> None:
+    async with listening() as scene:
+        scene.air.backend.on_flood()
         await asyncio.sleep(1)
         assert scene.air.backend.closed
+    assert scene.health.dropped == {"flood": 1}
 
-    assert play(script).health.dropped == {"flood": 1}
 
-
-def test_what_is_cached_is_no_news_and_what_came_over_the_wire_is() -> None:
-    async def script(scene: Scene) -> None:
+async def test_what_is_cached_is_no_news_and_what_came_over_the_wire_is() -> None:
+    async with listening() as scene:
         backend = scene.air.backend
-        backend.cache["a"] = answer(at=1.0)
+        backend.cache["a"] = info(at=1.0)
         backend.announce("a", "a")
         assert scene.sink.sightings == 1
-        backend.cache["a"] = answer(at=2.0)
+        backend.cache["a"] = info(at=2.0)
         backend.announce("a")
         assert scene.sink.sightings == 2
 
-    play(script)
 
-
-def test_a_goodbye_is_a_hint_and_the_name_can_come_back() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_goodbye_is_a_hint_and_the_name_can_come_back() -> None:
+    async with listening() as scene:
         backend = scene.air.backend
-        backend.cache["a"] = answer()
+        backend.cache["a"] = info()
         backend.announce("a")
         backend.goodbye("a")
         backend.goodbye("a")
@@ -272,40 +254,34 @@ def test_a_goodbye_is_a_hint_and_the_name_can_come_back() -> None:
         backend.announce("a")
         assert scene.sink.sightings == 2
 
-    play(script)
 
-
-def test_a_silent_name_expires_and_a_refreshed_one_does_not() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_silent_name_expires_and_a_refreshed_one_does_not() -> None:
+    async with listening() as scene:
         backend = scene.air.backend
-        backend.cache = {"dead": answer(ttl=100.0), "alive": answer(ttl=100.0)}
+        backend.cache = {"dead": info(ttl=100.0), "alive": info(ttl=100.0)}
         backend.announce("dead", "alive")
-        backend.cache["alive"] = answer(at=90.0, ttl=1000.0)
+        backend.cache["alive"] = info(at=90.0, ttl=1000.0)
         await asyncio.sleep(100.0 + 2 * CHECK_EVERY)
         assert [(one.key, one.reason) for one in scene.sink.lost] == [
             (f"{TYPE}|dead", LossReason.EXPIRED)
         ]
         assert scene.sink.seen[f"{TYPE}|alive"].at == 90.0
 
-    play(script)
 
-
-def test_the_late_removal_of_a_library_is_an_expiry() -> None:
-    async def script(scene: Scene) -> None:
-        scene.air.backend.cache["a"] = answer(ttl=60.0)
+async def test_the_late_removal_of_a_library_is_an_expiry() -> None:
+    async with listening() as scene:
+        scene.air.backend.cache["a"] = info(ttl=60.0)
         scene.air.backend.announce("a")
         await asyncio.sleep(60.5)
         scene.air.backend.goodbye("a")
         assert scene.reasons() == [LossReason.EXPIRED]
 
-    play(script)
 
-
-def test_a_full_table_evicts_strangers_first() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_full_table_evicts_strangers_first() -> None:
+    async with listening(max_entries=2) as scene:
         backend = scene.air.backend
         scene.air.verdicts = {"s1": Interest.STRANGER, "s2": Interest.STRANGER}
-        backend.cache = dict.fromkeys(("s1", "w1", "w2", "s2", "w3"), answer())
+        backend.cache = dict.fromkeys(("s1", "w1", "w2", "s2", "w3"), info())
         backend.announce("s1", "w1", "w2", "s2", "w3")
         assert [(one.key, one.reason) for one in scene.sink.lost] == [
             (f"{TYPE}|s1", LossReason.EVICTED),
@@ -313,64 +289,47 @@ def test_a_full_table_evicts_strangers_first() -> None:
         ]
         assert f"{TYPE}|s2" not in scene.sink.seen
         assert scene.health.entries == 2
+    assert scene.health.dropped == {"table-full": 3}
 
-    assert play(script, max_entries=2).health.dropped == {"table-full": 3}
 
-
-def test_hostile_names_and_answers_are_counted_by_cause() -> None:
-    async def script(scene: Scene) -> None:
+async def test_hostile_names_and_answers_are_counted_by_cause() -> None:
+    async with listening() as scene:
         backend = scene.air.backend
-        backend.cache["big"] = answer(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
+        backend.cache["big"] = info(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
         backend.announce("big", "a\0b", "\u202ea", "x" * 64, "")
         backend.announced(TYPE, "no such type")
         scene.air.backend.announce("silent")
         await asyncio.sleep(4)
-
-    scene = play(script)
     assert scene.health.dropped == {"txt-too-long": 1, "bad-name": 5, "unresolved": 1}
     assert scene.sink.seen == {}
 
 
-def test_the_lan_is_asked_anew_from_time_to_time() -> None:
-    async def script(scene: Scene) -> None:
+async def test_the_lan_is_asked_again_from_time_to_time() -> None:
+    async with listening() as scene:
         await asyncio.sleep(1000)
         assert scene.air.backend.browses == 4
+    assert len(scene.air.opened) == 1
 
-    assert len(play(script).air.opened) == 1
 
-
-def test_a_rescan_forgets_what_was_heard() -> None:
-    async def script(scene: Scene) -> None:
-        scene.link.rescan()
+async def test_a_rescan_forgets_what_was_received() -> None:
+    async with listening() as scene:
+        scene.interface.rescan()
         await asyncio.sleep(0.01)
-
-    scene = play(script)
     assert [one.closed for one in scene.air.opened] == [True, True]
 
 
-def test_a_stack_that_does_not_start_is_tried_again() -> None:
-    async def script(scene: Scene) -> None:
+async def test_a_stack_that_does_not_start_is_tried_again() -> None:
+    async with listening() as scene:
         scene.air.fails = 2
-        scene.link.rescan()
+        scene.interface.rescan()
         await asyncio.sleep(3 * CHECK_EVERY)
         assert scene.air.backend.browses == 1
+    assert scene.health.dropped == {"no-socket": 2}
 
-    assert play(script).health.dropped == {"no-socket": 2}
 
-
-def test_an_interface_that_is_not_there_is_waited_for() -> None:
-    async def script(scene: Scene) -> None:
+async def test_an_interface_that_is_not_there_is_waited_for() -> None:
+    async with listening(interface="nosuch0") as scene:
         await asyncio.sleep(2.5 * CHECK_EVERY)
         assert await scene.verify("a") is None
-
-    scene = play(script, interface="nosuch0")
     assert scene.health.dropped == {"no-interface": 3}
     assert scene.air.opened == []
-
-
-@pytest.mark.parametrize(
-    ("records", "fresh"),
-    [([], (0.0, 0.0)), ([(5.0, 60.0)], (5.0, 60.0)), ([(5.0, 100.0), (10.0, 60.0)], (10.0, 95.0))],
-)
-def test_freshness(records: list[tuple[float, float]], fresh: tuple[float, float]) -> None:
-    assert freshness(records) == fresh

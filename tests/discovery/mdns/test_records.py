@@ -1,4 +1,4 @@
-"""From an answer to a sighting: what is believed, and what it claims."""
+"""The names and records of DNS-SD: which are believed, and what they claim."""
 
 from __future__ import annotations
 
@@ -10,23 +10,106 @@ from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, Trust
 from gatewayd.discovery.mdns.records import (
+    IN,
     LONGEST,
     MAX_KEY,
     MAX_KEYS,
+    MAX_LABEL,
     SHORTEST,
+    SRV,
+    TXT,
     InstanceName,
     InvalidServiceInfo,
     ServiceInfo,
     claims,
+    encode_query,
+    parse,
+    service,
     sighting,
     txt,
     usable_addresses,
 )
+from gatewayd.errors import ConfigError
+from gatewayd.simulator.lan import dns
+from gatewayd.simulator.lan.dns import DnsQuestion
 from gatewayd.testing.contracts.discoverer import check
 
 TYPE = "_gatewayd-child._tcp"
 NAME = InstanceName(TYPE, "TH-20 0001A7")
-ANSWER = ServiceInfo("th.local.", 8080, ("192.0.2.7",), b"\x0fserial=TH20-000", 5.0, 120.0)
+INFO = ServiceInfo("th.local.", 8080, ("192.0.2.7",), b"\x0fserial=TH20-000", 5.0, 120.0)
+
+
+@pytest.mark.parametrize("written", [TYPE, f"{TYPE}.local", f"{TYPE}.local."])
+def test_a_type_is_taken_in_each_spelling(written: str) -> None:
+    assert service(written) == TYPE
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "", "http", "_http", "_http._sctp", "_http._tcp.example.org", "_-a._tcp", "_a--b._tcp",
+        "_a b._tcp", f"_{'x' * 63}._tcp", "_x\n._tcp", "._tcp",
+    ],
+)  # fmt: skip
+def test_what_is_no_type_is_refused(written: str) -> None:
+    with pytest.raises(ConfigError):
+        service(written)
+
+
+@pytest.mark.parametrize("instance", ["TH-20 0001A7", "a.dot.in.it", "é" * 31, "-"])
+def test_a_name_is_split(instance: str) -> None:
+    assert parse(TYPE, f"{instance}.{TYPE}.local.") == InstanceName(TYPE, instance)
+
+
+def test_names_are_compared_without_case() -> None:
+    name = parse(TYPE, f"Lamp.{TYPE.upper()}.LOCAL.")
+    assert name == InstanceName(TYPE, "Lamp")
+    assert name.key == InstanceName(TYPE, "LAMP").key
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        "",
+        " ",
+        ".a",
+        "a.",
+        "a..b",
+        "a\0b",
+        "a\x1b[0m",
+        "a\r\nb",
+        "\u202ea",
+        "a\u200bb",
+        "\ufffd",
+        "x" * 64,
+        "é" * 32,
+    ],
+)
+def test_a_hostile_name_is_refused(instance: str) -> None:
+    assert parse(TYPE, f"{instance}.{TYPE}.local.") is None
+
+
+def test_a_name_of_another_type_is_refused() -> None:
+    assert parse(TYPE, "Lamp._http._tcp.local.") is None
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_name_is_either_usable_or_refused(raw: str) -> None:
+    for full in (raw, f"{raw}.{TYPE}.local."):
+        name = parse(TYPE, full)
+        assert name is None or len(encode_query(name)) <= 512
+
+
+def test_a_question_asks_for_one_label_even_with_dots() -> None:
+    sent = dns.decode(encode_query(InstanceName(TYPE, "a.dot.in.it")))
+    label = (b"a.dot.in.it", b"_gatewayd-child", b"_tcp", b"local")
+    assert sent.questions == (DnsQuestion(label, SRV), DnsQuestion(label, TXT))
+    assert sent.answers == ()
+
+
+def test_the_longest_name_fits() -> None:
+    sent = dns.decode(encode_query(InstanceName(TYPE, "x" * MAX_LABEL)))
+    assert sent.questions[0].family == IN
 
 
 def record(*strings: bytes) -> bytes:
@@ -34,7 +117,7 @@ def record(*strings: bytes) -> bytes:
 
 
 def test_a_sighting_holds_what_was_announced() -> None:
-    seen = sighting(NAME, ANSWER, "mdns/eth1", "eth1")
+    seen = sighting(NAME, INFO, "mdns/eth1", "eth1")
     check(seen)
     assert (seen.source, seen.key) == ("mdns/eth1", f"{TYPE}|th-20 0001a7")
     assert (seen.at, seen.valid_for, seen.trust) == (5.0, 120.0, Trust.CLAIMED)
@@ -48,39 +131,39 @@ def test_a_sighting_holds_what_was_announced() -> None:
 
 @pytest.mark.parametrize(("ttl", "valid"), [(0.0, SHORTEST), (1e9, LONGEST), (4500.0, 4500.0)])
 def test_validity_is_clamped(ttl: float, valid: float) -> None:
-    assert sighting(NAME, replace(ANSWER, ttl=ttl), "s", "eth1").valid_for == valid
+    assert sighting(NAME, replace(INFO, ttl=ttl), "s", "eth1").valid_for == valid
 
 
 @pytest.mark.parametrize(
-    ("answer", "cause"),
+    ("info", "cause"),
     [
-        (replace(ANSWER, host="a\nb."), "bad-host"),
-        (replace(ANSWER, host="x" * 300), "bad-host"),
-        (replace(ANSWER, addresses=()), "no-usable-address"),
-        (replace(ANSWER, addresses=("127.0.0.1", "224.0.0.251")), "no-usable-address"),
-        (replace(ANSWER, text=record(*[b"x" * 200] * 7)), "txt-too-long"),
-        (replace(ANSWER, text=b"\x05abc"), "txt-malformed"),
-        (replace(ANSWER, text=record(b"k" * (MAX_KEY + 1) + b"=1")), "txt-key-too-long"),
+        (replace(INFO, host="a\nb."), "bad-host"),
+        (replace(INFO, host="x" * 300), "bad-host"),
+        (replace(INFO, addresses=()), "no-usable-address"),
+        (replace(INFO, addresses=("127.0.0.1", "224.0.0.251")), "no-usable-address"),
+        (replace(INFO, text=record(*[b"x" * 200] * 7)), "txt-too-long"),
+        (replace(INFO, text=b"\x05abc"), "txt-malformed"),
+        (replace(INFO, text=record(b"k" * (MAX_KEY + 1) + b"=1")), "txt-key-too-long"),
         (
-            replace(ANSWER, text=record(*[b"k%d=1" % i for i in range(MAX_KEYS + 1)])),
+            replace(INFO, text=record(*[b"k%d=1" % i for i in range(MAX_KEYS + 1)])),
             "txt-too-many-keys",
         ),
     ],
 )
-def test_what_is_out_of_bounds_is_refused_whole(answer: ServiceInfo, cause: str) -> None:
+def test_what_is_out_of_bounds_is_refused_whole(info: ServiceInfo, cause: str) -> None:
     with pytest.raises(InvalidServiceInfo, match=f"^{cause}$"):
-        sighting(NAME, answer, "s", "eth1")
+        sighting(NAME, info, "s", "eth1")
 
 
 def test_the_largest_record_that_is_allowed_is_taken() -> None:
     text = record(*[b"%032d=%s" % (i, b"v" * 6) for i in range(MAX_KEYS)])
-    assert len(sighting(NAME, replace(ANSWER, text=text), "s", "eth1").attributes) == 7 + MAX_KEYS
+    assert len(sighting(NAME, replace(INFO, text=text), "s", "eth1").attributes) == 7 + MAX_KEYS
 
 
 @given(st.binary(max_size=1400))
 def test_any_txt_record_is_either_text_or_refused(raw: bytes) -> None:
     try:
-        seen = sighting(NAME, replace(ANSWER, text=raw), "s", "eth1")
+        seen = sighting(NAME, replace(INFO, text=raw), "s", "eth1")
     except InvalidServiceInfo:
         return
     check(seen)

@@ -1,4 +1,4 @@
-"""Table, lanes and flood alarm."""
+"""The bounds of the tracker: table, queues and flood detector."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def name(text: str) -> InstanceName:
 
 
 def entry(text: str, *, wanted: bool = True) -> TrackedName:
-    answer = ServiceInfo("h.local.", 1, ("192.0.2.1",), b"", 0.0, 60.0)
-    return TrackedName(name(text), wanted, sighting(name(text), answer, "s", "eth1"))
+    info = ServiceInfo("h.local.", 1, ("192.0.2.1",), b"", 0.0, 60.0)
+    return TrackedName(name(text), wanted, sighting(name(text), info, "s", "eth1"))
 
 
 def test_strangers_leave_before_the_wanted_and_the_oldest_first() -> None:
@@ -69,7 +69,7 @@ class Work:
             raise ValueError("the library has tripped")
 
 
-async def test_a_lane_takes_the_newest_first_and_drops_the_oldest() -> None:
+async def test_a_queue_takes_the_newest_first_and_drops_the_oldest() -> None:
     work = Work()
     queue = ResolveQueue(work.resolve, work.drops.append, in_flight=2, waiting=3)
     for text in ("1", "2", "3", "4", "5", "6", "4", "1"):
@@ -85,7 +85,7 @@ async def test_a_lane_takes_the_newest_first_and_drops_the_oldest() -> None:
     await queue.clear()
 
 
-async def test_a_lane_outlives_what_the_library_trips_over() -> None:
+async def test_a_queue_outlives_what_the_library_trips_over() -> None:
     work = Work()
     work.go.set()
     queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
@@ -98,7 +98,7 @@ async def test_a_lane_outlives_what_the_library_trips_over() -> None:
 
 
 @pytest.mark.parametrize("started", [True, False])
-async def test_a_lane_that_is_cleared_can_be_used_again(started: bool) -> None:
+async def test_a_queue_that_is_cleared_can_be_used_again(started: bool) -> None:
     work = Work()
     queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
     queue.put(name("a"))
