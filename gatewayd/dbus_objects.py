@@ -14,10 +14,10 @@ from gatewayd.dbus.methods import (
     LOG_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
+    AuthorityCommands,
 )
 from gatewayd.dbus.names import AUTHORITY, LOG, STORE, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
-from gatewayd.dbus.ports import AuthorityCommands
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import GatewayStatus, provider_object
 from gatewayd.runtime.journal import SYSLOG_LEVELS, set_level

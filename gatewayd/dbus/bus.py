@@ -13,10 +13,9 @@ from gatewayd.dbus.authorization import Polkit
 from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
 from gatewayd.dbus.glib import BusThread, Connection, RemoteCaller
 from gatewayd.dbus.interfaces import load_all
-from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS
+from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS, ManagerCommands
 from gatewayd.dbus.names import GATEWAY, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
-from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.dbus.service import ObjectServer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView, ManagerView

@@ -9,7 +9,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from gatewayd.dbus import ports
+from gatewayd.dbus import methods
 from gatewayd.dbus.interfaces import load_all
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
@@ -34,9 +34,9 @@ SERVED_FROM_VIEWS = {
 """Answered on the D-Bus thread."""
 WRITABLE = {(LOG_CONTROL, "LogLevel")}
 PORTS: Mapping[MethodTable[Any], Any] = {
-    MANAGER_METHODS: ports.ManagerCommands, DEVICE_METHODS: ports.ManagerCommands,
-    SECRET_STORE_METHODS: ports.StoreCommands, PROVIDER_METHODS: ports.ProviderCommands,
-    AUTHORITY_METHODS: ports.AuthorityCommands, LOG_METHODS: ports.LogCommands,
+    MANAGER_METHODS: methods.ManagerCommands, DEVICE_METHODS: methods.ManagerCommands,
+    SECRET_STORE_METHODS: methods.StoreCommands, PROVIDER_METHODS: methods.ProviderCommands,
+    AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
 }  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()
@@ -47,8 +47,8 @@ def test_every_method_is_served_in_one_way() -> None:
     served = [(table.interface, method.name) for table, method in METHODS]
     assert len(served) == len(set(served))
     assert not set(served) & SERVED_FROM_VIEWS
-    methods = {(one.name, method) for one in INTERFACES.values() for method in one.results}
-    assert methods == set(served) - WRITABLE | SERVED_FROM_VIEWS
+    described = {(one.name, method) for one in INTERFACES.values() for method in one.results}
+    assert described == set(served) - WRITABLE | SERVED_FROM_VIEWS
 
 
 def test_no_method_shares_a_name_with_a_property() -> None:
@@ -96,7 +96,7 @@ def test_an_argument_of_another_type_is_a_fault() -> None:
 
 
 async def test_reregister_takes_no_options() -> None:
-    port = create_autospec(ports.ManagerCommands, instance=True)
+    port = create_autospec(methods.ManagerCommands, instance=True)
     arguments = MethodArguments(["a", "a", {"force": True}], "uid 7")
     with pytest.raises(InvalidArgs):
         await MANAGER_METHODS.bind(port)["Reregister"].run(arguments)
