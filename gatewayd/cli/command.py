@@ -81,7 +81,7 @@ def add_id(parser: ArgumentParser) -> None:
 def add_config(parser: ArgumentParser) -> None:
     """Add the option that names the main configuration file."""
     parser.add_argument(
-        "--config", type=Path, default=STANDARD,
+        "--config", type=Path, default=STANDARD, metavar="FILE",
         help=f"main configuration file (default: {STANDARD})",
     )  # fmt: skip
 

@@ -30,6 +30,17 @@ COMMANDS: tuple[Command, ...] = (
     *huawei_ca.COMMANDS,
 )
 
+GROUPS: Mapping[str, str] = {
+    "rules": "list, check and test rules",
+    "cloud": "test a cloud",
+    "store": "manage the secret store of a running gateway",
+    "vault": "manage the vault of a stopped gateway",
+    "huawei": "manage templates and the device CA of Huawei Cloud IoTDA",
+    "huawei template": "write, check and preview provisioning templates",
+    "huawei ca": "manage the device CA",
+}
+"""What the commands of each group do."""
+
 
 def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Return the parser; the words of a command may name groups, as "rules check"."""
@@ -45,7 +56,8 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentPar
         for step in path:
             parent, group = group, f"{group} {step}".strip()
             if group not in groups:
-                sub = groups[parent].add_parser(step, help=f"see gatewayctl {group} --help")
+                what = GROUPS.get(group)
+                sub = groups[parent].add_parser(step, help=what, description=what)
                 groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
         parser = groups[group].add_parser(word, help=command.help, description=command.help)
         command.add_arguments(parser)

@@ -13,20 +13,20 @@ import pytest
 
 from gatewayd.cli import output
 from gatewayd.cli.command import Command, Connect
-from gatewayd.cli.main import main
+from gatewayd.cli.main import COMMANDS, GROUPS, main
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, run, served, view
+from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl
 
 
 @pytest.fixture
-async def asked() -> Asked:
-    return Asked("child-1a", "child-2b")
+async def asked() -> RecordingCommands:
+    return RecordingCommands("child-1a", "child-2b")
 
 
 @pytest.fixture
-async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bus]:
     online = view("child-2b", state="online", provider="alibaba", name="Meter \x1b[31m")
     async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
         yield ours
@@ -65,7 +65,7 @@ async def test_explain(bus: PrivateBus, service: Bus) -> None:
 
 
 @pytest.mark.integration
-async def test_changes(bus: PrivateBus, service: Bus, asked: Asked) -> None:
+async def test_changes(bus: PrivateBus, service: Bus, asked: RecordingCommands) -> None:
     for words in (
         ("approve", "child-1", "--provider", "alibaba"),
         ("reject", "child-1", "--reason", "not ours"),
@@ -199,6 +199,12 @@ def test_a_window_that_cannot_be_is_wrong_usage(
         main(["permit-join", *words], {})
     assert left.value.code == 2
     assert capsys.readouterr().err
+
+
+def test_every_group_is_described() -> None:
+    words = [command.words.split() for command in COMMANDS]
+    groups = {" ".join(path[:depth]) for path in words for depth in range(1, len(path))}
+    assert set(GROUPS) == groups
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.site import MANAGER, POLICY, Site
-from tests.dbus.served import run
+from tests.dbus.support import run
 from tests.support.gatewayctl import GATEWAYCTL
 from tests.support.pem_keys import private_pem, public_pem
 
@@ -91,9 +91,8 @@ async def test_another_gateway_brings_the_same_children_online(
 
         assert (await vault(other, "init", "--recovery", public_half))[0] == 0
         status, said = await vault(other, "import", whole, *opener)
-        assert (status, said.splitlines()[0]) == (
-            0, f"{CHILDREN} secrets and {CHILDREN} records were taken in.",
-        )  # fmt: skip
+        assert status == 0, said
+        assert f"{CHILDREN} secrets and {CHILDREN} records" in said
         await other.start()
         await all_online(other)
         assert {c: device for c, (device, _) in (await other.devices()).items()} == known
@@ -103,7 +102,7 @@ async def test_another_gateway_brings_the_same_children_online(
         assert await other.stop() == 0
         assert "Reconciled" not in other.log()
         status, said = await vault(other, "import", whole, *opener)
-        assert (status, "there are registered children" in said) == (1, True)
+        assert (status, "Registered devices" in said) == (1, True)
 
 
 async def test_beside_a_daemon_that_runs_the_other_verb_is_named(tmp_path: Path) -> None:
@@ -148,17 +147,17 @@ async def test_what_an_operator_may_have_done_while_it_serves(tmp_path: Path) ->
         (created,) = await shown("KeyCreatedTimestamp")
         assert int(created) > 1_700_000_000_000_000
         status, said = await store(site, "export", "--output", str(tmp_path / "whole"))
-        assert (status, "there is no recovery key" in said) == (1, True)
+        assert (status, "add-recovery" in said) == (1, True)
         assert await store(site, "add-recovery", public_half) == (0, "")
         assert await shown("RecoverySlots", "NSecrets") == ["1", "2"]
         status, said = await store(site, "add-recovery", str(tmp_path / "gatewayd.toml"))
-        assert (status, "that is no public key" in said) == (1, True)
+        assert (status, "public key" in said) == (1, True)
         assert await store(site, "export", "--output", str(tmp_path / "whole")) == (0, "")
         assert await store(site, "accept-rollback") == (0, "")
         assert await store(site, "reseal") == (0, "")
         status, said = await store(site, "reseal", "credential")
-        assert (status, "systemd has handed over no credentials" in said) == (1, True)
-        assert "number 2, made" in (await store(site, "status"))[1]
+        assert (status, "credentials" in said) == (1, True)
+        assert "number 2, created" in (await store(site, "status"))[1]
         assert await site.stop() == 0
         with contextlib.closing(sqlite3.connect(tmp_path / "state/vault.db")) as file:
             assert file.execute("SELECT DISTINCT kid FROM secret").fetchall() == [(2,)]
