@@ -1,4 +1,10 @@
-"""An event loop whose clock jumps: a test that waits an hour ends at once."""
+"""An event loop whose clock jumps: a test that waits an hour ends at once.
+
+With pytest-asyncio 1.4 or later, a hook in conftest.py gives a test this loop:
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, type[JumpingLoop]]:
+    return {"jumping": JumpingLoop}
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ T = TypeVar("T")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never sleeps: when no file is ready, moves the clock on by the time it should have slept."""
+    """A selector that never sleeps: it moves the clock by the time it should have slept."""
 
     now = 0.0
 

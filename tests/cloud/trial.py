@@ -7,7 +7,7 @@ import asyncio
 from gatewayd.cloud.provider import CloudProvider, Issued, Outcome, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
 
 
 class Trial:
@@ -16,9 +16,9 @@ class Trial:
     provider: CloudProvider
     sessions: list[Session]
 
-    async def register(self, name: CloudName) -> tuple[Outcome, Kept]:
+    async def register(self, name: CloudName) -> tuple[Outcome, RecordingKeeper]:
         """Register a device."""
-        kept = Kept()
+        kept = RecordingKeeper()
         async with asyncio.timeout(30):
             return await self.provider.register(name, kept.keep), kept
 

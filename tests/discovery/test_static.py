@@ -12,7 +12,12 @@ from gatewayd.device.identity import Claim, Trust
 from gatewayd.discovery.discoverer import Discoverer
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings, sighting
 from gatewayd.errors import ConfigError
-from gatewayd.testing.contracts.discoverer import DiscovererContract, World, running, until
+from gatewayd.testing.contracts.discoverer import (
+    DiscovererContract,
+    DiscovererTestbed,
+    running,
+    until,
+)
 
 SERIAL = StaticDevice(key="meter-1", serial="PM-0042")
 
@@ -46,7 +51,7 @@ async def listed() -> AsyncIterator[Listed]:
 
 
 class TestContract(DiscovererContract):
-    def world(self) -> AbstractAsyncContextManager[World]:
+    def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return listed()
 
 

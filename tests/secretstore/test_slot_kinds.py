@@ -16,13 +16,6 @@ from tests.support.keyrings import LOCKABLE
 KEYRING = "the-ring"
 
 
-@pytest.fixture(scope="module")
-def emulated_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedTpm]:
-    emulated_tpm = EmulatedTpm(tmp_path_factory.mktemp("chip") / "state")
-    yield emulated_tpm
-    emulated_tpm.close()
-
-
 def in_a_keyring(directory: Path) -> VaultSettings:
     properties = {"file_path": str(directory / KEYRING)}
     return VaultSettings(key="keyring", keyring_backend=LOCKABLE, keyring_properties=properties)
@@ -46,10 +39,10 @@ class TestVaultWithCredential(SecretStoreContract):
         assert store.protection in (Protection.SYSTEMD_CREDS, Protection.NONE)
         return store
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         away(directory / "credentials/vault.key")
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         back(directory / "credentials/vault.key")
 
 
@@ -59,10 +52,10 @@ class TestVaultWithDevelopmentFile(SecretStoreContract):
         assert store.protection in (Protection.DEVELOPMENT, Protection.NONE)
         return store
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         away(directory / "development.key")
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         back(directory / "development.key")
 
 
@@ -72,28 +65,28 @@ class TestVaultWithKeyring(SecretStoreContract):
         assert store.protection in (Protection.KEYRING, Protection.NONE)
         return store
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         (directory / f"{KEYRING}.locked").touch()
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         (directory / f"{KEYRING}.locked").unlink()
 
 
 class TestVaultWithTpm(SecretStoreContract):
     @pytest.fixture(autouse=True)
-    def _switched_on(self, emulated_tpm: EmulatedTpm) -> Iterator[None]:
-        self.emulated_tpm = emulated_tpm
-        emulated_tpm.start()
+    def _switched_on(self, running_tpm: EmulatedTpm) -> Iterator[None]:
+        self.tpm = running_tpm
         yield
-        emulated_tpm.stop()
+        self.tpm.stop()
+        self.tpm.start()
 
     def open(self, directory: Path) -> SecretStore:
-        store = Vault(VaultSettings(key="tpm2", tcti=self.emulated_tpm.tcti), directory)
+        store = Vault(VaultSettings(key="tpm2", tcti=self.tpm.tcti), directory)
         assert store.protection in (Protection.TPM2, Protection.NONE)
         return store
 
-    def seal(self, directory: Path) -> None:
-        self.emulated_tpm.stop()
+    def remove_key(self, directory: Path) -> None:
+        self.tpm.stop()
 
-    def give_back(self, directory: Path) -> None:
-        self.emulated_tpm.start()
+    def restore_key(self, directory: Path) -> None:
+        self.tpm.start()

@@ -1,6 +1,11 @@
-"""What every discoverer must keep, as tests to inherit.
+"""The contract of discoverers, as tests to inherit:
 
-A test class derives from DiscovererContract and says how to make its World.
+class TestMyDiscoverer(DiscovererContract):
+    @asynccontextmanager
+    async def make_testbed(self) -> AsyncIterator[DiscovererTestbed]:
+        ...  # yield a discoverer, and devices that it can see
+
+The tests are coroutines: pytest-asyncio runs them, in its mode "auto".
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from gatewayd.discovery.discoverer import (
 CANCEL = 2.0
 """Seconds in which a discoverer must end when it is cancelled."""
 VERIFY = 3.0
-"""Seconds in which it must have looked again for one device."""
+"""Seconds in which a discoverer must have verified one device."""
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting."""
 
@@ -33,7 +38,10 @@ _SHORTEST, _LONGEST = 60, 86400
 
 
 class RecordingSink:
-    """A sink that remembers.  It holds discoverers to: lose nothing that was not seen."""
+    """A sink that records and checks reports: nothing may be lost that was not seen.
+
+    seen: the last sighting of each key.  sightings: how many there were.
+    """
 
     def __init__(self) -> None:
         self.seen: dict[str, Sighting] = {}
@@ -41,20 +49,20 @@ class RecordingSink:
         self.sightings = 0
 
     def sight(self, sighting: Sighting) -> None:
-        """Check and remember."""
-        check(sighting)
+        """Check and record a report."""
+        check_sighting(sighting)
         self.seen[sighting.key] = sighting
         self.sightings += 1
 
     def lose(self, loss: Loss) -> None:
-        """Check and remember."""
+        """Check and record a report."""
         assert loss.key in self.seen, "a key was lost that was never seen"
         assert loss.source == self.seen[loss.key].source
         self.lost.append(loss)
 
 
-def check(sighting: Sighting) -> None:
-    """Hold a sighting to the bounds of its type."""
+def check_sighting(sighting: Sighting) -> None:
+    """Check that a sighting is within the bounds of its type."""
     assert sighting.source
     assert sighting.key
     assert _SHORTEST <= sighting.valid_for <= _LONGEST
@@ -68,22 +76,22 @@ def check(sighting: Sighting) -> None:
 
 
 async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Return when a condition holds.  Raises TimeoutError."""
+    """Return when a condition holds.  Raises TimeoutError after `patience` seconds."""
     async with asyncio.timeout(patience):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-def wanted(_: Mapping[str, str]) -> Interest:
-    """A policy that wants everything."""
+def want_all(_: Mapping[str, str]) -> Interest:
+    """Rules that want every name."""
     return Interest.WANTED
 
 
 @asynccontextmanager
 async def running(
-    discoverer: Discoverer, interest: Callable[[Mapping[str, str]], Interest] = wanted
+    discoverer: Discoverer, interest: Callable[[Mapping[str, str]], Interest] = want_all
 ) -> AsyncIterator[RecordingSink]:
-    """Run a discoverer, and end it in time."""
+    """Run a discoverer until the block ends; then it must end within 2 s."""
     sink = RecordingSink()
     context = Context(asyncio.get_running_loop().time, lambda: 0.5, interest)
     task = asyncio.create_task(discoverer.run(context, sink))
@@ -96,11 +104,11 @@ async def running(
                 await task
 
 
-class World(Protocol):
-    """What a discoverer looks at in a test.
+class DiscovererTestbed(Protocol):
+    """A discoverer, and devices that it can see.
 
-    discoverer: not yet running.  count: how many devices are there.
-    limit: how many entries it may keep at most.
+    discoverer: not yet running.  count: how many devices there are.
+    limit: how many entries the discoverer may keep at most.
     """
 
     discoverer: Discoverer
@@ -108,66 +116,66 @@ class World(Protocol):
     limit: int
 
     async def remove(self, key: str) -> bool:
-        """Let the device with this key go without a word; False where a source never loses one."""
+        """Remove a device without a goodbye; False if the source cannot lose this one."""
 
     async def abuse(self) -> None:
-        """Do the worst that a stranger can do to it."""
+        """Send the worst that a stranger on the LAN can send."""
 
 
 class DiscovererContract(ABC):
-    """The tests."""
+    """What holds of every discoverer.  Implement `make_testbed`."""
 
     @abstractmethod
-    def world(self) -> AbstractAsyncContextManager[World]:
-        """Make something to look at, and what looks at it."""
+    def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
+        """Make a testbed; its discoverer is to be used by one test."""
 
-    async def test_tells_what_is_there(self) -> None:
-        async with self.world() as world, running(world.discoverer) as sink:
-            await until(lambda: len(sink.seen) == world.count)
-            assert world.discoverer.health.sighted >= world.count
-            assert world.discoverer.health.entries == world.count
+    async def test_reports_what_is_there(self) -> None:
+        async with self.make_testbed() as testbed, running(testbed.discoverer) as sink:
+            await until(lambda: len(sink.seen) == testbed.count)
+            assert testbed.discoverer.health.sighted >= testbed.count
+            assert testbed.discoverer.health.entries == testbed.count
 
     async def test_ends_in_time_when_cancelled_at_once(self) -> None:
-        async with self.world() as world, running(world.discoverer):
+        async with self.make_testbed() as testbed, running(testbed.discoverer):
             await asyncio.sleep(0)
 
     async def test_runs_again_after_it_was_cancelled(self) -> None:
-        async with self.world() as world:
+        async with self.make_testbed() as testbed:
             for _ in range(2):
-                async with running(world.discoverer) as sink:
-                    await until(lambda sink=sink: len(sink.seen) == world.count)  # type: ignore[misc]  # bound early
+                async with running(testbed.discoverer) as sink:
+                    await until(lambda sink=sink: len(sink.seen) == testbed.count)  # type: ignore[misc]  # bound early
 
-    async def test_tells_all_again_after_a_rescan(self) -> None:
-        async with self.world() as world, running(world.discoverer) as sink:
-            await until(lambda: len(sink.seen) == world.count)
+    async def test_reports_all_again_after_a_rescan(self) -> None:
+        async with self.make_testbed() as testbed, running(testbed.discoverer) as sink:
+            await until(lambda: len(sink.seen) == testbed.count)
             before, keys = sink.sightings, set(sink.seen)
-            await world.discoverer.rescan()
-            await until(lambda: sink.sightings >= before + world.count)
+            await testbed.discoverer.rescan()
+            await until(lambda: sink.sightings >= before + testbed.count)
             assert set(sink.seen) == keys
 
     async def test_finds_again_what_is_there(self) -> None:
-        async with self.world() as world, running(world.discoverer) as sink:
-            await until(lambda: len(sink.seen) == world.count)
+        async with self.make_testbed() as testbed, running(testbed.discoverer) as sink:
+            await until(lambda: len(sink.seen) == testbed.count)
             for known in list(sink.seen.values()):
-                found = await world.discoverer.verify(known)
+                found = await testbed.discoverer.verify(known)
                 assert found is not None
-                check(found)
+                check_sighting(found)
                 assert (found.source, found.key) == (known.source, known.key)
                 assert found.at >= known.at
 
     async def test_does_not_find_what_is_gone(self) -> None:
-        async with self.world() as world, running(world.discoverer) as sink:
-            await until(lambda: len(sink.seen) == world.count)
+        async with self.make_testbed() as testbed, running(testbed.discoverer) as sink:
+            await until(lambda: len(sink.seen) == testbed.count)
             known = next(iter(sink.seen.values()))
-            if await world.remove(known.key):
+            if await testbed.remove(known.key):
                 async with asyncio.timeout(VERIFY + 1):
-                    assert await world.discoverer.verify(known) is None
+                    assert await testbed.discoverer.verify(known) is None
 
     async def test_bears_abuse(self) -> None:
-        async with self.world() as world, running(world.discoverer) as sink:
-            await until(lambda: len(sink.seen) == world.count)
-            await world.abuse()
-            assert world.discoverer.health.entries <= world.limit
+        async with self.make_testbed() as testbed, running(testbed.discoverer) as sink:
+            await until(lambda: len(sink.seen) == testbed.count)
+            await testbed.abuse()
+            assert testbed.discoverer.health.entries <= testbed.limit
             before = sink.sightings
-            await world.discoverer.rescan()
+            await testbed.discoverer.rescan()
             await until(lambda: sink.sightings > before)

@@ -1,13 +1,13 @@
-"""The laws of a secret store.  A store's test inherits them:
+"""The contract of secret stores, as tests to inherit:
 
 class TestMyStore(SecretStoreContract):
     def open(self, directory: Path) -> SecretStore:
         return MyStore(MyStore.Settings(), directory)
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         (directory / "key").rename(directory / "key.away")
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         (directory / "key.away").rename(directory / "key")
 """
 
@@ -37,12 +37,12 @@ VALUES = {
 TRIES = 60
 STEP = 600.0
 """Seconds between two calls of `tend`: longer than any store waits before it tries again."""
-CANARY = b"a-secret-that-nobody-must-find-on-the-disk"
+CANARY = b"a-secret-that-must-not-be-found-on-the-disk"
 
 
 @contextmanager
 def group(store: SecretStore) -> Iterator[None]:
-    """Do something within a group, and make it durable."""
+    """Commit what the block does to a store as one group; roll it back if the block fails."""
     store.begin()
     try:
         yield
@@ -65,7 +65,7 @@ def tend(store: SecretStore, now: float) -> float:
 
 
 def tend_until(store: SecretStore, reached: Callable[[], bool]) -> None:
-    """Let a store do what is due until something is so."""
+    """Let a store do what is due until a condition holds.  Raises AssertionError."""
     for number in range(TRIES):
         if reached():
             return
@@ -74,19 +74,19 @@ def tend_until(store: SecretStore, reached: Callable[[], bool]) -> None:
 
 
 class SecretStoreContract(ABC):
-    """Inherit, and say how the store is opened and how it loses its key."""
+    """What holds of every secret store.  Implement `open`, `remove_key` and `restore_key`."""
 
     @abstractmethod
     def open(self, directory: Path) -> SecretStore:
         """Open the store in a directory, with its key; it may have been there before."""
 
     @abstractmethod
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         """Take the key away, so that the next `open` finds none."""
 
     @abstractmethod
-    def give_back(self, directory: Path) -> None:
-        """Bring back the key that `seal` took away; a store that is open finds it."""
+    def restore_key(self, directory: Path) -> None:
+        """Bring back the key that `remove_key` took away; a store that is open finds it."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[SecretStore]:
@@ -174,7 +174,7 @@ class SecretStoreContract(ABC):
     def test_without_its_key_it_lists_and_deletes_only(self, tmp_path: Path) -> None:
         with closing(self.open(tmp_path)) as store:
             keep(store, REF, b"x")
-        self.seal(tmp_path)
+        self.remove_key(tmp_path)
         with closing(self.open(tmp_path)) as store:
             assert store.protection is Protection.NONE
             assert store.why
@@ -191,7 +191,7 @@ class SecretStoreContract(ABC):
             assert store.state.value in ("unsealed", "degraded")
             assert bool(store.why) == (store.state is StoreState.DEGRADED)
         assert store.state.value == "sealed"
-        self.seal(tmp_path)
+        self.remove_key(tmp_path)
         with closing(self.open(tmp_path)) as store:
             assert store.state is StoreState.SEALED
             assert store.why
@@ -199,11 +199,11 @@ class SecretStoreContract(ABC):
     def test_it_takes_its_key_when_that_comes_back(self, tmp_path: Path) -> None:
         with closing(self.open(tmp_path)) as store:
             keep(store, REF, b"x")
-        self.seal(tmp_path)
+        self.remove_key(tmp_path)
         with closing(self.open(tmp_path)) as store:
             assert tend(store, 0) >= 0
             assert store.state is StoreState.SEALED
-            self.give_back(tmp_path)
+            self.restore_key(tmp_path)
             tend_until(store, lambda: store.state is not StoreState.SEALED)
             assert store.protection is not Protection.NONE
             assert store.get(REF) == Secret(b"x")

@@ -23,7 +23,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_stage import Kept, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, until
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 
@@ -141,7 +141,7 @@ async def site(
         )
         provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)
-        assert await provider.register(OWN, Kept().keep) == Issued()
+        assert await provider.register(OWN, RecordingKeeper().keep) == Issued()
         await one.log_in()
         yield one
         for session in one.sessions:

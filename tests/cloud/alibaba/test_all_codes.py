@@ -18,6 +18,7 @@ from typing import TypeAlias
 import pytest
 
 from gatewayd.cloud import tls
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.https_registration import HttpsRegistration
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import (
@@ -37,7 +38,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
 from tests.cloud.alibaba.site import (
     CERTIFICATE,
     PRODUCT_SECRETS,
@@ -315,7 +316,7 @@ async def test_a_child_that_is_forced_off(folder: Path) -> None:
     async with site(folder, AlibabaRules(child_logins=0, error_data=True)) as one:
         sessions = await online(one)
         for code, name in children():
-            one.cloud.tell_error(at_cloud(name), code)
+            one.cloud.push_error(at_cloud(name), code)
             async with asyncio.timeout(30):
                 ended = await sessions[code].wait_closed()
             ends[code] = (ended.removed, told(ended, ended.reason, code)[1])
@@ -336,13 +337,12 @@ async def test_registration_over_https(folder: Path) -> None:
     ) as cloud:
         trust = tls.TrustStore(folder / "ca.pem")
         settings = settings_for(folder, cloud.port)
-        ours = HttpsRegistration(
-            settings, partial(read_secret, None), os.urandom, "localhost", cloud.https_port, trust
-        )
+        account = AlibabaAccount(settings, partial(read_secret, None), trust)
+        ours = HttpsRegistration(account, "localhost", cloud.https_port, trust)
         for code, name in children("direct"):
             cloud.set_faults(f"reply:{code}@auth.register.device")
-            ends[code] = outcome_told(await ours.register(name, Kept().keep), code)
+            ends[code] = outcome_told(await ours.register(name, RecordingKeeper().keep), code)
         cloud.set_faults("")
-        assert await ours.register(child(0, "direct"), Kept().keep) == Issued()
+        assert await ours.register(child(0, "direct"), RecordingKeeper().keep) == Issued()
         trust.release()
     assert ends == OVER_HTTPS

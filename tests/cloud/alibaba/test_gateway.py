@@ -12,21 +12,23 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import tls
-from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
-from gatewayd.cloud.alibaba.direct import DirectRoute
+from gatewayd.cloud.alibaba.direct import PreregisteredRoute
 from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreError
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Connect
-from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
 from tests.cloud.alibaba.peer import OWN, replying
 from tests.cloud.peer import Peer
 
@@ -41,6 +43,17 @@ def secret_file(tmp_path: Path) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(SECRET.reveal() + b"\n")
     return path
+
+
+class Served:
+    """Stands for the children.  reason: why the gateway is not logged in."""
+
+    def __init__(self, link: GatewayLink[AlibabaUplink]) -> None:
+        self.serve_over = link.put
+        self.reason: Reason | None = None
+
+    def set_gateway_reason(self, reason: Reason | None) -> None:
+        self.reason = reason
 
 
 def route_to(
@@ -63,14 +76,14 @@ def route_to(
     def read(credential: str, file: Path | None) -> Secret:
         return read_secret(None, credential, file)
 
-    trust = tls.TrustStore(ca_file)
-    direct = DirectRoute(settings, trust, read, bytes)
-    return AlibabaGatewayRoute(settings, direct, link, trust, read, time.monotonic)
+    account = AlibabaAccount(settings, read, tls.TrustStore(ca_file), bytes)
+    children = Served(link)
+    return AlibabaGatewayRoute(account, PreregisteredRoute(account), children, time.monotonic)
 
 
 async def test_a_secret_that_is_configured_is_kept(secret_file: Path) -> None:
     own = AlibabaGateway(OWN.product, OWN.device, secret_file=secret_file)
-    route, kept = route_to(1, None, GatewayLink[AlibabaUplink](), own), Kept()
+    route, kept = route_to(1, None, GatewayLink[AlibabaUplink](), own), RecordingKeeper()
     assert route.check_name(OWN) is None
     assert await route.register(OWN, kept.keep) == Issued()
     assert kept.secrets == [SECRET]
@@ -80,7 +93,7 @@ async def test_a_secret_that_is_configured_is_kept(secret_file: Path) -> None:
 async def test_a_secret_that_cannot_be_read(secret_file: Path) -> None:
     secret_file.chmod(0o644)
     own = AlibabaGateway(OWN.product, OWN.device, secret_file=secret_file)
-    kept = Kept()
+    kept = RecordingKeeper()
     outcome = await route_to(1, None, GatewayLink[AlibabaUplink](), own).register(OWN, kept.keep)
     assert isinstance(outcome, Refused)
     assert outcome.reason.code == "gateway-secret-unusable"
@@ -111,7 +124,7 @@ async def test_without_one_it_registers_as_a_direct_device(
         products = {OWN.product: AlibabaProduct(secret_file=secret_file)}
         route, kept = (
             route_to(broker.port, ca_file, GatewayLink[AlibabaUplink](), own, products=products),
-            Kept(),
+            RecordingKeeper(),
         )
         assert route.check_name(OWN) is None
         assert await route.register(OWN, kept.keep) == Issued()
@@ -137,7 +150,7 @@ async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_fil
         uplink = await waiting
         assert uplink is not None
         assert uplink is link.current
-        assert (await uplink.ask(topics.TOPO_GET, {})).code == 200
+        assert (await uplink.ask(alink.TOPO_GET, {})).code == 200
         assert len(sum(peer.subscribed, ())) == 14
         await session.close()
         await session.close()

@@ -18,10 +18,11 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.https_registration import (
-    ExplainedDirectRoute,
+    ExplainedRoute,
     HttpsRegistration,
-    understand,
+    parse_response,
 )
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
@@ -31,7 +32,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
-from gatewayd.testing.contracts.cloud_stage import Kept, check_reason
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -76,10 +77,8 @@ def settings_for(folder: Path, **others: Any) -> AlibabaSettings:
 
 def registration(folder: Path, port: int, **others: Any) -> HttpsRegistration:
     trust = tls.TrustStore(folder / "ca.pem")
-    settings = settings_for(folder, **others)
-    return HttpsRegistration(
-        settings, partial(read_secret, None), os.urandom, "localhost", port, trust
-    )
+    account = AlibabaAccount(settings_for(folder, **others), partial(read_secret, None), trust)
+    return HttpsRegistration(account, "localhost", port, trust)
 
 
 class Desk:
@@ -101,10 +100,10 @@ class Desk:
 
 
 async def register(
-    registration: HttpsRegistration | ExplainedDirectRoute, kept: Kept | None = None
+    registration: HttpsRegistration | ExplainedRoute, kept: RecordingKeeper | None = None
 ) -> Outcome:
     async with asyncio.timeout(30):
-        outcome = await registration.register(ONE, (kept or Kept()).keep)
+        outcome = await registration.register(ONE, (kept or RecordingKeeper()).keep)
     if not isinstance(outcome, Issued):
         check_reason(outcome.reason)
     return outcome
@@ -112,7 +111,7 @@ async def register(
 
 @pytest.mark.parametrize("method", ["hmacmd5", "hmacsha1", "hmacsha256"])
 async def test_what_was_issued_is_kept(serve: Serve, folder: Path, method: str) -> None:
-    desk, kept = Desk(response(GOOD)), Kept()
+    desk, kept = Desk(response(GOOD)), RecordingKeeper()
     async with serve(desk) as broker:
         ours = registration(folder, broker.port, sign_method=method)
         assert await register(ours, kept) == Issued()
@@ -143,7 +142,7 @@ async def test_the_connection_stays_until_the_secret_is_kept(serve: Serve, folde
             raise RuntimeError("the disk is full")
 
         with pytest.raises(RuntimeError, match="the disk is full"):
-            await registration(folder, broker.port).register(ONE, Kept(fail).keep)
+            await registration(folder, broker.port).register(ONE, RecordingKeeper(fail).keep)
         await broker.until(0)
 
 
@@ -166,7 +165,7 @@ async def test_the_connection_stays_until_the_secret_is_kept(serve: Serve, folde
 )
 @pytest.mark.parametrize("status", [200, 403, 500])
 def test_a_code_tells_why_not(code: int | str, expected: type, reason: str, status: int) -> None:
-    outcome = understand(answer({"code": code, "message": "?", "data": {}}, status), ONE)
+    outcome = parse_response(answer({"code": code, "message": "?", "data": {}}, status), ONE)
     assert not isinstance(outcome, Issued | Secret)
     assert type(outcome) is expected
     assert outcome.reason.code == reason
@@ -174,7 +173,7 @@ def test_a_code_tells_why_not(code: int | str, expected: type, reason: str, stat
 
 
 def test_an_activated_device_needs_a_reset() -> None:
-    outcome = understand(answer({"code": 6289}), ONE)
+    outcome = parse_response(answer({"code": 6289}), ONE)
     assert isinstance(outcome, Refused)
     assert outcome.reason.substate == "needs-reset"
 
@@ -185,7 +184,7 @@ def test_an_activated_device_needs_a_reset() -> None:
 )
 def test_without_a_code_the_status_tells(status: int, expected: type) -> None:
     for body in (b"<html>", b"{}", b"[]", b'{"code": true}', b'{"code": -1}', b'{"code": 1e3}'):
-        assert type(understand(HttpResponse(status, body), ONE)) is expected
+        assert type(parse_response(HttpResponse(status, body), ONE)) is expected
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,7 @@ def test_without_a_code_the_status_tells(status: int, expected: type) -> None:
     ],
 )
 def test_a_success_without_a_secret_for_us_is_no_success(data: object) -> None:
-    assert type(understand(answer(GOOD | {"data": data}), ONE)) is Unknown
+    assert type(parse_response(answer(GOOD | {"data": data}), ONE)) is Unknown
 
 
 @pytest.mark.parametrize(
@@ -218,7 +217,7 @@ def test_a_success_without_a_secret_for_us_is_no_success(data: object) -> None:
 async def test_no_answer_may_be_an_issue(
     serve: Serve, folder: Path, says: bytes, reason: str
 ) -> None:
-    kept = Kept()
+    kept = RecordingKeeper()
 
     async def script(client: Any) -> None:
         await client.reader.readuntil(b"signMethod=hmacsha256")
@@ -268,7 +267,7 @@ def test_hosts() -> None:
 @asynccontextmanager
 async def explained(
     serve: Serve, folder: Path, faults: str, says: bytes
-) -> AsyncIterator[tuple[ExplainedDirectRoute, Desk]]:
+) -> AsyncIterator[tuple[ExplainedRoute, Desk]]:
     """The direct route, whose cloud has these faults, and says this over HTTPS."""
     desk = Desk(says)
     cloud = AlibabaCloud(
@@ -284,7 +283,7 @@ async def explained(
         settings = settings_for(folder, port=cloud.port, ca_file=folder / "mqtt.pem")
         ours = registration(folder, broker.port)
         trust, read = tls.TrustStore(settings.ca_file), partial(read_secret, None)
-        yield ExplainedDirectRoute(settings, trust, read, os.urandom, ours), desk
+        yield ExplainedRoute(AlibabaAccount(settings, read, trust), time.monotonic, ours), desk
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ async def test_a_wrong_product_secret_is_told_plainly(serve: Serve, folder: Path
 
 
 async def test_the_explanation_may_be_a_secret(serve: Serve, folder: Path) -> None:
-    kept = Kept()
+    kept = RecordingKeeper()
     async with explained(serve, folder, "refuse:4", response(GOOD)) as (route, _):
         assert await register(route, kept) == Issued()
         assert kept.secrets == [Secret(SECRET.encode())]
@@ -331,7 +330,7 @@ async def test_the_explanation_may_be_a_secret(serve: Serve, folder: Path) -> No
 
 async def test_without_a_refusal_nobody_else_is_asked(serve: Serve, folder: Path) -> None:
     async with explained(serve, folder, "", response(GOOD)) as (route, desk):
-        kept = Kept()
+        kept = RecordingKeeper()
         assert await register(route, kept) == Issued()
         assert kept.secrets != [Secret(SECRET.encode())]
         assert not desk.forms

@@ -18,6 +18,7 @@ import pytest
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import preregistration_free
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
@@ -35,14 +36,14 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
-from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, check_reason, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel, check_reason, until
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 NOW = datetime.now(UTC)
 AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
 CERTIFICATE = pki.localhost(AUTHORITY, NOW)
 PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
-ONE = CloudName("cloud", PRODUCT, "TH20-0001", "direct-unlisted")
+ONE = CloudName("cloud", PRODUCT, "TH20-0001", "direct-preregistration-free")
 GRANT = {"clientId": "c1", "deviceToken": "t1"}
 
 
@@ -56,14 +57,14 @@ class Stage:
     def connections(self) -> int:
         return len(self.cloud._service.links)
 
-    async def register(self, kept: Kept | None = None) -> Outcome:
+    async def register(self, kept: RecordingKeeper | None = None) -> Outcome:
         async with asyncio.timeout(30):
-            outcome = await self.route.register(ONE, (kept or Kept()).keep)
+            outcome = await self.route.register(ONE, (kept or RecordingKeeper()).keep)
         await until(lambda: not self.connections())
         return outcome
 
     async def issued(self) -> Secret:
-        kept = Kept()
+        kept = RecordingKeeper()
         assert await self.register(kept) == Issued()
         assert kept.done
         return kept.secrets[0]
@@ -87,22 +88,18 @@ def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
         "connect_timeout": 20.0,
         "reply_timeout": 20.0,
         "products": {PRODUCT: product},
+        "preregistration_free": True,
     }
     return AlibabaSettings(**(given | others))
 
 
-def route_for(
-    settings: AlibabaSettings, *, enabled: bool = True, securemode: int = -2
-) -> PreregistrationFreeRoute:
+def route_for(settings: AlibabaSettings) -> PreregistrationFreeRoute:
     trust, read = tls.TrustStore(settings.ca_file), partial(read_secret, None)
-    return PreregistrationFreeRoute(
-        settings, trust, read, os.urandom, enabled=enabled, securemode=securemode
-    )
+    return PreregistrationFreeRoute(AlibabaAccount(settings, read, trust))
 
 
 @asynccontextmanager
 async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator[Stage]:
-    securemode = others.pop("securemode", -2)
     allowed = others.pop("allowed", True)
     cloud = AlibabaCloud(
         {PRODUCT: PRODUCT_SECRET},
@@ -116,7 +113,7 @@ async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator
     )
     async with cloud:
         cloud.set_faults(faults)
-        route = route_for(settings_for(folder, cloud.port, **others), securemode=securemode)
+        route = route_for(settings_for(folder, cloud.port, **others))
         stage = Stage(cloud, route)
         yield stage
         await until(lambda: not stage.connections())
@@ -128,7 +125,9 @@ async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator
 async def test_what_is_issued_opens_a_session(
     folder: Path, securemode: int, instance_id: str
 ) -> None:
-    async with staged(folder, securemode=securemode, instance_id=instance_id) as stage:
+    async with staged(
+        folder, securemode_preregistration_free=securemode, instance_id=instance_id
+    ) as stage:
         secret = await stage.issued()
         assert json.loads(secret.reveal()).keys() == {"clientId", "deviceToken"}
         session = await stage.route.connect(ONE, secret)
@@ -148,7 +147,7 @@ async def test_two_that_share_a_name_are_online_together(folder: Path) -> None:
 
 
 async def another(stage: Stage) -> Secret:
-    kept = Kept()
+    kept = RecordingKeeper()
     assert await stage.route.register(ONE, kept.keep) == Issued()
     return kept.secrets[0]
 
@@ -157,7 +156,7 @@ async def test_the_sixth_of_a_name_is_refused(folder: Path) -> None:
     async with staged(folder) as stage:
         for _ in range(5):
             await stage.issued()
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-not-authorised"
         assert "at most five" in outcome.reason.text
@@ -165,17 +164,15 @@ async def test_the_sixth_of_a_name_is_refused(folder: Path) -> None:
 
 async def test_a_cloud_that_takes_none_is_explained(folder: Path) -> None:
     async with staged(folder, allowed=False) as stage:
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-auth-failed"
         assert preregistration_free.CONDITIONS in outcome.reason.text
 
 
 async def test_switched_off_it_asks_nothing(folder: Path) -> None:
-    route = route_for(settings_for(folder, 8883), enabled=False)
-    objection = route.check_name(ONE)
-    assert objection == preregistration_free.OFF
-    assert "enterprise instances" in objection.text
+    route = route_for(settings_for(folder, 8883, preregistration_free=False))
+    assert route.check_name(ONE) == preregistration_free.SWITCHED_OFF
     assert await route.check_ready(ONE) is None
     assert await route.unbind(ONE) is None
 
@@ -191,7 +188,7 @@ def test_a_product_that_is_not_configured(folder: Path) -> None:
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         (folder / "secret").chmod(0o644)
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "product-secret-unusable"
 
@@ -215,8 +212,8 @@ async def test_a_registration_that_fails(
     folder: Path, faults: str, expected: type, code: str
 ) -> None:
     async with staged(folder, faults, reply_timeout=1.0) as stage:
-        kept = Kept()
-        outcome = await stage.records(kept)
+        kept = RecordingKeeper()
+        outcome = await stage.register(kept)
         assert isinstance(outcome, expected)
         assert not isinstance(outcome, Issued)
         check_reason(outcome.reason)
@@ -232,14 +229,14 @@ async def test_what_keep_raises_is_passed_on(folder: Path) -> None:
             raise RuntimeError("the disk is full")
 
         with pytest.raises(RuntimeError, match="the disk is full"):
-            await stage.route.register(ONE, Kept(fail).keep)
+            await stage.route.register(ONE, RecordingKeeper(fail).keep)
 
 
 async def test_cancelled_it_leaves_nothing(folder: Path) -> None:
     async with staged(folder, "silent") as stage:
-        task = asyncio.create_task(stage.route.register(ONE, Kept().keep))
+        task = asyncio.create_task(stage.route.register(ONE, RecordingKeeper().keep))
         await until(lambda: stage.connections() == 1)
-        assert await cancelled(task)
+        assert await cancel(task)
 
 
 @pytest.mark.parametrize(("code", "kind"), [(3, LoginFailed), (5, LoginRefused)])
@@ -304,7 +301,7 @@ def test_the_connect_of_a_registration() -> None:
     settings = AlibabaSettings(sign_method=vector["algorithm"], instance_id=inputs["instanceId"])
     name = CloudName("cloud", inputs["productKey"], inputs["deviceName"])
     secret = Secret(vector["key"].encode())
-    login = preregistration_free.register_login(name, secret, settings, inputs["random"], -2)
+    login = preregistration_free.register_login(name, secret, settings, inputs["random"])
     assert login.client_id == vector["mqtt_client_id"]
     assert login.user_name == vector["mqtt_username"]
     assert login.password.reveal().decode() == vector["mqtt_password"]

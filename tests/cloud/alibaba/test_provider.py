@@ -37,7 +37,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.answers import PushOptions
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud import CloudProviderContract
-from gatewayd.testing.contracts.cloud_stage import Kept, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, until
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -71,10 +71,10 @@ class AlibabaStage:
     def stop(self) -> None:
         self.cloud.set_faults("down")
 
-    async def register(self, kept: Kept | None = None) -> Outcome:
+    async def register(self, kept: RecordingKeeper | None = None) -> Outcome:
         """Register the first child; the time is limited."""
         async with asyncio.timeout(30):
-            return await self.provider.register(ONE, (kept or Kept()).keep)
+            return await self.provider.register(ONE, (kept or RecordingKeeper()).keep)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ class TestAlibaba(CloudProviderContract):
     def _own_folder(self, folder: Path) -> None:
         self._folder = folder
 
-    def stage(self) -> AbstractAsyncContextManager[AlibabaStage]:
+    def make_testbed(self) -> AbstractAsyncContextManager[AlibabaStage]:
         options = AlibabaCloudOptions(manner=PushOptions(linger=3600.0))  # it is for us to close
         return staged(self._folder, options=options, reply_timeout=1.0)
 
@@ -149,8 +149,8 @@ async def test_what_was_issued_is_what_the_cloud_issued(
 ) -> None:
     options = AlibabaCloudOptions(manner=PushOptions(qos=qos))
     async with staged(folder, options=options, sign_method=method) as stage:
-        kept = Kept()
-        assert await stage.records(kept) == Issued()
+        kept = RecordingKeeper()
+        assert await stage.register(kept) == Issued()
         assert kept.secrets[0].reveal().decode() == stage.cloud.secret(ONE.product, ONE.device)
         session = await stage.provider.connect(ONE, kept.secrets[0])
         assert stage.cloud.online == {(ONE.product, ONE.device)}
@@ -160,7 +160,7 @@ async def test_what_was_issued_is_what_the_cloud_issued(
 async def test_an_instance_is_named(folder: Path) -> None:
     options = AlibabaCloudOptions(instance_id="iot-06z00abcdefgh1j")
     async with staged(folder, options=options, instance_id="iot-06z00abcdefgh1j") as stage:
-        assert await stage.records() == Issued()
+        assert await stage.register() == Issued()
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ async def test_a_registration_that_fails(
     folder: Path, faults: str, expected: type, code: str
 ) -> None:
     async with staged(folder, faults, reply_timeout=1.0) as stage:
-        kept = Kept()
-        outcome = await stage.records(kept)
+        kept = RecordingKeeper()
+        outcome = await stage.register(kept)
         assert isinstance(outcome, expected)
         assert not isinstance(outcome, Issued)
         assert outcome.reason.code == code
@@ -197,23 +197,23 @@ async def test_a_registration_that_fails(
 @pytest.mark.parametrize("faults", ["slow:0.1", "late:0.1", "secret-then-hang-up", "answer-twice"])
 async def test_a_registration_that_succeeds_all_the_same(folder: Path, faults: str) -> None:
     async with staged(folder, faults) as stage:
-        kept = Kept()
-        assert await stage.records(kept) == Issued()
+        kept = RecordingKeeper()
+        assert await stage.register(kept) == Issued()
         valid = stage.cloud.secret(ONE.product, ONE.device)
         assert [secret.reveal().decode() for secret in kept.secrets] == [valid]
 
 
 async def test_an_activated_device_needs_a_reset(folder: Path) -> None:
     async with staged(folder) as stage:
-        kept = Kept()
-        await stage.records(kept)
+        kept = RecordingKeeper()
+        await stage.register(kept)
         session = await stage.provider.connect(ONE, kept.secrets[0])
         await session.close()
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.substate == "needs-reset"
         stage.cloud.reset(ONE.product, ONE.device)
-        assert await stage.records() == Issued()
+        assert await stage.register() == Issued()
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> N
 
 async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
     async with staged(folder) as stage:
-        kept = Kept()
-        await stage.records(kept)
+        kept = RecordingKeeper()
+        await stage.register(kept)
         older = await stage.provider.connect(ONE, kept.secrets[0])
         newer = await stage.provider.connect(ONE, kept.secrets[0])
         assert (await older.wait_closed()).reason.code == "cloud-closed"
@@ -256,7 +256,7 @@ async def test_a_certificate_that_is_not_trusted(
     folder: Path, certificate: pki.KeyedCertificate, code: str
 ) -> None:
     async with staged(folder, certificate=certificate) as stage:
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == code
         assert stage.cloud.truth()["server"] == {"connections": 1, "peak": 1}
@@ -265,34 +265,34 @@ async def test_a_certificate_that_is_not_trusted(
 async def test_the_roots_are_looked_for_again_after_a_failure(folder: Path) -> None:
     async with staged(folder) as stage:
         (folder / "ca.pem").rename(folder / "elsewhere")
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "ca-file-unusable"
         (folder / "elsewhere").rename(folder / "ca.pem")
-        assert await stage.records() == Issued()
+        assert await stage.register() == Issued()
 
 
 async def test_a_product_secret_is_read_anew(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
         file.write_text("wrong")
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-auth-failed"
         file.write_text(PRODUCT_SECRET)
-        assert await stage.records() == Issued()
+        assert await stage.register() == Issued()
 
 
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
         file.chmod(0o644)
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "product-secret-unusable"
         assert f"chmod 0600 {file}" in outcome.reason.text
         file.unlink()
-        outcome = await stage.records()
+        outcome = await stage.register()
         assert isinstance(outcome, Refused)
         assert not stage.cloud.truth()["server"]
 
@@ -344,7 +344,7 @@ async def test_the_secret_is_found_among_messages_that_are_not_it(
 
     async with serve(script) as broker:
         provider = provider_for(settings_for(folder, broker.port, ca_file=ca_file))
-        kept = Kept()
+        kept = RecordingKeeper()
         assert await provider.register(ONE, kept.keep) == Issued()
         assert kept.secrets == [Secret(SECRET.encode())]
         await broker.until(0)
@@ -356,7 +356,7 @@ async def test_a_cloud_that_hangs_in_the_handshake(folder: Path, serve_plain: Se
 
     async with serve_plain(script) as broker:
         settings = settings_for(folder, broker.port, connect_timeout=0.3)
-        outcome = await provider_for(settings).register(ONE, Kept().keep)
+        outcome = await provider_for(settings).register(ONE, RecordingKeeper().keep)
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "tls-timeout"
         await broker.until(0)
@@ -370,7 +370,7 @@ async def test_a_route_that_is_not_switched_on(folder: Path, route: str) -> None
     assert objection is not None
     assert objection.code == "route-not-available"
     assert await provider.check_ready(name) == objection
-    assert await provider.register(name, Kept().keep) == Refused(objection)
+    assert await provider.register(name, RecordingKeeper().keep) == Refused(objection)
     with pytest.raises(LoginFailed) as raised:
         await provider.connect(name, Secret(SECRET.encode()))
     assert raised.value.reason == objection

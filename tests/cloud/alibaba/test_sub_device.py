@@ -24,9 +24,9 @@ from gatewayd.cloud.provider import (
 from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.simulator.alibaba.notices import TopologyChange
+from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason, until
 from tests.cloud.alibaba.site import (
     CHILDREN,
     GATEWAY,
@@ -362,8 +362,8 @@ async def test_a_child_that_is_detached_does_not_come_back_by_itself(folder: Pat
         online, away = await one.online(0, 1)
         secret = Secret(str(one.cloud.secret(*at_cloud(child(1)))).encode())
         await away.close()
-        one.cloud._gateways.notices.change(at_cloud(child(0)), TopologyChange.DELETED)
-        one.cloud._gateways.notices.change(at_cloud(child(1)), TopologyChange.DELETED)
+        one.cloud._gateways.notifier.change(at_cloud(child(0)), ChildStatus.DELETED)
+        one.cloud._gateways.notifier.change(at_cloud(child(1)), ChildStatus.DELETED)
         assert await ended(online) == ("cloud-removed", True)
         assert isinstance(await refused(one, child(1), secret), LoginRemoved)
         await one.connect(child(1), secret)  # by now somebody has approved it again
@@ -374,7 +374,7 @@ async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> Non
         sessions = await one.online(*range(5))
         logins = one.calls("combine.batch_login")
         one.cloud._gateways.sessions.end(at_cloud(child(3)))
-        one.cloud._gateways.notices.error(GATEWAY, 520, at_cloud(child(3)))
+        one.cloud._gateways.notifier.error(GATEWAY, 520, at_cloud(child(3)))
         await until(lambda: at_cloud(child(3)) in one.cloud.online)
         assert one.calls("combine.batch_login") > logins
         assert all(is_open(session) for session in sessions)
@@ -393,7 +393,7 @@ async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> Non
 async def test_a_child_that_is_forced_off(folder: Path, code: int, told: tuple[str, bool]) -> None:
     async with site(folder, AlibabaRules(child_logins=0, error_data=True)) as one:
         first, second = await one.online(0, 1)
-        one.cloud.tell_error(at_cloud(child(0)), code)
+        one.cloud.push_error(at_cloud(child(0)), code)
         assert await ended(first) == told
         assert is_open(second)
 
@@ -427,15 +427,15 @@ async def test_without_the_gateway_there_is_an_obstacle(
         await one.lose_link()
         with pytest.raises(LoginRefused):
             await one.log_in()
-        check_ready = await one.provider.check_ready(child(0))
-        assert check_ready is not None
-        check_reason(check_ready)
-        assert check_ready.code == "gateway-offline"
-        assert "gateway-cloud" in check_ready.remedy
-        assert "disabled or deleted" in check_ready.remedy
+        not_ready = await one.provider.check_ready(child(0))
+        assert not_ready is not None
+        check_reason(not_ready)
+        assert not_ready.code == "gateway-offline"
+        assert "gateway-cloud" in not_ready.remedy
+        assert "disabled or deleted" in not_ready.remedy
         error = await refused(one, child(0), secret)
         assert type(error) is LoginFailed
-        assert error.reason == check_ready
+        assert error.reason == not_ready
         assert isinstance((await one.register(child(1)))[0], Failed)
         one.cloud.set_faults("")
         await one.log_in()
@@ -491,7 +491,7 @@ async def test_a_gateway_has_room_for_so_many(
         full = one.provider.check_name(child(3))
         assert full is not None
         assert full.code == "gateway-full"
-        assert await one.provider.register(child(3), Kept().keep) == Refused(full)
+        assert await one.provider.register(child(3), RecordingKeeper().keep) == Refused(full)
         assert one.provider.check_name(child(2)) is None
         await one.connect(child(2), secret)
         assert await one.provider.unbind(child(0)) is None
@@ -515,13 +515,13 @@ async def test_who_is_attached_already_takes_room(folder: Path) -> None:
 
 
 async def test_checks_are_spread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sub_device_sessions, "TOGETHER", 2)
+    monkeypatch.setattr(sub_device_sessions, "CHECKED", 2)
     monkeypatch.setattr(sub_device_sessions, "PAUSE", 0.01)
     async with site(folder) as one:
         await one.online(*range(5))
         before = one.calls("combine.batch_login") + one.calls("combine.login")
         for _ in range(10):
-            one.cloud._gateways.notices.error(GATEWAY, 520, at_cloud(child(0)))
+            one.cloud._gateways.notifier.error(GATEWAY, 520, at_cloud(child(0)))
 
         def logins() -> int:
             return one.calls("combine.batch_login") + one.calls("combine.login") - before

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import alink, sub_device_sessions
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.alink import (
     AlinkReply,
     Downlink,
@@ -33,7 +35,7 @@ from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
-from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel, until
 from tests.cloud.stand_ins import Wishes
 
 PRODUCT = "a1Sensors22"
@@ -104,8 +106,7 @@ class Home:
     def put(self, uplink: FakeUplink) -> None:
         """Let the gateway log in."""
         self.uplink = uplink
-        self.link.put(cast("AlibabaUplink", uplink))
-        self.children.look()
+        self.children.serve_over(cast("AlibabaUplink", uplink))
 
 
 @asynccontextmanager
@@ -121,9 +122,10 @@ async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
     def read(*_: object) -> Secret:
         raise AssertionError
 
-    route = RegisteredRoute(settings, children, read)
+    account = AlibabaAccount(settings, read, tls.TrustStore(None))
+    route = RegisteredRoute(account, children)
     one = Home(link, children, route, wishes, FakeUplink())
-    one.put(FakeUplink({getattr(topics, name): answer for name, answer in answers.items()}))
+    one.put(FakeUplink({getattr(alink, name): answer for name, answer in answers.items()}))
     try:
         yield one
     finally:
@@ -132,7 +134,7 @@ async def home(limit: int = 100, **answers: Answer) -> AsyncIterator[Home]:
 
 async def test_a_secret_is_taken_by_name() -> None:
     async with home(SUB_REGISTER=secrets) as one:
-        kept = [Kept() for _ in CHILDREN]
+        kept = [RecordingKeeper() for _ in CHILDREN]
         outcomes = await asyncio.gather(
             *(one.route.register(name, k.keep) for name, k in zip(CHILDREN, kept, strict=True))
         )
@@ -147,7 +149,7 @@ async def test_a_secret_is_taken_by_name() -> None:
 )
 async def test_once_asked_a_registration_may_have_been_done(answer: Answer, code: str) -> None:
     async with home(SUB_REGISTER=answer) as one:
-        outcome = await one.route.register(ONE, Kept().keep)
+        outcome = await one.route.register(ONE, RecordingKeeper().keep)
         assert isinstance(outcome, Unknown)
         assert outcome.reason.code == code
 
@@ -155,7 +157,7 @@ async def test_once_asked_a_registration_may_have_been_done(answer: Answer, code
 async def test_without_a_link_a_registration_was_not_done() -> None:
     async with home() as one:
         one.uplink.closed.set_result(ConnectionEnd.LOST)
-        outcome = await one.route.register(ONE, Kept().keep)
+        outcome = await one.route.register(ONE, RecordingKeeper().keep)
         assert isinstance(outcome, Failed)
         assert outcome.reason.code == "gateway-offline"
         assert not one.uplink.count()[alink.SUB_REGISTER]
@@ -163,7 +165,7 @@ async def test_without_a_link_a_registration_was_not_done() -> None:
 
 async def test_a_provider_that_closes_leaves_a_registration_unknown() -> None:
     async with home(SUB_REGISTER=hang) as one:
-        task = asyncio.create_task(one.route.register(ONE, Kept().keep))
+        task = asyncio.create_task(one.route.register(ONE, RecordingKeeper().keep))
         await until(lambda: bool(one.uplink.count()[alink.SUB_REGISTER]))
         await one.children.close()
         assert isinstance(await task, Unknown)
@@ -213,7 +215,7 @@ async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
         await closing
         again = await opening
         assert [method for method, _ in one.uplink.asked][-2:] == [alink.LOGOUT, alink.LOGIN]
-        assert one.children.family.sessions() == (again,)
+        assert one.children.sessions.all() == (again,)
 
 
 async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
@@ -226,7 +228,7 @@ async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
         await until(lambda: bool(one.uplink.count()[alink.LOGIN]))
-        assert await cancelled(cast("asyncio.Task[object]", opening))
+        assert await cancel(cast("asyncio.Task[object]", opening))
         assert not one.uplink.count()[alink.LOGOUT]
         going.set()
         await until(lambda: bool(one.uplink.count()[alink.LOGOUT]))
@@ -242,7 +244,7 @@ async def test_a_login_that_failed_needs_no_undoing() -> None:
     async with home(LOGIN=slowly) as one:
         opening = asyncio.create_task(one.route.connect(ONE, SECRET))
         await until(lambda: bool(one.uplink.count()[alink.LOGIN]))
-        assert await cancelled(cast("asyncio.Task[object]", opening))
+        assert await cancel(cast("asyncio.Task[object]", opening))
         going.set()
         with pytest.raises(Exception, match="cloud-auth-failed"):
             await one.route.connect(ONE, SECRET)
@@ -261,7 +263,7 @@ async def test_a_link_that_is_lost_during_a_login_opens_no_session() -> None:
         with pytest.raises(LoginFailed) as raised:
             await one.route.connect(ONE, SECRET)
         assert raised.value.reason.code == "gateway-link-lost"
-        assert not one.children.family.sessions()
+        assert not one.children.sessions.all()
 
 
 async def test_a_topology_that_cannot_be_had_is_asked_for_again() -> None:
@@ -304,7 +306,7 @@ async def test_a_child_that_was_removed_while_away_may_be_registered_again() -> 
     async with home(SUB_REGISTER=secrets) as one:
         await (await one.route.connect(ONE, SECRET)).close()
         one.uplink.on_request(SubDeviceOrder(alink.DELETE, SubName(PRODUCT, ONE.device)))
-        assert await one.route.register(ONE, Kept().keep) == Issued()
+        assert await one.route.register(ONE, RecordingKeeper().keep) == Issued()
         await (await one.route.connect(ONE, SECRET)).close()
         one.uplink.on_request(SubDeviceOrder(alink.DELETE, SubName(PRODUCT, ONE.device)))
         with pytest.raises(LoginRemoved):
@@ -330,10 +332,10 @@ async def test_children_are_called_back_a_few_at_a_time(monkeypatch: pytest.Monk
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
         one.uplink.closed.set_result(ConnectionEnd.LOST)
-        await until(lambda: not one.children.family.sessions())
+        await until(lambda: not one.children.sessions.all())
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
-        assert len(one.wishes.again) == reconnect.TOGETHER
+        assert len(one.wishes.again) == reconnect.BATCH
         await until(lambda: len(one.wishes.again) == len(CHILDREN))
         assert {*one.wishes.again} == {*CHILDREN}
 
@@ -342,7 +344,7 @@ async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
     async with home(limit=5) as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN[:10]))
         one.uplink.closed.set_result(ConnectionEnd.LOST)
-        await until(lambda: not one.children.family.sessions())
+        await until(lambda: not one.children.sessions.all())
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
         assert len(one.wishes.again) == 5
@@ -362,8 +364,8 @@ async def test_a_look_that_the_cloud_does_not_answer_well_ends_no_session() -> N
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
         one.uplink.answers[alink.LOGIN] = lambda _: AlinkReply(500, {})
-        assert not await one.children.family.check(session)
-        assert one.children.family.sessions() == (session,)
+        assert not await one.children.sessions.check(session)
+        assert one.children.sessions.all() == (session,)
         one.uplink.answers[alink.LOGIN] = lambda _: AlinkReply(520, {})
         one.uplink.on_request(ForcedOff(520, SubName(PRODUCT, ONE.device)))
         assert (await session.wait_closed()).reason.code == "cloud-no-session"
@@ -388,7 +390,7 @@ async def test_a_look_without_an_answer_is_repeated(
         )
         one.uplink.on_request(ForcedOff(520, None))
         await until(lambda: one.uplink.count()[alink.LOGIN] == 3)
-        await until(lambda: one.children.family.sessions() == tuple(sessions[1:]))
+        await until(lambda: one.children.sessions.all() == tuple(sessions[1:]))
         assert (await sessions[0].wait_closed()).reason.code == "cloud-disabled"
 
 
@@ -407,7 +409,7 @@ async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
 
         one.uplink.answers[alink.LOGIN] = answer
         one.uplink.on_request(ForcedOff(520, None))
-        await until(lambda: not one.children.family.sessions())
+        await until(lambda: not one.children.sessions.all())
         assert (await session.wait_closed()).reason.code == "cloud-disabled"
 
 
@@ -416,7 +418,7 @@ async def test_a_session_that_was_closed_before_its_look_is_left_alone() -> None
         session = await one.route.connect(ONE, SECRET)
         await session.close()
         logins = one.uplink.count()[alink.LOGIN]
-        assert await one.children.family.check(session)
+        assert await one.children.sessions.check(session)
         assert one.uplink.count()[alink.LOGIN] == logins
 
 
@@ -442,4 +444,4 @@ async def test_the_end_of_an_older_link_ends_no_session() -> None:
         session = await one.route.connect(ONE, SECRET)
         older.closed.set_result(ConnectionEnd.CLOUD)
         await one.route.connect(CHILDREN[1], SECRET)
-        assert session in one.children.family.sessions()
+        assert session in one.children.sessions.all()

@@ -58,7 +58,7 @@ class TestSubDevice(CloudProviderContract):
     def _own_folder(self, tmp_path: Path) -> None:
         self._folder = furnish(tmp_path)
 
-    def stage(self) -> AbstractAsyncContextManager[SubDeviceStage]:
+    def make_testbed(self) -> AbstractAsyncContextManager[SubDeviceStage]:
         return staged(self._folder, "sub-device")
 
 
@@ -69,5 +69,5 @@ class TestSubDeviceSecret(CloudProviderContract):
     def _own_folder(self, tmp_path: Path) -> None:
         self._folder = furnish(tmp_path)
 
-    def stage(self) -> AbstractAsyncContextManager[SubDeviceStage]:
+    def make_testbed(self) -> AbstractAsyncContextManager[SubDeviceStage]:
         return staged(self._folder, "sub-device-secret")

@@ -29,7 +29,7 @@ from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
-from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes
 
 PRODUCT, GATEWAY = "sensors", "gateways_gw-1"
@@ -159,7 +159,7 @@ class Home:
 
     async def secret(self, name: CloudName) -> Secret:
         """Register a child; return what was kept."""
-        kept = Kept()
+        kept = RecordingKeeper()
         assert await self.route.register(name, kept.keep) == Issued()
         return kept.secrets[0]
 

@@ -26,7 +26,7 @@ from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDeviceStatus
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 
@@ -159,7 +159,7 @@ async def site(
         )
         provider.set_requests(wishes)
         one = Site(cloud, provider, wishes, clock)
-        assert await provider.register(OWN, Kept().keep) == Issued()
+        assert await provider.register(OWN, RecordingKeeper().keep) == Issued()
         await one.log_in()
         yield one
         await asyncio.gather(*(session.close() for session in one.sessions))

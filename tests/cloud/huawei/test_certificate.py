@@ -24,8 +24,8 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs, StoreSealed, WrongState
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
-from gatewayd.simulator.huawei.platform.device import CredentialSlot, HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_stage import check_reason
+from gatewayd.simulator.huawei.platform.device import AuthSlot, HuaweiDeviceStatus
+from gatewayd.testing.contracts.cloud_testbed import check_reason
 from tests.cloud.guarded import device_ca, identity, subject
 from tests.cloud.huawei.certified import (
     BODY,
@@ -156,9 +156,7 @@ async def test_another_certificate_than_the_platform_knows(folder: Path) -> None
         assert not error.stale
         assert error.reason.code == "cloud-auth-failed"
         assert f"{fingerprint} as SECONDARY" in error.reason.remedy
-        one.instance.devices.reset_fingerprint(
-            child_id(1), fingerprint, slot=CredentialSlot.SECONDARY
-        )
+        one.instance.devices.reset_fingerprint(child_id(1), fingerprint, slot=AuthSlot.SECONDARY)
         await one.connect(child(1), newer)
 
 

@@ -52,5 +52,5 @@ class TestCertificate(LoginContract):
     def _own_folder(self, tmp_path: Path) -> None:
         self._folder = furnish(tmp_path)
 
-    def stage(self) -> AbstractAsyncContextManager[CertificateStage]:
+    def make_testbed(self) -> AbstractAsyncContextManager[CertificateStage]:
         return staged(self._folder)

@@ -17,8 +17,8 @@ from gatewayd.cloud.huawei.identity import read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
-from gatewayd.simulator.huawei.platform.device import CredentialSlot, HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_stage import PATIENCE, until
+from gatewayd.simulator.huawei.platform.device import AuthSlot, HuaweiDeviceStatus
+from gatewayd.testing.contracts.cloud_testbed import PATIENCE, until
 from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
 from tests.support.fakes import MemoryRecords
 from tests.support.stage import NameRules, Stage
@@ -123,14 +123,14 @@ async def test_a_new_certificate_waits_until_the_platform_knows_it(tmp_path: Pat
             "the old session is still open"
         )
         assert fingerprint(register) == before
-        devices.reset_fingerprint(CHILD_ID, newer, slot=CredentialSlot.SECONDARY)
+        devices.reset_fingerprint(CHILD_ID, newer, slot=AuthSlot.SECONDARY)
         assert stage.app.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "secret-renewed")
         assert fingerprint(register) == newer
         assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE
         await until(lambda: len(register.slots) == 1)
         devices.reset_fingerprint(CHILD_ID, newer)
-        devices.reset_fingerprint(CHILD_ID, None, slot=CredentialSlot.SECONDARY)
+        devices.reset_fingerprint(CHILD_ID, None, slot=AuthSlot.SECONDARY)
         one.cloud.disconnect("instance-1", CHILD_ID)
         await stage.tape.wait_for(device, "offline")
         stage.manager.restart_work(stage.manager.children[device])
@@ -150,7 +150,7 @@ async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Pat
         assert stage.app.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "renewal-refused")
         newer = read_identity(register.slots[register[own].slot(2)]).fingerprint
-        devices.reset_fingerprint(OWN_ID, newer, slot=CredentialSlot.SECONDARY)
+        devices.reset_fingerprint(OWN_ID, newer, slot=AuthSlot.SECONDARY)
         assert stage.app.keeper.renew(own)
         await stage.tape.wait_for(own, "online", "secret-renewed")
         await until(lambda: one.reports(CHILD_ID) == {"ONLINE": 2})

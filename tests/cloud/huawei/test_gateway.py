@@ -27,7 +27,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
-from gatewayd.testing.contracts.cloud_stage import Kept, check_reason, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason, until
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
 from tests.cloud.stand_ins import ManualClock
@@ -74,7 +74,7 @@ def secret_file(tmp_path: Path) -> Path:
 
 async def test_it_keeps_the_secret_that_is_configured(secret_file: Path) -> None:
     route, _ = parts(1, secret_file=secret_file)
-    kept = Kept()
+    kept = RecordingKeeper()
     assert route.check_name(OWN) is None
     assert await route.check_ready(OWN) is await route.unbind(OWN) is None
     assert await route.register(OWN, kept.keep) == Issued()
@@ -88,7 +88,7 @@ async def test_a_secret_that_is_none_is_refused(secret_file: Path, value: bytes 
     else:
         secret_file.write_bytes(value)
     route, children = parts(1, secret_file=secret_file)
-    outcome = await route.register(OWN, Kept().keep)
+    outcome = await route.register(OWN, RecordingKeeper().keep)
     assert isinstance(outcome, Refused)
     check_reason(outcome.reason)
     assert children._monitor.offline_reason == outcome.reason

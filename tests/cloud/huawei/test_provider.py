@@ -16,7 +16,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_stage import Kept
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
 from tests.cloud.huawei.certified import (
     GATEWAYS,
     OWN,
@@ -93,7 +93,7 @@ async def test_routes_that_are_not_configured() -> None:
         assert objection is not None
         assert objection.code == "route-not-available"
         assert await provider.check_ready(name) == objection
-        kept = Kept()
+        kept = RecordingKeeper()
         assert await provider.register(name, kept.keep) == Refused(objection)
         assert not kept.secrets
         with pytest.raises(LoginFailed):
@@ -126,7 +126,7 @@ async def test_a_gateway_by_secret_needs_no_ca(tmp_path: Path) -> None:
     gateway = HuaweiGateway(GATEWAYS, "gw-1", "secret", secret_file=tmp_path / "secret")
     provider = made(gateway=gateway)
     assert provider.issuer is None
-    kept = Kept()
+    kept = RecordingKeeper()
     assert await provider.register(OWN, kept.keep) == Issued()
     assert provider.renew_at(OWN, kept.secrets[0]) is None
     await provider.close()

@@ -20,7 +20,7 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_stage import Kept, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, until
 from tests.cloud.huawei.site import (
     GATEWAYS,
     INSTANCE,
@@ -274,6 +274,6 @@ async def test_the_gateway_may_have_so_many_children(folder: Path) -> None:
         await one.online(1, 2)
         reason = one.provider.check_name(child(3))
         assert reason is not None
-        assert await one.provider.register(child(3), Kept().keep) == Refused(reason)
+        assert await one.provider.register(child(3), RecordingKeeper().keep) == Refused(reason)
         assert await one.provider.unbind(child(1)) is None
         await one.online(3)

@@ -30,7 +30,7 @@ from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.result_codes import GATEWAY_FULL
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_stage import Kept, cancelled, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel, until
 from tests.cloud.huawei.home import (
     CHILDREN,
     GATEWAY,
@@ -73,7 +73,7 @@ def when(going: asyncio.Event, event: SubDeviceEvent) -> Answer:
 
 
 async def refused(one: Home, name: CloudName = ONE) -> Refused | Failed | Unknown:
-    kept = Kept()
+    kept = RecordingKeeper()
     outcome = await one.route.register(name, kept.keep)
     assert not kept.secrets
     assert not isinstance(outcome, Issued)
@@ -90,7 +90,7 @@ async def test_children_are_added_in_few_requests_and_their_device_ids_kept() ->
 async def test_each_child_of_a_request_has_its_own_outcome() -> None:
     async with home(ADD=failing(SubDeviceEvent.ADD, "IOTDA.000006", *CHILDREN[1:3])) as one:
         outcomes = await asyncio.gather(
-            *(one.route.register(name, Kept().keep) for name in CHILDREN[:5])
+            *(one.route.register(name, RecordingKeeper().keep) for name in CHILDREN[:5])
         )
         assert [type(outcome) for outcome in outcomes] == [Issued, Refused, Refused, Issued, Issued]
         assert one.uplink.count()[SubDeviceEvent.ADD] == 1
@@ -114,7 +114,7 @@ async def test_two_products_with_one_node_id_are_told_apart() -> None:
 
     async with home(products=(PRODUCT, "other"), ADD=answer) as one:
         outcomes = await asyncio.gather(
-            *(one.route.register(name, Kept().keep) for name in (ONE, twin))
+            *(one.route.register(name, RecordingKeeper().keep) for name in (ONE, twin))
         )
         assert [type(outcome) for outcome in outcomes] == [Unknown, Issued]
 
@@ -234,10 +234,10 @@ async def test_one_that_the_platform_has_told_of_is_not_added_again() -> None:
 async def test_there_is_one_question_at_a_time_for_each_child() -> None:
     going = asyncio.Event()
     async with home(ADD=when(going, SubDeviceEvent.ADD)) as one:
-        first = asyncio.create_task(one.route.register(ONE, Kept().keep))
+        first = asyncio.create_task(one.route.register(ONE, RecordingKeeper().keep))
         await until(lambda: bool(one.uplink.asked))
-        assert await cancelled(cast("asyncio.Task[object]", first))
-        kept = Kept()
+        assert await cancel(cast("asyncio.Task[object]", first))
+        kept = RecordingKeeper()
         one.children.sessions._unsure.clear()
         second = asyncio.create_task(one.route.register(ONE, kept.keep))
         going.set()
@@ -335,7 +335,7 @@ async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
     async with home(STATUS=when(going, SubDeviceEvent.STATUS)) as one:
         opening = asyncio.create_task(one.online(ONE))
         await until(lambda: bool(one.uplink.asked))
-        assert await cancelled(cast("asyncio.Task[object]", opening))
+        assert await cancel(cast("asyncio.Task[object]", opening))
         going.set()
         await until(lambda: (device_id(ONE), SubDeviceStatus.OFFLINE) in one.uplink.reported)
 

@@ -57,5 +57,5 @@ class TestSubDevice(CloudProviderContract):
     def _own_folder(self, tmp_path: Path) -> None:
         self._folder = furnish(tmp_path)
 
-    def stage(self) -> AbstractAsyncContextManager[SubDeviceStage]:
+    def make_testbed(self) -> AbstractAsyncContextManager[SubDeviceStage]:
         return staged(self._folder)

@@ -15,7 +15,7 @@ from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.testing.contracts.cloud_stage import until
+from gatewayd.testing.contracts.cloud_testbed import until
 
 NAMES = [CloudName("cloud", "product", f"child-{number}") for number in range(120)]
 
@@ -44,7 +44,7 @@ class Home:
         self.lost += 1
         return self.online
 
-    def call_back(self, name: CloudName) -> None:
+    def retry(self, name: CloudName) -> None:
         self.called.append(name)
 
 
@@ -60,44 +60,44 @@ async def watching(home: Home, most: int = 1000) -> AsyncIterator[LinkMonitor[Up
 async def test_a_link_is_noticed_once() -> None:
     home = Home()
     async with watching(home) as one:
-        one.look()
+        one.update()
         home.link.put(Uplink())
-        one.look()
-        one.look()
+        one.update()
+        one.update()
         assert await one.offline(NAMES[0]) is None
         assert home.ups == [home.link.current]
 
 
-async def test_who_waited_in_vain_is_told_why_and_called_back(
+async def test_a_child_that_waited_gets_the_reason_and_retries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconnect, "PATIENCE", 0.01)
     home = Home()
     async with watching(home) as one:
-        one.ails = Reason("some-code", "It is asleep.")
+        one.offline_reason = Reason("some-code", "It is asleep.")
         reason = await one.offline(NAMES[0])
         assert reason is not None
-        assert reason.remedy == "Look at gateway-cloud: It is asleep."
+        assert "gateway-cloud: It is asleep." in reason.remedy
         home.link.put(Uplink())
-        one.look()
+        one.update()
         await until(lambda: home.called == [NAMES[0]])
-        assert one.ails is None
+        assert one.offline_reason is None
 
 
-async def test_who_lost_the_link_is_called_back_a_few_at_a_time(
+async def test_children_that_lost_the_link_retry_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconnect, "PAUSE", 0.05)
     home = Home(online=NAMES)
     async with watching(home, most=110) as one:
         home.link.put(Uplink())
-        one.look()
+        one.update()
         home.ups[0].closed.set_result(ConnectionEnd.LOST)
         await until(lambda: home.link.current is None)
         home.link.put(Uplink())
-        one.look()
+        one.update()
         await until(lambda: bool(home.called))
-        assert len(home.called) == reconnect.TOGETHER
+        assert len(home.called) == reconnect.BATCH
         await until(lambda: len(home.called) == 110)
 
 
@@ -106,9 +106,9 @@ async def test_a_link_that_is_replaced_is_lost() -> None:
     async with watching(home) as one:
         older = Uplink()
         home.link.put(older)
-        one.look()
+        one.update()
         home.link.put(Uplink())
-        one.look()
+        one.update()
         await until(lambda: home.called == NAMES[:1])
         older.closed.set_result(ConnectionEnd.CLOUD)
         await asyncio.sleep(0)
@@ -119,7 +119,7 @@ async def put(home: Home, watch: LinkMonitor[Uplink]) -> Uplink:
     """Let the gateway log in."""
     uplink = Uplink()
     home.link.put(uplink)
-    watch.look()
+    watch.update()
     return uplink
 
 

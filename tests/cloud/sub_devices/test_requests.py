@@ -9,7 +9,7 @@ import pytest
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.requests import PendingRequests
-from gatewayd.testing.contracts.cloud_stage import until
+from gatewayd.testing.contracts.cloud_testbed import until
 
 
 async def send() -> None:
@@ -21,29 +21,29 @@ def closed() -> asyncio.Future[ConnectionEnd]:
 
 
 async def test_each_question_has_its_own_answer() -> None:
-    questions = PendingRequests[int, str](closed(), 30.0)
-    asking = [asyncio.create_task(questions.ask(number, send)) for number in range(3)]
-    await until(lambda: 2 in questions)
+    pending = PendingRequests[int, str](closed(), 30.0)
+    asking = [asyncio.create_task(pending.ask(number, send)) for number in range(3)]
+    await until(lambda: 2 in pending)
     for number in (2, 0, 1):
-        assert questions.answer(number, f"answer {number}")
-        assert not questions.answer(number, "another")
+        assert pending.resolve(number, f"answer {number}")
+        assert not pending.resolve(number, "another")
     assert await asyncio.gather(*asking) == ["answer 0", "answer 1", "answer 2"]
-    assert 0 not in questions
-    assert not questions.answer(0, "late")
+    assert 0 not in pending
+    assert not pending.resolve(0, "late")
 
 
 async def test_an_answer_that_does_not_come() -> None:
-    questions = PendingRequests[int, str](closed(), 0.01)
+    pending = PendingRequests[int, str](closed(), 0.01)
     with pytest.raises(NoAnswer):
-        await questions.ask(1, send)
-    assert 1 not in questions
+        await pending.ask(1, send)
+    assert 1 not in pending
 
 
 async def test_the_end_of_the_session_tells_all_who_wait() -> None:
     end = closed()
-    questions = PendingRequests[int, str](end, 30.0)
-    asking = [asyncio.create_task(questions.ask(number, send)) for number in range(3)]
-    await until(lambda: 2 in questions)
+    pending = PendingRequests[int, str](end, 30.0)
+    asking = [asyncio.create_task(pending.ask(number, send)) for number in range(3)]
+    await until(lambda: 2 in pending)
     end.set_result(ConnectionEnd.LOST)
     found = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(one) for one in found} == {LinkDown}
@@ -51,10 +51,10 @@ async def test_the_end_of_the_session_tells_all_who_wait() -> None:
 
 async def test_who_rests_is_woken_by_the_end_of_the_session() -> None:
     end = closed()
-    questions = PendingRequests[int, str](end, 30.0)
-    await questions.rest(0.0)
-    await questions.rest(0.01)
-    resting = asyncio.create_task(questions.rest(3600.0))
+    pending = PendingRequests[int, str](end, 30.0)
+    await pending.pause(0.0)
+    await pending.pause(0.01)
+    resting = asyncio.create_task(pending.pause(3600.0))
     await asyncio.sleep(0)
     end.set_result(ConnectionEnd.LOST)
     async with asyncio.timeout(30):

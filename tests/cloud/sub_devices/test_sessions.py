@@ -16,7 +16,7 @@ from gatewayd.cloud.sub_devices import sessions
 from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_stage import cancelled, until
+from gatewayd.testing.contracts.cloud_testbed import cancel, until
 
 NAME = CloudName("cloud", "product", "child")
 
@@ -100,7 +100,7 @@ async def test_a_login_that_is_given_up_is_undone_when_it_is_done() -> None:
     async with stage(answers=False) as one:
         task: asyncio.Task[object] = asyncio.create_task(one.enter("a"))
         await until(lambda: one.cloud.said == ["in a"])
-        assert await cancelled(task)
+        assert await cancel(task)
         one.cloud.open.set()
         await until(lambda: one.cloud.said == ["in a", "out a"])
         await until(lambda: not one.online.busy("a"))
@@ -182,9 +182,9 @@ async def test_who_is_removed_while_online_is_told() -> None:
 async def test_whom_we_remove_is_not_taken_for_removed() -> None:
     async with stage() as one:
         session = await one.enter("a")
-        with one.online.forgetting("a"):
+        with one.online.unbinding("a"):
             one.online.remove("a", known=True)
-        one.online.forgotten("a")
+        one.online.unbound("a")
         assert not (await session.wait_closed()).removed
         await one.enter("a")
 

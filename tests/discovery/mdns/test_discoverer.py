@@ -24,8 +24,8 @@ from gatewayd.simulator.lan.child import LanChild, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
+    DiscovererTestbed,
     RecordingSink,
-    World,
     running,
     until,
 )
@@ -77,7 +77,7 @@ def pointer(type_: str, instance: bytes) -> bytes:
 
 
 class TestContract(DiscovererContract):
-    def world(self) -> AbstractAsyncContextManager[World]:
+    def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return scene()
 
 

@@ -32,7 +32,7 @@ from gatewayd.discovery.mdns.records import (
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.lan import dns
 from gatewayd.simulator.lan.dns import DnsQuestion
-from gatewayd.testing.contracts.discoverer import check
+from gatewayd.testing.contracts.discoverer import check_sighting
 
 TYPE = "_gatewayd-child._tcp"
 NAME = InstanceName(TYPE, "TH-20 0001A7")
@@ -118,7 +118,7 @@ def record(*strings: bytes) -> bytes:
 
 def test_a_sighting_holds_what_was_announced() -> None:
     seen = sighting(NAME, INFO, "mdns/eth1", "eth1")
-    check(seen)
+    check_sighting(seen)
     assert (seen.source, seen.key) == ("mdns/eth1", f"{TYPE}|th-20 0001a7")
     assert (seen.at, seen.valid_for, seen.trust) == (5.0, 120.0, Trust.CLAIMED)
     assert (seen.addresses, seen.port, seen.label) == (("192.0.2.7",), 8080, "TH-20 0001A7")
@@ -166,7 +166,7 @@ def test_any_txt_record_is_either_text_or_refused(raw: bytes) -> None:
         seen = sighting(NAME, replace(INFO, text=raw), "s", "eth1")
     except InvalidServiceInfo:
         return
-    check(seen)
+    check_sighting(seen)
 
 
 def test_of_a_key_that_comes_twice_the_first_counts() -> None:

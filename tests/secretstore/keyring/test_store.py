@@ -51,10 +51,10 @@ class TestFileKeyring(SecretStoreContract):
         properties = {"file_path": str(ring / "ring.cfg")}
         return KeyringStore(KeyringSettings(backend, properties), directory)
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         (directory / "ring/opener").unlink()
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         (directory / "ring/opener").write_text(PASSWORD)
 
 
@@ -68,10 +68,10 @@ class TestSecretService(SecretStoreContract):
     def open(self, directory: Path) -> SecretStore:
         return KeyringStore(KeyringSettings("SecretService"), directory)
 
-    def seal(self, directory: Path) -> None:
+    def remove_key(self, directory: Path) -> None:
         self.service.lock()
 
-    def give_back(self, directory: Path) -> None:
+    def restore_key(self, directory: Path) -> None:
         self.service.stop()
         self.service.start()
 
@@ -148,7 +148,7 @@ def test_an_entry_has_the_names_an_operator_would_type(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_fault_is_told_and_ends(
+def test_a_fault_is_reported_and_ends(
     store: KeyringStore,
     faulty: type[FaultyKeyring],
     monkeypatch: pytest.MonkeyPatch,
@@ -190,7 +190,7 @@ def test_another_keyring_is_found_out(
     assert store.get(REF) == Secret(b"x")
 
 
-def test_an_entry_that_somebody_deleted_is_empty(
+def test_an_entry_that_was_deleted_is_empty(
     store: KeyringStore, faulty: type[FaultyKeyring]
 ) -> None:
     keep(store, REF, b"x")
@@ -201,7 +201,7 @@ def test_an_entry_that_somebody_deleted_is_empty(
     assert store.get(OTHER) == Secret(b"y")
 
 
-def test_an_entry_that_somebody_bent_is_moved_aside(
+def test_a_damaged_entry_is_quarantined(
     store: KeyringStore, faulty: type[FaultyKeyring], caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(store, REF, CANARY)
@@ -300,7 +300,7 @@ def test_a_keyring_that_is_gone_at_the_start_is_waited_for(
         assert again.protection == Protection.KEYRING
 
 
-def test_a_keyring_that_hangs_is_told_and_waited_for(
+def test_a_keyring_that_hangs_is_reported_and_waited_for(
     faulty: type[FaultyKeyring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring_store, "TIMEOUT", 0.05)

@@ -1,4 +1,4 @@
-"""What the laws of a cloud provider are tried on: a cloud that does as it is told."""
+"""The testbed of the contract of cloud providers: a provider, and a cloud that a test controls."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ PATIENCE = 30.0
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-class Stage(Protocol):
-    """A provider, and a cloud of its kind that does as it is told.
+class CloudTestbed(Protocol):
+    """A provider, and a cloud of its kind that a test controls.
 
     Tests wait for the provider's timeouts: they should be short, but not under half a second.
     """
 
     @property
     def provider(self) -> CloudProvider:
-        """Return the provider on trial."""
+        """Return the provider under test."""
 
     @property
     def names(self) -> tuple[CloudName, CloudName]:
-        """Return two children that the cloud would register."""
+        """Return two children that the cloud registers on request."""
 
     def connections(self) -> int:
         """Return how many connections the cloud has open now."""
 
     def refuse(self) -> None:
-        """Refuse registrations and logins from now on: nobody is known."""
+        """Refuse registrations and logins from now on, as of unknown devices."""
 
     def silence(self) -> None:
         """Accept connections from now on, and answer nothing."""
@@ -46,10 +46,10 @@ class Stage(Protocol):
         """Close every connection, and accept none from now on."""
 
 
-class Kept:
-    """Stands for the store: remembers what it was to keep.
+class RecordingKeeper:
+    """A substitute for the secret store, which records the secrets that it is given.
 
-    during: called while the secret is being made durable.
+    during: awaited while the secret is being made durable.  done: whether it is durable.
     """
 
     def __init__(self, during: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -58,7 +58,7 @@ class Kept:
         self._during = during
 
     async def keep(self, secret: Secret) -> None:
-        """Keep a secret.  Slowly: whoever does not wait is found out."""
+        """Keep a secret, slowly, so that a provider that does not wait is detected."""
         self.secrets.append(secret)
         if self._during:
             await self._during()
@@ -68,22 +68,22 @@ class Kept:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return when something holds."""
+    """Return when a condition holds.  Raises TimeoutError after 30 s."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # nothing tells when a peer has closed
+        while not condition():  # there is no event for a closed peer
             await asyncio.sleep(0.005)
 
 
 def check_reason(reason: Reason) -> None:
-    """Check what programs and people are told."""
+    """Check that a reason has a code in kebab-case and a printable sentence."""
     assert _KEBAB.fullmatch(reason.code), reason.code
     assert not reason.substate or _KEBAB.fullmatch(reason.substate), reason.substate
     assert (reason.text + reason.remedy).isprintable()
     assert not reason.text or reason.text.endswith("."), reason.text
 
 
-async def cancelled(task: asyncio.Task[object]) -> bool:
-    """Cancel a task; return whether it ended by that."""
+async def cancel(task: asyncio.Task[object]) -> bool:
+    """Cancel a task; return whether it was cancelled, in at most 30 s."""
     task.cancel()
     with suppress(asyncio.CancelledError, TimeoutError):
         async with asyncio.timeout(PATIENCE):
