@@ -1,4 +1,4 @@
-"""gatewayd: reads its arguments, and runs the daemon."""
+"""The command gatewayd: reads its arguments, and runs the daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
 from gatewayd.runtime.systemd import Notifier
-from gatewayd.secretstore.vault.crypto import protect_memory
+from gatewayd.secretstore.vault.memory import protect_memory
 from gatewayd.settings.files import STANDARD, ConfigPaths
 
 EX_CONFIG = 78
@@ -30,7 +30,10 @@ def main() -> int:
 
 
 def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None) -> int:
-    """Run gatewayd with these arguments; `checkpoint` is told each durable step."""
+    """Run gatewayd with these arguments; return the exit status.
+
+    checkpoint: called with the name of each durable step.
+    """
     options = _parser().parse_args(arguments)
     paths = ConfigPaths.of(options.config)
     if options.check_config:
@@ -50,7 +53,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
 
 
 def _complain(error: GatewayError) -> None:
-    """Log what is wrong, a line for each thing; where it was found says nothing to an operator."""
+    """Log an error, a record for each of its lines, without a traceback."""
     entry = REJECTED if isinstance(error, ConfigError) else {}
     for line in str(error).splitlines():
         logging.getLogger(__name__).error("%s", line, extra=entry)
@@ -66,7 +69,7 @@ def _check(paths: ConfigPaths) -> int:
         print(problem)
     if any(problem.fatal for problem in problems):
         return EX_CONFIG
-    print("The configuration is good.")
+    print("The configuration is valid.")
     return 0
 
 
@@ -75,9 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="gatewayd",
         description="Discovers child devices, registers each at a cloud, keeps what it issues.",
     )
-    parser.add_argument("--config", type=Path, default=STANDARD, help="main configuration file")
     parser.add_argument(
-        "--check-config", action="store_true", help="say what is wrong with it, and end"
+        "--config",
+        type=Path,
+        default=STANDARD,
+        help="main configuration file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check-config", action="store_true", help="check the configuration, and exit"
     )
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     return parser

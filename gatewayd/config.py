@@ -62,7 +62,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredPlugin:
-    """One plug-in, and the settings that its table holds.
+    """A plug-in, and the settings in its table.
 
     name: of the table.  kind: of the plug-in.  plugin: its class.  settings: its `Settings`.
     """
@@ -75,7 +75,7 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that is configured."""
+    """The whole configuration."""
 
     gateway: GatewaySettings
     log: LogSettings
@@ -91,9 +91,9 @@ class Config:
 
 
 class PluginLoader(Protocol):
-    """Finds the class of a plug-in: `Plugins`."""
+    """What finds the class of a plug-in: `Plugins`."""
 
-    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # the class, by what the group wants
+    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # a class that the group defines
         """Return the class.  Raises PluginError."""
 
 
@@ -105,7 +105,7 @@ PLAIN: Mapping[str, type] = {
     "sessions": SessionSettings,
     "cloud_requests": CloudRequestSettings,
 }
-"""Sections without plug-ins, each under the name that it also has in `Config`."""
+"""The sections without plug-ins, by their names, which are also those in `Config`."""
 
 SECTIONS: Mapping[str, type | None] = {
     **PLAIN,
@@ -113,27 +113,27 @@ SECTIONS: Mapping[str, type | None] = {
     "secretstore": StoreSettings,
     "cloud": None,
 }
-"""What is declared of each section; the tables of plug-ins inside it are theirs."""
+"""The settings of each section; the tables of plug-ins inside it are declared by those."""
 
 
 def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
-    """Read the configuration.  Raises ConfigError, one line for each thing that is wrong."""
+    """Read the configuration.  Raises ConfigError, one line for each problem."""
     problems = Problems()
     config = _read(paths, plugins, problems)
     problems.check()
-    assert config is not None, "what is not built has a problem"
+    assert config is not None, "without a configuration there is a problem"
     return config
 
 
 def differences(before: Config, after: Config) -> list[str]:
-    """Name the sections that differ and are not put in force by a reload."""
+    """Return the sections that differ, without those that take effect at a reload."""
     names = (*PLAIN, "inventory", "discoverers", "clouds")
     changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
     return changed + (["secretstore"] if before.store != after.store else [])
 
 
 def check(paths: ConfigPaths, plugins: PluginLoader) -> list[Problem]:
-    """Return all that is wrong with the configuration and the rules, warnings too."""
+    """Return all problems of the configuration and the rules, warnings too."""
     problems = Problems()
     config = _read(paths, plugins, problems)
     if config is None:
@@ -154,9 +154,9 @@ def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
 
 
 def _products(settings: object) -> frozenset[str] | None:
-    """Return the products of a cloud, if its settings have a table or a list of them.
+    """Return the products of a cloud, if its settings name them; None for any product.
 
-    A list without any lets every product in.
+    An empty list allows every product.
     """
     products = getattr(settings, "products", None)
     return frozenset(products) if isinstance(products, Mapping | tuple) and products != () else None
@@ -164,7 +164,7 @@ def _products(settings: object) -> frozenset[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Takes the sections of one configuration apart."""
+    """The reader of one configuration, section by section."""
 
     source: LayeredDocuments
     builder: SettingsBuilder
@@ -186,7 +186,7 @@ class _Reader:
         return self.builder.build(cls, self.source.table.get(name, {}), (name,))
 
     def _split(self, name: str, cls: type[Any]) -> tuple[object, Mapping[str, Any]]:
-        """Part a section's own settings from the tables of its plug-ins."""
+        """Split a section into its own settings and the tables of its plug-ins."""
         section = self.source.table.get(name, {})
         if not isinstance(section, Mapping):
             return section, {}
@@ -225,7 +225,9 @@ class _Reader:
             self.builder.note(at, f"{dotted(at)} must be a table")
             return None
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
-            self.builder.note(at, f"[{dotted(at)}] is not a name: use lower-case letters and digits")
+            self.builder.note(
+                at, f"[{dotted(at)}] is not a name: use lower-case letters and digits"
+            )
             return None
         kind = table.get("kind", name)
         if not isinstance(kind, str):

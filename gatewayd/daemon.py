@@ -1,7 +1,7 @@
 """One run of the daemon: starts the application, reloads its configuration, and stops it.
 
 The start: configuration, durable stores reconciled, D-Bus name owned, READY=1; only then the LAN
-and the clouds.  The stop: discovery, then what is being registered is brought to the disk, then
+and the clouds.  The stop: discovery, then registrations under way until they are durable, then
 sessions, D-Bus and the stores.
 """
 
@@ -39,10 +39,10 @@ DRAIN = 10.0
 """Seconds that registrations under way may take when the daemon stops."""
 
 STATUS_EVERY = 2.0
-"""Seconds between two looks at what the status line should say."""
+"""Seconds between two updates of the status line and the views."""
 
 REJECTED = {"message_id": "configuration-rejected"}
-"""What a mistake in the configuration is in the journal."""
+"""The journal entry of a mistake in the configuration."""
 
 
 class Daemon:
@@ -153,21 +153,21 @@ class Daemon:
         return services
 
     def _start(self, service: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(service)
+        task = asyncio.get_running_loop().create_task(service, name=_name(service))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A service that ends by itself has a fault: stop, and let systemd start us anew."""
+        """Stop when a service has failed, so that systemd starts gatewayd again."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("A service broke; gatewayd stops.", exc_info=error)
+            logger.error("Service %s failed; gatewayd stops.", task.get_name(), exc_info=error)
             self._failed = True
             self._stop.set()
 
     async def _wind_down(self, gateway: asyncio.Task[None]) -> None:
-        self._notifier.stopping("finishing what is under way")
+        self._notifier.stopping("finishing registrations under way")
         logger.info("Stopping.")
         self._show()
         around = self._tasks - {gateway}
@@ -182,25 +182,25 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
 
     async def _reload_on_hang_up(self) -> None:
-        """Reload once for all the signals that came during the reload before."""
+        """Reload on SIGHUP; once for all the signals that came during the last reload."""
         while True:
             await self._hung_up.wait()
             self._hung_up.clear()
-            with contextlib.suppress(ConfigError):  # it was logged; the old configuration stays
+            with contextlib.suppress(ConfigError):  # logged; the old configuration stays
                 await self.reload()
 
     async def reload(self) -> None:
-        """Read the configuration again, and judge anew by it.
+        """Read the configuration again, and reconsider the children.
 
-        Rules and the log level take effect at once; a change of anything else is told, and
-        waits for a restart.  Raises ConfigError; then the old configuration stays.
+        Rules and the log level take effect at once; any other change is logged, and takes effect
+        after a restart.  Raises ConfigError; then the old configuration stays.
         """
         async with self._reloading:
             self._notifier.reloading()
             try:
                 config, rules = await asyncio.to_thread(self._read)
             except ConfigError as error:
-                for line in ("The configuration was not reloaded:", *str(error).splitlines()):
+                for line in ("Configuration not reloaded:", *str(error).splitlines()):
                     logger.error("%s", line, extra=REJECTED)  # noqa: TRY400  # for the operator
                 raise
             else:
@@ -216,7 +216,9 @@ class Daemon:
         self._rules.replace(rules.rules)
         journal.set_level(config.log.level)
         if waiting := differences(self._config, config):
-            logger.warning("Changed, and waits for a restart: %s.", ", ".join(waiting))
+            logger.warning(
+                "These sections changed and take effect after a restart: %s.", ", ".join(waiting)
+            )
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()
 
@@ -243,6 +245,11 @@ class Daemon:
         return await asyncio.to_thread(dump, self._config, views, rules, await self._bus.views())
 
     def _lost_bus(self) -> None:
-        logger.error("The message bus is gone; gatewayd stops, to be started anew with it.")
+        logger.error("Connection to the message bus lost; gatewayd stops, and starts with the bus.")
         self._failed = True
         self._stop.set()
+
+
+def _name(service: Coroutine[Any, Any, None]) -> str:
+    """Return the name of a coroutine function, as "Supervisor.run"."""
+    return str(getattr(service, "__qualname__", service))

@@ -1,7 +1,6 @@
-"""All that is known of a running gateway, for a report of a fault.  No secret is in it.
+"""The dump of a running gateway, for a bug report: its views and the daemon's own settings.
 
-Only what has a place in the views and the settings of the daemon itself is told: settings of
-plug-ins are left out, as nobody knows what those of others hold.
+No secret is in it.  Settings of plug-ins are left out: those of other authors may hold anything.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def dump(
 
 
 def machine() -> dict[str, str]:
-    """Return what gatewayd runs on."""
+    """Return the facts of the machine and of this process."""
     return {
         "python": sys.version.split()[0],
         "kernel": platform.release(),
@@ -64,12 +63,12 @@ def plain(view: object) -> object:
     """Return a view as what JSON can hold."""
     assert is_dataclass(view)
     assert not isinstance(view, type)
-    told: dict[str, Any] = asdict(view)
-    return told
+    facts: dict[str, Any] = asdict(view)
+    return facts
 
 
 def in_memory(text: bytes) -> int:
-    """Return a descriptor of a file that holds a text, and can be changed by nobody."""
+    """Return a descriptor of a file in memory that holds a text and is sealed against changes."""
     descriptor = os.memfd_create("gatewayd-dump", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -84,6 +83,6 @@ def in_memory(text: bytes) -> int:
 
 
 def _resident() -> str:
-    """Return the resident memory, as the kernel tells it."""
+    """Return the resident memory, as the kernel writes it; "" if it is not known."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("VmRSS")), "")

@@ -1,7 +1,7 @@
-"""Plug-ins by entry point.  Only what the configuration names is ever loaded.
+"""Plug-ins by entry point.  Only those that the configuration names are ever loaded.
 
-A process that holds secrets must not run code that nobody asked for: so nothing is loaded to
-see what it is, and a name that two packages claim is loaded from neither.
+A process that holds secrets must not run code that was not asked for: so nothing is loaded only
+to inspect it, and a name that two packages claim is loaded from neither.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ GROUPS = (DISCOVERERS, CLOUDS, SECRETSTORES)
 
 
 class Plugins:
-    """The plug-ins that are installed, known by name alone."""
+    """The installed plug-ins, by name; loaded one by one."""
 
     def __init__(self, installed: Iterable[EntryPoint]) -> None:
         self._installed = tuple(installed)
 
     @classmethod
     def installed(cls) -> Plugins:
-        """Return those of the running Python.  Reads the metadata of packages; loads nothing."""
+        """Return the plug-ins of the running Python.  Reads metadata of packages; loads nothing."""
         return cls(point for group in GROUPS for point in entry_points(group=group))
 
     def names(self, group: str) -> tuple[str, ...]:
         """Return the names in a group, sorted."""
         return tuple(sorted({point.name for point in self._installed if point.group == group}))
 
-    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # the class, by what the group wants
+    def load(self, group: str, name: str) -> Any:  # noqa: ANN401  # a class that the group defines
         """Import one plug-in, and return its class, which declares `Settings`.
 
         Raises PluginError: none or several have this name, or it cannot be used.
@@ -43,16 +43,16 @@ class Plugins:
         point = self._find(group, name)
         try:
             plugin = point.load()
-        except Exception as error:  # border: importing somebody else's module may raise anything
+        except Exception as error:  # border: importing another author's module may raise anything
             raise PluginError(
-                f"plug-in {name!r} ({_told(point)}) cannot be imported ({_cause(error)}): "
+                f"plug-in {name!r} ({_described(point)}) cannot be imported ({_cause(error)}): "
                 "install what it needs, or name another"
             ) from error
         settings = getattr(plugin, "Settings", None)
         if not isinstance(plugin, type) or not is_dataclass(settings):
             raise PluginError(
-                f"plug-in {name!r} ({_told(point)}) is no class with a dataclass `Settings`: "
-                "ask its author for a version that is"
+                f"plug-in {name!r} ({_described(point)}) is no class with a dataclass `Settings`: "
+                "ask its author for a fixed version"
             )
         return plugin
 
@@ -63,7 +63,7 @@ class Plugins:
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
-            both = " and ".join(sorted(_told(point) for point in found.values()))
+            both = " and ".join(sorted(_described(point) for point in found.values()))
             raise PluginError(f"plug-in {name!r} is claimed by {both}: remove all but one")
         known = ", ".join(self.names(group)) or "none"
         raise PluginError(
@@ -73,7 +73,7 @@ class Plugins:
 
 
 def _cause(error: Exception) -> str:
-    """Return the type, and the module that is missing, but not the text of a stranger's error."""
+    """Return the type and the missing module, but not the text, which other authors wrote."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     return type(error).__name__ + (f" {missing}" if missing else "")
 
@@ -82,5 +82,5 @@ def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "?"
 
 
-def _told(point: EntryPoint) -> str:
+def _described(point: EntryPoint) -> str:
     return f"{point.value} of {_package(point)}"

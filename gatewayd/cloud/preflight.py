@@ -1,10 +1,7 @@
-"""What all preflights look at: an endpoint, the clock, and secrets that are configured.
+"""The preflight of a cloud: the port, and the checks that clouds share.
 
-What a preflight says of the root certificates that are trusted, whatever the cloud.
-
-What is looked at before anything is asked of a cloud: the port of a preflight.
-
-A class of a provider may have a `preflight`, of the type Preflight.  It registers nothing.
+A provider's class may have a `preflight`, of the type Preflight.  It checks name lookup, TLS, the
+clock and the configured secrets before the cloud is asked for anything, and registers nothing.
 """
 
 from __future__ import annotations
@@ -33,16 +30,16 @@ from gatewayd.runtime.clock import synchronised
 
 
 class CheckResult(StrEnum):
-    """How a check ended."""
+    """The result of a check."""
 
     OK = "ok"
-    UNSURE = "unsure"  # it could not be looked at, or may do
+    UNSURE = "unsure"  # it could not be checked, or may be good enough
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One step that was looked at.
+    """One step of a preflight.
 
     step: one word.  text: what was found, a sentence.  remedy: what to do, as an imperative;
     "" where there is nothing to do.  None holds a secret.
@@ -56,11 +53,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class PreflightContext:
-    """What a preflight is given of the machine.
+    """The facts of this machine for a preflight.
 
-    user: who looks; gatewayd runs as a user of its own, which may read less, or more.
-    read_secret: see credential.py.  credentials: whether those of systemd can be looked at here.
-    time: seconds since the epoch.  synchronised: whether the clock is kept in step with others;
+    user: that of this process; gatewayd's own user may read less, or more.
+    read_secret: see credentials.py.  credentials: whether those of systemd can be read here.
+    time: seconds since the epoch.  synchronised: whether a time service keeps the clock in step;
     None where that is not known.
     """
 
@@ -119,22 +116,24 @@ async def checks(
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 MAX_ROOTS = 16
-"""So many certificates of a file are shown."""
+"""The most certificates of a file that are shown."""
 
-Roots: TypeAlias = Sequence[RootCertificate] | ConfigError | None
-"""Those of ca_file, or why they cannot be read; None for those of the system."""
+ConfiguredRoots: TypeAlias = Sequence[RootCertificate] | ConfigError | None
+"""The roots in ca_file, or why they cannot be read; None for those of the system."""
 
 
-def read(ca_file: Path | None) -> Roots:
-    """Read what is trusted.  Blocks."""
+def load_roots(ca_file: Path | None) -> ConfiguredRoots:
+    """Read the configured roots.  Blocks."""
     try:
         return None if ca_file is None else read_roots(ca_file)
     except ConfigError as error:
         return error
 
 
-def root_checks(roots: Roots, show: Callable[[RootCertificate], Check]) -> Iterator[Check]:
-    """Say which roots are trusted.  show: says it of one."""
+def root_checks(
+    roots: ConfiguredRoots, show: Callable[[RootCertificate], Check]
+) -> Iterator[Check]:
+    """Yield a check for each root that is trusted.  show: makes that of one root."""
     if roots is None:
         yield Check("root", OK, "ca_file is not set: the roots of the system are trusted.")
     elif isinstance(roots, ConfigError):
@@ -145,13 +144,13 @@ def root_checks(roots: Roots, show: Callable[[RootCertificate], Check]) -> Itera
             yield Check("root", UNSURE, f"ca_file has {len(roots) - MAX_ROOTS} more.")
 
 
-def certificate(root: RootCertificate, now: float, whose: str, *, expected: bool = True) -> Check:
-    """Say which root this is, by its fingerprint.
+def root_check(root: RootCertificate, now: float, status: str, *, expected: bool = True) -> Check:
+    """Check one root, and show its fingerprint.
 
-    now: seconds since the epoch.  whose: what is known of it, as "is trusted".
-    expected: whether nobody needs to wonder where it is from.
+    now: seconds since the epoch.  status: what is known of it, as "is trusted".
+    expected: whether it is clear where it is from.
     """
-    text = f"{root.name!a} {whose}; until {when(root.ends)}, SHA-256 {root.sha256}."
+    text = f"{root.name!a} {status}; until {when(root.ends)}, SHA-256 {root.sha256}."
     if not root.valid(now):
         return Check("root", UNSURE, text, "Check the clock; if it is right, replace this root.")
     if expected:
@@ -169,7 +168,7 @@ _DATES = frozenset({ConnectFault.TLS_EXPIRED, ConnectFault.TLS_NOT_YET_VALID})
 _AS_GATEWAYD = "run sudo -u gatewayd gatewayctl preflight"
 _SYNCHRONISE = "Set the clock, and keep it right: timedatectl set-ntp true"
 
-NOT_ASKED = Check(
+NOTHING_REGISTERED = Check(
     "cloud",
     UNSURE,
     "Whether the cloud accepts the secrets, and knows the devices, shows only when one "
@@ -179,11 +178,11 @@ NOT_ASKED = Check(
 
 @dataclass(frozen=True, slots=True)
 class EndpointProbe:
-    """How far an endpoint was reached.
+    """The attempt to reach an endpoint.
 
     fault: the step that failed; None if TLS stands.  addresses: of the host.
     valid: between which times the server's certificate is valid, seconds since the epoch; None
-    where it was not trusted, or not seen.  protocol: as "TLSv1.3".
+    if it was not trusted, or not received.  protocol: as "TLSv1.3".
     """
 
     host: str
@@ -197,7 +196,7 @@ class EndpointProbe:
 class ConfiguredSecret:
     """A secret that is configured.
 
-    what: whose it is, for people.  doubt: what to say of it, besides that it can be read.
+    what: its owner, for people.  doubt: makes another check of its value; None if it is good.
     """
 
     what: str
@@ -206,8 +205,8 @@ class ConfiguredSecret:
     doubt: Callable[[Secret], Check | None] = lambda _: None
 
 
-async def reach(server: tls.Server) -> EndpointProbe:
-    """Look a host up, connect, shake hands, and close."""
+async def probe_endpoint(server: tls.Server) -> EndpointProbe:
+    """Look a host up, connect, make the TLS handshake, and close."""
     found: tuple[str, ...] = ()
     try:
         addresses = await tls.resolve(server)
@@ -221,20 +220,20 @@ async def reach(server: tls.Server) -> EndpointProbe:
         return EndpointProbe(server.host, None, found, valid, sock.version() or "")
 
 
-async def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Return what is trusted: nothing, where the file is of no use, so that the rest is seen."""
+async def trust_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return the trusted roots; none if the file is unusable, so that other checks still run."""
     try:
         return await tls.TrustStore(ca_file).context()
     except ConnectError:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def connection(attempt: EndpointProbe, port: int) -> Iterator[Check]:
-    """Yield the steps of an attempt, up to the one that failed."""
+def connection_checks(attempt: EndpointProbe, port: int) -> Iterator[Check]:
+    """Yield a check for each step of an attempt, up to the one that failed."""
     fault = attempt.fault
     steps = (
         ("dns", {ConnectFault.DNS}, f"{attempt.host} is {', '.join(attempt.addresses)}."),
-        ("tcp", _TCP, f"Port {port} takes connections."),
+        ("tcp", _TCP, f"Port {port} accepts connections."),
         (
             "tls",
             set(ConnectFault),
@@ -249,7 +248,9 @@ def connection(attempt: EndpointProbe, port: int) -> Iterator[Check]:
         yield Check(step, OK, text)
 
 
-def clock(attempts: Iterable[EndpointProbe], now: float, *, synchronised: bool | None) -> Check:
+def clock_check(
+    attempts: Iterable[EndpointProbe], now: float, *, synchronised: bool | None
+) -> Check:
     """Compare the clock with the certificates of the servers."""
     attempts = tuple(attempts)
     text = f"It is {when(now)} here"
@@ -266,19 +267,20 @@ def clock(attempts: Iterable[EndpointProbe], now: float, *, synchronised: bool |
     return Check("clock", UNSURE, f"{text}; the clock is not synchronised.", _SYNCHRONISE)
 
 
-async def credential(held: ConfiguredSecret, around: PreflightContext) -> Check:
-    """Say whether a secret can be read."""
-    if not held.credential and held.file is None:
-        return Check("secret", OK, f"No secret of {held.what} is configured: some routes need it.")
-    if held.credential and not around.credentials:
-        text = f"The secret of {held.what} is given to the service, and not to be seen from here."
+async def secret_check(secret: ConfiguredSecret, context: PreflightContext) -> Check:
+    """Check that a secret can be read."""
+    if not secret.credential and secret.file is None:
+        text = f"No secret of {secret.what} is configured: some routes need it."
+        return Check("secret", OK, text)
+    if secret.credential and not context.credentials:
+        text = f"The secret of {secret.what} is passed to the service: it cannot be read here."
         return Check("secret", UNSURE, text, f"While gatewayd is running, {_AS_GATEWAYD}")
     try:
-        secret = await asyncio.to_thread(around.read_secret, held.credential, held.file)
+        value = await asyncio.to_thread(context.read_secret, secret.credential, secret.file)
     except ConfigError as error:
         return _unreadable(error)
-    readable = Check("secret", OK, f"The secret of {held.what} can be read by {around.user}.")
-    return held.doubt(secret) or readable
+    readable = Check("secret", OK, f"The secret of {secret.what} can be read by {context.user}.")
+    return secret.doubt(value) or readable
 
 
 def _unreadable(error: ConfigError) -> Check:

@@ -141,6 +141,3 @@ class Reporter(Protocol):
 
     def remove(self, device: DeviceId) -> None:
         """Remove a child."""
-
-    def show_manager(self, view: ManagerView) -> None:
-        """Show the gateway as a whole."""

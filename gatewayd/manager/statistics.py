@@ -1,4 +1,4 @@
-"""Counts the children of each cloud as they are shown, so that nobody has to look at all."""
+"""Counts of the children of each cloud, kept up to date as each child is shown."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.views import DeviceView, ManagerView, Reporter
+from gatewayd.device.views import DeviceView, Reporter
 
 MAX_REASONS = 256
-"""Reasons whose sentences are remembered; codes are few."""
+"""Reasons whose sentences are kept; codes are few."""
 
 THROTTLED = frozenset({"throttled", "cloud-throttled"})
 
 
 class CloudPhase(Enum):
-    """How a child does, as far as its cloud is concerned."""
+    """The phase of a child at its cloud."""
 
     ONLINE = auto()
     MOVING = auto()  # on its way
-    WAITING = auto()  # something did not work, and is tried again
+    WAITING = auto()  # something failed, and is tried again
     FAILED = auto()
     AWAY = auto()  # not on the LAN
     OUT = auto()  # belongs to no cloud, or was taken from it
@@ -33,11 +33,11 @@ _UNDER_WAY = {"admitted", "registering", "securing", "registered", "activating",
 _WITHOUT_SECRET = {"admitted", "registering", "securing"}
 
 
-class Key(NamedTuple):
-    """What is counted of a child.
+class CountKey(NamedTuple):
+    """The group in which a child is counted.
 
-    reason: why it waits or has failed; "" where it does neither.
-    queued: whether it is to have a secret, and has none.  secret: whether one is stored.
+    reason: why it waits or has failed; "" otherwise.
+    queued: whether it still has to get a secret.  secret: whether one is stored.
     """
 
     provider: str
@@ -48,7 +48,7 @@ class Key(NamedTuple):
 
 
 class CloudStatistics(NamedTuple):
-    """How the children of one cloud do.
+    """The counts of one cloud.
 
     state, reason: as org.gatewayd1.Provider shows them.
     """
@@ -60,23 +60,23 @@ class CloudStatistics(NamedTuple):
 
 
 class DeviceStatistics:
-    """A `Reporter` that counts, and passes on."""
+    """A `Reporter` that counts the children, and passes every view on."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._keys: dict[DeviceId, Key] = {}
-        self._shared: dict[Key, Key] = {}  # one object for all children that are alike
-        self._counts: dict[str, Counter[Key]] = {}
+        self._keys: dict[DeviceId, CountKey] = {}
+        self._shared: dict[CountKey, CountKey] = {}  # one object for all children that are alike
+        self._counts: dict[str, Counter[CountKey]] = {}
         self._reasons: dict[str, Reason] = {}
 
     @property
     def secrets(self) -> int:
-        """How many children have a secret."""
+        """The number of children that have a secret."""
         counts = (counter.items() for counter in self._counts.values())
         return sum(n for items in counts for key, n in items if key.secret)
 
     def show(self, view: DeviceView) -> None:
-        """Count a child as it is now."""
+        """Count a child in its group of now."""
         self._forget(view.id)
         if view.provider:
             key = self._key(view)
@@ -89,12 +89,8 @@ class DeviceStatistics:
         self._forget(device)
         self._reporter.remove(device)
 
-    def show_manager(self, view: ManagerView) -> None:
-        """Pass it on."""
-        self._reporter.show_manager(view)
-
     def of(self, provider: str) -> CloudStatistics:
-        """Return how the children of a cloud do."""
+        """Return the counts of a cloud."""
         counts = {k: n for k, n in self._counts.get(provider, {}).items() if k.phase is not OUT}
         state = state_of(counts)
         code = _most_common(counts, CloudPhase.FAILED if state == "failed" else CloudPhase.WAITING)
@@ -105,15 +101,15 @@ class DeviceStatistics:
             self._reasons.get(code, NONE) if state not in ("idle", "ready") else NONE,
         )
 
-    def _key(self, view: DeviceView) -> Key:
+    def _key(self, view: DeviceView) -> CountKey:
         phase, reason = phase_of(view), ""
         if phase in (CloudPhase.WAITING, CloudPhase.FAILED):
-            reason = self._remembered(view)
+            reason = self._kept_reason(view)
         secret = view.secret_state == "stored"  # noqa: S105  # a word, no password
-        return Key(view.provider, phase, reason, view.state in _WITHOUT_SECRET, secret)
+        return CountKey(view.provider, phase, reason, view.state in _WITHOUT_SECRET, secret)
 
-    def _remembered(self, view: DeviceView) -> str:
-        """Return the reason, with its sentences kept; "" where there are too many of them."""
+    def _kept_reason(self, view: DeviceView) -> str:
+        """Keep the sentences of a reason; return its code, "" if too many are kept."""
         if view.reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
             return ""
         self._reasons[view.reason] = Reason(view.reason, view.explanation, view.remedy)
@@ -128,7 +124,7 @@ class DeviceStatistics:
 
 
 def phase_of(view: DeviceView) -> CloudPhase:
-    """Return how a child does."""
+    """Return the phase of a child."""
     if view.state in _UNDER_WAY:
         if view.substate == "absent":
             return CloudPhase.AWAY
@@ -136,8 +132,8 @@ def phase_of(view: DeviceView) -> CloudPhase:
     return {"online": CloudPhase.ONLINE, "failed": CloudPhase.FAILED}.get(view.state, OUT)
 
 
-def state_of(counts: Mapping[Key, int]) -> str:
-    """Return the state of a cloud, from what its children meet there."""
+def state_of(counts: Mapping[CountKey, int]) -> str:
+    """Return the state of a cloud, from the phases of its children."""
     phases = {key.phase for key in counts} - {CloudPhase.AWAY}
     if not phases:
         return "idle"
@@ -149,8 +145,8 @@ def state_of(counts: Mapping[Key, int]) -> str:
     return "connecting" if CloudPhase.MOVING in phases else "failed"
 
 
-def _most_common(counts: Mapping[Key, int], phase: CloudPhase) -> str:
-    """Return the commonest reason of those in this phase, or of those that wait."""
+def _most_common(counts: Mapping[CountKey, int], phase: CloudPhase) -> str:
+    """Return the most common reason of the children in this phase, or of those that wait."""
     for wanted in (phase, CloudPhase.WAITING):
         reasons: Counter[str] = Counter()
         for key, number in counts.items():

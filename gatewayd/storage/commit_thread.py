@@ -1,7 +1,7 @@
 """The one thread that touches the durable stores, and commits in groups.
 
 Whatever is queued when the thread wakes becomes one group: one transaction, one fsync for each
-file that changed, then all who wait are answered.  Order is law: works run as they were queued.
+file that changed, then all waiters get their results.  Works run in the order of the queue.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUEUE_LIMIT = 10_000
 
 
 class Transactional(Protocol):
-    """A store that takes part in groups (its contract: secretstore/store.py)."""
+    """A store that takes part in groups; secretstore/store.py has the contract."""
 
     def begin(self) -> None: ...
     def mark(self) -> None: ...
@@ -42,7 +42,7 @@ P = TypeVar("P", bound=Transactional)
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One work, who waits for it, and how it ended."""
+    """A queued work, the future that waits for it, and its result."""
 
     work: Callable[[], Any]
     check: Callable[[Any], None] | None
@@ -50,9 +50,10 @@ class _Job:
     value: Any = None
     error: Exception | None = None
 
-    def answer(self) -> None:
+    def finish(self) -> None:
+        """Pass the result to the waiter."""
         if self.waiter.done():
-            return  # nobody waits any more; what was done stays done
+            return  # the waiter was cancelled; what was done stays done
         if self.error is not None:
             self.waiter.set_exception(self.error)
         else:
@@ -60,7 +61,7 @@ class _Job:
 
 
 class CommitThread:
-    """Runs works in order, in groups.  Made, started and closed on the event loop.
+    """A thread that runs works in order, in groups.  Made, started and closed on the event loop.
 
     limit: works that may wait; one more is refused.
     """
@@ -97,14 +98,14 @@ class CommitThread:
         """Run a work; return what it returned when that is durable.
 
         work: called on the thread, within a group.  What it raises is raised here, and what it
-        did is taken back, without harm to the others.  A disk that was full may have it called
-        again, so that it must do nothing but read and write the stores.
+        did is undone, without harm to the others.  After a full disk it may be called again, so
+        that it must do nothing but read and write the stores.
         check: called with the result after the commit; what it raises is raised here.
-        Whoever is cancelled while waiting does not know, but the work is done all the same.
+        If the caller is cancelled while it waits, the work is done all the same.
         Raises StoreFull, StoreUnavailable if the group could not be made durable.
         """
         if self._closing or self._thread is None or self._queue.qsize() >= self._limit:
-            raise StoreUnavailable("the store thread takes no more work now")
+            raise StoreUnavailable("the commit thread takes no more work now")
         job = _Job(work, check, self._loop.create_future())
         self._queue.put(job)
         result: T = await job.waiter
@@ -131,39 +132,39 @@ class CommitThread:
         self._post(lambda: self._ended.set_result(None))
 
     def _serve_next(self) -> bool:
-        """Wait for works and serve all there are; False when the end was asked for."""
+        """Wait for works and run all in the queue; False after the last."""
         jobs = [self._queue.get()]
         while not self._queue.empty():
             jobs.append(self._queue.get())
         group = [job for job in jobs if job is not None]
         self._serve(group)
-        self._post(lambda: _answer(group))
+        self._post(lambda: _finish(group))
         return jobs[-1] is not None
 
     def _serve(self, group: Sequence[_Job]) -> None:
-        """Make a group durable, or fail it as a whole; once more for each reserve there is."""
+        """Make a group durable, or fail it as a whole; try again for each reserve that is freed."""
         stores = tuple(self._participants)
         try:
             _transact(group, stores)
         except StoreFull as error:
             _abandon(group, stores, error)
             if any(store.make_room() for store in stores):
-                log.warning("The disk is full; the room that was kept for this is now used.")
+                log.warning("The disk is full; the space that was reserved for this is used now.")
                 self._serve(group)
         except Exception as error:  # border: no fault of a store may end its thread
-            log.exception("A group of %d works was not made durable.", len(group))
+            log.exception("Failed to make a group of %d works durable.", len(group))
             _abandon(group, stores, error)
         else:
             _check(group)
 
     def _post(self, callback: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so are the waiters
             self._loop.call_soon_threadsafe(callback)
 
 
-def _answer(group: Sequence[_Job]) -> None:
+def _finish(group: Sequence[_Job]) -> None:
     for job in group:
-        job.answer()
+        job.finish()
 
 
 def _transact(group: Sequence[_Job], stores: Sequence[Transactional]) -> None:
@@ -204,7 +205,7 @@ def _check(group: Sequence[_Job]) -> None:
 
 
 def _abandon(group: Sequence[_Job], stores: Sequence[Transactional], error: Exception) -> None:
-    """Take the group back and let each waiter know why, with an error of its own."""
+    """Roll the group back, and give each waiter an error of its own."""
     for store in stores:
         _try(store.rollback)
     for job in group:
@@ -221,4 +222,4 @@ def _try(act: Callable[[], None]) -> None:
     try:
         act()
     except Exception:  # border: one store that fails must not keep the others from ending well
-        log.exception("A store could not be brought to rest.")
+        log.exception("Failed to roll back or close a store.")

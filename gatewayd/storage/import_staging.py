@@ -1,8 +1,8 @@
-"""Records of children that came with an import, on their way into the state directory.
+"""The records of an import, staged beside state.db until the secrets are durable.
 
-An import changes two files.  The records are laid beside state.db first, then the secrets are
-committed, then the records take their place.  Whoever finds them lying there knows by the vault
-how far it came: an import is into an empty one.
+An import changes two files.  The records are staged first, then the secrets are committed, then
+the records are put in their place.  After an interruption the vault shows how far the import came,
+as an import is into an empty vault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGED = f"{RECORDS}.imported"
 
 
 def stage(directory: Path, records: bytes) -> None:
-    """Lay records beside those that they will replace.  Raises StoreUnavailable."""
+    """Write records beside those that they will replace.  Raises StoreUnavailable."""
     try:
         write_private(directory / STAGED, records)
     except OSError as error:
@@ -29,7 +29,7 @@ def stage(directory: Path, records: bytes) -> None:
 
 
 def finish(directory: Path) -> None:
-    """Put staged records in their place: the secrets are there.  Raises StoreUnavailable.
+    """Put staged records in their place: the secrets are durable.  Raises StoreUnavailable.
 
     state.db must not be open, and nothing of it may wait in a log beside it.
     """
@@ -41,9 +41,9 @@ def finish(directory: Path) -> None:
 
 
 def settle(directory: Path) -> None:
-    """Bring an import to its end that was interrupted: done, or as if never begun.
+    """Finish an interrupted import, or undo it.  Raises StoreUnavailable.
 
-    To be called by who has the lock of the directory.  Raises StoreUnavailable.
+    The caller has the lock of the directory.
     """
     if not (directory / STAGED).exists():
         return
@@ -60,8 +60,8 @@ def _holds_secrets(vault: Path) -> bool:
         with closing(sqlite3.connect(vault)) as file:
             return bool(file.execute("SELECT 1 FROM secret LIMIT 1").fetchone())
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"an import was interrupted, and {vault}: {error}") from error
+        raise StoreUnavailable(f"cannot finish an interrupted import: {vault}: {error}") from error
 
 
 def _failed(directory: Path, error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"no records can be put into {directory}: {error.strerror}")
+    return StoreUnavailable(f"cannot import records into {directory}: {error.strerror}")

@@ -12,7 +12,7 @@
 | none                                  | any                     | those are moved to quarantine |
 
 Where more than a few of either kind are without the other, the wrong file is there, or an old
-one: then nothing is taken away, and somebody has to look.
+one: then nothing is removed, and an operator has to act.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ FEW, PERCENT = 3, 1
 
 
 class FindingKind(StrEnum):
-    """What was found."""
+    """The kind of a disagreement."""
 
     COMPLETED = "pointer-completed"  # a secret was stored, and the pointer to it is now too
     AGAIN = "registered-again"  # the secret is gone and was never used: ask for another
     LOST = "secret-lost"  # the secret is gone and the cloud knows the child by it
     OUTDATED = "old-secret-deleted"  # a newer one is in use
-    CANDIDATE = "candidate-found"  # a newer one is there, which nobody has proven
+    CANDIDATE = "candidate-found"  # a newer one is there, which no login has proven
     ORPHAN = "secret-quarantined"  # it belongs to no child
-    DEGRADED = "store-degraded"  # so much does not fit that nothing was taken away
+    DEGRADED = "store-degraded"  # so much disagrees that nothing was removed
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that did not fit.
+    """A disagreement of records and slots.
 
-    record: the facts that hold from now on; None where they stay.
-    ref: the slot that is to be emptied; None where none is.
+    record: replaces the one on record; None to keep that.
+    ref: the slot to empty; None for none.
     """
 
     kind: FindingKind
@@ -72,7 +72,7 @@ def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> 
     """Compare records and slots.
 
     refs: the slots that can be read.  now: microseconds since the epoch.
-    Slots of another kind than a child's are not looked at.
+    Slots of another kind than a child's are left alone.
     """
     attempts: dict[tuple[str, DeviceId], set[int]] = defaultdict(set)
     for ref in refs:
@@ -87,10 +87,10 @@ def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> 
 async def reconcile(
     thread: CommitThread, state: RecordDatabase, store: SecretStore, now: int
 ) -> list[Finding]:
-    """Compare what is on the disk, and put right what can be.  Raises StoreError.
+    """Compare what is on the disk, and repair what can be repaired.  Raises StoreError.
 
-    To be called before the register is loaded.  A sealed store is not judged by what can be
-    read, but by what is there, and nothing in it is touched.
+    To be called before the records are loaded.  A sealed store is judged by the slots that are
+    there, not by those that can be read, and nothing in it is touched.
     """
     return await thread.run(lambda: _reconcile(state, store, now))
 
@@ -137,7 +137,7 @@ def _opens(store: SecretStore, ref: SecretRef) -> bool:
 def _judge(
     record: Record, attempts: dict[tuple[str, DeviceId], set[int]], now: int
 ) -> Iterator[Finding]:
-    """Judge one child, and take its slots out of those that are nobody's."""
+    """Judge one child, and remove its slots from `attempts`: what is left belongs to no child."""
     if record.cloud is None:
         return
     own = attempts.pop((record.cloud.provider, record.device), set())

@@ -1,6 +1,7 @@
-"""The register of children and their secrets, for the event loop: durable when it returns.
+"""The durable records of the children, and their secrets, for the event loop.
 
-state.db: the records of the children, in a directory that one gatewayd alone may use.
+state.db has the records, in a directory that one gatewayd alone may use.  A change is on the disk,
+and was read back, when the call returns.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ SCHEMA = (
     ) STRICT, WITHOUT ROWID""",
 )
 STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",)}
-"""What leads from each earlier version to the next."""
+"""The statements that lead from each earlier version of the schema to the next."""
 
 
 class DirectoryLock:
-    """Makes a directory one process's own, until closed or until the process ends (flock(2))."""
+    """A lock on a directory for one process, until closed or until the process ends (flock(2))."""
 
     def __init__(self, directory: Path) -> None:
         """Raise StoreUnavailable, which names the other process, if there is one.
@@ -76,16 +77,16 @@ class DirectoryLock:
             os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def close(self) -> None:
-        """Let others have it.  Closing twice is fine."""
+        """Release the lock.  Closing twice is fine."""
         if self._file is not None:
             os.close(self._file)
         self._file = None
 
 
 class RecordDatabase(Database):
-    """The table of records.  Lives on the store thread, one call at a time.
+    """The table of records in state.db.  Used on the commit thread, one call at a time.
 
-    directory: where state.db is; made where it does not exist.
+    directory: of state.db; created if it does not exist.
     Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
     it or a newer gatewayd wrote the file, StoreError if it is damaged.
     """
@@ -100,7 +101,7 @@ class RecordDatabase(Database):
             raise
 
     def write(self, record: Record) -> None:
-        """Put a record in the place of the one before.  Raises StoreError."""
+        """Replace the record of a child.  Raises StoreError."""
         self._run(_PUT, *_row(record))
 
     def read(self, device: DeviceId) -> Record | None:
@@ -121,7 +122,7 @@ class RecordDatabase(Database):
         return False
 
     def close(self) -> None:
-        """Close the file and let others have the directory.  Closing twice is fine."""
+        """Close the file, and release the lock.  Closing twice is fine."""
         super().close()
         self._lock.close()
 
@@ -164,7 +165,7 @@ def _taken(directory: Path, owner: str) -> str:
 
 
 class DurableRecords:
-    """Implements Records: the newest durable records, in memory; each change on the disk first.
+    """The `RecordStore` on the disk: the newest durable records are held in memory.
 
     state and store were opened by the thread, in this order: where a power cut comes between
     the two commits of `forget`, it leaves secrets without a record, which are found at the next
@@ -179,7 +180,7 @@ class DurableRecords:
         records: Iterable[Record],
     ) -> None:
         self._thread, self._state, self._store = thread, state, store
-        # written on the store thread, one item at a time, as soon as it is known to be durable
+        # written on the commit thread, one item at a time, as soon as it is known to be durable
         self._durable = {record.device: record for record in records}
         self._written: dict[DeviceId, Record] = {}
 
@@ -228,7 +229,7 @@ class DurableRecords:
         await self._thread.run(remove, lambda _: self._read_back(device))
 
     def _read_back(self, device: DeviceId) -> None:
-        """Take over what is on the disk: what the newest work on this device in the group left."""
+        """Load what is on the disk: what the newest work on this device in the group left."""
         written = self._written.get(device)
         if self._state.read(device) != written:
             raise StoreUnavailable(f"the record of {device} was read back differently")
@@ -239,7 +240,7 @@ class DurableRecords:
 
 
 class DurableSecrets:
-    """The slots of the secret store, for the event loop."""
+    """The `SecretSlots` on the disk."""
 
     def __init__(self, thread: CommitThread, store: SecretStore) -> None:
         self._thread, self._store = thread, store
@@ -266,7 +267,7 @@ class DurableSecrets:
         return await self._thread.run(lambda: tuple(self._store.refs(device)))
 
     async def holds(self, ref: SecretRef) -> bool:
-        """Tell whether a slot can be read.  Raises StoreSealed, StoreUnavailable."""
+        """Whether a slot can be read.  Raises StoreSealed, StoreUnavailable."""
         try:
             await self.get(ref)
         except (SecretNotFound, SecretCorrupt):

@@ -1,4 +1,4 @@
-"""The durable half, opened and reconciled: the store thread, the register, the secrets."""
+"""The durable stores, opened and reconciled: the commit thread, the records, the secrets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PURGE_EVERY = 86_400.0
-"""Seconds between two looks at what has been in quarantine for too long."""
+"""Seconds between two purges of the quarantine."""
 
-DOUBTFUL = "much of what is kept does not fit the records; the journal says what"
+DOUBTFUL = "many secrets and records disagree: see the journal"
 
 _QUIET = {FindingKind.COMPLETED, FindingKind.OUTDATED}
 
@@ -78,24 +78,24 @@ class Storage:
 
     @property
     def sealed(self) -> bool:
-        """Whether there is no key: nothing can be registered, nobody logged in."""
+        """Whether there is no key: no child can be registered or logged in."""
         return self.store.state is StoreState.SEALED
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong with what is kept, the worst first."""
+        """The faults of the stores, the worst first."""
         doubts = DOUBTFUL if self.doubtful else ""
         return tuple(filter(None, (self.store.why, self.database.fault, doubts)))
 
     @property
     def degraded(self) -> bool:
-        """Whether somebody has to look: not where the one fault is that there is no way back."""
+        """Whether an operator has to act: not if the one fault is a missing recovery key."""
         return not self.sealed and any(fault != NO_RECOVERY for fault in self.faults)
 
     async def administer(self, work: Callable[[], T]) -> T:
-        """Run what an operator asks of the store, on its thread; `tend` then goes on with it.
+        """Run an operator's work on the commit thread; `tend` then goes on with it.
 
-        work: as `StoreThread.run` takes it.  Raises what it raises, and StoreError.
+        work: as `CommitThread.run` takes it.  Raises what it raises, and StoreError.
         """
         try:
             return await self.thread.run(work)
@@ -108,7 +108,7 @@ class Storage:
         wall: Callable[[], int],
         synchronised: Callable[[], bool | None],
     ) -> None:
-        """Let the store do what is due, for ever: get its key, change it, forget what is old.
+        """Let the store do what is due, until cancelled: get its key, rotate it, purge.
 
         now: the event loop's clock, seconds.  wall: microseconds since the epoch.
         synchronised: whether that can be trusted.
@@ -126,19 +126,19 @@ class Storage:
         try:
             return await self.thread.run(lambda: self.store.tend(now))
         except StoreError as error:
-            log.warning("The secret store could not be tended: %s.", error)
+            log.warning("Maintenance of the secret store failed: %s.", error)
             return IDLE
 
     async def _purge(
         self, wall: Callable[[], int], synchronised: Callable[[], bool | None]
     ) -> bool:
         try:
-            # asked on the store thread, as it blocks
+            # on the commit thread, as it blocks
             if not await self.thread.run(synchronised):
                 return False
             await self.secrets.purge(wall())
         except StoreError as error:
-            log.warning("The quarantine of the secret store was not looked through: %s.", error)
+            log.warning("Failed to purge the quarantine of the secret store: %s.", error)
             return False
         return True
 

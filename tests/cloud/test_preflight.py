@@ -33,7 +33,7 @@ def test_the_clock(
 ) -> None:
     valid = (0.0, 4e9) if fault is None else None
     attempts = [EndpointProbe("h", fault, valid=valid)]
-    check = preflight.clock(attempts, 1.7e9, synchronised=synchronised)
+    check = preflight.clock_check(attempts, 1.7e9, synchronised=synchronised)
     assert check.verdict is verdict
     assert "2023-11-14 22:13 UTC" in check.text
     assert ("of the server is valid" in check.text) == (fault is None)
@@ -48,13 +48,13 @@ def secret(tmp_path: Path) -> Path:
 
 
 async def test_a_secret_that_can_be_read(secret: Path) -> None:
-    check = await preflight.credential(ConfiguredSecret("it", "", secret), AROUND)
+    check = await preflight.secret_check(ConfiguredSecret("it", "", secret), AROUND)
     assert check == Check("secret", OK, "The secret of it can be read by somebody.")
 
 
 async def test_a_secret_that_others_may_read(secret: Path) -> None:
     secret.chmod(0o640)
-    check = await preflight.credential(ConfiguredSecret("it", "", secret), AROUND)
+    check = await preflight.secret_check(ConfiguredSecret("it", "", secret), AROUND)
     assert check.verdict is FAILED
     assert f"chmod 0600 {secret}" in check.text
 
@@ -64,13 +64,13 @@ async def test_a_secret_that_is_not_ours_to_read(secret: Path) -> None:
         raise ConfigError(f"The secret {file} cannot be read.") from PermissionError()
 
     around = replace(AROUND, read_secret=read)
-    check = await preflight.credential(ConfiguredSecret("it", "", secret), around)
+    check = await preflight.secret_check(ConfiguredSecret("it", "", secret), around)
     assert check.verdict is FAILED
     assert "sudo -u gatewayd" in check.remedy
 
 
 async def test_nothing_is_trusted_instead_of_roots_that_cannot_be_read(tmp_path: Path) -> None:
-    context = await preflight.trust(tmp_path / "none")
+    context = await preflight.trust_context(tmp_path / "none")
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not context.get_ca_certs()

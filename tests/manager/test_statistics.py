@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatewayd.device.reason import NONE
 from gatewayd.manager.statistics import MAX_REASONS, OUT, DeviceStatistics, phase_of
-from tests.dbus.served import view
+from tests.dbus.support import view
 from tests.support.fakes import RecordingReporter
 
 STATES = (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.admission.policy.engine import decide
+from gatewayd.admission.policy.engine import PolicyContext, decide
 from gatewayd.admission.policy.rules import Action, Rule, RuleTable, make_rule
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 
@@ -33,7 +33,7 @@ def test_the_trust_of_another_view_is_not_borrowed() -> None:
     forged = {"source": "mdns", "txt.serial": "TH20-0001", "trust": "claimed"}
     proven = {"source": "static", "name": "door", "trust": "listed"}
     evidence = Evidence((proven, forged), frozenset(), Trust.LISTED)
-    decision = decide(evidence, (_rule(),), device=DeviceId("c"), taken=lambda _: None, admitted={})
+    decision = decide(evidence, (_rule(),), DeviceId("c"), PolicyContext())
     assert decision.action is Action.ASK
     assert decision.trust is Trust.CLAIMED
 
@@ -55,6 +55,6 @@ def test_one_listed_field_does_not_vouch_for_a_name_of_two(
     view = {"source": "mdns", "txt.serial": "TH20-0001", "txt.vendor": "acme"}
     decision = decide(
         Evidence((view,), frozenset(), Trust.CLAIMED), (_rule(table, *listed),),
-        device=DeviceId("c"), taken=lambda _: None, admitted={},
+        DeviceId("c"), PolicyContext(),
     )  # fmt: skip
     assert decision.action is action

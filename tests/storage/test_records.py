@@ -24,12 +24,12 @@ from gatewayd.errors import (
     StoreError,
     StoreUnavailable,
 )
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.storage import records as statefile
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
+from tests.support.vaults import DEVELOPMENT
 
-DEVELOPMENT = VaultSettings(key="development-file")
 ONE = DeviceId("child-1")
 RECORD = Record(
     device=ONE,

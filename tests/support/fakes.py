@@ -22,7 +22,7 @@ from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.device.views import DeviceView, ManagerView
+from gatewayd.device.views import DeviceView
 from gatewayd.errors import SecretNotFound, StoreError
 
 T = TypeVar("T")
@@ -307,7 +307,6 @@ class RecordingReporter:
     def __init__(self) -> None:
         self.shown: dict[DeviceId, DeviceView] = {}
         self.states: dict[DeviceId, list[str]] = {}
-        self.manager: ManagerView | None = None
         self._changed = asyncio.Event()
 
     def show(self, view: DeviceView) -> None:
@@ -320,9 +319,6 @@ class RecordingReporter:
     def remove(self, device: DeviceId) -> None:
         self.shown.pop(device, None)
         self._changed.set()
-
-    def show_manager(self, view: ManagerView) -> None:
-        self.manager = view
 
     async def wait_for(self, device: DeviceId, state: str, reason: str = "") -> DeviceView:
         """Return when a child is shown in a state, and with a reason where one is given."""

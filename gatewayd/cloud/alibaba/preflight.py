@@ -16,18 +16,18 @@ from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
 from gatewayd.cloud.ca.certificates import RootCertificate
 from gatewayd.cloud.preflight import (
-    NOT_ASKED,
+    NOTHING_REGISTERED,
     Check,
     CheckResult,
+    ConfiguredRoots,
     ConfiguredSecret,
     PreflightContext,
-    Roots,
-    clock,
-    connection,
-    credential,
-    reach,
-    read,
-    trust,
+    clock_check,
+    connection_checks,
+    load_roots,
+    probe_endpoint,
+    secret_check,
+    trust_context,
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
@@ -35,7 +35,7 @@ from gatewayd.errors import ConfigError
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 
-def needed(roots: Roots, host: str, port: int, *, trusted: bool) -> Check | None:
+def needed(roots: ConfiguredRoots, host: str, port: int, *, trusted: bool) -> Check | None:
     """Say whether the root that vouches for an endpoint of the vendor is trusted.
 
     trusted: whether the server was, just now.  None for an endpoint of the customer's own, and
@@ -68,7 +68,9 @@ def _get(root: settings.AlibabaRoot) -> str:
     return f"Get {root.name} ({root.published}), compare its SHA-256 with {root.sha256}, and"
 
 
-def alibaba_root_checks(roots: Roots, hosts: Iterable[str], now: float) -> Iterator[Check]:
+def alibaba_root_checks(
+    roots: ConfiguredRoots, hosts: Iterable[str], now: float
+) -> Iterator[Check]:
     """Say which roots are trusted.  now: seconds since the epoch."""
     custom = any(settings.instance_of(host) is AlibabaInstance.CUSTOM for host in hosts)
     return checks.root_checks(roots, lambda root: certificate(root, now, custom=custom))
@@ -82,7 +84,7 @@ def certificate(root: RootCertificate, now: float, *, custom: bool) -> Check:
     known = settings.root_of(root.sha256)
     whose = f"is the vendor's {known.name}" if known else "is none that the vendor is known to use"
     expected = known is not None or custom
-    return checks.certificate(root, now, whose, expected=expected)
+    return checks.root_check(root, now, whose, expected=expected)
 
 
 MAX_HOSTS = 8
@@ -105,14 +107,14 @@ async def preflight(
     hosts, port, seconds = hosts_of(settings), settings.port, settings.connect_timeout
     if not hosts:
         yield NO_HOST
-    roots = await asyncio.to_thread(read, settings.ca_file)
+    roots = await asyncio.to_thread(load_roots, settings.ca_file)
     attempts = []
     for host in hosts[:MAX_HOSTS]:
         yield describe(host, port)
-        context = await trust(settings.ca_file)
-        attempt = await reach(tls.Server(host, port, context, seconds, seconds))
+        context = await trust_context(settings.ca_file)
+        attempt = await probe_endpoint(tls.Server(host, port, context, seconds, seconds))
         attempts.append(attempt)
-        for check in connection(attempt, port):
+        for check in connection_checks(attempt, port):
             yield check
         if root := needed(roots, host, port, trusted=attempt.fault is None):
             yield root
@@ -120,10 +122,10 @@ async def preflight(
         yield Check("endpoint", UNSURE, f"{len(hosts) - MAX_HOSTS} more were not looked at.")
     for check in alibaba_root_checks(roots, hosts, around.time()):
         yield check
-    yield clock(attempts, around.time(), synchronised=around.synchronised())
+    yield clock_check(attempts, around.time(), synchronised=around.synchronised())
     for held in held_in(settings):
-        yield await credential(held, around)
-    yield NOT_ASKED
+        yield await secret_check(held, around)
+    yield NOTHING_REGISTERED
 
 
 def hosts_of(settings: AlibabaSettings) -> Sequence[str]:

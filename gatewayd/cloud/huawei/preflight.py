@@ -13,19 +13,19 @@ from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, Hu
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
 from gatewayd.cloud.preflight import (
-    NOT_ASKED,
+    NOTHING_REGISTERED,
     Check,
     CheckResult,
     ConfiguredSecret,
     PreflightContext,
-    certificate,
-    clock,
-    connection,
-    credential,
-    reach,
-    read,
+    clock_check,
+    connection_checks,
+    load_roots,
+    probe_endpoint,
+    root_check,
     root_checks,
-    trust,
+    secret_check,
+    trust_context,
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
@@ -50,14 +50,14 @@ async def preflight(
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoint, roots, clock, template and secret.  A Preflight."""
     yield describe(settings)
-    attempt = await reach(server(settings, await trust(settings.ca_file)))
-    for check in connection(attempt, settings.port):
+    attempt = await probe_endpoint(server(settings, await trust_context(settings.ca_file)))
+    for check in connection_checks(attempt, settings.port):
         yield check
     now = around.time()
-    show = partial(certificate, now=now, whose="is trusted")
-    for check in root_checks(await asyncio.to_thread(read, settings.ca_file), show):
+    show = partial(root_check, now=now, status="is trusted")
+    for check in root_checks(await asyncio.to_thread(load_roots, settings.ca_file), show):
         yield check
-    yield clock([attempt], now, synchronised=around.synchronised())
+    yield clock_check([attempt], now, synchronised=around.synchronised())
     own = settings.gateway
     if settings.certificates is None:
         yield NO_CERTIFICATES
@@ -66,8 +66,8 @@ async def preflight(
             yield check
         yield NOT_SEEN
     if own is not None and own.login == "secret":
-        yield await credential(gateway_secret(own), around)
-    yield NOT_ASKED
+        yield await secret_check(gateway_secret(own), around)
+    yield NOTHING_REGISTERED
 
 
 def describe(settings: HuaweiSettings) -> Check:

@@ -21,7 +21,7 @@ from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.ca import certificates
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, credential
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, secret_check
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
@@ -248,7 +248,7 @@ def root_like(root: endpoint.AlibabaRoot) -> certificates.RootCertificate:
     ],
 )
 def test_the_root_that_an_endpoint_needs(
-    roots: shared.Roots, port: int, trusted: bool, verdict: CheckResult | None
+    roots: shared.ConfiguredRoots, port: int, trusted: bool, verdict: CheckResult | None
 ) -> None:
     check = preflight_roots.needed(roots, VENDOR, port, trusted=trusted)
     assert (check and check.verdict) is verdict
@@ -284,12 +284,12 @@ def test_not_too_many_roots_are_named() -> None:
 
 
 async def test_the_roots_of_the_system() -> None:
-    (check,) = preflight_roots.alibaba_root_checks(shared.read(None), [], NOW.timestamp())
+    (check,) = preflight_roots.alibaba_root_checks(shared.load_roots(None), [], NOW.timestamp())
     assert check.verdict is OK
 
 
 async def credentials(settings: AlibabaSettings, around: PreflightContext = AROUND) -> list[Check]:
-    return [await credential(held, around) for held in preflight.held_in(settings)]
+    return [await secret_check(held, around) for held in preflight.held_in(settings)]
 
 
 async def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:

@@ -1,0 +1,141 @@
+"""python3 -m tools.measure_path: how much code one child runs from its first mDNS name to online.
+
+It plays a site on the loopback interface (gatewayd/simulator/site.py) with one direct child, and
+profiles gatewayd from the first packet of the child until the child is shown as online.  It
+prints "modules functions edges": the modules of the product that ran, their functions, and the
+pairs of files where one called the other.  Start-up is not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+
+import gatewayd
+from gatewayd.__main__ import run
+from gatewayd.simulator.site import Site
+
+PACKAGE = Path(gatewayd.__file__).parent
+LEFT_OUT = ("simulator", "testing")
+"""Parts of the package that are no part of the daemon."""
+FIRST = "discovery/mdns/"
+"""The window opens with the first call into these modules once the recorder is armed."""
+SETTLED = 3.0
+"""Seconds after the start until the daemon rests."""
+ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
+"""Parts of a function that Python runs as functions of their own."""
+
+
+class Recorder:
+    """A profile function (sys.setprofile) that records modules, functions and calls.
+
+    result: the file to write when the child is online.
+    """
+
+    def __init__(self, result: Path) -> None:
+        self._result = result
+        self._names: dict[str, str] = {}
+        self._armed = self._open = False
+        self.functions: set[tuple[str, str, int]] = set()
+        self.edges: set[tuple[str, str]] = set()
+
+    def arm(self, *_: object) -> None:
+        """Open the window at the next packet."""
+        self._armed = True
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        """Take one event of the interpreter."""
+        if not self._armed or event not in ("call", "return"):
+            return
+        module = self._module(frame)
+        if event == "return":
+            if self._open and module and _shows_online(frame):
+                self._close()
+        elif module:
+            self._open = self._open or module.startswith(FIRST)
+            if self._open:
+                self._record(frame, module)
+
+    def _record(self, frame: FrameType, module: str) -> None:
+        code, caller = frame.f_code, frame.f_back
+        if code.co_name not in ANONYMOUS:
+            self.functions.add((module, code.co_qualname, code.co_firstlineno))
+        if caller is not None and (origin := self._module(caller)) not in ("", module):
+            self.edges.add((origin, module))
+
+    def _module(self, frame: FrameType) -> str:
+        """Return the path of a module of the daemon inside the package; "" for another file."""
+        file = frame.f_code.co_filename
+        if file not in self._names:
+            path = Path(file)
+            name = str(path.relative_to(PACKAGE)) if path.is_relative_to(PACKAGE) else ""
+            self._names[file] = "" if name.startswith(LEFT_OUT) else name
+        return self._names[file]
+
+    def _close(self) -> None:
+        self._armed = self._open = False
+        modules = sorted({module for module, _, _ in self.functions})
+        found = {
+            "modules": modules,
+            "functions": len(self.functions),
+            "edges": sorted(self.edges),
+        }
+        self._result.write_text(json.dumps(found, indent=1))
+
+
+def _shows_online(frame: FrameType) -> bool:
+    """Whether this frame has just shown a child that is online."""
+    child = frame.f_locals.get("child") if frame.f_code.co_name == "show" else None
+    return str(getattr(child, "state", "")) == "online"
+
+
+def daemon(result: Path, arguments: list[str]) -> int:
+    """Run gatewayd under the profile; SIGUSR1 arms it."""
+    recorder = Recorder(result)
+    signal.signal(signal.SIGUSR1, recorder.arm)
+    threading.setprofile(recorder)
+    sys.setprofile(recorder)
+    return run(arguments)
+
+
+async def measure() -> dict[str, list[str] | int]:
+    """Play one child; return what was recorded."""
+    with tempfile.TemporaryDirectory(prefix="gatewayd-path-") as name:
+        result = Path(name) / "result.json"
+        options = ("--children", "0", "--late", "1")
+        async with Site(Path(name), plant_options=options).open() as site:
+            (child,) = site.plant["serials"]
+            await site.start("tools.measure_path", str(result))
+            await asyncio.sleep(SETTLED)
+            assert site.daemon is not None
+            site.daemon.send_signal(signal.SIGUSR1)
+            await site.ask(do="announce", child=child)
+
+            async def recorded() -> bool:
+                return result.exists()
+
+            await site.until(recorded, f"{child} to be online")
+            found: dict[str, list[str] | int] = json.loads(result.read_text())
+            return found
+
+
+def main() -> int:
+    """Print the counts, or with arguments run as the daemon that is measured."""
+    if len(sys.argv) > 1:
+        return daemon(Path(sys.argv[1]), sys.argv[2:])
+    found = asyncio.run(measure())
+    modules, edges = found["modules"], found["edges"]
+    assert isinstance(modules, list)
+    assert isinstance(edges, list)
+    print(f"modules {len(modules)} functions {found['functions']} edges {len(edges)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
