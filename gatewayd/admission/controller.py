@@ -1,7 +1,4 @@
-"""Who is let in, by whom and why: policy is asked, and its verdict put on record.
-
-The roll of the children that are in: who has which name at a cloud, and by which rule.
-"""
+"""Admission: rules, operators and clouds decide on a device, and the decision is recorded."""
 
 from __future__ import annotations
 
@@ -25,24 +22,27 @@ from gatewayd.runtime.clock import Clock
 
 
 class CloudNameIndex:
-    """Counts each child once, by its newest record."""
+    """An index of the admitted children by cloud name, with their number by rule.
+
+    It has each child once, by its newest record.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.names: dict[CloudName, DeviceId] = {}
         self.by_rule: Counter[str] = Counter()
-        self._counted: dict[DeviceId, tuple[CloudName, str]] = {}
+        self._indexed: dict[DeviceId, tuple[CloudName, str]] = {}
         for record in records:
-            self.count(record.device, record)
+            self.update(record.device, record)
 
-    def count(self, device: DeviceId, record: Record | None) -> None:
-        """Count a child by this record, instead of any that it was counted by."""
-        before = self._counted.pop(device, None)
+    def update(self, device: DeviceId, record: Record | None) -> None:
+        """Index a child by this record, in place of any other; None removes it."""
+        before = self._indexed.pop(device, None)
         if before is not None:
             self.by_rule[before[1]] -= 1
             if self.names[before[0]] == device:
                 del self.names[before[0]]
         if record is not None and record.cloud is not None:
-            self._counted[device] = record.cloud, record.rule
+            self._indexed[device] = record.cloud, record.rule
             self.names[record.cloud] = device
             self.by_rule[record.rule] += 1
 
@@ -52,11 +52,11 @@ _VERDICTS: Mapping[Verdict, type[lc.Event]] = {
     Verdict.REJECTED: lc.Rejected,
     Verdict.RETIRED: lc.Retired,
 }
-"""What a verdict on record says to the mailbox."""
+"""The event of a recorded verdict."""
 
 
 class DiscoveredDevices(Protocol):
-    """What discovery knows of the devices."""
+    """The devices that discovery knows."""
 
     def evidence(self, device: DeviceId) -> Evidence:
         """Return all that is known of a device."""
@@ -71,53 +71,53 @@ class DiscoveredDevices(Protocol):
         """Pin a device that is on record, with the claims that identify it."""
 
     def pin(self, device: DeviceId) -> None:
-        """Keep a device whatever comes: it is admitted."""
+        """Keep a device in the table, as it is on record."""
 
     def unpin(self, device: DeviceId) -> None:
-        """Treat a device as any other again."""
+        """Let a device leave the table again."""
 
 
 class RulesInForce(Protocol):
-    """The rules of policy that are in force."""
+    """The rules that are in force."""
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
-        """Return the verdict on a device."""
+    def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
+        """Return the decision on a device."""
 
     def count(self, rule: str) -> None:
-        """Count a verdict that was acted upon."""
+        """Count a decision that takes effect.  rule: its name; "" counts none."""
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         """Return name, action, provider and hits of each rule, in order."""
 
 
 class AdmissionController:
-    """Judges what was discovered, and records the verdicts of rules and operators.
+    """A controller that decides on discovered devices, and records decisions.
 
-    settle: seconds a sighting must stay the same before it is judged.
+    settle: seconds for which the evidence must stay the same before it is judged.
     """
 
     def __init__(
         self,
-        register: RecordStore,
-        known: DiscoveredDevices,
+        records: RecordStore,
+        discovered: DiscoveredDevices,
         rules: RulesInForce,
         providers: Mapping[str, CloudProvider],
         settle: float,
-        clocks: Clock,
+        clock: Clock,
     ) -> None:
-        self._register, self._known, self._providers = register, known, providers
+        self._records, self._discovered, self._providers = records, discovered, providers
         self._rules = rules
-        self.window = JoinWindow(clocks)
-        self._settle, self._now, self._wall = settle, clocks.now, clocks.wall
-        self._roll = CloudNameIndex(register.all())
+        self.window = JoinWindow(clock)
+        self._settle, self._now, self._wall = settle, clock.now, clock.wall
+        self._index = CloudNameIndex(records.all())
 
     async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
-        """Wait until the sighting has settled, then let policy decide, unless it is on record."""
-        while (wait := self._known.changed_at(device) + self._settle - self._now()) > 0:
-            await asyncio.sleep(wait)  # again, as the moment moves on with each change
-        record = self._register.get(device)
+        """Wait until the evidence has settled, then decide by the rules, unless it is on record."""
+        while (wait := self._discovered.changed_at(device) + self._settle - self._now()) > 0:
+            await asyncio.sleep(wait)  # again, as each change postpones it
+        record = self._records.get(device)
         if record is not None:
-            self._known.pin(device)
+            self._discovered.pin(device)
             post(_VERDICTS[record.verdict](Reason(record.reason)))
             return
         decision = self.decide(device)
@@ -137,28 +137,28 @@ class AdmissionController:
                 post(lc.Rejected(decision.reason))
 
     def decide(self, device: DeviceId) -> Decision:
-        """Return what policy says of a device now; what the cloud would not take is held."""
-        decision = self.judge(device, self._known.evidence(device))
+        """Return the decision on a device now: ask, where the cloud would not accept the name."""
+        decision = self.judge(device, self._discovered.evidence(device))
         cloud = decision.cloud if decision.action is Action.REGISTER else None
-        if cloud is not None and (objection := self._objection(cloud)) is not None:
+        if cloud is not None and (objection := self._check_name(cloud)) is not None:
             return replace(decision, action=Action.ASK, reason=objection, by_window=False)
         return decision
 
     def judge(self, device: DeviceId, evidence: Evidence) -> Decision:
-        """Return what the rules alone say of a device, by this evidence."""
-        census = PolicyContext(self._roll.names, self._roll.by_rule, self.window.current)
-        return self._rules.judge(device, evidence, census)
+        """Return the decision of the rules alone on a device, by this evidence."""
+        context = PolicyContext(self._index.names, self._index.by_rule, self.window.current)
+        return self._rules.judge(device, evidence, context)
 
     def owner(self, name: CloudName) -> DeviceId | None:
         """Return the child that has this name at a cloud."""
-        return self._roll.names.get(name)
+        return self._index.names.get(name)
 
     async def approve(
         self, device: DeviceId, provider: str, caller: str, by: Admission = Admission.OPERATOR
     ) -> Reason:
-        """Put somebody's yes on record, and return the reason to show.
+        """Record an approval, and return the reason to show.
 
-        provider: "" takes the rule's.  Raises NoSuchProvider, NotAdmitted, StoreError.
+        provider: "" for that of the rule.  Raises NoSuchProvider, NotAdmitted, StoreError.
         """
         if provider and provider not in self._providers:
             raise NoSuchProvider(f"No cloud {provider!r} is configured")
@@ -166,25 +166,25 @@ class AdmissionController:
         cloud = self._cloud_of(device) or decision.cloud
         if cloud is None:
             raise NotAdmitted(
-                f"Nothing says to which product {device} belongs: write a rule that names it"
+                f"No rule says to which product {device} belongs: write a rule that names it"
             )
         if provider not in ("", cloud.provider):
-            raise NotAdmitted(f"Its rule assigns {device} to the cloud {cloud.provider!r}")
-        if (objection := self._objection(cloud)) is not None:
+            raise NotAdmitted(f"Its rule assigns {device} to cloud {cloud.provider!r}")
+        if (objection := self._check_name(cloud)) is not None:
             raise NotAdmitted(str(objection))
-        if self._roll.names.get(cloud, device) != device:
-            raise NotAdmitted(f"Another child has the cloud name of {device} already")
+        if self._index.names.get(cloud, device) != device:
+            raise NotAdmitted(f"Another child already has the cloud name of {device}")
         await self._admit(device, replace(decision, cloud=cloud), by)
         return Reason("approved", f"Approved by {caller}.")
 
     async def reject(self, device: DeviceId, text: str, caller: str) -> Reason:
-        """Put an operator's no on record, and return the reason to show.  Raises StoreError."""
+        """Record a rejection, and return the reason to show.  Raises StoreError."""
         reason = Reason(
             "rejected-by-operator", f"Rejected by {caller}{': ' if text else ''}{text}."
         )
         fresh = self._new_record(device, "", None, Admission.OPERATOR)
 
-        def say_no(record: Record | None) -> Record:
+        def rejected(record: Record | None) -> Record:
             return replace(
                 record or fresh,
                 verdict=Verdict.REJECTED,
@@ -193,31 +193,31 @@ class AdmissionController:
                 verdict_at=fresh.verdict_at,
             )
 
-        self._roll.count(device, await self._register.update(device, say_no))
-        self._known.pin(device)
+        self._index.update(device, await self._records.update(device, rejected))
+        self._discovered.pin(device)
         return reason
 
     async def forget(self, device: DeviceId) -> None:
-        """Remove a child at the cloud, its record and its secrets.
+        """Unbind a child from the cloud, and delete its record and its secrets.
 
-        Raises CloudUnreachable, StoreError; then it is not forgotten.
+        Raises CloudUnreachable, StoreError; then nothing is forgotten.
         """
-        if (record := self._register.get(device)) is not None:
-            await self._loosen(record)
-        await self._register.forget(device)
-        self._roll.count(device, None)
-        self._known.unpin(device)
+        if (record := self._records.get(device)) is not None:
+            await self._unbind(record)
+        await self._records.forget(device)
+        self._index.update(device, None)
+        self._discovered.unpin(device)
 
     async def configure(self, device: DeviceId, cloud: CloudName) -> None:
-        """Put on record a name of the gateway's own.  Raises StoreError."""
-        record = self._register.get(device)
+        """Record a name of the gateway itself.  Raises StoreError."""
+        record = self._records.get(device)
         if record is None or record.cloud != cloud:
             own = self._new_record(device, "", cloud, Admission.CONFIGURATION)
             own = replace(own, label="this gateway", first_seen=self._wall())
-            self._roll.count(device, await self._register.update(device, lambda _: own))
-        self._known.pin(device)
+            self._index.update(device, await self._records.update(device, lambda _: own))
+        self._discovered.pin(device)
 
-    async def _loosen(self, record: Record) -> None:
+    async def _unbind(self, record: Record) -> None:
         provider = self._providers.get(record.cloud.provider) if record.cloud else None
         if provider is None or record.cloud is None or not record.registered_at:
             return
@@ -227,9 +227,9 @@ class AdmissionController:
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)
 
-        def say_yes(record: Record | None) -> Record:
+        def admitted(record: Record | None) -> Record:
             if by in (Admission.RULE, Admission.WINDOW) and record is not None:
-                raise RecordChanged("an operator was faster than the rules")
+                raise RecordChanged("an operator decided before the rules did")
             before = record or fresh
             return replace(
                 before,
@@ -242,20 +242,20 @@ class AdmissionController:
                 verdict_at=fresh.verdict_at,
             )
 
-        # counted before the disk is waited for, so that no other child takes the name meanwhile
-        self._roll.count(device, say_yes(self._register.get(device)))
+        # indexed before the record is durable, so that no other child takes the name meanwhile
+        self._index.update(device, admitted(self._records.get(device)))
         try:
-            self._roll.count(device, await self._register.update(device, say_yes))
+            self._index.update(device, await self._records.update(device, admitted))
         except StoreError:
-            self._roll.count(device, self._register.get(device))
+            self._index.update(device, self._records.get(device))
             raise
-        self._known.pin(device)
+        self._discovered.pin(device)
 
     def _new_record(
         self, device: DeviceId, rule: str, cloud: CloudName | None, by: Admission
     ) -> Record:
-        evidence, now = self._known.evidence(device), self._wall()
-        known_for = self._now() - self._known.changed_at(device)
+        evidence, now = self._discovered.evidence(device), self._wall()
+        known_for = self._now() - self._discovered.changed_at(device)
         return Record(
             device=device,
             claims=evidence.claims,
@@ -269,10 +269,10 @@ class AdmissionController:
             first_seen=now - int(known_for * 1e6),
         )
 
-    def _objection(self, cloud: CloudName) -> Reason | None:
+    def _check_name(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)
         return NO_PROVIDER if provider is None else provider.check_name(cloud)
 
     def _cloud_of(self, device: DeviceId) -> CloudName | None:
-        record = self._register.get(device)
+        record = self._records.get(device)
         return record.cloud if record else None

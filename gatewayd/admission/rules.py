@@ -1,8 +1,6 @@
-"""Reads rule files, and the lists of identities that they name.
+"""The rules of an installation: rule files with their lists of identities, and the rules in force.
 
-What a rule may hold is said in policy/rules.py; here are only files, and where in them things are.
-
-The rules in force: replaced as a whole by a reload, asked by everybody.
+policy/rules.py says what a rule may hold; here are the files, and the place of each rule in them.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read,
 
 @dataclass(slots=True)
 class RuleSet:
-    """Rules in the order in which they are evaluated, and where each stands."""
+    """Rules in the order of evaluation, and the place of each in its file."""
 
     rules: list[Rule] = field(default_factory=list)
     places: list[tuple[Document, KeyPath]] = field(default_factory=list)
@@ -43,7 +41,7 @@ class RuleSet:
     def check(
         self, problems: Problems, clouds: Mapping[str, Collection[str] | None] | None = None
     ) -> None:
-        """Note what is odd; clouds as policy/check.py takes them."""
+        """Note the findings of policy/lint.py, which describes `clouds`."""
         for found in check_rules(self.rules, clouds):
             text = f"rule {self.rules[found.rule].name} {found.text}"
             problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
@@ -55,7 +53,7 @@ def rule_files(directories: Iterable[Path]) -> list[Path]:
 
 
 def load_rules(directories: Iterable[Path]) -> tuple[Rule, ...]:
-    """Return all rules.  Raises ConfigError, which names everything that is wrong."""
+    """Return all rules.  Raises ConfigError, which names all problems."""
     problems = Problems()
     found = read_rules(rule_files(directories), problems)
     problems.check()
@@ -63,7 +61,7 @@ def load_rules(directories: Iterable[Path]) -> tuple[Rule, ...]:
 
 
 def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
-    """Read the rules of these files, in this order; those with a problem are left out."""
+    """Read the rules of these files, in this order, without those that have a problem."""
     found = RuleSet()
     first: dict[str, tuple[Path, int]] = {}
     for document in filter(None, (read(path, problems) for path in files)):
@@ -74,7 +72,7 @@ def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
                 continue
             if made.name in first:
                 path, line = first[made.name]
-                text = f"another rule is named {made.name}, at {path}:{line}: rename one"
+                text = f"duplicate name {made.name}, also at {path}:{line}: rename one of them"
                 problems.add(document.where((*at, "name")), text)
             first.setdefault(made.name, document.where(at))
             found.rules.append(made)
@@ -108,7 +106,7 @@ def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> R
 
 
 def _flat(raw: object) -> object:
-    """Take match.txt.model, which to TOML is a table in a table, for the key "txt.model"."""
+    """Turn match.txt.model, which is a nested table in TOML, into the key "txt.model"."""
     match = raw.get("match") if isinstance(raw, dict) else None
     nested = match.get("txt") if isinstance(match, dict) else None
     if not (isinstance(raw, dict) and isinstance(match, dict) and isinstance(nested, dict)):
@@ -120,47 +118,40 @@ def _flat(raw: object) -> object:
 def _listed(
     document: Document, name: str, at: KeyPath, problems: Problems
 ) -> frozenset[str] | None:
-    """Read a list of identities: one a line, `#` begins a comment."""
+    """Read a list of identities, one on each line; `#` begins a comment."""
     if not name:
         return frozenset()
     text = read_text(document.path.parent / name, problems)
     if text is None:
-        problems.add(document.where(at), "the list cannot be used: see the line above")
+        problems.add(document.where(at), "the list cannot be used: see the previous problem")
         return None
     lines = (line.partition("#")[0] for line in text.splitlines())
     return frozenset[str]().union(*map(listed_values, lines))
 
 
 class RuleBook:
-    """Holds the rules, and counts how often each has decided."""
+    """The rules in force, and how often each has decided a device."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
         self._hits: Counter[str] = Counter()
 
     def replace(self, rules: tuple[Rule, ...]) -> None:
-        """Put other rules in force; the count begins anew."""
+        """Put other rules in force, and count from zero."""
         self.rules = rules
         self._hits.clear()
 
-    def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
-        """Return policy's verdict on a device."""
-        return decide(
-            evidence,
-            self.rules,
-            device=device,
-            taken=census.names.get,
-            admitted=census.by_rule,
-            window=census.window,
-        )
+    def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
+        """Return the decision of the rules on a device."""
+        return decide(evidence, self.rules, device, context)
 
     def count(self, rule: str) -> None:
-        """Count a verdict that was acted upon."""
+        """Count a decision that takes effect.  rule: its name; "" counts none."""
         if rule:
             self._hits[rule] += 1
 
     def interest(self, attributes: Mapping[str, str]) -> Interest:
-        """Tell what could become of a name that is not resolved yet."""
+        """Return the interest in a name that is not resolved yet."""
         return Interest(interest(attributes, self.rules))
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:

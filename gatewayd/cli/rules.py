@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gatewayd.admission.policy.engine import decide
+from gatewayd.admission.policy.engine import PolicyContext, decide
 from gatewayd.admission.policy.rules import Decision, Rule
 from gatewayd.admission.rules import read_rules, rule_files
 from gatewayd.cli import output
@@ -77,7 +77,7 @@ def _decision(line: str, rules: Sequence[Rule]) -> Iterator[str]:
         evidence = _evidence(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
-    made = decide(evidence, rules, device=DeviceId("child-0"), taken=lambda _: None, admitted={})
+    made = decide(evidence, rules, DeviceId("child-0"), PolicyContext())
     yield from _lines(made)
 
 

@@ -38,7 +38,8 @@ def rules() -> RuleBook:
         base: dict[str, Any] = {
             "match": {"instance": f"{name}*"}, "action": Action.ASK, "window": window,
             "extract": {"serial": "instance"}, "device_name": "{serial}",
-            "provider": "cloud", "product": "p", "require": RuleRequirements("claimed"), "limits": RuleLimits(9),
+            "provider": "cloud", "product": "p",
+            "require": RuleRequirements("claimed"), "limits": RuleLimits(9),
         }  # fmt: skip
         table = RuleTable(name=f"{name}s", **base)
         made.append(make_rule(table, frozenset(), lambda at, text: pytest.fail(f"{at}: {text}")))
@@ -316,6 +317,6 @@ def test_a_dry_run_tells_of_the_window() -> None:
         await stage.app.commands.permit_join(60, {"rule": "tables"}, "uid 0")
         action, _, reasons = stage.app.commands.test_admission(table)
         assert action == "ask"
-        assert "the rule does not say window = true" in reasons[-1]
+        assert "the rule does not have window = true" in reasons[-1]
 
     play(scene)

@@ -1,14 +1,13 @@
-"""Applies the rules: in order, the first that matches wins, and the default is no.
+"""The policy engine: rules are evaluated in order, the first that matches decides.
 
-What policy needs to know besides the device itself.
-
-The join window, as far as policy sees it: what it covers while it is open.
+The default is to ask an operator.  An open join window changes one thing only: a device that a rule
+would ask about may be registered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from gatewayd.admission.policy.patterns import RuleError, normalised
@@ -20,7 +19,7 @@ from gatewayd.device.record import CloudName
 
 @dataclass(frozen=True, slots=True)
 class WindowScope:
-    """What an open join window covers; "" is no limit.  Where none is open there is no Window.
+    """The scope of an open join window; "" is no limit.
 
     interface: where the device was seen.  protocol: how it was found, as "mdns".
     rule: the name of the rule that matches.  provider: the cloud that the rule names.
@@ -32,7 +31,7 @@ class WindowScope:
     provider: str = ""
 
     def covers(self, rule: Rule, view: Mapping[str, str]) -> bool:
-        """Whether what the rule matches in this view lies inside."""
+        """Whether a device that the rule matches in this view is in the scope."""
         return (
             self.rule in ("", rule.name)
             and self.provider in ("", rule.provider)
@@ -45,12 +44,23 @@ def _fits(wanted: str, key: str, view: Mapping[str, str]) -> bool:
     return not wanted or normalised(key, view) == wanted.lower()
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyContext:
+    """The inputs of policy besides the device itself.
+
+    names: the child that has each cloud name.  by_rule: how many children each rule, by its name,
+    has admitted.  window: what the open join window covers; None while it is closed.
+    """
+
+    names: Mapping[CloudName, DeviceId] = field(default_factory=dict)
+    by_rule: Mapping[str, int] = field(default_factory=dict)
+    window: WindowScope | None = None
+
+
 View: TypeAlias = Mapping[str, str]
-Owner: TypeAlias = Callable[[CloudName], DeviceId | None]
-Verdict: TypeAlias = tuple[Action, Reason]
 
 BEFORE_RESOLVING = frozenset({"source", "service", "instance", "interface"})
-"""The keys that are known of a name on the LAN before anything is asked about it."""
+"""The keys that are known of a name on the LAN before it is resolved."""
 
 NO_RULE = Reason(
     "no-rule",
@@ -63,15 +73,15 @@ CONFLICT = Reason(
     "Find out which of them is genuine, then approve or reject it.",
 )
 APPROVAL_REQUIRED = "approval-required"
-"""The code of a rule's own question, where nothing stands against the device."""
+"""The code where a rule asks an operator, and nothing else prevents the registration."""
 
-_TAKEN = "Another child has the name that the rule gives this device."
-_RENAME = "Let the rule's device_name hold more of the identity, or forget the other child."
+_TAKEN = "Another child has the name that the rule gives to this device."
+_RENAME = "Use more of the identity in the rule's device_name, or forget the other child."
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What a rule makes of one view: a cloud name, or why there is none; and what is proven."""
+    """The result of a rule for one view: a cloud name, or why there is none; and its trust."""
 
     cloud: CloudName | None
     fault: str
@@ -82,18 +92,10 @@ class _Named:
 def decide(
     evidence: Evidence,
     rules: Sequence[Rule],
-    *,
     device: DeviceId,
-    taken: Owner,
-    admitted: Mapping[str, int],
-    window: WindowScope | None = None,
+    context: PolicyContext,
 ) -> Decision:
-    """Return the verdict on one device.  Never raises, whatever the evidence holds.
-
-    taken: returns the child that has a cloud name.  admitted: how many children each rule, by
-    name, has let in.  window: what the join window covers, None while it is closed; all it can
-    change is a rule's question into a yes.
-    """
+    """Return the decision on one device.  Never raises, whatever the evidence holds."""
     trace: list[str] = []
     for rule in rules:
         progress = [_progress(rule, view) for view in evidence.views]
@@ -101,24 +103,26 @@ def decide(
             trace.append(f"{rule.name}: {failed} does not match")
             continue
         trace.append(f"{rule.name}: matches")
-        shown = _names(rule, evidence, progress)
-        named = next((one for one in shown if one.cloud is not None), shown[0])
-        why = _against_name(rule, named, device, taken, admitted)
+        names = _names(rule, evidence, progress)
+        named = next((one for one in names if one.cloud is not None), names[0])
+        why = _check_name(rule, named, device, context)
         action, reason = _judge(rule, evidence, named, why)
         asked = Decision(action, rule.name, reason, named.cloud, tuple(trace), named.trust)
-        if window is None or reason.code != APPROVAL_REQUIRED:
+        if context.window is None or reason.code != APPROVAL_REQUIRED:
             return asked
-        inside = [n for n in shown if n.cloud == named.cloud and window.covers(rule, n.view)]
-        return _through(asked, rule, inside, admitted)
+        inside = [
+            n for n in names if n.cloud == named.cloud and context.window.covers(rule, n.view)
+        ]
+        return _admit_by_window(asked, rule, inside, context)
     reason = CONFLICT if evidence.conflict else NO_RULE
     return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
 
 
 def interest(attributes: View, rules: Sequence[Rule]) -> Literal["wanted", "stranger", "ignored"]:
-    """Tell what could still become of a name of which only BEFORE_RESOLVING is known.
+    """Return the interest in a name of which only the keys of BEFORE_RESOLVING are known.
 
-    "wanted": a rule could register it or ask.  "ignored": a rule says so, whatever else it holds.
-    "stranger": neither.  A key that is absent counts as not known.
+    "wanted": a rule could register it or ask.  "ignored": a rule ignores it, whatever the other
+    keys hold.  "stranger": neither.  An absent key counts as not known.
     """
     for rule in rules:
         known = [p for p in rule.predicates if _known(p.reads, attributes)]
@@ -136,15 +140,15 @@ def _known(key: str, attributes: View) -> bool:
 
 
 def _failed(rule: Rule, progress: Sequence[int]) -> str:
-    """Name the predicate at which the rule fails, in the view that gets furthest; "" if none."""
+    """Return the key at which the rule fails, in the view that gets furthest; "" if none."""
     if not progress:
-        return "nothing"
+        return "the device"
     furthest = max(progress)
     return "" if furthest == len(rule.predicates) else rule.predicates[furthest].key
 
 
 def _progress(rule: Rule, view: View) -> int:
-    """Count the predicates that hold, up to the first that does not."""
+    """Return how many predicates hold, up to the first that does not."""
     for number, predicate in enumerate(rule.predicates):
         if not predicate.holds(view):
             return number
@@ -152,7 +156,7 @@ def _progress(rule: Rule, view: View) -> int:
 
 
 def _names(rule: Rule, evidence: Evidence, progress: Sequence[int]) -> Sequence[_Named]:
-    """Name a device from each of the matching views; never empty.  progress: of each view."""
+    """Return the name by each matching view; never empty.  progress: of each view."""
     reached = zip(evidence.views, progress, strict=True)
     return [_name(rule, view, evidence) for view, n in reached if n == len(rule.predicates)]
 
@@ -171,7 +175,7 @@ def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
 
 
 def _trust(view: View, evidence: Evidence) -> Trust:
-    """Return what the view that gives the name proves: a better one vouches for itself alone."""
+    """Return the trust of the view that gives the name: a better view counts for itself only."""
     own = Trust[view["trust"].upper()] if "trust" in view else evidence.trust
     return min(own, evidence.trust)
 
@@ -179,97 +183,88 @@ def _trust(view: View, evidence: Evidence) -> Trust:
 def _proven(rule: Rule, name: str, fields: set[str], trust: Trust) -> Trust:
     """Raise trust where the list holds the whole name, or each field that it is made of.
 
-    One listed field is not enough: whoever knows it could vary the others.
+    One listed field is not enough: an attacker who knows it could vary the others.
     """
     return max(trust, Trust.LISTED) if name in rule.listed or fields <= rule.listed else trust
 
 
-def _judge(rule: Rule, evidence: Evidence, named: _Named, why: Reason | None) -> Verdict:
-    """Start from no: anything that stands against registering is a reason to hold.
+def _judge(
+    rule: Rule, evidence: Evidence, named: _Named, why: Reason | None
+) -> tuple[Action, Reason]:
+    """Return action and reason of a rule that matches: each objection is a reason to ask.
 
-    why: what stands against the name itself.
+    why: the objection to the name itself.
     """
     if rule.action not in NEEDS_CLOUD:
         word = "rejected" if rule.action is Action.REJECT else "ignored"
-        return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} says so.")
+        return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} has action {rule.action}.")
     if evidence.conflict:
         return Action.ASK, CONFLICT
     if why is not None:
         return Action.ASK, why
     if rule.action is Action.ASK:
-        text = f"Rule {rule.name} leaves it to the operator."
+        text = f"Rule {rule.name} leaves the decision to the operator."
         return Action.ASK, Reason(APPROVAL_REQUIRED, text, "Approve or reject it.")
     if named.trust < rule.trust:
         return Action.ASK, _unproven(rule, named.trust)
     return Action.REGISTER, Reason("admitted-by-rule", f"Rule {rule.name} admits it.")
 
 
-def _against_name(
-    rule: Rule, named: _Named, device: DeviceId, taken: Owner, admitted: Mapping[str, int]
+def _check_name(
+    rule: Rule, named: _Named, device: DeviceId, context: PolicyContext
 ) -> Reason | None:
+    """Return why this name cannot be given to the device; None if it can."""
     if named.cloud is None:
         remedy = f"Correct 'extract' or 'device_name' of rule {rule.name}, then call Reload."
         return Reason("name-unusable", named.fault, remedy)
-    owner = taken(named.cloud)
+    owner = context.names.get(named.cloud)
     if owner not in (None, device):
         return Reason("name-conflict", _TAKEN, _RENAME)
-    if rule.action is Action.REGISTER and owner is None and _full(rule, admitted):
+    if rule.action is Action.REGISTER and owner is None and _full(rule, context):
         text = f"Rule {rule.name} has admitted {rule.devices} children, its limit."
         return Reason("limit-reached", text, "Raise limits.devices, or approve it.")
     return None
 
 
-def _through(
-    asked: Decision, rule: Rule, inside: Sequence[_Named], admitted: Mapping[str, int]
+def _admit_by_window(
+    asked: Decision, rule: Rule, inside: Sequence[_Named], context: PolicyContext
 ) -> Decision:
-    """Return the verdict on what a rule asks about, where the join window is open.
+    """Return the decision on a device that a rule asks about, while the join window is open.
 
-    inside: the name as it is shown inside the window's scope.
+    inside: the name by each view inside the window's scope.
     """
     trust = max((one.trust for one in inside), default=Trust.CLAIMED)
-    if barred := _barred(rule, bool(inside), trust, admitted):
-        told = f"{rule.name}: the join window is open: {barred}"
-        return replace(asked, trace=(*asked.trace, told))
-    text = f"The open join window admits what rule {rule.name} asks about."
+    if why := _outside_window(rule, trust, context, inside=bool(inside)):
+        line = f"{rule.name}: not admitted by the open join window: {why}"
+        return replace(asked, trace=(*asked.trace, line))
+    text = f"The open join window admits it, by rule {rule.name}."
     reason = Reason("admitted-by-window", text)
     return replace(asked, action=Action.REGISTER, reason=reason, trust=trust, by_window=True)
 
 
-def _barred(rule: Rule, inside: bool, trust: Trust, admitted: Mapping[str, int]) -> str:
-    """Tell what keeps a device from coming in by the window; "" if nothing does."""
+def _outside_window(rule: Rule, trust: Trust, context: PolicyContext, *, inside: bool) -> str:
+    """Return why the open join window does not admit a device; "" if it does."""
     if not rule.window:
-        return "the rule does not say window = true"
+        return "the rule does not have window = true"
     if not inside:
-        return "this is outside its scope"
-    if _full(rule, admitted):
+        return "the device is outside its scope"
+    if _full(rule, context):
         return f"the rule has admitted {rule.devices} children, its limit"
     return _unproven(rule, trust).text if trust < rule.trust else ""
 
 
-def _full(rule: Rule, admitted: Mapping[str, int]) -> bool:
-    return admitted.get(rule.name, 0) >= rule.devices
+def _full(rule: Rule, context: PolicyContext) -> bool:
+    return context.by_rule.get(rule.name, 0) >= rule.devices
 
 
 _PROOFS: Mapping[Trust, str] = {
     Trust.CLAIMED: "Approve it.",
     Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
-    Trust.LISTED: "Write its identity into the rule's list, or approve it.",
-    Trust.AUTHENTICATED: "Let it prove a key, or approve it.",
+    Trust.LISTED: "Add its identity to the rule's list, or approve it.",
+    Trust.AUTHENTICATED: "Have it prove a key, or approve it.",
 }
 
 
 def _unproven(rule: Rule, trust: Trust) -> Reason:
-    text = f"Rule {rule.name} wants an identity that is {rule.trust.word}; this is {trust.word}."
+    text = f"Rule {rule.name} requires a {rule.trust.word} identity; this one is {trust.word}."
     return Reason("proof-missing", text, _PROOFS[rule.trust])
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyContext:
-    """What policy needs to know of the children that are already in, and of the join window.
-
-    window: what it covers; None while it is closed.
-    """
-
-    names: Mapping[CloudName, DeviceId]
-    by_rule: Mapping[str, int]
-    window: WindowScope | None = None

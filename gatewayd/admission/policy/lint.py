@@ -1,4 +1,4 @@
-"""Finds what is odd in a set of rules: legal, and probably not what was meant."""
+"""Checks of a set of rules for what is valid, and probably a mistake."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gatewayd.device.identity import Trust
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """One oddity: the number of the rule from 0, the key inside it, and a sentence.
+    """A probable mistake: the number of the rule from 0, the key inside it, and a sentence.
 
-    serious: the rule cannot do what it says.
+    serious: the rule cannot work as written.
     """
 
     rule: int
@@ -25,10 +25,10 @@ class LintFinding:
 def check_rules(
     rules: Sequence[Rule], clouds: Mapping[str, Collection[str] | None] | None = None
 ) -> Iterator[LintFinding]:
-    """Yield what is odd, in the order of the rules.
+    """Yield the findings, in the order of the rules.
 
-    clouds: the products of each configured cloud, None for one that does not tell them.  Without
-    clouds, providers and products are not looked at.
+    clouds: the products of each configured cloud, None for one that does not list them.  Without
+    clouds, providers and products are not checked.
     """
     for number, rule in enumerate(rules):
         yield from _shadow(rules[:number], rule, number)
@@ -48,11 +48,11 @@ def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[LintFi
     if over is None:
         return
     if over.action is rule.action:
-        text = f"is never used: rule {over.name} before it takes all that it matches"
+        text = f"is never used: rule {over.name}, before it, matches the same devices"
     else:
         text = (
-            f"contradicts rule {over.name} ({over.action}), which stands before it and takes all "
-            f"that it matches: move it up, or remove it"
+            f"contradicts rule {over.name} ({over.action}), before it, which matches the same "
+            f"devices: move it up, or remove it"
         )
     yield LintFinding(number, "match", text, serious=True)
 
@@ -61,10 +61,10 @@ def _weak(rule: Rule, number: int) -> Iterator[LintFinding]:
     when = " while a join window is open" if rule.window else ""
     registers = rule.action is Action.REGISTER or rule.window
     if registers and rule.trust < Trust.LISTED:
-        text = f"registers devices whose identity anybody on the LAN can imitate{when}"
+        text = f"registers devices whose identity any host on the LAN can imitate{when}"
         yield LintFinding(number, "require", text)
     if registers and rule.trust is Trust.LISTED and not rule.listed:
-        text = "wants listed devices and names no list with any: only authenticated ones register"
+        text = "requires listed devices and lists none: only authenticated ones register"
         yield LintFinding(number, "list", text + when)
     slots = (
         [part for part in rule.template.parts if isinstance(part, TemplateField)]
@@ -73,7 +73,7 @@ def _weak(rule: Rule, number: int) -> Iterator[LintFinding]:
     )
     if slots and all("last4" in slot.filters for slot in slots):
         yield LintFinding(
-            number, "device_name", "is made of four characters: two devices may share it"
+            number, "device_name", "is made of four characters: two devices may have the same"
         )
 
 
@@ -82,11 +82,9 @@ def _cloud(
 ) -> Iterator[LintFinding]:
     if rule.provider not in clouds:
         known = ", ".join(sorted(clouds)) or "none"
-        yield LintFinding(
-            number, "provider", f"names a cloud that is not configured: {known} is", True
-        )
+        yield LintFinding(number, "provider", f"is not a configured cloud: known are {known}", True)
         return
     products = clouds[rule.provider]
     if products is not None and rule.product not in products:
-        text = f"names a product that cloud {rule.provider} is not configured for"
+        text = f"is not a configured product of cloud {rule.provider}"
         yield LintFinding(number, "product", text, serious=True)

@@ -1,7 +1,7 @@
-"""Predicates of a rule: anchored globs over what was seen of a device.
+"""Predicates of a rule: anchored globs over the views of a device.
 
 Globs match whole values, without regard to case, and have the wildcards `*`, `?` and `[…]` of
-Python's fnmatch.  `*` alone means that the key is there at all.
+Python's fnmatch.  `*` alone means that the key is present.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OTHER = "\U0010ffff"
 
 
 class RuleError(ValueError):
-    """Something written in a rule cannot be used; the text is a sentence with the remedy."""
+    """A part of a rule is invalid; the text is a phrase with the remedy."""
 
 
 def known_key(key: str, known: Collection[str]) -> str:
@@ -49,7 +49,7 @@ def known_key(key: str, known: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Glob:
-    """One pattern, in lower case."""
+    """A pattern, in lower case."""
 
     text: str
 
@@ -59,17 +59,17 @@ class Glob:
 
     @property
     def literal(self) -> bool:
-        """Whether it matches one value only."""
+        """Whether it matches exactly one value."""
         return not _WILD.search(self.text)
 
     def matches(self, value: str) -> bool:
-        """Whether the whole value fits; it is in lower case, at most 255 characters."""
+        """Whether the whole value fits.  value: in lower case, at most 255 characters."""
         return self.text == "*" or bool(self._regex.match(value))
 
     def covers(self, other: Glob | Subnet) -> bool:
-        """Whether all that the other matches is matched here too.
+        """Whether it matches every value that the other one matches.
 
-        Exact, unless the patterns are so intricate that the search is given up: then False.
+        Exact, unless the patterns are so complex that the search is given up: then False.
         """
         if self.text == "*":
             return True
@@ -80,7 +80,7 @@ class Glob:
 
 @dataclass(frozen=True)
 class Subnet:
-    """One IP network."""
+    """An IP network."""
 
     network: IPv4Network | IPv6Network
 
@@ -106,7 +106,7 @@ Pattern: TypeAlias = Glob | Subnet
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """One key, and the patterns of which one has to match."""
+    """A key, and patterns of which one has to match."""
 
     key: str
     patterns: tuple[Pattern, ...]
@@ -117,19 +117,19 @@ class Predicate:
         object.__setattr__(self, "reads", reads)
 
     def holds(self, view: Mapping[str, str]) -> bool:
-        """Whether it is true of a view."""
+        """Whether it holds for a view."""
         value = normalised(self.reads, view)
         return value is not None and any(pattern.matches(value) for pattern in self.patterns)
 
     def covers(self, other: Predicate) -> bool:
-        """Whether it is true wherever the other one is."""
+        """Whether it holds for every view for which the other one holds."""
         return self.reads == other.reads and all(
             any(ours.covers(theirs) for ours in self.patterns) for theirs in other.patterns
         )
 
 
 def normalised(key: str, view: Mapping[str, str]) -> str | None:
-    """Return what a view says under a key, as patterns compare it; None where it says nothing.
+    """Return the value of a key in a view, as patterns compare it; None where it is absent.
 
     A source counts without its interface, a MAC as 12 hex digits.
     """
@@ -173,7 +173,7 @@ def _subnet(text: str) -> Subnet:
 
 
 def _covers(ours: str, theirs: str) -> bool:
-    """Walk all that `theirs` can spell, and see whether `ours` always ends well."""
+    """Whether `ours` accepts each word that `theirs` generates."""
     mine, other = _TOKEN.findall(ours), _TOKEN.findall(theirs)
     alphabet = {*map(chr, range(0x20, 0x7F)), *ours, *theirs, _OTHER} if "[" in ours + theirs else {
         *ours, *theirs, _OTHER
@@ -201,7 +201,7 @@ def _covers(ours: str, theirs: str) -> bool:
 
 
 def _step(tokens: list[str], states: frozenset[int], char: str) -> frozenset[int]:
-    """Return where one character leads from any of the states."""
+    """Return the states that one character leads to."""
     reached = set()
     for at in states:
         if at < len(tokens) and tokens[at] == "*":
@@ -212,7 +212,7 @@ def _step(tokens: list[str], states: frozenset[int], char: str) -> frozenset[int
 
 
 def _closure(tokens: list[str], states: set[int]) -> frozenset[int]:
-    """Add the states that are reached because `*` also stands for nothing."""
+    """Add the states that are reached because `*` also matches nothing."""
     for at in sorted(states):
         after = at
         while after < len(tokens) and tokens[after] == "*":

@@ -1,10 +1,6 @@
-"""The grammar of rules: what a [[rule]] table may hold, and the rule that is made of it.
+"""Rules: the table in a file, and what is made of it: predicates, extractions and a name template.
 
-Names a child from its extracted identity.  A name is never cleaned: it is usable or refused.
-
-Takes the identity of a device out of what was seen of it: whole values, bounded regexes.
-
-The verdict of policy on one device.
+The identity of a device is extracted from its views: from whole values, by bounded regexes.
 """
 
 from __future__ import annotations
@@ -50,13 +46,13 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class TemplateField:
-    """A place in a template: a field, and the filters it goes through."""
+    """A placeholder in a template: a field, and the filters that are applied to it."""
 
     field: str
     filters: tuple[str, ...]
 
     def fill(self, fields: Mapping[str, str]) -> str:
-        """Return what stands there; "" where the field is absent."""
+        """Return the filtered value; "" where the field is absent."""
         value = fields.get(self.field, "")
         for name in self.filters if value else ():
             value = FILTERS[name](value)
@@ -65,20 +61,20 @@ class TemplateField:
 
 @dataclass(frozen=True, slots=True)
 class NameTemplate:
-    """A name with slots, as "pm-{serial|lower}"."""
+    """A name with placeholders, as "pm-{serial|lower}"."""
 
     parts: tuple[str | TemplateField, ...]
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that the name is made of."""
+        """The fields in the name."""
         return frozenset(part.field for part in self.parts if isinstance(part, TemplateField))
 
     def fill(self, fields: Mapping[str, str]) -> str:
-        """Return the name.  Raises Unfit, with a text that holds none of the values."""
+        """Return the name.  Raises RuleError, whose text holds none of the values."""
         absent = sorted(name for name in self.fields if not fields.get(name))
         if absent:
-            raise RuleError(f"The device does not show its {absent[0]}, which its name is made of.")
+            raise RuleError(f"The device does not have {absent[0]}, which is part of its name.")
         name = "".join(p if isinstance(p, str) else p.fill(fields) for p in self.parts)
         if len(name) > MAX_NAME:
             raise RuleError(f"Its name would be longer than {MAX_NAME} characters.")
@@ -88,16 +84,16 @@ class NameTemplate:
 
 
 def parse_template(text: str, fields: Collection[str]) -> NameTemplate:
-    """Parse a template whose slots name these fields.  Raises Unfit."""
+    """Parse a template of these fields.  Raises Unfit."""
     parts: list[str | TemplateField] = []
     for slot, literal, stray in _PART.findall(text):
         if stray:
-            raise RuleError("a brace has no partner: write fields as {field} or {field|filter}")
+            raise RuleError("unbalanced brace: write fields as {field} or {field|filter}")
         parts.append(_literal(literal) if literal else _slot(slot, fields))
     made = NameTemplate(tuple(parts))
     if not made.fields:
         raise RuleError(
-            "it holds no extracted field, so two devices would get one name: add {field}"
+            "it has no extracted field, so two devices would have the same name: add {field}"
         )
     return made
 
@@ -111,7 +107,7 @@ def _literal(text: str) -> str:
 def _slot(text: str, fields: Collection[str]) -> TemplateField:
     field, *filters = (part.strip() for part in text.split("|"))
     if field not in fields:
-        raise RuleError(f"a slot names no extracted field: known are {_listed(fields)}")
+        raise RuleError(f"unknown field: known are {_listed(fields)}")
     if not set(filters) <= set(FILTERS):
         raise RuleError(f"unknown filter: known are {_listed(FILTERS)}")
     return TemplateField(field, tuple(filters))
@@ -122,7 +118,7 @@ def _listed(words: Collection[str]) -> str:
 
 
 MAX_WAYS = 200_000
-"""In how many ways a regex may try to match one value: two `.*` on 255 characters fit."""
+"""Ways in which a regex may try to match one value, at most: two `.*` on 255 characters fit."""
 
 _REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
 _CHARACTERS = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN, op.RANGE, op.AT)
@@ -130,9 +126,9 @@ _CHARACTERS = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN, op.RANGE, op.AT)
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """One field: the keys that are tried in order, and what the whole value must look like.
+    """The extraction of a field: the keys that are tried in order, and a regex for the value.
 
-    regex: its only group is the field, or all of the value if it has none.
+    regex: its only group is the field, or the whole value if it has none.
     """
 
     field: str
@@ -140,11 +136,11 @@ class Extraction:
     regex: re.Pattern[str] | None
 
     def of(self, view: Mapping[str, str]) -> str:
-        """Return the field; "" where the view does not hold it."""
+        """Return the field; "" where the view does not have it."""
         return next((found for key in self.keys if (found := self._read(view.get(key, "")))), "")
 
     def _read(self, value: str) -> str:
-        if len(value) > MAX_VALUE:  # what was cut off could have told two devices apart
+        if len(value) > MAX_VALUE:  # two devices might differ only in the part that is cut off
             return ""
         if self.regex:
             found = self.regex.fullmatch(value)
@@ -165,9 +161,9 @@ def parse_extraction(field: str, text: str) -> Extraction:
 
 
 def compile_bounded(text: str) -> re.Pattern[str]:
-    """Compile a regex that cannot take long on any value.  Raises Unfit.
+    """Compile a regex that takes a bounded time on any value.  Raises Unfit.
 
-    Python's `re` backtracks, so what can match in many ways is refused by its structure.
+    Python's `re` backtracks, so a regex that can match in many ways is refused.
     """
     if not 0 < len(text) <= MAX_VALUE:
         raise RuleError(f"a regex has 1 to {MAX_VALUE} characters")
@@ -177,19 +173,19 @@ def compile_bounded(text: str) -> re.Pattern[str]:
             regex = re.compile(text)
             ways = _ways(parser.parse(text))
     except (re.error, Warning, OverflowError, RecursionError) as error:
-        raise RuleError(f"not a regex: {error}") from None
+        raise RuleError(f"invalid regex: {error}") from None
     if regex.groups > 1:
         raise RuleError("a regex has at most one group (…): write the others as (?:…)")
     if ways > MAX_WAYS:
         raise RuleError(
-            "this regex can take too long: repeat nothing that holds a repeat or an alternative, "
-            "and give repeats an upper bound, as {1,20}"
+            "this regex can take too long: do not nest repeats or alternatives in a repeat, and "
+            "give repeats an upper bound, as {1,20}"
         )
     return regex
 
 
 def _ways(items: Iterable[tuple[object, Any]]) -> int:
-    """Bound in how many ways a sequence can match a value; never more than MAX_WAYS + 1."""
+    """Return a bound of the ways in which a sequence can match; at most MAX_WAYS + 1."""
     ways = 1
     for kind, argument in items:
         ways = min(ways * _ways_of(kind, argument), MAX_WAYS + 1)
@@ -206,7 +202,7 @@ def _ways_of(kind: object, argument: Any) -> int:  # noqa: ANN401  # its shape d
         return _ways(argument[-1])
     if kind is op.BRANCH:
         return sum(_ways(branch) for branch in argument[-1])
-    raise RuleError("look-around, back-references and conditions cannot be used: leave them out")
+    raise RuleError("look-around, back-references and conditions are not supported: remove them")
 
 
 def _repeated(ways: int, low: int, high: int) -> int:
@@ -218,23 +214,23 @@ def _repeated(ways: int, low: int, high: int) -> int:
 
 
 class Action(StrEnum):
-    """What a rule says to do."""
+    """The action of a rule."""
 
-    REGISTER = "register"  # admit it, without asking anybody
-    ASK = "ask"  # hold it for the operator
+    REGISTER = "register"  # admit it, without an operator
+    ASK = "ask"  # leave it to an operator
     REJECT = "reject"  # keep it out, and remember that
-    IGNORE = "ignore"  # do not even show it
+    IGNORE = "ignore"  # keep it out, and do not show it
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What policy says, and why.
+    """The decision of policy, and why.
 
     rule: the name of the rule that matched; "" where none did.
-    cloud: where the child would be registered; None where that cannot be told.
-    trace: one line for each rule that was looked at: its name, and which predicate failed.
-    trust: how well the identity is proven, a rule's list included.
-    by_window: the open join window admits it, and without it the answer would be to ask.
+    cloud: the child's name at the cloud; None where the rule gives none.
+    trace: one line for each rule that was evaluated: its name, and the predicate that failed.
+    trust: how well the identity is proven, with the list of the rule.
+    by_window: the open join window admits it; otherwise the action would be to ask.
     """
 
     action: Action
@@ -251,7 +247,7 @@ NEEDS_CLOUD = (Action.REGISTER, Action.ASK)
 _WORDS = tuple(trust.word for trust in Trust)
 
 Report: TypeAlias = Callable[[tuple[str, ...], str], None]
-"""Takes the keys of what is wrong inside a rule, and a sentence."""
+"""Reports a problem: the keys inside a rule, and a phrase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +255,7 @@ class RuleRequirements:
     """[rule.require]"""
 
     trust: str = setting(
-        "", "how well the identity must be proven to register; none given: listed",
+        "", "how well the identity must be proven to register (default: listed)",
         choices=("", *_WORDS),
     )  # fmt: skip
 
@@ -268,28 +264,28 @@ class RuleRequirements:
 class RuleLimits:
     """[rule.limits]"""
 
-    devices: int = setting(256, "children that the rule may admit", low=1, high=100_000)
+    devices: int = setting(256, "most children that the rule may admit", low=1, high=100_000)
 
 
 @dataclass(frozen=True, slots=True)
 class RuleTable:
     """[[rule]]"""
 
-    name: str = setting(REQUIRED, "what the rule is called; no two share a name")
+    name: str = setting(REQUIRED, "unique name of the rule")
     match: Mapping[str, str | tuple[str, ...]] = setting(
-        REQUIRED, "globs that must all match; a list means any of them"
+        REQUIRED, "globs that must all match; a list matches if any of its globs does"
     )
     action: Action = setting(REQUIRED, "what to do with a device that matches")
     extract: Mapping[str, str] = setting({}, "fields of identity: key, key|key or key ~ regex")
-    route: str = setting("", "one of the provider's ways to register; its default where empty")
+    route: str = setting("", "one of the provider's ways to register (default: its first)")
     device_name: str = setting("", "the child's name at the cloud, as meter-{serial|lower}")
     provider: str = setting("", "the cloud, by the name of its table")
     product: str = setting("", "the product there")
     require: RuleRequirements = setting(
-        RuleRequirements(), "what must hold to register without asking"
+        RuleRequirements(), "requirements to register without asking"
     )
-    list: str = setting("", "a file of identities, one a line, relative to the rule's own file")
-    limits: RuleLimits = setting(RuleLimits(), "how much the rule may admit")
+    list: str = setting("", "a file of identities, one on each line, relative to the rule's file")
+    limits: RuleLimits = setting(RuleLimits(), "limits of the rule")
     window: bool = setting(
         False, "with action ask: an open join window admits what `require` and `limits` allow"
     )
@@ -297,11 +293,11 @@ class RuleTable:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule, ready to be evaluated.
+    """A rule that can be evaluated.
 
     template, provider, product: for register and ask; None or "" otherwise.
     listed: identities as `listed_values` returns them.  devices: how many it may admit.
-    window: whether a join window can admit what the rule would ask about.
+    window: whether a join window can admit a device that the rule would ask about.
     """
 
     name: str
@@ -318,13 +314,13 @@ class Rule:
     window: bool = False
 
     def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the fields of identity that a view shows."""
+        """Return the fields of identity in a view."""
         found = ((one.field, one.of(view)) for one in self.extractions)
         return {field: value for field, value in found if value}
 
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
-    """Make a rule; None if something in it is wrong, all of which is reported."""
+    """Make a rule; None if it has problems, which are all reported."""
     wrong: list[str] = []
 
     def note(at: tuple[str, ...], text: str) -> None:
@@ -348,7 +344,7 @@ def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule 
 def listed_values(text: str) -> frozenset[str]:
     """Return the values of a field that one line of a list stands for: itself, and as a MAC.
 
-    Nothing else is alike: a child's name may differ in case alone, and each would be listed.
+    Case matters otherwise: two names may differ in case alone, and only one is listed.
     """
     return frozenset({text.strip(), mac(text.strip())} - {""})
 
@@ -366,7 +362,7 @@ def _check_words(table: RuleTable, report: Report) -> None:
 
 def _check_window(table: RuleTable, report: Report) -> None:
     if table.window and table.action is not Action.ASK:
-        text = f"is for action ask: a rule that says {table.action} needs no join window"
+        text = f"only applies to action ask: action {table.action} needs no join window"
         report(("window",), text)
 
 
@@ -377,14 +373,14 @@ def _trust(table: RuleTable, report: Report) -> Trust:
     if table.action is Action.REGISTER and trust is Trust.CLAIMED:
         report(
             ("require", "trust"),
-            "anybody on the LAN could register devices: ask for more than claimed, or use ask",
+            "any host on the LAN could register devices: require more than claimed, or use ask",
         )
     return trust
 
 
 def _predicates(table: RuleTable, report: Report) -> tuple[Predicate, ...]:
     if not table.match:
-        report(("match",), "an empty match would take every device: name at least one key")
+        report(("match",), "an empty match would match every device: name at least one key")
     made = []
     for key, value in table.match.items():
         try:
@@ -415,6 +411,6 @@ def _template(
     try:
         return parse_template(table.device_name, [one.field for one in extractions])
     except RuleError as fault:
-        if len(extractions) == len(table.extract):  # else the missing field was reported already
+        if len(extractions) == len(table.extract):  # else the missing field is reported already
             report(("device_name",), str(fault))
         return None

@@ -1,4 +1,4 @@
-"""The first rule that matches decides, and the default is no; whatever is heard."""
+"""The first rule that matches decides, and the default is no; whatever is claimed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.engine import decide, interest
+from gatewayd.admission.policy.engine import PolicyContext, decide, interest
 from gatewayd.admission.policy.rules import (
     Action,
     Decision,
@@ -48,7 +48,7 @@ def a_rule(
     return made
 
 
-def heard(*views: Mapping[str, str], trust: Trust = Trust.CLAIMED, conflict: str = "") -> Evidence:
+def seen(*views: Mapping[str, str], trust: Trust = Trust.CLAIMED, conflict: str = "") -> Evidence:
     return Evidence(views=views, claims=frozenset(), trust=trust, conflict=conflict)
 
 
@@ -58,11 +58,11 @@ def judged(
     names: Mapping[CloudName, DeviceId] | None = None,
     admitted: Mapping[str, int] | None = None,
 ) -> Decision:
-    return decide(evidence, rules, device=ME, taken=(names or {}).get, admitted=admitted or {})
+    return decide(evidence, rules, ME, PolicyContext(names or {}, admitted or {}))
 
 
 def test_a_listed_meter_is_registered() -> None:
-    decision = judged(heard(METER), a_rule(listed=("AB-0042",)))
+    decision = judged(seen(METER), a_rule(listed=("AB-0042",)))
     assert decision.action is Action.REGISTER
     assert decision.cloud == CloudName("alibaba", "a1", "pm-AB-0042")
     assert decision.trust is Trust.LISTED
@@ -71,16 +71,16 @@ def test_a_listed_meter_is_registered() -> None:
 
 
 def test_the_default_is_to_hold() -> None:
-    decision = judged(heard(METER))
+    decision = judged(seen(METER))
     assert (decision.action, decision.reason.code) == (Action.ASK, "no-rule")
     assert decision.cloud is None
 
 
 def test_nothing_seen_matches_nothing() -> None:
-    decision = judged(heard(), a_rule(trust="corroborated"))
+    decision = judged(seen(), a_rule(trust="corroborated"))
     assert (decision.reason.code, decision.trace) == (
         "no-rule",
-        ("meters: nothing does not match",),
+        ("meters: the device does not match",),
     )
 
 
@@ -98,17 +98,17 @@ def test_nothing_seen_matches_nothing() -> None:
     ],
 )
 def test_what_is_not_proven_is_held(wanted: str, shown: Trust, action: Action) -> None:
-    decision = judged(heard(METER, trust=shown), a_rule(trust=wanted))
+    decision = judged(seen(METER, trust=shown), a_rule(trust=wanted))
     assert decision.action is action
     if action is Action.ASK:
         assert decision.reason.code == "proof-missing"
-        assert f"this is {shown.word}" in decision.reason.text
+        assert decision.trust is shown
         assert decision.cloud is not None, "an operator may still approve it"
 
 
 def test_a_list_says_nothing_of_others() -> None:
     for other in ("AB-0043", "ab-0042", "AB-004"):
-        decision = judged(heard(METER), a_rule(listed=(other,)))
+        decision = judged(seen(METER), a_rule(listed=(other,)))
         assert (decision.action, decision.trust) == (Action.ASK, Trust.CLAIMED)
 
 
@@ -128,7 +128,7 @@ def test_a_list_says_nothing_of_others() -> None:
     ],
 )
 def test_each_reason(facts: dict[str, Any], code: str) -> None:
-    evidence = heard(
+    evidence = seen(
         METER | {"txt.sn": facts.get("sn", "AB-0042")},
         trust=Trust.LISTED, conflict=facts.get("conflict", ""),
     )  # fmt: skip
@@ -144,28 +144,28 @@ def test_each_reason(facts: dict[str, Any], code: str) -> None:
 
 
 def test_a_conflict_without_a_rule_is_told() -> None:
-    assert judged(heard(METER, conflict="two")).reason.code == "identity-conflict"
+    assert judged(seen(METER, conflict="two")).reason.code == "identity-conflict"
 
 
 def test_the_first_rule_that_matches_wins_over_all_views() -> None:
     phone = {"source": "mdns", "service": "_companion-link._tcp"}
     deny = a_rule("phones", match={"service": "_companion*"}, action=Action.REJECT)
     meters = a_rule(trust="corroborated")
-    both = heard(METER, phone, trust=Trust.LISTED)
+    both = seen(METER, phone, trust=Trust.LISTED)
     assert judged(both, deny, meters).rule == "phones"
     assert judged(both, meters, deny).rule == "meters"
 
 
 def test_predicates_of_one_rule_must_hold_in_one_view() -> None:
     both = a_rule(match={"service": "_meter._tcp", "interface": "lan1"})
-    decision = judged(heard(METER, {"interface": "lan1"}, trust=Trust.LISTED), both)
+    decision = judged(seen(METER, {"interface": "lan1"}, trust=Trust.LISTED), both)
     assert decision.rule == ""
     assert decision.trace == ("meters: interface does not match",)
 
 
 def test_a_view_without_identity_does_not_hide_one_with_it() -> None:
     bare = {"service": "_meter._tcp"}
-    assert judged(heard(bare, METER, trust=Trust.LISTED), a_rule()).action is Action.REGISTER
+    assert judged(seen(bare, METER, trust=Trust.LISTED), a_rule()).action is Action.REGISTER
 
 
 HOSTILE = st.text(max_size=300) | st.sampled_from(["*", "\x1b[2J", "a" * 300, "\ud800", "{serial}"])
@@ -184,7 +184,7 @@ def test_every_evidence_gets_a_verdict(
     views: list[dict[str, str]], trust: Trust, conflict: str, used: int
 ) -> None:
     decision = judged(
-        heard(*views, trust=trust, conflict=conflict), *RULES, admitted={"meters": used}
+        seen(*views, trust=trust, conflict=conflict), *RULES, admitted={"meters": used}
     )
     told = f"{decision.reason} {' '.join(decision.trace)}"
     assert told.isascii()
@@ -199,14 +199,14 @@ def test_every_evidence_gets_a_verdict(
 
 @given(views=VIEWS)
 def test_no_rule_admits_nothing(views: list[dict[str, str]]) -> None:
-    assert judged(heard(*views, trust=Trust.AUTHENTICATED)).action is Action.ASK
+    assert judged(seen(*views, trust=Trust.AUTHENTICATED)).action is Action.ASK
 
 
 @given(views=VIEWS, trust=st.sampled_from(Trust))
 def test_what_comes_after_the_first_match_changes_nothing(
     views: list[dict[str, str]], trust: Trust
 ) -> None:
-    evidence = heard(*views, trust=trust)
+    evidence = seen(*views, trust=trust)
     decision = judged(evidence, *RULES)
     if decision.rule:
         upto = [one.name for one in RULES].index(decision.rule) + 1
@@ -216,7 +216,7 @@ def test_what_comes_after_the_first_match_changes_nothing(
 
 @given(serial=st.text(max_size=30))
 def test_a_name_is_what_was_extracted(serial: str) -> None:
-    decision = judged(heard(METER | {"txt.sn": serial}, trust=Trust.LISTED), a_rule())
+    decision = judged(seen(METER | {"txt.sn": serial}, trust=Trust.LISTED), a_rule())
     assert decision.cloud is None or decision.cloud.device == f"pm-{serial}"
     assert (decision.cloud is None) == (decision.reason.code == "name-unusable")
 
@@ -247,6 +247,6 @@ def test_interest_is_what_could_still_become_of_a_name(
 @given(view=st.dictionaries(KEYS, HOSTILE | st.just("_meter._tcp"), max_size=6))
 def test_interest_never_hides_what_a_rule_would_take(view: dict[str, str]) -> None:
     known = {k: v for k, v in view.items() if k in ("source", "service", "instance", "interface")}
-    decision = judged(heard(view), *RULES)
+    decision = judged(seen(view), *RULES)
     if decision.rule and decision.action is Action.ASK:
         assert interest(known, RULES) == "wanted"

@@ -62,7 +62,7 @@ def test_a_contradiction_names_both() -> None:
         ({"listed": {"x"}, "device_name": "c-{mac|last4}"}, [(0, "device_name", False)]),
     ],
 )
-def test_weak_rules_are_told(keys: dict[str, Any], expected: list[Any]) -> None:
+def test_weak_rules_are_found(keys: dict[str, Any], expected: list[Any]) -> None:
     assert found(a_rule("a", {"service": "x"}, Action.REGISTER, **keys)) == expected
 
 
@@ -76,10 +76,10 @@ def test_weak_rules_are_told(keys: dict[str, Any], expected: list[Any]) -> None:
         ("authenticated", set(), ""),
     ],
 )
-def test_what_a_join_window_would_let_in_is_told(trust: str, listed: set[str], key: str) -> None:
+def test_what_a_join_window_would_admit_is_found(trust: str, listed: set[str], key: str) -> None:
     one = a_rule("a", {"service": "x"}, require=RuleRequirements(trust), listed=listed, window=True)
-    told = [(finding.key, finding.serious) for finding in check_rules([one])]
-    assert told == ([(key, False)] if key else [])
+    keys = [(finding.key, finding.serious) for finding in check_rules([one])]
+    assert keys == ([(key, False)] if key else [])
     assert all(
         finding.text.endswith("while a join window is open") for finding in check_rules([one])
     )

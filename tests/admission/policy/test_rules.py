@@ -46,7 +46,7 @@ def test_a_good_rule_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "at", "told"),
+    ("keys", "at", "fragment"),
     [
         ({"name": "a b"}, "name", "letters"),
         ({"name": "\x1b"}, "name", "letters"),
@@ -56,23 +56,23 @@ def test_a_good_rule_is_made() -> None:
         ({"match": {"service": ()}}, "match.service", "empty list"),
         ({"extract": {"serial": "txt.sn ~ (a+)+"}}, "extract.serial", "too long"),
         ({"extract": {"serial": "sn"}}, "extract.serial", "unknown key"),
-        ({"extract": {}}, "device_name", "no extracted field"),
+        ({"extract": {}}, "device_name", "unknown field"),
         ({"device_name": "meter"}, "device_name", "two devices"),
-        ({"device_name": "{txt.sn}"}, "device_name", "no extracted field"),
+        ({"device_name": "{txt.sn}"}, "device_name", "unknown field"),
         ({"device_name": ""}, "", "needs 'device_name'"),
         ({"provider": ""}, "", "needs 'provider'"),
         ({"product": "", "action": Action.ASK}, "", "needs 'product'"),
         ({"product": "a/b"}, "product", "letters"),
-        ({"require": RuleRequirements("claimed")}, "require.trust", "anybody on the LAN"),
+        ({"require": RuleRequirements("claimed")}, "require.trust", "claimed"),
         ({"window": True, "action": Action.REJECT}, "window", "reject"),
         ({"window": True}, "window", "needs no join window"),
     ],
 )
-def test_what_is_wrong_is_reported_at_its_key(keys: dict[str, Any], at: str, told: str) -> None:
+def test_what_is_wrong_is_reported_at_its_key(keys: dict[str, Any], at: str, fragment: str) -> None:
     one, ((where, text),) = made(**keys)
     assert one is None
     assert where == at
-    assert told in text
+    assert fragment in text
 
 
 def test_everything_is_reported() -> None:
@@ -87,7 +87,7 @@ def test_keeping_out_needs_neither_name_nor_cloud(action: Action) -> None:
     assert one.template is None
 
 
-def test_asking_may_rest_on_what_was_merely_heard() -> None:
+def test_asking_may_rest_on_a_mere_claim() -> None:
     one, faults = made(action=Action.ASK, require=RuleRequirements("claimed"))
     assert one is not None, faults
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.engine import WindowScope, decide
+from gatewayd.admission.policy.engine import PolicyContext, WindowScope, decide
 from gatewayd.admission.policy.rules import (
     Action,
     Decision,
@@ -56,10 +56,8 @@ def judged(
     return decide(
         Evidence(views=views or (LAMP,), claims=frozenset(), trust=trust, conflict=conflict),
         rules or (a_rule(),),
-        device=ME,
-        taken=lambda _: owner,
-        admitted={"lamps": admitted},
-        window=window,
+        ME,
+        PolicyContext({NAME: owner} if owner else {}, {"lamps": admitted}, window),
     )
 
 
@@ -124,7 +122,7 @@ def test_a_window_settles_nothing_but_a_question(facts: dict[str, Any], code: st
 def test_the_trace_tells_what_the_window_lacks() -> None:
     assert "window = true" in judged(WindowScope(), rules=(a_rule(window=False),)).trace[-1]
     assert "its limit" in judged(WindowScope(), admitted=LIMIT).trace[-1]
-    assert "corroborated; this is claimed" in judged(WindowScope(), trust=Trust.CLAIMED).trace[-1]
+    assert "this one is claimed" in judged(WindowScope(), trust=Trust.CLAIMED).trace[-1]
 
 
 def test_what_is_proven_outside_the_scope_does_not_count_inside() -> None:
