@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd import config
-from gatewayd.config import Config, Configured
+from gatewayd.config import Config, ConfiguredPlugin
 from gatewayd.dbus.names import GATEWAY
 from gatewayd.diagnostics import dump, in_memory
 from gatewayd.plugins import Plugins
 from gatewayd.settings.files import ConfigPaths
-from tests.dbus.served import CANARY, view
-from tests.dbus.served import GATEWAY as SHOWN
+from tests.dbus.support import CANARY, view
+from tests.dbus.support import GATEWAY as SHOWN
 
 
 def configuration(directory: Path) -> Config:
@@ -29,7 +29,7 @@ def configuration(directory: Path) -> Config:
 
 def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: Path) -> None:
     made = configuration(tmp_path)
-    assert isinstance(made.clouds[0], Configured)
+    assert isinstance(made.clouds[0], ConfiguredPlugin)
     one = view("child-1", name="Kamera \u00fc\x1b[31m")
     descriptor = dump(made, {GATEWAY: SHOWN}, [("cameras", "register", "ali", 7)], [one])
     with os.fdopen(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""What a caller is told when something fails: a table, and one sentence."""
+"""The errors that callers receive: a D-Bus name for each class, and one safe sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STANDARD = "org.freedesktop.DBus.Error"
 OURS = f"{NAME}.Error"
 MAX_TEXT = 1000  # characters
 ECHO = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""Caller's texts that may stand in an error: busctl prints errors raw."""
+"""Texts of callers that an error may repeat: busctl prints errors raw."""
 
 NAMES: Mapping[type[BaseException], str] = {
     errors.NoSuchDevice: f"{OURS}.NoSuchDevice",
@@ -35,28 +35,28 @@ NAMES: Mapping[type[BaseException], str] = {
     errors.StoreSealed: f"{OURS}.StoreSealed",
     errors.StoreError: f"{OURS}.StoreFailed",
 }
-"""Errors whose text is ours and may be shown; a class stands for its subclasses too."""
+"""Errors whose text may be shown; a class stands for its subclasses too."""
 
 
 def failure(
-    error: BaseException, said: Iterable[object], token: Callable[[], str]
+    error: BaseException, arguments: Iterable[object], token: Callable[[], str]
 ) -> tuple[str, str]:
     """Return the D-Bus name and the sentence for an error.
 
-    said: the caller's arguments; one that is not plain is taken out of the sentence.
-    token: gives the id under which an error without a name stands in the journal.
+    arguments: of the caller; one that is not plain is replaced in the sentence.
+    token: gives the id under which any other error stands in the journal.
     """
     for kind in type(error).__mro__:
         if kind in NAMES:
-            return NAMES[kind], sentence(str(error), said)
+            return NAMES[kind], sentence(str(error), arguments)
     number = token()
     log.error("A D-Bus method failed (id %s).", number, exc_info=error)
     return f"{STANDARD}.Failed", f"Internal error, see the journal (id {number})"
 
 
-def sentence(text: str, said: Iterable[object]) -> str:
+def sentence(text: str, arguments: Iterable[object]) -> str:
     """Return a text that any terminal can print: one line, nothing but printable characters."""
-    for argument in said:
+    for argument in arguments:
         if isinstance(argument, str) and argument and not ECHO.fullmatch(argument):
             text = text.replace(argument, "...")
     return one_line(text, MAX_TEXT)

@@ -120,7 +120,7 @@ FEATURES = (
     "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
     "log-control", "dump", "discover",
 )  # fmt: skip
-"""The property Features: clients look here for what later versions add."""
+"""The property Features: clients find here what later versions add."""
 
 PROPERTIES: Mapping[str, Mapping[str, str]] = {
     SECRET_STORE: {

@@ -1,4 +1,4 @@
-"""Tells changes to all: gathered, the latest of each child, and never too many at once."""
+"""Signals: changes are gathered, and the latest of each child is announced, in bounded numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_ROWS = 500  # rows and ids in one DevicesChanged
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:
-    """One child as it was last told, and as it is; None where there is none."""
+    """A child as it was last announced, and as it is; None where there is none."""
 
     device: DeviceId
     before: DeviceView | None
@@ -34,36 +34,36 @@ class DeviceChange:
 
 @dataclass(slots=True)
 class PendingChanges:
-    """What has not been told yet: each child as it was told last."""
+    """The children that have changed since they were last announced, each as it was then."""
 
-    _told: dict[DeviceId, DeviceView | None] = field(default_factory=dict)
+    _announced: dict[DeviceId, DeviceView | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._announced)
 
     def note(self, device: DeviceId, before: DeviceView | None) -> None:
-        """Remember that a child is no longer what it was."""
-        self._told.setdefault(device, before)
+        """Note that a child has changed.  before: its view until now."""
+        self._announced.setdefault(device, before)
 
-    def take(self, limit: int, fleet: DeviceViews) -> list[DeviceChange]:
-        """Return the oldest changes that are still changes, of at most `limit` children."""
-        taken = [device for device, _ in zip(self._told, range(limit), strict=False)]
-        changes = (DeviceChange(d, self._told.pop(d), fleet.get(d)) for d in taken)
+    def take(self, limit: int, devices: DeviceViews) -> list[DeviceChange]:
+        """Return the oldest changes, of at most `limit` children, without what changed back."""
+        taken = [device for device, _ in zip(self._announced, range(limit), strict=False)]
+        changes = (DeviceChange(d, self._announced.pop(d), devices.get(d)) for d in taken)
         return [change for change in changes if change.before != change.now]
 
     def clear(self) -> None:
-        """Take all as told."""
-        self._told.clear()
+        """Take all as announced."""
+        self._announced.clear()
 
 
 def needs_approval(change: DeviceChange) -> bool:
-    """Whether the child has begun to wait for an operator."""
+    """Whether the child has become pending."""
     before = change.before.state if change.before else ""
     return change.now is not None and change.now.state == "pending" != before
 
 
 def registration(change: DeviceChange) -> tuple[str, str] | None:
-    """Return result and reason where a registration has ended meanwhile."""
+    """Return result and reason if a registration has ended; else None."""
     before, now = change.before, change.now
     if before is None or now is None:
         return None
@@ -95,7 +95,7 @@ class SignalEmitter:
         self._emit, self._variants = connection.emit, variants
 
     def devices(self, changes: list[DeviceChange]) -> None:
-        """Tell how children have changed."""
+        """Announce changes of children."""
         for change in changes:
             self._object(change)
         for rows, removed in batches(changes):

@@ -1,4 +1,4 @@
-"""Views as D-Bus values.  The costly ones are made once, and kept until the view changes."""
+"""Views as D-Bus values.  The costly ones are kept until the view changes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FIELDS: Mapping[str, str] = {
 
 
 def row_of(view: DeviceView) -> tuple[str, str, str, str, int, str]:
-    """Return what lists show of a child."""
+    """Return the row of a child in lists."""
     path = device_path(view.id)
     return view.id, view.state, view.provider, view.name, view.state_changed, path
 
@@ -46,7 +46,7 @@ def row_of(view: DeviceView) -> tuple[str, str, str, str, int, str]:
 class DeviceVariants:
     """Values of org.gatewayd1.Device.
 
-    interface: says which properties there are, and of which types.
+    interface: has the properties and their types.
     """
 
     def __init__(self, interface: Interface) -> None:
@@ -55,7 +55,7 @@ class DeviceVariants:
         self._entries: dict[DeviceId, Variant] = {}
 
     def forget(self, device: DeviceId) -> None:
-        """Keep nothing of a child whose view has changed."""
+        """Drop what is kept of a child: its view has changed."""
         self._rows.pop(device, None)
         self._entries.pop(device, None)
 
@@ -72,7 +72,7 @@ class DeviceVariants:
         return {name: self.property(view, name) for name in self._interface.properties}
 
     def changed(self, before: DeviceView, now: DeviceView) -> dict[str, Variant]:
-        """Return the properties that are to be told, and are not what they were."""
+        """Return the announced properties that are not what they were."""
         names = [n for n, f in FIELDS.items() if getattr(before, f) != getattr(now, f)]
         return {n: self.property(now, n) for n in names if n in self._interface.announced}
 
@@ -81,7 +81,7 @@ class DeviceVariants:
         return Variant.new_array(GLib.VariantType(ROW), [self._row(v) for v in views])
 
     def entries(self, views: Iterable[DeviceView]) -> Variant:
-        """Return an a{oa{sa{sv}}}, as GetManagedObjects wants it."""
+        """Return an a{oa{sa{sv}}}, the result of GetManagedObjects."""
         return Variant.new_array(GLib.VariantType(ENTRY), [self.entry(v) for v in views])
 
     def entry(self, view: DeviceView) -> Variant:
@@ -98,7 +98,7 @@ class DeviceVariants:
         return Variant.new_array(interface.get_type(), [interface])
 
     def describe(self, view: DeviceView) -> Variant:
-        """Return an (a{sv}) with all there is."""
+        """Return an (a{sv}) with all properties, the path and the history."""
         history = [(step.at, step.event, step.state, step.text) for step in view.history]
         more = {
             "Path": Variant("o", device_path(view.id)),

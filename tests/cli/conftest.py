@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import private_bus
+from tests.dbus.support import private_bus
 from tests.support.emulated_tpm import EmulatedTpm
 
 

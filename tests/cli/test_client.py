@@ -17,7 +17,7 @@ from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import StoreView
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, UnsupportedStore, served, view
+from tests.dbus.support import RecordingCommands, UnsupportedStore, served, view
 
 
 class Store(UnsupportedStore):
@@ -28,12 +28,12 @@ class Store(UnsupportedStore):
 
 
 @pytest.fixture
-async def asked() -> Asked:
-    return Asked("child-1a")
+async def asked() -> RecordingCommands:
+    return RecordingCommands("child-1a")
 
 
 @pytest.fixture
-async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bus]:
     shown = StoreView("vault", "none", "sealed", "No key.")
     store = ExportedObject(STORE, shown, SECRET_STORE_METHODS.bind(Store()))
     async with served(bus, asked, view("child-1a"), further=[store], gather=0.02) as ours:
@@ -43,7 +43,7 @@ async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
 class Prompt:
     """A context that records how many calls were made when it was entered and left."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: RecordingCommands) -> None:
         self._asked, self.seen = asked, list[int]()
 
     @contextmanager
@@ -55,7 +55,7 @@ class Prompt:
 
 @pytest.mark.integration
 async def test_a_password_can_be_asked_for_only_where_authorization_is_needed(
-    bus: PrivateBus, service: Bus, asked: Asked
+    bus: PrivateBus, service: Bus, asked: RecordingCommands
 ) -> None:
     prompt = Prompt(asked)
 

@@ -13,7 +13,7 @@ from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, served
+from tests.dbus.support import RecordingCommands, served
 from tests.support.gatewayctl import ctl
 
 PLACES = {name: ObjectInterface(provider_path(name), PROVIDER) for name in ("alibaba", "huawei")}
@@ -43,7 +43,7 @@ async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
         ),
         ExportedObject(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2)),
     )
-    async with served(bus, Asked(), further=further, gather=0.02) as ours:
+    async with served(bus, RecordingCommands(), further=further, gather=0.02) as ours:
         yield ours
 
 

@@ -21,7 +21,7 @@ from gatewayd.errors import NoSuchDevice
 from gatewayd.simulator.bus import PrivateBus
 from tests.cloud.guarded import device_ca
 from tests.cloud.huawei.certified import SENSORS, Certified, MemorySlots, certified, furnish
-from tests.dbus.served import Asked, served
+from tests.dbus.support import RecordingCommands, served
 from tests.support.gatewayctl import ctl
 
 pytestmark = pytest.mark.integration
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 PASSPHRASE = b"open sesame"
 
 
-def nobody(_: str) -> DeviceId:
+def no_such_device(_: str) -> DeviceId:
     raise NoSuchDevice("No such device")
 
 
@@ -42,11 +42,11 @@ async def site(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Certified]:
         one.provider.issuer.authority._held = None
         one.instance.authorities.delete(one.ca.certificate_id)
         service = AuthorityService(
-            "huawei", one.provider.issuer, nobody, lambda _: None, lambda _: False
+            "huawei", one.provider.issuer, no_such_device, lambda _: None, lambda _: False
         )
         place = ObjectInterface(provider_path("huawei"), AUTHORITY)
         exported = ExportedObject(place, None, AUTHORITY_METHODS.bind(service), "huawei")
-        async with served(bus, Asked(), further=(exported,)):
+        async with served(bus, RecordingCommands(), further=(exported,)):
             yield one
 
 

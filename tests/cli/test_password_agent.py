@@ -17,8 +17,8 @@ from gatewayd.cli.client import is_useful, password_agent, running
 from gatewayd.dbus.bus import Bus
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.authority import CHALLENGE, YES, Authority, Verdict, polkit
-from tests.dbus.served import Asked, served, view
+from tests.dbus.fake_polkit import CHALLENGE, YES, FakeAuthority, Verdict, polkit
+from tests.dbus.support import RecordingCommands, served, view
 from tests.support.gatewayctl import GATEWAYCTL
 
 AGENT = """\
@@ -109,7 +109,7 @@ def test_where_it_is_not_installed_there_is_none(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
-    async with served(bus, Asked("child-1a"), view("child-1a"), gather=0.02) as ours:
+    async with served(bus, RecordingCommands("child-1a"), view("child-1a"), gather=0.02) as ours:
         yield ours
 
 
@@ -171,7 +171,7 @@ CASES = {
 @pytest.mark.parametrize("other", OTHERS, ids=["as-nobody"] * len(OTHERS))
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_who_is_asked(bus: PrivateBus, agent: Agent, retry: Retry, case: Case) -> None:
-    authority = Authority(manage_devices=case.verdict)
+    authority = FakeAuthority(manage_devices=case.verdict)
     async with polkit(bus, authority):
         with terminal() as ours:
             stdin = ours if case.on_terminal else asyncio.subprocess.DEVNULL

@@ -10,7 +10,7 @@ from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import StoreView
 from gatewayd.secretstore.store import Protection
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import Asked, served
+from tests.dbus.support import RecordingCommands, served
 from tests.support.gatewayctl import ctl
 
 FACTS = {
@@ -22,7 +22,7 @@ FACTS = {
 @pytest.mark.integration
 async def test_the_store(bus: PrivateBus) -> None:
     store = ExportedObject(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2))
-    async with served(bus, Asked(), further=(store,)):
+    async with served(bus, RecordingCommands(), further=(store,)):
         status, printed = await ctl(bus, "store", "status")
     assert status == 0
     assert printed.splitlines() == [

@@ -23,7 +23,7 @@ from gatewayd.storage import records as statefile
 from gatewayd.storage.import_staging import STAGED
 from gatewayd.testing.contracts.secretstore import REF, keep
 from tests.storage.test_import_staging import OURS, THEIRS, known, records
-from tests.support.kill_at_call import completes_before_kill
+from tests.support.killed_process import completes_before_kill
 from tests.support.pem_keys import private_pem, public_pem
 
 PAIR = X25519PrivateKey.generate()

@@ -23,7 +23,7 @@ from gatewayd.secretstore.vault import admin
 from gatewayd.testing.contracts.secretstore import REF, keep
 from tests.support import systemd_creds
 from tests.support.emulated_tpm import EmulatedTpm
-from tests.support.kill_at_call import completes_before_kill
+from tests.support.killed_process import completes_before_kill
 from tests.support.pem_keys import private_pem, public_pem
 
 PAIR = X25519PrivateKey.generate()

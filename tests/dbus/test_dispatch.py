@@ -14,12 +14,17 @@ import pytest
 
 from gatewayd.dbus import dispatch
 from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResult
-from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
+from gatewayd.dbus.dispatch import (
+    MAX_UNAUTHORIZED,
+    CallerUsers,
+    ConcurrencyLimit,
+    Dispatcher,
+)
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
 from gatewayd.dbus.methods import LOG_METHODS, MANAGER_METHODS, SECRET_STORE_METHODS, BoundMethods
-from gatewayd.errors import NoSuchDevice
-from tests.dbus.served import Asked, UnsupportedStore, until
+from gatewayd.errors import AccessDenied, Busy, NoSuchDevice
+from tests.dbus.support import RecordingCommands, UnsupportedStore, until
 
 ROOT, OLGA, EVE = ":1.0", ":1.1000", ":1.1001"
 YES, NO = AuthorizationResult.AUTHORIZED, AuthorizationResult.NOT_AUTHORIZED
@@ -75,7 +80,7 @@ class Desk:
     """A dispatcher with all that is around it."""
 
     def __init__(self, limit: int = 4) -> None:
-        self.asked, self.polkit = Asked("child-1a", "child-2b"), FakePolkit()
+        self.asked, self.polkit = RecordingCommands("child-1a", "child-2b"), FakePolkit()
         self.meaning: Callable[[str], str] = self.asked.resolve
         self.methods: BoundMethods = MANAGER_METHODS.bind(self.asked)
         self.flushed: list[Invocation] = []
@@ -339,3 +344,84 @@ async def test_a_call_that_has_not_begun_is_answered_by_a_stop() -> None:
     await desk.dispatcher.close(0.01)
     assert await desk.answers(call) == ["Busy"]
     await until(desk.is_idle)
+
+
+def test_each_owner_has_a_limit() -> None:
+    limit = ConcurrencyLimit(2)
+    for owner in (1, 1, 2):
+        limit.acquire(owner)
+    with pytest.raises(Busy):
+        limit.acquire(1)
+    limit.release(1)
+    limit.acquire(1)
+    for owner in (1, 1, 2):
+        limit.release(owner)
+    assert len(limit) == 0
+    assert not limit._held
+
+
+def test_all_owners_together_have_a_limit() -> None:
+    limit = ConcurrencyLimit(2, total=3)
+    for owner in (1, 1, 2):
+        limit.acquire(owner)
+    with pytest.raises(Busy):
+        limit.acquire(3)
+    limit.release(1)
+    limit.acquire(3)
+
+
+def test_what_is_refused_holds_nothing() -> None:
+    limit = ConcurrencyLimit(1)
+    with limit.hold(1), pytest.raises(Busy), limit.hold(1):
+        pass
+    assert len(limit) == 0
+    assert not limit._held
+
+
+class FakeBus:
+    """Reports users when a test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[int | None]] = []
+
+    async def unix_user(self, _sender: str) -> int | None:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
+
+
+async def test_a_user_is_asked_for_once() -> None:
+    bus = FakeBus()
+    users = CallerUsers(bus.unix_user, own=990, limit=2)
+    first = asyncio.create_task(users.of(":1.7"))
+    await asyncio.sleep(0)
+    bus.asked[0].set_result(1000)
+    assert [await first, await users.of(":1.7")] == [1000, 1000]
+    assert len(bus.asked) == 1
+
+
+async def test_a_user_that_is_not_reported_is_asked_for_again() -> None:
+    bus = FakeBus()
+    users = CallerUsers(bus.unix_user, own=990, limit=1)
+    for _ in range(2):
+        waiting = asyncio.create_task(users.of(":1.7"))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await users.of(":1.7")
+        bus.asked.pop().set_result(None)
+        with pytest.raises(AccessDenied):
+            await waiting
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    async def one(_sender: str) -> int:
+        return 1
+
+    users = CallerUsers(one, own=990, limit=1)
+    for number in range(dispatch.MAX_KNOWN + 5):
+        await users.of(f":1.{number}")
+    assert len(users._known) == dispatch.MAX_KNOWN
+
+
+def test_root_and_the_daemons_own_user_are_trusted() -> None:
+    users = CallerUsers(FakeBus().unix_user, own=990, limit=1)
+    assert [users.trusts(uid) for uid in (0, 990, 1000, 65534)] == [True, True, False, False]

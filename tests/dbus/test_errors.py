@@ -1,4 +1,4 @@
-"""What a caller is told, and what not."""
+"""Which errors callers receive, and with which text."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import pytest
 
 from gatewayd import errors
 from gatewayd.dbus.errors import MAX_TEXT, NAMES, failure, sentence
-from tests.dbus.served import CANARY
+from tests.dbus.support import CANARY
 
 CALLERS = [e for _, e in inspect.getmembers(errors, inspect.isclass)
            if issubclass(e, errors.CallerError)]  # fmt: skip
 
 
-def tell(error: Exception, *said: object) -> tuple[str, str]:
-    return failure(error, said, lambda: "f00d")
+def failed(error: Exception, *arguments: object) -> tuple[str, str]:
+    return failure(error, arguments, lambda: "f00d")
 
 
 @pytest.mark.parametrize("kind", CALLERS)
 def test_every_error_of_a_caller_has_a_name(kind: type[errors.CallerError]) -> None:
     assert kind in NAMES
-    assert tell(kind("No.")) == (NAMES[kind], "No.")
+    assert failed(kind("No.")) == (NAMES[kind], "No.")
 
 
 def test_a_class_stands_for_its_subclasses() -> None:
-    assert tell(errors.StoreFull("Full."))[0] == "org.gatewayd1.Error.StoreFailed"
-    assert tell(errors.StoreSealed("No key."))[0] == "org.gatewayd1.Error.StoreSealed"
+    assert failed(errors.StoreFull("Full."))[0] == "org.gatewayd1.Error.StoreFailed"
+    assert failed(errors.StoreSealed("No key."))[0] == "org.gatewayd1.Error.StoreSealed"
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, errors.GatewayError, errors.PluginError])
 def test_the_text_of_any_other_error_stays_here(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    name, text = tell(kind(CANARY))
+    name, text = failed(kind(CANARY))
     assert name == "org.freedesktop.DBus.Error.Failed"
     assert text == "Internal error, see the journal (id f00d)"
     assert "f00d" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info is not None
 
 
-@pytest.mark.parametrize(("said", "shown"), [
+@pytest.mark.parametrize(("text", "shown"), [
     ("cam-99", "No 'cam-99'"),
     ("\x1b[31m", "No '...'"),
     ("two words", "No '...'"),
@@ -48,8 +48,8 @@ def test_the_text_of_any_other_error_stays_here(
     ("\u202ecam", "No '...'"),
     ("", "No ''"),
 ])  # fmt: skip
-def test_a_callers_words_are_echoed_only_if_plain(said: str, shown: str) -> None:
-    assert sentence(f"No '{said}'", [said, 7]) == shown
+def test_a_callers_text_is_repeated_only_if_plain(text: str, shown: str) -> None:
+    assert sentence(f"No '{text}'", [text, 7]) == shown
 
 
 def test_a_sentence_is_one_printable_line() -> None:

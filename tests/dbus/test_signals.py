@@ -15,25 +15,25 @@ from gatewayd.dbus.signals import (
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
-from tests.dbus.served import view
+from tests.dbus.support import view
 
 ONE = DeviceId("child-1")
 
 
 class Shown:
-    """A fleet whose changes go to an outbox."""
+    """Views whose changes are pending."""
 
     def __init__(self) -> None:
-        self.fleet, self.outbox = DeviceViews(), PendingChanges()
+        self.devices, self.pending = DeviceViews(), PendingChanges()
 
     def put(self, now: DeviceView) -> None:
-        self.outbox.note(now.id, self.fleet.put(now))
+        self.pending.note(now.id, self.devices.put(now))
 
     def take(self, limit: int = 100) -> list[DeviceChange]:
-        return self.outbox.take(limit, self.fleet)
+        return self.pending.take(limit, self.devices)
 
 
-def test_only_the_latest_is_told_once() -> None:
+def test_only_the_latest_is_announced_once() -> None:
     shown = Shown()
     for state in ("discovered", "pending", "admitted", "online"):
         shown.put(view("child-1", state=state))
@@ -44,14 +44,14 @@ def test_only_the_latest_is_told_once() -> None:
     assert shown.take() == []
 
 
-def test_what_came_and_went_is_not_told() -> None:
+def test_what_came_and_went_is_not_announced() -> None:
     shown = Shown()
     shown.put(view("child-1"))
-    shown.outbox.note(ONE, shown.fleet.drop(ONE))
+    shown.pending.note(ONE, shown.devices.drop(ONE))
     assert shown.take() == []
 
 
-def test_what_changed_back_is_not_told() -> None:
+def test_what_changed_back_is_not_announced() -> None:
     shown = Shown()
     shown.put(view("child-1"))
     shown.take()
@@ -105,7 +105,7 @@ def test_the_end_of_a_registration(
     assert registration(change(before, now)) == ended
 
 
-def test_rows_are_told_only_if_they_changed_and_in_bounded_numbers() -> None:
+def test_rows_are_announced_only_if_they_changed_and_in_bounded_numbers() -> None:
     same = [DeviceChange(DeviceId("a"), view("a"), view("a", last_seen=77))]
     gone = [DeviceChange(DeviceId("b"), view("b"), None)]
     many = [DeviceChange(DeviceId(f"{i}"), None, view(f"{i}")) for i in range(MAX_ROWS + 1)]

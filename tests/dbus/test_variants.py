@@ -6,7 +6,7 @@ from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.interfaces import load
 from gatewayd.dbus.names import DEVICE, MANAGER
 from gatewayd.dbus.variants import FIELDS, DeviceVariants, row_of, table
-from tests.dbus.served import view
+from tests.dbus.support import view
 
 INTERFACE = load(DEVICE)
 ONE = view("child-1")
@@ -24,7 +24,7 @@ def test_what_never_or_always_changes_is_not_announced() -> None:
     assert set(INTERFACE.properties) - INTERFACE.announced == quiet
 
 
-def test_rows_are_made_anew_only_when_told() -> None:
+def test_rows_are_kept_until_they_are_dropped() -> None:
     variants, now = DeviceVariants(INTERFACE), view("child-1", state="online")
     assert variants.rows([ONE]).unpack() == [row_of(ONE)]
     assert variants.rows([now]).unpack() == [row_of(ONE)]
@@ -41,17 +41,17 @@ def test_entries_are_what_an_object_manager_gives() -> None:
     assert interfaces[DEVICE]["Remedy"] == ONE.remedy
 
 
-def test_only_what_has_changed_and_is_announced_is_told() -> None:
+def test_only_announced_properties_that_changed_are_reported() -> None:
     now = view("child-1", state="online", last_seen=99, attempts=4)
-    told = DeviceVariants(INTERFACE).changed(ONE, now)
-    assert {n: v.unpack() for n, v in told.items()} == {"State": "online"}
+    described = DeviceVariants(INTERFACE).changed(ONE, now)
+    assert {n: v.unpack() for n, v in described.items()} == {"State": "online"}
 
 
 def test_a_description_has_path_and_history() -> None:
-    (told,) = DeviceVariants(INTERFACE).describe(ONE).unpack()
-    assert told["Path"] == "/org/gatewayd1/device/child_2d1"
-    assert told["History"] == [(3, "Seen", "discovered", "Heard on eth1.")]
-    assert set(told) == {*INTERFACE.properties, "Path", "History"}
+    (described,) = DeviceVariants(INTERFACE).describe(ONE).unpack()
+    assert described["Path"] == "/org/gatewayd1/device/child_2d1"
+    assert described["History"] == [(3, "Seen", "discovered", "Heard on eth1.")]
+    assert set(described) == {*INTERFACE.properties, "Path", "History"}
 
 
 def test_a_table_is_the_same_as_glibs_own() -> None:

@@ -17,14 +17,14 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import BusError
 from gatewayd.simulator.bus import PrivateBus
 from tests.admission.test_join_window import rules
-from tests.dbus.served import (
+from tests.dbus.support import (
     CANARY,
     GATEWAY,
     OTHERS,
-    Asked,
     Busctl,
+    RecordingCommands,
     error_of,
-    listening,
+    recorded_signals,
     served,
     until,
     view,
@@ -41,12 +41,12 @@ DEVICE = (DEST, CAM, "org.gatewayd1.Device")
 
 
 @pytest.fixture
-async def asked() -> Asked:
-    return Asked("child-1a", "child-2b")
+async def asked() -> RecordingCommands:
+    return RecordingCommands("child-1a", "child-2b")
 
 
 @pytest.fixture
-async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bus]:
     online = view("child-2b", state="online", provider="alibaba", name="Meter")
     async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
         yield ours
@@ -101,10 +101,12 @@ async def test_rules(busctl: Busctl) -> None:
     assert tried.startswith('ssas "ask" "cameras" 1 "child-1a: proof')
 
 
-async def test_the_join_window(bus: PrivateBus, asked: Asked, service: Bus, busctl: Busctl) -> None:
+async def test_the_join_window(
+    bus: PrivateBus, asked: RecordingCommands, service: Bus, busctl: Busctl
+) -> None:
     properties = ("get-property", *MANAGER, "JoinState", "JoinUntilTimestamp")
     assert (await busctl(*properties)).split() == ["s", '"closed"', "t", "0"]
-    async with listening(bus) as listener:
+    async with recorded_signals(bus) as listener:
         service.show_manager(replace(GATEWAY, join_until=7_000_000))
         await until(lambda: listener.named("PropertiesChanged"))
     ((path, (interface, values, _)),) = listener.named("PropertiesChanged")
@@ -119,7 +121,7 @@ async def test_the_join_window(bus: PrivateBus, asked: Asked, service: Bus, busc
 
 @pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
 async def test_others_do_not_open_the_join_window(
-    bus: PrivateBus, asked: Asked, service: Bus, other: tuple[str, ...]
+    bus: PrivateBus, asked: RecordingCommands, service: Bus, other: tuple[str, ...]
 ) -> None:
     permit = ("call", *MANAGER, "PermitJoin", "ua{sv}", "180", "0")
     assert await Busctl(bus, *other).fails(*permit) == "Call failed: Access denied"
@@ -155,7 +157,9 @@ async def test_managed_objects(busctl: Busctl) -> None:
     assert len(told) == 2
 
 
-async def test_a_view_that_cannot_be_shown_stops_no_other(bus: PrivateBus, asked: Asked) -> None:
+async def test_a_view_that_cannot_be_shown_stops_no_other(
+    bus: PrivateBus, asked: RecordingCommands
+) -> None:
     busctl = Busctl(bus)
     managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
     async with served(bus, asked, view("child-1a", name="\ud800"), view("child-2b")) as service:
@@ -169,7 +173,7 @@ async def test_a_view_that_cannot_be_shown_stops_no_other(bus: PrivateBus, asked
         assert "child-2b" in await busctl("call", *managed, "GetManagedObjects")
 
 
-async def test_changes_reach_the_commands(busctl: Busctl, asked: Asked) -> None:
+async def test_changes_reach_the_commands(busctl: Busctl, asked: RecordingCommands) -> None:
     await busctl("call", *MANAGER, "Approve", "ss", "child-1a", "alibaba")
     await busctl("call", *DEVICE, "Approve", "s", "")
     await busctl("call", *DEVICE, "Reject", "s", "not ours")
@@ -188,7 +192,7 @@ async def test_changes_reach_the_commands(busctl: Busctl, asked: Asked) -> None:
 
 
 async def test_a_caller_reads_the_effect_of_its_command(
-    busctl: Busctl, asked: Asked, service: Bus
+    busctl: Busctl, asked: RecordingCommands, service: Bus
 ) -> None:
     asked.before = lambda: service.show(view("child-1a", state="admitted"))
     await busctl("call", *DEVICE, "Approve", "s", "")
@@ -232,7 +236,7 @@ async def test_the_text_of_an_exception_never_leaves(
 
 @pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
 async def test_others_may_read_and_nothing_else(
-    bus: PrivateBus, busctl: Busctl, asked: Asked, other: tuple[str, ...]
+    bus: PrivateBus, busctl: Busctl, asked: RecordingCommands, other: tuple[str, ...]
 ) -> None:
     nobody = Busctl(bus, *other)
     assert await nobody("get-property", *DEVICE, "State") == 's "pending"'
@@ -249,11 +253,11 @@ async def test_others_may_read_and_nothing_else(
 
 
 async def test_changes_are_announced_once_and_the_latest_wins(
-    bus: PrivateBus, asked: Asked
+    bus: PrivateBus, asked: RecordingCommands
 ) -> None:
     async with (
         served(bus, asked, view("child-1a"), gather=0.3) as service,
-        listening(bus) as listener,
+        recorded_signals(bus) as listener,
     ):
         for number in range(50):
             service.show(view("child-1a", state="admitted", name=f"name {number}"))
@@ -274,7 +278,7 @@ async def test_changes_are_announced_once_and_the_latest_wins(
 
 
 async def test_a_child_that_goes_is_gone(bus: PrivateBus, busctl: Busctl, service: Bus) -> None:
-    async with listening(bus) as listener:
+    async with recorded_signals(bus) as listener:
         service.remove(DeviceId("child-1a"))
         await until(lambda: listener.named("DevicesChanged"))
         assert listener.named("DevicesChanged")[0][1] == ([], ["child-1a"])
@@ -283,12 +287,14 @@ async def test_a_child_that_goes_is_gone(bus: PrivateBus, busctl: Busctl, servic
     assert await busctl("get-property", *MANAGER, "NDevices", "NPending") == "u 1\nu 0"
 
 
-async def test_many_changes_are_announced_in_parts(bus: PrivateBus, asked: Asked) -> None:
+async def test_many_changes_are_announced_in_parts(
+    bus: PrivateBus, asked: RecordingCommands
+) -> None:
     ids = [f"child-{n:03}" for n in range(30)]
     settings: dict[str, Any] = {"gather": 0.05, "rate": 200}
     async with (
         served(bus, asked, *map(view, ids), **settings) as service,
-        listening(bus) as listener,
+        recorded_signals(bus) as listener,
     ):
         for one in ids:
             service.show(view(one, state="online"))
@@ -299,7 +305,7 @@ async def test_many_changes_are_announced_in_parts(bus: PrivateBus, asked: Asked
 async def test_the_manager_announces_its_properties(
     bus: PrivateBus, service: Bus, busctl: Busctl
 ) -> None:
-    async with listening(bus) as listener:
+    async with recorded_signals(bus) as listener:
         service.show_manager(GATEWAY.__class__("0.1.0", "sealed", "none", (), 1))
         await until(lambda: listener.named("PropertiesChanged"))
     (_, (face, values, gone)) = listener.named("PropertiesChanged")[0]
@@ -333,19 +339,21 @@ async def test_busctl_monitor_shows_changes(bus: PrivateBus, service: Bus) -> No
     await monitor.communicate()
 
 
-async def test_a_taken_name_is_fatal(bus: PrivateBus, service: Bus, asked: Asked) -> None:
+async def test_a_taken_name_is_fatal(
+    bus: PrivateBus, service: Bus, asked: RecordingCommands
+) -> None:
     second = Bus(BusSettings(address=bus.address), GATEWAY, lost=lambda: None)
     with pytest.raises(BusError, match="another gatewayd runs on this bus"):
         await second.start(asked)
 
 
-async def test_no_bus_is_fatal(asked: Asked) -> None:
+async def test_no_bus_is_fatal(asked: RecordingCommands) -> None:
     ours = Bus(BusSettings(address="unix:path=/nonexistent/bus"), GATEWAY, lost=lambda: None)
     with pytest.raises(BusError, match="Cannot reach the message bus"):
         await ours.start(asked)
 
 
-async def test_a_lost_bus_is_reported(bus: PrivateBus, asked: Asked) -> None:
+async def test_a_lost_bus_is_reported(bus: PrivateBus, asked: RecordingCommands) -> None:
     lost = asyncio.Event()
     ours = Bus(BusSettings(address=bus.address), GATEWAY, lost=lost.set)
     await ours.start(asked)
@@ -357,7 +365,7 @@ async def test_a_lost_bus_is_reported(bus: PrivateBus, asked: Asked) -> None:
     await ours.stop()
 
 
-async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: Asked) -> None:
+async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: RecordingCommands) -> None:
     busctl = Busctl(bus)
     async with served(bus, asked, view("child-1a"), commands=1):
         asked.gate.clear()
@@ -371,7 +379,9 @@ async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: Asked) -> 
         await busctl("call", *DEVICE, "Retry")
 
 
-async def test_stopping_answers_what_is_under_way(bus: PrivateBus, asked: Asked) -> None:
+async def test_stopping_answers_what_is_under_way(
+    bus: PrivateBus, asked: RecordingCommands
+) -> None:
     busctl = Busctl(bus)
     async with served(bus, asked, view("child-1a")) as service:
         asked.gate.clear()
@@ -385,7 +395,7 @@ async def test_stopping_answers_what_is_under_way(bus: PrivateBus, asked: Asked)
         await stopping
 
 
-async def test_ten_thousand_children(bus: PrivateBus, asked: Asked) -> None:
+async def test_ten_thousand_children(bus: PrivateBus, asked: RecordingCommands) -> None:
     views = [view(f"child-{n:05}") for n in range(10_000)]
     busctl = Busctl(bus)
     async with served(bus, asked, *views):

@@ -18,26 +18,19 @@ from gatewayd.dbus.methods import (
     LOG_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
+    Facts,
 )
-from gatewayd.dbus.names import (
-    AUTHORITY,
-    LOG,
-    PROVIDER,
-    STORE,
-    ObjectInterface,
-    provider_path,
-)
+from gatewayd.dbus.names import AUTHORITY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
 from gatewayd.dbus.objects import ExportedObject
-from gatewayd.dbus.ports import Facts
 from gatewayd.device.views import LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import (
+from tests.dbus.support import (
     OTHERS,
-    Asked,
+    RecordingCommands,
     UnsupportedStore,
     error_of,
-    listening,
+    recorded_signals,
     run,
     served,
     until,
@@ -115,7 +108,9 @@ async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
         ExportedObject(ObjectInterface(provider_path("other"), PROVIDER), cloud),
         ExportedObject(LOG, LogView("info", "journal", "gatewayd"), LOG_METHODS.bind(log)),
     )
-    async with served(bus, Asked("child-1a"), view("child-1a"), further=further, gather=0.02) as up:
+    async with served(
+        bus, RecordingCommands("child-1a"), view("child-1a"), further=further, gather=0.02
+    ) as up:
         log.bus = up
         yield up
 
@@ -172,7 +167,7 @@ async def test_properties_and_their_changes(bus: PrivateBus, service: Bus) -> No
         's "sealed"\ns "There is no key."\nu 2'
     )
     assert await get(bus, CLOUD, "Endpoint", "CertificateExpiryTimestamp") == 's "h:8883"\nt 0'
-    async with listening(bus) as listener:
+    async with recorded_signals(bus) as listener:
         service.show_at(STORE, replace(VAULT, state="unsealed", why="", n_secrets=5))
         await until(lambda: listener.named("PropertiesChanged"))
     ((path, told),) = listener.named("PropertiesChanged")

@@ -9,8 +9,8 @@ import pytest
 
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.authority import CHALLENGE, NO, YES, Authority, polkit
-from tests.dbus.served import OTHERS, Asked, error_of, run, served, until, view
+from tests.dbus.fake_polkit import CHALLENGE, NO, YES, FakeAuthority, polkit
+from tests.dbus.support import OTHERS, RecordingCommands, error_of, run, served, until, view
 
 pytestmark = [
     pytest.mark.integration,
@@ -21,12 +21,12 @@ DEVICE = ("org.gatewayd1", "/org/gatewayd1/device/child_2d1a", "org.gatewayd1.De
 
 
 @pytest.fixture
-async def asked() -> Asked:
-    return Asked("child-1a", "child-2b")
+async def asked() -> RecordingCommands:
+    return RecordingCommands("child-1a", "child-2b")
 
 
 @pytest.fixture
-async def service(bus: PrivateBus, asked: Asked) -> AsyncIterator[Bus]:
+async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bus]:
     async with served(bus, asked, view("child-1a"), gather=0.02, commands=1) as ours:
         yield ours
 
@@ -54,9 +54,9 @@ async def root(bus: PrivateBus, *words: str) -> tuple[int, str]:
 
 
 async def test_polkit_is_asked_and_its_yes_is_enough(
-    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
 ) -> None:
-    authority = Authority(approve_device=YES)
+    authority = FakeAuthority(approve_device=YES)
     async with polkit(bus, authority):
         done = await nobody(*MANAGER, "Approve", "ss", "child-1", "alibaba", interactive=True)
         assert done == (0, "")
@@ -75,9 +75,9 @@ async def test_polkit_is_asked_and_its_yes_is_enough(
 
 
 async def test_a_refusal_of_polkit_names_the_action(
-    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
 ) -> None:
-    async with polkit(bus, Authority(forget_device=CHALLENGE, configure=NO)):
+    async with polkit(bus, FakeAuthority(forget_device=CHALLENGE, configure=NO)):
         name, sentence = await error_of(bus, DEVICE[1:], "Forget", prefix=nobody.prefix)
         assert name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
         assert sentence.endswith("org.gatewayd1.forget-device")
@@ -88,9 +88,9 @@ async def test_a_refusal_of_polkit_names_the_action(
 
 
 async def test_a_prompt_for_a_password_keeps_no_other_out(
-    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
 ) -> None:
-    authority = Authority()
+    authority = FakeAuthority()
     async with polkit(bus, authority) as settle:
         waiting = [
             asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True)) for _ in range(3)
@@ -104,9 +104,9 @@ async def test_a_prompt_for_a_password_keeps_no_other_out(
 
 
 async def test_a_polkit_that_dies_means_no(
-    bus: PrivateBus, service: Bus, asked: Asked, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
 ) -> None:
-    authority = Authority()
+    authority = FakeAuthority()
     async with polkit(bus, authority):
         waiting = asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True))
         await until(lambda: authority.checks)

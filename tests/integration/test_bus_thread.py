@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.dbus.glib import BusThread
 from gatewayd.errors import Busy
-from tests.dbus.served import until
+from tests.dbus.support import until
 
 pytestmark = pytest.mark.integration
 

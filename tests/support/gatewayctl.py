@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import run
+from tests.dbus.support import run
 
 GATEWAYCTL = (
     sys.executable,

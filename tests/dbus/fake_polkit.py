@@ -44,7 +44,7 @@ class Check:
     flags: int
 
 
-class Authority:
+class FakeAuthority:
     """Implements org.freedesktop.PolicyKit1.Authority; it waits where no verdict is set.
 
     verdicts: by action.
@@ -91,7 +91,7 @@ Settle: TypeAlias = Callable[[str, Verdict], Any]
 
 
 @asynccontextmanager
-async def polkit(bus: PrivateBus, authority: Authority) -> AsyncIterator[Settle]:
+async def polkit(bus: PrivateBus, authority: FakeAuthority) -> AsyncIterator[Settle]:
     """Have an authority serve on a bus; yields what settles an action later."""
     thread = BusThread(asyncio.get_running_loop())
     thread.start()

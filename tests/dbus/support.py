@@ -45,7 +45,7 @@ def view(device: str, **changes: Any) -> DeviceView:
     return replace(_PLAIN, id=DeviceId(device), **changes)
 
 
-class Asked:
+class RecordingCommands:
     """Commands that put down what they are asked, and do what a test wants."""
 
     def __init__(self, *known: str) -> None:
@@ -209,15 +209,15 @@ async def until(true: Callable[[], object], patience: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
-class Listener:
+class SignalRecorder:
     """Hears all signals of the service: (path, interface, name, values)."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str, str, Any]] = []
+        self.signals: list[tuple[str, str, str, Any]] = []
 
     def named(self, name: str) -> list[tuple[str, Any]]:
         """Paths and values of the signals of this name."""
-        return [(path, values) for path, _, member, values in list(self.heard) if member == name]
+        return [(path, values) for path, _, member, values in list(self.signals) if member == name]
 
     def open(self, address: str) -> None:
         """Subscribe; on the thread whose context is to hear."""
@@ -225,21 +225,23 @@ class Listener:
         kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
         self.bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
         self.bus.signal_subscribe(
-            "org.gatewayd1", None, None, None, None, Gio.DBusSignalFlags.NONE, self._hear
+            "org.gatewayd1", None, None, None, None, Gio.DBusSignalFlags.NONE, self._record
         )
         self.bus.call_sync(
             "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId", None, None,
             Gio.DBusCallFlags.NONE, 5000, None,
         )  # fmt: skip
 
-    def _hear(self, _bus: Any, _sender: str, path: str, face: str, name: str, values: Any) -> None:
-        self.heard.append((path, face, name, values.unpack()))
+    def _record(
+        self, _bus: Any, _sender: str, path: str, face: str, name: str, values: Any
+    ) -> None:
+        self.signals.append((path, face, name, values.unpack()))
 
 
 @asynccontextmanager
-async def listening(bus: PrivateBus) -> AsyncIterator[Listener]:
+async def recorded_signals(bus: PrivateBus) -> AsyncIterator[SignalRecorder]:
     """A listener that hears from now on."""
-    thread, listener = BusThread(asyncio.get_running_loop()), Listener()
+    thread, listener = BusThread(asyncio.get_running_loop()), SignalRecorder()
     thread.start()
     await thread.run(listener.open, bus.address)
     try:
