@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,33 +13,27 @@ import pytest
 from gatewayd.cloud.provider import KeepSecret, Outcome
 from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreFull
-from gatewayd.testing import clock
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
-Scene = Callable[[Stage], Awaitable[None]]
+pytestmark = pytest.mark.jumping_clock
 
 
-def play(scene: Scene, *script: str, **settings: Any) -> FakeCloud:
-    """Play one scene with a cloud that answers the child TH20-1 by script first."""
+@asynccontextmanager
+async def answering(*script: str, **settings: Any) -> AsyncIterator[Stage]:
+    """Run the application with a cloud that answers the child TH20-1 by script first."""
     cloud = FakeCloud(script={"TH20-1": list(script)})
-
-    async def main() -> None:
-        async with Stage(MemoryRecords(), cloud, **settings).running() as stage:
-            await scene(stage)
-
-    clock.run(main())
-    return cloud
+    async with Stage(MemoryRecords(), cloud, **settings).running() as stage:
+        yield stage
 
 
 def issued(cloud: FakeCloud) -> int:
     return sum(len(secrets) for secrets in cloud.issued.values())
 
 
-def test_a_failure_is_tried_again_later_and_later() -> None:
+async def test_a_failure_is_tried_again_later_and_later() -> None:
     moments: list[float] = []
-
-    async def scene(stage: Stage) -> None:
+    async with answering("fail", "fail", "fail") as stage:
         device = stage.announce("TH20-1")
         for _ in range(3):
             await stage.tape.wait_for(device, "registering")
@@ -46,13 +41,12 @@ def test_a_failure_is_tried_again_later_and_later() -> None:
             await stage.tape.wait_for(device, "admitted", "cloud-unreachable")
             assert stage.tape.shown[device].next_attempt > 0
         await stage.tape.wait_for(device, "online")
-
-    assert issued(play(scene, "fail", "fail", "fail")) == 1
+    assert issued(stage.cloud) == 1
     assert [round(b - a) for a, b in itertools.pairwise(moments)] == [15, 30]
 
 
-def test_a_refusal_waits_for_somebody() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_refusal_waits_for_an_operator() -> None:
+    async with answering("refuse") as stage:
         device = stage.announce("TH20-1")
         view = await stage.tape.wait_for(device, "failed", "cloud-refused")
         assert view.substate == "needs-operator"
@@ -61,40 +55,34 @@ def test_a_refusal_waits_for_somebody() -> None:
         await stage.app.commands.retry(device, "uid 0")
         await stage.tape.wait_for(device, "online")
 
-    play(scene, "refuse")
 
-
-def test_an_answer_that_was_lost_is_waited_out() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_an_answer_that_was_lost_is_waited_out() -> None:
+    async with answering("lose") as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "admitted", "answer-lost")
         lost = asyncio.get_running_loop().time()
         await stage.tape.wait_for(device, "online")
         assert asyncio.get_running_loop().time() - lost >= 60
+    assert issued(stage.cloud) == 2
 
-    assert issued(play(scene, "lose")) == 2
 
-
-def test_a_secret_made_stale_by_a_late_duplicate_is_replaced() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_secret_made_stale_by_a_late_duplicate_is_replaced() -> None:
+    async with answering("issue-another") as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
         assert stage.records[device].stale == 0
         assert "admitted" in stage.tape.states[device][3:]
 
-    play(scene, "issue-another")
 
-
-def test_secrets_that_are_always_stale_need_an_operator() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_secrets_that_are_always_stale_need_an_operator() -> None:
+    async with answering(*["issue-another"] * 9) as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "failed", "secret-repeatedly-stale")
+    assert issued(stage.cloud) == 8
 
-    assert issued(play(scene, *["issue-another"] * 9)) == 8
 
-
-def test_an_issued_secret_is_not_given_up_when_the_disk_is_full() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_an_issued_secret_is_not_given_up_when_the_disk_is_full() -> None:
+    async with answering() as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "registering")
         stage.records.failing = StoreFull("full")
@@ -103,23 +91,15 @@ def test_an_issued_secret_is_not_given_up_when_the_disk_is_full() -> None:
         assert stage.tape.shown[device].state == "securing"
         stage.records.failing = None
         await stage.tape.wait_for(device, "online")
+    assert issued(stage.cloud) == 1
 
-    assert issued(play(scene)) == 1
 
-
-def test_no_more_at_once_than_allowed_and_none_forgotten() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_no_more_at_once_than_allowed_and_none_forgotten() -> None:
+    cloud = CountingCloud()
+    async with Stage(MemoryRecords(), cloud, in_flight=4).running() as stage:
         devices = [stage.announce(f"TH20-{n}") for n in range(50)]
         for device in devices:
             await stage.tape.wait_for(device, "online")
-
-    cloud = CountingCloud()
-
-    async def main() -> None:
-        async with Stage(MemoryRecords(), cloud, in_flight=4).running() as stage:
-            await scene(stage)
-
-    clock.run(main())
     assert cloud.most == 4
 
 
@@ -138,19 +118,17 @@ class CountingCloud(FakeCloud):
 
 
 @pytest.mark.parametrize(("per_minute", "at_least"), [(10, 4 * 60), (600, 0)])
-def test_registrations_are_spread_over_time(per_minute: int, at_least: float) -> None:
-    async def scene(stage: Stage) -> None:
+async def test_registrations_are_spread_over_time(per_minute: int, at_least: float) -> None:
+    async with answering(per_minute=per_minute) as stage:
         began = asyncio.get_running_loop().time()
         devices = [stage.announce(f"TH20-{n}") for n in range(50)]
         for device in devices:
             await stage.tape.wait_for(device, "online")
         assert asyncio.get_running_loop().time() - began >= at_least
 
-    play(scene, per_minute=per_minute)
 
-
-def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None:
+    async with answering() as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "registering")
         late = stage.announce("TH20-2")
@@ -158,5 +136,3 @@ def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None:
         assert issued(stage.cloud) == 1
         assert stage.records[device].stored == 1
         await stage.tape.wait_for(late, "admitted", "stopping")
-
-    play(scene)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,7 +14,6 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreFull
-from gatewayd.testing import clock
 from tests.support.fakes import FakeSession, MemoryRecords
 from tests.support.renewing_cloud import BEFORE, LIFE, RenewingCloud
 from tests.support.stage import Stage
@@ -23,23 +23,23 @@ RETRY = 21_600.0
 """The default of sessions.retry_renewal."""
 
 
-def play(
-    scene: Callable[[Stage, RenewingCloud, DeviceId], Awaitable[None]],
+pytestmark = pytest.mark.jumping_clock
+
+
+@asynccontextmanager
+async def renewing(
     cloud: RenewingCloud | None = None,
-) -> None:
+) -> AsyncIterator[tuple[Stage, RenewingCloud, DeviceId]]:
+    """Run the application with one child, which is online."""
     made = cloud or RenewingCloud()
-
-    async def main() -> None:
-        async with Stage(MemoryRecords(), made).running() as stage:
-            device = stage.announce(NAME.device)
-            await stage.tape.wait_for(device, "online")
-            await scene(stage, made, device)
-
-    clock.run(main())
+    async with Stage(MemoryRecords(), made).running() as stage:
+        device = stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "online")
+        yield stage, made, device
 
 
-def test_a_secret_is_replaced_when_it_is_due() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_secret_is_replaced_when_it_is_due() -> None:
+    async with renewing() as (stage, cloud, device):
         await stage.tape.wait_for(device, "online", "secret-renewed")
         at = asyncio.get_running_loop().time()
         assert LIFE - BEFORE <= at <= LIFE - BEFORE + 60
@@ -53,11 +53,9 @@ def test_a_secret_is_replaced_when_it_is_due() -> None:
         await asyncio.sleep(LIFE - BEFORE)
         assert stage.records[device].stored == 3
 
-    play(scene)
 
-
-def test_a_new_secret_that_is_not_accepted_yet_waits_and_stays_the_same() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_new_secret_that_is_not_accepted_yet_waits_and_stays_the_same() -> None:
+    async with renewing(RenewingCloud(life=4 * LIFE)) as (stage, cloud, device):
         cloud.trusting = False
         view = await stage.tape.wait_for(device, "online", "renewal-refused")
         assert "the old one stays in use" in view.explanation
@@ -70,11 +68,9 @@ def test_a_new_secret_that_is_not_accepted_yet_waits_and_stays_the_same() -> Non
         await stage.tape.wait_for(device, "online", "secret-renewed")
         assert cloud.holders[NAME] == cloud.issued[NAME][1]
 
-    play(scene, RenewingCloud(life=4 * LIFE))
 
-
-def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.trusting = False
         await stage.tape.wait_for(device, "online", "renewal-refused")
         before = cloud.calls.count("connect TH20-1")
@@ -83,36 +79,31 @@ def test_a_session_that_is_reopened_meanwhile_says_that_a_secret_waits() -> None
         await asyncio.sleep(60)
         assert cloud.calls.count("connect TH20-1") == before + 1, "it is not tried at once"
 
-    play(scene)
 
-
-def test_after_a_restart_it_is_told_how_the_new_one_is_made_known() -> None:
+async def test_after_a_restart_it_is_shown_how_the_new_one_is_made_known() -> None:
     class Introducing(RenewingCloud):
         def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
             return f"Tell them {secret.reveal().decode()}."
 
-    async def main() -> None:
-        register, cloud = MemoryRecords(), Introducing(life=4 * LIFE)
-        async with Stage(register, cloud).running() as stage:
-            device = stage.announce(NAME.device)
-            await stage.tape.wait_for(device, "online")
-            cloud.trusting = False
-            assert stage.app.keeper.renew(device)
-            await stage.tape.wait_for(device, "online", "renewal-refused")
-        async with Stage(register, cloud).running() as stage:
-            stage.announce(NAME.device)
-            view = await stage.tape.wait_for(device, "online", "renewal-waiting")
-            assert view.remedy.startswith(f"Tell them {cloud.issued[NAME][1].reveal().decode()}.")
-            stage.records.slots.pop(register[device].slot(2))
-            cloud.drop(NAME.device)
-            await stage.tape.wait_for(device, "offline")
-            view = await stage.tape.wait_for(device, "online")
-            assert not view.reason, "nothing waits"
-
-    clock.run(main())
+    register, cloud = MemoryRecords(), Introducing(life=4 * LIFE)
+    async with Stage(register, cloud).running() as stage:
+        device = stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "online")
+        cloud.trusting = False
+        assert stage.app.keeper.renew(device)
+        await stage.tape.wait_for(device, "online", "renewal-refused")
+    async with Stage(register, cloud).running() as stage:
+        stage.announce(NAME.device)
+        view = await stage.tape.wait_for(device, "online", "renewal-waiting")
+        assert view.remedy.startswith(f"Tell them {cloud.issued[NAME][1].reveal().decode()}.")
+        stage.records.slots.pop(register[device].slot(2))
+        cloud.drop(NAME.device)
+        await stage.tape.wait_for(device, "offline")
+        view = await stage.tape.wait_for(device, "online")
+        assert not view.reason, "nothing waits"
 
 
-def test_a_session_is_watched_while_others_are_renewed() -> None:
+async def test_a_session_is_watched_while_others_are_renewed() -> None:
     """Children that came together are due together; a slow cloud holds up one after the other."""
 
     class Slow(RenewingCloud):
@@ -122,8 +113,7 @@ def test_a_session_is_watched_while_others_are_renewed() -> None:
             return await super().register(name, keep)
 
     cloud = Slow()
-
-    async def scene(stage: Stage, _: RenewingCloud, first: DeviceId) -> None:
+    async with renewing(cloud) as (stage, _, first):
         second, third = stage.announce("TH20-2"), stage.announce("TH20-3")
         for device in (first, second, third):
             await stage.tape.wait_for(device, "online")
@@ -137,11 +127,9 @@ def test_a_session_is_watched_while_others_are_renewed() -> None:
         for device in (first, second, third):
             await stage.tape.wait_for(device, "online", "secret-renewed")
 
-    play(scene, cloud)
 
-
-def test_an_operator_has_one_replaced_and_tried_at_once() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_an_operator_has_one_replaced_and_tried_at_once() -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.trusting = False
         assert stage.app.keeper.renew(device)
         await stage.tape.wait_for(device, "online", "renewal-refused")
@@ -155,11 +143,9 @@ def test_an_operator_has_one_replaced_and_tried_at_once() -> None:
         await asyncio.sleep(1)
         assert not stage.app.keeper.renew(device)
 
-    play(scene)
 
-
-def test_when_the_old_one_is_refused_the_new_one_is_tried() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_when_the_old_one_is_refused_the_new_one_is_tried() -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.trusting = False
         await stage.tape.wait_for(device, "online", "renewal-refused")
         cloud.known[NAME] = [cloud.issued[NAME][1]]
@@ -168,11 +154,9 @@ def test_when_the_old_one_is_refused_the_new_one_is_tried() -> None:
         await stage.tape.wait_for(device, "online")
         assert stage.records[device].stored == 2
 
-    play(scene)
 
-
-def test_one_that_has_ended_while_the_child_was_away_is_replaced() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_one_that_has_ended_while_the_child_was_away_is_replaced() -> None:
+    async with renewing() as (stage, cloud, device):
         stage.lose(NAME.device)
         await stage.tape.wait_for(device, "offline")
         await asyncio.sleep(3 * LIFE)
@@ -181,11 +165,9 @@ def test_one_that_has_ended_while_the_child_was_away_is_replaced() -> None:
         assert stage.records[device].stored == 2
         assert cloud.holders[NAME] == cloud.issued[NAME][1]
 
-    play(scene)
 
-
-def test_when_both_are_refused_it_says_why_the_new_one_is() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_when_both_are_refused_it_says_why_the_new_one_is() -> None:
+    async with renewing() as (stage, cloud, device):
         stage.lose(NAME.device)
         await stage.tape.wait_for(device, "offline")
         await asyncio.sleep(3 * LIFE)
@@ -194,11 +176,9 @@ def test_when_both_are_refused_it_says_why_the_new_one_is() -> None:
         await stage.tape.wait_for(device, "activating", "renewal-refused")
         assert stage.records[device].stored == 1
 
-    play(scene)
 
-
-def test_a_lost_secret_is_replaced_by_the_one_that_waits() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_lost_secret_is_replaced_by_the_one_that_waits() -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.trusting = False
         await stage.tape.wait_for(device, "online", "renewal-refused")
         del stage.records.slots[stage.records[device].slot(1)]
@@ -208,11 +188,9 @@ def test_a_lost_secret_is_replaced_by_the_one_that_waits() -> None:
         await stage.tape.wait_for(device, "online")
         assert stage.records[device].stored == 2
 
-    play(scene)
 
-
-def test_a_lost_secret_without_another_needs_a_reset() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_lost_secret_without_another_needs_a_reset() -> None:
+    async with renewing() as (stage, cloud, device):
         stage.records.slots.clear()
         cloud.drop(NAME.device)
         view = await stage.tape.wait_for(device, "failed", "secret-lost")
@@ -221,11 +199,9 @@ def test_a_lost_secret_without_another_needs_a_reset() -> None:
         await stage.app.commands.reregister(device, device, "uid 0")
         await stage.tape.wait_for(device, "online")
 
-    play(scene)
 
-
-def test_one_that_would_be_due_at_once_is_not_kept() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_one_that_would_be_due_at_once_is_not_kept() -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.life = BEFORE / 2  # the authority is about to end
         await stage.tape.wait_for(device, "online", "renewal-useless")
         await asyncio.sleep(60)
@@ -233,21 +209,17 @@ def test_one_that_would_be_due_at_once_is_not_kept() -> None:
         cloud.life = LIFE
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
-    play(scene)
-
 
 @pytest.mark.parametrize("word", ["refuse", "fail", "lose"])
-def test_what_the_cloud_does_not_issue_is_asked_for_again(word: str) -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_what_the_cloud_does_not_issue_is_asked_for_again(word: str) -> None:
+    async with renewing() as (stage, cloud, device):
         cloud.script[NAME.device] = [word]
         await asyncio.sleep(LIFE - BEFORE + 60)
         assert stage.tape.shown[device].reason.startswith(("cloud-", "answer-"))
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
-    play(scene)
 
-
-def test_an_obstacle_costs_no_attempt() -> None:
+async def test_an_obstacle_costs_no_attempt() -> None:
     class Obstructed(RenewingCloud):
         obstructed: Reason | None = None
 
@@ -255,28 +227,23 @@ def test_an_obstacle_costs_no_attempt() -> None:
             return self.obstructed
 
     cloud = Obstructed()
-
-    async def scene(stage: Stage, _: RenewingCloud, device: DeviceId) -> None:
+    async with renewing(cloud) as (stage, _, device):
         cloud.obstructed = Reason("authority-missing")
         await stage.tape.wait_for(device, "online", "authority-missing")
         assert stage.records[device].attempt == 1
         cloud.obstructed = None
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
-    play(scene, cloud)
 
-
-def test_a_full_disk_delays_it() -> None:
-    async def scene(stage: Stage, cloud: RenewingCloud, device: DeviceId) -> None:
+async def test_a_full_disk_delays_it() -> None:
+    async with renewing() as (stage, _, device):
         stage.records.failing = StoreFull("full")
         await stage.tape.wait_for(device, "online", "store-full")
         stage.records.failing = None
         await stage.tape.wait_for(device, "online", "secret-renewed")
 
-    play(scene)
 
-
-def test_a_cloud_that_is_away_is_tried_again_soon() -> None:
+async def test_a_cloud_that_is_away_is_tried_again_soon() -> None:
     class Away(RenewingCloud):
         away = False
 
@@ -286,12 +253,9 @@ def test_a_cloud_that_is_away_is_tried_again_soon() -> None:
             return await super().connect(name, secret)
 
     cloud = Away()
-
-    async def scene(stage: Stage, _: RenewingCloud, device: DeviceId) -> None:
+    async with renewing(cloud) as (stage, _, device):
         cloud.away = True
         await stage.tape.wait_for(device, "online", "cloud-unreachable")
         cloud.away = False
         await asyncio.sleep(700)
         assert stage.tape.shown[device].reason == "secret-renewed"
-
-    play(scene, cloud)

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pytest_asyncio
+
 from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
@@ -140,3 +142,10 @@ class Stage:
             yield self
         finally:
             await cancel_and_wait([task])
+
+
+@pytest_asyncio.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """The application on fakes, running; for tests on the jumping clock."""
+    async with Stage(MemoryRecords(), FakeCloud()).running() as running:
+        yield running
