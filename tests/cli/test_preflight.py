@@ -210,16 +210,3 @@ def test_its_arguments() -> None:
     command.add_arguments(parser)
     found = parser.parse_args([])
     assert (found.name, str(found.config)) == ("", "/etc/gatewayd/gatewayd.toml")
-
-
-def test_credentials_are_looked_for(tmp_path: Path) -> None:
-    assert not local_context({}, tmp_path / "none").credentials
-    (tmp_path / "one").write_text("from the running service")
-    around = local_context({}, tmp_path)
-    assert around.credentials
-    assert around.read_secret("one", None).reveal() == b"from the running service"
-    given = tmp_path / "given"
-    given.mkdir()
-    (given / "one").write_text("given to us")
-    around = local_context({"CREDENTIALS_DIRECTORY": str(given)}, tmp_path)
-    assert around.read_secret("one", None).reveal() == b"given to us"

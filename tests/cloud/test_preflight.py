@@ -11,7 +11,13 @@ import pytest
 
 from gatewayd.cloud import preflight
 from gatewayd.cloud.connect_errors import ConnectFault
-from gatewayd.cloud.preflight import Check, CheckResult, ConfiguredSecret, EndpointProbe
+from gatewayd.cloud.preflight import (
+    Check,
+    CheckResult,
+    ConfiguredSecret,
+    EndpointProbe,
+    local_context,
+)
 from gatewayd.errors import ConfigError
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE
 
@@ -74,3 +80,16 @@ async def test_nothing_is_trusted_instead_of_roots_that_cannot_be_read(tmp_path:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not context.get_ca_certs()
+
+
+def test_credentials_are_looked_for(tmp_path: Path) -> None:
+    assert not local_context({}, tmp_path / "none").credentials
+    (tmp_path / "one").write_text("from the running service")
+    around = local_context({}, tmp_path)
+    assert around.credentials
+    assert around.read_secret("one", None).reveal() == b"from the running service"
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "one").write_text("given to us")
+    around = local_context({"CREDENTIALS_DIRECTORY": str(given)}, tmp_path)
+    assert around.read_secret("one", None).reveal() == b"given to us"
