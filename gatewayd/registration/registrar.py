@@ -1,12 +1,10 @@
-"""Asks the cloud on a child's behalf, and lets go of it only when the secret is durable.
+"""Registration: a cloud issues a child's secret, and the registrar makes it durable.
 
-The order of the durable steps is the promise of this module:
+This module guarantees the order of the durable steps:
 
-    intent(n) on record → cloud asked → secret in slot n → pointer to slot n
+    intent(n) on record → request to the cloud → secret in slot n → pointer to slot n
 
-Whatever dies between two of them, the next run knows what to do (device/recovery.py).
-
-The settings of registration.
+If the process dies between any two of them, the next run continues (device/recovery.py).
 """
 
 from __future__ import annotations
@@ -67,17 +65,17 @@ class RegistrationSettings:
 STOPPING = Reason("stopping", "gatewayd is stopping.")
 QUIET = Reason(
     "quiet-time",
-    "An earlier request may still be under way, so the next one waits.",
+    "An earlier request may still be under way, so that the next one waits.",
     substate="waiting",
 )
 STORE_RETRY = 2.0
-"""Seconds between tries to make an issued secret durable.  It is never given up."""
+"""Seconds between two tries to make an issued secret durable.  It is never given up."""
 
 
 class Registrar:
-    """Registers children, many at a time, each with its own back-off.
+    """A worker that registers children, many at a time, each with its own back-off.
 
-    checkpoint: called with the name of each step just completed; tests crash there.
+    checkpoint: called with the name of each completed step; tests crash there.
     """
 
     def __init__(
@@ -86,27 +84,27 @@ class Registrar:
         secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
         settings: RegistrationSettings,
-        clocks: Clock,
+        clock: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
-        self._turns = asyncio.Semaphore(settings.in_flight)
-        self._budget = RateLimiter(settings.per_minute, 60.0)
-        self._under_way = 0
+        self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
+        self._semaphore = asyncio.Semaphore(settings.in_flight)
+        self._rate = RateLimiter(settings.per_minute, 60.0)
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
 
     async def register(self, device: DeviceId, post: PostEvent) -> None:
-        """Work on a child until its secret is durable, or somebody has to act."""
+        """Work on a child until its secret is durable, or an operator has to act."""
         if await self._has_secret_already(device, post):
             return
-        await self._keep_quiet(device, post)
+        await self._wait_quiet_time(device, post)
         failures = 0
         while True:
-            outcome = await self._take_turn(device, post)
+            outcome = await self._attempt_in_turn(device, post)
             match outcome:
                 case Issued():
                     post(lc.SecretStored())
@@ -119,14 +117,14 @@ class Registrar:
                     await self._wait_after(outcome, failures, post)
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing new; wait for what is under way, at most so many seconds."""
+        """Start no further request, and wait for those under way, at most so many seconds."""
         self._closing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
 
     async def _has_secret_already(self, device: DeviceId, post: PostEvent) -> bool:
-        """Find what an earlier life of this child has left in the vault."""
+        """Whether an earlier run has left a secret, or has used one; then post the event."""
         record = self._records[device]
         for attempt in (record.stored, record.attempt):
             if attempt and await self._secrets.holds(record.slot(attempt)):
@@ -138,8 +136,8 @@ class Registrar:
             post(lc.SecretLost(SECRET_LOST))
         return bool(record.activated_at)
 
-    async def _keep_quiet(self, device: DeviceId, post: PostEvent) -> None:
-        """Wait until an earlier request whose answer was lost cannot come through any more."""
+    async def _wait_quiet_time(self, device: DeviceId, post: PostEvent) -> None:
+        """Wait until an earlier request whose reply was lost can no longer take effect."""
         record = self._records[device]
         if not record.attempt:
             return
@@ -159,16 +157,16 @@ class Registrar:
             post(lc.RegistrationDelayed(outcome.reason, self._now() + wait))
         await asyncio.sleep(wait)
 
-    async def _take_turn(self, device: DeviceId, post: PostEvent) -> Outcome:
-        async with self._turns:
-            await asyncio.sleep(self._budget.reserve(self._now()))
-            self._under_way += 1
+    async def _attempt_in_turn(self, device: DeviceId, post: PostEvent) -> Outcome:
+        async with self._semaphore:
+            await asyncio.sleep(self._rate.reserve(self._now()))
+            self._running += 1
             self._idle.clear()
             try:
                 return await self._attempt(device, post)
             finally:
-                self._under_way -= 1
-                if not self._under_way:
+                self._running -= 1
+                if not self._running:
                     self._idle.set()
 
     async def _attempt(self, device: DeviceId, post: PostEvent) -> Outcome:
@@ -177,16 +175,16 @@ class Registrar:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             return Refused(NO_PROVIDER)
-        if (objection := provider.check_name(record.cloud)) is not None:
-            return Refused(objection)
+        if (refusal := provider.check_name(record.cloud)) is not None:
+            return Refused(refusal)
         for find in (self._secrets.check_ready, partial(provider.check_ready, record.cloud)):
             if (not_ready := await find()) is not None:
                 return Failed(not_ready)
         if self._closing:
             return Failed(STOPPING)
-        return await self._ask(provider, record.cloud, await self._intend(record), post)
+        return await self._request(provider, record.cloud, await self._record_intent(record), post)
 
-    async def _intend(self, record: Record) -> Record:
+    async def _record_intent(self, record: Record) -> Record:
         now = self._wall()
 
         def begin(newest: Record | None) -> Record:
@@ -197,7 +195,7 @@ class Registrar:
         self._checkpoint("intent-on-record")
         return intent
 
-    async def _ask(
+    async def _request(
         self, provider: CloudProvider, name: CloudName, intent: Record, post: PostEvent
     ) -> Outcome:
         post(lc.RegistrationStarted())
@@ -208,16 +206,16 @@ class Registrar:
             self._checkpoint("secret-issued")
             post(lc.SecretIssued())
             slot = intent.slot(intent.attempt)
-            await self._durably(lambda: self._secrets.put(slot, secret), post)
+            await self._write_until_durable(lambda: self._secrets.put(slot, secret), post)
             self._checkpoint("secret-in-slot")
-            await self._durably(lambda: self._point(intent, intent.attempt), post)
+            await self._write_until_durable(lambda: self._point(intent, intent.attempt), post)
             kept = True
 
         outcome = await provider.register(name, keep)
         return Issued() if kept else outcome
 
     async def _point(self, record: Record, attempt: int) -> None:
-        """Let the record name the slot.  A secret not yet used to log in is fresh."""
+        """Point the record to the slot.  Its secret has not been used to log in yet."""
         now = self._wall()
 
         def point(newest: Record | None) -> Record:
@@ -227,13 +225,15 @@ class Registrar:
         await self._records.update(record.device, point)
         self._checkpoint("pointer-on-record")
 
-    async def _durably(self, write: Callable[[], Awaitable[None]], post: PostEvent) -> None:
-        """Write until it is written: what the cloud has issued is never given up."""
+    async def _write_until_durable(
+        self, write: Callable[[], Awaitable[None]], post: PostEvent
+    ) -> None:
+        """Write until it succeeds: a secret that the cloud has issued is never given up."""
         while True:
             try:
                 await write()
             except RecordChanged:
-                raise  # the slot has the secret, and the record has gone another way
+                raise  # the slot has the secret, but the record was changed meanwhile
             except StoreError as error:
                 post(lc.StoreDelayed(reason_of(error), self._now() + STORE_RETRY))
                 await asyncio.sleep(STORE_RETRY)

@@ -1,11 +1,7 @@
-"""A session for each child that is here: opened, kept, reopened.
+"""Sessions: each child that is present has one, which is opened, kept and reopened.
 
-No login with a secret that was not just read back from the durable store; and the first login,
-which commits the secret at the cloud, is put on record before it happens.
-
-Watches a session until it ends, or its secret has grown old.
-
-The settings of sessions.
+A login uses only a secret that was just read from the durable store; and the first login, which
+commits the secret at the cloud, is recorded before it happens.
 """
 
 from __future__ import annotations
@@ -36,46 +32,6 @@ from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
 from gatewayd.settings.declare import setting
 
-LOOK = 3600.0
-"""Seconds after which the time is looked at again: the gateway's clock may be set meanwhile."""
-SHORTEST = 1.0
-"""Seconds that are waited at least, since the two clocks are never quite in step."""
-
-
-class SessionWatcher:
-    """wall: seconds since the epoch."""
-
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
-        self._woken: dict[DeviceId, asyncio.Future[None]] = {}
-
-    def wake(self, device: DeviceId) -> bool:
-        """End the watch over a session now; False where there is none that could end so."""
-        woken = self._woken.get(device)
-        if woken is None:
-            return False
-        if not woken.done():
-            woken.set_result(None)
-        return True
-
-    async def ended(self, device: DeviceId, opened: OpenSession) -> SessionEnd | None:
-        """Return how a session ended; None when its secret is to be replaced."""
-        if opened.due is None:
-            return await opened.session.wait_closed()
-        woken = self._woken[device] = asyncio.get_running_loop().create_future()
-        closed = asyncio.ensure_future(opened.session.wait_closed())
-        try:
-            while not (woken.done() or closed.done()):
-                left = opened.due - self._wall()
-                if left <= 0:
-                    return None
-                watched, wait = {closed, woken}, min(max(left, SHORTEST), LOOK)
-                await asyncio.wait(watched, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            return closed.result() if closed.done() else None
-        finally:
-            del self._woken[device]
-            await cancel_and_wait([closed])
-
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -105,24 +61,66 @@ class SessionSettings:
     per_minute: int = setting(4, "most logins of one child in any minute", low=1, high=60)
 
 
-SECRET_GONE = Reason("secret-gone", "The secret is not in its slot any more, and was never used.")
+SECRET_GONE = Reason("secret-gone", "The secret is no longer in its slot, and was never used.")
 TAKEN_OVER = Reason(
     "session-contested",
     "The cloud closes each session of this child soon after it was opened.",
-    "Look whether another gateway, or the child itself, logs in with the same device name.",
+    "Check that neither another gateway nor the child itself logs in with the same device name.",
 )
 SHORT = 20.0
-"""A session that ended sooner, seconds, was taken over, or is about to be (vendors close the
-older of two sessions of one device).  With longer waits, the rival comes back later, too."""
+"""A session that ended sooner, seconds, counts as taken over (vendors close the older of two
+sessions of one device).  With longer waits, the other one comes back later, too."""
 TURN = 5.0
-"""Seconds, and up to as many again, for which a session is only watched whose secret is due while
-those of others are being replaced."""
+"""Seconds, and up to as many again, for which a due renewal is postponed while others are under
+way."""
+RECHECK = 3600.0
+"""Seconds after which the time is read again: the gateway's clock may be set meanwhile."""
+SHORTEST = 1.0
+"""Shortest wait in seconds, since the two clocks are never exactly in step."""
+
+
+class SessionWatcher:
+    """A watcher that waits until a session ends, or its secret is to be replaced.
+
+    timestamp: returns the time in seconds since the epoch.
+    """
+
+    def __init__(self, timestamp: Callable[[], float]) -> None:
+        self._timestamp = timestamp
+        self._woken: dict[DeviceId, asyncio.Future[None]] = {}
+
+    def wake(self, device: DeviceId) -> bool:
+        """Have a child's secret replaced now; False where it has no session, or none to replace."""
+        woken = self._woken.get(device)
+        if woken is None:
+            return False
+        if not woken.done():
+            woken.set_result(None)
+        return True
+
+    async def wait(self, device: DeviceId, opened: OpenSession) -> SessionEnd | None:
+        """Return how a session ended; None when its secret is to be replaced."""
+        if opened.due is None:
+            return await opened.session.wait_closed()
+        woken = self._woken[device] = asyncio.get_running_loop().create_future()
+        closed = asyncio.ensure_future(opened.session.wait_closed())
+        try:
+            while not (woken.done() or closed.done()):
+                left = opened.due - self._timestamp()
+                if left <= 0:
+                    return None
+                watched, wait = {closed, woken}, min(max(left, SHORTEST), RECHECK)
+                await asyncio.wait(watched, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            return closed.result() if closed.done() else None
+        finally:
+            del self._woken[device]
+            await cancel_and_wait([closed])
 
 
 class SessionKeeper:
-    """Opens sessions, many at a time, each child with its own back-off and login budget.
+    """A worker that keeps sessions open, with a back-off and a login rate for each child.
 
-    checkpoint: called with the name of each step just completed; tests crash there.
+    checkpoint: called with the name of each completed step; tests crash there.
     """
 
     def __init__(
@@ -131,23 +129,24 @@ class SessionKeeper:
         secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
         settings: SessionSettings,
-        clocks: Clock,
+        clock: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = clocks.now, clocks.wall, clocks.jitter
+        self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
+        self._timestamp = clock.timestamp
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = asyncio.Semaphore(settings.connecting)
-        self._renewal = SecretRenewal(records, secrets, providers, clocks, checkpoint)
-        self._watches = SessionWatcher(lambda: clocks.wall() / 1e6)
+        self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
+        self._watcher = SessionWatcher(clock.timestamp)
 
     def renew(self, device: DeviceId) -> bool:
-        """Have a child's secret replaced now; False where it has no session, or no such secret."""
-        return self._watches.wake(device)
+        """Have a child's secret replaced now; False where it has no session, or none to replace."""
+        return self._watcher.wake(device)
 
     async def activate(self, device: DeviceId, post: PostEvent) -> None:
-        """Put on record that this child's secret is about to be used."""
+        """Record that this child's secret is about to be used."""
         record = self._records[device]
         if record.activating != record.stored:
             stored = record.stored
@@ -158,7 +157,7 @@ class SessionKeeper:
         post(lc.ActivationStarted())
 
     async def connect(self, device: DeviceId, post: PostEvent) -> None:
-        """Keep a session open, until cancelled or until somebody else has to act."""
+        """Keep a session open, until cancelled or until an operator has to act."""
         budget, failures = RateLimiter(self._settings.per_minute, 60.0), 0
         while True:
             await asyncio.sleep(budget.reserve(self._now()))
@@ -190,17 +189,17 @@ class SessionKeeper:
                 await self._delay(failures + 1, reason, post)
 
     async def _log_in(self, record: Record, post: PostEvent) -> OpenSession:
-        """Log in with the secret in use or, where that will not do, with the one to follow it."""
+        """Log in with the secret in use or, if that fails, with the one that is to replace it."""
         try:
-            return await self._log_in_as_before(record)
+            return await self._log_in_with_stored(record)
         except (LoginRefused, SecretNotFound, SecretCorrupt) as error:
             opened = await self._renewal.rescue(record, error)
         post(lc.SecretRenewed(RENEWED))
         return opened
 
-    async def _log_in_as_before(self, record: Record) -> OpenSession:
+    async def _log_in_with_stored(self, record: Record) -> OpenSession:
         assert record.cloud is not None, "only a registered child logs in"
-        assert record.activating == record.stored, "the first login is put on record before it"
+        assert record.activating == record.stored, "the first login is recorded before it happens"
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             raise LoginFailed(NO_PROVIDER)
@@ -211,23 +210,23 @@ class SessionKeeper:
             return OpenSession(session, self._again(record.candidate, due))
 
     def _again(self, candidate: int, due: float | None) -> float | None:
-        """Return when to renew: a candidate was tried before, and is tried slowly."""
-        later = self._wall() / 1e6 + self._settings.retry_renewal
+        """Return when to renew: later, if there is a candidate, which was tried before."""
+        later = self._timestamp() + self._settings.retry_renewal
         return due if due is None or not candidate else max(due, later)
 
     async def _keep(
         self, device: DeviceId, opened: OpenSession, post: PostEvent
     ) -> tuple[float, SessionEnd]:
-        """Hold a session until it ends; return how long it lasted, seconds, and how it ended.
+        """Keep a session until it ends; return how long it lasted, seconds, and how it ended.
 
-        Where its secret grows old meanwhile, one with a new secret takes its place.
+        When its secret is due for renewal, a session with a new secret replaces it.
         """
         began = self._now()
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
             post(lc.SessionOpened(await self._renewal.waiting(record)))
-            while (ended := await self._watches.ended(device, opened)) is None:
+            while (ended := await self._watcher.wait(device, opened)) is None:
                 opened, before = await self._renew(device, opened, post), opened
                 if opened is not before:
                     began = self._now()
@@ -237,10 +236,10 @@ class SessionKeeper:
             await opened.session.close()
 
     async def _renew(self, device: DeviceId, opened: OpenSession, post: PostEvent) -> OpenSession:
-        """Return the session that is open now, with the time at which to look again."""
+        """Renew the secret, and return the open session with the time of the next renewal."""
         settings = self._settings
         if self._renewal.busy:
-            opened.due = self._wall() / 1e6 + TURN * (1 + self._jitter())
+            opened.due = self._timestamp() + TURN * (1 + self._jitter())
             return opened
         try:
             renewed = await self._renewal.renew(device)
@@ -255,7 +254,7 @@ class SessionKeeper:
             post(lc.SecretRenewed(RENEWED))
             return renewed
         post(lc.RenewalDelayed(reason, self._now() + wait))
-        opened.due = self._wall() / 1e6 + wait
+        opened.due = self._timestamp() + wait
         return opened
 
     async def _confirm(self, record: Record) -> Record:
@@ -270,7 +269,7 @@ class SessionKeeper:
         return confirmed
 
     async def _removed(self, record: Record, reason: Reason, post: PostEvent) -> None:
-        """Remember that the cloud removed a child, so that it does not come back by itself."""
+        """Record that the cloud removed a child, so that it does not come back by itself."""
         now = self._wall()
         await self._records.update(
             record.device,
@@ -284,7 +283,7 @@ class SessionKeeper:
         post(lc.Retired(reason))
 
     async def _refused(self, record: Record, refusal: LoginRefused, post: PostEvent) -> bool:
-        """Judge a refused login; return whether that ends the work."""
+        """Handle a refused login; return whether that ends the work."""
         event = on_refused_login(record, refusal.reason, stale=refusal.stale)
         if isinstance(event, lc.SessionDelayed):
             wait = self._settings.retry_refused
@@ -299,7 +298,7 @@ class SessionKeeper:
         return True
 
     async def _secret_failed(self, record: Record, error: StoreError, post: PostEvent) -> bool:
-        """Judge an unreadable slot; return whether that ends the work."""
+        """Handle an unreadable slot; return whether that ends the work."""
         if not isinstance(error, SecretNotFound | SecretCorrupt):
             return False
         if record.activated_at:

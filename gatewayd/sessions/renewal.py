@@ -1,10 +1,10 @@
-"""A secret that grows old is replaced, and the old one stays good until a login proves the new.
+"""Renewal of secrets: the old one stays in use until a login with the new one has succeeded.
 
     candidate n on record → secret in slot n → login with it → pointer to slot n → old slot emptied
 
-Whatever dies between two of them, the secret in use is one with which a login has succeeded.  A
-candidate that the cloud does not accept yet is kept until it grows old itself, and tried again: an
-operator may have to make it known there first.
+If the process dies between any two of them, a login with the secret in use has succeeded before.
+A candidate that the cloud does not accept yet is kept until it expires itself, and tried again: an
+operator may have to register it at the cloud first.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from gatewayd.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 2
-"""How many secrets are replaced at the same time: to make a key is work."""
+"""How many secrets are replaced at the same time: generating a key takes CPU time."""
 
-RENEWED = Reason("secret-renewed", "A new secret has taken the place of the old one.")
+RENEWED = Reason("secret-renewed", "A new secret has replaced the old one.")
 WAITING = Reason(
     "renewal-waiting",
-    "A new secret is ready, and waits until the cloud accepts it; the old one is in use.",
-    "Make it known at the cloud, or wait; Renew tries it at once.",
+    "A new secret is ready, but the cloud does not accept it yet; the old one is in use.",
+    "Register it at the cloud, or wait; Renew tries it at once.",
 )
 USELESS = Reason(
     "renewal-useless",
-    "A new certificate would end as soon as the old one, with the CA that issues it.",
-    "Make or import another device CA, and have the cloud verify it.",
+    "A new certificate would expire as soon as the old one, with the CA that issues it.",
+    "Create or import another device CA, and have the cloud verify it.",
 )
 
 
 class RenewalFailed(Exception):
-    """The old secret stays in use.  soon: whether trying again may help soon."""
+    """A new secret could not be put into use.  soon: whether another try may succeed soon."""
 
     def __init__(self, reason: Reason, *, soon: bool = False) -> None:
         super().__init__(reason.code)
@@ -59,16 +59,16 @@ class RenewalFailed(Exception):
 
 @dataclass(slots=True)
 class OpenSession:
-    """A session that is open.  due: when its secret is to be replaced, seconds since the epoch."""
+    """An open session.  due: when its secret is to be replaced, seconds since the epoch."""
 
     session: Session
     due: float | None
 
 
 class SecretRenewal:
-    """Replaces secrets.
+    """The renewal of secrets, two at a time.
 
-    checkpoint: called with the name of each step just completed; tests crash there.
+    checkpoint: called with the name of each completed step; tests crash there.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class SecretRenewal:
         records: RecordStore,
         secrets: SecretSlots,
         providers: Mapping[str, CloudProvider],
-        clocks: Clock,
+        clock: Clock,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
-        self._wall, self._checkpoint = clocks.wall, checkpoint
+        self._wall, self._checkpoint = clock.wall, checkpoint
         self._turns = asyncio.Semaphore(AT_A_TIME)
 
     async def waiting(self, record: Record) -> Reason:
-        """Return what to tell of a child that is online: whether a new secret waits."""
+        """Return the reason of a child that is online: whether a new secret waits."""
         try:
             secret = await self._candidate(record)
         except StoreError:
@@ -103,7 +103,7 @@ class SecretRenewal:
         return self._turns.locked()
 
     async def renew(self, device: DeviceId) -> OpenSession:
-        """Log in with a new secret, which is in use from then on; return the session.
+        """Log in with a new secret, which is in use from now on; return the session.
 
         Raises NotRenewed, StoreError; then the old one stays in use.
         """
@@ -118,9 +118,9 @@ class SecretRenewal:
             return OpenSession(session, provider.renew_at(name, secret))
 
     async def rescue(self, record: Record, error: LoginRefused | StoreError) -> OpenSession:
-        """Log in with a new secret where the old one is refused, or gone, as `error` says.
+        """Log in with a new secret after the old one was refused or is gone, as `error` says.
 
-        Raises `error` where there is no other and none is due, or where that one is refused too.
+        Raises `error` where there is no new one and none is due, or where that is refused too.
         """
         if not record.activated_at or not (
             await self._candidate(record) or await self._is_due(record)
@@ -214,5 +214,5 @@ class SecretRenewal:
 
 
 def _not_accepted(reason: Reason) -> Reason:
-    text = f"The new secret was not accepted, the old one stays in use. {reason.text}"
+    text = f"The cloud refused the new secret; the old one stays in use. {reason.text}"
     return replace(reason, code="renewal-refused", text=text.strip(), substate="")
