@@ -35,7 +35,7 @@ def a_rule(name: str, more: str = "") -> str:
     return RULE.replace("NAME", name) + more
 
 
-def told(path: Path, text: str) -> list[str]:
+def problems_of(path: Path, text: str) -> list[str]:
     problems = Problems()
     read_rules([write(path, text)], problems)
     return [str(problem).replace(f"{path.parent}/", "") for problem in problems.found]
@@ -72,7 +72,7 @@ def test_a_list_beside_the_file_names_identities(tmp_path: Path) -> None:
 
 def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "site.list", "AB-1\n").chmod(0o666)
-    found = told(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    found = problems_of(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
     assert found == [
         "site.list: world-writable: run chmod o-w on it",
         "a.toml:10: the list cannot be used: see the previous problem",
@@ -120,7 +120,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_problem_has_a_line_a_key_and_a_remedy(tmp_path: Path, text: str, expected: str) -> None:
-    (found,) = told(tmp_path / "a.toml", text)
+    (found,) = problems_of(tmp_path / "a.toml", text)
     assert found.startswith(expected)
     assert "CANARY" not in found
 
@@ -135,12 +135,12 @@ def test_all_problems_are_raised_together(tmp_path: Path) -> None:
 
 def test_two_rules_on_one_line_are_two(tmp_path: Path) -> None:
     one = '{ name = "a", match = { model = "x" }, action = "ignore" }'
-    (found,) = told(tmp_path / "a.toml", f"rule = [{one}, {one}]")
+    (found,) = problems_of(tmp_path / "a.toml", f"rule = [{one}, {one}]")
     assert found == "a.toml:1: duplicate name a, also at a.toml:1: rename one of them"
 
 
 @given(at=st.integers(0, len(RULE)), cut=st.integers(0, 9), put=st.text(max_size=3))
-def test_a_mangled_file_is_read_or_told(
+def test_a_mangled_file_is_read_or_has_problems(
     tmp_path_factory: pytest.TempPathFactory, at: int, cut: int, put: str
 ) -> None:
     path, problems = tmp_path_factory.getbasetemp() / "mangled.toml", Problems()
@@ -156,7 +156,7 @@ def test_rules_are_bounded(tmp_path: Path) -> None:
         f'[[rule]]\nname = "r{n}"\nmatch = {{ model = "m{n}" }}\naction = "ignore"\n'
         for n in range(1001)
     )
-    (found,) = told(tmp_path / "a.toml", text)
+    (found,) = problems_of(tmp_path / "a.toml", text)
     assert "more than 1000 rules" in found
 
 

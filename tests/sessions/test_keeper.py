@@ -91,7 +91,7 @@ async def test_a_secret_lost_after_activation_needs_a_reset(stage: Stage) -> Non
     assert "Reregister" in view.remedy
 
 
-async def test_a_secret_lost_before_activation_is_registered_anew() -> None:
+async def test_a_secret_lost_before_activation_is_registered_again() -> None:
     register, cloud = MemoryRecords(), FakeCloud()
     async with Stage(register, cloud).running() as stage:
         device = stage.announce("TH20-1")

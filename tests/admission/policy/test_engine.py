@@ -143,7 +143,7 @@ def test_each_reason(facts: dict[str, Any], code: str) -> None:
     assert decision.reason.text.endswith(".")
 
 
-def test_a_conflict_without_a_rule_is_told() -> None:
+def test_a_conflict_without_a_rule_is_reported() -> None:
     assert judged(seen(METER, conflict="two")).reason.code == "identity-conflict"
 
 
@@ -186,11 +186,11 @@ def test_every_evidence_gets_a_verdict(
     decision = judged(
         seen(*views, trust=trust, conflict=conflict), *RULES, admitted={"meters": used}
     )
-    told = f"{decision.reason} {' '.join(decision.trace)}"
-    assert told.isascii()
-    assert told.isprintable()
+    text = f"{decision.reason} {' '.join(decision.trace)}"
+    assert text.isascii()
+    assert text.isprintable()
     for value in (value for view in views for value in view.values()):
-        assert len(value) < 20 or value not in told
+        assert len(value) < 20 or value not in text
     if decision.action is Action.REGISTER:
         assert decision.rule == "meters"
         assert decision.trust >= Trust.CORROBORATED

@@ -119,7 +119,7 @@ def test_a_window_settles_nothing_but_a_question(facts: dict[str, Any], code: st
     assert not decision.by_window
 
 
-def test_the_trace_tells_what_the_window_lacks() -> None:
+def test_the_trace_says_what_the_window_lacks() -> None:
     assert "window = true" in judged(WindowScope(), rules=(a_rule(window=False),)).trace[-1]
     assert "its limit" in judged(WindowScope(), admitted=LIMIT).trace[-1]
     assert "this one is claimed" in judged(WindowScope(), trust=Trust.CLAIMED).trace[-1]
@@ -140,7 +140,7 @@ def test_another_name_inside_the_scope_does_not_count() -> None:
     assert not judged(WindowScope(interface="lan0"), *views).by_window
 
 
-def test_the_trust_that_is_told_is_that_of_the_view_inside() -> None:
+def test_the_trust_is_that_of_the_view_inside() -> None:
     views = (LAMP | {"interface": "lan1", "trust": "claimed"}, LAMP | {"trust": "corroborated"})
     assert judged(None, *views).trust is Trust.CLAIMED
     decision = judged(WindowScope(interface="lan0"), *views)
