@@ -14,6 +14,15 @@ DeviceRow = tuple[str, str, str, str, int, str]
 TIME_SUFFIX = "Timestamp"
 """The end of the name of each property that is a time."""
 
+PROTECTION_TEXTS: Mapping[str, str] = {
+    "tpm2": "by this machine's TPM",
+    "systemd-creds": "by a credential that systemd opens on this machine alone",
+    "keyring": "by the keyring",
+    "development": "by a key in a file beside it, which protects nothing",
+    "none": "by nothing: there is no key",
+}
+"""What protects the secrets from a thief of the disk, by the word of org.gatewayd1.SecretStore."""
+
 
 def safe(text: object) -> str:
     """Return a text with each unprintable character escaped, so that no terminal obeys it."""
@@ -42,13 +51,6 @@ def devices(rows: Iterable[DeviceRow]) -> Iterator[str]:
     return columns(("ID", "STATE", "PROVIDER", "SINCE", "NAME"), shown)
 
 
-def rules(listed: Iterable[tuple[str, str, str, int]]) -> Iterator[str]:
-    """Yield the lines of a list of rules."""
-    return columns(
-        ("RULE", "ACTION", "PROVIDER", "HITS"), ((n, a, p or "-", h) for n, a, p, h in listed)
-    )
-
-
 def change(row: DeviceRow) -> str:
     """Return one line of `watch`."""
     device, state, provider, name, at, _ = row
@@ -63,6 +65,12 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         yield f"{name:>{width}}: {value}"
+
+
+def _value(name: str, value: object) -> str:
+    if name.endswith(TIME_SUFFIX) and isinstance(value, int):
+        return when(value)
+    return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
 
 
 def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]]) -> Iterator[str]:
@@ -80,33 +88,33 @@ def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]])
     yield from _evidence(facts)
     yield ""
     action, rule, reasons = admission
-    yield f"The rules say now: {safe(action)}" + (f", by rule {safe(rule)}" if rule else "")
+    yield f"Rules decide now: {safe(action)}" + (f", by rule {safe(rule)}" if rule else "")
     yield from (f"  {safe(reason)}" for reason in reasons)
     yield ""
-    yield "What happened:"
+    yield "History:"
     yield from (_step(*step) for step in facts["History"])
 
 
 def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
-    identity = facts["Identity"] or "nothing that identifies it"
-    yield f"Known by: {safe(identity)} ({safe(facts['Proof'])})"
+    yield f"Identity: {safe(facts['Identity'] or 'none')} ({safe(facts['Proof'])})"
     where = ", ".join(map(safe, facts["Addresses"])) or "no address"
     last = when(facts["LastSeenTimestamp"])
     yield f"Seen: by {safe(facts['Protocol'] or '-')} at {where}, last {last}"
     rule = f" {safe(facts['Rule'])}" if facts["Rule"] else ""
     yield f"Admitted by: {safe(facts['Admission'])}{rule}"
     cloud = f"{safe(facts['CloudId'])} at {safe(facts['Provider'])}" if facts["CloudId"] else "-"
-    yield f"In the cloud: {cloud}, secret {safe(facts['SecretState'])}"
+    yield f"At the cloud: {cloud}, secret {safe(facts['SecretState'])}"
 
 
 def _step(at: int, event: str, state: str, text: str) -> str:
     return f"  {when(at)}  {safe(event)} -> {safe(state)}" + (f": {safe(text)}" if text else "")
 
 
-def _value(name: str, value: object) -> str:
-    if name.endswith(TIME_SUFFIX) and isinstance(value, int):
-        return when(value)
-    return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
+def rules(listed: Iterable[tuple[str, str, str, int]]) -> Iterator[str]:
+    """Yield the lines of a list of rules."""
+    return columns(
+        ("RULE", "ACTION", "PROVIDER", "HITS"), ((n, a, p or "-", h) for n, a, p, h in listed)
+    )
 
 
 def clouds(listed: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -122,16 +130,6 @@ def clouds(listed: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def _until(cloud: Mapping[str, Any]) -> str:
     return when(cloud["CertificateExpiryTimestamp"])
-
-
-PROTECTION_TEXTS: Mapping[str, str] = {
-    "tpm2": "by this machine's TPM",
-    "systemd-creds": "by a credential that systemd opens on this machine alone",
-    "keyring": "by the keyring",
-    "development": "by a key in a file beside it, which protects nothing",
-    "none": "by nothing: there is no key",
-}
-"""What protects the secrets from a thief of the disk, by the word of org.gatewayd1.SecretStore."""
 
 
 def store(facts: Mapping[str, Any]) -> Iterator[str]:

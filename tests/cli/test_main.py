@@ -56,8 +56,8 @@ async def test_explain(bus: PrivateBus, service: Bus) -> None:
         "child-1a is pending (awaiting-approval) since",
         "Why: No rule matches.",
         "What to do: Approve it, or write a rule.",
-        "Known by: mac 5026ef000001 (claimed)",
-        "The rules say now: ask, by rule cameras",
+        "Identity: mac 5026ef000001 (claimed)",
+        "Rules decide now: ask, by rule cameras",
         "child-1a: proof is claimed, not listed",
         "Seen -> discovered: ",
     ):
