@@ -42,7 +42,9 @@ from gatewayd.simulator.alibaba.topics import REQUESTS
 from gatewayd.storage.reconcile import FindingKind, decide
 from tests.support.fakes import FakeLan, MemoryRecords, RecordingReporter
 from tests.support.stage import NameRules, application
-from tests.support.two_hours import Meter, Network, run
+from tests.support.two_hours import InlineLoop, Meter, Network
+
+pytestmark = pytest.mark.jumping_clock(loop=InlineLoop)
 
 STORM, CALM = 110 * 60.0, 30 * 60.0
 """Seconds of faults, and seconds in which all that waits has its turn: the longest wait is
@@ -360,8 +362,8 @@ class Site:
     def fault(self, text: str) -> None:
         self.cloud.plan.replace(faults.parse(text, REQUESTS), self.random.randrange(1 << 30))
 
-    def tell_error(self, child: str) -> None:
-        self.cloud.tell_error(at_cloud(child), self.random.choice([427, 520, 522, 6401, 9999]))
+    def push_error(self, child: str) -> None:
+        self.cloud.push_error(at_cloud(child), self.random.choice([427, 520, 522, 6401, 9999]))
 
     async def something(self) -> None:
         """Let one thing happen."""
@@ -373,7 +375,7 @@ class Site:
             "lost": (12, lambda: self.lost(child)),
             "seen": (30, self.some_seen),
             "switch": (6, lambda: self.switch(child)),
-            "error": (6, lambda: self.tell_error(child)),
+            "error": (6, lambda: self.push_error(child)),
             "delete": (0.5, lambda: self.delete(child)),
             "disk": (2, self.fill_disk),
             "crash": (1, self.crash),
@@ -494,37 +496,35 @@ async def two_hours(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_hours_of_faults(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(two_hours(seed, monkeypatch))
+async def test_two_hours_of_faults(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    await two_hours(seed, monkeypatch)
 
 
 @pytest.mark.parametrize("how", ["comes and goes", "is retried"])
-def test_who_is_restless_keeps_the_limits_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_restless_keeps_the_limits_too(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Work that begins anew each few seconds knows nothing of the connects before it."""
-
-    async def main() -> None:
-        site = Site(1)
-        monkeypatch.setattr(mqtt, "open_connection", site.network.open_connection)
-        await site.start(MemoryRecords())
-        site.seen("DIR-0000")
-        await asyncio.sleep(120)
+    site = Site(1)
+    monkeypatch.setattr(mqtt, "open_connection", site.network.open_connection)
+    await site.start(MemoryRecords())
+    site.seen("DIR-0000")
+    await asyncio.sleep(120)
+    if how == "is retried":
+        site.fault("login.hang-up@DIR-*")
+        for line in [one for one in site.network.lines if one.owner.startswith("DIR")]:
+            line.break_off(0)
+    for _ in range(24):
         if how == "is retried":
-            site.fault("login.hang-up@DIR-*")
-            for line in [one for one in site.network.lines if one.owner.startswith("DIR")]:
-                line.break_off(0)
-        for _ in range(24):
-            if how == "is retried":
-                site.ask("retry", "DIR-0000")
-                await asyncio.sleep(5)
-            else:
-                site.lost("DIR-0000")
-                await asyncio.sleep(2)
-                site.seen("DIR-0000")
-                await asyncio.sleep(3)
-        assert not site.meter.broken
-        site.fault("")
-        await asyncio.sleep(900)
-        assert site.child("DIR-0000").state is State.ONLINE
-        await site.end()
-
-    run(main())
+            site.ask("retry", "DIR-0000")
+            await asyncio.sleep(5)
+        else:
+            site.lost("DIR-0000")
+            await asyncio.sleep(2)
+            site.seen("DIR-0000")
+            await asyncio.sleep(3)
+    assert not site.meter.broken
+    site.fault("")
+    await asyncio.sleep(900)
+    assert site.child("DIR-0000").state is State.ONLINE
+    await site.end()

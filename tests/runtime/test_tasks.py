@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 
 from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
-from gatewayd.testing.clock import run
 
 
 async def _forever(ended: list[str]) -> None:
@@ -24,42 +23,35 @@ async def _fails_at_its_end() -> None:
         raise ValueError
 
 
-def test_all_are_cancelled_and_waited_for() -> None:
+async def test_all_are_cancelled_and_waited_for() -> None:
     """Also where one fails at its end, and where each removes itself from the set."""
-
-    async def main() -> None:
-        ended: list[str] = []
-        tasks: set[asyncio.Task[None]] = {
-            asyncio.create_task(work)
-            for work in (_forever(ended), _fails_at_its_end(), _forever(ended))
-        }
-        for task in tasks:
-            task.add_done_callback(tasks.discard)
-        everyone = tuple(tasks)
-        await asyncio.sleep(0)
-        await cancel_and_wait(tasks)
-        assert all(task.done() for task in everyone)
-        assert len(ended) == 2
-
-    run(main())
+    ended: list[str] = []
+    tasks: set[asyncio.Task[None]] = {
+        asyncio.create_task(work)
+        for work in (_forever(ended), _fails_at_its_end(), _forever(ended))
+    }
+    for task in tasks:
+        task.add_done_callback(tasks.discard)
+    everyone = tuple(tasks)
+    await asyncio.sleep(0)
+    await cancel_and_wait(tasks)
+    assert all(task.done() for task in everyone)
+    assert len(ended) == 2
 
 
-def test_only_a_request_to_end_counts_as_cancelled() -> None:
-    async def main() -> None:
-        seen: list[bool] = []
+async def test_only_a_request_to_end_counts_as_cancelled() -> None:
+    seen: list[bool] = []
 
-        async def work() -> None:
-            with suppress(asyncio.CancelledError):
-                raise asyncio.CancelledError
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):
+            raise asyncio.CancelledError
+        seen.append(is_cancelled())
+        try:
+            await asyncio.Event().wait()
+        finally:
             seen.append(is_cancelled())
-            try:
-                await asyncio.Event().wait()
-            finally:
-                seen.append(is_cancelled())
 
-        task = asyncio.create_task(work())
-        await asyncio.sleep(0)
-        await cancel_and_wait([task])
-        assert seen == [False, True]
-
-    run(main())
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await cancel_and_wait([task])
+    assert seen == [False, True]

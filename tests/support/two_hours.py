@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from random import Random
@@ -41,11 +41,6 @@ class InlineLoop(JumpingLoop):
         except Exception as error:  # noqa: BLE001  # border: it belongs to whoever waits
             done.set_exception(error)
         return done
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=InlineLoop) as runner:
-        runner.run(main)
 
 
 SIZES = {
