@@ -1,7 +1,7 @@
-"""What a cloud may ask of the gateway: no more than the configuration allows, and logged.
+"""The requests of clouds to the gateway: as far as the configuration allows, and logged.
 
-A cloud can settle what a rule asks about, for its own children alone.  It never settles a
-conflict, a missing proof or a limit: those are for people on the spot.
+A cloud can approve what a rule asks about, for its own children alone.  It never settles a
+conflict, a missing proof or a limit: those are for an operator on site.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gatewayd.settings.declare import setting
 
 log = logging.getLogger(__name__)
 
-COMPLAINTS = 10
-"""Refusals that are logged in a minute, at most: a cloud may ask as often as it likes."""
-MAX_WANTED = 1000
-"""Wishes that may wait for the disk."""
+REFUSALS_LOGGED = 10
+"""How many refusals are logged in a minute: a cloud may ask as often as it likes."""
+MAX_APPROVALS = 1000
+"""Requests for approval that may wait for the disk."""
 
 _DELAYED = {State.ADMITTED, State.ACTIVATING, State.OFFLINE}
 
@@ -37,16 +37,16 @@ _DELAYED = {State.ADMITTED, State.ACTIVATING, State.OFFLINE}
 class CloudRequestSettings:
     """[cloud_requests]"""
 
-    accept_permit: bool = setting(
-        False, "let a cloud open the join window, for rules that name it, and as often as it likes"
+    allow_permit_join: bool = setting(
+        False, "allow a cloud to open the join window, for rules that name it, any number of times"
     )
-    accept_wanted: bool = setting(
-        False, "let a cloud approve a child of its own that a rule with action ask holds"
+    allow_approve: bool = setting(
+        False, "allow a cloud to approve a child of its own that a rule with action ask holds"
     )
 
 
 class CloudRequests:
-    """Serves the port `Requests` of cloud/provider.py, which has the contracts.
+    """The requests of all clouds: the port of cloud/provider.py, which has the contracts.
 
     now: the event loop's clock, seconds.
     """
@@ -60,55 +60,54 @@ class CloudRequests:
     ) -> None:
         self._settings, self._manager, self._admission = settings, manager, admission
         self._now = now
-        self._wanted: dict[CloudName, None] = {}  # in the order in which they were asked for
-        self._called = asyncio.Event()
-        self._complaints = RateLimiter(COMPLAINTS, 60.0)
+        self._approvals: dict[CloudName, None] = {}  # in the order of the requests
+        self._requested = asyncio.Event()
+        self._refusals = RateLimiter(REFUSALS_LOGGED, 60.0)
 
     def permit_join(self, provider: str, seconds: int) -> None:
         who, window = _who(provider), self._admission.window
-        if not self._settings.accept_permit:
-            self._complain(
-                "The %s asked for the join window; accept_permit does not allow it.", who
-            )
+        if not self._settings.allow_permit_join:
+            self._log_refusal("allow_permit_join is false", "the join window", provider)
         elif window.opener not in ("", who):
-            log.info("The %s asked for the join window; that of %s stays.", who, window.opener)
+            sentence = "Cloud %r requested the join window: refused, that of %s is open."
+            log.info(sentence, provider, window.opener)
         else:
             scope = WindowOptions(WindowScope(provider=provider))
             window.permit(min(max(seconds, 0), MAX_SECONDS), scope, who)
 
     def approve(self, name: CloudName) -> None:
-        who = _who(name.provider)
-        if not self._settings.accept_wanted:
-            self._complain("The %s asked for a child; accept_wanted does not allow it.", who)
-        elif len(self._wanted) >= MAX_WANTED:
-            self._complain("The %s asks for more children than can be looked at; one is left.", who)
+        if not self._settings.allow_approve:
+            self._log_refusal("allow_approve is false", f"approval of {name}", name.provider)
+        elif len(self._approvals) >= MAX_APPROVALS:
+            self._log_refusal("too many requests wait", f"approval of {name}", name.provider)
         else:
-            self._wanted[name] = None
-            self._called.set()
+            self._approvals[name] = None
+            self._requested.set()
 
     def retry(self, name: CloudName) -> None:
         device = self._admission.owner(name)
         child = self._manager.children.get(device) if device else None
         if child and child.state in _DELAYED and child.until > self._now():
-            log.info("Tried again, asked for by the %s.", _who(name.provider), extra=_of(child.id))
+            sentence = "Device %s: retry requested by cloud %r."
+            log.info(sentence, child.id, name.provider, extra=_of(child.id))
             self._manager.restart_work(child)
 
-    def _complain(self, sentence: str, who: str) -> None:
-        if self._complaints.take(self._now()):
-            log.warning(sentence, who)
+    def _log_refusal(self, why: str, what: str, provider: str) -> None:
+        if self._refusals.take(self._now()):
+            log.warning("Cloud %r requested %s: refused, %s.", provider, what, why)
 
     async def run(self) -> None:
-        """Approve what is wanted and waits, until cancelled."""
+        """Approve the pending children that clouds want, until cancelled."""
         while True:
-            await self._called.wait()
-            self._called.clear()
-            approve, self._wanted = self._wanted, {}
+            await self._requested.wait()
+            self._requested.clear()
+            names, self._approvals = self._approvals, {}
             waiting = self._waiting()
-            for name in approve:
+            for name in names:
                 await self._approve(name, waiting.get(name, ()))
 
     def _waiting(self) -> Mapping[CloudName, Sequence[DeviceId]]:
-        """Return who waits for no more than a yes, by the name that a rule gives them."""
+        """Return the children that wait only for approval, by the name that a rule gives them."""
         found: dict[CloudName, list[DeviceId]] = {}
         for device in self._manager.children:
             if (name := self._asked_about(device)) is not None:
@@ -123,19 +122,21 @@ class CloudRequests:
         return decision.cloud if decision.reason.code == APPROVAL_REQUIRED else None
 
     async def _approve(self, name: CloudName, waiting: Sequence[DeviceId]) -> None:
-        who = _who(name.provider)
-        if len(waiting) != 1:  # of two that claim one name, a cloud cannot tell which is genuine
-            log.info("The %s asked for a child; %d wait for its yes.", who, len(waiting))
+        provider = name.provider
+        if len(waiting) != 1:  # of two that claim one name, a cloud does not know the genuine one
+            sentence = "Cloud %r requested approval of %s: %d devices match."
+            log.info(sentence, provider, name, len(waiting))
             return
         (device,) = waiting
         if self._asked_about(device) != name:
-            return  # it changed while others were put on record
+            return  # it changed while others were approved
         try:
-            reason = await self._admission.approve(device, "", who, Admission.CLOUD)
+            reason = await self._admission.approve(device, "", _who(provider), Admission.CLOUD)
         except GatewayError as error:
-            log.warning("The %s asked for it in vain: %s.", who, error, extra=_of(device))
+            sentence = "Device %s: cloud %r requested approval, which failed: %s."
+            log.warning(sentence, device, provider, error, extra=_of(device))
         else:
-            log.info("Approved by %s.", who, extra=_of(device))
+            log.info("Device %s was approved by cloud %r.", device, provider, extra=_of(device))
             self._manager.post(device, lc.Admitted(reason))
 
 

@@ -21,7 +21,7 @@ from gatewayd.runtime.text import without_unprintable
 log = logging.getLogger(__name__)
 
 MAX_TEXT = 200
-"""Characters of an operator's own words that are kept."""
+"""The most characters that are kept of a text by an operator."""
 
 _APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED}
 _WAITING = {State.ADMITTED, State.ACTIVATING, State.OFFLINE, State.DISCOVERED}
@@ -61,7 +61,7 @@ class OperatorCommands:
     async def reject(self, device: str, reason: str, caller: str) -> None:
         child = self._child(device)
         _demand(child, child.state is not State.REJECTED, "waiting or admitted")
-        text = _own_words(reason)
+        text = _printable(reason)
         self._manager.post(
             child.id, lc.Rejected(await self._admission.reject(child.id, text, caller))
         )
@@ -73,7 +73,9 @@ class OperatorCommands:
             self._manager.post(child.id, lc.Retried(Reason("retried", f"Retried by {caller}.")))
             return
         if child.state is State.FAILED:
-            raise WrongState(f"Device {child.id} needs a reset at the cloud, then Reregister")
+            raise WrongState(
+                f"Device {child.id} needs a reset at the cloud: do it there, then Reregister"
+            )
         _demand(child, child.state in _WAITING, "failed or waiting")
         self._manager.restart_work(child)
 
@@ -81,22 +83,22 @@ class OperatorCommands:
         child = self._child(device)
         if again != child.id or device != child.id:
             raise InvalidArgs("Reregister takes the full id, twice")
-        self._demand_resettable(child)  # before a session is closed for nothing
+        self._demand_resettable(child)  # before its session is closed
         async with self._manager.halted(child):
             self._demand_resettable(child)
             await self._records.update(child.id, lambda r: unchanged(r).without_any_secret())
-            reason = Reason("reregistered", f"Asked for by {caller}.")
+            reason = Reason("reregistered", f"Requested by {caller}.")
             self._manager.post(child.id, lc.Reset(reason))
 
     async def rename(self, device: str, label: str, caller: str) -> None:
         child = self._child(device)
-        text = _own_words(label)
+        text = _printable(label)
         if not text:
             raise InvalidArgs("A name has 1 to 200 printable characters")
         if self._records.get(child.id) is not None:
             await self._records.update(child.id, lambda r: replace(unchanged(r), label=text))
         child.label = text
-        log.info("Renamed by %s.", caller, extra={"device": child.id})
+        log.info("Device %s was renamed by %s.", child.id, caller, extra={"device": child.id})
         self._manager.refresh(child)
 
     async def forget(self, device: str, caller: str) -> None:
@@ -105,7 +107,7 @@ class OperatorCommands:
             await self._admission.forget(child.id)
             reason = Reason("forgotten", f"Forgotten by {caller}.")
             self._manager.post(child.id, lc.Forgotten(reason))
-            if child.present:  # it is still there, and begins again as a stranger
+            if child.present:  # it is still on the LAN, and starts again as a stranger
                 self._manager.post(child.id, lc.Seen())
 
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
@@ -115,15 +117,15 @@ class OperatorCommands:
         self._admission.window.permit(seconds, wanted, caller)
 
     async def reload(self, caller: str) -> None:
-        log.info("Reload asked for by %s.", caller)
+        log.info("A reload was requested by %s.", caller)
         await self._reload()
 
     async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
         self._rescan(seconds, protocols)
-        log.info("Discovery for %d s asked for by %s.", seconds, caller)
+        log.info("Discovery for %d s was requested by %s.", seconds, caller)
 
     async def dump(self, caller: str) -> int:
-        log.info("Diagnostics asked for by %s.", caller)
+        log.info("A dump was requested by %s.", caller)
         return await self._dump()
 
     def resolve(self, device: str) -> DeviceId:
@@ -133,7 +135,7 @@ class OperatorCommands:
         found = [c for c in children if len(device) >= _MIN_PREFIX and c.startswith(device)]
         found = found or [c for c in children if self._cloud_id(c) == device]
         if len(found) > 1:
-            raise AmbiguousId("More than one device has an id that begins so")
+            raise AmbiguousId("Several devices match this id: give more of it")
         if not found:
             raise NoSuchDevice("No such device")
         return found[0]
@@ -161,12 +163,8 @@ class OperatorCommands:
 
 def _demand(child: Child, fits: bool, expected: str) -> None:
     if not fits:
-        raise WrongState(_wrong(child, expected))
+        raise WrongState(f"Device {child.id} is {child.state.shown}, not {expected}")
 
 
-def _wrong(child: Child, expected: str) -> str:
-    return f"Device {child.id} is {child.state.shown}, not {expected}"
-
-
-def _own_words(text: str) -> str:
+def _printable(text: str) -> str:
     return without_unprintable(text).strip()[:MAX_TEXT]

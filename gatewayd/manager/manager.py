@@ -292,7 +292,9 @@ class DeviceManager:
         fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
         fields["event"] = event
         why = f": {child.reason}" if child.reason.code else "."
-        log.log(level, "%s (%s)%s", child.state.shown.capitalize(), event, why, extra=fields)
+        log.log(
+            level, "Device %s is %s (%s)%s", child.id, child.state.shown, event, why, extra=fields
+        )
 
     def _drop(self, child: Child) -> None:
         self._stop(child)

@@ -164,9 +164,9 @@ class StderrHandler(logging.StreamHandler[TextIO]):
     """A handler that writes a line for each record, with the device that it concerns."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return "level: device: message"."""
-        device = getattr(record, "device", "")
-        parts = (record.levelname.lower(), escaped(str(device)), message(record))
+        """Return "level: device: message", or "level: message" if that names the device."""
+        device, text = escaped(str(getattr(record, "device", ""))), message(record)
+        parts = (record.levelname.lower(), "" if device in text else device, text)
         return ": ".join(part for part in parts if part)
 
 

@@ -52,7 +52,7 @@ async def test_the_objects_of_a_site(tmp_path: Path) -> None:
         await shows(site, LOG, "LogLevel=err")
         await site.call("Reload")
         assert await site.stop() == 0
-    assert "Discovery for 5 s asked for by uid" in site.log()
+    assert "Discovery for 5 s was requested by uid" in site.log()
     assert "Cloud alibaba tested for uid" in site.log()
 
 

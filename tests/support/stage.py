@@ -78,7 +78,7 @@ def application(  # noqa: PLR0913  # what differs between stages
         reporter=reporter,
         registration=registration or RegistrationSettings(),
         sessions=SessionSettings(),
-        cloud_requests=CloudRequestSettings(accept_permit=True, accept_wanted=True),
+        cloud_requests=CloudRequestSettings(allow_permit_join=True, allow_approve=True),
         settle=10.0,
         clock=clock,
         checkpoint=checkpoint,
