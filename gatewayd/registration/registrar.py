@@ -34,25 +34,15 @@ from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import RecordChanged, StoreError
 from gatewayd.runtime.backoff import RateLimiter, delay
 from gatewayd.runtime.clock import Clock
-from gatewayd.settings.declare import setting
+from gatewayd.settings.declare import RetrySettings, setting
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationSettings:
+class RegistrationSettings(RetrySettings):
     """[registration]"""
 
     in_flight: int = setting(32, "children that are registered at the same time", low=1, high=1000)
     per_minute: int = setting(600, "most registrations that begin in one minute", low=1, high=60000)
-    retry_first: float = setting(
-        15.0,
-        "wait after the first failure; doubled after each further one",
-        unit="s",
-        low=0.1,
-        high=3600,
-    )
-    retry_last: float = setting(
-        600.0, "longest wait between two tries", unit="s", low=1, high=86400
-    )
     quiet_time: float = setting(
         60.0,
         "wait after a lost reply, so that the earlier request cannot take effect later",

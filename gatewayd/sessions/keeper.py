@@ -30,24 +30,14 @@ from gatewayd.runtime.backoff import RateLimiter, delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
-from gatewayd.settings.declare import setting
+from gatewayd.settings.declare import RetrySettings, setting
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSettings:
+class SessionSettings(RetrySettings):
     """[sessions]"""
 
     connecting: int = setting(32, "logins at the same time", low=1, high=1000)
-    retry_first: float = setting(
-        15.0,
-        "wait after the first failure; doubled after each further one",
-        unit="s",
-        low=0.1,
-        high=3600,
-    )
-    retry_last: float = setting(
-        600.0, "longest wait between two tries", unit="s", low=1, high=86400
-    )
     retry_refused: float = setting(
         600.0, "wait after the cloud refused a login", unit="s", low=1, high=86400
     )

@@ -6,7 +6,7 @@ values.  The sample etc/gatewayd/gatewayd.toml and gatewayd.toml(5) are generate
 
 from __future__ import annotations
 
-from dataclasses import MISSING, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, TypedDict
 
 REQUIRED: Any = MISSING
@@ -44,3 +44,19 @@ def setting(
     if isinstance(default, dict | list):
         return field(default_factory=type(default), metadata=dict(meta))
     return field(default=default, metadata=dict(meta))
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """The settings of a back-off, for the sections that have one."""
+
+    retry_first: float = setting(
+        15.0,
+        "wait after the first failure; doubled after each further one",
+        unit="s",
+        low=0.1,
+        high=3600,
+    )
+    retry_last: float = setting(
+        600.0, "longest wait between two tries", unit="s", low=1, high=86400
+    )
