@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import stat
 from argparse import Namespace
@@ -18,6 +19,8 @@ from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl
+
+MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayctl.1"
 
 
 @pytest.fixture
@@ -205,6 +208,14 @@ def test_every_group_is_described() -> None:
     words = [command.words.split() for command in COMMANDS]
     groups = {" ".join(path[:depth]) for path in words for depth in range(1, len(path))}
     assert set(GROUPS) == groups
+
+
+def test_the_manual_page_describes_every_command() -> None:
+    text = MANUAL.read_text().replace("\\-", "-")
+    described = set(re.findall(r'^\.BI? "?([a-z -]+[a-z])', text, re.M))
+    assert {command.words for command in COMMANDS} <= {
+        words.partition(" --")[0] for words in described
+    }
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
