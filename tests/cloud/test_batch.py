@@ -186,18 +186,15 @@ async def test_closed_before_a_batch_was_sent() -> None:
     st.integers(1, 7),
     st.sets(st.integers(-9, 9)),
 )
-def test_each_item_has_the_end_that_it_would_have_alone(
+async def test_each_item_has_the_end_that_it_would_have_alone(
     items: list[int], size: int, bad: set[int]
 ) -> None:
     def alone(item: int) -> object:
         return BatchRefused if item in bad else KeyError if item < 0 else item * item
 
-    async def play() -> None:
-        cloud = Cloud(sorted(bad))
-        async with batching(cloud, size, wait=0.0) as batcher:
-            ended = await all_of(batcher, items)
-        shown = [type(one) if isinstance(one, BaseException) else one for one in ended]
-        assert shown == [alone(item) for item in items]
-        assert all(0 < len(batch) <= size for batch in cloud.batches)
-
-    asyncio.run(play())
+    cloud = Cloud(sorted(bad))
+    async with batching(cloud, size, wait=0.0) as batcher:
+        ended = await all_of(batcher, items)
+    shown = [type(one) if isinstance(one, BaseException) else one for one in ended]
+    assert shown == [alone(item) for item in items]
+    assert all(0 < len(batch) <= size for batch in cloud.batches)
