@@ -20,13 +20,15 @@ def test_the_page_is_made_from_the_files() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_member_is_told_of_in_its_section(name: str) -> None:
+def test_every_member_is_described_in_its_section(name: str) -> None:
     _, _, after = PAGE.read_text().partition(f".SH INTERFACE {name}\n")
     section = after.partition("\n.SH ")[0]
-    told = re.findall(r"^\\fB(\w+)\\fR.*\n\.?\S", section, re.MULTILINE)  # and something follows
+    described = re.findall(
+        r"^\\fB(\w+)\\fR.*\n\.?\S", section, re.MULTILINE
+    )  # and something follows
     info = load(name).info
     members = [m.name for kind in (info.methods, info.signals, info.properties) for m in kind]
-    assert told == members
+    assert described == members
 
 
 def test_a_comment_is_taken_apart() -> None:
@@ -36,5 +38,5 @@ def test_a_comment_is_taken_apart() -> None:
     )
 
 
-def test_nothing_is_taken_for_an_order_to_troff() -> None:
+def test_nothing_is_read_as_a_request_to_troff() -> None:
     assert escaped(".SH a-b\\n") == "\\&.SH a\\-b\\en"

@@ -25,8 +25,8 @@ org.gatewayd1 \- the D-Bus API of gatewayd
 The daemon owns the name
 .B org.gatewayd1
 on the system bus.
-Every object can be read with nothing but
-.BR busctl (1):
+.BR busctl (1)
+can read every object:
 .PP
 .RS 4
 .EX
@@ -35,22 +35,22 @@ busctl introspect org.gatewayd1 /org/gatewayd1/provider/alibaba
 .EE
 .RE
 .PP
-Names, signatures and the meanings of words are kept; methods, properties, words and keys may
-become more.
+Names, signatures and meanings do not change; methods, properties, states, reasons and keys may be
+added.
 /org/gatewayd1/device has an
-.BR org.freedesktop.DBus.ObjectManager ,
-which tells of all children.
+.B org.freedesktop.DBus.ObjectManager
+with all children.
 """
 
 ACCESS = r""".SH ACCESS
-Everybody may read.
-What changes something is asked of
+Every user may read.
+Each change needs an authorization by
 .BR polkit (8),
-with the caller as the subject and the details
+which gets the caller as the subject, and the details
 .I device
 and
 .IR provider .
-Root is not asked about, and without polkit nobody else may.
+Root needs none; without polkit, no other user may change anything.
 Members of the group
 .I gatewayd-operator
 need no password for approve-device, manage-devices and permit-join.
@@ -76,8 +76,8 @@ def interface(name: str) -> Iterator[str]:
         return
     xml = read_xml(name)
     (info,) = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
-    told = dict(map(comment, re.findall(r"<!--(.*?)-->", xml, re.DOTALL)))
-    short, _, about = told[name].partition("\n\n")
+    texts = dict(map(comment, re.findall(r"<!--(.*?)-->", xml, re.DOTALL)))
+    short, _, about = texts[name].partition("\n\n")
     yield f".SH INTERFACE {name}\n{prose(short.removeprefix('@short_description:'))}"
     yield "".join(f".PP\n{prose(p)}" for p in about.split("\n\n"))
     for kind, members in (
@@ -87,7 +87,7 @@ def interface(name: str) -> Iterator[str]:
     ):
         if members:
             yield f".SS {kind}\n"
-            yield from (f".TP\n{head}\n{body(told[name])}" for name, head in members)
+            yield from (f".TP\n{head}\n{body(texts[name])}" for name, head in members)
 
 
 def comment(text: str) -> tuple[str, str]:
@@ -120,17 +120,19 @@ def arguments(infos: Iterable[Gio.DBusArgInfo]) -> str:
 
 
 def headline(name: str, rest: str) -> str:
-    """Return the line a member begins with."""
+    """Return the first line of a member."""
     return f"\\fB{name}\\fR{escaped(rest)}"
 
 
 def body(text: str) -> str:
-    """Return what is told of a member: arguments first, then paragraphs."""
+    """Return the description of a member: arguments first, then paragraphs."""
     blocks = re.split(r"\n\n|\n(?=@)", text)
-    told = "".join(".br\n" + argument(block) for block in blocks if block.startswith("@"))
+    listed = "".join(".br\n" + argument(block) for block in blocks if block.startswith("@"))
     rest = [block for block in blocks if not block.startswith("@")]
     parts = [prose(p) for p in rest if p.strip()]
-    return told.removeprefix(".br\n") + (".IP\n" if told and parts else "") + ".IP\n".join(parts)
+    return (
+        listed.removeprefix(".br\n") + (".IP\n" if listed and parts else "") + ".IP\n".join(parts)
+    )
 
 
 def argument(text: str) -> str:
@@ -140,19 +142,19 @@ def argument(text: str) -> str:
 
 
 def actions() -> Iterator[str]:
-    """Yield what each action of polkit stands for."""
+    """Yield the methods that each action of polkit allows."""
     methods: dict[str, dict[str, None]] = {}
     for method in (method for table in METHOD_TABLES for method in table):
         if method.permission is not EVERYBODY:
             methods.setdefault(method.permission.action, {})[method.name] = None
     for action, names in methods.items():
-        yield f".TP\n.B {action or 'root alone'}\n{prose(', '.join(names))}"
+        yield f".TP\n.B {action or 'only root'}\n{prose(', '.join(names))}"
 
 
 def errors() -> Iterator[str]:
     """Yield the names of errors."""
     yield f".SH ERRORS\nErrors are of {OURS}, or those of D-Bus itself.\n"
-    yield "Each comes with a sentence that stands alone.\n"
+    yield "Each has a sentence that explains it.\n"
     for kind, name in NAMES.items():
         if name.startswith(OURS):
             yield f".TP\n.B {name.removeprefix(f'{OURS}.')}\n{prose((kind.__doc__ or '').strip())}"

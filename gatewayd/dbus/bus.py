@@ -33,7 +33,8 @@ class BusSettings:
     rate: int = setting(2000, "children that are announced in a second", low=10, high=10000)
     commands: int = setting(64, "commands under way at the same time", low=1, high=1000)
     free_invocations: bool = setting(
-        True, "free what old GLib versions leave behind after each call, where a test shows it"
+        True,
+        "free the memory that old GLib versions leak in each call, if a test at the start shows it",
     )
 
 

@@ -28,7 +28,7 @@ from gatewayd.errors import InvalidArgs
 
 PAGE, MAX_PAGE = 500, 1000  # rows
 MAX_PATTERN = 64  # characters of a glob
-FILTERS = ("state", "provider", "rule", "proof", "protocol")
+FILTERS = ("state", "provider", "rule", "trust", "protocol")
 
 DeviceFilter = Callable[[DeviceView], bool]
 

@@ -27,7 +27,7 @@ MAKERS: Mapping[str, Callable[[Any], Variant]] = {
 FIELDS: Mapping[str, str] = {
     "Id": "id", "Name": "name", "State": "state", "SubState": "substate", "Reason": "reason",
     "Explanation": "explanation", "Remedy": "remedy", "Protocol": "protocol", "Model": "model",
-    "Vendor": "vendor", "Addresses": "addresses", "Identity": "identity", "Proof": "proof",
+    "Vendor": "vendor", "Addresses": "addresses", "Identity": "identity", "Trust": "trust",
     "Admission": "admission", "Rule": "rule", "Provider": "provider", "CloudId": "cloud_id",
     "SecretState": "secret_state", "FirstSeenTimestamp": "first_seen",
     "LastSeenTimestamp": "last_seen", "StateChangeTimestamp": "state_changed",

@@ -25,7 +25,7 @@ class DeviceView:
 
     state, substate, reason: as org.gatewayd1(5) lists them.  explanation and remedy are sentences.
     admission: "none", or a word of `Admission`.  secret_state: "none", "stored" or "lost".
-    proof: how well its identity is proven, a word of `Trust`.
+    trust: how well its identity is proven, a word of `Trust`.
     identity: its strongest claim, as "mac 5026ef000001"; "" where there is none.
     cloud_id: "product/name"; "" where it has none.
     history: its newest events, oldest first, bounded.
@@ -43,7 +43,7 @@ class DeviceView:
     vendor: str
     addresses: tuple[str, ...]
     admission: str
-    proof: str
+    trust: str
     rule: str
     provider: str
     cloud_id: str
@@ -65,7 +65,7 @@ class ManagerView:
 
     state: "starting", "running", "degraded", "sealed" or "stopping".
     protection: a word of `Protection`.
-    counters: discovery's counters, as "mdns/lo:dropped:oversized".
+    counters: discovery's counters, as "mdns:dropped:oversized".
     join_until: when the join window will close, microseconds since the epoch; 0 if it is closed.
     """
 

@@ -33,7 +33,7 @@ _PLAIN = DeviceView(
     id=DeviceId("child-0"), name="Dock camera", state="pending", substate="awaiting-approval",
     reason="no-rule", explanation="No rule matches.", remedy="Approve it, or write a rule.",
     protocol="mdns/eth1", model="DS-2CD", vendor="hikvision", addresses=("10.0.0.7",),
-    admission="none", proof="claimed", rule="", provider="", cloud_id="", secret_state="none",
+    admission="none", trust="claimed", rule="", provider="", cloud_id="", secret_state="none",
     identity="mac 5026ef000001", attempts=0, first_seen=1, last_seen=2, state_changed=3,
     registered=0, activated=0, next_attempt=0,
     history=(HistoryEntry(3, "Seen", "discovered", "Heard on eth1."),),
@@ -104,7 +104,7 @@ class RecordingCommands:
         raise NoSuchDevice("No such device")
 
     def test_admission(self, device: str) -> tuple[str, str, tuple[str, ...]]:
-        return "ask", "cameras", (f"{self.resolve(device)}: proof is claimed, not listed",)
+        return "ask", "cameras", (f"{self.resolve(device)}: trust is claimed, not listed",)
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return (("cameras", "register", "alibaba", 7), ("rest", "ask", "", 0))
