@@ -96,7 +96,7 @@ def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]])
 
 
 def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Identity: {safe(facts['Identity'] or 'none')} ({safe(facts['Proof'])})"
+    yield f"Identity: {safe(facts['Identity'] or 'none')} ({safe(facts['Trust'])})"
     where = ", ".join(map(safe, facts["Addresses"])) or "no address"
     last = when(facts["LastSeenTimestamp"])
     yield f"Seen: by {safe(facts['Protocol'] or '-')} at {where}, last {last}"

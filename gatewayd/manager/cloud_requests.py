@@ -1,7 +1,7 @@
 """The requests of clouds to the gateway: as far as the configuration allows, and logged.
 
 A cloud can approve what a rule asks about, for its own children alone.  It never settles a
-conflict, a missing proof or a limit: those are for an operator on site.
+conflict, too low a trust or a limit: those are for an operator on site.
 """
 
 from __future__ import annotations

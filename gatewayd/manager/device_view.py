@@ -53,13 +53,13 @@ def device_view(
     child: Child,
     record: Record | None,
     evidence: Evidence,
-    proof: Trust,
+    trust: Trust,
     last_seen: int,
     to_wall: Callable[[float], int],
 ) -> DeviceView:
     """Return all that is known of a child.
 
-    proof: how well its identity is proven, lists of operators included.
+    trust: how well its identity is proven, lists of operators included.
     last_seen: microseconds since the epoch, 0 for never.
     to_wall: turns seconds of the event loop's clock into microseconds since the epoch.
     """
@@ -78,7 +78,7 @@ def device_view(
         vendor=_first(facts, _VENDOR_KEYS),
         addresses=evidence.addresses,
         admission=record.admission.value if record else "none",
-        proof=proof.word,
+        trust=trust.word,
         rule=record.rule if record else "",
         provider=cloud.provider if cloud else "",
         cloud_id=str(cloud) if cloud else "",

@@ -61,7 +61,7 @@ async def test_explain(bus: PrivateBus, service: Bus) -> None:
         "What to do: Approve it, or write a rule.",
         "Identity: mac 5026ef000001 (claimed)",
         "Rules decide now: ask, by rule cameras",
-        "child-1a: proof is claimed, not listed",
+        "child-1a: trust is claimed, not listed",
         "Seen -> discovered: ",
     ):
         assert part in printed

@@ -71,7 +71,7 @@ def test_each_sighting_is_judged_and_explained(rules: Path) -> None:
         "1: register as alibaba:a1/pm-AB-1 (admitted-by-rule",
         "2: ignore (ignored-by-rule",
         "3: ask (no-rule",
-        "4: ask as alibaba:a1/pm-AB-2 (proof-missing",
+        "4: ask as alibaba:a1/pm-AB-2 (trust-too-low",
     ]
     assert [line for line in text.splitlines() if ":     " in line] == [
         "1:     phones: service does not match",

@@ -60,15 +60,15 @@ def busctl(bus: PrivateBus, service: Bus) -> Busctl:
 async def test_tree_and_introspection(busctl: Busctl) -> None:
     tree = await busctl("--list", "tree", DEST)
     assert CAM in tree.split()
-    told = await busctl("introspect", *DEVICE)
-    assert '"pending"' in told
-    assert "emits-change" in told
+    result = await busctl("introspect", *DEVICE)
+    assert '"pending"' in result
+    assert "emits-change" in result
     assert ".Approve" in await busctl("introspect", *MANAGER)
 
 
 async def test_properties(busctl: Busctl) -> None:
-    told = await busctl("get-property", *MANAGER, "State", "NPending", "NDevices", "Protection")
-    assert told.split() == ["s", '"running"', "u", "1", "u", "2", "s", '"credential"']
+    result = await busctl("get-property", *MANAGER, "State", "NPending", "NDevices", "Protection")
+    assert result.split() == ["s", '"running"', "u", "1", "u", "2", "s", '"credential"']
     assert await busctl("get-property", *DEVICE, "Addresses") == 'as 1 "10.0.0.7"'
 
 
@@ -88,8 +88,8 @@ async def test_lists(busctl: Busctl) -> None:
 async def test_a_child_is_found_and_described(busctl: Busctl) -> None:
     assert await busctl("call", *MANAGER, "GetDevice", "s", "child-1a") == f'o "{CAM}"'
     assert await busctl("call", *MANAGER, "GetDevice", "s", "child-1") == f'o "{CAM}"'
-    told = json.loads(await busctl("-j", "call", *MANAGER, "DescribeDevice", "s", "child-1"))
-    facts = told["data"][0]
+    result = json.loads(await busctl("-j", "call", *MANAGER, "DescribeDevice", "s", "child-1"))
+    facts = result["data"][0]
     assert facts["Remedy"]["data"] == "Approve it, or write a rule."
     assert facts["History"]["data"] == [[3, "Seen", "discovered", "Heard on eth1."]]
 
@@ -98,7 +98,7 @@ async def test_rules(busctl: Busctl) -> None:
     listed = await busctl("call", *MANAGER, "ListRules")
     assert listed == 'a(sssu) 2 "cameras" "register" "alibaba" 7 "rest" "ask" "" 0'
     tried = await busctl("call", *MANAGER, "TestAdmission", "s", "child-1")
-    assert tried.startswith('ssas "ask" "cameras" 1 "child-1a: proof')
+    assert tried.startswith('ssas "ask" "cameras" 1 "child-1a: trust')
 
 
 async def test_the_join_window(
@@ -120,7 +120,7 @@ async def test_the_join_window(
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
-async def test_others_do_not_open_the_join_window(
+async def test_other_users_do_not_open_the_join_window(
     bus: PrivateBus, asked: RecordingCommands, service: Bus, other: tuple[str, ...]
 ) -> None:
     permit = ("call", *MANAGER, "PermitJoin", "ua{sv}", "180", "0")
@@ -152,9 +152,9 @@ async def test_the_join_window_of_the_flow(bus: PrivateBus) -> None:
 
 async def test_managed_objects(busctl: Busctl) -> None:
     managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
-    told = json.loads(await busctl("-j", "call", *managed, "GetManagedObjects"))["data"][0]
-    assert told[CAM]["org.gatewayd1.Device"]["State"]["data"] == "pending"
-    assert len(told) == 2
+    result = json.loads(await busctl("-j", "call", *managed, "GetManagedObjects"))["data"][0]
+    assert result[CAM]["org.gatewayd1.Device"]["State"]["data"] == "pending"
+    assert len(result) == 2
 
 
 async def test_a_view_that_cannot_be_shown_stops_no_other(
@@ -164,8 +164,8 @@ async def test_a_view_that_cannot_be_shown_stops_no_other(
     managed = (DEST, "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectManager")
     async with served(bus, asked, view("child-1a", name="\ud800"), view("child-2b")) as service:
         for _ in range(2):
-            said = await busctl.fails("call", *managed, "GetManagedObjects")
-            assert "Internal error" in said
+            printed = await busctl.fails("call", *managed, "GetManagedObjects")
+            assert "Internal error" in printed
         assert "Internal error" in await busctl.fails("call", *MANAGER, "ListDevices")
         assert await busctl("get-property", *DEVICE, "State") == 's "pending"'
         service.show(view("child-1a"))
@@ -200,8 +200,8 @@ async def test_a_caller_reads_the_effect_of_its_command(
 
 
 async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
-    said = await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m")
-    assert "\x1b" not in said
+    printed = await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m")
+    assert "\x1b" not in printed
     assert await busctl.fails("call", *MANAGER, "Rename", "ss", "child-1a", "plain") == (
         "Call failed: There is no renaming to 'plain'"
     )
@@ -228,27 +228,27 @@ async def test_errors_have_names(bus: PrivateBus, service: Bus) -> None:
 async def test_the_text_of_an_exception_never_leaves(
     busctl: Busctl, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = await busctl.fails("call", *MANAGER, "Reload")
-    assert CANARY not in said
-    number = said.rpartition("(id ")[2].rstrip(")")
+    printed = await busctl.fails("call", *MANAGER, "Reload")
+    assert CANARY not in printed
+    number = printed.rpartition("(id ")[2].rstrip(")")
     assert number in caplog.text
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
-async def test_others_may_read_and_nothing_else(
+async def test_other_users_may_read_and_nothing_else(
     bus: PrivateBus, busctl: Busctl, asked: RecordingCommands, other: tuple[str, ...]
 ) -> None:
-    nobody = Busctl(bus, *other)
-    assert await nobody("get-property", *DEVICE, "State") == 's "pending"'
-    assert "child-2b" in await nobody("call", *MANAGER, "ListDevices")
+    other_user = Busctl(bus, *other)
+    assert await other_user("get-property", *DEVICE, "State") == 's "pending"'
+    assert "child-2b" in await other_user("call", *MANAGER, "ListDevices")
     for change in (("Approve", "ss", "child-1a", ""), ("Forget", "s", "child-1a"), ("Reload",)):
-        said = await nobody.fails("call", *MANAGER, *change)
-        assert said == "Call failed: Access denied"  # busctl's own words for this error
-    assert "Access denied" in await nobody.fails("call", *DEVICE, "Forget")
+        printed = await other_user.fails("call", *MANAGER, *change)
+        assert printed == "Call failed: Access denied"  # busctl's own words for this error
+    assert "Access denied" in await other_user.fails("call", *DEVICE, "Forget")
     name, sentence = await error_of(bus, MANAGER[1:], "Forget", "child-1a", prefix=other)
     assert name == "org.freedesktop.DBus.Error.AccessDenied"
     assert "org.gatewayd1.forget-device" in sentence
-    assert "denied" in await nobody.fails("set-property", *DEVICE, "State", "s", "online")
+    assert "denied" in await other_user.fails("set-property", *DEVICE, "State", "s", "online")
     assert asked.asked == []
 
 
@@ -264,8 +264,8 @@ async def test_changes_are_announced_once_and_the_latest_wins(
         service.show(view("child-1a", state="online", registered=8, provider="alibaba"))
         service.show(view("child-3c"))
         await until(lambda: listener.named("RegistrationFinished"))
-    (told,) = [v for path, v in listener.named("PropertiesChanged") if path == CAM]
-    assert told[1] == {"State": "online", "RegisteredTimestamp": 8, "Provider": "alibaba"}
+    (result,) = [v for path, v in listener.named("PropertiesChanged") if path == CAM]
+    assert result[1] == {"State": "online", "RegisteredTimestamp": 8, "Provider": "alibaba"}
     ((_, (rows, removed)),) = listener.named("DevicesChanged")
     assert [(row[0], row[1]) for row in rows] == [("child-1a", "online"), ("child-3c", "pending")]
     assert removed == []

@@ -257,7 +257,7 @@ def _full(rule: Rule, context: PolicyContext) -> bool:
     return context.by_rule.get(rule.name, 0) >= rule.devices
 
 
-_PROOFS: Mapping[Trust, str] = {
+_RAISE_TRUST: Mapping[Trust, str] = {
     Trust.CLAIMED: "Approve it.",
     Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
     Trust.LISTED: "Add its identity to the rule's list, or approve it.",
@@ -267,4 +267,4 @@ _PROOFS: Mapping[Trust, str] = {
 
 def _unproven(rule: Rule, trust: Trust) -> Reason:
     text = f"Rule {rule.name} requires a {rule.trust.word} identity; this one is {trust.word}."
-    return Reason("proof-missing", text, _PROOFS[rule.trust])
+    return Reason("trust-too-low", text, _RAISE_TRUST[rule.trust])

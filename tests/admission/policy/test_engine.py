@@ -101,7 +101,7 @@ def test_what_is_not_proven_is_held(wanted: str, shown: Trust, action: Action) -
     decision = judged(seen(METER, trust=shown), a_rule(trust=wanted))
     assert decision.action is action
     if action is Action.ASK:
-        assert decision.reason.code == "proof-missing"
+        assert decision.reason.code == "trust-too-low"
         assert decision.trust is shown
         assert decision.cloud is not None, "an operator may still approve it"
 

@@ -107,7 +107,7 @@ def test_a_scope_must_hold_as_a_whole(window: WindowScope, inside: bool) -> None
         ({"rules": (a_rule(window=False, action=Action.IGNORE),)}, "ignored-by-rule"),
         (
             {"rules": (a_rule(window=False, action=Action.REGISTER),), "trust": Trust.CLAIMED},
-            "proof-missing",
+            "trust-too-low",
         ),
     ],
 )
