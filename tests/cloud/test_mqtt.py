@@ -276,12 +276,12 @@ async def test_a_ping_is_answered_or_the_connection_ends(serve: Serve, server: A
 
 async def test_a_closed_connection_leaves_its_file_number_alone(serve: Serve, server: At) -> None:
     """paho closes its socket once more when it is destroyed, and the number may be in use."""
-    forgotten = asyncio.Event()
+    unbound = asyncio.Event()
 
     async def script(client: Any) -> None:
         await client.packet()
         await client.send(ACCEPTED)
-        await forgotten.wait()
+        await unbound.wait()
         with contextlib.suppress(ConnectionError):  # the first client is gone
             await client.send(publish(b"/a", b"b"))
         await client.gone()
@@ -295,7 +295,7 @@ async def test_a_closed_connection_leaves_its_file_number_alone(serve: Serve, se
         assert second._descriptor == number
         del first
         gc.collect()
-        forgotten.set()
+        unbound.set()
         assert await inbox.until(1) == [("/a", b"b")]
         second.abort()
         await broker.until(0)

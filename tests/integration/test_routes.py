@@ -12,7 +12,7 @@ from tests.support.kill_points import STEPS
 
 pytestmark = pytest.mark.integration
 
-ROUTES = ("direct-unlisted", "sub-device", "sub-device-secret", "sub-device-known")
+ROUTES = ("direct-preregistration-free", "sub-device", "sub-device-secret", "sub-device-known")
 """Those beside the default, which has test_crash.py and test_story.py to itself."""
 
 TWO = ("--children", "0", "--late", "2")

@@ -1,8 +1,10 @@
-"""What requests and replies look like, of the gateway and of the cloud.  Pure.
+"""Alink, the protocol between a gateway and the cloud: topics, requests, replies, downlinks.  Pure.
 
-Sources: "Alink protocol", "Manage topological relationships" and "Error codes for sub-device
-development" of the IoT Platform documentation.  The cloud is read leniently, as its samples
-differ from one another: codes and ids come as numbers or as text, and fields are left out.
+A method is named by the end of its topic.  Sources: "Alink protocol", "Manage topological
+relationships", "Register sub-devices", "Connect or disconnect sub-devices", "Disable and delete
+sub-devices" and "Error codes for sub-device development" of the IoT Platform documentation.  The
+cloud is read leniently, as its samples differ from one another: codes and ids come as numbers or
+as text, and fields are left out.
 """
 
 from __future__ import annotations
@@ -12,12 +14,117 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.payloads import DEVICE_NAME
-from gatewayd.cloud.alibaba.settings import PRODUCT_KEY
-from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
+from gatewayd.cloud.alibaba.settings import DEVICE_NAME, PRODUCT_KEY
+from gatewayd.device.record import CloudName
+
+SUB_REGISTER = "thing/sub/register"
+PRODUCT_REGISTER = "thing/proxy/provisioning/product_register"
+TOPO_ADD = "thing/topo/add"
+TOPO_DELETE = "thing/topo/delete"
+TOPO_GET = "thing/topo/get"
+LIST_FOUND = "thing/list/found"
+LOGIN = "combine/login"
+BATCH_LOGIN = "combine/batch_login"
+LOGOUT = "combine/logout"
+BATCH_LOGOUT = "combine/batch_logout"
+
+METHODS = (
+    SUB_REGISTER, PRODUCT_REGISTER, TOPO_ADD, TOPO_DELETE, TOPO_GET, LIST_FOUND,
+    LOGIN, BATCH_LOGIN, LOGOUT, BATCH_LOGOUT,
+)  # fmt: skip
+"""The methods of a gateway's requests."""
+
+TOPO_NOTIFY = "thing/topo/add/notify"
+TOPO_CHANGE = "thing/topo/change"
+PERMIT = "thing/gateway/permit"
+ERROR = "ext/error"
+DISABLE = "thing/disable"
+ENABLE = "thing/enable"
+DELETE = "thing/delete"
+
+_TO_GATEWAY = (TOPO_NOTIFY, TOPO_CHANGE, PERMIT)
+_TO_CHILD = (DISABLE, ENABLE, DELETE)
+_WATCHED = (DISABLE, DELETE)  # thing/enable cannot reach a child that is disabled
+
+_REPLY = "_reply"
+_SYSTEM = re.compile(r"/sys/([^/]{1,64})/([^/]{1,64})/([a-z_/]{1,64})")
+
+
+class SubName(NamedTuple):
+    """What the cloud calls a child: productKey and deviceName."""
+
+    product: str
+    device: str
+
+
+class DownlinkTopic(NamedTuple):
+    """A topic on which the cloud asks something: what, and of which device."""
+
+    method: str
+    device: SubName
+
+
+def is_session(method: str) -> bool:
+    """Whether this method has topics of /ext/session, and so no `method` in its requests."""
+    return method.startswith("combine/")
+
+
+def request_topic(gateway: CloudName, method: str) -> str:
+    """Return the topic of a gateway's request."""
+    root = "/ext/session" if is_session(method) else "/sys"
+    return f"{root}/{gateway.product}/{gateway.device}/{method}"
+
+
+def reply_topic(topic: str) -> str:
+    """Return the topic of the reply to a request, of either side."""
+    return topic + _REPLY
+
+
+def is_reply(topic: str) -> bool:
+    """Whether this is the topic of a reply."""
+    return topic.endswith(_REPLY)
+
+
+def error_topic(gateway: CloudName) -> str:
+    """Return the topic on which the cloud reports children that it forced off."""
+    return f"/{ERROR}/{gateway.product}/{gateway.device}"
+
+
+def gateway_topics(gateway: CloudName) -> tuple[str, ...]:
+    """Return all that a gateway subscribes to for itself: replies, requests of the cloud, errors.
+
+    The cloud subscribes a gateway to some of them unasked; to which is not certain.
+    """
+    replies = (reply_topic(request_topic(gateway, method)) for method in METHODS)
+    requests = (request_topic(gateway, method) for method in _TO_GATEWAY)
+    return (*replies, *requests, error_topic(gateway))
+
+
+def child_topics(child: SubName) -> tuple[str, ...]:
+    """Return what a gateway subscribes to for a child."""
+    return tuple(f"/sys/{child.product}/{child.device}/{method}" for method in _WATCHED)
+
+
+def downlink_topic(topic: str, gateway: CloudName) -> DownlinkTopic | None:
+    """Return what the cloud asks by a message to this topic; None if it is no such topic."""
+    own = SubName(gateway.product, gateway.device)
+    if topic == error_topic(gateway):
+        return DownlinkTopic(ERROR, own)
+    if (match := _SYSTEM.fullmatch(topic)) is None:
+        return None
+    device, method = SubName(match[1], match[2]), match[3]
+    known = _TO_GATEWAY if device == own else _TO_CHILD
+    return DownlinkTopic(method, device) if method in known else None
+
+
+def answer_topic(downlink_topic: DownlinkTopic) -> str:
+    """Return the topic for the answer to a request of the cloud."""
+    return reply_topic(
+        f"/sys/{downlink_topic.device.product}/{downlink_topic.device.device}/{downlink_topic.method}"
+    )
+
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message, at most ("Limits" of the documentation)."""
@@ -40,7 +147,7 @@ class AlinkError(Exception):
 class AlinkReply:
     """What the cloud answered.
 
-    code: 200 for done, see codes.py.  data: as the cloud sent it; it may hold secrets.
+    code: 200 for done, see result_codes.py.  data: as the cloud sent it; it may hold secrets.
     """
 
     code: int
@@ -48,26 +155,26 @@ class AlinkReply:
 
 
 class TopologyChange(IntEnum):
-    """What has changed in the topology.  The vendor's English table swaps the last two; its own
+    """A kind of change in the topology.  The vendor's English table swaps the last two; its own
     sample, and programs in use, do not."""
 
     CREATED = 0
     DELETED = 1
     ENABLED = 2
     DISABLED = 8
-    UNKNOWN = -1  # look at the whole topology
+    UNKNOWN = -1  # ask for the whole topology
 
 
 @dataclass(frozen=True, slots=True)
 class AddRequested:
-    """Somebody at the cloud wants these children to join this gateway."""
+    """A user of the cloud wants these children to join this gateway."""
 
     children: tuple[SubName, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TopologyChanged:
-    """The cloud has changed the topology, or tells that it has seen us do so."""
+    """The cloud has changed the topology, or confirms that the gateway did."""
 
     change: TopologyChange
     children: tuple[SubName, ...]
@@ -75,7 +182,7 @@ class TopologyChanged:
 
 @dataclass(frozen=True, slots=True)
 class PermitJoin:
-    """Children may join for so many seconds from now; 0 for not any more.
+    """Children may join for so many seconds from now; 0 ends that.
 
     product: of which product alone; "" for any.
     """
@@ -86,9 +193,9 @@ class PermitJoin:
 
 @dataclass(frozen=True, slots=True)
 class SubDeviceOrder:
-    """The cloud tells one child what has become of it.
+    """The cloud has disabled, enabled or deleted one child.
 
-    order: topics.DISABLE, ENABLE or DELETE.
+    order: DISABLE, ENABLE or DELETE.
     """
 
     order: str
@@ -99,7 +206,8 @@ class SubDeviceOrder:
 class ForcedOff:
     """The cloud has ended a child's session, or could not deliver a message to it.
 
-    code: 427, 520, 521, 522 or 6401, see codes.py.  child: None where the cloud does not say.
+    code: 427, 520, 521, 522 or 6401, see result_codes.py.
+    child: None where the cloud does not say.
     """
 
     code: int
@@ -107,19 +215,19 @@ class ForcedOff:
 
 
 Downlink: TypeAlias = AddRequested | TopologyChanged | PermitJoin | SubDeviceOrder | ForcedOff
-"""What the cloud asks of a gateway, or tells it."""
+"""What the cloud asks of a gateway, or reports to it."""
 
 
 def request(number: int, method: str, params: object) -> bytes:
     """Return a request.  number: of 32 bits, unlike that of any request under way."""
     message: dict[str, object] = {"id": str(number), "version": "1.0", "params": params}
-    if not topics.is_session(method):
+    if not is_session(method):
         message["method"] = method.replace("/", ".")
     return json.dumps(message, separators=(",", ":")).encode()
 
 
 def answer(request_id: str) -> bytes:
-    """Return what the cloud is told when its request was understood."""
+    """Return the answer to a request of the cloud that was understood."""
     return json.dumps({"id": request_id, "code": DONE, "data": {}}, separators=(",", ":")).encode()
 
 
@@ -129,12 +237,12 @@ def parse_reply(payload: bytes) -> tuple[str, AlinkReply]:
     return _id(message), AlinkReply(_number(message.get("code")), message.get("data"))
 
 
-def parse_downlink(heard: DownlinkTopic, payload: bytes) -> tuple[str, Downlink]:
+def parse_downlink(topic: DownlinkTopic, payload: bytes) -> tuple[str, Downlink]:
     """Return what the cloud asks, with the id to answer to; "" for none.  Raises EnvelopeError."""
     message = _object(payload)
-    if heard.method == topics.ERROR:
+    if topic.method == ERROR:
         return "", ForcedOff(_number(message.get("code")), _child(message.get("data")))
-    return _id(message), _DOWNLINKS[heard.method](message.get("params"), heard)
+    return _id(message), _DOWNLINKS[topic.method](message.get("params"), topic)
 
 
 def names_in(data: object) -> tuple[SubName, ...]:
@@ -168,17 +276,17 @@ def _permitted(params: object, _: DownlinkTopic) -> Downlink:
     return PermitJoin({ALWAYS_OPEN: LONGEST, NOT_OPEN: 0}.get(seconds, seconds), product)
 
 
-def _ordered(_: object, heard: DownlinkTopic) -> Downlink:
-    return SubDeviceOrder(heard.method, heard.device)
+def _ordered(_: object, topic: DownlinkTopic) -> Downlink:
+    return SubDeviceOrder(topic.method, topic.device)
 
 
 _DOWNLINKS: Mapping[str, Callable[[object, DownlinkTopic], Downlink]] = {
-    topics.TOPO_NOTIFY: _notified,
-    topics.TOPO_CHANGE: _changed,
-    topics.PERMIT: _permitted,
-    topics.DISABLE: _ordered,
-    topics.ENABLE: _ordered,
-    topics.DELETE: _ordered,
+    TOPO_NOTIFY: _notified,
+    TOPO_CHANGE: _changed,
+    PERMIT: _permitted,
+    DISABLE: _ordered,
+    ENABLE: _ordered,
+    DELETE: _ordered,
 }
 
 
@@ -196,27 +304,27 @@ def _object(payload: bytes) -> dict[str, Any]:
 
 def _id(message: dict[str, Any]) -> str:
     """Return the id as text: some samples of the vendor have a bare number."""
-    told = message.get("id")
-    if isinstance(told, int) and not isinstance(told, bool) and told.bit_length() <= _BITS:
-        told = str(told)
-    if not isinstance(told, str) or not 0 < len(told) <= MAX_ID:
+    value = message.get("id")
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _BITS:
+        value = str(value)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
         raise AlinkError("id")
-    return told
+    return value
 
 
-def _number(told: object) -> int:
+def _number(value: object) -> int:
     """Return a number, which may come as text."""
-    if isinstance(told, str) and _DECIMAL.fullmatch(told):
-        told = int(told)
-    if not isinstance(told, int) or isinstance(told, bool) or told.bit_length() > _BITS:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > _BITS:
         raise AlinkError("number")
-    return told
+    return value
 
 
-def _child(told: object) -> SubName | None:
-    if not isinstance(told, dict):
+def _child(value: object) -> SubName | None:
+    if not isinstance(value, dict):
         return None
-    product, device = told.get("productKey"), told.get("deviceName")
+    product, device = value.get("productKey"), value.get("deviceName")
     if not isinstance(product, str) or not isinstance(device, str):
         return None
     if not PRODUCT_KEY.fullmatch(product) or not DEVICE_NAME.fullmatch(device):

@@ -1,28 +1,22 @@
-"""Registration over HTTPS, which tells why it refuses: for the route "direct".
+"""Registration over HTTPS, whose replies say why it was refused: for the route "direct".
 
 MQTT answers a registration with one of five numbers; HTTPS has a code for each cause.  It serves
 pre-registered devices only, and by the newest page only those of the region Shanghai.  A success
 issues a secret, so that asking is no mere diagnosis.
 Source: "HTTPS-based dynamic registration" of the IoT Platform documentation.
-
-What the cloud answers to a registration over HTTPS, and what that means.  Pure.
-
-Source: "HTTPS-based dynamic registration" of the IoT Platform documentation.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
 from gatewayd.cloud import connect_errors, http, tls
-from gatewayd.cloud.alibaba import payloads, reasons, result_codes, topics
-from gatewayd.cloud.alibaba.direct import DirectRoute
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.signing import register_content, sign
+from gatewayd.cloud.alibaba import alink, payloads, reasons, result_codes
+from gatewayd.cloud.alibaba.account import AlibabaAccount
+from gatewayd.cloud.alibaba.direct import PreregisteredRoute
+from gatewayd.cloud.alibaba.payloads import register_content, sign
 from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
-from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused, Unknown
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
@@ -35,13 +29,13 @@ log = logging.getLogger(__name__)
 
 DONE = 200
 LATER = frozenset({ResultKind.TRANSIENT, ResultKind.UNKNOWN})
-"""What is worth another try."""
+"""Kinds of codes after which the outcome is Failed: another try may help."""
 
 _MAX_CODE = 999_999
 
 BROKEN = Unknown(Reason(
     "cloud-broken-answer",
-    "The cloud answered over HTTPS, and neither issued a secret for this child nor said why not.",
+    "The reply of the cloud over HTTPS holds neither a secret for this child nor an error code.",
     "If this lasts, check the host of the registration over HTTPS, and ask the vendor.",
 ))  # fmt: skip
 ELSEWHERE = Refused(Reason(
@@ -53,21 +47,21 @@ ELSEWHERE = Refused(Reason(
 
 def meaning_of(code: int) -> ResultMeaning:
     """Return what a code means here: the request is signed as that for a sub-device's product."""
-    return result_codes.reason(code, topics.PRODUCT_REGISTER)
+    return result_codes.reason(code, alink.PRODUCT_REGISTER)
 
 
-def understand(answer: HttpResponse, name: CloudName) -> Secret | Outcome:
+def parse_response(response: HttpResponse, name: CloudName) -> Secret | Outcome:
     """Return the secret that was issued, or how the registration ended.
 
     The code counts, whatever the status is.  Without one, a status says that the request was not
     acted upon (RFC 9110, 15.4, 15.5), or it is not known whether it was.
     """
-    told = payloads.load(answer.body)
-    code = _code(told.get("code"))
+    reply = payloads.load(response.body)
+    code = _code(reply.get("code"))
     if code is None:
-        return _by_status(answer.status)
+        return _by_status(response.status)
     if code == DONE:
-        return _secret(told.get("data"), name) or BROKEN
+        return _secret(reply.get("data"), name) or BROKEN
     meaning = meaning_of(code)
     if meaning.kind is ResultKind.UNKNOWN:
         log.warning("The cloud answered a registration with the code %d.", code)
@@ -81,11 +75,11 @@ def _secret(data: object, name: CloudName) -> Secret | None:
     return Secret(word.encode()) if word else None
 
 
-def _code(told: object) -> int | None:
+def _code(sent: object) -> int | None:
     """Return a code that was sent as a number or as text."""
-    if isinstance(told, str) and told.isascii() and told.isdigit() and len(told) < len("1000000"):
-        told = int(told)
-    return told if type(told) is int and 0 <= told <= _MAX_CODE else None
+    if isinstance(sent, str) and sent.isascii() and sent.isdigit() and len(sent) < len("1000000"):
+        sent = int(sent)
+    return sent if type(sent) is int and 0 <= sent <= _MAX_CODE else None
 
 
 def _by_status(status: int) -> Outcome:
@@ -100,12 +94,10 @@ def _by_status(status: int) -> Outcome:
 PATH = "/auth/register/device"
 PORT = 443
 
-_RANDOM_BYTES = 8
-
 VAGUE = frozenset({"cloud-auth-failed", "cloud-not-authorised"})
-"""The refusals over MQTT that have several causes."""
+"""Codes of refusals over MQTT that have several causes."""
 CLEAR = frozenset(meaning_of(code).reason for code in (6100, 6288, 6289, 6600))
-"""The refusals over HTTPS that explain one of those.  Others may say no more than that this host
+"""Reasons of refusals over HTTPS that explain one of those.  Others may mean only that this host
 does not serve the product."""
 
 _SILENCE: Mapping[ConnectFault, Reason] = {
@@ -132,52 +124,34 @@ def host_of(region: str) -> str:
 
 
 class HttpsRegistration:
-    """Registers devices over HTTPS.
+    """The client of the registration over HTTPS.
 
-    read_secret, random: as of Direct.  host, port: where.  trust: the roots of that host, which
-    has another certificate than MQTT's port 8883; released by whoever made it.
+    trust: the roots of that host, which has another certificate than MQTT's port 8883; released by
+    whoever made it.
     """
 
     def __init__(
-        self,
-        settings: AlibabaSettings,
-        read_secret: ReadSecret,
-        random: Callable[[int], bytes],
-        host: str,
-        port: int,
-        trust: tls.TrustStore,
+        self, account: AlibabaAccount, host: str, port: int, trust: tls.TrustStore
     ) -> None:
-        self._settings, self._read_secret, self._random = settings, read_secret, random
-        self._host, self._port, self._trust = host, port, trust
+        self._account, self._host, self._port, self._trust = account, host, port, trust
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret, as Route says."""
         try:
-            form = await self._form(name)
+            secret = await self._account.product_secret(name)
         except ConfigError as error:
             return Refused(reasons.no_product_secret(str(error)))
+        form = form_of(name, secret, self._account.settings.sign_method, self._account.nonce())
         try:
-            async with http.post_form(await self._server(), PATH, form) as answer:
-                made = understand(answer, name)
-                if isinstance(made, Secret):
-                    await keep(made)
+            server = await self._account.server_at(self._host, self._port, self._trust)
+            async with http.post_form(server, PATH, form) as response:
+                result = parse_response(response, name)
+                if isinstance(result, Secret):
+                    await keep(result)
                     return Issued()
-                return made
+                return result
         except ConnectError as error:
             return self._not_connected(error.fault)
-
-    async def _form(self, name: CloudName) -> Mapping[str, str]:
-        product = self._settings.products[name.product]
-        secret = await asyncio.to_thread(
-            self._read_secret, product.secret_credential, product.secret_file
-        )
-        return form_of(name, secret, self._settings.sign_method, self._random(_RANDOM_BYTES).hex())
-
-    async def _server(self) -> tls.Server:
-        settings, context = self._settings, await self._trust.context()
-        return tls.Server(
-            self._host, self._port, context, settings.connect_timeout, settings.reply_timeout
-        )
 
     def _not_connected(self, fault: ConnectFault) -> Outcome:
         if fault in SILENT:
@@ -185,18 +159,13 @@ class HttpsRegistration:
         return Failed(connect_errors.reason(fault, self._host, self._port))
 
 
-class ExplainedDirectRoute(DirectRoute):
-    """Direct, which asks over HTTPS where MQTT refuses and does not say why."""
+class ExplainedRoute(PreregisteredRoute):
+    """The route "direct" that asks over HTTPS where MQTT refuses and does not say why."""
 
     def __init__(
-        self,
-        settings: AlibabaSettings,
-        trust: tls.TrustStore,
-        read_secret: ReadSecret,
-        random: Callable[[int], bytes],
-        https: HttpsRegistration,
+        self, account: AlibabaAccount, now: Callable[[], float], https: HttpsRegistration
     ) -> None:
-        super().__init__(settings, trust, read_secret, random)
+        super().__init__(account, now)
         self._https = https
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:

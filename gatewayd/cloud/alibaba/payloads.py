@@ -1,20 +1,10 @@
-"""What is signed, and how.  Pure.
+"""What devices and gateways sign and send, and the secrets in the replies.  Pure.
 
 The text that is signed runs names and values together without separators, names in alphabetical
 order; the sign is its HMAC in hexadecimal.  Sub-devices sign the same texts.  Sources: "MQTT-based
-dynamic registration", "Establish MQTT connections over TCP", "Manage topological relationships"
-and "Connect or disconnect sub-devices" of the IoT Platform documentation.
-
-What a gateway says of a child in a request, and the secrets in the replies.  Pure.
-
-Sources: "Register devices", "Manage topological relationships" and "Connect or disconnect
-sub-devices" of the IoT Platform documentation; that of product_register is in the vendor's C SDK.
-
-The fields of a CONNECT, and the push with the secret.  Pure.
-
-Source: "MQTT-based dynamic registration" of the IoT Platform documentation.
-
-What the cloud tells of a device that registers, read strictly.  Pure.
+dynamic registration", "Establish MQTT connections over TCP", "Register devices", "Manage
+topological relationships" and "Connect or disconnect sub-devices" of the IoT Platform
+documentation; that of product_register is in the vendor's C SDK.
 """
 
 from __future__ import annotations
@@ -57,7 +47,7 @@ def _run_together(**fields: str) -> str:
 
 
 MAX_ANSWER = 4096
-"""Bytes of an answer that is looked at; a real one has at most some hundred."""
+"""Bytes of a reply that are read; a real one has at most some hundred."""
 
 
 def load(data: bytes) -> Mapping[str, object]:
@@ -65,23 +55,23 @@ def load(data: bytes) -> Mapping[str, object]:
     if len(data) > MAX_ANSWER:
         return {}
     try:
-        told = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def names(told: Mapping[str, object], name: CloudName) -> bool:
-    """Whether this is told of this device."""
-    return (told.get("productKey"), told.get("deviceName")) == (name.product, name.device)
+def names(fields: Mapping[str, object], name: CloudName) -> bool:
+    """Whether these fields name this device."""
+    return (fields.get("productKey"), fields.get("deviceName")) == (name.product, name.device)
 
 
-def word(told: Mapping[str, object], key: str, most: int = 64) -> str:
+def word(fields: Mapping[str, object], key: str, most: int = 64) -> str:
     """Return printable ASCII without spaces, 1 to `most` characters; "" for anything else.
 
     64: the size of the buffers of the vendor's C SDK.
     """
-    value = told.get(key)
+    value = fields.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= most:
         return ""
     return value if all("!" <= character <= "~" for character in value) else ""
@@ -127,9 +117,9 @@ def connect_login(name: CloudName, secret: Secret, method: str, timestamp: str =
 
 
 def _login(name: CloudName, options: dict[str, str], password: str) -> Login:
-    told = ",".join(f"{key}={value}" for key, value in options.items())
+    joined = ",".join(f"{key}={value}" for key, value in options.items())
     return Login(
-        f"{client_id(name)}|{told}|",
+        f"{client_id(name)}|{joined}|",
         f"{name.device}&{name.product}",
         Secret(password.encode()),
     )
@@ -137,10 +127,10 @@ def _login(name: CloudName, options: dict[str, str], password: str) -> Login:
 
 def parse_push(topic: str, payload: bytes, name: CloudName) -> Secret | None:
     """Return the deviceSecret issued to this device; None for any other message."""
-    told = load(payload)
-    if topic != REGISTER_TOPIC or not names(told, name):
+    fields = load(payload)
+    if topic != REGISTER_TOPIC or not names(fields, name):
         return None
-    secret = word(told, "deviceSecret")
+    secret = word(fields, "deviceSecret")
     return Secret(secret.encode()) if secret else None
 
 
@@ -160,12 +150,12 @@ def sub_name(name: CloudName) -> SubName:
 
 
 def plain(name: SubName) -> Entry:
-    """Name a child, and no more."""
+    """Return the entry of a child with its name alone."""
     return {"productKey": name.product, "deviceName": name.device}
 
 
 def with_product_secret(name: CloudName, secret: Secret, method: str, random: str) -> Entry:
-    """Name a child, signed with the secret of its product.
+    """Return the entry of a child, signed with the secret of its product.
 
     random: letters and digits, other ones each time.
     """
@@ -178,7 +168,7 @@ def with_product_secret(name: CloudName, secret: Secret, method: str, random: st
 
 
 def to_attach(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
-    """Name a child for topo/add, signed with its own secret.
+    """Return the entry of a child for topo/add, signed with its own secret.
 
     timestamp: milliseconds since the epoch as text.  The field of the sign method is written
     differently in a login: so the documentation has it.
@@ -191,9 +181,9 @@ def to_attach(name: CloudName, secret: Secret, method: str, timestamp: str) -> E
 
 
 def to_log_in(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
-    """Name a child for a login, signed likewise.
+    """Return the entry of a child for a login, signed likewise.
 
-    A clean session: what the cloud kept for the child is dropped, as nobody here would take it.
+    A clean session: what the cloud kept for the child is dropped, as it would not be used here.
     """
     return {
         **_identified(name, timestamp),
@@ -206,8 +196,8 @@ def to_log_in(name: CloudName, secret: Secret, method: str, timestamp: str) -> E
 def issued(data: object) -> Mapping[SubName, Secret]:
     """Return the secrets in a list of the cloud; entries without a name or secret are left out."""
     found = {}
-    for told in _objects(data):
-        name, secret = _name(told), word(told, "deviceSecret")
+    for fields in _objects(data):
+        name, secret = _name(fields), word(fields, "deviceSecret")
         if name and secret:
             found[name] = Secret(secret.encode())
     return found
@@ -216,10 +206,10 @@ def issued(data: object) -> Mapping[SubName, Secret]:
 def failures(data: object) -> Mapping[SubName, int]:
     """Return the codes in the list of those that product_register did not register."""
     found = {}
-    for told in _objects(data):
-        detail = told.get("errorDetail")
+    for fields in _objects(data):
+        detail = fields.get("errorDetail")
         code = detail.get("code") if isinstance(detail, dict) else None
-        if (name := _name(told)) and isinstance(code, int | str) and str(code).isdecimal():
+        if (name := _name(fields)) and isinstance(code, int | str) and str(code).isdecimal():
             found[name] = int(str(code)[:_DIGITS])
     return found
 
@@ -233,13 +223,13 @@ _DIGITS = 9
 
 
 def _objects(data: object) -> Iterator[Mapping[str, object]]:
-    for told in data if isinstance(data, list) else [data]:
-        if isinstance(told, dict):
-            yield told
+    for fields in data if isinstance(data, list) else [data]:
+        if isinstance(fields, dict):
+            yield fields
 
 
-def _name(told: Mapping[str, object]) -> SubName | None:
-    product, device = told.get("productKey"), told.get("deviceName")
+def _name(fields: Mapping[str, object]) -> SubName | None:
+    product, device = fields.get("productKey"), fields.get("deviceName")
     if isinstance(product, str) and isinstance(device, str):
         return SubName(product, device)
     return None

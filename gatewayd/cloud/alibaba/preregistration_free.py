@@ -1,4 +1,4 @@
-"""The route "direct-unlisted": direct devices that nobody has created at the cloud.
+"""Direct devices that were not created at the cloud before: preregistration-free.
 
 A registration creates the device, and issues a client id and a token instead of a secret.  The
 vendor offers this under conditions, see `CONDITIONS`.  Sources: "MQTT-based dynamic registration"
@@ -8,23 +8,18 @@ and "Unique-certificate-per-product verification" of the IoT Platform documentat
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
-from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.alibaba import direct, payloads, reasons
-from gatewayd.cloud.alibaba.direct import AlibabaAccount
-from gatewayd.cloud.alibaba.payloads import client_id
+from gatewayd.cloud.alibaba import payloads, reasons
+from gatewayd.cloud.alibaba.direct import DirectRoute
+from gatewayd.cloud.alibaba.payloads import client_id, register_content, sign
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.alibaba.signing import register_content, sign
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
-from gatewayd.cloud.credentials import ReadSecret
-from gatewayd.cloud.mqtt import Login, MqttSession, ignore
-from gatewayd.cloud.provider import KeepSecret, LoginRefused, Outcome, Refused
+from gatewayd.cloud.mqtt import Login
+from gatewayd.cloud.provider import LoginRefused, Outcome, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError
 
 TOPICS = ("/ext/regnwl", "/ext/register")  # an older page has the second for both
 MAX_CLIENT_ID, MAX_TOKEN = 256, 1024
@@ -32,19 +27,19 @@ MAX_CLIENT_ID, MAX_TOKEN = 256, 1024
 
 
 CONDITIONS = (
-    "The vendor takes unlisted devices on enterprise instances only, in some regions "
+    "The vendor registers such devices on enterprise instances only, in some regions "
     "(Shanghai, by newer pages Beijing), of products with dynamic registration on, and at most "
     "five for each device name."
 )
 
-OFF = Reason(
+SWITCHED_OFF = Reason(
     "route-switched-off",
-    f"The route direct-unlisted is not switched on. {CONDITIONS}",
-    "Switch it on with 'unlisted' in the configuration of this cloud, or correct the rule.",
+    f"The route direct-preregistration-free is not switched on. {CONDITIONS}",
+    "Set preregistration_free = true in the configuration of this cloud, or correct the rule.",
 )
 BAD_GRANT = Reason(
     "secret-unusable",
-    "What is kept for this device is no client id with a token.",
+    "The stored secret of this device is not a client id with a token.",
     "Call Reregister.",
     substate="credential-rejected",
 )
@@ -53,12 +48,13 @@ REFUSALS: Mapping[int, Outcome] = {
     2: Refused(Reason(
         "cloud-request-refused",
         f"The cloud finds a field of the request missing, malformed or not allowed. {CONDITIONS}",
-        "Try the other securemode_unlisted, 2 or -2, and check instance_id and sign_method.",
+        "Try the other securemode_preregistration_free, 2 or -2, and check instance_id and "
+        "sign_method.",
     )),
     4: Refused(Reason(
         "cloud-auth-failed",
-        "The cloud does not accept this product secret, or takes no unlisted devices; it says no "
-        f"more. {CONDITIONS}",
+        "The cloud does not accept this product secret, or does not register devices that were "
+        f"not created before; it does not say which. {CONDITIONS}",
         "Check the product secret and these conditions; then call Retry.",
     )),
     5: Refused(Reason(
@@ -72,86 +68,41 @@ REFUSALS: Mapping[int, Outcome] = {
 """Code of the CONNACK to such a registration, to its outcome, where it is not that of others."""
 
 
-class PreregistrationFreeRoute:
-    """Implements Route.  What it keeps as the secret is JSON: {"clientId": …, "deviceToken": …}.
+class PreregistrationFreeRoute(DirectRoute):
+    """The route "direct-preregistration-free": a registration creates the device.
 
-    trust, read_secret, random: as Account has them.
-    enabled: whether the operator has switched the route on.
-    securemode: -2 by the vendor's table, 2 by its own programs.
+    What it keeps as the secret is JSON: {"clientId": …, "deviceToken": …}.  Each registration
+    counts as one more device of this name, of which the cloud takes five.
     """
 
-    def __init__(
-        self,
-        settings: AlibabaSettings,
-        trust: tls.TrustStore,
-        read_secret: ReadSecret,
-        random: Callable[[int], bytes],
-        *,
-        enabled: bool,
-        securemode: int = -2,
-    ) -> None:
-        self._settings, self._account = (
-            settings,
-            AlibabaAccount(settings, trust, read_secret, random),
-        )
-        self._enabled, self._securemode = enabled, securemode
-
     def check_name(self, name: CloudName) -> Reason | None:
-        """Tell why this name cannot be registered here; None if it may be tried."""
-        if not self._enabled:
-            return OFF
-        return None if name.product in self._settings.products else reasons.NO_PRODUCT
+        """Return why this name cannot be registered here; None if it may be tried."""
+        return super().check_name(name) if self._settings.preregistration_free else SWITCHED_OFF
 
-    async def check_ready(self, _: CloudName) -> Reason | None:
-        """Nothing is needed but the cloud itself."""
-        return None
+    def _register_login(self, name: CloudName, secret: Secret, nonce: str) -> Login:
+        return register_login(name, secret, self._settings, nonce)
 
-    async def unbind(self, _: CloudName) -> Reason | None:
-        """Nothing binds a direct device to this gateway."""
-        return None
-
-    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
-        """Ask the cloud once for a client id and a token, as Route says.
-
-        Each time counts as one more device of this name, of which the cloud takes five.
-        """
-        try:
-            login = await self._request(name)
-        except ConfigError as error:
-            return Refused(reasons.no_product_secret(str(error)))
-        parse = partial(parse_grant, name=name)
-        try:
-            server = await self._account.server(name)
-            return await direct.receive(server, login, self._settings.keepalive, parse, keep)
-        except ConnectError as error:
-            return refusal(error, *self._account.endpoint(name))
-
-    async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
-        """Log in once.  Raises LoginRefused, LoginFailed."""
+    def _connect_login(self, name: CloudName, secret: Secret) -> Login:
         login = connect_login(name, secret)
         if login is None:
             raise LoginRefused(BAD_GRANT)
-        try:
-            server = await self._account.server(name)
-            return MqttSession(
-                await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
-            )
-        except ConnectError as error:
-            raise reasons.login(error, *self._account.endpoint(name)) from error
+        return login
 
-    async def close(self) -> None:
-        """Nothing is held: sessions belong to whoever opened them."""
+    def _parse_push(self, topic: str, payload: bytes, name: CloudName) -> Secret | None:
+        return parse_grant(topic, payload, name)
 
-    async def _request(self, name: CloudName) -> Login:
-        secret, random = await self._account.product_secret(name), self._account.nonce()
-        return register_login(name, secret, self._settings, random, self._securemode)
+    def _refusal(self, error: ConnectError, host: str, port: int) -> Outcome:
+        return refusal(error, host, port)
 
 
 def register_login(
-    name: CloudName, secret: Secret, settings: AlibabaSettings, random: str, securemode: int
+    name: CloudName, secret: Secret, settings: AlibabaSettings, random: str
 ) -> Login:
-    """Return what a CONNECT says to register.  secret: the productSecret.  Pure."""
-    method = settings.sign_method
+    """Return what a CONNECT says to register.  secret: the productSecret.  Pure.
+
+    The securemode is -2 by the vendor's table, 2 by its own programs.
+    """
+    method, securemode = settings.sign_method, settings.securemode_preregistration_free
     options = f"securemode={securemode},authType=regnwl,random={random},signmethod={method}"
     if settings.instance_id:
         options += f",instanceId={settings.instance_id}"
@@ -164,9 +115,9 @@ def connect_login(name: CloudName, secret: Secret) -> Login | None:
 
     The token is the password as it is: nothing is signed.
     """
-    told = payloads.load(secret.reveal())
-    client, token = _grant(told)
-    if not client or told.keys() != {"clientId", "deviceToken"}:
+    fields = payloads.load(secret.reveal())
+    client, token = _grant(fields)
+    if not client or fields.keys() != {"clientId", "deviceToken"}:
         return None
     return _login(name, client, "authType=connwl,securemode=-2", token.encode())
 
@@ -175,9 +126,9 @@ def parse_grant(topic: str, payload: bytes, name: CloudName) -> Secret | None:
     """Return what was issued to this device, as it is kept; None for any other message.  Pure."""
     if topic not in TOPICS:
         return None
-    told = payloads.load(payload)
-    client, token = _grant(told)
-    if not client or not payloads.names(told, name):
+    fields = payloads.load(payload)
+    client, token = _grant(fields)
+    if not client or not payloads.names(fields, name):
         return None
     return Secret(json.dumps({"clientId": client, "deviceToken": token}).encode())
 
@@ -189,10 +140,10 @@ def refusal(error: ConnectError, host: str, port: int) -> Outcome:
     return reasons.registration(error, host, port)
 
 
-def _grant(told: Mapping[str, object]) -> tuple[str, str]:
+def _grant(fields: Mapping[str, object]) -> tuple[str, str]:
     """Return client id and token, both "" where one is missing or cannot be sent."""
-    client = payloads.word(told, "clientId", MAX_CLIENT_ID)
-    token = payloads.word(told, "deviceToken", MAX_TOKEN)
+    client = payloads.word(fields, "clientId", MAX_CLIENT_ID)
+    token = payloads.word(fields, "deviceToken", MAX_TOKEN)
     return (client, token) if client and token and "|" not in client else ("", "")
 
 

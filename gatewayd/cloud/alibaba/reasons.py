@@ -146,7 +146,7 @@ NO_DEVICE_SECRETS = Reason(
     "The secrets of this product's devices are nowhere named.",
     "Set device_credentials or device_directory of the product.",
 )
-NOT_LISTED = Reason(
+MISSING_FROM_REPLY = Reason(
     "cloud-bad-secret",
     "The cloud accepted the request, and its answer holds no secret for this child.",
     "If this lasts, look at the device in the console.",

@@ -1,4 +1,4 @@
-"""What a gateway asks for its children: many children, few requests.
+"""The requests of a gateway for its children: many children, few messages.
 
 Each call is for one child.  Calls made at about the same time travel in one request, and each
 child's share of the reply is found by its name, never by its position.
@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
-from gatewayd.cloud.alibaba import payloads, result_codes, topics
-from gatewayd.cloud.alibaba.alink import DONE, names_in
-from gatewayd.cloud.alibaba.connection import AlibabaUplink, ChildLogins
+from gatewayd.cloud.alibaba import alink, payloads, result_codes
+from gatewayd.cloud.alibaba.alink import DONE, SubName, names_in
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import Entry
+from gatewayd.cloud.alibaba.rate_limits import ChildLogins
 from gatewayd.cloud.alibaba.result_codes import TOO_FAST
-from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.batch import Batcher, BatchRefused
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
-from gatewayd.cloud.sub_devices.result_codes import Denied, ResultKind
+from gatewayd.cloud.sub_devices.result_codes import Denied, MissingFromReply, ResultKind
 from gatewayd.device.secret import Secret
 
 WAIT = 0.05
@@ -27,17 +27,15 @@ REGISTERED, PROVISIONED, ATTACHED, LOGGED_IN = 30, 10, 30, 50
 """Children in one request, at most ("Limits" of the documentation; that of product_register is
 not documented)."""
 
-Answers: TypeAlias = Sequence[Secret | Exception]
+Secrets: TypeAlias = Sequence[Secret | Exception]
 Done: TypeAlias = Sequence[Exception | None]
 
 
-class NotListed(Exception):
-    """The cloud says that it is done, and its reply does not have this child."""
+class AlibabaRequests:
+    """The requests that a gateway makes for its children.
 
-
-class AlibabaCalls:
-    """link: over which it is asked.  now: seconds of a steady clock.
-    wait: seconds for which a batch stays open."""
+    now: seconds of a steady clock.  wait: seconds for which a batch stays open.
+    """
 
     def __init__(
         self, link: GatewayLink[AlibabaUplink], now: Callable[[], float], wait: float = WAIT
@@ -47,13 +45,13 @@ class AlibabaCalls:
         self.provision = Batcher[Entry, Secret](PROVISIONED, wait, self._provision)
         self.attach = Batcher[Entry, None](ATTACHED, wait, self._attach)
         self.detach = Batcher[SubName, None](ATTACHED, wait, self._detach)
-        self.tell_found = Batcher[SubName, None](ATTACHED, wait, self._tell_found)
+        self.report_found = Batcher[SubName, None](ATTACHED, wait, self._report_found)
         self.log_in = Batcher[Entry, None](LOGGED_IN, wait, self._log_in)
         self.log_out = Batcher[SubName, None](LOGGED_IN, wait, self._log_out)
 
     async def attached(self) -> frozenset[SubName]:
         """Return the children that the cloud has for this gateway.  Raises Denied, LinkError."""
-        return frozenset(names_in(await self._ask(topics.TOPO_GET, {})))
+        return frozenset(names_in(await self._ask(alink.TOPO_GET, {})))
 
     async def close(self) -> None:
         """End what is under way."""
@@ -61,17 +59,17 @@ class AlibabaCalls:
             await batcher.close()
         for other in (self.attach, self.log_in):
             await other.close()
-        for last in (self.detach, self.log_out, self.tell_found):
+        for last in (self.detach, self.log_out, self.report_found):
             await last.close()
 
-    async def _register(self, names: Sequence[SubName]) -> Answers:
+    async def _register(self, names: Sequence[SubName]) -> Secrets:
         params = [payloads.plain(name) for name in names]
-        data = await self._ask(topics.SUB_REGISTER, params, len(names))
+        data = await self._ask(alink.SUB_REGISTER, params, len(names))
         answers = _secrets(names, payloads.issued(data), {})
         if len(names) == 1:
             return answers
         return [
-            await self._register_alone(name) if isinstance(answer, NotListed) else answer
+            await self._register_alone(name) if isinstance(answer, MissingFromReply) else answer
             for name, answer in zip(names, answers, strict=True)
         ]
 
@@ -82,59 +80,59 @@ class AlibabaCalls:
         except Denied as denied:
             return denied
         except LinkError:
-            return NotListed()  # it was asked for twice: one of the two may have issued
+            return MissingFromReply()  # it was asked for twice: one of the two may have issued
         return answer
 
-    async def _provision(self, proxied: Sequence[Entry]) -> Answers:
+    async def _provision(self, proxied: Sequence[Entry]) -> Secrets:
         params = {"proxieds": list(proxied)}
-        data = await self._ask(topics.PRODUCT_REGISTER, params, len(proxied))
+        data = await self._ask(alink.PRODUCT_REGISTER, params, len(proxied))
         names = [_name(one) for one in proxied]
-        told = payloads.failures(payloads.part(data, "failures"))
-        denied = {name: denial(code, topics.PRODUCT_REGISTER) for name, code in told.items()}
+        codes = payloads.failures(payloads.part(data, "failures"))
+        denied = {name: denial(code, alink.PRODUCT_REGISTER) for name, code in codes.items()}
         return _secrets(names, payloads.issued(payloads.part(data, "successes")), denied)
 
     async def _attach(self, children: Sequence[Entry]) -> Done:
-        await self._ask(topics.TOPO_ADD, list(children), len(children))
+        await self._ask(alink.TOPO_ADD, list(children), len(children))
         return _done(children)
 
     async def _detach(self, names: Sequence[SubName]) -> Done:
         params = [payloads.plain(name) for name in names]
-        await self._ask(topics.TOPO_DELETE, params, len(names))
+        await self._ask(alink.TOPO_DELETE, params, len(names))
         return _done(names)
 
-    async def _tell_found(self, names: Sequence[SubName]) -> Done:
+    async def _report_found(self, names: Sequence[SubName]) -> Done:
         params = [payloads.plain(name) for name in names]
-        await self._ask(topics.LIST_FOUND, params, len(names))
+        await self._ask(alink.LIST_FOUND, params, len(names))
         return _done(names)
 
     async def _log_in(self, children: Sequence[Entry]) -> Done:
         """Log children in.  A batch is all or nothing; one that is refused goes one by one.
 
-        Each such try counts: a child that has had too many is told what the cloud would say.
+        Each such try counts: a child that has had too many gets the error of the cloud at once.
         """
         may = [self._logins.take(_name(child)) for child in children]
         if going := [child for child, one in zip(children, may, strict=True) if one]:
             await self._log_in_together(going, len(children))
-        return [None if one else denial(TOO_FAST, topics.LOGIN) for one in may]
+        return [None if one else denial(TOO_FAST, alink.LOGIN) for one in may]
 
     async def _log_in_together(self, children: Sequence[Entry], count: int) -> None:
         """Log children in.  count: how many there were in the batch."""
         if len(children) == 1:
-            await self._ask(topics.LOGIN, children[0], count)
+            await self._ask(alink.LOGIN, children[0], count)
         else:
             # Documents have the method in each entry, programs in use once for all: so both.
             method = children[0]["signMethod"]
             params = {"signMethod": method, "deviceList": list(children)}
-            await self._ask(topics.BATCH_LOGIN, params, count)
-        with suppress(LinkError):  # they are logged in, and the end of the link tells all
+            await self._ask(alink.BATCH_LOGIN, params, count)
+        with suppress(LinkError):  # they are logged in; the end of the link ends their sessions
             await self._link.get().watch(_name(child) for child in children)
 
     async def _log_out(self, names: Sequence[SubName]) -> Done:
         params = [payloads.plain(name) for name in names]
         if len(names) == 1:
-            await self._ask(topics.LOGOUT, params[0])
+            await self._ask(alink.LOGOUT, params[0])
         else:
-            await self._ask(topics.BATCH_LOGOUT, params, len(names))
+            await self._ask(alink.BATCH_LOGOUT, params, len(names))
         with suppress(LinkError):
             for name in names:
                 await self._link.get().unwatch(name)
@@ -169,8 +167,8 @@ def _secrets(
     names: Sequence[SubName],
     issued: Mapping[SubName, Secret],
     denied: Mapping[SubName, Denied],
-) -> Answers:
-    return [issued.get(name) or denied.get(name) or NotListed() for name in names]
+) -> Secrets:
+    return [issued.get(name) or denied.get(name) or MissingFromReply() for name in names]
 
 
 def _done(items: Sequence[object]) -> Done:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewayd.cloud.alibaba import reasons, topics
+from gatewayd.cloud.alibaba import alink, reasons
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 from gatewayd.device.reason import NONE, Reason
 
@@ -173,16 +173,16 @@ _NOT_ALLOWED = _coded(
 )  # fmt: skip
 
 EXCEPTIONS: Mapping[tuple[int, str], ResultMeaning] = {
-    (401, topics.SUB_REGISTER): _NOT_ALLOWED,
-    **{(code, topics.PRODUCT_REGISTER): _BAD_PRODUCT_SIGN for code in (401, 6287, 6600)},
+    (401, alink.SUB_REGISTER): _NOT_ALLOWED,
+    **{(code, alink.PRODUCT_REGISTER): _BAD_PRODUCT_SIGN for code in (401, 6287, 6600)},
     **{
         (code, method): _DONE
         for code in (520, 6401)
-        for method in (topics.LOGOUT, topics.BATCH_LOGOUT)
+        for method in (alink.LOGOUT, alink.BATCH_LOGOUT)
     },
     # What is not there binds nobody.
-    (6100, topics.TOPO_DELETE): _DONE,
-    (6401, topics.TOPO_DELETE): _DONE,
+    (6100, alink.TOPO_DELETE): _DONE,
+    (6401, alink.TOPO_DELETE): _DONE,
 }
 """Code and method, where the method makes a difference."""
 

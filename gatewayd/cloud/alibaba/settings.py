@@ -236,7 +236,7 @@ class AlibabaSettings:
         for key, value in (("region", self.region), ("instance_id", self.instance_id)):
             if value and not _LABEL.fullmatch(value):
                 yield f"{key} must be letters, digits and hyphens"
-        for key in ("securemode_register", "securemode_unlisted"):
+        for key in ("securemode_register", "securemode_preregistration_free"):
             if getattr(self, key) not in SECURE_MODES:
                 yield f"{key} must be 2 or -2"
         if self.explain and not (self.https_host or self.region):

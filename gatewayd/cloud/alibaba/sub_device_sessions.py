@@ -1,9 +1,4 @@
-"""The children of the gateway: in its topology, and logged in over its link.
-
-Looks whether the children still are logged in, when the cloud says that one of them is not.
-
-Which children the cloud has for this gateway.
-"""
+"""The children of the gateway: in its topology, and logged in over its link."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gatewayd.cloud.alibaba import payloads
+from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
-from gatewayd.cloud.alibaba.requests import AlibabaCalls
-from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices.quota import Quota
 from gatewayd.cloud.sub_devices.requests import BackgroundTask, Cooldown
@@ -30,92 +25,52 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
-MOST = 10_000
-"""Children that are remembered, whatever the cloud tells; the limit cannot be set higher."""
-
-
-class AlibabaTopology(Quota[SubName]):
-    """limit: children that the cloud lets a gateway have.
-    fetch: asks the cloud; raises what the question raises."""
-
-    def __init__(self, limit: int, fetch: Callable[[], Awaitable[frozenset[SubName]]]) -> None:
-        super().__init__(limit, MOST)
-        self._fetch = fetch
-        self._fetching: asyncio.Task[None] | None = None
-
-    async def know(self) -> None:
-        """Return when the cloud was asked since the link came up; many may wait at once.
-
-        Raises what the question raises; whoever asks next asks the cloud again.
-        """
-        if self._fetching is None or _failed(self._fetching):
-            self.begin()
-        assert self._fetching is not None, "it was begun"
-        await asyncio.shield(self._fetching)
-
-    def begin(self) -> None:
-        """Ask the cloud anew, though nobody waits for it yet: the link is another, or the cloud
-        hints at changes."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-        self._fetching = asyncio.create_task(self._learn())
-        self._fetching.add_done_callback(_failed)  # whoever waits asks again
-
-    async def close(self) -> None:
-        """End a question that is under way."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.wait({self._fetching})
-
-    async def _learn(self) -> None:
-        self.replace(await self._fetch())
-
-
-def _failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
-
-
 NOT_FOUND = 6100
 """The cloud does not know the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """How children are signed.  method: one of signing.METHODS.  wall: seconds since the epoch."""
+    """How requests for children are signed.
+
+    method: one of settings.SIGN_METHODS.  now: seconds since the epoch.
+    """
 
     method: str
-    wall: Callable[[], float]
+    now: Callable[[], float]
 
     def timestamp(self) -> str:
         """Return the time as the cloud wants it: milliseconds as text."""
-        return str(int(self.wall() * 1000))
+        return str(int(self.now() * 1000))
 
 
-class AlibabaSessions:
-    """calls: what may be asked.  limit: children that the cloud lets a gateway have.
-    now: seconds."""
+class AlibabaSubDeviceSessions:
+    """The sessions of the gateway's children, and the topology that they need.
+
+    limit: children that the cloud lets a gateway have.  now: seconds of a steady clock.
+    """
 
     def __init__(
-        self, calls: AlibabaCalls, signing: Signing, limit: int, now: Callable[[], float]
+        self, requests: AlibabaRequests, signing: Signing, limit: int, now: Callable[[], float]
     ) -> None:
-        self._calls, self._signing = calls, signing
-        self._online = OpenSessions(calls.log_out, now)
-        self.pauses = Cooldown[SubName](now)
-        self.topology = AlibabaTopology(limit, calls.attached)
+        self._requests, self._signing = requests, signing
+        self._online = OpenSessions(requests.log_out, now)
+        self.cooldown = Cooldown[SubName](now)
+        self.topology = AlibabaTopology(limit, requests.attached)
 
-    def sessions(self) -> tuple[SubDeviceSession, ...]:
-        """Return those that are open."""
+    def all(self) -> tuple[SubDeviceSession, ...]:
+        """Return the sessions that are open."""
         return self._online.sessions()
 
     def expect(self, child: SubName) -> None:
-        """A child is about to be registered: it counts, whatever has become of it before."""
+        """Prepare for the registration of a child, and count it as one of the gateway's."""
         self._online.expect(child)
-        self.topology.want(child)
+        self.topology.reserve(child)
 
     async def connect(self, name: CloudName, secret: Secret, *, issued: bool) -> SubDeviceSession:
         """Log a child in, and add it to the topology before if it is not there.
 
-        issued: whether the cloud issued the secret, so that it has known the child.
+        issued: whether the cloud issued the secret: then it knew the child.
         Raises LoginRefused, LoginRemoved, LoginFailed.
         """
         child = sub_name(name)
@@ -132,19 +87,19 @@ class AlibabaSessions:
             raise LoginFailed(unanswered(error)) from error
 
     async def unbind(self, name: CloudName) -> Reason | None:
-        """Take a child out of the topology; return why that was not done."""
+        """Take a child out of the topology; return why that failed."""
         child = sub_name(name)
         try:
-            with self._online.forgetting(child):
-                await self._calls.detach.submit(child)
+            with self._online.unbinding(child):
+                await self._requests.detach.submit(child)
         except Denied as denied:
             if denied.meaning.kind is not ResultKind.REMOVED:
                 return denied.meaning.reason
         except UNANSWERED as error:
             return unanswered(error)
-        self._online.forgotten(child)
+        self._online.unbound(child)
         self.topology.drop(child)
-        self.pauses.end(child)
+        self.cooldown.end(child)
         return None
 
     async def check(self, session: SubDeviceSession) -> bool:
@@ -156,7 +111,7 @@ class AlibabaSessions:
         if self._online.get(child) is not session:
             return True
         try:
-            await self._calls.log_in.submit(self._to_log_in(session.name, session.secret))
+            await self._requests.log_in.submit(self._to_log_in(session.name, session.secret))
         except Denied as denied:
             if denied.meaning.kind is ResultKind.TRANSIENT:
                 return False
@@ -167,41 +122,41 @@ class AlibabaSessions:
         return True
 
     def force_off(self, child: SubName, denied: Denied) -> None:
-        """The cloud does not let a child be online.
+        """End the session of a child that the cloud does not let be online.
 
-        If that is for want of topology, the topology is asked at the next login: the cloud may be
-        about to tell that it has removed the child.
+        If the child is not in the topology, it is added again at its next login, not now: the
+        cloud may be about to report that it has removed the child.
         """
         meaning = denied.meaning
-        self.pauses.note(child, meaning)
+        self.cooldown.start(child, meaning)
         if meaning.kind is ResultKind.REMOVED:
-            self.take(child)
+            self.remove(child)
         else:
             self._online.end(child, SessionEnd(meaning.reason))
 
-    def take(self, child: SubName) -> None:
-        """The cloud has removed a child.  One without a session learns it when it logs in."""
+    def remove(self, child: SubName) -> None:
+        """End the session of a child that the cloud has removed, or else refuse its next login."""
         self._online.remove(child, known=self.topology.remove(child))
 
     def end_all(self) -> Sequence[CloudName]:
-        """The link is lost, and with it every session.  Return whose it was."""
+        """End every session, as the link is lost; return the names of the children."""
         return self._online.end_all()
 
     async def close(self) -> None:
-        """End what is under way.  Sessions belong to whoever opened them."""
+        """End what is under way; whoever opened a session closes it."""
         await self._online.close()
         await self.topology.close()
-        await self._calls.close()
+        await self._requests.close()
 
     def _login_error(self, child: SubName, denied: Denied, *, issued: bool) -> LoginError:
         meaning = denied.meaning
         if issued and denied.code == NOT_FOUND:
             return LoginRemoved(REMOVED)
-        self.pauses.note(child, meaning)
+        self.cooldown.start(child, meaning)
         return meaning.login_error
 
     async def _know_topology(self) -> None:
-        """Ask for the topology, if need be; a no to that says nothing of any child."""
+        """Ask for the topology, if need be; a refusal of that says nothing about this child."""
         try:
             await self.topology.know()
         except Denied as denied:
@@ -223,54 +178,104 @@ class AlibabaSessions:
         child = sub_name(name)
         if child in self.topology.names:
             return
-        self.topology.want(child)
+        self.topology.reserve(child)
         signing = self._signing
-        await self._calls.attach.submit(
+        await self._requests.attach.submit(
             payloads.to_attach(name, secret, signing.method, signing.timestamp())
         )
         self.topology.add(child)
 
     async def _log_in(self, name: CloudName, secret: Secret) -> None:
-        step = self._calls.log_in.submit(self._to_log_in(name, secret))
+        step = self._requests.log_in.submit(self._to_log_in(name, secret))
         await self._online.commit(sub_name(name), step)
 
     def _to_log_in(self, name: CloudName, secret: Secret) -> Entry:
         return payloads.to_log_in(name, secret, self._signing.method, self._signing.timestamp())
 
 
-TOGETHER, PAUSE = 50, 1.0
-"""So many children are looked at together, and so many seconds apart."""
+MOST = 10_000
+"""Children that are remembered, however many the cloud names; the limit cannot be higher."""
+
+
+class AlibabaTopology(Quota[SubName]):
+    """The children that the cloud has for this gateway.
+
+    limit: children that the cloud lets a gateway have.
+    fetch: asks the cloud; raises what the request raises.
+    """
+
+    def __init__(self, limit: int, fetch: Callable[[], Awaitable[frozenset[SubName]]]) -> None:
+        super().__init__(limit, MOST)
+        self._fetch = fetch
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def know(self) -> None:
+        """Return when the cloud was asked since the link came up; many may wait at once.
+
+        Raises what the request raises; then the next call asks the cloud again.
+        """
+        if self._fetching is None or _failed(self._fetching):
+            self.begin()
+        assert self._fetching is not None, "it was begun"
+        await asyncio.shield(self._fetching)
+
+    def begin(self) -> None:
+        """Ask the cloud again: the link is another, or the cloud hints at changes."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+        self._fetching = asyncio.create_task(self._update())
+        self._fetching.add_done_callback(_failed)  # retrieves the exception: know() asks again
+
+    async def close(self) -> None:
+        """End a request that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait({self._fetching})
+
+    async def _update(self) -> None:
+        self.replace(await self._fetch())
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+CHECKED, PAUSE = 50, 1.0
+"""Children that are checked together, and seconds until the next are."""
 PERIOD = 60.0
-"""Seconds from one look at all to the next: a child may log in five times a minute."""
+"""Seconds from one check of all to the next: a child may log in five times a minute."""
 
 
 class SessionCheck(BackgroundTask):
-    """now: seconds."""
+    """A check of which children are still logged in, for when the cloud says that one is not.
 
-    def __init__(self, family: AlibabaSessions, now: Callable[[], float]) -> None:
-        super().__init__(self._look_until_sure)
-        self._family, self._now = family, now
-        self._told, self._last = False, -PERIOD
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, sessions: AlibabaSubDeviceSessions, now: Callable[[], float]) -> None:
+        super().__init__(self._check_until_sure)
+        self._sessions, self._now = sessions, now
+        self._requested, self._last = False, -PERIOD
 
     def begin(self) -> None:
-        """Look at all children, and once more if a look is under way: some had their turn."""
-        self._told = True
+        """Check all children; once more if a check is under way, as it is past some of them."""
+        self._requested = True
         super().begin()
 
-    async def _look_until_sure(self) -> None:
+    async def _check_until_sure(self) -> None:
         unsure: Sequence[SubDeviceSession] = ()
-        while self._told or unsure:
+        while self._requested or unsure:
             await asyncio.sleep(max(0.0, self._last + PERIOD - self._now()))
-            sessions = self._family.sessions() if self._told else unsure
-            self._told, self._last = False, self._now()
-            unsure = await self._look(sessions)
+            sessions = self._sessions.all() if self._requested else unsure
+            self._requested, self._last = False, self._now()
+            unsure = await self._check(sessions)
 
-    async def _look(self, sessions: Sequence[SubDeviceSession]) -> Sequence[SubDeviceSession]:
-        """Return those of which the cloud did not say whether it has them."""
+    async def _check(self, sessions: Sequence[SubDeviceSession]) -> Sequence[SubDeviceSession]:
+        """Return the sessions that the cloud neither confirmed nor denied."""
         unsure: list[SubDeviceSession] = []
-        for first in range(0, len(sessions), TOGETHER):
-            some = sessions[first : first + TOGETHER]
-            sure = await asyncio.gather(*(self._family.check(session) for session in some))
+        for first in range(0, len(sessions), CHECKED):
+            some = sessions[first : first + CHECKED]
+            sure = await asyncio.gather(*(self._sessions.check(session) for session in some))
             unsure += [session for session, one in zip(some, sure, strict=True) if not one]
             await asyncio.sleep(PAUSE)
         return unsure

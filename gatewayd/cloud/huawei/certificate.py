@@ -99,7 +99,7 @@ DAY = 86_400.0
 
 
 class CertificateRoute:
-    """Implements Route and Issuer.
+    """Implements Route and CertificateIssuer.
 
     authority: issues the certificates.  wall: seconds since the epoch.
     login: opens connections, for other routes too.

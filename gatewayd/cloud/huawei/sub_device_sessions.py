@@ -50,7 +50,7 @@ class HuaweiSubDeviceSessions:
     async def add(self, child: NodeName) -> str:
         """Add a child, unless the platform has it for this gateway; return its device ID.
 
-        Raises Denied, NotListed, and what a request raises.
+        Raises Denied, MissingFromReply, and what a request raises.
         """
         self._cache.reserve(child)
         info = self._cache.find(child)

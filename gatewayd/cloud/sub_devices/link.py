@@ -1,7 +1,4 @@
-"""The gateway's session at the cloud: whoever needs it for a child finds it here, or waits.
-
-The first words of a gateway's session: it subscribes, or there is no session.
-"""
+"""The link: the gateway's session at the cloud, over which its children are served."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ from gatewayd.device.reason import Reason
 
 
 class LinkError(Exception):
-    """A question has no reply."""
+    """A request has no reply."""
 
 
 class NoAnswer(LinkError):
-    """The reply did not come in time: whether the cloud did what was asked is not known."""
+    """The reply did not come in time: the cloud may have done what was asked."""
 
 
 class LinkDown(LinkError):
-    """The session ended before the reply came; if it was asked, the same is not known."""
+    """The session ended before the reply came: the cloud may have done what was asked."""
 
 
 class NotSent(LinkDown):
-    """There was no link, so the cloud has not been asked."""
+    """There was no link: the cloud was not asked."""
 
 
 class LinkSession(Protocol):
@@ -46,10 +43,7 @@ UplinkT = TypeVar("UplinkT", bound=LinkSession)
 
 
 class GatewayLink(Generic[UplinkT]):
-    """The newest session of the gateway, for whoever needs one.
-
-    current: None while there is none.
-    """
+    """The newest session of the gateway.  current: None while there is none."""
 
     def __init__(self) -> None:
         self.current: UplinkT | None = None
@@ -62,7 +56,7 @@ class GatewayLink(Generic[UplinkT]):
         return self.current
 
     async def wait(self, seconds: float) -> UplinkT | None:
-        """Return the session, if there is one or comes to be one within so many seconds."""
+        """Return the session, after waiting so many seconds for one at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.current is None:
@@ -70,7 +64,7 @@ class GatewayLink(Generic[UplinkT]):
         return self.current
 
     def put(self, uplink: UplinkT) -> None:
-        """Hand out this session from now on, until it ends."""
+        """Make this the current session, until it ends."""
         self.current = uplink
         self._up.set()
         uplink.closed.add_done_callback(lambda _: self._gone(uplink))
@@ -83,7 +77,7 @@ class GatewayLink(Generic[UplinkT]):
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Turn what ends a wait for the cloud into errors of the link."""
+    """Limit a wait for the cloud.  Raises NoAnswer after so many seconds, LinkDown."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -96,9 +90,9 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 async def subscribe(
     connection: mqtt.MqttConnection, subscribed: Awaitable[None], no_answer: Reason
 ) -> None:
-    """Return when the gateway has subscribed; the connection is closed if it cannot.
+    """Wait for the subscriptions of a gateway's new session; close the connection if they fail.
 
-    no_answer: what to say where the cloud does not answer that.  Raises LoginFailed.
+    no_answer: the reason where the cloud does not answer them.  Raises LoginFailed.
     """
     try:
         await subscribed

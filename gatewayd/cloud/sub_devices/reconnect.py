@@ -1,4 +1,4 @@
-"""Looks after the gateway's link: who waits for it is told when it is there again."""
+"""The monitor of the gateway's link: children that wait for it log in when it is back."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkSession, UplinkT
+from gatewayd.cloud.sub_devices.requests import BackgroundTask
 from gatewayd.cloud.sub_devices.result_codes import gateway_offline
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
 PATIENCE = 5.0
-"""Seconds for which a child waits for the link, before it is told that there is none."""
-TOGETHER, PAUSE = 50, 0.5
-"""So many children are called back at a time, and so many seconds apart: with the link all
-children lose their sessions, and clouds let a gateway log in some 150 a second."""
+"""Seconds for which a child waits for the link, before its attempt fails."""
+BATCH, PAUSE = 50, 0.5
+"""Children that retry together, and seconds until the next do: with the link all children lose
+their sessions, and clouds let a gateway log in some 150 a second."""
 
 Up_contra = TypeVar("Up_contra", bound=LinkSession, contravariant=True)
 
 
 class LinkListener(Protocol[Up_contra]):
-    """Whoever is told what becomes of the link."""
+    """A listener for what becomes of the link."""
 
     def link_up(self, uplink: Up_contra) -> None:
-        """There is a link.  Who is online still was handed over from the link before it."""
+        """Use a new link.  Children that are still online were handed over from the one before."""
 
     def link_lost(self) -> Iterable[CloudName]:
-        """Return the children who were online."""
+        """End all sessions; return the children that were online."""
 
-    def call_back(self, name: CloudName) -> None:
-        """What kept a child from logging in is gone."""
+    def retry(self, name: CloudName) -> None:
+        """Let a child log in again: what kept it from that is gone."""
 
 
 class LinkMonitor(Generic[UplinkT]):
-    """provider: its name in the configuration.  most: children that are called back; others come
-    by themselves.
+    """A monitor of one gateway's link, with the children that wait for it.
 
-    ails: why the gateway is not logged in; None where that is not known.
+    provider: its name in the configuration.  most: children that are remembered as waiting; others
+    retry by themselves.
+    offline_reason: why the gateway is not logged in; None where that is not known.
     """
 
     def __init__(
@@ -48,30 +50,32 @@ class LinkMonitor(Generic[UplinkT]):
         self._most = most
         self._uplink: UplinkT | None = None
         self._waiting: set[CloudName] = set()
-        self._calling: asyncio.Task[None] | None = None
+        self._retries = BackgroundTask(self._retry_all)
         self._handovers = 0
-        self.ails: Reason | None = None
+        self.offline_reason: Reason | None = None
 
     async def offline(self, name: CloudName) -> Reason | None:
-        """Tell why the gateway is not online, after some seconds; None if it is.
+        """Return why the gateway is not online, after some seconds; None if it is.
 
-        A child that was told so is called back.
+        The child retries when the gateway is back.
         """
         if await self._link.wait(PATIENCE) is None:
             self._wait((name,))
-            return gateway_offline(self._device, self.ails)
-        self._look()
+            return gateway_offline(self._device, self.offline_reason)
+        self._use_newest()
         return None
 
-    def look(self) -> None:
-        """Take notice of the gateway's new session."""
-        self.ails = None
-        self._look()
+    def update(self) -> None:
+        """Use the gateway's new session from now on."""
+        self.offline_reason = None
+        self._use_newest()
 
     @contextmanager
     def handover(self) -> Iterator[None]:
-        """Meanwhile the gateway logs in, and the cloud may close the link that there is for that:
-        the children go on over the new one, and have lost theirs only if none comes of it."""
+        """Keep the sessions while the gateway logs in again, and the cloud may close the link.
+
+        They go on over the new link, and end only if the login fails.
+        """
         self._handovers += 1
         try:
             yield
@@ -81,21 +85,20 @@ class LinkMonitor(Generic[UplinkT]):
                 self._ended(self._uplink)
 
     async def close(self) -> None:
-        """Call nobody back any more."""
-        if (calling := self._stop_calling()) is not None:
-            await asyncio.wait({calling})
+        """Let no more children retry."""
+        await self._retries.close()
 
-    def _look(self) -> None:
+    def _use_newest(self) -> None:
         uplink = self._link.current
         if uplink is None or uplink is self._uplink or uplink.closed.done():
             return
         if self._uplink is not None and not self._handovers:
             self._lost(self._uplink)
-        self._stop_calling()
+        self._retries.stop()
         self._uplink = uplink
         uplink.closed.add_done_callback(lambda _: self._ended(uplink))
         self._listener.link_up(uplink)
-        self._calling = asyncio.create_task(self._call_all_back())
+        self._retries.begin()
 
     def _ended(self, uplink: UplinkT) -> None:
         if not self._handovers:
@@ -104,7 +107,7 @@ class LinkMonitor(Generic[UplinkT]):
     def _lost(self, uplink: UplinkT) -> None:
         if self._uplink is uplink:
             self._uplink = None
-            self._stop_calling()
+            self._retries.stop()
             self._wait(self._listener.link_lost())
 
     def _wait(self, names: Iterable[CloudName]) -> None:
@@ -112,14 +115,8 @@ class LinkMonitor(Generic[UplinkT]):
             if len(self._waiting) < self._most:
                 self._waiting.add(name)
 
-    def _stop_calling(self) -> asyncio.Task[None] | None:
-        calling, self._calling = self._calling, None
-        if calling is not None:
-            calling.cancel()
-        return calling
-
-    async def _call_all_back(self) -> None:
+    async def _retry_all(self) -> None:
         while self._waiting:
-            for _ in range(min(TOGETHER, len(self._waiting))):
-                self._listener.call_back(self._waiting.pop())
+            for _ in range(min(BATCH, len(self._waiting))):
+                self._listener.retry(self._waiting.pop())
             await asyncio.sleep(PAUSE)

@@ -1,9 +1,4 @@
-"""Questions to the cloud that are under way, and who waits for their answers.
-
-Children that the cloud is not to be asked about for a while.
-
-Work that goes on beside everything else, once at a time.
-"""
+"""Requests to the cloud: those under way, children that rest from them, and background work."""
 
 from __future__ import annotations
 
@@ -17,56 +12,56 @@ from gatewayd.cloud.sub_devices.result_codes import ResultMeaning
 from gatewayd.device.reason import Reason
 
 OUTSTANDING = 256
-"""Questions under way at a time; who wants to ask one more waits."""
+"""Requests under way at a time; one more waits."""
 
 Key = TypeVar("Key", bound=Hashable)
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
 
-class PendingRequests(Generic[Key, Answer]):
-    """Those of one session of the gateway.
+class PendingRequests(Generic[Key, Reply]):
+    """The requests of one session of the gateway that wait for their replies.
 
     closed: why the session has ended.  reply_timeout: seconds.
-    places: to be held by whoever asks, from before the waits for the cloud's limits.
+    slots: hold one for each request, from before the waits for the cloud's limits.
     """
 
     def __init__(self, closed: asyncio.Future[ConnectionEnd], reply_timeout: float) -> None:
         self._closed, self._reply_timeout = closed, reply_timeout
-        self._waiting: dict[Key, asyncio.Future[Answer | None]] = {}
-        self.places = asyncio.Semaphore(OUTSTANDING)
+        self._waiting: dict[Key, asyncio.Future[Reply | None]] = {}
+        self.slots = asyncio.Semaphore(OUTSTANDING)
         closed.add_done_callback(self._end)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._waiting
 
-    async def rest(self, seconds: float) -> None:
-        """Let time pass, unless the session ends."""
+    async def pause(self, seconds: float) -> None:
+        """Wait for so many seconds, or for the end of the session."""
         if seconds > 0:
             await asyncio.wait({self._closed}, timeout=seconds)
 
-    async def ask(self, key: Key, send: Callable[[], Awaitable[None]]) -> Answer:
-        """Send a question, and return its answer.  Raises NoAnswer, LinkDown.
+    async def ask(self, key: Key, send: Callable[[], Awaitable[None]]) -> Reply:
+        """Send a request, and return its reply.  Raises NoAnswer, LinkDown.
 
-        key: what its answer will have, unlike that of any question under way.
+        key: what its reply will have, unlike that of any request under way.
         """
-        waiting: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
         try:
             async with deadline(self._reply_timeout):
                 await send()
-                answered = await waiting
+                reply = await waiting
         finally:
             del self._waiting[key]
-        if answered is None:
+        if reply is None:
             raise LinkDown
-        return answered
+        return reply
 
-    def answer(self, key: Key, answer: Answer) -> bool:
-        """Hand out an answer; return whether anybody has waited for it."""
+    def resolve(self, key: Key, reply: Reply) -> bool:
+        """Deliver a reply; return whether a request waited for it."""
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
             return False
-        waiting.set_result(answer)
+        waiting.set_result(reply)
         return True
 
     def _end(self, _: object) -> None:
@@ -76,14 +71,17 @@ class PendingRequests(Generic[Key, Answer]):
 
 
 class Cooldown(Generic[Key]):
-    """now: seconds."""
+    """The children that the cloud is not to be asked about for a while.
+
+    now: seconds of a steady clock.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._until: dict[Key, tuple[float, Reason]] = {}
 
-    def note(self, name: Key, meaning: ResultMeaning) -> None:
-        """Begin a pause, if one follows from this answer."""
+    def start(self, name: Key, meaning: ResultMeaning) -> None:
+        """Begin the cooldown that follows from this result, if any does."""
         if meaning.pause:
             self._forget_old()
             self._until[name] = self._now() + meaning.pause, meaning.reason
@@ -94,35 +92,35 @@ class Cooldown(Generic[Key]):
         return reason if until > self._now() else None
 
     def end(self, name: Key) -> None:
-        """Ask again at once."""
+        """End the cooldown of a child."""
         self._until.pop(name, None)
 
     def _forget_old(self) -> None:
-        """Keep the table as small as what is paused now, which the gateway's limit bounds."""
+        """Keep the table as small as what cools down now, which the gateway's limit bounds."""
         now = self._now()
         self._until = {name: one for name, one in self._until.items() if one[0] > now}
 
 
 class BackgroundTask:
-    """work: what is done."""
+    """Work in the background, once at a time.  work: starts it."""
 
     def __init__(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         self._work = work
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Do it, unless that is under way."""
+        """Start the work, unless it is under way."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Do it no more; return what is about to end."""
+        """Cancel the work; return the task that is about to end."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
         return task
 
     async def close(self) -> None:
-        """Return when nothing is under way."""
+        """Cancel the work, and wait for its end."""
         if (task := self.stop()) is not None:
             await asyncio.wait({task})

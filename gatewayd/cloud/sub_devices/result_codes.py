@@ -1,7 +1,4 @@
-"""What a code of a cloud asks for, and what follows from that: tables.  Pure.
-
-Why a child of a gateway cannot be served, and what an operator can do.  Pure.
-"""
+"""What a result code of a cloud means for a child of a gateway, and what follows.  Pure."""
 
 from __future__ import annotations
 
@@ -25,18 +22,18 @@ from gatewayd.device.reason import Reason
 
 
 class ResultKind(StrEnum):
-    """What a code asks for."""
+    """What a code means, in terms of what to do."""
 
     DONE = "done"
     TRANSIENT = "transient"  # try again later
     PERMANENT = "permanent"  # it would be refused again: a fault of gatewayd or its settings
-    OPERATOR = "operator"  # it would be refused again until somebody changes something
+    OPERATOR = "operator"  # it would be refused again until an operator changes something
     REMOVED = "removed"  # the child is gone at the cloud
     REREGISTER = "reregister"  # the child's secret is not valid
     TOPOLOGY = "topology"  # add the child to the topology, and try once more
-    EXISTS = "exists"  # the cloud has it already: look whose it is
+    EXISTS = "exists"  # the cloud has it already: find out whose it is
     DISABLED = "disabled"  # wait until the cloud enables the child
-    CONFLICT = "conflict"  # somebody else uses the child's name
+    CONFLICT = "conflict"  # another client uses the child's name
     UNKNOWN = "unknown"  # not documented: refused for a while, then one more try
 
 
@@ -53,10 +50,9 @@ _LOGIN_ERRORS: Mapping[ResultKind, type[LoginError]] = {
 
 @dataclass(frozen=True, slots=True)
 class ResultMeaning:
-    """One code, explained.
+    """The meaning of one code.
 
-    wait: seconds for which the cloud is not to be asked about this child; 0 for what its kind
-    wants.
+    wait: seconds for which the cloud is not to be asked about this child; 0 for those of its kind.
     """
 
     kind: ResultKind
@@ -71,7 +67,7 @@ class ResultMeaning:
     @property
     def outcome(self) -> Outcome:
         """How a registration ended that was denied so."""
-        # What is tried again without anybody's doing has failed; the rest is refused.
+        # What is tried again by itself has failed; the rest is refused.
         return (Failed if self.kind in _LATER else Refused)(self.reason)
 
     @property
@@ -81,41 +77,45 @@ class ResultMeaning:
 
 
 class Denied(Exception):
-    """The cloud answered with a code that is not success: it has done nothing for this child."""
+    """The cloud answered with a code other than success: it has done nothing for this child."""
 
     def __init__(self, code: int | str, meaning: ResultMeaning) -> None:
         super().__init__(code)
         self.code, self.meaning = code, meaning
 
 
+class MissingFromReply(Exception):
+    """The cloud answered with success, and the reply does not name this child."""
+
+
 NO_GATEWAY = Reason(
     "route-not-available",
-    "Its rule names a route through the gateway's own session, and there is none.",
-    "Describe the gateway in the table 'gateway' of the cloud, or correct 'route' in the rule.",
+    "The rule names a route over the gateway's session, and this cloud has no gateway.",
+    "Add the table 'gateway' to the cloud, or correct 'route' in the rule.",
 )
 NOT_CONFIGURED = Reason(
     "gateway-not-configured",
-    "The gateway's own name is not configured for this cloud any more.",
+    "The gateway's name is no longer configured for this cloud.",
     "Configure the table 'gateway' of this cloud, or forget the gateway's device.",
 )
 GATEWAY_FULL = Reason(
     "gateway-full",
-    "The gateway has as many children as the cloud lets it have.",
+    "The gateway has as many children as the cloud allows.",
     "Forget children that are not needed, or use another gateway.",
 )
 STOPPED = Reason("stopping", "gatewayd is stopping.")
 NO_ANSWER = Reason("cloud-no-answer", "The cloud did not answer the gateway in time.")
-LINK_LOST = Reason("gateway-link-lost", "The gateway's own session ended meanwhile.")
-NOT_SENT = Reason("gateway-offline", "The gateway itself is not logged in at the cloud.")
-FORGOTTEN = Reason("forgotten", "The child was taken off the gateway.")
+LINK_LOST = Reason("gateway-link-lost", "The gateway's session ended meanwhile.")
+NOT_SENT = Reason("gateway-offline", "The gateway is not logged in at the cloud.")
+FORGOTTEN = Reason("forgotten", "The child was removed from the gateway.")
 REMOVED = Reason(
     "cloud-removed",
     "The child was deleted at the cloud, or taken from this gateway.",
-    "If it is to come back, create it again, and call Approve.",
+    "To get it back, create it again, and call Approve.",
 )
 
 UNANSWERED = (LinkError, BatcherClosed)
-"""What a call raises that has no answer."""
+"""What a request raises that has no reply."""
 
 _UNANSWERED: Sequence[tuple[type[Exception], Reason]] = (
     (BatcherClosed, STOPPED),
@@ -126,26 +126,26 @@ _UNANSWERED: Sequence[tuple[type[Exception], Reason]] = (
 
 
 def unanswered(error: Exception) -> Reason:
-    """Return why there is no answer."""
+    """Return why there is no reply."""
     return next(reason for kind, reason in _UNANSWERED if isinstance(error, kind))
 
 
 def unanswered_outcome(error: Exception) -> Outcome:
-    """Return how a registration ended that has no answer."""
+    """Return how a registration ended that has no reply."""
     reason = unanswered(error)
     return Failed(reason) if isinstance(error, NotSent) else Unknown(reason)
 
 
 def gateway_offline(gateway: str, state: Reason | None) -> Reason:
-    """Return why no child can be served.  gateway: its device id.  state: what ails it."""
-    told = f": {state}" if state else "."
+    """Return why no child can be served.  gateway: its device id.  state: why it is offline."""
+    cause = f": {state}" if state else "."
     return Reason(
         "gateway-offline",
-        "The gateway itself is not logged in at the cloud.",
-        f"Look at {gateway}{told}",
+        "The gateway is not logged in at the cloud.",
+        f"Check device {gateway}{cause}",
     )
 
 
 def no_gateway_secret(text: str) -> Reason:
-    """Return why the gateway's own secret cannot be used; `text` names the file."""
-    return Reason("gateway-secret-unusable", text, "Put it right, then call Retry.")
+    """Return why the gateway's secret cannot be used; `text` names the file."""
+    return Reason("gateway-secret-unusable", text, "Correct this, then call Retry.")

@@ -1,8 +1,6 @@
-"""The children that are logged in over the gateway's link.
+"""The sessions of children that are logged in over the gateway's link.
 
-Children that are being logged out, so that none is logged in again before that is done.
-
-A child that is logged in over the gateway's link.
+A child that is being logged out is not logged in again before that is done.
 """
 
 from __future__ import annotations
@@ -32,10 +30,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Logouts(Generic[Key]):
-    """call: logs one child out.  now: seconds of a steady clock."""
+    """The children that are being logged out.
 
-    def __init__(self, call: Batcher[Key, None], now: Callable[[], float]) -> None:
-        self._call, self._now = call, now
+    request: logs one child out.  now: seconds of a steady clock.
+    """
+
+    def __init__(self, request: Batcher[Key, None], now: Callable[[], float]) -> None:
+        self._request, self._now = request, now
         self._under_way: dict[Key, asyncio.Task[None]] = {}
 
     def __contains__(self, name: Key) -> bool:
@@ -50,7 +51,7 @@ class Logouts(Generic[Key]):
         return self._start(name, None)
 
     def follow(self, name: Key, login: asyncio.Task[None]) -> None:
-        """Log a child out again for whom nobody waits any more, if its login succeeds."""
+        """Log a child out again, if the login that was given up succeeds."""
         self._start(name, login)
 
     async def done(self, name: Key) -> None:
@@ -61,7 +62,7 @@ class Logouts(Generic[Key]):
     async def all_done(self, patience: float, most: float) -> None:
         """Return when no child is being logged out.
 
-        patience: seconds after which it is given up if no child is done.  most: if not all are.
+        patience: seconds without a child done after which to give up.  most: seconds for all.
         """
         end, before = self._now() + most, len(self._under_way) + 1
         while 0 < len(self._under_way) < before and (left := end - self._now()) > 0:
@@ -88,18 +89,18 @@ class Logouts(Generic[Key]):
     ) -> None:
         if before is not None:
             await asyncio.wait({before})
-        # Whatever goes wrong, nothing is left to do: the cloud learns it from the gateway's next
-        # session at the latest.
+        # After an error nothing is left to do: the cloud learns it from the gateway's next session
+        # at the latest.
         with contextlib.suppress(Denied, LinkError, BatcherClosed, BatchRefused):
             if login is not None:
                 await login
-            await self._call.submit(name)
+            await self._request.submit(name)
 
 
 class SubDeviceSession:
-    """Implements Session.
+    """A child that is logged in over the gateway's link.  Implements Session.
 
-    secret: what the child was logged in with, to look later whether it still is.
+    secret: what the child was logged in with, for a check whether it still is.
     log_out: ends the session at the cloud; in at most 2 s, and never with an error.
     """
 
@@ -114,7 +115,7 @@ class SubDeviceSession:
         self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
     def end(self, ended: SessionEnd) -> None:
-        """Tell whoever waits how the session ended.  What is told later is not heard."""
+        """Set how the session ended.  Only the first call counts."""
         if not self._ended.done():
             self._ended.set_result(ended)
 
@@ -130,22 +131,25 @@ class SubDeviceSession:
 
 
 class OpenSessions(Generic[Key]):
-    """log_out: logs one child out at the cloud.  now: seconds of a steady clock."""
+    """The open sessions of one gateway, by child.
+
+    log_out: logs one child out at the cloud.  now: seconds of a steady clock.
+    """
 
     def __init__(self, log_out: Batcher[Key, None], now: Callable[[], float]) -> None:
         self._sessions: dict[Key, SubDeviceSession] = {}
         self._logouts = Logouts(log_out, now)
         self._opening: dict[Key, asyncio.Task[None]] = {}
-        self._leaving: set[Key] = set()
+        self._unbinding: set[Key] = set()
         self._removed: set[Key] = set()
         self._links = 0
 
     def sessions(self) -> tuple[SubDeviceSession, ...]:
-        """Return those that are open."""
+        """Return the sessions."""
         return tuple(self._sessions.values())
 
     def children(self) -> tuple[Key, ...]:
-        """Return whose they are."""
+        """Return the children that have one."""
         return tuple(self._sessions)
 
     def get(self, child: Key) -> SubDeviceSession | None:
@@ -157,7 +161,7 @@ class OpenSessions(Generic[Key]):
         return child in self._sessions or child in self._opening or child in self._logouts
 
     def expect(self, child: Key) -> None:
-        """A child is about to be registered, whatever has become of it before."""
+        """Forget that a child was removed: it is about to be registered."""
         self._removed.discard(child)
 
     async def open(
@@ -165,7 +169,7 @@ class OpenSessions(Generic[Key]):
     ) -> SubDeviceSession:
         """Log a child in, when it is not being logged out any more.
 
-        log_in: does it; it calls `commit` for the step that is to be undone if nobody waits.
+        log_in: does it; it calls `commit` for the step that is to be undone if it is cancelled.
         Raises LoginRemoved, LoginFailed, and what `log_in` raises.
         """
         if child in self._removed:
@@ -181,7 +185,7 @@ class OpenSessions(Generic[Key]):
         return session
 
     async def commit(self, child: Key, step: Coroutine[None, None, None]) -> None:
-        """Take a step to log in; where nobody waits for it any more, it is undone."""
+        """Take a step to log in; if this is cancelled, the step is undone."""
         login = asyncio.create_task(step)
         self._opening[child] = login
         try:
@@ -195,14 +199,14 @@ class OpenSessions(Generic[Key]):
                 del self._opening[child]
 
     def end(self, child: Key, ended: SessionEnd) -> bool:
-        """Tell a session that it has ended; return whether there was one."""
+        """End the session of a child here; return whether there was one."""
         session = self._sessions.pop(child, None)
         if session is not None:
             session.end(ended)
         return session is not None
 
     def end_all(self) -> Sequence[CloudName]:
-        """The link is lost, and with it every session.  Return whose it was."""
+        """End every session, as the link is lost; return the names of the children."""
         self._links += 1
         lost = [session.name for session in self._sessions.values()]
         for child in tuple(self._sessions):
@@ -210,42 +214,42 @@ class OpenSessions(Generic[Key]):
         return lost
 
     def remove(self, child: Key, *, known: bool) -> None:
-        """The cloud has removed a child.  One without a session learns it when it logs in.
+        """Note that the cloud has removed a child.  Without a session its next login fails.
 
         known: whether the cloud had it for this gateway.
         """
-        if self.is_forgetting(child):
+        if self.is_unbinding(child):
             return
         if not self.end(child, SessionEnd(result_codes.REMOVED, removed=True)) and known:
             self._removed.add(child)
 
     @contextmanager
-    def forgetting(self, child: Key) -> Iterator[None]:
-        """Meanwhile it is we who remove a child, and the cloud may tell of it."""
-        self._leaving.add(child)
+    def unbinding(self, child: Key) -> Iterator[None]:
+        """Ignore what the cloud reports of a child while the gateway removes it."""
+        self._unbinding.add(child)
         try:
             yield
         finally:
-            self._leaving.discard(child)
+            self._unbinding.discard(child)
 
-    def is_forgetting(self, child: Key) -> bool:
-        """Whether we are removing a child."""
-        return child in self._leaving
+    def is_unbinding(self, child: Key) -> bool:
+        """Whether the gateway is removing a child."""
+        return child in self._unbinding
 
-    def forgotten(self, child: Key) -> None:
-        """A child was removed, as we wanted it."""
+    def unbound(self, child: Key) -> None:
+        """End the session of a child that the gateway has removed."""
         self.end(child, SessionEnd(result_codes.FORGOTTEN))
         self._removed.discard(child)
 
     async def log_out(self, child: Key) -> None:
-        """Log a child out that has no session here; return when that is done, or failed."""
+        """Log a child out that has no session here; return when that succeeded or failed."""
         await asyncio.wait({self._logouts.again(child)})
 
     async def leave(self, patience: float, most: float) -> None:
         """Log all children out before the link is closed.
 
-        Their sessions end with the link, for whoever holds them.  patience: seconds after which
-        it is given up if the cloud does not answer.  most: if it needs longer for all.
+        Their sessions here end with the link.  patience: seconds without an answer of the cloud
+        after which to give up.  most: seconds for all.
         """
         self._links += 1
         for child, login in tuple(self._opening.items()):
@@ -256,7 +260,7 @@ class OpenSessions(Generic[Key]):
         await self._logouts.all_done(patience, most)
 
     async def close(self) -> None:
-        """End what is under way.  Sessions belong to whoever opened them."""
+        """End what is under way; whoever opened a session closes it."""
         await self._logouts.close()
 
     async def _log_out(self, child: Key, session: SubDeviceSession) -> None:

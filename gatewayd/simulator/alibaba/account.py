@@ -18,29 +18,32 @@ GATEWAY = ("a1SimGateway", "gateway-1")
 """productKey and deviceName of the gateway itself."""
 
 
-class AlibabaAccount:
-    """Implements Account.  Its files: product-secret and gateway-secret."""
+class SimulatedAlibabaAccount:
+    """An account of the simulated Alibaba cloud.  Implements CloudAccount.
 
-    def __init__(self, wish: AccountOptions) -> None:
+    Its files: product-secret and gateway-secret.
+    """
+
+    def __init__(self, options: AccountOptions) -> None:
         self._secrets = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
         self.verbs: Mapping[str, CloudVerb] = {
             "reset": self._reset,
             "delete": self._delete,
             "secret": self._secret,
         }
-        self._serials = wish.serials
+        self._serials = options.serials
         self._cloud = AlibabaCloud(
             self._secrets,
-            [GATEWAY, *((PRODUCT, serial) for serial in wish.serials)],
-            certificate=_certificate(wish),
+            [GATEWAY, *((PRODUCT, serial) for serial in options.serials)],
+            certificate=_certificate(options),
             clock=asyncio.get_running_loop().time,
             random=secrets.token_bytes,
             options=AlibabaCloudOptions(
-                address=wish.address,
-                host=wish.address,
-                rate=wish.rate,
+                address=options.address,
+                host=options.address,
+                rate=options.rate,
                 preregistration_free=True,
-                nodes={PRODUCT: AlibabaNodeType(wish.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
+                nodes={PRODUCT: AlibabaNodeType(options.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
             ),
         )
 
@@ -48,23 +51,23 @@ class AlibabaAccount:
         await self._cloud.__aenter__()
         return self
 
-    async def __aexit__(self, *told: object) -> None:
-        await self._cloud.__aexit__(*told)
+    async def __aexit__(self, *error: object) -> None:
+        await self._cloud.__aexit__(*error)
 
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on.  Raises ConfigError."""
         self._cloud.set_faults(text, seed)
 
     def facts(self) -> Mapping[str, object]:
-        """Return what a client has to be told."""
+        """Return the facts that a client needs."""
         return {"host": self._cloud.host, "port": self._cloud.port, "product": PRODUCT}
 
     def truth(self) -> Mapping[str, Any]:
-        """Return what is true now at the cloud."""
+        """Return the true state of the cloud now."""
         return self._cloud.truth()
 
     def ledger(self, child: str) -> Mapping[str, Any]:
-        """Return what the cloud counted of a child.  Raises KeyError."""
+        """Return the cloud's counts of a child.  Raises KeyError."""
         devices: Any = self._cloud.truth()["devices"]
         return dict(devices[PRODUCT][child])
 
@@ -84,9 +87,9 @@ class AlibabaAccount:
         return self._cloud.show_secret(PRODUCT, request["child"])
 
 
-def _certificate(wish: AccountOptions) -> pki.KeyedCertificate:
-    """Issue one for the address itself: not every machine can look up "localhost"."""
-    if wish.address == LOOPBACK:
-        return CERTIFICATES[wish.certificate](wish.authority, wish.now)
-    names, ips = ["cloud.example"], [wish.address]
-    return wish.authority.issue(names, ips, wish.now - pki.LIFE, wish.now + pki.LIFE)
+def _certificate(options: AccountOptions) -> pki.KeyedCertificate:
+    """Issue a certificate for the address: not every machine can look up "localhost"."""
+    if options.address == LOOPBACK:
+        return CERTIFICATES[options.certificate](options.authority, options.now)
+    names, ips = ["cloud.example"], [options.address]
+    return options.authority.issue(names, ips, options.now - pki.LIFE, options.now + pki.LIFE)

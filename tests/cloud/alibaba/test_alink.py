@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import alink, topics
+from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba import alink as topics
 from gatewayd.cloud.alibaba.alink import (
     AddRequested,
     AlinkError,
     AlinkReply,
+    DownlinkTopic,
     ForcedOff,
     PermitJoin,
     SubDeviceOrder,
+    SubName,
     TopologyChange,
     TopologyChanged,
 )
-from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
 
 OWN, ONE, TWO = SubName("gwPK", "gwDN"), SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
 NAMED = [{"deviceName": "child-01", "productKey": "a1Child"}]

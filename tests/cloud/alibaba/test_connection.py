@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba import connection as uplink
-from gatewayd.cloud.alibaba import topics
 from gatewayd.cloud.alibaba.alink import (
     AddRequested,
     AlinkReply,
@@ -20,11 +20,11 @@ from gatewayd.cloud.alibaba.alink import (
     ForcedOff,
     PermitJoin,
     SubDeviceOrder,
+    SubName,
     TopologyChange,
     TopologyChanged,
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
-from gatewayd.cloud.alibaba.topics import SubName
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
@@ -54,8 +54,8 @@ async def linked(
 async def test_a_question_and_its_reply(serve: Serve, server: At) -> None:
     peer = Peer(replies=replying(200, [1, 2]))
     async with linked(peer, serve, server) as link:
-        assert await link.ask(topics.SUB_REGISTER, PARAMS) == AlinkReply(200, [1, 2])
-        assert await link.ask(topics.LOGIN, PARAMS[0]) == AlinkReply(200, [1, 2])
+        assert await link.ask(alink.SUB_REGISTER, PARAMS) == AlinkReply(200, [1, 2])
+        assert await link.ask(alink.LOGIN, PARAMS[0]) == AlinkReply(200, [1, 2])
     register, login = peer.asked
     message = {"version": "1.0", "params": PARAMS, "method": "thing.sub.register", "id": "1"}
     assert register == (f"{G}/thing/sub/register", message)
@@ -65,7 +65,7 @@ async def test_a_question_and_its_reply(serve: Serve, server: At) -> None:
 async def test_replies_find_their_questions_in_any_order(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
-        asking = [asyncio.create_task(link.ask(topics.TOPO_GET, {})) for _ in range(20)]
+        asking = [asyncio.create_task(link.ask(alink.TOPO_GET, {})) for _ in range(20)]
         await peer.until(lambda: len(peer.asked) == 20)
         for topic, message in reversed(peer.asked):
             number = int(message["id"])
@@ -83,10 +83,10 @@ async def test_late_and_double_replies_are_dropped(serve: Serve, server: At) -> 
 
     peer = Peer(replies=twice)
     async with linked(peer, serve, server) as link:
-        assert (await link.ask(topics.TOPO_GET, {})).code == 200
+        assert (await link.ask(alink.TOPO_GET, {})).code == 200
         await peer.say(f"{G}/thing/topo/get_reply", {"id": "77", "code": 200})
         peer.replies = replying(500)
-        assert (await link.ask(topics.TOPO_GET, {})).code == 500
+        assert (await link.ask(alink.TOPO_GET, {})).code == 500
         assert link.dropped == {"late": 2}
 
 
@@ -96,7 +96,7 @@ async def test_a_reply_on_another_topic_is_none(serve: Serve, server: At) -> Non
         return elsewhere + replying(200)(topic, message)
 
     async with linked(Peer(replies=wrong), serve, server) as link:
-        assert (await link.ask(topics.TOPO_GET, {})).code == 200
+        assert (await link.ask(alink.TOPO_GET, {})).code == 200
         assert link.dropped == {"late": 1}
 
 
@@ -104,46 +104,46 @@ async def test_no_reply(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server, seconds=0.2) as link:
         with pytest.raises(NoAnswer):
-            await link.ask(topics.TOPO_GET, {})
+            await link.ask(alink.TOPO_GET, {})
         topic, message = peer.asked[0]
         await peer.say(f"{topic}_reply", {"id": message["id"], "code": 200})
         peer.replies = replying(200)
-        assert (await link.ask(topics.TOPO_GET, {})).code == 200
+        assert (await link.ask(alink.TOPO_GET, {})).code == 200
         assert link.dropped == {"late": 1}
 
 
 async def test_the_session_ends_before_the_reply(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
-        asking = [asyncio.create_task(link.ask(topics.TOPO_GET, {})) for _ in range(300)]
+        asking = [asyncio.create_task(link.ask(alink.TOPO_GET, {})) for _ in range(300)]
         await peer.until(lambda: len(peer.asked) == requests.OUTSTANDING)
         peer.drop()
         ended = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in ended} == {LinkDown}
         with pytest.raises(LinkDown):
-            await link.ask(topics.TOPO_GET, {})
+            await link.ask(alink.TOPO_GET, {})
         assert link.closed.result() in {ConnectionEnd.CLOUD, ConnectionEnd.LOST}
 
 
 async def test_a_question_that_is_given_up(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
-        asking = asyncio.create_task(link.ask(topics.TOPO_GET, {}))
+        asking = asyncio.create_task(link.ask(alink.TOPO_GET, {}))
         await peer.until(lambda: len(peer.asked) == 1)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         peer.replies = replying(200)
-        assert (await link.ask(topics.TOPO_GET, {})).code == 200
+        assert (await link.ask(alink.TOPO_GET, {})).code == 200
 
 
 async def test_an_id_is_given_once_among_those_under_way(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
         link._newest = 0xFFFFFFFE
-        asking = [asyncio.create_task(link.ask(topics.TOPO_GET, {})) for _ in range(3)]
+        asking = [asyncio.create_task(link.ask(alink.TOPO_GET, {})) for _ in range(3)]
         await peer.until(lambda: len(peer.asked) == 3)
         link._newest = 0xFFFFFFFE
-        asking.append(asyncio.create_task(link.ask(topics.TOPO_GET, {})))
+        asking.append(asyncio.create_task(link.ask(alink.TOPO_GET, {})))
         await peer.until(lambda: len(peer.asked) == 4)
         numbers = [message["id"] for _, message in peer.asked]
         assert numbers == ["4294967295", "1", "2", "3"]
@@ -159,7 +159,7 @@ async def test_it_subscribes_to_each_topic_of_a_gateway(serve: Serve, server: At
         assert link.refused == {f"{G}/thing/list/found_reply"}
     assert all(len(topics) <= 8 for topics in peer.subscribed)
     wanted = sum(peer.subscribed, ())
-    assert sorted(wanted) == sorted(topics.gateway_topics(OWN))
+    assert sorted(wanted) == sorted(alink.gateway_topics(OWN))
 
 
 async def test_no_subscription_is_answered(serve: Serve, server: At) -> None:
@@ -181,9 +181,9 @@ async def test_it_watches_as_many_children_as_there_is_room_for(serve: Serve, se
     assert all(len(topics) <= 8 for topics in peer.subscribed)
     wanted = sum(peer.subscribed, ())
     assert len(wanted) == len(set(wanted)) == 2 * uplink.WATCHED + 2
-    assert wanted[-2:] == topics.child_topics(many[-1])
+    assert wanted[-2:] == alink.child_topics(many[-1])
     left = [packet.filters for packet in peer.seen if isinstance(packet, Unsubscribe)]
-    assert left == [topics.child_topics(many[0])]
+    assert left == [alink.child_topics(many[0])]
 
 
 ASKED: list[tuple[str, dict[str, Any], Downlink]] = [
@@ -194,7 +194,7 @@ ASKED: list[tuple[str, dict[str, Any], Downlink]] = [
         TopologyChanged(TopologyChange.DISABLED, (ONE,)),
     ),
     (f"{G}/thing/gateway/permit", {"params": {"time": 60}}, PermitJoin(60, "")),
-    ("/sys/a1Child/child-01/thing/delete", {"params": {}}, SubDeviceOrder(topics.DELETE, ONE)),
+    ("/sys/a1Child/child-01/thing/delete", {"params": {}}, SubDeviceOrder(alink.DELETE, ONE)),
 ]
 
 
@@ -216,7 +216,7 @@ async def test_a_child_forced_off_is_heard_and_not_answered(serve: Serve, server
     async with linked(peer, serve, server) as link:
         link.on_request = heard.append
         await peer.say(f"/ext/error/{OWN.product}/{OWN.device}", {"id": "9", "code": 520})
-        await link.ask(topics.TOPO_GET, {})
+        await link.ask(alink.TOPO_GET, {})
     assert heard == [ForcedOff(520, None)]
     assert len(peer.asked) == 1
 
@@ -228,7 +228,7 @@ async def test_what_comes_before_somebody_listens_is_kept(serve: Serve, server: 
             permit = {"id": "9", "params": {"time": seconds + 1}}
             await peer.say(f"{G}/thing/gateway/permit", permit)
         peer.replies = replying(200)
-        await link.ask(topics.TOPO_GET, {})
+        await link.ask(alink.TOPO_GET, {})
         heard = list[Downlink]()
         link.on_request = heard.append
         assert heard == [PermitJoin(seconds + 3, "") for seconds in range(uplink.EARLY)]
@@ -244,7 +244,7 @@ async def test_what_nobody_can_use_is_counted(serve: Serve, server: At) -> None:
         await peer.say("/sys/a1Child/child-01/thing/gateway/permit", {"id": "1"})
         await peer.say(f"{G}/thing/service/x", {"id": "1"})
         peer.replies = replying(200)
-        await link.ask(topics.TOPO_GET, {})
+        await link.ask(alink.TOPO_GET, {})
         assert link.dropped == {"malformed": 4, "unexpected": 2}
 
 
@@ -253,7 +253,9 @@ async def test_a_flood_is_not_answered_without_end(serve: Serve, server: At) -> 
     async with linked(peer, serve, server) as link:
         link.on_request = lambda _: None
         for _ in range(3 * uplink.ANSWERS):
-            link._take(f"{G}/thing/topo/change", json.dumps({"id": "9", "params": {}}).encode())
+            link._handle_message(
+                f"{G}/thing/topo/change", json.dumps({"id": "9", "params": {}}).encode()
+            )
         assert link.dropped == {"flood": 2 * uplink.ANSWERS}
         await peer.until(lambda: len(peer.asked) == uplink.ANSWERS)
 
@@ -275,7 +277,9 @@ async def test_whoever_waits_for_the_link_gets_it(serve: Serve, server: At) -> N
         assert await holder.wait(0) is None
 
 
-async def test_an_older_session_does_not_take_the_newer_away(serve: Serve, server: At) -> None:
+async def test_an_older_session_does_not_handle_message_the_newer_away(
+    serve: Serve, server: At
+) -> None:
     holder, first, second = GatewayLink[AlibabaUplink](), Peer(), Peer()
     async with linked(first, serve, server) as old, linked(second, serve, server) as new:
         holder.put(old)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.alibaba import payloads
-from gatewayd.cloud.alibaba.signing import METHODS
-from gatewayd.cloud.alibaba.topics import SubName
+from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.settings import SIGN_METHODS
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
@@ -56,7 +56,7 @@ def test_one_whose_product_vouches_for_it() -> None:
 
 def test_every_method_can_be_spelled() -> None:
     assert ATTACHED
-    assert {*payloads.SPELLING} == {*METHODS}
+    assert {*payloads.SPELLING} == {*SIGN_METHODS}
 
 
 def test_secrets_are_found_by_name_never_by_position() -> None:

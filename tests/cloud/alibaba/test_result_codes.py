@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import topics
+from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.result_codes import CODES, EXCEPTIONS, reason
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 
@@ -18,37 +18,37 @@ DOCUMENTED = {
 }  # fmt: skip
 
 KINDS: list[tuple[int, str, ResultKind]] = [
-    (200, topics.TOPO_GET, ResultKind.DONE),
-    (429, topics.TOPO_ADD, ResultKind.TRANSIENT),
-    (500, topics.SUB_REGISTER, ResultKind.TRANSIENT),
-    (460, topics.LOGIN, ResultKind.PERMANENT),
-    (6203, topics.LOGIN, ResultKind.PERMANENT),
-    (6402, topics.TOPO_ADD, ResultKind.PERMANENT),
-    (6100, topics.SUB_REGISTER, ResultKind.OPERATOR),
-    (6288, topics.SUB_REGISTER, ResultKind.OPERATOR),
-    (6289, topics.SUB_REGISTER, ResultKind.OPERATOR),
-    (6619, topics.SUB_REGISTER, ResultKind.OPERATOR),
-    (6400, topics.TOPO_ADD, ResultKind.OPERATOR),
-    (428, topics.BATCH_LOGIN, ResultKind.OPERATOR),
-    (521, topics.LOGIN, ResultKind.REMOVED),
-    (522, topics.LOGIN, ResultKind.DISABLED),
-    (6204, topics.TOPO_ADD, ResultKind.DISABLED),
-    (401, topics.TOPO_ADD, ResultKind.REREGISTER),
-    (401, topics.SUB_REGISTER, ResultKind.PERMANENT),
-    (6287, topics.LOGIN, ResultKind.REREGISTER),
-    (6287, topics.PRODUCT_REGISTER, ResultKind.OPERATOR),
-    (6600, topics.PRODUCT_REGISTER, ResultKind.OPERATOR),
-    (6401, topics.LOGIN, ResultKind.TOPOLOGY),
-    (6401, topics.ERROR, ResultKind.TOPOLOGY),
-    (6401, topics.TOPO_DELETE, ResultKind.DONE),
-    (6100, topics.TOPO_DELETE, ResultKind.DONE),
-    (520, topics.LOGOUT, ResultKind.DONE),
-    (520, topics.BATCH_LOGOUT, ResultKind.DONE),
-    (520, topics.ERROR, ResultKind.TRANSIENT),
-    (427, topics.LOGIN, ResultKind.CONFLICT),
-    (527, topics.ERROR, ResultKind.CONFLICT),
-    (100_000, topics.LOGIN, ResultKind.UNKNOWN),
-    (-1, topics.LOGIN, ResultKind.UNKNOWN),
+    (200, alink.TOPO_GET, ResultKind.DONE),
+    (429, alink.TOPO_ADD, ResultKind.TRANSIENT),
+    (500, alink.SUB_REGISTER, ResultKind.TRANSIENT),
+    (460, alink.LOGIN, ResultKind.PERMANENT),
+    (6203, alink.LOGIN, ResultKind.PERMANENT),
+    (6402, alink.TOPO_ADD, ResultKind.PERMANENT),
+    (6100, alink.SUB_REGISTER, ResultKind.OPERATOR),
+    (6288, alink.SUB_REGISTER, ResultKind.OPERATOR),
+    (6289, alink.SUB_REGISTER, ResultKind.OPERATOR),
+    (6619, alink.SUB_REGISTER, ResultKind.OPERATOR),
+    (6400, alink.TOPO_ADD, ResultKind.OPERATOR),
+    (428, alink.BATCH_LOGIN, ResultKind.OPERATOR),
+    (521, alink.LOGIN, ResultKind.REMOVED),
+    (522, alink.LOGIN, ResultKind.DISABLED),
+    (6204, alink.TOPO_ADD, ResultKind.DISABLED),
+    (401, alink.TOPO_ADD, ResultKind.REREGISTER),
+    (401, alink.SUB_REGISTER, ResultKind.PERMANENT),
+    (6287, alink.LOGIN, ResultKind.REREGISTER),
+    (6287, alink.PRODUCT_REGISTER, ResultKind.OPERATOR),
+    (6600, alink.PRODUCT_REGISTER, ResultKind.OPERATOR),
+    (6401, alink.LOGIN, ResultKind.TOPOLOGY),
+    (6401, alink.ERROR, ResultKind.TOPOLOGY),
+    (6401, alink.TOPO_DELETE, ResultKind.DONE),
+    (6100, alink.TOPO_DELETE, ResultKind.DONE),
+    (520, alink.LOGOUT, ResultKind.DONE),
+    (520, alink.BATCH_LOGOUT, ResultKind.DONE),
+    (520, alink.ERROR, ResultKind.TRANSIENT),
+    (427, alink.LOGIN, ResultKind.CONFLICT),
+    (527, alink.ERROR, ResultKind.CONFLICT),
+    (100_000, alink.LOGIN, ResultKind.UNKNOWN),
+    (-1, alink.LOGIN, ResultKind.UNKNOWN),
 ]
 
 
@@ -63,13 +63,13 @@ def test_what_a_code_asks_for(code: int, method: str, kind: ResultKind) -> None:
 
 def test_an_exception_says_other_than_the_rule() -> None:
     for (code, method), meaning in EXCEPTIONS.items():
-        assert method in topics.METHODS
+        assert method in alink.METHODS
         assert meaning != CODES[code]
 
 
 @pytest.mark.parametrize(
     "meaning",
-    [*CODES.values(), *EXCEPTIONS.values(), reason(7, topics.LOGIN)],
+    [*CODES.values(), *EXCEPTIONS.values(), reason(7, alink.LOGIN)],
     ids=lambda meaning: str(meaning.reason.code),
 )
 def test_each_can_be_shown(meaning: ResultMeaning) -> None:
@@ -97,7 +97,7 @@ def test_one_reason_code_has_one_kind_of_remedy() -> None:
     assert all(len(found) == 1 for found in kinds.values())
 
 
-@given(st.integers(-(2**32), 2**32), st.sampled_from([*topics.METHODS, topics.ERROR]))
+@given(st.integers(-(2**32), 2**32), st.sampled_from([*alink.METHODS, alink.ERROR]))
 def test_any_code_has_a_meaning(code: int, method: str) -> None:
     told = reason(code, method)
     assert (told.kind is ResultKind.UNKNOWN) == (code not in DOCUMENTED)

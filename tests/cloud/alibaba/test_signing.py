@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.alibaba import payloads, signing
+from gatewayd.cloud.alibaba import payloads
+from gatewayd.cloud.alibaba import payloads as signing
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret

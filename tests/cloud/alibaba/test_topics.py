@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.topics import DownlinkTopic, SubName
+from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba.alink import DownlinkTopic, SubName
 from gatewayd.device.record import CloudName
 
 GATEWAY = CloudName("cloud", "gwPK", "gwDN")
@@ -32,26 +32,26 @@ SUBSCRIBED = {
 
 
 def test_what_a_gateway_subscribes_to() -> None:
-    wanted = topics.gateway_topics(GATEWAY)
+    wanted = alink.gateway_topics(GATEWAY)
     assert set(wanted) == SUBSCRIBED
     assert len(wanted) == len(SUBSCRIBED)
 
 
 def test_what_a_gateway_subscribes_to_for_a_child() -> None:
     wanted = ("/sys/subPK/sub:DN/thing/disable", "/sys/subPK/sub:DN/thing/delete")
-    assert topics.child_topics(CHILD) == wanted
+    assert alink.child_topics(CHILD) == wanted
 
 
 @pytest.mark.parametrize(
     ("topic", "expected"),
     [
-        ("/sys/gwPK/gwDN/thing/topo/add/notify", DownlinkTopic(topics.TOPO_NOTIFY, OWN)),
-        ("/sys/gwPK/gwDN/thing/topo/change", DownlinkTopic(topics.TOPO_CHANGE, OWN)),
-        ("/sys/gwPK/gwDN/thing/gateway/permit", DownlinkTopic(topics.PERMIT, OWN)),
-        ("/ext/error/gwPK/gwDN", DownlinkTopic(topics.ERROR, OWN)),
-        ("/sys/subPK/sub:DN/thing/disable", DownlinkTopic(topics.DISABLE, CHILD)),
-        ("/sys/subPK/sub:DN/thing/enable", DownlinkTopic(topics.ENABLE, CHILD)),
-        ("/sys/subPK/sub:DN/thing/delete", DownlinkTopic(topics.DELETE, CHILD)),
+        ("/sys/gwPK/gwDN/thing/topo/add/notify", DownlinkTopic(alink.TOPO_NOTIFY, OWN)),
+        ("/sys/gwPK/gwDN/thing/topo/change", DownlinkTopic(alink.TOPO_CHANGE, OWN)),
+        ("/sys/gwPK/gwDN/thing/gateway/permit", DownlinkTopic(alink.PERMIT, OWN)),
+        ("/ext/error/gwPK/gwDN", DownlinkTopic(alink.ERROR, OWN)),
+        ("/sys/subPK/sub:DN/thing/disable", DownlinkTopic(alink.DISABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/enable", DownlinkTopic(alink.ENABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/delete", DownlinkTopic(alink.DELETE, CHILD)),
         ("/sys/gwPK/gwDN/thing/delete", None),
         ("/sys/subPK/sub:DN/thing/topo/change", None),
         ("/sys/gwPK/gwDN/thing/topo/change_reply", None),
@@ -62,15 +62,15 @@ def test_what_a_gateway_subscribes_to_for_a_child() -> None:
     ],
 )
 def test_what_the_cloud_asks(topic: str, expected: DownlinkTopic | None) -> None:
-    assert topics.downlink_topic(topic, GATEWAY) == expected
+    assert alink.downlink_topic(topic, GATEWAY) == expected
 
 
 def test_where_the_cloud_is_answered() -> None:
-    asked = DownlinkTopic(topics.TOPO_CHANGE, OWN)
-    assert topics.answer_topic(asked) == "/sys/gwPK/gwDN/thing/topo/change_reply"
+    asked = DownlinkTopic(alink.TOPO_CHANGE, OWN)
+    assert alink.answer_topic(asked) == "/sys/gwPK/gwDN/thing/topo/change_reply"
 
 
 @given(st.text(max_size=200))
 def test_no_topic_is_too_odd(topic: str) -> None:
-    assert topics.downlink_topic(topic, GATEWAY) is None
-    assert topics.is_reply(topic) == topic.endswith("_reply")
+    assert alink.downlink_topic(topic, GATEWAY) is None
+    assert alink.is_reply(topic) == topic.endswith("_reply")

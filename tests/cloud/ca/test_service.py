@@ -19,13 +19,14 @@ from gatewayd.cloud.ca.keys import key_pem, make_key
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import InvalidArgs, NoSuchDevice, StoreFull, WrongState
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.commit_thread import StoreThread
+from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.reconcile import decide
-from gatewayd.storage.records import Secrets
+from gatewayd.storage.records import DurableSecrets
 from tests.cloud.guarded import device_ca
 
 ONE, OTHER = DeviceId("child-1"), DeviceId("child-2")
@@ -51,7 +52,7 @@ class Desk:
     """An authority that is served, and where it is kept."""
 
     issuer: Issuing
-    secrets: Secrets
+    secrets: DurableSecrets
     service: AuthorityService = field(init=False)
     online: set[DeviceId] = field(default_factory=set)
     renewed: list[DeviceId] = field(default_factory=list)
@@ -73,11 +74,11 @@ def resolve(device: str) -> DeviceId:
 
 @asynccontextmanager
 async def desk(directory: Path, now: float = 0.0) -> AsyncIterator[Desk]:
-    thread = StoreThread()
+    thread = CommitThread()
     thread.start()
     try:
         vault = await thread.open(lambda: Vault(VaultSettings(key="development-file"), directory))
-        secrets = Secrets(thread, vault)
+        secrets = DurableSecrets(thread, vault)
         keeper = AuthorityStore(lambda: now or time.time())
         keeper.entrust(slots_of("huawei", secrets))
         issuer = Issuing(keeper)
@@ -170,8 +171,17 @@ async def test_a_full_disk_leaves_the_ca_there_is(tmp_path: Path) -> None:
         async def get(self, ref: SecretRef) -> Secret:
             return Secret(b"")
 
+        async def delete(self, ref: SecretRef) -> None:
+            pass
+
         async def refs(self, device: DeviceId) -> tuple[SecretRef, ...]:
             return ()
+
+        async def holds(self, ref: SecretRef) -> bool:
+            return False
+
+        async def check_ready(self) -> Reason | None:
+            return None
 
     keeper = AuthorityStore(time.time)
     keeper.entrust(slots_of("huawei", Full()))

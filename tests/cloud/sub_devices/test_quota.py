@@ -11,19 +11,19 @@ from gatewayd.cloud.sub_devices.quota import Quota
 
 def test_who_is_wanted_counts_until_spared() -> None:
     room = Quota[str](2, 100)
-    room.want("a")
-    room.want("b")
+    room.reserve("a")
+    room.reserve("b")
     assert room.has_room("a")
     assert not room.has_room("c")
-    room.spare("a")
+    room.release("a")
     assert room.has_room("c")
 
 
 def test_who_was_added_counts_until_removed() -> None:
     room = Quota[str](1, 100)
-    room.want("a")
+    room.reserve("a")
     room.add("a")
-    room.want("a")
+    room.reserve("a")
     assert not room.has_room("b")
     assert room.remove("a")
     assert not room.remove("a")
@@ -32,7 +32,7 @@ def test_who_was_added_counts_until_removed() -> None:
 
 def test_dropping_forgets_in_either_case() -> None:
     room = Quota[str](1, 100)
-    for step in (room.want, room.add):
+    for step in (room.reserve, room.add):
         step("a")
         room.drop("a")
         assert room.has_room("b")
@@ -41,11 +41,11 @@ def test_dropping_forgets_in_either_case() -> None:
 def test_the_cloud_may_know_better() -> None:
     room = Quota[str](3, 100)
     room.add("a")
-    room.want("b")
+    room.reserve("b")
     room.replace(frozenset({"b", "c"}))
     assert room.names == {"b", "c"}
     assert room.has_room("d")
-    room.want("d")
+    room.reserve("d")
     assert not room.has_room("a")
 
 
@@ -60,7 +60,7 @@ def test_a_gateway_that_is_nearly_full_is_told_of_once(caplog: pytest.LogCapture
     room = Quota[int](20, 100)
     with caplog.at_level(logging.WARNING):
         for number in range(20):
-            room.want(number)
+            room.reserve(number)
     assert [record.message for record in caplog.records] == [
         "The gateway has 19 of the 20 children that the cloud lets it have."
     ]

@@ -45,12 +45,12 @@ def test_what_follows(kind: ResultKind) -> None:
 
 def test_a_code_may_want_its_own_pause() -> None:
     now = 0.0
-    pauses = Cooldown[str](lambda: now)
-    pauses.note("a", ResultMeaning(ResultKind.TRANSIENT, REASON, wait=60.0))
-    pauses.note("b", ResultMeaning(ResultKind.TRANSIENT, REASON))
-    pauses.note("c", ResultMeaning(ResultKind.UNKNOWN, REASON))
-    assert [pauses.reason(name) for name in "abc"] == [REASON, None, REASON]
+    cooldown = Cooldown[str](lambda: now)
+    cooldown.start("a", ResultMeaning(ResultKind.TRANSIENT, REASON, wait=60.0))
+    cooldown.start("b", ResultMeaning(ResultKind.TRANSIENT, REASON))
+    cooldown.start("c", ResultMeaning(ResultKind.UNKNOWN, REASON))
+    assert [cooldown.reason(name) for name in "abc"] == [REASON, None, REASON]
     now = 60.0
-    assert [pauses.reason(name) for name in "abc"] == [None, None, REASON]
-    pauses.end("c")
-    assert pauses.reason("c") is None
+    assert [cooldown.reason(name) for name in "abc"] == [None, None, REASON]
+    cooldown.end("c")
+    assert cooldown.reason("c") is None

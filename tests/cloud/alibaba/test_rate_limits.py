@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import topics
-from gatewayd.cloud.alibaba.connection import (
+from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.rate_limits import (
     ALL,
     CHILD_LOGINS,
     WHILE,
     AlibabaRateLimits,
     ChildLogins,
 )
-from gatewayd.cloud.alibaba.topics import SubName
 
 BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
 
@@ -22,11 +22,11 @@ BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
 @pytest.mark.parametrize(
     ("method", "params", "rate"),
     [
-        (topics.LOGIN, {}, 150),
-        (topics.BATCH_LOGIN, BATCH, 3),  # of 50 each
-        (topics.BATCH_LOGIN, {"deviceList": []}, 150),
-        (topics.TOPO_ADD, [{}] * 30, 10),
-        (topics.SUB_REGISTER, [{}], 10),
+        (alink.LOGIN, {}, 150),
+        (alink.BATCH_LOGIN, BATCH, 3),  # of 50 each
+        (alink.BATCH_LOGIN, {"deviceList": []}, 150),
+        (alink.TOPO_ADD, [{}] * 30, 10),
+        (alink.SUB_REGISTER, [{}], 10),
     ],
 )
 def test_questions_of_a_method_are_spread_evenly(method: str, params: object, rate: int) -> None:
@@ -37,9 +37,9 @@ def test_questions_of_a_method_are_spread_evenly(method: str, params: object, ra
 
 def test_a_login_and_a_batch_of_them_count_together() -> None:
     pace = AlibabaRateLimits(lambda: 100.0)
-    pace.for_method(topics.BATCH_LOGIN, BATCH)
-    assert pace.for_method(topics.LOGIN, {}) == pytest.approx(1 / 3)
-    assert pace.for_method(topics.TOPO_GET, {}) == 0.0
+    pace.for_method(alink.BATCH_LOGIN, BATCH)
+    assert pace.for_method(alink.LOGIN, {}) == pytest.approx(1 / 3)
+    assert pace.for_method(alink.TOPO_GET, {}) == 0.0
 
 
 @given(st.lists(st.floats(0, 2), max_size=200))
@@ -56,7 +56,7 @@ def test_no_second_has_more_than_a_device_may_send(quiet: list[float]) -> None:
 def test_a_quiet_gateway_does_not_wait() -> None:
     times = iter(range(1000))
     pace = AlibabaRateLimits(lambda: float(next(times)))
-    assert {pace.for_method(topics.BATCH_LOGIN, BATCH) for _ in range(20)} == {0.0}
+    assert {pace.for_method(alink.BATCH_LOGIN, BATCH) for _ in range(20)} == {0.0}
     assert {pace.for_device() for _ in range(20)} == {0.0}
 
 

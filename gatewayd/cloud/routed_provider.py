@@ -1,0 +1,107 @@
+"""A provider whose cloud has several ways in: each name takes the route that its rule names."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from gatewayd.cloud.provider import (
+    CloudRequestHandler,
+    KeepSecret,
+    LoginFailed,
+    Outcome,
+    Refused,
+    Route,
+    Session,
+)
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+
+GATEWAY_ROUTE = "gateway"
+"""The route of the gateway's own name, whatever the cloud."""
+
+
+class SubDevices(Protocol):
+    """The sub-devices of one gateway."""
+
+    def set_requests(self, requests: CloudRequestHandler) -> None:
+        """Set what handles the requests of the cloud."""
+
+    async def close(self) -> None:
+        """End what is under way."""
+
+
+class RoutedProvider(ABC):
+    """A configured cloud account with a route for each kind of name.  Implements CloudProvider.
+
+    name: the provider's name in the configuration.  default: the route of a name without one.
+    A subclass adds its routes, and its sub-devices if it has a gateway.
+    """
+
+    def __init__(self, name: str, default: str) -> None:
+        self.name = name
+        self.gateway_name: CloudName | None = None
+        self._default = default
+        self._routes: dict[str, Route] = {}
+        self._sub_devices: SubDevices | None = None
+
+    def set_requests(self, requests: CloudRequestHandler) -> None:
+        """Set what handles the requests of the cloud from now on."""
+        if self._sub_devices is not None:
+            self._sub_devices.set_requests(requests)
+
+    def on_pending(self, name: CloudName) -> None:  # noqa: B027  # a choice, not a duty
+        """Ignore that a child waits for approval, unless the cloud wants to know."""
+
+    def check_name(self, name: CloudName) -> Reason | None:
+        """Return why this name cannot be registered here; None if it may be tried."""
+        route = self._routes.get(self._route_of(name))
+        if route is None:
+            return self._no_route(name)
+        return self._illegal(name) or route.check_name(name)
+
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why the cloud could not be asked for this name now."""
+        route = self._routes.get(self._route_of(name))
+        return await route.check_ready(name) if route else self._no_route(name)
+
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
+        """Register once by the name's route."""
+        if (objection := self.check_name(name)) is not None:
+            return Refused(objection)
+        return await self._routes[self._route_of(name)].register(name, keep)
+
+    def renew_at(self, _name: CloudName, _secret: Secret) -> float | None:
+        """Return None: a secret does not expire, unless the cloud says so."""
+        return None
+
+    async def connect(self, name: CloudName, secret: Secret) -> Session:
+        """Log in once by the name's route.  Raises LoginRefused, LoginRemoved, LoginFailed."""
+        route = self._routes.get(self._route_of(name))
+        if route is None:
+            raise LoginFailed(self._no_route(name))
+        return await route.connect(name, secret)
+
+    async def unbind(self, name: CloudName) -> Reason | None:
+        """Remove what binds a child to this gateway at the cloud; return why that failed."""
+        route = self._routes.get(self._route_of(name))
+        return await route.unbind(name) if route else None
+
+    async def close(self) -> None:
+        """Release what the routes hold."""
+        if self._sub_devices is not None:
+            await self._sub_devices.close()
+        for route in self._routes.values():
+            await route.close()
+
+    @abstractmethod
+    def _illegal(self, name: CloudName) -> Reason | None:
+        """Return why the cloud has no such name, whatever the route; None if it may have."""
+
+    @abstractmethod
+    def _no_route(self, name: CloudName) -> Reason:
+        """Return why there is no route for this name."""
+
+    def _route_of(self, name: CloudName) -> str:
+        return name.route or self._default
