@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatewayd.simulator import story
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.world import SiteWorld, is_online, issued, ledgers, own_names
+from gatewayd.simulator.story import SiteWorld, is_online, issued, ledgers, own_names
 
 MANAGER = "org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager"
 REFRESH = 0.25

@@ -1,16 +1,16 @@
-"""Named faults: what goes wrong, for whom and how often; parsed from a line of text.
+"""Named faults: what goes wrong, for which devices and how often; parsed from a line of text.
 
     plan     = fault *( (" " / ",") fault )
     fault    = [stage "."] name [":" number] [":" share "%"] [":x" times] ["@" glob]
              / name [":" number] [":" share "%"] [":x" times] "@" request ["/" glob]
-    stage    = "register" / "login"      a fault without stage spoils registrations
-    request  = "*" / what a device can ask for, as the cloud names it: thing.sub.register
+    stage    = "register" / "login"      a fault without a stage concerns registrations
+    request  = "*" / the cloud's name of a request: thing.sub.register
 
     silent                      nothing is ever answered
     hang-up                     the connection is closed instead of an answer
     refuse:CODE                 CONNACK with this return code, 1 to 5; nothing is issued
     garbage                     bytes that are no MQTT, instead of CONNACK
-    slow:SECONDS                all is well, and comes that much later
+    slow:SECONDS                everything works, that much later
     hang-up-after-connack       CONNACK 0, then closed: what was issued is lost
     lose-connack                all is done, and the connection is closed instead of CONNACK
     no-push                     CONNACK 0, and never a push: what was issued is lost
@@ -22,13 +22,13 @@
     bad-json                    the push is cut off; likewise
     down                        nothing listens; has no stage, share, times or glob
 
-Those from `no-push` on are for registrations only, and for a cloud that pushes secrets.  Of a cloud
-that is many, told apart by the name in a TLS handshake, these strike the handshakes of the names
-that match, without a stage:
+Those from `no-push` on are for registrations only, and for a cloud that pushes secrets.  For a
+cloud with several instances, distinguished by the name in the TLS handshake, these strike the
+handshakes of the matching names, without a stage:
 
     tls-alert:NUMBER            the server ends the handshake with this alert (RFC 8446, 6)
     tls-expired                 the server's certificate ended long ago
-    tls-foreign                 nobody the client trusts has issued the server's certificate
+    tls-foreign                 an authority unknown to the client issued the server's certificate
     tls-misnamed                the server's certificate is for another name
 
 These are for requests:
@@ -40,21 +40,19 @@ These are for requests:
     reply-late:SECONDS          all is done, and answered that much later
     reply-last                  the reply comes behind that of the sender's next request
     reply-twice                 the reply comes twice
-    reply-mixed                 the reply's id is a number, and its code a text; or it has company
+    reply-mixed                 the reply's id is a number and its code a text, or other events join
     reply-garbled               the reply is cut off
     reply-hang-up               all is done, and the connection is closed instead of a reply
-    refuse-topic                who subscribes to the topic of the reply is refused
+    refuse-topic                the subscription to the topic of the reply is refused
 
-share: of the attempts that match, so many percent, chosen by the seed.  times: for each device,
-only so often; for each sender of a request, but of `partial` for each device in it.  glob: of
-device names, in which only *, ? and [] are special; a request matches with any device that it is
-about, and one about none with its sender.  The first fault that matches, and strikes, is the one;
-a request can suffer a `partial` beside another.
+share: percent of the matching attempts, chosen by the seed.  times: how often for each device; for
+a request, for each sender, but with `partial` for each device in it.  glob: of device names, with
+*, ? and [] as the only special characters; a request matches by any device that it names, and by
+its sender if it names none.  The first matching fault that strikes counts; a request can suffer a
+`partial` besides another fault.
 
     refuse:3:x2  late:4:10%@TH20-*  login.refuse:5@TH20-0001
     reply:6288:x1@thing.sub.register/TH20-*  lose-reply:5%@*
-
-The names of faults, and what each one needs.  Plain data.
 """
 
 from __future__ import annotations
@@ -100,19 +98,19 @@ NUMBERS: Mapping[str, tuple[float, float] | None] = {
     "reply-hang-up": None,
     "refuse-topic": None,
 }
-"""Every fault, with the range of the number it needs; None where it takes none."""
+"""Fault to the range of its number; None for a fault without a number."""
 
 AT_LOGIN = frozenset(
     {"silent", "hang-up", "refuse", "garbage", "slow", "hang-up-after-connack", "lose-connack"}
 )
-"""Those that a login can suffer."""
+"""Faults of logins."""
 
 IN_TLS = frozenset(name for name in NUMBERS if name.startswith("tls-"))
-"""Those that strike a handshake: the name that a client asks for is the device."""
+"""Faults of handshakes: the server name that a client sends stands for the device."""
 
 PARTIAL, SUBSCRIBING = frozenset({"partial"}), frozenset({"refuse-topic"})
 WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS if "reply-" in n)})
-"""Those that strike some devices of a request, the topic of its reply, and all of it."""
+"""Faults of some devices in a request, of the subscription to its reply, of the whole request."""
 
 
 Stage: TypeAlias = str
@@ -135,10 +133,10 @@ _ALL = 100.0
 
 @dataclass(frozen=True, slots=True)
 class SimulatedFault:
-    """One fault.
+    """A planned fault.
 
     number: the code, or the seconds; 0 where there is none.
-    share: percent.  times: for each device; None for always.
+    share: percent.  times: for each device; None for no limit.
     """
 
     name: str
@@ -149,7 +147,7 @@ class SimulatedFault:
     glob: str = "*"
 
     def concerns(self, stage: Stage, devices: Sequence[str]) -> bool:
-        """Whether an attempt of one of these devices, at this stage, can be struck."""
+        """Whether the fault can strike an attempt of one of these devices at this stage."""
         if self.stage == "*":
             here = stage not in ("register", "login", "tls")
         else:
@@ -158,26 +156,26 @@ class SimulatedFault:
 
 
 def parse(text: str, requests: Container[str] = ()) -> tuple[SimulatedFault, ...]:
-    """Read a plan; the empty text is a plan without faults.  Raises ConfigError.
+    """Parse a plan; the empty text is a plan without faults.  Raises ConfigError.
 
-    requests: what the cloud can be asked for.
+    requests: the names of the cloud's requests.
     """
     words = re.split(r"[\s,]+", text.strip())
     if len(words) > MAX_FAULTS:
-        raise ConfigError(f"More than {MAX_FAULTS} faults are planned.")
+        raise ConfigError(f"The plan has more than {MAX_FAULTS} faults.")
     return tuple(_fault(word, requests) for word in words if word)
 
 
 def _fault(word: str, requests: Container[str]) -> SimulatedFault:
     if (found := _FAULT.fullmatch(word)) is None or found["name"] not in NUMBERS:
-        raise ConfigError(f"There is no fault {word!r}.")
+        raise ConfigError(f"Unknown fault: {word!r}.")
     _check(found, word)
     stage, glob = found["stage"] or "register", found["glob"] or "*"
     if found["name"] in WHOLE | PARTIAL | SUBSCRIBING:
         stage, _, rest = glob.partition("/")
         glob = rest or "*"
         if found["stage"] or (stage != "*" and stage not in requests):
-            raise ConfigError(f"The fault {word!r} names no request.")
+            raise ConfigError(f"The fault {word!r} needs the name of a request.")
     elif found["name"] in IN_TLS:
         stage = "tls"
     return SimulatedFault(
@@ -195,22 +193,22 @@ def _check(found: re.Match[str], word: str) -> None:
     if (number is None) != (limits is None):
         raise ConfigError(f"The fault {word!r} {'needs a' if limits else 'takes no'} number.")
     if limits and not limits[0] <= float(number) <= limits[1]:
-        raise ConfigError(f"The number of {word!r} is not from {limits[0]} to {limits[1]}.")
+        raise ConfigError(f"The number of {word!r} must be from {limits[0]} to {limits[1]}.")
     if name in _CODES and not float(number).is_integer():
-        raise ConfigError(f"The code of {word!r} is not a whole number.")
+        raise ConfigError(f"The code of {word!r} must be a whole number.")
     if not 0 < float(found["share"] or _ALL) <= _ALL:
-        raise ConfigError(f"The share of {word!r} is not from 0 to 100.")
+        raise ConfigError(f"The share of {word!r} must be from 0 to 100.")
     if found["stage"] and name in IN_TLS:
-        raise ConfigError(f"The fault {word!r} has no stage.")
+        raise ConfigError(f"The fault {word!r} takes no stage.")
     if found["stage"] == "login" and name not in AT_LOGIN:
-        raise ConfigError(f"A login cannot suffer {name!r}.")
+        raise ConfigError(f"The fault {name!r} is not for logins.")
     if name == "down" and word != name:
-        raise ConfigError("The fault 'down' is for everybody, always.")
+        raise ConfigError("The fault 'down' takes no number, share, times or glob.")
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Of one fault and one device: how often it was considered, and how often it struck."""
+    """The counts of one fault and one device: attempts considered, and struck."""
 
     tries: int = 0
     strikes: int = 0
@@ -218,10 +216,10 @@ class _Tally:
 
 @dataclass(slots=True)
 class FaultPlan:
-    """Chooses, attempt by attempt, what goes wrong.  The same seed chooses the same.
+    """A plan that chooses the fault of each attempt.  The same seed chooses the same faults.
 
     Whether a share strikes depends on the seed, the fault, the device and the number of its
-    attempt, never on the order in which devices come.
+    attempt, never on the order of devices.
     """
 
     faults: tuple[SimulatedFault, ...] = ()
@@ -230,11 +228,11 @@ class FaultPlan:
 
     @property
     def down(self) -> bool:
-        """Whether nothing is to listen."""
+        """Whether the cloud is down."""
         return any(fault.name == "down" for fault in self.faults)
 
     def replace(self, faults: tuple[SimulatedFault, ...], seed: int = 0) -> None:
-        """Plan anew; what was counted is forgotten."""
+        """Replace the plan, and reset its counts."""
         self.faults, self.seed = faults, seed
         self._tallies.clear()
 
@@ -247,7 +245,7 @@ class FaultPlan:
     ) -> SimulatedFault | None:
         """Return the fault that strikes this attempt of a device, and count it.
 
-        among: names of faults.  about: other devices, of which the attempt is about.
+        among: names of faults.  about: the devices that the attempt names.
         """
         for fault in self.faults:
             wanted = fault.name in among and fault.concerns(stage, about or (device,))
@@ -267,7 +265,7 @@ class FaultPlan:
         return struck
 
     def _draw(self, fault: SimulatedFault, device: str, attempt: int) -> float:
-        """Return a number from 0 to 100, the latter not included."""
+        """Return a number from 0 to 100, 100 excluded."""
         text = f"{self.seed}|{fault}|{device}|{attempt}"
         digest = hashlib.sha256(text.encode()).digest()
         return int.from_bytes(digest[:6], "big") / (1 << 48) * _ALL

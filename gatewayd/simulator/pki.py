@@ -1,4 +1,4 @@
-"""A certificate authority of our own, and certificates of servers and clients, good and bad.
+"""A certificate authority, with certificates of servers and clients, valid and invalid ones.
 
 P-256, unless RSA is asked for.  Extensions are those that OpenSSL's strict checks ask for (RFC
 5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.6, 4.2.1.9), since newer Pythons switch these on by
@@ -25,23 +25,23 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 LIFE = timedelta(days=30)
-"""How long a certificate is good for where nothing else was said."""
+"""The default life of a certificate."""
 
 _RSA_BITS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedCertificate:
-    """One certificate with its private key, and the authority that vouches for it; PEM."""
+    """A certificate with its private key, and the certificate of its authority; PEM."""
 
     certificate_pem: str
     key_pem: str = field(repr=False)
     ca_pem: str
 
     def server_context(self) -> ssl.SSLContext:
-        """Return what a TLS server of this certificate needs: TLS 1.2 or newer.
+        """Return the context of a TLS server with this certificate: TLS 1.2 or newer.
 
-        The key never touches a disk: OpenSSL wants a file, and is given one in memory.
+        The key never reaches a disk: the file that OpenSSL needs is in memory.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -49,7 +49,7 @@ class KeyedCertificate:
         return context
 
     def present(self, context: ssl.SSLContext) -> None:
-        """Have a client or a server show this certificate."""
+        """Set this certificate in the context of a client or a server."""
         with _in_memory(self.certificate_pem + self.key_pem) as path:
             context.load_cert_chain(path)
 
@@ -71,7 +71,7 @@ class RootAuthority:
 
     @property
     def pem(self) -> str:
-        """The root certificate: what a client is to trust."""
+        """The root certificate, which clients must trust."""
         return _pem(self.certificate)
 
     def issue(
@@ -128,7 +128,7 @@ class RootAuthority:
 def make_ca(
     name: str, not_before: datetime, not_after: datetime, *, rsa_key: bool = False
 ) -> RootAuthority:
-    """Make a root of its own; two of the same name do not vouch for one another."""
+    """Make a root authority; two of the same name do not trust each other's certificates."""
     key = _new_key(rsa_key=rsa_key)
     builder = (
         _builder(_name(name), key, not_before, not_after)
@@ -140,17 +140,17 @@ def make_ca(
 
 
 def localhost(authority: RootAuthority, now: datetime) -> KeyedCertificate:
-    """Issue a good certificate for this machine."""
+    """Issue a valid certificate for this machine."""
     return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now + LIFE)
 
 
 def expired(authority: RootAuthority, now: datetime) -> KeyedCertificate:
-    """Issue one for this machine that ended an hour ago."""
+    """Issue a certificate for this machine that expired an hour ago."""
     return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now - timedelta(hours=1))
 
 
 def wrong_host(authority: RootAuthority, now: datetime) -> KeyedCertificate:
-    """Issue a good one for another host."""
+    """Issue a valid certificate for another host."""
     return authority.issue(["elsewhere.example"], ["192.0.2.1"], now - LIFE, now + LIFE)
 
 
@@ -159,12 +159,12 @@ def _name(text: str) -> x509.Name:
 
 
 def life(certificate: x509.Certificate) -> tuple[datetime, datetime]:
-    """Return from when to when a certificate is good."""
+    """Return the begin and the end of a certificate's validity."""
     return _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
 
 
 def _moment(certificate: x509.Certificate, name: str) -> datetime:
-    """Cryptography 42 and newer say themselves that they mean UTC."""
+    """Return a moment in UTC; cryptography 42 and newer have an attribute for it."""
     if moment := getattr(certificate, f"{name}_utc", None):
         return cast("datetime", moment)
     return cast("datetime", getattr(certificate, name)).replace(tzinfo=UTC)
@@ -233,7 +233,7 @@ def _in_memory(text: str) -> Iterator[str]:
     """Yield the path of a file that exists in memory only."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
-        os.set_blocking(descriptor, False)  # memory never blocks; says so to who watches the loop
+        os.set_blocking(descriptor, False)  # memory never blocks; satisfies the watcher of the loop
         os.write(descriptor, text.encode("ascii"))
         yield f"/proc/self/fd/{descriptor}"
     finally:

@@ -16,15 +16,15 @@ from typing import Any, Self
 
 from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
-from gatewayd.simulator.alibaba.account import AlibabaAccount
-from gatewayd.simulator.huawei.account import HuaweiAccount
-from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, almost
+from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
+from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
+from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
 
 ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
-    "alibaba": AlibabaAccount,
-    "huawei": HuaweiAccount,
+    "alibaba": SimulatedAlibabaAccount,
+    "huawei": SimulatedHuaweiAccount,
 }
 """The clouds that can be simulated."""
 RATE = 500.0
@@ -126,7 +126,7 @@ class Plant:
     async def hostile_text(self, serial: str) -> int:
         """Announce hostile names, and serial numbers that resemble this one."""
         async with Attacker(self.layout.interface, rng=self._rng) as attacker:
-            return await attacker.hostile_text(RATE, (*almost(serial), *UNUSABLE_SERIALS))
+            return await attacker.hostile_text(RATE, (*similar_serials(serial), *UNUSABLE_SERIALS))
 
     async def spoof_goodbye(self, serial: str) -> bool:
         """Send a goodbye in the name of a child."""

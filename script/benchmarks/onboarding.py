@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
-from gatewayd.simulator.world import is_online, ledgers, own_names
+from gatewayd.simulator.story import is_online, ledgers, own_names
 from script.benchmarks.process import cpu, memory
 from script.benchmarks.stage import PATIENCE, Stage
 

@@ -1,4 +1,4 @@
-"""A hostile LAN against the whole of gatewayd: who is listed gets in, and nobody else."""
+"""A hostile LAN against the whole of gatewayd: only listed children are admitted."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ OBJECTS = (
     *("org.freedesktop.DBus.ObjectManager", "GetManagedObjects"),
 )
 UPLINK, UPLINK_PEER = "10.88.0.1", "10.88.0.2"
-SHOUT = """
+SEND = """
 import socket, sys
 source, to, packet = sys.argv[1:]
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as shouting:
-    shouting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    shouting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    shouting.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
-    shouting.bind((source, 5353))
-    shouting.sendto(bytes.fromhex(packet), (to, 5353))
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
+    sender.bind((source, 5353))
+    sender.sendto(bytes.fromhex(packet), (to, 5353))
 """
 """Sends one datagram from an address."""
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.namespace
 
 MAX_UNADMITTED, MAX_QUEUED, MAX_ENTRIES = 64, 64, 100
 MEMORY = 160 << 20
-"""Bytes that gatewayd may occupy, whoever shouts; about 60 MiB without anybody."""
+"""Bytes that gatewayd may occupy during a flood; about 60 MiB without any traffic."""
 
 
 @contextlib.asynccontextmanager
@@ -61,28 +61,28 @@ async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
 
 @contextlib.asynccontextmanager
 async def watched(one: Site) -> AsyncIterator[list[dict[str, Any]]]:
-    """Yield all that gatewayd says on the bus, as busctl reads it."""
+    """Yield all messages of gatewayd on the bus, as busctl reads them."""
     monitor = await asyncio.create_subprocess_exec(
         "busctl", f"--address={one.bus}", "--json=short", "monitor", MANAGER[0],
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=16 << 20,
     )  # fmt: skip
     assert monitor.stdout is not None
-    heard: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
 
     async def read() -> None:
         assert monitor.stdout is not None
         while (line := await monitor.stdout.readline()).endswith(b"\n"):  # the last may be cut
-            heard.append(json.loads(line))
+            messages.append(json.loads(line))
 
     reading = asyncio.create_task(read())
 
     async def asked() -> bool:
         await one.call("CountDevices")
-        return bool(heard)
+        return bool(messages)
 
     try:
         await one.until(asked, "the monitor to listen")
-        yield heard
+        yield messages
     finally:
         monitor.terminate()
         await monitor.wait()
@@ -109,13 +109,13 @@ async def second_cable(gateway: str, children: str) -> None:
 
 
 def stranger_like(serial: str) -> LanChild:
-    """Somebody who says what a listed child would say."""
+    """A stranger that announces what a listed child would announce."""
     return LanChild(name(serial), serial, "24:0a:c4:00:00:01", "spoofed", "10.77.1.200")
 
 
 async def counters(one: Site) -> dict[str, int]:
-    told = await one.busctl("--json=short", "get-property", *MANAGER, "Counters")
-    return dict(json.loads(told)["data"])
+    shown = await one.busctl("--json=short", "get-property", *MANAGER, "Counters")
+    return dict(json.loads(shown)["data"])
 
 
 async def until_counted(one: Site, counter: str, least: int = 1) -> None:
@@ -133,7 +133,7 @@ async def issued(one: Site) -> dict[str, int]:
 
 
 async def states(one: Site) -> dict[str, str]:
-    """State of each child, by the name it announces: nobody is asked who may be gone by then."""
+    """Return the state of each child by its name, in one call: a child may leave between two."""
     return {row[3]: row[1] for row in await one.call("ListDevices")}
 
 
@@ -157,8 +157,10 @@ async def online(one: Site, *children: str) -> dict[str, str]:
 
 async def were_never_offline(one: Site, *ids: str) -> bool:
     """Whether children have stayed online ever since they came online."""
-    told = [(await one.call("DescribeDevice", "s", one_id))["History"]["data"] for one_id in ids]
-    states = [[step[2] for step in history] for history in told]
+    histories = [
+        (await one.call("DescribeDevice", "s", one_id))["History"]["data"] for one_id in ids
+    ]
+    states = [[step[2] for step in history] for history in histories]
     return all(seen[-1] == "online" and "offline" not in seen for seen in states)
 
 
@@ -169,11 +171,11 @@ def resident(one: Site) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-async def test_only_who_is_listed_gets_in_and_each_once(tmp_path: Path) -> None:
+async def test_only_listed_children_are_admitted_and_each_once(tmp_path: Path) -> None:
     async with site(tmp_path, "--children", "3", "--late", "2", "--unlisted", "1") as one:
         *here, late, stranger = one.plant["serials"]
         ids = await online(one, *here)
-        async with watched(one) as heard:
+        async with watched(one) as messages:
             await one.ask(do="hostile_text", child=here[0])
             await one.ask(do="hostile_text", child=late)
             await until_counted(one, "mdns:dropped:bad-name", 8)
@@ -193,7 +195,7 @@ async def test_only_who_is_listed_gets_in_and_each_once(tmp_path: Path) -> None:
             objects = json.loads(await one.busctl("--json=short", "call", *OBJECTS))
         assert await were_never_offline(one, *ids.values())
         assert await issued(one) == dict.fromkeys([*here, late], 1) | {stranger: 0}
-        said = [text for message in (*heard, objects) for text in texts(message)]
+        said = [text for message in (*messages, objects) for text in texts(message)]
         assert len(said) > 1000
         assert [text for text in said if not text.isprintable()] == []
         assert [line for line in one.log().split("\n") if not line.isprintable()] == []
@@ -226,7 +228,7 @@ async def test_who_takes_the_name_of_an_online_child_does_not_take_it_offline(
         assert await issued(one) == {child: 1, other: 1}
 
 
-async def test_a_flood_and_goodbyes_together_take_nobody_offline(tmp_path: Path) -> None:
+async def test_a_flood_and_goodbyes_together_take_none_offline(tmp_path: Path) -> None:
     async with site(tmp_path, "--children", "3") as one:
         here = one.plant["serials"]
         ids = await online(one, *here)
@@ -243,7 +245,7 @@ async def test_a_flood_and_goodbyes_together_take_nobody_offline(tmp_path: Path)
         await is_bounded(one)
 
 
-async def test_who_is_not_on_the_link_is_not_heard(tmp_path: Path) -> None:
+async def test_a_host_that_is_not_on_the_link_is_not_seen(tmp_path: Path) -> None:
     """A second cable, as to an uplink: what comes over it is not taken for the LAN's."""
     async with site(tmp_path, "--children", "1", "--late", "1") as one:
         child, away = one.plant["serials"]
@@ -251,11 +253,11 @@ async def test_who_is_not_on_the_link_is_not_heard(tmp_path: Path) -> None:
         await second_cable(one.gateway[3], one.children[3])
         packet = dns.encode(records.announcement(stranger_like(away)))
         for to in (UPLINK, GATEWAY, "224.0.0.251"):
-            await run(*one.children, sys.executable, "-c", SHOUT, UPLINK_PEER, to, packet.hex())
+            await run(*one.children, sys.executable, "-c", SEND, UPLINK_PEER, to, packet.hex())
         await one.ask(do="attack", kind="impersonate", count=1, rate=100)
 
         async def one_more() -> bool:
             return len(await states(one)) > 1
 
-        await one.until(one_more, "somebody on the link to be heard")
+        await one.until(one_more, "a host on the link to be seen")
         assert name(away) not in await states(one)

@@ -8,7 +8,7 @@ import pytest
 
 from gatewayd.simulator import story
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.world import SiteWorld
+from gatewayd.simulator.story import SiteWorld
 from tests.integration.lan import CHILDREN, NETWORK, namespaces
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.simulator.mqtt.channel import MAX_WAITING, Channel
+from gatewayd.simulator.mqtt.channel import MAX_PENDING, Channel
 from tests.simulator.vendor_client import CERTIFICATE, until
 
 CHUNK = b"x" * 65_536
@@ -45,8 +45,8 @@ async def test_who_does_not_read_is_dropped(pair: tuple[socket.socket, socket.so
     while channel.open:
         channel.send(CHUNK)
         sent += len(CHUNK)
-        assert sent < 16 * MAX_WAITING
-    assert sent > MAX_WAITING
+        assert sent < 16 * MAX_PENDING
+    assert sent > MAX_PENDING
     assert receiver.ends == [""]
     channel.send(CHUNK)
     channel.abort()

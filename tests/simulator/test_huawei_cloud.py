@@ -17,7 +17,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.huawei import authentication, ledger, times
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
-from gatewayd.simulator.huawei.platform.device import CredentialSlot, DeviceAuth, HuaweiAuthType
+from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth, HuaweiAuthType
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
 from tests.simulator.huawei_client import (
@@ -122,7 +122,7 @@ def test_client_ids_in_another_format(text: str) -> None:
 async def test_a_secret_logs_in(cloud: HuaweiCloud) -> None:
     assert await greet(cloud, LOGIN) == 0
     await until(lambda: told(cloud)["status"] == "OFFLINE")
-    one(cloud).devices.reset_secret(GATEWAY, "another-secret", slot=CredentialSlot.SECONDARY)
+    one(cloud).devices.reset_secret(GATEWAY, "another-secret", slot=AuthSlot.SECONDARY)
     assert await greet(cloud, Hello(secret="another-secret")) == 0
     assert await greet(cloud, Hello(secret="third-secret")) == 4
     assert told(cloud)["logins"] == 2
@@ -383,7 +383,7 @@ async def test_a_device_is_bound_to_its_fingerprints(cloud: HuaweiCloud) -> None
     devices.add(node_id="gateway-0001", product_id=GATEWAYS, auth=auth)
     assert await greet(cloud, BY_CERTIFICATE, first) == 0
     assert await greet(cloud, BY_CERTIFICATE, second) == 4
-    devices.reset_fingerprint(NEWCOMER, fingerprint(second), slot=CredentialSlot.SECONDARY)
+    devices.reset_fingerprint(NEWCOMER, fingerprint(second), slot=AuthSlot.SECONDARY)
     assert await greet(cloud, BY_CERTIFICATE, second) == 0
     assert await greet(cloud, BY_CERTIFICATE, first) == 0
     devices.reset_fingerprint(NEWCOMER)

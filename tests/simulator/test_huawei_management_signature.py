@@ -37,15 +37,15 @@ def message(vector: dict[str, Any], **changed: str) -> SignedMessage:
 
 def refused(asked: SignedMessage, now: float = NOW, regions: frozenset[str] = REGIONS) -> str:
     with pytest.raises(Unauthenticated) as error:
-        KEEPER.admit(asked, regions, now)
+        KEEPER.check(asked, regions, now)
     assert error.value.message.startswith("Incorrect IAM authentication information: ")
     return error.value.message.partition(": ")[2]
 
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_what_the_sdk_signs_is_good(vector: dict[str, Any]) -> None:
-    KEEPER.admit(message(vector), REGIONS, NOW)
-    KEEPER.admit(message(vector), REGIONS, NOW + SKEW)
+    KEEPER.check(message(vector), REGIONS, NOW)
+    KEEPER.check(message(vector), REGIONS, NOW + SKEW)
 
 
 @pytest.mark.parametrize("vector", VECTORS)
@@ -64,7 +64,7 @@ def test_what_was_changed_is_not(vector: dict[str, Any]) -> None:
 def test_another_body() -> None:
     signed, unsigned = VECTORS[2], VECTORS[6]
     assert refused(message(signed | {"body": "{}"})) == "verify aksk signature fail"
-    KEEPER.admit(message(unsigned | {"body": "{}"}), REGIONS, NOW)
+    KEEPER.check(message(unsigned | {"body": "{}"}), REGIONS, NOW)
     other = message(unsigned, **{"x-sdk-content-sha256": "0" * 64})
     assert refused(other) == "verify aksk signature fail, another body"
 
@@ -82,13 +82,13 @@ def test_a_date_that_is_none(date: str) -> None:
 def test_an_unknown_access_key() -> None:
     strange = SignatureChecker({"another": SECRET_KEY}, None)
     with pytest.raises(Unauthenticated, match="ak not exist"):
-        strange.admit(message(VECTORS[0]), REGIONS, NOW)
+        strange.check(message(VECTORS[0]), REGIONS, NOW)
 
 
 def test_a_wrong_secret_key() -> None:
     for vector in VECTORS:
         with pytest.raises(Unauthenticated, match=r"signature fail$"):
-            SignatureChecker({ACCESS_KEY: "wrong"}, None).admit(message(vector), REGIONS, NOW)
+            SignatureChecker({ACCESS_KEY: "wrong"}, None).check(message(vector), REGIONS, NOW)
 
 
 def test_an_instances_own_host_takes_derived_keys_only() -> None:
@@ -118,11 +118,11 @@ def test_a_signed_header_that_was_not_sent() -> None:
 
 def test_a_token_is_as_good() -> None:
     asked = SignedMessage("GET", "/", {"x-auth-token": "a token"}, b"")
-    KEEPER.admit(asked, REGIONS, NOW)
+    KEEPER.check(asked, REGIONS, NOW)
     for shown in ("", "another", "a token\udcff"):
         assert refused(replace(asked, headers={"x-auth-token": shown})) == "decrypt token fail"
     with pytest.raises(Unauthenticated, match="decrypt token fail"):
-        SignatureChecker({}, None).admit(asked, REGIONS, NOW)
+        SignatureChecker({}, None).check(asked, REGIONS, NOW)
 
 
 def test_the_hosts_name() -> None:

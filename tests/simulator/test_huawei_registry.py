@@ -12,7 +12,7 @@ import pytest
 from gatewayd.simulator import pki
 from gatewayd.simulator.huawei import times
 from gatewayd.simulator.huawei.platform.device import (
-    CredentialSlot,
+    AuthSlot,
     DeviceAuth,
     HuaweiAuthType,
     HuaweiDeviceStatus,
@@ -260,11 +260,11 @@ def test_secrets_and_fingerprints_are_set_and_emptied(instance: IotdaInstance) -
     devices, auth = instance.devices, instance.devices.get(GATEWAY).auth
     assert devices.reset_secret(GATEWAY, "another_secret") == "another_secret"
     assert auth.secrets == ("another_secret",)
-    assert devices.reset_secret(GATEWAY, slot=CredentialSlot.SECONDARY) == auth.secondary_secret
+    assert devices.reset_secret(GATEWAY, slot=AuthSlot.SECONDARY) == auth.secondary_secret
     assert len(auth.secrets) == 2
     assert refusal(lambda: devices.reset_secret(GATEWAY, "a" * 33)) is IotdaCode.INVALID_INPUT
     devices.reset_fingerprint(GATEWAY, "ab" * 20)
-    devices.reset_fingerprint(GATEWAY, "CD" * 32, slot=CredentialSlot.SECONDARY)
+    devices.reset_fingerprint(GATEWAY, "CD" * 32, slot=AuthSlot.SECONDARY)
     assert (auth.fingerprint, auth.secondary_fingerprint) == ("ab" * 20, "CD" * 32)
     devices.reset_fingerprint(GATEWAY)
     assert auth.fingerprint is None

@@ -1,4 +1,4 @@
-"""Alink, what the Alibaba cloud's requests and replies are written in.  Pure.
+"""Alink, the format of the Alibaba cloud's requests and replies.  Pure.
 
 Sources: the vendor's pages on sub-devices (see topics.py), and its table of codes
 (help.aliyun.com/document_detail/120329).
@@ -16,7 +16,7 @@ from typing import TypeAlias
 from gatewayd.simulator.alibaba.devices import Name
 
 DeviceEntry: TypeAlias = Mapping[str, str]
-"""One device of a request, with the fields that were asked for."""
+"""One device of a request, with the required fields."""
 
 MAX_ID = 4_294_967_295
 _MAX_TEXT = 256
@@ -53,11 +53,11 @@ class AlinkCode(IntEnum):
 
 
 class UnreadableAlink(Exception):
-    """A payload that cannot even be answered: no JSON, or no id."""
+    """A payload that cannot be answered: no JSON, or no id."""
 
 
 class AlinkFailure(Exception):
-    """A request is answered with this code.  data: as JSON can hold it; the devices at fault."""
+    """A failure, which is the reply to a request.  data: the devices at fault, for JSON."""
 
     def __init__(self, code: int, data: object = None) -> None:
         super().__init__(message(code))
@@ -66,7 +66,7 @@ class AlinkFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AlinkRequest:
-    """A request, read.  answered: whether the sender wants a reply (`sys.ack` is not 0)."""
+    """A parsed request.  answered: whether the sender wants a reply (`sys.ack` is not 0)."""
 
     id: str
     params: object
@@ -75,9 +75,9 @@ class AlinkRequest:
 
 @dataclass(frozen=True, slots=True)
 class GatewayRequest:
-    """A request, as those who decide see it.
+    """A gateway's request, for those that decide on it.
 
-    spoiled: the code that a fault wishes one of its devices, or None.
+    spoiled: returns the code that a fault plans for one of its devices, or None.
     """
 
     gateway: Name
@@ -86,7 +86,7 @@ class GatewayRequest:
 
 
 def read(payload: bytes) -> AlinkRequest:
-    """Read a request.  Raises Unreadable.
+    """Read a request.  Raises UnreadableAlink.
 
     `id` is text or a number from 0 to 4294967295; `version` and `method` may be left out.
     """
@@ -123,7 +123,7 @@ def message(code: int) -> str:
 def entries(params: object, fields: Sequence[str], limit: int) -> list[DeviceEntry]:
     """Read a list of devices, each with these fields as text, none of them twice.
 
-    limit: of devices.  Raises Failed.
+    limit: of devices.  Raises AlinkFailure.
     """
     if not isinstance(params, list) or not 1 <= len(params) <= limit:
         raise AlinkFailure(AlinkCode.BAD_PARAMETER)
@@ -134,7 +134,7 @@ def entries(params: object, fields: Sequence[str], limit: int) -> list[DeviceEnt
 
 
 def entry(params: object, fields: Sequence[str]) -> DeviceEntry:
-    """Read one device.  Raises Failed."""
+    """Read one device.  Raises AlinkFailure."""
     if not isinstance(params, dict):
         raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     wanted = {"productKey", "deviceName", *fields}
@@ -145,17 +145,17 @@ def entry(params: object, fields: Sequence[str]) -> DeviceEntry:
 
 
 def name(device: DeviceEntry) -> Name:
-    """Return which device an entry is about."""
+    """Return the device of an entry."""
     return device["productKey"], device["deviceName"]
 
 
 def named(device: Name) -> dict[str, str]:
-    """Write which device is meant."""
+    """Return the fields that name a device."""
     return {"productKey": device[0], "deviceName": device[1]}
 
 
 def mentioned(params: object) -> tuple[str, ...]:
-    """Return the names of the devices that a request is about, as far as it can be read."""
+    """Return the names of the devices in a request, as far as it can be read."""
     if isinstance(params, dict):
         inner = params.get("proxieds", params.get("deviceList"))
         params = [params] if inner is None else inner

@@ -1,9 +1,7 @@
-"""What the Alibaba cloud sends, whole or spoiled by a fault.  Pure.
+"""Pushes to registering devices and replies to gateways, intact or spoiled by a fault.  Pure.
 
 Source: the vendor's page "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
 132111.html): the push comes unasked, and the platform closes the connection 15 s later.
-
-How the Alibaba cloud's replies to a gateway are sent, whole or spoiled by a fault.  Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from gatewayd.simulator.mqtt.link import ConnectReply, ReplyStep
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How a push is sent.  qos: 0 or 1.  linger: seconds until the connection is closed."""
+    """The options of a push.  qos: 0 or 1.  linger: seconds until the connection is closed."""
 
     qos: int = 0
     linger: float = 15.0
@@ -32,9 +30,9 @@ class PushOptions:
 def granted(
     pushes: Sequence[RegistrationPush], fault: SimulatedFault | None, manner: PushOptions
 ) -> ConnectReply:
-    """Accept a registration, and push what was issued.
+    """Accept a registration, and push the issued secret.
 
-    CONNACK and push are one write, and so one TLS record: a client has to cope with that.
+    CONNACK and push are one write, and so one TLS record, which a client must accept.
     """
     spoil = _SPOILERS.get(fault.name if fault else "", _whole)
     data = b"".join(
@@ -83,7 +81,7 @@ _SPOILERS: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
     "empty-secret": _empty,
     "bad-json": _cut_off,
 }
-"""Fault → how it writes the payload of a push."""
+"""Fault → the payload of the push that it spoils."""
 
 
 __all__ = ["Delivery", "deliver", "encode"]

@@ -1,7 +1,7 @@
-"""Connected gateways, what each has subscribed to, and what is sent to it.
+"""The broker of gateways: their connections, their subscriptions, and the messages to them.
 
 Source: the vendor's pages "Limits" (help.aliyun.com/document_detail/30527) and the one on automatic
-subscription.  A message that nobody has subscribed to is not sent.
+subscription.  A message without a subscriber is not sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatewayd.simulator.mqtt.link import MqttLink
 
 @dataclass(slots=True)
 class AlibabaGatewayConnection:
-    """One gateway's, and the topics that it has subscribed to."""
+    """The connection of one gateway, with its subscriptions."""
 
     link: MqttLink
     topics: set[str] = field(default_factory=set)
@@ -29,37 +29,37 @@ class AlibabaGatewayConnection:
         self.sender = ReplySender(self.link, self.send, self.topics.__contains__)
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a message; whether anybody listened."""
+        """Send a message; return whether the gateway has subscribed to it."""
         if topic in self.topics:
             self.link.send(publish(topic, payload))
         return topic in self.topics
 
 
 class AlibabaBroker:
-    """Sends to gateways, over the newest connection of each."""
+    """A broker that sends to gateways, over the newest connection of each."""
 
     def __init__(self, rules: AlibabaRules) -> None:
         self._rules = rules
         self._connections: dict[Name, AlibabaGatewayConnection] = {}
 
     def connect(self, gateway: Name, link: MqttLink) -> None:
-        """Take a connection; an older one of the same gateway is forgotten."""
+        """Add a connection; an older one of the same gateway is dropped."""
         automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
         self._connections[gateway] = AlibabaGatewayConnection(
             link, automatic if self._rules.subscribe else set()
         )
 
     def disconnect(self, gateway: Name) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self._connections.pop(gateway, None)
 
     def subscriptions(self, gateway: Name) -> list[str]:
-        """Return the topics a gateway has subscribed to, or was subscribed to."""
+        """Return the topics of a gateway's subscriptions, automatic ones included."""
         connection = self._connections.get(gateway)
         return sorted(connection.topics) if connection else []
 
     def subscribe(self, gateway: Name, topic: str) -> bool:
-        """Subscribe, if there is room.  The platform's own subscriptions are not counted."""
+        """Subscribe, if the limit allows.  Automatic subscriptions are not counted."""
         wanted = self._connections[gateway].topics
         automatic = len(topics.SUBSCRIBED) if self._rules.subscribe else 0
         if topic not in wanted and len(wanted) - automatic >= self._rules.subscriptions:
@@ -68,14 +68,14 @@ class AlibabaBroker:
         return True
 
     def unsubscribe(self, gateway: Name, names: Sequence[str]) -> None:
-        """Take subscriptions back."""
+        """Unsubscribe."""
         self._connections[gateway].topics.difference_update(names)
 
     def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
-        """Send a message; whether anybody listened."""
+        """Send a message; return whether the gateway has subscribed to it."""
         connection = self._connections.get(gateway)
         return connection is not None and connection.send(topic, payload)
 
     def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
-        """Send a reply as it was decided; whether anybody listened, or will."""
+        """Send a reply as decided; return whether the gateway receives it, now or later."""
         return self._connections[gateway].sender.deliver(topic, delivery)

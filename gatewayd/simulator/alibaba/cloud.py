@@ -1,11 +1,8 @@
 """The simulated Alibaba Cloud IoT Platform: devices, gateways and their sub-devices.
 
-They register and log in over MQTT and TLS, and register over HTTPS too.
-
-Plays what the vendor documents (see the modules beside this one for the pages), with named
-faults where they are wished for, and keeps a ledger of what truly happened.
-
-How the simulated Alibaba cloud is set up.  Plain data.
+They register and log in over MQTT and TLS, and register over HTTPS too.  It simulates what the
+vendor documents (see the modules beside this one for the pages), with named faults on request, and
+keeps a ledger of what truly happened.
 """
 
 from __future__ import annotations
@@ -28,7 +25,12 @@ from gatewayd.simulator.alibaba.credentials import (
     ConnectRequest,
     understand,
 )
-from gatewayd.simulator.alibaba.devices import AlibabaNodeType, AlibabaProduct, Name, by_code
+from gatewayd.simulator.alibaba.devices import (
+    AlibabaNodeType,
+    Name,
+    SimulatedAlibabaProduct,
+    by_code,
+)
 from gatewayd.simulator.alibaba.gateways import AlibabaGateways
 from gatewayd.simulator.alibaba.https import HttpsLink, HttpsRegistrar
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
@@ -44,16 +46,16 @@ from gatewayd.simulator.pki import KeyedCertificate
 
 @dataclass(frozen=True, slots=True)
 class AlibabaCloudOptions:
-    """How the cloud is set up.
+    """The options of the cloud.
 
-    host: the name clients are told, one of the certificate's.  address: IPv4, listened on.
+    host: the name for clients, one of the certificate's.  address: IPv4, listened on.
     port: 0 takes a free one.
     instance_id: of the cloud's instance; "" for the old public one, which has none.
     rate: CONNECTs let through in a minute for each device; 0 for no limit.
-    unlisted: whether devices may register that nobody has created.
-    plain: whether plain TCP is answered, as on the vendor's port 1883; with a refusal, mostly.
-    https_port: likewise, for registration over HTTPS; None for without.
-    nodes: productKey → kind of device; direct, where nothing is said.
+    preregistration_free: whether devices may register that were not created before.
+    plain: whether plain TCP is answered, as on the vendor's port 1883; mostly with a refusal.
+    https_port: likewise, for registration over HTTPS; None for no HTTPS.
+    nodes: productKey → node type (default: direct).
     rules: for gateways.
     """
 
@@ -72,7 +74,7 @@ class AlibabaCloudOptions:
 
 
 SessionKey: TypeAlias = tuple[str, str, str]
-"""productKey, deviceName, and the client id of one of the devices that share an unlisted name."""
+"""productKey, deviceName, and the client id of one of the devices that share a name."""
 
 
 class AlibabaCloud(AlibabaConsole):
@@ -98,7 +100,7 @@ class AlibabaCloud(AlibabaConsole):
         nodes = self.options.nodes
         registry = AlibabaRegistry(
             {
-                key: AlibabaProduct(ps, nodes.get(key, AlibabaNodeType.DIRECT))
+                key: SimulatedAlibabaProduct(ps, nodes.get(key, AlibabaNodeType.DIRECT))
                 for key, ps in products.items()
             },
             devices,
@@ -113,14 +115,14 @@ class AlibabaCloud(AlibabaConsole):
         super().__init__(registry, gateways)
         self._sessions: dict[SessionKey, MqttLink] = {}
         self._keys: dict[MqttLink, SessionKey] = {}
-        self._misunderstood: Counter[int] = Counter()
+        self._unparsed: Counter[int] = Counter()
         context, limits = certificate.server_context(), self.options.limits
         self._service = MqttService(self, context, self.options.plain, limits, self)
         self._server = MqttServer(self._service)
-        self._https_desk = HttpsRegistrar(registry, gateways.enrolment, self.plan)
+        self._https_registrar = HttpsRegistrar(registry, gateways.registration, self.plan)
         self._https = MqttServer(
             MqttService(self, context, limits=limits),
-            lambda service, sock: HttpsLink(service, sock, self._https_desk),
+            lambda service, sock: HttpsLink(service, sock, self._https_registrar),
         )
 
     async def __aenter__(self) -> Self:
@@ -129,10 +131,10 @@ class AlibabaCloud(AlibabaConsole):
         if self.options.https_port is not None:
             self._https.start(self.options.address, self.options.https_port)
         if self.plan.down:
-            self._be_down()
+            self._pause()
         return self
 
-    def _be_down(self) -> None:
+    def _pause(self) -> None:
         self._server.pause()
         self._https.pause()
 
@@ -153,12 +155,12 @@ class AlibabaCloud(AlibabaConsole):
 
     @property
     def https_port(self) -> int:
-        """The port to register at over HTTPS; 0 where there is none."""
+        """The port for registration over HTTPS; 0 where there is none."""
         return self._https.port
 
     @property
     def online(self) -> set[Name]:
-        """The devices that are logged in, for themselves or through a gateway."""
+        """The devices that are logged in, directly or through a gateway."""
         direct = {(product, device) for product, device, _ in self._sessions}
         return direct | set(self._gateways.sessions)
 
@@ -166,13 +168,13 @@ class AlibabaCloud(AlibabaConsole):
         """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
         self.plan.replace(faults.parse(text, REQUESTS | {HTTPS_REGISTER}), seed)
         if self.plan.down:
-            self._be_down()
+            self._pause()
         else:
             self._server.resume()
             self._https.resume()
 
     def truth(self) -> dict[str, object]:
-        """Return all that was counted, as JSON can hold it; no secret is in it."""
+        """Return all states and counts, for JSON; without secrets."""
         online = self.online
         devices: dict[str, dict[str, object]] = {key: {} for key in self._registry.products}
         gateways: dict[str, dict[str, dict[str, object]]] = {}
@@ -184,15 +186,15 @@ class AlibabaCloud(AlibabaConsole):
         return {
             "devices": devices,
             "gateways": gateways,
-            "https": by_code(self._https_desk.codes),
+            "https": by_code(self._https_registrar.codes),
             "strangers": by_code(self._registry.strangers),
-            "misunderstood": by_code(self._misunderstood),
+            "misunderstood": by_code(self._unparsed),
             "server": dict(self._service.counts),
             "tls_failures": dict(self._service.tls_failures),
         }
 
     def write_truth(self, path: Path) -> None:
-        """Write `truth()` to a file, whole or not at all.  Blocks on the disk."""
+        """Write `truth()` to a file atomically.  Blocks."""
         unfinished = path.with_name(path.name + ".new")
         unfinished.write_text(json.dumps(self.truth(), indent=1, sort_keys=True))
         unfinished.replace(path)
@@ -204,7 +206,7 @@ class AlibabaCloud(AlibabaConsole):
                 connect, tls=link.tls is not None, instance_id=self.options.instance_id
             )
         except AlibabaConnectRefused as refused:
-            self._misunderstood[refused.code] += 1
+            self._unparsed[refused.code] += 1
             return connack.refusal(refused.code)
         try:
             return self._answer(link, request)
@@ -220,13 +222,13 @@ class AlibabaCloud(AlibabaConsole):
                 self._gateways.publish(gateway, publish)
 
     def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
-        """Let a gateway subscribe to what is its own; other devices, to anything."""
+        """Let a gateway subscribe to its own topics, and other devices to any."""
         if gateway := self._gateway(link):
             return self._gateways.subscribe(gateway, filters)
         return [True] * len(filters)
 
     def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
-        """Take a gateway's subscriptions back."""
+        """Remove subscriptions of a gateway."""
         if gateway := self._gateway(link):
             self._gateways.unsubscribe(gateway, filters)
 
@@ -240,7 +242,7 @@ class AlibabaCloud(AlibabaConsole):
                 self._gateways.disconnect(gateway)
 
     def _gateway(self, link: MqttLink) -> Name | None:
-        """Return the gateway whose newest connection this is, if it is one's."""
+        """Return the gateway of a connection, if it is the newest one of a gateway."""
         product, name, client = self._keys.get(link, ("", "", ""))
         if client or self._sessions.get((product, name, client)) is not link:
             return None
@@ -269,7 +271,7 @@ class AlibabaCloud(AlibabaConsole):
     def _login(
         self, link: MqttLink, request: ConnectRequest, fault: SimulatedFault | None
     ) -> ConnectReply:
-        """Open a session; an older one of the same device is taken over, and closed."""
+        """Open a session; it takes over an older one of the same device, which is closed."""
         self._registry.login(request)
         shared = request.auth_type is AlibabaAuthType.LOGIN_UNLISTED
         session = (*request.name, request.client_id if shared else "")
@@ -279,13 +281,13 @@ class AlibabaCloud(AlibabaConsole):
         if older:
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
-        self._gateways.notices.force_off(request.name, AlinkCode.CONNECTED_ELSEWHERE)
+        self._gateways.notifier.force_off(request.name, AlinkCode.CONNECTED_ELSEWHERE)
         if self._gateway(link):
             self._gateways.connect(request.name, link)
         return connack.session(fault)
 
     def _close_sessions(self, name: Name) -> None:
-        """Close the connections a device has for itself."""
+        """Close the direct connections of a device."""
         for session, link in tuple(self._sessions.items()):
             if session[:2] == name:
                 link.close()

@@ -1,4 +1,4 @@
-"""What a person does at the console of the simulated Alibaba cloud."""
+"""The console of the simulated Alibaba cloud: the operations of its user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERMIT_SECONDS = range(65_536)
 
 
 class AlibabaConsole:
-    """Manages devices.  Every method raises KeyError for one that is not there."""
+    """A console for devices.  Every method raises KeyError for an unknown one."""
 
     def __init__(self, registry: AlibabaRegistry, gateways: AlibabaGateways) -> None:
         self._registry, self._gateways = registry, gateways
@@ -30,25 +30,25 @@ class AlibabaConsole:
         self._registry.products[product].dynamic = on
 
     def reset(self, product: str, device: str) -> None:
-        """ResetThing: let an activated device register again; it is detached from its gateway."""
+        """ResetThing: detach an activated device from its gateway, and let it register again."""
         self._registry.reset((product, device))
-        self._gateways.notices.evict((product, device))
+        self._gateways.notifier.evict((product, device))
 
     def disable(self, product: str, device: str) -> None:
-        """Shut a device out; a session it has is closed."""
+        """Disable a device, and close its session."""
         name = (product, device)
         self._registry.devices[name].disabled = True
         self._shut_out(name, topics.DISABLE, ChildStatus.DISABLED, AlinkCode.DEVICE_DISABLED)
 
     def enable(self, product: str, device: str) -> None:
-        """Let a disabled device in again; being offline, it cannot hear of it."""
+        """Enable a device; being offline, it does not learn of it."""
         name = (product, device)
         self._registry.devices[name].disabled = False
         self._push(name, topics.ENABLE)
-        self._gateways.notices.change(name, ChildStatus.ENABLED)
+        self._gateways.notifier.change(name, ChildStatus.ENABLED)
 
     def delete(self, product: str, device: str) -> None:
-        """Forget a device; a session it has is closed."""
+        """Delete a device, and close its session."""
         name = (product, device)
         self._registry.delete(name)
         self._shut_out(name, topics.DELETE, ChildStatus.DELETED, AlinkCode.DEVICE_DELETED)
@@ -56,7 +56,7 @@ class AlibabaConsole:
         self._gateways.forget(name)
 
     def secret(self, product: str, device: str) -> str | None:
-        """Return the one valid secret of a device, for tests to compare."""
+        """Return the one valid secret of a device, for tests."""
         return self._registry.devices[product, device].secret
 
     def show_secret(self, product: str, device: str) -> str:
@@ -64,44 +64,44 @@ class AlibabaConsole:
         return self.secret(product, device) or self._registry.issue((product, device))
 
     def attach(self, gateway: Name, child: Name) -> None:
-        """Attach a sub-device to a gateway; another that has it loses it."""
+        """Attach a sub-device to a gateway, and detach it from another one."""
         if self._gateways.topology.gateway_of(child) != gateway:
-            self._gateways.notices.evict(child)
+            self._gateways.notifier.evict(child)
             self._gateways.topology.attach(gateway, child)
-            self._gateways.notices.change(child, ChildStatus.CREATED)
+            self._gateways.notifier.change(child, ChildStatus.CREATED)
 
     def detach(self, child: Name) -> None:
         """Detach a sub-device from its gateway."""
-        self._gateways.notices.evict(child)
+        self._gateways.notifier.evict(child)
 
     def notify(self, gateway: Name, children: Iterable[Name]) -> None:
         """Ask a gateway to attach devices."""
         params = [named(child) for child in children]
-        self._gateways.notices.push(gateway, topics.TOPO_ADD_NOTIFY, params)
+        self._gateways.notifier.push(gateway, topics.TOPO_ADD_NOTIFY, params)
 
     def permit(self, gateway: Name, product: str, seconds: int) -> None:
-        """Let a gateway take in new devices of a product.  seconds: of `PERMIT_SECONDS`."""
+        """Permit new devices of a product to join a gateway.  seconds: of `PERMIT_SECONDS`."""
         if seconds not in PERMIT_SECONDS:
             raise ValueError(seconds)
         params = {"productKey": product, "time": seconds}
-        self._gateways.notices.push(gateway, topics.PERMIT, params)
+        self._gateways.notifier.push(gateway, topics.PERMIT, params)
 
     def push_error(self, child: Name, code: int) -> None:
-        """Force a sub-device off, with any code the vendor lists or not."""
-        self._gateways.notices.force_off(child, code)
+        """Force a sub-device offline with any code, listed by the vendor or not."""
+        self._gateways.notifier.force_off(child, code)
 
     def _shut_out(self, name: Name, method: str, status: ChildStatus, code: AlinkCode) -> None:
         if self._gateways.sessions.gateway_of(name):
             self._push(name, method)
-        self._gateways.notices.force_off(name, code)
-        self._gateways.notices.change(name, status)
+        self._gateways.notifier.force_off(name, code)
+        self._gateways.notifier.change(name, status)
         self._close_sessions(name)
 
     def _push(self, child: Name, method: str) -> None:
         """Send a request on the topic of a sub-device, if it has a gateway."""
         if gateway := self._gateways.topology.gateway_of(child):
-            self._gateways.notices.push(gateway, method, {}, to=child)
+            self._gateways.notifier.push(gateway, method, {}, to=child)
 
     def _close_sessions(self, name: Name) -> None:
-        """Close the connections a device has for itself."""
+        """Close the direct connections of a device."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a CONNECT to the Alibaba cloud says, and whether its signature is right.  Pure.
+"""The credentials in a CONNECT to the Alibaba cloud, and the check of their signature.  Pure.
 
 Sources: the vendor's pages "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
 132111.html), "Establish MQTT connections over TCP" (73742) and its table of CONNACK codes (148610).
@@ -26,7 +26,7 @@ class ConnackCode(IntEnum):
 
 
 class AlibabaAuthType(StrEnum):
-    """What a CONNECT is for: the option authType, which a login leaves out."""
+    """The purpose of a CONNECT: the option authType, which a login leaves out."""
 
     REGISTER = "register"
     REGISTER_UNLISTED = "regnwl"
@@ -47,16 +47,16 @@ _SECURE_MODES: Mapping[tuple[AlibabaAuthType, bool], frozenset[str]] = {
     (AlibabaAuthType.LOGIN, False): frozenset({"3"}),
     (AlibabaAuthType.LOGIN_UNLISTED, True): frozenset({"-2"}),
 }
-"""Purpose and TLS → the values of securemode taken.  Only a login may go without TLS."""
+"""Purpose and TLS → the accepted values of securemode.  Only a login may go without TLS."""
 
 KEEP_ALIVE = range(30, 1201)
-"""Seconds a login may name; a registration's are not examined."""
+"""The keep-alives of a login, in seconds; those of a registration are not checked."""
 
 _MAX_CLIENT_ID = 64
 
 
 class AlibabaConnectRefused(Exception):
-    """The cloud answers with this CONNACK code."""
+    """A refusal of a CONNECT, with the CONNACK code."""
 
     def __init__(self, code: ConnackCode) -> None:
         super().__init__(code.name)
@@ -65,10 +65,10 @@ class AlibabaConnectRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """A CONNECT, understood.
+    """A parsed CONNECT.
 
     client_id: the part before the first bar; it alone is signed.
-    password: as sent; a hexadecimal HMAC, or the token of a device that was not listed.
+    password: as sent; a hexadecimal HMAC, or the token of a device registered without creation.
     """
 
     auth_type: AlibabaAuthType
@@ -85,12 +85,12 @@ class ConnectRequest:
 
     @property
     def registers(self) -> bool:
-        """Whether a secret is asked for, and no session."""
+        """Whether it requests a secret, not a session."""
         return self.auth_type in REGISTRATIONS
 
     @property
     def text(self) -> str:
-        """What is signed."""
+        """The signed text."""
         names = {"deviceName": self.device_name, "productKey": self.product_key}
         if self.registers:
             names["random"] = self.options["random"]
@@ -98,7 +98,7 @@ class ConnectRequest:
             names["clientId"] = self.client_id
             if (timestamp := self.options.get("timestamp")) is not None:
                 names["timestamp"] = timestamp
-        return _run_together(names)
+        return _concatenated(names)
 
     def signed_with(self, key: str) -> bool:
         """Whether the password is the HMAC under this key; hexadecimal in either case."""
@@ -108,19 +108,19 @@ class ConnectRequest:
 
 def signed(key: str, fields: Mapping[str, str], digest: str, sign: str) -> bool:
     """Whether these fields are signed with a key.  sign: hexadecimal in either case."""
-    return _is_hmac(key, _run_together(fields), digest, sign)
+    return _is_hmac(key, _concatenated(fields), digest, sign)
 
 
 def method_of(name: str) -> str | None:
-    """Return the digest of a signing method in lower case; None for one that is not played.
+    """Return the digest of a signing method in lower case; None for one that is not simulated.
 
-    Those without "hmac", which some pages list, are not: nobody says what they are.
+    Those without "hmac", which some pages list, are not, as no page defines them.
     """
     return METHODS.get(name)
 
 
-def _run_together(fields: Mapping[str, str]) -> str:
-    """Return what is signed: names in alphabetical order, each followed by its value."""
+def _concatenated(fields: Mapping[str, str]) -> str:
+    """Return the text to sign: names in alphabetical order, each followed by its value."""
     return "".join(name + fields[name] for name in sorted(fields))
 
 
@@ -130,7 +130,7 @@ def _is_hmac(key: str, text: str, digest: str, sign: str) -> bool:
 
 
 def understand(connect: Connect, *, tls: bool, instance_id: str = "") -> ConnectRequest:
-    """Read a CONNECT.  Raises Refused where the vendor's table of codes says so.
+    """Parse a CONNECT.  Raises AlibabaConnectRefused where the vendor's table of codes says so.
 
     instance_id: the cloud instance's own; a client may leave it out, not name another.
     """

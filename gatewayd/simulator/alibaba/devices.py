@@ -1,4 +1,4 @@
-"""What the simulated Alibaba cloud knows of one device, and has counted of it."""
+"""A device of the simulated Alibaba cloud: its state, and its ledger."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Name: TypeAlias = tuple[str, str]
 """productKey and deviceName."""
 
 REMEMBERED = 16
-"""Of so many secrets, the newest, the digests are kept."""
+"""The number of the newest secrets whose digests are kept."""
 
 
 class AlibabaNodeType(StrEnum):
-    """What kind of device a product is, as chosen when it is created."""
+    """The node type of a product, as chosen at its creation."""
 
     DIRECT = "direct"
     GATEWAY = "gateway"
@@ -25,12 +25,12 @@ class AlibabaNodeType(StrEnum):
 
 @dataclass(slots=True)
 class RateWindow:
-    """When something was let through, of late."""
+    """A sliding window of a rate limit."""
 
     _times: deque[float] = field(default_factory=deque)
 
     def admits(self, now: float, limit: int, seconds: float) -> bool:
-        """Whether it may happen again, and count it if so.
+        """Return whether the limit allows another event, and count it if so.
 
         limit: how often in so many seconds; 0 for no limit.
         """
@@ -46,7 +46,7 @@ class RateWindow:
 
 @dataclass(slots=True)
 class AlibabaDeviceLedger:
-    """What happened to one device.  Times are those of the registry's clock, in seconds.
+    """The counts of one device.  Times are those of the registry's clock, in seconds.
 
     refused_registrations, refused_logins: by CONNACK code.
     secrets: SHA-256 of the secrets issued, the newest last, in hexadecimal.
@@ -84,7 +84,7 @@ class AlibabaDeviceLedger:
         (self.refused_registrations if registration else self.refused_logins)[code] += 1
 
     def truth(self) -> dict[str, object]:
-        """Return all of it as JSON can hold it."""
+        """Return the counts, for JSON."""
         return {
             "registrations": self.registrations,
             "secrets_sha256": list(self.secrets),
@@ -106,10 +106,10 @@ class AlibabaDevice:
     """One device of the cloud.
 
     secret: the newest; no other is valid.
-    spent: whether somebody logged in with it; the vendor says "activated".
-    reopened: whether a reset lets the device register all the same.
-    tokens: client id → token, of devices registered without having been listed.
-    connects: of its own.  logins: of itself through a gateway, or of its sub-devices through it.
+    spent: whether a login used it; the vendor says "activated".
+    reopened: whether a reset lets the device register again.
+    tokens: client id → token, of devices registered without creation.
+    connects: direct ones.  logins: its own through a gateway, or those of its sub-devices.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -132,13 +132,13 @@ class AlibabaDevice:
         self.ledger.issued(secret, now)
 
     def truth(self, *, online: bool) -> dict[str, object]:
-        """Return what is so and what was counted, as JSON can hold it; no secret is in it."""
+        """Return state and counts, for JSON; without secrets."""
         states = {"activated": self.spent, "disabled": self.disabled, "online": online}
         return states | self.ledger.truth()
 
 
 @dataclass(slots=True)
-class AlibabaProduct:
+class SimulatedAlibabaProduct:
     """One product.  dynamic: whether its devices may register."""
 
     secret: str = field(repr=False)
@@ -147,5 +147,5 @@ class AlibabaProduct:
 
 
 def by_code(counts: Counter[int]) -> dict[str, int]:
-    """Return counts by code as JSON can hold them: its keys are texts."""
+    """Return counts by code for JSON, whose keys are texts."""
     return {str(int(code)): count for code, count in counts.items()}

@@ -1,4 +1,4 @@
-"""Registration of the simulated Alibaba cloud that is not by MQTT CONNECT.  No I/O.
+"""Dynamic registration at the simulated Alibaba cloud other than by MQTT CONNECT.  No I/O.
 
 Sources: the vendor's pages "Register sub-devices" (help.aliyun.com/document_detail/89298) and
 "HTTPS-based dynamic registration", and the names of fields that its C SDK reads.
@@ -22,21 +22,21 @@ from gatewayd.simulator.alibaba.credentials import method_of, signed
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType, Name
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.simulator.alibaba.topology import AlibabaTopology
+from gatewayd.simulator.alibaba.topology import SimulatedTopology
 
 _SIGNED = ("random", "signMethod", "sign")
 
 
 class DynamicRegistration:
-    """Issues secrets to sub-devices through their gateway, and to anybody over HTTPS.
+    """The issuer of secrets to sub-devices through their gateway, and to devices over HTTPS.
 
-    evict: ends a sub-device's tie to the gateway it is attached to.
+    evict: detaches a sub-device from its gateway.
     """
 
     def __init__(
         self,
         registry: AlibabaRegistry,
-        topology: AlibabaTopology,
+        topology: SimulatedTopology,
         rules: AlibabaRules,
         *,
         evict: Callable[[Name], None],
@@ -45,9 +45,9 @@ class DynamicRegistration:
         self._evict = evict
 
     def register(self, request: GatewayRequest) -> object:
-        """Issue secrets: the gateway's own session vouches for its sub-devices.  Raises Failed.
+        """Issue secrets: the gateway's session vouches for its sub-devices.  Raises AlinkFailure.
 
-        A device that a fault spoils is missing in the data; for any other failure, none is served.
+        A device that a fault spoils is missing in the data; any other failure fails the request.
         """
         names = [name(one) for one in entries(request.params, (), self._rules.batch)]
         children = [child for child in names if not request.spoiled(child)]
@@ -59,10 +59,10 @@ class DynamicRegistration:
         return [self._issue(child, {"iotId": "-".join(child)}) for child in children]
 
     def product_register(self, request: GatewayRequest) -> object:
-        """Issue secrets to whoever knows the product's.  Raises Failed.
+        """Issue secrets on proof of the product's secret.  Raises AlinkFailure.
 
-        Every device succeeds or fails for itself.  One that is attached to another gateway is
-        taken over, though it is activated: that is what this request is for.
+        Each device succeeds or fails separately.  One that is attached to another gateway is taken
+        over, although it is activated: this is the purpose of the request.
         """
         proxied = request.params.get("proxieds") if isinstance(request.params, dict) else None
         data: dict[str, list[object]] = {"successes": [], "failures": []}
@@ -75,7 +75,7 @@ class DynamicRegistration:
         return data
 
     def https(self, form: Mapping[str, str]) -> object:
-        """Issue a secret to a device that registers over HTTPS.  Raises Failed."""
+        """Issue a secret to a device that registers over HTTPS.  Raises AlinkFailure."""
         one = entry(dict(form), _SIGNED)
         self._check_proof(one, AlinkCode.PRODUCT_NOT_FOUND)
         self._check_device(name(one))
@@ -105,7 +105,7 @@ class DynamicRegistration:
             raise AlinkFailure(AlinkCode.SIGNATURE_FAILED)
 
     def _check_child(self, gateway: Name, child: Name) -> None:
-        """Which code a device gets that is no sub-device, nobody documents."""
+        """Check a sub-device.  The code for a device of another type is not documented."""
         if child == gateway:
             raise AlinkFailure(AlinkCode.SAME_DEVICE, [named(child)])
         if (product := self._registry.products.get(child[0])) is None:

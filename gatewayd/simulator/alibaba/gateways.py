@@ -1,4 +1,4 @@
-"""Gateways of the simulated Alibaba cloud: what each asks, and what it is told.
+"""Gateways of the simulated Alibaba cloud: their requests, and the replies.
 
 Source: the vendor's pages on sub-devices (see topics.py).
 """
@@ -24,17 +24,17 @@ from gatewayd.simulator.alibaba.notices import GatewayNotifier
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.sessions import AlibabaSessions, SessionRequests
-from gatewayd.simulator.alibaba.topology import AlibabaTopology, TopologyRequests
+from gatewayd.simulator.alibaba.topology import SimulatedTopology, TopologyRequests
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 
 
 class AlibabaGateways:
-    """Answers gateways.
+    """The server of gateways.
 
-    topology, sessions, enrolment: what there is.  notices: what gateways are told.
-    connected: whether a device has a connection of its own.  clock: seconds.
+    topology, sessions, registration: its parts.  notifier: pushes to gateways.
+    connected: whether a device has a direct connection.  clock: seconds.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class AlibabaGateways:
         connected: Callable[[Name], bool],
         clock: Callable[[], float],
     ) -> None:
-        self.topology, self.sessions = AlibabaTopology(), AlibabaSessions()
+        self.topology, self.sessions = SimulatedTopology(), AlibabaSessions()
         self._registry, self._plan, self._rules = registry, plan, rules
         self._broker, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
-        self.notices = GatewayNotifier(
+        self.notifier = GatewayNotifier(
             self._broker, self.topology, self.sessions, rules, self._ledgers
         )
-        evict = self.notices.evict
-        self.enrolment = DynamicRegistration(registry, self.topology, rules, evict=evict)
+        evict = self.notifier.evict
+        self.registration = DynamicRegistration(registry, self.topology, rules, evict=evict)
         attach = TopologyRequests(
             registry, self.topology, rules, evict=evict, offline=self.sessions.end
         )
@@ -61,8 +61,8 @@ class AlibabaGateways:
             registry, self.topology, self.sessions, rules, connected=connected, clock=clock
         )
         self._answers: dict[str, Callable[[GatewayRequest], object]] = {
-            topics.REGISTER: self.enrolment.register,
-            topics.PRODUCT_REGISTER: self.enrolment.product_register,
+            topics.REGISTER: self.registration.register,
+            topics.PRODUCT_REGISTER: self.registration.product_register,
             topics.TOPO_ADD: attach.add,
             topics.TOPO_DELETE: attach.delete,
             topics.TOPO_GET: attach.get,
@@ -74,22 +74,22 @@ class AlibabaGateways:
         }
 
     def is_gateway(self, device: Name) -> bool:
-        """Whether a device's product is of the kind that has sub-devices."""
+        """Whether a device is a gateway, by the node type of its product."""
         product = self._registry.products.get(device[0])
         return product is not None and product.node is AlibabaNodeType.GATEWAY
 
     def connect(self, gateway: Name, link: MqttLink) -> None:
-        """Take a gateway's new connection: its sub-devices have to log in again."""
+        """Add a gateway's new connection: its sub-devices must log in again."""
         self.sessions.lose(gateway)
         self._broker.connect(gateway, link)
 
     def disconnect(self, gateway: Name) -> None:
-        """Lose a gateway, and with it the sessions of its sub-devices."""
+        """Remove a gateway's connection, and with it the sessions of its sub-devices."""
         self.sessions.lose(gateway)
         self._broker.disconnect(gateway)
 
     def forget(self, gateway: Name) -> None:
-        """Drop what is known of a gateway that was deleted."""
+        """Remove a deleted gateway."""
         self.topology.forget(gateway)
         self._ledgers.forget(gateway)
 
@@ -103,11 +103,11 @@ class AlibabaGateways:
         return granted
 
     def unsubscribe(self, gateway: Name, filters: Sequence[str]) -> None:
-        """Take subscriptions back."""
+        """Unsubscribe."""
         self._broker.unsubscribe(gateway, filters)
 
     def publish(self, gateway: Name, packet: Publish) -> None:
-        """Take a message of a gateway."""
+        """Handle a message of a gateway."""
         route = topics.route(packet.topic)
         if route and route.method in topics.ACKNOWLEDGEMENTS:
             pushed = route.method.removesuffix("_reply")
@@ -118,7 +118,7 @@ class AlibabaGateways:
             self._relay(gateway, packet.topic)
 
     def truth(self, gateway: Name) -> dict[str, object]:
-        """Return what is so and what was counted, as JSON can hold it."""
+        """Return state and counts, for JSON."""
         return {
             "children": [list(child) for child in self.topology.children(gateway)],
             "online": [list(child) for child in self.sessions.children(gateway)],
@@ -145,7 +145,7 @@ class AlibabaGateways:
         return self._broker.subscribe(gateway, topic)
 
     def _relay(self, gateway: Name, topic: str) -> None:
-        """Take a message of a sub-device, or on a topic that carries no request."""
+        """Handle a message of a sub-device, or on a topic without a request."""
         owner = topics.owner(topic)
         if owner == gateway:
             return
@@ -154,7 +154,7 @@ class AlibabaGateways:
         elif self.sessions.gateway_of(owner) == gateway:
             self._registry.devices[owner].ledger.published += 1
         else:
-            self.notices.error(gateway, AlinkCode.NO_SESSION, owner)
+            self.notifier.error(gateway, AlinkCode.NO_SESSION, owner)
 
     def _take(self, gateway: Name, method: str, packet: Publish) -> None:
         """Answer a request, unless a fault strikes."""
@@ -172,12 +172,12 @@ class AlibabaGateways:
             body = alink.reply(call.id, method, code, data)
             topic = topics.topic(gateway, f"{method}_reply")
             sent = self._broker.reply(gateway, topic, answers.deliver(body, fault))
-            self.notices.count(gateway, f"{method}_reply", sent=sent)
+            self.notifier.count(gateway, f"{method}_reply", sent=sent)
 
     def _answer(
         self, gateway: Name, method: str, call: AlinkRequest, qos: int, fault: SimulatedFault | None
     ) -> tuple[int, object]:
-        """Return code and data.  Requests about sessions are to be of QoS 0."""
+        """Return code and data.  Requests about sessions must have QoS 0."""
         if fault and fault.name == "reply":
             return int(fault.number), {}
         if qos and method.startswith("combine."):

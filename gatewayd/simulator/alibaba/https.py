@@ -1,4 +1,4 @@
-"""Registration over HTTPS, as the Alibaba cloud offers it: one request, one answer, and goodbye.
+"""Registration over HTTPS at the Alibaba cloud: one request and one answer on each connection.
 
 Source: the vendor's page "HTTPS-based dynamic registration".
 """
@@ -25,12 +25,12 @@ MAX_REQUEST = 8_192
 
 _FORM, _MAX_FIELDS = "application/x-www-form-urlencoded", 20
 _LINE = "POST /auth/register/device HTTP/1.1"
-_UNHEARD = Delivery(b"", copies=0)
+_NO_ANSWER = Delivery(b"", copies=0)
 _HELD = 3600.0  # seconds that a request is left without an answer
 
 
 class HttpsRegistrar:
-    """Decides on requests, and counts them by code."""
+    """The registrar for HTTPS requests.  codes: counts of the answers."""
 
     def __init__(
         self, registry: AlibabaRegistry, enrolment: DynamicRegistration, plan: FaultPlan
@@ -45,7 +45,7 @@ class HttpsRegistrar:
         if fault:
             self._registry.strike((form.get("productKey", ""), device), fault.name)
             if fault.name == "lose-request":
-                return _UNHEARD
+                return _NO_ANSWER
         code, data = self._decide(form, int(fault.number) if fault else 0)
         self.codes[code] += 1
         body = {"code": code, "data": data, "message": alink.message(code)}
@@ -61,23 +61,25 @@ class HttpsRegistrar:
 
 
 class HttpsLink(MqttLink):
-    """One connection."""
+    """One HTTPS connection."""
 
-    def __init__(self, service: MqttService, sock: socket.socket, desk: HttpsRegistrar) -> None:
-        self._desk, self._buffer, self._answered = desk, bytearray(), False
+    def __init__(
+        self, service: MqttService, sock: socket.socket, registrar: HttpsRegistrar
+    ) -> None:
+        self._registrar, self._buffer, self._answered = registrar, bytearray(), False
         super().__init__(service, sock)
 
     def received(self, data: bytes) -> None:
-        """Take bytes, and answer when they are a request."""
+        """Receive bytes, and answer a complete request."""
         self._buffer += data
         head, end, body = bytes(self._buffer).partition(b"\r\n\r\n")
         if len(self._buffer) > MAX_REQUEST:
             self._service.counts["malformed"] += 1
             self.abort()
         elif end and not self._answered:
-            self._consider(head.decode("latin-1").split("\r\n"), body)
+            self._handle_request(head.decode("latin-1").split("\r\n"), body)
 
-    def _consider(self, lines: list[str], body: bytes) -> None:
+    def _handle_request(self, lines: list[str], body: bytes) -> None:
         headers = {
             key.lower(): value.strip() for key, _, value in (x.partition(":") for x in lines)
         }
@@ -87,7 +89,7 @@ class HttpsLink(MqttLink):
         elif len(body) >= int(length):
             kind = headers.get("content-type", "").partition(";")[0]
             form = read_form(body[: int(length)]) if kind == _FORM else {}
-            self._respond(b"200 OK", self._desk.answer(form))
+            self._respond(b"200 OK", self._registrar.answer(form))
 
     def _respond(self, status: bytes, delivery: Delivery) -> None:
         self._answered = True
@@ -101,7 +103,7 @@ class HttpsLink(MqttLink):
 
 
 def read_form(body: bytes) -> Mapping[str, str]:
-    """Read a form; {} for none, and for one that names a field twice."""
+    """Parse a form; {} for anything else, and for one with a duplicate field."""
     try:
         pairs = parse_qsl(
             body.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=_MAX_FIELDS

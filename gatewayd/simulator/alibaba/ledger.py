@@ -1,4 +1,4 @@
-"""What happened between the gateways and the simulated Alibaba cloud, counted."""
+"""The ledgers of gateways: what happened between them and the simulated Alibaba cloud."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatewayd.simulator.alibaba.devices import Name, by_code
 
 @dataclass(slots=True)
 class AlibabaGatewayLedger:
-    """What happened between one gateway and the cloud.
+    """The counts of one gateway.
 
     calls: request → code → how often.  faults: by name, how often one struck.
     unreadable: requests without an id.  stray: messages on topics that are not the gateway's.
@@ -28,7 +28,7 @@ class AlibabaGatewayLedger:
     refused_topics: int = 0
 
     def truth(self) -> dict[str, object]:
-        """Return all of it as JSON can hold it."""
+        """Return the counts, for JSON."""
         return {
             "calls": {method: by_code(codes) for method, codes in self.calls.items()},
             "faults": dict(self.faults),
@@ -42,7 +42,7 @@ class AlibabaGatewayLedger:
 
 
 class AlibabaGatewayLedgers:
-    """One for each gateway."""
+    """The ledgers of all gateways."""
 
     def __init__(self) -> None:
         self._ledgers: dict[Name, AlibabaGatewayLedger] = {}
@@ -52,5 +52,5 @@ class AlibabaGatewayLedgers:
         return self._ledgers.setdefault(gateway, AlibabaGatewayLedger())
 
     def forget(self, gateway: Name) -> None:
-        """Drop a gateway's ledger."""
+        """Remove a gateway's ledger."""
         self._ledgers.pop(gateway, None)

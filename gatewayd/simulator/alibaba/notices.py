@@ -1,4 +1,4 @@
-"""What the simulated Alibaba cloud tells a gateway unasked.
+"""Pushes of the simulated Alibaba cloud to gateways.
 
 Sources: the vendor's pages "Manage topological relationships" (help.aliyun.com/document_detail/
 89299), "Disable and delete sub-devices" (89303), and its error codes for sub-devices.
@@ -15,11 +15,11 @@ from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.ledger import AlibabaGatewayLedgers
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.sessions import AlibabaSessions
-from gatewayd.simulator.alibaba.topology import AlibabaTopology
+from gatewayd.simulator.alibaba.topology import SimulatedTopology
 
 
 class ChildStatus(IntEnum):
-    """What became of a sub-device, in thing/topo/change."""
+    """The change of a sub-device that thing/topo/change reports."""
 
     CREATED = 0
     DELETED = 1
@@ -28,12 +28,12 @@ class ChildStatus(IntEnum):
 
 
 class GatewayNotifier:
-    """Pushes to gateways.  What nobody listens to is counted, and lost."""
+    """A sender of pushes to gateways.  A push without a subscriber is counted, and lost."""
 
     def __init__(
         self,
         broker: AlibabaBroker,
-        topology: AlibabaTopology,
+        topology: SimulatedTopology,
         sessions: AlibabaSessions,
         rules: AlibabaRules,
         ledgers: AlibabaGatewayLedgers,
@@ -43,7 +43,7 @@ class GatewayNotifier:
         self._pushes = 0
 
     def push(self, gateway: Name, method: str, params: object, *, to: Name | None = None) -> None:
-        """Ask a gateway for something, on its own topic or on a sub-device's that is online."""
+        """Push a request to a gateway, on its own topic or on that of an online sub-device."""
         self._pushes += 1
         body = alink.push(str(self._pushes), method, params)
         reachable = to is None or self._sessions.gateway_of(to) == gateway
@@ -52,7 +52,7 @@ class GatewayNotifier:
         self.count(gateway, method, sent=sent)
 
     def error(self, gateway: Name, code: int, child: Name) -> None:
-        """Tell a gateway what happened to a sub-device, of which the message may say no more."""
+        """Push an error of a sub-device to its gateway; the message may not even name it."""
         self._pushes += 1
         body: dict[str, object] = {"id": str(self._pushes), "code": code}
         body["message"] = alink.message(code)
@@ -63,19 +63,19 @@ class GatewayNotifier:
         self.count(gateway, f"error.{code}", sent=sent)
 
     def force_off(self, child: Name, code: int) -> None:
-        """End a sub-device's session, and tell its gateway why."""
+        """End a sub-device's session, and push the reason to its gateway."""
         if gateway := self._sessions.gateway_of(child):
             self._sessions.end(child)
             self.error(gateway, code, child)
 
     def change(self, child: Name, status: ChildStatus) -> None:
-        """Tell a gateway what became of a device that is attached to it."""
+        """Push the change of an attached device to its gateway."""
         if gateway := self._topology.gateway_of(child):
             params = {"status": int(status), "subList": [alink.named(child)]}
             self.push(gateway, topics.TOPO_CHANGE, params)
 
     def evict(self, child: Name) -> None:
-        """End a sub-device's tie to its gateway, and tell the latter."""
+        """Detach a sub-device from its gateway, and push that to the gateway."""
         self.force_off(child, AlinkCode.NO_TOPOLOGY)
         self.change(child, ChildStatus.DELETED)
         self._topology.detach(child)

@@ -1,4 +1,4 @@
-"""The rules of the simulated Alibaba cloud: who may register, and who may log in.  No I/O.
+"""The registry of the simulated Alibaba cloud: which devices may register and log in.  No I/O.
 
 Sources: the vendor's pages "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
 132111.html), "Unique-certificate-per-product verification" (74006), "ResetThing" (155680) and
@@ -19,18 +19,23 @@ from gatewayd.simulator.alibaba.credentials import (
     ConnackCode,
     ConnectRequest,
 )
-from gatewayd.simulator.alibaba.devices import AlibabaDevice, AlibabaNodeType, AlibabaProduct, Name
+from gatewayd.simulator.alibaba.devices import (
+    AlibabaDevice,
+    AlibabaNodeType,
+    Name,
+    SimulatedAlibabaProduct,
+)
 
 MAX_DEVICES = 100_000
 SHARERS = 5
-"""So many physical devices may share the name of one that was not listed."""
+"""Physical devices that may share a name that was not created, at most."""
 
 _MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationPush:
-    """What is published to a client that never subscribed."""
+    """A message to a registering client, which never subscribes."""
 
     topic: str
     payload: Mapping[str, str]
@@ -41,14 +46,14 @@ class AlibabaRegistry:
 
     products: by productKey.
     clock: seconds.  random: so many random bytes; for secrets.
-    rate: CONNECTs let through in a minute for each device; 0 for no limit.
-    unlisted: whether devices may register that nobody has created (authType regnwl).
-    deleted: names of devices that were there.
+    rate: CONNECTs allowed in a minute for each device; 0 for no limit.
+    preregistration_free: whether devices may register without creation (authType regnwl).
+    deleted: names of former devices.
     """
 
     def __init__(
         self,
-        products: Mapping[str, AlibabaProduct],
+        products: Mapping[str, SimulatedAlibabaProduct],
         devices: Iterable[Name],
         clock: Callable[[], float],
         random: Callable[[int], bytes],
@@ -66,19 +71,19 @@ class AlibabaRegistry:
             self.create(name)
 
     def create(self, name: Name) -> None:
-        """Create a device; its secret is yet to be issued.  One of that name is replaced.
+        """Create a device without a secret; it replaces one of the same name.
 
         Raises KeyError for an unknown product, OverflowError when there are too many devices.
         """
         if name[0] not in self.products:
             raise KeyError(name[0])
         if len(self.devices) >= MAX_DEVICES:
-            raise OverflowError("the simulated cloud is full")
+            raise OverflowError("The simulated cloud is full")
         self.devices[name] = AlibabaDevice()
         self.deleted.pop(name, None)
 
     def delete(self, name: Name) -> None:
-        """Forget a device, but for its name.  Raises KeyError."""
+        """Delete a device, and remember its name.  Raises KeyError."""
         del self.devices[name]
         self.deleted[name] = None
         if len(self.deleted) > MAX_DEVICES:
@@ -89,7 +94,7 @@ class AlibabaRegistry:
         self.devices[name].reopened = True
 
     def arrive(self, request: ConnectRequest) -> None:
-        """Let a CONNECT through, unless its device comes too often: then raises Refused."""
+        """Allow a CONNECT within the rate of its device; else raise AlibabaConnectRefused."""
         if (device := self.devices.get(request.name)) is None:
             return
         if not device.connects.admits(self._clock(), self._rate, _MINUTE):
@@ -98,12 +103,12 @@ class AlibabaRegistry:
                 raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
 
     def strike(self, name: Name, fault: str) -> None:
-        """Count a fault that stands instead of an answer, or spoils it."""
+        """Count a fault that replaces or spoils an answer."""
         if device := self.devices.get(name):
             device.ledger.faults[fault] += 1
 
     def register(self, request: ConnectRequest) -> RegistrationPush:
-        """Issue a new secret, and end the older.  Raises Refused, and counts."""
+        """Issue a new secret, which invalidates the older.  Raises AlibabaConnectRefused."""
         with self._counting(request):
             if request.auth_type is AlibabaAuthType.REGISTER_UNLISTED:
                 return self._register_unlisted(request)
@@ -116,19 +121,19 @@ class AlibabaRegistry:
             )
 
     def issue(self, name: Name) -> str:
-        """Issue a new secret to a device that may have one, and end the older.  Raises KeyError."""
+        """Issue a new secret to a device, which invalidates the older.  Raises KeyError."""
         secret = self._random(16).hex()
         self.devices[name].issue(secret, self._clock())
         return secret
 
     def admit(self, name: Name) -> None:
-        """Let a device in: its secret is spent from now on.  Raises KeyError."""
+        """Log a device in: its secret is spent from now on.  Raises KeyError."""
         device = self.devices[name]
         device.spent = True
         device.ledger.logged_in(self._clock())
 
     def login(self, request: ConnectRequest) -> None:
-        """Let a device in that proves itself.  Raises Refused, and counts."""
+        """Log a device in that proves itself.  Raises AlibabaConnectRefused."""
         with self._counting(request):
             device = self._device(request, ConnackCode.NOT_AUTHORIZED)
             if device.disabled or not _proven(request, device):
@@ -136,9 +141,9 @@ class AlibabaRegistry:
             self.admit(request.name)
 
     def _register_unlisted(self, request: ConnectRequest) -> RegistrationPush:
-        """Issue a client id and a token, and create the device where it is new.
+        """Issue a client id and a token, and create the device if it is new.
 
-        Not to sub-devices: only what connects for itself may come unlisted.
+        Refuses sub-devices: this is for direct devices only.
         """
         self._check_product(request)
         if (
@@ -165,7 +170,7 @@ class AlibabaRegistry:
         return device
 
     def _check_product(self, request: ConnectRequest) -> None:
-        """Refuse who does not know the product's secret, or while registering is switched off."""
+        """Check the product's secret, and that registration is switched on."""
         product = self.products.get(request.product_key)
         if product is None or not request.signed_with(product.secret) or not product.dynamic:
             raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
@@ -187,7 +192,7 @@ def _names(request: ConnectRequest) -> dict[str, str]:
 
 
 def _proven(request: ConnectRequest, device: AlibabaDevice) -> bool:
-    """Whether who logs in knows the newest secret, or the token of its client id."""
+    """Whether a login proves the newest secret, or the token of its client id."""
     if request.auth_type is AlibabaAuthType.LOGIN_UNLISTED:
         token = device.tokens.get(request.client_id, "")
         return bool(token) and hmac.compare_digest(token.encode(), request.password.encode())

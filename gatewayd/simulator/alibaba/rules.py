@@ -1,4 +1,4 @@
-"""What the simulated Alibaba cloud grants a gateway.  Plain data.
+"""The rules of the simulated Alibaba cloud for a gateway.  Plain data.
 
 Source: the vendor's page "Limits" (help.aliyun.com/document_detail/30527), and those on
 sub-devices (see topics.py).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AlibabaRules:
-    """Limits, and what the vendor leaves open.
+    """The limits, and the choices that the vendor leaves open.
 
     children: attached to one gateway, and online through it.
     batch, proxied, sessions: devices in one request about registration and topology, about
@@ -19,8 +19,8 @@ class AlibabaRules:
     logins: of all sub-devices of one gateway, in a second; 0 for no limit.
     child_logins: of one sub-device, in a minute; 0 for no limit.
     subscriptions: of one gateway.  filters: in one SUBSCRIBE.
-    subscribe: whether a gateway is subscribed to some topics by itself.
-    moves: whether topo/add takes a sub-device from another gateway; else it is refused.
+    subscribe: whether a gateway is subscribed to some topics automatically.
+    moves: whether topo/add takes a sub-device from another gateway, or is refused.
     error_data: whether /ext/error names the device.
     """
 

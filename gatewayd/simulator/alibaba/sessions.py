@@ -1,4 +1,4 @@
-"""Sub-devices that are online through a gateway of the simulated Alibaba cloud.  No I/O.
+"""The sessions of sub-devices through gateways of the simulated Alibaba cloud.  No I/O.
 
 Sources: the vendor's page "Connect or disconnect sub-devices" (help.aliyun.com/document_detail/
 89300), its error codes for sub-devices, and "Limits" (30527).
@@ -21,14 +21,14 @@ from gatewayd.simulator.alibaba.alink import (
 from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.simulator.alibaba.topology import AlibabaTopology, proven
+from gatewayd.simulator.alibaba.topology import SimulatedTopology, proven
 
 _SIGNED = ("clientId", "timestamp", "sign")
 _MINUTE, _SECOND = 60.0, 1.0
 
 
 class AlibabaSessions:
-    """Who is online through whom.  A sub-device has one session at most."""
+    """The sessions of sub-devices, at most one for each."""
 
     def __init__(self) -> None:
         self._gateways: dict[Name, Name] = {}
@@ -42,35 +42,35 @@ class AlibabaSessions:
         return self._gateways.get(child)
 
     def children(self, gateway: Name) -> tuple[Name, ...]:
-        """Return who is online through a gateway."""
+        """Return the sub-devices that are online through a gateway."""
         return tuple(self._children.get(gateway, ()))
 
     def begin(self, gateway: Name, child: Name) -> None:
-        """Take a sub-device online; once more is fine."""
+        """Begin a session; doing it again is fine."""
         self._gateways[child] = gateway
         self._children.setdefault(gateway, {})[child] = None
 
     def end(self, child: Name) -> None:
-        """Take a sub-device offline, if it is online."""
+        """End a session, if there is one."""
         if gateway := self._gateways.pop(child, None):
             del self._children[gateway][child]
 
     def lose(self, gateway: Name) -> None:
-        """Take all offline that came through a gateway."""
+        """End all sessions through a gateway."""
         for child in self.children(gateway):
             self.end(child)
 
 
 class SessionRequests:
-    """Answers a gateway's requests on the sessions of its sub-devices.
+    """The requests of a gateway about the sessions of its sub-devices.
 
-    connected: whether a device has a connection of its own.  clock: seconds.
+    connected: whether a device has a direct connection.  clock: seconds.
     """
 
     def __init__(
         self,
         registry: AlibabaRegistry,
-        topology: AlibabaTopology,
+        topology: SimulatedTopology,
         sessions: AlibabaSessions,
         rules: AlibabaRules,
         *,
@@ -81,13 +81,13 @@ class SessionRequests:
         self._rules, self._connected, self._clock = rules, connected, clock
 
     def login(self, request: GatewayRequest) -> object:
-        """Take a sub-device online.  Raises Failed."""
+        """Take a sub-device online.  Raises AlinkFailure."""
         one = _login(request.params, {})
         self._log_in(request, [one])
         return named(name(one))
 
     def batch_login(self, request: GatewayRequest) -> object:
-        """Take sub-devices online, all or none.  Raises Failed; its data names those at fault.
+        """Take sub-devices online, all or none.  Raises AlinkFailure that names those at fault.
 
         signMethod stands in each entry, as documented, or beside the list, as the SDKs send it.
         """
@@ -99,30 +99,30 @@ class SessionRequests:
         return [named(name(one)) for one in found]
 
     def logout(self, request: GatewayRequest) -> object:
-        """Take a sub-device offline.  Raises Failed."""
+        """Take a sub-device offline.  Raises AlinkFailure."""
         child = name(entry(request.params, ()))
         self._log_out(request, [child])
         return named(child)
 
     def batch_logout(self, request: GatewayRequest) -> object:
-        """Take sub-devices offline, all or none.  Raises Failed; its data names those at fault."""
+        """Take sub-devices offline, all or none.  Raises AlinkFailure that names those at fault."""
         found = entries(request.params, (), self._rules.sessions)
         children = [name(one) for one in found]
         self._log_out(request, children)
         return [named(child) for child in children]
 
     def _log_in(self, request: GatewayRequest, found: list[DeviceEntry]) -> None:
-        self._slow_down(request.gateway, found)
+        self._check_rates(request.gateway, found)
         online = set(self._sessions.children(request.gateway)) | {name(one) for one in found}
         if len(online) > self._rules.children:
             raise AlinkFailure(AlinkCode.TOO_MANY_ONLINE, [named(name(one)) for one in found])
-        codes = {name(one): self._fault_of(request, one) for one in found}
+        codes = {name(one): self._login_fault(request, one) for one in found}
         self._fail(codes)
         for child in codes:
             self._registry.admit(child)
             self._sessions.begin(request.gateway, child)
 
-    def _fault_of(self, request: GatewayRequest, one: DeviceEntry) -> int | None:
+    def _login_fault(self, request: GatewayRequest, one: DeviceEntry) -> int | None:
         """Return why a sub-device may not go online."""
         child = name(one)
         if code := request.spoiled(child):
@@ -139,18 +139,18 @@ class SessionRequests:
         return AlinkCode.CONNECTED_ELSEWHERE if self._connected(child) else None
 
     def _log_out(self, request: GatewayRequest, children: list[Name]) -> None:
-        self._fail({child: self._absence_of(request, child) for child in children})
+        self._fail({child: self._logout_fault(request, child) for child in children})
         for child in children:
             self._sessions.end(child)
 
-    def _absence_of(self, request: GatewayRequest, child: Name) -> int | None:
+    def _logout_fault(self, request: GatewayRequest, child: Name) -> int | None:
         if code := request.spoiled(child):
             return code
         online = self._sessions.gateway_of(child) == request.gateway
         return None if online else AlinkCode.NO_SESSION
 
-    def _slow_down(self, gateway: Name, found: list[DeviceEntry]) -> None:
-        """Count logins by gateway and by sub-device.  Raises Failed: too fast."""
+    def _check_rates(self, gateway: Name, found: list[DeviceEntry]) -> None:
+        """Count logins by gateway and by sub-device.  Raises AlinkFailure: too fast."""
         now, rules = self._clock(), self._rules
         window = self._registry.devices[gateway].logins
         if not all(window.admits(now, rules.logins, _SECOND) for _ in found):
@@ -165,14 +165,14 @@ class SessionRequests:
         )
 
     def _fail(self, codes: Mapping[Name, int | None]) -> None:
-        """Raises Failed, with the code of the first device at fault, if there is one."""
+        """Raises AlinkFailure, with the code of the first device at fault, if there is one."""
         failing = {child: code for child, code in codes.items() if code}
         for code in failing.values():
             raise AlinkFailure(code, [named(child) for child in failing])
 
 
 def _login(params: object, shared: Mapping[str, object]) -> DeviceEntry:
-    """Read one login; cleanSession is the text "true" or "false", or missing.  Raises Failed."""
+    """Read a login; cleanSession is the text "true", "false", or missing.  Raises AlinkFailure."""
     merged = {**shared, **params} if isinstance(params, dict) else params
     one = entry(merged, (*_SIGNED, "signMethod"))
     if isinstance(merged, dict) and merged.get("cleanSession", "true") not in ("true", "false"):

@@ -1,6 +1,6 @@
-"""Topics of the Alibaba cloud: whose they are, and which request each one carries.  Pure.
+"""The topics of the Alibaba cloud: the owner and the request of each.  Pure.
 
-A request is named as the vendor does in the field `method`: what follows the device's name, with
+A request is named as by the vendor in the field `method`: what follows the device's name, with
 dots for slashes.  Sources: the vendor's pages "Manage topological relationships"
 (help.aliyun.com/document_detail/89299), "Register sub-devices" (89298), "Connect or disconnect
 sub-devices" (89300), "Disable and delete sub-devices" (89303), and that on automatic subscription.
@@ -27,17 +27,17 @@ _CALLS = (REGISTER, PRODUCT_REGISTER, TOPO_ADD, TOPO_DELETE, TOPO_GET, LIST_FOUN
 _SESSIONS = (LOGIN, BATCH_LOGIN, LOGOUT, BATCH_LOGOUT)
 
 REQUESTS = frozenset({*_CALLS, *_SESSIONS})
-"""What a gateway may ask for."""
+"""The requests of gateways."""
 
 SUBSCRIBED = frozenset(
     {PERMIT, TOPO_CHANGE} | {f"{asked}_reply" for asked in _CALLS if asked != LIST_FOUND}
 )
-"""What the platform says it subscribes a gateway to by itself."""
+"""The automatic subscriptions of a gateway, by the platform's documentation."""
 
 ACKNOWLEDGEMENTS = frozenset(
     f"{pushed}_reply" for pushed in (TOPO_ADD_NOTIFY, TOPO_CHANGE, PERMIT, DISABLE, ENABLE, DELETE)
 )
-"""What a gateway answers the cloud."""
+"""The replies of gateways to pushes."""
 
 MAX_TOPIC = 128
 """Bytes of a topic ("Limits", document_detail/30527)."""
@@ -53,7 +53,7 @@ _OWNED = (
 
 @dataclass(frozen=True, slots=True)
 class AlibabaTopic:
-    """What a topic carries, and for whom.
+    """A parsed topic.
 
     method: may be anything; a request is one of `REQUESTS`, the answer to one ends in `_reply`.
     """
@@ -73,9 +73,9 @@ def route(topic: str) -> AlibabaTopic | None:
 
 
 def owner(topic_filter: str) -> Name | None:
-    """Return whose topic this is.  None for nobody's, and for a filter with wildcards.
+    """Return the owner of a topic.  None if it has none, and for a filter with wildcards.
 
-    The vendor has wildcards for custom topics only, which the simulator does not play.
+    The vendor has wildcards for custom topics only, which are not simulated.
     """
     if len(topic_filter.encode()) > MAX_TOPIC or "+" in topic_filter or "#" in topic_filter:
         return None
@@ -92,5 +92,5 @@ def topic(device: Name, method: str) -> str:
 
 
 def error_topic(gateway: Name) -> str:
-    """Return where a gateway is told of a sub-device that was forced off."""
+    """Return the topic that reports a sub-device forced offline."""
     return f"/ext/error/{gateway[0]}/{gateway[1]}"

@@ -1,4 +1,4 @@
-"""Which sub-device is attached to which gateway of the simulated Alibaba cloud.  No I/O.
+"""The topology of the simulated Alibaba cloud: gateways and their sub-devices.  No I/O.
 
 Source: the vendor's page "Manage topological relationships" (help.aliyun.com/document_detail/
 89299).  A batch is attached whole or not at all, as the page on the cloud's own BatchAddThingTopo
@@ -27,14 +27,14 @@ from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 
 MAX_FOUND = 1_000
-"""Of so many devices that a gateway has seen, the newest are remembered."""
+"""The number of the newest found devices that are remembered for each gateway."""
 
 _SIGNED = ("clientId", "timestamp", "signmethod", "sign")
 _TIMESTAMP = re.compile(r"[0-9]{1,20}")
 
 
-class AlibabaTopology:
-    """Attaches and detaches; a sub-device has one gateway at most."""
+class SimulatedTopology:
+    """The topology; a sub-device has one gateway at most."""
 
     def __init__(self) -> None:
         self._gateways: dict[Name, Name] = {}
@@ -46,11 +46,11 @@ class AlibabaTopology:
         return self._gateways.get(child)
 
     def children(self, gateway: Name) -> tuple[Name, ...]:
-        """Return what is attached to a gateway, in the order it came."""
+        """Return the sub-devices of a gateway, in the order of attachment."""
         return tuple(self._children.get(gateway, ()))
 
     def attach(self, gateway: Name, child: Name) -> None:
-        """Attach a sub-device; a gateway it had loses it."""
+        """Attach a sub-device, and detach it from another gateway."""
         if self._gateways.get(child) != gateway:
             self.detach(child)
             self._gateways[child] = gateway
@@ -62,32 +62,32 @@ class AlibabaTopology:
             del self._children[gateway][child]
 
     def forget(self, gateway: Name) -> None:
-        """Detach all that a gateway has."""
+        """Detach all sub-devices of a gateway."""
         for child in self.children(gateway):
             self.detach(child)
         self._found.pop(gateway, None)
 
     def find(self, gateway: Name, device: Name) -> None:
-        """Remember that a gateway has seen a device."""
+        """Remember that a gateway has found a device."""
         found = self._found.setdefault(gateway, deque(maxlen=MAX_FOUND))
         if device not in found:
             found.append(device)
 
     def found(self, gateway: Name) -> tuple[Name, ...]:
-        """Return the devices that a gateway has seen, the newest last."""
+        """Return the devices that a gateway has found, the newest last."""
         return tuple(self._found.get(gateway, ()))
 
 
 class TopologyRequests:
-    """Answers a gateway's requests on its topology.
+    """The requests of a gateway about its topology.
 
-    evict: ends a sub-device's tie to the gateway it is attached to.  offline: ends its session.
+    evict: detaches a sub-device from its gateway.  offline: ends its session.
     """
 
     def __init__(
         self,
         registry: AlibabaRegistry,
-        topology: AlibabaTopology,
+        topology: SimulatedTopology,
         rules: AlibabaRules,
         *,
         evict: Callable[[Name], None],
@@ -97,7 +97,7 @@ class TopologyRequests:
         self._evict, self._offline = evict, offline
 
     def add(self, request: GatewayRequest) -> object:
-        """Attach sub-devices whose secrets are known.  Raises Failed."""
+        """Attach sub-devices whose secrets are known.  Raises AlinkFailure."""
         found = entries(request.params, _SIGNED, self._rules.batch)
         for one in found:
             self._check_new(request, one)
@@ -111,7 +111,7 @@ class TopologyRequests:
         return [named(name(one)) for one in found]
 
     def delete(self, request: GatewayRequest) -> object:
-        """Detach sub-devices; one that is online goes offline.  Raises Failed."""
+        """Detach sub-devices; one that is online goes offline.  Raises AlinkFailure."""
         children = [name(one) for one in entries(request.params, (), self._rules.batch)]
         for child in children:
             _spoil(request, child)
@@ -124,13 +124,13 @@ class TopologyRequests:
         return [named(child) for child in children]
 
     def get(self, request: GatewayRequest) -> object:
-        """Return what is attached.  The vendor's C SDK sends the text "{}" for parameters."""
+        """Return the attached sub-devices.  The vendor's C SDK sends parameters "{}"."""
         if request.params not in ({}, "{}"):
             raise AlinkFailure(AlinkCode.BAD_PARAMETER)
         return [named(child) for child in self._topology.children(request.gateway)]
 
     def found(self, request: GatewayRequest) -> object:
-        """Learn of devices seen on a LAN; nobody needs to have created them.  Raises Failed."""
+        """Remember devices found on a LAN, created or not.  Raises AlinkFailure."""
         seen = entries(request.params, (), self._rules.batch)
         for one in seen:
             _spoil(request, name(one))
@@ -157,7 +157,7 @@ class TopologyRequests:
         raise AlinkFailure(AlinkCode.BOUND_TO_ANOTHER_GATEWAY, [named(child)])
 
     def _device(self, child: Name) -> AlibabaDevice:
-        """Return a sub-device.  Which code a device of another kind gets, nobody documents."""
+        """Return a sub-device.  The code for a device of another type is not documented."""
         if (device := self._registry.devices.get(child)) is None:
             raise AlinkFailure(AlinkCode.DEVICE_NOT_FOUND, [named(child)])
         if self._registry.products[child[0]].node is not AlibabaNodeType.SUB_DEVICE:
@@ -166,9 +166,9 @@ class TopologyRequests:
 
 
 def proven(one: DeviceEntry, method: str, device: AlibabaDevice) -> bool:
-    """Whether an entry is signed with the device's newest secret.  Raises Failed.
+    """Whether an entry is signed with the device's newest secret.  Raises AlinkFailure.
 
-    The client id is signed whole, bars and all: so the vendor's SDKs do it.
+    The whole client id is signed, bars included, as the vendor's SDKs do.
     """
     if _TIMESTAMP.fullmatch(one["timestamp"]) is None:
         raise AlinkFailure(AlinkCode.BAD_PARAMETER, [named(name(one))])

@@ -1,8 +1,8 @@
-"""Two instances of the simulated Huawei Cloud IoTDA, for a plant.
+"""An account of two instances of the simulated Huawei Cloud IoTDA, for a plant.
 
 Children whose serial number is even belong to the instance "east", the others to "west".  Each
 instance has a product for children, one for gateways, a gateway that has a secret, and a template
-for who brings a certificate: it waits for the device CA to be uploaded and verified.
+for devices with certificates, which waits for the device CA to be uploaded and verified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatewayd.simulator.account import AccountOptions, CloudVerb
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
-from gatewayd.simulator.huawei.platform.device import CredentialSlot, DeviceAuth
+from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
 
@@ -41,26 +41,31 @@ TEMPLATE: Mapping[str, object] = {
         }
     },
 }
-"""One template serves children and gateways: the certificate says of which product it is."""
+"""The template of children and gateways: the certificate names the product."""
 
 
-class HuaweiAccount:
-    """Implements Account.  Its files: template.json, management.json with the keys of the REST
-    interface, and of each instance NAME-gateway-secret."""
+class SimulatedHuaweiAccount:
+    """An account of the simulated Huawei cloud.  Implements CloudAccount.
 
-    def __init__(self, wish: AccountOptions) -> None:
+    Its files: template.json, management.json with the keys of the REST interface, and
+    NAME-gateway-secret of each instance.
+    """
+
+    def __init__(self, options: AccountOptions) -> None:
         platform = Platform(clock=time.time, random=secrets.token_bytes)
         self._instances = {name: platform.create(name) for name in NAMES}
-        self._secrets = {name: _furnish(one) for name, one in self._instances.items()}
+        self._secrets = {name: _set_up(one) for name, one in self._instances.items()}
         self._cloud = HuaweiCloud(
-            platform, authority=wish.authority, options=HuaweiCloudOptions(address=wish.address)
+            platform,
+            authority=options.authority,
+            options=HuaweiCloudOptions(address=options.address),
         )
         self._keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         self._management = Management(
             platform,
-            authority=wish.authority,
+            authority=options.authority,
             credentials={self._keys["access_key"]: self._keys["secret_key"]},
-            address=wish.address,
+            address=options.address,
         )
         self._stack = contextlib.AsyncExitStack()
         self.verbs: Mapping[str, CloudVerb] = {
@@ -85,7 +90,7 @@ class HuaweiAccount:
         self._cloud.set_faults(text, seed)
 
     def facts(self) -> Mapping[str, object]:
-        """Return what a client has to be told."""
+        """Return the facts that a client needs."""
         return {
             "port": self._cloud.port,
             "management": self._management.port,
@@ -96,17 +101,17 @@ class HuaweiAccount:
         }
 
     def truth(self) -> Mapping[str, Any]:
-        """Return what is true now at the cloud."""
+        """Return the true state of the cloud now."""
         return self._cloud.truth()
 
     def ledger(self, child: str) -> Mapping[str, Any]:
-        """Return what the cloud counted of a child.  Raises KeyError."""
+        """Return the cloud's counts of a child.  Raises KeyError."""
         name, _ = self._home(child)
         devices = self.truth()["instances"][name]["devices"]
         return dict(devices.get(device_id(child), {}))
 
     def write(self, directory: Path) -> None:
-        """Write the template, keys and the gateways' secrets, and which child belongs where."""
+        """Write the template, the keys and the gateways' secrets."""
         (directory / "template.json").write_text(json.dumps(TEMPLATE))
         _write_secret(directory / "management.json", json.dumps(self._keys))
         for name in NAMES:
@@ -117,9 +122,9 @@ class HuaweiAccount:
         return name, self._instances[name]
 
     async def _upload(self, request: Mapping[str, Any]) -> str:
-        """Upload a device CA; return the code to be proved.
+        """Upload a device CA; return its verification code.
 
-        apart: into a resource space of its own, where the products are not.
+        apart: upload it into another resource space than that of the products.
         """
         instance = self._instances[request["instance"]]
         apart = request.get("apart", False)
@@ -127,7 +132,7 @@ class HuaweiAccount:
         return instance.authorities.upload(request["pem"], app_id).verify_code
 
     async def _verify(self, request: Mapping[str, Any]) -> None:
-        """Verify the newest CA by its certificate, and let devices register by it."""
+        """Verify the newest CA by its certificate, and switch its self-registration on."""
         instance = self._instances[request["instance"]]
         newest = instance.authorities.list()[0]
         instance.authorities.verify(newest.certificate_id, request["pem"])
@@ -144,7 +149,7 @@ class HuaweiAccount:
         authorities.update(newest.certificate_id, {"provision_enable": request["on"]})
 
     async def _demand(self, request: Mapping[str, Any]) -> None:
-        """Let the template want one more parameter, which nobody has told the gateway of."""
+        """Require one more parameter in the template, unknown to the gateway."""
         templates = self._instances[request["instance"]].templates
         parameters = {**_PARAMETERS, f"iotda::certificate::{request['parameter']}": _TEXT}
         body = {**TEMPLATE, "parameters": parameters}
@@ -152,9 +157,9 @@ class HuaweiAccount:
         templates.update(template.template_id, {"template_body": body})
 
     async def _reset(self, request: Mapping[str, Any]) -> None:
-        """Let a device learn the fingerprint of another certificate, or one that is told."""
+        """Set a device's fingerprint, or empty it, so that the next certificate is learnt."""
         _, instance = self._home(request["child"])
-        slot = CredentialSlot(request.get("slot", "PRIMARY"))
+        slot = AuthSlot(request.get("slot", "PRIMARY"))
         instance.devices.reset_fingerprint(
             device_id(request["child"]), request.get("fingerprint"), slot=slot
         )
@@ -179,7 +184,7 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _furnish(instance: IotdaInstance) -> str:
+def _set_up(instance: IotdaInstance) -> str:
     """Create products and the gateway; return the gateway's secret."""
     for product in (PRODUCT, GATEWAYS):
         instance.products.create(name=product, device_type="sensor", product_id=product)

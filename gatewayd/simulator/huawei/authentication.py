@@ -1,11 +1,8 @@
-"""Who may connect to an instance of the simulated Huawei platform.  No I/O.
+"""The authentication of devices at an instance of the simulated Huawei platform.  No I/O.
 
-Sources: the vendor's pages on MQTT CONNECT (api-iothub/iot_06_v5_3009), on X.509 certificates
-(devg-iothub/iot_02_0205) and on self-registration (usermanual-iothub/iot_01_0115).
-
-Client ids and passwords in the Huawei platform's format.  Pure.
-
-Source: the vendor's page on MQTT CONNECT (api-iothub/iot_06_v5_3009).
+Client ids and passwords have the platform's format.  Sources: the vendor's pages on MQTT CONNECT
+(api-iothub/iot_06_v5_3009), on X.509 certificates (devg-iothub/iot_02_0205) and on
+self-registration (usermanual-iothub/iot_01_0115).
 """
 
 from __future__ import annotations
@@ -41,32 +38,32 @@ class ClientId:
 
 
 def read(text: str) -> ClientId | None:
-    """Read a client id; None if it is in another format."""
+    """Parse a client id; None for another format."""
     if len(text) > MAX_LENGTH or (found := _FORMAT.fullmatch(text)) is None:
         return None
     return ClientId(found[1], found[2] == "1", found[3])
 
 
 def password(secret: str, hour: str) -> str:
-    """Return the password of a device with this secret: the hour is the key."""
+    """Return the password for a secret: the hour is the key."""
     return hmac.new(hour.encode(), secret.encode(), hashlib.sha256).hexdigest()
 
 
 def proves(given: bytes, secret: str, hour: str) -> bool:
-    """Whether a password was made of a secret."""
+    """Whether a password was made with a secret."""
     return hmac.compare_digest(given, password(secret, hour).encode())
 
 
 KEEPALIVE = range(30, 1201)
-"""Seconds that a client may ask for; outside, CONNACK says 2."""
+"""Keep-alives that a client may request, in seconds; CONNACK says 2 for others."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginDecision:
-    """Who is let in.
+    """The decision to accept a login.
 
-    device: known, or else `newcomer` is to be registered.
-    authority: whose certificate was shown; None for a login with a secret.
+    device: the known one; if None, `newcomer` is to be registered.
+    authority: the issuer of the certificate; None for a login with a secret.
     """
 
     device_id: str
@@ -77,7 +74,7 @@ class LoginDecision:
 
 
 class HuaweiAuthenticator:
-    """Decides.  clock: seconds since 1970."""
+    """An authenticator of devices.  clock: seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -85,7 +82,7 @@ class HuaweiAuthenticator:
     def decide(
         self, instance: IotdaInstance, connect: Connect, certificate: CertificateInfo | None
     ) -> LoginDecision:
-        """Return who is to be let in; nothing is changed yet.  Raises Refused."""
+        """Decide on a login; change nothing yet.  Raises HuaweiConnectRefused."""
         if not connect.known:
             raise HuaweiConnectRefused(RefusalReason.PROTOCOL)
         own = read(connect.client_id)
@@ -105,10 +102,10 @@ class HuaweiAuthenticator:
             )
         return self._newcomer(instance, certificate, authority)
 
-    def enter(self, instance: IotdaInstance, admission: LoginDecision) -> HuaweiDevice:
-        """Let somebody in: register a newcomer, learn a fingerprint.  Raises Refused."""
-        device = admission.device or self._register(instance, admission)
-        if certificate := admission.certificate:
+    def enter(self, instance: IotdaInstance, decision: LoginDecision) -> HuaweiDevice:
+        """Log in: register a newcomer, learn a fingerprint.  Raises HuaweiConnectRefused."""
+        device = decision.device or self._register(instance, decision)
+        if certificate := decision.certificate:
             auth = device.auth
             if not _known(device, certificate):
                 auth.fingerprint = certificate.sha256
@@ -128,7 +125,7 @@ class HuaweiAuthenticator:
         device = self._allowed(instance.devices.lookup(own.device_id), own.device_id)
         if device.auth.auth_type is not HuaweiAuthType.SECRET:
             raise HuaweiConnectRefused(RefusalReason.AUTH_TYPE, own.device_id)
-        # how far the hour may be off is not documented: not at all
+        # the tolerance of the hour is not documented: none
         if own.checked and own.hour != times.hour(self._clock()):
             raise HuaweiConnectRefused(RefusalReason.TIMESTAMP, own.device_id)
         if not any(proves(connect.password, secret, own.hour) for secret in device.auth.secrets):
@@ -138,7 +135,7 @@ class HuaweiAuthenticator:
     def _issuer(
         self, instance: IotdaInstance, certificate: CertificateInfo, claimed: str
     ) -> DeviceCa:
-        """Return the verified CA of a certificate: it may be gone since the handshake."""
+        """Return the verified CA of a certificate, which may be deleted since the handshake."""
         authority = instance.authorities.issuer_of(certificate)
         if authority is None:
             raise HuaweiConnectRefused(RefusalReason.UNKNOWN_CA, claimed)
@@ -152,8 +149,8 @@ class HuaweiAuthenticator:
     def _newcomer(
         self, instance: IotdaInstance, certificate: CertificateInfo, authority: DeviceCa
     ) -> LoginDecision:
-        """Return who a certificate is by the template of its CA; perhaps no newcomer at all."""
-        assert authority.template_id is not None, "nobody enables self-registration without"
+        """Decide on a certificate by the template of its CA; it may be that of a known device."""
+        assert authority.template_id is not None, "self-registration needs a template"
         template = instance.templates.get(authority.template_id)
         try:
             parsed = preparse(template.body, certificate)
@@ -188,9 +185,9 @@ class HuaweiAuthenticator:
             raise HuaweiConnectRefused(RefusalReason.CHILD, device_id)
         return device
 
-    def _register(self, instance: IotdaInstance, admission: LoginDecision) -> HuaweiDevice:
-        """Register a newcomer with its tags, and bind the template's policies that are there."""
-        parsed, authority = admission.newcomer, admission.authority
+    def _register(self, instance: IotdaInstance, decision: LoginDecision) -> HuaweiDevice:
+        """Register a newcomer with its tags, and bind the template's policies that exist."""
+        parsed, authority = decision.newcomer, decision.authority
         assert parsed is not None, "decided so"
         assert authority is not None, "decided so"
         try:
@@ -215,6 +212,6 @@ class HuaweiAuthenticator:
 
 
 def _known(device: HuaweiDevice, certificate: CertificateInfo) -> bool:
-    """Whether a certificate is one that the device is bound to; both fingerprints are as good."""
+    """Whether a certificate has one of the device's two fingerprints."""
     auth = device.auth
     return certificate.matches(auth.fingerprint) or certificate.matches(auth.secondary_fingerprint)

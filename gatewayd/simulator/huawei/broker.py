@@ -1,7 +1,7 @@
-"""Connected devices of a Huawei instance, and what is sent to them.
+"""The broker of a Huawei instance: the connections of devices, and the messages to them.
 
 Sources: the vendor's page on topics (api-iothub/iot_06_v5_3004), and the README of its C SDK: a
-device hears what the platform sends on system topics without having subscribed, at QoS 0.
+device receives the platform's messages on system topics without a subscription, at QoS 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_ID = 65_535
 
 @dataclass(slots=True)
 class HuaweiDeviceConnection:
-    """One device's."""
+    """The connection of one device."""
 
     device_id: str
     link: MqttLink
@@ -33,7 +33,7 @@ class HuaweiDeviceConnection:
         self.sender = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a message, as often as it is heard; whether it is at all."""
+        """Send the copies of a message; return whether there are any."""
         copies = self._copies(topic)
         for qos in copies:
             packet_id = next(self._ids) % _MAX_ID + 1
@@ -41,7 +41,7 @@ class HuaweiDeviceConnection:
         return bool(copies)
 
     def _copies(self, topic: str) -> list[int]:
-        """Return the QoS of each copy that the device hears."""
+        """Return the QoS of each copy that the device receives."""
         asked = [qos for one, qos in self.link.granted.items() if topics.matches(one, topic)]
         explicit = [max(asked)] if asked else []
         route = topics.route(topic)
@@ -51,7 +51,7 @@ class HuaweiDeviceConnection:
 
 
 class HuaweiBroker:
-    """Sends to devices, over the newest connection of each."""
+    """A broker that sends to devices, over the newest connection of each."""
 
     def __init__(self, rules: HuaweiRules) -> None:
         self._rules = rules
@@ -64,13 +64,13 @@ class HuaweiBroker:
         return iter(self._connections)
 
     def connect(self, device_id: str, link: MqttLink) -> MqttLink | None:
-        """Take a connection, and return an older one of the same device."""
+        """Add a connection; return an older one of the same device."""
         older = self._connections.get(device_id)
         self._connections[device_id] = HuaweiDeviceConnection(device_id, link, self._rules)
         return older.link if older else None
 
     def disconnect(self, device_id: str, link: MqttLink) -> bool:
-        """Forget a connection; whether it was the newest."""
+        """Remove a connection; return whether it was the newest."""
         connection = self._connections.get(device_id)
         if connection is None or connection.link is not link:
             return False
@@ -82,6 +82,6 @@ class HuaweiBroker:
         return self._connections.get(device_id)
 
     def send(self, device_id: str, topic: str, payload: bytes) -> bool:
-        """Send a message; whether the device is there, and hears it."""
+        """Send a message; return whether the device receives it."""
         connection = self._connections.get(device_id)
         return connection is not None and connection.send(topic, payload)

@@ -1,7 +1,7 @@
-"""The simulated Huawei Cloud IoTDA: instances, told apart by name, behind one MQTTS port.
+"""The simulated Huawei Cloud IoTDA: instances behind one MQTTS port, distinguished by server name.
 
-Plays what the vendor documents (see the modules beside this one for the pages), with named faults
-where they are wished for, and keeps a ledger of what truly happened.
+It simulates what the vendor documents (see the modules beside this one for the pages), with named
+faults on request, and keeps a ledger of what truly happened.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class HuaweiCloud:
             self._server.resume()
 
     def push(self, instance_id: str, device_id: str, topic: str, payload: bytes) -> bool:
-        """Publish to a device; whether it is there, and hears it.  Raises KeyError."""
+        """Publish to a device; return whether it receives it.  Raises KeyError."""
         return self._hubs[instance_id].broker.send(device_id, topic, payload)
 
     def disconnect(self, instance_id: str, device_id: str) -> None:
@@ -87,7 +87,7 @@ class HuaweiCloud:
             connection.link.close()
 
     def truth(self) -> dict[str, object]:
-        """Return all that was counted, as JSON can hold it; no secret is in it."""
+        """Return all states and counts, for JSON; without secrets."""
         return {
             "instances": {name: hub.truth() for name, hub in self._hubs.items()},
             "server": dict(self._service.counts),
@@ -95,7 +95,7 @@ class HuaweiCloud:
         }
 
     def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
-        """Answer a CONNECT, for the instance whose name was asked for."""
+        """Answer a CONNECT, for the instance of the server name."""
         assert link.tls is not None, "nothing else is served"
         context = link.tls.context
         assert isinstance(context, InstanceContext), "else there was no handshake"
@@ -108,7 +108,7 @@ class HuaweiCloud:
         return hub.connect(link, connect, certificate)
 
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
-        """Take what a device publishes."""
+        """Handle a message of a device."""
         self._links[link].publish(link, publish)
 
     def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
@@ -116,7 +116,7 @@ class HuaweiCloud:
         return self._links[link].subscribe(link, filters)
 
     def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
-        """Nothing is kept here of subscriptions: the link knows them."""
+        """Do nothing: the link keeps the subscriptions."""
 
     def on_close(self, link: MqttLink) -> None:
         """Take a device offline."""

@@ -1,4 +1,4 @@
-"""The envelope of events between devices and the Huawei platform.  Pure.
+"""The format of events between devices and the Huawei platform.  Pure.
 
 Sources: the vendor's pages on events and on gateways and child devices (api-iothub/iot_06_v5_3018
 to 3022, 30181 to 30184, 30233).
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MANAGER = "$sub_device_manager"
-"""The service of children.  One of the vendor's SDKs leaves the dollar out of one request."""
+"""The service of children.  One SDK of the vendor omits the dollar in one request."""
 
 ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
 STATUS, SYNC = "sub_device_update_status", "sub_device_sync_request"
 REQUESTS = frozenset({ADD, DELETE, STATUS, SYNC})
-"""What a gateway may ask for."""
+"""The requests of gateways."""
 
 RESPONSES: Mapping[str, str] = {
     ADD: "add_sub_device_response",
@@ -30,7 +30,7 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 
 
 class MalformedEvent(Exception):
-    """What a device sent cannot be read; the platform does not answer."""
+    """A message that cannot be read; the platform does not answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class HuaweiEvent:
 
     @property
     def managing(self) -> bool:
-        """Whether it is about children."""
+        """Whether the event is about children."""
         return self.service_id in (MANAGER, MANAGER.removeprefix("$"))
 
 
 def read(payload: bytes) -> tuple[HuaweiEvent, ...]:
-    """Read a message of events, each one.  Raises Malformed."""
+    """Parse the events of a message.  Raises MalformedEvent."""
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -72,7 +72,7 @@ def _event(one: object) -> HuaweiEvent:
 def message(
     device_id: str, event_type: str, event_time: str, paras: object, event_id: str = ""
 ) -> dict[str, object]:
-    """Return what the platform sends of one event."""
+    """Return the platform's message with one event."""
     event: dict[str, object] = {
         "service_id": MANAGER,
         "event_type": event_type,

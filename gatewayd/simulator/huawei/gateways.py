@@ -1,10 +1,7 @@
-"""Gateways of a Huawei instance: what each asks about its children, and what it is told of them.
+"""Gateways of a Huawei instance: their requests, and the notifications of changed children.
 
-Source: the vendor's pages on gateways and child devices (see events.py).
-
-Which children a Huawei gateway got and lost, in versions.  No I/O.
-
-Source: the vendor's pages on synchronization and notifications (api-iothub/iot_06_v5_3019 to 3021).
+Changes of a gateway's children have versions.  Sources: the vendor's pages on gateways and child
+devices (see events.py), on synchronization and notifications (api-iothub/iot_06_v5_3019 to 3021).
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChildChange:
-    """One child came or went.  child: parent_device_id, node_id, device_id."""
+    """A child was added or deleted.  child: parent_device_id, node_id, device_id."""
 
     version: int
     added: bool
@@ -43,9 +40,9 @@ class ChildChange:
 
 @dataclass(slots=True)
 class ChildChanges:
-    """Those of one gateway; the newest of each child is what counts.
+    """The changes of one gateway's children; the newest of each child counts.
 
-    version: of the newest.  kept: how many are remembered.
+    version: of the newest.  kept: the number of changes remembered.
     """
 
     kept: int
@@ -55,7 +52,7 @@ class ChildChanges:
     _forgotten: int = 0
 
     def note(self, child: tuple[str, str, str], *, added: bool) -> ChildChange:
-        """Remember a change, and give it the next version."""
+        """Add a change, with the next version."""
         self.version += 1
         change = ChildChange(self.version, added, child)
         self._newest[child[2]] = change
@@ -65,7 +62,7 @@ class ChildChanges:
         return change
 
     def later(self, version: int) -> tuple[ChildChange, ...] | None:
-        """Return what changed after a version, the oldest first; None if that is forgotten."""
+        """Return the changes after a version, oldest first; None if they are forgotten."""
         if not self._forgotten <= version <= self.version:
             return None
         newest = self._newest
@@ -87,7 +84,7 @@ class ChildChanges:
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield so many items at a time."""
+    """Yield the items in parts of a size."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -97,7 +94,7 @@ Notification: TypeAlias = tuple[str, Sequence[object], int]
 
 
 class HuaweiGateways:
-    """Answers gateways, and notifies them."""
+    """The server of gateways: it answers their requests, and notifies them."""
 
     def __init__(
         self,
@@ -120,7 +117,7 @@ class HuaweiGateways:
         return changes.version if changes else 0
 
     def publish(self, gateway_id: str, payload: bytes) -> None:
-        """Take a message of events."""
+        """Handle a message of events."""
         ledger = self._ledgers.gateway(gateway_id)
         try:
             found = events.read(payload)
@@ -134,7 +131,7 @@ class HuaweiGateways:
                 ledger.ignored += 1
 
     def added(self, device: HuaweiDevice) -> None:
-        """Tell a gateway of a child that it has got."""
+        """Notify a gateway of a new child."""
         if device.direct:
             return
         gateway_id = self._instance.devices.gateway_of(device).device_id
@@ -142,7 +139,7 @@ class HuaweiGateways:
         self._notify(gateway_id, [change])
 
     def removed(self, device: HuaweiDevice) -> None:
-        """Tell a gateway of a child that it loses."""
+        """Notify a gateway of a child that it loses."""
         if device.direct:
             self._changes.pop(device.device_id, None)
             return
@@ -169,10 +166,10 @@ class HuaweiGateways:
             ledger.malformed += 1
 
     def _answer(self, gateway_id: str, event: HuaweiEvent) -> None:
-        """Do what is asked, and respond.  Raises Malformed."""
+        """Perform a request, and respond.  Raises MalformedEvent."""
         name = event.event_type
-        asked = sub_devices.read(name, event.paras)
-        fault = self._choose(gateway_id, name, [one.device_id for one in asked])
+        requested = sub_devices.read(name, event.paras)
+        fault = self._choose(gateway_id, name, [one.device_id for one in requested])
         if fault and fault.name == "lose-request":
             return
 
@@ -182,7 +179,7 @@ class HuaweiGateways:
             return f"IOTDA.{int(struck.number):06}" if struck else ""
 
         with self._act(gateway_id):
-            answer = self._children.answer(gateway_id, name, asked, spoiled)
+            answer = self._children.answer(gateway_id, name, requested, spoiled)
         if answer is None:
             raise MalformedEvent
         self._ledgers.gateway(gateway_id).answers[name].update(answer.codes)
@@ -192,7 +189,7 @@ class HuaweiGateways:
         self._send(gateway_id, said, answer.paras, fault, event_id)
 
     def _synchronize(self, gateway_id: str, version: object) -> None:
-        """Tell a gateway what changed since a version, or of all its children."""
+        """Notify a gateway of the changes since a version, or of all its children."""
         if isinstance(version, bool) or not isinstance(version, int | None):
             raise MalformedEvent
         fault = self._choose(gateway_id, events.SYNC, ())
@@ -209,7 +206,7 @@ class HuaweiGateways:
             self._send(gateway_id, name, paras, fault)
 
     def _all(self, gateway_id: str) -> Iterator[Notification]:
-        """Say all children, in the order in which they came."""
+        """Yield notifications of all children, in the order of their addition."""
         changes, devices = self._of(gateway_id), self._instance.devices
         descendants = sorted(
             devices.descendants(gateway_id), key=lambda one: changes.of(one.device_id)
@@ -219,7 +216,7 @@ class HuaweiGateways:
             yield events.ADDED, infos, changes.of(part[-1].device_id)
 
     def _since(self, later: Sequence[ChildChange]) -> Iterator[Notification]:
-        """Say changes, in their order."""
+        """Yield notifications of changes, in their order."""
         for added, run in itertools.groupby(later, key=lambda one: one.added):
             for part in parts([*run], self._rules.notified):
                 name = events.ADDED if added else events.DELETED
@@ -231,7 +228,7 @@ class HuaweiGateways:
         return dict(zip(("parent_device_id", "node_id", "device_id"), change.child, strict=True))
 
     def _notify(self, gateway_id: str, changes: Sequence[ChildChange]) -> None:
-        """Tell a gateway what was done to it; if it is not there, that is lost."""
+        """Notify a gateway of changes; the notification is lost if it is offline."""
         if gateway_id == self._acting and not self._rules.own_changes:
             return
         for name, children, version in self._since(changes):
@@ -262,7 +259,7 @@ class HuaweiGateways:
 
     @contextmanager
     def _act(self, gateway_id: str) -> Iterator[None]:
-        """Know for a while that what happens is a gateway's own doing."""
+        """Mark the changes in the context as a gateway's own."""
         self._acting = gateway_id
         try:
             yield
@@ -275,7 +272,7 @@ def _child(device: HuaweiDevice) -> tuple[str, str, str]:
 
 
 def _in_company(body: Mapping[str, object]) -> Mapping[str, object]:
-    """Put an event beside others that nobody knows."""
+    """Add unknown events before an event."""
     services = body["services"]
     assert isinstance(services, list), "as events.message makes it"
     stranger = {"service_id": "$unheard_of", "event_type": "unheard_of", "paras": {}}

@@ -1,4 +1,4 @@
-"""TLS of the simulated Huawei cloud: an instance for each name, and the CAs that it trusts.
+"""TLS handshakes of the simulated Huawei cloud: an instance for each name, and its trusted CAs.
 
 Sources: the vendor's pages on self-registration (usermanual-iothub/iot_01_0115: SNI is required)
 and on X.509 certificates (devg-iothub/iot_02_0205).
@@ -21,15 +21,15 @@ _MISNAMED = "elsewhere.example"
 
 
 class InstanceContext(ssl.SSLContext):
-    """What a TLS server of one instance needs."""
+    """The TLS context of one instance."""
 
     instance: IotdaInstance
 
 
 class Handshakes:
-    """Chooses, by the name that a client asks for.
+    """The chooser of a TLS context, by the server name that a client sends.
 
-    context: for new connections.  counts: no-name and unknown-name are counted there.
+    context: for new connections.  counts: for no-name and unknown-name.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Handshakes:
         self.context.sni_callback = self._choose
 
     def forget(self, instance: IotdaInstance) -> None:
-        """Trust other CAs in new connections."""
+        """Reload an instance's trusted CAs for new connections."""
         self._contexts.pop(instance.instance_id, None)
 
     def _choose(
@@ -88,7 +88,7 @@ class Handshakes:
             return self._issue(_MISNAMED)
         if fault.name == "tls-expired":
             return self._authority.issue([instance.domain], [], *_LONG_AGO)
-        stranger = pki.make_ca("Nobody", *self._life)
+        stranger = pki.make_ca("Stranger", *self._life)
         return stranger.issue([instance.domain], [], *self._life)
 
     def _issue(self, name: str) -> pki.KeyedCertificate:
@@ -109,7 +109,7 @@ class Handshakes:
         return context
 
     def _restrict(self, context: ssl.SSLContext) -> None:
-        """Ask for a client's certificate, without which secrets log in."""
+        """Request a client certificate, which devices with secrets do not have."""
         context.verify_mode = ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a device CA may be no root
         context.minimum_version = self._options.oldest

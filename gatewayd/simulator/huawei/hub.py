@@ -1,4 +1,4 @@
-"""The devices of one Huawei instance as they connect, publish, subscribe and leave."""
+"""The hub of one Huawei instance: devices connect, publish, subscribe and disconnect."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 
 _USES = ("properties/report", "messages/up", "shadow/get", "commands/response", "properties/set")
-"""What else a device may publish, and the simulator only counts."""
+"""Further messages of devices, which are only counted."""
 
 
 class Hub:
-    """Serves the links of one instance, and watches what the management side does."""
+    """The server of one instance's links, which also watches the management interface."""
 
     def __init__(
         self, instance: IotdaInstance, plan: FaultPlan, options: HuaweiCloudOptions, ids: Ids
@@ -49,18 +49,18 @@ class Hub:
     ) -> ConnectReply:
         """Answer a CONNECT: by the rules, unless a fault strikes."""
         try:
-            admission = self._gate.decide(self.instance, connect, certificate)
-            fault = self._choose(admission)
+            decision = self._gate.decide(self.instance, connect, certificate)
+            fault = self._choose(decision)
             if spoiled := connack.instead(fault):
                 return spoiled
-            device = self._gate.enter(self.instance, admission)
+            device = self._gate.enter(self.instance, decision)
         except HuaweiConnectRefused as refused:
             return connack.refusal(self._refuse(refused))
-        self._open(link, device, certificate if admission.authority else None)
+        self._open(link, device, certificate if decision.authority else None)
         return connack.session(fault)
 
     def publish(self, link: MqttLink, packet: Publish) -> None:
-        """Take what a device publishes.  What no policy allows is dropped, and acknowledged."""
+        """Handle a message of a device.  One that no policy allows is dropped, and acknowledged."""
         if (device := self._device(link)) is None:
             return
         ledger, route = self.ledgers.of(device.device_id), topics.route(packet.topic)
@@ -96,7 +96,7 @@ class Hub:
     def close(self, link: MqttLink) -> None:
         """Take a device offline, unless it is online over a newer connection.
 
-        The children of a gateway stay what they are.
+        The status of a gateway's children does not change.
         """
         device_id = self._devices.pop(link, "")
         device = self.instance.devices.lookup(device_id)
@@ -110,11 +110,11 @@ class Hub:
         ledger.self_registrations += device.self_registered
 
     def added(self, device: HuaweiDevice) -> None:
-        """Tell a gateway of its new child."""
+        """Notify a gateway of its new child."""
         self.gateways.added(device)
 
     def removed(self, device: HuaweiDevice) -> None:
-        """Tell a gateway that it loses a child."""
+        """Notify a gateway of a child that it loses."""
         self.gateways.removed(device)
 
     def expelled(self, device: HuaweiDevice) -> None:
@@ -123,7 +123,7 @@ class Hub:
             connection.link.close()
 
     def truth(self) -> dict[str, object]:
-        """Return what is so and what was counted, as JSON can hold it; no secret is in it."""
+        """Return states and counts, for JSON; without secrets."""
         return {
             "devices": {one: self._truth(one) for one in self.ledgers},
             "gateways": {one: self._gateway_truth(one) for one in self.ledgers.gateways},
@@ -157,11 +157,11 @@ class Hub:
     def _device(self, link: MqttLink) -> HuaweiDevice | None:
         return self.instance.devices.lookup(self._devices.get(link, ""))
 
-    def _choose(self, admission: LoginDecision) -> SimulatedFault | None:
-        stage = "register" if admission.newcomer else "login"
-        fault = self._plan.choose(stage, admission.device_id, faults.AT_LOGIN)
+    def _choose(self, decision: LoginDecision) -> SimulatedFault | None:
+        stage = "register" if decision.newcomer else "login"
+        fault = self._plan.choose(stage, decision.device_id, faults.AT_LOGIN)
         if fault:
-            self.ledgers.of(admission.device_id).faults[fault.name] += 1
+            self.ledgers.of(decision.device_id).faults[fault.name] += 1
         return fault
 
     def _refuse(self, refused: HuaweiConnectRefused) -> int:
@@ -207,7 +207,7 @@ class Hub:
         return own and self.instance.policies.allows(device, action, topic)
 
     def _take_properties(self, gateway: HuaweiDevice, payload: bytes) -> None:
-        """Count the properties of children; those of strangers, and of too many, are ignored."""
+        """Count the properties of children; those of strangers, or too many, are ignored."""
         ledger = self.ledgers.gateway(gateway.device_id)
         try:
             message = json.loads(payload)

@@ -1,4 +1,4 @@
-"""What happened between devices and an instance of the simulated Huawei cloud, counted."""
+"""The ledgers of devices: what happened between them and a simulated Huawei instance."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ MAX_LEDGERS, REMEMBERED = 200_000, 100
 
 @dataclass(slots=True)
 class HuaweiDeviceLedger:
-    """What happened to one device.
+    """The counts of one device.
 
-    registrations: how often it was registered.  Of these, self_registrations by itself.
+    registrations: all; self_registrations: those by itself.
     certificates: SHA-256 of those it has logged in with, the newest last.
     refused: logins, by CONNACK code.  reasons: likewise, by reason.
-    takeovers: how often a newer connection ended an older.
+    takeovers: connections that ended an older one.
     reports: of its status, by a gateway.  properties: reports of its properties, likewise.
-    published: messages, by what they are.  stray: on topics that are not the device's.
+    published: messages, by kind.  stray: those on topics of others.
     refused_topics: filters answered 0x80.  refused_messages: to topics that no policy allows.
-    faults: by name, how often one struck.  last_login: seconds since 1970.
+    faults: strikes, by name.  last_login: seconds since 1970.
     """
 
     registrations: int = 0
@@ -49,7 +49,7 @@ class HuaweiDeviceLedger:
                 del self.certificates[next(iter(self.certificates))]
 
     def truth(self) -> dict[str, object]:
-        """Return all of it as JSON can hold it."""
+        """Return the counts, for JSON."""
         return {
             "registrations": self.registrations,
             "self_registrations": self.self_registrations,
@@ -71,10 +71,10 @@ class HuaweiDeviceLedger:
 
 @dataclass(slots=True)
 class HuaweiGatewayLedger:
-    """What happened between one gateway and the cloud.
+    """The counts of one gateway.
 
     requests: about children, by name.  answers: name → error code → devices; "0" for success.
-    malformed, ignored: events that nobody can read, and those that are not about children.
+    malformed, ignored: unreadable events, and those that are not about children.
     pushed, undelivered: by name.
     """
 
@@ -86,7 +86,7 @@ class HuaweiGatewayLedger:
     undelivered: Counter[str] = field(default_factory=Counter)
 
     def truth(self) -> dict[str, object]:
-        """Return all of it as JSON can hold it."""
+        """Return the counts, for JSON."""
         return {
             "requests": dict(self.requests),
             "answers": {name: dict(codes) for name, codes in self.answers.items()},
@@ -98,9 +98,9 @@ class HuaweiGatewayLedger:
 
 
 class HuaweiLedgers:
-    """One for each device, and for each gateway, also for those that are gone.
+    """The ledgers of all devices and gateways, former ones included.
 
-    strangers: logins of nobody known, by reason.
+    strangers: logins of unknown devices, by reason.
     gateways: by device id.
     """
 

@@ -1,6 +1,4 @@
-"""How the simulated Huawei cloud is served.  Plain data.
-
-What the simulated Huawei platform grants gateways, and what its vendor leaves open.
+"""The options of the simulated Huawei cloud, and its rules for gateways.  Plain data.
 
 Sources: the vendor's pages on child devices (see events.py), and "Limits" (productdesc-iothub/
 iot_04_0010).
@@ -18,7 +16,7 @@ from gatewayd.simulator.mqtt.link import MqttLimits
 
 
 class Excess(Enum):
-    """What becomes of a request with too many devices; the vendor does not say."""
+    """The treatment of a request with too many devices; the vendor does not document it."""
 
     IGNORE = auto()
     FAIL = auto()
@@ -27,20 +25,20 @@ class Excess(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HuaweiRules:
-    """Limits, and choices.
+    """The limits, and the choices that the vendor leaves open.
 
     batch, statuses: devices in one request to add or delete, and in one of statuses.
-    excess: what becomes of more.
-    status_rate: children whose status an instance takes in a second; 0 for no limit.
+    excess: the treatment of more.
+    status_rate: children whose status an instance accepts in a second; 0 for no limit.
     delay: seconds until a response.
-    old_status_event: whether the response to a status bears the request's own name, as older
-        pages have it.
-    own_changes: whether a gateway is notified of what it did itself, too.
-    nothing_new: whether a synchronization that finds nothing is answered, with an empty list.
+    old_status_event: whether the response to a status has the request's own name, as on older
+        pages.
+    own_changes: whether a gateway is also notified of its own changes.
+    nothing_new: whether a synchronization without changes is answered, with an empty list.
     notified: children in one notification.
-    remembered: changes of one gateway's children; who asks for older ones is told of all children.
-    implicit: whether a device hears what the platform sends without having subscribed.
-    twice: whether one that has subscribed all the same hears it twice.
+    remembered: changes of one gateway's children; a request for older ones returns all children.
+    implicit: whether a device receives the platform's messages without a subscription.
+    twice: whether one with a subscription receives them twice.
     properties: children in one report of properties.
     """
 
@@ -61,13 +59,13 @@ class HuaweiRules:
 
 @dataclass(frozen=True, slots=True)
 class HuaweiCloudOptions:
-    """How the cloud is served.
+    """The options of the cloud.
 
     address: IPv4, listened on.  port: 0 takes a free one.
-    oldest, newest: versions of TLS that are spoken; the vendor's oldest is 1.1.
+    oldest, newest: supported versions of TLS; the vendor's oldest is 1.1.
     rsa_key: whether the server's key is RSA, as the vendor's; making one takes a moment.
-    nameless: the alert for a client that says no name, or none that is known; the vendor does not
-        say which.
+    nameless: the alert for a client without a server name, or with an unknown one; the vendor does
+        not document it.
     late_unverified: whether a certificate of an unverified CA passes the handshake, and CONNACK
         refuses it.
     codes: CONNACK of each reason.

@@ -1,7 +1,7 @@
-"""Why a CONNECT to the Huawei platform is refused, and with which code.  Plain data.
+"""The reasons to refuse a CONNECT to the Huawei platform, and their codes.  Plain data.
 
-Source: the vendor's page on MQTT CONNECT (api-iothub/iot_06_v5_3009).  It says what the codes mean,
-and for few reasons only which one they get.
+Source: the vendor's page on MQTT CONNECT (api-iothub/iot_06_v5_3009).  It defines the
+codes, but assigns one to few reasons only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from enum import StrEnum
 
 
 class RefusalReason(StrEnum):
-    """Why.
+    """A reason.
 
-    attribute: the certificate does not suit the template.
+    attribute: the certificate does not fit the template.
     template: another device has the node id that it makes.
     """
 
@@ -71,7 +71,7 @@ vendor says "no permission to connect" at best; of certificates and templates, n
 
 
 class HuaweiConnectRefused(Exception):
-    """A CONNECT is refused.  device_id: whose it is, or "" where nobody knows."""
+    """A refusal of a CONNECT.  device_id: that of its device; "" for unknown."""
 
     def __init__(self, reason: RefusalReason, device_id: str = "") -> None:
         super().__init__(reason)

@@ -1,8 +1,4 @@
-"""What gateways ask of the Huawei platform about their children.  No I/O.
-
-Source: the vendor's pages on gateways and child devices (see events.py).
-
-The devices that a gateway's request names.  Pure.
+"""The requests of gateways about their children, at the Huawei platform.  No I/O.
 
 Source: the vendor's pages on gateways and child devices (see events.py).
 """
@@ -27,8 +23,8 @@ _NEW = {"node_id", "product_id", "device_id", "parent_device_id", "name", "descr
 class RequestedDevice:
     """One device of a request.
 
-    device_id: of whom; in a request to add, what it is to be.
-    named: how it is named in a failure.  fields: what was sent.
+    device_id: in a request to add, the id that it is to have.
+    named: the fields that name it in a failure.  fields: those received.
     """
 
     device_id: str
@@ -37,7 +33,7 @@ class RequestedDevice:
 
 
 def read(event_type: str, paras: Mapping[str, object]) -> tuple[RequestedDevice, ...]:
-    """Read the devices of a request.  Raises Malformed."""
+    """Read the devices of a request.  Raises MalformedEvent."""
     key = "device_statuses" if event_type == events.STATUS else "devices"
     listed = paras.get(key)
     if not isinstance(listed, list) or not listed:
@@ -46,7 +42,7 @@ def read(event_type: str, paras: Mapping[str, object]) -> tuple[RequestedDevice,
 
 
 def _new(one: object) -> RequestedDevice:
-    """Read a child to add.  One of the vendor's SDKs sends empty texts for what is missing."""
+    """Read a child to add.  One SDK of the vendor sends empty texts for missing fields."""
     if not isinstance(one, dict):
         raise MalformedEvent
     given = {name: value for name, value in one.items() if value not in ("", None)}
@@ -82,7 +78,7 @@ _SECOND = 1.0
 
 
 class InjectedFailure(Exception):
-    """A device fails because it was wished for.  code: any."""
+    """A planned failure of a device.  code: any."""
 
     def __init__(self, code: str) -> None:
         self.code, self.message = code, "Struck by a fault."
@@ -91,14 +87,14 @@ class InjectedFailure(Exception):
 
 @dataclass(slots=True)
 class SubDeviceResponse:
-    """What a request ends with: the paras of a response, and the error codes in it."""
+    """The response to a request: its paras, and the error codes in it."""
 
     successes: list[object] = field(default_factory=list)
     failures: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def paras(self) -> dict[str, object]:
-        """As the response has it."""
+        """The paras of the response."""
         return {"successful_devices": self.successes, "failed_devices": self.failures}
 
     @property
@@ -108,9 +104,9 @@ class SubDeviceResponse:
 
 
 class SubDeviceRequests:
-    """Answers for one instance.
+    """The requests to one instance.
 
-    clock: seconds since 1970.  reported: told of each status that was taken.
+    clock: seconds since 1970.  reported: called with each accepted status.
     """
 
     def __init__(
@@ -136,9 +132,9 @@ class SubDeviceRequests:
         asked: Sequence[RequestedDevice],
         spoiled: Callable[[str], str],
     ) -> SubDeviceResponse | None:
-        """Do what a gateway asks; None where even that is not answered.
+        """Perform a gateway's request; None if it is not answered.
 
-        spoiled: the code that a device is to fail with, or "".
+        spoiled: returns the code that a device must fail with, or "".
         """
         most = self._rules.statuses if event_type == events.STATUS else self._rules.batch
         excess = len(asked) > most
@@ -151,7 +147,7 @@ class SubDeviceRequests:
         return answer
 
     def info(self, device: HuaweiDevice) -> dict[str, object]:
-        """Return what a gateway is told of a child; what is not known is null."""
+        """Return the fields of a child for its gateway; unknown ones are null."""
         product = self._instance.products.get(device.product_id)
         return {
             "parent_device_id": device.gateway_id,
@@ -214,7 +210,7 @@ class SubDeviceRequests:
         status = one.fields["status"]
         if status not in (HuaweiDeviceStatus.ONLINE, HuaweiDeviceStatus.OFFLINE):
             raise PlatformError(IotdaCode.INVALID_INPUT, "(status)")
-        self._slow_down()
+        self._check_rate()
         device = self._child(gateway_id, one.device_id)
         if device.frozen:
             raise PlatformError(IotdaCode.DEVICE_FROZEN)
@@ -231,8 +227,8 @@ class SubDeviceRequests:
             raise PlatformError(IotdaCode.NOT_A_CHILD)
         return self._instance.devices.get(device_id)
 
-    def _slow_down(self) -> None:
-        """Count a status; each child's counts.  Raises PlatformError: too many in a second."""
+    def _check_rate(self) -> None:
+        """Count a status.  Raises PlatformError for too many in a second."""
         now, times = self._clock(), self._statuses
         while times and now - times[0] >= _SECOND:
             times.popleft()

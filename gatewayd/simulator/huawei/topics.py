@@ -23,7 +23,7 @@ _DOWN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class HuaweiTopic:
-    """A system topic: whose it is, and what follows `sys/`."""
+    """A system topic: the device, and what follows `sys/`."""
 
     device_id: str
     use: str
@@ -36,18 +36,18 @@ def route(topic: str) -> HuaweiTopic | None:
 
 
 def custom(topic: str) -> bool:
-    """Whether policies govern a topic: all that do not begin with $oc, and those of users."""
+    """Whether policies govern a topic: those that do not begin with $oc, and user topics."""
     return not topic.startswith(_RESERVED) or _USER.fullmatch(topic) is not None
 
 
 def owner_of_custom(topic: str) -> str | None:
-    """Return whose custom topic of a product this is; None for one that is nobody's."""
+    """Return the device of a product's custom topic; None for a topic without one."""
     found = _USER.fullmatch(topic)
     return found[1] if found else None
 
 
 def downstream(use: str) -> bool:
-    """Whether a system topic carries what the platform sends."""
+    """Whether a system topic carries messages of the platform."""
     return _DOWN.fullmatch(use) is not None
 
 
@@ -57,7 +57,7 @@ def system(device_id: str, use: str) -> str:
 
 
 def events_down(device_id: str) -> str:
-    """Return where a device hears of events."""
+    """Return the topic of events to a device."""
     return system(device_id, "events/down")
 
 

@@ -1,4 +1,4 @@
-"""What the simulated Huawei platform reads in a certificate.  Pure."""
+"""A certificate, as the simulated Huawei platform reads it.  Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMMON_NAME, _ORGANIZATION = "2.5.4.3", "2.5.4.10"
 
 
 class UnreadableCertificate(Exception):
-    """This is no X.509 certificate."""
+    """A text or bytes that are no X.509 certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class CertificateInfo:
         return fingerprint is not None and fingerprint.lower() in (self.sha1, self.sha256)
 
     def signed_by(self, authority: CertificateInfo) -> bool:
-        """Whether an authority has signed this, whatever the dates say."""
+        """Whether an authority has signed this; validity is ignored."""
         if self.issuer != authority.name:
             return False
         try:
@@ -70,7 +70,7 @@ class CertificateInfo:
 
 
 def read_pem(text: str) -> CertificateInfo:
-    """Read the one certificate of a text.  Raises Unreadable."""
+    """Read the one certificate of a text.  Raises UnreadableCertificate."""
     if len(text) > MAX_PEM or text.count("-----BEGIN CERTIFICATE-----") != 1:
         raise UnreadableCertificate
     try:
@@ -80,7 +80,7 @@ def read_pem(text: str) -> CertificateInfo:
 
 
 def read_der(data: bytes) -> CertificateInfo:
-    """Read a certificate that a client has shown.  Raises Unreadable."""
+    """Read the certificate of a client.  Raises UnreadableCertificate."""
     try:
         return _info(x509.load_der_x509_certificate(data))
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -25,17 +25,17 @@ NAMES = (
     "zero\u200bwidth", "\ufffd\ufeff", "a.dot.in.it", "topic/+/#", "'; DROP TABLE child; --",
     " ", "é" * 31, "x" * 63,
 )  # fmt: skip
-"""Instance names that somebody might print, format, split, or take for a path."""
+"""Instance names that are hostile to printing, formatting, splitting and paths."""
 
 UNUSABLE_SERIALS = ("12345678", "none", "", "To Be Filled By O.E.M.", "TH20-" + "0" * 200)
-"""Serial numbers that vendors leave in devices that have none, or that nobody can have."""
+"""Serial numbers that vendors leave in devices without one, or that no device can have."""
 
 _FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 _ARABIC_DIGITS = {ord("0") + digit: 0x0660 + digit for digit in range(10)}
 
 
-def almost(serial: str) -> tuple[str, ...]:
-    """Return serial numbers that somebody might take for this one."""
+def similar_serials(serial: str) -> tuple[str, ...]:
+    """Return serial numbers that resemble this one."""
     return (
         f"{serial}\n", f" {serial}", f"{serial} ", serial.lower(), f"{serial}\0", serial * 2,
         f"{serial}\x1b[0m", f"{serial}/../{serial}", f"\u202e{serial[::-1]}", f"{serial}\u200b",
@@ -43,26 +43,26 @@ def almost(serial: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-SERIALS = (*almost("TH20-0001A7"), *UNUSABLE_SERIALS)
-"""Serial numbers that are almost one that an operator's rule allows, or nobody's."""
+SERIALS = (*similar_serials("TH20-0001A7"), *UNUSABLE_SERIALS)
+"""Serial numbers that resemble an allowed one, or belong to no device."""
 
 
 def strangers(rng: random.Random, service: str) -> Iterator[LanChild]:
-    """Names made up without end, which no rule is written for."""
+    """Yield endless invented names, which match no rule."""
     while True:
         word = f"{rng.getrandbits(64):016x}"
         yield _forged(rng, service, instance=f"x-{word}", serial=word)
 
 
 def lookalikes(rng: random.Random, service: str) -> Iterator[LanChild]:
-    """Children made up without end, as plausible as the real ones."""
+    """Yield endless invented children, as plausible as the real ones."""
     while True:
         tail = f"{rng.getrandbits(24):06X}"
         yield _forged(rng, service, instance=f"{devices.MODEL} {tail}", serial=f"TH20-{tail}")
 
 
 def hostile_names(rng: random.Random, service: str) -> Iterator[LanChild]:
-    """One device for each of NAMES."""
+    """Yield a device for each of NAMES."""
     for name in NAMES:
         yield _forged(rng, service, instance=name, serial=f"TH20-{rng.getrandbits(24):06X}")
 
@@ -70,29 +70,29 @@ def hostile_names(rng: random.Random, service: str) -> Iterator[LanChild]:
 def hostile_serials(
     rng: random.Random, service: str, serials: Iterable[str] = SERIALS
 ) -> Iterator[LanChild]:
-    """One device for each of the serial numbers."""
+    """Yield a device for each of the serial numbers."""
     for serial in serials:
         yield _forged(rng, service, instance=f"s-{rng.getrandbits(64):x}", serial=serial)
 
 
 def oversized(rng: random.Random, service: str) -> Iterator[LanChild]:
-    """Devices with 8 kB of TXT, without end."""
+    """Yield endless devices with 8 kB of TXT."""
     for child in strangers(rng, service):
         pad = tuple((f"pad{i}", "x" * 240) for i in range(33))
         yield replace(child, extra=pad)
 
 
 def malformed(rng: random.Random, service: str) -> Iterator[bytes]:
-    """Datagrams that are broken in one of five ways, without end."""
-    ways = (_flipped, _truncated, _looped, _overcounted, _mislaid)
+    """Yield endless datagrams that are broken in one of five ways."""
+    ways = (_flipped, _truncated, _looped, _overcounted, _shortened)
     for child in strangers(rng, service):
         yield rng.choice(ways)(rng, dns.encode(records.announcement(child)))
 
 
 class Attacker:
-    """Sends what it likes, from the interface's address.  Needs a running loop.
+    """An attacker that sends from the interface's address.  Needs a running loop.
 
-    rate: datagrams a second, never exceeded.  A call asks for MAX_PACKETS and MAX_SECONDS at most.
+    rate: datagrams a second, never exceeded.  A call is bounded by MAX_PACKETS and MAX_SECONDS.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Attacker:
         self._segment.close()
 
     async def flood(self, n: int, rate: float) -> int:
-        """Announce n devices with made-up names; return how many datagrams went out."""
+        """Announce n devices with invented names; return how many datagrams were sent."""
         return await self.announce(strangers(self._rng, self._service), n, rate)
 
     async def impersonate(self, n: int, rate: float) -> int:
@@ -137,7 +137,7 @@ class Attacker:
         return names + await self.announce(forged, len(serials), rate)
 
     def spoof_goodbye(self, child: LanChild) -> bool:
-        """Say goodbye in the name of a child that lives."""
+        """Say goodbye in the name of a child that is present."""
         return self._segment.send(dns.encode(records.goodbye(child)))
 
     async def announce(self, children: Iterable[LanChild], n: int, rate: float) -> int:
@@ -148,7 +148,7 @@ class Attacker:
     async def send(self, packets: Iterable[bytes], n: int, rate: float) -> int:
         """Send the first n datagrams.  Raises ValueError for more than the bounds allow."""
         if not (0 <= n <= MAX_PACKETS and rate > 0 and n / rate <= MAX_SECONDS):
-            raise ValueError("an attack is bounded in number and time")
+            raise ValueError("The attack exceeds its bounds in number or time")
         remaining = islice(packets, n)
         sent, share = 0, 0.0
         while True:
@@ -168,13 +168,13 @@ def _forged(rng: random.Random, service: str, *, instance: str, serial: str) -> 
         serial=serial,
         mac=devices.mac(tail),
         host=f"x-{rng.getrandbits(64):016x}",
-        address=f"198.51.100.{rng.randrange(1, 255)}",  # RFC 5737: belongs to nobody
+        address=f"198.51.100.{rng.randrange(1, 255)}",  # RFC 5737: for documentation only
         service=service,
     )
 
 
 def _flipped(rng: random.Random, packet: bytes) -> bytes:
-    """Eight bits are turned over."""
+    """Flip eight bits."""
     broken = bytearray(packet)
     for _ in range(8):
         broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
@@ -186,16 +186,16 @@ def _truncated(rng: random.Random, packet: bytes) -> bytes:
 
 
 def _looped(_: random.Random, packet: bytes) -> bytes:
-    """The first name points at itself."""
+    """Let the first name point at itself."""
     return packet[:12] + b"\xc0\x0c" + packet[14:]
 
 
 def _overcounted(_: random.Random, packet: bytes) -> bytes:
-    """It claims 65,535 of everything."""
+    """Claim 65,535 entries in each section."""
     return packet[:4] + b"\xff" * 8 + packet[12:]
 
 
-def _mislaid(rng: random.Random, packet: bytes) -> bytes:
-    """A byte is missing in the middle, so that all lengths after it lie."""
+def _shortened(rng: random.Random, packet: bytes) -> bytes:
+    """Remove a byte in the middle, so that all lengths after it are wrong."""
     at = rng.randrange(12, len(packet))
     return packet[:at] + packet[at + 1 :]

@@ -1,4 +1,4 @@
-"""A child device of the simulated LAN, and a maker of whole fleets."""
+"""A child device of the simulated LAN, and fleets of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NETWORK = "127.1.0.0/16"
 
 _OUI = "24:0a:c4"  # Espressif's: unicast, universally administered
 _MAX_INSTANCE, _MAX_STRING = 63, 255  # bytes (RFC 6763 4.1.1 and 6.1)
-_TAILS = 1 << 24  # what the other three octets, or six digits, can tell apart
+_TAILS = 1 << 24  # the number of values of the other three octets, or six digits
 
 
 @dataclass(frozen=True, slots=True)
 class LanChild:
-    """One device, and what it says of itself.  Raises ValueError for what DNS cannot carry.
+    """A device, with the data that it announces.  Raises ValueError for what DNS cannot carry.
 
     instance: its service instance name, one label, at most 63 bytes of UTF-8.
     serial: as "TH20-0001A7"; mac: as "24:0a:c4:0c:2f:91"; host: its name, without ".local".
     address: IPv4, where it listens on TCP `port`.
     service: a type with its domain (RFC 6763 4.1).
-    extra: more of the TXT record, beside serial, mac and model.
+    extra: further fields of the TXT record, besides serial, mac and model.
     """
 
     instance: str
@@ -47,8 +47,8 @@ class LanChild:
     @property
     def text(self) -> tuple[str, ...]:
         """The strings of its TXT record."""
-        told = (("serial", self.serial), ("mac", self.mac), ("model", self.model), *self.extra)
-        return tuple(f"{key}={value}" for key, value in told)
+        fields = (("serial", self.serial), ("mac", self.mac), ("model", self.model), *self.extra)
+        return tuple(f"{key}={value}" for key, value in fields)
 
 
 def fleet(
@@ -88,9 +88,9 @@ def mac(tail: int) -> str:
 
 
 def clone(child: LanChild, address: str, rng: random.Random) -> LanChild:
-    """Make another device with the same serial: it has a MAC and names of its own.
+    """Make another device with the same serial, but with its own MAC and names.
 
-    It was renamed as devices that meet their own name are (RFC 6762 9).
+    It is renamed as after a name conflict (RFC 6762 9).
     """
     tail = rng.randrange(_TAILS)
     return replace(

@@ -1,8 +1,8 @@
-"""The DNS messages of multicast DNS, as values: RFC 1035, 2782, 6762, 6763.
+"""The DNS messages of multicast DNS, as values and as datagrams.
 
-DNS messages read from datagrams and written to them: RFC 1035 section 4, RFC 6762 section 18.
+RFC 1035, its section 4 for the datagrams, 2782, 6762, its section 18, and 6763.
 
-Pure.  Whatever is wrong with the bytes, `decode` raises Malformed and nothing else.
+Pure.  For any fault of the bytes, `decode` raises MalformedDns and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class AddressData:
 
 @dataclass(frozen=True, slots=True)
 class PointerData:
-    """The name of something else: here, of an instance of a service."""
+    """Another name: here, that of an instance of a service."""
 
     kind: ClassVar[int] = PTR
     target: Name
@@ -71,7 +71,7 @@ Data = AddressData | PointerData | TextData | SrvData | OpaqueData
 
 @dataclass(frozen=True, slots=True)
 class DnsQuestion:
-    """What is asked.  unicast: the QU bit, the answer need not be multicast (RFC 6762 5.4)."""
+    """A question.  unicast: the QU bit, the answer need not be multicast (RFC 6762 5.4)."""
 
     name: Name
     kind: int
@@ -81,8 +81,10 @@ class DnsQuestion:
 
 @dataclass(frozen=True, slots=True)
 class DnsRecord:
-    """What is said.  ttl: seconds, 0 says goodbye.  flush: the record is the only one of its name
-    and kind, older ones are void (RFC 6762 10.2)."""
+    """A resource record.  ttl: seconds; 0 for a goodbye.
+
+    flush: the record is the only one of its name and kind, and replaces older ones (RFC 6762 10.2).
+    """
 
     name: Name
     data: Data
@@ -93,7 +95,7 @@ class DnsRecord:
 
 @dataclass(frozen=True, slots=True)
 class DnsMessage:
-    """One datagram.  In a query the answers are those already known (RFC 6762 7.1)."""
+    """A message.  In a query the answers are those already known (RFC 6762 7.1)."""
 
     questions: tuple[DnsQuestion, ...] = ()
     answers: tuple[DnsRecord, ...] = ()
@@ -109,7 +111,7 @@ def name(text: str) -> Name:
 
 
 def fold(one: Name) -> Name:
-    """Return what equal names have in common: ASCII case does not count (RFC 6762 16)."""
+    """Return the normal form of a name, without ASCII case (RFC 6762 16)."""
     return tuple(label.lower() for label in one)
 
 
@@ -128,7 +130,7 @@ _POINTABLE = 0x4000  # what 14 bits can point to
 
 
 class MalformedDns(ValueError):
-    """The bytes are no DNS message, or the value cannot be written as one."""
+    """Bytes that are no DNS message, or a value that cannot be encoded as one."""
 
 
 def is_response(packet: bytes) -> bool:
@@ -137,7 +139,7 @@ def is_response(packet: bytes) -> bool:
 
 
 def decode(packet: bytes) -> DnsMessage:
-    """Read one datagram of at most 9,000 bytes.  Raises Malformed."""
+    """Read one datagram of at most 9,000 bytes.  Raises MalformedDns."""
     if len(packet) > MAX_MESSAGE:
         raise MalformedDns("the message is too long")
     reader = _Reader(packet)
@@ -150,7 +152,7 @@ def decode(packet: bytes) -> DnsMessage:
 
 
 def encode(message: DnsMessage) -> bytes:
-    """Write one datagram, with names compressed.  Raises Malformed for what has no such form."""
+    """Encode a datagram, with compressed names.  Raises MalformedDns for what has no encoding."""
     writer = _Writer()
     sections = (message.answers, message.authorities, message.additionals)
     counts = [len(message.questions), *map(len, sections)]

@@ -1,4 +1,4 @@
-"""A LAN of child devices: it plays them all, and knows what is true of them."""
+"""A simulated LAN of child devices, with their true state."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gatewayd.simulator.lan.segment import Endpoint, Segment, TcpGreeter
 
 
 class LanPresence(StrEnum):
-    """What is true of a device, whatever anybody has heard."""
+    """The true presence of a device, whatever it has announced."""
 
-    LATE = "late"  # it comes by itself, later
+    LATE = "late"  # it appears later, by itself
     PRESENT = "present"
     LEFT = "left"  # it said goodbye
-    DEAD = "dead"  # it fell silent
+    DEAD = "dead"  # it went silent
 
 
 @dataclass(slots=True)
@@ -39,15 +39,15 @@ class _Device:
 
 
 class SimulatedLan:
-    """Children that announce themselves, answer queries, and do what they are told.
+    """A LAN whose children announce themselves, answer queries, and follow orders.
 
     interface_address: the interface they are on; 127.0.0.1 needs no rights, and there each child
     speaks from its own address.
     rng: decides all delays; time is the event loop's.
     late: children that come later, each with the seconds after the start.
     spread: seconds over which the first announcements are spread.
-    listen: whether each child accepts TCP on its address and port, says who it is in one line of
-    JSON, and hangs up; its address must be one of this machine.
+    listen: whether each child accepts TCP on its address and port, sends its identity in one line
+    of JSON, and hangs up; its address must be one of this machine.
 
     A device is named by its number: its place in `children`, then in the order they were added.
     """
@@ -102,7 +102,7 @@ class SimulatedLan:
         self._timers = [loop.call_later(d, self._arrive, n) for n, d in self._coming.items()]
 
     def stop(self) -> None:
-        """Switch all off at once: nobody says goodbye.  What was true stays readable."""
+        """Switch all off at once, without goodbyes.  The true state stays readable."""
         for timer in self._timers:
             timer.cancel()
         for number in range(len(self._devices)):
@@ -118,36 +118,36 @@ class SimulatedLan:
         return len(self._devices) - 1
 
     def leave(self, number: int) -> None:
-        """Let it say goodbye and go."""
+        """Let a device say goodbye and leave."""
         device = self._devices[number]
         if device.responder is not None:
             device.responder.leave()
         self._go(number, LanPresence.LEFT)
 
     def die(self, number: int) -> None:
-        """Cut its power."""
+        """Cut a device's power."""
         self._go(number, LanPresence.DEAD)
 
     def rejoin(self, number: int) -> None:
-        """Switch it on, whether it has left, died, is late or is there."""
+        """Switch a device on, whether it has left, has died, is late or is present."""
         self._vanish(number)
         self._appear(number)
 
     def rename(self, number: int, instance: str) -> None:
-        """Give it another instance name: the old one says goodbye."""
+        """Give a device another instance name: the old one says goodbye."""
         device = self._devices[number]
         if device.responder is not None:
             device.responder.rename()
         self._become(number, replace(device.child, instance=instance))
 
     def move(self, number: int, address: str) -> None:
-        """Give it another address, as a DHCP server might."""
+        """Give a device another address, as a DHCP server might."""
         self._become(number, replace(self._devices[number].child, address=address))
 
     def clone(self, number: int, address: str = "") -> int:
         """Plug in another device with the same serial; return its number.
 
-        address: its own; the one after the highest, where none is given.
+        address: its own (default: the one after the highest in use).
         """
         free = address or devices.next_address([device.child for device in self._devices])
         twin = self.add(devices.clone(self._devices[number].child, free, self._rng))
@@ -159,12 +159,12 @@ class SimulatedLan:
         return self._devices[number].child
 
     def truth(self) -> dict[str, Any]:
-        """What is true now, as JSON can hold it: one entry in `children` for each number."""
-        told = [_describe(device) for device in self._devices]
-        return {"interface": self._segment.interface_address, "children": told}
+        """Return the true state now, for JSON: an entry of `children` for each number."""
+        children = [_describe(device) for device in self._devices]
+        return {"interface": self._segment.interface_address, "children": children}
 
     async def write_truth(self, path: Path) -> None:
-        """Write `truth` to a file, so that no reader ever sees half of it."""
+        """Write `truth` to a file atomically."""
         text = json.dumps(self.truth(), indent=1)
         await asyncio.to_thread(_replace, path, text)
 
@@ -230,8 +230,8 @@ def _describe(device: _Device) -> dict[str, Any]:
 
 
 def _listener(child: LanChild) -> TcpGreeter:
-    told = {"serial": child.serial, "mac": child.mac, "model": child.model}
-    return TcpGreeter(child.address, child.port, json.dumps(told).encode() + b"\n")
+    identity = {"serial": child.serial, "mac": child.mac, "model": child.model}
+    return TcpGreeter(child.address, child.port, json.dumps(identity).encode() + b"\n")
 
 
 def _replace(path: Path, text: str) -> None:

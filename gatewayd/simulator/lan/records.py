@@ -1,4 +1,4 @@
-"""What a child says by multicast DNS, and what it owes to a query.  Pure."""
+"""The multicast DNS records of a child, and its answers to a query.  Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEGACY_TTL = 10  # for a resolver that knows no goodbyes (RFC 6762 6.7)
 
 @dataclass(frozen=True, slots=True)
 class MdnsQuery:
-    """Questions, and the answers the asker has, with the seconds it will yet keep them."""
+    """A query: questions, and the answers that the querier has, with their remaining seconds."""
 
     questions: tuple[DnsQuestion, ...]
     known: Mapping[tuple[Name, Data], int]
@@ -38,11 +38,11 @@ class MdnsQuery:
 
     @property
     def unicast(self) -> bool:
-        """Whether the asker would rather have the answer for itself (RFC 6762 5.4)."""
+        """Whether the querier prefers a unicast answer (RFC 6762 5.4)."""
         return all(question.unicast for question in self.questions)
 
     def knows(self, record: DnsRecord) -> bool:
-        """Whether the asker keeps it for half its life or longer (RFC 6762 7.1)."""
+        """Whether the querier keeps a record for half its life or longer (RFC 6762 7.1)."""
         return self.known.get(_key(record), -1) * 2 >= record.ttl
 
     def __or__(self, later: MdnsQuery) -> MdnsQuery:
@@ -56,7 +56,7 @@ def read(message: DnsMessage) -> MdnsQuery:
 
 
 def records(child: LanChild) -> tuple[DnsRecord, DnsRecord, DnsRecord, DnsRecord]:
-    """All that a child has to say: PTR, SRV, TXT, A."""
+    """Return all records of a child: PTR, SRV, TXT, A."""
     service, host = name(child.service), (child.host.encode(), b"local")
     instance = (child.instance.encode(), *service)
     text = tuple(string.encode() for string in child.text)
@@ -69,18 +69,18 @@ def records(child: LanChild) -> tuple[DnsRecord, DnsRecord, DnsRecord, DnsRecord
 
 
 def announcement(child: LanChild) -> DnsMessage:
-    """All records, unasked (RFC 6762 8.3)."""
+    """Return an unsolicited message of all records (RFC 6762 8.3)."""
     return DnsMessage(answers=records(child), flags=RESPONSE)
 
 
 def goodbye(child: LanChild) -> DnsMessage:
-    """All records, taken back (RFC 6762 10.1)."""
+    """Return a message that withdraws all records (RFC 6762 10.1)."""
     gone = tuple(replace(record, ttl=0) for record in records(child))
     return DnsMessage(answers=gone, flags=RESPONSE)
 
 
-def farewell(child: LanChild) -> DnsMessage:
-    """The instance is taken back; the host stays."""
+def instance_goodbye(child: LanChild) -> DnsMessage:
+    """Return a message that withdraws the instance, but not the host."""
     return replace(goodbye(child), answers=goodbye(child).answers[:3])
 
 
@@ -100,7 +100,7 @@ def asks(question: DnsQuestion, record: DnsRecord) -> bool:
 
 
 def reply(child: LanChild, answers: tuple[DnsRecord, ...]) -> DnsMessage:
-    """Answer, and add what will be asked next: all of an instance, or its host's address.
+    """Return an answer, with the records asked for next: an instance's, or its host's address.
 
     RFC 6763 12.1 and 12.2.
     """
@@ -115,7 +115,7 @@ def reply(child: LanChild, answers: tuple[DnsRecord, ...]) -> DnsMessage:
 
 
 def legacy(query: MdnsQuery, message: DnsMessage) -> DnsMessage:
-    """Dress a reply for a resolver that knows unicast DNS only (RFC 6762 6.7)."""
+    """Convert a reply for a resolver of unicast DNS (RFC 6762 6.7)."""
     return DnsMessage(
         query.questions,
         tuple(map(_plain, message.answers)),

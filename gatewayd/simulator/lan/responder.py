@@ -1,6 +1,7 @@
-"""How one child answers: what `records` says it owes, at the time RFC 6762 says.
+"""A multicast DNS responder for each child, and the assembler of queries from datagrams.
 
-From datagrams to queries: what is malformed is counted, what comes in parts is put together.
+Answers are sent at the times of RFC 6762.  Malformed datagrams are counted, and queries in several
+parts are joined.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SHARED_DELAY = (0.020, 0.120)  # seconds before an answer that others give too (
 QUIET = 1.0  # seconds before a record is multicast again (section 6)
 REPEAT = 1.0  # seconds until an announcement is repeated (section 8.3)
 RECENT = 4  # a record multicast within this part of its life may go by unicast (section 5.4)
-MAX_PENDING = 32  # answers under way; further askers are not heard
+MAX_PENDING = 32  # answers under way; further queries are ignored
 
 Send = Callable[[DnsMessage, Endpoint, str], bool]
 """Sends a message to an endpoint, from an address."""
@@ -28,7 +29,7 @@ Send = Callable[[DnsMessage, Endpoint, str], bool]
 
 @dataclass(slots=True)
 class MdnsCounters:
-    """What was heard and said: messages, except for `suppressed`, which counts records."""
+    """Counts of received and sent messages, except for `suppressed`, which counts records."""
 
     queries: int = 0
     malformed: int = 0
@@ -38,7 +39,7 @@ class MdnsCounters:
 
 
 class MdnsResponder:
-    """The voice of one child, from when it appears until it vanishes.  Needs a running loop."""
+    """The responder of one child, from its appearance on.  Needs a running loop."""
 
     def __init__(
         self, child: LanChild, send: Send, rng: random.Random, counters: MdnsCounters
@@ -48,16 +49,16 @@ class MdnsResponder:
         self._rng = rng
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._said: dict[int, float] = {}
+        self._sent: dict[int, float] = {}
         self._pending: dict[object, asyncio.TimerHandle] = {}
 
     def announce(self, delay: float) -> None:
-        """Tell everybody, `delay` seconds from now, and once again."""
+        """Announce the child `delay` seconds from now, and once again."""
         for wait in (delay, delay + REPEAT):
             self._later(("announcement", wait), wait, self._announce)
 
     def handle_query(self, query: records.MdnsQuery, sender: Endpoint) -> None:
-        """Answer what the asker does not know yet."""
+        """Answer with the records that the querier does not know yet."""
         asked = records.asked(self.child, query.questions)
         owed = tuple(record for record in asked if not query.knows(record))
         self._counters.suppressed += len(asked) - len(owed)
@@ -70,17 +71,17 @@ class MdnsResponder:
         self._later(key, delay, lambda: self._answer(query, owed, to))
 
     def leave(self) -> None:
-        """Say goodbye and fall silent."""
+        """Say goodbye and go silent."""
         self.silence()
         self._send_message(records.goodbye(self.child), GROUP)
 
     def rename(self) -> None:
-        """Say goodbye to the instance, not to the host, and fall silent."""
+        """Withdraw the instance, not the host, and go silent."""
         self.silence()
-        self._send_message(records.farewell(self.child), GROUP)
+        self._send_message(records.instance_goodbye(self.child), GROUP)
 
     def silence(self) -> None:
-        """Drop what was to be said."""
+        """Cancel pending messages."""
         for timer in self._pending.values():
             timer.cancel()
         self._pending.clear()
@@ -94,17 +95,17 @@ class MdnsResponder:
 
     def _age(self, record: DnsRecord) -> float:
         """Seconds since the record was multicast."""
-        return self._loop.time() - self._said.get(record.data.kind, -math.inf)
+        return self._loop.time() - self._sent.get(record.data.kind, -math.inf)
 
-    def _later(self, key: object, delay: float, say: Callable[[], None]) -> None:
-        """Say it once, however often it was asked for meanwhile."""
+    def _later(self, key: object, delay: float, send: Callable[[], None]) -> None:
+        """Send an answer once, however often it is requested meanwhile."""
         if key in self._pending or len(self._pending) >= MAX_PENDING:
             return
-        self._pending[key] = self._loop.call_later(delay, self._now, key, say)
+        self._pending[key] = self._loop.call_later(delay, self._send_pending, key, send)
 
-    def _now(self, key: object, say: Callable[[], None]) -> None:
+    def _send_pending(self, key: object, send: Callable[[], None]) -> None:
         del self._pending[key]
-        say()
+        send()
 
     def _announce(self) -> None:
         self._send_message(records.announcement(self.child), GROUP)
@@ -124,16 +125,16 @@ class MdnsResponder:
             self._counters.lost += 1
         if to == GROUP:
             now = self._loop.time()
-            told = (*message.answers, *message.additionals)
-            self._said.update((record.data.kind, now) for record in told)
+            sent = (*message.answers, *message.additionals)
+            self._sent.update((record.data.kind, now) for record in sent)
 
 
 MORE_DELAY = (0.4, 0.5)  # seconds to wait for more known answers (RFC 6762 7.2)
-MAX_PARTS = 64  # askers waited for; the parts of further ones are taken as they come
+MAX_PARTS = 64  # queriers waited for; the parts of further ones are separate queries
 
 
 class QueryAssembler:
-    """Calls `on_query` with each query and its sender.  Needs a running loop."""
+    """An assembler that calls `on_query` with each query and its sender.  Needs a running loop."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class QueryAssembler:
         self._parts: dict[Endpoint, tuple[records.MdnsQuery, asyncio.TimerHandle]] = {}
 
     def receive(self, packet: bytes, sender: Endpoint) -> None:
-        """Take one datagram; answers, our own among them, are no queries."""
+        """Handle a datagram; answers, our own included, are ignored."""
         if dns.is_response(packet):
             return
         try:
@@ -159,7 +160,7 @@ class QueryAssembler:
         self._gather(message, sender)
 
     def close(self) -> None:
-        """Wait for nothing more."""
+        """Drop incomplete queries."""
         for _, timer in self._parts.values():
             timer.cancel()
         self._parts.clear()

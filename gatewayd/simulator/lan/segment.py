@@ -1,4 +1,4 @@
-"""The sockets of the simulated LAN.  Nothing here blocks, and nothing here runs by itself."""
+"""The sockets of the simulated LAN: non-blocking, without tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IP_MULTICAST_ALL = 49
 
 
 class Segment:
-    """Multicast DNS on one interface, as any number of devices speak it through one socket.
+    """Multicast DNS on one interface, through one socket for any number of devices.
 
     interface_address: an IPv4 address of the interface; 127.0.0.1 works as a plain user, though
     `lo` has no multicast flag.
@@ -37,13 +37,13 @@ class Segment:
         self._local: dict[str, bool] = {}
 
     def open(self, receive: Callable[[bytes, Endpoint], None] | None = None) -> None:
-        """Join; call `receive` with each datagram and its sender.  Raises OSError."""
+        """Join the group; call `receive` with each datagram and its sender.  Raises OSError."""
         self._socket = _multicast_socket(self.interface_address)
         if receive is not None:
             asyncio.get_running_loop().add_reader(self._socket, self._read, receive)
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the group."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -81,7 +81,7 @@ class Segment:
 
 
 class TcpGreeter:
-    """A TCP port that greets everyone and hangs up: it proves that somebody is there."""
+    """A TCP port that sends a greeting and hangs up, as proof of presence."""
 
     def __init__(self, address: str, port: int, greeting: bytes) -> None:
         self._greeting = greeting
@@ -99,7 +99,7 @@ class TcpGreeter:
             connection.send(self._greeting)
 
     def close(self) -> None:
-        """Hang up for good."""
+        """Close the port."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
 
@@ -115,7 +115,7 @@ def _multicast_socket(interface_address: str) -> socket.socket:
         one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
         one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
         one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-        # Otherwise it would hear the groups that others joined on other interfaces.
+        # Otherwise it would receive from groups that others joined on other interfaces.
         one.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         group = socket.inet_aton(GROUP[0])
         one.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + interface)
@@ -127,7 +127,7 @@ def _multicast_socket(interface_address: str) -> socket.socket:
 
 
 def _from(source: str) -> tuple[int, int, bytes]:
-    """Return what makes one datagram come from an address of ours (ip(7), IP_PKTINFO)."""
+    """Return the control message that sets the source address (ip(7), IP_PKTINFO)."""
     return socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("@i4s4x", 0, socket.inet_aton(source))
 
 

@@ -1,4 +1,4 @@
-"""One accepted connection, TLS or plain, on the loop: non-blocking sockets and no thread.
+"""An accepted connection, TLS or plain, on the loop: non-blocking sockets and no thread.
 
 asyncio's own TLS is not used, because it never sends a client the alert that says why.
 """
@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol
 
-MAX_WAITING = 1 << 20
-"""Bytes that may wait for a client that does not read, before it is dropped."""
+MAX_PENDING = 1 << 20
+"""Bytes pending for a client that does not read, before it is dropped."""
 
 GRACE = 5.0
 """Seconds a closing channel waits for a client that does not read."""
@@ -26,22 +26,22 @@ _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 class Receiver(Protocol):
-    """What a channel tells its owner."""
+    """The owner of a channel."""
 
     def received(self, data: bytes) -> None:
-        """Take bytes as they come."""
+        """Handle received bytes."""
 
     def closed(self, reason: str) -> None:
-        """Learn, once, that the channel is closed.  reason: "" unless the handshake failed."""
+        """Called once when the channel is closed.  reason: "" unless the handshake failed."""
 
 
 class Channel:
-    """Starts to read at once.  `receiver` is told of everything until it is closed.
+    """A channel over a socket, which reads at once and calls `receiver` until it is closed.
 
     sock: accepted and non-blocking; owned by the channel from now on.
     context: for TLS; None to serve plain TCP only.
-    plain: whether a client that does not begin with TLS is served as it is.
-    failed: told why a handshake failed, before the client has closed.
+    plain: whether a client that does not begin with TLS is served plain TCP.
+    failed: called with the reason of a failed handshake, before the client has closed.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Channel:
             return
         self._out += data
         self._write()
-        if len(self._out) > MAX_WAITING:
+        if len(self._out) > MAX_PENDING:
             self.abort()
 
     def close(self) -> None:
-        """Close when all that was sent is written, or `GRACE` has passed."""
+        """Close when everything is written, or `GRACE` has passed."""
         self._closing = True
         if self._out:
             self._loop.call_later(GRACE, self.abort)
@@ -92,12 +92,12 @@ class Channel:
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._fd = -1
-        self._say_goodbye()
+        self._send_close_notify()
         self._socket.close()
         self._receiver.closed(self._reason)
 
     def _ready(self) -> None:
-        """Go one step on, if the socket has enough for it."""
+        """Perform the next step, if the socket is ready for it."""
         try:
             self._step()
         except _NOT_NOW:
@@ -109,26 +109,26 @@ class Channel:
                 self.abort()
 
     def _sniff(self) -> None:
-        """Look at the first byte, and leave it there: the vendor's port 1883 serves both."""
+        """Peek at the first byte: the vendor's port 1883 serves TLS and plain TCP."""
         first = self._socket.recv(1, socket.MSG_PEEK)
         assert self._context is not None
         if not first:
             self.abort()
         elif self._plain and first != _TLS_HANDSHAKE:
-            self._become(self._read)
+            self._switch_to(self._read)
         else:
             self.tls = self._context.wrap_socket(
                 self._socket, server_side=True, do_handshake_on_connect=False
             )
             self._socket = self.tls
-            self._become(self._handshake)
+            self._switch_to(self._handshake)
 
     def _handshake(self) -> None:
         assert self.tls is not None
         self.tls.do_handshake()
-        self._become(self._read)
+        self._switch_to(self._read)
 
-    def _become(self, step: Callable[[], None]) -> None:
+    def _switch_to(self, step: Callable[[], None]) -> None:
         self._step = step
         step()
 
@@ -140,7 +140,7 @@ class Channel:
             self.abort()
 
     def _give_up(self, reason: str) -> None:
-        """Close after a failed handshake, once the client has: a reset would outrun the alert."""
+        """Close after a failed handshake, once the client has: a reset would overtake the alert."""
         assert self.tls is not None
         self._reason, self._step = reason, self._drain
         self._loop.call_later(LINGER, self.abort)
@@ -155,7 +155,7 @@ class Channel:
             self.abort()
 
     def _write(self) -> None:
-        """Write what waits; the rest when the socket takes more."""
+        """Write pending bytes; the rest when the socket is writable."""
         try:
             while self._out:
                 del self._out[: self._socket.send(self._out)]
@@ -169,8 +169,8 @@ class Channel:
         if self._closing:
             self.abort()
 
-    def _say_goodbye(self) -> None:
-        """Send close_notify, as far as that goes without waiting."""
+    def _send_close_notify(self) -> None:
+        """Send close_notify, if that is possible without waiting."""
         if self.tls is None or self._step != self._read:
             return
         try:
@@ -180,6 +180,6 @@ class Channel:
 
 
 def _why(error: OSError) -> str:
-    """Name a failed handshake by OpenSSL's own word; a bounded set, for counting."""
+    """Return OpenSSL's name of a failed handshake; a bounded set, for counting."""
     reason = error.reason if isinstance(error, ssl.SSLError) else ""
     return reason or type(error).__name__

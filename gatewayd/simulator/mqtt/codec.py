@@ -1,11 +1,7 @@
 """MQTT 3.1.1 as a server speaks it: bytes in, packets out, and back.  Pure.
 
 Sections are those of the OASIS standard "MQTT Version 3.1.1".  Only what the clouds offer is
-spoken: QoS 0 and 1.  Whatever else a client sends is a `MalformedPacket`.
-
-The fields that packets of MQTT 3.1.1 are made of.  Pure.
-
-Sections are those of the OASIS standard "MQTT Version 3.1.1".
+supported: QoS 0 and 1.  Anything else that a client sends is a `MalformedPacket`.
 """
 
 from __future__ import annotations
@@ -25,18 +21,18 @@ from gatewayd.simulator.mqtt.packets import (
 
 
 class MalformedPacket(Exception):
-    """The peer sent what is not spoken here: close the connection (4.8)."""
+    """A packet that is malformed, or not supported: close the connection (4.8)."""
 
 
 class PacketReader:
-    """Takes fields off the front of a packet's body.  Each method raises MalformedPacket."""
+    """A reader of the fields in a packet's body.  Each method raises MalformedPacket."""
 
     def __init__(self, body: bytes) -> None:
         self._body, self._at = body, 0
 
     @property
     def left(self) -> int:
-        """How many bytes were not taken yet."""
+        """The number of unread bytes."""
         return len(self._body) - self._at
 
     def take(self, count: int) -> bytes:
@@ -95,9 +91,9 @@ _PUBLISH = 3
 
 
 class Parser:
-    """Cuts a stream of bytes into packets.
+    """A parser of a stream of bytes into packets.
 
-    limit: the largest remaining length taken, in bytes; may be changed between packets.
+    limit: the largest remaining length accepted, in bytes; may be changed between packets.
     """
 
     def __init__(self, limit: int = MAX_LENGTH) -> None:
@@ -105,7 +101,7 @@ class Parser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Yield each packet that is now complete.  Raises MalformedPacket: then discard this.
+        """Yield each packet that is now complete.  Raises MalformedPacket: then discard the parser.
 
         Holds at most `limit` bytes and one feed.
         """
@@ -127,7 +123,7 @@ def decode(header: int, body: bytes) -> Packet:
     if kind == _PUBLISH:
         return _publish(flags, reader)
     if (known := _PACKETS.get(kind)) is None:
-        raise MalformedPacket("no packet that a client may send here")
+        raise MalformedPacket("a packet that a client may not send here")
     wanted, read = known
     if flags != wanted:
         raise MalformedPacket("reserved flags are wrong")  # 2.2.2
@@ -241,17 +237,17 @@ _PACKETS: Mapping[int, tuple[int, Callable[[PacketReader], Packet]]] = {
     14: (0, lambda _: Disconnect()),
 }
 # fmt: on
-"""Packet type (table 2.1) → the flags it must have (table 2.2), and who reads it."""
+"""Packet type (table 2.1) → its required flags (table 2.2), and its reader."""
 
 
 def _cut(buffer: bytearray, limit: int) -> tuple[int, int] | None:
-    """Find where the first packet's body starts and ends; None until it is complete (2.2.3)."""
+    """Return the start and the end of the first packet's body; None if incomplete (2.2.3)."""
     length = 0
     for at, byte in enumerate(buffer[1 : 1 + _LENGTH_BYTES]):
         length |= (byte & ~_MORE) << 7 * at
         if not byte & _MORE:
             if length > limit:
-                raise MalformedPacket("larger than is taken here")
+                raise MalformedPacket("larger than is accepted here")
             end = 2 + at + length
             return (2 + at, end) if end <= len(buffer) else None
     if len(buffer) > _LENGTH_BYTES:

@@ -1,4 +1,4 @@
-"""How a CONNECT is answered where a fault does not let it be, and how a session opens.  Pure."""
+"""The answers to a CONNECT: a refusal, a session, or a fault in their place.  Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ ACCEPTED = connack(0)
 """CONNACK of a CONNECT that is accepted."""
 
 _GARBAGE = bytes(range(0xF0, 0x100)) * 8
-_HELD = 3600.0  # seconds that a silent cloud keeps a connection it does not answer
+_HELD = 3600.0  # seconds that a silent cloud keeps an unanswered connection
 
 
 def refusal(code: int) -> ConnectReply:
-    """Answer with a CONNACK that refuses, and close."""
+    """Refuse with a CONNACK, and close."""
     return ConnectReply(accepted=False, steps=(ReplyStep(connack(code), close=True),))
 
 
 def instead(fault: SimulatedFault | None) -> ConnectReply | None:
-    """Return what a fault puts in the place of any answer; None where it leaves one."""
+    """Return the answer of a fault that replaces any other; None if it does not."""
     match fault:
         case SimulatedFault("silent"):
             return ConnectReply(accepted=False, steps=(ReplyStep(after=_HELD, close=True),))
@@ -33,7 +33,7 @@ def instead(fault: SimulatedFault | None) -> ConnectReply | None:
 
 
 def session(fault: SimulatedFault | None) -> ConnectReply:
-    """Accept a login."""
+    """Accept a login, perhaps spoiled by a fault."""
     match fault:
         case SimulatedFault("slow", number=seconds):
             return ConnectReply(accepted=True, steps=(ReplyStep(ACCEPTED, after=seconds),))

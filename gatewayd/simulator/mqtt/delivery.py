@@ -1,4 +1,4 @@
-"""How replies to a gateway are sent, whole or spoiled by a fault, over its connection."""
+"""The delivery of replies to a gateway, intact or spoiled by a fault."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_HELD = 100
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What is sent.  copies: of the payload.  after: seconds.
+    """A delivery.  copies: of the payload.  after: seconds.
 
-    last: whether it waits for the sender's next reply.
+    last: whether it waits for the next reply.
     close: whether the connection is closed instead.
     """
 
@@ -33,7 +33,7 @@ def deliver(
     fault: SimulatedFault | None,
     mixed: Callable[[Mapping[str, object]], Mapping[str, object]],
 ) -> Delivery:
-    """Decide how a reply is sent.  mixed: makes it what `reply-mixed` means to a cloud."""
+    """Decide on a delivery.  mixed: applies the cloud's meaning of `reply-mixed`."""
     if fault and fault.name == "reply-mixed":
         return Delivery(encode(mixed(body)))
     if fault and fault.name in _SPOILERS:
@@ -42,7 +42,7 @@ def deliver(
 
 
 def encode(body: object) -> bytes:
-    """Write a message."""
+    """Encode a message."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -54,14 +54,15 @@ _SPOILERS: Mapping[str, Callable[[bytes, float], Delivery]] = {
     "reply-garbled": lambda payload, _: Delivery(payload[:-7]),
     "reply-hang-up": lambda payload, _: Delivery(payload, copies=0, close=True),
 }
-"""Fault → how it sends a reply."""
+"""Fault → the delivery of a reply."""
 
 
 @dataclass(slots=True)
 class ReplySender:
-    """Sends the replies of one connection.
+    """A sender of replies over one connection.
 
-    send: a payload on a topic; whether anybody listens.  listens: likewise, and sends nothing.
+    send: sends a payload on a topic; returns whether it is received.
+    listens: returns the same, and sends nothing.
     held: topics and payloads that wait for the next reply.
     """
 
@@ -71,7 +72,7 @@ class ReplySender:
     held: list[tuple[str, bytes]] = field(default_factory=list)
 
     def deliver(self, topic: str, delivery: Delivery) -> bool:
-        """Send a reply as it was decided; whether anybody listened, or will."""
+        """Send a reply as decided; return whether it is received, now or later."""
         if delivery.close:
             self.link.close()
         if delivery.after:

@@ -1,6 +1,6 @@
-"""One client of an MQTT 3.1.1 server: its packets, its keep-alive, and the script played to it.
+"""One client of an MQTT 3.1.1 server: its packets, its keep-alive, and the script of its answer.
 
-What to answer is decided by `Hooks`; a link only obeys.
+An `MqttHandler` decides on the answers.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from gatewayd.simulator.mqtt.packets import (
 )
 
 CONNECT_LIMIT = 4_096
-"""The largest CONNECT taken, in bytes: nobody has proven anything yet."""
+"""The largest CONNECT accepted, in bytes, as the client is not authenticated yet."""
 
 REFUSED = 0x80
-"""What SUBACK says of a filter that is not granted (3.9.3)."""
+"""The SUBACK code of a refused filter (3.9.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyStep:
-    """Wait, send, and close or not.  after: seconds since the step before."""
+    """A step of an answer: wait, send, perhaps close.  after: seconds since the last step."""
 
     data: bytes = b""
     after: float = 0.0
@@ -45,42 +45,42 @@ class ReplyStep:
 
 @dataclass(frozen=True, slots=True)
 class ConnectReply:
-    """What follows a CONNECT.  accepted: whether further packets are listened to."""
+    """The answer to a CONNECT.  accepted: whether further packets are handled."""
 
     accepted: bool
     steps: tuple[ReplyStep, ...]
 
 
 class MqttHandler(Protocol):
-    """What decides."""
+    """A handler of packets."""
 
     def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         """Answer the first packet of a connection."""
 
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
-        """Take what an accepted client publishes; QoS 1 is acknowledged after this returns."""
+        """Handle a message of an accepted client; QoS 1 is acknowledged after this returns."""
 
     def on_close(self, link: MqttLink) -> None:
-        """Learn, once, that a connection which had sent CONNECT is closed."""
+        """Called once when a connection that had sent CONNECT is closed."""
 
 
 class SubscriptionHandler(Protocol):
-    """What decides who may subscribe to what."""
+    """A handler of subscriptions."""
 
     def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
 
     def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
-        """Take subscriptions back."""
+        """Remove subscriptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class MqttLimits:
-    """What a server puts up with.
+    """The limits of a server.
 
     connect: seconds from accepting a connection to its CONNECT.
-    patience: how many keep-alive times a client may be quiet for (3.1.2.10).
-    packet: bytes of the largest packet; the vendor takes messages of 256 KiB.
+    patience: the keep-alive times that a client may be silent (3.1.2.10).
+    packet: bytes of the largest packet; the vendor accepts messages of 256 KiB.
     """
 
     connect: float = 10.0
@@ -91,11 +91,11 @@ class MqttLimits:
 
 @dataclass(slots=True)
 class MqttService:
-    """What all links of one server share.
+    """The part that all links of one server share.
 
     context: for TLS; None to serve plain TCP only.
     plain: whether the same port serves plain TCP too, as the vendor's port 1883 does.
-    subscriptions: who is asked before a filter is granted; None grants all.
+    subscriptions: decides on filters; None grants all.
     counts: connections, peak, full, malformed, silent, no-connect.
     tls_failures: handshakes that failed, by OpenSSL's reason.
     """
@@ -111,10 +111,10 @@ class MqttService:
 
 
 class MqttLink:
-    """One client's connection.
+    """The connection of one client.
 
-    tls: the socket, for its certificate and version; None where the client speaks plain TCP.
-    granted: filter → QoS, of those that somebody was asked for.
+    tls: the socket, for its certificate and version; None for plain TCP.
+    granted: filter → QoS, of the filters that a handler granted.
     """
 
     def __init__(self, service: MqttService, sock: socket.socket) -> None:
@@ -125,7 +125,7 @@ class MqttLink:
         self._greeted = self._accepted = False
         self._patience = service.limits.connect
         self._last_received = self._loop.time()
-        self._watchdog = self._loop.call_later(self._patience, self._watch)
+        self._watchdog = self._loop.call_later(self._patience, self._check_silence)
         self._script: asyncio.TimerHandle | None = None
         failed = service.tls_failures.update
         self._channel = Channel(
@@ -143,7 +143,7 @@ class MqttLink:
         self._channel.send(data)
 
     def close(self) -> None:
-        """Close when what was sent is written."""
+        """Close when everything is written."""
         self._channel.close()
 
     def abort(self) -> None:
@@ -151,7 +151,7 @@ class MqttLink:
         self._channel.abort()
 
     def received(self, data: bytes) -> None:
-        """Take bytes from the channel."""
+        """Handle bytes of the channel."""
         if self._greeted:
             self._last_received = self._loop.time()
         try:
@@ -164,7 +164,7 @@ class MqttLink:
             self._channel.abort()
 
     def closed(self, _reason: str) -> None:
-        """Learn from the channel that it is closed."""
+        """Handle the end of the channel."""
         self._watchdog.cancel()
         if self._script:
             self._script.cancel()
@@ -189,7 +189,7 @@ class MqttLink:
         self._watchdog.cancel()
         if connect.keepalive:
             self._patience = connect.keepalive * self._service.limits.patience
-            self._watch()
+            self._check_silence()
         reply = self._service.hooks.on_connect(self, connect)
         self._accepted = reply.accepted
         self._play(reply.steps)
@@ -203,13 +203,13 @@ class MqttLink:
             case Subscribe():
                 self.send(codec.suback(packet.packet_id, self._grant(packet.filters)))
             case Unsubscribe():
-                self._take_back(packet.filters)
+                self._unsubscribe(packet.filters)
                 self.send(codec.unsuback(packet.packet_id))
             case Pingreq():
                 self.send(codec.PINGRESP)
 
     def _grant(self, filters: Sequence[tuple[str, int]]) -> list[int]:
-        """Return what SUBACK says of each filter."""
+        """Return the SUBACK code of each filter."""
         if (asked := self._service.subscriptions) is None:
             return [min(qos, 1) for _, qos in filters]
         granted = asked.on_subscribe(self, [name for name, _ in filters])
@@ -221,17 +221,17 @@ class MqttLink:
         }
         return codes
 
-    def _take_back(self, filters: Sequence[str]) -> None:
+    def _unsubscribe(self, filters: Sequence[str]) -> None:
         if asked := self._service.subscriptions:
             asked.on_unsubscribe(self, filters)
         for name in filters:
             self.granted.pop(name, None)
 
-    def _watch(self) -> None:
-        """Close a client that was quiet for too long; else look again when it may have been."""
+    def _check_silence(self) -> None:
+        """Close a client that was silent for too long; else check again when it may have been."""
         left = self._last_received + self._patience - self._loop.time()
         if left > 0:
-            self._watchdog = self._loop.call_later(left, self._watch)
+            self._watchdog = self._loop.call_later(left, self._check_silence)
         else:
             self._service.counts["silent" if self._greeted else "no-connect"] += 1
             self._channel.abort()

@@ -1,4 +1,4 @@
-"""An MQTT 3.1.1 server on the asyncio loop: it listens, and makes each connection a `Link`."""
+"""An MQTT 3.1.1 server on the asyncio loop, which makes an `MqttLink` of each connection."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _BACKLOG, _ACCEPTS, _PAUSE = 4_096, 64, 0.1
 
 
 class MqttServer:
-    """Listens on one address; of `service.limits.connections` clients and more, it drops the new.
+    """A server on one address, which drops new clients over `service.limits.connections`.
 
-    Made anywhere; everything else happens on the running loop.
+    Everything but its construction needs the running loop.
 
-    make: makes a connection what it is; it belongs to `service.links` from then on.
+    make: makes the link of a connection, which adds itself to `service.links`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MqttServer:
         self.resume()
 
     def pause(self) -> None:
-        """Be down: drop every client, and refuse new ones.  The port stays ours."""
+        """Drop every client, and refuse new ones; keep the port."""
         if self._listener is None:
             return
         address, port = self._listener.getsockname()
@@ -76,19 +76,19 @@ class MqttServer:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._rest(error)
+                self._pause_accepting(error)
                 return
-            self._welcome(sock)
+            self._add(sock)
 
-    def _rest(self, error: OSError) -> None:
-        """Look away from the listener for a moment: out of files, accepting again would spin."""
-        log.warning("The simulator cannot accept a connection (%s).", error.strerror)
+    def _pause_accepting(self, error: OSError) -> None:
+        """Stop listening for a moment: without free files, accepting again would spin."""
+        log.warning("The simulator cannot accept a connection: %s.", error.strerror)
         loop = asyncio.get_running_loop()
         assert self._listener is not None
         loop.remove_reader(self._listener)
         self._resting = loop.call_later(_PAUSE, self.resume)
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _add(self, sock: socket.socket) -> None:
         links, counts = self.service.links, self.service.counts
         if len(links) >= self.service.limits.connections:
             counts["full"] += 1
@@ -102,7 +102,7 @@ class MqttServer:
 
 
 def _bound(address: str, port: int) -> socket.socket:
-    """Return a socket that holds the port and does not listen: the kernel refuses for it."""
+    """Return a socket that binds the port without listening: the kernel refuses clients."""
     listener = socket.socket()
     listener.setblocking(False)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -132,7 +132,7 @@ def _show_template(request: ManagementRequest) -> ManagementAnswer:
 
 
 def _update_template(request: ManagementRequest) -> ManagementAnswer:
-    """The name is told as well, so that it is refused."""
+    """Update a template; its name is passed on, to be refused."""
     changes = request.body.given("template_name", "template_body", "description")
     return _full(request.instance.templates.update(request.path["template_id"], changes))
 

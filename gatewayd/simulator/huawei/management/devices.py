@@ -1,7 +1,7 @@
 """Devices and their tags at the simulated Huawei platform's management interface.  Pure.
 
 Source: the vendor's APIs "Device management" and "Tag management" (api-iothub).  Shadows are not
-played: what a new device's shadow is to hold is not kept.
+simulated: that of a new device is not kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatewayd.simulator.huawei.management.rest import (
     page,
 )
 from gatewayd.simulator.huawei.platform.device import (
-    CredentialSlot,
+    AuthSlot,
     DeviceAuth,
     HuaweiAuthType,
     HuaweiDevice,
@@ -169,9 +169,9 @@ def _tags(body: Fields) -> Sequence[tuple[str, str]]:
     return [(tag.demand("tag_key"), tag.demand("tag_value")) for tag in body.objects("tags")]
 
 
-def _slot(body: Fields, name: str) -> CredentialSlot:
+def _slot(body: Fields, name: str) -> AuthSlot:
     try:
-        return CredentialSlot(body.text(name) or CredentialSlot.PRIMARY)
+        return AuthSlot(body.text(name) or AuthSlot.PRIMARY)
     except ValueError:
         raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})") from None
 
@@ -194,7 +194,7 @@ def _moment(query: Fields, name: str) -> float | None:
 
 
 def simple(device: HuaweiDevice) -> dict[str, object]:
-    """Write what is said of a device where others matter more."""
+    """Return the short form of a device."""
     return {
         "app_id": device.app_id,
         "device_id": device.device_id,

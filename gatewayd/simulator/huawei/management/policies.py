@@ -29,7 +29,7 @@ class _Target:
 
     @property
     def record_id(self) -> str:
-        """What pages go by: any order will do, if it lasts."""
+        """The order of pages: any stable one."""
         return hashlib.sha256(f"{self.target_type}/{self.target_id}".encode()).hexdigest()[:24]
 
 

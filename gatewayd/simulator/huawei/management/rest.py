@@ -1,4 +1,4 @@
-"""A call of the simulated Huawei platform's management interface, and answers in pages.  Pure.
+"""Requests and paged answers of the simulated Huawei platform's management interface.  Pure.
 
 Source: the vendor's API reference (api-iothub), its headers, bodies, and limit, marker and offset.
 """
@@ -18,14 +18,14 @@ from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 Json: TypeAlias = Mapping[str, object]
 
 PAGE, MAX_PAGE, MAX_OFFSET = 10, 50, 500
-"""Entries of a page, by default and at most; and how many may be passed over."""
+"""Entries of a page, by default and at most; and the highest offset."""
 MAX_NUMBER = 2**31 - 1
 _MARKER, _NEWEST = re.compile("[0-9a-f]{24}"), "f" * 24
 _T = TypeVar("_T")
 
 
 class Fields:
-    """What was sent, by name; null is as good as missing.  Its methods raise PlatformError."""
+    """Received fields, by name; null counts as missing.  Its methods raise PlatformError."""
 
     def __init__(self, values: Json) -> None:
         self._values = values
@@ -44,7 +44,7 @@ class Fields:
         raise _wrong(name)
 
     def flag(self, name: str, default: bool | None = None) -> bool | None:
-        """Return a truth; a query has it as text."""
+        """Return a boolean, which a query has as text."""
         match self._values.get(name):
             case None:
                 return default
@@ -55,7 +55,7 @@ class Fields:
         raise _wrong(name)
 
     def number(self, name: str, default: int, least: int = 0, most: int = MAX_NUMBER) -> int:
-        """Return a number of a range; a query has it as text."""
+        """Return a number of a range, which a query has as text."""
         value = self._values.get(name)
         if value is None:
             return default
@@ -84,17 +84,17 @@ class Fields:
         raise _wrong(name)
 
     def any(self, name: str) -> object:
-        """Return whatever there is."""
+        """Return a value of any type."""
         return self._values.get(name)
 
     def given(self, *names: str) -> dict[str, object]:
-        """Return those of these fields that were sent, null ones too."""
+        """Return those of these fields that were received, null ones included."""
         return {name: self._values[name] for name in names if name in self._values}
 
 
 @dataclass(frozen=True, slots=True)
 class ManagementRequest:
-    """One call.  path: what its address names, as {"device_id": …}."""
+    """A request.  path: the variables of its path, as {"device_id": …}."""
 
     instance: IotdaInstance
     path: Mapping[str, str]
@@ -104,11 +104,11 @@ class ManagementRequest:
 
 ManagementAnswer: TypeAlias = "Json | None"
 ManagementRoute: TypeAlias = tuple[str, str, int, Callable[[ManagementRequest], ManagementAnswer]]
-"""Method, address after that of the project, HTTP status, and what answers."""
+"""Method, path below the project, HTTP status, and handler."""
 
 
 class Recorded(Protocol):
-    """What pages are made of."""
+    """An entry of a page."""
 
     @property
     def record_id(self) -> str: ...
@@ -118,7 +118,7 @@ _R = TypeVar("_R", bound=Recorded)
 
 
 def read_body(data: bytes) -> Fields:
-    """Read a JSON object; nothing at all is an empty one.  Raises PlatformError."""
+    """Parse a JSON object; no bytes are an empty one.  Raises PlatformError."""
     try:
         body = json.loads(data or b"{}", parse_constant=_refuse)
         json.dumps(body, ensure_ascii=False).encode()
@@ -130,16 +130,16 @@ def read_body(data: bytes) -> Fields:
 
 
 def read_query(text: str) -> Fields:
-    """Read what is after the question mark."""
+    """Parse a query string."""
     return Fields(dict(parse_qsl(text)))
 
 
 def page(
     name: str, found: Iterable[_R], fields: Fields, view: Callable[[_R], object]
 ) -> dict[str, object]:
-    """Return the page that was asked for by limit, marker and offset.
+    """Return the page of limit, marker and offset: newest first, after the marker's record.
 
-    Newest first, and after the record that the marker names.  Raises PlatformError.
+    Raises PlatformError.
     """
     limit = fields.number("limit", PAGE, 1, MAX_PAGE)
     offset = fields.number("offset", 0, 0, MAX_OFFSET)

@@ -35,7 +35,7 @@ BASE = "/v5/iot/{project_id}"
 MAX_BODY = 1 << 20
 """Bytes of a request's body."""
 _GRACE = 0.1
-"""Seconds that an answer may still take at the end."""
+"""Seconds for the last answers at the end."""
 ROUTES: tuple[ManagementRoute, ...] = (
     *resource_spaces.ROUTES,
     *devices.ROUTES,
@@ -50,14 +50,14 @@ _GATEWAY: Mapping[int, tuple[int, str, str]] = {
     405: (404, "APIG.0101", _NOWHERE),
     413: (413, "APIG.0201", "Request entity too large"),
 }
-"""What the vendor's gateway says where the platform itself is not asked."""
+"""The answers of the vendor's API gateway, which do not reach the platform."""
 
 
 class Management:
     """The interface, served while the `async with` lasts.
 
-    credentials: secret keys of access keys.  token: of X-Auth-Token, if one is to be good.
-    authority: vouches for this machine, and for the hosts of instances in the platform's regions.
+    credentials: secret keys by access key.  token: the valid X-Auth-Token, if any.
+    authority: issues the certificate, for this machine and for the hosts of the platform's regions.
     address: IPv4, listened on.  port: 0 takes a free one.
     """
 
@@ -72,7 +72,7 @@ class Management:
         port: int = 0,
     ) -> None:
         self._platform, self._authority = platform, authority
-        self._keeper = SignatureChecker(credentials, token)
+        self._checker = SignatureChecker(credentials, token)
         self._address, self._port = address, port
         self._runner: web.AppRunner | None = None
 
@@ -90,7 +90,7 @@ class Management:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close every connection, also where half a request has come."""
+        """Close every connection, also in the middle of a request."""
         if self._runner and self._runner.server:
             await self._runner.server.shutdown(timeout=_GRACE)
             await self._runner.cleanup()
@@ -119,7 +119,7 @@ class Management:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read()
         message = SignedMessage(request.method, request.raw_path, headers, body)
-        self._keeper.admit(message, self._regions(), self._platform.clock())
+        self._checker.check(message, self._regions(), self._platform.clock())
         query = read_query(message.target.partition("?")[2])
         parsed = ManagementRequest(
             self._instance(message), request.match_info, query, read_body(body)
@@ -130,7 +130,7 @@ class Management:
         return web.json_response(answer, status=status)
 
     def _instance(self, message: SignedMessage) -> IotdaInstance:
-        """Return which one is meant: by its own host, by Instance-Id, or because it is alone."""
+        """Return the instance: by its host, by Instance-Id, or the only one."""
         own = message.host.replace(DERIVED_HOST, ".iotda-device.")
         if own != message.host and (instance := self._platform.by_domain(own)):
             return instance
@@ -143,7 +143,7 @@ class Management:
 
 @web.middleware
 async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Have every error say what the vendor's do."""
+    """Answer errors in the vendor's form."""
     try:
         return await handler(request)
     except PlatformError as error:

@@ -1,4 +1,4 @@
-"""Who asks the simulated Huawei platform's management interface: signatures and tokens.  Pure.
+"""The authentication of management requests: signatures and tokens.  Pure.
 
 Sources: the vendor's guide "API Request Signing" (devg-apisign: SDK-HMAC-SHA256, and the errors of
 wrong signatures), and the signer of its Python SDK (V11-HMAC-SHA256, whose key is derived by HKDF,
@@ -29,7 +29,7 @@ _CLAIM = re.compile(
 
 
 class Unauthenticated(Exception):
-    """Nobody who is known has asked.  message: what the vendor's gateway says."""
+    """A request without valid authentication.  message: that of the vendor's gateway."""
 
     def __init__(self, reason: str) -> None:
         self.message = f"Incorrect IAM authentication information: {reason}"
@@ -38,7 +38,7 @@ class Unauthenticated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedMessage:
-    """A request as it came.
+    """A received request.
 
     target: path and query, still encoded.  headers: by their names in lower case.
     """
@@ -50,13 +50,13 @@ class SignedMessage:
 
     @property
     def host(self) -> str:
-        """The name that was asked for, in lower case, without a port."""
+        """The host name, in lower case, without a port."""
         return self.headers.get("host", "").partition(":")[0].lower()
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationClaim:
-    """What an Authorization header says.
+    """The content of an Authorization header.
 
     scope: date, region and service of a derived key; "" of a plain one.
     """
@@ -68,7 +68,7 @@ class AuthorizationClaim:
 
     @property
     def algorithm(self) -> str:
-        """Its name."""
+        """The name of the algorithm."""
         return _DERIVED if self.scope else _PLAIN
 
     def sign(self, message: SignedMessage, secret_key: str) -> str:
@@ -87,19 +87,18 @@ class AuthorizationClaim:
 
 @dataclass(frozen=True, slots=True)
 class SignatureChecker:
-    """Knows who may ask.
+    """A checker of signatures and tokens.
 
-    credentials: secret keys of access keys.  token: another way in, if there is one.
+    credentials: secret keys by access key.  token: an alternative to signatures, or None.
     """
 
     credentials: Mapping[str, str] = field(repr=False)
     token: str | None = field(repr=False)
 
-    def admit(self, message: SignedMessage, regions: frozenset[str], now: float) -> None:
-        """Return if somebody known has asked.
+    def check(self, message: SignedMessage, regions: frozenset[str], now: float) -> None:
+        """Check a request.  Raises Unauthenticated.
 
-        regions: that a derived key may be for.  now: seconds since 1970.
-        Raises Refused.
+        regions: the valid ones of a derived key.  now: seconds since 1970.
         """
         if (shown := message.headers.get("x-auth-token")) is not None:
             if self.token is None or not _same(shown, self.token):
@@ -114,7 +113,7 @@ class SignatureChecker:
 
 
 def read(header: str) -> AuthorizationClaim:
-    """Read an Authorization header.  Raises Refused."""
+    """Read an Authorization header.  Raises Unauthenticated."""
     match = _CLAIM.fullmatch(header)
     if match is None:
         raise Unauthenticated("verify aksk signature fail, there is none")
@@ -128,7 +127,7 @@ def read(header: str) -> AuthorizationClaim:
 def _check(
     claim: AuthorizationClaim, message: SignedMessage, regions: frozenset[str], now: float
 ) -> None:
-    """Refuse a signature that says too little, is too old, or is for something else."""
+    """Refuse a signature that is incomplete, too old, or for another request."""
     date, signed = message.headers.get(_DATE, ""), set(claim.signed)
     if not {"host", _DATE} <= signed <= set(message.headers):
         raise Unauthenticated("verify aksk signature fail, headers are missing")
@@ -143,7 +142,7 @@ def _check(
 
 
 def _seconds(date: str) -> float:
-    """Read yyyyMMdd'T'HHmmss'Z'; long ago for anything else."""
+    """Parse yyyyMMdd'T'HHmmss'Z'; minus infinity for anything else."""
     try:
         return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
@@ -151,7 +150,7 @@ def _seconds(date: str) -> float:
 
 
 def _canonical(message: SignedMessage, signed: tuple[str, ...]) -> bytes:
-    """Write a request as it is signed."""
+    """Return the canonical form of a request, which is signed."""
     path, _, query = message.target.partition("?")
     pairs = sorted(parse_qsl(query, keep_blank_values=True))
     body = message.headers[_CONTENT] if message.body and _CONTENT in signed else _hash(message.body)

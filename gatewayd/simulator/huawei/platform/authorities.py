@@ -1,4 +1,4 @@
-"""The device CA certificates of a Huawei instance, and the proof that somebody owns their keys.
+"""The device CA certificates of a Huawei instance, and the proof of possession of their keys.
 
 Source: the vendor's APIs "Device CA certificate management" (api-iothub/iot_06_v5_0014, 0016,
 UpdateCertificate).  No I/O.
@@ -37,7 +37,7 @@ class DeviceCa:
 
     @property
     def record_id(self) -> str:
-        """What pages go by."""
+        """The order of pages."""
         return self.certificate_id
 
     @property
@@ -57,12 +57,12 @@ class DeviceCa:
 
     @property
     def effective(self) -> float:
-        """When it begins to count."""
+        """The begin of its validity."""
         return self.info.effective
 
     @property
     def expiry(self) -> float:
-        """When it ends to count."""
+        """The end of its validity."""
         return self.info.expiry
 
 
@@ -70,7 +70,7 @@ class Authorities:
     """Device CAs.  Every method raises PlatformError.
 
     known: whether there is a template of this id.  limit: of an instance.
-    changed: told when another set of CAs counts.
+    changed: called when the set of CAs changes.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Authorities:
         self._authorities: dict[str, DeviceCa] = {}
 
     def upload(self, content: str, app_id: str | None = None) -> DeviceCa:
-        """Take a CA, which nobody has proven to own yet."""
+        """Add a CA, which is not verified yet."""
         app = self._apps.find(app_id)
         info = _read(content)
         if not info.authority:
@@ -108,7 +108,7 @@ class Authorities:
         return [one for one in found if app_id in (None, one.app_id)]
 
     def verify(self, certificate_id: str, verify_content: str) -> DeviceCa:
-        """Take a certificate whose CN is the CA's code, signed with its key."""
+        """Verify a CA by a certificate with its code as CN, signed with its key."""
         authority, proof = self.get(certificate_id), _read(verify_content)
         if not proof.signed_by(authority.info):
             raise PlatformError(IotdaCode.VERIFY_PATH)
@@ -119,7 +119,7 @@ class Authorities:
         return authority
 
     def update(self, certificate_id: str, changes: Mapping[str, object]) -> DeviceCa:
-        """Change provision_enable, template_id (None unbinds), and what is about OCSP.
+        """Change provision_enable, template_id (None unbinds), and the fields of OCSP.
 
         All or nothing.  Self-registration needs a template, and an instance that offers it.
         """
@@ -142,7 +142,7 @@ class Authorities:
         return authority
 
     def delete(self, certificate_id: str) -> None:
-        """Delete one: who connects with its certificates is refused from now on."""
+        """Delete one: its certificates are refused from now on."""
         self.get(certificate_id)
         del self._authorities[certificate_id]
         self.changed()

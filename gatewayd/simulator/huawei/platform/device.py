@@ -1,4 +1,4 @@
-"""Devices of the simulated Huawei platform.  Plain data.
+"""A device of the simulated Huawei platform.  Plain data.
 
 Source: the models AddDevice, AuthInfoRes and ShowDeviceResponse of the vendor's management SDK.
 """
@@ -12,7 +12,7 @@ from typing import Required, TypedDict
 
 
 class HuaweiDeviceStatus(StrEnum):
-    """What the platform says of a device."""
+    """The status of a device."""
 
     ONLINE = "ONLINE"
     OFFLINE = "OFFLINE"
@@ -21,21 +21,21 @@ class HuaweiDeviceStatus(StrEnum):
 
 
 class HuaweiAuthType(StrEnum):
-    """How a device proves itself."""
+    """The authentication type of a device."""
 
     SECRET = "SECRET"
     CERTIFICATES = "CERTIFICATES"
 
 
-class CredentialSlot(StrEnum):
-    """Which of two secrets, or of two fingerprints.  Both are as good."""
+class AuthSlot(StrEnum):
+    """One of the two secrets, or of the two fingerprints; both are equally valid."""
 
     PRIMARY = "PRIMARY"
     SECONDARY = "SECONDARY"
 
 
 class HuaweiNodeType(StrEnum):
-    """Whether a device connects for itself."""
+    """Whether a device connects directly."""
 
     GATEWAY = "GATEWAY"
     ENDPOINT = "ENDPOINT"
@@ -43,9 +43,9 @@ class HuaweiNodeType(StrEnum):
 
 @dataclass(slots=True)
 class DeviceAuth:
-    """How a device proves itself.  fingerprint: SHA-1 or SHA-256; None is learnt.
+    """The credentials of a device.  fingerprint: SHA-1 or SHA-256; None to learn the next one.
 
-    timeout: seconds that a device may stay unused; kept, and never acted on.
+    timeout: seconds that a device may stay unused; kept, but without effect.
     """
 
     auth_type: HuaweiAuthType = HuaweiAuthType.SECRET
@@ -58,17 +58,17 @@ class DeviceAuth:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Those that a password may be made of."""
+        """The secrets that a password may be made with."""
         return tuple(filter(None, (self.secret, self.secondary_secret)))
 
 
 class NewDevice(TypedDict, total=False):
-    """What a device is registered with.
+    """The fields of a new device.
 
-    device_id: made of product_id and node_id where it is missing.
-    app_id: the default resource space, where it is missing.
-    gateway_id: of the parent; missing where the device connects for itself.
-    auth: a secret is made up where a direct device needs one.
+    device_id: made of product_id and node_id by default.
+    app_id: the default resource space by default.
+    gateway_id: of the parent; missing for a direct device.
+    auth: a direct device gets a random secret if it needs one.
     """
 
     node_id: Required[str]
@@ -88,7 +88,7 @@ class NewDevice(TypedDict, total=False):
 class HuaweiDevice:
     """One device.
 
-    gateway_id: of its parent; its own id where it connects for itself.
+    gateway_id: of its parent; its own id for a direct device.
     created, activated, changed: seconds since 1970; the last is of the connection's status.
     """
 
@@ -114,25 +114,25 @@ class HuaweiDevice:
 
     @property
     def direct(self) -> bool:
-        """Whether the device connects for itself."""
+        """Whether the device connects directly."""
         return self.gateway_id == self.device_id
 
     @property
     def status(self) -> HuaweiDeviceStatus:
-        """What the platform says of it."""
+        """The status of the device."""
         return HuaweiDeviceStatus.FROZEN if self.frozen else self.connection
 
     @property
     def node_type(self) -> HuaweiNodeType:
-        """What kind it is."""
+        """The node type of the device."""
         return HuaweiNodeType.GATEWAY if self.direct else HuaweiNodeType.ENDPOINT
 
     def connect(self, now: float) -> None:
-        """Be online."""
+        """Set the device online."""
         self.activated = now if self.activated is None else self.activated
         self.connection, self.changed = HuaweiDeviceStatus.ONLINE, now
 
     def disconnect(self, now: float) -> None:
-        """Be offline; who was never online stays inactive."""
+        """Set the device offline; one that was never online stays inactive."""
         if self.connection is HuaweiDeviceStatus.ONLINE:
             self.connection, self.changed = HuaweiDeviceStatus.OFFLINE, now

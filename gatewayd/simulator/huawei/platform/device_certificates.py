@@ -1,7 +1,7 @@
-"""Device certificates as objects of a Huawei instance: it stores those that it has seen.  No I/O.
+"""The device certificates that a Huawei instance has seen, as objects.  No I/O.
 
 Source: the models DeviceCertificateSimple and UpdateDeviceCertificate of the vendor's management
-SDK.  One that is INACTIVE shuts out every device of its fingerprint.
+SDK.  An INACTIVE one locks out every device of its fingerprint.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DeviceCertificate:
 
     @property
     def record_id(self) -> str:
-        """What pages go by."""
+        """The order of pages."""
         return self.certificate_id
 
     @property
@@ -53,7 +53,7 @@ class DeviceCertificate:
 
     @property
     def expiry(self) -> float:
-        """When it ends to count."""
+        """The end of its validity."""
         return self.info.expiry
 
 
@@ -61,7 +61,7 @@ class DeviceCertificates:
     """Device certificates.  Every method raises PlatformError.
 
     limit: over it, new ones are not stored, and connecting works all the same.
-    deactivated: told of the devices whose certificate was.
+    deactivated: called with the devices of a deactivated certificate.
     """
 
     def __init__(self, ids: Ids, limit: int) -> None:
@@ -99,7 +99,7 @@ class DeviceCertificates:
         fingerprint: str | None = None,
         status: str | None = None,
     ) -> Sequence[DeviceCertificate]:
-        """Return those that are meant, the newest first."""
+        """Return the matching ones, newest first."""
         return [
             one
             for one in reversed(self._certificates.values())
@@ -124,7 +124,7 @@ class DeviceCertificates:
         return certificate
 
     def delete(self, certificate_id: str) -> None:
-        """Forget one."""
+        """Delete one."""
         certificate = self.get(certificate_id)
         del self._certificates[certificate_id]
         del self._fingerprints[certificate.fingerprint]

@@ -1,9 +1,7 @@
-"""What is done to the devices of a Huawei instance.  No I/O.
+"""The devices of a Huawei instance: their index, and their management.  No I/O.
 
 Source: the vendor's API "Device management" (api-iothub), and its limits (productdesc-iothub/
 iot_04_0010).
-
-Devices of a Huawei instance, by id and by where they belong.  No I/O.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Protocol, Unpack
 
 from gatewayd.simulator.huawei.platform import fields
 from gatewayd.simulator.huawei.platform.device import (
-    CredentialSlot,
+    AuthSlot,
     DeviceAuth,
     HuaweiAuthType,
     HuaweiDevice,
@@ -27,29 +25,29 @@ from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.platform.resource_spaces import HuaweiProducts, ResourceSpaces
 
 LEVELS = 2
-"""A child may have children, and these none (AddDevice, gateway_id)."""
+"""A child may have children, but these none (AddDevice, gateway_id)."""
 
 
 class DeviceWatcher(Protocol):
-    """Who learns what is done to devices."""
+    """A watcher of changes to devices."""
 
     def registered(self, device: HuaweiDevice) -> None:
-        """Learn that a device is new."""
+        """Called for a new device."""
 
     def added(self, device: HuaweiDevice) -> None:
-        """Learn that a device is there, or was moved to its gateway."""
+        """Called for a device that was added, or moved to its gateway."""
 
     def removed(self, device: HuaweiDevice) -> None:
-        """Learn that a device is about to be deleted, or moved away from its gateway."""
+        """Called for a device that is about to be deleted, or moved to another gateway."""
 
     def expelled(self, device: HuaweiDevice) -> None:
-        """Learn that a device's connection is to be closed."""
+        """Called for a device whose connection must be closed."""
 
 
 class DeviceIndex:
-    """Finds devices; its methods raise PlatformError.
+    """An index of devices, by id and by gateway; its methods raise PlatformError.
 
-    deleted: told the ids of devices that are gone.
+    deleted: called with the id of each deleted device.
     """
 
     def __init__(self, limits: InstanceLimits) -> None:
@@ -69,7 +67,7 @@ class DeviceIndex:
         raise PlatformError(IotdaCode.UNKNOWN_DEVICE)
 
     def lookup(self, device_id: str) -> HuaweiDevice | None:
-        """Return one, if it is there."""
+        """Return one, or None."""
         return self._devices.get(device_id)
 
     def children(self, gateway_id: str) -> Sequence[HuaweiDevice]:
@@ -77,12 +75,12 @@ class DeviceIndex:
         return [self._devices[one] for one in self._children.get(gateway_id, ())]
 
     def descendants(self, gateway_id: str) -> Sequence[HuaweiDevice]:
-        """Return all that are online through a device, parents before their children."""
+        """Return the devices below a gateway, parents before their children."""
         children = self.children(gateway_id)
         return [*children, *(one for child in children for one in self.children(child.device_id))]
 
     def gateway_of(self, device: HuaweiDevice) -> HuaweiDevice:
-        """Return the device that connects for this one."""
+        """Return the device that connects on behalf of this one."""
         while not device.direct:
             device = self._devices[device.gateway_id]
         return device
@@ -109,7 +107,7 @@ class DeviceIndex:
         node_id: str | None = None,
         name: str | None = None,
     ) -> Sequence[HuaweiDevice]:
-        """Return those that are meant, the newest first; a gateway is no child of itself."""
+        """Return the matching ones, newest first; a gateway is no child of itself."""
         found = self._devices.values() if gateway_id is None else self.children(gateway_id)
         return [
             one
@@ -121,7 +119,7 @@ class DeviceIndex:
         ]
 
     def insert(self, device: HuaweiDevice) -> None:
-        """Put a device on the shelf, if it is new and there is room."""
+        """Add a device, if it is new and within the limits."""
         node = (device.product_id, device.node_id)
         if device.device_id in self._devices or node in self._nodes:
             raise PlatformError(IotdaCode.DEVICE_EXISTS)
@@ -139,7 +137,7 @@ class DeviceIndex:
             watcher.added(device)
 
     def remove(self, device: HuaweiDevice) -> None:
-        """Take a device off the shelf."""
+        """Remove a device."""
         for watcher in self.watchers:
             watcher.removed(device)
             watcher.expelled(device)
@@ -153,7 +151,7 @@ class DeviceIndex:
         self.deleted(device.device_id)
 
     def move(self, device: HuaweiDevice, gateway_id: str) -> None:
-        """Give a child, with its own children, to another gateway."""
+        """Move a child, with its own children, to another gateway."""
         if device.direct or gateway_id == device.device_id:
             raise PlatformError(IotdaCode.INVALID_INPUT, "(gateway_id)")
         self._check_parent(gateway_id, levels=2 if self._children.get(device.device_id) else 1)
@@ -169,12 +167,12 @@ class DeviceIndex:
             watcher.added(device)
 
     def expel(self, device: HuaweiDevice) -> None:
-        """Have a device's connection closed."""
+        """Close a device's connection."""
         for watcher in self.watchers:
             watcher.expelled(device)
 
     def _check_parent(self, gateway_id: str, levels: int) -> None:
-        """Refuse a parent that is not there, is full, or is too far below its own."""
+        """Refuse a parent that is missing, full, or too deep."""
         parent = self.get(gateway_id)
         depth = 0 if parent.direct else 1 if self.get(parent.gateway_id).direct else LEVELS
         if depth + levels > LEVELS:
@@ -183,12 +181,12 @@ class DeviceIndex:
             raise PlatformError(IotdaCode.CHILD_LIMIT)
 
     def _count(self, parent_id: str, more: int) -> None:
-        """Count the children, and theirs, of the device that connects for a parent."""
+        """Count the descendants of the device that connects on behalf of a parent."""
         self._families[self.gateway_of(self._devices[parent_id]).device_id] += more
 
 
 class Devices(DeviceIndex):
-    """Devices, and what the management side does to them.  Every method raises PlatformError."""
+    """Devices, and their management.  Every method raises PlatformError."""
 
     def __init__(
         self, ids: Ids, apps: ResourceSpaces, products: HuaweiProducts, limits: InstanceLimits
@@ -256,13 +254,13 @@ class Devices(DeviceIndex):
             self.remove(gateway)
 
     def freeze(self, device_id: str) -> None:
-        """Shut a device out, and close its connection."""
+        """Freeze a device, and close its connection."""
         device = self.get(device_id)
         device.frozen = True
         self.expel(device)
 
     def unfreeze(self, device_id: str) -> None:
-        """Let a device in again."""
+        """Unfreeze a device."""
         self.get(device_id).frozen = False
 
     def reset_secret(
@@ -270,13 +268,13 @@ class Devices(DeviceIndex):
         device_id: str,
         secret: str | None = None,
         *,
-        slot: CredentialSlot = CredentialSlot.PRIMARY,
+        slot: AuthSlot = AuthSlot.PRIMARY,
         force_disconnect: bool = False,
     ) -> str:
-        """Set a secret, made up where none is given, and return it."""
+        """Set a secret, a random one by default, and return it."""
         device = self.get(device_id)
         new = fields.optional("secret", secret) or self._ids.plain()
-        if slot is CredentialSlot.PRIMARY:
+        if slot is AuthSlot.PRIMARY:
             device.auth.secret = new
         else:
             device.auth.secondary_secret = new
@@ -289,13 +287,13 @@ class Devices(DeviceIndex):
         device_id: str,
         fingerprint: str | None = None,
         *,
-        slot: CredentialSlot = CredentialSlot.PRIMARY,
+        slot: AuthSlot = AuthSlot.PRIMARY,
         force_disconnect: bool = False,
     ) -> None:
-        """Set a fingerprint, or empty it: the next certificate to come is learnt then."""
+        """Set a fingerprint, or empty it: then the next certificate is learnt."""
         device = self.get(device_id)
         new = fields.optional("fingerprint", fingerprint)
-        if slot is CredentialSlot.PRIMARY:
+        if slot is AuthSlot.PRIMARY:
             device.auth.fingerprint = new
         else:
             device.auth.secondary_fingerprint = new
@@ -303,7 +301,7 @@ class Devices(DeviceIndex):
             self.expel(device)
 
     def change_gateway(self, device_id: str, gateway_id: str) -> HuaweiDevice:
-        """Give a child to another gateway."""
+        """Move a child to another gateway."""
         device = self.get(device_id)
         self.move(device, gateway_id)
         return device
@@ -314,13 +312,13 @@ class Devices(DeviceIndex):
         device.tags = self._tags({**device.tags, **tags})
 
     def unbind_tags(self, device_id: str, keys: Sequence[str]) -> None:
-        """Take tags away from a device."""
+        """Remove tags from a device."""
         tags = self.get(device_id).tags
         for key in keys:
             tags.pop(key, None)
 
     def _proof(self, auth: DeviceAuth, *, direct: bool) -> DeviceAuth:
-        """Check how a device proves itself, and make up what it needs."""
+        """Check the credentials of a device, and make a secret if it needs one."""
         secret = fields.optional("secret", auth.secret)
         if secret is None and direct and auth.auth_type is HuaweiAuthType.SECRET:
             secret = self._ids.plain()

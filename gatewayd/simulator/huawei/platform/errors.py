@@ -1,4 +1,4 @@
-"""What the simulated Huawei platform refuses with: one error, with the vendor's code and text.
+"""The error of the simulated Huawei platform, with the vendor's code and text.
 
 Sources: the vendor's list of error codes (api-iothub/iot_06_v5_0018), and those of single APIs.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class IotdaCode(StrEnum):
-    """Codes of the vendor's list, and after them numbers of ours where it prints none."""
+    """The codes of the vendor's list, and after them invented ones where it prints none."""
 
     INVALID_INPUT = "IOTDA.000006"
     BAD_REQUEST = "IOTDA.000008"
@@ -72,13 +72,13 @@ _MESSAGES: Mapping[IotdaCode, str] = {
         "Subdevices in the request does not exist or does not belong to the gateway."
     ),
 }
-"""What the vendor says beside a code; of the others, their names say it."""
+"""The vendor's text of a code; the others have their names."""
 
 
 class PlatformError(Exception):
-    """The platform refuses.
+    """A refusal of the platform.
 
-    message: what the vendor says, and after it `detail`, if there is any.
+    message: the vendor's text, followed by `detail` if there is any.
     status: of an HTTP answer.
     """
 
@@ -89,7 +89,7 @@ class PlatformError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status: 404 for what is not there, 403 for what is too much, 400 else."""
+        """The HTTP status: 404 for unknown objects, 403 for exceeded limits, else 400."""
         if self.code.name.startswith("UNKNOWN_"):
             return 404
         full = self.code.name.endswith("_LIMIT") and self.code is not IotdaCode.CA_LIMIT
@@ -97,7 +97,7 @@ class PlatformError(Exception):
 
     @property
     def body(self) -> dict[str, str]:
-        """What an HTTP answer holds."""
+        """The body of an HTTP answer."""
         return {"error_code": str(self.code), "error_msg": self.message}
 
 

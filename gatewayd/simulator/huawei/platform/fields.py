@@ -1,4 +1,4 @@
-"""Which texts the Huawei platform takes in which field.  Pure.
+"""The rules of the Huawei platform for the texts of its fields.  Pure.
 
 Source: the models of the vendor's management SDK (AddDevice, AuthInfo, AddProduct,
 CreateProvisioningTemplate, CreateDevicePolicy and others).
@@ -46,7 +46,7 @@ MAX_EXTENSION = 1_024
 
 
 def fits(name: str, value: object) -> bool:
-    """Whether a field may hold this."""
+    """Whether a value is valid in a field."""
     return isinstance(value, str) and _RULES[name].fullmatch(value) is not None
 
 

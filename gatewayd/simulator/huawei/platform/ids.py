@@ -1,4 +1,4 @@
-"""Identifiers that the simulated Huawei platform gives."""
+"""The identifiers of the simulated Huawei platform."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Ids:
-    """Makes identifiers.
+    """A maker of identifiers.
 
     clock: seconds since 1970.  random: so many random bytes.
     """
@@ -20,7 +20,7 @@ class Ids:
         self._newest = 0
 
     def record(self) -> str:
-        """Return 24 hexadecimal digits, greater than those before: pages go by them."""
+        """Return 24 hexadecimal digits, greater than those before, for the order of pages."""
         self._newest = max(self._newest, int(self.clock()))
         number = next(self._numbers)
         return f"{self._newest & 0xFFFFFFFF:08x}{self._machine.hex()}{number & 0xFFFFFF:06x}"
@@ -30,5 +30,5 @@ class Ids:
         return self._random(16).hex()
 
     def code(self) -> str:
-        """Return a code for the proof of possession, which looks like a UUID."""
+        """Return a verification code, which is a UUID."""
         return str(uuid.UUID(bytes=self._random(16), version=4))

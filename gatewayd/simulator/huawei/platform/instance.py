@@ -1,4 +1,4 @@
-"""One instance of the simulated Huawei platform: all that its owner manages.  No I/O."""
+"""An instance of the simulated Huawei platform, with everything its owner manages.  No I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gatewayd.simulator.huawei.platform.policies import DevicePolicies
 from gatewayd.simulator.huawei.platform.resource_spaces import HuaweiProducts, ResourceSpaces
 from gatewayd.simulator.huawei.platform.templates import Templates
 
-NOT_THERE = frozenset({"cn-east-3"})
+WITHOUT_SELF_REGISTRATION = frozenset({"cn-east-3"})
 """Regions whose standard instances have no self-registration: CN East-Shanghai1."""
 
 
 class Edition(StrEnum):
-    """What was bought."""
+    """The edition of an instance."""
 
     BASIC = "basic"
     STANDARD = "standard"
@@ -29,8 +29,8 @@ class Edition(StrEnum):
 class IotdaInstance:
     """An instance.
 
-    domain: the name that its clients connect to, and say by SNI.
-    ids: also tells the time.
+    domain: the name that its clients connect to, and send as SNI.
+    ids: also has the clock.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class IotdaInstance:
     def self_registers(self) -> bool:
         """Whether the instance offers templates."""
         if self.edition is Edition.STANDARD:
-            return self.region not in NOT_THERE
+            return self.region not in WITHOUT_SELF_REGISTRATION
         return self.edition is Edition.ENTERPRISE
 
     def _expel(self, device_ids: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ class IotdaInstance:
                 self.devices.expel(device)
 
     def _empty(self, app_id: str) -> None:
-        """Delete all that is in a resource space."""
+        """Delete the content of a resource space."""
         self.devices.empty(app_id)
         for product in self.products.list(app_id):
             self.products.delete(product.product_id)

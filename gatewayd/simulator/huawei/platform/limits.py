@@ -1,4 +1,4 @@
-"""How much an instance of the simulated Huawei platform holds.  Plain data.
+"""The limits of an instance of the simulated Huawei platform.  Plain data.
 
 Source: the vendor's page "Limits" (productdesc-iothub/iot_04_0010), and those on policies
 (usermanual-iothub/iot_01_1111) and templates (iot_01_0115).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InstanceLimits:
-    """Each is of an instance, but for three.
+    """The limits, each for an instance, except three.
 
     policies_per_target: bound to one device, product or resource space.
     children: of one gateway.  tags: of one device.

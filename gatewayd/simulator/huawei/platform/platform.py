@@ -1,4 +1,4 @@
-"""The simulated Huawei platform: its instances, told apart by their domain names.  No I/O."""
+"""The simulated Huawei platform: its instances, by domain name.  No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Platform:
     """All instances.
 
     clock: seconds since 1970.  random: so many random bytes; for ids, codes and secrets.
-    limits: of each instance.  created: told of new instances.
+    limits: of each instance.  created: called with each new instance.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Platform:
         edition: Edition = Edition.STANDARD,
         domain: str | None = None,
     ) -> IotdaInstance:
-        """Create an instance; its domain is made up where none is given.  Raises ValueError."""
+        """Create an instance; domain: made of id and region by default.  Raises ValueError."""
         name = domain or f"{instance_id}.st1.iotda-device.{region}.myhuaweicloud.com"
         if instance_id in self.instances or self.by_domain(name):
-            raise ValueError(f"There is an instance {instance_id!r} or {name!r} already.")
+            raise ValueError(f"An instance {instance_id!r} or {name!r} exists already")
         self.instances[instance_id] = instance = IotdaInstance(
             instance_id,
             self.ids,

@@ -1,11 +1,7 @@
-"""The device policies of a Huawei instance: who may publish and subscribe to which custom topics.
+"""The device policies of a Huawei instance: publishing and subscribing to custom topics.  No I/O.
 
-Sources: the vendor's pages on device policies (usermanual-iothub/iot_01_1111, 1112, 1114) and its
-API CreateDevicePolicy.  System topics are never governed.  No I/O.
-
-The rules that a device policy of the Huawei platform is made of.  Pure.
-
-Source: the vendor's model Statement, and its page on wildcards (usermanual-iothub/iot_01_1114).
+System topics are never governed.  Sources: the vendor's pages on device policies and wildcards
+(usermanual-iothub/iot_01_1111, 1112, 1114), its API CreateDevicePolicy and its model Statement.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from gatewayd.simulator.huawei.platform.resource_spaces import (
 
 ACTIONS = ("iotda:devices:publish", "iotda:devices:subscribe")
 EVERYTHING = [{"effect": "ALLOW", "actions": [*ACTIONS], "resources": ["topic:*"]}]
-"""What the default policy of a resource space says."""
+"""The default policy of a resource space."""
 
 MAX_DOCUMENT, MAX_STATEMENTS, MAX_RESOURCES = 10_240, 10, 10
 _DEVICE, _WILD = "${devices.deviceId}", {"*": ".*", "?": "."}
@@ -45,7 +41,7 @@ class Statement:
     resources: tuple[str, ...]
 
     def concerns(self, device_id: str, action: str, topic: str) -> bool:
-        """Whether the rule is about this.  action: publish or subscribe."""
+        """Whether the rule applies.  action: publish or subscribe."""
         return f"iotda:devices:{action}" in self.actions and any(
             _pattern(one, device_id).fullmatch(topic) for one in self.resources
         )
@@ -72,7 +68,7 @@ def _statement(one: object) -> Statement:
 
 
 def _pattern(resource: str, device_id: str) -> re.Pattern[str]:
-    """`*` is any run, `?` any one character; the `+` and `#` of MQTT are only themselves."""
+    """Compile a resource: `*` is any text, `?` one character; `+` and `#` of MQTT are literal."""
     topic = resource.removeprefix("topic:").replace(_DEVICE, device_id)
     parts = re.split(r"([*?])", topic)
     return re.compile("".join(_WILD.get(part) or re.escape(part) for part in parts))
@@ -98,7 +94,7 @@ class DevicePolicy:
 
     @property
     def record_id(self) -> str:
-        """What pages go by."""
+        """The order of pages."""
         return self.policy_id
 
 
@@ -118,7 +114,7 @@ class DevicePolicies:
         self._policies: dict[str, DevicePolicy] = {}
 
     def open(self, app: ResourceSpace) -> None:
-        """Give a new resource space its default policy, which allows everything to everybody."""
+        """Give a new resource space its default policy, which allows everything."""
         policy = self._make(DEFAULT_NAME, read(EVERYTHING), app.app_id)
         policy.targets = {("app", "*"): None}
 
@@ -210,7 +206,7 @@ class DevicePolicies:
         ]
 
     def forget_device(self, device_id: str) -> None:
-        """Unbind a device that is gone."""
+        """Unbind a deleted device."""
         for policy in self._policies.values():
             policy.targets.pop(("device", device_id), None)
 

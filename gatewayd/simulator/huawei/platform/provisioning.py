@@ -1,8 +1,8 @@
-"""What device a provisioning template makes of a certificate; the console's "Debug".  Pure.
+"""Provisioning: the device that a template makes of a certificate; the console's "Debug".  Pure.
 
 Sources: the vendor's user guide "Device self-registration" (usermanual-iothub/iot_01_0115), and the
 models CreateProvisioningTemplate, DeviceResource and TagRef of its management SDK.  Where the two
-disagree on which parameters a certificate must have, all declared ones, the stricter is played.
+disagree on the parameters that a certificate must have, the stricter holds: all declared ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REFERENCES, _OPTIONAL = ("node_id", "device_id", "device_name"), ("device_id", 
 
 
 class TemplateFault(StrEnum):
-    """What is wrong with a template, a certificate, or the two together."""
+    """A fault of a template, a certificate, or the two together."""
 
     STRUCTURE = "template.structure"
     UNKNOWN_PARAMETER = "template.unknown_parameter"
@@ -43,7 +43,7 @@ class TemplateFault(StrEnum):
 
 
 class BadTemplate(Exception):
-    """A template or a certificate does not do.  subject: the parameter, or the field."""
+    """A template or a certificate is unusable.  subject: the parameter, or the field."""
 
     def __init__(self, fault: TemplateFault, subject: str) -> None:
         super().__init__(f"{fault}:{subject}")
@@ -56,7 +56,7 @@ class BadTemplate(Exception):
 
 
 class BadCertificate(BadTemplate):
-    """The certificate does not suit the template."""
+    """A certificate does not fit the template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def check_body(body: object) -> None:
 
 
 def preparse(body: object, certificate: CertificateInfo) -> ParsedDevice:
-    """Return what device a certificate becomes.  Raises BadTemplate, BadCertificate."""
+    """Return the device that a certificate makes.  Raises BadTemplate, BadCertificate."""
     check_body(body)
     parameters, device, policy_ids = _parts(body)
     values = {name: _attribute(certificate, name) for name in parameters}
@@ -126,7 +126,7 @@ def _parts(body: object) -> tuple[Mapping[str, object], Mapping[str, object], Se
     if not isinstance(ids, list):
         raise BadTemplate(TemplateFault.STRUCTURE, "policy_ids")
     parameters = _object(_object(body, "template_body").get("parameters"), "parameters")
-    return parameters, _given(_object(resources.get("device"), "device")), ids
+    return parameters, _without_nulls(_object(resources.get("device"), "device")), ids
 
 
 def _object(value: object, name: str) -> Mapping[str, object]:
@@ -135,8 +135,8 @@ def _object(value: object, name: str) -> Mapping[str, object]:
     raise BadTemplate(TemplateFault.STRUCTURE, name)
 
 
-def _given(device: Mapping[str, object]) -> Mapping[str, object]:
-    """Leave out what is null: an SDK may write optional fields so."""
+def _without_nulls(device: Mapping[str, object]) -> Mapping[str, object]:
+    """Leave out null values, which an SDK may write for optional fields."""
     return {name: value for name, value in device.items() if value is not None}
 
 
@@ -163,14 +163,14 @@ def _check_value(
 
 
 def _reference(name: str, value: object) -> str:
-    """Return which parameter is meant.  "Ref" and "Fn::…" are of authentication templates only."""
+    """Return the parameter of a reference.  "Ref", "Fn::…": for authentication templates only."""
     if isinstance(value, dict) and set(value) == {"ref"} and isinstance(value["ref"], str):
         return value["ref"]
     raise BadTemplate(TemplateFault.STRUCTURE, name)
 
 
 def _attribute(certificate: CertificateInfo, parameter: str) -> str:
-    """Return the one value of a parameter.  Of several, the vendor does not say which is meant."""
+    """Return the one value of a parameter.  The vendor does not say which of several counts."""
     values = [one for one in certificate.subject.get(PARAMETERS[parameter], ()) if one]
     if not values:
         raise BadCertificate(TemplateFault.MISSING_PARAMETER, parameter)

@@ -58,7 +58,7 @@ class ResourceSpaces:
         raise PlatformError(IotdaCode.UNKNOWN_APP)
 
     def find(self, app_id: str | None) -> ResourceSpace:
-        """Return one, or the default one where none is named.  Raises PlatformError."""
+        """Return one; the default one for None.  Raises PlatformError."""
         return self.default if app_id is None else self.get(app_id)
 
     def list(self) -> Sequence[ResourceSpace]:
@@ -72,7 +72,7 @@ class ResourceSpaces:
         return app
 
     def delete(self, app_id: str) -> None:
-        """Delete one with all that is in it; never the default one.  Raises PlatformError."""
+        """Delete one with its content; never the default one.  Raises PlatformError."""
         if self.get(app_id).default:
             raise PlatformError(IotdaCode.APP_PROTECTED)
         self.emptied(app_id)
@@ -103,14 +103,14 @@ class HuaweiProduct:
 
     @property
     def model(self) -> str:
-        """What a gateway is told of a child's product."""
+        """The model that a gateway learns of a child's product."""
         return self.device_type
 
 
 class NewProduct(TypedDict, total=False):
-    """What a product is created with.
+    """The fields of a new product.
 
-    product_id: made up where it is missing.  app_id: the default one, where it is missing.
+    product_id: a new one by default.  app_id: the default resource space by default.
     """
 
     name: Required[str]
@@ -137,7 +137,7 @@ class HuaweiProducts:
         self._products: dict[str, HuaweiProduct] = {}
 
     def create(self, **new: Unpack[NewProduct]) -> HuaweiProduct:
-        """Create one; its id is made up where none is given.  Raises PlatformError."""
+        """Create one.  Raises PlatformError."""
         app, record = self._apps.find(new.get("app_id")), self._ids.record()
         if len(self._products) >= self._limit:
             raise PlatformError(IotdaCode.PRODUCT_LIMIT)
@@ -188,7 +188,7 @@ class HuaweiProducts:
         del self._products[product.product_id]
 
     def _change(self, product: HuaweiProduct, changes: Mapping[str, object]) -> None:
-        """Set fields, each of them checked.  Raises PlatformError."""
+        """Check and set fields.  Raises PlatformError."""
         for name, value in changes.items():
             if (check := _CHECKS.get(name)) is None:
                 raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})")
@@ -220,4 +220,4 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "description": partial(fields.optional, "product_description"),
     "service_capabilities": _listed,
 }
-"""Field of a product → what it may hold."""
+"""Field of a product → its check."""

@@ -27,14 +27,14 @@ class StoredTemplate:
 
     @property
     def record_id(self) -> str:
-        """What pages go by."""
+        """The order of pages."""
         return self.template_id
 
 
 class Templates:
     """Templates.  Every method raises PlatformError.
 
-    bound: whether a CA has the template of this id.  offered: whether there are templates at all.
+    bound: whether a CA uses the template of this id.  offered: whether the instance has templates.
     """
 
     def __init__(self, ids: Ids, limit: int) -> None:
@@ -79,7 +79,7 @@ class Templates:
         return [one for one in reversed(self._templates.values()) if name in (None, one.name)]
 
     def update(self, template_id: str, changes: Mapping[str, object]) -> StoredTemplate:
-        """Change template_body and description; the name stays what it is."""
+        """Change template_body and description; the name is fixed."""
         template = self.get(template_id)
         if unknown := set(changes) - {"template_body", "description"}:
             raise PlatformError(IotdaCode.INVALID_INPUT, f"({', '.join(sorted(unknown))})")
@@ -90,7 +90,7 @@ class Templates:
         return template
 
     def delete(self, template_id: str) -> None:
-        """Delete one that no CA has."""
+        """Delete one that no CA uses."""
         self.get(template_id)
         if self.bound(template_id):
             raise PlatformError(IotdaCode.TEMPLATE_IN_USE)
