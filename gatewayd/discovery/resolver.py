@@ -59,7 +59,7 @@ def consistent(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """Return the claims strongest first, without those that contradict one another."""
     distinct = set(claims)
     values = Counter((c.kind, c.namespace) for c in distinct if is_exclusive(c))
-    kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two quarrel
+    kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two contradict
     return tuple(sorted(kept, key=lambda c: (-strength(c), c)))
 
 

@@ -1,4 +1,4 @@
-"""What sightings say together, and when they cannot be of one device."""
+"""The evidence that sightings make together, and when they cannot be of one device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_MAC = Claim("mac", "l2", "001122334466")
 BASE = Sighting("mdns", "a", 0, 60, "lan0", ("10.0.0.1",), None, frozenset(), {"k": "v"}, "lamp")
 
 
-def test_nobody_is_believed_while_two_quarrel() -> None:
+def test_trust_is_lowered_by_a_conflict() -> None:
     proven = replace(BASE, trust=Trust.AUTHENTICATED)
     assert evidence((), [proven], "").trust is Trust.AUTHENTICATED
     assert evidence((), [proven], "two-claimants").trust is Trust.CLAIMED
@@ -23,9 +23,9 @@ def test_nobody_is_believed_while_two_quarrel() -> None:
 
 def test_a_serial_counts_only_if_it_was_accepted() -> None:
     serial, name = Claim("serial", "pm", "a1"), Claim("name", "mdns", "lamp")
-    heard = replace(BASE, claims=frozenset({serial, name, MAC}))
-    assert evidence([], [heard], "").claims == {name, MAC}
-    assert evidence([serial], [heard], "").claims == {serial, name, MAC}
+    claimed = replace(BASE, claims=frozenset({serial, name, MAC}))
+    assert evidence([], [claimed], "").claims == {name, MAC}
+    assert evidence([serial], [claimed], "").claims == {serial, name, MAC}
 
 
 def test_addresses_are_bounded() -> None:

@@ -254,7 +254,7 @@ async def test_the_newest_word_on_how_long_it_is_valid_counts(lan: Lan) -> None:
     assert lan.listener.words(child) == ["seen", "lost"]
 
 
-async def test_a_device_heard_while_it_is_asked_is_there() -> None:
+async def test_a_device_seen_while_it_is_probed_is_there() -> None:
     async with a_lan(InventorySettings(probe_wait=0, probe_spread=0, probe_tries=1)) as lan:
         child = await lan.sees("mdns a", "serial pm A1")
         lan.die("mdns a")
@@ -277,7 +277,7 @@ async def test_a_device_is_not_asked_twice_at_once() -> None:
         assert lan.most_at_once == 1
 
 
-async def test_who_was_heard_while_waiting_to_be_asked_is_not_asked() -> None:
+async def test_a_device_seen_while_it_waits_to_be_probed_is_not_probed() -> None:
     settings = InventorySettings(probe_wait=0, probe_spread=0, probe_at_once=1)
     async with a_lan(settings) as lan:
         for n in range(50):
@@ -396,7 +396,7 @@ async def test_a_renamed_device_stays_one_child(lan: Lan) -> None:
     assert "lost" not in lan.listener.words(child)
 
 
-async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel(lan: Lan) -> None:
+async def test_a_device_that_moved_to_another_address_and_name_is_no_conflict(lan: Lan) -> None:
     child = await lan.sees("mdns a", "serial pm A1")
     lan.die("mdns a")
     lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
@@ -405,7 +405,7 @@ async def test_a_device_that_moved_to_another_address_and_name_is_no_quarrel(lan
     assert (evidence.addresses, evidence.conflict) == (("10.0.0.2",), "")
 
 
-async def test_an_answer_of_long_ago_does_not_make_a_quarrel_of_a_move(lan: Lan) -> None:
+async def test_an_answer_of_long_ago_does_not_make_a_conflict_of_a_move(lan: Lan) -> None:
     child = await lan.sees("mdns a", "serial pm A1")
     lan.goodbye("mdns a")
     await asyncio.sleep(PATIENCE)
@@ -493,7 +493,7 @@ async def test_a_link_that_is_no_longer_claimed_is_no_longer_a_conflict(lan: Lan
     assert lan.listener.words(two) == ["seen", "changed", "changed"]
 
 
-async def test_a_child_that_takes_in_a_stranger_has_changed(lan: Lan) -> None:
+async def test_a_child_that_a_stranger_is_merged_into_has_changed(lan: Lan) -> None:
     child = DeviceId("child-1")
     lan.announce("mdns 1", "serial a 1")
     stranger = await lan.sees("ssdp 2", "uuid b 2")
@@ -517,7 +517,7 @@ async def test_a_weak_device_is_its_place_and_comes_back_as_itself(lan: Lan) -> 
     assert await lan.sees("mdns lamp") == child
 
 
-async def test_a_forgotten_device_is_made_anew(lan: Lan) -> None:
+async def test_a_forgotten_device_is_created_again(lan: Lan) -> None:
     child = await lan.sees("mdns a", "serial pm A1")
     lan.inventory.forget(child)
     assert lan.inventory.state(child) is PresenceState.ABSENT
@@ -564,7 +564,7 @@ async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
         assert lan.inventory.counters()["devices"] == 16
 
 
-async def test_what_comes_faster_than_it_is_taken_in_is_dropped_strangers_first() -> None:
+async def test_what_comes_faster_than_it_is_processed_is_dropped_strangers_first() -> None:
     settings = InventorySettings(max_queued=100)
     async with a_lan(settings) as lan:
         lan.inventory.add_known(DeviceId("child-1"), claims("serial pm A1"))

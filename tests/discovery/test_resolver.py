@@ -78,7 +78,7 @@ def test_a_shared_mac_is_remembered_when_one_behind_it_is_forgotten(resolver: Re
     assert see(resolver, "leases 10.0.0.2", f"mac l2 {MAC}").device != two
 
 
-def test_a_mac_in_front_of_four_admitted_children_links_nobody(resolver: Resolver) -> None:
+def test_a_mac_in_front_of_four_admitted_children_links_none(resolver: Resolver) -> None:
     for n in range(4):
         resolver.add_known(DeviceId(f"child-{n}"), claims(f"serial ns{n} s{n}", f"mac l2 {MAC}"))
     assert see(resolver, "mdns 1", "serial ns1 s1", f"mac l2 {MAC}").conflict == ""
@@ -165,7 +165,7 @@ def test_an_admitted_child_takes_in_a_stranger_that_is_itself(resolver: Resolver
     assert linked == Resolved(DeviceId("child-1"), merged=(stranger,))
 
 
-def test_whoever_contradicts_a_child_conflicts_with_it(resolver: Resolver) -> None:
+def test_a_device_that_contradicts_a_child_conflicts_with_it(resolver: Resolver) -> None:
     child = DeviceId("child-1")
     resolver.add_known(child, claims("serial pm A1", "uuid upnp u1"))
     forged = see(resolver, "mdns x", "serial pm A1", "uuid upnp u2")
@@ -227,7 +227,7 @@ def test_ids_never_run_out(resolver: Resolver) -> None:
     assert len(made) == 20
 
 
-def test_a_weak_device_behind_another_mac_takes_in_nobody(resolver: Resolver) -> None:
+def test_a_weak_device_behind_another_mac_merges_with_none(resolver: Resolver) -> None:
     lamp = see(resolver, "mdns lamp", "mac l2 02:00:00:00:00:01").device
     other = see(resolver, "ssdp tv", f"mac l2 {MAC}", f"mac txt {MAC}").device
     assert see(resolver, "mdns lamp", f"mac l2 {MAC}") == Resolved(other, displaced=lamp)
@@ -296,7 +296,7 @@ def test_approved_claims_end_older_ones_that_contradict_them(resolver: Resolver)
     assert resolver.claims(device) == claims("serial pm A2")
 
 
-PLACES = st.tuples(st.sampled_from(["mdns", "ssdp"]), st.sampled_from("abcdef"))
+ORIGINS = st.tuples(st.sampled_from(["mdns", "ssdp"]), st.sampled_from("abcdef"))
 CLAIMS = st.frozensets(
     st.sampled_from(
         sorted(
@@ -310,15 +310,15 @@ CLAIMS = st.frozensets(
     ),
     max_size=4,
 )  # fmt: skip
-HEARD = st.lists(st.tuples(PLACES, CLAIMS), max_size=20)
+SIGHTINGS = st.lists(st.tuples(ORIGINS, CLAIMS), max_size=20)
 
 
-@given(HEARD)
+@given(SIGHTINGS)
 def test_the_same_sightings_in_the_same_order_are_resolved_alike(
-    heard: list[tuple[tuple[str, str], frozenset[Claim]]],
+    sightings: list[tuple[tuple[str, str], frozenset[Claim]]],
 ) -> None:
     one, two = Resolver(limit=3), Resolver(limit=3)
-    for origin, said in heard:
+    for origin, said in sightings:
         backwards = frozenset(sorted(said, reverse=True))
         assert one.resolve(origin, said) == two.resolve(origin, backwards)
 
@@ -339,7 +339,7 @@ def test_what_is_consistent_does_not_contradict_itself(said: frozenset[Claim]) -
 
 
 class Lan(RuleBasedStateMachine):
-    """Anybody says anything, children are admitted and forgotten: the laws hold all the same."""
+    """Any host sends anything, children are admitted and forgotten: the laws always hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -347,8 +347,8 @@ class Lan(RuleBasedStateMachine):
         self.devices: set[DeviceId] = set()
         self.pinned: set[DeviceId] = set()
 
-    @rule(origin=PLACES, said=CLAIMS, rank=st.integers(0, 3))
-    def hear(self, origin: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
+    @rule(origin=ORIGINS, said=CLAIMS, rank=st.integers(0, 3))
+    def announce(self, origin: tuple[str, str], said: frozenset[Claim], rank: int) -> None:
         self._resolve(origin, said, rank)
 
     def _resolve(self, origin: tuple[str, str], said: frozenset[Claim], rank: int) -> DeviceId:
@@ -361,7 +361,7 @@ class Lan(RuleBasedStateMachine):
         assert resolved.displaced is None or resolved.displaced in self.devices | gone
         return resolved.device
 
-    @rule(origin=PLACES, said=CLAIMS)
+    @rule(origin=ORIGINS, said=CLAIMS)
     def repeat(self, origin: tuple[str, str], said: frozenset[Claim]) -> None:
         last = [self._resolve(origin, said, 3) for _ in range(4)]
         assert last[2] == last[3], "the same again and again is the same device"
@@ -395,7 +395,7 @@ class Lan(RuleBasedStateMachine):
             assert not contradict(own, own)
 
     @invariant()
-    def nobody_is_lost_and_nobody_is_too_many(self) -> None:
+    def none_is_lost_and_none_is_too_many(self) -> None:
         assert len(self.resolver) == len(self.devices)
         assert len(self.devices - self.pinned) <= 4
         assert all(self.resolver.is_pinned(device) for device in self.pinned)

@@ -1,4 +1,4 @@
-"""Devices that an operator wrote down."""
+"""Devices that the configuration lists."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Listed:
         return key == "meter-0"
 
     async def abuse(self) -> None:
-        """Nobody on the LAN can speak to it."""
+        """No host on the LAN can send anything to it."""
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ def test_what_cannot_be_meant_is_refused(devices: tuple[StaticDevice, ...], reme
         Static("static", StaticSettings(devices))
 
 
-async def test_a_device_without_a_port_is_taken_at_the_operators_word() -> None:
+async def test_a_device_without_a_port_is_there_without_being_asked() -> None:
     static = Static("static", StaticSettings((SERIAL,)))
     async with running(static) as sink:
         await until(lambda: len(sink.seen) == 1)

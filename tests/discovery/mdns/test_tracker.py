@@ -35,7 +35,7 @@ def test_strangers_leave_before_the_wanted_and_the_oldest_first() -> None:
     assert left == [None, None, None]
     assert table.put(entry("w3")) == entry("s1", wanted=False)
     assert table.put(entry("s2", wanted=False)) == entry("s2", wanted=False)
-    assert table.put(entry("W1")) is None  # heard again: now the youngest
+    assert table.put(entry("W1")) is None  # announced again: now the youngest
     assert table.put(entry("w4")) == entry("w2")
     assert [one.name.instance for one in table] == ["w3", "W1", "w4"]
 
@@ -55,7 +55,7 @@ def test_a_table_never_outgrows_its_limit_nor_loses_silently(
 
 
 class Work:
-    """Resolves when told to, and remembers in which order it was asked."""
+    """Resolves when released, and records the order in which it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -128,6 +128,6 @@ def test_pauses_grow_to_their_limit_and_are_forgotten_after_a_calm_window() -> N
     assert flood.pause(1000.0) == FIRST_PAUSE
 
 
-def test_names_are_counted_anew_in_each_window() -> None:
+def test_names_are_counted_again_in_each_window() -> None:
     flood = FloodDetector(2, 300.0)
     assert not any(flood.add(f"{i}", i * FloodDetector.WINDOW / 2) for i in range(20))

@@ -1,4 +1,4 @@
-"""What the library keeps, counted."""
+"""The counter of the records that zeroconf keeps."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def test_what_has_expired_is_no_flood_and_what_is_kept_is() -> None:
     library: Any = SimpleNamespace(cache=DNSCache())
     counter = RecordCounter(10, lambda: alarms.append(True))
 
-    def hear(number: int, *, keep: bool) -> None:
+    def receive(number: int, *, keep: bool) -> None:
         counter.async_update_records(library, 0.0, [RecordUpdate(record(number), None)])
         if keep:
             library.cache.async_add_records([record(number)])
 
     for number in range(1000):
-        hear(number, keep=False)
+        receive(number, keep=False)
     assert alarms == []
     for number in range(50):
-        hear(number, keep=True)
+        receive(number, keep=True)
     assert alarms
 
 
-def test_what_is_said_again_is_not_counted_again() -> None:
+def test_a_repeated_record_is_not_counted_again() -> None:
     alarms: list[bool] = []
     library: Any = SimpleNamespace(cache=DNSCache())
     library.cache.async_add_records([record(number) for number in range(50)])
