@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Rule, TemplateField
+from gatewayd.admission.policy.naming import TemplateField
+from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Rule
 from gatewayd.device.identity import Trust
 
 
