@@ -21,50 +21,6 @@ from gatewayd.errors import ConfigError
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value is: keys of tables, and indices of arrays."""
 
-
-def shown(text: str, most: int = 64) -> str:
-    """Return a text fit for a terminal: printable ASCII, all else escaped.
-
-    most: characters of the text that are shown.  ASCII, since letters of other scripts can look
-    like those of a known key.
-    """
-    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:most])
-
-
-_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\\]*"|'[^']*')"""
-_KEYS = rf"\s*{_KEY}(?:\s*\.\s*{_KEY})*\s*"
-_HEADER = re.compile(rf"\s*(\[\[?)({_KEYS})\]")
-_VALUE = re.compile(rf"({_KEYS})=")
-
-
-def lines(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """Yield table and line number of each header, and of each key that begins a line.
-
-    A value inside an array or an inline table has the line of the key it belongs to.
-    """
-    table: KeyPath = ()
-    counts: dict[KeyPath, int] = {}
-    inside = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if not inside and (header := _HEADER.match(line)):
-            table = _split(header[2])
-            if header[1] == "[[":
-                if table not in counts:
-                    yield table, number
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            elif table[:1] in counts:  # a table of the newest element of an array
-                table = (table[0], counts[table[:1]], *table[1:])
-            yield table, number
-        elif not inside and (value := _VALUE.match(line)):
-            yield (*table, *_split(value[1])), number
-        inside ^= (line.count('"""') + line.count("'''")) % 2 == 1
-
-
-def _split(dotted: str) -> KeyPath:
-    return tuple(part.strip("\"' \t") for part in re.findall(_KEY, dotted))
-
-
 STANDARD = Path("/etc/gatewayd/gatewayd.toml")
 DIRECTORIES = (Path("/usr/lib/gatewayd"), Path("/run/gatewayd"), Path("/etc/gatewayd"))
 MAX_BYTES = 8 << 20
@@ -269,3 +225,46 @@ def _merge(
             _merge(into[key], value, (*at, key), document, origin)
         else:
             into[key] = value
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\\]*"|'[^']*')"""
+_KEYS = rf"\s*{_KEY}(?:\s*\.\s*{_KEY})*\s*"
+_HEADER = re.compile(rf"\s*(\[\[?)({_KEYS})\]")
+_VALUE = re.compile(rf"({_KEYS})=")
+
+
+def lines(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield table and line number of each header, and of each key that begins a line.
+
+    A value inside an array or an inline table has the line of the key it belongs to.
+    """
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if not inside and (header := _HEADER.match(line)):
+            table = _split(header[2])
+            if header[1] == "[[":
+                if table not in counts:
+                    yield table, number
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            elif table[:1] in counts:  # a table of the newest element of an array
+                table = (table[0], counts[table[:1]], *table[1:])
+            yield table, number
+        elif not inside and (value := _VALUE.match(line)):
+            yield (*table, *_split(value[1])), number
+        inside ^= (line.count('"""') + line.count("'''")) % 2 == 1
+
+
+def _split(dotted: str) -> KeyPath:
+    return tuple(part.strip("\"' \t") for part in re.findall(_KEY, dotted))
+
+
+def shown(text: str, most: int = 64) -> str:
+    """Return a text fit for a terminal: printable ASCII, all else escaped.
+
+    most: characters of the text that are shown.  ASCII, since letters of other scripts can look
+    like those of a known key.
+    """
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:most])

@@ -12,8 +12,8 @@ import tomli
 
 from gatewayd import __version__
 from gatewayd.__main__ import EX_CONFIG
-from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.naming import FILTERS
+from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import RuleTable
 from gatewayd.dbus.names import NAME
 from gatewayd.secretstore.vault import schema
