@@ -35,7 +35,7 @@ class Killed(asyncio.CancelledError):
 
 
 async def live(
-    register: MemoryRecords, cloud: FakeCloud, name: str, step: str = ""
+    records: MemoryRecords, cloud: FakeCloud, name: str, step: str = ""
 ) -> tuple[str, DeviceId]:
     """Run until the child is online, or until the step at which to die has been taken."""
     died = asyncio.Event()
@@ -45,7 +45,7 @@ async def live(
             died.set()
             raise Killed
 
-    async with Stage(register, cloud, checkpoint).running() as stage:
+    async with Stage(records, cloud, checkpoint).running() as stage:
         device = stage.announce(name)
         online = asyncio.create_task(stage.tape.wait_for(device, "online"))
         death = asyncio.create_task(died.wait())
@@ -58,29 +58,29 @@ async def live(
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize(("step", "issued"), STEPS.items())
 async def test_a_child_survives_a_crash_at_any_step(step: str, issued: int) -> None:
-    register, cloud = MemoryRecords(), FakeCloud()
-    ended, _ = await live(register, cloud, "TH20-1", step)
+    records, cloud = MemoryRecords(), FakeCloud()
+    ended, _ = await live(records, cloud, "TH20-1", step)
     assert ended == "died"
-    ended, device = await live(register, cloud, "TH20-1")
+    ended, device = await live(records, cloud, "TH20-1")
     assert ended == "online"
     (name,) = cloud.issued
     assert len(cloud.issued[name]) == issued
-    record = register[device]
-    assert register.slots[record.slot(record.stored)] == cloud.activated[name]
+    record = records[device]
+    assert records.slots[record.slot(record.stored)] == cloud.activated[name]
 
 
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("first", STEPS)
 @pytest.mark.parametrize("second", STEPS)
 async def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str) -> None:
-    register, cloud = MemoryRecords(), FakeCloud()
-    await live(register, cloud, "TH20-1", first)
-    await live(register, cloud, "TH20-1", second)
-    ended, _ = await live(register, cloud, "TH20-1")
+    records, cloud = MemoryRecords(), FakeCloud()
+    await live(records, cloud, "TH20-1", first)
+    await live(records, cloud, "TH20-1", second)
+    ended, _ = await live(records, cloud, "TH20-1")
     assert ended == "online"
     (name,) = cloud.issued
     assert len(cloud.issued[name]) <= 3
-    assert cloud.activated[name] in register.slots.values()
+    assert cloud.activated[name] in records.slots.values()
 
 
 RENEWAL = (
@@ -121,7 +121,7 @@ def after_a_power_cut(old: MemoryRecords) -> MemoryRecords:
 
 
 async def renewing(
-    register: MemoryRecords, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
+    records: MemoryRecords, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
 ) -> None:
     """Run, long enough for a renewal, until something holds or a step has been taken."""
     died = asyncio.Event()
@@ -131,49 +131,49 @@ async def renewing(
             died.set()
             raise Killed
 
-    async with Stage(register, cloud, checkpoint).running() as stage:
+    async with Stage(records, cloud, checkpoint).running() as stage:
         device = stage.announce(NAME.device)
         await stage.tape.wait_for(device, "online")
         end = asyncio.get_running_loop().time() + 3 * LIFE
         while not (until() or died.is_set()):
             await asyncio.sleep(30)
             assert asyncio.get_running_loop().time() < end
-        register.dead = True
+        records.dead = True
     cloud.online.clear()
 
 
-def in_use(register: MemoryRecords) -> Secret | None:
-    (record,) = register.rows.values()
-    return register.slots.get(record.slot(record.stored)) if record.stored else None
+def in_use(records: MemoryRecords) -> Secret | None:
+    (record,) = records.rows.values()
+    return records.slots.get(record.slot(record.stored)) if record.stored else None
 
 
-def check_renewed(register: MemoryRecords, cloud: RenewingCloud) -> None:
+def check_renewed(records: MemoryRecords, cloud: RenewingCloud) -> None:
     """One secret is left, it is not the first, and a login has proven it."""
-    (record,) = register.rows.values()
+    (record,) = records.rows.values()
     assert record.stored > 1
     assert not record.candidate
-    assert in_use(register) in cloud.known[NAME]
-    assert in_use(register) != cloud.issued[NAME][0]
+    assert in_use(records) in cloud.known[NAME]
+    assert in_use(records) != cloud.issued[NAME][0]
 
 
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("trusting", [True, False])
 @pytest.mark.parametrize("step", RENEWAL)
 async def test_a_renewal_survives_a_crash_at_any_step(step: str, trusting: bool) -> None:
-    register, cloud = MemoryRecords(), RenewingCloud()
-    await renewing(register, cloud, lambda: False, step)
+    records, cloud = MemoryRecords(), RenewingCloud()
+    await renewing(records, cloud, lambda: False, step)
     first = cloud.issued[NAME][0]
-    register = after_a_power_cut(register)
-    assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
+    records = after_a_power_cut(records)
+    assert in_use(records) in cloud.known[NAME], "an unproven secret is in use"
     cloud.trusting = trusting
     proven = len(cloud.known[NAME])
-    await renewing(register, cloud, lambda: in_use(register) != first or not trusting)
-    assert in_use(register) in cloud.known[NAME][: None if trusting else proven]
-    cloud.trusting, register = True, after_a_power_cut(register)
-    await renewing(register, cloud, lambda: in_use(register) != first)
-    register = after_a_power_cut(register)
-    check_renewed(register, cloud)
-    assert len(register.slots) == 1
+    await renewing(records, cloud, lambda: in_use(records) != first or not trusting)
+    assert in_use(records) in cloud.known[NAME][: None if trusting else proven]
+    cloud.trusting, records = True, after_a_power_cut(records)
+    await renewing(records, cloud, lambda: in_use(records) != first)
+    records = after_a_power_cut(records)
+    check_renewed(records, cloud)
+    assert len(records.slots) == 1
     assert len(cloud.issued[NAME]) <= 3
 
 
@@ -188,7 +188,7 @@ async def test_a_renewal_survives_a_power_cut_at_any_write(works: int) -> None:
         return cut.dead
 
     await renewing(cut, cloud, lambda: due() or in_use(cut) != cloud.issued[NAME][0])
-    register = after_a_power_cut(cut)
-    assert in_use(register) in cloud.known[NAME], "an unproven secret is in use"
-    await renewing(register, cloud, lambda: in_use(register) != cloud.issued[NAME][0])
-    check_renewed(after_a_power_cut(register), cloud)
+    records = after_a_power_cut(cut)
+    assert in_use(records) in cloud.known[NAME], "an unproven secret is in use"
+    await renewing(records, cloud, lambda: in_use(records) != cloud.issued[NAME][0])
+    check_renewed(after_a_power_cut(records), cloud)

@@ -46,11 +46,11 @@ class StormyCloud(FakeCloud):
 
     down = False
     trespasses: tuple[str, ...] = ()
-    register_of: MemoryRecords
+    records_of: MemoryRecords
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         async def watched(secret: Secret) -> None:
-            record = next((r for r in self.register_of.all() if r.cloud == name), None)
+            record = next((r for r in self.records_of.all() if r.cloud == name), None)
             now = asyncio.get_running_loop().time() * 1e6
             if record is None or (
                 record.verdict is not Verdict.ADMITTED and now - record.verdict_at > AT_ONCE
@@ -78,7 +78,7 @@ class Site(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=JumpingLoop)
-        self.register, self.cloud = MemoryRecords(), self.kind()
+        self.records, self.cloud = MemoryRecords(), self.kind()
         self.here: set[str] = set()
         self.asked: list[asyncio.Task[None]] = []
         self.unwanted: dict[str, asyncio.Task[None]] = {}
@@ -95,9 +95,9 @@ class Site(RuleBasedStateMachine):
         self.runner.run(carefully())
 
     async def start(self) -> None:
-        self.cloud.register_of = self.register
-        self.stage = Stage(self.register, self.cloud)
-        self.stage.app.restore(lambda ref: ref in self.register.slots)
+        self.cloud.records_of = self.records
+        self.stage = Stage(self.records, self.cloud)
+        self.stage.app.restore(lambda ref: ref in self.records.slots)
         self.running = asyncio.create_task(self.stage.manager.run())
 
     async def end(self) -> None:
@@ -179,10 +179,10 @@ class Site(RuleBasedStateMachine):
 
     @rule(full=st.booleans(), seconds=pauses)
     def the_disk_is_full_or_not(self, full: bool, seconds: float) -> None:
-        self.register.failing = StoreFull("full") if full else None
+        self.records.failing = StoreFull("full") if full else None
         self.do(asyncio.sleep(seconds))
 
-    @precondition(lambda self: not self.register.failing)
+    @precondition(lambda self: not self.records.failing)
     @rule()
     def all_come_online(self) -> None:
         """So that short runs too reach deep states."""
@@ -193,7 +193,7 @@ class Site(RuleBasedStateMachine):
 
     @rule(seconds=pauses)
     def power_fails(self, seconds: float) -> None:
-        self.register.dead = True
+        self.records.dead = True
         self.cloud.online.clear()
         for task in self.asked:
             task.cancel()
@@ -210,14 +210,14 @@ class Site(RuleBasedStateMachine):
 
     def restart(self) -> None:
         """Begin anew with what is on the disk, as the real start reconciles it."""
-        old, self.register = self.register, MemoryRecords()
-        self.register.rows, self.register.slots = dict(old.rows), dict(old.slots)
+        old, self.records = self.records, MemoryRecords()
+        self.records.rows, self.records.slots = dict(old.rows), dict(old.slots)
         for found in decide(list(old.rows.values()), list(old.slots), 1):
             assert found.kind is not FindingKind.LOST
             if found.record is not None:
-                self.register.rows[found.record.device] = found.record
+                self.records.rows[found.record.device] = found.record
             if found.ref is not None:
-                del self.register.slots[found.ref]
+                del self.records.slots[found.ref]
         self.asked.clear()
         self.here.clear()
         self.do(self.start())
@@ -274,7 +274,7 @@ class Site(RuleBasedStateMachine):
     def a_no_is_remembered(self) -> None:
         for child, no in self.unwanted.items():
             if no.done() and not no.cancelled() and no.exception() is None:
-                assert self.register.rows[self.id(child)].verdict is Verdict.REJECTED
+                assert self.records.rows[self.id(child)].verdict is Verdict.REJECTED
 
     @invariant()
     def nobody_has_two_sessions(self) -> None:
@@ -284,19 +284,19 @@ class Site(RuleBasedStateMachine):
     def online_means_present_in_session_and_durable(self) -> None:
         for child in self.stage.manager.children.values():
             if child.state is State.ONLINE:
-                record = self.register.rows[child.id]
+                record = self.records.rows[child.id]
                 assert child.present
                 assert record.cloud in self.cloud.online or self.asked  # about to be told
                 assert record.verdict is Verdict.ADMITTED or self.asked
                 assert record.activated_at
-                assert record.slot(record.stored) in self.register.slots
+                assert record.slot(record.stored) in self.records.slots
 
     @invariant()
     def what_the_cloud_knows_a_child_by_is_kept(self) -> None:
         for name, secret in self.cloud.activated.items():
-            record = next((r for r in self.register.all() if r.cloud == name), None)
+            record = next((r for r in self.records.all() if r.cloud == name), None)
             assert record is not None
-            assert self.register.slots[record.slot(record.stored)] == secret
+            assert self.records.slots[record.slot(record.stored)] == secret
 
     @invariant()
     def tasks_are_bounded(self) -> None:
@@ -306,7 +306,7 @@ class Site(RuleBasedStateMachine):
 
     async def all_ends_well(self) -> None:
         """Once all faults are over, whoever is admitted and here is online."""
-        self.register.failing, self.cloud.down = None, False
+        self.records.failing, self.cloud.down = None, False
         self.cloud.script.clear()
         for name in NAMES:
             self.stage.announce(name)
@@ -315,7 +315,7 @@ class Site(RuleBasedStateMachine):
         await asyncio.sleep(LONG)
         self.the_mailbox_lives()
         for child in self.stage.manager.children.values():
-            record = self.register.rows.get(child.id)
+            record = self.records.rows.get(child.id)
             if record is None:
                 expected = {"stranger": State.PENDING, "bad": State.REJECTED}
                 assert child.state is expected[self.stage.lan.known[child.id].label]
@@ -345,7 +345,7 @@ class RenewingSite(Site):
     def the_cloud_takes_new_secrets_or_not(self, trusting: bool) -> None:
         self.cloud.trusting = trusting
 
-    @precondition(lambda self: not self.register.failing)
+    @precondition(lambda self: not self.records.failing)
     @rule()
     def a_new_secret_waits(self) -> None:
         """So that short runs too reach it."""
@@ -364,17 +364,17 @@ class RenewingSite(Site):
 
     @invariant()
     def only_what_a_login_has_proven_is_in_use(self) -> None:
-        for record in self.register.all():
+        for record in self.records.all():
             if record.activated_at and record.cloud and not self.asked:
                 known = self.cloud.known.get(record.cloud)
-                secret = self.register.slots[record.slot(record.stored)]
+                secret = self.records.slots[record.slot(record.stored)]
                 assert known is None or secret in known
 
     @invariant()
     def slots_are_bounded(self) -> None:
-        for record in self.register.all():
+        for record in self.records.all():
             if record.activated_at and not record.candidate and not self.asked:
-                newer = [ref for ref in self.register.slots if ref.device == record.device]
+                newer = [ref for ref in self.records.slots if ref.device == record.device]
                 assert all(ref.attempt <= record.stored for ref in newer)
 
     async def all_ends_well(self) -> None:

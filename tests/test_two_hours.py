@@ -340,12 +340,12 @@ class Site:
             self.cloud.disable(*at_cloud(child))
 
     def fill_disk(self) -> None:
-        register = self.now.records
-        register.failing = StoreFull("full")
-        self.loop.call_later(self.random.choice([1.0, 20.0, 90.0]), self._free, register)
+        records = self.now.records
+        records.failing = StoreFull("full")
+        self.loop.call_later(self.random.choice([1.0, 20.0, 90.0]), self._free, records)
 
-    def _free(self, register: MemoryRecords) -> None:
-        register.failing = None
+    def _free(self, records: MemoryRecords) -> None:
+        records.failing = None
 
     def cut(self, seconds: float) -> None:
         self.network.down = True
@@ -451,16 +451,16 @@ class Site:
 
     def check_secrets(self) -> None:
         """What the cloud holds as used is in its slot."""
-        register = self.now.records
+        records = self.now.records
         for child in CHILDREN:
             device = self.device(child)
             if device is None or not device.spent or device.reopened:
                 continue
             if child in self.void and self.void[child] == device.secret:
                 continue
-            record = register.rows.get(self.now.lan.id_of(child))
+            record = records.rows.get(self.now.lan.id_of(child))
             assert record is not None, child
-            slot = register.slots.get(record.slot(record.stored))
+            slot = records.slots.get(record.slot(record.stored))
             assert slot == Secret((device.secret or "").encode()), (child, record)
 
     def check_end(self) -> None:

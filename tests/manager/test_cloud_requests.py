@@ -20,10 +20,10 @@ from gatewayd.manager.cloud_requests import (
     CloudRequests,
     CloudRequestSettings,
 )
-from gatewayd.runtime.tasks import cancel_and_wait
 from tests.admission.test_join_window import announced, rules
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
+from tests.support.tasks import in_background
 
 NOTHING = CloudRequestSettings()
 ALL = CloudRequestSettings(allow_permit_join=True, allow_approve=True)
@@ -41,12 +41,8 @@ async def requesting(
     stage = Stage(MemoryRecords(), cloud or FakeCloud(), rules=rules())
     now = asyncio.get_running_loop().time
     requests = CloudRequests(settings, stage.manager, stage.app.admission, now)
-    async with stage.running():
-        task = asyncio.create_task(requests.run())
-        try:
-            yield stage, requests
-        finally:
-            await cancel_and_wait([task])
+    async with stage.running(), in_background(requests.run()):
+        yield stage, requests
 
 
 async def settled(stage: Stage) -> None:

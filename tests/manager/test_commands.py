@@ -60,14 +60,14 @@ async def test_a_cloud_name_belongs_to_one_child(stage: Stage) -> None:
 
 
 async def test_a_rejection_survives_a_restart() -> None:
-    register, cloud = MemoryRecords(), FakeCloud()
-    async with Stage(register, cloud).running() as stage:
+    records, cloud = MemoryRecords(), FakeCloud()
+    async with Stage(records, cloud).running() as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
         await stage.app.commands.reject(device, "not \x1bours", "uid 0")
         await stage.tape.wait_for(device, "rejected")
         assert "not ours" in stage.tape.shown[device].explanation
-    async with Stage(register, cloud).running() as stage:
+    async with Stage(records, cloud).running() as stage:
         stage.announce("TH20-1")
         assert (await stage.tape.wait_for(device, "rejected")).admission == "operator"
 
@@ -171,14 +171,14 @@ async def test_a_no_while_the_secret_is_stored_is_not_undone(step: str) -> None:
             call = stage.app.commands.reject(device, "", "uid 0")
             rejected.append(asyncio.create_task(call))
 
-    register, cloud = MemoryRecords(), FakeCloud()
-    stage = Stage(register, cloud, checkpoint)
+    records, cloud = MemoryRecords(), FakeCloud()
+    stage = Stage(records, cloud, checkpoint)
     async with stage.running():
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "rejected")
         await asyncio.sleep(100)
-        assert register[device].verdict == "rejected"
-    async with Stage(register, cloud).running() as again:
+        assert records[device].verdict == "rejected"
+    async with Stage(records, cloud).running() as again:
         again.announce("TH20-1")
         await asyncio.sleep(100)
         assert again.tape.shown[device].state == "rejected"

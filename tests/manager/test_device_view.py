@@ -20,15 +20,15 @@ async def rename_on_the_lan(stage: Stage, device: DeviceId, label: str) -> str:
 
 @pytest.mark.jumping_clock
 async def test_an_admitted_child_keeps_its_name_whatever_is_announced() -> None:
-    register = MemoryRecords()
+    records = MemoryRecords()
 
-    async with Stage(register, FakeCloud()).running() as stage:
+    async with Stage(records, FakeCloud()).running() as stage:
         device = stage.announce("TH20-1")
         await stage.tape.wait_for(device, "online")
         assert await rename_on_the_lan(stage, device, "Fire alarm") == "TH20-1"
         await stage.app.commands.rename(device, "Dock", "uid 0")
         assert await rename_on_the_lan(stage, device, "Fire door") == "Dock"
-    assert {record.label for record in register.all()} == {"Dock"}
+    assert {record.label for record in records.all()} == {"Dock"}
 
 
 @pytest.mark.jumping_clock

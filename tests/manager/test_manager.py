@@ -16,8 +16,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.errors import StoreUnavailable
 from gatewayd.manager.manager import HISTORY, STRANGERS_LOGGED, Child, DeviceManager, Worker
 from gatewayd.runtime.clock import Clock
-from gatewayd.runtime.tasks import cancel_and_wait
 from tests.support.fakes import MemoryRecords
+from tests.support.tasks import in_background
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -46,11 +46,8 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[DeviceManager]:
-        task = asyncio.create_task(self.manager.run())
-        try:
+        async with in_background(self.manager.run()):
             yield self.manager
-        finally:
-            await cancel_and_wait([task])
 
 
 async def _idle(_: DeviceId, __: PostEvent) -> None:

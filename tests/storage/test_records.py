@@ -49,8 +49,8 @@ SLOT = RECORD.slot(1)
 class Stores:
     """A register and its secrets, open."""
 
-    def __init__(self, thread: CommitThread, register: DurableRecords, vault: Vault) -> None:
-        self.thread, self.register, self.vault = thread, register, vault
+    def __init__(self, thread: CommitThread, records: DurableRecords, vault: Vault) -> None:
+        self.thread, self.records, self.vault = thread, records, vault
         self.secrets = DurableSecrets(thread, vault)
 
 
@@ -66,8 +66,8 @@ async def opened(directory: Path) -> AsyncIterator[Stores]:
         await thread.aclose()
 
 
-async def save(register: DurableRecords, record: Record) -> None:
-    await register.update(record.device, lambda _: record)
+async def save(records: DurableRecords, record: Record) -> None:
+    await records.update(record.device, lambda _: record)
 
 
 numbers = st.integers(0, 2**53)
@@ -104,27 +104,27 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, reco
 async def test_a_record_is_durable_when_saved(tmp_path: Path) -> None:
     newer = replace(RECORD, attempt=1)
     async with opened(tmp_path) as stores:
-        await save(stores.register, RECORD)
-        await save(stores.register, newer)
-        assert stores.register[ONE] == newer
+        await save(stores.records, RECORD)
+        await save(stores.records, newer)
+        assert stores.records[ONE] == newer
         with closing(sqlite3.connect(tmp_path / "state.db")) as file:
             assert file.execute("SELECT device, attempt FROM record").fetchall() == [(ONE, 1)]
     async with opened(tmp_path) as stores:
-        assert stores.register.get(ONE) == newer
-        assert list(stores.register.all()) == [newer]
+        assert stores.records.get(ONE) == newer
+        assert list(stores.records.all()) == [newer]
 
 
 async def test_records_are_listed_in_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         await asyncio.gather(
-            *(save(stores.register, replace(RECORD, device=DeviceId(d))) for d in "cab")
+            *(save(stores.records, replace(RECORD, device=DeviceId(d))) for d in "cab")
         )
-        assert [r.device for r in stores.register.all()] == ["a", "b", "c"]
+        assert [r.device for r in stores.records.all()] == ["a", "b", "c"]
 
 
 async def test_it_serves_the_port(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        port: RecordStore = stores.register
+        port: RecordStore = stores.records
         assert port.get(ONE) is None
         with pytest.raises(KeyError):
             port[ONE]
@@ -133,50 +133,50 @@ async def test_it_serves_the_port(tmp_path: Path) -> None:
 async def test_two_versions_in_one_group_are_both_confirmed(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         versions = [replace(RECORD, attempt=n) for n in range(20)]
-        await asyncio.gather(*(save(stores.register, v) for v in versions))
-        assert stores.register[ONE] == versions[-1]
+        await asyncio.gather(*(save(stores.records, v) for v in versions))
+        assert stores.records[ONE] == versions[-1]
 
 
 async def test_no_writer_undoes_another(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        await save(stores.register, RECORD)
+        await save(stores.records, RECORD)
         await asyncio.gather(
-            stores.register.update(ONE, lambda r: replace(unchanged(r), label="Dock")),
-            stores.register.update(ONE, lambda r: replace(unchanged(r), activated_at=9)),
+            stores.records.update(ONE, lambda r: replace(unchanged(r), label="Dock")),
+            stores.records.update(ONE, lambda r: replace(unchanged(r), activated_at=9)),
         )
-        assert stores.register[ONE] == replace(RECORD, label="Dock", activated_at=9)
+        assert stores.records[ONE] == replace(RECORD, label="Dock", activated_at=9)
 
 
 async def test_who_was_overtaken_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
         with pytest.raises(RecordChanged):
-            await stores.register.update(ONE, lambda r: unchanged(r, attempt=0))
-        await save(stores.register, RECORD)
+            await stores.records.update(ONE, lambda r: unchanged(r, attempt=0))
+        await save(stores.records, RECORD)
         with pytest.raises(RecordChanged):
-            await stores.register.update(ONE, lambda r: replace(unchanged(r, attempt=3), stored=3))
-        assert stores.register[ONE] == RECORD
+            await stores.records.update(ONE, lambda r: replace(unchanged(r, attempt=3), stored=3))
+        assert stores.records[ONE] == RECORD
 
 
 async def test_who_was_cancelled_has_saved_all_the_same(tmp_path: Path) -> None:
     async with opened(tmp_path) as stores:
-        saving = asyncio.create_task(save(stores.register, RECORD))
+        saving = asyncio.create_task(save(stores.records, RECORD))
         await asyncio.sleep(0)
         saving.cancel()
         await stores.thread.ping()
-        assert stores.register[ONE] == RECORD
+        assert stores.records[ONE] == RECORD
 
 
 async def test_forgetting_leaves_neither_record_nor_secret(tmp_path: Path) -> None:
     other = SecretRef("cloud", DeviceId("child-2"), 1)
     async with opened(tmp_path) as stores:
-        await save(stores.register, RECORD)
+        await save(stores.records, RECORD)
         for ref in (SLOT, RECORD.slot(7), SecretRef("gone", ONE, 1, "key"), other):
             await stores.secrets.put(ref, Secret(b"x"))
-        await stores.register.forget(ONE)
-        await stores.register.forget(ONE)
-        assert stores.register.get(ONE) is None
+        await stores.records.forget(ONE)
+        await stores.records.forget(ONE)
+        assert stores.records.get(ONE) is None
     async with opened(tmp_path) as stores:
-        assert list(stores.register.all()) == []
+        assert list(stores.records.all()) == []
         assert await stores.thread.run(stores.vault.refs) == [other]
 
 
@@ -185,7 +185,7 @@ async def test_forgetting_while_storing_leaves_nothing(tmp_path: Path) -> None:
         putting = asyncio.create_task(stores.secrets.put(SLOT, Secret(b"x")))
         await asyncio.sleep(0)
         putting.cancel()
-        await stores.register.forget(ONE)
+        await stores.records.forget(ONE)
         assert not await stores.secrets.holds(SLOT)
 
 
@@ -233,10 +233,10 @@ async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: P
     thread.start()
     state = await thread.open(lambda: Forgetful(tmp_path))
     vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
-    register = await DurableRecords.load(thread, state, vault)
+    records = await DurableRecords.load(thread, state, vault)
     with pytest.raises(StoreUnavailable, match="read back differently"):
-        await save(register, RECORD)
-    assert register.get(ONE) is None
+        await save(records, RECORD)
+    assert records.get(ONE) is None
     await thread.aclose()
 
 
