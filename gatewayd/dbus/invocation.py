@@ -1,4 +1,4 @@
-"""One method call on its way, which is answered once, on the D-Bus thread."""
+"""One method call on its way.  It is answered once, on the D-Bus thread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from gatewayd.dbus.glib_leak import FreeInvocation
 from gatewayd.dbus.methods import BoundMethod
 from gatewayd.errors import InvalidArgs
 
-INTERACTIVE = Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION
-
 
 @dataclass(slots=True, eq=False)
 class MethodCall:
@@ -27,6 +25,7 @@ class MethodCall:
     signature: of the results, as "(so)".
     method: what serves it; None where nothing in the configuration does.
     provider: the cloud that the object belongs to, "" for none.
+    interactive: whether the caller allows that polkit asks for a password.
     token: gives the id of an internal error.
     """
 
@@ -36,15 +35,11 @@ class MethodCall:
     signature: str
     method: BoundMethod | None
     provider: str
+    interactive: bool
     invocation: Invocation
     token: Callable[[], str]
     free: FreeInvocation
     _opened: list[int] = field(default_factory=list)
-
-    @property
-    def interactive(self) -> bool:
-        """Whether the caller allows that polkit asks for a password."""
-        return bool(self.invocation.get_message().get_flags() & INTERACTIVE)
 
     def open_descriptors(self) -> Sequence[Any]:
         """Return the arguments with open descriptors; `close_descriptors` closes them.
@@ -100,3 +95,9 @@ class MethodCall:
         descriptor = int(received.get(index))
         self._opened.append(descriptor)
         return descriptor
+
+
+def allows_interaction(invocation: Invocation) -> bool:
+    """Whether the caller allows that polkit asks for a password."""
+    allow = Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION
+    return bool(invocation.get_message().get_flags() & allow)

@@ -10,7 +10,7 @@ from gatewayd.dbus.dispatch import Dispatcher, Finish
 from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
 from gatewayd.dbus.glib_leak import FreeInvocation
 from gatewayd.dbus.interfaces import Interface
-from gatewayd.dbus.invocation import MethodCall
+from gatewayd.dbus.invocation import MethodCall, allows_interaction
 from gatewayd.dbus.methods import BoundMethods
 from gatewayd.dbus.names import (
     DEVICE,
@@ -224,6 +224,7 @@ class ObjectServer:
             signature=described.results.get(name, "()"),
             method=methods.get(name),
             provider=properties.exported.provider if properties else "",
+            interactive=allows_interaction(invocation),
             invocation=invocation,
             token=self._token,
             free=self._free,

@@ -73,7 +73,7 @@ class Invocation:
 
     def get_message(self) -> Any:
         came = SimpleNamespace(get=lambda i: os.dup(self.fds[i]), get_length=lambda: len(self.fds))
-        return SimpleNamespace(get_flags=lambda: 0, get_unix_fd_list=lambda: came)
+        return SimpleNamespace(get_unix_fd_list=lambda: came)
 
 
 class Desk:
@@ -110,6 +110,7 @@ class Desk:
             signature="()",
             method=self.methods.get(name),
             provider="",
+            interactive=False,
             invocation=invocation,
             token=lambda: "7",
             free=lambda _: None,

@@ -170,9 +170,9 @@ async def test_properties_and_their_changes(bus: PrivateBus, service: Bus) -> No
     async with recorded_signals(bus) as listener:
         service.show_at(STORE, replace(VAULT, state="unsealed", why="", n_secrets=5))
         await until(lambda: listener.named("PropertiesChanged"))
-    ((path, told),) = listener.named("PropertiesChanged")
-    assert (path, told[0]) == STORE
-    assert told[1] == {"State": "unsealed", "Why": ""}
+    ((path, result),) = listener.named("PropertiesChanged")
+    assert (path, result[0]) == STORE
+    assert result[1] == {"State": "unsealed", "Why": ""}
     assert await get(bus, STORE, "NSecrets") == "u 5"
 
 
@@ -195,8 +195,8 @@ async def test_methods_reach_their_port(bus: PrivateBus, service: Bus) -> None:
     authority = ObjectInterface(CLOUD.path, AUTHORITY)
     made = await call(bus, authority, "Make", "a{sv}", "1", "days", "u", "30")
     assert made == 's "made with days=30"'
-    said = await call(bus, authority, "Make", "a{sv}", "1", "key", "s", "x")
-    assert said == "Call failed: There is no option of this name"
+    printed = await call(bus, authority, "Make", "a{sv}", "1", "key", "s", "x")
+    assert printed == "Call failed: There is no option of this name"
     issued = await call(bus, authority, "Issue", "ssa{sv}", "child-1a", "csr", "0")
     assert issued == f's "child-1a csr uid {os.getuid()}"'
     shown = await call(bus, authority, "Show")
@@ -222,7 +222,7 @@ async def test_descriptors_go_both_ways_and_none_is_left(client: Client, service
         read, write = os.pipe()
         await client.call(STORE, "Export", Variant("(h)", (0,)), write)
         os.close(write)
-        with os.fdopen(read, "rb") as pipe:  # at its end, as nobody else can write
+        with os.fdopen(read, "rb") as pipe:  # at its end: no other process can write
             text = await asyncio.to_thread(pipe.read)
         assert text.decode() == f"secrets for uid {os.getuid()}"
         read, write = os.pipe()
@@ -245,20 +245,20 @@ async def test_the_log_level_can_be_set_by_root(bus: PrivateBus, service: Bus) -
     )
     assert await busctl(bus, "set-property", *where, "LogLevel", "s", "debug") == ""
     assert await get(bus, LOG, "LogLevel") == 's "debug"'
-    said = await busctl(bus, "set-property", *where, "LogLevel", "s", "loud")
-    assert "No such level" in said
-    said = await busctl(bus, "set-property", *where, "LogTarget", "s", "console")
-    assert "not writable" in said
+    printed = await busctl(bus, "set-property", *where, "LogLevel", "s", "loud")
+    assert "No such level" in printed
+    printed = await busctl(bus, "set-property", *where, "LogTarget", "s", "console")
+    assert "not writable" in printed
     assert await get(bus, LOG, "LogLevel") == 's "debug"'
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["nobody"] * len(OTHERS))
-async def test_nobody_else_sets_a_property(
+async def test_no_other_user_sets_a_property(
     bus: PrivateBus, service: Bus, other: tuple[str, ...]
 ) -> None:
     where = ("org.gatewayd1", *LOG)
-    said = await busctl(bus, "set-property", *where, "LogLevel", "s", "debug", prefix=other)
-    assert "denied" in said
+    printed = await busctl(bus, "set-property", *where, "LogLevel", "s", "debug", prefix=other)
+    assert "denied" in printed
     assert await get(bus, LOG, "LogLevel") == 's "info"'
 
 

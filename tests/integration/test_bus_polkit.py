@@ -1,4 +1,4 @@
-"""Who may change something: a polkit on a real bus, and a caller who is nobody in particular."""
+"""Who may change something: a polkit on a real bus, and an unprivileged caller."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bu
         yield ours
 
 
-class Nobody:
-    """A user who is nothing in particular."""
+class OtherUser:
+    """An unprivileged user."""
 
     def __init__(self, bus: PrivateBus, prefix: tuple[str, ...]) -> None:
         self.prefix, self._bus = prefix, bus
@@ -45,8 +45,8 @@ class Nobody:
 
 
 @pytest.fixture
-def nobody(bus: PrivateBus, other: tuple[str, ...]) -> Nobody:
-    return Nobody(bus, other)
+def other_user(bus: PrivateBus, other: tuple[str, ...]) -> OtherUser:
+    return OtherUser(bus, other)
 
 
 async def root(bus: PrivateBus, *words: str) -> tuple[int, str]:
@@ -54,13 +54,13 @@ async def root(bus: PrivateBus, *words: str) -> tuple[int, str]:
 
 
 async def test_polkit_is_asked_and_its_yes_is_enough(
-    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, other_user: OtherUser
 ) -> None:
     authority = FakeAuthority(approve_device=YES)
     async with polkit(bus, authority):
-        done = await nobody(*MANAGER, "Approve", "ss", "child-1", "alibaba", interactive=True)
+        done = await other_user(*MANAGER, "Approve", "ss", "child-1", "alibaba", interactive=True)
         assert done == (0, "")
-        assert await nobody(*DEVICE, "Approve", "s", "") == (0, "")
+        assert await other_user(*DEVICE, "Approve", "s", "") == (0, "")
     assert asked.asked == [
         ("approve", "child-1", "alibaba", "uid 65534"),
         ("approve", "child-1a", "", "uid 65534"),
@@ -75,25 +75,25 @@ async def test_polkit_is_asked_and_its_yes_is_enough(
 
 
 async def test_a_refusal_of_polkit_names_the_action(
-    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, other_user: OtherUser
 ) -> None:
     async with polkit(bus, FakeAuthority(forget_device=CHALLENGE, configure=NO)):
-        name, sentence = await error_of(bus, DEVICE[1:], "Forget", prefix=nobody.prefix)
+        name, sentence = await error_of(bus, DEVICE[1:], "Forget", prefix=other_user.prefix)
         assert name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
         assert sentence.endswith("org.gatewayd1.forget-device")
-        name, sentence = await error_of(bus, MANAGER[1:], "Reload", prefix=nobody.prefix)
+        name, sentence = await error_of(bus, MANAGER[1:], "Reload", prefix=other_user.prefix)
     assert name == "org.freedesktop.DBus.Error.AccessDenied"
     assert sentence == "Not authorized: org.gatewayd1.configure"
     assert asked.asked == []
 
 
 async def test_a_prompt_for_a_password_keeps_no_other_out(
-    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, other_user: OtherUser
 ) -> None:
     authority = FakeAuthority()
     async with polkit(bus, authority) as settle:
         waiting = [
-            asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True)) for _ in range(3)
+            asyncio.create_task(other_user(*DEVICE, "Retry", interactive=True)) for _ in range(3)
         ]
         await until(lambda: len(authority.checks) == 3)
         assert await root(bus, *DEVICE, "Forget") == (0, "")
@@ -104,13 +104,13 @@ async def test_a_prompt_for_a_password_keeps_no_other_out(
 
 
 async def test_a_polkit_that_dies_means_no(
-    bus: PrivateBus, service: Bus, asked: RecordingCommands, nobody: Nobody
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, other_user: OtherUser
 ) -> None:
     authority = FakeAuthority()
     async with polkit(bus, authority):
-        waiting = asyncio.create_task(nobody(*DEVICE, "Retry", interactive=True))
+        waiting = asyncio.create_task(other_user(*DEVICE, "Retry", interactive=True))
         await until(lambda: authority.checks)
-    status, said = await waiting
+    status, printed = await waiting
     assert status != 0
-    assert "denied" in said
+    assert "denied" in printed
     assert asked.asked == []
