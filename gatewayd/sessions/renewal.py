@@ -209,7 +209,10 @@ class SecretRenewal:
         try:
             await self._secrets.delete(record.slot(record.stored))
         except StoreError as error:
-            log.warning("An old secret is deleted at the next start: %s.", error)
+            sentence = (
+                "Failed to delete the old secret of %s: %s.  It is deleted at the next start."
+            )
+            log.warning(sentence, record.device, error, extra={"device": record.device})
         self._checkpoint("old-secret-deleted")
 
 
