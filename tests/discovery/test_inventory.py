@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
 from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
+from tests.support.tasks import in_background
 
 MAC = "mac l2 00:11:22:33:44:55"
 OTHER_MAC = "mac l2 00:11:22:33:44:66"
@@ -146,13 +146,8 @@ class Lan:
 @asynccontextmanager
 async def a_lan(settings: InventorySettings | None = None) -> AsyncIterator[Lan]:
     lan = Lan(settings)
-    work = asyncio.create_task(lan.inventory.run())
-    try:
+    async with in_background(lan.inventory.run()):
         yield lan
-    finally:
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
     assert lan.asking == 0, "no question is left under way"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import struct
@@ -29,8 +28,8 @@ from gatewayd.discovery.neighbours import (
     dump_request,
     parse,
 )
-from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.contracts.discoverer import until
+from tests.support.tasks import in_background
 
 MAC = "240ac40c2f91"
 INCOMPLETE, FAILED, NOARP = 0x01, 0x20, 0x40
@@ -221,11 +220,9 @@ def arp() -> dict[tuple[str, str], str]:
 @pytest.mark.integration
 async def test_the_kernel_is_followed_without_any_rights() -> None:
     table = NeighbourTable()
-    task = asyncio.create_task(table.run())
     known = arp()
-    await until(lambda: all(table.mac_of(*where) == mac for where, mac in known.items()))
-    assert not task.done()
-    await cancel_and_wait([task])
+    async with in_background(table.run()):
+        await until(lambda: all(table.mac_of(*where) == mac for where, mac in known.items()))
 
 
 FOLLOW = """

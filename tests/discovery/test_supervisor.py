@@ -13,7 +13,7 @@ from gatewayd.device.identity import Trust
 from gatewayd.discovery.discoverer import Context, Health, Interest, Loss, Sighting, Sink
 from gatewayd.discovery.supervisor import RESCAN_EVERY, RESTART_DELAY, Scan, Supervisor
 from gatewayd.errors import DiscoveryFatal, DiscoveryRetry, InvalidArgs
-from gatewayd.runtime.tasks import cancel_and_wait
+from tests.support.tasks import in_background
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -54,11 +54,8 @@ def a_sighting(source: str) -> Sighting:
 async def supervised(*discoverers: Scripted) -> AsyncIterator[Supervisor]:
     context = Context(asyncio.get_running_loop().time, lambda: 0.5, lambda _: Interest.WANTED)
     supervisor = Supervisor(discoverers, context)
-    task = asyncio.create_task(supervisor.run(NullSink()))
-    try:
+    async with in_background(supervisor.run(NullSink())):
         yield supervisor
-    finally:
-        await cancel_and_wait([task])
 
 
 @pytest.mark.parametrize(
@@ -133,9 +130,8 @@ class Scanned:
 @pytest_asyncio.fixture
 async def scanned() -> AsyncIterator[Scanned]:
     one = Scanned()
-    task = asyncio.create_task(one.scan.run())
-    yield one
-    await cancel_and_wait([task])
+    async with in_background(one.scan.run()):
+        yield one
 
 
 async def test_a_scan_begins_at_once_and_repeats_until_its_time_is_over(scanned: Scanned) -> None:

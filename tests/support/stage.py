@@ -23,9 +23,9 @@ from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.manager.manager import DeviceManager
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.runtime.clock import Clock
-from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.keeper import SessionSettings
 from tests.support.fakes import FakeCloud, FakeLan, MemoryRecords, RecordingReporter
+from tests.support.tasks import in_background
 
 
 def judge(_: DeviceId, evidence: Evidence, __: PolicyContext) -> Decision:
@@ -137,11 +137,8 @@ class Stage:
     async def running(self) -> AsyncIterator[Stage]:
         """Restore what an earlier run has left, and run until the block ends."""
         self.app.restore(lambda ref: ref in self.records.slots)
-        task = asyncio.create_task(self.manager.run())
-        try:
+        async with in_background(self.manager.run()):
             yield self
-        finally:
-            await cancel_and_wait([task])
 
 
 @pytest_asyncio.fixture

@@ -16,8 +16,8 @@ from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import FIRST_PAUSE
 from gatewayd.errors import DiscoveryRetry
-from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.contracts.discoverer import RecordingSink
+from tests.support.tasks import in_background
 
 TYPE = "_gatewayd-child._tcp"
 
@@ -132,12 +132,9 @@ async def listening(interface: str = "lo", **settings: int) -> AsyncIterator[Sce
         health=health,
         open_backend=air.open,
     )
-    task = asyncio.create_task(tested.run())
-    await asyncio.sleep(0.01)
-    try:
+    async with in_background(tested.run()):
+        await asyncio.sleep(0.01)
         yield Scene(air, sink, health, tested)
-    finally:
-        await cancel_and_wait([task])
     assert all(one.closed for one in air.opened)
 
 
