@@ -105,7 +105,7 @@ class SecretRenewal:
     async def renew(self, device: DeviceId) -> OpenSession:
         """Log in with a new secret, which is in use from now on; return the session.
 
-        Raises NotRenewed, StoreError; then the old one stays in use.
+        Raises RenewalFailed, StoreError; then the old one stays in use.
         """
         async with self._turns:
             record = self._records[device]

@@ -74,7 +74,7 @@ class NameTemplate:
 
 
 def parse_template(text: str, fields: Collection[str]) -> NameTemplate:
-    """Parse a template of these fields.  Raises Unfit."""
+    """Parse a template of these fields.  Raises RuleError."""
     parts: list[str | TemplateField] = []
     for slot, literal, stray in _PART.findall(text):
         if stray:
@@ -139,7 +139,7 @@ class Extraction:
 
 
 def parse_extraction(field: str, text: str) -> Extraction:
-    """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises Unfit.
+    """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises RuleError.
 
     A field named "mac" is normalised to 12 hex digits.
     """
@@ -151,7 +151,7 @@ def parse_extraction(field: str, text: str) -> Extraction:
 
 
 def compile_bounded(text: str) -> re.Pattern[str]:
-    """Compile a regex that takes a bounded time on any value.  Raises Unfit.
+    """Compile a regex that takes a bounded time on any value.  Raises RuleError.
 
     Python's `re` backtracks, so a regex that can match in many ways is refused.
     """

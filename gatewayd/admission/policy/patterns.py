@@ -37,7 +37,7 @@ class RuleError(ValueError):
 
 
 def known_key(key: str, known: Collection[str]) -> str:
-    """Return the key as views have it.  Raises Unfit."""
+    """Return the key as views have it.  Raises RuleError."""
     if re.fullmatch(r"txt\.[\x21-\x7e]{1,64}", key):
         return key.lower()
     if key in known:
@@ -143,7 +143,7 @@ def normalised(key: str, view: Mapping[str, str]) -> str | None:
 
 
 def parse_predicate(key: str, texts: Collection[str]) -> Predicate:
-    """Make the predicate of one key of `match`.  Raises Unfit."""
+    """Make the predicate of one key of `match`.  Raises RuleError."""
     key = known_key(key, MATCH_KEYS)
     if not texts:
         raise RuleError("an empty list never matches: name at least one pattern")
