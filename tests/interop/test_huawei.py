@@ -17,7 +17,7 @@ from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
 from tests.interop.vendor_process import Sdk, vendor
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     BEGIN,
     CN,
     DEVICE_CA,
@@ -28,7 +28,7 @@ from tests.simulator.huawei_client import (
     fingerprint,
     greet,
 )
-from tests.simulator.vendor_client import AUTHORITY, until
+from tests.simulator.wire import AUTHORITY, until
 
 KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
 SHARED = "iotda.cn-north-4.myhuaweicloud.com"

@@ -19,8 +19,8 @@ from gatewayd.simulator.site import Site, run
 from gatewayd.simulator.site_files import config
 from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
 from tests.interop.vendor_process import Sdk, vendor
-from tests.simulator.huawei_client import Hello
-from tests.simulator.vendor_client import trusting, wire
+from tests.simulator.huawei.client import Hello
+from tests.simulator.wire import trusting, wire
 
 pytestmark = pytest.mark.integration
 

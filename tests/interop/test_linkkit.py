@@ -15,8 +15,8 @@ import pytest
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from tests.interop.vendor_process import Sdk, vendor
-from tests.simulator.vendor_client import AUTHORITY, NOW, PRODUCT, PRODUCT_SECRET, until
-from tests.simulator.vendor_gateway import (
+from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET
+from tests.simulator.alibaba.gateway import (
     CHILD,
     CHILDREN,
     GATEWAY,
@@ -31,6 +31,7 @@ from tests.simulator.vendor_gateway import (
     told,
     topic,
 )
+from tests.simulator.wire import AUTHORITY, NOW, until
 
 DIRECT = "direct-1"
 HOSTS = ["localhost", "iot-auth.cn-shanghai.aliyuncs.com"]

@@ -16,8 +16,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault, parse
-from tests.simulator.vendor_client import (
-    CERTIFICATE,
+from tests.simulator.alibaba.client import (
     PRODUCT,
     PRODUCT_SECRET,
     connect_packet,
@@ -25,9 +24,8 @@ from tests.simulator.vendor_client import (
     logging_in,
     obtain,
     registering,
-    trusting,
-    wire,
 )
+from tests.simulator.wire import CERTIFICATE, trusting, wire
 
 CHILD, OTHER = "TH20-0001", "PM10-0001"
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatewayd.simulator import pki
-from tests.simulator.vendor_client import AUTHORITY, NOW, trusting
+from tests.simulator.wire import AUTHORITY, NOW, trusting
 
 ANOTHER = pki.make_ca("A root for tests", NOW - pki.LIFE, NOW + pki.LIFE)
 

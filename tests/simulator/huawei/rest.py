@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
-from tests.simulator.huawei_client import one, served
-from tests.simulator.vendor_client import AUTHORITY, PATIENCE, trusting
+from tests.simulator.huawei.client import one, served
+from tests.simulator.wire import AUTHORITY, PATIENCE, trusting
 
 PROJECT, TOKEN = "70b76xxxxxx34253880af501cdxxxxxx", "a token of IAM"
 ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE0000000001", "s3cr3t-Key/of+40=characters_0123456789ab"

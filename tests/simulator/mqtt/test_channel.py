@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatewayd.simulator.mqtt.channel import MAX_PENDING, Channel
-from tests.simulator.vendor_client import CERTIFICATE, until
+from tests.simulator.wire import CERTIFICATE, until
 
 CHUNK = b"x" * 65_536
 

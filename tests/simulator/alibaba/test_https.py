@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.https import read_form
-from tests.simulator.vendor_client import (
-    PRODUCT,
-    PRODUCT_SECRET,
-    knock,
-    logging_in,
-    trusting,
-    until,
-    wire,
-)
-from tests.simulator.vendor_gateway import sign, site
+from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET, knock, logging_in
+from tests.simulator.alibaba.gateway import sign, site
+from tests.simulator.wire import trusting, until, wire
 
 DEVICE = "direct-1"
 FORM = "application/x-www-form-urlencoded"

@@ -10,7 +10,7 @@ from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
     SECRET,

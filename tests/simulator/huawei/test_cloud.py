@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth, HuaweiAuthType
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     BEGIN,
     BY_NAME,
     CN,
@@ -48,18 +47,12 @@ from tests.simulator.huawei_client import (
     told,
     vouch,
 )
-from tests.simulator.vendor_client import AUTHORITY, NOW, PATIENCE, until, wire
+from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, until, wire
 
 LOGIN = Hello(secret=SECRET)
 NEWCOMER = f"{GATEWAYS}_gateway-0001"
 BY_CERTIFICATE = Hello(NEWCOMER)
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[HuaweiCloud]:
-    async with served() as cloud:
-        yield cloud
 
 
 def handshake(

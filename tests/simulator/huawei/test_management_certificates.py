@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gatewayd.simulator.huawei.platform.policies import DEFAULT_NAME
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     BEGIN,
     BY_NAME,
     CN,
@@ -25,15 +24,9 @@ from tests.simulator.huawei_client import (
     fingerprint,
     greet,
 )
-from tests.simulator.huawei_rest import Rest, managed
+from tests.simulator.huawei.rest import Rest
 
 NOW = "20260102T030405Z"
-
-
-@pytest.fixture
-async def rest() -> AsyncIterator[Rest]:
-    async with managed() as rest:
-        yield rest
 
 
 async def upload(rest: Rest) -> dict[str, Any]:

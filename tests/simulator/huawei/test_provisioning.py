@@ -19,7 +19,7 @@ from gatewayd.simulator.huawei.platform.provisioning import (
     preparse,
 )
 from gatewayd.simulator.huawei.x509 import UnreadableCertificate, read_der, read_pem
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     BEGIN,
     BY_NAME,
     CN,

@@ -26,10 +26,10 @@ from gatewayd.simulator.huawei.platform.device import DeviceAuth
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.platform.platform import Platform
-from tests.simulator.vendor_client import AUTHORITY, NOW, PATIENCE, Wire, trusting, wire
+from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, Wire, trusting, wire
 
 VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parent.parent / "cloud" / "huawei" / "vectors.json").read_text()
+    (Path(__file__).parents[2] / "cloud" / "huawei" / "vectors.json").read_text()
 )
 EPOCH, HOUR = 1_767_323_045.0, "2026010203"
 """2026-01-02T03:04:05Z, and that hour."""

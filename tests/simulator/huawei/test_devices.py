@@ -21,7 +21,7 @@ from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import Edition, IotdaInstance
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.x509 import read_pem
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     BEGIN,
     BY_NAME,
     CN,

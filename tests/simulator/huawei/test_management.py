@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,17 +16,11 @@ from hypothesis import strategies as st
 from gatewayd.simulator.huawei.management.rest import Fields, read_body
 from gatewayd.simulator.huawei.management.server import MAX_BODY, ROUTES
 from gatewayd.simulator.huawei.platform.errors import PlatformError
-from tests.simulator.huawei_client import GATEWAY, SENSORS, furnish
-from tests.simulator.huawei_rest import PROJECT, Rest, managed
-from tests.simulator.vendor_client import AUTHORITY, PATIENCE, trusting
+from tests.simulator.huawei.client import GATEWAY, SENSORS, furnish
+from tests.simulator.huawei.rest import PROJECT, Rest, managed
+from tests.simulator.wire import AUTHORITY, PATIENCE, trusting
 
 NOWHERE = "The API does not exist or has not been published in the environment"
-
-
-@pytest.fixture
-async def rest() -> AsyncIterator[Rest]:
-    async with managed() as rest:
-        yield rest
 
 
 async def test_a_token_lets_in_and_its_lack_does_not(rest: Rest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from gatewayd.simulator.huawei.events import MalformedEvent
 from gatewayd.simulator.huawei.gateways import ChildChanges
 from gatewayd.simulator.huawei.options import Excess, HuaweiRules
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
     SECRET,
@@ -32,23 +31,11 @@ from tests.simulator.huawei_client import (
     served,
     told,
 )
-from tests.simulator.vendor_client import until
+from tests.simulator.wire import until
 
 ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
 ADDED, DELETED = "add_sub_device_notify", "delete_sub_device_notify"
 MESSAGES = VECTORS["gateway_messages"]
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[HuaweiCloud]:
-    async with served() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def gw(cloud: HuaweiCloud) -> AsyncIterator[Gateway]:
-    async with device(cloud) as one:
-        yield one
 
 
 def failed(paras: dict[str, Any]) -> list[str]:

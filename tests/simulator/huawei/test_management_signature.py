@@ -19,10 +19,10 @@ from gatewayd.simulator.huawei.management.signature import (
     Unauthenticated,
     read,
 )
-from tests.simulator.huawei_rest import ACCESS_KEY, SECRET_KEY
+from tests.simulator.huawei.rest import ACCESS_KEY, SECRET_KEY
 
 VECTORS: list[dict[str, Any]] = json.loads(
-    Path(__file__).with_name("test_huawei_management_vectors.json").read_text()
+    Path(__file__).with_name("signature_vectors.json").read_text()
 )
 NOW = 1_767_323_045.0
 REGIONS = frozenset({"cn-north-4", "ap-southeast-3"})

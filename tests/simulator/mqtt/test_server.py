@@ -10,14 +10,8 @@ from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink, MqttService, ReplyStep
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
-from tests.simulator.vendor_client import (
-    CERTIFICATE,
-    connect_packet,
-    registering,
-    trusting,
-    until,
-    wire,
-)
+from tests.simulator.alibaba.client import connect_packet, registering
+from tests.simulator.wire import CERTIFICATE, trusting, until, wire
 
 HELLO = connect_packet(registering("TH20-0001"))
 

@@ -22,24 +22,18 @@ from gatewayd.simulator.alibaba.credentials import KEEP_ALIVE, AlibabaConnectRef
 from gatewayd.simulator.mqtt.link import MqttLimits
 from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.simulator.pki import KeyedCertificate
-from tests.simulator.vendor_client import (
-    AUTHORITY,
-    CERTIFICATE,
-    NOW,
+from tests.simulator.alibaba.client import (
     PRODUCT,
     PRODUCT_SECRET,
     Credentials,
     connect_packet,
-    handshake,
     knock,
     logging_in,
     obtain,
     paho,
     registering,
-    trusting,
-    until,
-    wire,
 )
+from tests.simulator.wire import AUTHORITY, CERTIFICATE, NOW, handshake, trusting, until, wire
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 CHILDREN = [f"TH20-{number:04}" for number in range(200)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from gatewayd.simulator import faults
 from gatewayd.simulator.faults import SimulatedFault, parse
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.events import REQUESTS
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
     SECRET,
@@ -26,29 +25,16 @@ from tests.simulator.huawei_client import (
     new,
     one,
     provision,
-    served,
     showing,
     told,
     vouch,
 )
-from tests.simulator.test_huawei_cloud import handshake
-from tests.simulator.vendor_client import until, wire
+from tests.simulator.huawei.test_cloud import handshake
+from tests.simulator.wire import until, wire
 
 ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
 STATUS, SYNC = "sub_device_update_status", "sub_device_sync_request"
 LOGIN, NEWCOMER = Hello(secret=SECRET), f"{GATEWAYS}_gateway-0001"
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[HuaweiCloud]:
-    async with served() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def gw(cloud: HuaweiCloud) -> AsyncIterator[Gateway]:
-    async with device(cloud) as one:
-        yield one
 
 
 def codes(paras: dict[str, list[dict[str, str]]]) -> list[str]:

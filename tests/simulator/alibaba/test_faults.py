@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from gatewayd.simulator.alibaba.alink import AlinkCode
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.topics import REQUESTS
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault, parse
-from tests.simulator.vendor_gateway import (
+from tests.simulator.alibaba.gateway import (
     ASKING,
     CHILD,
     CHILDREN,
@@ -25,25 +24,11 @@ from tests.simulator.vendor_gateway import (
     going_online,
     meaning,
     proxied,
-    site,
     told,
     topic,
 )
 
 REGISTER, GET = "thing.sub.register", "thing.topo.get"
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[AlibabaCloud]:
-    async with site() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def gw(cloud: AlibabaCloud) -> AsyncIterator[Gateway]:
-    async with gateway(cloud.port) as one:
-        await one.listen()
-        yield one
 
 
 @pytest.mark.parametrize(

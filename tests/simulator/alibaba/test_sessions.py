@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.devices import AlibabaDevice
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.topology import proven
-from tests.simulator.vendor_client import connect_packet, logging_in, trusting, until, wire
-from tests.simulator.vendor_gateway import (
+from tests.simulator.alibaba.client import connect_packet, logging_in
+from tests.simulator.alibaba.gateway import (
     CHILD,
     CHILDREN,
     ERROR,
@@ -32,23 +31,11 @@ from tests.simulator.vendor_gateway import (
     told,
     topic,
 )
+from tests.simulator.wire import trusting, until, wire
 
 LOGIN, BATCH_LOGIN = "combine.login", "combine.batch_login"
 LOGOUT, BATCH_LOGOUT = "combine.logout", "combine.batch_logout"
 CHANGE = topic("thing.topo.change")
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[AlibabaCloud]:
-    async with site() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def gw(cloud: AlibabaCloud) -> AsyncIterator[Gateway]:
-    async with gateway(cloud.port) as one:
-        await one.listen()
-        yield one
 
 
 def own(name: str, method: str) -> str:

@@ -11,23 +11,17 @@ import contextlib
 import hashlib
 import hmac
 import json
-import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from gatewayd.simulator import pki
+from tests.simulator.wire import until, wire
 
 PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
-PATIENCE = 20.0
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("A root for tests", NOW - pki.LIFE, NOW + pki.LIFE)
-CERTIFICATE = pki.localhost(AUTHORITY, NOW)
 
 
 @dataclass(frozen=True)
@@ -89,12 +83,6 @@ def logging_in(name: str, secret: str, *, method: str = "hmacsha256") -> Credent
     return Credentials(name, secret, {"securemode": "2", "signmethod": method})
 
 
-def trusting(ca_pem: str = CERTIFICATE.ca_pem) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=ca_pem)
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    return context
-
-
 def connect_packet(who: Credentials) -> bytes:
     strings = b"".join(
         struct.pack("!H", len(text)) + text
@@ -103,66 +91,6 @@ def connect_packet(who: Credentials) -> bytes:
     body = b"\0\4MQTT" + struct.pack("!BBH", who.level, 0xC2, who.keepalive) + strings
     length = (len(body) & 0x7F | 0x80, len(body) >> 7) if len(body) > 0x7F else (len(body),)
     return bytes((0x10, *length)) + body
-
-
-@dataclass
-class Wire:
-    """One raw connection."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def code(self) -> int | None:
-        """Return the code of the CONNACK; None if the server closes, or says something else."""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                start = await self.reader.readexactly(4)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return None
-        return start[3] if start[:3] == b"\x20\x02\x00" else None
-
-    async def push(self) -> tuple[str, bytes] | None:
-        """Return topic and payload of the next PUBLISH; None if the server closes first."""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                head, length = await self.reader.readexactly(2)
-                if length & 0x80:
-                    length = length & 0x7F | (await self.reader.readexactly(1))[0] << 7
-                body = await self.reader.readexactly(length)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return None
-        assert head >> 4 == 3
-        size = 2 + int.from_bytes(body[:2], "big")
-        return body[2:size].decode(), body[size + (2 if head & 0x06 else 0) :]
-
-    async def ended(self) -> bytes:
-        """Wait for the server to close; return what it still said."""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                return await self.reader.read(-1)
-            except ConnectionError:
-                return b""
-
-    def leave(self) -> None:
-        """Say DISCONNECT."""
-        self.writer.write(b"\xe0\x00")
-
-
-@contextlib.asynccontextmanager
-async def wire(
-    port: int, context: ssl.SSLContext | None, first: bytes = b"", host: str = "localhost"
-) -> AsyncIterator[Wire]:
-    """Connect, over plain TCP if there is no context, and send these bytes."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context, server_hostname=host if context else None
-    )
-    try:
-        writer.write(first)
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 async def knock(port: int, who: Credentials, context: ssl.SSLContext | None) -> int | None:
@@ -181,22 +109,6 @@ async def obtain(port: int, who: Credentials, context: ssl.SSLContext) -> str:
     assert received is not None
     secret: str = json.loads(received[1])["deviceSecret"]
     return secret
-
-
-def handshake(port: int, context: ssl.SSLContext) -> None:
-    """Make a TLS connection, blocking; asyncio's own client would not send its alert."""
-    with (
-        socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
-        context.wrap_socket(plain, server_hostname="localhost"),
-    ):
-        pass
-
-
-async def until(happened: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE):
-        while not happened():
-            await asyncio.sleep(0.005)
 
 
 _CODES = {132: 1, 133: 2, 134: 4, 135: 5, 136: 3}  # paho 2 translates into MQTT 5

@@ -21,19 +21,15 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.pki import KeyedCertificate
-from tests.simulator.vendor_client import (
-    CERTIFICATE,
-    PATIENCE,
+from tests.simulator.alibaba.client import (
     PRODUCT,
     PRODUCT_SECRET,
-    Wire,
     connect_packet,
     logging_in,
     obtain,
     registering,
-    trusting,
-    wire,
 )
+from tests.simulator.wire import CERTIFICATE, PATIENCE, Wire, trusting, wire
 
 GATEWAYS, GATEWAYS_SECRET = "a1Gateways1", "g4Hq7Zx8Wv3Rk1Ls"
 SENSORS, SENSORS_SECRET = "a1Sensors22", "s5Tq0Zx8Wv3Rk1Ls"

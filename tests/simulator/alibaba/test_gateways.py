@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,15 @@ from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.alink import UnreadableAlink, read
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from tests.simulator.vendor_client import (
+from tests.simulator.alibaba.client import (
     PRODUCT,
     connect_packet,
     knock,
     logging_in,
     obtain,
     registering,
-    trusting,
-    wire,
 )
-from tests.simulator.vendor_gateway import (
+from tests.simulator.alibaba.gateway import (
     ASKING,
     CHILD,
     CHILDREN,
@@ -46,22 +43,10 @@ from tests.simulator.vendor_gateway import (
     told,
     topic,
 )
+from tests.simulator.wire import trusting, wire
 
 REGISTER, ADD = "thing.sub.register", "thing.topo.add"
 PRODUCT_REGISTER = "thing.proxy.provisioning.product_register"
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[AlibabaCloud]:
-    async with site() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-async def gw(cloud: AlibabaCloud) -> AsyncIterator[Gateway]:
-    async with gateway(cloud.port) as one:
-        await one.listen()
-        yield one
 
 
 def test_the_vendors_names_of_requests_and_pushes() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiAuthType
-from tests.simulator.huawei_client import (
+from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
     SECRET,
@@ -21,16 +20,10 @@ from tests.simulator.huawei_client import (
     greet,
     vouch,
 )
-from tests.simulator.huawei_rest import Rest, managed
-from tests.simulator.vendor_client import until
+from tests.simulator.huawei.rest import Rest
+from tests.simulator.wire import until
 
 CREATED = "20260102T030405Z"
-
-
-@pytest.fixture
-async def rest() -> AsyncIterator[Rest]:
-    async with managed() as rest:
-        yield rest
 
 
 async def listed(rest: Rest, **query: object) -> list[str]:
