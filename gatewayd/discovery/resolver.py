@@ -115,25 +115,25 @@ class ClaimIndex:
     """The devices by claim, in the order in which they came to hold it."""
 
     def __init__(self) -> None:
-        self._claim_index: dict[Claim, tuple[KnownDevice, ...]] = {}
+        self._holders: dict[Claim, tuple[KnownDevice, ...]] = {}
         self._shared: dict[Claim, None] = {}
 
     def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
-        return self._claim_index.get(one, ())
+        return self._holders.get(one, ())
 
     def add(self, one: Claim, holder: KnownDevice) -> None:
         """Add a holder, if there is room for another."""
         held = self[one]
         if holder not in held and len(held) < MAX_HOLDERS:
-            self._claim_index[one] = (*held, holder)
+            self._holders[one] = (*held, holder)
 
     def discard(self, one: Claim, holder: KnownDevice) -> None:
         """Remove a holder."""
-        left = tuple(entry for entry in self[one] if entry is not holder)
+        left = tuple(other for other in self[one] if other is not holder)
         if left:
-            self._claim_index[one] = left
+            self._holders[one] = left
         else:
-            self._claim_index.pop(one, None)
+            self._holders.pop(one, None)
 
     def is_shared(self, one: Claim) -> bool:
         """Whether a MAC distinguishes no device: many are behind it, or two that cannot be one.
@@ -186,57 +186,57 @@ class Resolver:
 
     def __init__(self, *, limit: int = 4096) -> None:
         self._limit = limit
-        self._entries: dict[DeviceId, KnownDevice] = {}
+        self._devices: dict[DeviceId, KnownDevice] = {}
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
-        self._births = 0
+        self._created = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._devices)
 
     def claims(self, device: DeviceId) -> frozenset[Claim]:
         """Return what identifies a device; nothing if it is not known."""
-        return frozenset(self._entries[device].claims if device in self._entries else ())
+        return frozenset(self._devices[device].claims if device in self._devices else ())
 
     def is_pinned(self, device: DeviceId) -> bool:
         """Whether a device is never evicted and never merged into another."""
-        return device in self._entries and self._entries[device].pinned
+        return device in self._devices and self._devices[device].pinned
 
     def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
         """Whether a sighting seems to be of a pinned device.  A guess, for ranking only."""
         bound = self._bound_to(origin)
-        holders = (entry for one in claims if strength(one) for entry in self._claim_index[one])
-        return (bound is not None and bound.pinned) or any(entry.pinned for entry in holders)
+        holders = (known for one in claims if strength(one) for known in self._claim_index[one])
+        return (bound is not None and bound.pinned) or any(known.pinned for known in holders)
 
     def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device, and accept all these claims as its own: they are on record, or approved."""
-        entry = self._entries.get(device) or self._create(device)
-        self._unpinned.discard(entry)
-        entry.pinned = True
+        known = self._devices.get(device) or self._create(device)
+        self._unpinned.discard(known)
+        known.pinned = True
         accepted = consistent(claims)
-        for one in [c for c in entry.claims if contradict([c], accepted)]:
-            self._drop_claim(entry, one)
+        for one in [c for c in known.claims if contradict([c], accepted)]:
+            self._drop_claim(known, one)
         for one in accepted:
             if is_kept(one):
-                self._add_claim(entry, one)
+                self._add_claim(known, one)
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device be merged and evicted like any other."""
-        entry = self._entries.get(device)
-        if entry is not None and entry.pinned:
-            entry.pinned = False
-            self._unpinned.put(entry, entry.rank)
+        known = self._devices.get(device)
+        if known is not None and known.pinned:
+            known.pinned = False
+            self._unpinned.put(known, known.rank)
 
     def forget(self, device: DeviceId) -> None:
         """Remove a device."""
-        entry = self._entries.pop(device, None)
-        if entry is None:
+        known = self._devices.pop(device, None)
+        if known is None:
             return
-        self._unpinned.discard(entry)
-        for one in tuple(entry.claims):
-            self._drop_claim(entry, one)
-        for origin in entry.origins:
+        self._unpinned.discard(known)
+        for one in tuple(known.claims):
+            self._drop_claim(known, one)
+        for origin in known.origins:
             del self._bound[origin]
 
     def resolve(self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0) -> Resolved:
@@ -247,16 +247,16 @@ class Resolver:
         claimed = consistent(claims)
         before = self._bound_to(origin)
         group, rivals = self._choose(self._score(before, claimed), claimed)
-        entry = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)
-        gone = tuple(self._absorb(entry, other) for other in group if other is not entry)
-        self._learn(entry, claimed)
-        self._bind(entry, origin)
-        evicted = self._make_room(entry, rank)
-        moved = not kernel_macs(claimed) <= entry.claims
+        known = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)
+        gone = tuple(self._absorb(known, other) for other in group if other is not known)
+        self._learn(known, claimed)
+        self._bind(known, origin)
+        evicted = self._make_room(known, rank)
+        moved = not kernel_macs(claimed) <= known.claims
         return Resolved(
-            entry.device,
+            known.device,
             merged=gone,
-            displaced=before.device if before and before not in (entry, *group) else None,
+            displaced=before.device if before and before not in (known, *group) else None,
             evicted=evicted,
             conflict=IDENTITY_CONFLICT if rivals else MOVED_OR_CLONED if moved else "",
             rivals=tuple(r.device for r in rivals if r.device not in evicted),
@@ -269,17 +269,17 @@ class Resolver:
         scores: dict[KnownDevice, int] = {}
         distinctive = [c for c in claimed if strength(c) and not self._claim_index.is_shared(c)]
         for one in distinctive:
-            for entry in self._claim_index[one]:
-                scores[entry] = scores.get(entry, 0) + strength(one)
+            for known in self._claim_index[one]:
+                scores[known] = scores.get(known, 0) + strength(one)
         if before is not None and self._continues(before, distinctive, claimed):
             scores[before] = scores.get(before, 0) + BINDING
         return scores
 
     def _continues(
-        self, entry: KnownDevice, distinctive: Sequence[Claim], claimed: Sequence[Claim]
+        self, known: KnownDevice, distinctive: Sequence[Claim], claimed: Sequence[Claim]
     ) -> bool:
         """Whether the claims do not rule out that an origin's device is still there."""
-        own = {c for c in entry.claims if not self._claim_index.is_shared(c)}
+        own = {c for c in known.claims if not self._claim_index.is_shared(c)}
         return not (own and distinctive) or not own.isdisjoint(claimed)
 
     def _choose(
@@ -291,12 +291,12 @@ class Resolver:
         """
         group: list[KnownDevice] = []
         rivals: list[KnownDevice] = []
-        for entry in sorted(scores, key=lambda e: (-scores[e], e.seniority)):
-            fits = not contradict(entry.claims, claimed)
-            if fits and all(entry.may_merge(other) for other in group):
-                group.append(entry)
-            elif fits or any(is_exclusive(c) for c in entry.claims.intersection(claimed)):
-                rivals.append(entry)
+        for known in sorted(scores, key=lambda e: (-scores[e], e.seniority)):
+            fits = not contradict(known.claims, claimed)
+            if fits and all(known.may_merge(other) for other in group):
+                group.append(known)
+            elif fits or any(is_exclusive(c) for c in known.claims.intersection(claimed)):
+                rivals.append(known)
         return group, rivals
 
     def _absorb(self, kept: KnownDevice, gone: KnownDevice) -> DeviceId:
@@ -308,47 +308,47 @@ class Resolver:
         kept.rank = max(kept.rank, gone.rank)
         return gone.device
 
-    def _learn(self, entry: KnownDevice, claimed: Sequence[Claim]) -> None:
+    def _learn(self, known: KnownDevice, claimed: Sequence[Claim]) -> None:
         """Accept claims as a device's own, unless they are another's."""
-        has_home = bool(kernel_macs(entry.claims))
+        has_home = bool(kernel_macs(known.claims))
         for one in claimed:
-            foreign = is_exclusive(one) and any(e is not entry for e in self._claim_index[one])
+            foreign = is_exclusive(one) and any(e is not known for e in self._claim_index[one])
             if not is_kept(one) or foreign or (has_home and is_kernel_mac(one)):
                 continue
-            if len(entry.claims) < MAX_CLAIMS:
-                self._add_claim(entry, one)
+            if len(known.claims) < MAX_CLAIMS:
+                self._add_claim(known, one)
 
     def _new(self, origin: Origin, claimed: Sequence[Claim]) -> KnownDevice:
         """Create a device, named by the claims that only it has, or else by its origin."""
         own = [c for c in claimed if strength(c) and not self._claim_index[c]]
-        spare = possible_ids((), *origin, self._births)
+        spare = possible_ids((), *origin, self._created)
         possible = chain(possible_ids(own, *origin), spare)
-        return self._create(next(d for d in possible if d not in self._entries))
+        return self._create(next(d for d in possible if d not in self._devices))
 
     def _create(self, device: DeviceId) -> KnownDevice:
-        self._births += 1
-        entry = self._entries[device] = KnownDevice(device, self._births)
-        return entry
+        self._created += 1
+        known = self._devices[device] = KnownDevice(device, self._created)
+        return known
 
-    def _bind(self, entry: KnownDevice, origin: Origin) -> None:
+    def _bind(self, known: KnownDevice, origin: Origin) -> None:
         before = self._bound.get(origin)
         if before is not None:
             before.origins = tuple(one for one in before.origins if one != origin)
-        self._bound[origin] = entry
-        if len(entry.origins) == MAX_ORIGINS:
-            del self._bound[entry.origins[0]]
-        entry.origins = (*entry.origins, origin)[-MAX_ORIGINS:]
+        self._bound[origin] = known
+        if len(known.origins) == MAX_ORIGINS:
+            del self._bound[known.origins[0]]
+        known.origins = (*known.origins, origin)[-MAX_ORIGINS:]
 
     def _bound_to(self, origin: Origin) -> KnownDevice | None:
         """Return the device of an origin: remembered, or one whose id was made from the origin."""
         if origin in self._bound:
             return self._bound[origin]
-        return self._entries.get(next(possible_ids((), *origin)))
+        return self._devices.get(next(possible_ids((), *origin)))
 
-    def _make_room(self, entry: KnownDevice, rank: int) -> tuple[DeviceId, ...]:
-        entry.rank = max(entry.rank, rank)
-        if not entry.pinned:
-            self._unpinned.put(entry, entry.rank)
+    def _make_room(self, known: KnownDevice, rank: int) -> tuple[DeviceId, ...]:
+        known.rank = max(known.rank, rank)
+        if not known.pinned:
+            self._unpinned.put(known, known.rank)
         evicted = []
         while len(self._unpinned) > self._limit:
             victim = self._unpinned.lowest()
@@ -356,10 +356,10 @@ class Resolver:
             evicted.append(victim.device)
         return tuple(evicted)
 
-    def _add_claim(self, entry: KnownDevice, one: Claim) -> None:
-        self._claim_index.add(one, entry)
-        entry.claims.add(one)
+    def _add_claim(self, known: KnownDevice, one: Claim) -> None:
+        self._claim_index.add(one, known)
+        known.claims.add(one)
 
-    def _drop_claim(self, entry: KnownDevice, one: Claim) -> None:
-        self._claim_index.discard(one, entry)
-        entry.claims.discard(one)
+    def _drop_claim(self, known: KnownDevice, one: Claim) -> None:
+        self._claim_index.discard(one, known)
+        known.claims.discard(one)
