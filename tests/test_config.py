@@ -1,4 +1,4 @@
-"""The configuration is read as a whole, or everything that is wrong is told."""
+"""The configuration is read as a whole, or all its problems are reported."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def configured(paths: ConfigPaths, text: str) -> Config:
     return load(paths, PLUGINS)
 
 
-def told(paths: ConfigPaths, text: str) -> list[str]:
+def problems_of(paths: ConfigPaths, text: str) -> list[str]:
     write(paths.main, text)
     return [str(one).replace(f"{paths.main.parent}/", "") for one in check(paths, PLUGINS)]
 
@@ -157,44 +157,35 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "line", "fact"),
     [
-        ("[gatway]", "gatewayd.toml:1: unknown key 'gatway': did you mean 'gateway'?"),
-        ("gateway = 1", "gatewayd.toml:1: gateway must be a table"),
-        ("discovery = 1", "gatewayd.toml:1: discovery must be a table"),
-        ("cloud = 1", "gatewayd.toml:1: cloud must be a table: write [cloud.NAME]"),
-        ("[cloud]\nsky = 1", "gatewayd.toml:2: cloud.sky must be a table"),
-        ("[cloud.'a b']", "gatewayd.toml:1: [cloud.a b] is not a name"),
-        ("[cloud.sky]\nhost = ''", "gatewayd.toml:1: [cloud.sky]: the host is not known"),
-        ("[cloud.sky]\nkind = 1", "gatewayd.toml:2: cloud.sky.kind must be a text"),
-        ("[cloud.sky]", "gatewayd.toml:1: cloud.sky lacks 'host': add it"),
-        (
-            "[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'",
-            "gatewayd.toml:3: 'product_secret' looks like a secret",
-        ),
-        (
-            "[cloud.moon]",
-            "gatewayd.toml:1: [cloud.moon]: no plug-in 'moon' in gatewayd.clouds; installed: list",
-        ),
-        ("[discovery]\nsetle = 1", "gatewayd.toml:2: unknown key 'setle' in [discovery]: did you"),
-        (
-            "[discovery.ear]\nintefaces = []",
-            ("gatewayd.toml:2: unknown key 'intefaces' in [discovery.ear]: did you mean "
-            "'interfaces'?"),
-        ),
-        ("[secretstore]\nbackend = 'sfe'", "gatewayd.toml:1: [secretstore.sfe]: no plug-in 'sfe'"),
-        ("[secretstore]\nbackend = 1", "gatewayd.toml:2: secretstore.backend must be a text"),
-        ("[secretstore.safe]", "gatewayd.toml:1: [secretstore.safe] is not used"),
-        ("[secretstore.vault]\nkey = 'CANARY'", "gatewayd.toml:2: secretstore.vault.key must be"),
-        ("[log]\nlevel = 'inof'", "gatewayd.toml:2: log.level must be one of debug, info,"),
-        ("[log", "gatewayd.toml:1: not valid TOML"),
+        ("[gatway]", 1, "'gateway'"),
+        ("gateway = 1", 1, "gateway"),
+        ("discovery = 1", 1, "discovery"),
+        ("cloud = 1", 1, "[cloud.NAME]"),
+        ("[cloud]\nsky = 1", 2, "cloud.sky"),
+        ("[cloud.'a b']", 1, "[cloud.a b]"),
+        ("[cloud.sky]\nhost = ''", 1, "[cloud.sky]: the host is not known"),
+        ("[cloud.sky]\nkind = 1", 2, "cloud.sky.kind"),
+        ("[cloud.sky]", 1, "cloud.sky lacks 'host'"),
+        ("[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'", 3, "'product_secret'"),
+        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: list"),
+        ("[discovery]\nsetle = 1", 2, "'setle' in [discovery]"),
+        ("[discovery.ear]\nintefaces = []", 2, "'interfaces'"),
+        ("[secretstore]\nbackend = 'sfe'", 1, "[secretstore.sfe]: no plug-in 'sfe'"),
+        ("[secretstore]\nbackend = 1", 2, "secretstore.backend"),
+        ("[secretstore.safe]", 1, "[secretstore.safe]"),
+        ("[secretstore.vault]\nkey = 'CANARY'", 2, "secretstore.vault.key"),
+        ("[log]\nlevel = 'inof'", 2, "debug, info,"),
+        ("[log", 1, "TOML"),
     ],
-)  # fmt: skip
+)
 def test_a_problem_has_a_line_a_key_and_a_remedy(
-    paths: ConfigPaths, text: str, expected: str
+    paths: ConfigPaths, text: str, line: int, fact: str
 ) -> None:
-    (found,) = told(paths, text)
-    assert found.startswith(expected)
+    (found,) = problems_of(paths, text)
+    assert found.startswith(f"gatewayd.toml:{line}: ")
+    assert fact in found
     assert "CANARY" not in found
 
 
@@ -244,12 +235,12 @@ product = "p1"
 )
 def test_the_check_looks_at_rules_too(paths: ConfigPaths, text: str, found: list[str]) -> None:
     write(paths.main.parent / "rules.d/1.toml", RULE)
-    assert [problem.partition(": ")[0] for problem in told(paths, text)] == found
+    assert [problem.partition(": ")[0] for problem in problems_of(paths, text)] == found
 
 
 def test_rules_are_checked_even_if_the_configuration_is_wrong(paths: ConfigPaths) -> None:
     write(paths.main.parent / "rules.d/1.toml", "[[rule]]\nname = 'x'\n")
-    assert len(told(paths, "[zzz]")) == 3
+    assert len(problems_of(paths, "[zzz]")) == 3
 
 
 def test_the_sample_shows_every_setting_and_its_default() -> None:

@@ -1,4 +1,4 @@
-"""The report of a fault: what is in it, and that nobody can change it."""
+"""The dump: what is in it, and that it cannot be changed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: P
     assert text.isascii()
     assert b"\x1b" not in text
     assert CANARY.encode() not in text
-    told = json.loads(text)
-    assert told["objects"]["/org/gatewayd1"]["state"] == "running"
-    assert told["devices"][0]["name"] == one.name
-    assert told["devices"][0]["history"][0]["event"] == "Seen"
-    assert told["plugins"]["cloud"] == ["ali (alibaba)"]
-    assert told["rules"] == [["cameras", "register", "ali", 7]]
-    assert told["settings"]["log"] == {"level": "info"}
-    assert told["machine"]["memory"].endswith("kB")
+    report = json.loads(text)
+    assert report["objects"]["/org/gatewayd1"]["state"] == "running"
+    assert report["devices"][0]["name"] == one.name
+    assert report["devices"][0]["history"][0]["event"] == "Seen"
+    assert report["plugins"]["cloud"] == ["ali (alibaba)"]
+    assert report["rules"] == [["cameras", "register", "ali", 7]]
+    assert report["settings"]["log"] == {"level": "info"}
+    assert report["machine"]["memory"].endswith("kB")
 
 
 def test_a_file_in_memory_cannot_be_changed() -> None:

@@ -209,7 +209,7 @@ class Site(RuleBasedStateMachine):
         self.do(asyncio.sleep(seconds))
 
     def restart(self) -> None:
-        """Begin anew with what is on the disk, as the real start reconciles it."""
+        """Start again with what is on the disk, as the real start reconciles it."""
         old, self.records = self.records, MemoryRecords()
         self.records.rows, self.records.slots = dict(old.rows), dict(old.slots)
         for found in decide(list(old.rows.values()), list(old.slots), 1):
@@ -251,7 +251,7 @@ class Site(RuleBasedStateMachine):
     # What holds.
 
     @invariant()
-    def the_mailbox_lives(self) -> None:
+    def the_manager_runs(self) -> None:
         assert not self.running.done(), self.running
 
     @invariant()
@@ -267,7 +267,7 @@ class Site(RuleBasedStateMachine):
             assert INTERNAL_ERROR.text not in [step.text for step in child.history]
 
     @invariant()
-    def nobody_is_registered_who_was_not_admitted(self) -> None:
+    def only_admitted_children_are_registered(self) -> None:
         assert not self.cloud.trespasses
 
     @invariant()
@@ -277,7 +277,7 @@ class Site(RuleBasedStateMachine):
                 assert self.records.rows[self.id(child)].verdict is Verdict.REJECTED
 
     @invariant()
-    def nobody_has_two_sessions(self) -> None:
+    def no_child_has_two_sessions(self) -> None:
         assert not self.cloud.contested
 
     @invariant()
@@ -286,7 +286,7 @@ class Site(RuleBasedStateMachine):
             if child.state is State.ONLINE:
                 record = self.records.rows[child.id]
                 assert child.present
-                assert record.cloud in self.cloud.online or self.asked  # about to be told
+                assert record.cloud in self.cloud.online or self.asked  # about to change
                 assert record.verdict is Verdict.ADMITTED or self.asked
                 assert record.activated_at
                 assert record.slot(record.stored) in self.records.slots
@@ -305,7 +305,7 @@ class Site(RuleBasedStateMachine):
     # How it ends.
 
     async def all_ends_well(self) -> None:
-        """Once all faults are over, whoever is admitted and here is online."""
+        """Once all faults are over, every child that is admitted and here is online."""
         self.records.failing, self.cloud.down = None, False
         self.cloud.script.clear()
         for name in NAMES:
@@ -313,7 +313,7 @@ class Site(RuleBasedStateMachine):
         await asyncio.sleep(LONG)
         await self.help_those_who_need_it()
         await asyncio.sleep(LONG)
-        self.the_mailbox_lives()
+        self.the_manager_runs()
         for child in self.stage.manager.children.values():
             record = self.records.rows.get(child.id)
             if record is None:
@@ -331,7 +331,7 @@ class Site(RuleBasedStateMachine):
             if child.state is State.FAILED:
                 assert child.reason.code
                 await made.retry(child.id, "uid 0")
-            elif child.reason.code == "cloud-auth-failed":  # reset there, and nobody told us
+            elif child.reason.code == "cloud-auth-failed":  # reset there, unknown to us
                 await made.reregister(child.id, child.id, "uid 0")
 
 

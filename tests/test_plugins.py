@@ -50,7 +50,7 @@ def test_a_named_plugin_is_loaded_and_no_other(modules: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "remedy"),
     [
         ("godo", "no plug-in 'godo' in gatewayd.clouds; installed: bare, broken, function, gone"),
         ("\x1b[2J", r"no plug-in '\\x1b\[2J' in"),
@@ -64,12 +64,12 @@ def test_a_named_plugin_is_loaded_and_no_other(modules: Path) -> None:
         ("function", "no class with a dataclass `Settings`"),
     ],
 )
-def test_what_cannot_be_used_says_what_to_do(modules: Path, name: str, told: str) -> None:
+def test_what_cannot_be_used_says_what_to_do(modules: Path, name: str, remedy: str) -> None:
     installed = plugins(
         ("broken", "gwt_broken:X"), ("needy", "gwt_needy:X"), ("gone", "gwt_good:Gone"),
         ("bare", "gwt_good:Bare"), ("function", "gwt_good:function"),
     )  # fmt: skip
-    with pytest.raises(PluginError, match=told) as raised:
+    with pytest.raises(PluginError, match=remedy) as raised:
         installed.load(CLOUDS, name)
     assert "CANARY" not in str(raised.value)
 

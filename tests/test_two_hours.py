@@ -1,4 +1,4 @@
-"""Two hours of random faults, in simulated time: nobody is stuck, and no limit is broken.
+"""Two hours of random faults, in simulated time: no child is stuck, and no limit is broken.
 
 The real flow and the real provider meet the simulated cloud over a made-up network.  Everything
 is drawn from a seed (and from PYTHONHASHSEED, which orders sets).  The faults end after 1 h 50 min;
@@ -191,7 +191,7 @@ class Site:
     # The daemon.
 
     async def start(self, records: MemoryRecords) -> None:
-        self.meter.begin_anew()
+        self.meter.reset()
         loop, lan, tape = self.loop, FakeLan(self.loop.time), RecordingReporter()
 
         def wall() -> int:
@@ -464,7 +464,7 @@ class Site:
             assert slot == Secret((device.secret or "").encode()), (child, record)
 
     def check_end(self) -> None:
-        """Nobody is stuck."""
+        """No child is stuck."""
         wrong = []
         for name in CHILDREN:
             child = self.child(name)
@@ -504,7 +504,7 @@ async def test_two_hours_of_faults(seed: int, monkeypatch: pytest.MonkeyPatch) -
 async def test_who_is_restless_keeps_the_limits_too(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work that begins anew each few seconds knows nothing of the connects before it."""
+    """Work that starts again every few seconds knows nothing of the connects before it."""
     site = Site(1)
     monkeypatch.setattr(mqtt, "open_connection", site.network.open_connection)
     await site.start(MemoryRecords())

@@ -1,4 +1,4 @@
-"""What an operator may ask for, and what is refused."""
+"""The commands of operators: what each does, and what it refuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_cloud_name_belongs_to_one_child(stage: Stage) -> None:
     second = stage.announce("other")
     stage.lan.known[second] = stage.lan.known[first]
     await stage.tape.wait_for(second, "pending")
-    with pytest.raises(NotAdmitted, match="has the cloud name"):
+    with pytest.raises(NotAdmitted, match=f"{second}"):
         await stage.app.commands.approve(second, "", "uid 0")
 
 
@@ -88,7 +88,7 @@ async def test_reregister_wants_the_id_twice_and_a_child_that_was_registered(sta
     await stage.tape.wait_for(device, "pending")
     with pytest.raises(InvalidArgs, match="twice"):
         await stage.app.commands.reregister(device, "child-", "uid 0")
-    with pytest.raises(WrongState, match="is pending, not registered"):
+    with pytest.raises(WrongState, match="pending"):
         await stage.app.commands.reregister(device, device, "uid 0")
 
 
@@ -112,7 +112,7 @@ async def test_a_child_is_found_by_id_by_its_beginning_or_by_cloud_id(stage: Sta
     with pytest.raises(AmbiguousId):
         resolve("child-")
     with pytest.raises(NoSuchDevice):
-        resolve("nobody")
+        resolve("unknown")
 
 
 async def test_retry_is_for_those_who_wait(stage: Stage) -> None:
@@ -143,7 +143,7 @@ async def test_a_name_given_while_the_cloud_is_asked_is_kept_and_so_is_the_secre
 
 @pytest.mark.parametrize("step", ["intent-on-record", "secret-in-slot", "logged-in"])
 async def test_what_is_written_of_a_child_at_the_same_time_is_all_kept(step: str) -> None:
-    """Whoever writes the record, each writes only what he has to say."""
+    """Each writer of the record changes only its own facts."""
     renamed: list[asyncio.Task[None]] = []
 
     def checkpoint(reached: str) -> None:
@@ -246,7 +246,7 @@ async def test_a_forgotten_child_is_not_brought_back_by_a_retry_at_the_same_time
 
 @pytest.mark.parametrize("before", [-0.001, 0.001, 0.003, 0.006])
 async def test_reregister_while_the_login_succeeds(stage: Stage, before: float) -> None:
-    """It is obeyed or refused, and the mailbox gets no event that it cannot deliver."""
+    """It is obeyed or refused, and the queue gets no event that it cannot handle."""
 
     device = stage.announce("TH20-1")
     await stage.tape.wait_for(device, "online")

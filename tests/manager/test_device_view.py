@@ -1,4 +1,4 @@
-"""What is shown of a child is what is on record, where that is safer than what is heard."""
+"""The view of a child has the name on record, which other devices cannot change."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ def child(state: str, **more: Any) -> dict[str, Any]:
 
 
 def standing(*children: dict[str, Any]) -> tuple[int, int, str, str]:
-    tally = DeviceStatistics(RecordingReporter())
+    statistics = DeviceStatistics(RecordingReporter())
     for number, shown in enumerate(children):
-        tally.show(view(f"child-{number}", **shown))
-    told = tally.of("ali")
-    return told.devices, told.queued, told.state, told.reason.code
+        statistics.show(view(f"child-{number}", **shown))
+    counted = statistics.of("ali")
+    return counted.devices, counted.queued, counted.state, counted.reason.code
 
 
 @pytest.mark.parametrize(("children", "expected"), [
@@ -59,45 +59,47 @@ def test_a_cloud_does_as_its_children_do(
 
 
 def test_a_reason_comes_with_its_sentences() -> None:
-    tally = DeviceStatistics(RecordingReporter())
-    tally.show(view("a", **child("admitted", late="down", remedy="Wait.")))
-    reason = tally.of("ali").reason
+    statistics = DeviceStatistics(RecordingReporter())
+    statistics.show(view("a", **child("admitted", late="down", remedy="Wait.")))
+    reason = statistics.of("ali").reason
     assert (reason.code, reason.text, reason.remedy) == ("down", "It is down.", "Wait.")
-    tally.show(view("a", **child("online")))
-    assert tally.of("ali").reason is NONE
+    statistics.show(view("a", **child("online")))
+    assert statistics.of("ali").reason is NONE
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", *STATES]), st.booleans())))
 def test_counts_are_what_counting_all_would_give(steps: list[tuple[int, str, bool]]) -> None:
-    tally, shown = DeviceStatistics(RecordingReporter()), {}
+    statistics, shown = DeviceStatistics(RecordingReporter()), {}
     for number, state, stored in steps:
         if state:
             secret = "stored" if stored else "none"
             one = view(f"child-{number}", **child(state, secret_state=secret))
             shown[one.id] = one
-            tally.show(one)
+            statistics.show(one)
         else:
             device = view(f"child-{number}").id
             shown.pop(device, None)
-            tally.remove(device)
-    assert tally.of("ali").devices == sum(phase_of(one) is not OUT for one in shown.values())
-    assert tally.secrets == sum(one.secret_state == "stored" for one in shown.values())
-    assert all(n > 0 for counts in tally._counts.values() for n in counts.values())
-    assert set(tally._shared) == {key for counts in tally._counts.values() for key in counts}
+            statistics.remove(device)
+    assert statistics.of("ali").devices == sum(phase_of(one) is not OUT for one in shown.values())
+    assert statistics.secrets == sum(one.secret_state == "stored" for one in shown.values())
+    assert all(n > 0 for counts in statistics._counts.values() for n in counts.values())
+    assert set(statistics._shared) == {
+        key for counts in statistics._counts.values() for key in counts
+    }
 
 
 def test_it_passes_on_what_it_is_told() -> None:
     tape = RecordingReporter()
-    tally = DeviceStatistics(tape)
+    statistics = DeviceStatistics(tape)
     one = view("child-1", **child("online"))
-    tally.show(one)
+    statistics.show(one)
     assert tape.shown == {one.id: one}
-    tally.remove(one.id)
+    statistics.remove(one.id)
     assert tape.shown == {}
 
 
 def test_the_reasons_that_are_remembered_are_bounded() -> None:
-    tally = DeviceStatistics(RecordingReporter())
+    statistics = DeviceStatistics(RecordingReporter())
     for number in range(MAX_REASONS + 5):
-        tally.show(view(f"child-{number}", **child("admitted", late=f"reason-{number}")))
-    assert len(tally._reasons) == MAX_REASONS
+        statistics.show(view(f"child-{number}", **child("admitted", late=f"reason-{number}")))
+    assert len(statistics._reasons) == MAX_REASONS

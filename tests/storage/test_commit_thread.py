@@ -1,4 +1,4 @@
-"""The store thread: order, groups, and what happens to those who wait."""
+"""The commit thread: order, groups, and the results of the waiters."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ async def test_a_thread_that_was_never_started_closes() -> None:
 
 
 def test_a_loop_that_is_gone_does_not_keep_the_thread() -> None:
-    """The thread answers nobody, and ends when it is told to."""
+    """The thread answers no waiter, and ends when it is closed."""
     thread = CommitThread()
     released = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The register and the secrets: durable when they return."""
+"""The records and the secrets: durable when a call returns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SLOT = RECORD.slot(1)
 
 
 class Stores:
-    """A register and its secrets, open."""
+    """The records and the secrets, open."""
 
     def __init__(self, thread: CommitThread, records: DurableRecords, vault: Vault) -> None:
         self.thread, self.records, self.vault = thread, records, vault

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class MemoryRecords:
     """Records that survive what the test calls a crash, as long as the object lives.
 
-    As the store thread does, it works in order of the queue, and also for whom has left it.
+    As the commit thread does, it works in order of the queue, and finishes for cancelled callers.
     failing: what all works end with.  dead: the power is off, and nothing is done any more.
     """
 
@@ -74,7 +74,7 @@ class MemoryRecords:
                 return
             error, value = self._attempt(work)
             if done.done():
-                return  # nobody waits any more; what was done stays done
+                return  # the waiter was cancelled; what was done stays done
             if error is not None:
                 done.set_exception(error)
             else:
@@ -204,7 +204,7 @@ class FakeCloud:
             return Unknown(Reason("answer-lost"))
         await keep(secret)
         if word == "issue-another":
-            self.issued[name].append(Secret(b"somebody else's"))
+            self.issued[name].append(Secret(b"another one's"))
         return Issued()
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:

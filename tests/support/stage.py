@@ -43,7 +43,7 @@ class NameRules:
         return judge(device, evidence, census)
 
     def count(self, rule: str) -> None:
-        """Nobody asks."""
+        """Not counted."""
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         return ()

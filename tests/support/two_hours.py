@@ -38,7 +38,7 @@ class InlineLoop(JumpingLoop):
         done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001  # border: it belongs to whoever waits
+        except Exception as error:  # noqa: BLE001  # border: the waiter gets it
             done.set_exception(error)
         return done
 
@@ -62,7 +62,7 @@ class Meter:
     seen: Counter[str] = field(default_factory=Counter)
     _moments: defaultdict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Count from nothing: a program that was just started knows of no earlier login."""
         self._moments.clear()
 
@@ -247,8 +247,8 @@ class Line:
         done: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
 
         def there() -> None:
-            told = what()
-            self._carry(1, lambda: None if done.done() else done.set_result(told))
+            result = what()
+            self._carry(1, lambda: None if done.done() else done.set_result(result))
 
         self._carry(0, there)
         await asyncio.wait((done, self.closed), return_when=asyncio.FIRST_COMPLETED)
