@@ -77,7 +77,7 @@ class GatewayStatus:
             backend=self.config.store.kind,
             protection=self.storage.store.protection.value,
             state=self._store_state(),
-            why=self._why(),
+            explanation=self._why(),
             n_secrets=contents.secrets if contents else self.statistics.secrets,
             key_id=contents.key if contents else 0,
             key_created=contents.key_created if contents else 0,

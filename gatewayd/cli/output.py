@@ -136,7 +136,7 @@ def store(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield how the secrets are stored and protected."""
     protection = str(facts["Protection"])
     yield f"State: {safe(facts['State'])}"
-    yield from [f"Why: {safe(facts['Why'])}"] if facts["Why"] else []
+    yield from [f"Why: {safe(facts['Explanation'])}"] if facts["Explanation"] else []
     yield f"Secrets: {facts['NSecrets']}, in the store {safe(facts['Backend'])}"
     yield f"Protected: {PROTECTION_TEXTS.get(protection, safe(protection))}"
     if facts["KeyId"]:

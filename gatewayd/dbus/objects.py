@@ -124,9 +124,9 @@ FEATURES = (
 
 PROPERTIES: Mapping[str, Mapping[str, str]] = {
     SECRET_STORE: {
-        "Backend": "backend", "Protection": "protection", "State": "state", "Why": "why",
-        "NSecrets": "n_secrets", "KeyId": "key_id", "KeyCreatedTimestamp": "key_created",
-        "RecoverySlots": "recovery_slots",
+        "Backend": "backend", "Protection": "protection", "State": "state",
+        "Explanation": "explanation", "NSecrets": "n_secrets", "KeyId": "key_id",
+        "KeyCreatedTimestamp": "key_created", "RecoverySlots": "recovery_slots",
     },
     PROVIDER: {
         "Id": "id", "Kind": "kind", "Endpoint": "endpoint", "State": "state", "Reason": "reason",

@@ -84,7 +84,7 @@ class StoreView:
 
     backend: the name of its plug-in.  protection: a word of `Protection`.
     state: "unsealed", "sealed", "degraded" or "rollback-suspected".
-    why: a sentence, why it is not unsealed and what to do; "" if it is.
+    explanation: a sentence, why it is not unsealed and what to do; "" if it is.
     n_secrets: slots that hold something.
     key_id: number of the data key in use; 0 where there is none, or it has no number.
     key_created: microseconds since the epoch; 0 where it is not known.
@@ -94,7 +94,7 @@ class StoreView:
     backend: str
     protection: str
     state: str
-    why: str
+    explanation: str
     n_secrets: int = 0
     key_id: int = 0
     key_created: int = 0

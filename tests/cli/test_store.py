@@ -14,7 +14,7 @@ from tests.dbus.support import RecordingCommands, served
 from tests.support.gatewayctl import ctl
 
 FACTS = {
-    "Backend": "vault", "Protection": "tpm2", "State": "unsealed", "Why": "", "NSecrets": 3,
+    "Backend": "vault", "Protection": "tpm2", "State": "unsealed", "Explanation": "", "NSecrets": 3,
     "KeyId": 2, "KeyCreatedTimestamp": 1_700_000_000_000_000, "RecoverySlots": 1,
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_the_store_in_words() -> None:
     assert lines[2] == f"Protected: {output.PROTECTION_TEXTS['tpm2']}"
     assert lines[3].startswith("Data key: number 2, created 2023-11-1")
     assert lines[4] == "Recovery keys: 1"
-    sealed = list(output.store(FACTS | {"State": "sealed", "Why": "There is no key.\x1b"}))
+    sealed = list(output.store(FACTS | {"State": "sealed", "Explanation": "There is no key.\x1b"}))
     assert sealed[:2] == ["State: sealed", r"Why: There is no key.\x1b"]
     unknown = list(output.store(FACTS | {"Protection": "hsm", "KeyId": 0}))
     assert unknown[2:] == ["Protected: hsm", "Recovery keys: 1"]

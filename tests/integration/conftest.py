@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gatewayd.simulator.bus import PrivateBus
-from tests.dbus.served import private_bus
+from tests.dbus.support import private_bus
 
 
 @pytest.fixture

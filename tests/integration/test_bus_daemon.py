@@ -34,7 +34,7 @@ async def test_the_objects_of_a_site(tmp_path: Path) -> None:
         (child,) = site.plant["serials"]
         await site.start()
         await shows(site, STORE, "Backend=vault", "Protection=development", "State=unsealed")
-        await shows(site, STORE, "Why=", "NSecrets=0")
+        await shows(site, STORE, "Explanation=", "NSecrets=0")
         await shows(site, CLOUD, "Id=alibaba", "Kind=alibaba", "State=idle", "NDevices=0")
         assert f":{site.plant['port']}" in await site.busctl("get-property", *CLOUD, "Endpoint")
         await site.ask(do="announce", child=child)
@@ -64,4 +64,4 @@ async def test_a_sealed_store_says_why(tmp_path: Path) -> None:
         config.write_text(text.replace('key = "development-file"', 'key = "credential"'))
         await site.start()
         await shows(site, STORE, "Protection=none", "State=sealed")
-        assert await site.busctl("get-property", *STORE, "Why") != 's ""'
+        assert await site.busctl("get-property", *STORE, "Explanation") != 's ""'

@@ -25,6 +25,7 @@ from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.views import LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs
 from gatewayd.simulator.bus import PrivateBus
+from gatewayd.testing.waiting import until
 from tests.dbus.support import (
     OTHERS,
     RecordingCommands,
@@ -33,7 +34,6 @@ from tests.dbus.support import (
     recorded_signals,
     run,
     served,
-    until,
     view,
 )
 
@@ -163,16 +163,16 @@ async def call(bus: PrivateBus, place: ObjectInterface, *words: str) -> str:
 
 
 async def test_properties_and_their_changes(bus: PrivateBus, service: Bus) -> None:
-    assert await get(bus, STORE, "State", "Why", "NSecrets") == (
+    assert await get(bus, STORE, "State", "Explanation", "NSecrets") == (
         's "sealed"\ns "There is no key."\nu 2'
     )
     assert await get(bus, CLOUD, "Endpoint", "CertificateExpiryTimestamp") == 's "h:8883"\nt 0'
     async with recorded_signals(bus) as listener:
-        service.show_at(STORE, replace(VAULT, state="unsealed", why="", n_secrets=5))
+        service.show_at(STORE, replace(VAULT, state="unsealed", explanation="", n_secrets=5))
         await until(lambda: listener.named("PropertiesChanged"))
     ((path, result),) = listener.named("PropertiesChanged")
     assert (path, result[0]) == STORE
-    assert result[1] == {"State": "unsealed", "Why": ""}
+    assert result[1] == {"State": "unsealed", "Explanation": ""}
     assert await get(bus, STORE, "NSecrets") == "u 5"
 
 
