@@ -173,7 +173,7 @@ class Application:
         """Give each device CA its slots in the secret store, and operators a way to it."""
         for name, provider in self.providers.items():
             if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
-                provider.issuer.authority.entrust(slots_of(name, self._secrets))
+                provider.issuer.authority.set_slots(slots_of(name, self._secrets))
                 self.authorities[name] = AuthorityService(
                     name,
                     provider.issuer,

@@ -1,4 +1,4 @@
-"""Many callers, few requests: what is submitted at about the same time goes together."""
+"""Batching: items that are submitted at about the same time go in one request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Result = TypeVar("Result")
 
 Send: TypeAlias = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 """Takes 1 or more items; returns a result or an error for each, in their order.  Raises
-BatchRefused, or an error that goes for every item."""
+BatchRefused, or an error that holds for every item."""
 
 BATCHES = 8
-"""Batches whose items are open or under way at a time; whoever comes then waits."""
+"""Batches whose items are open or under way at a time; further items wait."""
 
 
 class BatchRefused(Exception):
-    """A batch was refused as a whole, and nothing of it was done: each item is to go alone.
+    """A batch was refused as a whole, and nothing of it was done: each item has to go alone.
 
     For a batch of one it is the error of its item.
     """
 
 
 class BatcherClosed(Exception):
-    """The batcher was closed: whether the item was sent is not known."""
+    """The batcher was closed: the item may have been sent."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Entry(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items, and sends them in batches.
+    """A collector of items that sends them in batches.
 
     size: items of one batch, at most.  wait: seconds for which a batch that is not full stays
     open for more.
@@ -46,18 +46,18 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(self, size: int, wait: float, send: Send[Item, Result]) -> None:
         self._size, self._wait, self._send = size, wait, send
-        self._places = asyncio.Semaphore(size * BATCHES)
+        self._slots = asyncio.Semaphore(size * BATCHES)
         self._open: list[_Entry[Item, Result]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def submit(self, item: Item) -> Result:
-        """Return what became of this item, or raise it.
+        """Return the result of this item, or raise its error.
 
-        Cancelled: the item is not sent, unless it is under way.  Raises Stopped.
+        Cancelled: the item is not sent, unless it is under way.  Raises BatcherClosed.
         """
-        async with self._places:
+        async with self._slots:
             if self._closed:
                 raise BatcherClosed
             entry = _Entry[Item, Result](item, asyncio.get_running_loop().create_future())
@@ -65,7 +65,7 @@ class Batcher(Generic[Item, Result]):
             return await entry.result
 
     async def close(self) -> None:
-        """End what is under way; whoever waits gets Stopped.  Closing twice is fine."""
+        """End what is under way; waiting callers get BatcherClosed.  Closing twice is fine."""
         self._closed = True
         self._start()
         await cancel_and_wait(self._sending)
@@ -102,7 +102,7 @@ class Batcher(Generic[Item, Result]):
                 _settle(batch[0], refusal)
             else:
                 await asyncio.gather(*(self._run([entry]) for entry in batch))
-        except Exception as error:  # noqa: BLE001  # border: whatever it is, it belongs to the callers
+        except Exception as error:  # noqa: BLE001  # border: any error belongs to the callers
             for entry in batch:
                 _settle(entry, error)
         else:

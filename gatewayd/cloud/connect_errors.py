@@ -1,7 +1,4 @@
-"""How making a connection fails, and how one ends.  The words are reason codes.
-
-Why no connection was made, and why one ended, in words for people: tables.  Pure.
-"""
+"""How making a connection fails, and how a connection ends: reason codes and their texts.  Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from gatewayd.device.reason import Reason
 class ConnectFault(StrEnum):
     """The step at which a connection could not be made."""
 
-    TOO_OFTEN = "connects-exhausted"  # we do not ask: the cloud would take it amiss
+    TOO_OFTEN = "connects-exhausted"  # not tried: the cloud limits how often
     CA_FILE = "ca-file-unusable"  # the file of trusted roots cannot be read, or holds none
     IDENTITY = "certificate-unusable"  # the key and the certificate to show cannot be read
     DNS = "dns-failed"
-    TCP_REFUSED = "tcp-refused"  # nobody listens there, or a firewall says no
+    TCP_REFUSED = "tcp-refused"  # nothing listens there, or a firewall refuses
     TCP_UNREACHABLE = "tcp-unreachable"  # no route, or no answer in time
     TLS_HOST_NAME = "tls-host-name"
     TLS_UNKNOWN_CA = "tls-unknown-ca"
@@ -37,15 +34,15 @@ class ConnectFault(StrEnum):
 SILENT = frozenset(
     {ConnectFault.MQTT_TIMEOUT, ConnectFault.MQTT_CLOSED, ConnectFault.MQTT_PROTOCOL}
 )
-"""The cloud may have acted on the CONNECT, and has not told."""
+"""Faults after which the cloud may have acted on the CONNECT."""
 
 
 class ConnectError(Exception):
     """A connection was not made.
 
-    code: what the CONNACK said, 1 to 5 (MQTT 3.1.1, 3.2.2.3); 0 unless `fault` is MQTT_REFUSED.
-    alert: what the server said of our certificate, as "certificate-expired"; "" unless `fault` is
-    TLS_REJECTED.
+    code: that of the CONNACK, 1 to 5 (MQTT 3.1.1, 3.2.2.3); 0 unless `fault` is MQTT_REFUSED.
+    alert: the server's TLS alert about our certificate, as "certificate-expired"; "" unless `fault`
+    is TLS_REJECTED.
     """
 
     def __init__(self, fault: ConnectFault, code: int = 0, alert: str = "") -> None:
@@ -67,7 +64,7 @@ class ConnectionEnd(StrEnum):
 _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ConnectFault.TOO_OFTEN: (
         "This device has connected to {host} as often as the cloud allows in a minute.",
-        "If this lasts, look why it comes and goes.",
+        "If this lasts, find out why it reconnects so often.",
     ),
     ConnectFault.CA_FILE: (
         "The trusted root certificates cannot be read.",
@@ -75,7 +72,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
-        "Look at the log; Reregister makes new ones.",
+        "Check the log; Reregister makes new ones.",
     ),
     ConnectFault.DNS: (
         "The name {host} cannot be looked up.",

@@ -1,4 +1,4 @@
-"""Secrets that an operator hands in: systemd credentials, and files that only we may read."""
+"""Secrets that an operator provides: systemd credentials, and files that only gatewayd may read."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def read_secret(directory: Path | None, credential: str, file: Path | None) -> S
     if credential:
         return _read(_credential(directory, credential), private=False)
     if file is None:
-        raise ConfigError("No place is named to read the secret from.")
+        raise ConfigError("Neither a credential nor a file is named for the secret.")
     return _read(file, private=True)
 
 
 def _credential(directory: Path | None, name: str) -> Path:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name[:64]!a} cannot be the name of a credential.")
+        raise ConfigError(f"{name[:64]!a} cannot be the name of a systemd credential.")
     if directory is None:
         raise ConfigError(
             f"The service was started without credentials: add LoadCredential={name}:… or "
@@ -48,11 +48,11 @@ def _credential(directory: Path | None, name: str) -> Path:
 def _read(path: Path, *, private: bool) -> Secret:
     """Read one file.
 
-    private: whether to insist that nobody else may read it.  Not so for a credential: systemd
+    private: whether to require that no other user may read it.  Not for a credential: systemd
     guards its directory, and grants access by an ACL, which shows as a mode of 0440.
     """
     try:
-        # O_NONBLOCK: a pipe in this place must not hang us before we have looked what it is.
+        # O_NONBLOCK: a pipe in this place must not block before the check what it is.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _check(path, os.fstat(descriptor), private=private)

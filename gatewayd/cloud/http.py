@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.tls import Server, dial, when_ready
 
-MAX_ANSWER = 16 * 1024
-"""Bytes of an answer with its header; those that are asked for have some hundred."""
+MAX_RESPONSE = 16 * 1024
+"""Bytes of a response with its header; a real one has some hundred."""
 
 _CHUNK = 4096
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
@@ -29,12 +29,15 @@ _HTTPS_PORT = 443
 
 
 class HttpError(Exception):
-    """What came is no answer of HTTP/1.1, or one that is not taken."""
+    """What came is no response of HTTP/1.1, or one that is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """status: of 200 to 599.  body: decoded, at most MAX_ANSWER bytes; it may hold a secret."""
+    """A response.
+
+    status: of 200 to 599.  body: decoded, at most MAX_RESPONSE bytes; it may hold a secret.
+    """
 
     status: int
     body: bytes = field(repr=False)
@@ -44,10 +47,10 @@ class HttpResponse:
 async def post_form(
     server: Server, path: str, form: Mapping[str, str]
 ) -> AsyncIterator[HttpResponse]:
-    """Send a form, and give the answer; the connection is closed when the caller is done.
+    """Send a form, and yield the response; the connection is closed when the caller is done.
 
-    path: as "/a/b".  Raises ConnectError; one of faults.SILENT if the request may have arrived.
-    Cancelled: closes at once.
+    path: as "/a/b".  Cancelled: closes at once.
+    Raises ConnectError; one of connect_errors.SILENT if the request may have arrived.
     """
     sock = await dial(server)
     try:
@@ -80,11 +83,11 @@ async def _receive(sock: ssl.SSLSocket) -> HttpResponse:
         data = await when_ready(sock, partial(sock.recv, _CHUNK))
         came += data
         if not came:
-            raise ConnectionResetError  # it was closed without a word
-        if len(came) > MAX_ANSWER:
-            raise HttpError("an answer that is too large")
-        if answer := parse_answer(bytes(came), ended=not data):
-            return answer
+            raise ConnectionResetError  # it was closed without a response
+        if len(came) > MAX_RESPONSE:
+            raise HttpError("a response that is too large")
+        if response := parse_response(bytes(came), ended=not data):
+            return response
 
 
 def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
@@ -102,10 +105,10 @@ def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
     return "\r\n".join((*head, "", "")).encode("ascii") + body
 
 
-def parse_answer(came: bytes, *, ended: bool) -> HttpResponse | None:
-    """Return the answer that begins here; None while it is not complete.  Pure.
+def parse_response(came: bytes, *, ended: bool) -> HttpResponse | None:
+    """Return the response that begins here; None while it is not complete.  Pure.
 
-    ended: whether nothing more comes.  Interim answers, 1xx, are skipped.  Raises HttpError.
+    ended: whether nothing more comes.  Interim responses, 1xx, are skipped.  Raises HttpError.
     """
     status = b"1"
     body = came
@@ -123,7 +126,7 @@ def parse_answer(came: bytes, *, ended: bool) -> HttpResponse | None:
         if whole is not None:
             return HttpResponse(int(status), whole)
     if ended:
-        raise HttpError("an answer that was cut off")
+        raise HttpError("a response that was cut off")
     return None
 
 

@@ -1,13 +1,7 @@
 """MQTT 3.1.1 on asyncio: paho-mqtt 1.6 or 2.x, driven by the loop, without a thread.
 
-paho's own connect() would block on DNS, TCP and TLS, so it is handed a socket that is ready
+paho's own connect() would block on DNS, TCP and TLS, so it is given a socket that is ready
 (tls.py), and is called only when there is something to do.  It never reconnects.
-
-Codes of MQTT packets as they were sent, whatever paho made of them.
-
-A device that is logged in over a connection of its own.
-
-What a client says of itself when it connects.
 """
 
 from __future__ import annotations
@@ -33,9 +27,9 @@ _CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
 """MQTT 5 reason codes, as which paho 2 shows those of a CONNACK, to the bytes of MQTT 3.1.1."""
 
 
-def connack(told: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.6 lacks
-    """Return the code as sent, whatever paho made of it; -1 for one MQTT 3.1.1 does not know."""
-    code = told if isinstance(told, int) else _CODES.get(told.value, -1)
+def connack(shown: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1.6 lacks
+    """Return the code as sent, however paho shows it; -1 for one MQTT 3.1.1 does not know."""
+    code = shown if isinstance(shown, int) else _CODES.get(shown.value, -1)
     return code if ACCEPTED <= code <= _NOT_AUTHORISED else -1
 
 
@@ -70,7 +64,7 @@ Handler: TypeAlias = Callable[[str, bytes], None]
 
 
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
-    """A client that is given its socket, and keeps it."""
+    """A paho client that uses the socket that it is given."""
 
     def __init__(self, login: Login, wire: Wire, refused: Callable[[int], None]) -> None:
         version = getattr(paho, "CallbackAPIVersion", None)
@@ -87,7 +81,7 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         return self._wire
 
     def reconnect(self) -> int:
-        """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling anew."""
+        """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling again."""
         if self._connected:
             self._refused(PROTOCOL_VERSION)
             return int(paho.MQTT_ERR_CONN_REFUSED)
@@ -138,7 +132,7 @@ class MqttConnection:
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
     on_message: may be replaced.
-    alert: what the cloud said of our certificate, where it closed the connection for that.
+    alert: the TLS alert about our certificate, if the cloud closed the connection for that.
     """
 
     def __init__(
@@ -154,17 +148,19 @@ class MqttConnection:
         self._wire = Wire(sock)
         self._descriptor = self._wire.fileno()
         self._client = client = _Client(login, self._wire, self._answered)
-        client.on_connect = lambda *told: self._answered(connack(told[3]))
+        client.on_connect = lambda *given: self._answered(connack(given[3]))
         client.on_message = self._deliver
-        client.on_publish = client.on_unsubscribe = lambda *told: self._pending.acknowledge(told[2])
-        client.on_subscribe = lambda *told: self._subscribed(told[2], told[3])
+        client.on_publish = client.on_unsubscribe = lambda *given: self._pending.acknowledge(
+            given[2]
+        )
+        client.on_subscribe = lambda *given: self._subscribed(given[2], given[3])
         client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
-        # paho looks at the keep-alive when asked to.  It pings a tenth late at worst, where the
+        # paho checks the keep-alive when asked to.  It pings a tenth late at worst, where the
         # server allows a half (MQTT 3.1.1, 3.1.2.10); oftener would cost, with many children.
         self._pause = max(1.0, keepalive / 10)
-        self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
+        self._timer = self._loop.call_later(self._pause, self._check_keepalive)
         client.connect("unused", 1, keepalive)  # paho insists on a host and a port
 
     async def wait_closed(self) -> ConnectionEnd:
@@ -178,8 +174,8 @@ class MqttConnection:
     async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
         """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
         wanted = [(topic, 1) for topic in topics]
-        told = await self._send(lambda: self._client.subscribe(wanted)[1])
-        return (told + (REFUSED,) * len(topics))[: len(topics)]
+        codes = await self._send(lambda: self._client.subscribe(wanted)[1])
+        return (codes + (REFUSED,) * len(topics))[: len(topics)]
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Return when the cloud has done so.  Raises Gone."""
@@ -190,7 +186,7 @@ class MqttConnection:
         return await self._pending.send(lambda: self._drive(step, ConnectionEnd.LOST) or 0)
 
     async def close(self) -> None:
-        """Say DISCONNECT and close; in at most 2 s, and never with an error."""
+        """Send DISCONNECT and close; in at most 2 s, and never with an error."""
         try:
             if not self.closed.done():
                 self._leaving = True
@@ -201,15 +197,15 @@ class MqttConnection:
             self.abort()
 
     def abort(self) -> None:
-        """Close at once, and say nothing."""
+        """Close at once, without a DISCONNECT."""
         self._finish(ConnectionEnd.OURS)
 
     def _answered(self, code: int) -> None:
         if not self.answer.done():
             self.answer.set_result(code)
 
-    def _subscribed(self, number: int, told: Any) -> None:  # noqa: ANN401  # paho has no types
-        self._pending.acknowledge(number, suback(told))
+    def _subscribed(self, number: int, codes: Any) -> None:  # noqa: ANN401  # paho has no types
+        self._pending.acknowledge(number, suback(codes))
 
     def _deliver(self, _client: object, _data: object, message: Any) -> None:  # noqa: ANN401  # paho has no types
         try:
@@ -245,22 +241,22 @@ class MqttConnection:
         else:
             self._loop.remove_writer(self._descriptor)
 
-    def _look_at_keepalive(self) -> None:
+    def _check_keepalive(self) -> None:
         self._drive(self._client.loop_misc, ConnectionEnd.KEEPALIVE)
         if not self.closed.done():
-            self._timer = self._loop.call_later(self._pause, self._look_at_keepalive)
+            self._timer = self._loop.call_later(self._pause, self._check_keepalive)
 
     def _drive(self, step: Callable[[], int | None], end: ConnectionEnd) -> int | None:
-        """Let paho work; return what it says.  Where it gave the connection up, `end` is why."""
-        said = None
+        """Let paho work; return its result.  If it gave the connection up, `end` is why."""
+        result = None
         try:
-            said = step()
+            result = step()
         except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
             log.warning("The cloud sent what cannot be read: %s.", type(error).__name__)
             self._finish(ConnectionEnd.PROTOCOL)
         if self._client.socket() is None:
             self._finish(end)
-        return said
+        return result
 
     def _unwatch(self) -> None:
         if self.closed.done():  # paho's destructor comes late: the number may be another's by then
@@ -281,7 +277,7 @@ class MqttConnection:
 
 
 class MqttSession:
-    """Implements Session."""
+    """A device that is logged in over a connection of its own.  Implements Session."""
 
     def __init__(self, connection: MqttConnection) -> None:
         self._connection = connection

@@ -1,7 +1,4 @@
-"""What paho takes for its socket: whole packets of bounded size, and errors of one kind.
-
-Packets that wait for their acknowledgement, so many at most.
-"""
+"""The socket that paho uses, with whole packets of bounded size; and unacknowledged packets."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _CONNACK, _PUBLISH, _QOS_2 = 0x20, 0x30, 0x04
 
 
 class PacketError(Exception):
-    """The cloud has sent what is no packet, or one that is not taken."""
+    """The cloud has sent what is no packet, or one that is not accepted."""
 
 
 def packet_size(data: bytes | bytearray) -> int | None:
@@ -47,8 +44,8 @@ class Wire:
     """A TLS socket that reads ahead.
 
     paho reads byte by byte, keeps what it has read without a limit, and handles one packet in a
-    call, though TLS may have more of them that no file descriptor tells of any more.  So packets
-    are cut here, and paho is called once for each.
+    call, though TLS may have buffered more of them, which no file descriptor shows.  So packets are
+    cut here, and paho is called once for each.
     """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
@@ -60,7 +57,7 @@ class Wire:
     def fill(self) -> bool:
         """Read what has come; False at the end of the stream.  Raises OSError.
 
-        A reset may show as the end, too: Python 3.11 cannot tell them apart under TLS.
+        A reset may show as the end, too: Python 3.11 does not distinguish them under TLS.
         """
         while True:
             try:
@@ -116,46 +113,46 @@ class Wire:
 
 
 class Gone(Exception):
-    """The connection has ended: whether the cloud has the packet is not known."""
+    """The connection has ended: the cloud may have the packet."""
 
 
 class Pending:
-    """limit: packets under way at a time; who wants to send one more waits."""
+    """The packets that wait for their acknowledgement.  limit: how many at most; others wait."""
 
     def __init__(self, limit: int) -> None:
-        self._places = asyncio.Semaphore(limit)
+        self._slots = asyncio.Semaphore(limit)
         self._answers: dict[int, asyncio.Future[tuple[int, ...]]] = {}
         self._over = False
 
     async def send(self, step: Callable[[], int]) -> tuple[int, ...]:
         """Send a packet, and return the codes of its acknowledgement.  Raises Gone.
 
-        step: sends it, and returns its packet identifier.  Cancelled: the packet keeps its place
+        step: sends it, and returns its packet identifier.  Cancelled: the packet keeps its slot
         until it is acknowledged, as it is still under way.
         """
-        await self._places.acquire()
+        await self._slots.acquire()
         number = 0 if self._over else step()
         if self._over:
-            self._places.release()
+            self._slots.release()
             raise Gone
         answer: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         return await answer
 
     def acknowledge(self, number: int, codes: tuple[int, ...] = ()) -> None:
-        """Take an acknowledgement; one that nobody waits for is fine."""
+        """Handle an acknowledgement; an unexpected one is ignored."""
         answer = self._answers.pop(number, None)
         if answer is None:
             return
-        self._places.release()
+        self._slots.release()
         if not answer.done():
             answer.set_result(codes)
 
     def end(self) -> None:
-        """Tell everybody that the connection has ended."""
+        """End all waits: the connection has ended."""
         self._over = True
         for answer in self._answers.values():
-            self._places.release()
+            self._slots.release()
             if not answer.done():
                 answer.set_exception(Gone())
         self._answers.clear()

@@ -1,10 +1,17 @@
-"""The port of a cloud: how a child is registered, and how it is logged in.
+"""The port of a cloud: what gatewayd asks of a provider, and what a provider may ask of gatewayd.
 
-A provider never decides when: it makes one attempt, and says how that ended.
+For authors of a new cloud.  A class that implements CloudProvider, and declares `Settings`, is
+registered as an entry point; its tests inherit gatewayd/testing/contracts/cloud.py.
 
-What a cloud can do whose devices prove who they are by certificates that are issued here.
+A provider never decides when: each method makes one attempt, and reports how it ended.  gatewayd
+calls them in this order, for the gateway's own name first if there is one:
 
-One way to register and log in a child at a cloud that has several.
+    check_name → check_ready → register → connect → … → unbind, close
+
+Every reason is a Reason: a code for programs, a text and a remedy for people.  The optional
+abilities are the protocols named SupportsX below, and SupportsPreflight in cloud/preflight.py.
+A cloud with several ways to register and log in has a Route for each: see
+cloud/routed_provider.py, and cloud/sub_devices/ for children behind the gateway's session.
 """
 
 from __future__ import annotations
@@ -18,6 +25,8 @@ from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
+# How a registration ends.
+
 
 @dataclass(frozen=True, slots=True)
 class Issued:
@@ -26,14 +35,14 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The cloud said no, and would say it again: somebody has to act."""
+    """The cloud refused, and would refuse again until an operator acts."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Nothing was issued, and trying again later may help."""
+    """Nothing was issued; another attempt later may succeed."""
 
     reason: Reason
 
@@ -47,15 +56,11 @@ class Unknown:
 
 Outcome: TypeAlias = Issued | Refused | Failed | Unknown
 
-NO_PROVIDER = Reason(
-    "provider-not-configured",
-    "The cloud of this child is not configured.",
-    "Configure it under [cloud], correct the rule, or forget the child.",
-)
-"""A name leads to no provider."""
-
 KeepSecret: TypeAlias = Callable[[Secret], Awaitable[None]]
 """Makes a secret durable.  What it raises is passed on unchanged."""
+
+
+# How a login fails, and how a session ends.
 
 
 class LoginError(Exception):
@@ -78,7 +83,7 @@ class LoginRefused(LoginError):
 
 
 class LoginFailed(LoginError):
-    """The cloud did not answer, or not now."""
+    """The cloud did not answer, or cannot accept the login now."""
 
 
 class LoginRemoved(LoginError):
@@ -89,7 +94,7 @@ class LoginRemoved(LoginError):
 class SessionEnd:
     """How a session ended.
 
-    removed: the cloud has removed the child.
+    removed: whether the cloud has removed the child.
     """
 
     reason: Reason
@@ -97,68 +102,69 @@ class SessionEnd:
 
 
 class Session(Protocol):
-    """One child, logged in."""
+    """A child that is logged in."""
 
     async def wait_closed(self) -> SessionEnd:
-        """Return how the session ended, when it has."""
+        """Wait for the end of the session; return how it ended."""
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine.
 
-        That of a gateway takes leave of its children first, in at most 20 s more.
+        A gateway's session logs its children out first, in at most 20 s more.
         """
 
 
+# The provider.
+
+
 class CloudRequestHandler(Protocol):
-    """What a cloud may ask of the gateway, which decides.  Never blocks."""
+    """The handler of what a cloud asks of the gateway, which decides.  Never blocks."""
 
     def permit_join(self, provider: str, seconds: int) -> None:
         """Open the join window for so many seconds; 0 closes it."""
 
     def approve(self, name: CloudName) -> None:
-        """Somebody at the cloud wants this child to join."""
+        """Let this child join: a user of the cloud requests it."""
 
     def retry(self, name: CloudName) -> None:
-        """What kept this child from logging in is gone."""
+        """Let this child log in again: what kept it from that is gone."""
 
 
 class CloudProvider(Protocol):
     """One configured cloud account.  Its class declares `Settings`, a frozen dataclass.
 
-    own: the gateway's own name at this cloud; None if it needs none.  It is registered and
-    logged in as a child is, before its children.
+    name: in the configuration.
+    gateway_name: the gateway's own name at this cloud; None if it needs none.  It is registered
+    and logged in as a child is, before its children.
     """
 
     name: str
     gateway_name: CloudName | None
 
     def set_requests(self, requests: CloudRequestHandler) -> None:
-        """Tell somebody what the cloud asks for, from now on."""
+        """Set what handles the requests of the cloud from now on."""
 
     def on_pending(self, name: CloudName) -> None:
-        """A child of this name was found and waits for a yes: a cloud may want to know.
-
-        Never blocks.
-        """
+        """Note that a child waits for approval, for a cloud that wants to know.  Never blocks."""
 
     def check_name(self, name: CloudName) -> Reason | None:
-        """Tell why this name cannot be registered here; None if it may be tried."""
+        """Return why this name cannot be registered here; None if it may be tried."""
 
     async def check_ready(self, name: CloudName) -> Reason | None:
-        """Tell why the cloud could not be asked for this name now, after a short wait.
+        """Return why the cloud could not be asked for this name now, after a short wait.
 
-        Nothing is asked, so that it costs no attempt; None if it may be tried.
+        Asks the cloud nothing, so that it costs no attempt; None if it may be tried.
         """
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Ask the cloud once for the child's secret.
 
         Calls `keep` at most once, and disconnects after it has returned: a secret is durable
-        before the cloud is told that it has arrived.  Cancelled: closes at once.
+        before the cloud learns that it has arrived.  Cancelled: closes at once.
         """
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
-        """Tell when a secret is to be replaced, seconds since the epoch; None for never.
+        """Return when to replace a secret, seconds since the epoch; None for never.
 
         Then `register` is called for a second secret, which takes the place of the first when a
         login with it has succeeded; until then the first must stay good.
@@ -168,23 +174,37 @@ class CloudProvider(Protocol):
         """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed."""
 
     async def unbind(self, name: CloudName) -> Reason | None:
-        """Loosen what binds a child to this gateway at the cloud; return why it was not done."""
+        """Remove what binds a child to this gateway at the cloud; return why that failed."""
 
     async def close(self) -> None:
         """Release what the provider holds."""
 
 
-@runtime_checkable
-class SupportsEnrolmentHint(Protocol):
-    """A provider whose cloud may have to be told of a new secret before it accepts it."""
+NO_PROVIDER = Reason(
+    "provider-not-configured",
+    "The cloud of this child is not configured.",
+    "Configure it under [cloud], correct the rule, or forget the child.",
+)
+"""A name leads to no provider."""
 
-    def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
-        """Return what makes it known there, as an imperative; "" where nothing does."""
+
+class Route(Protocol):
+    """One way to register and log in.  Each method is that of CloudProvider, for its names."""
+
+    def check_name(self, name: CloudName) -> Reason | None: ...
+    async def check_ready(self, name: CloudName) -> Reason | None: ...
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome: ...
+    async def connect(self, name: CloudName, secret: Secret) -> Session: ...
+    async def unbind(self, name: CloudName) -> Reason | None: ...
+    async def close(self) -> None: ...
+
+
+# Optional abilities of a provider.
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """How a cloud account does, as far as its provider can tell.  What is left out is derived.
+    """The status of a cloud account, as far as its provider knows it.  Empty fields are derived.
 
     endpoint: "host:port".  state: a word of org.gatewayd1.Provider; reason: why that.
     certificate_expiry: when the first certificate that it depends on expires, microseconds since
@@ -199,39 +219,39 @@ class ProviderStatus:
 
 @runtime_checkable
 class SupportsStatus(Protocol):
-    """A provider that can tell how its account does; not every one can."""
+    """A provider that knows the status of its account."""
 
     def status(self) -> ProviderStatus:
-        """Return how the account does now.  Never blocks."""
+        """Return the status of the account now.  Never blocks."""
+
+
+@runtime_checkable
+class SupportsEnrolmentHint(Protocol):
+    """A provider whose cloud may accept a new secret only after an operator has enrolled it."""
+
+    def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
+        """Return how to enrol it at the cloud, as an imperative; "" where that is not needed."""
 
 
 class CertificateIssuer(Protocol):
-    """Issues certificates of one authority, for devices of one cloud."""
+    """The issuer of certificates of one authority, for devices of one cloud."""
 
     authority: AuthorityStore
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
         """Return the certificate for a request (PKCS #10, PEM), and that of its authority, PEM.
 
-        name: the device whose subject it gets; None to take the request's own, if the cloud would
-        take it.  days: 0 for as many as are configured.
+        name: the device whose subject it gets; None to use the request's own subject, if the cloud
+        would accept it.  days: 0 for as many as are configured.
         Raises InvalidArgs, WrongState, StoreError, ConfigError.
         """
 
 
 @runtime_checkable
 class SupportsDeviceCa(Protocol):
-    """A provider that may have an issuer; None where that is not configured."""
+    """A provider whose devices may log in by certificates that are issued here.
+
+    issuer: None where that is not configured.
+    """
 
     issuer: CertificateIssuer | None
-
-
-class Route(Protocol):
-    """As CloudProvider (cloud/provider.py), for the names of one route."""
-
-    def check_name(self, name: CloudName) -> Reason | None: ...
-    async def check_ready(self, name: CloudName) -> Reason | None: ...
-    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome: ...
-    async def connect(self, name: CloudName, secret: Secret) -> Session: ...
-    async def unbind(self, name: CloudName) -> Reason | None: ...
-    async def close(self) -> None: ...

@@ -24,7 +24,7 @@ Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a broker is, whom to trust there, and how long to wait for it.
+    """The address of a server, the roots to trust there, and how long to wait for it.
 
     host: the name that is asked for and verified (RFC 6066, 3).
     connect_timeout: seconds for each of name lookup, TCP and TLS.  reply_timeout: for an answer.
@@ -63,7 +63,7 @@ _ALERTS: Mapping[str, str] = {
     "TLSV1_ALERT_DECRYPT_ERROR": "decrypt-error",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "certificate-required",
 }
-"""What a server says of the client's certificate (RFC 8446, 6.2), by OpenSSL's word for it."""
+"""Alerts about the client's certificate (RFC 8446, 6.2), by OpenSSL's words for them."""
 
 _UNKNOWN_NAME = "TLSV1_UNRECOGNIZED_NAME"
 
@@ -95,7 +95,7 @@ def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.
 
 
 def _show(context: ssl.SSLContext, identity: Secret) -> None:
-    """Let a context show a certificate.  OpenSSL wants a file, and is given one in memory.
+    """Give a context a certificate to show.  OpenSSL wants a file, and gets one in memory.
 
     Raises ConnectError.
     """
@@ -111,9 +111,9 @@ def _show(context: ssl.SSLContext, identity: Secret) -> None:
 
 
 class TrustStore:
-    """The one context of an account: made when it is first wanted, off the loop.
+    """The trusted roots of an account, as one TLS context, made off the loop when first needed.
 
-    ca_file: as for `client_context`.  After a failure the file is looked at again.
+    ca_file: as for `client_context`; after a failure it is read again.
     """
 
     def __init__(self, ca_file: Path | None) -> None:
@@ -122,14 +122,14 @@ class TrustStore:
         self._making = asyncio.Lock()
 
     async def context(self) -> ssl.SSLContext:
-        """Return it.  Raises ConnectError."""
+        """Return the context.  Raises ConnectError."""
         async with self._making:
             if self._context is None:
                 self._context = await asyncio.to_thread(client_context, self._ca_file)
             return self._context
 
     def release(self) -> None:
-        """Let it go; it is made anew if it is wanted again."""
+        """Drop the context; it is made again when needed."""
         self._context = None
 
 
@@ -206,7 +206,7 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
 
 
 def tls_fault(error: OSError) -> ConnectFault:
-    """Tell what a failed handshake means."""
+    """Return what a failed handshake means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFY.get(error.verify_code, ConnectFault.TLS_FAILED)
     if alert_of(error):
@@ -217,7 +217,7 @@ def tls_fault(error: OSError) -> ConnectFault:
 
 
 def alert_of(error: OSError) -> str:
-    """Return what the server said of our certificate; "" if it did not."""
+    """Return the server's alert about our certificate; "" if there was none."""
     return _ALERTS.get(error.reason or "", "") if isinstance(error, ssl.SSLError) else ""
 
 

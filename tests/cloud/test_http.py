@@ -41,42 +41,42 @@ WRONG = (
 
 @pytest.mark.parametrize("came", [*WHOLE, TRAILED])
 def test_an_answer_is_read(came: bytes) -> None:
-    assert http.parse_answer(came, ended=False) == http.HttpResponse(200, b"body")
+    assert http.parse_response(came, ended=False) == http.HttpResponse(200, b"body")
 
 
 def test_without_a_length_the_end_of_the_stream_is_that_of_the_answer() -> None:
     came = b"HTTP/1.1 404 Not Found\r\n\r\nbody"
-    assert http.parse_answer(came, ended=False) is None
-    assert http.parse_answer(came, ended=True) == http.HttpResponse(404, b"body")
+    assert http.parse_response(came, ended=False) is None
+    assert http.parse_response(came, ended=True) == http.HttpResponse(404, b"body")
 
 
 @pytest.mark.parametrize("came", [WHOLE[0], WHOLE[2], WHOLE[3], TRAILED])
 def test_a_part_of_an_answer_is_none(came: bytes) -> None:
     for size in range(len(came)):
         part = came[:size]
-        assert http.parse_answer(part, ended=False) is None
+        assert http.parse_response(part, ended=False) is None
         with pytest.raises(http.HttpError):
-            http.parse_answer(part, ended=True)
+            http.parse_response(part, ended=True)
 
 
 @pytest.mark.parametrize("came", WRONG)
 def test_what_is_no_answer_is_not_taken(came: bytes) -> None:
     with pytest.raises(http.HttpError):
-        http.parse_answer(came, ended=False)
+        http.parse_response(came, ended=False)
 
 
 @given(st.binary(max_size=200), st.booleans())
 def test_anything_may_come(noise: bytes, ended: bool) -> None:
     for came in (noise, b"HTTP/1.1 200 OK\r\n" + noise, WHOLE[2][:47] + noise):
         try:
-            http.parse_answer(came, ended=ended)
+            http.parse_response(came, ended=ended)
         except http.HttpError:
             continue
 
 
 def test_many_interim_answers_are_no_problem() -> None:
-    came = b"HTTP/1.1 100\r\n\r\n" * (http.MAX_ANSWER // 16)
-    assert http.parse_answer(came, ended=False) is None
+    came = b"HTTP/1.1 100\r\n\r\n" * (http.MAX_RESPONSE // 16)
+    assert http.parse_response(came, ended=False) is None
 
 
 def read_request(data: bytes) -> tuple[list[str], bytes]:
@@ -123,7 +123,7 @@ async def fault_of(server: tls.Server) -> ConnectFault:
         (b"", ConnectFault.MQTT_CLOSED),
         (b"HTTP/1.1 200 OK\r\nContent-Le", ConnectFault.MQTT_PROTOCOL),
         (b"\x20\x02\x00\x00\r\n\r\n", ConnectFault.MQTT_PROTOCOL),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * http.MAX_ANSWER, ConnectFault.MQTT_PROTOCOL),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * http.MAX_RESPONSE, ConnectFault.MQTT_PROTOCOL),
     ],
 )
 async def test_no_answer_to_what_may_have_arrived(

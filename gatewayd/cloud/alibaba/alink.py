@@ -232,13 +232,13 @@ def answer(request_id: str) -> bytes:
 
 
 def parse_reply(payload: bytes) -> tuple[str, AlinkReply]:
-    """Return a reply with the id of its request.  Raises EnvelopeError."""
+    """Return a reply with the id of its request.  Raises AlinkError."""
     message = _object(payload)
     return _id(message), AlinkReply(_number(message.get("code")), message.get("data"))
 
 
 def parse_downlink(topic: DownlinkTopic, payload: bytes) -> tuple[str, Downlink]:
-    """Return what the cloud asks, with the id to answer to; "" for none.  Raises EnvelopeError."""
+    """Return what the cloud asks, with the id to answer to; "" for none.  Raises AlinkError."""
     message = _object(payload)
     if topic.method == ERROR:
         return "", ForcedOff(_number(message.get("code")), _child(message.get("data")))

@@ -1,4 +1,4 @@
-"""A certificate authority for devices: its key and its certificate.  It is held in memory only.
+"""A certificate authority for devices: its key and its certificate, in memory only.
 
 Making one, and whatever it signs, blocks: run it off the event loop.
 """
@@ -28,14 +28,14 @@ from gatewayd.errors import InvalidArgs
 from gatewayd.runtime.text import without_unprintable
 
 PROOF_DAYS = 30
-"""How long a proof of possession is good for."""
+"""Days for which a proof of possession is valid."""
 
 _CODE = re.compile(r"[\x21-\x7e]{1,64}")  # X.520 gives a common name 64 characters
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """An authority; its certificate is public."""
+    """A certificate authority: a public certificate, and its private key."""
 
     certificate: x509.Certificate
     _key: Key = field(repr=False)
@@ -62,7 +62,7 @@ class Authority:
 
     @property
     def algorithm(self) -> str:
-        """The word for its key."""
+        """The algorithm of its key: one of keys.ALGORITHMS."""
         return algorithm_of(self._key.public_key())
 
     def secret(self) -> Secret:
@@ -78,12 +78,12 @@ class Authority:
         return certificates.leaf(subject, key, span, self.certificate, self._key)
 
     def prove(self, code: str, now: float) -> x509.Certificate:
-        """Prove who has the key: a certificate whose common name is the code.
+        """Return a proof of possession of the key: a certificate whose common name is the code.
 
         Raises InvalidArgs for what cannot be a code.
         """
         if not _CODE.fullmatch(code):
-            raise InvalidArgs("A code has 1 to 64 characters, none of them a space")
+            raise InvalidArgs("A code has 1 to 64 printable ASCII characters, without spaces")
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code)])
         passing = make_key("rsa-2048" if self.algorithm.startswith("rsa") else "ec-p256")
         return self.sign(name, passing.public_key(), PROOF_DAYS, now)
@@ -96,7 +96,7 @@ _NAMES: Mapping[str, tuple[x509.ObjectIdentifier, int]] = {
     "organizational-unit": (NameOID.ORGANIZATIONAL_UNIT_NAME, 64),
     "common-name": (NameOID.COMMON_NAME, 64),
 }
-"""What the subject of an authority may hold, and how many characters of it (X.520)."""
+"""The fields of an authority's subject, and how many characters each may have (X.520)."""
 
 _COUNTRY = re.compile("[A-Z]{2}")
 
@@ -116,7 +116,7 @@ def authority_name(words: Mapping[str, str]) -> x509.Name:
 def make_authority(subject: x509.Name, algorithm: str, days: int, now: float) -> Authority:
     """Make a root authority.
 
-    algorithm: one of x509_keys.ALGORITHMS.  now: seconds since the epoch.
+    algorithm: one of keys.ALGORITHMS.  now: seconds since the epoch.
     """
     key = make_key(algorithm)
     return Authority(certificates.self_signed(subject, key, Validity.days(days, now)), key)
@@ -126,14 +126,14 @@ def read_authority(secret: Secret) -> Authority:
     """Return the authority whose key and certificate a PEM text holds.
 
     Where there are several certificates, it is the one of the key.
-    Raises InvalidArgs, which says what is wrong, and nothing of the text.
+    Raises InvalidArgs, whose message does not quote the text.
     """
     pem = secret.reveal()
     if len(pem) > certificates.MAX_BYTES:
         raise InvalidArgs(f"A CA has at most {certificates.MAX_BYTES} bytes")
     key, found = read_key(pem), certificates.read_certificates(pem)
     if not found:
-        raise InvalidArgs("The certificate of the CA is missing, in the form PEM")
+        raise InvalidArgs("The certificate of the CA is missing: add it in PEM form")
     for certificate in found:
         if _is_of(certificate, key):
             _check(certificate)
@@ -152,7 +152,7 @@ def _is_of(certificate: x509.Certificate, key: Key) -> bool:
 def _check(certificate: x509.Certificate) -> None:
     """Raise InvalidArgs for a certificate that is no authority's (RFC 5280, 4.2.1.3, 4.2.1.9).
 
-    What can be asked of it later can be read, or it is none.
+    Also for one with parts that cannot be read, which would be needed later.
     """
     try:
         found = certificate.extensions
@@ -160,10 +160,14 @@ def _check(certificate: x509.Certificate) -> None:
         usage = next((e.value for e in found if isinstance(e.value, x509.KeyUsage)), None)
         named, _ = list(certificate.subject), Validity.of(certificate)
     except (x509.ExtensionNotFound, *certificates.UNREADABLE):
-        raise InvalidArgs("The certificate does not say that it is a CA's") from None
+        raise InvalidArgs(
+            "The certificate has no readable mark of a CA (basicConstraints)"
+        ) from None
     if not named:
-        raise InvalidArgs("The certificate names nobody: what a CA signs names it as the issuer")
+        raise InvalidArgs(
+            "The certificate has no subject, which a CA needs as the issuer of others"
+        )
     if not basic.ca:
-        raise InvalidArgs("The certificate is not a CA's")
+        raise InvalidArgs("The certificate is not that of a CA (basicConstraints)")
     if usage is not None and not usage.key_cert_sign:
-        raise InvalidArgs("The certificate does not let its key sign others")
+        raise InvalidArgs("The certificate does not permit its key to sign others (keyUsage)")

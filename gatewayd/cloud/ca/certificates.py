@@ -1,8 +1,6 @@
-"""X.509 certificates: read, told of, and made, with what OpenSSL's strict checks ask for.
+"""X.509 certificates: reading, describing and making them, as OpenSSL's strict checks want them.
 
 The extensions are those of RFC 5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.9 and 4.2.1.12.
-
-Root certificates in a file: which they are, and when they are valid.
 """
 
 from __future__ import annotations
@@ -27,16 +25,16 @@ from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.runtime.text import without_unprintable
 
 BACKDATED = timedelta(minutes=30)
-"""How long before it was made a certificate begins: the cloud's clock may be behind ours."""
+"""A certificate is valid from so long before its making: the cloud's clock may be slow."""
 
 MAX_BYTES = 64 << 10
-"""Bytes of PEM that are looked at."""
+"""Bytes of PEM that are read."""
 
 UNREADABLE = (
     ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion,
     x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
-"""What the library raises for what it cannot read; of parts, only when one asks for them."""
+"""What the library raises for what it cannot read; for parts, only when they are accessed."""
 
 _USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
@@ -47,21 +45,21 @@ _PEM_BYTES = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Between which times a certificate is valid, with a time zone."""
+    """The period in which a certificate is valid, with a time zone."""
 
     starts: datetime
     ends: datetime
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Validity:
-        """Return that of a certificate."""
+        """Return the period of a certificate."""
         return cls(
             _moment(certificate, "not_valid_before"), _moment(certificate, "not_valid_after")
         )
 
     @classmethod
     def days(cls, days: int, now: float) -> Validity:
-        """Return one that ends so many days after now, seconds since the epoch."""
+        """Return the period that ends so many days after now, seconds since the epoch."""
         made = datetime.fromtimestamp(int(now), UTC)
         return cls(made - BACKDATED, made + timedelta(days=days))
 
@@ -87,11 +85,13 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return [x509.load_pem_x509_certificate(block[0]) for block in _PEM_BYTES.finditer(pem)]
     except UNREADABLE:
-        raise InvalidArgs("A certificate cannot be read") from None
+        raise InvalidArgs(
+            "A certificate cannot be read: it is damaged, or of an unknown kind"
+        ) from None
 
 
 def span_of(secret: Secret) -> Validity | None:
-    """Return between which times the first certificate in a secret is valid; None without one."""
+    """Return when the first certificate in a secret is valid; None without one."""
     block = _PEM_BYTES.search(secret.reveal())
     if block is None:
         return None
@@ -123,7 +123,7 @@ def request(key: Key) -> bytes:
 
 
 def self_signed(subject: x509.Name, key: Key, span: Validity) -> x509.Certificate:
-    """Make the certificate of a root that vouches for devices alone."""
+    """Make the certificate of a root that signs device certificates only."""
     builder = (
         _builder(subject, subject, key.public_key(), span)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -167,7 +167,7 @@ def _usage(*allowed: str) -> x509.KeyUsage:
 
 
 def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Name the issuer's key as its own certificate does."""
+    """Identify the issuer's key as its own certificate does."""
     make = x509.AuthorityKeyIdentifier
     try:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
@@ -184,14 +184,14 @@ def _spki(key: PublicKey) -> bytes:
 
 
 MAX_ROOTS_BYTES = 4 << 20
-"""Bytes of a file that is looked at; the roots of a whole system have a quarter of a MiB."""
+"""Bytes of a file that are read; the roots of a whole system have a quarter of a MiB."""
 
 _PEM_TEXT = re.compile(r"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class RootCertificate:
-    """One certificate.
+    """A root certificate.
 
     name: common name of its subject, printable; "" if it has none.
     sha256: fingerprint, hexadecimal in upper case.
@@ -204,12 +204,12 @@ class RootCertificate:
     ends: float
 
     def valid(self, now: float) -> bool:
-        """Whether it is valid at a time."""
+        """Whether it is valid at a time, in seconds since the epoch."""
         return self.starts <= now <= self.ends
 
 
 def read_roots(path: Path) -> tuple[RootCertificate, ...]:
-    """Return the certificates in a PEM file that can vouch for others.  Blocks.
+    """Return the certificates in a PEM file that can sign others.  Blocks.
 
     Raises ConfigError: it cannot be read, or holds none.
     """
@@ -222,12 +222,12 @@ def read_roots(path: Path) -> tuple[RootCertificate, ...]:
         raise ConfigError(f"{path} is too large for a file of root certificates.")
     roots = tuple(parse_roots(data.decode("ascii", "replace")))
     if not roots:
-        raise ConfigError(f"{path} holds no root certificate in the form PEM.")
+        raise ConfigError(f"{path} holds no root certificate in PEM form.")
     return roots
 
 
 def parse_roots(pem: str) -> Iterator[RootCertificate]:
-    """Yield the certificates in a text that can vouch for others; what is none is passed over."""
+    """Yield the certificates in a text that can sign others; anything else is skipped."""
     for block in _PEM_TEXT.finditer(pem):
         try:
             der = ssl.PEM_cert_to_DER_cert(block[0])

@@ -45,7 +45,7 @@ def read_key(pem: bytes, passphrase: bytes | None = None) -> Key:
     """
     blocks = list(_BLOCK.finditer(pem))
     if len(blocks) != 1:
-        raise InvalidArgs(f"One private key in the form PEM is wanted, not {len(blocks)}")
+        raise InvalidArgs(f"One private key in PEM form is needed, not {len(blocks)}")
     try:
         key = serialization.load_pem_private_key(blocks[0][0], passphrase)
     except TypeError:  # says the library of a passphrase that is missing, or not needed

@@ -1,4 +1,4 @@
-"""The device CA of one cloud, as an operator sees it: made, imported, shown, and what it signs.
+"""The commands on the device CA of one cloud: make, import, prove, issue, show, renew.
 
 Serves the port `AuthorityCommands`, which has the contracts.  No private key leaves.
 """
@@ -31,15 +31,15 @@ Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 KIND = "authority"
 DAYS, MOST_DAYS = 3650, 36500
 LOOK = 6 * 3600.0
-"""Seconds between two looks at how long a CA is still good for."""
+"""Seconds between two checks of when a CA expires."""
 PATIENCE = 5.0
-"""Seconds to wait for each part of a CA that is handed in: few can be read at a time."""
+"""Seconds to wait for each part of a CA that is imported: few can be read at a time."""
 NAMES = ("common-name", "organization", "organizational-unit", "country", "state")
 _MICRO = 1_000_000
 
 
 def slots_of(provider: str, store: SecretSlots) -> AuthoritySlots:
-    """Return where the authority of a provider is kept, in slots that are no child's."""
+    """Return the slots for the authorities of a provider, which are no child's."""
     device = DeviceId(f"{KIND}-{provider}")
 
     def slot(generation: int) -> SecretRef:
@@ -70,14 +70,14 @@ class AuthorityService:
         named: Callable[[DeviceId], CloudName | None],
         renew: Callable[[DeviceId], bool],
     ) -> None:
-        self._provider, self._issuer, self._keeper = provider, issuer, issuer.authority
+        self._provider, self._issuer, self._authorities = provider, issuer, issuer.authority
         self._resolve, self._named, self._renew = resolve, named, renew
 
     async def watch(self) -> None:
-        """Look at the CA now and then, so that its end does not come as a surprise."""
+        """Warn in time before the CA expires.  Runs until it is cancelled."""
         while True:
-            with contextlib.suppress(StoreError):  # whoever wants to use the CA is told
-                await self._keeper.look()
+            with contextlib.suppress(StoreError):  # each use of the CA reports it
+                await self._authorities.warn_of_expiry()
             await asyncio.sleep(LOOK)
 
     async def make(self, options: Options, caller: str) -> str:
@@ -87,26 +87,26 @@ class AuthorityService:
         }
         algorithm = _text(options, "algorithm") or "rsa-2048"
         if algorithm not in ALGORITHMS:
-            raise InvalidArgs(f"algorithm must be one of {', '.join(ALGORITHMS)}")
+            raise InvalidArgs(f"Option 'algorithm' must be one of {', '.join(ALGORITHMS)}")
         days, replace = _days(options) or DAYS, options.get("replace", False)
         if not isinstance(replace, bool):
-            raise InvalidArgs("replace must be a truth")
+            raise InvalidArgs("Option 'replace' must be a boolean")
         subject = authority_name(words)
-        now = self._keeper.wall()
+        now = self._authorities.now()
         made = await asyncio.to_thread(make_authority, subject, algorithm, days, now)
         return await self._keep(made, caller, "made", replace=replace)
 
     async def import_authority(self, source: int, caller: str) -> str:
         data = await asyncio.to_thread(_read, source)
         authority = await asyncio.to_thread(read_authority, Secret(data))
-        if fault := authority.span.fault(self._keeper.wall()):
+        if fault := authority.span.fault(self._authorities.now()):
             raise InvalidArgs(f"The certificate of the CA {fault}")
         return await self._keep(authority, caller, "imported", replace=True)
 
     async def prove(self, code: str, caller: str) -> str:
-        held = await self._keeper.demand()
-        proof = await asyncio.to_thread(held.authority.prove, code, self._keeper.wall())
-        log.info("Possession of the device CA of %s proven for %s.", self._provider, caller)
+        current = await self._authorities.require()
+        proof = await asyncio.to_thread(current.authority.prove, code, self._authorities.now())
+        log.info("Proof of possession made for the device CA of %s by %s.", self._provider, caller)
         return to_pem(proof)
 
     async def issue(self, device: str, request: str, options: Options, caller: str) -> str:
@@ -114,40 +114,41 @@ class AuthorityService:
         name = self._subject_of(device, _text(options, "product"), _text(options, "node-id"))
         if not request:
             raise InvalidArgs(
-                "A request is wanted: the key of a child is made when it is registered or renewed"
+                "A certificate request is needed: gatewayd makes the key of a child only when it "
+                "registers or renews it"
             )
         data = request.encode("ascii", "replace")
         chain = await self._issuer.certify(data, name, _days(options))
-        log.info("A certificate of %s was issued for %s.", self._provider, caller)
+        log.info("Certificate issued by the device CA of %s for %s.", self._provider, caller)
         return chain
 
     async def show(self) -> Facts:
-        held = await self._keeper.current()
-        if held is None:
-            told = NO_AUTHORITY
-            return {"Present": False, "Explanation": told.text, "Remedy": told.remedy}
-        return _facts(held, self._keeper.wall())
+        current = await self._authorities.current()
+        if current is None:
+            reason = NO_AUTHORITY
+            return {"Present": False, "Explanation": reason.text, "Remedy": reason.remedy}
+        return _facts(current, self._authorities.now())
 
     async def renew(self, device: str, caller: str) -> None:
         child, _ = self._child(device)
         if not self._renew(child):
             raise WrongState(f"Device {child} is not online with a certificate of its own")
-        log.info("Renewal asked for by %s.", caller, extra={"device": child})
+        log.info("Renewal of device %s requested by %s.", child, caller, extra={"device": child})
 
     async def _keep(self, authority: Authority, caller: str, how: str, *, replace: bool) -> str:
-        held = await self._keeper.keep(authority, replace=replace)
+        current = await self._authorities.keep(authority, replace=replace)
         log.info(
             "Device CA of %s %s by %s: generation %d, SHA-256 %s.",
-            self._provider, how, caller, held.generation, authority.fingerprint,
+            self._provider, how, caller, current.generation, authority.fingerprint,
         )  # fmt: skip
         return authority.pem
 
     def _subject_of(self, device: str, product: str, node_id: str) -> CloudName | None:
-        """Return whose subject a certificate gets; None for that of the request."""
+        """Return the device whose subject a certificate gets; None for that of the request."""
         if device:
             return self._child(device)[1]
         if bool(product) != bool(node_id):
-            raise InvalidArgs("product and node-id go together")
+            raise InvalidArgs("Options 'product' and 'node-id' need each other")
         return CloudName(self._provider, product, node_id) if product else None
 
     def _child(self, device: str) -> tuple[DeviceId, CloudName]:
@@ -158,17 +159,17 @@ class AuthorityService:
         return child, name
 
 
-def _facts(held: AuthorityGeneration, now: float) -> Facts:
-    one = held.authority
+def _facts(current: AuthorityGeneration, now: float) -> Facts:
+    one = current.authority
     return {
         "Present": True,
-        "Generation": held.generation,
+        "Generation": current.generation,
         "Subject": one.subject,
         "Fingerprint": one.fingerprint,
         "Algorithm": one.algorithm,
         "StartTimestamp": int(one.span.starts.timestamp()) * _MICRO,
         "ExpiryTimestamp": int(one.span.ends.timestamp()) * _MICRO,
-        "Explanation": held.warning(now),
+        "Explanation": current.warning(now),
         "Certificate": one.pem,
     }
 
@@ -179,7 +180,7 @@ def _read(source: int) -> bytes:
     coming.register(source, select.POLLIN)
     while len(data) <= MAX_BYTES:
         if not coming.poll(PATIENCE * 1000):
-            raise InvalidArgs("The CA cannot be read: its end does not come")
+            raise InvalidArgs(f"Timed out reading the CA: no end of file within {PATIENCE:g} s")
         try:
             more = os.read(source, MAX_BYTES + 1 - len(data))
         except OSError as error:
@@ -192,19 +193,19 @@ def _read(source: int) -> bytes:
 
 def _known(options: Options, names: set[str]) -> None:
     if not names.issuperset(options):
-        raise InvalidArgs(f"The options are {', '.join(sorted(names))}")
+        raise InvalidArgs(f"Unknown option: choose from {', '.join(sorted(names))}")
 
 
 def _text(options: Options, name: str) -> str:
     value = options.get(name, "")
     if not isinstance(value, str):
-        raise InvalidArgs(f"{name} must be a text")
+        raise InvalidArgs(f"Option {name!r} must be a string")
     return value
 
 
 def _days(options: Options) -> int:
-    """Return for how many days; 0 where nothing is said."""
+    """Return the option 'days'; 0 without it."""
     days = options.get("days", 0)
     if type(days) is int and 0 <= days <= MOST_DAYS:
         return days
-    raise InvalidArgs(f"days must be a number up to {MOST_DAYS}")
+    raise InvalidArgs(f"Option 'days' must be an integer from 0 to {MOST_DAYS}")

@@ -1,4 +1,4 @@
-"""The authority of one cloud, generation by generation: the newest that can be read is in use."""
+"""The authorities of one cloud, by generation: the newest that can be read is in use."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ log = logging.getLogger(__name__)
 
 DAY = 86_400.0
 WARN_DAYS = 30
-"""Days before its end from which on an authority is said to expire soon."""
+"""Days before its end from which on the expiry of an authority is warned of."""
 
 NO_AUTHORITY = Reason(
     "authority-missing",
-    "There is no device CA to issue certificates with.",
-    "Make or import one: gatewayctl huawei ca make, or import; then upload and verify it at the "
-    "cloud.",
+    "There is no device CA to issue certificates.",
+    "Run gatewayctl huawei ca make, or import; then upload and verify the CA at the cloud.",
     "waiting",
 )
 EXPIRED = Reason(
     "authority-expired",
     "The device CA is not valid now.",
-    "Check the gateway's clock; else make or import another CA.",
+    "Check the gateway's clock; if it is right, make or import another CA.",
     "waiting",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class AuthoritySlots:
-    """Where the authorities of one cloud are kept.  All raise StoreError.
+    """The slots of one cloud's authorities in the secret store.  All raise StoreError.
 
-    generations: numbers from 1 of those that are kept.  get: reads one.
+    generations: the numbers in use, from 1.  get: reads one.
     put: returns when one is durable and was read back.
     """
 
@@ -55,75 +54,75 @@ class AuthorityGeneration:
     generation: int
 
     def warning(self, now: float) -> str:
-        """Return what to tell of one that ends soon; "" where it does not."""
+        """Return a sentence if the authority has expired or expires within 30 days; else ""."""
         span = self.authority.span
         if fault := span.fault(now):
             return f"The device CA {fault}."
         days = int((span.ends.timestamp() - now) // DAY)
-        return f"The device CA ends in {days} days." if days < WARN_DAYS else ""
+        return f"The device CA expires in {days} days." if days < WARN_DAYS else ""
 
 
 class AuthorityStore:
-    """Reads the authority once, and keeps it in memory: reading its key is slow.
+    """The store of one cloud's authorities, with the one in use in memory: reading its key is slow.
 
-    wall: seconds since the epoch.
+    now: seconds since the epoch.
     """
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self.wall = wall
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self._slots: AuthoritySlots | None = None
-        self._held: AuthorityGeneration | None = None
+        self._current: AuthorityGeneration | None = None
         self._warned = 0.0
         self._lock = asyncio.Lock()
 
-    def entrust(self, slots: AuthoritySlots) -> None:
-        """Tell where it is kept.  Until then there is none."""
+    def set_slots(self, slots: AuthoritySlots) -> None:
+        """Set where the authorities are kept.  Until then there is none."""
         self._slots = slots
 
     async def current(self) -> AuthorityGeneration | None:
-        """Return what is in use; None where there is none.  Raises StoreError."""
+        """Return the authority in use; None without one.  Raises StoreError."""
         async with self._lock:
-            if self._held is None and self._slots is not None:
-                self._held = await self._newest(self._slots)
-            return self._held
+            if self._current is None and self._slots is not None:
+                self._current = await self._newest(self._slots)
+            return self._current
 
-    async def demand(self) -> AuthorityGeneration:
-        """Return what is in use.  Raises StoreError, WrongState."""
-        held = await self.current()
-        if held is None:
-            raise WrongState("There is no device CA yet: make or import one")
-        if fault := held.authority.span.fault(self.wall()):
+    async def require(self) -> AuthorityGeneration:
+        """Return the authority in use.  Raises StoreError; WrongState without a valid one."""
+        current = await self.current()
+        if current is None:
+            raise WrongState("There is no device CA: make or import one")
+        if fault := current.authority.span.fault(self.now()):
             raise WrongState(f"The device CA {fault}: make or import another")
-        self._warn(held)
-        return held
+        self._warn(current)
+        return current
 
-    async def look(self) -> None:
-        """Read what is in use, and log where it ends soon.  Raises StoreError."""
-        held = await self.current()
-        if held is not None:
-            self._warn(held)
+    async def warn_of_expiry(self) -> None:
+        """Log a warning if the authority in use expires soon.  Raises StoreError."""
+        current = await self.current()
+        if current is not None:
+            self._warn(current)
 
     def expiry(self) -> float | None:
         """Return when the one in use ends, seconds since the epoch; None until it was read."""
-        return self._held.authority.span.ends.timestamp() if self._held else None
+        return self._current.authority.span.ends.timestamp() if self._current else None
 
-    def _warn(self, held: AuthorityGeneration) -> None:
-        """Log, once a day, that an authority ends soon."""
-        now = self.wall()
-        text = held.warning(now)
+    def _warn(self, current: AuthorityGeneration) -> None:
+        """Log, once a day at most, that an authority expires soon."""
+        now = self.now()
+        text = current.warning(now)
         if text and not self._warned <= now < self._warned + DAY:
             self._warned = now
             log.warning("%s Make or import another: gatewayctl huawei ca.", text)
 
     async def check_ready(self) -> Reason | None:
-        """Tell why nothing could be issued now; None if it could."""
+        """Return why no certificate could be issued now; None if one could."""
         try:
-            held = await self.current()
+            current = await self.current()
         except StoreError as error:
             return reason_of(error)
-        if held is None:
+        if current is None:
             return NO_AUTHORITY
-        return EXPIRED if held.authority.span.fault(self.wall()) else None
+        return EXPIRED if current.authority.span.fault(self.now()) else None
 
     async def keep(self, authority: Authority, *, replace: bool) -> AuthorityGeneration:
         """Make an authority durable, and use it from now on.
@@ -137,11 +136,11 @@ class AuthorityStore:
                 raise WrongState("The secret store is not open")
             generations = await slots.generations()
             if generations and not replace:
-                raise WrongState("There is a device CA already: say that it is to be replaced")
+                raise WrongState("There is a device CA already: replace it by the option 'replace'")
             generation = max(generations, default=0) + 1
             await slots.put(generation, authority.secret())
-            self._held = AuthorityGeneration(authority, generation)
-            return self._held
+            self._current = AuthorityGeneration(authority, generation)
+            return self._current
 
     async def _newest(self, slots: AuthoritySlots) -> AuthorityGeneration | None:
         for generation in sorted(await slots.generations(), reverse=True):
@@ -151,5 +150,5 @@ class AuthorityStore:
                     await asyncio.to_thread(read_authority, secret), generation
                 )
             except (SecretNotFound, SecretCorrupt, InvalidArgs):
-                continue  # the store has logged what ails the slot
+                continue  # the store has logged it
         return None

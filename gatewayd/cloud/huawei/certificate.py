@@ -140,7 +140,7 @@ class CertificateRoute:
             return Refused(objection)
         if (not_ready := await self.authority.check_ready()) is not None:
             return Failed(not_ready)
-        held = await self.authority.demand()
+        held = await self.authority.require()
         identity = await asyncio.to_thread(self._make, held.authority, template, solved)
         await keep(identity.secret)
         return Issued()
@@ -182,7 +182,7 @@ class CertificateRoute:
         See CertificateIssuer.  Raises InvalidArgs, WrongState, StoreError, ConfigError.
         """
         template = await asyncio.to_thread(self._file.read)
-        held = await self.authority.demand()
+        held = await self.authority.require()
         solved = self._solve(template, name) if name else None
         signing_request = await asyncio.to_thread(read_request, request)
         return await asyncio.to_thread(

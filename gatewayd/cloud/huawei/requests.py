@@ -60,7 +60,7 @@ class HuaweiRequests:
         """Add a child.
 
         Calls for the same child share one request, which goes on if none of them waits any more.
-        Raises Denied, MissingFromReply, Stopped, LinkError.
+        Raises Denied, MissingFromReply, BatcherClosed, LinkError.
         """
         task = self._adding.get(child)
         if task is None:

@@ -191,7 +191,7 @@ class _Object(dict[str, Any]):
 
 
 def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
-    """Return the value of a JSON text in UTF-8.  Raises Unreadable."""
+    """Return the value of a JSON text in UTF-8.  Raises NotTemplateJson."""
     if len(data) > MAX_BYTES:
         what = f"must have at most {MAX_BYTES} bytes"
         raise NotTemplateJson(TemplateDiagnostic(DiagnosticKind.TOO_LARGE, "", what))

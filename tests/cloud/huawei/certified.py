@@ -108,8 +108,10 @@ class Certified(Trial):
     def reports(self, device_id: str) -> dict[str, int]:
         """How often a gateway has reported a child, by what it said."""
         truth: Any = self.cloud.truth()
-        told: dict[str, int] = truth["instances"][INSTANCE]["devices"][device_id]["status_reports"]
-        return told
+        reports: dict[str, int] = truth["instances"][INSTANCE]["devices"][device_id][
+            "status_reports"
+        ]
+        return reports
 
 
 def settings(folder: Path, cloud: HuaweiCloud, **others: Any) -> HuaweiSettings:
@@ -153,7 +155,7 @@ async def entrust(cloud: HuaweiCloud, provider: Huawei) -> tuple[DeviceCa, Memor
     slots, instance = MemorySlots(), cloud.platform.get(INSTANCE)
     assert provider.issuer is not None
     keeper = provider.issuer.authority
-    keeper.entrust(slots.port)
+    keeper.set_slots(slots.port)
     held = await keeper.keep(await asyncio.to_thread(device_ca), replace=False)
     ca = instance.authorities.upload(held.authority.pem)
     proof = held.authority.prove(ca.verify_code, time.time())

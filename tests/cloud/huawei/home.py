@@ -1,4 +1,4 @@
-"""A gateway's children over a link that does as it is told."""
+"""A gateway's children over a scripted link."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def device_id(name: CloudName) -> str:
     return f"{name.product}_{name.device}"
 
 
-def told(
+def info(
     name: CloudName, status: SubDeviceStatus = SubDeviceStatus.INACTIVE, **others: Any
 ) -> SubDeviceInfo:
-    """What the platform tells of a child."""
+    """The platform's report of a child."""
     facts = {"parent": GATEWAY} | others
     return SubDeviceInfo(device_id(name), name.device, name.product, status=status, **facts)
 
@@ -97,7 +97,7 @@ class FakeUplink:
     """Answers by a table; all else is done.
 
     asked: each event, with the items of its paras.  synced: the versions of sync requests.
-    on_sync: what the platform tells when it is asked for all.
+    on_sync: the notices that answer the request for all children.
     """
 
     answers: dict[SubDeviceEvent, Answer] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class Site(Trial):
         return await self.bring(*map(child, numbers))
 
     def create(self, number: int, gateway: str = OWN_ID, device_id: str | None = None) -> None:
-        """Let somebody at the platform create a child."""
+        """Create a child at the platform."""
         self.instance.devices.add(
             node_id=child(number).device,
             product_id=SENSORS,
@@ -97,14 +97,14 @@ class Site(Trial):
         return {one.device_id for one in sessions if one.status is HuaweiDeviceStatus.ONLINE}
 
     @property
-    def told(self) -> Any:
+    def gateway_ledger(self) -> Any:
         """What the platform's ledger says of the gateway."""
         truth: Any = self.cloud.truth()
         return truth["instances"][INSTANCE]["gateways"][OWN_ID]
 
     def asked(self, event: str) -> int:
         """How often the gateway asked for something, with whatever answer."""
-        requests = self.told["requests"]
+        requests = self.gateway_ledger["requests"]
         return sum(count for name, count in requests.items() if event in name)
 
 

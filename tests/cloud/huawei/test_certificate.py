@@ -97,8 +97,8 @@ async def test_one_that_was_made_by_a_clock_that_was_wrong_is_replaced_at_once(
 async def test_it_is_told_how_a_certificate_is_made_known(folder: Path) -> None:
     async with certified(folder) as one:
         secret = await one.secret(child(1))
-        told = one.provider.enrolment_hint(child(1), secret)
-        assert f"{read_identity(secret).fingerprint} as SECONDARY" in told
+        hint = one.provider.enrolment_hint(child(1), secret)
+        assert f"{read_identity(secret).fingerprint} as SECONDARY" in hint
         assert not one.provider.enrolment_hint(child(1), Secret(b"a password"))
         behind = CloudName("cloud", SENSORS, child(1).device, "sub-device")
         assert not one.provider.enrolment_hint(behind, secret)
@@ -222,8 +222,8 @@ async def test_without_a_ca_nothing_can_be_issued_yet(folder: Path) -> None:
     async with certified(folder) as one:
         assert one.provider.issuer is not None
         keeper = one.provider.issuer.authority
-        keeper._held = None
-        keeper.entrust(MemorySlots().port)
+        keeper._current = None
+        keeper.set_slots(MemorySlots().port)
         not_ready = await one.provider.check_ready(child(1))
         assert not_ready is not None
         assert not_ready.code == "authority-missing"
@@ -240,8 +240,8 @@ async def test_a_sealed_store_is_an_obstacle(folder: Path) -> None:
 
     async with certified(folder) as one:
         assert one.provider.issuer is not None
-        one.provider.issuer.authority._held = None
-        one.provider.issuer.authority.entrust(Sealed().port)
+        one.provider.issuer.authority._current = None
+        one.provider.issuer.authority.set_slots(Sealed().port)
         not_ready = await one.provider.check_ready(child(1))
         assert not_ready is not None
         assert not_ready.code == "store-sealed"
@@ -406,8 +406,8 @@ def test_what_is_no_request(data: bytes, words: str) -> None:
 async def test_without_a_ca_no_request_is_granted(folder: Path) -> None:
     async with certified(folder) as one:
         assert one.provider.issuer is not None
-        one.provider.issuer.authority._held = None
-        one.provider.issuer.authority.entrust(MemorySlots().port)
+        one.provider.issuer.authority._current = None
+        one.provider.issuer.authority.set_slots(MemorySlots().port)
         with pytest.raises(WrongState, match="no device CA"):
             await one.provider.issuer.certify(request(), child(1), 0)
 

@@ -18,7 +18,7 @@ from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
 from gatewayd.simulator.huawei.platform.device import AuthSlot, HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_testbed import PATIENCE, until
+from gatewayd.testing.waiting import PATIENCE, until
 from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
 from tests.support.fakes import MemoryRecords
 from tests.support.stage import NameRules, Stage
@@ -157,6 +157,6 @@ async def test_a_gateway_with_a_new_certificate_keeps_its_children(tmp_path: Pat
         assert stage.manager.children[device].state is State.ONLINE
         assert stage.tape.states[device].count("online") == 1, "it never went offline"
         assert devices.get(CHILD_ID).status is HuaweiDeviceStatus.ONLINE, (
-            "the platform was not told otherwise"
+            "the platform learnt nothing else"
         )
         assert fingerprint_of(register, own) == newer

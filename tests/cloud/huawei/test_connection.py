@@ -51,8 +51,8 @@ async def linked(
 
 
 def event(kind: str, paras: object, event_id: str | None = None) -> dict[str, object]:
-    told = {"service_id": "$sub_device_manager", "event_type": kind, "paras": paras}
-    return {"services": [told | ({"event_id": event_id} if event_id else {})]}
+    reply = {"service_id": "$sub_device_manager", "event_type": kind, "paras": paras}
+    return {"services": [reply | ({"event_id": event_id} if event_id else {})]}
 
 
 def answering(times: int = 1) -> Callable[..., list[tuple[str, bytes]]]:
@@ -61,8 +61,8 @@ def answering(times: int = 1) -> Callable[..., list[tuple[str, bytes]]]:
     def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
         (asked,) = message["services"]
         paras = {"successful_devices": [{"device_id": "p_n"}], "failed_devices": []}
-        told = event("add_sub_device_response", paras, asked["event_id"])
-        return [(DOWN, json.dumps(told).encode())] * times
+        reply = event("add_sub_device_response", paras, asked["event_id"])
+        return [(DOWN, json.dumps(reply).encode())] * times
 
     return reply
 
@@ -124,8 +124,8 @@ async def test_a_status_report_is_answered_under_two_names(
 ) -> None:
     def reply(_: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
         paras = {"successful_devices": [{"device_id": "d", "status": "ONLINE"}]}
-        told = event(kind, paras, message["services"][0]["event_id"])
-        return [(DOWN, json.dumps(told).encode())]
+        reply = event(kind, paras, message["services"][0]["event_id"])
+        return [(DOWN, json.dumps(reply).encode())]
 
     async with linked(Peer(replies=reply), serve, server) as link:
         response = await link.ask(
@@ -191,7 +191,7 @@ async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
     async with linked(peer, serve, server) as link:
         await peer.until(lambda: peer.client is not None)
         paras = {"devices": [{"device_id": "d"}], "version": 3}
-        await peer.say(DOWN, event("add_sub_device_notify", paras))  # nobody listens yet
+        await peer.say(DOWN, event("add_sub_device_notify", paras))  # there is no listener yet
         await peer.say(DOWN, b"no JSON")
         await peer.say(messages.down_topic("another"), event("add_sub_device_notify", paras))
         link.on_notice = notices.put_nowait

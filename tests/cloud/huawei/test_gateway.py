@@ -27,7 +27,8 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
+from gatewayd.testing.waiting import until
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
 from tests.cloud.stand_ins import ManualClock
@@ -117,14 +118,14 @@ def serving(peer: Peer, codes: dict[str, str] | None = None) -> Peer:
         if asked["event_type"] != messages.SubDeviceEvent.STATUS:
             return []
         ids = [one["device_id"] for one in asked["paras"]["device_statuses"]]
-        told = asked | {"event_type": "sub_device_update_status_response"}
-        told["paras"] = {
+        reply = asked | {"event_type": "sub_device_update_status_response"}
+        reply["paras"] = {
             "successful_devices": [{"device_id": i} for i in ids if i not in (codes or {})],
             "failed_devices": [
                 {"device_id": i, "error_code": c} for i, c in (codes or {}).items() if i in ids
             ],
         }
-        payload = json.dumps({"services": [told]}).encode()
+        payload = json.dumps({"services": [reply]}).encode()
         return [(messages.down_topic(OWN_ID), payload)]
 
     peer.replies = reply
@@ -180,10 +181,10 @@ async def test_a_session_that_another_has_replaced_does_not_take_leave_of_childr
 def statuses(peer: Peer) -> list[str]:
     """What was reported of children, one by one."""
     asked = [json.loads(one.payload) for one in peer.seen if isinstance(one, Publish)]
-    told = [
+    reply = [
         service["paras"].get("device_statuses", ()) for one in asked for service in one["services"]
     ]
-    return [one["status"] for some in told for one in some]
+    return [one["status"] for some in reply for one in some]
 
 
 async def test_a_second_login_that_fails_ails_no_gateway_that_is_online(

@@ -1,4 +1,4 @@
-"""What a gateway and the platform tell each other: every vector, and what is no message."""
+"""Messages between a gateway and the platform: every vector, and what is no message."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ EVENT_ID = "40cc9ab1-3579-488c-95c6-c18941c99eb4"
 AT = 1767323045.9  # 2026-01-02T03:04:05.9Z
 
 
-def told(node: str, status: SubDeviceStatus = SubDeviceStatus.INACTIVE) -> SubDeviceInfo:
+def info(node: str, status: SubDeviceStatus = SubDeviceStatus.INACTIVE) -> SubDeviceInfo:
     return SubDeviceInfo(f"{PRODUCT}_{node}", node, PRODUCT, GATEWAY, status)
 
 
 UNNAMED = NodeName("", "")
 EXPECTED: Mapping[str, messages.Downlink] = {
-    "add_all_ok": Response(SubDeviceEvent.ADD, EVENT_ID, (told("c1"), told("c2")), ()),
+    "add_all_ok": Response(SubDeviceEvent.ADD, EVENT_ID, (info("c1"), info("c2")), ()),
     "add_mixed": Response(
         SubDeviceEvent.ADD,
         EVENT_ID,
-        (told("c1"),),
+        (info("c1"),),
         (SubDeviceFailure("IOTDA.014031", "", NodeName(PRODUCT, "c2")),),
     ),
     "delete_mixed": Response(
@@ -49,7 +49,7 @@ EXPECTED: Mapping[str, messages.Downlink] = {
         (SubDeviceInfo(f"{PRODUCT}_c1"),),
         (SubDeviceFailure("XXX", f"{PRODUCT}_c9", UNNAMED),),
     ),
-    "notify_add": Notice(True, (told("c3"),), 8),
+    "notify_add": Notice(True, (info("c3"),), 8),
     "notify_delete": Notice(False, (SubDeviceInfo(f"{PRODUCT}_c3", "c3", "", GATEWAY),), 9),
     "status_response": Response(
         SubDeviceEvent.STATUS,
@@ -169,22 +169,22 @@ def test_anything_optional_may_be_null() -> None:
     ],
 )  # fmt: skip
 def test_a_child_without_a_good_device_id_is_left_out(bad: object) -> None:
-    told = service("add_sub_device_notify", {"devices": [bad, {"device_id": "d-1"}]})
-    assert messages.parse(message(told), GATEWAY) == (Notice(True, (SubDeviceInfo("d-1"),), 0),)
+    received = service("add_sub_device_notify", {"devices": [bad, {"device_id": "d-1"}]})
+    assert messages.parse(message(received), GATEWAY) == (Notice(True, (SubDeviceInfo("d-1"),), 0),)
 
 
 def test_hostile_text_does_not_come_in() -> None:
     child = {"device_id": "d-1", "node_id": "\x1b[2J", "product_id": "a b", "status": "MELTED"}
     failure = {"device_id": "d-2", "error_code": "\x1b]0;x\x07", "error_msg": "\u202eevil"}
     paras = {"successful_devices": [child], "failed_devices": [failure, 7]}
-    (told,) = messages.parse(message(service("add_sub_device_response", paras)), GATEWAY)
-    assert isinstance(told, Response)
-    assert told.done == (SubDeviceInfo("d-1"),)
-    assert told.failed == (SubDeviceFailure(messages.UNREADABLE, "d-2", UNNAMED),)
+    (received,) = messages.parse(message(service("add_sub_device_response", paras)), GATEWAY)
+    assert isinstance(received, Response)
+    assert received.done == (SubDeviceInfo("d-1"),)
+    assert received.failed == (SubDeviceFailure(messages.UNREADABLE, "d-2", UNNAMED),)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "received",
     [
         service("sub_device_update_status", {"device_statuses": []}),  # an echo, no answer
         service("add_sub_device_response", {"successful_devices": []}, event_id=None),
@@ -193,14 +193,14 @@ def test_hostile_text_does_not_come_in() -> None:
         service(["add_sub_device_response"], {"successful_devices": []}),
     ],
 )
-def test_what_answers_no_question_is_passed_over(told: object) -> None:
-    assert messages.parse(message(told), GATEWAY) == ()
+def test_what_answers_no_question_is_passed_over(received: object) -> None:
+    assert messages.parse(message(received), GATEWAY) == ()
 
 
 @pytest.mark.parametrize("version", [-1, 1 << 63, 7.0, "7", True, None])
 def test_a_version_that_is_none(version: object) -> None:
-    told = service("delete_sub_device_notify", {"devices": [], "version": version})
-    assert messages.parse(message(told), GATEWAY) == (Notice(False, (), 0),)
+    received = service("delete_sub_device_notify", {"devices": [], "version": version})
+    assert messages.parse(message(received), GATEWAY) == (Notice(False, (), 0),)
 
 
 @pytest.mark.parametrize("events", [1, 20])
@@ -209,10 +209,10 @@ def test_a_message_that_lists_absurdly_many_is_not_read(key: str, events: int) -
     few = messages.MAX_DEVICES // events
     kind = "add_sub_device_notify" if key == "devices" else "delete_sub_device_response"
     paras = {key: ["x"] * few}
-    told = [service(kind, paras, event_id="e")] * events
-    assert len(messages.parse(message(*told), GATEWAY)) == events
+    received = [service(kind, paras, event_id="e")] * events
+    assert len(messages.parse(message(*received), GATEWAY)) == events
     with pytest.raises(EventError):
-        messages.parse(message(*told, service(kind, paras, event_id="e")), GATEWAY)
+        messages.parse(message(*received, service(kind, paras, event_id="e")), GATEWAY)
 
 
 @pytest.mark.parametrize(
@@ -243,5 +243,5 @@ def test_whatever_comes_in_a_place_it_is_read_or_left_out(
     paras = service["paras"]
     place = data.draw(st.sampled_from([service, paras]))
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
-    for told in messages.parse(message(service), GATEWAY):
-        assert isinstance(told, Response | Notice)
+    for received in messages.parse(message(service), GATEWAY):
+        assert isinstance(received, Response | Notice)

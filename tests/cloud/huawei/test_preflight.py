@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offline(folder: Path) -> HuaweiSettings:
-    """Settings of an instance that nobody can reach."""
+    """Settings of an unreachable instance."""
     own = HuaweiCertificates(folder / "template.json", {"country": "CN"})
     return HuaweiSettings(host="iot.invalid", address="127.0.0.1", port=1, certificates=own)
 

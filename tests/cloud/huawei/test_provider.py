@@ -69,8 +69,8 @@ async def test_a_gateway_without_a_ca_waits(tmp_path: Path) -> None:
     async with certified(furnish(tmp_path), gateway=GATEWAY) as one:
         assert await one.provider.check_ready(OWN) is None
         assert one.provider.issuer is not None
-        one.provider.issuer.authority._held = None
-        one.provider.issuer.authority.entrust(MemorySlots().port)
+        one.provider.issuer.authority._current = None
+        one.provider.issuer.authority.set_slots(MemorySlots().port)
         not_ready = await one.provider.check_ready(OWN)
         assert not_ready is not None
         assert not_ready.code == "authority-missing"

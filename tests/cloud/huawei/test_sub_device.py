@@ -20,7 +20,8 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.waiting import until
 from tests.cloud.huawei.site import (
     GATEWAYS,
     INSTANCE,
@@ -76,7 +77,7 @@ async def test_many_children_in_few_requests(folder: Path) -> None:
 async def test_no_more_children_are_reported_than_the_platform_takes(folder: Path) -> None:
     async with site(folder) as one:
         await one.online(*range(220))
-        assert one.told["answers"]["sub_device_update_status"] == {"0": 220}
+        assert one.gateway_ledger["answers"]["sub_device_update_status"] == {"0": 220}
 
 
 async def test_one_of_many_is_refused(folder: Path) -> None:
@@ -106,13 +107,13 @@ async def test_a_question_that_is_lost_is_asked_again(folder: Path) -> None:
 
 async def test_what_an_earlier_run_has_added_is_adopted(folder: Path) -> None:
     async with site(folder) as one:
-        one.create(1, device_id="chosen-by-somebody")
-        await one.lose_link()  # so that what was told of it meanwhile is lost
+        one.create(1, device_id="chosen-there")
+        await one.lose_link()  # so that its notice is lost
         await one.log_in()
         secret = await one.secret(child(1))
-        assert sub_device.decode(secret) == "chosen-by-somebody"
+        assert sub_device.decode(secret) == "chosen-there"
         await one.connect(child(1), secret)
-        assert one.online_there() == {"chosen-by-somebody"}
+        assert one.online_there() == {"chosen-there"}
 
 
 async def test_a_child_of_another_gateway_is_refused_until_it_is_moved(folder: Path) -> None:

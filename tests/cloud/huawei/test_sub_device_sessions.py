@@ -1,4 +1,4 @@
-"""Sub-devices over a link that does as it is told: what a platform seldom does."""
+"""Sub-devices over a scripted link: what a platform seldom does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.result_codes import GATEWAY_FULL
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel, until
+from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel
+from gatewayd.testing.waiting import until
 from tests.cloud.huawei.home import (
     CHILDREN,
     GATEWAY,
@@ -45,7 +46,7 @@ from tests.cloud.huawei.home import (
     done,
     failing,
     home,
-    told,
+    info,
 )
 
 EXISTS, NOT_A_CHILD = "IOTDA.014031", "IOTDA.021104"
@@ -132,7 +133,7 @@ async def test_once_asked_a_child_may_have_been_added(answer: Answer, code: str)
 async def test_after_a_lost_answer_the_platform_is_asked_what_it_has() -> None:
     async with home(ADD=silent) as one:
         assert isinstance(await refused(one), Unknown)
-        one.uplink.on_sync = [added(told(ONE))]
+        one.uplink.on_sync = [added(info(ONE))]
         assert sub_device.decode(await one.secret(ONE)) == device_id(ONE)
         assert one.uplink.synced[1:] == [0]
         assert one.uplink.count()[SubDeviceEvent.ADD] == 1
@@ -175,7 +176,7 @@ async def test_an_answer_without_the_child_leaves_it_unknown() -> None:
 async def test_one_that_exists_and_is_ours_is_adopted() -> None:
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         one.uplink.on_sync = [
-            added(told(CHILDREN[2]), version=4),
+            added(info(CHILDREN[2]), version=4),
             added(SubDeviceInfo("its-own-id", ONE.device, PRODUCT, GATEWAY), version=4),
         ]
         assert sub_device.decode(await one.secret(ONE)) == "its-own-id"
@@ -186,7 +187,7 @@ async def test_one_that_exists_elsewhere_is_refused_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(device_cache, "QUIET", 0.05)
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
-        one.uplink.on_sync = [added(told(CHILDREN[2]), told(ONE, parent="another-gateway"))]
+        one.uplink.on_sync = [added(info(CHILDREN[2]), info(ONE, parent="another-gateway"))]
         outcome = await refused(one)
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-other-gateway"
@@ -216,7 +217,7 @@ async def test_a_link_that_is_replaced_meanwhile_is_no_answer_either() -> None:
 
 async def test_many_that_exist_are_resolved_by_one_question() -> None:
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
-        one.uplink.on_sync = [added(*map(told, CHILDREN[:50]))]
+        one.uplink.on_sync = [added(*map(info, CHILDREN[:50]))]
         await until(lambda: bool(one.uplink.synced))
         one.children.cache._children.clear()
         one.children.cache._ids.clear()
@@ -225,7 +226,7 @@ async def test_many_that_exist_are_resolved_by_one_question() -> None:
 
 
 async def test_one_that_the_platform_has_told_of_is_not_added_again() -> None:
-    async with home(on_sync=[added(told(ONE))]) as one:
+    async with home(on_sync=[added(info(ONE))]) as one:
         await until(lambda: bool(one.uplink.synced))
         await one.secret(ONE)
         assert not one.uplink.asked
@@ -443,11 +444,11 @@ async def test_the_platform_deletes_a_child_that_is_away() -> None:
         for name in (ONE, CHILDREN[1]):
             await (await one.online(name)).close()
         one.uplink.on_notice(deleted(ONE, CHILDREN[1], version=9))
-        one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
+        one.uplink.on_notice(added(info(CHILDREN[1]), version=9))
         one.uplink.answers[SubDeviceEvent.STATUS] = failing(SubDeviceEvent.STATUS, "IOTDA.099999")
         with pytest.raises(LoginRemoved):
             await one.online(ONE)
-        for name in CHILDREN[1:3]:  # one was added again, and of the other nothing was told
+        for name in CHILDREN[1:3]:  # one was added again, and of the other nothing was reported
             with pytest.raises(LoginFailed):
                 await one.online(name)
 
@@ -486,7 +487,7 @@ async def test_a_device_id_of_another_child_is_no_answer() -> None:
 
 async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() -> None:
     async with home() as one:
-        old, new = told(ONE), SubDeviceInfo("new-id", ONE.device, PRODUCT, GATEWAY)
+        old, new = info(ONE), SubDeviceInfo("new-id", ONE.device, PRODUCT, GATEWAY)
         one.uplink.on_notice(added(old))
         one.uplink.on_notice(added(new))
         one.uplink.on_notice(deleted(ONE))
@@ -500,20 +501,20 @@ async def test_children_that_come_and_go_for_ever_leave_room_for_others() -> Non
     children = [CloudName("cloud", PRODUCT, f"x-{number}") for number in range(limit)]
     async with home() as one:
         for name in children:
-            one.uplink.on_notice(added(told(name)))
+            one.uplink.on_notice(added(info(name)))
             one.uplink.on_notice(deleted(name))
         assert not one.children.cache.was_deleted(device_id(children[9]))
         assert one.children.cache.was_deleted(device_id(children[10]))
-        one.uplink.on_notice(added(told(ONE)))
+        one.uplink.on_notice(added(info(ONE)))
         assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) is not None
 
 
 async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> None:
-    """As one that has created the gateway anew: its list of children begins at 1 again."""
+    """As after a new creation of the gateway: its list of children begins at 1 again."""
     async with home() as one:
-        one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
+        one.uplink.on_notice(added(info(CHILDREN[1]), version=9))
         one.put(FakeUplink())
-        one.uplink.on_notice(added(told(ONE), version=1))
+        one.uplink.on_notice(added(info(ONE), version=1))
         assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) is not None
         one.put(FakeUplink())
         await until(lambda: one.uplink.synced == [1])
@@ -521,8 +522,8 @@ async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> N
 
 async def test_an_absurd_version_does_not_hide_the_children_that_are_asked_for() -> None:
     async with home(ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
-        one.uplink.on_notice(added(told(CHILDREN[1]), version=1 << 62))
-        one.uplink.on_sync = [added(told(ONE), version=4)]
+        one.uplink.on_notice(added(info(CHILDREN[1]), version=1 << 62))
+        one.uplink.on_sync = [added(info(ONE), version=4)]
         assert sub_device.decode(await one.secret(ONE)) == device_id(ONE)
 
 
@@ -550,7 +551,7 @@ async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_a
 async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
     async with home() as one:
         await one.online(ONE)
-        one.uplink.on_notice(added(told(CHILDREN[1]), version=9))
+        one.uplink.on_notice(added(info(CHILDREN[1]), version=9))
         one.uplink.on_notice(deleted(ONE, version=8))
         assert not one.children.sessions._checks
         one.uplink.on_notice(deleted(ONE, version=9))  # a version may need several notices
@@ -560,7 +561,7 @@ async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
 async def test_a_new_link_asks_for_what_has_changed() -> None:
     async with home() as one:
         await until(lambda: one.uplink.synced == [0])
-        one.uplink.on_notice(added(told(ONE), version=7))
+        one.uplink.on_notice(added(info(ONE), version=7))
         one.uplink.closed.set_result(ConnectionEnd.LOST)
         one.put(FakeUplink())
         await until(lambda: one.uplink.synced == [7])
@@ -578,9 +579,9 @@ async def test_a_new_link_calls_the_children_back() -> None:
 
 async def test_a_child_that_somebody_has_created_is_wanted() -> None:
     strange = [
-        told(CHILDREN[1]),
-        told(CHILDREN[2], SubDeviceStatus.OFFLINE),  # it was online before: of an earlier run
-        told(CHILDREN[3], parent="another"),
+        info(CHILDREN[1]),
+        info(CHILDREN[2], SubDeviceStatus.OFFLINE),  # it was online before: of an earlier run
+        info(CHILDREN[3], parent="another"),
         SubDeviceInfo(device_id(CHILDREN[4]), CHILDREN[4].device),  # its product is in its id
         SubDeviceInfo("no-product", "n-9"),
         SubDeviceInfo("other_n-7", "n-7", "other"),
@@ -595,12 +596,12 @@ async def test_a_child_that_we_add_is_not_wanted() -> None:
     async with home() as one:
 
         def told_first(items: Sequence[Any]) -> Response:
-            one.uplink.on_notice(added(told(ONE), version=3))
+            one.uplink.on_notice(added(info(ONE), version=3))
             return done(SubDeviceEvent.ADD, items)
 
         one.uplink.answers[SubDeviceEvent.ADD] = told_first
         await one.secret(ONE)
-        one.uplink.on_notice(added(told(ONE), version=3))
+        one.uplink.on_notice(added(info(ONE), version=3))
         assert not one.wishes.names
 
 
@@ -608,8 +609,8 @@ async def test_children_that_are_online_there_alone_are_reported_offline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sub_devices, "GRACE", 0.3)
-    everybody = [told(name, SubDeviceStatus.ONLINE) for name in CHILDREN]
-    async with home(on_sync=[added(*everybody, told(ONE, SubDeviceStatus.OFFLINE))]) as one:
+    everybody = [info(name, SubDeviceStatus.ONLINE) for name in CHILDREN]
+    async with home(on_sync=[added(*everybody, info(ONE, SubDeviceStatus.OFFLINE))]) as one:
         here = CHILDREN[1:3]
         for name in here:
             await one.online(name)
@@ -695,4 +696,4 @@ async def test_without_a_gateway_children_wait_and_are_told_why(
 
 
 def test_a_name_keeps_its_parts() -> None:
-    assert told(ONE).name == NodeName(PRODUCT, ONE.device)
+    assert info(ONE).name == NodeName(PRODUCT, ONE.device)

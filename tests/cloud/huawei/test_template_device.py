@@ -39,7 +39,7 @@ def run(template: str, certificate: str) -> Preview:
     return preview(linted.template, subject)
 
 
-def told(device: ProvisionedDevice | None) -> dict[str, Any]:
+def fields(device: ProvisionedDevice | None) -> dict[str, Any]:
     """Return a device as the vectors have it: without a name that is not set."""
     assert device is not None
     tags = [{"tag_key": key, "tag_value": value} for key, value in device.tags]
@@ -65,7 +65,7 @@ def first_fatal(diagnostics: Iterable[TemplateDiagnostic]) -> TemplateDiagnostic
 def test_cases(case: dict[str, Any]) -> None:
     made = run(case["template"], case["certificate"])
     if "ok" in case["expect"]:
-        assert told(made.device) == case["expect"]["ok"]
+        assert fields(made.device) == case["expect"]["ok"]
         return
     assert made.device is None
     kind, _, about = case["expect"]["error"].partition(":")

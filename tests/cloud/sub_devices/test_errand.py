@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gatewayd.cloud.sub_devices.requests import BackgroundTask
-from gatewayd.testing.contracts.cloud_testbed import until
+from gatewayd.testing.waiting import until
 
 
 async def test_it_is_done_once_at_a_time() -> None:

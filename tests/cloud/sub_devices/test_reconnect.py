@@ -15,7 +15,7 @@ from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.testing.contracts.cloud_testbed import until
+from gatewayd.testing.waiting import until
 
 NAMES = [CloudName("cloud", "product", f"child-{number}") for number in range(120)]
 

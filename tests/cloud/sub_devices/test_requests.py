@@ -9,7 +9,7 @@ import pytest
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.requests import PendingRequests
-from gatewayd.testing.contracts.cloud_testbed import until
+from gatewayd.testing.waiting import until
 
 
 async def send() -> None:
