@@ -202,13 +202,6 @@ async def error_of(
     return name, sentence
 
 
-async def until(true: Callable[[], object], patience: float = 20.0) -> None:
-    """Return when it is true."""
-    async with asyncio.timeout(patience):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
 class SignalRecorder:
     """Hears all signals of the service: (path, interface, name, values)."""
 

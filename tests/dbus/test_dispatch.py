@@ -24,7 +24,8 @@ from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
 from gatewayd.dbus.methods import LOG_METHODS, MANAGER_METHODS, SECRET_STORE_METHODS, BoundMethods
 from gatewayd.errors import AccessDenied, Busy, NoSuchDevice
-from tests.dbus.support import RecordingCommands, UnsupportedStore, until
+from gatewayd.testing.waiting import until
+from tests.dbus.support import RecordingCommands, UnsupportedStore
 
 ROOT, OLGA, EVE = ":1.0", ":1.1000", ":1.1001"
 YES, NO = AuthorizationResult.AUTHORIZED, AuthorizationResult.NOT_AUTHORIZED
@@ -36,7 +37,7 @@ class FakeThread:
     def call_on_loop(self, function: Callable[..., object], *args: object) -> None:
         asyncio.get_running_loop().call_soon(function, *args)
 
-    deliver = call_on_loop
+    post = call_on_loop
 
     async def run(self, function: Callable[..., object], *args: object) -> object:
         await asyncio.sleep(0)

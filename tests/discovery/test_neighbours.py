@@ -28,7 +28,7 @@ from gatewayd.discovery.neighbours import (
     dump_request,
     parse,
 )
-from gatewayd.testing.contracts.discoverer import until
+from gatewayd.testing.waiting import until
 from tests.support.tasks import in_background
 
 MAC = "240ac40c2f91"
@@ -228,7 +228,7 @@ async def test_the_kernel_is_followed_without_any_rights() -> None:
 FOLLOW = """
 import asyncio, subprocess, sys
 from gatewayd.discovery.neighbours import NeighbourTable
-from gatewayd.testing.contracts.discoverer import until
+from gatewayd.testing.waiting import until
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True)

@@ -12,12 +12,8 @@ from gatewayd.device.identity import Claim, Trust
 from gatewayd.discovery.discoverer import Discoverer
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings, sighting
 from gatewayd.errors import ConfigError
-from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
-    DiscovererTestbed,
-    running,
-    until,
-)
+from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.waiting import until
 
 SERIAL = StaticDevice(key="meter-1", serial="PM-0042")
 

@@ -16,6 +16,7 @@ from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import BusError
 from gatewayd.simulator.bus import PrivateBus
+from gatewayd.testing.waiting import until
 from tests.admission.test_join_window import rules
 from tests.dbus.support import (
     CANARY,
@@ -26,7 +27,6 @@ from tests.dbus.support import (
     error_of,
     recorded_signals,
     served,
-    until,
     view,
 )
 from tests.support.fakes import FakeCloud, MemoryRecords

@@ -9,8 +9,9 @@ import pytest
 
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
+from gatewayd.testing.waiting import until
 from tests.dbus.fake_polkit import CHALLENGE, NO, YES, FakeAuthority, polkit
-from tests.dbus.support import OTHERS, RecordingCommands, error_of, run, served, until, view
+from tests.dbus.support import OTHERS, RecordingCommands, error_of, run, served, view
 
 pytestmark = [
     pytest.mark.integration,

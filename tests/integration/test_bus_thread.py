@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.dbus.glib import BusThread
 from gatewayd.errors import Busy
-from tests.dbus.support import until
+from gatewayd.testing.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ async def test_calls_are_made_in_order(thread: BusThread) -> None:
     assert done == [0, 1, 2]
 
 
-async def test_calls_of_the_thread_are_bounded_but_for_replies(thread: BusThread) -> None:
+async def test_calls_that_are_awaited_are_bounded(thread: BusThread) -> None:
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -66,10 +66,10 @@ async def test_calls_of_the_thread_are_bounded_but_for_replies(thread: BusThread
         thread.post(int)
     with pytest.raises(Busy):
         await thread.ping()
-    delivered = list[int]()
-    thread.deliver(delivered.append, 1)
+    posted = list[int]()
+    thread.post(posted.append, 1)
     go.set()
-    await until(lambda: delivered)
+    await until(lambda: posted)
 
 
 async def test_a_call_that_is_not_awaited_any_more_does_no_harm(thread: BusThread) -> None:

@@ -15,6 +15,7 @@ import pytest
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.platform.platform import Platform
+from gatewayd.testing.waiting import until
 from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
 from tests.interop.vendor_process import Sdk, vendor
 from tests.simulator.huawei.client import (
@@ -28,7 +29,7 @@ from tests.simulator.huawei.client import (
     fingerprint,
     greet,
 )
-from tests.simulator.wire import AUTHORITY, until
+from tests.simulator.wire import AUTHORITY
 
 KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
 SHARED = "iotda.cn-north-4.myhuaweicloud.com"
@@ -123,7 +124,7 @@ async def test_a_device_registers_itself_and_is_managed(served: Served, host: st
 
 @pytest.mark.parametrize("host", [SHARED, OWN])
 async def test_wrong_keys(served: Served, host: str) -> None:
-    for wrong in ({"secret_key": "wrong"}, {"access_key": "nobody"}):
+    for wrong in ({"secret_key": "wrong"}, {"access_key": "unknown"}):
         async with served.sdk(host, **wrong) as sdk:
             assert await refusal(sdk, "list_devices") == (401, "APIGW.0301")
 
@@ -217,11 +218,11 @@ async def test_devices_by_pages_with_tags_secrets_and_gateways(served: Served) -
         assert [child["node_id"] for child in left] == ["c-2"]
         changes = {"description": "moved", "auth_info": {"timeout": 0, "secure_access": True}}
         assert (await sdk.do("update_device", **one, body=changes))["description"] == "moved"
-        told = await sdk.do(
+        answer = await sdk.do(
             "reset_device_secret", device_id=gateway, action_id="resetSecret",
             body={"secret": "another-one"},
         )  # fmt: skip
-        assert (told["secret"], told["secret_type"]) == ("another-one", "PRIMARY")
+        assert (answer["secret"], answer["secret_type"]) == ("another-one", "PRIMARY")
         bound = {"resource_type": "device", "resource_id": gateway}
         tags = [{"tag_key": "hall", "tag_value": "3"}]
         await sdk.do("tag_device", body={**bound, "tags": tags})

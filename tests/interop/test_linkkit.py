@@ -14,6 +14,7 @@ import pytest
 
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.testing.waiting import until
 from tests.interop.vendor_process import Sdk, vendor
 from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET
 from tests.simulator.alibaba.gateway import (
@@ -27,11 +28,11 @@ from tests.simulator.alibaba.gateway import (
     SENSORS,
     SENSORS_SECRET,
     device,
+    ledger_of,
     site,
-    told,
     topic,
 )
-from tests.simulator.wire import AUTHORITY, NOW, until
+from tests.simulator.wire import AUTHORITY, NOW
 
 DIRECT = "direct-1"
 HOSTS = ["localhost", "iot-auth.cn-shanghai.aliyuncs.com"]
@@ -134,15 +135,15 @@ async def test_sub_devices_register_and_go_online_and_offline(cloud: AlibabaClou
     names = CHILDREN[:20]
     known = await adopt(cloud, gw, names)
     everybody = [[SENSORS, name] for name in names]
-    assert told(cloud)["children"] == everybody
+    assert ledger_of(cloud)["children"] == everybody
     assert (await gw.do("ask", name="login_subdev", devices=known))[0] == 200
-    assert told(cloud)["online"] == everybody
+    assert ledger_of(cloud)["online"] == everybody
     assert device(cloud)["activated"]
     assert (await gw.do("ask", name="logout_subdev", devices=everybody[:5]))[0] == 200
-    assert told(cloud)["online"] == everybody[5:]
+    assert ledger_of(cloud)["online"] == everybody[5:]
     assert (await gw.do("ask", name="delete_subdev_topo", devices=everybody[5:10]))[0] == 200
-    assert told(cloud)["online"] == everybody[10:]
-    assert told(cloud)["calls"] == {
+    assert ledger_of(cloud)["online"] == everybody[10:]
+    assert ledger_of(cloud)["calls"] == {
         "thing.sub.register": {"200": 1},
         "thing.topo.add": {"200": 1},
         "thing.topo.delete": {"200": 1},
@@ -168,7 +169,7 @@ async def test_sub_devices_register_with_their_products_secret(
     known = [[SENSORS, CHILD, secret]]
     assert (await gw.do("ask", name="add_subdev_topo", devices=known))[0] == 200
     assert (await gw.do("ask", name="login_subdev", devices=known))[0] == 200
-    assert told(cloud)["online"] == [[SENSORS, CHILD]]
+    assert ledger_of(cloud)["online"] == [[SENSORS, CHILD]]
 
 
 async def test_what_goes_wrong_has_the_vendors_code(cloud: AlibabaCloud, gw: Sdk) -> None:
@@ -181,8 +182,8 @@ async def test_what_goes_wrong_has_the_vendors_code(cloud: AlibabaCloud, gw: Sdk
     cloud.set_faults("reply:6288@thing.sub.register")
     unheard = await gw.do("ask", name="register_subdev", devices=[[SENSORS, SECOND]])
     assert unheard[0] == 6288
-    assert told(cloud)["online"] == []
-    assert told(cloud)["calls"]["combine.batch_login"] == {"6287": 1}
+    assert ledger_of(cloud)["online"] == []
+    assert ledger_of(cloud)["calls"]["combine.batch_login"] == {"6287": 1}
 
 
 async def test_a_change_made_at_the_console_arrives(cloud: AlibabaCloud, gw: Sdk) -> None:
@@ -191,7 +192,7 @@ async def test_a_change_made_at_the_console_arrives(cloud: AlibabaCloud, gw: Sdk
     change = await gw.do("wait")
     assert change["status"] == 1
     assert change["subList"] == [{"productKey": SENSORS, "deviceName": CHILD}]
-    assert told(cloud)["pushed"]["thing.topo.change"] == 1
+    assert ledger_of(cloud)["pushed"]["thing.topo.change"] == 1
 
 
 async def test_children_go_offline_with_their_gateway(cloud: AlibabaCloud) -> None:
@@ -204,4 +205,4 @@ async def test_children_go_offline_with_their_gateway(cloud: AlibabaCloud) -> No
         assert (await one.do("ask", name="login_subdev", devices=known))[0] == 200
         assert (SENSORS, CHILD) in cloud.online
     await until(lambda: not cloud.online)
-    assert told(cloud)["children"] == [[SENSORS, CHILD]]
+    assert ledger_of(cloud)["children"] == [[SENSORS, CHILD]]

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -94,10 +94,3 @@ def handshake(port: int, context: ssl.SSLContext) -> None:
         context.wrap_socket(plain, server_hostname="localhost"),
     ):
         pass
-
-
-async def until(happened: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE):
-        while not happened():
-            await asyncio.sleep(0.005)

@@ -31,13 +31,12 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud_testbed import (
-    PATIENCE,
     CloudTestbed,
     RecordingKeeper,
     cancel,
     check_reason,
-    until,
 )
+from gatewayd.testing.waiting import PATIENCE, until
 
 
 async def register(testbed: CloudTestbed, kept: RecordingKeeper, which: int = 0) -> Outcome:

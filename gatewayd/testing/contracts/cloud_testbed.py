@@ -12,9 +12,7 @@ from gatewayd.cloud.provider import CloudProvider
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
+from gatewayd.testing.waiting import PATIENCE
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -65,13 +63,6 @@ class RecordingKeeper:
         for _ in range(10):
             await asyncio.sleep(0)
         self.done = True
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when a condition holds.  Raises TimeoutError after 30 s."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # there is no event for a closed peer
-            await asyncio.sleep(0.005)
 
 
 def check_reason(reason: Reason) -> None:

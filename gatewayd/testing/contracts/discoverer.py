@@ -25,13 +25,12 @@ from gatewayd.discovery.discoverer import (
     Loss,
     Sighting,
 )
+from gatewayd.testing.waiting import until
 
 CANCEL = 2.0
 """Seconds in which a discoverer must end when it is cancelled."""
 VERIFY = 3.0
 """Seconds in which a discoverer must have verified one device."""
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
 
 _MAX_LABEL = 64
 _SHORTEST, _LONGEST = 60, 86400
@@ -73,13 +72,6 @@ def check_sighting(sighting: Sighting) -> None:
     for value in sighting.attributes.values():
         assert len(value) <= MAX_ATTRIBUTE
         assert value.isprintable()
-
-
-async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Return when a condition holds.  Raises TimeoutError after `patience` seconds."""
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def want_all(_: Mapping[str, str]) -> Interest:

@@ -27,8 +27,8 @@ from gatewayd.testing.contracts.discoverer import (
     DiscovererTestbed,
     RecordingSink,
     running,
-    until,
 )
+from gatewayd.testing.waiting import until
 
 pytestmark = pytest.mark.integration
 

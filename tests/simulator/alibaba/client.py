@@ -19,7 +19,8 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from tests.simulator.wire import until, wire
+from gatewayd.testing.waiting import until
+from tests.simulator.wire import wire
 
 PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
 

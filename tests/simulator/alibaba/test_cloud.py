@@ -22,6 +22,7 @@ from gatewayd.simulator.alibaba.credentials import KEEP_ALIVE, AlibabaConnectRef
 from gatewayd.simulator.mqtt.link import MqttLimits
 from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.simulator.pki import KeyedCertificate
+from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import (
     PRODUCT,
     PRODUCT_SECRET,
@@ -33,7 +34,7 @@ from tests.simulator.alibaba.client import (
     paho,
     registering,
 )
-from tests.simulator.wire import AUTHORITY, CERTIFICATE, NOW, handshake, trusting, until, wire
+from tests.simulator.wire import AUTHORITY, CERTIFICATE, NOW, handshake, trusting, wire
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 CHILDREN = [f"TH20-{number:04}" for number in range(200)]
@@ -119,11 +120,11 @@ async def test_every_method_of_signing_registers_and_logs_in(method: str) -> Non
         (registering(CHILD).but(username=f"{CHILD}&{PRODUCT}&x"), 4),
         (registering(CHILD, key="wrong"), 4),
         (registering(CHILD).but(password="näh"), 4),
-        (registering("nobody"), 4),
+        (registering("unknown"), 4),
         (registering(CHILD).but(product="a1Missing"), 4),
         (registering(CHILD).but(options={"authType": "regnwl"}), 4),
         (logging_in(CHILD, "never issued"), 5),
-        (logging_in("nobody", "secret"), 5),
+        (logging_in("unknown", "secret"), 5),
     ],
 )
 async def test_codes_of_connack(who: Credentials, code: int) -> None:

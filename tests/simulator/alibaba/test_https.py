@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.https import read_form
+from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET, knock, logging_in
 from tests.simulator.alibaba.gateway import sign, site
-from tests.simulator.wire import trusting, until, wire
+from tests.simulator.wire import trusting, wire
 
 DEVICE = "direct-1"
 FORM = "application/x-www-form-urlencoded"
@@ -63,7 +64,7 @@ async def test_registering(cloud: AlibabaCloud) -> None:
     [
         (form(key="wrong"), 6600),
         (form(productKey="a1Missing"), 6250),
-        (form("nobody"), 6100),
+        (form("unknown"), 6100),
         (form(signMethod="sha256"), 6292),
         (form(random=None), 460),
         (form(sign=None), 460),

@@ -1,4 +1,4 @@
-"""Sub-devices online through a gateway of the simulated Alibaba cloud, and what it is told."""
+"""Sub-devices online through a gateway of the simulated Alibaba cloud, and the pushes to it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.devices import AlibabaDevice
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.topology import proven
+from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import connect_packet, logging_in
 from tests.simulator.alibaba.gateway import (
     CHILD,
@@ -26,12 +27,12 @@ from tests.simulator.alibaba.gateway import (
     device,
     gateway,
     going_online,
+    ledger_of,
     meaning,
     site,
-    told,
     topic,
 )
-from tests.simulator.wire import trusting, until, wire
+from tests.simulator.wire import trusting, wire
 
 LOGIN, BATCH_LOGIN = "combine.login", "combine.batch_login"
 LOGOUT, BATCH_LOGOUT = "combine.logout", "combine.batch_logout"
@@ -113,14 +114,14 @@ async def test_going_online_and_offline(cloud: AlibabaCloud, gw: Gateway) -> Non
     assert (await gw.ask(LOGOUT, meaning(CHILD)))["data"] == meaning(CHILD)
     assert cloud.online == {(GATEWAYS, GATEWAY)}
     assert await gw.code(LOGOUT, meaning(CHILD)) == 520
-    assert told(cloud)["calls"][LOGIN] == {"200": 2}
+    assert ledger_of(cloud)["calls"][LOGIN] == {"200": 2}
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         ({"sign": "0" * 64}, 6287),
-        ({"deviceName": "nobody"}, 6100),
+        ({"deviceName": "unknown"}, 6100),
         ({"deviceName": SECOND}, 6401),
         ({"signMethod": "Sha256"}, 6292),
         ({"signMethod": None}, 460),
@@ -135,14 +136,14 @@ async def test_who_cannot_go_online(
     secrets = await gw.adopt(CHILD)
     reply = await gw.ask(LOGIN, going_online(CHILD, secrets[CHILD], **change))
     assert reply["code"] == code
-    assert told(cloud)["online"] == []
+    assert ledger_of(cloud)["online"] == []
 
 
 async def test_a_login_of_qos_1_is_none(gw: Gateway) -> None:
     secrets = await gw.adopt(CHILD)
     body = {"id": "1", "params": going_online(CHILD, secrets[CHILD])}
     gw.send(topic(LOGIN), body, qos=1)
-    assert (await gw.hear(topic("combine.login_reply")))["code"] == 460
+    assert (await gw.receive(topic("combine.login_reply")))["code"] == 460
 
 
 async def test_batches(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -154,10 +155,10 @@ async def test_batches(cloud: AlibabaCloud, gw: Gateway) -> None:
     batch = {"signMethod": "hmacSha256", "deviceList": entries}
     reply = await gw.ask(BATCH_LOGIN, batch)
     assert (reply["code"], reply["data"]) == (200, [meaning(name) for name in names])
-    assert told(cloud)["online"] == [[SENSORS, name] for name in names]
+    assert ledger_of(cloud)["online"] == [[SENSORS, name] for name in names]
     reply = await gw.ask(BATCH_LOGOUT, [meaning(name) for name in names])
     assert (reply["code"], len(reply["data"])) == (200, 50)
-    assert told(cloud)["online"] == []
+    assert ledger_of(cloud)["online"] == []
 
 
 async def test_a_batch_succeeds_or_fails_as_a_whole(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -168,11 +169,11 @@ async def test_a_batch_succeeds_or_fails_as_a_whole(cloud: AlibabaCloud, gw: Gat
     reply = await gw.ask(BATCH_LOGIN, {"deviceList": entries})
     assert (reply["code"], reply["data"]) == (522, [meaning(SECOND), meaning(CHILDREN[2])])
     assert await gw.code(LOGIN, entries[2]) == 521
-    assert told(cloud)["online"] == []
+    assert ledger_of(cloud)["online"] == []
     assert await gw.code(BATCH_LOGIN, {"deviceList": entries[:1]}) == 200
     reply = await gw.ask(BATCH_LOGOUT, [meaning(CHILD), meaning(SECOND)])
     assert (reply["code"], reply["data"]) == (520, [meaning(SECOND)])
-    assert told(cloud)["online"] == [[SENSORS, CHILD]]
+    assert ledger_of(cloud)["online"] == [[SENSORS, CHILD]]
 
 
 @pytest.mark.parametrize("params", [None, {}, {"deviceList": []}, {"deviceList": [{}] * 51}])
@@ -217,8 +218,8 @@ async def test_children_lose_their_sessions_with_the_connection(cloud: AlibabaCl
             await newer.listen()
             assert await newer.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 200
         await until(lambda: not cloud.online)
-        assert told(cloud)["children"] == [[SENSORS, CHILD]]
-        assert told(cloud)["subscriptions"] == []
+        assert ledger_of(cloud)["children"] == [[SENSORS, CHILD]]
+        assert ledger_of(cloud)["subscriptions"] == []
 
 
 async def test_a_child_is_connected_in_one_place(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -226,9 +227,9 @@ async def test_a_child_is_connected_in_one_place(cloud: AlibabaCloud, gw: Gatewa
     who = logging_in(CHILD, secrets[CHILD]).but(product=SENSORS)
     async with wire(cloud.port, trusting(), connect_packet(who)) as direct:
         assert await direct.code() == 0
-        error = await gw.hear(ERROR)
+        error = await gw.receive(ERROR)
         assert (error["code"], "data" in error) == (427, False)
-        assert told(cloud)["online"] == []
+        assert ledger_of(cloud)["online"] == []
         assert await gw.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 427
 
 
@@ -236,13 +237,13 @@ async def test_what_a_child_says(cloud: AlibabaCloud, gw: Gateway) -> None:
     await bring(gw, CHILD)
     gw.send(own(CHILD, "thing.event.property.post"), {"id": "1", "params": {}})
     gw.send(own(SECOND, "thing.event.property.post"), {"id": "1", "params": {}})
-    gw.send(own("nobody", "thing.event.property.post"), {"id": "1", "params": {}})
+    gw.send(own("unknown", "thing.event.property.post"), {"id": "1", "params": {}})
     gw.send("/nowhere", b"x")
     gw.send(topic("thing.event.property.post"), {"id": "1", "params": {}})
-    assert (await gw.hear(ERROR))["code"] == 520
+    assert (await gw.receive(ERROR))["code"] == 520
     await gw.served()
     assert (device(cloud)["published"], device(cloud, SECOND)["published"]) == (1, 0)
-    assert told(cloud)["stray"] == 2
+    assert ledger_of(cloud)["stray"] == 2
 
 
 async def test_disabling_and_enabling(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -250,17 +251,17 @@ async def test_disabling_and_enabling(cloud: AlibabaCloud, gw: Gateway) -> None:
     mine = [own(CHILD, "thing.disable"), own(CHILD, "thing.enable")]
     assert await gw.subscribe(mine) == [1, 1]
     cloud.disable(SENSORS, CHILD)
-    told_child = await gw.hear(mine[0])
-    assert (told_child["params"], told_child["method"]) == ({}, "thing.disable")
-    gw.send(mine[0] + "_reply", {"id": told_child["id"], "code": 200, "data": {}})
-    assert (await gw.hear(ERROR))["code"] == 522
-    change = await gw.hear(CHANGE)
+    request = await gw.receive(mine[0])
+    assert (request["params"], request["method"]) == ({}, "thing.disable")
+    gw.send(mine[0] + "_reply", {"id": request["id"], "code": 200, "data": {}})
+    assert (await gw.receive(ERROR))["code"] == 522
+    change = await gw.receive(CHANGE)
     assert change["params"] == {"status": 8, "subList": [meaning(CHILD)]}
     gw.send(CHANGE + "_reply", {"id": change["id"], "code": 200})
     cloud.enable(SENSORS, CHILD)
-    assert (await gw.hear(CHANGE))["params"]["status"] == 2
+    assert (await gw.receive(CHANGE))["params"]["status"] == 2
     assert await gw.served() == []
-    seen = told(cloud)
+    seen = ledger_of(cloud)
     assert seen["acknowledged"] == {"thing.disable": 1, "thing.topo.change": 1}
     assert seen["undelivered"] == {"thing.enable": 1}
 
@@ -269,9 +270,9 @@ async def test_deleting(cloud: AlibabaCloud, gw: Gateway) -> None:
     secrets = await bring(gw, CHILD)
     assert await gw.subscribe([own(CHILD, "thing.delete")]) == [1]
     cloud.delete(SENSORS, CHILD)
-    assert (await gw.hear(own(CHILD, "thing.delete")))["params"] == {}
-    assert (await gw.hear(ERROR))["code"] == 521
-    assert (await gw.hear(CHANGE))["params"]["status"] == 1
+    assert (await gw.receive(own(CHILD, "thing.delete")))["params"] == {}
+    assert (await gw.receive(ERROR))["code"] == 521
+    assert (await gw.receive(CHANGE))["params"]["status"] == 1
     assert await gw.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 521
     cloud.create(SENSORS, CHILD)
     assert await gw.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 6401
@@ -291,26 +292,26 @@ async def test_attaching_at_the_console(cloud: AlibabaCloud, gw: Gateway) -> Non
     child = (SENSORS, CHILD)
     cloud.attach((GATEWAYS, GATEWAY), child)
     cloud.attach((GATEWAYS, GATEWAY), child)
-    assert (await gw.hear(CHANGE))["params"] == {"status": 0, "subList": [meaning(CHILD)]}
+    assert (await gw.receive(CHANGE))["params"] == {"status": 0, "subList": [meaning(CHILD)]}
     cloud.attach((GATEWAYS, OTHER_GATEWAY), child)
-    assert (await gw.hear(CHANGE))["params"]["status"] == 1
-    assert told(cloud, OTHER_GATEWAY)["children"] == [[SENSORS, CHILD]]
-    assert told(cloud, OTHER_GATEWAY)["undelivered"] == {"thing.topo.change": 1}
+    assert (await gw.receive(CHANGE))["params"]["status"] == 1
+    assert ledger_of(cloud, OTHER_GATEWAY)["children"] == [[SENSORS, CHILD]]
+    assert ledger_of(cloud, OTHER_GATEWAY)["undelivered"] == {"thing.topo.change": 1}
     cloud.detach(child)
-    assert told(cloud, OTHER_GATEWAY)["children"] == []
+    assert ledger_of(cloud, OTHER_GATEWAY)["children"] == []
     assert await gw.served() == []
 
 
 async def test_asking_a_gateway_to_attach(cloud: AlibabaCloud, gw: Gateway) -> None:
     cloud.notify((GATEWAYS, GATEWAY), [(SENSORS, CHILD)])
-    asked = await gw.hear(topic("thing.topo.add.notify"))
+    asked = await gw.receive(topic("thing.topo.add.notify"))
     assert asked["params"] == [meaning(CHILD)]
     gw.send(topic("thing.topo.add.notify_reply"), {"id": asked["id"], "code": 200, "data": {}})
     cloud.permit((GATEWAYS, GATEWAY), SENSORS, 60)
-    asked = await gw.hear(topic("thing.gateway.permit"))
+    asked = await gw.receive(topic("thing.gateway.permit"))
     assert asked["params"] == {"productKey": SENSORS, "time": 60}
     await gw.served()
-    assert told(cloud)["acknowledged"] == {"thing.topo.add.notify": 1}
+    assert ledger_of(cloud)["acknowledged"] == {"thing.topo.add.notify": 1}
     with pytest.raises(ValueError, match="65536"):
         cloud.permit((GATEWAYS, GATEWAY), SENSORS, 65_536)
 
@@ -320,10 +321,10 @@ async def test_an_error_may_name_its_device() -> None:
         await gw.listen()
         await bring(gw, CHILD)
         cloud.push_error((SENSORS, CHILD), 6401)
-        error = await gw.hear(ERROR)
+        error = await gw.receive(ERROR)
         assert (error["code"], error["data"]) == (6401, meaning(CHILD))
-        assert told(cloud)["online"] == []
-        assert told(cloud)["pushed"]["error.6401"] == 1
+        assert ledger_of(cloud)["online"] == []
+        assert ledger_of(cloud)["pushed"]["error.6401"] == 1
 
 
 async def test_the_truth_of_gateways_holds_no_secret(cloud: AlibabaCloud, gw: Gateway) -> None:

@@ -19,6 +19,7 @@ from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth, HuaweiAuthType
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
+from gatewayd.testing.waiting import until
 from tests.simulator.huawei.client import (
     BEGIN,
     BY_NAME,
@@ -40,14 +41,14 @@ from tests.simulator.huawei.client import (
     fingerprint,
     furnish,
     greet,
+    ledger_of,
     one,
     provision,
     served,
     showing,
-    told,
     vouch,
 )
-from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, until, wire
+from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, wire
 
 LOGIN = Hello(secret=SECRET)
 NEWCOMER = f"{GATEWAYS}_gateway-0001"
@@ -114,13 +115,13 @@ def test_client_ids_in_another_format(text: str) -> None:
 
 async def test_a_secret_logs_in(cloud: HuaweiCloud) -> None:
     assert await greet(cloud, LOGIN) == 0
-    await until(lambda: told(cloud)["status"] == "OFFLINE")
+    await until(lambda: ledger_of(cloud)["status"] == "OFFLINE")
     one(cloud).devices.reset_secret(GATEWAY, "another-secret", slot=AuthSlot.SECONDARY)
     assert await greet(cloud, Hello(secret="another-secret")) == 0
     assert await greet(cloud, Hello(secret="third-secret")) == 4
-    assert told(cloud)["logins"] == 2
-    assert told(cloud)["refused_logins"] == {"4": 1}
-    assert told(cloud)["reasons"] == {"password": 1}
+    assert ledger_of(cloud)["logins"] == 2
+    assert ledger_of(cloud)["refused_logins"] == {"4": 1}
+    assert ledger_of(cloud)["reasons"] == {"password": 1}
 
 
 @pytest.mark.parametrize(
@@ -166,8 +167,8 @@ async def test_who_is_frozen_or_gone_is_refused(cloud: HuaweiCloud) -> None:
         devices.delete(GATEWAY)
         assert await gw.wire.ended() == b""
     assert await greet(cloud, LOGIN) == 5
-    assert told(cloud)["reasons"] == {"frozen": 1, "unknown-device": 1}
-    assert told(cloud)["exists"] is False
+    assert ledger_of(cloud)["reasons"] == {"frozen": 1, "unknown-device": 1}
+    assert ledger_of(cloud)["exists"] is False
 
 
 async def test_a_child_does_not_connect(cloud: HuaweiCloud) -> None:
@@ -179,13 +180,13 @@ async def test_a_child_does_not_connect(cloud: HuaweiCloud) -> None:
 
 async def test_the_newer_connection_evicts_the_older(cloud: HuaweiCloud) -> None:
     async with device(cloud) as first:
-        assert told(cloud)["connected"]
+        assert ledger_of(cloud)["connected"]
         async with device(cloud) as second:
             assert await first.wire.ended() == b""
             assert (await second.add("c1"))["failed_devices"] == []
-            assert told(cloud)["status"] == "ONLINE"
-        assert told(cloud)["takeovers"] == 1
-    await until(lambda: told(cloud)["status"] == "OFFLINE")
+            assert ledger_of(cloud)["status"] == "ONLINE"
+        assert ledger_of(cloud)["takeovers"] == 1
+    await until(lambda: ledger_of(cloud)["status"] == "OFFLINE")
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13])
@@ -270,7 +271,7 @@ async def test_a_device_registers_itself(
     assert (made.tags, made.auth.auth_type) == ({"site": "plant-7"}, HuaweiAuthType.CERTIFICATES)
     assert made.auth.fingerprint == fingerprint(shown)
     assert await greet(cloud, hello, shown) == 0
-    ledger = told(cloud, NEWCOMER)
+    ledger = ledger_of(cloud, NEWCOMER)
     assert (ledger["registrations"], ledger["self_registrations"], ledger["logins"]) == (1, 1, 2)
     assert ledger["certificates_sha256"] == [fingerprint(shown)]
     (stored,) = one(cloud).certificates.list()
@@ -290,7 +291,7 @@ async def test_a_deleted_device_registers_once_more(cloud: HuaweiCloud) -> None:
     provision(one(cloud), vouch(one(cloud)))
     for times_registered in (1, 2):
         assert await greet(cloud, BY_CERTIFICATE, certificate()) == 0
-        assert told(cloud, NEWCOMER)["self_registrations"] == times_registered
+        assert ledger_of(cloud, NEWCOMER)["self_registrations"] == times_registered
         one(cloud).devices.delete(NEWCOMER)
 
 
@@ -359,7 +360,7 @@ async def test_product_and_ca_are_in_one_resource_space(cloud: HuaweiCloud) -> N
         node_id="gateway-0001", product_id=GATEWAYS, auth=DeviceAuth(HuaweiAuthType.CERTIFICATES)
     )
     assert await greet(cloud, BY_CERTIFICATE, certificate()) == 5
-    assert told(cloud, NEWCOMER)["reasons"] == {"resource-space": 1}
+    assert ledger_of(cloud, NEWCOMER)["reasons"] == {"resource-space": 1}
 
 
 async def test_a_full_instance_takes_no_newcomer() -> None:
@@ -384,7 +385,7 @@ async def test_a_device_is_bound_to_its_fingerprints(cloud: HuaweiCloud) -> None
     assert devices.get(NEWCOMER).auth.fingerprint is None
     assert await greet(cloud, BY_CERTIFICATE, first) == 0
     assert devices.get(NEWCOMER).auth.fingerprint == fingerprint(first)
-    assert told(cloud, NEWCOMER)["reasons"] == {"fingerprint": 1}
+    assert ledger_of(cloud, NEWCOMER)["reasons"] == {"fingerprint": 1}
 
 
 async def test_a_device_proves_itself_as_it_was_registered(cloud: HuaweiCloud) -> None:
@@ -393,7 +394,7 @@ async def test_a_device_proves_itself_as_it_was_registered(cloud: HuaweiCloud) -
     one(cloud).devices.update(GATEWAY, {"auth_type": "CERTIFICATES"})
     assert await greet(cloud, LOGIN) == 4
     assert await greet(cloud, Hello(GATEWAY), certificate("gw-0001")) == 0
-    assert told(cloud)["reasons"] == {"auth-type": 2}
+    assert ledger_of(cloud)["reasons"] == {"auth-type": 2}
 
 
 async def test_an_inactive_certificate_shuts_out_all_who_use_it(cloud: HuaweiCloud) -> None:
@@ -460,8 +461,8 @@ async def test_instances_know_nothing_of_one_another(cloud: HuaweiCloud) -> None
     with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
         await greet(cloud, BY_CERTIFICATE, here, "two")
     assert await greet(cloud, LOGIN, None, "two") == 5
-    assert told(cloud, NEWCOMER)["certificates_sha256"] == [fingerprint(here)]
-    assert told(cloud, NEWCOMER, "two")["certificates_sha256"] == [fingerprint(there)]
+    assert ledger_of(cloud, NEWCOMER)["certificates_sha256"] == [fingerprint(here)]
+    assert ledger_of(cloud, NEWCOMER, "two")["certificates_sha256"] == [fingerprint(there)]
 
 
 async def test_what_was_there_before_is_served_too() -> None:
@@ -471,8 +472,8 @@ async def test_what_was_there_before_is_served_too() -> None:
         )
         async with HuaweiCloud(first.platform, authority=AUTHORITY) as cloud:
             assert await greet(cloud, LOGIN) == 0
-            assert told(cloud)["registrations"] == 1
-            assert told(cloud, f"{GATEWAYS}_c1")["parent"] == GATEWAY
+            assert ledger_of(cloud)["registrations"] == 1
+            assert ledger_of(cloud, f"{GATEWAYS}_c1")["parent"] == GATEWAY
 
 
 async def test_paho_connects_with_a_certificate(cloud: HuaweiCloud) -> None:
@@ -498,7 +499,7 @@ async def test_paho_connects_with_a_certificate(cloud: HuaweiCloud) -> None:
     try:
         await until(lambda: codes)
         assert codes == [0]
-        assert told(cloud, NEWCOMER)["connected"]
+        assert ledger_of(cloud, NEWCOMER)["connected"]
     finally:
         client.disconnect()
         await asyncio.to_thread(client.loop_stop)

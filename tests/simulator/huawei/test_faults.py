@@ -12,6 +12,7 @@ from gatewayd.simulator import faults
 from gatewayd.simulator.faults import SimulatedFault, parse
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.events import REQUESTS
+from gatewayd.testing.waiting import until
 from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
@@ -22,15 +23,15 @@ from tests.simulator.huawei.client import (
     child,
     device,
     greet,
+    ledger_of,
     new,
     one,
     provision,
     showing,
-    told,
     vouch,
 )
 from tests.simulator.huawei.test_cloud import handshake
-from tests.simulator.wire import until, wire
+from tests.simulator.wire import wire
 
 ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
 STATUS, SYNC = "sub_device_update_status", "sub_device_sync_request"
@@ -104,9 +105,9 @@ async def test_a_servers_certificate_is_bad(cloud: HuaweiCloud, fault: str, comp
 async def test_a_login_fails_at_first(cloud: HuaweiCloud, fault: str, code: int | None) -> None:
     cloud.set_faults(f"login.{fault}:x1@{GATEWAY}")
     assert await greet(cloud, LOGIN) == code
-    assert told(cloud)["logins"] == 0
+    assert ledger_of(cloud)["logins"] == 0
     assert await greet(cloud, LOGIN) == 0
-    assert told(cloud)["faults"] == {fault.partition(":")[0]: 1}
+    assert ledger_of(cloud)["faults"] == {fault.partition(":")[0]: 1}
 
 
 async def test_a_registration_fails_and_nothing_was_done(cloud: HuaweiCloud) -> None:
@@ -131,13 +132,13 @@ async def test_a_device_is_registered_all_the_same(
     assert await greet(cloud, Hello(NEWCOMER), shown) == code
     assert one(cloud).devices.get(NEWCOMER).self_registered
     assert await greet(cloud, Hello(NEWCOMER), shown) == 0
-    assert told(cloud, NEWCOMER)["registrations"] == 1
+    assert ledger_of(cloud, NEWCOMER)["registrations"] == 1
 
 
 async def test_a_silent_cloud_says_nothing(cloud: HuaweiCloud) -> None:
     cloud.set_faults("login.silent")
     async with wire(cloud.port, showing(None), LOGIN.packet, one(cloud).domain) as link:
-        await until(lambda: told(cloud)["faults"])
+        await until(lambda: ledger_of(cloud)["faults"])
         link.writer.write(b"\xc0\x00")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -158,7 +159,7 @@ async def test_a_request_fails_with_any_code(cloud: HuaweiCloud, gw: Gateway) ->
     cloud.set_faults(f"reply:021102:x1@{ADD}")
     assert codes(await gw.add("c1", "c2")) == ["IOTDA.021102"] * 2
     assert codes(await gw.add("c1")) == []
-    assert told(cloud)["answers"][ADD] == {"IOTDA.021102": 2, "0": 1}
+    assert ledger_of(cloud)["answers"][ADD] == {"IOTDA.021102": 2, "0": 1}
 
 
 async def test_a_batch_is_served_in_part(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -188,8 +189,8 @@ async def test_replies_come_twice_late_and_last(cloud: HuaweiCloud, gw: Gateway)
     gw.request(STATUS, status, "e-2")
     gw.request(DELETE, {"devices": [child("c1")]}, "e-3")
     gw.request(ADD, {"devices": [new("c2")]}, "e-4")
-    heard = [(await gw.hear())["event_id"] for _ in range(5)]
-    assert heard == ["e-1", "e-1", "e-4", "e-2", "e-3"]
+    received = [(await gw.receive())["event_id"] for _ in range(5)]
+    assert received == ["e-1", "e-1", "e-4", "e-2", "e-3"]
 
 
 async def test_a_reply_has_company(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -205,7 +206,7 @@ async def test_a_reply_is_cut_off(cloud: HuaweiCloud, gw: Gateway) -> None:
     cloud.set_faults(f"reply-garbled@{ADD}")
     gw.request(ADD, {"devices": [new("c1")]})
     with pytest.raises(json.JSONDecodeError):
-        await gw.hear()
+        await gw.receive()
 
 
 async def test_hang_up_instead_of_a_reply(cloud: HuaweiCloud) -> None:
@@ -213,8 +214,8 @@ async def test_hang_up_instead_of_a_reply(cloud: HuaweiCloud) -> None:
     async with device(cloud) as gw:
         gw.request(ADD, {"devices": [new("c1")]})
         assert await gw.wire.ended() == b""
-    assert told(cloud, child("c1"))["parent"] == GATEWAY
-    assert told(cloud)["faults"] == {"reply-hang-up": 1}
+    assert ledger_of(cloud, child("c1"))["parent"] == GATEWAY
+    assert ledger_of(cloud)["faults"] == {"reply-hang-up": 1}
 
 
 async def test_the_topic_of_replies_is_refused(cloud: HuaweiCloud, gw: Gateway) -> None:

@@ -15,6 +15,7 @@ from gatewayd.simulator.huawei.events import MalformedEvent
 from gatewayd.simulator.huawei.gateways import ChildChanges
 from gatewayd.simulator.huawei.options import Excess, HuaweiRules
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from gatewayd.testing.waiting import until
 from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
@@ -26,12 +27,11 @@ from tests.simulator.huawei.client import (
     Hello,
     child,
     device,
+    ledger_of,
     new,
     one,
     served,
-    told,
 )
-from tests.simulator.wire import until
 
 ADD, DELETE = "add_sub_device_request", "delete_sub_device_request"
 ADDED, DELETED = "add_sub_device_notify", "delete_sub_device_notify"
@@ -61,7 +61,7 @@ async def answer_to(gw: Gateway, name: str) -> dict[str, Any]:
     asked = MESSAGES["up"][name]
     assert asked["topic"] == gw.up
     gw.publish(asked["topic"], asked["payload"])
-    return await gw.hear()
+    return await gw.receive()
 
 
 async def test_the_messages_of_the_vectors(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -80,18 +80,18 @@ async def test_the_messages_of_the_vectors(cloud: HuaweiCloud, gw: Gateway) -> N
     properties = MESSAGES["up"]["batch_properties"]
     gw.publish(properties["topic"], properties["payload"])
     await gw.served()
-    assert told(cloud)["ignored"] == 1  # a report for a child that is gone
+    assert ledger_of(cloud)["ignored"] == 1  # a report for a child that is gone
 
 
 async def test_the_notifications_of_the_vectors(cloud: HuaweiCloud, gw: Gateway) -> None:
     one(cloud).devices.add(node_id="c3", product_id=SENSORS, gateway_id=GATEWAY, name="c3")
     expected = vector("notify_add")
     expected["paras"]["version"] = 1
-    assert await gw.hear() == expected
+    assert await gw.receive() == expected
     one(cloud).devices.delete(child("c3"))
     expected = vector("notify_delete")
     expected["paras"]["version"] = 2
-    assert await gw.hear() == expected
+    assert await gw.receive() == expected
 
 
 async def test_uplinks_as_the_vendors_sdk_builds_them(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -102,10 +102,10 @@ async def test_uplinks_as_the_vendors_sdk_builds_them(cloud: HuaweiCloud, gw: Ga
         "add_sub_device_response", "delete_sub_device_response",
         "sub_device_update_status_response",
     ]  # fmt: skip
-    assert told(cloud)["answers"] == {
+    assert ledger_of(cloud)["answers"] == {
         ADD: {"0": 1}, DELETE: {"0": 1}, "sub_device_update_status": {"IOTDA.021104": 1},
     }  # fmt: skip
-    assert told(cloud)["malformed"] == 0
+    assert ledger_of(cloud)["malformed"] == 0
 
 
 async def test_some_are_added_and_some_fail(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -116,7 +116,7 @@ async def test_some_are_added_and_some_fail(cloud: HuaweiCloud, gw: Gateway) -> 
         new("c2", product_id="nothing"),
         new("c3", device_id="own-id"),
         new("c4", extension_info={"a": "b" * 1100}),
-        new("c5", parent_device_id="nobody"),
+        new("c5", parent_device_id="unknown"),
         new("c6", parent_device_id=child("c1")),
         new("c7", parent_device_id=child("c6")),
     ]
@@ -138,10 +138,10 @@ async def test_a_child_of_another_gateway_exists_already(cloud: HuaweiCloud, gw:
     other = one(cloud).devices.add(node_id="gw-2", product_id=GATEWAYS)
     one(cloud).devices.add(node_id="c1", product_id=SENSORS, gateway_id=other.device_id)
     assert failed(await gw.add("c1")) == ["IOTDA.014031"]
-    assert failed(await gw.ask(DELETE, {"devices": [child("c1"), GATEWAY, "nobody"]})) == (
+    assert failed(await gw.ask(DELETE, {"devices": [child("c1"), GATEWAY, "unknown"]})) == (
         ["IOTDA.021104"] * 3
     )
-    assert told(cloud, child("c1"))["parent"] == other.device_id
+    assert ledger_of(cloud, child("c1"))["parent"] == other.device_id
 
 
 @pytest.mark.parametrize(
@@ -172,18 +172,18 @@ async def test_a_gateway_has_so_many_children() -> None:
 async def test_children_are_online_when_it_is_said(cloud: HuaweiCloud, gw: Gateway) -> None:
     added = await gw.add("c1", "c2")
     assert [one["status"] for one in added["successful_devices"]] == ["INACTIVE"] * 2
-    paras = await gw.report({child("c1"): "ONLINE", child("c2"): "OFFLINE", "nobody": "ONLINE"})
+    paras = await gw.report({child("c1"): "ONLINE", child("c2"): "OFFLINE", "unknown": "ONLINE"})
     assert paras["successful_devices"] == [
         {"device_id": child("c1"), "status": "ONLINE"},
         {"device_id": child("c2"), "status": "OFFLINE"},
     ]
     assert failed(paras) == ["IOTDA.021104"]
-    assert told(cloud, child("c1"))["status"] == "ONLINE"
-    assert told(cloud, child("c2"))["status"] == "INACTIVE"
+    assert ledger_of(cloud, child("c1"))["status"] == "ONLINE"
+    assert ledger_of(cloud, child("c2"))["status"] == "INACTIVE"
     assert failed(await gw.report({child("c1"): "ABNORMAL"})) == ["IOTDA.000006"]
     await gw.report({child("c1"): "OFFLINE"})
-    assert told(cloud, child("c1"))["status"] == "OFFLINE"
-    assert told(cloud, child("c1"))["status_reports"] == {"ONLINE": 1, "OFFLINE": 1}
+    assert ledger_of(cloud, child("c1"))["status"] == "OFFLINE"
+    assert ledger_of(cloud, child("c1"))["status_reports"] == {"ONLINE": 1, "OFFLINE": 1}
     one(cloud).devices.freeze(child("c1"))
     assert len(failed(await gw.report({child("c1"): "ONLINE"}))) == 1
 
@@ -192,19 +192,19 @@ async def test_children_outlive_the_gateways_connection(cloud: HuaweiCloud) -> N
     async with device(cloud) as gw:
         await gw.add("c1")
         await gw.report({child("c1"): "ONLINE"})
-    await until(lambda: told(cloud)["status"] == "OFFLINE")
-    assert told(cloud, child("c1"))["status"] == "ONLINE"
+    await until(lambda: ledger_of(cloud)["status"] == "OFFLINE")
+    assert ledger_of(cloud, child("c1"))["status"] == "ONLINE"
 
 
 async def test_an_instance_takes_so_many_statuses_in_a_second() -> None:
     clock = Clock()
     async with served(rules=HuaweiRules(status_rate=2), clock=clock) as cloud, device(cloud) as gw:
         await gw.add("c1")
-        reports = {child("c1"): "ONLINE", "nobody": "ONLINE", "no-one": "ONLINE"}
+        reports = {child("c1"): "ONLINE", "unknown": "ONLINE", "no-one": "ONLINE"}
         assert failed(await gw.report(reports)) == ["IOTDA.021104", "IOTDA.021101"]
         clock.now += 1
         assert failed(await gw.report({child("c1"): "ONLINE"})) == []
-        many = {f"nobody-{number}": "ONLINE" for number in range(101)}
+        many = {f"unknown-{number}": "ONLINE" for number in range(101)}
         assert set(failed(await gw.report(many))) == {"IOTDA.000006"}
 
 
@@ -212,15 +212,15 @@ async def test_the_older_name_of_the_response() -> None:
     rules = HuaweiRules(old_status_event=True)
     async with served(rules=rules) as cloud, device(cloud) as gw:
         gw.request(events.STATUS, {"device_statuses": [{"device_id": "x", "status": "ONLINE"}]})
-        heard = await gw.hear()
-        assert heard["event_type"] == vector("status_response_old_docs_event_type")["event_type"]
-        assert heard["paras"]["successful_devices"] == []
+        received = await gw.receive()
+        assert received["event_type"] == vector("status_response_old_docs_event_type")["event_type"]
+        assert received["paras"]["successful_devices"] == []
 
 
 async def test_an_event_without_an_id_is_given_one(gw: Gateway) -> None:
     for event_id in (None, ""):
         gw.request(ADD, {"devices": [new(f"c{event_id}")]}, event_id)
-        assert len((await gw.hear())["event_id"]) == 36
+        assert len((await gw.receive())["event_id"]) == 36
 
 
 SPOILED: list[dict[str, Any]] = [
@@ -268,7 +268,7 @@ async def test_what_cannot_be_read_is_counted(cloud: HuaweiCloud, gw: Gateway, b
     gw.publish(gw.up, body, qos=1)
     await gw.served()
     assert (gw.events, len(gw.acks)) == ([], 1)
-    assert told(cloud)["malformed"] == 1
+    assert ledger_of(cloud)["malformed"] == 1
 
 
 @given(st.binary(max_size=60))
@@ -287,16 +287,16 @@ async def test_each_event_of_a_message_is_taken(cloud: HuaweiCloud, gw: Gateway)
     gw.publish(gw.up, {"services": [stranger, scan, asked, dollarless]})
     await gw.served()
     assert [one["event_type"] for one in gw.events] == ["add_sub_device_response", ADDED]
-    assert told(cloud)["ignored"] == 2
+    assert ledger_of(cloud)["ignored"] == 2
 
 
 async def test_a_gateway_is_notified_while_it_is_there(cloud: HuaweiCloud) -> None:
     async with device(cloud) as gw:
         adopt(cloud, "c1", "c2")
-        heard = [await gw.hear(), await gw.hear()]
-        assert [one["event_type"] for one in heard] == [ADDED] * 2
-        assert [one["paras"]["version"] for one in heard] == [1, 2]
-    await until(lambda: told(cloud)["status"] == "OFFLINE")
+        received = [await gw.receive(), await gw.receive()]
+        assert [one["event_type"] for one in received] == [ADDED] * 2
+        assert [one["paras"]["version"] for one in received] == [1, 2]
+    await until(lambda: ledger_of(cloud)["status"] == "OFFLINE")
     one(cloud).devices.delete(child("c1"))
     adopt(cloud, "c3")
     async with device(cloud) as gw:
@@ -311,8 +311,8 @@ async def test_a_gateway_is_notified_while_it_is_there(cloud: HuaweiCloud) -> No
         assert [one["node_id"] for one in everything["paras"]["devices"]] == ["c2", "c3"]
         assert everything["paras"]["version"] == 4
         assert await gw.sync(version=99) == [everything]
-    assert told(cloud)["undelivered"] == {ADDED: 1, DELETED: 1}
-    assert told(cloud)["version"] == 4
+    assert ledger_of(cloud)["undelivered"] == {ADDED: 1, DELETED: 1}
+    assert ledger_of(cloud)["version"] == 4
 
 
 async def test_a_move_is_told_to_both(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -321,10 +321,10 @@ async def test_a_move_is_told_to_both(cloud: HuaweiCloud, gw: Gateway) -> None:
     adopt(cloud, "c1")
     async with device(cloud, Hello(other, secret=SECRET)) as second:
         one(cloud).devices.change_gateway(child("c1"), other)
-        assert (await gw.hear())["event_type"] == ADDED
-        assert (await gw.hear())["event_type"] == DELETED
-        assert (await second.hear())["paras"]["devices"][0]["parent_device_id"] == other
-    assert told(cloud, child("c1"))["registrations"] == 1
+        assert (await gw.receive())["event_type"] == ADDED
+        assert (await gw.receive())["event_type"] == DELETED
+        assert (await second.receive())["paras"]["devices"][0]["parent_device_id"] == other
+    assert ledger_of(cloud, child("c1"))["registrations"] == 1
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -332,8 +332,8 @@ async def test_what_a_gateway_did_itself_is_a_change_too(own: bool) -> None:
     async with served(rules=HuaweiRules(own_changes=own)) as cloud, device(cloud) as gw:
         gw.request(ADD, {"devices": [new("c1")]})
         await gw.served()
-        heard = [one["event_type"] for one in gw.events]
-        assert heard == ([ADDED] if own else []) + ["add_sub_device_response"]
+        received = [one["event_type"] for one in gw.events]
+        assert received == ([ADDED] if own else []) + ["add_sub_device_response"]
         gw.events.clear()
         (since,) = await gw.sync(version=0)
         assert (since["event_type"], since["paras"]["version"]) == (ADDED, 1)
@@ -369,7 +369,7 @@ async def test_the_platform_answers_late_if_it_is_wished() -> None:
         gw.request(ADD, {"devices": [new("c1")]})
         await gw.served()
         assert gw.events == []
-        assert (await gw.hear())["paras"]["failed_devices"] == []
+        assert (await gw.receive())["paras"]["failed_devices"] == []
 
 
 @pytest.mark.parametrize(
@@ -392,18 +392,18 @@ async def test_who_hears_without_having_subscribed(
         gw.request(ADD, {"devices": [new("c1")]})
         await gw.served()
         assert len(gw.events) == copies
-        pushed = told(cloud)["pushed"] if copies else told(cloud)["undelivered"]
+        pushed = ledger_of(cloud)["pushed"] if copies else ledger_of(cloud)["undelivered"]
         assert pushed == {"add_sub_device_response": 1}
 
 
 async def test_unsubscribed_is_implicit_again(cloud: HuaweiCloud, gw: Gateway) -> None:
     await gw.subscribe([gw.down])
-    assert told(cloud)["connected"]
+    assert ledger_of(cloud)["connected"]
     await gw.add("c1")
-    assert told(cloud)["subscriptions"] == [gw.down]
+    assert ledger_of(cloud)["subscriptions"] == [gw.down]
     await gw.unsubscribe([gw.down])
     await gw.add("c2")
-    assert told(cloud)["subscriptions"] == []
+    assert ledger_of(cloud)["subscriptions"] == []
 
 
 async def test_properties_of_children_are_counted(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -417,14 +417,14 @@ async def test_properties_of_children_are_counted(cloud: HuaweiCloud, gw: Gatewa
 
     report(child("c1"), child("c2"))
     report(child("c1"))
-    report(child("c1"), "nobody")
+    report(child("c1"), "unknown")
     report(*[child("c1")] * 101)
     gw.publish(topic, b"no properties")
     gw.publish(topic, {"devices": 5})
     await gw.served()
-    assert told(cloud, child("c1"))["property_reports"] == 2
-    assert told(cloud, child("c2"))["property_reports"] == 1
-    assert (told(cloud)["ignored"], told(cloud)["malformed"]) == (2, 2)
+    assert ledger_of(cloud, child("c1"))["property_reports"] == 2
+    assert ledger_of(cloud, child("c2"))["property_reports"] == 1
+    assert (ledger_of(cloud)["ignored"], ledger_of(cloud)["malformed"]) == (2, 2)
 
 
 async def test_what_else_is_published(cloud: HuaweiCloud, gw: Gateway) -> None:
@@ -436,16 +436,16 @@ async def test_what_else_is_published(cloud: HuaweiCloud, gw: Gateway) -> None:
     ):  # fmt: skip
         gw.publish(topic, b"{}")
     await gw.served()
-    assert told(cloud)["published"] == {
+    assert ledger_of(cloud)["published"] == {
         "properties/report": 1, "messages/up": 1, "commands/response": 1, "custom": 1,
     }  # fmt: skip
-    assert told(cloud)["stray"] == 3
+    assert ledger_of(cloud)["stray"] == 3
 
 
 async def test_messages_to_a_device(cloud: HuaweiCloud, gw: Gateway) -> None:
     topic = f"$oc/devices/{GATEWAY}/sys/commands/request_id=1"
     assert cloud.push("one", GATEWAY, topic, b"command")
-    assert not cloud.push("one", "nobody", topic, b"command")
+    assert not cloud.push("one", "unknown", topic, b"command")
     await gw.served()
     assert gw.others == [(topic, b"command")]
 
@@ -456,4 +456,4 @@ async def test_many_children_are_added_in_time(cloud: HuaweiCloud, gw: Gateway) 
         assert len(paras["successful_devices"]) == 50
     parts = await gw.sync()
     assert [len(one["paras"]["devices"]) for one in parts] == [500] * 4
-    assert len(told(cloud)["children"]) == 2000
+    assert len(ledger_of(cloud)["children"]) == 2000

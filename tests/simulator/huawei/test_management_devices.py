@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiAuthType
+from gatewayd.testing.waiting import until
 from tests.simulator.huawei.client import (
     GATEWAY,
     GATEWAYS,
@@ -21,7 +22,6 @@ from tests.simulator.huawei.client import (
     vouch,
 )
 from tests.simulator.huawei.rest import Rest
-from tests.simulator.wire import until
 
 CREATED = "20260102T030405Z"
 
@@ -109,7 +109,7 @@ async def test_a_child_is_moved(rest: Rest) -> None:
     async with device(rest.cloud) as gateway:
         await gateway.subscribe([gateway.down])
         assert await rest.post(path, {"gateway_id": other}, status=204) is None
-        assert (await gateway.hear())["event_type"] == "delete_sub_device_notify"
+        assert (await gateway.receive())["event_type"] == "delete_sub_device_notify"
     assert (await rest.get(f"/devices/{child('a')}"))["gateway_id"] == other
     status, said = await rest.ask("POST", path, {})
     assert (status, said["error_code"]) == (400, "IOTDA.000006")
@@ -119,9 +119,9 @@ async def test_a_gateway_learns_of_its_children(rest: Rest) -> None:
     async with device(rest.cloud) as gateway:
         await gateway.subscribe([gateway.down])
         await rest.post("/devices", {"node_id": "a", "product_id": SENSORS, "gateway_id": GATEWAY})
-        assert (await gateway.hear())["event_type"] == "add_sub_device_notify"
+        assert (await gateway.receive())["event_type"] == "add_sub_device_notify"
         await rest.delete(f"/devices/{child('a')}")
-        assert (await gateway.hear())["event_type"] == "delete_sub_device_notify"
+        assert (await gateway.receive())["event_type"] == "delete_sub_device_notify"
 
 
 async def test_freezing_shuts_out(rest: Rest) -> None:
@@ -137,13 +137,13 @@ async def test_freezing_shuts_out(rest: Rest) -> None:
     assert await rest.post(f"/devices/{GATEWAY}/unfreeze", status=204) is None
     assert await greet(rest.cloud, hello) == 0
     for action in ("freeze", "unfreeze"):
-        assert (await rest.ask("POST", f"/devices/nobody/{action}"))[0] == 404
+        assert (await rest.ask("POST", f"/devices/unknown/{action}"))[0] == 404
 
 
 async def test_a_secret_is_reset(rest: Rest) -> None:
     path = f"/devices/{GATEWAY}/action"
-    told = await rest.post(path, {"secret": "another-1"}, status=200, action_id="resetSecret")
-    assert told == {"device_id": GATEWAY, "secret": "another-1", "secret_type": "PRIMARY"}
+    ledger_of = await rest.post(path, {"secret": "another-1"}, status=200, action_id="resetSecret")
+    assert ledger_of == {"device_id": GATEWAY, "secret": "another-1", "secret_type": "PRIMARY"}
     assert await greet(rest.cloud, Hello(secret=SECRET)) != 0
     async with device(rest.cloud, Hello(secret="another-1")) as gateway:
         body: dict[str, Any] = {"force_disconnect": True, "secret_type": "SECONDARY"}

@@ -12,7 +12,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gatewayd.simulator.lan.child import LanChild, fleet
 from gatewayd.simulator.lan.dns import PTR, DnsMessage, DnsQuestion, decode, encode, name
 from gatewayd.simulator.lan.lan import LanPresence, SimulatedLan
 from gatewayd.simulator.lan.records import records
+from gatewayd.testing.waiting import until
 
 PATIENCE = 30.0
 SEED = secrets.randbits(32)
@@ -73,12 +74,6 @@ async def judge(service: str) -> AsyncIterator[Judge]:
     await zeroconf.async_close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 def lan_of(
     n: int, service: str, *, late: Sequence[tuple[float, LanChild]] = (), listen: bool = False
 ) -> SimulatedLan:
@@ -89,9 +84,9 @@ def lan_of(
 
 def instances(lan: SimulatedLan) -> set[str]:
     return {
-        told["instance"]
-        for told in lan.truth()["children"]
-        if told["presence"] == LanPresence.PRESENT
+        found["instance"]
+        for found in lan.truth()["children"]
+        if found["presence"] == LanPresence.PRESENT
     }
 
 
@@ -99,11 +94,11 @@ async def test_all_children_are_found_and_resolved(service: str, judge: Judge) -
     async with lan_of(20, service) as lan:
         await until(lambda: judge.names == instances(lan))
         for child in map(lan.child, range(20)):
-            told = await judge.resolve(child)
-            assert told["addresses"] == [child.address]
-            assert told["port"] == child.port
-            assert (told["serial"], told["mac"]) == (child.serial, child.mac)
-            assert told["model"] == "TH-20"
+            found = await judge.resolve(child)
+            assert found["addresses"] == [child.address]
+            assert found["port"] == child.port
+            assert (found["serial"], found["mac"]) == (child.serial, child.mac)
+            assert found["model"] == "TH-20"
 
 
 async def test_children_that_announced_long_ago_answer(service: str) -> None:
@@ -155,7 +150,7 @@ async def test_a_clone_has_the_serial_and_nothing_else(service: str, judge: Judg
         assert one["serial"] == two["serial"]
         assert one["mac"] != two["mac"]
         assert one["addresses"] != two["addresses"]
-        assert [told["clone_of"] for told in lan.truth()["children"]] == [None, None, 0]
+        assert [found["clone_of"] for found in lan.truth()["children"]] == [None, None, 0]
 
 
 async def test_some_come_later(service: str, judge: Judge) -> None:
@@ -164,7 +159,7 @@ async def test_some_come_later(service: str, judge: Judge) -> None:
         assert lan.add(later[2]) == 3
         expected = {lan.child(number).instance for number in (0, 1, 3)}
         await until(lambda: judge.names == expected)
-        presences = [told["presence"] for told in lan.truth()["children"]]
+        presences = [found["presence"] for found in lan.truth()["children"]]
         assert presences == ["present", "present", "late", "present"]
 
 
@@ -215,10 +210,10 @@ async def test_a_child_that_listens_says_who_it_is(service: str) -> None:
         for number in (0, 1):
             child = lan.child(number)
             reader, writer = await asyncio.open_connection(child.address, child.port)
-            told = json.loads(await reader.read())
+            found = json.loads(await reader.read())
             writer.close()
             await writer.wait_closed()
-            assert told == {"serial": child.serial, "mac": child.mac, "model": child.model}
+            assert found == {"serial": child.serial, "mac": child.mac, "model": child.model}
         lan.die(0)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(lan.child(0).address, lan.child(0).port)
@@ -230,7 +225,7 @@ async def test_a_child_whose_address_is_not_ours_cannot_listen(service: str) -> 
             lan.move(0, "192.0.2.77")
         with pytest.raises(OSError, match="assign"):
             lan.add(fleet(1, 1, network="192.0.2.64/29")[0])
-        presences = [told["presence"] for told in lan.truth()["children"]]
+        presences = [found["presence"] for found in lan.truth()["children"]]
         assert presences == ["dead", "present", "dead"]
 
 
@@ -249,12 +244,12 @@ async def test_the_truth_is_a_file_that_is_never_half_written(service: str, tmp_
     async with lan_of(3, service) as lan:
         lan.leave(1)
         await lan.write_truth(path)
-        told = json.loads(path.read_text())
-        assert told == lan.truth()
+        found = json.loads(path.read_text())
+        assert found == lan.truth()
     assert os.listdir(tmp_path) == ["truth.json"]  # noqa: PTH208  # ASYNC240 forbids the other
-    assert told["interface"] == "127.0.0.1"
-    assert [child["presence"] for child in told["children"]] == ["present", "left", "present"]
-    assert told["children"][0]["serial"] == lan.child(0).serial
+    assert found["interface"] == "127.0.0.1"
+    assert [child["presence"] for child in found["children"]] == ["present", "left", "present"]
+    assert found["children"][0]["serial"] == lan.child(0).serial
 
 
 async def test_who_is_off_can_be_changed_and_what_was_stopped_started_again(

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatewayd.simulator.mqtt.channel import MAX_PENDING, Channel
-from tests.simulator.wire import CERTIFICATE, until
+from gatewayd.testing.waiting import until
+from tests.simulator.wire import CERTIFICATE
 
 CHUNK = b"x" * 65_536
 
 
 @dataclass
 class Receiver:
-    """Remembers what it was told."""
+    """A receiver that remembers its calls."""
 
     got: bytearray = field(default_factory=bytearray)
     ends: list[str] = field(default_factory=list)

@@ -10,8 +10,9 @@ from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink, MqttService, ReplyStep
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
+from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import connect_packet, registering
-from tests.simulator.wire import CERTIFICATE, trusting, until, wire
+from tests.simulator.wire import CERTIFICATE, trusting, wire
 
 HELLO = connect_packet(registering("TH20-0001"))
 
