@@ -54,10 +54,10 @@ async def test_children_come_online_at_two_instances(route: str, tmp_path: Path)
         await site.ask(do="leave", child=gone)
         await site.wait_for(gone, "offline")
 
-        async def told() -> bool:
+        async def offline() -> bool:
             return not (await site.ledger(gone))["online"]
 
-        await site.until(told, "the platform to be told")
+        await site.until(offline, "the platform to report it offline")
         assert await site.stop() == 0
         for child in children:
             assert not (await site.ledger(child))["online"]
@@ -100,9 +100,9 @@ async def test_a_lost_key_is_replaced_after_a_reset(tmp_path: Path) -> None:
         lose(tmp_path / "state", device)
         await site.start()
         await site.wait_for(child, "failed")
-        told = await site.describe(child)
-        assert told["SubState"] == "needs-reset"
-        assert "fingerprint" in told["Remedy"]
+        described = await site.describe(child)
+        assert described["SubState"] == "needs-reset"
+        assert "fingerprint" in described["Remedy"]
         await site.wait_for(other, "online")
         await site.ask(do="reset", child=child)
         await site.call("Reregister", "ssa{sv}", device, device, "0")

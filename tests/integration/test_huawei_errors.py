@@ -37,7 +37,7 @@ async def start(site: Site) -> None:
     await site.enrol(SOUND)
 
 
-async def told(site: Site, broken: str, sound: str) -> dict[str, Any]:
+async def explain(site: Site, broken: str, sound: str) -> dict[str, Any]:
     """Announce both; return what D-Bus says of the one, when the other is online."""
     await site.ask(do="announce", child=broken)
     await site.ask(do="announce", child=sound)
@@ -56,7 +56,7 @@ async def test_a_ca_that_is_not_verified(tmp_path: Path) -> None:
         await start(site)
         made = await site.authority(BROKEN, "Make", "a{sv}", "1", "common-name", "s", "CA")
         await site.ask(do="upload", instance=BROKEN, pem=made)
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert (facts["Reason"], facts["SubState"]) == ("authority-unknown", REJECTED)
         assert "verify" in facts["Remedy"]
 
@@ -66,7 +66,7 @@ async def test_an_attribute_that_the_platform_wants_and_the_file_does_not(tmp_pa
         await start(site)
         await site.enrol(BROKEN)
         await site.ask(do="demand", instance=BROKEN, parameter="organization")
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert facts["SubState"] == REJECTED
         assert "template" in facts["Remedy"]
 
@@ -76,7 +76,7 @@ async def test_a_template_that_is_disabled(tmp_path: Path) -> None:
         await start(site)
         await site.enrol(BROKEN)
         await site.ask(do="provision", instance=BROKEN, on=False)
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert facts["SubState"] == REJECTED
         assert "self-registration on" in facts["Remedy"]
         await site.ask(do="provision", instance=BROKEN, on=True)
@@ -87,7 +87,7 @@ async def test_a_ca_in_another_resource_space(tmp_path: Path) -> None:
     async with opened(tmp_path) as (site, broken, sound):
         await start(site)
         await site.enrol(BROKEN, apart=True)
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert facts["SubState"] == REJECTED
         assert "resource space" in facts["Remedy"]
 
@@ -95,7 +95,7 @@ async def test_a_ca_in_another_resource_space(tmp_path: Path) -> None:
 async def test_without_a_ca_children_wait(tmp_path: Path) -> None:
     async with opened(tmp_path) as (site, broken, sound):
         await start(site)
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert "gatewayctl huawei ca make" in facts["Remedy"]
         await site.enrol(BROKEN)
         await site.wait_for(broken, "online")
@@ -107,7 +107,7 @@ async def test_a_mac_with_colons_is_no_node_id(tmp_path: Path) -> None:
         one, other = rules(site).split("[[rule]]")[1:]
         site.configure(config(site), f"[[rule]]{one.replace(*named)}[[rule]]{other}")
         await start(site)
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert (facts["State"], facts["Reason"]) == ("pending", "node-id-invalid")
 
 
@@ -117,7 +117,7 @@ async def test_a_domain_that_is_no_instance_of_the_platform(tmp_path: Path) -> N
         site.configure(config(site).replace(host, f"other-{host}"), rules(site))
         await start(site)
         await site.authority(BROKEN, "Make", "a{sv}", "1", "common-name", "s", "CA")
-        facts = await told(site, broken, sound)
+        facts = await explain(site, broken, sound)
         assert facts["Reason"] == "tls-name-unknown"
         assert "domain" in facts["Remedy"]
 

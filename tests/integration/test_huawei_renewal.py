@@ -45,11 +45,11 @@ async def renew(site: Site, child: str) -> None:
 async def reason(site: Site, child: str, code: str) -> dict[str, Any]:
     """Return what D-Bus says of a child that is online, when this is why."""
 
-    async def told() -> dict[str, Any] | None:
+    async def described() -> dict[str, Any] | None:
         facts = await site.describe(child)
         return facts if (facts["State"], facts["Reason"]) == ("online", code) else None
 
-    facts: dict[str, Any] = await site.until(told, f"{child} to be online with {code}")
+    facts: dict[str, Any] = await site.until(described, f"{child} to be online with {code}")
     return facts
 
 
@@ -62,9 +62,9 @@ async def used(site: Site, child: str) -> list[str]:
 async def refused(site: Site, child: str) -> str:
     """Have the certificate replaced, which the platform refuses; return the new fingerprint."""
     await renew(site, child)
-    told = await reason(site, child, "renewal-refused")
-    found = re.search(r"fingerprint ([0-9a-f]{64}) as SECONDARY", told["Remedy"])
-    assert found, told["Remedy"]
+    described = await reason(site, child, "renewal-refused")
+    found = re.search(r"fingerprint ([0-9a-f]{64}) as SECONDARY", described["Remedy"])
+    assert found, described["Remedy"]
     return found[1]
 
 
@@ -91,8 +91,8 @@ async def test_one_that_the_platform_does_not_know_waits_until_it_does(tmp_path:
         assert await used(site, child) == [first]
         assert await site.stop() == 0
         await site.start()
-        told = await reason(site, child, "renewal-waiting")
-        assert f"fingerprint {new} as SECONDARY" in told["Remedy"]
+        described = await reason(site, child, "renewal-waiting")
+        assert f"fingerprint {new} as SECONDARY" in described["Remedy"]
         assert await used(site, child) == [first]
         await introduce(site, child, new)
         await renew(site, child)

@@ -1,4 +1,4 @@
-"""Huawei's management SDK, told by JSON lines what to do; run by the interpreter of .venv-vendor.
+"""Huawei's management SDK, driven by JSON lines; run by the interpreter of .venv-vendor.
 
 {"do": "create_product", "body": {…}}   →   {"ok": {…}}
                                         or   {"error": {"status": 400, "code": "IOTDA.000006", …}}
@@ -76,8 +76,8 @@ def main() -> None:
         try:
             answer = {"ok": perform(client, request.pop("do"), request)}
         except ServiceResponseException as error:
-            told = {"code": error.error_code, "message": error.error_msg}
-            answer = {"error": {"status": error.status_code, **told}}
+            detail = {"code": error.error_code, "message": error.error_msg}
+            answer = {"error": {"status": error.status_code, **detail}}
         except Exception as error:  # noqa: BLE001  # whatever it is, the test is to see it
             answer = {"error": repr(error)}
         print(json.dumps(answer), flush=True)

@@ -1,4 +1,4 @@
-"""The vendor's Python SDK, told by JSON lines what to do; run by the interpreter of .venv-vendor.
+"""The vendor's Python SDK, driven by JSON lines; run by the interpreter of .venv-vendor.
 
 {"do": "connect", "product": …, "device": …, "secret": …}   →   {"ok": …}   or   {"error": …}
 """
@@ -25,7 +25,7 @@ class Peer:
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self._facts = facts
-        self._heard: queue.Queue[Any] = queue.Queue()
+        self._received: queue.Queue[Any] = queue.Queue()
         self._kit: Any = None
 
     def _make(self, product: str, device: str, region: str = "localhost", **proof: str) -> Any:
@@ -39,8 +39,8 @@ class Peer:
     def register(self, product: str, device: str, key: str, kind: str) -> Any:
         """Register; return a secret, or client id, user name and token."""
         kit = self._make(product, device, auth_type=kind, product_secret=key)
-        kit.on_device_dynamic_register = lambda code, secret, _: self._heard.put([code, secret])
-        kit.on_device_dynamic_register_nwl_reply = lambda *answer: self._heard.put(answer)
+        kit.on_device_dynamic_register = lambda code, secret, _: self._received.put([code, secret])
+        kit.on_device_dynamic_register_nwl_reply = lambda *answer: self._received.put(answer)
         kit.connect_async()
         return self._wait()
 
@@ -48,20 +48,20 @@ class Peer:
         """Register over HTTPS, and log in with what that brought."""
         lead_to(self._facts["https_port"])
         kit = self._make(product, device, region="cn-shanghai", product_secret=key)
-        kit.on_device_dynamic_register = lambda code, secret, _: self._heard.put([code, secret])
-        kit.on_connect = lambda *_: self._heard.put("connected")
+        kit.on_device_dynamic_register = lambda code, secret, _: self._received.put([code, secret])
+        kit.on_connect = lambda *_: self._received.put("connected")
         kit.connect_async()
         return [self._wait(), self._wait()]
 
     def connect(self, product: str, device: str, **proof: str) -> Any:
         """Log in, and listen to what the SDK does not subscribe to by itself."""
         kit = self._make(product, device, **proof)
-        kit.on_connect = lambda _, code, __: self._heard.put(code)
-        kit.on_subscribe_topic = lambda _, granted, __: self._heard.put(granted)
+        kit.on_connect = lambda _, code, __: self._received.put(code)
+        kit.on_subscribe_topic = lambda _, granted, __: self._received.put(granted)
         for name in ("register", "product_register", "add", "delete", "login", "logout"):
             suffix = "subdev_topo_reply" if name in ("add", "delete") else "subdev_reply"
             setattr(kit, f"on_gateway_{name}_{suffix}", self._answered)
-        kit.on_gateway_topo_change = lambda _, params, __: self._heard.put(params)
+        kit.on_gateway_topo_change = lambda _, params, __: self._received.put(params)
         kit.connect_async()
         return self._wait()
 
@@ -81,10 +81,10 @@ class Peer:
         return self._wait()
 
     def _answered(self, _: object, code: object, data: object, __: object, ___: object) -> None:
-        self._heard.put([code, data])
+        self._received.put([code, data])
 
     def _wait(self) -> Any:
-        return self._heard.get(timeout=PATIENCE)
+        return self._received.get(timeout=PATIENCE)
 
 
 def lead_to(port: int) -> None:

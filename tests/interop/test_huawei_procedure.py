@@ -63,12 +63,12 @@ async def opened(folder: Path, route: str = "certificate") -> AsyncIterator[Site
     options = ("--children", "0", "--late", "1")
     site = Site(folder, cloud="huawei", route=route, plant_options=options)
     async with site.open():
-        told = {
+        values = {
             "host": site.plant["hosts"][PLATFORM], "port": site.plant["port"], "directory": folder,
             "product": PRODUCT, "gateway": GATEWAY, "route": route,
         }  # fmt: skip
         common = config(site).partition("[cloud.")[0]
-        site.configure(common + INSTANCE.format(**told), RULE.format(**told))
+        site.configure(common + INSTANCE.format(**values), RULE.format(**values))
         yield site
 
 

@@ -14,14 +14,14 @@ PATIENCE = 60.0
 
 
 class Sdk:
-    """Is told by JSON lines what to do."""
+    """A process of the vendor's SDK, which takes requests as JSON lines."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def answer(self, verb: str, **request: Any) -> dict[str, Any]:
         """Have it do something, and return its answer: "ok", or "error"."""
-        self.tell({"do": verb, **request})
+        self.write({"do": verb, **request})
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             line = await self._process.stdout.readline()
@@ -34,7 +34,7 @@ class Sdk:
         assert "error" not in answer, answer
         return answer["ok"]
 
-    def tell(self, body: object) -> None:
+    def write(self, body: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(body).encode() + b"\n")
 
@@ -51,7 +51,7 @@ async def vendor(peer: str, facts: object) -> AsyncIterator[Sdk]:
     )
     try:
         one = Sdk(process)
-        one.tell(facts)
+        one.write(facts)
         yield one
     finally:
         process.kill()

@@ -103,8 +103,8 @@ def test_any_text_is_a_plan_or_a_configuration_error(text: str) -> None:
 
 
 def test_every_fault_is_in_the_manual() -> None:
-    told = re.findall(r"^    ([a-z-]+)(?:$|:| )", faults.__doc__ or "", re.MULTILINE)
-    assert set(told) >= set(faults.NUMBERS)
+    found = re.findall(r"^    ([a-z-]+)(?:$|:| )", faults.__doc__ or "", re.MULTILINE)
+    assert set(found) >= set(faults.NUMBERS)
 
 
 def test_a_fault_strikes_so_often_for_each_device() -> None:

@@ -74,7 +74,7 @@ def site(
     )
 
 
-def told(cloud: AlibabaCloud, name: str = GATEWAY) -> Any:
+def ledger_of(cloud: AlibabaCloud, name: str = GATEWAY) -> Any:
     """What the cloud's ledger says of a gateway."""
     truth: Any = cloud.truth()
     return truth["gateways"][GATEWAYS][name]
@@ -138,11 +138,11 @@ ASKING = [
 
 @dataclass
 class Gateway:
-    """One connection of a logged-in gateway.  What came that nobody waited for is in `heard`."""
+    """One connection of a logged-in gateway.  `received`: messages that were not waited for."""
 
     wire: Wire
     name: str = GATEWAY
-    heard: list[tuple[str, bytes]] = field(default_factory=list)
+    received: list[tuple[str, bytes]] = field(default_factory=list)
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     async def subscribe(self, topics: Sequence[str]) -> list[int]:
@@ -174,12 +174,12 @@ class Gateway:
         content = _sized(to) + (b"\0\x09" if qos else b"") + payload
         self.wire.writer.write(bytes((0x30 | qos << 1,)) + _length(len(content)) + content)
 
-    async def hear(self, on: str) -> Any:
+    async def receive(self, on: str) -> Any:
         """Return the next message on a topic, earlier or later."""
         while True:
-            for at, (name, payload) in enumerate(self.heard):
+            for at, (name, payload) in enumerate(self.received):
                 if name == on:
-                    del self.heard[at]
+                    del self.received[at]
                     return json.loads(payload)
             self._keep(*await self._packet())
 
@@ -187,7 +187,7 @@ class Gateway:
         """Ask, and return the reply."""
         body = {"id": str(next(self.ids)), "version": "1.0", "params": params, **envelope}
         self.send(self.own(method), body)
-        return await self.hear(self.own(f"{method}_reply"))
+        return await self.receive(self.own(f"{method}_reply"))
 
     async def code(self, method: str, params: object) -> int:
         """Ask, and return the code of the reply."""
@@ -199,7 +199,7 @@ class Gateway:
         self.wire.writer.write(b"\xc0\x00")
         while (packet := await self._packet())[0] >> 4 != 13:
             self._keep(*packet)
-        return self.heard
+        return self.received
 
     async def adopt(self, *names: str) -> dict[str, str]:
         """Register and attach sub-devices; return their secrets."""
@@ -223,7 +223,7 @@ class Gateway:
     def _keep(self, head: int, body: bytes) -> None:
         if head >> 4 == 3:
             size = 2 + int.from_bytes(body[:2], "big")
-            self.heard.append((body[2:size].decode(), body[size:]))
+            self.received.append((body[2:size].decode(), body[size:]))
 
 
 @contextlib.asynccontextmanager

@@ -22,9 +22,9 @@ from tests.simulator.alibaba.gateway import (
     device,
     gateway,
     going_online,
+    ledger_of,
     meaning,
     proxied,
-    told,
     topic,
 )
 
@@ -89,7 +89,7 @@ def test_every_fault_of_a_request_is_of_one_kind() -> None:
 async def test_any_code_can_be_had(cloud: AlibabaCloud, gw: Gateway, code: int) -> None:
     cloud.set_faults(f"reply:{int(code)}")
     assert [await gw.code(method, {}) for method in ASKING] == [code] * len(ASKING)
-    assert told(cloud)["faults"] == {"reply": len(ASKING)}
+    assert ledger_of(cloud)["faults"] == {"reply": len(ASKING)}
 
 
 async def test_nothing_is_done_when_the_reply_is_made_up(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -123,7 +123,7 @@ async def test_a_batch_that_is_all_or_nothing_names_the_one(
     assert (reply["code"], reply["data"]) == (521, [meaning(SECOND)])
     assert await gw.code("combine.batch_login", batch) == 200
     assert await gw.code("combine.logout", meaning(CHILD)) == 520
-    assert len(told(cloud)["online"]) == 2
+    assert len(ledger_of(cloud)["online"]) == 2
 
 
 async def test_a_request_is_lost(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -131,14 +131,14 @@ async def test_a_request_is_lost(cloud: AlibabaCloud, gw: Gateway) -> None:
     gw.send(topic(REGISTER), {"id": "1", "params": [meaning(CHILD)]})
     assert await gw.served() == []
     assert device(cloud)["registrations"] == 0
-    assert told(cloud)["calls"] == {}
+    assert ledger_of(cloud)["calls"] == {}
 
 
 async def test_a_reply_is_lost(cloud: AlibabaCloud, gw: Gateway) -> None:
     cloud.set_faults(f"lose-reply@{REGISTER}")
     gw.send(topic(REGISTER), {"id": "1", "params": [meaning(CHILD)]})
     assert await gw.served() == []
-    assert told(cloud)["undelivered"] == {f"{REGISTER}_reply": 1}
+    assert ledger_of(cloud)["undelivered"] == {f"{REGISTER}_reply": 1}
     assert device(cloud)["registrations"] == 1
 
 
@@ -153,7 +153,7 @@ async def test_a_reply_comes_late(cloud: AlibabaCloud, gw: Gateway) -> None:
     cloud.set_faults(f"reply-late:0.3:x1@{REGISTER}")
     gw.send(topic(REGISTER), {"id": "1", "params": [meaning(CHILD)]})
     assert await gw.served() == []
-    assert (await gw.hear(topic(REGISTER) + "_reply"))["id"] == "1"
+    assert (await gw.receive(topic(REGISTER) + "_reply"))["id"] == "1"
 
 
 async def test_a_late_reply_finds_nobody(cloud: AlibabaCloud) -> None:
@@ -165,7 +165,7 @@ async def test_a_late_reply_finds_nobody(cloud: AlibabaCloud) -> None:
         async with gateway(cloud.port, secret=secret) as newer:
             cloud.set_faults(f"reply-late:0.05:x1@{GET}")
             assert await newer.code(GET, {}) == 200
-            assert newer.heard == []
+            assert newer.received == []
 
 
 async def test_replies_out_of_order(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -173,15 +173,15 @@ async def test_replies_out_of_order(cloud: AlibabaCloud, gw: Gateway) -> None:
     gw.send(topic(GET), {"id": "1", "params": {}})
     assert await gw.served() == []
     gw.send(topic(GET), {"id": "2", "params": {}})
-    heard = [json.loads(payload)["id"] for _, payload in await gw.served()]
-    assert heard == ["2", "1"]
+    received = [json.loads(payload)["id"] for _, payload in await gw.served()]
+    assert received == ["2", "1"]
 
 
 async def test_a_reply_comes_twice(cloud: AlibabaCloud, gw: Gateway) -> None:
     cloud.set_faults(f"reply-twice@{GET}")
     gw.send(topic(GET), {"id": "1", "params": {}})
-    assert len(set(heard := await gw.served())) == 1
-    assert len(heard) == 2
+    assert len(set(received := await gw.served())) == 1
+    assert len(received) == 2
 
 
 async def test_a_reply_mixes_types(cloud: AlibabaCloud, gw: Gateway) -> None:

@@ -37,10 +37,10 @@ from tests.simulator.alibaba.gateway import (
     device,
     gateway,
     going_online,
+    ledger_of,
     meaning,
     proxied,
     site,
-    told,
     topic,
 )
 from tests.simulator.wire import trusting, wire
@@ -96,7 +96,7 @@ def test_any_bytes_are_a_request_or_unreadable(payload: bytes) -> None:
 async def test_a_reply_repeats_the_id_as_text(gw: Gateway) -> None:
     asked = {"id": 7, "params": {}}
     gw.send(topic("thing.topo.get"), asked)
-    assert await gw.hear(topic("thing.topo.get_reply")) == {
+    assert await gw.receive(topic("thing.topo.get_reply")) == {
         "id": "7",
         "code": 200,
         "message": "success",
@@ -113,8 +113,8 @@ async def test_no_reply_is_sent_to_whom_wants_none(cloud: AlibabaCloud, gw: Gate
     gw.send(topic(REGISTER), body)
     gw.send(topic(REGISTER), b"no request")
     assert await gw.served() == []
-    assert told(cloud)["calls"] == {REGISTER: {"200": 1}}
-    assert told(cloud)["unreadable"] == 1
+    assert ledger_of(cloud)["calls"] == {REGISTER: {"200": 1}}
+    assert ledger_of(cloud)["unreadable"] == 1
     assert device(cloud)["registrations"] == 1
 
 
@@ -136,7 +136,7 @@ async def test_subscriptions_are_for_what_is_ones_own(cloud: AlibabaCloud) -> No
         secrets = await gw.adopt(CHILD)
         assert await gw.code("combine.login", going_online(CHILD, secrets[CHILD])) == 200
         assert await gw.subscribe([f"/sys/{SENSORS}/{CHILD}/thing/disable"]) == [1]
-        assert told(cloud)["refused_topics"] == 6
+        assert ledger_of(cloud)["refused_topics"] == 6
 
 
 async def test_subscriptions_are_bounded() -> None:
@@ -165,11 +165,11 @@ async def test_the_platform_subscribes_a_gateway_by_itself(automatic: bool) -> N
     async with site(AlibabaRules(subscribe=automatic)) as cloud, gateway(cloud.port) as gw:
         for method in ASKING:
             gw.send(topic(method), {"id": "1", "params": {}})
-        heard = {name for name, _ in await gw.served()}
+        received = {name for name, _ in await gw.served()}
         unlisted = {"thing.list.found", *(one for one in ASKING if one.startswith("combine."))}
         listed = {topic(f"{one}_reply") for one in ASKING if one not in unlisted}
-        assert heard == (listed if automatic else set())
-        assert sum(told(cloud)["undelivered"].values()) == len(ASKING) - len(heard)
+        assert received == (listed if automatic else set())
+        assert sum(ledger_of(cloud)["undelivered"].values()) == len(ASKING) - len(received)
 
 
 async def test_registering_sub_devices(cloud: AlibabaCloud, gw: Gateway) -> None:
@@ -180,7 +180,7 @@ async def test_registering_sub_devices(cloud: AlibabaCloud, gw: Gateway) -> None
     again = await gw.ask(REGISTER, [meaning(CHILD)])
     assert again["data"][0]["deviceSecret"] != secrets[CHILD]
     assert device(cloud)["registrations"] == 2
-    assert told(cloud)["calls"] == {REGISTER: {"200": 2}}
+    assert ledger_of(cloud)["calls"] == {REGISTER: {"200": 2}}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_registering_sub_devices(cloud: AlibabaCloud, gw: Gateway) -> None
         ([meaning(CHILD) | {"deviceName": 7}], 460),
         ([meaning("direct-1", PRODUCT)], 460),
         ([meaning(CHILD, "a1Missing")], 5005),
-        ([meaning(CHILD), meaning("nobody")], 6100),
+        ([meaning(CHILD), meaning("unknown")], 6100),
         ([meaning(GATEWAY, GATEWAYS)], 6402),
     ],
 )
@@ -218,7 +218,7 @@ async def test_who_may_not_register_now(cloud: AlibabaCloud, gw: Gateway) -> Non
     assert await gw.code("combine.login", going_online(CHILD, secrets[CHILD])) == 200
     assert await gw.code(REGISTER, [meaning(CHILD)]) == 6289
     cloud.reset(SENSORS, CHILD)
-    assert told(cloud)["children"] == []
+    assert ledger_of(cloud)["children"] == []
     assert await gw.code(REGISTER, [meaning(CHILD)]) == 200
 
 
@@ -232,7 +232,7 @@ async def test_registering_with_the_products_secret(cloud: AlibabaCloud, gw: Gat
     entries = [
         proxied(CHILD),
         proxied(SECOND, "wrong"),
-        proxied("nobody"),
+        proxied("unknown"),
         proxied(CHILDREN[2], signMethod="sha512"),
         proxied(CHILDREN[3], productKey="a1Missing"),
     ]
@@ -263,11 +263,11 @@ async def test_registering_with_the_products_secret_takes_over(
         taken = await other.ask(PRODUCT_REGISTER, {"proxieds": [proxied(CHILD)]})
         secret = taken["data"]["successes"][0]["deviceSecret"]
         assert await other.code(ADD, [attaching(CHILD, secret)]) == 200
-        assert told(cloud, OTHER_GATEWAY)["children"] == [[SENSORS, CHILD]]
-    assert (await gw.hear(ERROR))["code"] == 6401
-    change = (await gw.hear(topic("thing.topo.change")))["params"]
+        assert ledger_of(cloud, OTHER_GATEWAY)["children"] == [[SENSORS, CHILD]]
+    assert (await gw.receive(ERROR))["code"] == 6401
+    change = (await gw.receive(topic("thing.topo.change")))["params"]
     assert change == {"status": 1, "subList": [meaning(CHILD)]}
-    assert told(cloud)["children"] == []
+    assert ledger_of(cloud)["children"] == []
     assert not device(cloud)["online"]
 
 
@@ -279,12 +279,12 @@ async def test_attaching_and_detaching(cloud: AlibabaCloud, gw: Gateway) -> None
     assert listed["data"] == [meaning(CHILD), meaning(SECOND)]
     assert await gw.code("combine.login", going_online(CHILD, secret)) == 200
     assert await gw.code("thing.topo.delete", [meaning(CHILD)]) == 200
-    assert told(cloud)["online"] == []
+    assert ledger_of(cloud)["online"] == []
     assert (await gw.ask("thing.topo.get", "{}"))["data"] == [meaning(SECOND)]
     assert await gw.code("thing.topo.delete", [meaning(SECOND), meaning(CHILD)]) == 6401
-    assert await gw.code("thing.topo.delete", [meaning("nobody")]) == 6100
+    assert await gw.code("thing.topo.delete", [meaning("unknown")]) == 6100
     assert await gw.code("thing.topo.get", []) == 460
-    assert told(cloud)["children"] == [[SENSORS, SECOND]]
+    assert ledger_of(cloud)["children"] == [[SENSORS, SECOND]]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_attaching_and_detaching(cloud: AlibabaCloud, gw: Gateway) -> None
     [
         ({"sign": "0" * 64}, 401),
         ({"sign": "näh"}, 401),
-        ({"deviceName": "nobody"}, 6100),
+        ({"deviceName": "unknown"}, 6100),
         (meaning(GATEWAY, GATEWAYS), 6402),
         (meaning("direct-1", PRODUCT), 460),
         ({"signmethod": "sha512"}, 6292),
@@ -308,7 +308,7 @@ async def test_what_cannot_be_attached(
     first, second = (one["deviceSecret"] for one in granted["data"])
     entries = [attaching(CHILD, first), attaching(SECOND, second, **change)]
     assert await gw.code(ADD, entries) == code
-    assert told(cloud)["children"] == []
+    assert ledger_of(cloud)["children"] == []
 
 
 async def test_a_disabled_device_and_an_unregistered_one_are_not_attached(
@@ -338,14 +338,14 @@ async def test_whether_attaching_moves_a_child(moves: bool) -> None:
             assert await other.code(ADD, [attaching(CHILD, secrets[CHILD])]) == (
                 200 if moves else 6619
             )
-        assert told(cloud)["children"] == ([] if moves else [[SENSORS, CHILD]])
+        assert ledger_of(cloud)["children"] == ([] if moves else [[SENSORS, CHILD]])
 
 
 async def test_telling_of_devices_seen(cloud: AlibabaCloud, gw: Gateway) -> None:
     seen = [meaning("new-device"), meaning(CHILD)]
     assert (await gw.ask("thing.list.found", seen))["data"] == {}
     assert await gw.code("thing.list.found", seen[:1]) == 200
-    assert told(cloud)["found"] == [[SENSORS, "new-device"], [SENSORS, CHILD]]
+    assert ledger_of(cloud)["found"] == [[SENSORS, "new-device"], [SENSORS, CHILD]]
     assert await gw.code("thing.list.found", [meaning("new", "a1Missing")]) == 6250
     assert await gw.code("thing.list.found", [meaning("a b c d")]) == 6280
     assert await gw.code("thing.list.found", {}) == 460

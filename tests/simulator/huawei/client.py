@@ -231,7 +231,7 @@ class Gateway:
         await self._until(0xB0)
 
     async def served(self) -> None:
-        """Wait until all that was sent before has been served, and heard."""
+        """Wait until everything sent before has been served, and received."""
         self.wire.writer.write(b"\xc0\x00")
         await self._until(0xD0)
 
@@ -241,7 +241,7 @@ class Gateway:
         event |= {} if event_id is None else {"event_id": event_id}
         self.publish(self.up, {"services": [event]})
 
-    async def hear(self) -> dict[str, Any]:
+    async def receive(self) -> dict[str, Any]:
         """Return the next event."""
         while not self.events:
             await self._read()
@@ -251,9 +251,9 @@ class Gateway:
         """Return the paras of the response."""
         event_id = f"e-{next(self.numbers)}"
         self.request(name, paras, event_id)
-        heard = await self.hear()
-        assert heard["event_id"] == event_id
-        answered: dict[str, Any] = heard["paras"]
+        received = await self.receive()
+        assert received["event_id"] == event_id
+        answered: dict[str, Any] = received["paras"]
         return answered
 
     async def add(self, *nodes: str) -> dict[str, Any]:
@@ -267,8 +267,8 @@ class Gateway:
         """Return what a synchronization says."""
         self.request("sub_device_sync_request", paras)
         await self.served()
-        heard, self.events = self.events, []
-        return heard
+        received, self.events = self.events, []
+        return received
 
     async def _until(self, kind: int) -> bytes:
         while (found := await self._read())[0] != kind:
@@ -325,9 +325,11 @@ def new(node: str, **more: object) -> dict[str, object]:
     return {"node_id": node, "product_id": SENSORS, **more}
 
 
-def told(cloud: HuaweiCloud, device_id: str = GATEWAY, instance: str = "one") -> dict[str, Any]:
+def ledger_of(
+    cloud: HuaweiCloud, device_id: str = GATEWAY, instance: str = "one"
+) -> dict[str, Any]:
     """Return what the ledgers say of a device, and of a gateway."""
     truth: Any = cloud.truth()
     found: Any = truth["instances"][instance]
-    told: dict[str, Any] = found["devices"][device_id] | found["gateways"].get(device_id, {})
-    return told
+    ledger: dict[str, Any] = found["devices"][device_id] | found["gateways"].get(device_id, {})
+    return ledger

@@ -173,7 +173,7 @@ def test_a_devices_id_and_secret_are_made_up(instance: IotdaInstance) -> None:
         ({"name": "a b"}, IotdaCode.INVALID_INPUT),
         ({"product_id": "nothing"}, IotdaCode.UNKNOWN_PRODUCT),
         ({"app_id": "nowhere"}, IotdaCode.UNKNOWN_APP),
-        ({"gateway_id": "nobody"}, IotdaCode.UNKNOWN_DEVICE),
+        ({"gateway_id": "unknown"}, IotdaCode.UNKNOWN_DEVICE),
         ({"auth": DeviceAuth(secret="short")}, IotdaCode.INVALID_INPUT),
         (
             {"auth": DeviceAuth(HuaweiAuthType.CERTIFICATES, fingerprint="ab")},
@@ -253,7 +253,7 @@ def test_what_is_changed_of_a_device(instance: IotdaInstance) -> None:
     devices.unfreeze(GATEWAY)
     assert str(made.status) == "INACTIVE"
     assert [one.device_id for one in devices.list(name="a-name", product_id=GATEWAYS)] == [GATEWAY]
-    assert devices.list(node_id="nobody") == []
+    assert devices.list(node_id="unknown") == []
 
 
 def test_secrets_and_fingerprints_are_set_and_emptied(instance: IotdaInstance) -> None:

@@ -194,11 +194,11 @@ async def test_what_a_policy_is_bound_to(rest: Rest) -> None:
     rule = {"effect": "DENY", "actions": ["iotda:devices:publish"], "resources": ["topic:*"]}
     made = await rest.post("/device-policies", {"policy_name": "quiet", "statement": [rule]})
     path = f"/device-policies/{made['policy_id']}"
-    targets = {"target_type": "device", "target_ids": [GATEWAY, "nobody"]}
+    targets = {"target_type": "device", "target_ids": [GATEWAY, "unknown"]}
     bound = await rest.post(f"{path}/bind", targets, status=200)
     assert bound["success_targets"] == [GATEWAY]
     (failed,) = bound["failure_targets"]
-    assert (failed["target_id"], failed["error_code"]) == ("nobody", "IOTDA.014000")
+    assert (failed["target_id"], failed["error_code"]) == ("unknown", "IOTDA.014000")
     gateway = rest.instance.devices.get(GATEWAY)
     assert not rest.instance.policies.allows(gateway, "publish", "news")
     products = {"target_type": "product", "target_ids": [SENSORS, GATEWAYS]}
@@ -215,6 +215,6 @@ async def test_what_a_policy_is_bound_to(rest: Rest) -> None:
     assert only["targets"] == [{"target_type": "device", "target_id": GATEWAY}]
     unbound = await rest.post(f"{path}/unbind", targets, status=200)
     assert unbound["success_targets"] == [GATEWAY]
-    assert [one["target_id"] for one in unbound["failure_targets"]] == ["nobody"]
+    assert [one["target_id"] for one in unbound["failure_targets"]] == ["unknown"]
     await rest.post(f"{path}/unbind", products, status=200)
     assert rest.instance.policies.allows(gateway, "publish", "news")

@@ -17,10 +17,10 @@ from tests.simulator.huawei.client import (
     Hello,
     device,
     furnish,
+    ledger_of,
     one,
     platform,
     served,
-    told,
 )
 
 PUBLISH, SUBSCRIBE = "iotda:devices:publish", "iotda:devices:subscribe"
@@ -115,8 +115,8 @@ def test_what_a_policy_is_bound_to(instance: IotdaInstance, gw: HuaweiDevice, ki
 
 def test_what_a_policy_cannot_be_bound_to(instance: IotdaInstance) -> None:
     policy_id = bind(instance, rule("/t"))
-    bound = instance.policies.bind(policy_id, "device", [GATEWAY, "nobody"])
-    assert [(one, error.code) for one, error in bound] == [("nobody", IotdaCode.UNKNOWN_DEVICE)]
+    bound = instance.policies.bind(policy_id, "device", [GATEWAY, "unknown"])
+    assert [(one, error.code) for one, error in bound] == [("unknown", IotdaCode.UNKNOWN_DEVICE)]
     (odd,) = instance.policies.bind(policy_id, "group", ["g"])
     assert odd[1].code is IotdaCode.INVALID_INPUT
     for _ in range(4):
@@ -195,7 +195,7 @@ async def test_policies_govern_custom_topics_only() -> None:
             assert not cloud.push("one", GATEWAY, "/not", b"down")
             await gw.served()
             assert gw.others == [("/ok", b"down")]
-        ledger = told(cloud)
+        ledger = ledger_of(cloud)
         assert ledger["published"] == {"custom": 2, "events/up": 1}
         assert ledger["refused_messages"] == 2
         assert ledger["refused_topics"] == 3

@@ -47,7 +47,7 @@ class Witness:
     """Hears what is said about our service type on the segment."""
 
     def __init__(self) -> None:
-        self.heard: list[DnsMessage] = []
+        self.received: list[DnsMessage] = []
         self.unreadable = 0
         self._news = asyncio.Event()
 
@@ -58,18 +58,18 @@ class Witness:
             self.unreadable += 1
             return
         if any(record.name == name(SERVICE) for record in message.answers):
-            self.heard.append(message)
+            self.received.append(message)
             self._news.set()
 
     async def count(self, n: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while len(self.heard) < n:
+            while len(self.received) < n:
                 self._news.clear()
                 await self._news.wait()
 
     @property
     def instances(self) -> list[str]:
-        targets = (m.answers[0].data for m in self.heard)
+        targets = (m.answers[0].data for m in self.received)
         return [t.target[0].decode() for t in targets if isinstance(t, PointerData)]
 
 
@@ -98,7 +98,7 @@ async def test_oversized_text_is_as_big_as_a_message_may_be(
     async with attacker:
         assert await attacker.oversize(3, RATE) == 3
     await witness.count(3)
-    texts = [r.data for r in witness.heard[0].answers if isinstance(r.data, TextData)]
+    texts = [r.data for r in witness.received[0].answers if isinstance(r.data, TextData)]
     assert 8000 < sum(len(string) for string in texts[0].strings) < MAX_MESSAGE
 
 
@@ -109,8 +109,8 @@ async def test_hostile_names_and_serials_arrive_unharmed(
         sent = await attacker.hostile_text(RATE)
     await witness.count(sent)
     assert set(hostile.NAMES) <= set(witness.instances)
-    told = {string for message in witness.heard for string in strings(message)}
-    assert {f"serial={serial}".encode() for serial in hostile.SERIALS} <= told
+    found = {string for message in witness.received for string in strings(message)}
+    assert {f"serial={serial}".encode() for serial in hostile.SERIALS} <= found
 
 
 def strings(message: DnsMessage) -> Iterator[bytes]:
@@ -125,21 +125,21 @@ async def test_a_goodbye_in_the_name_of_another(attacker: Attacker, witness: Wit
         assert attacker.spoof_goodbye(child)
     await witness.count(1)
     assert witness.instances == [child.instance]
-    assert {record.ttl for record in witness.heard[0].answers} == {0}
+    assert {record.ttl for record in witness.received[0].answers} == {0}
 
 
 async def test_a_lan_survives_what_is_broken(attacker: Attacker, witness: Witness) -> None:
     async with SimulatedLan(fleet(2, 1, service=SERVICE), rng=dice(), spread=0.1) as lan, attacker:
         assert await attacker.malform(300, RATE) == 300
         await witness.count(4)
-        assert [told["presence"] for told in lan.truth()["children"]] == ["present", "present"]
+        assert [found["presence"] for found in lan.truth()["children"]] == ["present", "present"]
         lan.leave(0)
         await asyncio.wait_for(goodbye(witness, lan.child(0)), PATIENCE)
 
 
 async def goodbye(witness: Witness, child: LanChild) -> None:
     said = replace(records(child)[0], ttl=0)
-    while not any(said in message.answers for message in witness.heard):
+    while not any(said in message.answers for message in witness.received):
         await asyncio.sleep(0.02)
 
 

@@ -160,16 +160,18 @@ def test_repeated_names_are_written_once() -> None:
 
 def test_zeroconf_reads_what_we_write() -> None:
     child = fleet(1, seed=1)[0]
-    heard = DNSIncoming(encode(records.announcement(child)))
-    assert heard.valid
-    answers = heard.answers() if callable(heard.answers) else heard.answers  # newer: a method
-    told = {type(record).__name__: record for record in answers}
-    assert set(told) == {"DNSPointer", "DNSService", "DNSText", "DNSAddress"}
-    service = told["DNSService"]
+    received = DNSIncoming(encode(records.announcement(child)))
+    assert received.valid
+    answers = (
+        received.answers() if callable(received.answers) else received.answers
+    )  # newer: a method
+    found = {type(record).__name__: record for record in answers}
+    assert set(found) == {"DNSPointer", "DNSService", "DNSText", "DNSAddress"}
+    service = found["DNSService"]
     assert isinstance(service, DNSService)
     assert (service.server, service.port) == (f"{child.host}.local.", child.port)
     assert service.unique
-    pointer = told["DNSPointer"]
+    pointer = found["DNSPointer"]
     assert isinstance(pointer, DNSPointer)
     assert pointer.alias == f"{child.instance}.{child.service}."
 

@@ -103,7 +103,7 @@ def test_every_length_of_a_length(size: int) -> None:
         "30 05 0003 612f23",  # a wildcard
         "30 02 0000",  # empty topic
         "20 02 0000",  # what only a server sends
-        "f0 00",  # what nobody sends
+        "f0 00",  # no such packet
         "c0 01 00",  # PINGREQ with a body
         "30 ff ff ff ff",  # a length of five bytes
         "30 ff ff ff 7f",  # larger than is taken
