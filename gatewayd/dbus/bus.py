@@ -159,7 +159,7 @@ class Bus:
     def _push(self) -> None:
         """Pass on what is new; clients read it from then on."""
         if self._views or self._shown:
-            self._thread.deliver(self._server.update, self._shown, self._views)
+            self._thread.post(self._server.update, self._shown, self._views)
             self._views, self._shown = {}, {}
 
     def _announce(self) -> None:

@@ -169,7 +169,7 @@ class Dispatcher:
     def _start(self, call: MethodCall, owner: Hashable, finish: Finish) -> None:
         """On the event loop."""
         if self._closing:
-            self._thread.deliver(self._conclude, call, owner, partial(call.fail, Busy(STOPPING)))
+            self._thread.post(self._conclude, call, owner, partial(call.fail, Busy(STOPPING)))
             return
         task = asyncio.get_running_loop().create_task(self._serve(call, owner, finish))
         self._tasks.add(task)
@@ -187,7 +187,7 @@ class Dispatcher:
         else:
             reply = partial(call.attempt, partial(finish, results))
         self._flush()
-        self._thread.deliver(self._conclude, call, owner, reply)
+        self._thread.post(self._conclude, call, owner, reply)
 
     async def _perform(self, call: MethodCall) -> object:
         """Return the results of a call, once its caller is known and authorized."""

@@ -44,7 +44,7 @@ class BusThread:
     """One thread that runs a GLib main context.
 
     loop: the event loop to which results go back.
-    limit: calls that may wait for the thread; more raise Busy.
+    limit: calls that may wait for the thread before `run` raises Busy.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int = 1024) -> None:
@@ -64,21 +64,17 @@ class BusThread:
 
     async def stop(self) -> None:
         """Return when what was posted has been done and the thread has ended."""
-        self.deliver(self._end)
+        self.post(self._end)
         await self._ended
 
     def post(self, function: Callable[..., object], *args: object) -> None:
-        """Have the thread call `function`.  Raises Busy."""
-        self._check_room()
-        self._put(None, function, args)
-
-    def deliver(self, function: Callable[..., object], *args: object) -> None:
-        """Have the thread call `function`, whatever waits: for replies, which others bound."""
+        """Have the thread call `function`, whatever waits: each caller bounds what it posts."""
         self._put(None, function, args)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Have the thread call `function`; return or raise what it does.  Raises Busy."""
-        self._check_room()
+        if len(self._calls) >= self._limit:
+            raise Busy("The D-Bus thread is overloaded, try again")
         future: Future[T] = Future()
         self._put(future, function, args)
         return await asyncio.wrap_future(future)
@@ -112,10 +108,6 @@ class BusThread:
                 self._context.iteration(True)  # may_block
         self._context.pop_thread_default()
         self.call_on_loop(self._ended.set_result, None)
-
-    def _check_room(self) -> None:
-        if len(self._calls) >= self._limit:
-            raise Busy("The D-Bus thread is overloaded, try again")
 
     def _put(
         self, future: Future[T] | None, function: Callable[..., Any], args: tuple[object, ...]
@@ -266,7 +258,7 @@ class RemoteCaller:
     def send(self, method: RemoteMethod, arguments: Variant) -> None:
         """Call a method without regard to its reply."""
         begin = self._connection.call
-        self._thread.deliver(begin, method, arguments, TIMEOUT_MS, lambda _: None)
+        self._thread.post(begin, method, arguments, TIMEOUT_MS, lambda _: None)
 
     async def unix_user(self, sender: str) -> int | None:
         """Return the uid of a caller; None where the bus does not report it within 5 s."""
