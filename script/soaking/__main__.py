@@ -26,7 +26,7 @@ def main() -> int:
         try:
             asyncio.run(_watched(campaign))
         except ExceptionGroup as group:
-            _say(f"The campaign could not go on: {'; '.join(map(str, group.exceptions))}")
+            _say(f"The campaign failed: {'; '.join(map(str, group.exceptions))}")
             return 2
         _say(*report(campaign.tally, time.monotonic() - began))
     return 1 if campaign.tally.lost or campaign.tally.stranded else 0
@@ -40,7 +40,7 @@ def report(tally: Tally, seconds: float) -> list[str]:
         f"{tally.starts:>8,} starts",
         f"{tally.registered:>8,} children registered and activated",
         f"{tally.issued:>8,} secrets issued by the cloud",
-        f"{tally.issued - tally.acknowledged:>8,} of them never reached the disk: issued anew",
+        f"{tally.issued - tally.acknowledged:>8,} of them never reached the disk: issued again",
         f"{tally.acknowledged:>8,} acknowledged",
         f"{len(tally.lost):>8,} acknowledged secrets lost",
         f"{len(tally.stranded):>8,} activated children stranded",
@@ -50,19 +50,19 @@ def report(tally: Tally, seconds: float) -> list[str]:
 
 
 async def _watched(campaign: Campaign) -> None:
-    """Run, and tell how it goes; what was started is ended, also on SIGTERM."""
+    """Run, and show the progress; what was started is stopped, also on SIGTERM."""
     task = asyncio.current_task()
     assert task is not None, "this runs in one"
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    telling = asyncio.create_task(_tell(campaign))
+    progress = asyncio.create_task(_show_progress(campaign))
     try:
         await campaign.run()
     finally:
-        telling.cancel()
+        progress.cancel()
 
 
-async def _tell(campaign: Campaign) -> None:
+async def _show_progress(campaign: Campaign) -> None:
     while True:
         await asyncio.sleep(EVERY)
         _say(f"… {campaign.tally.kills:,} kills, {len(campaign.tally.lost)} secrets lost so far")

@@ -1,4 +1,4 @@
-"""What is on the disk of a gatewayd that was killed.  It is looked at on a copy."""
+"""Reads the disk of a gatewayd that was killed, on a copy."""
 
 from __future__ import annotations
 

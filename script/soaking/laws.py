@@ -40,12 +40,12 @@ class Counted:
 
 @dataclass(slots=True)
 class Witness:
-    """Remembers what was acknowledged, look after look, and finds what is gone."""
+    """A memory of what was acknowledged, which finds what is gone."""
 
     seen: dict[str, Held] = field(default_factory=dict)
 
     def look(self, now: Mapping[str, Held]) -> list[str]:
-        """Take in what the disk says after a kill; return what was lost since the last look."""
+        """Compare what the disk says after a kill; return what was lost since the last time."""
         lost = [text for child, before in self.seen.items() for text in _gone(child, before, now)]
         lost += [f"{child} has no secret, and says that it has" for child in _without(now)]
         self.seen = dict(now)

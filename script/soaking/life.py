@@ -1,4 +1,4 @@
-"""One gatewayd after the other in one directory: each is killed at a random moment."""
+"""Runs one gatewayd after the other in one directory: each is killed at a random moment."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Tally:
     stranded: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Take over what another has counted."""
+        """Add what another has counted."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Life:
-    """The lives of gatewayd in one state directory.
+    """Successive runs of gatewayd in one state directory.
 
     site: where the cloud and the bus are.  serials: children that are to be registered.
     """
@@ -91,7 +91,7 @@ class Life:
         self.tally = Tally()
 
     async def measure(self) -> None:
-        """Learn how long a start takes, with nobody to register."""
+        """Measure how long a start takes, without children to register."""
         self._configure(())
         began = time.monotonic()
         await self._site.start()
@@ -119,7 +119,7 @@ class Life:
         self.tally.amid += any(one.attempt and not one.activated for one in self._held.values())
 
     async def settle(self) -> None:
-        """Start it for good, wait until everybody is online, and ask the cloud."""
+        """Start it once more, wait until all children are online, and ask the cloud."""
         children = [child for child in self._serials if child in self._held]
         self._configure(children)
         await self._site.start()

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at each durable step, on real parts."""
+"""gatewayd killed with SIGKILL at each durable step, on real parts."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.bus import PrivateBus
-from gatewayd.simulator.site import MANAGER, POLICY, Site
+from gatewayd.simulator.site import POLICY, Site
+from tests.support.sites import wait_for_gateway
 
 pytestmark = pytest.mark.integration
 
@@ -47,13 +48,6 @@ async def logged(site: Site, text: str) -> None:
     await site.until(is_there, text)
 
 
-async def wait_until_it_is(site: Site, state: str) -> None:
-    async def shown() -> bool:
-        return await site.busctl("get-property", *MANAGER, "State") == f's "{state}"'
-
-    await site.until(shown, f"gatewayd to be {state}")
-
-
 async def test_without_a_key_it_is_sealed_and_says_so_and_registers_nobody(tmp_path: Path) -> None:
     site = Site(tmp_path, plant_options=ONE)
     async with site.open():
@@ -71,7 +65,7 @@ async def test_without_a_key_it_is_sealed_and_says_so_and_registers_nobody(tmp_p
             return (told["State"], told["Reason"]) == ("admitted", "store-sealed")
 
         await site.until(explained, "the store to be why the child is no more than admitted")
-        await wait_until_it_is(site, "sealed")
+        await wait_for_gateway(site, "sealed")
         assert "store sealed: " in site.log()
         assert not (await site.ledger(child))["secrets_sha256"]
         assert await site.stop() == 0
@@ -79,7 +73,7 @@ async def test_without_a_key_it_is_sealed_and_says_so_and_registers_nobody(tmp_p
         config.write_text(with_key)
         await site.start()
         await site.wait_for(child, "online")
-        await wait_until_it_is(site, "running")
+        await wait_for_gateway(site, "running")
 
 
 async def test_a_storm_of_hang_ups_is_a_few_reloads(tmp_path: Path) -> None:
@@ -109,7 +103,7 @@ async def test_a_hang_up_with_a_bad_configuration_changes_nothing(tmp_path: Path
         site.daemon.send_signal(signal.SIGHUP)
         await logged(site, "Configuration not reloaded:")
         assert re.search(r"no plug-in 'nowhere'", site.log())
-        await wait_until_it_is(site, "running")
+        await wait_for_gateway(site, "running")
         assert await site.stop() == 0
 
 

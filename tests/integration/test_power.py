@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
-import os
 import random
-import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.reconcile import FindingKind, reconcile
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
+from tests.support.killed_process import acknowledged_before_kill
 
 ROUNDS = 25
 AT_ONCE = 16
@@ -61,7 +60,7 @@ async def opened(directory: Path) -> AsyncIterator[tuple[CommitThread, RecordDat
 
 
 async def register_many(directory: Path, first: int, acknowledge: Connection) -> None:
-    """Take children through the durable steps, and tell of each when it is through."""
+    """Take children through the durable steps, and acknowledge each that has completed them."""
     async with opened(directory) as (thread, state, vault):
         register, secrets = (
             await DurableRecords.load(thread, state, vault),
@@ -84,25 +83,6 @@ def run_child(directory: Path, first: int, acknowledge: Connection) -> None:
     asyncio.run(register_many(directory, first, acknowledge))
 
 
-def killed_after(count: int, directory: Path, first: int) -> list[int]:
-    """Start a process, kill it when so many are acknowledged; return all it acknowledged."""
-    context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=run_child, args=(directory, first, send))
-    process.start()
-    send.close()
-    acknowledged = [receive.recv() for _ in range(count)]
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    with suppress(EOFError):  # what it had said before it died
-        while True:
-            acknowledged.append(receive.recv())
-    process.join()
-    receive.close()
-    assert process.exitcode == -signal.SIGKILL
-    return acknowledged
-
-
 async def after_the_crash(directory: Path, acknowledged: set[int]) -> None:
     async with opened(directory) as (thread, state, vault):
         found = await reconcile(thread, state, vault, 1)
@@ -122,7 +102,7 @@ def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
     chance = random.Random(20261121)  # the same moments in each run
     acknowledged: set[int] = set()
     for number in range(ROUNDS):
-        new = killed_after(chance.randrange(40), tmp_path, number * PER_ROUND)
-        acknowledged.update(new)
+        work = partial(run_child, tmp_path, number * PER_ROUND)
+        acknowledged.update(acknowledged_before_kill(chance.randrange(40), work))
     asyncio.run(after_the_crash(tmp_path, acknowledged))
     assert len(acknowledged) >= ROUNDS

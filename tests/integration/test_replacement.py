@@ -1,4 +1,4 @@
-"""A gateway is lost, and another takes its children over, with the offline key and nothing else."""
+"""A lost gateway: another takes over its children, with only the offline recovery key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gatewayd.simulator.site import MANAGER, POLICY, Site
 from tests.dbus.support import run
 from tests.support.gatewayctl import GATEWAYCTL
 from tests.support.pem_keys import private_pem, public_pem
+from tests.support.sites import SECRET_STORE
 
 pytestmark = pytest.mark.integration
 
 CHILDREN = 5
-SEED = "1125"  # children that no other test has: all hear the loopback interface
+SEED = "1125"  # children that no other test has: all share the loopback interface
 PASSPHRASE = b"correct horse"
-STORE = (MANAGER[0], "/org/gatewayd1/secretstore", "org.gatewayd1.SecretStore")
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +105,7 @@ async def test_another_gateway_brings_the_same_children_online(
         assert (status, "Registered devices" in said) == (1, True)
 
 
-async def test_beside_a_daemon_that_runs_the_other_verb_is_named(tmp_path: Path) -> None:
+async def test_while_the_daemon_runs_the_online_command_is_named(tmp_path: Path) -> None:
     site = Site(tmp_path, plant_options=("--children", "0"))
     public_half, private_half, passphrase = keys(tmp_path)
     async with site.open():
@@ -129,18 +129,18 @@ async def test_beside_a_daemon_that_runs_the_other_verb_is_named(tmp_path: Path)
         assert not (tmp_path / "whole").exists()
 
 
-async def test_what_an_operator_may_have_done_while_it_serves(tmp_path: Path) -> None:
+async def test_commands_of_an_operator_while_the_daemon_runs(tmp_path: Path) -> None:
     site = Site(tmp_path, plant_options=("--children", "2", "--seed", SEED))
     public_half, *_ = keys(tmp_path)
 
     async def shown(*names: str) -> list[str]:
-        told = await site.busctl("get-property", *STORE, *names)
-        return [line.partition(" ")[2].strip('"') for line in told.splitlines()]
+        printed = await site.busctl("get-property", *SECRET_STORE, *names)
+        return [line.partition(" ")[2].strip('"') for line in printed.splitlines()]
 
     async with site.open():
         await site.start()
         await all_online(site)
-        begun = await shown("KeyId", "RecoverySlots", "State", "Why")
+        begun = await shown("KeyId", "RecoverySlots", "State", "Explanation")
         assert begun == ["1", "0", "unsealed", ""]
         assert await store(site, "rotate") == (0, "")
         assert await shown("KeyId") == ["2"]

@@ -1,4 +1,4 @@
-"""No secret is told: not on the bus, in the log, by /proc, nor in the clear on the disk."""
+"""No secret leaks: not on the bus, in the log, in /proc, nor in the clear on the disk."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ OBJECTS = (MANAGER[0], "/org/gatewayd1/device", "org.freedesktop.DBus.ObjectMana
 VAULT_KEY = bytes(range(0x81, 0xA1))
 RECOVERY = X25519PrivateKey.generate()
 PASSPHRASE = b"correct-horse-battery-staple"
-TOLD = ("cmdline", "environ", "comm", "status", "maps", "mountinfo", "limits")
-"""What the kernel tells of a process, in /proc/PID."""
+PROC_FILES = ("cmdline", "environ", "comm", "status", "maps", "mountinfo", "limits")
+"""Files of /proc/PID that show a process."""
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
@@ -43,21 +43,21 @@ def forms(secret: bytes) -> Iterator[bytes]:
         yield part.hex().encode()
         yield part.hex().upper().encode()
         yield repr(part)[2:-1].encode()
-    for shift in range(3):  # wherever it stands in what is encoded; the edges are others'
+    for shift in range(3):  # at any offset in what is encoded; the edges belong to other bytes
         inner = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : -4]
         yield inner
         yield inner.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-def told_by(places: Mapping[str, bytes], secrets: Iterable[bytes]) -> list[tuple[str, int]]:
-    """Return where which of the secrets stand, by place and number."""
+def leaks(places: Mapping[str, bytes], secrets: Iterable[bytes]) -> list[tuple[str, int]]:
+    """Return which of the secrets are where: place and number."""
     needles = [(number, one) for number, secret in enumerate(secrets) for one in forms(secret)]
     assert all(len(needle) >= 8 for _, needle in needles)
     return [(where, n) for where, text in places.items() for n, one in needles if one in text]
 
 
 def credentials(directory: Path, product_secret: str) -> Path:
-    """Write what systemd would hand over."""
+    """Write the credentials that systemd would pass."""
     handed = directory / "credentials"
     handed.mkdir(mode=0o700)
     (handed / "vault.key").write_bytes(VAULT_KEY)
@@ -96,26 +96,26 @@ async def captured(one: Site, file: Path) -> AsyncIterator[None]:
             stdout=out, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
 
-    async def hears(marker: str) -> bool:
+    async def captures(marker: str) -> bool:
         with contextlib.suppress(RuntimeError):  # there is no such name
             await one.busctl("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
                              "GetNameOwner", "s", marker)  # fmt: skip
         return marker.encode() in file.read_bytes()
 
     try:
-        await one.until(lambda: hears("has.begun"), "the capture to begin")
+        await one.until(lambda: captures("has.begun"), "the capture to begin")
         yield
-        await one.until(lambda: hears("has.ended"), "the capture to end")
+        await one.until(lambda: captures("has.ended"), "the capture to end")
     finally:
         capture.terminate()
         await capture.wait()
 
 
 def of_process(pid: int) -> dict[str, bytes]:
-    """What anybody could read of a process."""
+    """What any user could read of a process."""
     here = Path(f"/proc/{pid}")
     links = "\n".join(str(one.readlink()) for one in (here / "fd").iterdir() if one.is_symlink())
-    return {f"/proc/{name}": (here / name).read_bytes() for name in TOLD} | {
+    return {f"/proc/{name}": (here / name).read_bytes() for name in PROC_FILES} | {
         "/proc/fd": links.encode()
     }
 
@@ -147,7 +147,7 @@ def in_vault(state: Path, handed: Path) -> list[bytes]:
 
 
 async def ask_everything(one: Site, device: str) -> None:
-    """Have gatewayd say all that it says of itself and of a child."""
+    """Call every method that shows gatewayd or a child."""
     path = await one.call("GetDevice", "s", device)
     for method in ("ListDevices", "ListRules", "CountDevices"):
         await one.call(method)
@@ -159,7 +159,7 @@ async def ask_everything(one: Site, device: str) -> None:
 
 
 async def ask_of_the_store(one: Site, directory: Path) -> str:
-    """Have all done with the store that can be; return what was printed."""
+    """Run every command on the store; return what was printed."""
     (directory / "public.pem").write_bytes(public_pem(RECOVERY))
     printed = ""
     for words in (
@@ -172,8 +172,8 @@ async def ask_of_the_store(one: Site, directory: Path) -> str:
     return printed
 
 
-async def ask_at_rest(directory: Path) -> str:
-    """Have the vault at rest opened by both keys that it has; return what was printed."""
+async def ask_offline(directory: Path) -> str:
+    """Open the vault offline by both keys that it has; return what was printed."""
     files = {"private.pem": private_pem(RECOVERY, BestAvailableEncryption(PASSPHRASE)),
              "passphrase": PASSPHRASE}  # fmt: skip
     for name, content in files.items():
@@ -185,14 +185,14 @@ async def ask_at_rest(directory: Path) -> str:
     printed = ""
     for words in (
         ("status",), ("rotate",), ("reseal", "credential", *opener),
-        ("export", "--output", str(directory / "export-at-rest"), *opener),
+        ("export", "--output", str(directory / "export-offline"), *opener),
     ):  # fmt: skip
         printed += await run(*environ, *GATEWAYCTL, "vault", *words, *config)
     assert "State: unsealed" in printed
     return printed
 
 
-async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None:
+async def test_no_secret_is_in_anything_that_can_be_read(tmp_path: Path) -> None:
     async with site(tmp_path, "--children", "2", "--late", "2", "--unlisted", "1") as one:
         first, second, third, held = one.plant["serials"]
         product, capture = tmp_path / "credentials/product", tmp_path / "bus.pcap"
@@ -213,7 +213,7 @@ async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None
             await one.call("Approve", "ss", shown[held][0], "")
             await one.wait_for(held, "online")
             await one.call("Reject", "ss", shown[second][0], "not ours")
-            told = await ask_of_the_store(one, tmp_path)
+            printed = await ask_of_the_store(one, tmp_path)
             for device, _ in shown.values():
                 await ask_everything(one, device)
             assert one.daemon is not None
@@ -228,9 +228,9 @@ async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None
     secrets += [VAULT_KEY, right.encode(), b"a-wrong-product-secret"]
     secrets += [bytes.fromhex(one.decode()) for one in secrets[1:5]]
     places |= {"bus": capture.read_bytes(), "log": (tmp_path / "gatewayd.log").read_bytes()}
-    places |= {"gatewayctl": (told + await ask_at_rest(tmp_path)).encode()}
+    places |= {"gatewayctl": (printed + await ask_offline(tmp_path)).encode()}
     places |= files(tmp_path / "state") | files(tmp_path / "tmp")
-    exports = [tmp_path / "export", tmp_path / "export-at-rest"]
+    exports = [tmp_path / "export", tmp_path / "export-offline"]
     places |= {one.name: one.read_bytes() for one in exports}
     assert [stat.S_IMODE(one.stat().st_mode) for one in exports] == [0o600, 0o600]
     assert not any(first.encode() in places[one.name] for one in exports)
@@ -238,12 +238,12 @@ async def test_no_secret_is_told_by_whatever_can_be_read(tmp_path: Path) -> None
     newest = await asyncio.to_thread(in_vault, tmp_path / "state", tmp_path / "credentials")
     secrets += [PASSPHRASE, newest[0]]
     assert first.encode() in places["bus"]
-    assert b"Online" in places["log"]
-    assert told_by(places, secrets) == []
+    assert b" is online" in places["log"]
+    assert leaks(places, secrets) == []
     assert wrong_modes + open_to_others(tmp_path / "state") == []
 
 
-def test_what_a_secret_looks_like_is_found_wherever_it_stands() -> None:
+def test_a_secret_is_found_in_every_form_at_every_offset() -> None:
     """The search itself: it would be no proof if it could not find anything."""
     secret = VAULT_KEY
     for before in (b"", b"a", b"ab", b"abc"):
@@ -251,5 +251,5 @@ def test_what_a_secret_looks_like_is_found_wherever_it_stands() -> None:
         hidden = (whole, whole.hex().encode(), base64.b64encode(whole),
                   base64.urlsafe_b64encode(whole), repr(whole).encode())  # fmt: skip
         for text in hidden:
-            assert told_by({"there": b"..." + text}, [secret])
-    assert told_by({"there": b"nothing of it"}, [secret]) == []
+            assert leaks({"there": b"..." + text}, [secret])
+    assert leaks({"there": b"nothing of it"}, [secret]) == []

@@ -1,4 +1,4 @@
-"""What is done to the files of the store between two runs of the daemon, and what that says."""
+"""Faults of the files of the store, between two runs of the daemon or in one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.simulator.site import MANAGER, Site
+from gatewayd.simulator.site import Site
+from tests.support.sites import SECRET_STORE, wait_for_gateway
 
 pytestmark = pytest.mark.integration
 
-STORE = (MANAGER[0], "/org/gatewayd1/secretstore", "org.gatewayd1.SecretStore")
 FEW, MORE = 2, 4
-SEED = "1122"  # children that no other test has: all hear the loopback interface
+SEED = "1122"  # children that no other test has: all share the loopback interface
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
 """Runs a program that sees a directory as one that cannot be written."""
 
@@ -57,15 +57,8 @@ async def counted(site: Site, state: str, children: int) -> None:
     await site.until(reached, f"{children} to be {state}")
 
 
-async def shown(site: Site, state: str) -> None:
-    async def is_shown() -> bool:
-        return await site.busctl("get-property", *MANAGER, "State") == f's "{state}"'
-
-    await site.until(is_shown, f"gatewayd to be {state}")
-
-
 async def refused(site: Site, sentence: str) -> None:
-    """Start gatewayd, which must end by itself and say why."""
+    """Start gatewayd, which must exit with an error that contains a sentence."""
     await site.launch()
     assert site.daemon is not None
     assert await site.daemon.wait() == 1
@@ -98,7 +91,7 @@ def ciphertext(vault: Path, child: str) -> bytes:
 
 
 def nothing(_: Path) -> None:
-    """Leave everything as it is."""
+    """Change nothing."""
 
 
 @pytest.mark.parametrize("name", ["vault.db", "state.db"])
@@ -126,10 +119,10 @@ async def test_flipped_bits_cost_one_secret_and_say_so(tmp_path: Path) -> None:
         file.write_bytes(whole.replace(secret, bytes([secret[0] ^ 4]) + secret[1:]))
         await site.start()
         await site.wait_for(victim, "failed")
-        told = await site.describe(victim)
-        assert (told["Reason"], told["SubState"]) == ("secret-lost", "needs-reset")
-        assert told["SecretState"] == "lost"
-        assert told["Remedy"]
+        failed = await site.describe(victim)
+        assert (failed["Reason"], failed["SubState"]) == ("secret-lost", "needs-reset")
+        assert failed["SecretState"] == "lost"
+        assert failed["Remedy"]
         await online(site, len(others))
         assert await site.stop() == 0
         file.write_bytes(whole)
@@ -137,17 +130,16 @@ async def test_flipped_bits_cost_one_secret_and_say_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vault.db", "state.db"])
-async def test_an_old_copy_is_told_and_nothing_is_taken_away(tmp_path: Path, name: str) -> None:
+async def test_an_old_copy_is_reported_and_nothing_is_deleted(tmp_path: Path, name: str) -> None:
     async with stopped(tmp_path, copied(name)) as site:
         state = tmp_path / "state"
         put_back(state, name)
         await site.start()
-        await shown(site, "degraded")
+        await wait_for_gateway(site, "degraded")
         await online(site, FEW)
         await counted(site, "failed", MORE)
         for child in site.plant["serials"][FEW:]:
-            told = await site.describe(child)
-            assert told["Remedy"]
+            assert (await site.describe(child))["Remedy"]
         assert f"put the right {name} back" in site.log()
         assert await site.stop() == 0
         (state / f"new-{name}").rename(state / name)
@@ -166,14 +158,14 @@ async def test_a_disk_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def readonly(tmp_path: Path) -> Path:
-    """A library that makes a directory read-only for whoever preloads it."""
+    """A library that makes a directory read-only for the process that preloads it."""
     library, source = tmp_path / "readonly.so", Path(__file__).with_name("readonly.c")
     command = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library), str(source)]
     subprocess.run(command, check=True)
     return library
 
 
-async def test_a_disk_that_turns_read_only_is_told_until_it_is_not(
+async def test_a_disk_that_turns_read_only_is_reported_while_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readonly: Path
 ) -> None:
     site = Site(tmp_path, plant_options=("--children", "1", "--late", "1", "--seed", SEED))
@@ -193,15 +185,15 @@ async def test_a_disk_that_turns_read_only_is_told_until_it_is_not(
                 return False
             return bool((await site.describe(second))["Reason"] == "store-unavailable")
 
-        await site.until(explained, "the store to be why")
-        await shown(site, "degraded")
-        told = await site.busctl("get-property", *STORE, "State", "Why")
-        assert told.startswith('s "degraded"')
-        assert str(tmp_path / "state") in told
+        await site.until(explained, "the store to be the reason")
+        await wait_for_gateway(site, "degraded")
+        condition = await site.busctl("get-property", *SECRET_STORE, "State", "Explanation")
+        assert condition.startswith('s "degraded"')
+        assert str(tmp_path / "state") in condition
         assert (await site.devices())[first][1] == "online"
         assert not (await site.ledger(second))["secrets_sha256"]
         switch.unlink()
         await site.call("Reload")  # rather than wait for the next try
         await online(site, 2)
-        await shown(site, "running")
+        await wait_for_gateway(site, "running")
         assert await site.stop() == 0

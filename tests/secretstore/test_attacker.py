@@ -1,4 +1,4 @@
-"""Who can write to the disk, and has no key: what is planted, bent or put back gains nothing."""
+"""An attacker who can write to the disk and has no key: planted and altered data gain nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,23 +30,23 @@ from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep, tend
 from tests.support.emulated_tpm import TIMEOUT, EmulatedTpm
 from tests.support.pem_keys import private_pem, public_pem
-from tests.support.vaults import VaultDirectory, do, gateway, vault
-
-__all__ = ["gateway", "vault"]
+from tests.support.vaults import VaultDirectory, do
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
 
 
 def foreign(vault: Vault, kid: int) -> DataKeys:
-    """A data key that somebody else has made, for this vault and this number."""
+    """A data key that an attacker has made, for this vault and this number."""
     return DataKeys(vault.keys().store, {kid: KeyPage(os.urandom(32))})
 
 
-def test_a_planted_slot_is_not_given_the_next_key(gateway: VaultDirectory, vault: Vault) -> None:
+def test_a_planted_slot_is_not_given_the_next_key(
+    vault_directory: VaultDirectory, vault: Vault
+) -> None:
     """Its key file, and a wrap of any key that this opens, can be made without ours."""
     own = os.urandom(32)
-    (gateway.directory / "development.key").write_bytes(own)
-    (gateway.directory / "development.key").chmod(0o600)
+    (vault_directory.directory / "development.key").write_bytes(own)
+    (vault_directory.directory / "development.key").chmod(0o600)
     planted = SlotKey("development-file", own)
     with group(vault):
         wrap = slottable.secret_wrapper(planted, os.urandom)
@@ -61,7 +61,7 @@ def test_a_planted_slot_is_not_given_the_next_key(gateway: VaultDirectory, vault
 
 
 def test_a_planted_generation_is_not_used_by_who_has_the_recovery_key(
-    gateway: VaultDirectory, vault: Vault
+    vault_directory: VaultDirectory, vault: Vault
 ) -> None:
     """All that is to be known is the public key, which lies beside."""
     pem = X25519PrivateKey.generate()
@@ -72,45 +72,45 @@ def test_a_planted_generation_is_not_used_by_who_has_the_recovery_key(
         wrap = slottable.recovery_wrapper(theirs, os.urandom)
         slottable.put_key(vault.query, wrap(page.key, vault.keys().store, 2), 2)
     vault.close()
-    with closing(gateway.open(opener=RecoveryKey(private_pem(pem)))) as opened:
+    with closing(vault_directory.open(opener=RecoveryKey(private_pem(pem)))) as opened:
         assert opened.state is StoreState.SEALED
         assert opened.why == DAMAGED
-    gateway.write("DELETE FROM key_slot WHERE kid = 2")
-    gateway.write("DELETE FROM data_key WHERE kid = 2")
-    with closing(gateway.open(opener=RecoveryKey(private_pem(pem)))) as opened:
+    vault_directory.write("DELETE FROM key_slot WHERE kid = 2")
+    vault_directory.write("DELETE FROM data_key WHERE kid = 2")
+    with closing(vault_directory.open(opener=RecoveryKey(private_pem(pem)))) as opened:
         assert opened.get(REF) == Secret(b"x")
 
 
 def test_who_has_the_recovery_key_opens_a_vault_in_the_middle_of_a_rotation(
-    gateway: VaultDirectory, vault: Vault
+    vault_directory: VaultDirectory, vault: Vault
 ) -> None:
     pem = X25519PrivateKey.generate()
     do(vault, admin.add_recovery, public_pem(pem))
     do(vault, admin.rotate)
     vault.close()
-    with closing(gateway.open(opener=RecoveryKey(private_pem(pem)))) as opened:
+    with closing(vault_directory.open(opener=RecoveryKey(private_pem(pem)))) as opened:
         assert opened.get(REF) == Secret(b"x")
         offline.finish_rotation(opened)
         assert opened.keys().generations == (2,)
 
 
 def test_a_generation_of_another_vault_does_not_become_one_of_this(
-    gateway: VaultDirectory, vault: Vault, tmp_path: Path
+    vault_directory: VaultDirectory, vault: Vault, tmp_path: Path
 ) -> None:
     """Both are opened by one credential, as on gateways that were cloned."""
-    gateway.directory = tmp_path / "other"
-    with closing(gateway.open()) as other:
+    vault_directory.directory = tmp_path / "other"
+    with closing(vault_directory.open()) as other:
         keep(other, REF, b"of the other")
         do(other, admin.rotate)
         offline.finish_rotation(other)
-    gateway.directory = tmp_path / "state"
-    with closing(sqlite3.connect(gateway.directory / "vault.db")) as file:
+    vault_directory.directory = tmp_path / "state"
+    with closing(sqlite3.connect(vault_directory.directory / "vault.db")) as file:
         file.execute("ATTACH ? AS other", (f"{tmp_path}/other/vault.db",))
         file.execute("INSERT INTO data_key SELECT * FROM other.data_key")
         file.execute("INSERT INTO key_slot SELECT * FROM other.key_slot")
         file.commit()
     vault.close()
-    with closing(gateway.open()) as again:
+    with closing(vault_directory.open()) as again:
         assert (again.state, again.why) == (StoreState.SEALED, DAMAGED)
 
 
@@ -123,11 +123,13 @@ def test_a_generation_of_another_vault_does_not_become_one_of_this(
         "DELETE FROM writes",
     ],
 )
-def test_numbers_that_cannot_be_seal_it(gateway: VaultDirectory, vault: Vault, sql: str) -> None:
+def test_numbers_that_cannot_be_seal_it(
+    vault_directory: VaultDirectory, vault: Vault, sql: str
+) -> None:
     vault.close()
     for table in ("data_key", "key_slot"):
-        gateway.write(sql.format(table))
-    with closing(gateway.open()) as again:
+        vault_directory.write(sql.format(table))
+    with closing(vault_directory.open()) as again:
         assert again.state is StoreState.SEALED
         with pytest.raises(StoreSealed):
             again.get(REF)
@@ -144,22 +146,22 @@ def test_numbers_that_cannot_be_seal_it(gateway: VaultDirectory, vault: Vault, s
     ],
 )
 def test_tables_that_are_not_ours_are_damage(
-    gateway: VaultDirectory, vault: Vault, sql: str
+    vault_directory: VaultDirectory, vault: Vault, sql: str
 ) -> None:
     vault.close()
-    gateway.write(sql)
+    vault_directory.write(sql)
     with pytest.raises(StoreError, match=r"is damaged .*: nothing was changed"):
-        gateway.open()
+        vault_directory.open()
 
 
-def test_names_that_were_bent_are_nobodys(gateway: VaultDirectory, vault: Vault) -> None:
+def test_damaged_names_are_no_slots(vault_directory: VaultDirectory, vault: Vault) -> None:
     keep(vault, OTHER, b"y")
     for number, name in enumerate((b"chil\xe4-1/device-secret#1", b"a/b#" + b"1" * 5000)):
-        gateway.write(
+        vault_directory.write(
             "INSERT INTO secret SELECT ?, CAST(? AS TEXT), service, gen, kid, nonce, ct "
             "FROM secret WHERE id = 1", 10 + number, name,
         )  # fmt: skip
-    gateway.write("UPDATE secret SET username = 'child-2/device-secret#01' WHERE id = 2")
+    vault_directory.write("UPDATE secret SET username = 'child-2/device-secret#01' WHERE id = 2")
     assert list(vault.refs()) == [REF]
     do(vault, admin.rotate)
     offline.finish_rotation(vault)
@@ -168,7 +170,7 @@ def test_names_that_were_bent_are_nobodys(gateway: VaultDirectory, vault: Vault)
 
 
 def test_what_finds_a_key_is_bound_to_it(
-    gateway: VaultDirectory, vault: Vault, tmp_path: Path
+    vault_directory: VaultDirectory, vault: Vault, tmp_path: Path
 ) -> None:
     """Another entry of the keyring with the same key is another slot."""
     do(vault, admin.reseal, "keyring")
@@ -176,14 +178,16 @@ def test_what_finds_a_key_is_bound_to_it(
     name, ring = json.loads(material)["username"], json.loads((tmp_path / "ring").read_text())
     ring["gatewayd-vault copy"] = ring[f"gatewayd-vault {name}"]
     (tmp_path / "ring").write_text(json.dumps(ring))
-    gateway.write("UPDATE slot SET material = ? WHERE kind = 'keyring'", b'{"username": "copy"}')
+    vault_directory.write(
+        "UPDATE slot SET material = ? WHERE kind = 'keyring'", b'{"username": "copy"}'
+    )
     with pytest.raises(StoreUnavailable, match="'keyring' does not open"):
         do(vault, admin.rotate)
 
 
 @pytest.mark.parametrize("first", ["rotate", "add_recovery", "reseal"])
 def test_keys_and_slots_change_one_at_a_time(
-    gateway: VaultDirectory, vault: Vault, first: str
+    vault_directory: VaultDirectory, vault: Vault, first: str
 ) -> None:
     """What comes second in a group does not know of the key that the first has made."""
     pem = X25519PrivateKey.generate()
@@ -202,7 +206,7 @@ def test_keys_and_slots_change_one_at_a_time(
         with group(vault):
             act()
     vault.close()
-    with closing(gateway.open(opener=RecoveryKey(private_pem(pem)))) as opened:
+    with closing(vault_directory.open(opener=RecoveryKey(private_pem(pem)))) as opened:
         assert opened.get(REF) == Secret(b"x")
 
 
@@ -214,12 +218,6 @@ def test_a_rotation_leaves_a_slot_that_opens_the_vault_here(vault: Vault) -> Non
 
 class TestTpm:
     """An attacker who cannot turn the counter in the TPM back."""
-
-    @pytest.fixture
-    def emulated_tpm(self, tmp_path: Path) -> Iterator[EmulatedTpm]:
-        with closing(EmulatedTpm(tmp_path / "chip")) as emulated_tpm:
-            emulated_tpm.start()
-            yield emulated_tpm
 
     @pytest.fixture
     def old(self, emulated_tpm: EmulatedTpm, tmp_path: Path) -> Path:

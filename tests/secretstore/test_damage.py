@@ -1,4 +1,4 @@
-"""Whatever a disk does to vault.db: never a wrong secret, never a crash, never more lost."""
+"""Damage of vault.db: never a wrong secret, never a crash, never more lost than was damaged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, StoreError
 from gatewayd.secretstore.vault import admin
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import group, tend
+from tests.support.vaults import DEVELOPMENT
 
-DEVELOPMENT = VaultSettings(key="development-file")
 REFS = [SecretRef("cloud", DeviceId(f"child-{n}"), 1) for n in range(40)]
 
 
@@ -65,7 +65,7 @@ def _served(directory: Path) -> int:
                     assert vault.get(ref) == secret(ref)
                     right += 1
                 except StoreError:
-                    pass  # it is told, and not guessed
+                    pass  # it is reported, and not guessed
     except (ConfigError, StoreError):
         return right
     return right

@@ -1,4 +1,4 @@
-"""A disk that refuses to be written: told, served meanwhile, and healed without a restart."""
+"""A disk that refuses writes: reported, reads served meanwhile, and healed without a restart."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
 
-OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
 DEVELOPMENT = VaultSettings(key="development-file")
+OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" "$3" "$4" "$1"'
 
 pytestmark = pytest.mark.integration
@@ -78,7 +78,7 @@ def run(*command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_disk_that_refuses_is_told_and_the_vault_serves(tmp_path: Path) -> None:
+def test_a_disk_that_refuses_is_reported_and_the_vault_serves(tmp_path: Path) -> None:
     run(sys.executable, __file__, "while_serving", str(tmp_path))
 
 
@@ -87,7 +87,7 @@ def test_a_bent_secret_on_a_disk_that_refuses_harms_no_other(tmp_path: Path) -> 
 
 
 @pytest.mark.namespace
-def test_a_disk_that_is_read_only_at_the_start_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_is_read_only_at_the_start_is_reported(tmp_path: Path) -> None:
     with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
         keep(vault, REF, b"x")
     unshared = ("unshare", "-rm", "sh", "-c", READ_ONLY, "sh")

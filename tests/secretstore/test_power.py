@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import signal
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,12 +14,13 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.secretstore.vault import admin, offline
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import group, keep
+from tests.support.killed_process import acknowledged_before_kill
+from tests.support.vaults import DEVELOPMENT
 
 ROUNDS = 15
 PER_ROUND = 100_000  # more than a round can do before it is killed
-DEVELOPMENT = VaultSettings(key="development-file")
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +34,7 @@ def secret(number: int) -> bytes:
 
 
 def write_and_rotate(directory: Path, first: int, acknowledge: Connection) -> None:
-    """Write secrets and change the key all the time, and tell of each secret that is durable."""
+    """Write secrets and change the key all the time; acknowledge each secret that is durable."""
     with closing(Vault(DEVELOPMENT, directory)) as vault:
         for number in count(first):
             keep(vault, ref(number), secret(number))
@@ -47,29 +46,12 @@ def write_and_rotate(directory: Path, first: int, acknowledge: Connection) -> No
                     admin.rotate(vault)
 
 
-def killed_after(acks: int, directory: Path, first: int) -> list[int]:
-    """Start a process, kill it when so many are acknowledged; return all it acknowledged."""
-    context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=write_and_rotate, args=(directory, first, send))
-    process.start()
-    send.close()
-    acknowledged = [receive.recv() for _ in range(acks)]
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    with suppress(EOFError):  # what it had said before it died
-        while True:
-            acknowledged.append(receive.recv())
-    process.join()
-    receive.close()
-    return acknowledged
-
-
 def test_what_was_acknowledged_survives_any_generation(tmp_path: Path) -> None:
     chance = random.Random(20261122)  # the same moments in each run
     acknowledged: set[int] = set()
     for number in range(ROUNDS):
-        acknowledged.update(killed_after(chance.randrange(1, 40), tmp_path, number * PER_ROUND))
+        work = partial(write_and_rotate, tmp_path, number * PER_ROUND)
+        acknowledged.update(acknowledged_before_kill(chance.randrange(1, 40), work))
     with closing(Vault(DEVELOPMENT, tmp_path)) as vault:
         offline.finish_rotation(vault)
         assert all(vault.get(ref(n)) == Secret(secret(n)) for n in acknowledged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from tests.support.emulated_tpm import EmulatedTpm
 from tests.support.keyrings import LOCKABLE
 
 KEYRING = "the-ring"
+
+
+@pytest.fixture(scope="module")
+def tpm_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One TPM for all tests: to make one takes longer than to switch it on."""
+    return tmp_path_factory.mktemp("tpm") / "state"
 
 
 def in_a_keyring(directory: Path) -> VaultSettings:
@@ -74,11 +81,10 @@ class TestVaultWithKeyring(SecretStoreContract):
 
 class TestVaultWithTpm(SecretStoreContract):
     @pytest.fixture(autouse=True)
-    def _switched_on(self, running_tpm: EmulatedTpm) -> Iterator[None]:
-        self.tpm = running_tpm
-        yield
-        self.tpm.stop()
-        self.tpm.start()
+    def _switched_on(self, tpm_state: Path) -> Iterator[None]:
+        with closing(EmulatedTpm(tpm_state)) as self.tpm:
+            self.tpm.start()
+            yield
 
     def open(self, directory: Path) -> SecretStore:
         store = Vault(VaultSettings(key="tpm2", tcti=self.tpm.tcti), directory)

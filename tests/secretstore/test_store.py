@@ -43,5 +43,5 @@ def test_a_prefix_holds_the_names_of_one_device(ref: SecretRef, device: DeviceId
         ("gatewayd/cl\x1bud", "child-1/device-secret#1"),
     ],
 )
-def test_a_name_of_nobody_is_told(service: str, username: str) -> None:
+def test_other_names_are_no_slots(service: str, username: str) -> None:
     assert parse_entry_name(service, username) is None

@@ -1,4 +1,4 @@
-"""A TPM of one's own, emulated by swtpm(8): it can vanish, hang, and come back."""
+"""A TPM emulated by swtpm(8), which can vanish, hang, and come back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EmulatedTpm:
 
     def __init__(self, directory: Path) -> None:
         self._state = directory
-        self._sockets = tempfile.TemporaryDirectory(prefix="chip-")  # a short path
+        self._sockets = tempfile.TemporaryDirectory(prefix="tpm-")  # a short path
         self._path = Path(self._sockets.name) / "tpm"
         self._process: subprocess.Popen[bytes] | None = None
         self.tcti = f"swtpm:path={self._path}"
@@ -74,8 +74,8 @@ class EmulatedTpm:
     def lockouts(self) -> int:
         """How many wrong guesses it has counted."""
         lib = library()
-        told = self._capability(lib, lib.TPM2_CAP.TPM_PROPERTIES, lib.TPM2_PT.LOCKOUT_COUNTER, 1)
-        return int(told.tpmProperties[0].value)
+        found = self._capability(lib, lib.TPM2_CAP.TPM_PROPERTIES, lib.TPM2_PT.LOCKOUT_COUNTER, 1)
+        return int(found.tpmProperties[0].value)
 
     def loaded(self) -> int:
         """How many transient objects and sessions it holds."""
@@ -86,10 +86,10 @@ class EmulatedTpm:
 
     def _capability(self, lib: Library, capability: int, first: int, count: int) -> Handle:
         with lib.ESAPI(tcti=self.tcti) as esys:
-            _, told = esys.get_capability(capability=capability, prop=first, property_count=count)
-            return told.data
+            _, found = esys.get_capability(capability=capability, prop=first, property_count=count)
+            return found.data
 
     def close(self) -> None:
-        """Throw it away."""
+        """Switch it off, and remove its sockets."""
         self.stop()
         self._sockets.cleanup()

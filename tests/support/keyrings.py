@@ -1,7 +1,4 @@
-"""Keyrings to put secrets into: files, and a Secret Service of one's own.
-
-A small keyring backend: a file, which is locked while there is another beside it.
-"""
+"""Keyrings to put secrets into: files, faulty ones, and a private Secret Service."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ BUS = """\
 
 
 class FileKeyring(EncryptedKeyring):  # type: ignore[misc]  # it has no types
-    """An encrypted file; locked while the file `opener` is not beside it."""
+    """A keyring in an encrypted file; locked while the file `opener` is not beside it."""
 
     @property
     def keyring_key(self) -> str:
@@ -57,7 +54,7 @@ class FileKeyring(EncryptedKeyring):  # type: ignore[misc]  # it has no types
 
 
 class FaultyKeyring(KeyringBackend):  # type: ignore[misc]  # likewise
-    """Keeps its entries in the class, and does what it is told to do wrong."""
+    """A keyring in memory, with faults that a test switches on."""
 
     priority = 1
     entries: ClassVar[dict[tuple[str, str], str]] = {}
@@ -86,8 +83,37 @@ class FaultyKeyring(KeyringBackend):  # type: ignore[misc]  # likewise
             raise self.raises
 
 
+LOCKABLE = "tests.support.keyrings.LockableKeyring"
+
+
+class LockableKeyring(KeyringBackend):  # type: ignore[misc]  # it has no types
+    """A keyring in a plain file; locked while a file with .locked after its name is there."""
+
+    priority = 1
+    file_path = ""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self._entries().get(f"{service} {username}")
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        entries = {**self._entries(), f"{service} {username}": password}
+        Path(self.file_path).write_text(json.dumps(entries))
+
+    def delete_password(self, service: str, username: str) -> None:
+        entries = self._entries()
+        if entries.pop(f"{service} {username}", None) is None:
+            raise PasswordDeleteError("it is not there")
+        Path(self.file_path).write_text(json.dumps(entries))
+
+    def _entries(self) -> dict[str, str]:
+        if Path(f"{self.file_path}.locked").exists():
+            raise KeyringLocked("it is locked")
+        path = Path(self.file_path)
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 class SecretService:
-    """gnome-keyring on a bus of its own, without a display."""
+    """gnome-keyring on a private bus, without a display."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -129,7 +155,7 @@ class SecretService:
         self.until(self._serves)
 
     def stop(self) -> None:
-        """Let it vanish."""
+        """Kill the service."""
         if self._daemon is not None:
             self._daemon.kill()
             self._daemon.wait()
@@ -150,7 +176,7 @@ class SecretService:
     def _serves(self) -> bool:
         try:
             connection = secretstorage.dbus_init()
-        except SecretServiceNotAvailableException:  # the socket is there, and nobody listens yet
+        except SecretServiceNotAvailableException:  # the socket is there, without a listener yet
             return False
         with contextlib.closing(connection):
             return bool(secretstorage.check_service_availability(connection))
@@ -165,33 +191,4 @@ def secret_service(
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
     with service.running():
         yield service
-    gc.collect()  # what was left open is closed now, where nobody minds
-
-
-LOCKABLE = "tests.support.keyrings.LockableKeyring"
-
-
-class LockableKeyring(KeyringBackend):  # type: ignore[misc]  # it has no types
-    """Keeps its entries in `file_path`; locked while `file_path`.locked is there."""
-
-    priority = 1
-    file_path = ""
-
-    def get_password(self, service: str, username: str) -> str | None:
-        return self._entries().get(f"{service} {username}")
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        entries = {**self._entries(), f"{service} {username}": password}
-        Path(self.file_path).write_text(json.dumps(entries))
-
-    def delete_password(self, service: str, username: str) -> None:
-        entries = self._entries()
-        if entries.pop(f"{service} {username}", None) is None:
-            raise PasswordDeleteError("it is not there")
-        Path(self.file_path).write_text(json.dumps(entries))
-
-    def _entries(self) -> dict[str, str]:
-        if Path(f"{self.file_path}.locked").exists():
-            raise KeyringLocked("it is locked")
-        path = Path(self.file_path)
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+    gc.collect()  # what was left open is closed here, where it does not disturb a test

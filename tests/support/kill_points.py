@@ -1,6 +1,6 @@
 """python3 -m tests.support.kill_points STEP …: gatewayd, killed right after a durable step.
 
-The steps are those that registration and sessions tell their checkpoint.
+The steps are those that registration and sessions report to their checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fleet's owner, who signs which measured boots may open a vault."""
+"""The owner of a fleet, who signs which measured boots may open a vault."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ LIFE, BEFORE = 86_400.0, 43_200.0
 
 @dataclass
 class RenewingCloud(FakeCloud):
-    """known: by which secrets it knows a device: the first login adds one, later ones only while
+    """A cloud whose secrets expire.
+
+    known: by which secrets it knows a device: the first login adds one, later ones only while
     it is `trusting`, as after an operator has made a new one known.
 
     holders: whose secret opened the session.  A later login ends the session before.

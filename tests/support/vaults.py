@@ -1,26 +1,26 @@
-"""A vault with whatever its slots could need, and whoever has its disk."""
+"""Vaults to test with: the directory of one, and what its key slots need."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-
-import pytest
 
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.testing.contracts.secretstore import REF, group, keep
+from gatewayd.testing.contracts.secretstore import REF, group
 from tests.support.keyrings import LOCKABLE
+
+DEVELOPMENT = VaultSettings(key="development-file")
 
 
 class VaultDirectory:
-    """A directory with whatever a slot could need."""
+    """The directory of a vault, with what each kind of key slot needs beside it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "state"
@@ -40,24 +40,13 @@ class VaultDirectory:
             return vault.state is not StoreState.SEALED and vault.get(REF) == Secret(b"x")
 
     def write(self, sql: str, *values: object) -> None:
-        """Write to the disk, which the vault does not know of."""
+        """Write to the file behind the back of the vault."""
         with closing(sqlite3.connect(self.directory / "vault.db")) as file:
             file.execute(sql, values)
             file.commit()
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> VaultDirectory:
-    return VaultDirectory(tmp_path)
-
-
-@pytest.fixture
-def vault(gateway: VaultDirectory) -> Iterator[Vault]:
-    with closing(gateway.open()) as vault:
-        keep(vault, REF, b"x")
-        yield vault
-
-
 def do(vault: Vault, act: Callable[..., object], *arguments: object) -> None:
+    """Do something with a vault, durably."""
     with group(vault):
         act(vault, *arguments)

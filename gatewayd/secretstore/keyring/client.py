@@ -43,7 +43,7 @@ class KeyringClient:
         self._pending: TimeoutCall[Any] | None = None
 
     def read(self, service: str, entry: str) -> str | None:
-        """Return an entry; None where there is none."""
+        """Return an entry, or None."""
         found = self._call(lambda: self._connected().get_password(service, entry))
         return None if found is None else str(found)
 
@@ -155,7 +155,7 @@ class VerifiedKeyring:
         self._reporting(self._recognise)
 
     def read(self, service: str, entry: str) -> str | None:
-        """Return an entry; None where there is none."""
+        """Return an entry, or None."""
         self.open()
         return self._reporting(lambda: self._client.read(service, entry))
 

@@ -150,7 +150,7 @@ class KeyringStore(ConditionProperties):
                 return self._decoded(ref, entry, text)
         if entries:
             self._keyring.recognise()  # it may be another keyring altogether
-        raise SecretNotFound(f"no secret is kept for attempt {ref.attempt} of {ref.device}")
+        raise SecretNotFound(f"no secret is stored for attempt {ref.attempt} of {ref.device}")
 
     def delete(self, ref: SecretRef) -> None:
         """Empty a slot; one that is empty stays so."""

@@ -61,7 +61,7 @@ class VaultSettings:
 class KeySlotFactory:
     """A factory of the key slots of one vault, each made when it is needed.
 
-    directory: of the vault.  credentials: $CREDENTIALS_DIRECTORY; None where there is none.
+    directory: of the vault.  credentials: $CREDENTIALS_DIRECTORY, or None.
     """
 
     def __init__(self, settings: VaultSettings, directory: Path, credentials: Path | None) -> None:

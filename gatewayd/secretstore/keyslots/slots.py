@@ -68,7 +68,7 @@ class KeySlot(Protocol):
 class CredentialSlot:
     """A key that systemd passes to the service (systemd.exec(5), LoadCredentialEncrypted=).
 
-    directory: $CREDENTIALS_DIRECTORY; None where there is none.
+    directory: $CREDENTIALS_DIRECTORY, or None.
     """
 
     kind = "systemd-credential"

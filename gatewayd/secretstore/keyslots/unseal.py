@@ -30,7 +30,7 @@ ABANDON_AFTER, MAX_ABANDONED = 300, 3
 class UnsealedKey:
     """What a key slot has given.
 
-    material: by which it is found again.  counter: beside it; None where there is none.
+    material: by which it is found again.  counter: beside it, or None.
     count: the value of the counter; None where it is gone.
     """
 

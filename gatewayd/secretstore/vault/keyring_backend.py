@@ -40,7 +40,7 @@ from gatewayd.secretstore.vault.schema import VERSION
 class VaultReader:
     """A reader of `directory`/vault.db, which changes nothing.
 
-    credentials: $CREDENTIALS_DIRECTORY; None where there is none.
+    credentials: $CREDENTIALS_DIRECTORY, or None.
     Raises StoreUnavailable where the file cannot be read, StoreSealed where no slot opens it.
     """
 
@@ -63,7 +63,7 @@ class VaultReader:
             raise
 
     def get(self, service: str, username: str) -> bytes | None:
-        """Return a secret; None where there is none.  Raises SecretCorrupt, StoreUnavailable."""
+        """Return a secret, or None.  Raises SecretCorrupt, StoreUnavailable."""
         sql = f"SELECT {COLUMNS} FROM secret WHERE username = ? AND service = ?"  # noqa: S608  # ours
         for values in self._query(sql, username, service):
             row = SecretRow(*values)
@@ -132,7 +132,7 @@ class VaultKeyring(KeyringBackend):  # type: ignore[misc]  # keyring has no type
     credentials = ""
 
     def get_password(self, service: str, username: str) -> str | None:
-        """Return a secret; None where there is none.
+        """Return a secret, or None.
 
         Raises KeyringLocked where no key slot opens, InitError where there is no vault,
         KeyringError where the secret is damaged or no text.

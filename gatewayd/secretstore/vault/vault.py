@@ -38,7 +38,7 @@ class Vault(SealedDatabase):
 
     Implements SupportsKeyManagement.
 
-    credentials: $CREDENTIALS_DIRECTORY; None where there is none.
+    credentials: $CREDENTIALS_DIRECTORY, or None.
     random: returns so many unpredictable bytes.
     opener: opens it instead of the slot that the settings name: a recovery key.
     Without a key it is sealed: it lists and deletes slots, and neither reads nor writes any, and

@@ -63,7 +63,7 @@ def _lay_out(files: Mapping[str, bytes], directory: Path) -> None:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield an empty directory for a while: in memory where there is room, as a sync costs."""
-    memory = "/dev/shm"  # noqa: S108  # a directory of one's own is made there
+    memory = "/dev/shm"  # noqa: S108  # a private directory is made there
     where = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="gatewayd-powercut-", dir=where) as directory:
         yield Path(directory)

@@ -29,7 +29,7 @@ class Promise:
 
 
 def promises(marks: Iterable[bytes]) -> dict[str, Promise]:
-    """Sum up what life.py has told."""
+    """Sum up what life.py has acknowledged."""
     made: dict[str, Promise] = {}
     for line in marks:
         kind, child, *rest = json.loads(line)

@@ -1,4 +1,4 @@
-"""python3 -m script.soaking.powercut.life DIRECTORY: children come and go, and it is told.
+"""python3 -m script.soaking.powercut.life DIRECTORY: children come and go, with acknowledgements.
 
 What is acknowledged is written to the file "marks", a line of JSON for each: kind, child,
 attempt, and for a secret its digest.
@@ -34,7 +34,7 @@ NOW = 1_795_000_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The durable half, and what was found when it was opened."""
+    """The opened stores, and what was found when they were opened."""
 
     thread: CommitThread
     state: RecordDatabase
@@ -61,10 +61,10 @@ async def opened(directory: Path) -> AsyncIterator[Opened]:
 
 
 class Child:
-    """One child on its way.  tell: takes note of what was acknowledged."""
+    """A child that is being registered.  acknowledge: records what is durable."""
 
-    def __init__(self, stores: Opened, name: str, tell: Callable[..., None]) -> None:
-        self._stores, self.device, self._tell = stores, DeviceId(name), tell
+    def __init__(self, stores: Opened, name: str, acknowledge: Callable[..., None]) -> None:
+        self._stores, self.device, self._acknowledge = stores, DeviceId(name), acknowledge
 
     async def admit(self) -> None:
         """Put it on record."""
@@ -74,43 +74,46 @@ class Child:
             cloud=CloudName("cloud", "product", self.device), verdict_at=NOW, first_seen=NOW,
         )  # fmt: skip
         await self._stores.register.update(self.device, lambda _: record)
-        self._tell("admitted", self.device)
+        self._acknowledge("admitted", self.device)
 
     async def register(self, attempt: int) -> None:
-        """Take it through the durable steps of a registration."""
+        """Do the durable steps of a registration."""
         await self._change(attempt=attempt)
-        self._tell("intent", self.device, attempt)
+        self._acknowledge("intent", self.device, attempt)
         secret = Secret(os.urandom(32))
+        digest = hashlib.sha256(secret.reveal()).hexdigest()
         record = self._stores.register[self.device]
         await self._stores.secrets.put(record.slot(attempt), secret)
-        self._tell("secret", self.device, attempt, hashlib.sha256(secret.reveal()).hexdigest())
+        self._acknowledge(
+            "secret", self.device, attempt, hashlib.sha256(secret.reveal()).hexdigest()
+        )
         await self._change(stored=attempt, registered_at=NOW)
-        self._tell("stored", self.device, attempt)
+        self._acknowledge("stored", self.device, attempt)
 
     async def activate(self, attempt: int) -> None:
         """Let it log in."""
         await self._change(activating=attempt)
         await self._change(activated_at=NOW)
-        self._tell("activated", self.device, attempt)
+        self._acknowledge("activated", self.device, attempt)
 
     async def reset(self) -> None:
-        """Take its secret for void, as after a reset at the cloud."""
-        self._tell("resetting", self.device)
+        """Discard its secret, as after a reset at the cloud."""
+        self._acknowledge("resetting", self.device)
         await self._stores.register.update(self.device, lambda r: unchanged(r).without_any_secret())
 
     async def forget(self) -> None:
-        """Let nothing be left of it."""
-        self._tell("forgetting", self.device)
+        """Remove it completely."""
+        self._acknowledge("forgetting", self.device)
         await self._stores.register.forget(self.device)
-        self._tell("forgotten", self.device)
+        self._acknowledge("forgotten", self.device)
 
     async def _change(self, **facts: Any) -> None:  # noqa: ANN401  # facts of a record
         await self._stores.register.update(self.device, lambda r: replace(unchanged(r), **facts))
 
 
-async def live(stores: Opened, run: int, number: int, tell: Callable[..., None]) -> None:
-    """One child of a run: it is registered, and then something befalls it."""
-    child = Child(stores, f"child-{run}-{number}", tell)
+async def live(stores: Opened, run: int, number: int, acknowledge: Callable[..., None]) -> None:
+    """One child of a run: it is registered, and then activated, reset or forgotten."""
+    child = Child(stores, f"child-{run}-{number}", acknowledge)
     await child.admit()
     await child.register(1)
     if number % 3:
@@ -127,7 +130,7 @@ async def main(directory: Path) -> None:
     """Let gatewayd run a few times."""
     marks = os.open(directory / MARKS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
 
-    def tell(*mark: object) -> None:
+    def acknowledge(*mark: object) -> None:
         os.write(marks, json.dumps(mark).encode() + b"\n")
 
     for run in range(RUNS):
@@ -135,14 +138,14 @@ async def main(directory: Path) -> None:
             await stores.secrets.headroom()
             if run % 2:
                 await _checkpoint_often(stores)
-            await asyncio.gather(*(live(stores, run, n, tell) for n in range(CHILDREN)))
+            await asyncio.gather(*(live(stores, run, n, acknowledge) for n in range(CHILDREN)))
     os.close(marks)
 
 
 async def _checkpoint_often(stores: Opened) -> None:
     def change() -> None:
         for file in (stores.state, stores.vault):
-            file._run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")  # noqa: SLF001  # nobody else would want it
+            file._run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")  # noqa: SLF001  # only this needs it
 
     await stores.thread.run(change)
 

@@ -41,7 +41,7 @@ def test_the_module_of_an_entry_point_is_enough_where_it_has_one_backend() -> No
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("nobody", "correct the name"),
+        ("no-such-backend", "correct the name"),
         ("nowhere.at.All", r"cannot be imported \(ModuleNotFoundError\)"),
         ("tests.support.keyrings.Nothing", r"cannot be imported \(AttributeError\)"),
         ("tests.support.keyrings.SecretService", "is no keyring backend"),

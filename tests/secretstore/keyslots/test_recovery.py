@@ -1,4 +1,4 @@
-"""The recovery slot: whoever has the private key, and nobody else."""
+"""The recovery key slot: only the private key opens it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_a_credential_is_read_and_never_made(tmp_path: Path) -> None:
     assert slot.unseal() == slot.enroll(os.urandom).secret == KEY
 
 
-def test_without_credentials_the_remedy_is_told() -> None:
+def test_without_credentials_the_remedy_is_named() -> None:
     with pytest.raises(KeyUnavailable, match=r"gatewayd\(8\)"):
         CredentialSlot(None).unseal()
 
@@ -65,7 +65,7 @@ def test_a_development_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_key_half_made_before_a_power_cut_is_made_anew(tmp_path: Path) -> None:
+def test_a_key_half_made_before_a_power_cut_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "development.key.new").write_bytes(b"half")
     assert DevelopmentSlot(tmp_path / "development.key").enroll(given).secret == KEY
     assert [p.name for p in tmp_path.iterdir()] == ["development.key"]
@@ -106,7 +106,7 @@ def test_a_development_key_that_is_given_up_is_gone(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_development_key_that_cannot_be_removed_is_told(
+def test_a_development_key_that_cannot_be_removed_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "development.key").mkdir()
@@ -153,7 +153,7 @@ def test_two_vaults_in_one_keyring_have_two_keys(slot: KeySlot) -> None:
         slot.unseal(one.material)
 
 
-def test_a_locked_keyring_is_told(
+def test_a_locked_keyring_is_reported(
     slot: KeySlot, ring: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     offer = slot.enroll(os.urandom)
@@ -166,7 +166,7 @@ def test_a_locked_keyring_is_told(
 
 
 @pytest.mark.parametrize("value", ["", "AAAA", "no base64!", "é" * 44])
-def test_what_is_no_key_is_told(slot: KeySlot, ring: Path, value: str) -> None:
+def test_what_is_no_key_is_refused(slot: KeySlot, ring: Path, value: str) -> None:
     offer = slot.enroll(os.urandom)
     entries = json.loads(ring.read_text())
     ring.write_text(json.dumps(dict.fromkeys(entries, value)))
@@ -175,7 +175,7 @@ def test_what_is_no_key_is_told(slot: KeySlot, ring: Path, value: str) -> None:
 
 
 @pytest.mark.parametrize("material", [b"", b"[]", b"{}", b"nonsense"])
-def test_damaged_material_is_told(slot: KeySlot, material: bytes) -> None:
+def test_damaged_material_is_refused(slot: KeySlot, material: bytes) -> None:
     with pytest.raises(KeyUnavailable, match=r"vault\.db is damaged"):
         slot.unseal(material)
 
@@ -189,7 +189,7 @@ def test_an_unsafe_keyring_is_refused_by_name_and_reason(tmp_path: Path, name: s
         slot.enroll(os.urandom)
 
 
-def test_a_keyring_that_is_not_installed_is_told() -> None:
+def test_a_keyring_that_is_not_installed_is_reported() -> None:
     def missing() -> KeyringClient:
         raise PluginError("no keyring backend x is installed")
 

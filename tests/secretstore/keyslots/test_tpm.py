@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,6 @@ from tests.support.emulated_tpm import EmulatedTpm
 from tests.support.policy_signer import PolicySigner
 
 
-@pytest.fixture(scope="module")
-def emulated_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedTpm]:
-    emulated_tpm = EmulatedTpm(tmp_path_factory.mktemp("chip") / "state")
-    emulated_tpm.start()
-    yield emulated_tpm
-    emulated_tpm.close()
-
-
 @pytest.fixture(params=["ecc", "rsa"])
 def owner(request: pytest.FixtureRequest, tmp_path: Path) -> PolicySigner:
     if request.param == "rsa":
@@ -35,23 +26,23 @@ def owner(request: pytest.FixtureRequest, tmp_path: Path) -> PolicySigner:
     return PolicySigner(tmp_path, ec.generate_private_key(ec.SECP256R1()))
 
 
-def test_a_key_is_given_back_and_nothing_stays_in_the_tpm(emulated_tpm: EmulatedTpm) -> None:
-    slot = TpmSlot(emulated_tpm.tcti)
+def test_a_key_is_given_back_and_nothing_stays_in_the_tpm(running_tpm: EmulatedTpm) -> None:
+    slot = TpmSlot(running_tpm.tcti)
     offer = slot.enroll(os.urandom)
     assert len(offer.secret) == 32
     assert offer.secret not in offer.material
     for _ in range(5):  # more often than a TPM has room for
         assert slot.unseal(offer.material) == offer.secret
-    assert emulated_tpm.loaded() == 0
+    assert running_tpm.loaded() == 0
 
 
-def test_each_key_is_another(emulated_tpm: EmulatedTpm) -> None:
-    slot = TpmSlot(emulated_tpm.tcti, with_counter=False)
+def test_each_key_is_another(running_tpm: EmulatedTpm) -> None:
+    slot = TpmSlot(running_tpm.tcti, with_counter=False)
     assert slot.enroll(os.urandom).secret != slot.enroll(os.urandom).secret
 
 
-def test_another_tpm_does_not_give_it(emulated_tpm: EmulatedTpm, tmp_path: Path) -> None:
-    material = TpmSlot(emulated_tpm.tcti).enroll(os.urandom).material
+def test_another_tpm_does_not_give_it(running_tpm: EmulatedTpm, tmp_path: Path) -> None:
+    material = TpmSlot(running_tpm.tcti).enroll(os.urandom).material
     other = EmulatedTpm(tmp_path / "other")
     other.start()
     try:
@@ -62,13 +53,13 @@ def test_another_tpm_does_not_give_it(emulated_tpm: EmulatedTpm, tmp_path: Path)
 
 
 @pytest.mark.parametrize("what", [b"", b"{}", b"nonsense", b'{"counter": 1}', b"[]"])
-def test_damaged_material_is_told(emulated_tpm: EmulatedTpm, what: bytes) -> None:
+def test_damaged_material_is_refused(running_tpm: EmulatedTpm, what: bytes) -> None:
     with pytest.raises(KeyUnavailable, match="damaged"):
-        TpmSlot(emulated_tpm.tcti).unseal(what)
+        TpmSlot(running_tpm.tcti).unseal(what)
 
 
-def test_a_sealed_key_that_was_bent_is_refused(emulated_tpm: EmulatedTpm) -> None:
-    slot = TpmSlot(emulated_tpm.tcti)
+def test_a_sealed_key_that_was_bent_is_refused(running_tpm: EmulatedTpm) -> None:
+    slot = TpmSlot(running_tpm.tcti)
     material = slot.enroll(os.urandom).material
     at = material.index(b'"private": "') + 80
     damaged = material[:at] + (b"A" if material[at : at + 1] != b"A" else b"B") + material[at + 1 :]
@@ -84,7 +75,7 @@ def test_a_sealed_key_that_was_bent_is_refused(emulated_tpm: EmulatedTpm) -> Non
         ("nonsense:x", "does not answer"),
     ],
 )
-def test_a_tpm_that_is_not_there_is_told(tcti: str, why: str) -> None:
+def test_a_missing_tpm_is_reported(tcti: str, why: str) -> None:
     slot = TpmSlot(tcti)
     for call in (lambda: slot.enroll(os.urandom), lambda: slot.unseal(b"{}")):
         with pytest.raises(KeyUnavailable, match="recovery key"):
@@ -93,7 +84,7 @@ def test_a_tpm_that_is_not_there_is_told(tcti: str, why: str) -> None:
         slot.boot_policy()
 
 
-def test_a_device_of_others_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_of_others_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tpmrm0").touch()
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read anything
     with pytest.raises(TpmError, match="by this user"):
@@ -101,47 +92,47 @@ def test_a_device_of_others_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_library_the_package_is_named(
-    emulated_tpm: EmulatedTpm, monkeypatch: pytest.MonkeyPatch
+    running_tpm: EmulatedTpm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    material = TpmSlot(emulated_tpm.tcti).enroll(os.urandom).material
+    material = TpmSlot(running_tpm.tcti).enroll(os.urandom).material
     monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
     with pytest.raises(KeyUnavailable, match="python3-tpm2-pytss"):
-        TpmSlot(emulated_tpm.tcti).unseal(material)
+        TpmSlot(running_tpm.tcti).unseal(material)
 
 
 def test_a_signed_policy_lets_the_next_boot_in(
-    emulated_tpm: EmulatedTpm, owner: PolicySigner
+    running_tpm: EmulatedTpm, owner: PolicySigner
 ) -> None:
-    slot = TpmSlot(emulated_tpm.tcti, owner.files)
+    slot = TpmSlot(running_tpm.tcti, owner.files)
     owner.sign(slot.boot_policy())
     offer = slot.enroll(os.urandom)
     assert slot.unseal(offer.material) == offer.secret
-    before = emulated_tpm.lockouts()
-    emulated_tpm.extend(os.urandom(32))
+    before = running_tpm.lockouts()
+    running_tpm.extend(os.urandom(32))
     for _ in range(8):  # more often than a TPM bears a wrong PIN
         with pytest.raises(KeyUnavailable, match="measured boot"):
             slot.unseal(offer.material)
-    assert emulated_tpm.lockouts() == before
+    assert running_tpm.lockouts() == before
     owner.sign(slot.boot_policy())
     assert slot.unseal(offer.material) == offer.secret
 
 
 def test_a_public_key_that_begins_with_zeros_serves(
-    emulated_tpm: EmulatedTpm, tmp_path: Path
+    running_tpm: EmulatedTpm, tmp_path: Path
 ) -> None:
     keys = (ec.derive_private_key(number, ec.SECP256R1()) for number in range(1, 10_000))
     key = next(key for key in keys if key.public_key().public_numbers().x >> 248 == 0)
     owner = PolicySigner(tmp_path, key)
-    slot = TpmSlot(emulated_tpm.tcti, owner.files)
+    slot = TpmSlot(running_tpm.tcti, owner.files)
     owner.sign(slot.boot_policy())
     offer = slot.enroll(os.urandom)
     assert slot.unseal(offer.material) == offer.secret
 
 
-def test_a_policy_that_somebody_else_signed_is_refused(
-    emulated_tpm: EmulatedTpm, owner: PolicySigner
+def test_a_policy_that_others_signed_is_refused(
+    running_tpm: EmulatedTpm, owner: PolicySigner
 ) -> None:
-    slot = TpmSlot(emulated_tpm.tcti, owner.files)
+    slot = TpmSlot(running_tpm.tcti, owner.files)
     owner.sign(slot.boot_policy())
     material = slot.enroll(os.urandom).material
     owner.files.policy.write_bytes(os.urandom(32))
@@ -150,19 +141,19 @@ def test_a_policy_that_somebody_else_signed_is_refused(
 
 
 def test_a_key_under_a_policy_needs_its_files(
-    emulated_tpm: EmulatedTpm, owner: PolicySigner
+    running_tpm: EmulatedTpm, owner: PolicySigner
 ) -> None:
-    owner.sign(TpmSlot(emulated_tpm.tcti).boot_policy())
-    material = TpmSlot(emulated_tpm.tcti, owner.files).enroll(os.urandom).material
+    owner.sign(TpmSlot(running_tpm.tcti).boot_policy())
+    material = TpmSlot(running_tpm.tcti, owner.files).enroll(os.urandom).material
     with pytest.raises(KeyUnavailable, match="tpm2_policy"):
-        TpmSlot(emulated_tpm.tcti).unseal(material)
+        TpmSlot(running_tpm.tcti).unseal(material)
     owner.files.signature.unlink()
     with pytest.raises(KeyUnavailable, match=r"pcr\.signature cannot be read"):
-        TpmSlot(emulated_tpm.tcti, owner.files).unseal(material)
+        TpmSlot(running_tpm.tcti, owner.files).unseal(material)
 
 
-def test_a_signature_that_is_none_is_told(emulated_tpm: EmulatedTpm, owner: PolicySigner) -> None:
-    slot = TpmSlot(emulated_tpm.tcti, owner.files)
+def test_a_malformed_signature_is_refused(running_tpm: EmulatedTpm, owner: PolicySigner) -> None:
+    slot = TpmSlot(running_tpm.tcti, owner.files)
     owner.sign(slot.boot_policy())
     material = slot.enroll(os.urandom).material
     owner.files.signature.write_bytes(b"nonsense")
@@ -170,16 +161,18 @@ def test_a_signature_that_is_none_is_told(emulated_tpm: EmulatedTpm, owner: Poli
         slot.unseal(material)
 
 
-def test_a_key_that_cannot_sign_a_policy_is_told(emulated_tpm: EmulatedTpm, tmp_path: Path) -> None:
+def test_a_key_that_cannot_sign_a_policy_is_refused(
+    running_tpm: EmulatedTpm, tmp_path: Path
+) -> None:
     public = ed25519.Ed25519PrivateKey.generate().public_key()
     files = SignedPolicy(tmp_path / "key.pem", tmp_path / "policy", tmp_path / "signature")
     files.key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(KeyUnavailable, match="no public key, RSA or ECC"):
-        TpmSlot(emulated_tpm.tcti, files).enroll(os.urandom)
+        TpmSlot(running_tpm.tcti, files).enroll(os.urandom)
 
 
-def test_the_counter_counts_up_for_who_has_the_key(emulated_tpm: EmulatedTpm) -> None:
-    slot = TpmSlot(emulated_tpm.tcti)
+def test_the_counter_counts_up_for_who_has_the_key(running_tpm: EmulatedTpm) -> None:
+    slot = TpmSlot(running_tpm.tcti)
     offer = slot.enroll(os.urandom)
     counter = slot.counter(offer.material, offer.secret)
     assert counter is not None
@@ -188,17 +181,17 @@ def test_the_counter_counts_up_for_who_has_the_key(emulated_tpm: EmulatedTpm) ->
     assert counter.read() == first + 1
     stranger = slot.counter(offer.material, bytes(32))
     assert stranger is not None
-    before = emulated_tpm.lockouts()
+    before = running_tpm.lockouts()
     for call in (stranger.increment, stranger.read):
         with pytest.raises(TpmError):
             call()
-    assert (emulated_tpm.lockouts(), counter.read()) == (before, first + 1)
+    assert (running_tpm.lockouts(), counter.read()) == (before, first + 1)
 
 
 def test_a_counter_that_is_given_up_is_gone(
-    emulated_tpm: EmulatedTpm, caplog: pytest.LogCaptureFixture
+    running_tpm: EmulatedTpm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slot = TpmSlot(emulated_tpm.tcti)
+    slot = TpmSlot(running_tpm.tcti)
     offer = slot.enroll(os.urandom)
     counter = slot.counter(offer.material, offer.secret)
     assert counter is not None
@@ -211,9 +204,9 @@ def test_a_counter_that_is_given_up_is_gone(
     assert "counter" in caplog.text
 
 
-def test_a_new_counter_takes_no_index_that_is_taken(emulated_tpm: EmulatedTpm) -> None:
+def test_a_new_counter_takes_no_index_that_is_taken(running_tpm: EmulatedTpm) -> None:
     numbers = iter([bytes(4), bytes(4), b"\0\0\0\1"])
-    with open_tpm(emulated_tpm.tcti) as tpm:
+    with open_tpm(running_tpm.tcti) as tpm:
         first = nv_counter.define(tpm, b"x" * 32, lambda _: next(numbers))
         second = nv_counter.define(tpm, b"x" * 32, lambda _: next(numbers))
         assert (first, second) == (nv_counter.FIRST, nv_counter.FIRST + 1)

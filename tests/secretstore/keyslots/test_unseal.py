@@ -1,10 +1,10 @@
-"""Sealed and open again without a restart: whatever is missing, late, locked or hangs."""
+"""A key slot that is missing, late, locked or hangs: unsealed later without a restart."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -64,9 +64,9 @@ def test_tries_are_further_and_further_apart() -> None:
     assert pauses[-1] == LONGEST_PAUSE
 
 
-def test_a_fault_that_nobody_foresaw_is_told_and_tried_again() -> None:
+def test_an_unforeseen_fault_is_reported_and_tried_again() -> None:
     def broken() -> bytes:
-        raise ValueError("it may tell a secret")
+        raise ValueError("this text may hold a secret")
 
     tries = Unsealer(FakeSlot(broken), bytes)
     for _ in range(2):
@@ -122,13 +122,6 @@ def test_a_new_key_is_made_once_however_often_the_disk_refuses_it() -> None:
     assert tries.attempt(None, 10).key.secret == bytes([1] * 32)
 
 
-@pytest.fixture
-def emulated_tpm(tmp_path: Path) -> Iterator[EmulatedTpm]:
-    with closing(EmulatedTpm(tmp_path / "chip")) as emulated_tpm:
-        emulated_tpm.start()
-        yield emulated_tpm
-
-
 def test_a_tpm_that_is_late_makes_the_key_of_a_new_vault(
     emulated_tpm: EmulatedTpm, tmp_path: Path
 ) -> None:
@@ -163,7 +156,7 @@ def test_a_tpm_that_hangs_does_not_hang_the_gateway(
         assert vault.get(REF) == Secret(b"x")
 
 
-def test_another_tpm_is_told_and_the_right_one_taken(
+def test_another_tpm_is_refused_and_the_right_one_accepted(
     emulated_tpm: EmulatedTpm, tmp_path: Path
 ) -> None:
     settings = VaultSettings(key="tpm2", tcti=emulated_tpm.tcti)
@@ -198,7 +191,7 @@ def test_a_wrong_key_is_not_tried_without_pause(tmp_path: Path) -> None:
         assert tend(vault, now) == IDLE
 
 
-def test_a_seal_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sealing_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with closing(Vault(VaultSettings(), tmp_path)) as vault:
         for now in range(0, 3000, 600):
             tend(vault, now)

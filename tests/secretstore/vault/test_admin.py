@@ -23,15 +23,13 @@ from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, keep, tend
 from tests.support.emulated_tpm import EmulatedTpm
 from tests.support.pem_keys import private_pem, public_pem
-from tests.support.vaults import VaultDirectory, do, gateway, vault
-
-__all__ = ["gateway", "vault"]
+from tests.support.vaults import VaultDirectory, do
 
 PRIVATE = X25519PrivateKey.generate()
 OTHERS = [public_pem(X25519PrivateKey.generate()) for _ in range(MAX_SLOTS)]
 
 
-def test_a_report_tells_what_is_there(vault: Vault) -> None:
+def test_a_report_shows_what_is_there(vault: Vault) -> None:
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     found = admin.report(vault)
     kind = RecoveryKey(private_pem(PRIVATE)).kind
@@ -43,9 +41,9 @@ def test_a_report_tells_what_is_there(vault: Vault) -> None:
     )  # fmt: skip
 
 
-def test_a_sealed_vault_reports_too(vault: Vault, gateway: VaultDirectory) -> None:
+def test_a_sealed_vault_reports_too(vault: Vault, vault_directory: VaultDirectory) -> None:
     vault.close()
-    with closing(Vault(VaultSettings(), gateway.directory)) as sealed:
+    with closing(Vault(VaultSettings(), vault_directory.directory)) as sealed:
         found = admin.report(sealed)
         assert (found.state, found.secrets, found.slots) == (
             StoreState.SEALED,
@@ -62,12 +60,12 @@ def test_a_sealed_vault_reports_too(vault: Vault, gateway: VaultDirectory) -> No
                 call()
 
 
-def test_another_slot_opens_the_same_vault(vault: Vault, gateway: VaultDirectory) -> None:
+def test_another_slot_opens_the_same_vault(vault: Vault, vault_directory: VaultDirectory) -> None:
     do(vault, admin.reseal, "keyring")
     vault.close()
-    assert gateway.opens("keyring")
-    assert gateway.opens("credential")
-    assert not gateway.opens("development-file")
+    assert vault_directory.opens("keyring")
+    assert vault_directory.opens("credential")
+    assert not vault_directory.opens("development-file")
 
 
 def test_the_protection_is_that_of_the_weakest_slot(vault: Vault) -> None:
@@ -80,50 +78,52 @@ def test_the_protection_is_that_of_the_weakest_slot(vault: Vault) -> None:
     assert (vault.state, vault.why) == (StoreState.UNSEALED, "")
 
 
-def test_a_slot_that_was_removed_opens_nothing(vault: Vault, gateway: VaultDirectory) -> None:
+def test_a_slot_that_was_removed_opens_nothing(
+    vault: Vault, vault_directory: VaultDirectory
+) -> None:
     do(vault, admin.reseal, "keyring")
     do(vault, admin.remove_slot, "keyring")
-    assert gateway.ring.read_text() == "{}"
+    assert vault_directory.ring.read_text() == "{}"
     vault.close()
-    assert not gateway.opens("keyring")
-    assert gateway.opens("credential")
+    assert not vault_directory.opens("keyring")
+    assert vault_directory.opens("credential")
 
 
 @pytest.mark.parametrize("act", [admin.reseal, admin.remove_slot])
 def test_nothing_of_a_slot_that_is_given_up_is_left_on_the_disk(
-    vault: Vault, gateway: VaultDirectory, act: Callable[[Vault, str], None]
+    vault: Vault, vault_directory: VaultDirectory, act: Callable[[Vault, str], None]
 ) -> None:
     do(vault, admin.reseal, "keyring")
     (held,) = vault.query("SELECT ciphertext FROM key_slot WHERE kind = 'keyring'")[0]
-    copy = gateway.directory / "vault.db.v1"
+    copy = vault_directory.directory / "vault.db.v1"
     copy.write_bytes(held)
     do(vault, act, "keyring")
-    assert not any(held in file.read_bytes() for file in gateway.directory.iterdir())
+    assert not any(held in file.read_bytes() for file in vault_directory.directory.iterdir())
 
 
-def test_a_slot_is_resealed_with_another_key(vault: Vault, gateway: VaultDirectory) -> None:
+def test_a_slot_is_resealed_with_another_key(vault: Vault, vault_directory: VaultDirectory) -> None:
     do(vault, admin.reseal, "keyring")
-    before = gateway.ring.read_text()
+    before = vault_directory.ring.read_text()
     do(vault, admin.reseal, "keyring")
-    after = gateway.ring.read_text()
+    after = vault_directory.ring.read_text()
     assert before != after
     assert after.count("gatewayd-vault") == 1
     vault.close()
-    gateway.ring.write_text(before)
-    assert not gateway.opens("keyring")
-    gateway.ring.write_text(after)
-    assert gateway.opens("keyring")
+    vault_directory.ring.write_text(before)
+    assert not vault_directory.opens("keyring")
+    vault_directory.ring.write_text(after)
+    assert vault_directory.opens("keyring")
 
 
 def test_a_reseal_that_is_taken_back_leaves_the_old_key(
-    vault: Vault, gateway: VaultDirectory
+    vault: Vault, vault_directory: VaultDirectory
 ) -> None:
     do(vault, admin.reseal, "keyring")
     vault.begin()
     admin.reseal(vault, "keyring")
     vault.rollback()
     vault.close()
-    assert gateway.opens("keyring")
+    assert vault_directory.opens("keyring")
 
 
 @pytest.mark.parametrize("kind", ["systemd-credential", "nonsense"])
@@ -148,32 +148,38 @@ def test_what_is_no_public_key_is_refused(vault: Vault) -> None:
     assert vault.why == NO_RECOVERY
 
 
-def test_each_slot_opens_the_key_after_a_rotation(vault: Vault, gateway: VaultDirectory) -> None:
+def test_each_slot_opens_the_key_after_a_rotation(
+    vault: Vault, vault_directory: VaultDirectory
+) -> None:
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     do(vault, admin.reseal, "keyring")
     do(vault, admin.rotate)
     offline.finish_rotation(vault)
     vault.close()
-    assert gateway.opens("keyring")
-    assert gateway.opens("credential")
+    assert vault_directory.opens("keyring")
+    assert vault_directory.opens("credential")
     key = RecoveryKey(private_pem(PRIVATE))
-    with open_offline(gateway.settings, gateway.directory, recovery_key=key) as again:
+    with open_offline(
+        vault_directory.settings, vault_directory.directory, recovery_key=key
+    ) as again:
         assert again.get(REF) == Secret(b"x")
 
 
 def test_a_slot_added_during_a_rotation_opens_both_keys(
-    vault: Vault, gateway: VaultDirectory
+    vault: Vault, vault_directory: VaultDirectory
 ) -> None:
     do(vault, admin.rotate)
     do(vault, admin.reseal, "keyring")
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     vault.close()
-    assert gateway.opens("keyring")
+    assert vault_directory.opens("keyring")
 
 
-def test_a_slot_that_cannot_be_read_stops_a_rotation(vault: Vault, gateway: VaultDirectory) -> None:
+def test_a_slot_that_cannot_be_read_stops_a_rotation(
+    vault: Vault, vault_directory: VaultDirectory
+) -> None:
     do(vault, admin.reseal, "keyring")
-    locked = Path(f"{gateway.ring}.locked")
+    locked = Path(f"{vault_directory.ring}.locked")
     locked.touch()
     with pytest.raises(StoreUnavailable, match="locked"):
         do(vault, admin.rotate)
@@ -189,13 +195,15 @@ def test_a_slot_that_cannot_be_read_stops_a_rotation(vault: Vault, gateway: Vaul
         admin.rotate(vault, drop=["systemd-credential"])
 
 
-def test_a_slot_with_another_key_stops_a_rotation(vault: Vault, gateway: VaultDirectory) -> None:
-    (gateway.credentials / "vault.key").write_bytes(bytes(32))
+def test_a_slot_with_another_key_stops_a_rotation(
+    vault: Vault, vault_directory: VaultDirectory
+) -> None:
+    (vault_directory.credentials / "vault.key").write_bytes(bytes(32))
     with pytest.raises(StoreUnavailable, match="'systemd-credential' does not open"):
         do(vault, admin.rotate)
 
 
-def test_a_recovery_key_that_somebody_put_there_gets_no_key(vault: Vault) -> None:
+def test_a_planted_recovery_key_gets_no_data_key(vault: Vault) -> None:
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     stranger = RecoveryKey(private_pem(X25519PrivateKey.generate()))
     vault.query("UPDATE slot SET material = ? WHERE kind LIKE 'recovery%'", stranger.public)
@@ -203,29 +211,29 @@ def test_a_recovery_key_that_somebody_put_there_gets_no_key(vault: Vault) -> Non
         do(vault, admin.rotate)
 
 
-def test_who_has_the_recovery_key_makes_the_slot_anew(
-    vault: Vault, gateway: VaultDirectory
-) -> None:
+def test_the_recovery_key_reseals_a_slot(vault: Vault, vault_directory: VaultDirectory) -> None:
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     vault.close()
-    (gateway.credentials / "vault.key").write_bytes(os.urandom(32))
-    assert not gateway.opens("credential")
+    (vault_directory.credentials / "vault.key").write_bytes(os.urandom(32))
+    assert not vault_directory.opens("credential")
     key = RecoveryKey(private_pem(PRIVATE))
-    with open_offline(gateway.settings, gateway.directory, gateway.credentials, key) as opened:
+    with open_offline(
+        vault_directory.settings, vault_directory.directory, vault_directory.credentials, key
+    ) as opened:
         do(opened, admin.reseal, "credential")
-    assert gateway.opens("credential")
+    assert vault_directory.opens("credential")
 
 
 @pytest.mark.parametrize("which", ["no slot", "another key"])
-def test_a_recovery_key_that_does_not_fit_is_told(
-    vault: Vault, gateway: VaultDirectory, which: str
+def test_a_recovery_key_of_another_vault_is_refused(
+    vault: Vault, vault_directory: VaultDirectory, which: str
 ) -> None:
     do(vault, admin.add_recovery, OTHERS[0])
     vault.close()
     stranger = RecoveryKey(private_pem(PRIVATE))
     with (
         pytest.raises(StoreSealed, match="it has: recovery-"),
-        open_offline(gateway.settings, gateway.directory, recovery_key=stranger),
+        open_offline(vault_directory.settings, vault_directory.directory, recovery_key=stranger),
     ):
         pass
 
@@ -240,18 +248,24 @@ def test_what_root_makes_belongs_to_whom_the_directory_belongs_to(tmp_path: Path
         assert {(f.stat().st_uid, f.stat().st_gid) for f in state.iterdir()} == {(12345, 12345)}
 
 
-def test_a_vault_moves_into_a_tpm(vault: Vault, gateway: VaultDirectory, tmp_path: Path) -> None:
+def test_a_vault_moves_into_a_tpm(
+    vault: Vault, vault_directory: VaultDirectory, tmp_path: Path
+) -> None:
     with closing(EmulatedTpm(tmp_path / "chip")) as emulated_tpm:
         emulated_tpm.start()
-        gateway.settings = dataclasses.replace(gateway.settings, tcti=emulated_tpm.tcti)
+        vault_directory.settings = dataclasses.replace(
+            vault_directory.settings, tcti=emulated_tpm.tcti
+        )
         vault.close()
-        with open_offline(gateway.settings, gateway.directory, gateway.credentials) as opened:
+        with open_offline(
+            vault_directory.settings, vault_directory.directory, vault_directory.credentials
+        ) as opened:
             do(opened, admin.reseal, "tpm2")
             do(opened, admin.rotate)
             offline.finish_rotation(
                 opened
-            )  # the number is stamped anew, though nobody watches it here
-        with closing(gateway.open("tpm2")) as moved:
+            )  # the number is authenticated again, though no guard is here
+        with closing(vault_directory.open("tpm2")) as moved:
             assert (moved.state, moved.protection) == (
                 StoreState.DEGRADED,
                 Protection.SYSTEMD_CREDS,
@@ -260,45 +274,54 @@ def test_a_vault_moves_into_a_tpm(vault: Vault, gateway: VaultDirectory, tmp_pat
             assert moved.protection is Protection.TPM2
             assert admin.report(moved).slots == ("tpm2",)
             assert admin.report(moved).counter
-        assert gateway.opens("tpm2")
-        assert not gateway.opens("credential")
+        assert vault_directory.opens("tpm2")
+        assert not vault_directory.opens("credential")
 
 
-def test_a_vault_moves_out_of_a_tpm(gateway: VaultDirectory, tmp_path: Path) -> None:
+def test_a_vault_moves_out_of_a_tpm(vault_directory: VaultDirectory, tmp_path: Path) -> None:
     with closing(EmulatedTpm(tmp_path / "chip")) as emulated_tpm:
         emulated_tpm.start()
-        gateway.settings = dataclasses.replace(gateway.settings, tcti=emulated_tpm.tcti)
-        with closing(gateway.open("tpm2")) as vault:
+        vault_directory.settings = dataclasses.replace(
+            vault_directory.settings, tcti=emulated_tpm.tcti
+        )
+        with closing(vault_directory.open("tpm2")) as vault:
             keep(vault, REF, b"x")
             do(vault, admin.reseal, "credential")
             do(vault, admin.remove_slot, "tpm2")
             assert vault.protection is Protection.SYSTEMD_CREDS
             assert not admin.report(vault).counter
             keep(vault, REF, b"x")
-        assert gateway.opens("credential")
-        assert not gateway.opens("tpm2")
+        assert vault_directory.opens("credential")
+        assert not vault_directory.opens("tpm2")
 
 
-def test_a_vault_is_made_with_its_recovery_key(gateway: VaultDirectory) -> None:
+def test_a_vault_is_made_with_its_recovery_key(vault_directory: VaultDirectory) -> None:
     found = offline.init(
-        gateway.settings, gateway.directory, gateway.credentials, public_pem(PRIVATE)
+        vault_directory.settings,
+        vault_directory.directory,
+        vault_directory.credentials,
+        public_pem(PRIVATE),
     )
     assert (found.state, found.protection) == (StoreState.UNSEALED, Protection.SYSTEMD_CREDS)
     assert len(found.slots) == 2
-    with open_offline(gateway.settings, gateway.directory, gateway.credentials) as vault:
+    with open_offline(
+        vault_directory.settings, vault_directory.directory, vault_directory.credentials
+    ) as vault:
         keep(vault, REF, b"x")
     with pytest.raises(StoreUnavailable, match="already"):
-        offline.init(gateway.settings, gateway.directory, gateway.credentials)
+        offline.init(
+            vault_directory.settings, vault_directory.directory, vault_directory.credentials
+        )
 
 
-def test_no_vault_is_made_without_its_slot(gateway: VaultDirectory) -> None:
+def test_no_vault_is_made_without_its_slot(vault_directory: VaultDirectory) -> None:
     with pytest.raises(StoreSealed, match=r"vault\.key"):
-        offline.init(gateway.settings, gateway.directory)
-    with closing(gateway.open()) as vault:
+        offline.init(vault_directory.settings, vault_directory.directory)
+    with closing(vault_directory.open()) as vault:
         assert admin.report(vault).secrets == 0
 
 
-def test_a_key_that_has_served_long_enough_is_told(vault: Vault) -> None:
+def test_a_worn_data_key_is_reported(vault: Vault) -> None:
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     vault.query("UPDATE writes SET count = count + ?", MAX_WRITES)
     tend(vault, 0)
@@ -309,7 +332,7 @@ def test_a_key_that_has_served_long_enough_is_told(vault: Vault) -> None:
     assert vault.state is StoreState.UNSEALED
 
 
-def test_a_slot_of_a_kind_that_nobody_knows_is_told_and_removed(vault: Vault) -> None:
+def test_a_slot_of_an_unknown_kind_is_shown_and_removed(vault: Vault) -> None:
     vault.query("INSERT INTO slot VALUES ('from-the-future', x'00')")
     with pytest.raises(StoreUnavailable, match="unknown kind"):
         do(vault, admin.reseal, "nonsense")

@@ -20,11 +20,11 @@ from gatewayd.errors import ConfigError, StoreError, StoreSealed, StoreUnavailab
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.export import export, import_
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import CANARY, REF, group, keep
 from tests.support.pem_keys import private_pem, public_pem
+from tests.support.vaults import DEVELOPMENT
 
-DEVELOPMENT = VaultSettings(key="development-file")
 PRIVATE = X25519PrivateKey.generate()
 KEY = RecoveryKey(private_pem(PRIVATE))
 REFS = sorted(SecretRef("cloud", DeviceId(f"child-{n}"), n) for n in range(1, 30))
@@ -108,7 +108,7 @@ def test_without_a_recovery_key_there_is_no_export(new: Vault) -> None:
         export(new)
 
 
-def test_a_key_that_somebody_put_there_gets_no_export(old: Vault) -> None:
+def test_a_planted_recovery_key_gets_no_export(old: Vault) -> None:
     stranger = RecoveryKey(private_pem(X25519PrivateKey.generate()))
     old.query("UPDATE slot SET kind = ?, material = ? WHERE kind = ?",
               stranger.kind, stranger.public, KEY.kind)  # fmt: skip
@@ -143,13 +143,13 @@ def test_a_damaged_secret_is_left_out_and_counted(old: Vault, new: Vault) -> Non
     [b"", b"nonsense", b"SQLite format 3\0" + bytes(5000), bytes(4096)],
     ids=["empty", "text", "header", "zeros"],
 )
-def test_what_is_no_export_is_told(new: Vault, whole: bytes) -> None:
+def test_what_is_no_export_is_refused(new: Vault, whole: bytes) -> None:
     with pytest.raises(ConfigError, match="no export"), group(new):
         import_(new, whole, KEY)
 
 
 @pytest.mark.parametrize("size", [100, 5000, 20_000])
-def test_half_an_export_is_told(old: Vault, new: Vault, size: int) -> None:
+def test_half_an_export_is_refused(old: Vault, new: Vault, size: int) -> None:
     whole = export(old)
     assert size < len(whole)
     with pytest.raises((ConfigError, StoreSealed)), group(new):
@@ -157,7 +157,7 @@ def test_half_an_export_is_told(old: Vault, new: Vault, size: int) -> None:
     assert not list(new.refs())
 
 
-def test_another_database_is_told(new: Vault) -> None:
+def test_another_database_is_refused(new: Vault) -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         db.execute("CREATE TABLE t (x)")
         whole = db.serialize()
@@ -165,7 +165,7 @@ def test_another_database_is_told(new: Vault) -> None:
         import_(new, whole, KEY)
 
 
-def test_an_export_of_a_newer_gatewayd_is_told(old: Vault, new: Vault) -> None:
+def test_an_export_of_a_newer_gatewayd_is_refused(old: Vault, new: Vault) -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         db.deserialize(export(old))
         db.execute("PRAGMA user_version = 99")

@@ -26,9 +26,9 @@ from gatewayd.secretstore.vault import admin, offline
 from gatewayd.secretstore.vault.keyring_backend import VaultKeyring, VaultReader
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import REF, group, keep
+from tests.support.vaults import DEVELOPMENT
 
 NAMES = entry_name(REF)
-DEVELOPMENT = VaultSettings(key="development-file")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_it_reads_what_is_durable_and_no_more(vault: Vault, ring: VaultKeyring) 
     assert ring.get_password(*NAMES) == "issued"
     vault.commit()
     assert ring.get_password(*NAMES) == "not yet"
-    assert ring.get_password("gatewayd/cloud", "nobody") is None
+    assert ring.get_password("gatewayd/cloud", "no-such-slot") is None
     assert ring.get_credential(*NAMES).password == "not yet"
 
 
@@ -87,7 +87,7 @@ def test_the_settings_of_the_vault_are_properties(tmp_path: Path) -> None:
         assert ring.get_password(*NAMES) == "issued"
 
 
-def test_nobody_gets_it_by_accident() -> None:
+def test_it_is_never_chosen_by_accident() -> None:
     assert VaultKeyring.priority < fail.Keyring.priority
 
 
@@ -108,7 +108,7 @@ def test_it_reads_what_is_durable_while_the_vault_serves(vault: Vault, tmp_path:
         assert reader.get(*NAMES) == b"issued"
         keep(vault, REF, b"y")
         assert reader.get(*NAMES) == b"y"
-        assert reader.get("gatewayd/cloud", "nobody") is None
+        assert reader.get("gatewayd/cloud", "no-such-slot") is None
     reader.close()
 
 
@@ -119,7 +119,7 @@ def test_it_reads_in_the_middle_of_a_rotation(vault: Vault, tmp_path: Path) -> N
         assert reader.get(*NAMES) == b"issued"
 
 
-def test_it_reads_what_was_encrypted_anew_meanwhile(vault: Vault, tmp_path: Path) -> None:
+def test_it_reads_what_was_encrypted_again_meanwhile(vault: Vault, tmp_path: Path) -> None:
     with closing(VaultReader(DEVELOPMENT, tmp_path)) as reader:
         for _ in range(2):
             with group(vault):

@@ -136,7 +136,7 @@ def test_it_is_not_stepped_more_often_than_needed(vault: Vault, keys: DataKeys) 
     assert stored_count(vault.query, keys) == counter.count
 
 
-def test_a_counter_that_hangs_keeps_one_thread_and_is_told(
+def test_a_counter_that_hangs_keeps_one_thread_and_is_reported(
     vault: Vault, keys: DataKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rollback, "TIMEOUT", 0.05)
@@ -163,7 +163,7 @@ def test_a_counter_that_hangs_keeps_one_thread_and_is_told(
 
 
 @pytest.mark.parametrize("fault", [TpmError("broken"), TpmError("gone", HANDLE)])
-def test_a_counter_that_fails_is_told_and_tried_again(
+def test_a_counter_that_fails_is_reported_and_tried_again(
     vault: Vault, keys: DataKeys, fault: TpmError
 ) -> None:
     counter = FakeCounter()
@@ -189,7 +189,7 @@ def test_a_step_that_was_done_unseen_is_not_done_twice(vault: Vault, keys: DataK
     assert (counter.count, guard.suspected) == (8, "")
 
 
-def test_somebody_else_at_the_counter_is_suspicious(vault: Vault, keys: DataKeys) -> None:
+def test_a_counter_that_others_increment_is_suspicious(vault: Vault, keys: DataKeys) -> None:
     counter = FakeCounter()
     guard = watched(vault, keys, counter)
     guard.note(VaultChange.ROTATED)
@@ -209,19 +209,11 @@ def test_a_group_that_was_taken_back_steps_nothing(vault: Vault, keys: DataKeys)
     assert (counter.count, guard.fault) == (7, "")
 
 
-@pytest.fixture(scope="module")
-def emulated_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedTpm]:
-    emulated_tpm = EmulatedTpm(tmp_path_factory.mktemp("chip") / "state")
-    emulated_tpm.start()
-    yield emulated_tpm
-    emulated_tpm.close()
-
-
-class Gateway:
+class TpmVault:
     """A vault whose key and counter are in a TPM, opened and closed again and again."""
 
-    def __init__(self, directory: Path, emulated_tpm: EmulatedTpm) -> None:
-        self.directory, self._chip = directory, emulated_tpm
+    def __init__(self, directory: Path, running_tpm: EmulatedTpm) -> None:
+        self.directory, self._chip = directory, running_tpm
 
     def open(self) -> Vault:
         return Vault(VaultSettings(key="tpm2", tcti=self._chip.tcti), self.directory)
@@ -241,8 +233,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, emulated_tpm: EmulatedTpm) -> Gateway:
-    return Gateway(tmp_path / "state", emulated_tpm)
+def tpm_vault(tmp_path: Path, running_tpm: EmulatedTpm) -> TpmVault:
+    return TpmVault(tmp_path / "state", running_tpm)
 
 
 def put(vault: Vault) -> None:
@@ -263,23 +255,23 @@ def rotate(vault: Vault) -> None:
         admin.rotate(vault)
 
 
-def test_restarts_alone_are_no_rollback(gateway: Gateway) -> None:
+def test_restarts_alone_are_no_rollback(tpm_vault: TpmVault) -> None:
     for act in (put, nothing, forget, nothing, rotate, nothing, put):
-        assert gateway.do(act) is StoreState.DEGRADED  # there is no recovery key
-    with closing(gateway.open()) as vault:
+        assert tpm_vault.do(act) is StoreState.DEGRADED  # there is no recovery key
+    with closing(tpm_vault.open()) as vault:
         offline.finish_rotation(vault)
         assert vault.get(REF) == Secret(b"x")
 
 
 @pytest.mark.parametrize("act", [put, forget, rotate])
 def test_an_old_copy_is_read_only_until_an_operator_decides(
-    gateway: Gateway, act: Callable[[Vault], None]
+    tpm_vault: TpmVault, act: Callable[[Vault], None]
 ) -> None:
-    gateway.do(put)
-    old = gateway.copy("old")
-    gateway.do(act, HOUR)
-    gateway.put_back(old)
-    with closing(gateway.open()) as vault:
+    tpm_vault.do(put)
+    old = tpm_vault.copy("old")
+    tpm_vault.do(act, HOUR)
+    tpm_vault.put_back(old)
+    with closing(tpm_vault.open()) as vault:
         assert (vault.state, tend(vault, 0)) == (StoreState.ROLLBACK_SUSPECTED, IDLE)
         assert "gatewayctl vault accept" in vault.why
         assert vault.get(REF) == Secret(b"x")
@@ -295,28 +287,28 @@ def test_an_old_copy_is_read_only_until_an_operator_decides(
             vault.accept()
         assert vault.state is StoreState.DEGRADED
         keep(vault, OTHER, b"z")
-    assert gateway.do(nothing) is StoreState.DEGRADED
+    assert tpm_vault.do(nothing) is StoreState.DEGRADED
 
 
-def test_an_acceptance_that_was_taken_back_is_none(gateway: Gateway) -> None:
-    gateway.do(put)
-    old = gateway.copy("old")
-    gateway.do(put, HOUR)
-    gateway.put_back(old)
-    with closing(gateway.open()) as vault:
+def test_an_acceptance_that_was_taken_back_is_none(tpm_vault: TpmVault) -> None:
+    tpm_vault.do(put)
+    old = tpm_vault.copy("old")
+    tpm_vault.do(put, HOUR)
+    tpm_vault.put_back(old)
+    with closing(tpm_vault.open()) as vault:
         vault.begin()
         vault.accept()
         vault.rollback()
         assert vault.state is StoreState.ROLLBACK_SUSPECTED
-    assert gateway.do(nothing) is StoreState.ROLLBACK_SUSPECTED
+    assert tpm_vault.do(nothing) is StoreState.ROLLBACK_SUSPECTED
 
 
-def test_a_counter_that_somebody_removed_is_made_anew_by_reseal(gateway: Gateway) -> None:
-    gateway.do(put)
-    with closing(gateway.open()) as vault:
+def test_a_counter_that_was_removed_is_replaced_by_reseal(tpm_vault: TpmVault) -> None:
+    tpm_vault.do(put)
+    with closing(tpm_vault.open()) as vault:
         slot = vault.key_slots.make("tpm2")
         slot.discard(vault.query("SELECT material FROM slot")[0][0])
-    with closing(gateway.open()) as vault:
+    with closing(tpm_vault.open()) as vault:
         assert vault.state is StoreState.ROLLBACK_SUSPECTED
         with group(vault):
             vault.accept()
@@ -325,16 +317,16 @@ def test_a_counter_that_somebody_removed_is_made_anew_by_reseal(gateway: Gateway
             admin.reseal(vault, "tpm2")
         assert rollback.GONE not in vault.why
         tend(vault, 0)
-    assert gateway.do(nothing) is StoreState.DEGRADED
+    assert tpm_vault.do(nothing) is StoreState.DEGRADED
 
 
 def test_a_tpm_that_goes_while_serving_takes_nothing_with_it(tmp_path: Path) -> None:
-    emulated_tpm = EmulatedTpm(tmp_path / "chip")
-    emulated_tpm.start()
-    gateway = Gateway(tmp_path / "state", emulated_tpm)
-    with closing(emulated_tpm), closing(gateway.open()) as vault:
+    running_tpm = EmulatedTpm(tmp_path / "chip")
+    running_tpm.start()
+    tpm_vault = TpmVault(tmp_path / "state", running_tpm)
+    with closing(running_tpm), closing(tpm_vault.open()) as vault:
         put(vault)
-        emulated_tpm.stop()
+        running_tpm.stop()
         with pytest.raises(StoreUnavailable, match="'tpm2'"):
             rotate(vault)
         keep(vault, OTHER, b"y")
@@ -342,8 +334,8 @@ def test_a_tpm_that_goes_while_serving_takes_nothing_with_it(tmp_path: Path) -> 
         assert vault.state is StoreState.DEGRADED
         assert "counter" in vault.why
         assert vault.get(OTHER) == Secret(b"y")
-        emulated_tpm.start()
+        running_tpm.start()
         tend(vault, HOUR + RETRY)
         assert "counter" not in vault.why
         vault.close()
-        assert gateway.do(nothing) is StoreState.DEGRADED
+        assert tpm_vault.do(nothing) is StoreState.DEGRADED

@@ -16,10 +16,10 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, StoreUnavailable
 from gatewayd.secretstore.vault import admin, offline
 from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import group, keep, tend
+from tests.support.vaults import DEVELOPMENT
 
-DEVELOPMENT = VaultSettings(key="development-file")
 MANY = 2 * ROWS_PER_STEP + 7
 
 
@@ -54,7 +54,7 @@ def all_readable(vault: Vault) -> bool:
     return all(vault.get(ref(number)) == secret(number) for number in range(MANY))
 
 
-def test_every_secret_is_encrypted_anew_in_bounded_steps(vault: Vault) -> None:
+def test_every_secret_is_encrypted_again_in_bounded_steps(vault: Vault) -> None:
     rotate(vault)
     seen = [generations(vault)]
     while vault.rotating:

@@ -12,10 +12,10 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, StoreUnavailable
 from gatewayd.secretstore.vault import admin, offline
 from gatewayd.secretstore.vault.schema import SCHEMA, STEPS, VERSION
-from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import REF, group, keep
+from tests.support.vaults import DEVELOPMENT
 
-DEVELOPMENT = VaultSettings(key="development-file")
 TO_THE_FIRST = """
     ALTER TABLE data_key DROP COLUMN first;
     ALTER TABLE data_key DROP COLUMN made;

@@ -27,12 +27,12 @@ from gatewayd.secretstore.store import QUARANTINE, Protection
 from gatewayd.secretstore.vault.data_keys import DAMAGED
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.testing.contracts.secretstore import CANARY, REF, group, keep
+from tests.support.vaults import DEVELOPMENT
 
 # ruff: noqa: S608  # the damage is done in SQL, all of it from here
 
 
 OTHER = SecretRef("cloud", DeviceId("child-2"), 1)
-DEVELOPMENT = VaultSettings(key="development-file")
 Damage = Callable[[sqlite3.Connection], object]
 
 
@@ -124,7 +124,7 @@ def test_a_bent_row_is_moved_aside_and_the_others_go_on(
         ]
 
 
-def test_a_slot_that_was_written_anew_is_not_moved_aside(vault: Vault, tmp_path: Path) -> None:
+def test_a_slot_that_was_rewritten_is_not_quarantined(vault: Vault, tmp_path: Path) -> None:
     with closing(reopened(vault, tmp_path, flip("secret", "ct", "id = 1"))) as damaged:
         with group(damaged):
             with pytest.raises(SecretCorrupt):
@@ -133,7 +133,7 @@ def test_a_slot_that_was_written_anew_is_not_moved_aside(vault: Vault, tmp_path:
         assert damaged.get(REF) == Secret(b"new")
 
 
-def test_a_name_that_is_nobodys_is_not_listed(vault: Vault, tmp_path: Path) -> None:
+def test_a_foreign_name_is_not_listed(vault: Vault, tmp_path: Path) -> None:
     rename = sql("UPDATE secret SET username = CAST(x'ff2300' AS TEXT) WHERE id = 1")
     with closing(reopened(vault, tmp_path, rename)) as damaged:
         assert list(damaged.refs()) == [OTHER]
@@ -167,7 +167,7 @@ def test_a_group_is_all_or_nothing_and_a_mark_is_a_way_back(vault: Vault) -> Non
     assert vault.get(REF) == Secret(b"kept")
 
 
-def test_a_wrong_key_is_told_from_a_damaged_file(vault: Vault, tmp_path: Path) -> None:
+def test_a_wrong_key_is_distinguished_from_a_damaged_file(vault: Vault, tmp_path: Path) -> None:
     with closing(reopened(vault, tmp_path)) as same:
         assert not same.why
     (tmp_path / "state/development.key").write_bytes(bytes(32))
