@@ -209,7 +209,7 @@ class Dispatcher:
             if call.descriptors:
                 arguments = await self._thread.run(call.open_descriptors)
             if device and self._device(call, permission) != device:
-                raise WrongState("This name means another device by now, try again")
+                raise WrongState("This name now refers to another device, try again")
             return await run(MethodArguments(arguments, caller))
 
     def _admit(self) -> None:

@@ -187,9 +187,9 @@ class Connection:
         try:
             answer = self._ask_bus("RequestName", arguments)
         except GLib.Error as error:
-            raise BusError(f"The bus does not let us own {name}: {error.message}") from None
+            raise BusError(f"Cannot own the name {name}: {error.message}") from None
         if answer != PRIMARY_OWNER:
-            raise BusError(f"The name {name} is taken: another gatewayd runs on this bus")
+            raise BusError(f"Cannot own the name {name}: another gatewayd runs on this bus")
 
     def register(self, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
         """Serve one interface at one path; the number returned takes it back.

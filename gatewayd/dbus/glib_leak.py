@@ -44,7 +44,7 @@ def choose(thread: BusThread) -> FreeInvocation:
     except (GLib.Error, OSError, TimeoutError) as error:
         log.warning("Cannot test for leaks, assuming none: %s.", type(error).__name__)
         return keep
-    log.debug("Answered invocations are freed by %s.", "us" if needed else "GLib")
+    log.debug("Answered invocations are freed by %s.", "gatewayd" if needed else "GLib")
     return free if needed else keep
 
 

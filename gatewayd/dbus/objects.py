@@ -96,9 +96,9 @@ def device_filter(filters: Mapping[str, object]) -> DeviceFilter:
     """Turn the filters of ListDevicesFiltered into one test.  Raises InvalidArgs."""
     for key, value in filters.items():
         if key not in (*FILTERS, "glob"):
-            raise InvalidArgs(f"A filter is one of {', '.join(FILTERS)} and glob")
+            raise InvalidArgs(f"Filter must be one of {', '.join(FILTERS)} and glob")
         if not isinstance(value, str):
-            raise InvalidArgs(f"The filter {key} takes a string")
+            raise InvalidArgs(f"Filter {key} must be a string")
     texts = {key: str(value) for key, value in filters.items()}
     glob = _pattern(texts.pop("glob")) if "glob" in texts else None
 
@@ -112,7 +112,7 @@ def device_filter(filters: Mapping[str, object]) -> DeviceFilter:
 
 def _pattern(glob: str) -> re.Pattern[str]:
     if len(glob) > MAX_PATTERN:
-        raise InvalidArgs(f"A glob has at most {MAX_PATTERN} characters")
+        raise InvalidArgs(f"Filter glob must have at most {MAX_PATTERN} characters")
     return re.compile(fnmatch.translate(glob))
 
 

@@ -283,4 +283,4 @@ def _text(arguments: Variant, position: int) -> str:
 
 
 def _refuse_long() -> Variant:
-    raise InvalidArgs(f"No method takes more than {MAX_ARGUMENTS >> 10} KiB")
+    raise InvalidArgs(f"Arguments must not exceed {MAX_ARGUMENTS >> 10} KiB")

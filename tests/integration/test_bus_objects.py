@@ -264,5 +264,5 @@ async def test_no_other_user_sets_a_property(
 
 async def test_long_arguments_are_refused_before_they_are_kept(client: Client) -> None:
     gateway = ObjectInterface("/org/gatewayd1", "org.gatewayd1.Manager")
-    with pytest.raises(Exception, match="No method takes more than 256 KiB"):
+    with pytest.raises(Exception, match="256 KiB"):
         await client.call(gateway, "GetDevice", Variant("(s)", ("x" * 300_000,)))
