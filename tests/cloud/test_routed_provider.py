@@ -19,7 +19,7 @@ from gatewayd.cloud.routed_provider import RoutedProvider
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.stand_ins import Wishes
 
 NAME = CloudName("cloud", "product", "device")

@@ -7,7 +7,7 @@ import asyncio
 from gatewayd.cloud.provider import CloudProvider, Issued, Outcome, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 
 
 class Trial:

@@ -142,7 +142,7 @@ class ServiceInfo:
 
 
 def sighting(name: InstanceName, info: ServiceInfo, source: str, interface: str) -> Sighting:
-    """Make the sighting of a name.  Raises Refused."""
+    """Make the sighting of a name.  Raises InvalidServiceInfo."""
     host = info.host.removesuffix(".")
     if len(host) > MAX_HOST or not sanitize.is_clean(host):
         raise InvalidServiceInfo("bad-host")
@@ -219,7 +219,7 @@ def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, .
 
 
 def txt(raw: bytes) -> dict[str, str]:
-    """Return the entries of a TXT record that are text, keys in lower case.  Raises Refused.
+    """Return the textual entries of a TXT record, keys in lower case.  Raises InvalidServiceInfo.
 
     Of a key that occurs twice the first counts (RFC 6763, 6.4).  A value that is not clean UTF-8
     is left out: some vendors put raw bytes there.

@@ -23,7 +23,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from gatewayd.testing.waiting import until
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial

@@ -38,7 +38,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
+from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 from tests.cloud.alibaba.site import (
     CERTIFICATE,
     PRODUCT_SECRETS,

@@ -28,7 +28,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreError
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Connect
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.alibaba.peer import OWN, replying
 from tests.cloud.peer import Peer
 

@@ -32,7 +32,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
+from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 

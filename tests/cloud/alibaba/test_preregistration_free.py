@@ -36,7 +36,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel, check_reason
+from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel, check_reason
 from gatewayd.testing.waiting import until
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())

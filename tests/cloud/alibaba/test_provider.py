@@ -36,8 +36,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.answers import PushOptions
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
-from gatewayd.testing.contracts.cloud import CloudProviderContract
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import CloudProviderContract, RecordingKeeper
 from gatewayd.testing.waiting import until
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]

@@ -9,7 +9,7 @@ from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
 from gatewayd.device.reason import Reason
-from gatewayd.testing.contracts.cloud_testbed import check_reason
+from gatewayd.testing.contracts.cloud import check_reason
 
 NETWORK = [fault for fault in ConnectFault if fault is not ConnectFault.MQTT_REFUSED]
 

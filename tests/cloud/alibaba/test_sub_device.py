@@ -26,7 +26,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.rules import AlibabaRules
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
+from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 from gatewayd.testing.waiting import until
 from tests.cloud.alibaba.site import (
     CHILDREN,

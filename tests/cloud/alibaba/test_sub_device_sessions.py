@@ -35,7 +35,7 @@ from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel
+from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel
 from gatewayd.testing.waiting import until
 from tests.cloud.stand_ins import Wishes
 

@@ -29,7 +29,7 @@ from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes
 
 PRODUCT, GATEWAY = "sensors", "gateways_gw-1"

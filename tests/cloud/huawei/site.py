@@ -26,7 +26,7 @@ from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDeviceStatus
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
 

@@ -25,7 +25,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs, StoreSealed, WrongState
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.device import AuthSlot, HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_testbed import check_reason
+from gatewayd.testing.contracts.cloud import check_reason
 from tests.cloud.guarded import device_ca, identity, subject
 from tests.cloud.huawei.certified import (
     BODY,

@@ -27,7 +27,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, check_reason
+from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 from gatewayd.testing.waiting import until
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer

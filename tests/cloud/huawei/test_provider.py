@@ -16,7 +16,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.huawei.certified import (
     GATEWAYS,
     OWN,

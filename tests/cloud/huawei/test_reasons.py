@@ -13,7 +13,7 @@ from gatewayd.cloud.huawei.reasons import EXCEPTIONS, RESULT_CODES, LoginAttempt
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, LoginRemoved, Refused
 from gatewayd.cloud.sub_devices.result_codes import ResultKind
 from gatewayd.device.reason import Reason
-from gatewayd.testing.contracts.cloud_testbed import check_reason
+from gatewayd.testing.contracts.cloud import check_reason
 
 FINGERPRINT = "ab" * 32
 ATTEMPT = LoginAttempt("host.example", 8883, FINGERPRINT, "")

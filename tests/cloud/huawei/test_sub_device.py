@@ -20,7 +20,7 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from gatewayd.testing.waiting import until
 from tests.cloud.huawei.site import (
     GATEWAYS,

@@ -30,7 +30,7 @@ from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.result_codes import GATEWAY_FULL
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_testbed import RecordingKeeper, cancel
+from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel
 from gatewayd.testing.waiting import until
 from tests.cloud.huawei.home import (
     CHILDREN,

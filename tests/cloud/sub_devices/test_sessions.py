@@ -16,7 +16,7 @@ from gatewayd.cloud.sub_devices import sessions
 from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.testing.contracts.cloud_testbed import cancel
+from gatewayd.testing.contracts.cloud import cancel
 from gatewayd.testing.waiting import until
 
 NAME = CloudName("cloud", "product", "child")
