@@ -1,6 +1,6 @@
 """The preflight of a cloud: the port, and the checks that clouds share.
 
-A provider's class may have a `preflight`, of the type Preflight.  It checks name lookup, TLS, the
+A provider's class may have a `preflight`: see SupportsPreflight.  It checks name lookup, TLS, the
 clock and the configured secrets before the cloud is asked for anything, and registers nothing.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.cloud import connect_errors, tls
 from gatewayd.cloud.ca.certificates import RootCertificate, read_roots, span
@@ -75,6 +75,13 @@ Cancelled, or not read to its end: leaves nothing open.
 """
 
 
+@runtime_checkable
+class SupportsPreflight(Protocol):
+    """A class of a provider that has a preflight."""
+
+    preflight: Preflight
+
+
 CREDENTIALS = Path("/run/credentials/gatewayd.service")
 """Where systemd keeps the credentials of a unit that is running; for its user, and for root."""
 
@@ -105,11 +112,10 @@ async def checks(
 
     plugin: the class of its provider.  settings: an instance of its `Settings`.
     """
-    preflight: Preflight | None = getattr(plugin, "preflight", None)
-    if preflight is None:
+    if not isinstance(plugin, SupportsPreflight):
         yield Check("cloud", CheckResult.UNSURE, "This kind of cloud has no preflight.")
         return
-    async with contextlib.aclosing(preflight(settings, context)) as found:
+    async with contextlib.aclosing(plugin.preflight(settings, context)) as found:
         async for check in found:
             yield check
 

@@ -1,11 +1,9 @@
-"""What the cloud's answers mean, and what an operator can do: tables.  Pure.
+"""Why a child cannot be registered or logged in, and what an operator can do: tables.  Pure.
 
 A CONNACK carries a code and no text, so where one has several causes the likely ones are listed.
 Sources: "MQTT-based dynamic registration" and the return codes in "Establish MQTT connections
 over TCP" of the documentation.  Code 5 in a registration is not documented; it was seen for
 devices that are activated already.
-
-Why a child of the gateway cannot be served, and what an operator can do.  Pure.
 """
 
 from __future__ import annotations
@@ -30,17 +28,17 @@ REGISTRATION: Mapping[int, port.Outcome] = {
     )),
     3: port.Failed(Reason(
         "cloud-unavailable",
-        "The cloud says that it cannot serve now.",
+        "The cloud is not available now.",
     )),
     4: port.Refused(Reason(
         "cloud-auth-failed",
-        "The cloud does not accept this product secret with this device name; it says no more.",
+        "The cloud does not accept this product secret with this device name; it does not say why.",
         "Check the product secret, that the device name was created in the console, and that "
         "dynamic registration is on for the product; then call Retry.",
     )),
     5: port.Refused(Reason(
         "cloud-not-authorised",
-        "The cloud does not let this device register: most likely it is activated already, "
+        "The cloud does not let this device register: most likely it is already activated, "
         "or dynamic registration is off for the product.",
         "Reset the device at the cloud (ResetThing), or turn dynamic registration on in the "
         "console; then call Reregister.",
@@ -62,7 +60,7 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
     )),
     3: (port.LoginFailed, Reason(
         "cloud-unavailable",
-        "The cloud says that it cannot serve now.",
+        "The cloud is not available now.",
         "If this lasts, check keepalive: the cloud takes 30 to 1200 s.",
     )),
     4: (port.LoginRefused, Reason(
@@ -73,39 +71,39 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
     )),
     5: (port.LoginRefused, Reason(
         "cloud-not-authorised",
-        "The cloud does not let this device in: its secret is not valid any more, or it was "
+        "The cloud does not accept this login: the secret is no longer valid, or the device was "
         "disabled or deleted at the cloud.",
-        "Look at the device in the console: enable it, or reset it and call Reregister.",
+        "Check the device in the console: enable it, or reset it and call Reregister.",
         substate="credential-rejected",
     )),
 }  # fmt: skip
 """Code of the CONNACK to a login, to what is raised.
 
-Codes 1 and 2 say nothing against the secret: it must not count as stale for them.
+Codes 1 and 2 do not concern the secret: it must not count as stale for them.
 """
 
 NO_ROUTE = Reason(
     "route-not-available",
-    "Its rule names a route that this cloud does not have, or that is not switched on.",
+    "The rule names a route that this cloud does not have, or that is not switched on.",
     "Correct 'route' in the rule, or switch the route on in the configuration.",
 )
 
 NO_PUSH = Reason(
     "cloud-no-secret",
-    "The cloud accepted the request, and sent no secret in time.",
+    "The cloud accepted the request, but sent no secret in time.",
 )
 HUNG_UP = Reason(
     "cloud-hung-up",
-    "The cloud accepted the request, and closed the connection before a secret came.",
+    "The cloud accepted the request, but closed the connection before it sent a secret.",
 )
 BAD_PUSH = Reason(
     "cloud-bad-secret",
-    "The cloud accepted the request, and sent no message that holds a secret for this child.",
-    "If this lasts, ask the vendor: the log says how many messages came.",
+    "The cloud accepted the request, but sent no message with a secret for this child.",
+    "If this lasts, ask the vendor; the log has the number of messages.",
 )
 BAD_NAME = Reason(
     "device-name-invalid",
-    "The cloud takes device names of 4 to 32 letters, digits and - _ @ . : only.",
+    "The cloud accepts device names of 4 to 32 letters, digits and - _ @ . : only.",
     "Extract another name in the rule that admits this child.",
 )
 NO_PRODUCT = Reason(
@@ -113,11 +111,21 @@ NO_PRODUCT = Reason(
     "The product of this child is not configured for this cloud.",
     "Add it to the products of the cloud, or correct the rule.",
 )
-
-
-def no_product_secret(text: str) -> Reason:
-    """Return why a product secret cannot be used; `text` names the file, and what to do."""
-    return Reason("product-secret-unusable", text, "Put it right, then call Retry.")
+NO_PRODUCT_SECRET = Reason(
+    "product-secret-missing",
+    "This route signs with the product's secret, which is not configured.",
+    "Set secret_credential or secret_file of the product, or name another route in the rule.",
+)
+NO_DEVICE_SECRETS = Reason(
+    "device-secret-missing",
+    "The secrets of this product's devices are not configured.",
+    "Set device_credentials or device_directory of the product.",
+)
+MISSING_FROM_REPLY = Reason(
+    "cloud-bad-secret",
+    "The cloud accepted the request, but its reply holds no secret for this child.",
+    "If this lasts, check the device in the console.",
+)
 
 
 def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
@@ -136,23 +144,11 @@ def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
     return port.LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
 
 
-NO_PRODUCT_SECRET = Reason(
-    "product-secret-missing",
-    "This route signs with the product's secret, and the configuration names none.",
-    "Give the product a secret_credential or secret_file, or let the rule name another route.",
-)
-NO_DEVICE_SECRETS = Reason(
-    "device-secret-missing",
-    "The secrets of this product's devices are nowhere named.",
-    "Set device_credentials or device_directory of the product.",
-)
-MISSING_FROM_REPLY = Reason(
-    "cloud-bad-secret",
-    "The cloud accepted the request, and its answer holds no secret for this child.",
-    "If this lasts, look at the device in the console.",
-)
+def no_product_secret(text: str) -> Reason:
+    """Return why a product secret cannot be used; `text` names the file, and what to do."""
+    return Reason("product-secret-unusable", text, "Correct this, then call Retry.")
 
 
 def no_device_secret(text: str) -> Reason:
     """Return why a device secret cannot be used; `text` names the file, and what to do."""
-    return Reason("device-secret-unusable", text, "Put it right, then call Retry.")
+    return Reason("device-secret-unusable", text, "Correct this, then call Retry.")

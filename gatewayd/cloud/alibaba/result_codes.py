@@ -1,4 +1,4 @@
-"""What the codes of the cloud mean, and what is to be done: one table.  Pure.
+"""The meaning of each result code of the cloud: one table.  Pure.
 
 Sources: the tables of codes in "Register sub-devices", "Manage topological relationships",
 "Connect or disconnect sub-devices", "Error codes for sub-device development" and "Common codes on
@@ -16,96 +16,96 @@ from gatewayd.device.reason import NONE, Reason
 TOO_FAST = 429
 
 
-def _coded(
+def _meaning(
     kind: ResultKind, code: str, text: str, remedy: str = "", substate: str = ""
 ) -> ResultMeaning:
     return ResultMeaning(kind, Reason(code, text, remedy, substate))
 
 
 _DONE = ResultMeaning(ResultKind.DONE, NONE)
-_BAD_SIGN = _coded(
+_BAD_SIGN = _meaning(
     ResultKind.REREGISTER, "cloud-auth-failed",
     "The cloud does not accept the secret of this child.",
-    "Look whether the device was reset, or created anew, at the cloud.",
+    "Check in the console whether the device was reset, or deleted and created again.",
     "credential-rejected",
 )  # fmt: skip
-_BAD_PRODUCT_SIGN = _coded(
+_BAD_PRODUCT_SIGN = _meaning(
     ResultKind.OPERATOR, "cloud-auth-failed",
     "The cloud does not accept the product secret of this child's product.",
     "Check the product secret, then call Retry.",
 )  # fmt: skip
-_NO_PRODUCT = _coded(
+_NO_PRODUCT = _meaning(
     ResultKind.OPERATOR, "cloud-no-product",
     "The cloud does not know the product of this child.",
     "Correct the product in the rule, then call Retry.",
 )  # fmt: skip
-_DISABLED = _coded(
+_DISABLED = _meaning(
     ResultKind.DISABLED, "cloud-disabled",
     "The device is disabled at the cloud.",
     "Enable it in the console.",
     "disabled-at-cloud",
 )  # fmt: skip
-_ELSEWHERE = _coded(
+_ELSEWHERE = _meaning(
     ResultKind.CONFLICT, "cloud-session-elsewhere",
-    "The device is logged in somewhere else: by itself, or through another gateway.",
-    "Find out who uses the same device name, and stop it; gatewayd tries again in five minutes.",
+    "The device is logged in elsewhere: by itself, or through another gateway.",
+    "Find the other client with this device name, and stop it; gatewayd retries in five minutes.",
 )  # fmt: skip
-_TOO_MANY_EVENTS = _coded(
+_TOO_MANY_EVENTS = _meaning(
     ResultKind.PERMANENT, "cloud-report-too-large",
-    "The cloud takes fewer events, or fewer children, in one report.",
+    "The cloud accepts fewer events, or fewer children, in one report.",
     "Ask the vendor: gatewayd sends no reports.",
 )  # fmt: skip
 
 CODES: Mapping[int, ResultMeaning] = {
     200: _DONE,
-    400: _coded(
+    400: _meaning(
         ResultKind.TRANSIENT, "cloud-error",
-        "The cloud met an error while it worked on the request.",
+        "The cloud failed to process the request.",
     ),
     401: _BAD_SIGN,
     427: _ELSEWHERE,
-    428: _coded(
+    428: _meaning(
         ResultKind.OPERATOR, "cloud-too-many-online",
-        "As many children are online through this gateway as the cloud allows.",
-        "Take children off this gateway, or use one more; then call Retry.",
+        "The gateway has as many children online as the cloud allows.",
+        "Move children to another gateway, then call Retry.",
     ),
     TOO_FAST: ResultMeaning(
         ResultKind.TRANSIENT,
-        Reason("cloud-throttled", "The cloud takes no more requests of this kind for now."),
+        Reason("cloud-throttled", "The cloud accepts no more requests of this kind for now."),
         wait=60.0,
     ),
-    460: _coded(
+    460: _meaning(
         ResultKind.PERMANENT, "cloud-request-refused",
         "The cloud finds a field of the request missing, malformed or too large.",
         "Check product and device name in the rule, and sign_method.",
     ),
-    500: _coded(
+    500: _meaning(
         ResultKind.TRANSIENT, "cloud-error",
-        "The cloud has an error of its own.",
+        "The cloud has an internal error.",
     ),
-    520: _coded(
+    520: _meaning(
         ResultKind.TRANSIENT, "cloud-no-session",
-        "The cloud has no session for this child any more.",
+        "The cloud has ended the session of this child.",
     ),
-    521: _coded(
+    521: _meaning(
         ResultKind.REMOVED, "cloud-removed",
         "The device was deleted at the cloud.",
-        "If it is to come back, create it again, and call Approve.",
+        "To get it back, create it again, and call Approve.",
     ),
     522: _DISABLED,
     527: _ELSEWHERE,
     5005: _NO_PRODUCT,
-    5244: _coded(
+    5244: _meaning(
         ResultKind.OPERATOR, "cloud-no-product",
         "The cloud does not know the LoRaWAN product of this child.",
         "Correct the product in the rule, then call Retry.",
     ),
-    6100: _coded(
+    6100: _meaning(
         ResultKind.OPERATOR, "cloud-no-device",
         "The cloud does not know this device name.",
         "Create the device in the console, or correct its name in the rule; then call Retry.",
     ),
-    6203: _coded(
+    6203: _meaning(
         ResultKind.PERMANENT, "cloud-topic-refused",
         "The cloud cannot read the topic of the request.",
         "Check product and device name of the gateway.",
@@ -114,59 +114,59 @@ CODES: Mapping[int, ResultMeaning] = {
     6250: _NO_PRODUCT,
     6280: ResultMeaning(ResultKind.OPERATOR, reasons.BAD_NAME),
     6287: _BAD_SIGN,
-    6288: _coded(
+    6288: _meaning(
         ResultKind.OPERATOR, "cloud-registration-off",
         "Dynamic registration is off for the product of this child.",
         "Turn it on in the console, for the product of the child; then call Retry.",
     ),
-    6289: _coded(
+    6289: _meaning(
         ResultKind.OPERATOR, "cloud-already-activated",
         "The device was activated before, so the cloud issues no secret for it.",
         "Reset the device at the cloud (ResetThing), then call Reregister.",
         "needs-reset",
     ),
-    6292: _coded(
+    6292: _meaning(
         ResultKind.PERMANENT, "cloud-sign-method-refused",
-        "The cloud does not take this way of signing.",
+        "The cloud does not accept this sign method.",
         "Set sign_method to hmacsha256.",
     ),
     6356: _TOO_MANY_EVENTS,
     6357: _TOO_MANY_EVENTS,
-    6400: _coded(
+    6400: _meaning(
         ResultKind.OPERATOR, "cloud-too-many-children",
-        "As many children belong to this gateway as the cloud allows.",
+        "The gateway has as many children in its topology as the cloud allows.",
         "Remove children from its topology in the console, or use one more gateway; then call "
         "Retry.",
     ),
-    6401: _coded(
+    6401: _meaning(
         ResultKind.TOPOLOGY, "cloud-not-in-topology",
         "The child does not belong to this gateway at the cloud.",
-        "If this lasts, look in the console to which gateway it belongs.",
+        "If this lasts, find out in the console to which gateway it belongs.",
     ),
-    6402: _coded(
+    6402: _meaning(
         ResultKind.PERMANENT, "cloud-own-child",
         "The name of this child is the gateway's own.",
         "Correct the name in the rule that admits this child.",
     ),
-    6450: _coded(
+    6450: _meaning(
         ResultKind.PERMANENT, "cloud-no-method",
         "The script of the product has left the method out of the request.",
         "Correct the parsing script of the product in the console.",
     ),
     6600: _BAD_SIGN,
-    6619: _coded(
+    6619: _meaning(
         ResultKind.OPERATOR, "cloud-other-gateway",
         "The child belongs to another gateway at the cloud.",
         "Remove it from that gateway's topology in the console, then call Retry.",
     ),
-    6760: _coded(
+    6760: _meaning(
         ResultKind.TRANSIENT, "cloud-error",
-        "The cloud has an error of its own.",
+        "The cloud has an internal error.",
     ),
 }  # fmt: skip
-"""Code to its meaning, whatever was asked."""
+"""Code to its meaning, whatever the method."""
 
-_NOT_ALLOWED = _coded(
+_NOT_ALLOWED = _meaning(
     ResultKind.PERMANENT, "cloud-not-authorised",
     "The cloud does not let this gateway register the child.",
     "Check that the child's product is of the node type gateway sub-device.",
@@ -180,7 +180,7 @@ EXCEPTIONS: Mapping[tuple[int, str], ResultMeaning] = {
         for code in (520, 6401)
         for method in (alink.LOGOUT, alink.BATCH_LOGOUT)
     },
-    # What is not there binds nobody.
+    # A device that is not there is not bound.
     (6100, alink.TOPO_DELETE): _DONE,
     (6401, alink.TOPO_DELETE): _DONE,
 }
@@ -188,11 +188,11 @@ EXCEPTIONS: Mapping[tuple[int, str], ResultMeaning] = {
 
 
 def reason(code: int, method: str) -> ResultMeaning:
-    """Return what a code means as the answer to `method`, one of topics.METHODS, or in ERROR."""
+    """Return what a code means as the answer to `method`, one of alink.METHODS, or in ERROR."""
     return EXCEPTIONS.get((code, method)) or CODES.get(code) or _unknown(code)
 
 
 def _unknown(code: int) -> ResultMeaning:
     text = f"The cloud refused with the code {code}, which is not documented."
-    remedy = "Look the code up at the vendor; gatewayd tries once more."
-    return _coded(ResultKind.UNKNOWN, "cloud-code-unknown", text, remedy)
+    remedy = "Look up the code in the vendor's documentation; gatewayd retries once."
+    return _meaning(ResultKind.UNKNOWN, "cloud-code-unknown", text, remedy)

@@ -16,7 +16,6 @@ import pytest
 
 from gatewayd.cloud import preflight as shared
 from gatewayd.cloud.alibaba import preflight
-from gatewayd.cloud.alibaba import preflight as preflight_roots
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.ca import certificates
@@ -92,7 +91,7 @@ async def test_the_fingerprint_is_shown(
     async with serve(stay) as broker:
         text = of(await run(replace(settings, port=broker.port)), "root").text
     assert root.sha256 in text
-    assert "none that the vendor is known to use" in text
+    assert "not known to be the vendor's" in text
 
 
 @pytest.mark.parametrize(
@@ -202,13 +201,13 @@ async def test_without_a_host_nothing_is_reached(settings: AlibabaSettings) -> N
     assert "dns" not in dict(verdicts(found))
 
 
-async def test_not_too_many_hosts_are_looked_at(settings: AlibabaSettings) -> None:
+async def test_not_too_many_hosts_are_checked(settings: AlibabaSettings) -> None:
     products = {f"p{n}": AlibabaProduct() for n in range(preflight.MAX_HOSTS + 2)}
     many = replace(settings, host="", region="xn--a--b", products=products, connect_timeout=0.1)
     found = await run(many)
     endpoints = [check for check in found if check.step == "endpoint"]
     assert len(endpoints) == preflight.MAX_HOSTS + 1
-    assert endpoints[-1].text == "2 more were not looked at."
+    assert endpoints[-1].text == "2 more were not checked."
 
 
 def test_each_endpoint_once(settings: AlibabaSettings) -> None:
@@ -226,7 +225,7 @@ def test_each_endpoint_once(settings: AlibabaSettings) -> None:
     [(VENDOR, 8883, OK), (VENDOR, 9, UNSURE), ("mqtt.example", 9, OK)],
 )
 def test_the_endpoint_is_described(host: str, port: int, verdict: CheckResult) -> None:
-    assert preflight.describe(host, port).verdict is verdict
+    assert preflight.endpoint_check(host, port).verdict is verdict
 
 
 def root_like(root: endpoint.AlibabaRoot) -> certificates.RootCertificate:
@@ -250,7 +249,7 @@ def root_like(root: endpoint.AlibabaRoot) -> certificates.RootCertificate:
 def test_the_root_that_an_endpoint_needs(
     roots: shared.ConfiguredRoots, port: int, trusted: bool, verdict: CheckResult | None
 ) -> None:
-    check = preflight_roots.needed(roots, VENDOR, port, trusted=trusted)
+    check = preflight.needed_root_check(roots, VENDOR, port, trusted=trusted)
     assert (check and check.verdict) is verdict
     if check and verdict is FAILED:
         assert endpoint.PRIVATE.sha256 in check.remedy
@@ -262,15 +261,15 @@ def test_the_root_that_an_endpoint_needs(
     [
         (root_like(endpoint.PRIVATE), VENDOR, OK, "is the vendor's Aliyun IoT Root CA"),
         (root_like(endpoint.GLOBALSIGN), VENDOR, OK, "is the vendor's GlobalSign"),
-        (ROOT, VENDOR, UNSURE, "none that the vendor is known to use"),
-        (ROOT, "mqtt.example", OK, "none that the vendor is known to use"),
+        (ROOT, VENDOR, UNSURE, "not known to be the vendor's"),
+        (ROOT, "mqtt.example", OK, "not known to be the vendor's"),
         (replace(ROOT, ends=1.0), "mqtt.example", UNSURE, "until 1970-01-01 00:00 UTC"),
     ],
 )
 def test_each_root_is_named(
     root: certificates.RootCertificate, host: str, verdict: CheckResult, words: str
 ) -> None:
-    (check,) = preflight_roots.alibaba_root_checks([root], [host], NOW.timestamp())
+    (check,) = preflight.alibaba_root_checks([root], [host], NOW.timestamp())
     assert check.verdict is verdict
     assert words in check.text
     assert root.sha256 in check.text
@@ -278,18 +277,18 @@ def test_each_root_is_named(
 
 def test_not_too_many_roots_are_named() -> None:
     many = [ROOT] * (shared.MAX_ROOTS + 3)
-    told = list(preflight_roots.alibaba_root_checks(many, [], NOW.timestamp()))
+    told = list(preflight.alibaba_root_checks(many, [], NOW.timestamp()))
     assert len(told) == shared.MAX_ROOTS + 1
     assert told[-1].text == "ca_file has 3 more."
 
 
 async def test_the_roots_of_the_system() -> None:
-    (check,) = preflight_roots.alibaba_root_checks(shared.load_roots(None), [], NOW.timestamp())
+    (check,) = preflight.alibaba_root_checks(shared.load_roots(None), [], NOW.timestamp())
     assert check.verdict is OK
 
 
 async def credentials(settings: AlibabaSettings, around: PreflightContext = AROUND) -> list[Check]:
-    return [await secret_check(held, around) for held in preflight.held_in(settings)]
+    return [await secret_check(held, around) for held in preflight.configured_secrets(settings)]
 
 
 async def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:
