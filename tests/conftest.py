@@ -43,8 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         own_network.enter()
 
 
-STAGEHANDS = ["gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.world"]
-"""They start processes and write files for a test, whose loop serves nobody else."""
+STAGEHANDS = [
+    "gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.story",
+    "gatewayd.testing.waiting",
+]  # fmt: skip
+"""They start processes, and read and write files, for a test: its loop serves no other."""
 
 
 def pytest_asyncio_loop_factories(
