@@ -118,7 +118,7 @@ class SecretStore(Protocol):
         """Return all slots, or all of one device, that hold something, in order."""
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside to which no record points: as if empty, and still to be rescued."""
+        """Quarantine a slot without a record: as if empty, but it can still be rescued."""
 
     def purge(self, now: int) -> None:
         """Delete what has been in quarantine for 30 days; now: microseconds since the epoch.

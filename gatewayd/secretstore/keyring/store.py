@@ -164,7 +164,7 @@ class KeyringStore(ConditionProperties):
         )
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside to which no record points: as if empty, and still to be rescued."""
+        """Quarantine a slot without a record: as if empty, but it can still be rescued."""
         self._change(EntryState.QUARANTINED, self._live(ref), "no record points to it")
 
     def purge(self, now: int) -> None:

@@ -85,7 +85,7 @@ def rotate(vault: SealedDatabase, drop: Collection[str] = ()) -> None:
     keys, query = vault.changeable(), vault.query
     if vault.rotating:
         raise StoreUnavailable("the last rotation is not complete: wait for its end")
-    wraps = _wraps(vault, keys, drop)
+    wraps = _wrap_functions(vault, keys, drop)
     kid = keys.newest + 1
     page = data_keys.create(query, keys.store, kid, vault.random)
     data_keys.endorse_successor(query, keys, kid)
@@ -158,7 +158,9 @@ def _remove(vault: SealedDatabase, kind: str) -> None:
     vault.after(vault.scrub)
 
 
-def _wraps(vault: SealedDatabase, keys: DataKeys, drop: Collection[str]) -> list[WrapFunction]:
+def _wrap_functions(
+    vault: SealedDatabase, keys: DataKeys, drop: Collection[str]
+) -> list[WrapFunction]:
     """Return the functions that wrap the next key, one for each slot that stays."""
     present = table.read_slots(vault.query)
     staying = {kind: material for kind, material in present.items() if kind not in drop}

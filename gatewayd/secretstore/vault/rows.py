@@ -137,7 +137,7 @@ class SecretTable:
         return sorted(ref for row in rows if (ref := parse_entry_name(*row)) is not None)
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside to which no record points."""
+        """Quarantine a slot without a record."""
         service, username = entry_name(ref)
         sql = "SELECT id FROM secret WHERE username = ? AND service = ?"
         for (row,) in self._query(sql, username, service):
@@ -149,7 +149,7 @@ class SecretTable:
         self._query("DELETE FROM quarantine WHERE since <= ?", now - QUARANTINE)
 
     def quarantine_damaged(self) -> None:
-        """Move aside the rows that were found damaged, and still are."""
+        """Quarantine the rows that were found damaged, and still are."""
         for row, ct in self.damaged.items():
             if self._query("SELECT 1 FROM secret WHERE id = ? AND ct = ?", row, ct):
                 quarantine(self._query, row, _NOT_READABLE)

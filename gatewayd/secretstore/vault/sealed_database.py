@@ -187,17 +187,17 @@ class SealedDatabase(ConditionProperties, Database):
             raise StoreUnavailable(f"the counter in the TPM cannot be read: {why}") from error
         self.after(guard.accepted)
 
-    def unseal(self, patience: float) -> None:
-        """Try to get the key, within a group.  patience: seconds that its slot may take."""
+    def unseal(self, timeout: float) -> None:
+        """Try to get the key, within a group.  timeout: seconds that its slot may take."""
         try:
-            self._open_with(patience)
+            self._open_with(timeout)
         except KeyUnavailable as error:
             if str(error) != self._facts.sealed:
                 about = {"message_id": "store-sealed"}
                 log.error("The vault is sealed: %s.", error, extra=about)  # noqa: TRY400  # not a fault of ours
             self._facts = VaultFacts(sealed=str(error))
 
-    def _open_with(self, patience: float) -> None:
+    def _open_with(self, timeout: float) -> None:
         query = self._run
         is_new = not query("SELECT 1 FROM data_key UNION ALL SELECT 1 FROM secret LIMIT 1")
         if self._opener is not None:
@@ -205,14 +205,14 @@ class SealedDatabase(ConditionProperties, Database):
             return
         slot = self._unsealer.slot
         if is_new:
-            found = self._unsealer.attempt(None, patience)
+            found = self._unsealer.attempt(None, timeout)
             keys = table.create(query, found.key, found.material, self.random)
             if found.count is not None:
                 store_count(query, keys, found.count)
             self.after(lambda: self._opened(keys, found))
             return
         data_keys.require_slot(query, slot.kind)
-        found = self._unsealer.attempt(table.read_slots(query).get(slot.kind, b""), patience)
+        found = self._unsealer.attempt(table.read_slots(query).get(slot.kind, b""), timeout)
         try:
             self._opened(data_keys.unlock(query, found.key), found)
         except KeyUnavailable:

@@ -88,7 +88,7 @@ class Vault(SealedDatabase):
         return self._secrets.refs(device)
 
     def quarantine(self, ref: SecretRef) -> None:
-        """Move a slot aside to which no record points: as if empty, and still to be rescued."""
+        """Quarantine a slot without a record: as if empty, but it can still be rescued."""
         self.check_trusted()
         self._secrets.quarantine(ref)
 
