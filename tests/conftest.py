@@ -43,11 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         own_network.enter()
 
 
-STAGEHANDS = [
+MAY_BLOCK = [
     "gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.story",
     "gatewayd.testing.waiting",
 ]  # fmt: skip
-"""They start processes, and read and write files, for a test: its loop serves no other."""
+"""Modules that start processes, or read and write files, for a test: its loop has no other work."""
 
 
 def pytest_asyncio_loop_factories(
@@ -91,7 +91,7 @@ def no_leaks() -> Iterator[None]:
 async def well_behaved_loop() -> AsyncIterator[None]:
     """Fail an asynchronous test that blocks the loop or leaves a task."""
     before = asyncio.all_tasks()
-    with blockbuster_ctx("gatewayd", excluded_modules=STAGEHANDS):
+    with blockbuster_ctx("gatewayd", excluded_modules=MAY_BLOCK):
         yield
     left = {t for t in asyncio.all_tasks() - before if not t.done()} - {asyncio.current_task()}
     assert not left, f"tasks left: {left}"

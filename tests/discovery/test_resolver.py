@@ -62,7 +62,7 @@ def test_six_sensors_behind_one_mac_stay_six(resolver: Resolver) -> None:
         assert {one.conflict for one in seen} == {""}
 
 
-def test_a_mac_that_two_share_tells_neither_of_them(resolver: Resolver) -> None:
+def test_a_mac_that_two_share_distinguishes_neither(resolver: Resolver) -> None:
     one = see(resolver, "mqtt 1", "serial z2m 1", f"mac l2 {MAC}")
     two = see(resolver, "mqtt 2", "serial z2m 2", f"mac l2 {MAC}")
     bridge = see(resolver, "leases 10.0.0.2", f"mac l2 {MAC}")

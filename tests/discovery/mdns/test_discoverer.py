@@ -63,7 +63,7 @@ class Segment:
 
 
 @asynccontextmanager
-async def scene(count: int = 3, limit: int = 50, **settings: int) -> AsyncIterator[Segment]:
+async def simulated(count: int = 3, limit: int = 50, **settings: int) -> AsyncIterator[Segment]:
     segment = Segment(count, limit, **settings)
     async with segment.lan:
         yield segment
@@ -78,11 +78,11 @@ def pointer(type_: str, instance: bytes) -> bytes:
 
 class TestContract(DiscovererContract):
     def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
-        return scene()
+        return simulated()
 
 
 async def test_two_hundred_children_at_once_are_all_seen_as_they_are() -> None:
-    async with scene(200, 300) as segment, running(segment.discoverer) as sink:
+    async with simulated(200, 300) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 200)
         for number, child in enumerate(segment.children):
             seen = sink.seen[segment.key(number)]
@@ -103,7 +103,7 @@ async def test_what_policy_ignores_is_never_asked_for() -> None:
         asked.append(view)
         return Interest.IGNORED
 
-    async with scene(1) as segment, running(segment.discoverer, ignore) as sink:
+    async with simulated(1) as segment, running(segment.discoverer, ignore) as sink:
         await until(lambda: segment.discoverer.health.dropped.get("ignored", 0) > 0)
         assert sink.seen == {}
         assert asked[0] == {
@@ -113,7 +113,7 @@ async def test_what_policy_ignores_is_never_asked_for() -> None:
 
 
 async def test_a_goodbye_is_reported_as_such() -> None:
-    async with scene() as segment, running(segment.discoverer) as sink:
+    async with simulated() as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 3)
         segment.lan.leave(1)
         await until(lambda: bool(sink.lost))
@@ -123,7 +123,7 @@ async def test_a_goodbye_is_reported_as_such() -> None:
 
 
 async def test_a_child_whose_goodbye_was_forged_is_found_again() -> None:
-    async with scene() as segment, running(segment.discoverer) as sink:
+    async with simulated() as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 3)
         known = sink.seen[segment.key(0)]
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
@@ -133,7 +133,7 @@ async def test_a_child_whose_goodbye_was_forged_is_found_again() -> None:
 
 
 async def test_a_cached_record_does_not_answer_for_a_dead_child() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as sink:
+    async with simulated(1) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         known = sink.seen[segment.key(0)]
         segment.lan.die(0)
@@ -144,7 +144,7 @@ async def test_a_cached_record_does_not_answer_for_a_dead_child() -> None:
 
 
 async def test_a_child_with_dots_in_its_name_is_found_again() -> None:
-    async with scene(0) as segment, running(segment.discoverer) as sink:
+    async with simulated(0) as segment, running(segment.discoverer) as sink:
         template = fleet(1, 7, service=f"{segment.type}.local")[0]
         segment.lan.add(replace(template, instance="Kitchen 2.0 v1.4"))
         await until(lambda: len(sink.seen) == 1)
@@ -154,7 +154,7 @@ async def test_a_child_with_dots_in_its_name_is_found_again() -> None:
 
 
 async def test_a_new_address_is_reported_without_the_old_one() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as sink:
+    async with simulated(1) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         # It announces itself again after a second, and only records that are older than another
         # are replaced (RFC 6762, 8.3 and 10.2).
@@ -164,7 +164,7 @@ async def test_a_new_address_is_reported_without_the_old_one() -> None:
 
 
 async def test_hostile_text_is_dropped_by_cause_and_real_children_stay() -> None:
-    async with scene(2) as segment, running(segment.discoverer) as sink:
+    async with simulated(2) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 2)
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.hostile_text(rate=500)
@@ -194,7 +194,7 @@ def lies(child: LanChild, said: list[int]) -> Iterator[bytes]:
 
 
 async def test_who_shouts_in_the_name_of_a_child_does_not_answer_for_it() -> None:
-    async with scene(1) as segment, running(segment.discoverer) as sink:
+    async with simulated(1) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         known, child = sink.seen[segment.key(0)], segment.lan.child(0)
         async with Attacker(rng=segment.rng, service=child.service) as attacker:
@@ -211,7 +211,7 @@ async def test_who_shouts_in_the_name_of_a_child_does_not_answer_for_it() -> Non
 
 async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
     """The library keeps them all, for as long as they say themselves."""
-    async with scene(1, flood_limit=20) as segment, running(segment.discoverer) as sink:
+    async with simulated(1, flood_limit=20) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         owner = (b"one-and-the-same", b"local")
         addresses = (f"10.{n >> 8}.{n & 255}.1" for n in range(2000))
@@ -228,7 +228,7 @@ async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
 @pytest.mark.parametrize("poison", [b"x" + b"\xff" * 40, b"a..b", b".a", b"a."])
 async def test_no_announcement_can_silence_our_questions(poison: bytes) -> None:
     """Listed as a known answer, such a name would break each question that lists it."""
-    async with scene(1) as segment, running(segment.discoverer) as sink:
+    async with simulated(1) as segment, running(segment.discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.send([pointer(segment.type, poison)], 1, rate=100)
@@ -241,7 +241,7 @@ async def test_children_are_seen_through_a_flood_of_strangers() -> None:
     def interest(view: Mapping[str, str]) -> Interest:
         return Interest.WANTED if view["instance"].startswith("TH-20") else Interest.STRANGER
 
-    async with scene(5, 60) as segment, running(segment.discoverer, interest) as sink:
+    async with simulated(5, 60) as segment, running(segment.discoverer, interest) as sink:
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.flood(1000, rate=2000)
         late: list[LanChild] = list(fleet(5, 99, service=f"{segment.type}.local"))
@@ -253,7 +253,7 @@ async def test_children_are_seen_through_a_flood_of_strangers() -> None:
 
 
 async def test_one_interface_that_is_missing_does_not_stop_the_others() -> None:
-    async with scene(1) as segment:
+    async with simulated(1) as segment:
         both = Mdns("mdns", MdnsSettings(("nosuch0", "lo"), (segment.type,)))
         async with running(both) as sink:
             await until(lambda: len(sink.seen) == 1)
@@ -269,7 +269,7 @@ async def test_no_interface_at_all_is_tried_later() -> None:
 
 
 async def test_a_discoverer_that_does_not_run_finds_nothing() -> None:
-    async with scene(1) as segment:
+    async with simulated(1) as segment:
         async with running(segment.discoverer) as sink:
             await until(lambda: len(sink.seen) == 1)
             known = sink.seen[segment.key(0)]
