@@ -71,11 +71,15 @@ WATCHED = "from tests.conftest import *"
 
 BAD = """
 import asyncio, pytest
+from gatewayd.runtime.private_files import write_private
 pytestmark = pytest.mark.jumping_clock
 
 async def test_leaves_a_task():
     global left
     left = asyncio.ensure_future(asyncio.sleep(3600))
+
+async def test_blocks_the_loop(tmp_path):
+    write_private(tmp_path / "file", b"")
 
 async def test_waits_without_end():
     await asyncio.Event().wait()
@@ -97,5 +101,6 @@ def test_marked_tests_are_watched_like_all_others(tmp_path: Path) -> None:
     lines = ended.stdout.splitlines()
     bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     assert any("test_leaves_a_task" in line and "tasks left" in line for line in bad), lines
+    assert any("test_blocks_the_loop" in line and "BlockingError" in line for line in bad), lines
     assert any("test_waits_without_end" in line and "RuntimeError" in line for line in bad), lines
     assert not any("test_leaves_nothing" in line for line in bad), lines
