@@ -29,10 +29,8 @@ from gatewayd.dbus.names import (
     SECRET_STORE,
 )
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs
-
-Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
-"""Named facts: texts, numbers of at least 0, booleans, and lists of texts."""
 
 
 class ManagerCommands(Protocol):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
+
+Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
+"""Named facts: texts, numbers of at least 0, booleans, and lists of texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,10 @@ from gatewayd.dbus.methods import (
     LOG_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
-    Facts,
 )
 from gatewayd.dbus.names import AUTHORITY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
 from gatewayd.dbus.objects import ExportedObject
-from gatewayd.device.views import LogView, ProviderView, StoreView
+from gatewayd.device.views import Facts, LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until

@@ -21,12 +21,12 @@ from gatewayd.cloud.provider import CertificateIssuer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
+from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs, StoreError, WrongState
 
 log = logging.getLogger(__name__)
 
 Options: TypeAlias = Mapping[str, object]
-Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 
 KIND = "authority"
 DAYS, MOST_DAYS = 3650, 36500
