@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ def test_marked_tests_are_watched_like_all_others(tmp_path: Path) -> None:
     ended = subprocess.run(
         [*pytest_, "-c", "pyproject.toml", tmp_path],
         cwd=root, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "COLUMNS": "300"},
     )  # fmt: skip
     lines = ended.stdout.splitlines()
     bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
