@@ -38,8 +38,8 @@ async def site(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Certified]:
     """A platform, and a provider that has no CA yet, served on the bus."""
     async with certified(furnish(tmp_path)) as one:
         assert one.provider.issuer is not None
-        one.provider.issuer.authority.entrust(MemorySlots().port)
-        one.provider.issuer.authority._held = None
+        one.provider.issuer.authority.set_slots(MemorySlots().port)
+        one.provider.issuer.authority._current = None
         one.instance.authorities.delete(one.ca.certificate_id)
         service = AuthorityService(
             "huawei", one.provider.issuer, no_such_device, lambda _: None, lambda _: False
@@ -67,7 +67,7 @@ async def fails(bus: PrivateBus, *words: str) -> str:
 async def test_a_ca_from_its_making_to_a_device_certificate(
     bus: PrivateBus, site: Certified, tmp_path: Path
 ) -> None:
-    assert "Make or import one" in await ca(bus, "show")
+    assert "gatewayctl huawei ca make" in await ca(bus, "show")
     pem = await ca(bus, "make", "--organization", "ACME", "--algorithm", "ec-p256", "--days", "90")
     uploaded = site.instance.authorities.upload(pem)
     proof = await ca(bus, "prove", uploaded.verify_code)

@@ -79,7 +79,7 @@ class DirectRoute(ABC):
             raise reasons.login(error, *self._account.endpoint(name)) from error
 
     async def close(self) -> None:  # noqa: B027  # not for subclasses to fill
-        """Hold nothing: whoever opened a session closes it."""
+        """Hold nothing: each session is closed by the code that opened it."""
 
     async def _server(self, name: CloudName) -> tls.Server:
         """Return where to connect to.  Raises ConnectError."""

@@ -80,7 +80,7 @@ class AlibabaGatewayRoute:
             raise
 
     async def close(self) -> None:
-        """Hold nothing: whoever opened a session closes it."""
+        """Hold nothing: each session is closed by the code that opened it."""
 
     async def _register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         own = self._settings.gateway

@@ -127,7 +127,7 @@ class HttpsRegistration:
     """The client of the registration over HTTPS.
 
     trust: the roots of that host, which has another certificate than MQTT's port 8883; released by
-    whoever made it.
+    its owner.
     """
 
     def __init__(

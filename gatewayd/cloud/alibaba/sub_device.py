@@ -71,7 +71,7 @@ class AlibabaSubDeviceRoute(ABC):
         return await self._children.sessions.unbind(name)
 
     async def close(self) -> None:  # noqa: B027  # not for subclasses to fill
-        """Hold nothing: what the routes share is closed by whoever made it."""
+        """Hold nothing: the provider closes what the routes share."""
 
     @abstractmethod
     async def _secret(self, name: CloudName) -> Secret:

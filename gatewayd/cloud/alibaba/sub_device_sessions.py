@@ -143,7 +143,7 @@ class AlibabaSubDeviceSessions:
         return self._online.end_all()
 
     async def close(self) -> None:
-        """End what is under way; whoever opened a session closes it."""
+        """End what is under way; open sessions are not closed."""
         await self._online.close()
         await self.topology.close()
         await self._requests.close()

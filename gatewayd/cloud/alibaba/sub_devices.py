@@ -1,4 +1,4 @@
-"""The sub-devices of a gateway: what their routes share, and what the cloud asks and is told."""
+"""The sub-devices of a gateway: what their routes share, and requests from and to the cloud."""
 
 from __future__ import annotations
 

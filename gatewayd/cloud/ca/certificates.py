@@ -248,7 +248,7 @@ def _root(der: bytes, facts: Mapping[str, Any]) -> RootCertificate:
 
 
 def span(facts: Mapping[str, Any]) -> tuple[float, float]:
-    """Return between which times a certificate is valid, as ssl tells of it: since the epoch."""
+    """Return when a certificate is valid, from the fields of ssl: seconds since the epoch."""
     return (
         float(ssl.cert_time_to_seconds(facts["notBefore"])),
         float(ssl.cert_time_to_seconds(facts["notAfter"])),

@@ -92,7 +92,7 @@ def algorithm_of(key: PublicKey) -> str:
 
 
 def key_pem(key: Key) -> bytes:
-    """Return a key in the clear (PKCS #8): for a Secret, and for nobody else."""
+    """Return a key in the clear (PKCS #8): only for use in a Secret."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -260,7 +260,7 @@ class OpenSessions(Generic[Key]):
         await self._logouts.all_done(patience, most)
 
     async def close(self) -> None:
-        """End what is under way; whoever opened a session closes it."""
+        """End what is under way; open sessions are not closed."""
         await self._logouts.close()
 
     async def _log_out(self, child: Key, session: SubDeviceSession) -> None:

@@ -1,4 +1,4 @@
-"""Requests and replies: what is sent is exact, what comes is read leniently, and never trusted."""
+"""Alink: what is sent is exact, what is received is read leniently and never trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba import alink
-from gatewayd.cloud.alibaba import alink as topics
 from gatewayd.cloud.alibaba.alink import (
     AddRequested,
     AlinkError,
@@ -23,12 +22,79 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChange,
     TopologyChanged,
 )
+from gatewayd.device.record import CloudName
 
-OWN, ONE, TWO = SubName("gwPK", "gwDN"), SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
+GATEWAY = CloudName("cloud", "gwPK", "gwDN")
+OWN, CHILD = SubName("gwPK", "gwDN"), SubName("subPK", "sub:DN")
+
+SUBSCRIBED = {
+    "/sys/gwPK/gwDN/thing/sub/register_reply",
+    "/sys/gwPK/gwDN/thing/proxy/provisioning/product_register_reply",
+    "/sys/gwPK/gwDN/thing/topo/add_reply",
+    "/sys/gwPK/gwDN/thing/topo/delete_reply",
+    "/sys/gwPK/gwDN/thing/topo/get_reply",
+    "/sys/gwPK/gwDN/thing/list/found_reply",
+    "/ext/session/gwPK/gwDN/combine/login_reply",
+    "/ext/session/gwPK/gwDN/combine/batch_login_reply",
+    "/ext/session/gwPK/gwDN/combine/logout_reply",
+    "/ext/session/gwPK/gwDN/combine/batch_logout_reply",
+    "/sys/gwPK/gwDN/thing/topo/add/notify",
+    "/sys/gwPK/gwDN/thing/topo/change",
+    "/sys/gwPK/gwDN/thing/gateway/permit",
+    "/ext/error/gwPK/gwDN",
+}
+
+
+def test_what_a_gateway_subscribes_to() -> None:
+    wanted = alink.gateway_topics(GATEWAY)
+    assert set(wanted) == SUBSCRIBED
+    assert len(wanted) == len(SUBSCRIBED)
+
+
+def test_what_a_gateway_subscribes_to_for_a_child() -> None:
+    wanted = ("/sys/subPK/sub:DN/thing/disable", "/sys/subPK/sub:DN/thing/delete")
+    assert alink.child_topics(CHILD) == wanted
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/sys/gwPK/gwDN/thing/topo/add/notify", DownlinkTopic(alink.TOPO_NOTIFY, OWN)),
+        ("/sys/gwPK/gwDN/thing/topo/change", DownlinkTopic(alink.TOPO_CHANGE, OWN)),
+        ("/sys/gwPK/gwDN/thing/gateway/permit", DownlinkTopic(alink.PERMIT, OWN)),
+        ("/ext/error/gwPK/gwDN", DownlinkTopic(alink.ERROR, OWN)),
+        ("/sys/subPK/sub:DN/thing/disable", DownlinkTopic(alink.DISABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/enable", DownlinkTopic(alink.ENABLE, CHILD)),
+        ("/sys/subPK/sub:DN/thing/delete", DownlinkTopic(alink.DELETE, CHILD)),
+        ("/sys/gwPK/gwDN/thing/delete", None),
+        ("/sys/subPK/sub:DN/thing/topo/change", None),
+        ("/sys/gwPK/gwDN/thing/topo/change_reply", None),
+        ("/ext/error/subPK/subDN", None),
+        ("/sys/gwPK/gwDN/thing/topo/change/", None),
+        ("sys/gwPK/gwDN/thing/topo/change", None),
+        ("", None),
+    ],
+)
+def test_what_the_cloud_asks(topic: str, expected: DownlinkTopic | None) -> None:
+    assert alink.downlink_topic(topic, GATEWAY) == expected
+
+
+def test_where_the_cloud_is_answered() -> None:
+    asked = DownlinkTopic(alink.TOPO_CHANGE, OWN)
+    assert alink.answer_topic(asked) == "/sys/gwPK/gwDN/thing/topo/change_reply"
+
+
+@given(st.text(max_size=200))
+def test_no_topic_is_too_odd(topic: str) -> None:
+    assert alink.downlink_topic(topic, GATEWAY) is None
+    assert alink.is_reply(topic) == topic.endswith("_reply")
+
+
+ONE, TWO = SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
 NAMED = [{"deviceName": "child-01", "productKey": "a1Child"}]
 HEARD = [
-    DownlinkTopic(method, OWN) for method in (topics.TOPO_NOTIFY, topics.TOPO_CHANGE, topics.PERMIT)
-] + [DownlinkTopic(method, ONE) for method in (topics.ENABLE, topics.DISABLE, topics.DELETE)]
+    DownlinkTopic(method, OWN) for method in (alink.TOPO_NOTIFY, alink.TOPO_CHANGE, alink.PERMIT)
+] + [DownlinkTopic(method, ONE) for method in (alink.ENABLE, alink.DISABLE, alink.DELETE)]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -49,12 +115,12 @@ def heard(method: str, params: object) -> object:
 
 
 def test_a_request() -> None:
-    told = json.loads(alink.request(4294967295, topics.TOPO_ADD, [1]))
+    told = json.loads(alink.request(4294967295, alink.TOPO_ADD, [1]))
     method = {"method": "thing.topo.add"}
     assert told == {"id": "4294967295", "version": "1.0", "params": [1]} | method
 
 
-@pytest.mark.parametrize("method", [m for m in topics.METHODS if m.startswith("combine")])
+@pytest.mark.parametrize("method", [m for m in alink.METHODS if m.startswith("combine")])
 def test_a_request_about_sessions_names_no_method(method: str) -> None:
     assert json.loads(alink.request(1, method, {})) == {
         "id": "1",
@@ -118,7 +184,7 @@ def test_a_reply_does_not_show_what_may_be_secret() -> None:
 
 def test_a_notice_to_add_children() -> None:
     second = [{"deviceName": "c@d:e.f_", "productKey": "b"}]
-    assert heard(topics.TOPO_NOTIFY, NAMED + second) == AddRequested((ONE, TWO))
+    assert heard(alink.TOPO_NOTIFY, NAMED + second) == AddRequested((ONE, TWO))
 
 
 @pytest.mark.parametrize(
@@ -135,12 +201,12 @@ def test_a_notice_to_add_children() -> None:
 )
 def test_a_change_of_the_topology(status: object, change: TopologyChange) -> None:
     params = {"status": status, "subList": NAMED}
-    assert heard(topics.TOPO_CHANGE, params) == TopologyChanged(change, (ONE,))
+    assert heard(alink.TOPO_CHANGE, params) == TopologyChanged(change, (ONE,))
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"status": 8, "subList": "x"}])
 def test_a_change_that_says_little_is_still_one(params: object) -> None:
-    downlink = heard(topics.TOPO_CHANGE, params)
+    downlink = heard(alink.TOPO_CHANGE, params)
     assert isinstance(downlink, TopologyChanged)
     assert downlink.children == ()
 
@@ -149,9 +215,9 @@ def test_a_change_that_says_little_is_still_one(params: object) -> None:
     ("time", "seconds"), [(1, 1), (60, 60), ("60", 60), (65534, 65534), (65535, 0), (0, 65534)]
 )
 def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
-    assert heard(topics.PERMIT, {"time": time}) == PermitJoin(seconds, "")
+    assert heard(alink.PERMIT, {"time": time}) == PermitJoin(seconds, "")
     named = {"time": time, "productKey": "a1Child"}
-    assert heard(topics.PERMIT, named) == PermitJoin(seconds, "a1Child")
+    assert heard(alink.PERMIT, named) == PermitJoin(seconds, "a1Child")
 
 
 @pytest.mark.parametrize(
@@ -168,10 +234,10 @@ def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
 )
 def test_a_permission_that_cannot_be_read(params: object) -> None:
     with pytest.raises(AlinkError):
-        heard(topics.PERMIT, params)
+        heard(alink.PERMIT, params)
 
 
-@pytest.mark.parametrize("order", [topics.DISABLE, topics.ENABLE, topics.DELETE])
+@pytest.mark.parametrize("order", [alink.DISABLE, alink.ENABLE, alink.DELETE])
 def test_an_order_to_a_child(order: str) -> None:
     told = alink.parse_downlink(DownlinkTopic(order, ONE), b'{"id": 7, "params": {}}')
     assert told == ("7", SubDeviceOrder(order, ONE))
@@ -187,7 +253,7 @@ def test_an_order_to_a_child(order: str) -> None:
 )
 def test_a_child_forced_off(message: dict[str, Any], expected: ForcedOff) -> None:
     payload = json.dumps(message).encode()
-    assert alink.parse_downlink(DownlinkTopic(topics.ERROR, OWN), payload) == ("", expected)
+    assert alink.parse_downlink(DownlinkTopic(alink.ERROR, OWN), payload) == ("", expected)
 
 
 def test_names_that_are_none_are_left_out() -> None:
@@ -200,7 +266,7 @@ def test_names_that_are_none_are_left_out() -> None:
     assert alink.names_in({}) == alink.names_in("x") == ()
 
 
-@given(st.sampled_from([*HEARD, DownlinkTopic(topics.ERROR, OWN)]), JSON | st.binary())
+@given(st.sampled_from([*HEARD, DownlinkTopic(alink.ERROR, OWN)]), JSON | st.binary())
 def test_nothing_the_cloud_sends_is_more_than_refused(asked: DownlinkTopic, told: object) -> None:
     payload = told if isinstance(told, bytes) else json.dumps(told).encode()
     for parse in (alink.parse_reply, lambda data: alink.parse_downlink(asked, data)):

@@ -58,7 +58,7 @@ async def life(
 
     stage = Stage(register, one.provider, checkpoint, rules, quiet_time=0)  # type: ignore[arg-type]  # as any provider
     async with stage.running(), asyncio.timeout(PATIENCE):
-        await stage.app.introduce()
+        await stage.app.admit_gateway()
         device = stage.announce(CHILD)
         await until(lambda: device in stage.manager.children)
         if stage.manager.children[device].state is State.DISCOVERED:
