@@ -188,13 +188,13 @@ class Application:
             self.discovery.devices.add_known(record.device, record.claims)
         self.manager.restore(readable)
 
-    async def introduce(self) -> None:
+    async def admit_gateway(self) -> None:
         """Put the gateway's own names on record, and let them come online.  Raises StoreError."""
         for provider in self.providers.values():
             if provider.gateway_name is not None:
                 device = DeviceId(f"gateway-{provider.name}")
                 await self.admission.configure(device, provider.gateway_name)
-                self.manager.introduce(device)
+                self.manager.admit_gateway(device)
 
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""

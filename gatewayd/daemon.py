@@ -123,7 +123,7 @@ class Daemon:
 
     async def _work(self) -> None:
         self._listen_to_signals()
-        await self._app.introduce()
+        await self._app.admit_gateway()
         manager = self._start(self._app.manager.run())
         for service in self._services():
             self._start(service)

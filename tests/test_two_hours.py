@@ -216,7 +216,7 @@ class Site:
         self.now = Run(app, provider, records, lan, tape, tasks)
         while True:
             try:
-                await app.introduce()
+                await app.admit_gateway()
                 break
             except StoreError:
                 await asyncio.sleep(5)

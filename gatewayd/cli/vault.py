@@ -44,7 +44,7 @@ from gatewayd.secretstore.vault.memory import protect_memory
 from gatewayd.secretstore.vault.offline import finish_rotation, group
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.storage import records as statefile
-from gatewayd.storage.import_staging import RECORDS, finish, stage
+from gatewayd.storage.import_staging import RECORDS, finish_import, stage_records
 
 NO_CHOICE = "No recovery key is chosen. Use --recovery FILE, or --no-recovery to do without"
 QUESTION = """\
@@ -202,8 +202,8 @@ def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[Imp
             if records is None:
                 raise ConfigError("The export contains no records of devices")
             count = _count(records)
-            stage(vault.directory, records)
-        finish(vault.directory)
+            stage_records(vault.directory, records)
+        finish_import(vault.directory)
         return imported, count
 
 

@@ -20,7 +20,7 @@ from gatewayd.secretstore.vault.offline import open_offline
 from gatewayd.secretstore.vault.sealed_database import log as sealed_log
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
-from gatewayd.storage.import_staging import settle
+from gatewayd.storage.import_staging import recover_import
 from gatewayd.storage.records import DirectoryLock
 
 
@@ -74,7 +74,7 @@ class OfflineVault:
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{error} ({remedy})") from None
         with closing(lock), _without_sealed_warnings():
-            settle(self.directory)
+            recover_import(self.directory)
             yield
 
     @contextmanager

@@ -188,7 +188,7 @@ class DeviceManager:
         self.children[child.id] = child
         self._enter(child, state, reason, RESTORED)
 
-    def introduce(self, device: DeviceId) -> None:
+    def admit_gateway(self, device: DeviceId) -> None:
         """Let a name of the gateway's own, which is on record, come online."""
         if device not in self.children:
             self.add(Child(device), State.ADMITTED)

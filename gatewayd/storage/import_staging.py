@@ -20,7 +20,7 @@ RECORDS = "state.db"
 STAGED = f"{RECORDS}.imported"
 
 
-def stage(directory: Path, records: bytes) -> None:
+def stage_records(directory: Path, records: bytes) -> None:
     """Write records beside those that they will replace.  Raises StoreUnavailable."""
     try:
         write_private(directory / STAGED, records)
@@ -28,7 +28,7 @@ def stage(directory: Path, records: bytes) -> None:
         raise _failed(directory, error) from error
 
 
-def finish(directory: Path) -> None:
+def finish_import(directory: Path) -> None:
     """Put staged records in their place: the secrets are durable.  Raises StoreUnavailable.
 
     state.db must not be open, and nothing of it may wait in a log beside it.
@@ -40,7 +40,7 @@ def finish(directory: Path) -> None:
         raise _failed(directory, error) from error
 
 
-def settle(directory: Path) -> None:
+def recover_import(directory: Path) -> None:
     """Finish an interrupted import, or undo it.  Raises StoreUnavailable.
 
     The caller has the lock of the directory.
@@ -48,7 +48,7 @@ def settle(directory: Path) -> None:
     if not (directory / STAGED).exists():
         return
     if _holds_secrets(directory / "vault.db"):
-        finish(directory)
+        finish_import(directory)
     else:
         (directory / STAGED).unlink()
 

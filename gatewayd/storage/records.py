@@ -26,7 +26,7 @@ from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import SecretStore
 from gatewayd.storage.commit_thread import CommitThread
-from gatewayd.storage.import_staging import RECORDS, settle
+from gatewayd.storage.import_staging import RECORDS, recover_import
 
 VERSION = 2
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
@@ -94,7 +94,7 @@ class RecordDatabase(Database):
     def __init__(self, directory: Path) -> None:
         self._lock = DirectoryLock(directory)
         try:
-            settle(directory)
+            recover_import(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
         except BaseException:
             self._lock.close()

@@ -12,7 +12,7 @@ from gatewayd.device.record import Admission, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreUnavailable
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.import_staging import STAGED, finish, settle, stage
+from gatewayd.storage.import_staging import STAGED, finish_import, recover_import, stage_records
 from gatewayd.storage.records import RecordDatabase
 from gatewayd.testing.contracts.secretstore import REF, keep
 
@@ -40,7 +40,7 @@ def ready(tmp_path: Path) -> Path:
     theirs = records(tmp_path / "other", THEIRS)
     records(tmp_path / "state", OURS)
     Vault(VaultSettings(key="development-file"), tmp_path / "state").close()
-    stage(tmp_path / "state", theirs)
+    stage_records(tmp_path / "state", theirs)
     return tmp_path / "state"
 
 
@@ -63,7 +63,7 @@ def test_what_is_not_committed_does_not_count(ready: Path) -> None:
     with closing(Vault(VaultSettings(key="development-file"), ready)) as vault:
         vault.begin()
         vault.put(REF, Secret(b"x"))
-        settle(ready)
+        recover_import(ready)
         vault.rollback()
     assert known(ready) == [OURS]
 
@@ -72,13 +72,13 @@ def test_when_the_secrets_are_there_the_records_follow(ready: Path) -> None:
     commit(ready)
     assert known(ready) == [THEIRS]
     assert not (ready / STAGED).exists()
-    settle(ready)
+    recover_import(ready)
     assert known(ready) == [THEIRS]
 
 
 def test_done_is_done(ready: Path) -> None:
     commit(ready)
-    finish(ready)
+    finish_import(ready)
     assert known(ready) == [THEIRS]
 
 
@@ -92,6 +92,6 @@ def test_a_vault_that_cannot_be_read_keeps_the_staged_records(ready: Path) -> No
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="No such file"):
-        stage(tmp_path / "nowhere", b"x")
+        stage_records(tmp_path / "nowhere", b"x")
     with pytest.raises(StoreUnavailable, match="No such file"):
-        finish(tmp_path)
+        finish_import(tmp_path)
