@@ -1,4 +1,4 @@
-"""A polkit of our own on a private bus, whose answers a test chooses."""
+"""A fake polkit on a private bus, whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ YES, NO, CHALLENGE = (True, False), (False, False), (False, True)
 
 @dataclass(frozen=True)
 class Check:
-    """What was asked."""
+    """The arguments of a CheckAuthorization."""
 
     subject: tuple[str, Mapping[str, Any]]
     action: str
@@ -64,7 +64,7 @@ class FakeAuthority:
         return bus
 
     def settle(self, action: str, verdict: Verdict) -> None:
-        """Answer all who wait for an action; on the thread that serves."""
+        """Answer all checks that wait for an action, on the thread that serves."""
         self.verdicts[action] = verdict
         waiting, self._waiting = self._waiting, []
         for asked, invocation in waiting:

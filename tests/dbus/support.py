@@ -46,7 +46,10 @@ def view(device: str, **changes: Any) -> DeviceView:
 
 
 class RecordingCommands:
-    """Commands that put down what they are asked, and do what a test wants."""
+    """Commands that record their calls.
+
+    gate: each command waits for it.  before: called before a command returns.
+    """
 
     def __init__(self, *known: str) -> None:
         self.known = known
@@ -203,7 +206,7 @@ async def error_of(
 
 
 class SignalRecorder:
-    """Hears all signals of the service: (path, interface, name, values)."""
+    """Records all signals of the service: (path, interface, name, values)."""
 
     def __init__(self) -> None:
         self.signals: list[tuple[str, str, str, Any]] = []
@@ -213,7 +216,7 @@ class SignalRecorder:
         return [(path, values) for path, _, member, values in list(self.signals) if member == name]
 
     def open(self, address: str) -> None:
-        """Subscribe; on the thread whose context is to hear."""
+        """Subscribe, on the thread that receives the signals."""
         flags = Gio.DBusConnectionFlags
         kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
         self.bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
@@ -233,7 +236,7 @@ class SignalRecorder:
 
 @asynccontextmanager
 async def recorded_signals(bus: PrivateBus) -> AsyncIterator[SignalRecorder]:
-    """A listener that hears from now on."""
+    """A recorder that receives signals from now on."""
     thread, listener = BusThread(asyncio.get_running_loop()), SignalRecorder()
     thread.start()
     await thread.run(listener.open, bus.address)

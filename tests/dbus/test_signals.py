@@ -1,4 +1,4 @@
-"""Gathering: the latest of each child, never too many, and what is worth a signal of its own."""
+"""Pending changes: the latest of each child, in bounded numbers, and their signals."""
 
 from __future__ import annotations
 

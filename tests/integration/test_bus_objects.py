@@ -57,7 +57,7 @@ class Cloud:
 
 
 class Ca:
-    """A CA that says what it was asked."""
+    """A CA that returns its arguments."""
 
     async def make(self, options: Mapping[str, object], caller: str) -> str:
         if "key" in options:
@@ -115,7 +115,7 @@ async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
 
 
 class Client:
-    """Calls what is served, from a thread of its own; descriptors too."""
+    """A client on a thread of its own, that passes descriptors too."""
 
     def __init__(self, thread: BusThread, bus: Any) -> None:
         self._thread, self._bus = thread, bus
