@@ -84,9 +84,7 @@ class Child:
         digest = hashlib.sha256(secret.reveal()).hexdigest()
         record = self._stores.register[self.device]
         await self._stores.secrets.put(record.slot(attempt), secret)
-        self._acknowledge(
-            "secret", self.device, attempt, hashlib.sha256(secret.reveal()).hexdigest()
-        )
+        self._acknowledge("secret", self.device, attempt, digest)
         await self._change(stored=attempt, registered_at=NOW)
         self._acknowledge("stored", self.device, attempt)
 
