@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from script.soaking.laws import Counted, Held, Witness, stranded
+from script.soaking.laws import CloudFacts, LossDetector, StoredFacts, stranded
 
-ONE = Held(attempt=1, stored=1, stale=0, activated=False, secrets={1: "aa"})
+ONE = StoredFacts(attempt=1, stored=1, stale=0, activated=False, secrets={1: "aa"})
 ACTIVE = replace(ONE, activated=True)
-INTENT = Held(attempt=1, stored=0, stale=0, activated=False, secrets={})
+INTENT = StoredFacts(attempt=1, stored=0, stale=0, activated=False, secrets={})
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,14 @@ INTENT = Held(attempt=1, stored=0, stale=0, activated=False, secrets={})
         (INTENT, ONE),
         (ONE, ACTIVE),
         (ONE, replace(ONE, attempt=2, stored=0, stale=1)),
-        (ONE, Held(3, 3, 1, activated=True, secrets={3: "cc"})),
+        (ONE, StoredFacts(3, 3, 1, activated=True, secrets={3: "cc"})),
         (INTENT, replace(INTENT, secrets={1: "aa"})),
     ],
 )
-def test_a_life_that_goes_on_loses_nothing(before: Held, after: Held) -> None:
-    witness = Witness()
-    assert not witness.look({"a": before})
-    assert not witness.look({"a": after})
+def test_a_life_that_goes_on_loses_nothing(before: StoredFacts, after: StoredFacts) -> None:
+    detector = LossDetector()
+    assert not detector.compare({"a": before})
+    assert not detector.compare({"a": after})
 
 
 @pytest.mark.parametrize(
@@ -40,27 +40,27 @@ def test_a_life_that_goes_on_loses_nothing(before: Held, after: Held) -> None:
         (ONE, replace(INTENT, attempt=2)),
         (ONE, replace(ONE, attempt=0)),
         (ACTIVE, ONE),
-        (ACTIVE, Held(2, 2, 1, activated=True, secrets={2: "bb"})),
+        (ACTIVE, StoredFacts(2, 2, 1, activated=True, secrets={2: "bb"})),
         (INTENT, replace(ONE, secrets={})),
     ],
 )
-def test_each_loss_is_seen(before: Held, after: Held | None) -> None:
-    witness = Witness()
-    assert not witness.look({"a": before})
-    assert witness.look({} if after is None else {"a": after})
+def test_each_loss_is_seen(before: StoredFacts, after: StoredFacts | None) -> None:
+    detector = LossDetector()
+    assert not detector.compare({"a": before})
+    assert detector.compare({} if after is None else {"a": after})
 
 
 @pytest.mark.parametrize(
     ("held", "counted", "is_stranded"),
     [
-        (ACTIVE, Counted(("zz", "aa"), activated=True, online=True), False),
-        (ACTIVE, Counted(("aa", "zz"), activated=True, online=False), True),
-        (ONE, Counted(("aa", "zz"), activated=False, online=False), False),
-        (INTENT, Counted(("aa",), activated=True, online=False), True),
-        (None, Counted((), activated=False, online=False), False),
-        (None, Counted(("aa",), activated=False, online=False), True),
+        (ACTIVE, CloudFacts(("zz", "aa"), activated=True, online=True), False),
+        (ACTIVE, CloudFacts(("aa", "zz"), activated=True, online=False), True),
+        (ONE, CloudFacts(("aa", "zz"), activated=False, online=False), False),
+        (INTENT, CloudFacts(("aa",), activated=True, online=False), True),
+        (None, CloudFacts((), activated=False, online=False), False),
+        (None, CloudFacts(("aa",), activated=False, online=False), True),
     ],
 )
-def test_stranded(held: Held | None, counted: Counted, *, is_stranded: bool) -> None:
+def test_stranded(held: StoredFacts | None, counted: CloudFacts, *, is_stranded: bool) -> None:
     disk = {} if held is None else {"a": held}
     assert stranded(disk, {"a": counted}) == (["a"] if is_stranded else [])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from script.soaking.campaign import Campaign
-from script.soaking.life import Tally
+from script.soaking.kill_loop import KillTally
 
 EVERY = 30.0
 """Seconds between two lines of progress."""
@@ -32,7 +32,7 @@ def main() -> int:
     return 1 if campaign.tally.lost or campaign.tally.stranded else 0
 
 
-def report(tally: Tally, seconds: float) -> list[str]:
+def report(tally: KillTally, seconds: float) -> list[str]:
     """Return the figures, a line for each."""
     return [
         f"{tally.kills:>8,} kills by SIGKILL, {tally.kills / seconds:.1f} a second",

@@ -1,4 +1,4 @@
-"""A campaign: rounds of lives, some at once, each round with children of its own."""
+"""A campaign of kills in rounds, some sites at once, each round with children of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from gatewayd.simulator.site import Site
-from script.soaking.life import AT_ONCE, Life, Tally
+from script.soaking.kill_loop import AT_ONCE, KillLoop, KillTally
 
 ROUND = 50
 """Kills in one state directory: then it is settled, and the next begins with an empty one."""
@@ -25,9 +25,9 @@ class Campaign:
     def __init__(self, directory: Path, kills: int, at_once: int, seed: int) -> None:
         self._directory, self._seed = directory, seed
         self._shares = [kills // at_once + (n < kills % at_once) for n in range(at_once)]
-        self.tally = Tally()
+        self.tally = KillTally()
 
-    async def run(self) -> Tally:
+    async def run(self) -> KillTally:
         """Return when all are killed and settled.  Raises RuntimeError, TimeoutError."""
         async with asyncio.TaskGroup() as group:
             for number, kills in enumerate(self._shares):
@@ -47,9 +47,9 @@ class Campaign:
             for first in range(0, kills, ROUND):
                 few = min(ROUND, kills - first)
                 serials = site.plant["serials"][first * AT_ONCE : (first + few) * AT_ONCE]
-                life = Life(site, directory / f"state-{first}", serials, rng)
-                await life.measure()
+                loop = KillLoop(site, directory / f"state-{first}", serials, rng)
+                await loop.measure()
                 for _ in range(few):
-                    await life.kill()
-                await life.settle()
-                self.tally.add(life.tally)
+                    await loop.kill()
+                await loop.settle()
+                self.tally.add(loop.tally)

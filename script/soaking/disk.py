@@ -14,12 +14,12 @@ from gatewayd.errors import SecretCorrupt, SecretNotFound
 from gatewayd.secretstore.store import SecretStore
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.records import RecordDatabase
-from script.soaking.laws import Digest, Held
+from script.soaking.laws import Digest, StoredFacts
 
 LEFT_OUT = shutil.ignore_patterns("lock", "*.ballast", "*-shm")
 
 
-def look(state: Path) -> dict[str, Held]:
+def look(state: Path) -> dict[str, StoredFacts]:
     """Return what a state directory says of each child that has a name at the cloud.
 
     The directory stays as it is: to open the files would repair them.  Raises StoreError where
@@ -30,12 +30,12 @@ def look(state: Path) -> dict[str, Held]:
         return _read(Path(copy))
 
 
-def _read(directory: Path) -> dict[str, Held]:
+def _read(directory: Path) -> dict[str, StoredFacts]:
     settings = VaultSettings(key="development-file")
     with closing(RecordDatabase(directory)) as file, closing(Vault(settings, directory)) as vault:
         secrets = _secrets(vault)
         return {
-            record.cloud.device: Held(
+            record.cloud.device: StoredFacts(
                 record.attempt,
                 record.stored,
                 record.stale,

@@ -10,7 +10,7 @@ Digest = str
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredFacts:
     """What the disk says of one child.
 
     attempt: the newest.  stored: the attempt whose secret is in use; 0 where none is.
@@ -30,7 +30,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CloudFacts:
     """What the cloud says of one child.  secrets: issued, the newest last."""
 
     secrets: tuple[Digest, ...]
@@ -39,12 +39,12 @@ class Counted:
 
 
 @dataclass(slots=True)
-class Witness:
+class LossDetector:
     """A memory of what was acknowledged, which finds what is gone."""
 
-    seen: dict[str, Held] = field(default_factory=dict)
+    seen: dict[str, StoredFacts] = field(default_factory=dict)
 
-    def look(self, now: Mapping[str, Held]) -> list[str]:
+    def compare(self, now: Mapping[str, StoredFacts]) -> list[str]:
         """Compare what the disk says after a kill; return what was lost since the last time."""
         lost = [text for child, before in self.seen.items() for text in _gone(child, before, now)]
         lost += [f"{child} has no secret, and says that it has" for child in _without(now)]
@@ -52,7 +52,7 @@ class Witness:
         return lost
 
 
-def _gone(child: str, before: Held, now: Mapping[str, Held]) -> Iterator[str]:
+def _gone(child: str, before: StoredFacts, now: Mapping[str, StoredFacts]) -> Iterator[str]:
     """Yield what a child had on record, and has no more."""
     after = now.get(child)
     if after is None:
@@ -65,16 +65,16 @@ def _gone(child: str, before: Held, now: Mapping[str, Held]) -> Iterator[str]:
         yield f"{child} has lost the secret of attempt {before.stored}"
 
 
-def _replaced(before: Held, after: Held) -> bool:
+def _replaced(before: StoredFacts, after: StoredFacts) -> bool:
     """Whether the cloud has refused a secret that was never activated."""
     return not before.activated and after.stale > before.stale
 
 
-def _without(now: Mapping[str, Held]) -> Iterator[str]:
+def _without(now: Mapping[str, StoredFacts]) -> Iterator[str]:
     return (child for child, held in now.items() if held.stored and held.secret is None)
 
 
-def stranded(held: Mapping[str, Held], counted: Mapping[str, Counted]) -> list[str]:
+def stranded(held: Mapping[str, StoredFacts], counted: Mapping[str, CloudFacts]) -> list[str]:
     """Return the children that the cloud knows by a secret which the disk does not have.
 
     One to whom a secret was issued must be on record, too: its intent came first.

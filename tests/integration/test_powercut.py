@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import StoreError
-from script.soaking.powercut import life, trace
+from script.soaking.powercut import trace, workload
 from script.soaking.powercut.cuts import cuts, judge, scratch
 from script.soaking.powercut.disk import Disk
 from script.soaking.powercut.trace import MARKS, Operation
@@ -28,9 +28,9 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def recorded(directory: Path) -> Sequence[Operation]:
-    """What a life of several children asked of the disk."""
+    """The operations of a workload of several children on the disk."""
     (directory / "state").mkdir(mode=0o700)
-    return trace.record(trace.build(directory), directory / "state", life.__name__)
+    return trace.record(trace.build(directory), directory / "state", workload.__name__)
 
 
 def test_the_record_is_complete(recorded: Sequence[Operation], directory: Path) -> None:

@@ -29,7 +29,7 @@ async def _all(directory: Path, number: int, seed: int) -> list[str]:
     state = directory / "state"
     state.mkdir(mode=0o700)
     library = trace.build(directory)
-    operations = trace.record(library, state, "script.soaking.powercut.life")
+    operations = trace.record(library, state, "script.soaking.powercut.workload")
     sys.stdout.write(f"{len(operations):>8,} operations recorded\n")
     found = []
     for cut in cuts(operations, number, seed):

@@ -1,4 +1,4 @@
-"""Cuts the power of a recorded life at many moments, and looks at what is left each time."""
+"""Cuts the power of a recorded workload at many moments, and checks what is left each time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.errors import SecretCorrupt, SecretNotFound
 from gatewayd.storage.reconcile import FindingKind, reconcile
-from script.soaking.powercut.life import NOW, Child, Opened, opened
+from script.soaking.powercut.workload import NOW, Child, Opened, opened
 
 HARMLESS = {FindingKind.COMPLETED, FindingKind.OUTDATED, FindingKind.ORPHAN}
 
@@ -29,7 +29,7 @@ class Promise:
 
 
 def promises(marks: Iterable[bytes]) -> dict[str, Promise]:
-    """Sum up what life.py has acknowledged."""
+    """Sum up what workload.py has acknowledged."""
     made: dict[str, Promise] = {}
     for line in marks:
         kind, child, *rest = json.loads(line)

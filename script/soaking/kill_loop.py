@@ -16,14 +16,14 @@ from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import rules
 from script.benchmarks.onboarding import DEVICE, FOUND
 from script.soaking.disk import look
-from script.soaking.laws import Counted, Held, Witness, stranded
+from script.soaking.laws import CloudFacts, LossDetector, StoredFacts, stranded
 
 AT_ONCE = 5
-"""Children on their way in one life, at most."""
+"""Children that are being registered in one run of gatewayd, at most."""
 OLD = 2
-"""Children that are through, and log in again in each life."""
+"""Children that are activated, and log in again in each run."""
 EARLY = 0.5
-"""Of the time that a start takes: no life is shorter, or there would be nothing to kill."""
+"""Of the time that a start takes: no run is shorter, or there would be nothing to kill."""
 WORKING = 0.5
 """Seconds in which a gatewayd that has started may work before it is killed, at most."""
 
@@ -55,7 +55,7 @@ secret_file = "{site.directory}/product-secret"
 
 
 @dataclass(slots=True)
-class Tally:
+class KillTally:
     """What was counted.
 
     amid: kills with a child between its first intent and its activation.
@@ -71,13 +71,13 @@ class Tally:
     lost: list[str] = field(default_factory=list)
     stranded: list[str] = field(default_factory=list)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: KillTally) -> None:
         """Add what another has counted."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class Life:
+class KillLoop:
     """Successive runs of gatewayd in one state directory.
 
     site: where the cloud and the bus are.  serials: children that are to be registered.
@@ -85,10 +85,10 @@ class Life:
 
     def __init__(self, site: Site, state: Path, serials: Sequence[str], rng: random.Random) -> None:
         self._site, self._state, self._serials, self._rng = site, state, serials, rng
-        self._witness = Witness()
-        self._held: Mapping[str, Held] = {}
+        self._detector = LossDetector()
+        self._stored: Mapping[str, StoredFacts] = {}
         self._start = 0.0
-        self.tally = Tally()
+        self.tally = KillTally()
 
     async def measure(self) -> None:
         """Measure how long a start takes, without children to register."""
@@ -116,11 +116,11 @@ class Life:
             raise RuntimeError(f"gatewayd was not killed, but ended with status {ended.result()}")
         self.tally.kills += 1
         await self._look()
-        self.tally.amid += any(one.attempt and not one.activated for one in self._held.values())
+        self.tally.amid += any(one.attempt and not one.activated for one in self._stored.values())
 
     async def settle(self) -> None:
         """Start it once more, wait until all children are online, and ask the cloud."""
-        children = [child for child in self._serials if child in self._held]
+        children = [child for child in self._serials if child in self._stored]
         self._configure(children)
         await self._site.start()
         self.tally.starts += 1
@@ -139,26 +139,26 @@ class Life:
         counted = await self._counted()
         self.tally.registered += sum(one.activated for one in counted.values())
         self.tally.issued += sum(len(one.secrets) for one in counted.values())
-        self.tally.acknowledged += sum(bool(one.stored) for one in self._held.values())
-        gone = stranded(self._held, counted)
+        self.tally.acknowledged += sum(bool(one.stored) for one in self._stored.values())
+        gone = stranded(self._stored, counted)
         self.tally.stranded += [child for child in gone if child not in self.tally.stranded]
 
     async def _look(self) -> None:
         try:
-            self._held = await asyncio.to_thread(look, self._state)
+            self._stored = await asyncio.to_thread(look, self._state)
         except StoreError as error:
             self.tally.lost.append(str(error))
             return
-        self.tally.lost += self._witness.look(self._held)
+        self.tally.lost += self._detector.compare(self._stored)
 
-    async def _counted(self) -> dict[str, Counted]:
+    async def _counted(self) -> dict[str, CloudFacts]:
         """What the cloud says of our children."""
         truth = await self._site.ask(do="truth")
         ledgers: Mapping[str, Mapping[str, Any]] = truth["cloud"]["devices"][
             self._site.plant["product"]
         ]
         return {
-            child: Counted(
+            child: CloudFacts(
                 tuple(ledgers[child]["secrets_sha256"]),
                 ledgers[child]["activation"] is not None,
                 ledgers[child]["online"],
@@ -167,10 +167,10 @@ class Life:
         }
 
     def _waiting(self) -> list[str]:
-        return [c for c in self._serials if c not in self._held or not self._held[c].activated]
+        return [c for c in self._serials if c not in self._stored or not self._stored[c].activated]
 
     def _through(self) -> list[str]:
-        return [c for c in self._serials if c in self._held and self._held[c].activated]
+        return [c for c in self._serials if c in self._stored and self._stored[c].activated]
 
     def _configure(self, children: Sequence[str]) -> None:
         devices = "".join(DEVICE.format(serial=serial) for serial in children)

@@ -1,4 +1,4 @@
-"""python3 -m script.soaking.powercut.life DIRECTORY: children come and go, with acknowledgements.
+"""python3 -m script.soaking.powercut.workload DIRECTORY: children come and go.
 
 What is acknowledged is written to the file "marks", a line of JSON for each: kind, child,
 attempt, and for a secret its digest.
