@@ -20,7 +20,8 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import NoSuchDevice
 from gatewayd.simulator.bus import PrivateBus
 from tests.cloud.guarded import device_ca
-from tests.cloud.huawei.certified import SENSORS, Certified, MemorySlots, certified, furnish
+from tests.cloud.huawei.certified import Certified, MemorySlots, certified, furnish
+from tests.cloud.huawei.site import SENSORS
 from tests.dbus.support import RecordingCommands, served
 from tests.support.gatewayctl import ctl
 

@@ -29,7 +29,7 @@ from tests.simulator.huawei.client import (
     fingerprint,
     greet,
 )
-from tests.simulator.wire import AUTHORITY
+from tests.support.simulated_ca import AUTHORITY
 
 KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
 SHARED = "iotda.cn-north-4.myhuaweicloud.com"

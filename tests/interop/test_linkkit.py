@@ -32,7 +32,7 @@ from tests.simulator.alibaba.gateway import (
     site,
     topic,
 )
-from tests.simulator.wire import AUTHORITY, NOW
+from tests.support.simulated_ca import AUTHORITY, NOW
 
 DIRECT = "direct-1"
 HOSTS = ["localhost", "iot-auth.cn-shanghai.aliyuncs.com"]

@@ -25,7 +25,8 @@ from tests.simulator.alibaba.client import (
     obtain,
     registering,
 )
-from tests.simulator.wire import CERTIFICATE, trusting, wire
+from tests.simulator.wire import trusting, wire
+from tests.support.simulated_ca import CERTIFICATE
 
 CHILD, OTHER = "TH20-0001", "PM10-0001"
 

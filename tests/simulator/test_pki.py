@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatewayd.simulator import pki
-from tests.simulator.wire import AUTHORITY, NOW, trusting
+from tests.simulator.wire import trusting
+from tests.support.simulated_ca import AUTHORITY, NOW
 
-ANOTHER = pki.make_ca("A root for tests", NOW - pki.LIFE, NOW + pki.LIFE)
+ANOTHER = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)  # of the same name
 
 
 def verdict(certificate: pki.KeyedCertificate, name: str, trusted: str = AUTHORITY.pem) -> str:

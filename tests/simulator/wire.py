@@ -1,4 +1,4 @@
-"""A raw connection to a simulated cloud, its authority, and waiting: for the tests of all clouds.
+"""A raw connection to a simulated cloud, and waiting, for the tests of all clouds.
 
 Shares no code with gatewayd: neither client nor simulator can then lend it a mistake.
 """
@@ -11,14 +11,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from gatewayd.simulator import pki
+from tests.support.simulated_ca import CERTIFICATE
 
 PATIENCE = 20.0
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("A root for tests", NOW - pki.LIFE, NOW + pki.LIFE)
-CERTIFICATE = pki.localhost(AUTHORITY, NOW)
 
 
 def trusting(ca_pem: str = CERTIFICATE.ca_pem) -> ssl.SSLContext:

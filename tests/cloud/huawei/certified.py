@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,12 +29,10 @@ from gatewayd.simulator.huawei.platform.authorities import DeviceCa
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.cloud.guarded import device_ca
-from tests.cloud.huawei.site import AUTHORITY
+from tests.cloud.huawei.site import INSTANCE, SENSORS, endpoint, with_products
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
-
-INSTANCE, SENSORS, GATEWAYS = "instance-1", "sensors", "gateways"
-OWN = CloudName("cloud", GATEWAYS, "gw-1", "gateway")
+from tests.support.simulated_ca import AUTHORITY
 
 BODY: Mapping[str, Any] = {
     "parameters": {
@@ -121,16 +118,8 @@ def settings(folder: Path, cloud: HuaweiCloud, **others: Any) -> HuaweiSettings:
         "subject": {"country": "CN"},
         "key_algorithm": "ec-p256",
     } | others.pop("certificates", {})
-    given: dict[str, Any] = {
-        "host": cloud.platform.get(INSTANCE).domain,
-        "address": "127.0.0.1",
-        "port": cloud.port,
-        "ca_file": folder / "ca.pem",
-        "connect_timeout": 20.0,
-        "reply_timeout": 20.0,
-        "certificates": HuaweiCertificates(**certificates),
-    }
-    return HuaweiSettings(**(given | others))
+    values = endpoint(folder, cloud) | {"certificates": HuaweiCertificates(**certificates)}
+    return HuaweiSettings(**(values | others))
 
 
 def furnish(folder: Path, body: Mapping[str, Any] = BODY) -> Path:
@@ -142,10 +131,7 @@ def furnish(folder: Path, body: Mapping[str, Any] = BODY) -> Path:
 
 def platform(body: Mapping[str, Any] = BODY) -> Platform:
     """An instance with two products and a template."""
-    made = Platform(clock=time.time, random=os.urandom)
-    instance = made.create(INSTANCE)
-    for product in (GATEWAYS, SENSORS):
-        instance.products.create(name=product, device_type=product, product_id=product)
+    made, instance = with_products()
     instance.templates.create("template", body)
     return made
 

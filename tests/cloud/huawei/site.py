@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock, wall_time
-from gatewayd.simulator import pki
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions, HuaweiRules
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDeviceStatus
@@ -29,9 +27,8 @@ from gatewayd.simulator.huawei.platform.platform import Platform
 from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
+from tests.support.simulated_ca import AUTHORITY
 
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
 INSTANCE, GATEWAYS, SENSORS = "instance-1", "gateways", "sensors"
 OWN = CloudName("cloud", GATEWAYS, "gw-1", "gateway")
 OWN_ID, OTHER_ID = "gateways_gw-1", "gateways_gw-2"
@@ -116,12 +113,30 @@ def furnish(folder: Path) -> Path:
     return folder
 
 
-def platform() -> Platform:
-    """An instance with two gateways, and a product of sensors."""
+def endpoint(folder: Path, cloud: HuaweiCloud) -> dict[str, Any]:
+    """Return the settings that lead to a simulated instance."""
+    return {
+        "host": cloud.platform.get(INSTANCE).domain,
+        "address": "127.0.0.1",
+        "port": cloud.port,
+        "ca_file": folder / "ca.pem",
+        "connect_timeout": 20.0,
+        "reply_timeout": 20.0,
+    }
+
+
+def with_products() -> tuple[Platform, IotdaInstance]:
+    """A platform of one instance, with a product of gateways and one of sensors."""
     made = Platform(clock=time.time, random=os.urandom)
     instance = made.create(INSTANCE)
     for product in (GATEWAYS, SENSORS):
         instance.products.create(name=product, device_type=product, product_id=product)
+    return made, instance
+
+
+def platform() -> Platform:
+    """An instance with two gateways, and a product of sensors."""
+    made, instance = with_products()
     for node, secret in (("gw-1", SECRET.reveal().decode()), ("gw-2", "another-secret")):
         instance.devices.add(node_id=node, product_id=GATEWAYS, auth=DeviceAuth(secret=secret))
     return made
@@ -141,19 +156,10 @@ async def site(
         own = HuaweiGateway(
             GATEWAYS, OWN.device, login="secret", secret_file=folder / "secret", **(gateway or {})
         )
-        given: dict[str, Any] = {
-            "host": cloud.platform.get(INSTANCE).domain,
-            "address": "127.0.0.1",
-            "port": cloud.port,
-            "ca_file": folder / "ca.pem",
-            "connect_timeout": 20.0,
-            "reply_timeout": 20.0,
-            "products": (SENSORS,),
-            "gateway": own,
-        }
+        values = endpoint(folder, cloud) | {"products": (SENSORS,), "gateway": own} | others
         provider = Huawei(
             "cloud",
-            HuaweiSettings(**(given | others)),
+            HuaweiSettings(**values),
             partial(read_secret, None),
             Clock(clock.now, wall_time),
         )

@@ -29,8 +29,6 @@ from gatewayd.testing.contracts.cloud import check_reason
 from tests.cloud.guarded import device_ca, identity, subject
 from tests.cloud.huawei.certified import (
     BODY,
-    INSTANCE,
-    SENSORS,
     Certified,
     MemorySlots,
     certified,
@@ -39,6 +37,7 @@ from tests.cloud.huawei.certified import (
     furnish,
 )
 from tests.cloud.huawei.signing_requests import request
+from tests.cloud.huawei.site import INSTANCE, SENSORS
 
 DAY = 86_400.0
 

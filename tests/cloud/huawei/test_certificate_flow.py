@@ -19,7 +19,8 @@ from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State
 from gatewayd.simulator.huawei.platform.device import AuthSlot, HuaweiDeviceStatus
 from gatewayd.testing.waiting import PATIENCE, until
-from tests.cloud.huawei.certified import OWN, Certified, certified, furnish
+from tests.cloud.huawei.certified import Certified, certified, furnish
+from tests.cloud.huawei.site import OWN
 from tests.support.fakes import MemoryRecords
 from tests.support.stage import NameRules, Stage
 from tests.test_crash import STEPS, Killed, after_a_power_cut

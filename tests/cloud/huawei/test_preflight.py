@@ -15,9 +15,10 @@ from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.preflight import Check
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from tests.cloud.huawei.certified import BODY, GATEWAYS, furnish, platform, settings
-from tests.cloud.huawei.site import AUTHORITY
+from tests.cloud.huawei.certified import BODY, furnish, platform, settings
+from tests.cloud.huawei.site import GATEWAYS
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
+from tests.support.simulated_ca import AUTHORITY
 
 
 async def run(given: HuaweiSettings) -> list[Check]:

@@ -17,15 +17,8 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.huawei.platform.device import HuaweiDeviceStatus
 from gatewayd.testing.contracts.cloud import RecordingKeeper
-from tests.cloud.huawei.certified import (
-    GATEWAYS,
-    OWN,
-    SENSORS,
-    MemorySlots,
-    certified,
-    child,
-    furnish,
-)
+from tests.cloud.huawei.certified import MemorySlots, certified, child, furnish
+from tests.cloud.huawei.site import GATEWAYS, OWN, SENSORS
 
 HOST = "abc123.st1.iotda-device.cn-north-4.myhuaweicloud.com"
 OWN_ID = f"{GATEWAYS}_gw-1"

@@ -29,7 +29,8 @@ from tests.simulator.alibaba.client import (
     obtain,
     registering,
 )
-from tests.simulator.wire import CERTIFICATE, PATIENCE, Wire, trusting, wire
+from tests.simulator.wire import PATIENCE, Wire, trusting, wire
+from tests.support.simulated_ca import CERTIFICATE
 
 GATEWAYS, GATEWAYS_SECRET = "a1Gateways1", "g4Hq7Zx8Wv3Rk1Ls"
 SENSORS, SENSORS_SECRET = "a1Sensors22", "s5Tq0Zx8Wv3Rk1Ls"

@@ -34,7 +34,8 @@ from tests.simulator.alibaba.client import (
     paho,
     registering,
 )
-from tests.simulator.wire import AUTHORITY, CERTIFICATE, NOW, handshake, trusting, wire
+from tests.simulator.wire import handshake, trusting, wire
+from tests.support.simulated_ca import AUTHORITY, CERTIFICATE, NOW
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 CHILDREN = [f"TH20-{number:04}" for number in range(200)]

@@ -26,7 +26,8 @@ from gatewayd.simulator.huawei.platform.device import DeviceAuth
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.limits import InstanceLimits
 from gatewayd.simulator.huawei.platform.platform import Platform
-from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, Wire, trusting, wire
+from tests.simulator.wire import PATIENCE, Wire, trusting, wire
+from tests.support.simulated_ca import AUTHORITY, NOW
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "cloud" / "huawei" / "vectors.json").read_text()

@@ -15,7 +15,8 @@ from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from tests.simulator.huawei.client import one, served
-from tests.simulator.wire import AUTHORITY, PATIENCE, trusting
+from tests.simulator.wire import PATIENCE, trusting
+from tests.support.simulated_ca import AUTHORITY
 
 PROJECT, TOKEN = "70b76xxxxxx34253880af501cdxxxxxx", "a token of IAM"
 ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE0000000001", "s3cr3t-Key/of+40=characters_0123456789ab"

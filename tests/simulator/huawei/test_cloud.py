@@ -48,7 +48,8 @@ from tests.simulator.huawei.client import (
     showing,
     vouch,
 )
-from tests.simulator.wire import AUTHORITY, NOW, PATIENCE, wire
+from tests.simulator.wire import PATIENCE, wire
+from tests.support.simulated_ca import AUTHORITY, NOW
 
 LOGIN = Hello(secret=SECRET)
 NEWCOMER = f"{GATEWAYS}_gateway-0001"

@@ -18,7 +18,8 @@ from gatewayd.simulator.huawei.management.server import MAX_BODY, ROUTES
 from gatewayd.simulator.huawei.platform.errors import PlatformError
 from tests.simulator.huawei.client import GATEWAY, SENSORS, furnish
 from tests.simulator.huawei.rest import PROJECT, Rest, managed
-from tests.simulator.wire import AUTHORITY, PATIENCE, trusting
+from tests.simulator.wire import PATIENCE, trusting
+from tests.support.simulated_ca import AUTHORITY
 
 NOWHERE = "The API does not exist or has not been published in the environment"
 

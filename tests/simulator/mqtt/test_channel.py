@@ -11,7 +11,7 @@ import pytest
 
 from gatewayd.simulator.mqtt.channel import MAX_PENDING, Channel
 from gatewayd.testing.waiting import until
-from tests.simulator.wire import CERTIFICATE
+from tests.support.simulated_ca import CERTIFICATE
 
 CHUNK = b"x" * 65_536
 

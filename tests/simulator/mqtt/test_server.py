@@ -12,7 +12,8 @@ from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
 from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import connect_packet, registering
-from tests.simulator.wire import CERTIFICATE, trusting, wire
+from tests.simulator.wire import trusting, wire
+from tests.support.simulated_ca import CERTIFICATE
 
 HELLO = connect_packet(registering("TH20-0001"))
 
