@@ -28,7 +28,7 @@ SHOWN = 22
 """Rows of the live table, at most."""
 CLOUDS: Mapping[str, str] = {
     "alibaba": "a simulated cloud",
-    "huawei": "two instances of a simulated cloud, where the gateway is a device itself,",
+    "huawei": "two instances of a simulated cloud with the gateway as a device,",
 }
 """What is simulated, by the name of the cloud."""
 

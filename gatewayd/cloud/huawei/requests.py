@@ -30,7 +30,7 @@ ADDED, DELETED, REPORTED = 50, 50, 100
 """Children in one request, at most ("Adding child devices", "Deleting child devices"; the last is
 of the vendor's C SDK)."""
 _BATCHES_PER_SECOND = 2
-"""Batches of status reports in a second, so that no second exceeds its limit by more than half."""
+"""Status batches in a second, at least: so no second exceeds its limit by more than half."""
 
 
 class HuaweiRequests:

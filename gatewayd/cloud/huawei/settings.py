@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from gatewayd.cloud.tls import Server
-from gatewayd.settings.declare import REQUIRED, setting
+from gatewayd.settings import grammar
+from gatewayd.settings.declare import REQUIRED, FileUse, setting
 
 MAX_TAGS = 10
 _WORD, _CHINESE = r"A-Za-z0-9_\-", "\u4e00-\u9fa5"
@@ -88,7 +89,9 @@ class HuaweiCertificates:
     self-registration."""
 
     template_file: Path = setting(
-        REQUIRED, "the provisioning template, JSON, as it was created at the platform"
+        REQUIRED,
+        "the provisioning template, JSON, as it was created at the platform",
+        file=FileUse.START,
     )
     subject: Mapping[str, str] = setting(
         {},
@@ -127,11 +130,14 @@ class HuaweiGateway:
         "underscore and node ID)",
     )
     secret_credential: str = setting(
-        "", "name of the systemd credential with the gateway's device secret"
+        "",
+        "name of the systemd credential with the gateway's device secret",
+        grammar=grammar.credential_name,
     )
     secret_file: Path | None = setting(  # declares a field
         None,
         "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
+        file=FileUse.LATER,
     )
     check_timestamp: bool = setting(
         False,
@@ -173,13 +179,18 @@ class HuaweiGateway:
 class HuaweiSettings:
     """[cloud.<name>], of the kind "huawei": one instance; there may be several."""
 
-    host: str = setting(REQUIRED, "domain name of the instance's MQTTS endpoint")
-    address: str = setting("", "name or IP address to connect to, if not that of host")
+    host: str = setting(
+        REQUIRED, "domain name of the instance's MQTTS endpoint", grammar=grammar.host
+    )
+    address: str = setting(
+        "", "name or IP address to connect to, if not that of host", grammar=grammar.host
+    )
     port: int = setting(8883, "TCP port of the MQTTS endpoint", low=1, high=65535)
     ca_file: Path | None = setting(  # likewise
         None,
         "trusted root certificates, PEM; as few as needed, for each device with a certificate has "
         "its own copy of them (default: those of the system)",
+        file=FileUse.LATER,
     )
     keepalive: int = setting(120, "MQTT keep-alive", unit="s", low=KEEPALIVE[0], high=KEEPALIVE[1])
     connect_timeout: float = setting(

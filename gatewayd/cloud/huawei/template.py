@@ -196,7 +196,8 @@ def load(data: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
         what = f"must have at most {MAX_BYTES} bytes"
         raise NotTemplateJson(TemplateDiagnostic(DiagnosticKind.TOO_LARGE, "", what))
     try:
-        return json.loads(data.decode(), object_pairs_hook=_Object, parse_constant=_no_constant)
+        text = data.decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_Object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         what = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
     except UnicodeDecodeError as error:
