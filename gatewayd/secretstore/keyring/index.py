@@ -33,7 +33,7 @@ SCHEMA = (
 
 
 class EntryState(StrEnum):
-    """What became of an entry."""
+    """The state of an entry."""
 
     INTENDED = "intended"  # the keyring may hold it
     STORED = "stored"  # it was read back
@@ -45,7 +45,7 @@ LIVE = (EntryState.INTENDED, EntryState.STORED)
 
 
 class KeyringEntry(NamedTuple):
-    """One entry.  service, entry: its names in the keyring.  username: that of the slot.
+    """An entry of the keyring.  service, entry: its names there.  username: that of the slot.
 
     The two differ where the name was taken when the slot was written: by a secret in quarantine,
     or by one that this replaces.
@@ -59,7 +59,7 @@ class KeyringEntry(NamedTuple):
 
 
 class EntryChange(NamedTuple):
-    """What is to become of an entry when the group is committed."""
+    """A change of an entry's state that is made when the group is committed."""
 
     id: int
     state: EntryState
@@ -70,7 +70,7 @@ _ENTRY = "SELECT id, service, username, entry, state FROM slot"
 
 
 class KeyringIndex(Database):
-    """The index, in `directory`/keyring.db.  Each change is durable when the call returns."""
+    """A list of entries, in `directory`/keyring.db.  A change is durable when the call returns."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / "keyring.db", SCHEMA, VERSION)

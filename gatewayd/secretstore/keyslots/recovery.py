@@ -79,7 +79,7 @@ def vouch(data_key: bytes | memoryview, public: bytes) -> bytes:
 
 
 class RecoveryKey:
-    """The private half, held while a vault is opened with it.  Implements KeyOpener.
+    """The private half of a recovery key, held while it opens a vault.  Implements KeyOpener.
 
     pem: PKCS#8, encrypted or not.  password: None where it is not encrypted.
     Raises ConfigError.

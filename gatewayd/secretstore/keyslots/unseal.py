@@ -28,7 +28,7 @@ ABANDON_AFTER, MAX_ABANDONED = 300, 3
 
 @dataclass(frozen=True, slots=True)
 class UnsealedKey:
-    """What a key slot has given.
+    """A key that a slot has given.
 
     material: by which it is found again.  counter: beside it, or None.
     count: the value of the counter; None where it is gone.

@@ -1,4 +1,4 @@
-"""What an operator does with the keys of a vault, while gatewayd runs or not.
+"""The commands of an operator on the keys of a vault, while gatewayd runs or not.
 
 Each function works within a group of the vault: that of the storage thread, or that of a vault
 without gatewayd (offline.py).  A key slot may take some seconds to give its key.

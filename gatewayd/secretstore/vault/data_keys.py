@@ -21,7 +21,7 @@ Random: TypeAlias = Callable[[int], bytes]
 
 
 class KeyOpener(Protocol):
-    """What unwraps the data keys of one slot.  kind: of the slot."""
+    """A key that unwraps the data keys of one slot.  kind: of the slot."""
 
     @property
     def kind(self) -> str: ...

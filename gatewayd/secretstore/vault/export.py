@@ -42,7 +42,7 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was imported.  secrets: how many.  damaged: how many did not open, and were left out."""
+    """The result of an import.  secrets: how many.  damaged: how many did not open."""
 
     secrets: int
     damaged: int

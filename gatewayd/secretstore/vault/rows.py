@@ -86,7 +86,7 @@ def quarantine(query: Execute, row: int, why: str) -> None:
 
 
 class SecretTable:
-    """The slots of the vault.  random: returns so many unpredictable bytes.
+    """The table of the secrets of a vault.  random: returns so many unpredictable bytes.
 
     damaged: rows that do not open, and what was in them.  `quarantine_damaged` moves them, in
     another group: the error that `get` raises would undo it at once.

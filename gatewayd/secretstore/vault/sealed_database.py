@@ -55,7 +55,7 @@ CLOSED = "the vault is closed"
 
 
 class SealedDatabase(ConditionProperties, Database):
-    """The file of a vault.  Its secrets are in vault.py, the commands of an operator in admin.py.
+    """A database that key slots open.  Its secrets are in vault.py, the commands on it in admin.py.
 
     key_slots: the key slots there could be.  key: the one that opens it (`KeySlotFactory.make`).
     opener: opens it instead of that slot.
@@ -288,7 +288,7 @@ EXPOSED = (
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """What is known of a vault.
+    """The facts from which the condition of a vault follows.
 
     sealed: why there is no key; empty where there is one.  kinds: of all key slots.
     suspected: why the vault may be an old copy.
