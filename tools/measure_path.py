@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +31,15 @@ SETTLED = 3.0
 """Seconds after the start until the daemon rests."""
 ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 """Parts of a function that Python runs as functions of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The code that ran.  modules: paths inside the package.  edges: caller and called module."""
+
+    modules: list[str]
+    functions: int
+    edges: list[list[str]]
 
 
 class Recorder:
@@ -81,12 +91,11 @@ class Recorder:
     def _close(self) -> None:
         self._armed = self._open = False
         modules = sorted({module for module, _, _ in self.functions})
-        found = {
-            "modules": modules,
-            "functions": len(self.functions),
-            "edges": sorted(self.edges),
-        }
-        self._result.write_text(json.dumps(found, indent=1))
+        edges = [list(edge) for edge in sorted(self.edges)]
+        found = Measured(modules, len(self.functions), edges)
+        unfinished = self._result.with_suffix(".new")
+        unfinished.write_text(json.dumps(asdict(found)))
+        unfinished.rename(self._result)
 
 
 def _shows_online(frame: FrameType) -> bool:
@@ -104,11 +113,11 @@ def daemon(result: Path, arguments: list[str]) -> int:
     return run(arguments)
 
 
-async def measure() -> dict[str, list[str] | int]:
+async def measure() -> Measured:
     """Play one child; return what was recorded."""
     with tempfile.TemporaryDirectory(prefix="gatewayd-path-") as name:
         result = Path(name) / "result.json"
-        options = ("--children", "0", "--late", "1")
+        options = ("--children", "0", "--late", "1", "--seed", "89")
         async with Site(Path(name), plant_options=options).open() as site:
             (child,) = site.plant["serials"]
             await site.start("tools.measure_path", str(result))
@@ -121,8 +130,7 @@ async def measure() -> dict[str, list[str] | int]:
                 return result.exists()
 
             await site.until(recorded, f"{child} to be online")
-            found: dict[str, list[str] | int] = json.loads(result.read_text())
-            return found
+            return Measured(**json.loads(result.read_text()))
 
 
 def main() -> int:
@@ -130,10 +138,8 @@ def main() -> int:
     if len(sys.argv) > 1:
         return daemon(Path(sys.argv[1]), sys.argv[2:])
     found = asyncio.run(measure())
-    modules, edges = found["modules"], found["edges"]
-    assert isinstance(modules, list)
-    assert isinstance(edges, list)
-    print(f"modules {len(modules)} functions {found['functions']} edges {len(edges)}")
+    modules, edges = len(found.modules), len(found.edges)
+    print(f"modules {modules} functions {found.functions} edges {edges}")
     return 0
 
 
