@@ -77,10 +77,10 @@ class Guarded:
         return ConnectReply(code == 0, (ReplyStep(codec.connack(code), close=code != 0),))
 
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
-        """Nobody listens."""
+        """Ignore it."""
 
     def on_close(self, link: MqttLink) -> None:
-        """Nobody is told."""
+        """Ignore it."""
 
 
 def server_context(

@@ -1,4 +1,4 @@
-"""What a preflight is given in a test, and how its checks are looked at."""
+"""The context of a preflight in a test, and a check of what it yields."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 SECRET = "p5Tq0Zx8Wv3Rk1Ls"
-"""Whatever is configured as a secret: no check tells it."""
+"""The value of each configured secret: no check shows it."""
 
 AROUND = PreflightContext(
-    user="somebody",
+    user="operator",
     read_secret=partial(read_secret, None),
     credentials=False,
     time=time.time,

@@ -61,8 +61,8 @@ class Peer:
                 return [codec.connack(self.connack), self.first]
             case Subscribe():
                 codes = [self.granted(topic) for topic, _ in packet.filters]
-                told = [code for code in codes if code is not None]
-                return [codec.suback(packet.packet_id, told)] if told else []
+                sent = [code for code in codes if code is not None]
+                return [codec.suback(packet.packet_id, sent)] if sent else []
             case Unsubscribe():
                 return [codec.unsuback(packet.packet_id)]
             case Publish():

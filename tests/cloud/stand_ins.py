@@ -1,4 +1,4 @@
-"""Whoever decides, and what tells the time, for a provider on trial."""
+"""Substitutes around a provider under test: the request handler, clocks, a counter."""
 
 from __future__ import annotations
 

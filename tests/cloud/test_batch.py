@@ -121,7 +121,7 @@ async def test_whoever_gives_up_in_time_is_not_sent() -> None:
     assert cloud.batches == [[1, 3]]
 
 
-async def test_nobody_left_means_that_nothing_is_sent() -> None:
+async def test_cancelled_items_are_not_sent() -> None:
     cloud = Cloud()
     async with batching(cloud, wait=0.01) as batcher:
         given_up = asyncio.create_task(batcher.submit(1))
@@ -132,7 +132,7 @@ async def test_nobody_left_means_that_nothing_is_sent() -> None:
     assert cloud.batches == [[2]]
 
 
-async def test_whoever_gives_up_later_harms_nobody() -> None:
+async def test_a_cancelled_item_does_not_harm_others() -> None:
     cloud = Cloud(held=True)
     async with batching(cloud) as batcher:
         waiting = [asyncio.create_task(batcher.submit(item)) for item in (1, 2, 3)]

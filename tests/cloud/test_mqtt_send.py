@@ -86,7 +86,7 @@ async def test_no_more_is_under_way_than_may_be(serve: Serve, server: At) -> Non
 
 
 async def test_whoever_gives_up_leaves_the_place_taken(serve: Serve, server: At) -> None:
-    """What was sent is under way, whether somebody waits or not."""
+    """A packet that was sent is under way, whether its sender waits or not."""
     peer = Peer(puback=False)
     async with connected(peer, serve, server) as connection:
         sending = [
@@ -119,7 +119,7 @@ async def test_a_message_for_a_connection_that_has_ended(serve: Serve, server: A
             await limited(connection.subscribe(["/a"]))
 
 
-async def test_an_acknowledgement_that_nobody_waits_for(serve: Serve, server: At) -> None:
+async def test_an_unexpected_acknowledgement(serve: Serve, server: At) -> None:
     peer = Peer()
     async with connected(peer, serve, server) as connection:
         await peer.client.send(codec.puback(9), codec.suback(9, [1]), codec.unsuback(9))

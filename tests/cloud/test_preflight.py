@@ -55,7 +55,7 @@ def secret(tmp_path: Path) -> Path:
 
 async def test_a_secret_that_can_be_read(secret: Path) -> None:
     check = await preflight.secret_check(ConfiguredSecret("it", "", secret), AROUND)
-    assert check == Check("secret", OK, "The secret of it can be read by somebody.")
+    assert check == Check("secret", OK, "The secret of it can be read by operator.")
 
 
 async def test_a_secret_that_others_may_read(secret: Path) -> None:

@@ -248,8 +248,8 @@ async def test_who_shows_a_certificate_may_trust_the_roots_of_the_system(
 def hashed(ca_file: Path, directory: Path) -> None:
     """Put a root into a directory as openssl-rehash(1) does."""
     command = ("openssl", "x509", "-noout", "-hash", "-in", str(ca_file))
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    (directory / f"{told.stdout.strip()}.0").write_text(ca_file.read_text())
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    (directory / f"{result.stdout.strip()}.0").write_text(ca_file.read_text())
 
 
 @pytest.mark.parametrize("what", BAD)

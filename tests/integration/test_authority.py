@@ -46,7 +46,7 @@ async def test_a_ca_outlives_the_daemon(tmp_path: Path) -> None:
             assert pem.startswith("-----BEGIN CERTIFICATE-----")
             _, before = await ctl(bus, *west)
             status, _ = await ctl(bus, "huawei", "ca", "show", "--cloud", "east")
-            assert status == 1, "it registers nobody"
+            assert status == 1, "this cloud has no device CA"
         finally:
             await site.stop()
         assert "PRIVATE" not in site.log()

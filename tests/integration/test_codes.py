@@ -38,8 +38,8 @@ async def reach(site: Site, child: str, state: str, reason: str, announce: bool 
     async def shown() -> dict[str, Any] | None:
         if child not in await site.devices():
             return None
-        told = await site.describe(child)
-        return told if (told["State"], told["Reason"]) == (state, reason) else None
+        view = await site.describe(child)
+        return view if (view["State"], view["Reason"]) == (state, reason) else None
 
     return await site.until(shown, f"{child} to be {state}: {reason}")
 
@@ -49,17 +49,17 @@ async def online(site: Site, child: str, announce: bool = True) -> int:
     if announce:
         await site.ask(do="announce", child=child)
     await site.wait_for(child, "online")
-    told = await site.ledger(child)
-    assert told["online"]
-    return len(told["secrets_sha256"])
+    view = await site.ledger(child)
+    assert view["online"]
+    return len(view["secrets_sha256"])
 
 
 async def fails(site: Site, child: str, reason: str, announce: bool = True) -> None:
-    """Wait for a child to need somebody who is told what to do."""
-    told = await reach(site, child, "failed", reason, announce)
-    assert told["SubState"] == "needs-operator"
-    assert told["Remedy"]
-    assert not told["NextAttemptTimestamp"]
+    """Wait for a child to need an operator, with a remedy."""
+    view = await reach(site, child, "failed", reason, announce)
+    assert view["SubState"] == "needs-operator"
+    assert view["Remedy"]
+    assert not view["NextAttemptTimestamp"]
 
 
 async def answered(site: Site, method: str, code: int) -> int:
@@ -92,14 +92,14 @@ async def test_what_comes_right_by_itself(tmp_path: Path) -> None:
         added = await answered(site, "thing.topo.add", 200)
         assert await online(site, detached) == 1
         assert await answered(site, "thing.topo.add", 200) == added + 2
-        told = await reach(site, disabled, "activating", "cloud-disabled")
-        assert told["SubState"] == "disabled-at-cloud"
-        assert "Enable" in told["Remedy"]
+        view = await reach(site, disabled, "activating", "cloud-disabled")
+        assert view["SubState"] == "disabled-at-cloud"
+        assert "Enable" in view["Remedy"]
         await plan(site, {})
         assert await online(site, disabled, announce=False) == 1
 
 
-async def test_what_needs_somebody(tmp_path: Path) -> None:
+async def test_what_needs_an_operator(tmp_path: Path) -> None:
     site = site_of(tmp_path, 4)
     async with site.open():
         wrong, off, never_good, fine = site.plant["serials"]
@@ -139,12 +139,12 @@ async def test_what_waits_and_is_shown(tmp_path: Path) -> None:
             },
         )
         await site.start()
-        told = await reach(site, rival, "activating", "cloud-session-elsewhere")
-        assert told["Remedy"]
-        told = await reach(site, strange, "admitted", "cloud-code-unknown")
-        assert "9876" in told["Explanation"]
-        told = await reach(site, removed, "retired", "cloud-removed")
-        assert "Approve" in told["Remedy"]
+        view = await reach(site, rival, "activating", "cloud-session-elsewhere")
+        assert view["Remedy"]
+        view = await reach(site, strange, "admitted", "cloud-code-unknown")
+        assert "9876" in view["Explanation"]
+        view = await reach(site, removed, "retired", "cloud-removed")
+        assert "Approve" in view["Remedy"]
         assert await online(site, fine) == 1
         assert await answered(site, LOGIN, 427) == 1
         assert await answered(site, LOGIN, 521) == 1
@@ -155,7 +155,7 @@ async def test_what_waits_and_is_shown(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_was_activated_before_needs_a_reset(tmp_path: Path) -> None:
-    """It is asked for once, whatever is tried, until somebody has reset it at the cloud."""
+    """It is asked for once, whatever is tried, until it was reset at the cloud."""
     site = site_of(tmp_path, 2)
     async with site.open():
         used, fine = site.plant["serials"]
@@ -164,11 +164,11 @@ async def test_a_child_that_was_activated_before_needs_a_reset(tmp_path: Path) -
         await site.ask(do="leave", child=used)
         await site.wait_for(used, "offline")
         await site.call("Forget", "s", (await site.devices())[used][0])
-        told = await reach(site, used, "failed", "cloud-already-activated")
-        assert told["SubState"] == "needs-reset"
-        assert "ResetThing" in told["Remedy"]
-        assert "Reregister" in told["Remedy"]
-        assert not told["NextAttemptTimestamp"]
+        view = await reach(site, used, "failed", "cloud-already-activated")
+        assert view["SubState"] == "needs-reset"
+        assert "ResetThing" in view["Remedy"]
+        assert "Reregister" in view["Remedy"]
+        assert not view["NextAttemptTimestamp"]
         device = (await site.devices())[used][0]
         with pytest.raises(RuntimeError, match="needs a reset"):
             await site.call("Retry", "s", device)

@@ -35,13 +35,13 @@ async def wait_for_reason(site: Site, child: str, state: str, reason: str) -> di
     async def shown() -> dict[str, object] | None:
         if child not in await site.devices():
             return None
-        told = await site.describe(child)
-        return told if (told["State"], told["Reason"]) == (state, reason) else None
+        view = await site.describe(child)
+        return view if (view["State"], view["Reason"]) == (state, reason) else None
 
-    told: dict[str, object] = await site.until(shown, f"{child} to be {state}: {reason}")
-    assert told["Explanation"]
-    assert str(told["Explanation"]) in site.log()
-    return told
+    view: dict[str, object] = await site.until(shown, f"{child} to be {state}: {reason}")
+    assert view["Explanation"]
+    assert str(view["Explanation"]) in site.log()
+    return view
 
 
 async def test_a_wrong_product_secret(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ async def test_a_wrong_product_secret(tmp_path: Path) -> None:
         secret.write_text("not the right one")
         await site.start()
         await announce(site, one, two)
-        told = await wait_for_reason(site, one, "failed", "cloud-auth-failed")
-        assert "product secret" in str(told["Remedy"]) + str(told["Explanation"])
+        view = await wait_for_reason(site, one, "failed", "cloud-auth-failed")
+        assert "product secret" in str(view["Remedy"]) + str(view["Explanation"])
         await wait_for_reason(site, two, "failed", "cloud-auth-failed")
         secret.write_text(right)
         await site.call("Reload")
@@ -75,8 +75,8 @@ async def test_an_activated_device_needs_a_reset(tmp_path: Path) -> None:
         await site.ask(do="faults", plan=f"refuse:5@{known}")
         await site.start()
         await announce(site, known, child)
-        told = await wait_for_reason(site, known, "failed", "cloud-not-authorised")
-        assert told["SubState"] == "needs-reset"
+        view = await wait_for_reason(site, known, "failed", "cloud-not-authorised")
+        assert view["SubState"] == "needs-reset"
         await site.wait_for(child, "online")
 
 
@@ -85,8 +85,8 @@ async def test_a_cloud_that_is_down_and_comes_back(tmp_path: Path) -> None:
         await site.start()
         await announce(site, one, two)
         for child in (one, two):
-            told = await wait_for_reason(site, child, "admitted", "tcp-refused")
-            assert told["NextAttemptTimestamp"]
+            view = await wait_for_reason(site, child, "admitted", "tcp-refused")
+            assert view["NextAttemptTimestamp"]
         await site.ask(do="faults", plan="")
         await site.wait_for(one, "online")
         await site.wait_for(two, "online")

@@ -83,7 +83,7 @@ async def test_a_child_whose_secret_the_operator_knows(tmp_path: Path) -> None:
         assert "device-secrets" in (await site.describe(two))["Explanation"]
 
 
-async def test_the_cloud_is_told_of_who_waits(tmp_path: Path) -> None:
+async def test_a_pending_child_is_reported_to_the_cloud(tmp_path: Path) -> None:
     site = Site(tmp_path, route="sub-device", plant_options=(*TWO, "--unlisted", "1"))
     async with site.open():
         await site.start()
@@ -92,12 +92,12 @@ async def test_the_cloud_is_told_of_who_waits(tmp_path: Path) -> None:
             await site.ask(do="announce", child=child)
             await site.wait_for(child, state)
 
-        async def told() -> bool:
+        async def reported() -> bool:
             truth = await site.ask(do="truth")
             gateways = [g for one in truth["cloud"]["gateways"].values() for g in one.values()]
             return any(two in str(gateway["found"]) for gateway in gateways)
 
-        await site.until(told, "the cloud to be told")
+        await site.until(reported, "the child to be reported to the cloud")
         assert await site.ledger(two) == {**await site.ledger(two), "registrations": 0}
 
 

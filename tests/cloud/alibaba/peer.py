@@ -17,7 +17,7 @@ def replying(code: object, data: object = None) -> Callable[..., list[tuple[str,
     """Reply to everything in the same way."""
 
     def reply(topic: str, message: dict[str, Any]) -> list[tuple[str, bytes]]:
-        told = {"id": message["id"], "code": code, "data": data}
-        return [(f"{topic}_reply", json.dumps(told).encode())]
+        reply = {"id": message["id"], "code": code, "data": data}
+        return [(f"{topic}_reply", json.dumps(reply).encode())]
 
     return reply

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock, wall_time
-from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
 from gatewayd.simulator.alibaba.rules import AlibabaRules
@@ -27,10 +25,8 @@ from gatewayd.testing.contracts.cloud import RecordingKeeper
 from gatewayd.testing.waiting import until
 from tests.cloud.stand_ins import ManualClock, Wishes
 from tests.cloud.trial import Trial
+from tests.support.simulated_ca import AUTHORITY, CERTIFICATE
 
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
-CERTIFICATE = pki.localhost(AUTHORITY, NOW)
 GATEWAYS, SENSORS = "a1Gateways1", "a1Sensors22"
 GATEWAY = (GATEWAYS, "gateway-1")
 OWN = CloudName("cloud", *GATEWAY, "gateway")
@@ -78,14 +74,14 @@ class Site(Trial):
         return await self.bring(*map(child, numbers))
 
     @property
-    def told(self) -> Any:
+    def ledger(self) -> Any:
         """What the cloud's ledger says of the gateway."""
         truth: Any = self.cloud.truth()
         return truth["gateways"][GATEWAYS][GATEWAY[1]]
 
     def calls(self, method: str) -> int:
         """How often the gateway asked for something, with whatever answer."""
-        return sum(self.told["calls"].get(method, {}).values())
+        return sum(self.ledger["calls"].get(method, {}).values())
 
 
 def furnish(folder: Path) -> Path:

@@ -92,7 +92,7 @@ def test_no_topic_is_too_odd(topic: str) -> None:
 
 ONE, TWO = SubName("a1Child", "child-01"), SubName("b", "c@d:e.f_")
 NAMED = [{"deviceName": "child-01", "productKey": "a1Child"}]
-HEARD = [
+TOPICS = [
     DownlinkTopic(method, OWN) for method in (alink.TOPO_NOTIFY, alink.TOPO_CHANGE, alink.PERMIT)
 ] + [DownlinkTopic(method, ONE) for method in (alink.ENABLE, alink.DISABLE, alink.DELETE)]
 
@@ -105,7 +105,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-def heard(method: str, params: object) -> object:
+def parse(method: str, params: object) -> object:
     message = {"id": "1", "version": "1.0", "params": params, "method": "x"}
     number, downlink = alink.parse_downlink(
         DownlinkTopic(method, OWN), json.dumps(message).encode()
@@ -115,9 +115,9 @@ def heard(method: str, params: object) -> object:
 
 
 def test_a_request() -> None:
-    told = json.loads(alink.request(4294967295, alink.TOPO_ADD, [1]))
+    message = json.loads(alink.request(4294967295, alink.TOPO_ADD, [1]))
     method = {"method": "thing.topo.add"}
-    assert told == {"id": "4294967295", "version": "1.0", "params": [1]} | method
+    assert message == {"id": "4294967295", "version": "1.0", "params": [1]} | method
 
 
 @pytest.mark.parametrize("method", [m for m in alink.METHODS if m.startswith("combine")])
@@ -184,7 +184,7 @@ def test_a_reply_does_not_show_what_may_be_secret() -> None:
 
 def test_a_notice_to_add_children() -> None:
     second = [{"deviceName": "c@d:e.f_", "productKey": "b"}]
-    assert heard(alink.TOPO_NOTIFY, NAMED + second) == AddRequested((ONE, TWO))
+    assert parse(alink.TOPO_NOTIFY, NAMED + second) == AddRequested((ONE, TWO))
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_a_notice_to_add_children() -> None:
 )
 def test_a_change_of_the_topology(status: object, change: TopologyChange) -> None:
     params = {"status": status, "subList": NAMED}
-    assert heard(alink.TOPO_CHANGE, params) == TopologyChanged(change, (ONE,))
+    assert parse(alink.TOPO_CHANGE, params) == TopologyChanged(change, (ONE,))
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"status": 8, "subList": "x"}])
 def test_a_change_that_says_little_is_still_one(params: object) -> None:
-    downlink = heard(alink.TOPO_CHANGE, params)
+    downlink = parse(alink.TOPO_CHANGE, params)
     assert isinstance(downlink, TopologyChanged)
     assert downlink.children == ()
 
@@ -215,9 +215,9 @@ def test_a_change_that_says_little_is_still_one(params: object) -> None:
     ("time", "seconds"), [(1, 1), (60, 60), ("60", 60), (65534, 65534), (65535, 0), (0, 65534)]
 )
 def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
-    assert heard(alink.PERMIT, {"time": time}) == PermitJoin(seconds, "")
+    assert parse(alink.PERMIT, {"time": time}) == PermitJoin(seconds, "")
     named = {"time": time, "productKey": "a1Child"}
-    assert heard(alink.PERMIT, named) == PermitJoin(seconds, "a1Child")
+    assert parse(alink.PERMIT, named) == PermitJoin(seconds, "a1Child")
 
 
 @pytest.mark.parametrize(
@@ -234,13 +234,13 @@ def test_how_long_joining_is_permitted(time: object, seconds: int) -> None:
 )
 def test_a_permission_that_cannot_be_read(params: object) -> None:
     with pytest.raises(AlinkError):
-        heard(alink.PERMIT, params)
+        parse(alink.PERMIT, params)
 
 
 @pytest.mark.parametrize("order", [alink.DISABLE, alink.ENABLE, alink.DELETE])
 def test_an_order_to_a_child(order: str) -> None:
-    told = alink.parse_downlink(DownlinkTopic(order, ONE), b'{"id": 7, "params": {}}')
-    assert told == ("7", SubDeviceOrder(order, ONE))
+    message = alink.parse_downlink(DownlinkTopic(order, ONE), b'{"id": 7, "params": {}}')
+    assert message == ("7", SubDeviceOrder(order, ONE))
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,11 @@ def test_names_that_are_none_are_left_out() -> None:
     assert alink.names_in({}) == alink.names_in("x") == ()
 
 
-@given(st.sampled_from([*HEARD, DownlinkTopic(alink.ERROR, OWN)]), JSON | st.binary())
-def test_nothing_the_cloud_sends_is_more_than_refused(asked: DownlinkTopic, told: object) -> None:
-    payload = told if isinstance(told, bytes) else json.dumps(told).encode()
+@given(st.sampled_from([*TOPICS, DownlinkTopic(alink.ERROR, OWN)]), JSON | st.binary())
+def test_nothing_the_cloud_sends_is_more_than_refused(
+    asked: DownlinkTopic, message: object
+) -> None:
+    payload = message if isinstance(message, bytes) else json.dumps(message).encode()
     for parse in (alink.parse_reply, lambda data: alink.parse_downlink(asked, data)):
         try:
             number, _ = parse(payload)

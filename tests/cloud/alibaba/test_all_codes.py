@@ -40,7 +40,6 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 from tests.cloud.alibaba.site import (
-    CERTIFICATE,
     PRODUCT_SECRETS,
     Site,
     at_cloud,
@@ -49,6 +48,7 @@ from tests.cloud.alibaba.site import (
     settings_for,
     site,
 )
+from tests.support.simulated_ca import CERTIFICATE
 
 
 class Class(Enum):
@@ -56,7 +56,7 @@ class Class(Enum):
 
     TRANSIENT = auto()  # comes right by itself
     PERMANENT = auto()  # a fault of the request: the same request is refused again
-    OPERATOR = auto()  # until somebody changes something at the cloud
+    OPERATOR = auto()  # until an operator changes something at the cloud
     REMOVED = auto()  # stop, and remember
     REREGISTER = auto()  # this secret is no good
     TOPOLOGY = auto()  # attach it, and try once more
@@ -115,12 +115,12 @@ PRODUCT_SECRET = dict.fromkeys((401, 6287, 6600), (Class.OPERATOR, "cloud-auth-f
 """What is signed with the product's secret."""
 
 COMES_RIGHT = frozenset({Class.TRANSIENT, Class.TOPOLOGY})
-"""Nobody has to act."""
+"""No one has to act."""
 
-Told: TypeAlias = tuple[type, str]
+Result: TypeAlias = tuple[type, str]
 """What it ends in, and the reason's code; "" for none."""
 
-DONE: Told = (type(None), "")
+DONE: Result = (type(None), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Ends:
     others: Mapping[Class, type]
     meanings: Mapping[int, Meaning]
 
-    def expected(self) -> dict[int, Told]:
+    def expected(self) -> dict[int, Result]:
         table = {**MEANINGS, **self.meanings}
         return {
             code: (self.others.get(kind, self.usual), reason)
@@ -150,8 +150,8 @@ DELETED = {6100: (Class.REMOVED, "cloud-removed")}
 """Once the cloud has issued a secret, a device that it does not know was deleted."""
 LOG_IN = Ends(LoginFailed, LOGIN_ERRORS, DELETED).expected()
 FORGOTTEN = {
-    code: DONE if code in {521, 6100, 6401} else told
-    for code, told in Ends(Reason, {}, {}).expected().items()
+    code: DONE if code in {521, 6100, 6401} else result
+    for code, result in Ends(Reason, {}, {}).expected().items()
 }
 """What is not there is not in the topology either."""
 
@@ -166,8 +166,8 @@ def children(route: str = "sub-device") -> Iterator[tuple[int, CloudName]]:
     return ((code, child(number, route)) for number, code in enumerate(CODES))
 
 
-def told(ended: object, reason: Reason | None, code: int) -> Told:
-    """Return what is to be compared, after a look at what people are told."""
+def result(ended: object, reason: Reason | None, code: int) -> Result:
+    """Return what is to be compared, after a check of the reason."""
     if reason is None:
         return type(ended), ""
     check_reason(reason)
@@ -179,8 +179,8 @@ def told(ended: object, reason: Reason | None, code: int) -> Told:
     return type(ended), reason.code
 
 
-def outcome_told(outcome: Outcome, code: int) -> Told:
-    return told(outcome, None if isinstance(outcome, Issued) else outcome.reason, code)
+def outcome_result(outcome: Outcome, code: int) -> Result:
+    return result(outcome, None if isinstance(outcome, Issued) else outcome.reason, code)
 
 
 def fault(one: Site, code: int, request: str, device: str = "*") -> None:
@@ -194,14 +194,14 @@ async def online(one: Site) -> Mapping[int, Session]:
     return dict(zip(CODES, await one.online(*range(len(CODES))), strict=True))
 
 
-async def login(one: Site, name: CloudName, code: int) -> Told:
+async def login(one: Site, name: CloudName, code: int) -> Result:
     """Log a child in that has a secret."""
     valid = one.cloud.secret(*at_cloud(name))
     assert valid is not None
     try:
         await one.connect(name, Secret(valid.encode()))
     except LoginError as error:
-        return told(error, error.reason, code)
+        return result(error, error.reason, code)
     return DONE
 
 
@@ -213,14 +213,14 @@ async def login(one: Site, name: CloudName, code: int) -> Told:
     ],
 )
 async def test_registration(
-    folder: Path, route: str, request_: str, expected: dict[int, Told]
+    folder: Path, route: str, request_: str, expected: dict[int, Result]
 ) -> None:
     ends = {}
     async with site(folder) as one:
         for code, name in children(route):
             fault(one, code, request_)
             outcome, kept = await one.register(name)
-            ends[code] = outcome_told(outcome, code)
+            ends[code] = outcome_result(outcome, code)
             assert not kept.secrets
         fault(one, 200, request_)
         outcome, _ = await one.register(child(len(CODES), route))
@@ -238,7 +238,7 @@ async def test_registration_of_one_among_others(folder: Path) -> None:
         one.cloud.set_faults(" ".join(plan))
         answers = await asyncio.gather(*(one.register(name) for name in (*names.values(), good)))
         for code, (outcome, _) in zip(CODES, answers, strict=False):
-            ends[code] = outcome_told(outcome, code)
+            ends[code] = outcome_result(outcome, code)
         assert answers[-1][0] == Issued()
     assert ends == PROVISION
 
@@ -267,7 +267,7 @@ async def test_batches_of_logouts_and_logins(folder: Path, codes: Sequence[int])
             pair = child(2 * number), child(2 * number + 1)
             ends[code], other = await asyncio.gather(*(login(one, name, code) for name in pair))
             assert ends[code] == other
-        assert set(one.told["calls"]["combine.batch_logout"]) == {str(code) for code in codes}
+        assert set(one.ledger["calls"]["combine.batch_logout"]) == {str(code) for code in codes}
         for session in sessions:
             assert (await session.wait_closed()).reason.code == "closed"
     assert ends == {
@@ -275,7 +275,7 @@ async def test_batches_of_logouts_and_logins(folder: Path, codes: Sequence[int])
     }
 
 
-async def test_topology_that_is_not_told(folder: Path) -> None:
+async def test_topology_that_is_refused(folder: Path) -> None:
     """The gateway asks for itself: whatever is answered says nothing of the child."""
     ends = {}
     async with site(folder) as one:
@@ -298,7 +298,7 @@ async def test_leaving_the_topology(folder: Path) -> None:
         for code, name in children():
             fault(one, code, "thing.topo.delete")
             why = await one.provider.unbind(name)
-            ends[code] = told(why, why, code)
+            ends[code] = result(why, why, code)
     assert ends == FORGOTTEN
 
 
@@ -308,7 +308,7 @@ async def test_logout_ends_the_session_whatever_is_answered(folder: Path) -> Non
             fault(one, code, "combine.logout")
             await session.close()
             assert (await session.wait_closed()).reason.code == "closed"
-        assert set(one.told["calls"]["combine.logout"]) == {str(code) for code in CODES}
+        assert set(one.ledger["calls"]["combine.logout"]) == {str(code) for code in CODES}
 
 
 async def test_a_child_that_is_forced_off(folder: Path) -> None:
@@ -319,7 +319,7 @@ async def test_a_child_that_is_forced_off(folder: Path) -> None:
             one.cloud.push_error(at_cloud(name), code)
             async with asyncio.timeout(30):
                 ended = await sessions[code].wait_closed()
-            ends[code] = (ended.removed, told(ended, ended.reason, code)[1])
+            ends[code] = (ended.removed, result(ended, ended.reason, code)[1])
     assert ends == {
         code: (kind is Class.REMOVED, reason) for code, (kind, reason) in MEANINGS.items()
     }
@@ -341,7 +341,7 @@ async def test_registration_over_https(folder: Path) -> None:
         ours = HttpsRegistration(account, "localhost", cloud.https_port, trust)
         for code, name in children("direct"):
             cloud.set_faults(f"reply:{code}@auth.register.device")
-            ends[code] = outcome_told(await ours.register(name, RecordingKeeper().keep), code)
+            ends[code] = outcome_result(await ours.register(name, RecordingKeeper().keep), code)
         cloud.set_faults("")
         assert await ours.register(child(0, "direct"), RecordingKeeper().keep) == Issued()
         trust.release()

@@ -1,4 +1,4 @@
-"""The gateway's link: each question has its reply, or an error; what the cloud asks is heard."""
+"""The gateway's link: each request has its reply or an error; downlinks are handled."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ async def test_replies_find_their_questions_in_any_order(serve: Serve, server: A
         await peer.until(lambda: len(peer.asked) == 20)
         for topic, message in reversed(peer.asked):
             number = int(message["id"])
-            told = {"id": number if number % 2 else str(number), "code": str(200 + number)}
-            await peer.say(f"{topic}_reply", told)
+            reply = {"id": number if number % 2 else str(number), "code": str(200 + number)}
+            await peer.say(f"{topic}_reply", reply)
         replies = await asyncio.gather(*asking)
     numbers = [int(message["id"]) for _, message in peer.asked]
     assert len(set(numbers)) == 20
@@ -202,22 +202,22 @@ ASKED: list[tuple[str, dict[str, Any], Downlink]] = [
 async def test_what_the_cloud_asks_is_heard_and_answered(
     serve: Serve, server: At, topic: str, message: dict[str, Any], downlink: Downlink
 ) -> None:
-    peer, heard = Peer(), list[Downlink]()
+    peer, received = Peer(), list[Downlink]()
     async with linked(peer, serve, server) as link:
-        link.on_request = heard.append
+        link.on_request = received.append
         await peer.say(topic, {"id": "9", "version": "1.0"} | message)
         await peer.until(lambda: len(peer.asked) == 1)
-    assert heard == [downlink]
+    assert received == [downlink]
     assert peer.asked == [(f"{topic}_reply", {"id": "9", "code": 200, "data": {}})]
 
 
 async def test_a_child_forced_off_is_heard_and_not_answered(serve: Serve, server: At) -> None:
-    peer, heard = Peer(replies=replying(200)), list[Downlink]()
+    peer, received = Peer(replies=replying(200)), list[Downlink]()
     async with linked(peer, serve, server) as link:
-        link.on_request = heard.append
+        link.on_request = received.append
         await peer.say(f"/ext/error/{OWN.product}/{OWN.device}", {"id": "9", "code": 520})
         await link.ask(alink.TOPO_GET, {})
-    assert heard == [ForcedOff(520, None)]
+    assert received == [ForcedOff(520, None)]
     assert len(peer.asked) == 1
 
 
@@ -229,12 +229,12 @@ async def test_what_comes_before_somebody_listens_is_kept(serve: Serve, server: 
             await peer.say(f"{G}/thing/gateway/permit", permit)
         peer.replies = replying(200)
         await link.ask(alink.TOPO_GET, {})
-        heard = list[Downlink]()
-        link.on_request = heard.append
-        assert heard == [PermitJoin(seconds + 3, "") for seconds in range(uplink.EARLY)]
+        received = list[Downlink]()
+        link.on_request = received.append
+        assert received == [PermitJoin(seconds + 3, "") for seconds in range(uplink.EARLY)]
 
 
-async def test_what_nobody_can_use_is_counted(serve: Serve, server: At) -> None:
+async def test_unusable_messages_are_counted(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
         await peer.say(f"{G}/thing/topo/get_reply", b"\xff")

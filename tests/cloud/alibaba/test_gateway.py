@@ -114,11 +114,11 @@ async def test_what_keeping_raises_is_passed_on(secret_file: Path) -> None:
 async def test_without_one_it_registers_as_a_direct_device(
     serve: Serve, ca_file: Path, secret_file: Path
 ) -> None:
-    told = {
+    push = {
         "productKey": OWN.product, "deviceName": OWN.device,
         "deviceSecret": SECRET.reveal().decode(),
     }  # fmt: skip
-    peer = Peer(first=codec.publish("/ext/register", str(told).replace("'", '"').encode()))
+    peer = Peer(first=codec.publish("/ext/register", str(push).replace("'", '"').encode()))
     async with serve(peer.script) as broker:
         own = AlibabaGateway(OWN.product, OWN.device, register=True)
         products = {OWN.product: AlibabaProduct(secret_file=secret_file)}

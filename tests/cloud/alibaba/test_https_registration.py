@@ -45,12 +45,12 @@ DATA = {"productKey": PRODUCT, "deviceName": ONE.device, "deviceSecret": SECRET}
 GOOD = {"code": 200, "data": DATA, "message": "success"}
 
 
-def answer(told: object, status: int = 200) -> HttpResponse:
-    return HttpResponse(status, json.dumps(told).encode())
+def answer(content: object, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, json.dumps(content).encode())
 
 
-def response(told: object, status: int = 200) -> bytes:
-    body = json.dumps(told).encode()
+def response(content: object, status: int = 200) -> bytes:
+    body = json.dumps(content).encode()
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
 
@@ -182,7 +182,7 @@ def test_an_activated_device_needs_a_reset() -> None:
     ("status", "expected"),
     [(302, Refused), (404, Refused), (429, Failed), (500, Unknown), (503, Unknown), (200, Unknown)],
 )
-def test_without_a_code_the_status_tells(status: int, expected: type) -> None:
+def test_without_a_code_the_status_decides(status: int, expected: type) -> None:
     for body in (b"<html>", b"{}", b"[]", b'{"code": true}', b'{"code": -1}', b'{"code": 1e3}'):
         assert type(parse_response(HttpResponse(status, body), ONE)) is expected
 
@@ -242,7 +242,7 @@ async def test_a_silent_cloud(serve: Serve, folder: Path) -> None:
         await broker.until(0)
 
 
-async def test_who_is_not_trusted_is_told_nothing(serve: Serve, folder: Path) -> None:
+async def test_a_server_that_is_not_trusted_gets_nothing(serve: Serve, folder: Path) -> None:
     desk = Desk(response(GOOD))
     stranger = pki.make_ca("stranger", NOW - pki.LIFE, NOW + pki.LIFE)
     async with serve(desk, pki.localhost(stranger, NOW)) as broker:
@@ -311,7 +311,7 @@ async def test_a_vague_refusal_is_explained(
         await route.close()
 
 
-async def test_a_wrong_product_secret_is_told_plainly(serve: Serve, folder: Path) -> None:
+async def test_a_wrong_product_secret_is_explained(serve: Serve, folder: Path) -> None:
     async with explained(serve, folder, "refuse:4", response({"code": 6600})) as (route, _):
         outcome = await register(route)
         assert isinstance(outcome, Refused)
@@ -328,7 +328,7 @@ async def test_the_explanation_may_be_a_secret(serve: Serve, folder: Path) -> No
         assert kept.secrets == [Secret(SECRET.encode())]
 
 
-async def test_without_a_refusal_nobody_else_is_asked(serve: Serve, folder: Path) -> None:
+async def test_https_is_asked_only_after_a_refusal(serve: Serve, folder: Path) -> None:
     async with explained(serve, folder, "", response(GOOD)) as (route, desk):
         kept = RecordingKeeper()
         assert await register(route, kept) == Issued()

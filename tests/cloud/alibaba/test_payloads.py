@@ -91,7 +91,7 @@ def test_the_connect_of_a_login(name: str) -> None:
 
 NAME = CloudName("cloud", "a1Gt7n5yTt8", "gw-child_01")
 SUB = SubName("a1Gt7n5yTt8", "gw-child_01")
-TOLD = {"productKey": SUB.product, "deviceName": SUB.device}
+ENTRY = {"productKey": SUB.product, "deviceName": SUB.device}
 
 
 CLIENT = "a1Gt7n5yTt8.gw-child_01"
@@ -107,7 +107,7 @@ ATTACHED = [
 def test_one_that_is_attached_and_logged_in(vector: dict[str, Any]) -> None:
     key, timestamp = Secret(vector["key"].encode()), vector["inputs"]["timestamp"]
     method = vector["algorithm"]
-    both = TOLD | {
+    both = ENTRY | {
         "clientId": CLIENT,
         "timestamp": timestamp,
         "sign": vector["digest_hex_lower"],
@@ -123,7 +123,7 @@ def test_one_whose_product_vouches_for_it() -> None:
         one for one in VECTORS["vectors"] if one["name"] == "V03-dynreg-register-hmacsha256"
     )
     key, random = Secret(vector["key"].encode()), vector["inputs"]["random"]
-    assert payloads.with_product_secret(NAME, key, "hmacsha256", random) == TOLD | {
+    assert payloads.with_product_secret(NAME, key, "hmacsha256", random) == ENTRY | {
         "random": random,
         "signMethod": "hmacSha256",
         "sign": vector["digest_hex_lower"],
@@ -137,7 +137,7 @@ def test_every_method_can_be_spelled() -> None:
 
 def test_secrets_are_found_by_name_never_by_position() -> None:
     other = {"productKey": SUB.product, "deviceName": "gw-child_02"}
-    data = [other | {"deviceSecret": "two"}, TOLD | {"deviceSecret": "one"}]
+    data = [other | {"deviceSecret": "two"}, ENTRY | {"deviceSecret": "one"}]
     assert payloads.issued(data) == {
         SubName(SUB.product, "gw-child_02"): Secret(b"two"),
         SUB: Secret(b"one"),
@@ -147,9 +147,9 @@ def test_secrets_are_found_by_name_never_by_position() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        None, "", {}, [], [None], "text", [TOLD], [TOLD | {"deviceSecret": ""}],
-        [TOLD | {"deviceSecret": 7}], [TOLD | {"deviceSecret": "a b"}], [{"deviceSecret": "x"}],
-        [TOLD | {"deviceSecret": "x" * 65}], [{"deviceName": 1} | {"deviceSecret": "x"}],
+        None, "", {}, [], [None], "text", [ENTRY], [ENTRY | {"deviceSecret": ""}],
+        [ENTRY | {"deviceSecret": 7}], [ENTRY | {"deviceSecret": "a b"}], [{"deviceSecret": "x"}],
+        [ENTRY | {"deviceSecret": "x" * 65}], [{"deviceName": 1} | {"deviceSecret": "x"}],
     ],
 )  # fmt: skip
 def test_a_reply_without_a_secret(data: object) -> None:
@@ -157,20 +157,20 @@ def test_a_reply_without_a_secret(data: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "codes"),
+    ("data", "codes"),
     [
-        ([TOLD | {"errorDetail": {"code": 6619}}], {SUB: 6619}),
-        ([TOLD | {"errorDetail": {"code": "6619"}}], {SUB: 6619}),
-        ([TOLD | {"errorDetail": {"code": "x"}}], {}),
-        ([TOLD | {"errorDetail": {"code": None}}], {}),
-        ([TOLD | {"errorDetail": []}], {}),
-        ([TOLD], {}),
+        ([ENTRY | {"errorDetail": {"code": 6619}}], {SUB: 6619}),
+        ([ENTRY | {"errorDetail": {"code": "6619"}}], {SUB: 6619}),
+        ([ENTRY | {"errorDetail": {"code": "x"}}], {}),
+        ([ENTRY | {"errorDetail": {"code": None}}], {}),
+        ([ENTRY | {"errorDetail": []}], {}),
+        ([ENTRY], {}),
         ([{"errorDetail": {"code": 6619}}], {}),
         (None, {}),
     ],
 )
-def test_failures(told: object, codes: dict[SubName, int]) -> None:
-    assert payloads.failures(told) == codes
+def test_failures(data: object, codes: dict[SubName, int]) -> None:
+    assert payloads.failures(data) == codes
 
 
 @pytest.mark.parametrize(("data", "part"), [({"a": 1}, 1), ({}, None), ([], None), (None, None)])
@@ -247,7 +247,7 @@ def test_the_instance_is_named_where_there_is_one() -> None:
     )
 
 
-def test_the_password_shows_itself_to_nobody() -> None:
+def test_the_password_is_not_shown() -> None:
     login = payloads.connect_login(NAME, Secret(SECRET.encode()), "hmacsha256")
     assert login.password.reveal().decode() not in repr(login)
 

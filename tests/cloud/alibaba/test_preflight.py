@@ -135,7 +135,7 @@ async def test_a_clock_that_may_be_wrong(
     assert "timedatectl" in check.remedy
 
 
-async def test_nobody_listens(serve: Serve, settings: AlibabaSettings) -> None:
+async def test_a_port_without_a_server(serve: Serve, settings: AlibabaSettings) -> None:
     async with serve(stay) as broker:
         port = broker.port
     found = await run(replace(settings, port=port))
@@ -143,7 +143,7 @@ async def test_nobody_listens(serve: Serve, settings: AlibabaSettings) -> None:
     assert "tls" not in dict(verdicts(found))
 
 
-async def test_a_name_that_nobody_knows(settings: AlibabaSettings) -> None:
+async def test_a_name_that_is_not_known(settings: AlibabaSettings) -> None:
     found = await run(replace(settings, host="host.invalid"))
     assert verdicts(found)[1:3] == [("dns", FAILED), ("root", OK)]
 
@@ -277,9 +277,9 @@ def test_each_root_is_named(
 
 def test_not_too_many_roots_are_named() -> None:
     many = [ROOT] * (shared.MAX_ROOTS + 3)
-    told = list(preflight.alibaba_root_checks(many, [], NOW.timestamp()))
-    assert len(told) == shared.MAX_ROOTS + 1
-    assert told[-1].text == "ca_file has 3 more."
+    found = list(preflight.alibaba_root_checks(many, [], NOW.timestamp()))
+    assert len(found) == shared.MAX_ROOTS + 1
+    assert found[-1].text == "ca_file has 3 more."
 
 
 async def test_the_roots_of_the_system() -> None:
@@ -293,7 +293,7 @@ async def credentials(settings: AlibabaSettings, around: PreflightContext = AROU
 
 async def test_a_secret_that_can_be_read(settings: AlibabaSettings) -> None:
     (check,) = await credentials(settings)
-    assert check == Check("secret", OK, f"The secret of product {PRODUCT} can be read by somebody.")
+    assert check == Check("secret", OK, f"The secret of product {PRODUCT} can be read by operator.")
 
 
 async def test_a_secret_of_a_device_in_its_place(settings: AlibabaSettings, secret: Path) -> None:

@@ -1,4 +1,4 @@
-"""The route of devices that nobody has created, on the simulated cloud."""
+"""The route of devices that were not created before, on the simulated cloud."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import preregistration_free
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
-from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
+from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import (
     Failed,
@@ -28,70 +26,25 @@ from gatewayd.cloud.provider import (
     LoginError,
     LoginFailed,
     LoginRefused,
-    Outcome,
     Refused,
     Unknown,
 )
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel, check_reason
 from gatewayd.testing.waiting import until
+from tests.cloud.alibaba.direct import PRODUCT, PRODUCT_SECRET, DirectStage, furnish, settings_for
+from tests.support.simulated_ca import CERTIFICATE
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
-CERTIFICATE = pki.localhost(AUTHORITY, NOW)
-PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
 ONE = CloudName("cloud", PRODUCT, "TH20-0001", "direct-preregistration-free")
 GRANT = {"clientId": "c1", "deviceToken": "t1"}
 
 
-@dataclass
-class Stage:
-    """The route, and the simulated cloud."""
-
-    cloud: AlibabaCloud
-    route: PreregistrationFreeRoute
-
-    def connections(self) -> int:
-        return len(self.cloud._service.links)
-
-    async def register(self, kept: RecordingKeeper | None = None) -> Outcome:
-        async with asyncio.timeout(30):
-            outcome = await self.route.register(ONE, (kept or RecordingKeeper()).keep)
-        await until(lambda: not self.connections())
-        return outcome
-
-    async def issued(self) -> Secret:
-        kept = RecordingKeeper()
-        assert await self.register(kept) == Issued()
-        assert kept.done
-        return kept.secrets[0]
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
-    secret = tmp_path / "secret"
-    secret.touch(mode=0o600)
-    secret.write_text(PRODUCT_SECRET)
-    return tmp_path
-
-
-def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
-    product = AlibabaProduct(secret_file=folder / "secret")
-    given: dict[str, Any] = {
-        "host": "localhost",
-        "port": port,
-        "ca_file": folder / "ca.pem",
-        "connect_timeout": 20.0,
-        "reply_timeout": 20.0,
-        "products": {PRODUCT: product},
-        "preregistration_free": True,
-    }
-    return AlibabaSettings(**(given | others))
+    return furnish(tmp_path)
 
 
 def route_for(settings: AlibabaSettings) -> PreregistrationFreeRoute:
@@ -100,7 +53,7 @@ def route_for(settings: AlibabaSettings) -> PreregistrationFreeRoute:
 
 
 @asynccontextmanager
-async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator[Stage]:
+async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator[DirectStage]:
     allowed = others.pop("allowed", True)
     cloud = AlibabaCloud(
         {PRODUCT: PRODUCT_SECRET},
@@ -115,7 +68,7 @@ async def staged(folder: Path, faults: str = "", **others: Any) -> AsyncIterator
     async with cloud:
         cloud.set_faults(faults)
         route = route_for(settings_for(folder, cloud.port, **others))
-        stage = Stage(cloud, route)
+        stage = DirectStage(cloud, route, ONE)
         yield stage
         await until(lambda: not stage.connections())
         await route.close()
@@ -131,7 +84,7 @@ async def test_what_is_issued_opens_a_session(
     ) as stage:
         secret = await stage.issued()
         assert json.loads(secret.reveal()).keys() == {"clientId", "deviceToken"}
-        session = await stage.route.connect(ONE, secret)
+        session = await stage.tested.connect(ONE, secret)
         assert stage.cloud.online == {(PRODUCT, ONE.device)}
         await session.close()
         await session.close()
@@ -140,16 +93,17 @@ async def test_what_is_issued_opens_a_session(
 
 async def test_two_that_share_a_name_are_online_together(folder: Path) -> None:
     async with staged(folder) as stage:
-        first = await stage.route.connect(ONE, await another(stage))
-        second = await stage.route.connect(ONE, await another(stage))
+        first = await stage.tested.connect(ONE, await another(stage))
+        second = await stage.tested.connect(ONE, await another(stage))
         assert stage.connections() == 2
         await first.close()
         await second.close()
 
 
-async def another(stage: Stage) -> Secret:
+async def another(stage: DirectStage) -> Secret:
+    """Register while others are online."""
     kept = RecordingKeeper()
-    assert await stage.route.register(ONE, kept.keep) == Issued()
+    assert await stage.tested.register(ONE, kept.keep) == Issued()
     return kept.secrets[0]
 
 
@@ -230,12 +184,12 @@ async def test_what_keep_raises_is_passed_on(folder: Path) -> None:
             raise RuntimeError("the disk is full")
 
         with pytest.raises(RuntimeError, match="the disk is full"):
-            await stage.route.register(ONE, RecordingKeeper(fail).keep)
+            await stage.tested.register(ONE, RecordingKeeper(fail).keep)
 
 
 async def test_cancelled_it_leaves_nothing(folder: Path) -> None:
     async with staged(folder, "silent") as stage:
-        task = asyncio.create_task(stage.route.register(ONE, RecordingKeeper().keep))
+        task = asyncio.create_task(stage.tested.register(ONE, RecordingKeeper().keep))
         await until(lambda: stage.connections() == 1)
         assert await cancel(task)
 
@@ -244,7 +198,7 @@ async def test_cancelled_it_leaves_nothing(folder: Path) -> None:
 async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> None:
     async with staged(folder, f"login.refuse:{code}") as stage:
         with pytest.raises(LoginError) as raised:
-            await stage.route.connect(ONE, Secret(json.dumps(GRANT).encode()))
+            await stage.tested.connect(ONE, Secret(json.dumps(GRANT).encode()))
         assert type(raised.value) is kind
 
 
@@ -271,9 +225,9 @@ async def test_a_secret_that_is_none_of_this_route(folder: Path, kept: bytes) ->
 
 
 @pytest.mark.parametrize("topic", ["/ext/regnwl", "/ext/register"])
-def test_a_push_is_told_by_its_keys(topic: str) -> None:
-    told = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT, "more": 1}
-    secret = preregistration_free.parse_grant(topic, json.dumps(told).encode(), ONE)
+def test_a_push_is_recognised_by_its_keys(topic: str) -> None:
+    fields = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT, "more": 1}
+    secret = preregistration_free.parse_grant(topic, json.dumps(fields).encode(), ONE)
     assert secret is not None
     assert json.loads(secret.reveal()) == GRANT
 
@@ -292,8 +246,8 @@ def test_a_push_is_told_by_its_keys(topic: str) -> None:
     ],
 )
 def test_any_other_message_is_none(topic: str, others: dict[str, object]) -> None:
-    told = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT} | others
-    assert preregistration_free.parse_grant(topic, json.dumps(told).encode(), ONE) is None
+    fields = {"productKey": PRODUCT, "deviceName": ONE.device, **GRANT} | others
+    assert preregistration_free.parse_grant(topic, json.dumps(fields).encode(), ONE) is None
 
 
 def test_the_connect_of_a_registration() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import struct
@@ -10,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from gatewayd.cloud.provider import (
     LoginError,
     LoginFailed,
     LoginRefused,
-    Outcome,
     Refused,
     Unknown,
 )
@@ -38,13 +35,11 @@ from gatewayd.simulator.alibaba.answers import PushOptions
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud import CloudProviderContract, RecordingKeeper
 from gatewayd.testing.waiting import until
+from tests.cloud.alibaba.direct import PRODUCT, PRODUCT_SECRET, DirectStage, furnish, settings_for
+from tests.support.simulated_ca import AUTHORITY, CERTIFICATE, NOW
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
-NOW = datetime.now(UTC)
-AUTHORITY = pki.make_ca("simulated cloud", NOW - pki.LIFE, NOW + pki.LIFE)
-CERTIFICATE = pki.localhost(AUTHORITY, NOW)
-PRODUCT, PRODUCT_SECRET = "a1Gt7n5yTt8", "p5Tq0Zx8Wv3Rk1Ls"
 NAMES = tuple(CloudName("cloud", PRODUCT, f"TH20-{n:04}") for n in range(2))
 ONE = NAMES[0]
 SECRET = "7f3c9a1e5b2d4860a7c1e9f3b5d20846"
@@ -52,15 +47,11 @@ ACCEPTED = b"\x20\x02\x00\x00"
 
 
 @dataclass
-class AlibabaStage:
-    """A provider, and the simulated cloud."""
+class AlibabaStage(DirectStage):
+    """A provider, and the simulated cloud: the testbed of the contract."""
 
-    cloud: AlibabaCloud
     provider: Alibaba
     names: tuple[CloudName, CloudName] = (NAMES[0], NAMES[1])
-
-    def connections(self) -> int:
-        return len(self.cloud._service.links)
 
     def refuse(self) -> None:
         self.cloud.set_faults("refuse:4 login.refuse:5")
@@ -71,34 +62,11 @@ class AlibabaStage:
     def stop(self) -> None:
         self.cloud.set_faults("down")
 
-    async def register(self, kept: RecordingKeeper | None = None) -> Outcome:
-        """Register the first child; the time is limited."""
-        async with asyncio.timeout(30):
-            return await self.provider.register(ONE, (kept or RecordingKeeper()).keep)
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the roots to trust and the product secret."""
-    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
-    secret = tmp_path / "secret"
-    secret.touch(mode=0o600)
-    secret.write_text(PRODUCT_SECRET + "\n")
-    return tmp_path
-
-
-def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
-    """Settings that lead to this machine."""
-    secret_file = folder / "secret"
-    given: dict[str, Any] = {
-        "host": "localhost",
-        "port": port,
-        "ca_file": folder / "ca.pem",
-        "connect_timeout": 20.0,
-        "reply_timeout": 20.0,
-        "products": {PRODUCT: AlibabaProduct(secret_file=secret_file)},
-    }
-    return AlibabaSettings(**(given | others))
+    return furnish(tmp_path)
 
 
 def provider_for(settings: AlibabaSettings) -> Alibaba:
@@ -113,7 +81,7 @@ async def staged(
     certificate: pki.KeyedCertificate = CERTIFICATE,
     **others: Any,
 ) -> AsyncIterator[AlibabaStage]:
-    """Set a stage, and strike it when nobody is connected any more."""
+    """Set a stage; end it when no client is connected any more."""
     cloud = AlibabaCloud(
         {PRODUCT: PRODUCT_SECRET},
         [(name.product, name.device) for name in NAMES],
@@ -124,7 +92,8 @@ async def staged(
     )
     async with cloud:
         cloud.set_faults(faults)
-        stage = AlibabaStage(cloud, provider_for(settings_for(folder, cloud.port, **others)))
+        provider = provider_for(settings_for(folder, cloud.port, **others))
+        stage = AlibabaStage(cloud, provider, ONE, provider)
         yield stage
         await until(lambda: not stage.connections())
         await stage.provider.close()

@@ -44,20 +44,20 @@ def test_a_fault_of_the_network(fault: ConnectFault) -> None:
 )
 def test_a_refusal(code: int, outcome: type, login: type) -> None:
     error = ConnectError(ConnectFault.MQTT_REFUSED, code)
-    told = reasons.registration(error, "mqtt.example", 8883)
-    assert isinstance(told, outcome)
-    assert isinstance(told, Refused | Failed)
-    check(told.reason)
+    result = reasons.registration(error, "mqtt.example", 8883)
+    assert isinstance(result, outcome)
+    assert isinstance(result, Refused | Failed)
+    check(result.reason)
     raised = reasons.login(error, "mqtt.example", 8883)
     assert isinstance(raised, login)
     check(raised.reason)
-    assert raised.reason.code == told.reason.code
+    assert raised.reason.code == result.reason.code
 
 
 def test_a_device_that_may_be_activated_needs_a_reset() -> None:
-    told = reasons.registration(ConnectError(ConnectFault.MQTT_REFUSED, 5), "mqtt.example", 8883)
-    assert isinstance(told, Refused)
-    assert (told.reason.code, told.reason.substate) == ("cloud-not-authorised", "needs-reset")
+    result = reasons.registration(ConnectError(ConnectFault.MQTT_REFUSED, 5), "mqtt.example", 8883)
+    assert isinstance(result, Refused)
+    assert (result.reason.code, result.reason.substate) == ("cloud-not-authorised", "needs-reset")
 
 
 @pytest.mark.parametrize("end", ConnectionEnd)

@@ -73,12 +73,12 @@ def test_an_exception_says_other_than_the_rule() -> None:
     ids=lambda meaning: str(meaning.reason.code),
 )
 def test_each_can_be_shown(meaning: ResultMeaning) -> None:
-    told = meaning.reason
+    found = meaning.reason
     if meaning.kind is ResultKind.DONE:
-        assert not told.code
+        assert not found.code
         return
-    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", told.code)
-    assert re.fullmatch(r"[A-Z].*\.", told.text)
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", found.code)
+    assert re.fullmatch(r"[A-Z].*\.", found.text)
     if meaning.kind in {
         ResultKind.OPERATOR,
         ResultKind.REMOVED,
@@ -86,7 +86,7 @@ def test_each_can_be_shown(meaning: ResultMeaning) -> None:
         ResultKind.DISABLED,
         ResultKind.CONFLICT,
     }:
-        assert re.fullmatch(r"[A-Z].*\.", told.remedy)
+        assert re.fullmatch(r"[A-Z].*\.", found.remedy)
 
 
 def test_one_reason_code_has_one_kind_of_remedy() -> None:
@@ -99,7 +99,7 @@ def test_one_reason_code_has_one_kind_of_remedy() -> None:
 
 @given(st.integers(-(2**32), 2**32), st.sampled_from([*alink.METHODS, alink.ERROR]))
 def test_any_code_has_a_meaning(code: int, method: str) -> None:
-    told = reason(code, method)
-    assert (told.kind is ResultKind.UNKNOWN) == (code not in DOCUMENTED)
-    if told.kind is ResultKind.UNKNOWN:
-        assert str(code) in told.reason.text
+    found = reason(code, method)
+    assert (found.kind is ResultKind.UNKNOWN) == (code not in DOCUMENTED)
+    if found.kind is ResultKind.UNKNOWN:
+        assert str(code) in found.reason.text

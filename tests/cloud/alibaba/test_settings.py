@@ -147,7 +147,7 @@ def test_the_host_is_given_or_derived(settings: AlibabaSettings, host: str) -> N
         ),
     ],
 )
-def test_what_is_wrong_is_told(wrong: dict[str, Any], word: str) -> None:
+def test_what_is_wrong_is_named(wrong: dict[str, Any], word: str) -> None:
     (problem,) = AlibabaSettings(**({"host": "mqtt.example"} | wrong)).problems()
     assert word in problem
 

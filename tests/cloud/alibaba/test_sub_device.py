@@ -51,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
 async def ended(session: Session) -> tuple[str, bool]:
     """Wait until a session has ended; return the reason's code, and whether it was removed."""
     async with asyncio.timeout(30):
-        told = await session.wait_closed()
-    check_reason(told.reason)
-    return told.reason.code, told.removed
+        result = await session.wait_closed()
+    check_reason(result.reason)
+    return result.reason.code, result.removed
 
 
 def is_open(session: Session) -> bool:
@@ -86,7 +86,7 @@ async def test_a_child_is_registered_attached_and_logged_in(
         assert secret.reveal().decode() == one.cloud.secret(*at_cloud(name))
         session = await one.connect(name, secret)
         assert one.cloud.online == {GATEWAY, at_cloud(name)}
-        assert one.told["children"] == [list(at_cloud(name))]
+        assert one.ledger["children"] == [list(at_cloud(name))]
         await session.close()
         assert await ended(session) == ("closed", False)
         assert one.cloud.online == {GATEWAY}
@@ -158,9 +158,9 @@ async def test_one_that_is_not_created_does_not_hold_up_the_others(
     stranger = replace(child(0, route), device="STRANGER")
     async with site(folder) as one:
         names = [child(0, route), stranger, child(1, route)]
-        told = await asyncio.gather(*(one.register(name) for name in names))
-        assert [outcome for outcome, _ in told[::2]] == [Issued(), Issued()]
-        outcome = told[1][0]
+        result = await asyncio.gather(*(one.register(name) for name in names))
+        assert [outcome for outcome, _ in result[::2]] == [Issued(), Issued()]
+        outcome = result[1][0]
         assert isinstance(outcome, Refused)
         assert outcome.reason.code == "cloud-no-device"
 
@@ -187,7 +187,7 @@ async def test_one_that_is_never_in_a_reply_may_have_been_issued(folder: Path) -
         assert not kept.secrets
 
 
-async def test_dynamic_registration_that_is_off_is_told(folder: Path) -> None:
+async def test_dynamic_registration_that_is_off(folder: Path) -> None:
     async with site(folder) as one:
         one.cloud.set_dynreg(SENSORS, on=False)
         outcome, _ = await one.register(child(0))
@@ -241,7 +241,7 @@ async def test_one_that_left_the_topology_unnoticed_is_added_again(folder: Path)
         await (await one.connect(child(0), secret)).close()
         one.cloud._gateways.topology.detach(at_cloud(child(0)))
         await one.connect(child(0), secret)
-        assert one.told["calls"]["combine.login"]["6401"] == 1
+        assert one.ledger["calls"]["combine.login"]["6401"] == 1
         assert at_cloud(child(0)) in one.cloud.online
 
 
@@ -254,7 +254,7 @@ async def test_a_wrong_secret_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected", "told"),
+    ("code", "expected", "result"),
     [
         (428, LoginFailed, "cloud-too-many-online"),
         (429, LoginFailed, "cloud-throttled"),
@@ -272,14 +272,14 @@ async def test_a_wrong_secret_is_refused(folder: Path) -> None:
     ],
 )
 async def test_a_login_that_is_denied(
-    folder: Path, code: int, expected: type[LoginError], told: str
+    folder: Path, code: int, expected: type[LoginError], result: str
 ) -> None:
     async with site(folder) as one:
         secret = await one.secret(child(0))
         one.cloud.set_faults(f"reply:{code}@combine.login")
         error = await refused(one, child(0), secret)
         assert type(error) is expected
-        assert error.reason.code == told
+        assert error.reason.code == result
 
 
 async def test_a_child_that_was_never_created_is_not_taken_for_removed(folder: Path) -> None:
@@ -311,13 +311,13 @@ async def test_one_bad_child_does_not_keep_a_batch_from_logging_in(folder: Path)
         secrets = [await one.secret(child(number)) for number in range(3)]
         for number in range(3):
             await (await one.connect(child(number), secrets[number])).close()
-        told = await asyncio.gather(
+        result = await asyncio.gather(
             one.connect(child(0), secrets[0]),
             refused(one, child(1), Secret(b"0" * 32)),
             one.connect(child(2), secrets[2]),
         )
-        assert isinstance(told[1], LoginRefused)
-        assert one.told["calls"]["combine.batch_login"]
+        assert isinstance(result[1], LoginRefused)
+        assert one.ledger["calls"]["combine.batch_login"]
         assert {at_cloud(child(0)), at_cloud(child(2))} < one.cloud.online
 
 
@@ -334,7 +334,7 @@ async def test_a_login_that_is_cancelled_is_undone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("error_data", [True, False])
-async def test_a_child_that_is_disabled_goes_offline_and_is_told_when_it_may_come(
+async def test_a_disabled_child_goes_offline_and_retries_when_enabled(
     folder: Path, error_data: bool
 ) -> None:
     async with site(folder, AlibabaRules(child_logins=0, error_data=error_data)) as one:
@@ -367,10 +367,10 @@ async def test_a_child_that_is_detached_does_not_come_back_by_itself(folder: Pat
         one.cloud._gateways.notifier.change(at_cloud(child(1)), ChildStatus.DELETED)
         assert await ended(online) == ("cloud-removed", True)
         assert isinstance(await refused(one, child(1), secret), LoginRemoved)
-        await one.connect(child(1), secret)  # by now somebody has approved it again
+        await one.connect(child(1), secret)  # by now an operator has approved it again
 
 
-async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> None:
+async def test_errors_without_a_name_have_all_checked(folder: Path) -> None:
     async with site(folder) as one:
         sessions = await one.online(*range(5))
         logins = one.calls("combine.batch_login")
@@ -382,7 +382,7 @@ async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "result"),
     [
         (427, ("cloud-session-elsewhere", False)),
         (520, ("cloud-no-session", False)),
@@ -391,11 +391,13 @@ async def test_errors_that_name_nobody_let_all_be_looked_at(folder: Path) -> Non
         (6401, ("cloud-not-in-topology", False)),
     ],
 )
-async def test_a_child_that_is_forced_off(folder: Path, code: int, told: tuple[str, bool]) -> None:
+async def test_a_child_that_is_forced_off(
+    folder: Path, code: int, result: tuple[str, bool]
+) -> None:
     async with site(folder, AlibabaRules(child_logins=0, error_data=True)) as one:
         first, second = await one.online(0, 1)
         one.cloud.push_error(at_cloud(child(0)), code)
-        assert await ended(first) == told
+        assert await ended(first) == result
         assert is_open(second)
 
 
@@ -448,7 +450,7 @@ async def test_forgetting_takes_the_child_out_of_the_topology(folder: Path) -> N
         (session,) = await one.online(0)
         assert await one.provider.unbind(child(0)) is None
         assert not (await ended(session))[1]
-        assert one.told["children"] == []
+        assert one.ledger["children"] == []
         assert await one.provider.unbind(child(0)) is None  # 6401 is as good as done
 
 
@@ -472,13 +474,13 @@ async def test_the_cloud_wants_children(folder: Path) -> None:
         assert one.wishes.names == [child(4), child(5)]
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0, 65534), (60, 60), (65535, 0)])
-async def test_the_cloud_permits_joining(folder: Path, seconds: int, told: int) -> None:
+@pytest.mark.parametrize(("seconds", "result"), [(0, 65534), (60, 60), (65535, 0)])
+async def test_the_cloud_permits_joining(folder: Path, seconds: int, result: int) -> None:
     async with site(folder) as one:
         one.cloud.permit(GATEWAY, "a1Unknown", 5)
         one.cloud.permit(GATEWAY, SENSORS, seconds)
         await until(lambda: bool(one.wishes.permitted))
-        assert one.wishes.permitted == [("cloud", told)]
+        assert one.wishes.permitted == [("cloud", result)]
 
 
 async def test_a_gateway_has_room_for_so_many(

@@ -1,4 +1,4 @@
-"""The gateway's children over a link that does as it is told: what a cloud seldom does."""
+"""The gateway's children over a scripted link: what a cloud seldom does."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def test_requests_say_what_the_documents_want() -> None:
         assert one.uplink.watched == {SubName(n.product, n.device) for n in CHILDREN[:2]}
 
 
-async def test_a_session_that_closes_is_over_in_time_though_nobody_answers(
+async def test_a_session_closes_in_time_without_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gatewayd.cloud.sub_devices.sessions.CLOSE_TIME", 0.5)
@@ -219,7 +219,7 @@ async def test_one_is_not_logged_in_before_it_is_logged_out() -> None:
         assert one.children.sessions.all() == (again,)
 
 
-async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
+async def test_a_login_that_is_cancelled_is_undone() -> None:
     going = asyncio.Event()
 
     async def slowly(_: object) -> AlinkReply:
@@ -288,13 +288,13 @@ async def test_the_cloud_tells_that_we_forget_a_child_and_it_is_not_taken_for_re
     async with home() as one:
         session = await one.route.connect(ONE, SECRET)
 
-        def told(_: object) -> AlinkReply:
+        def answer(_: object) -> AlinkReply:
             one.uplink.on_request(
                 TopologyChanged(TopologyChange.DELETED, (SubName(PRODUCT, ONE.device),))
             )
             return AlinkReply(200, [])
 
-        one.uplink.answers[alink.TOPO_DELETE] = told
+        one.uplink.answers[alink.TOPO_DELETE] = answer
         assert await one.route.unbind(ONE) is None
         assert not (await session.wait_closed()).removed
         one.uplink.on_request(
@@ -353,10 +353,10 @@ async def test_no_more_are_called_back_than_a_gateway_may_have() -> None:
 
 async def test_a_batch_that_came_too_fast_is_not_sent_again_one_by_one() -> None:
     async with home(BATCH_LOGIN=lambda _: AlinkReply(429, {})) as one:
-        told = await asyncio.gather(
+        answer = await asyncio.gather(
             *(one.route.connect(name, SECRET) for name in CHILDREN[:5]), return_exceptions=True
         )
-        assert {type(error) for error in told} == {LoginFailed}
+        assert {type(error) for error in answer} == {LoginFailed}
         assert one.uplink.count()[alink.BATCH_LOGIN] == 1
         assert not one.uplink.count()[alink.LOGIN]
 
@@ -395,7 +395,7 @@ async def test_a_look_without_an_answer_is_repeated(
         assert (await sessions[0].wait_closed()).reason.code == "cloud-disabled"
 
 
-async def test_a_child_that_is_told_of_during_a_look_is_looked_at(
+async def test_a_child_reported_during_a_check_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sub_device_sessions, "PERIOD", 0.05)

@@ -77,11 +77,11 @@ def test_openssl_verifies_a_leaf_strictly(tmp_path: Path, algorithm: str) -> Non
     (tmp_path / "ca.pem").write_text(one.pem)
     (tmp_path / "leaf.pem").write_text(to_pem(leaf))
     verify = (OPENSSL, "verify", "-x509_strict", "-purpose", "sslclient")
-    told = subprocess.run(
+    result = subprocess.run(
         [*verify, "-CAfile", "ca.pem", "leaf.pem"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_leaf_is_for_clients_and_ends_no_later_than_its_authority() -> None:

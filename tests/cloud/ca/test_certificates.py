@@ -16,7 +16,7 @@ from gatewayd.simulator import pki
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def test_roots_are_told_apart(tmp_path: Path, certificate: pki.KeyedCertificate) -> None:
+def test_roots_are_distinguished(tmp_path: Path, certificate: pki.KeyedCertificate) -> None:
     one = pki.make_ca("one\n\x1b[31m", NOW - pki.LIFE, NOW + pki.LIFE)
     two = pki.make_ca("two", NOW + pki.LIFE, NOW + 2 * pki.LIFE)
     broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

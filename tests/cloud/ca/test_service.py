@@ -253,7 +253,7 @@ async def test_an_old_ca_is_not_imported_and_not_used(tmp_path: Path) -> None:
             await one.service.prove("code", "uid 0")
 
 
-async def test_a_closed_descriptor_is_told(tmp_path: Path) -> None:
+async def test_a_closed_descriptor_is_an_error(tmp_path: Path) -> None:
     async with desk(tmp_path) as one:
         source, target = os.pipe()
         os.close(source)

@@ -1,4 +1,4 @@
-"""The gateway's session, for whoever needs it."""
+"""The gateway's session, and those that wait for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_whoever_waits_gets_the_session() -> None:
     assert await waiting is link.get() is uplink
 
 
-async def test_nobody_waits_for_ever() -> None:
+async def test_a_wait_ends() -> None:
     link = GatewayLink[Uplink]()
     assert await link.wait(0.01) is None
     with pytest.raises(NotSent):

@@ -9,58 +9,58 @@ import pytest
 from gatewayd.cloud.sub_devices.quota import Quota
 
 
-def test_who_is_wanted_counts_until_spared() -> None:
-    room = Quota[str](2, 100)
-    room.reserve("a")
-    room.reserve("b")
-    assert room.has_room("a")
-    assert not room.has_room("c")
-    room.release("a")
-    assert room.has_room("c")
+def test_a_reserved_child_counts_until_released() -> None:
+    quota = Quota[str](2, 100)
+    quota.reserve("a")
+    quota.reserve("b")
+    assert quota.has_room("a")
+    assert not quota.has_room("c")
+    quota.release("a")
+    assert quota.has_room("c")
 
 
-def test_who_was_added_counts_until_removed() -> None:
-    room = Quota[str](1, 100)
-    room.reserve("a")
-    room.add("a")
-    room.reserve("a")
-    assert not room.has_room("b")
-    assert room.remove("a")
-    assert not room.remove("a")
-    assert room.has_room("b")
+def test_a_child_counts_until_removed() -> None:
+    quota = Quota[str](1, 100)
+    quota.reserve("a")
+    quota.add("a")
+    quota.reserve("a")
+    assert not quota.has_room("b")
+    assert quota.remove("a")
+    assert not quota.remove("a")
+    assert quota.has_room("b")
 
 
 def test_dropping_forgets_in_either_case() -> None:
-    room = Quota[str](1, 100)
-    for step in (room.reserve, room.add):
+    quota = Quota[str](1, 100)
+    for step in (quota.reserve, quota.add):
         step("a")
-        room.drop("a")
-        assert room.has_room("b")
+        quota.drop("a")
+        assert quota.has_room("b")
 
 
 def test_the_cloud_may_know_better() -> None:
-    room = Quota[str](3, 100)
-    room.add("a")
-    room.reserve("b")
-    room.replace(frozenset({"b", "c"}))
-    assert room.names == {"b", "c"}
-    assert room.has_room("d")
-    room.reserve("d")
-    assert not room.has_room("a")
+    quota = Quota[str](3, 100)
+    quota.add("a")
+    quota.reserve("b")
+    quota.replace(frozenset({"b", "c"}))
+    assert quota.names == {"b", "c"}
+    assert quota.has_room("d")
+    quota.reserve("d")
+    assert not quota.has_room("a")
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    room = Quota[int](10, 5)
+    quota = Quota[int](10, 5)
     for number in range(100):
-        room.add(number)
-    assert len(room.names) == 5
+        quota.add(number)
+    assert len(quota.names) == 5
 
 
-def test_a_gateway_that_is_nearly_full_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    room = Quota[int](20, 100)
+def test_a_nearly_full_gateway_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    quota = Quota[int](20, 100)
     with caplog.at_level(logging.WARNING):
         for number in range(20):
-            room.reserve(number)
+            quota.reserve(number)
     assert [record.message for record in caplog.records] == [
         "The gateway has 19 of the 20 children that the cloud lets it have."
     ]

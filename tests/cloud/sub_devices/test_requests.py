@@ -62,7 +62,7 @@ async def test_an_answer_that_does_not_come() -> None:
     assert 1 not in pending
 
 
-async def test_the_end_of_the_session_tells_all_who_wait() -> None:
+async def test_the_end_of_the_session_ends_all_waits() -> None:
     end = closed()
     pending = PendingRequests[int, str](end, 30.0)
     asking = [asyncio.create_task(pending.ask(number, send)) for number in range(3)]
@@ -72,7 +72,7 @@ async def test_the_end_of_the_session_tells_all_who_wait() -> None:
     assert {type(one) for one in found} == {LinkDown}
 
 
-async def test_who_rests_is_woken_by_the_end_of_the_session() -> None:
+async def test_the_end_of_the_session_ends_a_pause() -> None:
     end = closed()
     pending = PendingRequests[int, str](end, 30.0)
     await pending.pause(0.0)

@@ -80,7 +80,7 @@ async def test_a_child_that_closes_is_logged_out() -> None:
         assert not one.online.busy("a")
 
 
-async def test_a_session_closes_in_time_though_nobody_answers(
+async def test_a_session_closes_in_time_without_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sessions, "CLOSE_TIME", 0.1)
@@ -172,7 +172,7 @@ async def test_who_was_removed_while_away_learns_it_once(*, known: bool) -> None
         await one.enter("b")
 
 
-async def test_who_is_removed_while_online_is_told() -> None:
+async def test_a_child_removed_while_online_ends() -> None:
     async with stage() as one:
         session = await one.enter("a")
         one.online.remove("a", known=True)
