@@ -1,9 +1,9 @@
-"""The end of asyncio tasks."""
+"""The start and the end of asyncio tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
@@ -21,3 +21,28 @@ def is_cancelled() -> bool:
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class BackgroundTask:
+    """Work in the background, once at a time.  work: starts it."""
+
+    def __init__(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start the work, unless it is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Cancel the work; return the task that is about to end."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task
+
+    async def close(self) -> None:
+        """Cancel the work, and wait for its end."""
+        if (task := self.stop()) is not None:
+            await asyncio.wait({task})

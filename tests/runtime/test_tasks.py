@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
+from gatewayd.runtime.tasks import BackgroundTask, cancel_and_wait, is_cancelled
+from gatewayd.testing.waiting import until
 
 
 async def _forever(ended: list[str]) -> None:
@@ -55,3 +56,26 @@ async def test_only_a_request_to_end_counts_as_cancelled() -> None:
     await asyncio.sleep(0)
     await cancel_and_wait([task])
     assert seen == [False, True]
+
+
+async def test_background_work_is_done_once_at_a_time() -> None:
+    begun, going = list[int](), asyncio.Event()
+
+    async def work() -> None:
+        begun.append(len(begun))
+        await going.wait()
+
+    task = BackgroundTask(work)
+    task.begin()
+    task.begin()
+    await until(lambda: begun == [0])
+    task.stop()
+    assert task.stop() is None
+    task.begin()
+    await until(lambda: begun == [0, 1])
+    going.set()
+    await task.close()
+    await task.close()
+    task.begin()
+    await until(lambda: begun == [0, 1, 2])
+    await task.close()

@@ -15,7 +15,7 @@ from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import deadline
-from gatewayd.cloud.sub_devices.requests import PendingRequests
+from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device.record import CloudName
 
 log = logging.getLogger(__name__)

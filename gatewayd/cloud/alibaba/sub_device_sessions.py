@@ -12,10 +12,10 @@ from gatewayd.cloud.alibaba.payloads import Entry, sub_name
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices.quota import Quota
-from gatewayd.cloud.sub_devices.requests import BackgroundTask, Cooldown
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
     UNANSWERED,
+    Cooldown,
     Denied,
     ResultKind,
     unanswered,
@@ -24,6 +24,7 @@ from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.tasks import BackgroundTask
 
 NOT_FOUND = 6100
 """The cloud does not know the device."""

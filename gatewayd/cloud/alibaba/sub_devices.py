@@ -30,7 +30,7 @@ from gatewayd.cloud.alibaba.sub_device_sessions import (
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
 from gatewayd.cloud.provider import CloudRequestHandler
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
-from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
+from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import Denied
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName

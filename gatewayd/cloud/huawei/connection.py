@@ -17,7 +17,7 @@ from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
 from gatewayd.cloud.sub_devices.link import deadline
-from gatewayd.cloud.sub_devices.requests import PendingRequests
+from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.runtime.backoff import Pacer
 from gatewayd.runtime.clock import Clock
 

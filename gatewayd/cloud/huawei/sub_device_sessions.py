@@ -11,10 +11,10 @@ from gatewayd.cloud.huawei.messages import NodeName, SubDeviceInfo, SubDeviceSta
 from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, SessionEnd
 from gatewayd.cloud.sub_devices.link import NotSent
-from gatewayd.cloud.sub_devices.requests import Cooldown
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
     UNANSWERED,
+    Cooldown,
     Denied,
     MissingFromReply,
     ResultKind,

@@ -22,12 +22,12 @@ from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, defaul
 from gatewayd.cloud.huawei.sub_device_sessions import HuaweiSubDeviceSessions
 from gatewayd.cloud.provider import CloudRequestHandler
 from gatewayd.cloud.sub_devices.link import GatewayLink
-from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
-from gatewayd.cloud.sub_devices.requests import BackgroundTask
+from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.sessions import OpenSessions
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
+from gatewayd.runtime.tasks import BackgroundTask
 
 GRACE = 120.0
 """Seconds from a new link in which all present children have come back."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from gatewayd.cloud.batch import BatcherClosed
 from gatewayd.cloud.provider import (
@@ -19,6 +20,8 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.cloud.sub_devices.link import LinkError, NoAnswer, NotSent
 from gatewayd.device.reason import Reason
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class ResultKind(StrEnum):
@@ -113,6 +116,38 @@ REMOVED = Reason(
     "The child was deleted at the cloud, or taken from this gateway.",
     "To get it back, create it again, and call Approve.",
 )
+
+
+class Cooldown(Generic[Key]):
+    """The children that the cloud is not to be asked about for a while.
+
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._until: dict[Key, tuple[float, Reason]] = {}
+
+    def start(self, name: Key, meaning: ResultMeaning) -> None:
+        """Begin the cooldown that follows from this result, if any does."""
+        if meaning.pause:
+            self._forget_old()
+            self._until[name] = self._now() + meaning.pause, meaning.reason
+
+    def reason(self, name: Key) -> Reason | None:
+        """Return why the cloud is not to be asked yet; None if it may be."""
+        until, reason = self._until.get(name, (0.0, None))
+        return reason if until > self._now() else None
+
+    def end(self, name: Key) -> None:
+        """End the cooldown of a child."""
+        self._until.pop(name, None)
+
+    def _forget_old(self) -> None:
+        """Keep the table as small as what cools down now, which the gateway's limit bounds."""
+        now = self._now()
+        self._until = {name: one for name, one in self._until.items() if one[0] > now}
+
 
 UNANSWERED = (LinkError, BatcherClosed)
 """What a request raises that has no reply."""

@@ -26,7 +26,7 @@ from gatewayd.cloud.alibaba.alink import (
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.connect_errors import ConnectionEnd
-from gatewayd.cloud.sub_devices import requests
+from gatewayd.cloud.sub_devices import pending_requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.cloud.tls import Server
 from gatewayd.simulator.mqtt.packets import Unsubscribe
@@ -116,7 +116,7 @@ async def test_the_session_ends_before_the_reply(serve: Serve, server: At) -> No
     peer = Peer()
     async with linked(peer, serve, server) as link:
         asking = [asyncio.create_task(link.ask(alink.TOPO_GET, {})) for _ in range(300)]
-        await peer.until(lambda: len(peer.asked) == requests.OUTSTANDING)
+        await peer.until(lambda: len(peer.asked) == pending_requests.OUTSTANDING)
         peer.drop()
         ended = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in ended} == {LinkDown}

@@ -422,7 +422,7 @@ async def test_with_the_link_all_children_go_and_come_back(folder: Path) -> None
 async def test_without_the_gateway_there_is_an_obstacle(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.sub_devices.reconnect.PATIENCE", 0.1)
+    monkeypatch.setattr("gatewayd.cloud.sub_devices.link_monitor.PATIENCE", 0.1)
     async with site(folder) as one:
         secret = await one.secret(child(0))
         assert await one.provider.check_ready(child(0)) is None

@@ -30,7 +30,7 @@ from gatewayd.cloud.alibaba.sub_device import RegisteredRoute
 from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
-from gatewayd.cloud.sub_devices import reconnect
+from gatewayd.cloud.sub_devices import link_monitor
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -329,14 +329,14 @@ async def test_an_enabled_child_is_called() -> None:
 
 
 async def test_children_are_called_back_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", 0.02)
+    monkeypatch.setattr(link_monitor, "PAUSE", 0.02)
     async with home() as one:
         await asyncio.gather(*(one.route.connect(name, SECRET) for name in CHILDREN))
         one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: not one.children.sessions.all())
         one.put(FakeUplink())
         await until(lambda: bool(one.wishes.again))
-        assert len(one.wishes.again) == reconnect.BATCH
+        assert len(one.wishes.again) == link_monitor.BATCH
         await until(lambda: len(one.wishes.again) == len(CHILDREN))
         assert {*one.wishes.again} == {*CHILDREN}
 

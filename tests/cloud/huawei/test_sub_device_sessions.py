@@ -683,7 +683,7 @@ async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> No
 async def test_without_a_gateway_children_wait_and_are_told_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.sub_devices.reconnect.PATIENCE", 0.05)
+    monkeypatch.setattr("gatewayd.cloud.sub_devices.link_monitor.PATIENCE", 0.05)
     async with home() as one:
         one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: one.children._link.current is None)

@@ -12,8 +12,7 @@ from gatewayd.cloud.provider import (
     LoginRemoved,
     Refused,
 )
-from gatewayd.cloud.sub_devices.requests import Cooldown
-from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
+from gatewayd.cloud.sub_devices.result_codes import Cooldown, ResultKind, ResultMeaning
 from gatewayd.device.reason import Reason
 
 REASON = Reason("some-code", "Some text.")

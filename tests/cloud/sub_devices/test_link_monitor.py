@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
-from gatewayd.cloud.sub_devices import reconnect
+from gatewayd.cloud.sub_devices import link_monitor
 from gatewayd.cloud.sub_devices.link import GatewayLink
-from gatewayd.cloud.sub_devices.reconnect import LinkMonitor
+from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.testing.waiting import until
@@ -71,7 +71,7 @@ async def test_a_link_is_noticed_once() -> None:
 async def test_a_child_that_waited_gets_the_reason_and_retries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconnect, "PATIENCE", 0.01)
+    monkeypatch.setattr(link_monitor, "PATIENCE", 0.01)
     home = Home()
     async with watching(home) as one:
         one.offline_reason = Reason("some-code", "It is asleep.")
@@ -87,7 +87,7 @@ async def test_a_child_that_waited_gets_the_reason_and_retries(
 async def test_children_that_lost_the_link_retry_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconnect, "PAUSE", 0.05)
+    monkeypatch.setattr(link_monitor, "PAUSE", 0.05)
     home = Home(online=NAMES)
     async with watching(home, most=110) as one:
         home.link.put(Uplink())
@@ -97,7 +97,7 @@ async def test_children_that_lost_the_link_retry_a_few_at_a_time(
         home.link.put(Uplink())
         one.update()
         await until(lambda: bool(home.called))
-        assert len(home.called) == reconnect.BATCH
+        assert len(home.called) == link_monitor.BATCH
         await until(lambda: len(home.called) == 110)
 
 

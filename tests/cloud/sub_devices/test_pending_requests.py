@@ -1,4 +1,4 @@
-"""Background work, and pending requests: each gets its own reply, or an error."""
+"""Pending requests: each gets its own reply, or an error."""
 
 from __future__ import annotations
 
@@ -8,31 +8,8 @@ import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
-from gatewayd.cloud.sub_devices.requests import BackgroundTask, PendingRequests
+from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.testing.waiting import until
-
-
-async def test_it_is_done_once_at_a_time() -> None:
-    begun, going = list[int](), asyncio.Event()
-
-    async def work() -> None:
-        begun.append(len(begun))
-        await going.wait()
-
-    task = BackgroundTask(work)
-    task.begin()
-    task.begin()
-    await until(lambda: begun == [0])
-    task.stop()
-    assert task.stop() is None
-    task.begin()
-    await until(lambda: begun == [0, 1])
-    going.set()
-    await task.close()
-    await task.close()
-    task.begin()
-    await until(lambda: begun == [0, 1, 2])
-    await task.close()
 
 
 async def send() -> None:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkSession, UplinkT
-from gatewayd.cloud.sub_devices.requests import BackgroundTask
 from gatewayd.cloud.sub_devices.result_codes import gateway_offline
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
+from gatewayd.runtime.tasks import BackgroundTask
 
 PATIENCE = 5.0
 """Seconds for which a child waits for the link, before its attempt fails."""
