@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 
 from gatewayd.cloud import connect_errors, tls
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
-from gatewayd.cloud.paho_socket import PacketError, Pending, Wire
+from gatewayd.cloud.paho_socket import PacketError, PahoSocket, UnacknowledgedPackets
 from gatewayd.cloud.provider import SessionEnd
 from gatewayd.cloud.tls import Server, dial
 from gatewayd.device.secret import Secret
@@ -66,7 +66,7 @@ Handler: TypeAlias = Callable[[str, bytes], None]
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
     """A paho client that uses the socket that it is given."""
 
-    def __init__(self, login: Login, wire: Wire, refused: Callable[[int], None]) -> None:
+    def __init__(self, login: Login, sock: PahoSocket, refused: Callable[[int], None]) -> None:
         version = getattr(paho, "CallbackAPIVersion", None)
         first = (version.VERSION2,) if version else ()
         super().__init__(
@@ -74,11 +74,11 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         )
         self.username_pw_set(login.user_name, login.password.reveal() or None)
         self.max_inflight_messages_set(IN_FLIGHT)
-        self._wire, self._refused, self._connected = wire, refused, False
+        self._given_socket, self._refused, self._connected = sock, refused, False
 
-    def _create_socket_connection(self) -> Wire:
+    def _create_socket_connection(self) -> PahoSocket:
         """Take the place of paho's blocking connect; the same name in 1.6.1 to 2.2.0."""
-        return self._wire
+        return self._given_socket
 
     def reconnect(self) -> int:
         """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling again."""
@@ -144,10 +144,10 @@ class MqttConnection:
         self.on_message = on_message
         self.alert = ""
         self._leaving = False
-        self._pending = Pending(IN_FLIGHT)
-        self._wire = Wire(sock)
-        self._descriptor = self._wire.fileno()
-        self._client = client = _Client(login, self._wire, self._answered)
+        self._pending = UnacknowledgedPackets(IN_FLIGHT)
+        self._socket = PahoSocket(sock)
+        self._descriptor = self._socket.fileno()
+        self._client = client = _Client(login, self._socket, self._answered)
         client.on_connect = lambda *given: self._answered(connack(given[3]))
         client.on_message = self._deliver
         client.on_publish = client.on_unsubscribe = lambda *given: self._pending.acknowledge(
@@ -216,13 +216,13 @@ class MqttConnection:
 
     def _read(self) -> None:
         try:
-            alive = self._wire.fill()
+            alive = self._socket.fill()
         except OSError as error:
             self.alert = tls.alert_of(error)
             self._finish(ConnectionEnd.REJECTED if self.alert else ConnectionEnd.LOST)
             return
         try:
-            while not self.closed.done() and self._wire.advance():
+            while not self.closed.done() and self._socket.advance():
                 self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
         except PacketError as error:
             log.warning("The cloud sent %s; its connection is closed.", error)
@@ -269,7 +269,7 @@ class MqttConnection:
             return
         self._timer.cancel()
         self._unwatch()
-        self._wire.close()
+        self._socket.close()
         self._pending.end()
         self.closed.set_result(ConnectionEnd.OURS if self._leaving else end)
         if not self.answer.done():

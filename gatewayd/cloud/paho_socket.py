@@ -40,7 +40,7 @@ def packet_size(data: bytes | bytearray) -> int | None:
     return None
 
 
-class Wire:
+class PahoSocket:
     """A TLS socket that reads ahead.
 
     paho reads byte by byte, keeps what it has read without a limit, and handles one packet in a
@@ -116,7 +116,7 @@ class Gone(Exception):
     """The connection has ended: the cloud may have the packet."""
 
 
-class Pending:
+class UnacknowledgedPackets:
     """The packets that wait for their acknowledgement.  limit: how many at most; others wait."""
 
     def __init__(self, limit: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.paho_socket import Gone, Pending
+from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets
 from gatewayd.cloud.tls import Server
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
@@ -128,7 +128,7 @@ async def test_an_unexpected_acknowledgement(serve: Serve, server: At) -> None:
 
 
 async def test_what_fails_while_it_is_sent_takes_no_place() -> None:
-    pending = Pending(1)
+    pending = UnacknowledgedPackets(1)
 
     def fail() -> int:
         pending.end()
