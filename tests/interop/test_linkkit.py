@@ -97,7 +97,7 @@ async def test_a_wrong_secret_is_refused(cloud: AlibabaCloud) -> None:
     assert ledger(cloud, PRODUCT, DIRECT)["refused_registrations"] == {"4": 1}
 
 
-async def test_a_device_that_nobody_created(cloud: AlibabaCloud) -> None:
+async def test_a_device_without_creation(cloud: AlibabaCloud) -> None:
     async with sdk(cloud) as one:
         code, client, user, token = await one.do(
             "register", product=PRODUCT, device="new-1", key=PRODUCT_SECRET, kind="regnwl"

@@ -93,7 +93,7 @@ async def test_one_that_was_made_by_a_clock_that_was_wrong_is_replaced_at_once(
         assert one.provider.renew_at(child(1), secret) == 0.0
 
 
-async def test_it_is_told_how_a_certificate_is_made_known(folder: Path) -> None:
+async def test_the_hint_says_how_to_make_a_certificate_known(folder: Path) -> None:
     async with certified(folder) as one:
         secret = await one.secret(child(1))
         hint = one.provider.enrolment_hint(child(1), secret)

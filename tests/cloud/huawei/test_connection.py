@@ -45,7 +45,8 @@ async def linked(
 ) -> AsyncIterator[HuaweiUplink]:
     time = Clock(Steps().now, lambda: 1_700_000_000_000_000)
     async with connected(peer, serve, server) as connection:
-        link = HuaweiUplink(OWN, connection, seconds, 100, time, os.urandom)
+        limits = HuaweiRateLimits(100, time.now)
+        link = HuaweiUplink(OWN, connection, seconds, limits, time, os.urandom)
         async with asyncio.timeout(60):
             yield link
 
@@ -141,7 +142,7 @@ async def test_no_answer(serve: Serve, server: At) -> None:
             await link.ask(SubDeviceEvent.ADD, ADD, 1)
 
 
-async def test_a_session_that_ends_tells_all_who_wait(serve: Serve, server: At) -> None:
+async def test_the_end_of_a_session_fails_every_request(serve: Serve, server: At) -> None:
     peer = Peer()
     async with linked(peer, serve, server) as link:
         asking = [asyncio.create_task(link.ask(SubDeviceEvent.ADD, ADD, 1)) for _ in range(5)]
@@ -183,9 +184,7 @@ async def test_a_receipt_that_does_not_come(serve: Serve, server: At) -> None:
             await link.sync(0)
 
 
-async def test_what_the_platform_tells_is_heard_and_what_is_none_counted(
-    serve: Serve, server: At
-) -> None:
+async def test_notices_are_passed_on_and_other_messages_counted(serve: Serve, server: At) -> None:
     peer = Peer()
     notices = asyncio.Queue[Notice]()
     async with linked(peer, serve, server) as link:

@@ -187,7 +187,7 @@ def statuses(peer: Peer) -> list[str]:
     return [one["status"] for some in reply for one in some]
 
 
-async def test_a_second_login_that_fails_ails_no_gateway_that_is_online(
+async def test_a_second_login_that_fails_leaves_an_online_gateway_alone(
     serve: Serve, ca_file: Path
 ) -> None:
     peer = serving(Peer())
@@ -220,7 +220,7 @@ async def test_a_device_id_that_was_chosen_is_used(serve: Serve, ca_file: Path) 
 @pytest.mark.parametrize(
     ("code", "error"), [(3, LoginFailed), (4, LoginRefused), (5, LoginRefused)]
 )
-async def test_a_login_that_is_refused_is_told_to_the_children(
+async def test_children_have_the_reason_of_a_refused_login(
     serve: Serve, ca_file: Path, code: int, error: type[Exception]
 ) -> None:
     async with serve(Peer(connack=code).script) as broker:
@@ -243,7 +243,7 @@ async def test_without_an_answer_to_its_subscription_it_is_not_logged_in(
         await broker.until(0)
 
 
-async def test_a_platform_that_hangs_up_meanwhile_is_told_of(serve: Serve, ca_file: Path) -> None:
+async def test_a_platform_that_hangs_up_meanwhile_is_reported(serve: Serve, ca_file: Path) -> None:
     peer = Peer()
 
     def hang_up(_: str) -> None:

@@ -71,7 +71,7 @@ def test_all_vectors_are_expected() -> None:
 
 
 @pytest.mark.parametrize("name", DOWN)
-def test_what_the_platform_tells(name: str) -> None:
+def test_messages_of_the_platform(name: str) -> None:
     assert DOWN[name]["topic"] == messages.down_topic(GATEWAY)
     payload = json.dumps(DOWN[name]["payload"]).encode()
     assert messages.parse(payload, GATEWAY) == (EXPECTED[name],)
@@ -148,7 +148,7 @@ def test_the_device_may_be_left_out(device: str | None) -> None:
     assert messages.parse(message(ADDED, object_device_id=device), GATEWAY) == (LEARNT,)
 
 
-def test_what_is_told_to_a_child_is_not_for_the_gateway() -> None:
+def test_a_message_to_a_child_is_not_for_the_gateway() -> None:
     assert messages.parse(message(ADDED, object_device_id="another"), GATEWAY) == ()
 
 

@@ -45,7 +45,7 @@ async def test_the_gateway_registers_itself_by_certificate(tmp_path: Path) -> No
         await one.connect(child(1), await one.secret(child(1)))
 
 
-async def test_a_gateway_that_is_refused_tells_its_children(tmp_path: Path) -> None:
+async def test_children_have_the_reason_of_a_refused_gateway(tmp_path: Path) -> None:
     async with certified(furnish(tmp_path), gateway=GATEWAY) as one:
         secret = await one.secret(OWN)
         one.ca.status = False

@@ -74,7 +74,7 @@ def test_the_default_of_a_device_id_has_an_underscore_that_not_all_attributes_ho
     assert solve_subject(template, DESIRED).values[O.parameter] == "p1_node-1"
 
 
-def test_a_name_that_nobody_wants_is_the_node_id() -> None:
+def test_a_name_that_is_not_desired_is_the_node_id() -> None:
     solved = solve_subject(of_vectors("T1_static_product"), DesiredDevice(
         "node-1", "642bf260f2f9030e44210d8d", fixed={"organizational_unit": "plant-7"}
     ))  # fmt: skip

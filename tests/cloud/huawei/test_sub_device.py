@@ -169,7 +169,7 @@ async def test_a_child_that_was_added_again_is_not_taken_for_deleted(folder: Pat
         assert (await session.wait_closed()).reason.code == "closed"
 
 
-async def test_somebody_creates_children(folder: Path) -> None:
+async def test_children_are_created_at_the_platform(folder: Path) -> None:
     async with site(folder) as one:
         one.create(1)
         await until(lambda: one.wishes.names == [child(1)])
@@ -189,7 +189,7 @@ async def test_after_the_link_children_come_back(folder: Path) -> None:
         assert len(one.online_there()) == 3
 
 
-async def test_who_does_not_come_back_is_reported_offline(
+async def test_a_child_that_does_not_come_back_is_reported_offline(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site(folder) as one:

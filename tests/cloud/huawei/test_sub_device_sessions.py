@@ -103,7 +103,7 @@ async def test_a_product_that_the_answer_leaves_out_is_not_missed() -> None:
         assert sub_device.decode(await one.secret(ONE)) == "chosen-id"
 
 
-async def test_two_products_with_one_node_id_are_told_apart() -> None:
+async def test_two_products_with_one_node_id_are_distinguished() -> None:
     twin = CloudName("cloud", "other", ONE.device)
 
     def answer(_: object) -> Response:
@@ -194,7 +194,7 @@ async def test_one_that_exists_elsewhere_is_refused_with_what_to_do(
         assert "change-gateway" in outcome.reason.remedy
 
 
-async def test_a_platform_that_tells_of_no_child_has_none_of_this_gateway() -> None:
+async def test_a_platform_that_reports_no_child_has_none_of_this_gateway() -> None:
     async with home(patience=0.1, ADD=failing(SubDeviceEvent.ADD, EXISTS)) as one:
         assert isinstance(await refused(one), Refused)
 
@@ -225,7 +225,7 @@ async def test_many_that_exist_are_resolved_by_one_question() -> None:
         assert one.uplink.synced == [0, 0]
 
 
-async def test_one_that_the_platform_has_told_of_is_not_added_again() -> None:
+async def test_a_child_that_the_platform_has_reported_is_not_added_again() -> None:
     async with home(on_sync=[added(info(ONE))]) as one:
         await until(lambda: bool(one.uplink.synced))
         await one.secret(ONE)
@@ -331,7 +331,7 @@ async def test_a_report_without_an_answer_has_failed(answer: Answer, code: str) 
         assert raised.value.reason.code == code
 
 
-async def test_a_login_that_nobody_waits_for_any_more_is_undone() -> None:
+async def test_a_cancelled_login_is_undone() -> None:
     going = asyncio.Event()
     async with home(STATUS=when(going, SubDeviceEvent.STATUS)) as one:
         opening = asyncio.create_task(one.online(ONE))
@@ -348,7 +348,7 @@ async def test_a_child_is_deleted_by_the_id_it_has() -> None:
         assert one.uplink.asked[-1] == (SubDeviceEvent.DELETE, ["its-own-id"])
 
 
-async def test_one_that_nobody_knows_is_deleted_by_the_id_the_platform_would_choose() -> None:
+async def test_an_unknown_child_is_deleted_by_the_id_the_platform_would_choose() -> None:
     async with home() as one:
         assert await one.route.unbind(ONE) is None
         assert one.uplink.asked[-1] == (SubDeviceEvent.DELETE, [device_id(ONE)])
@@ -456,7 +456,7 @@ async def test_the_platform_deletes_a_child_that_is_away() -> None:
 @pytest.mark.parametrize(("kept_at", "error"), [
     ("other.example.com", LoginFailed), ("IOT.example.com", LoginRemoved), ("", LoginRemoved),
 ])  # fmt: skip
-async def test_an_instance_that_is_new_in_the_configuration_has_removed_nobody(
+async def test_a_newly_configured_instance_has_removed_no_child(
     kept_at: str, error: type[Exception]
 ) -> None:
     """Else one wrong host would retire all children."""
@@ -485,7 +485,7 @@ async def test_a_device_id_of_another_child_is_no_answer() -> None:
         assert sub_device.decode(await one.secret(ONE)) == "same-id"
 
 
-async def test_one_that_was_created_anew_is_not_lost_with_its_old_device_id() -> None:
+async def test_a_child_created_again_is_not_lost_with_its_old_device_id() -> None:
     async with home() as one:
         old, new = info(ONE), SubDeviceInfo("new-id", ONE.device, PRODUCT, GATEWAY)
         one.uplink.on_notice(added(old))
@@ -509,7 +509,7 @@ async def test_children_that_come_and_go_for_ever_leave_room_for_others() -> Non
         assert one.children.cache.find(NodeName(PRODUCT, ONE.device)) is not None
 
 
-async def test_a_platform_that_has_lost_count_is_heard_over_the_next_link() -> None:
+async def test_a_platform_that_has_lost_count_is_believed_over_the_next_link() -> None:
     """As after a new creation of the gateway: its list of children begins at 1 again."""
     async with home() as one:
         one.uplink.on_notice(added(info(CHILDREN[1]), version=9))
@@ -548,7 +548,7 @@ async def test_children_are_reported_again_over_a_link_that_takes_the_place_of_a
         older.closed.set_result(ConnectionEnd.CLOUD)
 
 
-async def test_what_is_told_of_an_older_version_is_not_heeded() -> None:
+async def test_a_notice_of_an_older_version_is_ignored() -> None:
     async with home() as one:
         await one.online(ONE)
         one.uplink.on_notice(added(info(CHILDREN[1]), version=9))
@@ -577,7 +577,7 @@ async def test_a_new_link_calls_the_children_back() -> None:
         await until(lambda: set(one.wishes.again) == set(CHILDREN[:3]))
 
 
-async def test_a_child_that_somebody_has_created_is_wanted() -> None:
+async def test_a_child_created_at_the_platform_asks_for_approval() -> None:
     strange = [
         info(CHILDREN[1]),
         info(CHILDREN[2], SubDeviceStatus.OFFLINE),  # it was online before: of an earlier run
@@ -620,7 +620,9 @@ async def test_children_that_are_online_there_alone_are_reported_offline(
         await until(lambda: not set(one.children.cache.online()) - set(map(device_id, here)))
 
 
-async def test_who_went_offline_by_itself_is_no_stray(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_went_offline_by_itself_has_no_stale_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with home() as one:
         sessions = [await one.online(name) for name in CHILDREN[:2]]
         await sessions[0].close()
@@ -670,7 +672,7 @@ async def test_leaving_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -
         assert one.uplink.reported[-1] == (device_id(ONE), SubDeviceStatus.OFFLINE)
 
 
-async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> None:
+async def test_children_that_lost_the_gateway_are_called_back() -> None:
     async with home() as one:
         await one.online(ONE)
         await one.leave()
@@ -680,7 +682,7 @@ async def test_those_who_lost_the_gateway_by_its_leaving_are_called_back() -> No
         await until(lambda: one.wishes.again == [ONE])
 
 
-async def test_without_a_gateway_children_wait_and_are_told_why(
+async def test_without_a_gateway_children_wait_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gatewayd.cloud.sub_devices.link_monitor.PATIENCE", 0.05)

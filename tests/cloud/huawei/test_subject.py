@@ -39,7 +39,7 @@ def test_a_subject_is_read() -> None:
     }
 
 
-def test_repeated_attributes_are_all_told() -> None:
+def test_all_repeated_attributes_are_reported() -> None:
     subject = subject_of(read_certificate(vectors.certificate("D4_two_ou")).subject)
     assert sorted(subject[f"{PREFIX}organizational_unit"]) == ["plant-7", "second"]
 

@@ -99,7 +99,7 @@ def test_a_missing_attribute_is_explained() -> None:
     )
 
 
-def test_all_that_is_missing_is_told() -> None:
+def test_every_missing_value_is_reported() -> None:
     diagnostics = run("T1_static_product", "D2_cn_only").diagnostics
     assert [diagnostic.parameter for diagnostic in diagnostics] == [PREFIX + SN, OU.parameter]
 

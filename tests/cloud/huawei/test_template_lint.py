@@ -146,7 +146,7 @@ def test_ten_tags_are_allowed() -> None:
     assert found(changed(device("tags", ten))) == []
 
 
-def test_a_misspelled_reference_is_not_told_twice() -> None:
+def test_a_misspelled_reference_is_not_reported_twice() -> None:
     (one,) = found(changed(device("node_id", {"Ref": "iotda::certificate::serial_number"})))
     assert one == (Kind.WRONG_SPELLING, "resources.device.node_id")
 
@@ -181,7 +181,7 @@ def test_name_and_description_are_kept() -> None:
     assert (template.name, template.description) == ("a", "网关")
 
 
-def test_all_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     raw = changed(device("node_id", "fixed"))
     raw["parameters"]["iotda::certificate::email"] = {"type": "Int"}
     device("device_id", {"Ref": CN})(raw)
@@ -196,7 +196,7 @@ def test_all_is_told_at_once() -> None:
     }
 
 
-def test_unknown_parameters_are_told_which_are_known() -> None:
+def test_the_remedy_of_an_unknown_parameter_names_the_known_ones() -> None:
     diagnostic = lint(vectors.template("T5_unknown_param")).diagnostics[0]
     assert all(
         name in diagnostic.remedy for name in vectors.SELF_REGISTRATION["rules"]["attribute_oids"]

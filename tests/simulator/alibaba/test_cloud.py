@@ -279,7 +279,7 @@ async def test_a_device_that_falls_silent_is_dropped() -> None:
         assert not cloud.online
 
 
-async def test_devices_that_nobody_created() -> None:
+async def test_devices_without_creation() -> None:
     async with served(
         AlibabaCloudOptions(rate=0, preregistration_free=True, instance_id="iot-1")
     ) as cloud:
@@ -362,7 +362,7 @@ async def test_hostile_bytes_end_their_own_connection(hostile: bytes, tls: bool)
 
 
 @pytest.mark.parametrize("tls", [True, False])
-async def test_who_says_nothing_is_dropped(tls: bool) -> None:
+async def test_a_silent_client_is_dropped(tls: bool) -> None:
     async with served(AlibabaCloudOptions(limits=MqttLimits(connect=0.3))) as cloud:
         async with wire(cloud.port, trusting() if tls else None) as one:
             assert await one.ended() == b""

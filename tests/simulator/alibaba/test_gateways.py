@@ -207,7 +207,7 @@ async def test_what_cannot_be_registered(
     assert device(cloud)["registrations"] == 0
 
 
-async def test_who_may_not_register_now(cloud: AlibabaCloud, gw: Gateway) -> None:
+async def test_sub_devices_that_may_not_register(cloud: AlibabaCloud, gw: Gateway) -> None:
     cloud.set_dynreg(SENSORS, on=False)
     assert await gw.code(REGISTER, [meaning(CHILD)]) == 6288
     cloud.set_dynreg(SENSORS, on=True)
@@ -341,7 +341,7 @@ async def test_whether_attaching_moves_a_child(moves: bool) -> None:
         assert ledger_of(cloud)["children"] == ([] if moves else [[SENSORS, CHILD]])
 
 
-async def test_telling_of_devices_seen(cloud: AlibabaCloud, gw: Gateway) -> None:
+async def test_found_devices_are_listed(cloud: AlibabaCloud, gw: Gateway) -> None:
     seen = [meaning("new-device"), meaning(CHILD)]
     assert (await gw.ask("thing.list.found", seen))["data"] == {}
     assert await gw.code("thing.list.found", seen[:1]) == 200

@@ -130,7 +130,7 @@ async def test_going_online_and_offline(cloud: AlibabaCloud, gw: Gateway) -> Non
         ({"timestamp": 1}, 460),
     ],
 )
-async def test_who_cannot_go_online(
+async def test_sub_devices_that_cannot_go_online(
     cloud: AlibabaCloud, gw: Gateway, change: dict[str, Any], code: int
 ) -> None:
     secrets = await gw.adopt(CHILD)
@@ -191,7 +191,7 @@ async def test_so_many_are_online_at_most() -> None:
         assert await gw.code(LOGIN, entry) == 428
 
 
-async def test_who_logs_in_too_often_is_put_off() -> None:
+async def test_logins_are_limited() -> None:
     clock = Clock()
     async with site(AlibabaRules(logins=8), clock=clock) as cloud, gateway(cloud.port) as gw:
         await gw.listen()

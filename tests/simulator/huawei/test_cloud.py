@@ -157,7 +157,7 @@ async def test_the_hour_is_the_platforms() -> None:
         assert await greet(cloud, replace(LOGIN, sig="1", hour=times.hour(clock.now))) == 0
 
 
-async def test_who_is_frozen_or_gone_is_refused(cloud: HuaweiCloud) -> None:
+async def test_frozen_and_deleted_devices_are_refused(cloud: HuaweiCloud) -> None:
     devices = one(cloud).devices
     async with device(cloud) as gw:
         devices.freeze(GATEWAY)
@@ -341,7 +341,7 @@ async def test_a_node_that_belongs_to_another_device(cloud: HuaweiCloud) -> None
     assert strangers(cloud) == {"template": 1}
 
 
-async def test_the_code_for_what_nobody_documents_can_be_chosen() -> None:
+async def test_undocumented_codes_can_be_chosen() -> None:
     async with served(HuaweiCloudOptions(codes={**CODES, RefusalReason.ATTRIBUTE: 4})) as cloud:
         provision(one(cloud), vouch(one(cloud)))
         missing = DEVICE_CA.issue_client([(SERIAL, "SN1")], BEGIN, END)
@@ -398,7 +398,7 @@ async def test_a_device_proves_itself_as_it_was_registered(cloud: HuaweiCloud) -
     assert ledger_of(cloud)["reasons"] == {"auth-type": 2}
 
 
-async def test_an_inactive_certificate_shuts_out_all_who_use_it(cloud: HuaweiCloud) -> None:
+async def test_an_inactive_certificate_locks_out_all_its_devices(cloud: HuaweiCloud) -> None:
     provision(one(cloud), vouch(one(cloud)))
     shown, certificates = certificate(), one(cloud).certificates
     async with device(cloud, BY_CERTIFICATE, shown) as gw:

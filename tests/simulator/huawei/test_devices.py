@@ -78,7 +78,7 @@ def test_instances_have_names() -> None:
         (Edition.ENTERPRISE, "cn-east-3", True),
     ],
 )
-def test_who_has_self_registration(edition: Edition, region: str, offered: bool) -> None:
+def test_editions_with_self_registration(edition: Edition, region: str, offered: bool) -> None:
     made = platform().create("one", region=region, edition=edition)
     assert made.self_registers is offered
     if offered:

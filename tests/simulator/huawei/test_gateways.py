@@ -315,7 +315,7 @@ async def test_a_gateway_is_notified_while_it_is_there(cloud: HuaweiCloud) -> No
     assert ledger_of(cloud)["version"] == 4
 
 
-async def test_a_move_is_told_to_both(cloud: HuaweiCloud, gw: Gateway) -> None:
+async def test_both_gateways_are_notified_of_a_move(cloud: HuaweiCloud, gw: Gateway) -> None:
     other = one(cloud).devices.add(node_id="gw-2", product_id=GATEWAYS).device_id
     one(cloud).devices.reset_secret(other, SECRET)
     adopt(cloud, "c1")
@@ -383,7 +383,7 @@ async def test_the_platform_answers_late_if_it_is_wished() -> None:
         (HuaweiRules(implicit=False), True, 1),
     ],
 )
-async def test_who_hears_without_having_subscribed(
+async def test_messages_without_a_subscription(
     rules: HuaweiRules, subscribed: bool, copies: int
 ) -> None:
     async with served(rules=rules) as cloud, device(cloud) as gw:

@@ -43,7 +43,7 @@ async def test_what_is_not_there(rest: Rest, method: str, path: str) -> None:
     assert await rest.ask(method, path) == (404, {"error_code": "APIG.0101", "error_msg": NOWHERE})
 
 
-async def test_every_address_asks_who_is_there(rest: Rest) -> None:
+async def test_every_path_needs_authentication(rest: Rest) -> None:
     for method, path, _, _ in ROUTES:
         status, _ = await rest.ask(method, path.replace("{", "").replace("}", ""), headers={
             "X-Auth-Token": "wrong"
@@ -191,7 +191,7 @@ async def test_a_product_is_changed(rest: Rest) -> None:
         {"service_capabilities": ["climate"]},
     ],
 )  # fmt: skip
-async def test_a_product_that_nobody_can_make(rest: Rest, changes: dict[str, object]) -> None:
+async def test_invalid_products(rest: Rest, changes: dict[str, object]) -> None:
     new = {"name": "x", "device_type": "x", "protocol_type": "MQTT", "data_format": "json"}
     status, said = await rest.ask("POST", "/products", new | {"service_capabilities": []} | changes)
     assert (status, said["error_code"]) == (400, "IOTDA.000006")

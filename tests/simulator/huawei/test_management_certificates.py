@@ -95,7 +95,7 @@ async def test_a_ca_that_is_not_proven(rest: Rest) -> None:
     assert not (await rest.get("/certificates"))["certificates"][0]["status"]
 
 
-async def test_cas_that_nobody_takes(rest: Rest) -> None:
+async def test_invalid_cas(rest: Rest) -> None:
     await upload(rest)
     leaf = certificate().certificate_pem
     for content, error in ((DEVICE_CA.pem, "IOTDA.014912"), (leaf, "IOTDA.014301")):

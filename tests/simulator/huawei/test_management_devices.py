@@ -69,7 +69,7 @@ async def test_a_device_from_its_birth_to_its_end(rest: Rest) -> None:
         {"auth_info": {"fingerprint": "abc"}}, {"extension_info": "text"},
     ],
 )  # fmt: skip
-async def test_a_device_that_nobody_can_make(rest: Rest, changes: dict[str, object]) -> None:
+async def test_invalid_devices(rest: Rest, changes: dict[str, object]) -> None:
     new = {"node_id": "th-1", "product_id": SENSORS} | changes
     status, said = await rest.ask("POST", "/devices", new)
     assert (status, said["error_code"]) == (400, "IOTDA.000006")

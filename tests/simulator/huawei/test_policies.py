@@ -91,7 +91,7 @@ def test_wildcards(
     assert not instance.policies.allows(gw, "subscribe", topic)
 
 
-def test_who_denies_wins(instance: IotdaInstance, gw: HuaweiDevice) -> None:
+def test_a_denial_wins(instance: IotdaInstance, gw: HuaweiDevice) -> None:
     bind(instance, rule("/secret/*", effect="DENY"), kind="product", target=GATEWAYS)
     bind(instance, rule("/secret/mine"))
     assert instance.policies.allows(gw, "publish", "/open")

@@ -141,7 +141,7 @@ def test_templates_that_do(body: object) -> None:
     check_body(body)
 
 
-def test_a_repeated_attribute_is_no_matter_if_nobody_wants_it() -> None:
+def test_a_repeated_attribute_is_harmless_if_it_is_not_declared() -> None:
     shown = certificate("gw-1", (OU, "a"), (OU, "b"))
     assert result(BY_NAME, shown.certificate_pem)["ok"]["node_id"] == "gw-1"
     twice = certificate("gw-1", (CN, "gw-2"))
@@ -158,7 +158,7 @@ def test_what_is_no_certificate(text: str) -> None:
         read_der(text.encode())
 
 
-def test_who_has_signed_a_certificate() -> None:
+def test_the_signer_of_a_certificate() -> None:
     shown = read_pem(certificate("gw-1").certificate_pem)
     assert shown.signed_by(read_pem(DEVICE_CA.pem))
     namesake = pki.make_ca("Device CA", BEGIN, END)

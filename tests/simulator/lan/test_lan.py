@@ -112,7 +112,7 @@ async def test_children_that_announced_long_ago_answer(service: str) -> None:
         await zeroconf.async_close()
 
 
-async def test_who_leaves_is_gone_and_who_dies_is_not_missed(service: str, judge: Judge) -> None:
+async def test_a_goodbye_is_noticed_and_a_death_is_not(service: str, judge: Judge) -> None:
     async with lan_of(3, service) as lan:
         await until(lambda: judge.names == instances(lan))
         lan.die(1)
@@ -133,7 +133,7 @@ async def test_a_new_name_replaces_the_old_one(service: str, judge: Judge) -> No
         assert (await judge.resolve(lan.child(0)))["serial"] == serial
 
 
-async def test_a_new_address_is_told(service: str, judge: Judge) -> None:
+async def test_a_new_address_is_announced(service: str, judge: Judge) -> None:
     async with lan_of(1, service) as lan:
         await until(lambda: judge.names == instances(lan))
         lan.move(0, "127.1.9.9")
@@ -196,7 +196,7 @@ async def test_only_what_the_asker_does_not_know_is_answered(
         assert lan.counters.suppressed == 19
 
 
-async def test_zeroconf_is_not_told_again_what_it_knows(service: str, judge: Judge) -> None:
+async def test_known_answers_are_not_sent_again(service: str, judge: Judge) -> None:
     async with lan_of(20, service) as lan:
         await until(lambda: judge.names == instances(lan))
         zeroconf = judge.zeroconf.zeroconf
@@ -205,7 +205,7 @@ async def test_zeroconf_is_not_told_again_what_it_knows(service: str, judge: Jud
         await browser.async_cancel()
 
 
-async def test_a_child_that_listens_says_who_it_is(service: str) -> None:
+async def test_a_listening_child_sends_its_identity(service: str) -> None:
     async with lan_of(2, service, listen=True) as lan:
         for number in (0, 1):
             child = lan.child(number)
@@ -252,7 +252,7 @@ async def test_the_truth_is_a_file_that_is_never_half_written(service: str, tmp_
     assert found["children"][0]["serial"] == lan.child(0).serial
 
 
-async def test_who_is_off_can_be_changed_and_what_was_stopped_started_again(
+async def test_devices_can_be_changed_while_off_and_a_lan_restarted(
     service: str, judge: Judge
 ) -> None:
     lan = lan_of(2, service)

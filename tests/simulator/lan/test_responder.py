@@ -121,7 +121,7 @@ async def test_a_record_is_multicast_once_a_second() -> None:
     assert [round(at, 6) for at, _, _ in bench.said] == [0, 1.3]
 
 
-async def test_who_wants_unicast_gets_it_if_all_heard_it_lately() -> None:
+async def test_a_unicast_answer_needs_a_recent_multicast() -> None:
     async with an_hour() as bench:
         question = DnsQuestion(POINTER.name, PTR, unicast=True)
         bench.ask(DnsMessage((question,)))
@@ -142,14 +142,14 @@ async def test_a_resolver_of_unicast_dns_is_answered_in_its_own_way() -> None:
     assert {(r.ttl, r.flush) for r in (*message.answers, *message.additionals)} == {(10, False)}
 
 
-async def test_it_hears_so_many_askers_at_once_and_no_more() -> None:
+async def test_pending_answers_are_bounded() -> None:
     async with an_hour() as bench:
         for port in range(40_000, 40_000 + 2 * MAX_PENDING):
             bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),)), ("127.0.0.1", port))
     assert len(bench.said) == MAX_PENDING
 
 
-async def test_who_falls_silent_says_nothing_more() -> None:
+async def test_a_silenced_responder_sends_nothing() -> None:
     async with an_hour() as bench:
         bench.responder.announce(0)
         bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),)))
@@ -181,7 +181,7 @@ async def test_noise_is_counted_and_answers_are_no_queries() -> None:
     assert (bench.counters.malformed, bench.counters.queries) == (1, 0)
 
 
-async def test_who_stops_listening_waits_for_no_more_parts() -> None:
+async def test_a_closed_assembler_waits_for_no_more_parts() -> None:
     async with an_hour() as bench:
         bench.ask(DnsMessage((DnsQuestion(POINTER.name, PTR),), flags=TRUNCATED))
         bench.hearing.close()

@@ -39,7 +39,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-async def test_who_does_not_read_is_dropped(pair: tuple[socket.socket, socket.socket]) -> None:
+async def test_a_client_that_does_not_read_is_dropped(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
     receiver = Receiver()
     channel = Channel(pair[0], receiver, None, plain=True)
     sent = 0

@@ -98,7 +98,7 @@ class Clerk:
         self.returned += filters
 
 
-async def test_who_decides_on_subscriptions_is_asked() -> None:
+async def test_the_handler_decides_on_subscriptions() -> None:
     clerk, context = Clerk(), CERTIFICATE.server_context()
     server = MqttServer(MqttService(Hooks(), context, subscriptions=clerk))
     server.start("127.0.0.1")
