@@ -90,7 +90,7 @@ _RULE = """\
 name = "{name}"
 match = {{ {found}, "txt.serial" = "{serials}" }}
 extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
-list = "../serials.txt"
+list = "{directory}/serials.txt"
 action = "{action}"
 provider = "{provider}"
 product = "{product}"
@@ -113,7 +113,7 @@ def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> st
     return "".join(
         _RULE.format(
             name=name, found=found, serials=serials, action=action, provider=provider,
-            product=site.plant["product"], route=site.route or route,
+            product=site.plant["product"], route=site.route or route, directory=site.directory,
         )
         for name, serials, provider, route in _PROVIDERS[site.cloud]
     )  # fmt: skip

@@ -178,8 +178,7 @@ def _cloud(name: str, site: Site) -> str:
 def _rule(name: str, site: Site) -> str:
     """A rule of its own for the first child of another site, which has to stand first."""
     rule = rules(site).replace('"txt.serial" = "TH20-*"', f'"txt.serial" = {_first(site)}')
-    rule = rule.replace('"alibaba"', f'"{name}"').replace('"sensors"', f'"{name}"')
-    return rule.replace("../serials.txt", f"{site.directory}/serials.txt")
+    return rule.replace('"alibaba"', f'"{name}"').replace('"sensors"', f'"{name}"')
 
 
 def _first(site: Site) -> str:

@@ -48,7 +48,7 @@ RULE = """\
 name = "sensors"
 match = {{ source = "mdns", service = "_gatewayd-child._tcp", "txt.model" = "TH-20" }}
 extract = {{ serial = "txt.serial ~ (TH20-[0-9A-F]{{6}})" }}
-list = "../serials.txt"
+list = "{directory}/serials.txt"
 action = "register"
 provider = "huawei"
 product = "{product}"
