@@ -20,7 +20,7 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Admission, CloudName
 from gatewayd.errors import GatewayError
 from gatewayd.manager.manager import DeviceManager
-from gatewayd.runtime.backoff import RateLimiter
+from gatewayd.runtime.rate_limiter import SlidingWindow
 from gatewayd.settings.declare import setting
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class CloudRequests:
         self._now = now
         self._approvals: dict[CloudName, None] = {}  # in the order of the requests
         self._requested = asyncio.Event()
-        self._refusals = RateLimiter(REFUSALS_LOGGED, 60.0)
+        self._refusals = SlidingWindow(REFUSALS_LOGGED, 60.0)
 
     def permit_join(self, provider: str, seconds: int) -> None:
         who, window = _who(provider), self._admission.window

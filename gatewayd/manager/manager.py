@@ -23,8 +23,8 @@ from gatewayd.device.recovery import reason_of, restore
 from gatewayd.device.secret import SecretRef
 from gatewayd.device.views import HistoryEntry
 from gatewayd.errors import StoreError
-from gatewayd.runtime.backoff import RateLimiter
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.rate_limiter import SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait, is_cancelled
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class DeviceManager:
         self._publisher: ChildPublisher
         self._queue: asyncio.Queue[QueuedEvent | asyncio.Future[None]] = asyncio.Queue(QUEUE_SIZE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers = RateLimiter(STRANGERS_LOGGED, 60.0)
+        self._strangers = SlidingWindow(STRANGERS_LOGGED, 60.0)
         self._running = False
 
     def connect(self, workers: Mapping[lc.Work, Worker], publisher: ChildPublisher) -> None:

@@ -32,8 +32,9 @@ from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unch
 from gatewayd.device.recovery import SECRET_LOST, reason_of
 from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import RecordChanged, StoreError
-from gatewayd.runtime.backoff import RateLimiter, delay
+from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.settings.declare import RetrySettings, setting
 
 
@@ -81,7 +82,8 @@ class Registrar:
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
         self._semaphore = asyncio.Semaphore(settings.in_flight)
-        self._rate = RateLimiter(settings.per_minute, 60.0)
+        per_minute = SlidingWindow(settings.per_minute, 60.0)
+        self._rate = RateLimiter(per_minute, clock.now, settings.in_flight)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -149,7 +151,7 @@ class Registrar:
 
     async def _attempt_in_turn(self, device: DeviceId, post: PostEvent) -> Outcome:
         async with self._semaphore:
-            await asyncio.sleep(self._rate.reserve(self._now()))
+            await self._rate.acquire()
             self._running += 1
             self._idle.clear()
             try:

@@ -26,8 +26,9 @@ from gatewayd.device.record import Record, RecordStore, Verdict, unchanged
 from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
 from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.runtime.backoff import RateLimiter, delay
+from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
 from gatewayd.settings.declare import RetrySettings, setting
@@ -148,9 +149,10 @@ class SessionKeeper:
 
     async def connect(self, device: DeviceId, post: PostEvent) -> None:
         """Keep a session open, until cancelled or until an operator has to act."""
-        budget, failures = RateLimiter(self._settings.per_minute, 60.0), 0
+        per_minute = SlidingWindow(self._settings.per_minute, 60.0)
+        budget, failures = RateLimiter(per_minute, self._now, waiters=1), 0
         while True:
-            await asyncio.sleep(budget.reserve(self._now()))
+            await budget.acquire()
             record = self._records[device]
             try:
                 opened = await self._log_in(record, post)

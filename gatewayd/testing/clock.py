@@ -41,6 +41,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         """Seconds since the loop was made, by the clock that jumps."""
         return self._jumping.now
 
+    def stall(self, seconds: float) -> None:
+        """Let time pass at once, as while a callback blocks: all that is due meanwhile is late."""
+        self._jumping.now += seconds
+
 
 def run(main: Coroutine[object, object, T]) -> T:
     """Run a coroutine under a clock that jumps."""

@@ -11,10 +11,10 @@ from contextlib import suppress
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
-from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
+from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, weight
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
-from gatewayd.cloud.sub_devices.link import deadline
+from gatewayd.cloud.sub_devices.link import NotSent, deadline
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device.record import CloudName
 
@@ -33,7 +33,7 @@ ANSWERS = 64
 class AlibabaUplink:
     """One session of the gateway.
 
-    own: the gateway's name.  reply_timeout: seconds.  now: seconds of a steady clock.
+    own: the gateway's name.  reply_timeout: seconds.  limits: the gateway's.
     closed: why the session has ended.  Wait for it by asyncio.wait.
     refused: topics whose subscription the cloud refused.
     dropped: messages of no use, by cause: "late", "malformed", "unexpected", "flood".
@@ -44,13 +44,13 @@ class AlibabaUplink:
         own: CloudName,
         connection: mqtt.MqttConnection,
         reply_timeout: float,
-        now: Callable[[], float],
+        limits: AlibabaRateLimits,
     ) -> None:
         self._own, self._connection, self._reply_timeout = own, connection, reply_timeout
         self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.refused: set[str] = set()
         self.dropped: Counter[str] = Counter()
-        self._limits = AlibabaRateLimits(now)
+        self._limits = limits
         self._requests = PendingRequests[tuple[str, str], AlinkReply](self.closed, reply_timeout)
         self._newest = 0
         self._watched: set[SubName] = set()
@@ -106,8 +106,7 @@ class AlibabaUplink:
         """
         requests = self._requests
         async with requests.slots:
-            await requests.pause(self._limits.for_method(method, params))
-            await requests.pause(self._limits.for_device())
+            await requests.wait_turn(self._limits.of(method), weight(method, params))
             topic = alink.request_topic(self._own, method)
             replied = alink.reply_topic(topic)
             number = self._number(replied)
@@ -171,5 +170,6 @@ class AlibabaUplink:
         task.add_done_callback(self._answering.discard)
 
     async def _publish(self, topic: str, payload: bytes) -> None:
-        with suppress(Gone):
+        with suppress(Gone, NotSent):
+            await self._requests.wait_turn(self._limits.messages)
             await self._connection.publish(topic, payload)

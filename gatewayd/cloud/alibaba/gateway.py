@@ -12,6 +12,7 @@ from gatewayd.cloud import connect_errors, mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import MqttSession, ignore
 from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, Outcome, Refused, Route
@@ -48,7 +49,8 @@ class AlibabaGatewayRoute:
         now: Callable[[], float],
     ) -> None:
         self._account, self._settings = account, account.settings
-        self._direct, self._children, self._now = direct, children, now
+        self._direct, self._children = direct, children
+        self._limits = AlibabaRateLimits(now)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
@@ -103,7 +105,7 @@ class AlibabaGatewayRoute:
             connection = await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
         except ConnectError as error:
             raise reasons.login(error, *endpoint) from error
-        uplink = AlibabaUplink(name, connection, self._settings.reply_timeout, self._now)
+        uplink = AlibabaUplink(name, connection, self._settings.reply_timeout, self._limits)
         no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
         await subscribe(connection, uplink.subscribe_all(), no_answer)
         self._children.serve_over(uplink)

@@ -1,4 +1,4 @@
-"""How fast a gateway may send: the cloud's limits, kept on our side.  Pure."""
+"""How fast a gateway may send: the cloud's limits, kept on our side."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import SubName
-from gatewayd.runtime.backoff import Pacer, RateLimiter
+from gatewayd.cloud.sub_devices.pending_requests import WAITERS
+from gatewayd.runtime.rate_limiter import Pacer, RateLimiter, SlidingWindow
 
 ALL, LOGINS, OTHERS = 24, 150, 10
 """In a second: messages of one device, of which the cloud takes 30; children logged in through one
 gateway, of which it takes 200 ("Limits" of the documentation); and requests of each other method,
-of which it says only that too many are refused."""
+of which it says only that too many are refused.
+
+The batches of a second, and one that left late with them, are 200 logins."""
 
 CHILD_LOGINS, WHILE = 5, 75.0
 """Logins of one child in so many seconds, at most: the cloud takes 5 in 60.  The rest is for what
@@ -23,12 +26,12 @@ class ChildLogins:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._children: dict[SubName, tuple[float, RateLimiter]] = {}
+        self._children: dict[SubName, tuple[float, SlidingWindow]] = {}
 
     def take(self, child: SubName) -> bool:
         """Take one login of a child; return whether one was left."""
         now = self._now()
-        _, limiter = self._children.pop(child, (now, RateLimiter(CHILD_LOGINS, WHILE)))
+        _, limiter = self._children.pop(child, (now, SlidingWindow(CHILD_LOGINS, WHILE)))
         self._children[child] = now, limiter
         self._forget_old(now)
         return limiter.take(now)
@@ -41,30 +44,26 @@ class ChildLogins:
 
 
 class AlibabaRateLimits:
-    """The limits of one gateway.  now: seconds of a steady clock.
+    """The limits of one gateway, in all its sessions.  now: seconds of a steady clock.
 
-    There are two waits, one after the other: a request that waits for its busy method takes no
-    moment away from the others meanwhile.
+    messages: the limiter of all messages.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._all, self._logins = Pacer(ALL), Pacer(LOGINS)
+        self.messages = RateLimiter(Pacer(ALL), now, WAITERS)
+        self._logins = RateLimiter(Pacer(LOGINS), now, WAITERS, self.messages)
         others = set(alink.METHODS) - {alink.LOGIN, alink.BATCH_LOGIN}
-        self._others = {method: Pacer(OTHERS) for method in others}
+        self._others = {
+            method: RateLimiter(Pacer(OTHERS), now, WAITERS, self.messages) for method in others
+        }
 
-    def for_method(self, method: str, params: object) -> float:
-        """Take the next free moment of this method; return the seconds until it comes."""
-        pacer = self._others.get(method, self._logins)
-        return pacer.reserve(self._now(), _count(method, params))
-
-    def for_device(self) -> float:
-        """Take the next free moment of the gateway for any message; return the same."""
-        return self._all.reserve(self._now())
+    def of(self, method: str) -> RateLimiter:
+        """Return the limiter of the requests of a method."""
+        return self._others.get(method, self._logins)
 
 
-def _count(method: str, params: object) -> int:
-    """Return how much this counts: a batch of logins as many, all else as one."""
+def weight(method: str, params: object) -> int:
+    """Return how much a request counts: a batch of logins as many, all else as one."""
     if method == alink.BATCH_LOGIN and isinstance(params, dict):
         return max(1, len(params["deviceList"]))
     return 1

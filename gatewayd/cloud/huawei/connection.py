@@ -17,9 +17,9 @@ from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
 from gatewayd.cloud.sub_devices.link import deadline
-from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
-from gatewayd.runtime.backoff import Pacer
+from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +37,27 @@ REQUESTS: Mapping[SubDeviceEvent, float] = {
 
 
 class HuaweiRateLimits:
-    """The rate limits of a gateway: for each event, and for all messages together.
+    """The rate limits of a gateway, in all its sessions: for each event, and for all messages.
 
     status_per_second: children reported in a second.  now: seconds of a steady clock.
-    The two waits follow one another, so that a busy event delays no other.
     """
 
     def __init__(self, status_per_second: int, now: Callable[[], float]) -> None:
-        self._now = now
-        self._all, self._reports = Pacer(MESSAGES), Pacer(status_per_second)
-        self._requests = {event: Pacer(rate) for event, rate in REQUESTS.items()}
+        self._messages = RateLimiter(Pacer(MESSAGES), now, WAITERS)
+        rates = {SubDeviceEvent.STATUS: status_per_second, **REQUESTS}
+        self._events = {
+            event: RateLimiter(Pacer(rate), now, WAITERS, self._messages)
+            for event, rate in rates.items()
+        }
 
-    def for_event(self, event: SubDeviceEvent, children: int) -> float:
-        """Reserve the next free moment for this event; return the seconds until then."""
-        if event is SubDeviceEvent.STATUS:
-            return self._reports.reserve(self._now(), children)
-        return self._requests[event].reserve(self._now())
+    def of(self, event: SubDeviceEvent) -> RateLimiter:
+        """Return the limiter of the messages of an event."""
+        return self._events[event]
 
-    def for_device(self) -> float:
-        """Reserve the gateway's next free moment for any message; return the seconds until then."""
-        return self._all.reserve(self._now())
+
+def weight(event: SubDeviceEvent, children: int) -> int:
+    """Return how much a message counts: a report of statuses as many, all else as one."""
+    return children if event is SubDeviceEvent.STATUS else 1
 
 
 class HuaweiUplink:
@@ -64,7 +65,7 @@ class HuaweiUplink:
 
     own: the device ID that the gateway has logged in with.
     reply_timeout: seconds; the platform may take 30 for an answer.
-    status_per_second: children reported in a second.  random: so many unguessable bytes.
+    limits: the gateway's.  random: so many unguessable bytes.
     closed: why the session has ended.  Wait for it by asyncio.wait.
     on_notice: called with each notice of the platform; never blocks, never raises.
     dropped: unusable messages, by cause: "late", "malformed", "unexpected".  A response that comes
@@ -76,7 +77,7 @@ class HuaweiUplink:
         own: str,
         connection: mqtt.MqttConnection,
         reply_timeout: float,
-        status_per_second: int,
+        limits: HuaweiRateLimits,
         time: Clock,
         random: Callable[[int], bytes],
     ) -> None:
@@ -85,7 +86,7 @@ class HuaweiUplink:
         self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.on_notice: Callable[[Notice], None] = _ignore
         self.dropped: Counter[str] = Counter()
-        self._limits = HuaweiRateLimits(status_per_second, time.now)
+        self._limits = limits
         self._requests = PendingRequests[tuple[SubDeviceEvent, str], Response](
             self.closed, reply_timeout
         )
@@ -121,7 +122,7 @@ class HuaweiUplink:
         There is no response, only notices, and none where there is nothing to report.
         Raises NoAnswer, LinkDown.
         """
-        await self._wait_turn(SubDeviceEvent.SYNC, 0)
+        await self._wait_turn(SubDeviceEvent.SYNC, 1)
         message = messages.request(
             SubDeviceEvent.SYNC, messages.to_sync(version), self._time.timestamp()
         )
@@ -129,8 +130,7 @@ class HuaweiUplink:
             await self._connection.publish(messages.up_topic(self.own), message, qos=1)
 
     async def _wait_turn(self, event: SubDeviceEvent, children: int) -> None:
-        await self._requests.pause(self._limits.for_event(event, children))
-        await self._requests.pause(self._limits.for_device())
+        await self._requests.wait_turn(self._limits.of(event), weight(event, children))
 
     def _handle_message(self, topic: str, payload: bytes) -> None:
         if topic != messages.down_topic(self.own):

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.huawei.connection import HuaweiUplink
+from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink
 from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.messages import Notice, SubDeviceInfo, SubDeviceStatus, node_name
 from gatewayd.cloud.huawei.requests import HuaweiRequests
@@ -149,11 +149,12 @@ class HuaweiSubDevices:
         time: Clock = SYSTEM_CLOCK,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._settings, self._own, self._time, self._random = settings, own, time, random
+        self._settings, self._time, self._random = settings, time, random
         self.host = settings.host
         self._link = GatewayLink[HuaweiUplink]()
         self.cache = DeviceCache(own.children)
         sync = DeviceSync(self._link, self.cache, settings.reply_timeout, time.now)
+        self._limits = HuaweiRateLimits(own.status_per_second, time.now)
         requests = HuaweiRequests(self._link, own.status_per_second, self.cache.set_status)
         self.sessions = HuaweiSubDeviceSessions(requests, self.cache, sync, time.now)
         self._downlink = HuaweiDownlink(
@@ -167,8 +168,8 @@ class HuaweiSubDevices:
 
     def uplink(self, connection: mqtt.MqttConnection, device_id: str) -> HuaweiUplink:
         """Return the uplink over a connection of the gateway.  device_id: the gateway's."""
-        timeout, rate = self._settings.reply_timeout, self._own.status_per_second
-        return HuaweiUplink(device_id, connection, timeout, rate, self._time, self._random)
+        timeout, limits = self._settings.reply_timeout, self._limits
+        return HuaweiUplink(device_id, connection, timeout, limits, self._time, self._random)
 
     def serve_over(self, uplink: HuaweiUplink) -> None:
         """Serve the children over the gateway's new session from now on."""

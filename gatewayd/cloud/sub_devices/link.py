@@ -27,7 +27,7 @@ class LinkDown(LinkError):
 
 
 class NotSent(LinkDown):
-    """There was no link: the cloud was not asked."""
+    """There was no link, or too many requests wait: the cloud was not asked."""
 
 
 class LinkSession(Protocol):

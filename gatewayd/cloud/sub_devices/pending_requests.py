@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
-from gatewayd.cloud.sub_devices.link import LinkDown, deadline
+from gatewayd.cloud.sub_devices.link import LinkDown, NotSent, deadline
+from gatewayd.runtime.rate_limiter import RateLimiter, TooManyWaiting
 
 OUTSTANDING = 256
 """Requests under way at a time; one more waits."""
+WAITERS = 1024
+"""Messages that wait for one of the cloud's limits, of a session and of those that have ended."""
 
 Key = TypeVar("Key", bound=Hashable)
 Reply = TypeVar("Reply")
@@ -32,10 +35,15 @@ class PendingRequests(Generic[Key, Reply]):
     def __contains__(self, key: Key) -> bool:
         return key in self._waiting
 
-    async def pause(self, seconds: float) -> None:
-        """Wait for so many seconds, or for the end of the session."""
-        if seconds > 0:
-            await asyncio.wait({self._closed}, timeout=seconds)
+    async def wait_turn(self, limiter: RateLimiter, count: int = 1) -> None:
+        """Wait until `count` may be sent, or for the end of the session; send without a wait.
+
+        Raises NotSent.
+        """
+        try:
+            await limiter.acquire(count, self._closed)
+        except TooManyWaiting:
+            raise NotSent from None
 
     async def ask(self, key: Key, send: Callable[[], Awaitable[None]]) -> Reply:
         """Send a request, and return its reply.  Raises NoAnswer, LinkDown.

@@ -25,6 +25,7 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChanged,
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import pending_requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
@@ -46,7 +47,7 @@ async def linked(
     peer: Peer, serve: Serve, server: At, seconds: float = 30
 ) -> AsyncIterator[AlibabaUplink]:
     async with connected(peer, serve, server) as connection:
-        link = AlibabaUplink(OWN, connection, seconds, Steps().now)
+        link = AlibabaUplink(OWN, connection, seconds, AlibabaRateLimits(Steps().now))
         async with asyncio.timeout(60):
             yield link
 

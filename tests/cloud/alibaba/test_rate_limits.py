@@ -1,63 +1,183 @@
-"""The cloud's limits: no second has more than they allow."""
+"""The cloud's limits: no second has more than they allow, and the cloud never throttles us."""
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import asyncio
+import random
+from collections.abc import Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
-from gatewayd.cloud.alibaba import alink
+import pytest
+
+from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import (
     ALL,
     CHILD_LOGINS,
     WHILE,
     AlibabaRateLimits,
     ChildLogins,
+    weight,
 )
+from gatewayd.cloud.alibaba.requests import AlibabaRequests
+from gatewayd.cloud.connect_errors import ConnectionEnd
+from gatewayd.cloud.mqtt import MqttConnection
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.simulator.alibaba.devices import AlibabaNodeType, SimulatedAlibabaProduct
+from gatewayd.simulator.alibaba.gateways import AlibabaGateways
+from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.faults import FaultPlan
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.link import MqttLink
+from gatewayd.simulator.mqtt.packets import Publish
+from gatewayd.testing.clock import JumpingLoop
+from tests.cloud.alibaba.site import GATEWAY, GATEWAYS, OWN, SENSORS, at_cloud, child
 
 BATCH: dict[str, list[object]] = {"deviceList": [{}] * 50}
+SECOND = 1.0 - 1e-6  # rounding
+
+
+class CloudInProcess:
+    """The simulated cloud with one gateway, and a connection to it without a network.
+
+    sent: when each message came, and how many logins it holds.
+    """
+
+    def __init__(self, children: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[ConnectionEnd] = self.loop.create_future()
+        self.on_message: Any = None
+        self.names = [child(number) for number in range(children)]
+        self.sent: list[tuple[float, int]] = []
+        nodes = {GATEWAYS: AlibabaNodeType.GATEWAY, SENSORS: AlibabaNodeType.SUB_DEVICE}
+        registry = AlibabaRegistry(
+            {key: SimulatedAlibabaProduct("secret-of-it", node) for key, node in nodes.items()},
+            [GATEWAY, *map(at_cloud, self.names)],
+            self.loop.time,
+            random.Random(0).randbytes,
+        )
+        self.gateways = AlibabaGateways(
+            registry, FaultPlan(), AlibabaRules(), connected=lambda _: False, clock=self.loop.time
+        )
+        self.gateways.connect(GATEWAY, cast("MqttLink", SimpleNamespace(send=self._reply)))
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
+        logins = payload.count(b'"cleanSession"')
+        self.sent.append((self.loop.time(), logins))
+        self.gateways.publish(GATEWAY, Publish(topic, payload, qos))
+
+    async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
+        return tuple(map(int, self.gateways.subscribe(GATEWAY, topics)))
+
+    def _reply(self, data: bytes) -> None:
+        (packet,) = codec.Parser().feed(data)
+        assert isinstance(packet, Publish)
+        self.loop.call_later(0.02, self.on_message, packet.topic, packet.payload)
+
+    def most(self, *, logins: bool) -> int:
+        """Return the most messages, or logins, of any second."""
+        found = [(moment, count if logins else 1) for moment, count in self.sent]
+        return max(
+            sum(count for moment, count in found if start <= moment < start + SECOND)
+            for start, _ in found
+        )
+
+    def refused(self) -> set[int]:
+        """Return the codes of the replies that were refusals."""
+        calls = cast("dict[str, dict[str, int]]", self.gateways.truth(GATEWAY)["calls"])
+        return {int(code) for codes in calls.values() for code in codes} - {200}
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5, 1.5])
+@pytest.mark.jumping_clock
+async def test_the_cloud_never_throttles_a_late_gateway(late: float) -> None:
+    """The cloud takes 200 logins and 30 messages in a second; beyond, children wait for 60 s."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    cloud, link = CloudInProcess(700), GatewayLink[AlibabaUplink]()
+    limits = AlibabaRateLimits(loop.time)
+    uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits)
+    await uplink.subscribe_all()
+    link.put(uplink)
+    requests = AlibabaRequests(link, loop.time)
+    for number in range(12):
+        loop.call_at(number * 0.9, loop.stall, late)
+
+    async def log_in(number: int) -> None:
+        name = cloud.names[number]
+        secret = await requests.register.submit(payloads.sub_name(name))
+        signed = partial(payloads.to_log_in, name, secret, "hmacsha256")
+        attach = payloads.to_attach(name, secret, "hmacsha256", "1700000000000")
+        await requests.attach.submit(attach)
+        await requests.log_in.submit(signed("1700000000000"))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(len(cloud.names)):
+            group.create_task(log_in(number))
+    await requests.close()
+    truth = cloud.gateways.truth(GATEWAY)
+    assert len(cast("list[Any]", truth["online"])) == len(cloud.names)
+    assert cloud.refused() == set()
+    assert cloud.most(logins=True) <= AlibabaRules().logins
+    assert cloud.most(logins=False) <= ALL
+
+
+async def _waits(limits: AlibabaRateLimits, method: str, params: object) -> list[float]:
+    """Return when each of many requests of a method that come at once may leave."""
+    loop, moments = asyncio.get_running_loop(), list[float]()
+
+    async def ask() -> None:
+        await limits.of(method).acquire(weight(method, params))
+        moments.append(loop.time())
+
+    await asyncio.gather(*(ask() for _ in range(50)))
+    return moments
 
 
 @pytest.mark.parametrize(
     ("method", "params", "rate"),
     [
-        (alink.LOGIN, {}, 150),
         (alink.BATCH_LOGIN, BATCH, 3),  # of 50 each
-        (alink.BATCH_LOGIN, {"deviceList": []}, 150),
+        (alink.LOGIN, {}, ALL),  # 150, if they were not messages, too
+        (alink.BATCH_LOGIN, {"deviceList": []}, ALL),
         (alink.TOPO_ADD, [{}] * 30, 10),
         (alink.SUB_REGISTER, [{}], 10),
     ],
 )
-def test_questions_of_a_method_are_spread_evenly(method: str, params: object, rate: int) -> None:
-    pace = AlibabaRateLimits(lambda: 100.0)
-    found = [pace.for_method(method, params) for _ in range(50)]
-    assert found == pytest.approx([number / rate for number in range(50)])
+@pytest.mark.jumping_clock
+async def test_requests_of_a_method_are_spread_evenly(
+    method: str, params: object, rate: int
+) -> None:
+    moments = await _waits(AlibabaRateLimits(asyncio.get_running_loop().time), method, params)
+    assert moments == pytest.approx([number / rate for number in range(50)], abs=0.2)
 
 
-def test_a_login_and_a_batch_of_them_count_together() -> None:
-    pace = AlibabaRateLimits(lambda: 100.0)
-    pace.for_method(alink.BATCH_LOGIN, BATCH)
-    assert pace.for_method(alink.LOGIN, {}) == pytest.approx(1 / 3)
-    assert pace.for_method(alink.TOPO_GET, {}) == 0.0
+@pytest.mark.jumping_clock
+async def test_a_login_and_a_batch_of_them_count_together() -> None:
+    loop = asyncio.get_running_loop()
+    limits = AlibabaRateLimits(loop.time)
+    await limits.of(alink.BATCH_LOGIN).acquire(weight(alink.BATCH_LOGIN, BATCH))
+    await limits.of(alink.TOPO_GET).acquire()
+    assert loop.time() == pytest.approx(1 / ALL)
+    await limits.of(alink.LOGIN).acquire()
+    assert loop.time() == pytest.approx(1 / 3)
 
 
-@given(st.lists(st.floats(0, 2), max_size=200))
-def test_no_second_has_more_than_a_device_may_send(quiet: list[float]) -> None:
-    now, found = 0.0, []
-    pace = AlibabaRateLimits(lambda: now)
-    for passed in quiet:
-        now += passed
-        found.append(now + pace.for_device())
-    for start in found:
-        assert sum(start <= moment < start + 0.999 for moment in found) <= ALL
-
-
-def test_a_quiet_gateway_does_not_wait() -> None:
-    times = iter(range(1000))
-    pace = AlibabaRateLimits(lambda: float(next(times)))
-    assert {pace.for_method(alink.BATCH_LOGIN, BATCH) for _ in range(20)} == {0.0}
-    assert {pace.for_device() for _ in range(20)} == {0.0}
+@pytest.mark.jumping_clock
+async def test_a_new_session_is_within_the_limits_of_the_one_before() -> None:
+    """The cloud counts what a gateway sends, however often it has logged in meanwhile."""
+    loop = asyncio.get_running_loop()
+    cloud = CloudInProcess(0)
+    limits = AlibabaRateLimits(loop.time)
+    for _ in range(3):
+        uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits)
+        for _ in range(20):
+            await uplink.ask(alink.TOPO_GET, {})
+    assert cloud.most(logins=False) <= 10
 
 
 def test_a_child_logs_in_as_often_as_the_cloud_lets_it() -> None:

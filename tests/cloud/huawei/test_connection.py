@@ -15,7 +15,12 @@ import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.connection import MESSAGES, HuaweiRateLimits, HuaweiUplink
+from gatewayd.cloud.huawei.connection import (
+    MESSAGES,
+    HuaweiRateLimits,
+    HuaweiUplink,
+    weight,
+)
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Notice,
@@ -28,6 +33,7 @@ from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.tls import Server
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Publish
+from gatewayd.testing.clock import JumpingLoop
 from tests.cloud.peer import Peer, connected
 from tests.cloud.stand_ins import Steps
 
@@ -202,26 +208,57 @@ async def test_notices_are_passed_on_and_other_messages_counted(serve: Serve, se
         assert await notices.get() == Notice(False, (SubDeviceInfo("d"),), 3)
 
 
+async def _moments(limits: HuaweiRateLimits, event: SubDeviceEvent, children: int) -> list[float]:
+    """Return when each of many messages of an event that come at once may leave."""
+    loop, moments = asyncio.get_running_loop(), list[float]()
+
+    async def send() -> None:
+        await limits.of(event).acquire(weight(event, children))
+        moments.append(loop.time())
+
+    await asyncio.gather(*(send() for _ in range(50)))
+    return moments
+
+
 @pytest.mark.parametrize(
     ("event", "children", "rate"),
     [
-        (SubDeviceEvent.STATUS, 1, 60),
+        (SubDeviceEvent.STATUS, 1, MESSAGES),  # 60, if they were not messages, too
         (SubDeviceEvent.STATUS, 30, 2),
         (SubDeviceEvent.ADD, 50, 5),
-        (SubDeviceEvent.SYNC, 0, 1),
+        (SubDeviceEvent.SYNC, 1, 1),
     ],
 )
-def test_each_event_is_spread_evenly(event: SubDeviceEvent, children: int, rate: int) -> None:
-    limits = HuaweiRateLimits(60, lambda: 100.0)
-    found = [limits.for_event(event, children) for _ in range(50)]
-    assert found == pytest.approx([number / rate for number in range(50)])
+@pytest.mark.jumping_clock
+async def test_each_event_is_spread_evenly(event: SubDeviceEvent, children: int, rate: int) -> None:
+    moments = await _moments(HuaweiRateLimits(60, asyncio.get_running_loop().time), event, children)
+    assert moments == pytest.approx([number / rate for number in range(50)], abs=0.1)
 
 
-def test_all_events_together_are_messages_of_one_device() -> None:
-    limits = HuaweiRateLimits(60, lambda: 100.0)
-    assert [limits.for_device() for _ in range(3)] == pytest.approx([0, 1 / MESSAGES, 2 / MESSAGES])
+@pytest.mark.jumping_clock
+async def test_all_events_together_are_messages_of_one_device() -> None:
+    loop = asyncio.get_running_loop()
+    limits, moments = HuaweiRateLimits(60, loop.time), list[float]()
+    for event in SubDeviceEvent:
+        await limits.of(event).acquire(weight(event, 1))
+        moments.append(loop.time())
+    assert moments == pytest.approx([number / MESSAGES for number in range(len(moments))])
 
 
-def test_every_event_has_a_rate() -> None:
-    limits = HuaweiRateLimits(60, lambda: 100.0)
-    assert [limits.for_event(event, 1) for event in SubDeviceEvent] == [0.0] * len(SubDeviceEvent)
+@pytest.mark.parametrize("late", [0.5, 1.5])
+@pytest.mark.jumping_clock
+async def test_a_late_loop_reports_no_more_children_than_the_platform_accepts(late: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    limits, sent = HuaweiRateLimits(60, loop.time), list[tuple[float, int]]()
+    for number in range(10):
+        loop.call_at(0.9 * number, loop.stall, late)
+
+    async def report(children: int) -> None:
+        await limits.of(SubDeviceEvent.STATUS).acquire(weight(SubDeviceEvent.STATUS, children))
+        sent.append((loop.time(), children))
+
+    await asyncio.gather(*(report(30) for _ in range(20)))
+    for start, _ in sent:
+        window = [children for at, children in sent if start <= at < start + 1 - 1e-6]
+        assert sum(window) <= 60

@@ -210,6 +210,7 @@ async def test_a_new_run_reports_the_children_of_the_last_offline(
         one.instance.devices.get(child_id(7)).connect(0.0)
         await one.lose_link()
         one.provider._sub_devices.sessions._sync.version = 0  # type: ignore[union-attr]  # as a new run has it
+        one.clock.ahead += 1.0  # until the next request for all children may leave
         await one.log_in()
         await until(lambda: not one.online_there())
 

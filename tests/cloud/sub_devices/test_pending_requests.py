@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
-from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
+from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer, NotSent
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
+from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.testing.waiting import until
 
 
@@ -49,13 +50,16 @@ async def test_the_end_of_the_session_ends_all_waits() -> None:
     assert {type(one) for one in found} == {LinkDown}
 
 
-async def test_the_end_of_the_session_ends_a_pause() -> None:
-    end = closed()
+@pytest.mark.jumping_clock
+async def test_the_end_of_the_session_ends_the_wait_for_a_turn() -> None:
+    end, now = closed(), asyncio.get_running_loop().time
     pending = PendingRequests[int, str](end, 30.0)
-    await pending.pause(0.0)
-    await pending.pause(0.01)
-    resting = asyncio.create_task(pending.pause(3600.0))
+    limiter = RateLimiter(SlidingWindow(1, 3600.0), now, waiters=2)
+    await pending.wait_turn(limiter)
+    waiting = [asyncio.create_task(pending.wait_turn(limiter)) for _ in range(2)]
     await asyncio.sleep(0)
+    with pytest.raises(NotSent):
+        await pending.wait_turn(limiter)
     end.set_result(ConnectionEnd.LOST)
-    async with asyncio.timeout(30):
-        await resting
+    await asyncio.gather(*waiting)
+    assert now() < 3600

@@ -1,0 +1,123 @@
+"""How often at most: the rules, which are arithmetic on seconds, and the queue of those that wait.
+
+A caller that reserves a moment and sleeps until then does not keep a limit: when the event loop is
+late, all callers whose moments have passed leave at once.  So a limiter looks at the clock when a
+caller passes, and lets one pass at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+_TICK = 0.001
+"""Seconds to wait at least, so that rounding cannot make a wait that ends too early again."""
+
+
+class RateRule(Protocol):
+    """A rule of how many may pass.  now: seconds of any steady clock, which never decrease."""
+
+    def wait(self, now: float, count: int) -> float:
+        """Return the seconds until so many may pass, 0 for now, if none passes before."""
+
+    def record(self, now: float, count: int) -> None:
+        """Note that so many pass now."""
+
+
+class SlidingWindow:
+    """A rule that lets at most `limit` pass in any `period` seconds, in bursts, too."""
+
+    def __init__(self, limit: int, period: float) -> None:
+        self._limit, self._period = limit, period
+        self._passed: deque[float] = deque(maxlen=limit)
+
+    def wait(self, now: float, count: int = 1) -> float:
+        """Return the seconds until `count` may pass, which is at most the limit."""
+        excess = len(self._passed) + count - self._limit
+        return max(0.0, self._passed[excess - 1] + self._period - now) if excess > 0 else 0.0
+
+    def record(self, now: float, count: int = 1) -> None:
+        """Note that so many pass now."""
+        self._passed.extend([now] * count)
+
+    def take(self, now: float) -> bool:
+        """Let one pass, if that is allowed now; return whether it is."""
+        if self.wait(now) > 0:
+            return False
+        self.record(now)
+        return True
+
+
+class Pacer:
+    """A rule without bursts: what passes together may arrive late, in one second.
+
+    Each passing keeps the next away for its share of time.  So in a time t there pass fewer than
+    rate · t, and the last passing.  rate: how many may pass in a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free = rate, float("-inf")
+
+    def wait(self, now: float, count: int = 1) -> float:  # noqa: ARG002  # what is behind counts
+        """Return the seconds until any count may pass."""
+        return max(0.0, self._free - now)
+
+    def record(self, now: float, count: int = 1) -> None:
+        """Note that so many pass now, together."""
+        self._free = now + count / self._rate
+
+
+class TooManyWaiting(Exception):
+    """The queue of a limiter is full: try again later."""
+
+
+class RateLimiter:
+    """A queue in which callers wait until a rule lets them pass: first come, first served.
+
+    now: seconds of a steady clock.  waiters: callers that may wait at a time.
+    within: a limiter that each passing has to pass as one, too, at the same moment; a caller that
+    still waits here takes nothing of that from others.
+    """
+
+    def __init__(
+        self,
+        rule: RateRule,
+        now: Callable[[], float],
+        waiters: int,
+        within: RateLimiter | None = None,
+    ) -> None:
+        self._rule, self._now, self._within = rule, now, within
+        self._free = waiters
+        self._turn = asyncio.Lock()
+
+    async def acquire(self, count: int = 1, ended: asyncio.Future[Any] | None = None) -> None:
+        """Return when `count` may pass; do that before the next await.
+
+        ended: once it is done, no wait is of use; then nothing is counted.  Cancelled: nothing is
+        counted, and the next in the queue has its turn.  Raises TooManyWaiting.
+        """
+        if not self._free:
+            raise TooManyWaiting
+        self._free -= 1
+        try:
+            async with self._turn:
+                await self._until_free(count, ended)
+                if self._within is not None:
+                    await self._within.acquire(1, ended)
+                if not _is_done(ended):
+                    self._rule.record(self._now(), count)
+        finally:
+            self._free += 1
+
+    async def _until_free(self, count: int, ended: asyncio.Future[Any] | None) -> None:
+        while not _is_done(ended) and (wait := self._rule.wait(self._now(), count)) > 0:
+            if ended is None:
+                await asyncio.sleep(max(wait, _TICK))
+            else:
+                await asyncio.wait({ended}, timeout=max(wait, _TICK))
+
+
+def _is_done(ended: asyncio.Future[Any] | None) -> bool:
+    return ended is not None and ended.done()
