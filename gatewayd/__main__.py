@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gatewayd import __version__
 from gatewayd.config import Config, check, load
-from gatewayd.daemon import REJECTED, Daemon
+from gatewayd.daemon import REJECTED, Daemon, warn
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
@@ -41,7 +41,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None
     journal.setup("info", journal.handler())
     protect_memory()
     try:
-        config = load(paths, Plugins.installed())
+        config = load(paths, Plugins.installed(), warn)
         journal.set_level(config.log.level)
         return asyncio.run(_serve(config, paths, checkpoint))
     except (ConfigError, PluginError) as error:

@@ -7,12 +7,12 @@ table, [discovery.NAME], [cloud.NAME] or [secretstore.NAME], whose settings it d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gatewayd.admission.rules import read_rules, rule_files
+from gatewayd.admission.rules import read_installed
 from gatewayd.dbus.bus import BusSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
@@ -21,7 +21,7 @@ from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.sessions.keeper import SessionSettings
 from gatewayd.settings.build import SettingsBuilder, dotted
-from gatewayd.settings.declare import setting
+from gatewayd.settings.declare import FileUse, setting
 from gatewayd.settings.files import (
     ConfigPaths,
     KeyPath,
@@ -31,6 +31,7 @@ from gatewayd.settings.files import (
     read_layers,
     shown,
 )
+from gatewayd.settings.named_files import NamedFile, fault, named_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class GatewaySettings:
     rules: tuple[Path, ...] = setting(
         (),
         "directories of rule files, the weakest first (default: every rules.d beside a conf.d)",
+        file=FileUse.DIRECTORY,
     )
 
 
@@ -89,6 +91,16 @@ class Config:
     clouds: tuple[ConfiguredPlugin, ...]
     rule_directories: tuple[Path, ...]
 
+    def named_files(self) -> Iterator[NamedFile]:
+        """Yield the files and directories that the settings name."""
+        for section in PLAIN:
+            yield from named_files(getattr(self, section), (section,))
+        for plugin in self.discoverers:
+            yield from named_files(plugin.settings, ("discovery", plugin.name))
+        yield from named_files(self.store.settings, ("secretstore", self.store.name))
+        for plugin in self.clouds:
+            yield from named_files(plugin.settings, ("cloud", plugin.name))
+
 
 class PluginLoader(Protocol):
     """What finds the class of a plug-in: `Plugins`."""
@@ -116,10 +128,19 @@ SECTIONS: Mapping[str, type | None] = {
 """The settings of each section; the tables of plug-ins inside it are declared by those."""
 
 
-def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
-    """Read the configuration.  Raises ConfigError, one line for each problem."""
-    problems = Problems()
-    config = _read(paths, plugins, problems)
+def load(
+    paths: ConfigPaths, plugins: PluginLoader, warn: Callable[[Problem], None] | None = None
+) -> Config:
+    """Read the configuration.  Raises ConfigError, one line for each problem.
+
+    warn: receives each warning, and what is wrong with files that the settings name; None where
+    they are not used, and so not looked at.
+    """
+    problems, of_files = Problems(), Problems()
+    config = _read(paths, plugins, problems, of_files)
+    if warn is not None:
+        for problem in (*problems.warnings, *of_files.found):
+            warn(replace(problem, fatal=False))
     problems.check()
     assert config is not None, "without a configuration there is a problem"
     return config
@@ -135,18 +156,27 @@ def differences(before: Config, after: Config) -> list[str]:
 def check(paths: ConfigPaths, plugins: PluginLoader) -> list[Problem]:
     """Return all problems of the configuration and the rules, warnings too."""
     problems = Problems()
-    config = _read(paths, plugins, problems)
+    config = _read(paths, plugins, problems, problems)
     if config is None:
-        read_rules(rule_files(_rules_beside(paths)), problems)
+        read_installed(_rules_beside(paths), problems)
         return problems.found
-    rules = read_rules(rule_files(config.rule_directories), problems)
+    rules = read_installed(config.rule_directories, problems)
     rules.check(problems, {one.name: _products(one.settings) for one in config.clouds})
     return problems.found
 
 
-def _read(paths: ConfigPaths, plugins: PluginLoader, problems: Problems) -> Config | None:
+def _read(
+    paths: ConfigPaths, plugins: PluginLoader, problems: Problems, of_files: Problems
+) -> Config | None:
+    """Read the configuration.  of_files: gets the problems of files that the settings name."""
     source = read_layers(paths, problems)
-    return _Reader(source, SettingsBuilder(source, problems), plugins).config(_rules_beside(paths))
+    reader = _Reader(source, SettingsBuilder(source, problems), plugins)
+    config = reader.config(_rules_beside(paths))
+    for named in config.named_files() if config else ():
+        text, fatal = fault(named)
+        if text:
+            of_files.add(source.where(named.at), f"{dotted(named.at)}: {text}", fatal=fatal)
+    return config
 
 
 def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:

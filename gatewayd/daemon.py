@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from gatewayd.admission.rules import RuleBook, load_rules
@@ -30,7 +30,7 @@ from gatewayd.runtime import journal
 from gatewayd.runtime.clock import synchronised, wall_time
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.runtime.tasks import cancel_and_wait
-from gatewayd.settings.files import ConfigPaths
+from gatewayd.settings.files import ConfigPaths, Problem
 from gatewayd.storage.store_service import StoreMonitor
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ STATUS_EVERY = 2.0
 
 REJECTED = {"message_id": "configuration-rejected"}
 """The journal entry of a mistake in the configuration."""
+
+
+def warn(problem: Problem) -> None:
+    """Log what is valid in the configuration and the rules, and probably a mistake."""
+    logger.warning("%s", problem)
 
 
 class Daemon:
@@ -70,7 +75,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
-        self._rules = RuleBook(load_rules(self._config.rule_directories))
+        self._rules = RuleBook(tuple(load_rules(self._config.rule_directories, warn).rules))
         self._storage = await open_storage(self._config, self._environ)
         try:
             await self._serve()
@@ -81,7 +86,7 @@ class Daemon:
     async def _serve(self) -> None:
         config, storage = self._config, self._storage
         first = first_view(config, storage, self._started)
-        self._bus = Bus(config.bus, first, lost=self._lost_bus)
+        self._bus = Bus(config.bus, first)
         statistics, monitor = DeviceStatistics(self._bus), StoreMonitor(storage)
         self._app = build(
             config,
@@ -102,7 +107,7 @@ class Daemon:
             monitor=monitor,
             children=self._app.manager.children,
             window=self._app.window,
-            discovery_faults=self._app.discovery.faults,
+            faults=self._faults,
             discovery_counters=self._app.discovery.counters,
             providers=self._app.providers,
             statistics=statistics,
@@ -138,7 +143,7 @@ class Daemon:
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         interval = watchdog_interval(self._environ, os.getpid())
         services = [
-            *(service() for service in self._app.services()),
+            *(service() for service in (*self._app.services(), *self._bus.services())),
             self._refresh_status(),
             self._reload_on_hang_up(),
             self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
@@ -209,8 +214,8 @@ class Daemon:
                 self._notifier.ready(self._status.line())
 
     def _read(self) -> tuple[Config, RuleBook]:
-        config = load(self._paths, Plugins.installed())
-        return config, RuleBook(load_rules(config.rule_directories))
+        config = load(self._paths, Plugins.installed(), warn)
+        return config, RuleBook(tuple(load_rules(config.rule_directories, warn).rules))
 
     def _put_in_force(self, config: Config, rules: RuleBook) -> None:
         self._rules.replace(rules.rules)
@@ -244,10 +249,10 @@ class Daemon:
         views, rules = self._status.views(self._state()), self._rules.listed()
         return await asyncio.to_thread(dump, self._config, views, rules, await self._bus.views())
 
-    def _lost_bus(self) -> None:
-        logger.error("Connection to the message bus lost; gatewayd stops, and starts with the bus.")
-        self._failed = True
-        self._stop.set()
+    def _faults(self) -> Sequence[str]:
+        """Return what is wrong outside the store, a sentence each."""
+        bus = (self._bus.fault,) if self._bus.fault else ()
+        return *self._app.discovery.faults(), *bus
 
 
 def _name(service: Coroutine[Any, Any, None]) -> str:

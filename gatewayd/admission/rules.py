@@ -6,7 +6,7 @@ policy/rules.py says what a rule may hold; here are the files, and the place of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,19 +19,37 @@ from gatewayd.admission.policy.rules import (
     RuleTable,
     listed_values,
     make_rule,
+    never_listed,
 )
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
 from gatewayd.settings.build import SettingsBuilder, dotted
-from gatewayd.settings.files import Document, KeyPath, Problems, drop_ins, read, read_text, shown
+from gatewayd.settings.files import (
+    Document,
+    KeyPath,
+    Problem,
+    Problems,
+    drop_ins,
+    passed_over,
+    read,
+    read_text,
+    shown,
+)
+
+MAX_USELESS = 20
+"""Entries of one list that are named in warnings."""
 
 
 @dataclass(slots=True)
 class RuleSet:
-    """Rules in the order of evaluation, and the place of each in its file."""
+    """Rules in the order of evaluation, and the place of each in its file.
+
+    lists: the files of identities that they name.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     places: list[tuple[Document, KeyPath]] = field(default_factory=list)
+    lists: set[Path] = field(default_factory=set)
 
     def place(self, number: int, *keys: str) -> tuple[Path, int]:
         """Return file and line of a rule, or of a key inside it."""
@@ -47,17 +65,26 @@ class RuleSet:
             problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
 
 
-def rule_files(directories: Iterable[Path]) -> list[Path]:
-    """Return the rule files of several rules.d directories, in the order of their rules."""
-    return drop_ins(directories)
+def load_rules(
+    directories: Sequence[Path], warn: Callable[[Problem], None] = lambda _: None
+) -> RuleSet:
+    """Return all rules.  Raises ConfigError, which names all problems.
 
-
-def load_rules(directories: Iterable[Path]) -> tuple[Rule, ...]:
-    """Return all rules.  Raises ConfigError, which names all problems."""
+    warn: receives each warning.
+    """
     problems = Problems()
-    found = read_rules(rule_files(directories), problems)
+    found = read_installed(directories, problems)
+    for problem in problems.warnings:
+        warn(problem)
     problems.check()
-    return tuple(found.rules)
+    return found
+
+
+def read_installed(directories: Sequence[Path], problems: Problems) -> RuleSet:
+    """Read the rules of several rules.d directories, and warn of files that are passed over."""
+    found = read_rules(drop_ins(directories, problems), problems)
+    passed_over(directories, found.lists, problems)
+    return found
 
 
 def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
@@ -67,7 +94,7 @@ def read_rules(files: Iterable[Path], problems: Problems) -> RuleSet:
     for document in filter(None, (read(path, problems) for path in files)):
         for number, raw in enumerate(_tables(document, problems)):
             at: KeyPath = ("rule", number)
-            made = _rule(document, raw, at, problems)
+            made = _rule(document, raw, at, problems, found.lists)
             if made is None:
                 continue
             if made.name in first:
@@ -91,17 +118,26 @@ def _tables(document: Document, problems: Problems) -> list[object]:
     return []
 
 
-def _rule(document: Document, raw: object, at: KeyPath, problems: Problems) -> Rule | None:
+def _rule(
+    document: Document, raw: object, at: KeyPath, problems: Problems, lists: set[Path]
+) -> Rule | None:
+    """Make a rule; None if it has problems.  lists: gets the file that it names."""
     table = SettingsBuilder(document, problems).build(RuleTable, _flat(raw), at)
     if table is None:
         return None
-    listed = _listed(document, table.list, (*at, "list"), problems)
+    listed: Mapping[int, str] | None = {}
+    if table.list:
+        lists.add(path := document.path.parent / table.list)
+        listed = _listed(path, document.where((*at, "list")), problems)
 
     def report(keys: tuple[str, ...], text: str) -> None:
         what = f"rule {shown(table.name)}" + (f": {dotted(keys)}" if keys else "")
         problems.add(document.where((*at, *keys)), f"{what}: {text}")
 
-    made = make_rule(table, listed or frozenset(), report)
+    values = frozenset[str]().union(*map(listed_values, (listed or {}).values()))
+    made = make_rule(table, values, report)
+    if made is not None and listed:
+        _warn_of_useless(path, listed, made, problems)
     return None if listed is None else made
 
 
@@ -115,18 +151,30 @@ def _flat(raw: object) -> object:
     return {**raw, "match": others | {f"txt.{key}": value for key, value in nested.items()}}
 
 
-def _listed(
-    document: Document, name: str, at: KeyPath, problems: Problems
-) -> frozenset[str] | None:
-    """Read a list of identities, one on each line; `#` begins a comment."""
-    if not name:
-        return frozenset()
-    text = read_text(document.path.parent / name, problems)
+def _listed(path: Path, named: tuple[Path, int], problems: Problems) -> Mapping[int, str] | None:
+    """Read a list of identities, one on each line; `#` begins a comment.  By number of the line.
+
+    named: where a rule names it.  Returns None if it cannot be read.
+    """
+    text = read_text(path, problems)
     if text is None:
-        problems.add(document.where(at), "the list cannot be used: see the previous problem")
+        problems.add(named, "the list cannot be used: see the previous problem")
         return None
-    lines = (line.partition("#")[0] for line in text.splitlines())
-    return frozenset[str]().union(*map(listed_values, lines))
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    listed = {number: entry for number, entry in enumerate(lines, 1) if entry}
+    if not listed:
+        problems.add((path, 0), "lists nothing: write one identity on each line", fatal=False)
+    return listed
+
+
+def _warn_of_useless(path: Path, listed: Mapping[int, str], rule: Rule, problems: Problems) -> None:
+    """Warn of entries that no device of a rule can have."""
+    useless = [(line, why) for line, entry in listed.items() if (why := never_listed(entry, rule))]
+    for line, why in useless[:MAX_USELESS]:
+        problems.add((path, line), f"matches no device of rule {rule.name}: {why}", fatal=False)
+    if more := useless[MAX_USELESS:]:
+        text = f"{len(more)} more entries match no device of rule {rule.name}"
+        problems.add((path, more[0][0]), text, fatal=False)
 
 
 class RuleBook:

@@ -11,12 +11,12 @@ from typing import Any, TextIO
 
 from gatewayd.admission.policy.engine import PolicyContext, decide
 from gatewayd.admission.policy.rules import Decision, Rule
-from gatewayd.admission.rules import read_rules, rule_files
+from gatewayd.admission.rules import read_rules
 from gatewayd.cli import output
 from gatewayd.cli.command import Command, Connect, argument, arguments, no_arguments
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.errors import GatewayError
-from gatewayd.settings.files import DIRECTORIES, Problems
+from gatewayd.settings.files import DIRECTORIES, Problems, drop_ins
 
 MAX_LINE = 1 << 20
 
@@ -102,7 +102,7 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
 
 def _installed(files: Sequence[Path]) -> Sequence[Path]:
     """Return the files; without any, those that gatewayd reads."""
-    return files or rule_files(directory / "rules.d" for directory in DIRECTORIES)
+    return files or drop_ins([directory / "rules.d" for directory in DIRECTORIES], Problems())
 
 
 def _list(connect: Connect, _arguments: Namespace) -> Iterable[str]:

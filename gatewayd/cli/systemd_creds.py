@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gatewayd.errors import GatewayError
 from gatewayd.runtime.private_files import sync_directory, write_private
+from gatewayd.settings import grammar
 
 TIMEOUT = 60.0
 """Seconds that a TPM may take to encrypt or decrypt a key."""
@@ -147,18 +148,26 @@ def credentials_directory(name: str, secret: bytes) -> Iterator[Path]:
 
 
 def credential_drop_in(name: str, file: Path) -> str:
-    """Return the drop-in that passes an encrypted credential to the service."""
+    """Return the drop-in that passes an encrypted credential to the service.
+
+    Raises GatewayError where that is no name of a credential.
+    """
+    if rule := grammar.credential_name(name):
+        raise GatewayError(f"The name of the credential of the vault {rule}")
     return f"{HEAD}LoadCredentialEncrypted={name}:{file}\n"
 
 
 def tpm_drop_in(tcti: str) -> str:
     """Return the drop-in that lets the service use a TPM; "" where the TPM is not a device.
 
-    tcti: as tpm2-tss writes it, "device:/dev/tpmrm0".
+    tcti: as tpm2-tss writes it, "device:/dev/tpmrm0".  Raises GatewayError where it is not one:
+    what root writes here takes effect in the service.
     """
-    kind, _, device = tcti.partition(":")
-    if kind != "device":
+    if rule := grammar.tcti(tcti):
+        raise GatewayError(f"The TCTI of the vault {rule}")
+    if grammar.emulated(tcti):
         return ""
+    device = tcti.removeprefix("device:")
     group = _group_of(Path(device))
     groups = f"SupplementaryGroups={group}\n" if group else ""
     return f"{HEAD}BindPaths=-{device}\nDeviceAllow={device} rw\n{groups}"

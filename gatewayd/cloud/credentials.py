@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.settings.grammar import credential_name
 
 MAX_BYTES = 4096
 
 ReadSecret: TypeAlias = Callable[[str, Path | None], Secret]
 """Reads a credential by its name or, where that is "", a file.  Blocks; raises ConfigError."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
-
 
 def read_secret(directory: Path | None, credential: str, file: Path | None) -> Secret:
-    """Read a secret without the white space around it.  Blocks.
+    """Read a secret without the white space, or byte order mark, around it.  Blocks.
 
     directory: what $CREDENTIALS_DIRECTORY names (systemd.exec(5), "Credentials"); None where the
     service has none.  credential: a name in it; "" to read `file` instead.
@@ -35,8 +34,8 @@ def read_secret(directory: Path | None, credential: str, file: Path | None) -> S
 
 
 def _credential(directory: Path | None, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name[:64]!a} cannot be the name of a systemd credential.")
+    if fault := credential_name(name):
+        raise ConfigError(f"The name of the credential {name[:64]!a} {fault}.")
     if directory is None:
         raise ConfigError(
             f"The service was started without credentials: add LoadCredential={name}:… or "
@@ -56,7 +55,7 @@ def _read(path: Path, *, private: bool) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _check(path, os.fstat(descriptor), private=private)
-            value = os.read(descriptor, MAX_BYTES + 1).strip()
+            value = os.read(descriptor, MAX_BYTES + 1).removeprefix(BOM_UTF8).strip()
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -12,6 +12,7 @@ from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
 from gatewayd.errors import ConfigError
+from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 SOURCE = "static"
@@ -34,7 +35,7 @@ class StaticDevice:
     namespace: str = setting(
         SOURCE, "namespace of its serial number and UUID, as a DNS-SD service type"
     )
-    address: str = setting("", "its IP address")
+    address: str = setting("", "its IP address", grammar=grammar.ip)
     port: int = setting(0, "a TCP port it listens on; 0 for none", low=0, high=65535)
     attributes: Mapping[str, str] = setting({}, "further attributes that rules may match")
 

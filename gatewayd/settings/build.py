@@ -95,7 +95,7 @@ class SettingsBuilder:
         value = self._value(hint, raw, at)
         try:
             for item in value if isinstance(value, tuple) else (value,):
-                _check(item, one.metadata)
+                _check(item, one)
         except _InvalidValue as error:
             self.note(at, f"{dotted(at)} {error}")
         return value
@@ -196,11 +196,14 @@ def _member(kind: type[StrEnum], raw: object) -> StrEnum:
     return kind(raw)
 
 
-def _check(value: object, meta: Mapping[str, Any]) -> None:
+def _check(value: object, one: Field[Any]) -> None:
     """Raise _InvalidValue where a value is outside the limits of the field's metadata."""
-    choices = meta.get("choices") or ()
+    meta = one.metadata
+    choices, grammar = meta.get("choices") or (), meta.get("grammar")
     if choices and isinstance(value, str) and value not in choices:
         raise _InvalidValue(f"must be {_one_of(choices, value)}")
+    if grammar and isinstance(value, str) and value != one.default and (rule := grammar(value)):
+        raise _InvalidValue(rule)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, unit = meta.get("low"), meta.get("high"), meta.get("unit", "")

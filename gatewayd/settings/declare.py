@@ -7,10 +7,21 @@ values.  The sample etc/gatewayd/gatewayd.toml and gatewayd.toml(5) are generate
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field
+from enum import StrEnum
 from typing import Any, TypedDict
+
+from gatewayd.settings.grammar import Grammar
 
 REQUIRED: Any = MISSING
 """The default of a setting that must be set."""
+
+
+class FileUse(StrEnum):
+    """When a file that a setting names is read."""
+
+    START = "start"  # gatewayd does not start without it
+    LATER = "later"  # by each child that needs it, which waits for it
+    DIRECTORY = "directory"  # it holds files that are read so
 
 
 class SettingMetadata(TypedDict):
@@ -19,6 +30,8 @@ class SettingMetadata(TypedDict):
     help: a phrase; where the default is empty and stands for something, it ends "(default: …)".
     low, high: the smallest and the largest valid number; None for no limit.
     choices: the only valid words; empty for any.
+    grammar: of a text, or of each in a list; None for any text.  The default is not judged by it.
+    file: how the file is used that the setting names; None where it names none.
     """
 
     help: str
@@ -26,9 +39,11 @@ class SettingMetadata(TypedDict):
     low: float | None
     high: float | None
     choices: tuple[str, ...]
+    grammar: Grammar | None
+    file: FileUse | None
 
 
-def setting(
+def setting(  # noqa: PLR0913  # by keyword: what may be said of a setting
     default: Any,  # noqa: ANN401  # a value of any type
     help: str,  # noqa: A002  # the word argparse uses
     *,
@@ -36,9 +51,13 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    grammar: Grammar | None = None,
+    file: FileUse | None = None,
 ) -> Any:  # noqa: ANN401  # likewise
     """Declare one setting; an empty list or table as default is created for each instance."""
-    meta = SettingMetadata(help=help, unit=unit, low=low, high=high, choices=choices)
+    meta = SettingMetadata(
+        help=help, unit=unit, low=low, high=high, choices=choices, grammar=grammar, file=file
+    )
     if default is MISSING:
         return field(metadata=dict(meta))
     if isinstance(default, dict | list):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -24,7 +24,10 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 STANDARD = Path("/etc/gatewayd/gatewayd.toml")
 DIRECTORIES = (Path("/usr/lib/gatewayd"), Path("/run/gatewayd"), Path("/etc/gatewayd"))
 MAX_BYTES = 8 << 20
+MAX_PASSED_OVER = 20
+"""Files of one directory that are named in warnings as passed over."""
 _NULL = Path(os.devnull)
+_QUIET = re.compile(r"README|(?!.*\.toml)\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class Problem:
     fatal: bool = True
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(self.file))
+        place = f"{name}:{self.line}" if self.line else name
         return f"{place}: {'' if self.fatal else 'warning: '}{self.text}"
 
 
@@ -53,6 +57,11 @@ class Problems:
     def add(self, place: tuple[Path, int], text: str, *, fatal: bool = True) -> None:
         """Note one problem."""
         self.found.append(Problem(*place, text, fatal))
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems that are no more than warnings."""
+        return tuple(problem for problem in self.found if not problem.fatal)
 
     @property
     def fatal(self) -> bool:
@@ -135,7 +144,8 @@ class LayeredDocuments:
 def read_layers(paths: ConfigPaths, problems: Problems) -> LayeredDocuments:
     """Read the main file and its drop-ins: the main file first, then conf.d by file name."""
     files = [paths.main] if paths.required or paths.main.exists() else []
-    files += drop_ins([directory / "conf.d" for directory in paths.directories])
+    files += drop_ins([directory / "conf.d" for directory in paths.directories], problems)
+    passed_over([directory / "conf.d" for directory in paths.directories], (), problems)
     documents = (read(path, problems) for path in files)
     table: dict[str, Any] = {}
     origin: dict[KeyPath, Document] = {}
@@ -145,7 +155,7 @@ def read_layers(paths: ConfigPaths, problems: Problems) -> LayeredDocuments:
     return LayeredDocuments(table, origin, paths.main)
 
 
-def drop_ins(directories: Iterable[Path]) -> list[Path]:
+def drop_ins(directories: Iterable[Path], problems: Problems) -> list[Path]:
     """Return the *.toml files of several directories, in lexical order of their names.
 
     A file masks one of the same name in an earlier directory.  An empty file, or a symbolic link
@@ -153,10 +163,45 @@ def drop_ins(directories: Iterable[Path]) -> list[Path]:
     """
     chosen: dict[str, Path] = {}
     for directory in directories:
-        for path in sorted(directory.glob("*.toml")):
-            if not path.name.startswith("."):
+        for path in _entries(directory, problems):
+            if _is_drop_in(path.name):
                 chosen[path.name] = path
     return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
+
+
+def passed_over(directories: Iterable[Path], used: Collection[Path], problems: Problems) -> None:
+    """Warn of what lies in these directories and is not read, as its name does not end in .toml.
+
+    used: files that are read for another reason, as the lists of rules.  Hidden files that are no
+    copies of a drop-in, and what a README is called, are meant to be passed over.
+    """
+    for directory in directories:
+        found = [path for path in _entries(directory, Problems()) if not _is_drop_in(path.name)]
+        idle = [path for path in found if not _QUIET.match(path.name) and not _serves(path, used)]
+        for path in idle[:MAX_PASSED_OVER]:
+            problems.add((path, 0), "is not read: rename it to *.toml, or remove it", fatal=False)
+        if more := idle[MAX_PASSED_OVER:]:
+            problems.add((directory, 0), f"{len(more)} more files are not read", fatal=False)
+
+
+def _entries(directory: Path, problems: Problems) -> list[Path]:
+    """Return what a directory holds, by name; where it cannot be read, the problem is noted."""
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.add((directory, 0), f"cannot be read: {error.strerror}")
+        return []
+
+
+def _is_drop_in(name: str) -> bool:
+    return name.endswith(".toml") and not name.startswith(".")
+
+
+def _serves(path: Path, used: Collection[Path]) -> bool:
+    """Whether a path is in use, or a directory of what is."""
+    return any(path == one or path in one.parents for one in used)
 
 
 def read(path: Path, problems: Problems) -> Document | None:
@@ -180,11 +225,12 @@ def read(path: Path, problems: Problems) -> Document | None:
 def read_text(path: Path, problems: Problems) -> str | None:
     """Read one file; None if there was a problem.
 
-    It must be a regular file of UTF-8, at most 8 MiB, and not world-writable.
+    It must be a regular file of UTF-8, with a byte order mark or without, at most 8 MiB, and not
+    world-writable.
     """
     try:
         fault = _fault(path.stat())
-        text = "" if fault else path.read_bytes().decode()
+        text = "" if fault else path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         fault = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:

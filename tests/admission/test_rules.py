@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.rules import load_rules, read_rules
+from gatewayd.admission.rules import MAX_USELESS, load_rules, read_installed, read_rules
+from gatewayd.device.identity import MAX_VALUE
 from gatewayd.errors import ConfigError
 from gatewayd.settings.files import Problems
 
@@ -47,18 +48,18 @@ def test_rules_are_in_the_order_of_files_and_as_written(tmp_path: Path) -> None:
     write(usr / "30-masked.toml", a_rule("never"))
     write(etc / "10-a.toml", a_rule("first") + a_rule("second"))
     (etc / "30-masked.toml").symlink_to("/dev/null")
-    assert [rule.name for rule in load_rules([usr, etc])] == ["first", "second", "third"]
+    assert [rule.name for rule in load_rules([usr, etc]).rules] == ["first", "second", "third"]
 
 
 def test_no_files_are_no_rules(tmp_path: Path) -> None:
-    assert load_rules([tmp_path / "gone"]) == ()
+    assert load_rules([tmp_path / "gone"]).rules == []
 
 
 def test_keys_of_a_txt_record_need_no_quotes(tmp_path: Path) -> None:
     bare = a_rule("a").replace("{ service =", "{ txt.gen = ['2', '3'], service =")
     write(tmp_path / "a.toml", bare)
     write(tmp_path / "b.toml", bare.replace("txt.gen", "'txt.gen'").replace('"a"', '"b"'))
-    one, other = load_rules([tmp_path])
+    one, other = load_rules([tmp_path]).rules
     assert set(one.predicates) == set(other.predicates)
     assert len(one.predicates) == 2
 
@@ -66,7 +67,7 @@ def test_keys_of_a_txt_record_need_no_quotes(tmp_path: Path) -> None:
 def test_a_list_beside_the_file_names_identities(tmp_path: Path) -> None:
     write(tmp_path / "site.list", "# of 2026\nAB-1  # hall\n\nA8:03:2A:BE:54:DC\n")
     write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
-    (rule,) = load_rules([tmp_path])
+    (rule,) = load_rules([tmp_path]).rules
     assert rule.listed == {"AB-1", "A8:03:2A:BE:54:DC", "a8032abe54dc"}
 
 
@@ -179,7 +180,7 @@ EXAMPLE = Path(__file__).parents[2] / "etc/gatewayd/rules.d/00-example.toml"
 
 
 def test_the_example_sets_nothing() -> None:
-    assert load_rules([EXAMPLE.parent]) == ()
+    assert load_rules([EXAMPLE.parent]).rules == []
 
 
 def test_the_example_uncommented_can_be_used(tmp_path: Path) -> None:
@@ -191,3 +192,75 @@ def test_the_example_uncommented_can_be_used(tmp_path: Path) -> None:
     found.check(problems, {"alibaba": {"a1Xy9Zk3Q7f", "a1Bc2De3F4g", "a1Hj5Kl6M7n"}})
     assert [rule.name for rule in found.rules] == ["phones", "meters", "shelly", "lamps"]
     assert problems.found == []
+
+
+# Lists: what is in them, and what can match nothing.
+
+
+def warnings_of(directory: Path) -> list[str]:
+    problems = Problems()
+    read_installed([directory], problems)
+    assert not problems.fatal
+    return [str(problem).replace(f"{directory}/", "") for problem in problems.found]
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "site.list").write_bytes(b"\xef\xbb\xbfAB-1\r\nAB-2\r\n")
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    (rule,) = load_rules([tmp_path]).rules
+    assert rule.listed == {"AB-1", "AB-2"}
+
+
+@pytest.mark.parametrize(
+    "entry", ["AB-1 AB-2", "AB-1,AB-2", "AB\t1", "Zähler", "x" * (MAX_VALUE + 1), "\ufffd", '"AB"']
+)
+def test_an_entry_that_matches_nothing_is_reported_where_it_stands(
+    tmp_path: Path, entry: str
+) -> None:
+    write(tmp_path / "site.list", f"# of 2026\n\nAB-1\n{entry}\n")
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    (warning,) = warnings_of(tmp_path)
+    assert warning.startswith("site.list:4: warning: matches no device of rule meters: ")
+    assert entry not in warning
+
+
+@pytest.mark.parametrize("entry", ["A8:03:2A:BE:54:DC", "a8-03-2a-be-54-dc", "SN_1.2@x", "x" * 64])
+def test_an_entry_that_may_match_is_not_reported(tmp_path: Path, entry: str) -> None:
+    write(tmp_path / "site.list", entry)
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    assert warnings_of(tmp_path) == []
+
+
+def test_a_field_that_is_hashed_into_the_name_may_hold_anything(tmp_path: Path) -> None:
+    write(tmp_path / "site.list", "Zähler 7\n")
+    hashed = a_rule("meters", 'list = "site.list"').replace("{serial}", "{serial|hash12}")
+    write(tmp_path / "a.toml", hashed)
+    assert warnings_of(tmp_path) == []
+
+
+def test_an_empty_list_is_reported(tmp_path: Path) -> None:
+    write(tmp_path / "site.list", "# none yet\n")
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    (warning,) = warnings_of(tmp_path)
+    assert warning.startswith("site.list: warning: lists nothing")
+
+
+def test_so_many_useless_entries_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    write(tmp_path / "site.list", "a b\n" * (MAX_USELESS + 5))
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
+    found = warnings_of(tmp_path)
+    assert len(found) == MAX_USELESS + 1
+    assert f"site.list:{MAX_USELESS + 1}: warning: 5 more" in found[-1]
+
+
+def test_a_file_that_no_rule_names_is_reported(tmp_path: Path) -> None:
+    write(tmp_path / "lists" / "site.list", "AB-1\n")
+    write(tmp_path / "old.list", "AB-2\n")
+    write(tmp_path / "a.toml", a_rule("meters", 'list = "lists/site.list"'))
+    (warning,) = warnings_of(tmp_path)
+    assert warning.startswith("old.list: warning: is not read")
+
+
+def test_a_list_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
+    (found,) = problems_of(tmp_path / "a.toml", a_rule("meters", 'list = "../site.list"'))
+    assert found.startswith("a.toml:10: rule[1].list must not lead out")

@@ -125,7 +125,7 @@ def test_a_key_that_is_gone_is_made_good_by_recovery(operator: Operator) -> None
 
 
 def test_a_slot_that_cannot_be_read_is_dropped(operator: Operator, chip: EmulatedTpm) -> None:
-    operator.configure(f'key = "development-file"\ntcti = "{chip.tcti}"\ntpm2_counter = false')
+    operator.configure(f'key = "development-file"\ntcti = "{chip.tcti}"\ntpm2_emulated = true\ntpm2_counter = false')
     operator.succeeds("init", "--no-recovery")
     operator.succeeds("reseal", "tpm2")
     chip.stop()
@@ -135,7 +135,7 @@ def test_a_slot_that_cannot_be_read_is_dropped(operator: Operator, chip: Emulate
 
 
 def test_an_owner_gets_what_to_sign(operator: Operator, chip: EmulatedTpm) -> None:
-    operator.configure(f'tcti = "{chip.tcti}"')
+    operator.configure(f'tcti = "{chip.tcti}"\ntpm2_emulated = true')
     policy = operator.directory / "pcr.policy"
     operator.succeeds("boot-policy", "--output", str(policy))
     assert len(policy.read_bytes()) == 32

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from gatewayd.cli.systemd_creds import SystemdCredentials, tpm_drop_in
+from gatewayd.cli.systemd_creds import SystemdCredentials, credential_drop_in, tpm_drop_in
 from gatewayd.cli.vault_init import NEXT, init, reseal
 from gatewayd.cli.vault_offline import OfflineVault
-from gatewayd.errors import GatewayError, StoreSealed
+from gatewayd.errors import ConfigError, GatewayError, StoreSealed
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.store import Protection, StoreState
@@ -247,8 +247,32 @@ def test_a_vault_of_the_tpm_needs_no_credential(vault: OfflineVault, chip: Emula
 
 
 def test_the_service_may_use_the_device_of_the_tpm() -> None:
-    report = tpm_drop_in("device:/dev/null")
-    assert "\nBindPaths=-/dev/null\nDeviceAllow=/dev/null rw\n" in report
-    assert "Groups" not in report  # it is root's
-    assert tpm_drop_in("device:/no/such").endswith("DeviceAllow=/no/such rw\n")
+    drop_in = tpm_drop_in("device:/dev/tpmrm9999")
+    assert drop_in.endswith("\nBindPaths=-/dev/tpmrm9999\nDeviceAllow=/dev/tpmrm9999 rw\n")
     assert tpm_drop_in("swtpm:path=/run/tpm") == ""
+
+
+def test_root_writes_no_more_than_a_device_and_a_credential() -> None:
+    for tcti in ("device:/x:/usr/bin", "device:/dev/null", "cmd:id", "device:/dev/tpm0\nUser=root"):
+        with pytest.raises(GatewayError, match="must be a TPM"):
+            tpm_drop_in(tcti)
+    for name in ("../key", "a:b", "%d", "a\nUser=root"):
+        with pytest.raises(GatewayError, match="must be the name of a systemd credential"):
+            credential_drop_in(name, Path("/etc/credstore.encrypted/key"))
+
+
+@pytest.mark.parametrize(
+    "line", ['tcti = "cmd:touch {mark}"', 'tcti = "device:/x:/usr/bin"', 'credential = "../x"']
+)
+def test_init_runs_and_writes_nothing_by_a_string_of_the_configuration(
+    tmp_path: Path, line: str
+) -> None:
+    config, mark = tmp_path / "gatewayd.toml", tmp_path / "ran"
+    config.write_text(
+        f'[gateway]\nstate_directory = "{tmp_path}/state"\n[secretstore.vault]\nkey = "tpm2"\n'
+        + line.format(mark=mark)
+    )
+    with pytest.raises(ConfigError, match=r"gatewayd\.toml:5: secretstore\.vault\.\w+ must be"):
+        OfflineVault.of(config, {})
+    assert not mark.exists()
+    assert not (tmp_path / "state").exists()

@@ -40,7 +40,7 @@ def test_a_credential_may_show_the_mode_of_its_acl(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..", ".", "../secret", "a/b", "a b", "x" * 256, "-n"])
 def test_what_is_no_name_of_a_credential(file: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be the name"):
+    with pytest.raises(ConfigError, match="must be the name of a systemd credential"):
         read_secret(file.parent / "inner", name, None)
 
 

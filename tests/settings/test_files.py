@@ -8,6 +8,7 @@ import pytest
 
 from gatewayd.errors import ConfigError
 from gatewayd.settings.files import (
+    MAX_PASSED_OVER,
     STANDARD,
     ConfigPaths,
     Problems,
@@ -82,7 +83,7 @@ def test_a_later_directory_masks_by_name(tmp_path: Path) -> None:
     (etc / "c.toml").symlink_to("/dev/null")
     write(etc / "README", "")
     write(etc / ".hidden.toml", "x = 1")
-    assert drop_ins([usr, run, etc, tmp_path / "gone"]) == [kept, usr / "d.toml"]
+    assert drop_ins([usr, run, etc, tmp_path / "gone"], Problems()) == [kept, usr / "d.toml"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     problems = Problems()
     (tmp_path / "a.toml").mkdir()
     (tmp_path / "b.toml").symlink_to(tmp_path / "b.toml")
-    for path in drop_ins([tmp_path]):
+    for path in drop_ins([tmp_path], Problems()):
         assert read(path, problems) is None
     assert [problem.text for problem in problems.found] == [
         "not a regular file",
@@ -167,3 +168,65 @@ def test_lines_are_found() -> None:
         ("rule", 1): 18,
         ("rule", 1, "name"): 19,
     }
+
+
+# Files that are passed over, and files that other editors write.
+
+
+def warnings_of(problems: Problems) -> list[tuple[str, str]]:
+    assert not problems.fatal
+    return [(problem.file.name, problem.text.partition(":")[0]) for problem in problems.found]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["50-site.conf", "50-site.TOML", "50-site.toml~", "50-site.toml.dpkg-old", "#50-site.toml#",
+     ".50-site.toml", ".50-site.toml.swp", "50-site.toml.bak", "50-site", "50-site.yaml"],
+)  # fmt: skip
+def test_a_file_that_is_passed_over_is_named(paths: ConfigPaths, name: str) -> None:
+    etc, problems = paths.directories[-1], Problems()
+    write(etc / "conf.d" / name, "[log]\nlevel = 'debug'\n")
+    assert read_layers(paths, problems).table == {}
+    assert warnings_of(problems) == [(name, "is not read")]
+
+
+def test_what_is_meant_to_be_passed_over_is_not_named(paths: ConfigPaths) -> None:
+    etc, problems = paths.directories[-1], Problems()
+    for name in ("README", "README.md", ".gitignore", ".placeholder", "50-site.toml"):
+        write(etc / "conf.d" / name, "")
+    read_layers(paths, problems)
+    assert not problems.found
+
+
+def test_so_many_are_named_and_the_others_counted(paths: ConfigPaths) -> None:
+    etc, problems = paths.directories[-1], Problems()
+    for number in range(MAX_PASSED_OVER + 7):
+        write(etc / "conf.d" / f"{number:02}.conf", "")
+    read_layers(paths, problems)
+    assert len(problems.found) == MAX_PASSED_OVER + 1
+    assert problems.found[-1].text.startswith("7 more")
+
+
+def test_a_directory_that_is_a_file_is_a_problem(paths: ConfigPaths) -> None:
+    problems = Problems()
+    write(paths.directories[-1] / "conf.d", "")
+    read_layers(paths, problems)
+    assert [problem.text for problem in problems.found] == ["cannot be read: Not a directory"]
+
+
+def test_a_name_that_a_terminal_would_obey_is_escaped(paths: ConfigPaths) -> None:
+    etc, problems = paths.directories[-1], Problems()
+    write(etc / "conf.d" / "a\x1b[2J.conf", "")
+    read_layers(paths, problems)
+    (problem,) = problems.found
+    assert str(problem).isprintable()
+
+
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path, problems = tmp_path / "a.toml", Problems()
+    path.write_bytes(b"\xef\xbb\xbf[log]\r\nlevel = 'debug'\r\n")
+    document = read(path, problems)
+    assert not problems.found
+    assert document is not None
+    assert document.table == {"log": {"level": "debug"}}
+    assert document.where(("log", "level")) == (path, 2)

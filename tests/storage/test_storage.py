@@ -32,9 +32,10 @@ PATIENCE = 30.0
 
 def config(directory: Path, key: str, tcti: str) -> Config:
     file = directory / "gatewayd.toml"
+    tpm = f'tcti = "{tcti}"\ntpm2_emulated = true\n' if tcti else ""
     file.write_text(
         f'[gateway]\nstate_directory = "{directory}/state"\n'
-        f'[secretstore.vault]\nkey = "{key}"\ntcti = "{tcti}"\n'
+        f'[secretstore.vault]\nkey = "{key}"\n{tpm}'
     )
     return load_config(ConfigPaths.of(file), ours())
 

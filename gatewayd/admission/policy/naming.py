@@ -18,8 +18,16 @@ from gatewayd.admission.policy.patterns import VIEW_KEYS, RuleError, known_key
 from gatewayd.device.identity import MAX_VALUE, mac
 
 MAX_NAME = 64
+NAME_MARKS = "_ . : @ -"
+"""What a name may hold besides letters and digits."""
+_TEXT = re.compile(r"[A-Za-z0-9_.:@-]+")
 _USABLE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:@-]{{0,{MAX_NAME - 1}}}")
 _PART = re.compile(r"\{([^{}]*)\}|([^{}]+)|(.)", re.S)
+
+
+def is_name_text(text: str) -> bool:
+    """Whether a text is made of what a name may hold."""
+    return bool(_TEXT.fullmatch(text))
 
 
 def _hash12(value: str) -> str:
@@ -32,6 +40,9 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
     "hash12": _hash12,
     "last4": lambda value: value[-4:],
 }
+
+
+_SHORTENING = frozenset({"hash12", "last4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,12 @@ class NameTemplate:
     def fields(self) -> frozenset[str]:
         """The fields in the name."""
         return frozenset(part.field for part in self.parts if isinstance(part, TemplateField))
+
+    @property
+    def accepts_any_field(self) -> bool:
+        """Whether a field may hold what a name may not, as a filter leaves little of it."""
+        slots = [part for part in self.parts if isinstance(part, TemplateField)]
+        return any(_SHORTENING.intersection(slot.filters) for slot in slots)
 
     def fill(self, fields: Mapping[str, str]) -> str:
         """Return the name.  Raises RuleError, whose text holds none of the values."""
@@ -89,8 +106,8 @@ def parse_template(text: str, fields: Collection[str]) -> NameTemplate:
 
 
 def _literal(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:@-]+", text):
-        raise RuleError("a name holds only letters, digits and _ . : @ -")
+    if not is_name_text(text):
+        raise RuleError(f"a name holds only letters, digits and {NAME_MARKS}")
     return text
 
 

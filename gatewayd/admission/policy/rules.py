@@ -9,15 +9,18 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gatewayd.admission.policy.naming import (
+    NAME_MARKS,
     Extraction,
     NameTemplate,
+    is_name_text,
     parse_extraction,
     parse_template,
 )
 from gatewayd.admission.policy.patterns import Predicate, RuleError, parse_predicate
-from gatewayd.device.identity import Trust, mac
+from gatewayd.device.identity import MAX_VALUE, Trust, mac
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
+from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 
@@ -92,7 +95,12 @@ class RuleTable:
     require: RuleRequirements = setting(
         RuleRequirements(), "requirements to register without asking"
     )
-    list: str = setting("", "a file of identities, one on each line, relative to the rule's file")
+    list: str = setting(
+        "",
+        "a file of identities, one on each line, in the directory of the rule's file or below it, "
+        "or an absolute path",
+        grammar=grammar.path_inside,
+    )
     limits: RuleLimits = setting(RuleLimits(), "limits of the rule")
     window: bool = setting(
         False, "with action ask: an open join window admits what `require` and `limits` allow"
@@ -155,6 +163,20 @@ def listed_values(text: str) -> frozenset[str]:
     Case matters otherwise: two names may differ in case alone, and only one is listed.
     """
     return frozenset({text.strip(), mac(text.strip())} - {""})
+
+
+def never_listed(entry: str, rule: Rule) -> str:
+    """Return why no device of a rule can have an entry of its list; "" if one may.
+
+    An entry is compared with the name that the rule makes, and with the fields in it.
+    """
+    if len(entry) > MAX_VALUE:
+        return f"it has more than {MAX_VALUE} characters"
+    if not entry.isprintable() or "\ufffd" in entry:
+        return "it has characters that are never taken from the LAN"
+    if not (rule.template and rule.template.accepts_any_field) and not is_name_text(entry):
+        return f"a name has only letters, digits and {NAME_MARKS}: write one identity on each line"
+    return ""
 
 
 def _check_words(table: RuleTable, report: Report) -> None:

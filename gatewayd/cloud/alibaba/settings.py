@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from gatewayd.settings.declare import REQUIRED, setting
+from gatewayd.settings import grammar
+from gatewayd.settings.declare import REQUIRED, FileUse, setting
 
 SIGN_METHODS: Mapping[str, str] = {"hmacsha256": "sha256", "hmacsha1": "sha1", "hmacmd5": "md5"}
 """The cloud's names of the sign methods, the best first, to those of hashlib."""
@@ -113,7 +114,6 @@ def odd_port(host: str, port: int) -> bool:
 
 DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20
-_LABEL = re.compile(r"[A-Za-z0-9-]{1,63}")
 SECURE_MODES = (2, -2)
 
 
@@ -121,19 +121,27 @@ SECURE_MODES = (2, -2)
 class AlibabaProduct:
     """[cloud.<name>.products.<productKey>]"""
 
-    secret_credential: str = setting("", "name of the systemd credential with the product secret")
+    secret_credential: str = setting(
+        "",
+        "name of the systemd credential with the product secret",
+        grammar=grammar.credential_name,
+    )
     secret_file: Path | None = setting(  # declares a field
-        None, "file with the product secret, mode 0600; used where secret_credential is empty"
+        None,
+        "file with the product secret, mode 0600; used where secret_credential is empty",
+        file=FileUse.LATER,
     )
     device_credentials: str = setting(
         "",
         "prefix of the systemd credentials that hold the secrets of known devices: a device name "
         "follows; for the route sub-device-known",
+        grammar=grammar.credential_name,
     )
     device_directory: Path | None = setting(  # likewise
         None,
         "directory of files with the secrets of known devices, each named as the device, mode "
         "0600; used where device_credentials is empty",
+        file=FileUse.DIRECTORY,
     )
 
     @property
@@ -150,11 +158,14 @@ class AlibabaGateway:
     product: str = setting(REQUIRED, "productKey of the gateway")
     device: str = setting(REQUIRED, "deviceName of the gateway")
     secret_credential: str = setting(
-        "", "name of the systemd credential with the gateway's device secret"
+        "",
+        "name of the systemd credential with the gateway's device secret",
+        grammar=grammar.credential_name,
     )
     secret_file: Path | None = setting(  # likewise
         None,
         "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
+        file=FileUse.LATER,
     )
     register: bool = setting(
         False,
@@ -184,13 +195,21 @@ class AlibabaSettings:
     """[cloud.<name>], of the kind "alibaba"."""
 
     host: str = setting(
-        "", "host name of the MQTT endpoint (default: derived from region or instance_id)"
+        "",
+        "host name of the MQTT endpoint (default: derived from region or instance_id)",
+        grammar=grammar.host,
     )
-    region: str = setting("", "region of an old public instance, as cn-shanghai")
-    instance_id: str = setting("", "ID of a new public or enterprise instance, as iot-06z…")
+    region: str = setting(
+        "", "region of an old public instance, as cn-shanghai", grammar=grammar.label
+    )
+    instance_id: str = setting(
+        "", "ID of a new public or enterprise instance, as iot-06z…", grammar=grammar.label
+    )
     port: int = setting(8883, "TCP port of the MQTT endpoint", low=1, high=65535)
     ca_file: Path | None = setting(  # likewise
-        None, "trusted root certificates, PEM (default: those of the system)"
+        None,
+        "trusted root certificates, PEM (default: those of the system)",
+        file=FileUse.LATER,
     )
     sign_method: str = setting("hmacsha256", "how requests are signed", choices=tuple(SIGN_METHODS))
     securemode_register: int = setting(
@@ -209,11 +228,15 @@ class AlibabaSettings:
         "whether to register over HTTPS where MQTT refuses and does not say why: region Shanghai",
     )
     https_host: str = setting(
-        "", "host name of the registration over HTTPS (default: that of the region)"
+        "",
+        "host name of the registration over HTTPS (default: that of the region)",
+        grammar=grammar.host,
     )
     https_port: int = setting(443, "its TCP port", low=1, high=65535)
     https_ca_file: Path | None = setting(  # likewise
-        None, "trusted root certificates of that host, PEM (default: those of the system)"
+        None,
+        "trusted root certificates of that host, PEM (default: those of the system)",
+        file=FileUse.LATER,
     )
     keepalive: int = setting(300, "MQTT keep-alive", unit="s", low=60, high=1200)
     connect_timeout: float = setting(
@@ -234,8 +257,8 @@ class AlibabaSettings:
         if not (self.host or self.region or self.instance_id):
             yield "the endpoint is not known: set host, region or instance_id"
         for key, value in (("region", self.region), ("instance_id", self.instance_id)):
-            if value and not _LABEL.fullmatch(value):
-                yield f"{key} must be letters, digits and hyphens"
+            if value and (rule := grammar.label(value)):
+                yield f"{key} {rule}"
         for key in ("securemode_register", "securemode_preregistration_free"):
             if getattr(self, key) not in SECURE_MODES:
                 yield f"{key} must be 2 or -2"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatewayd.discovery.mdns.records import service
 from gatewayd.errors import ConfigError
+from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 
@@ -15,7 +16,8 @@ class MdnsSettings:
     """[discovery.<name>] with kind = "mdns".  The bounds hold for each interface."""
 
     interfaces: tuple[str, ...] = setting(
-        REQUIRED, "names of the network interfaces to listen on; never the uplink"
+        REQUIRED, "names of the network interfaces to listen on; never the uplink",
+        grammar=grammar.interface,
     )
     types: tuple[str, ...] = setting(
         REQUIRED, 'DNS-SD service types to look for, as "_gatewayd-child._tcp"'
@@ -54,7 +56,7 @@ class MdnsSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.interfaces or not all(self.interfaces):
+        if not self.interfaces:
             yield "interfaces must name at least one: those that children are on"
         if not self.types:
             yield "types must name at least one: the services that children announce"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,11 @@ from gatewayd.secretstore.keyslots.slots import (
 )
 from gatewayd.secretstore.keyslots.tpm import TpmSlot
 from gatewayd.secretstore.tpm.policy import SignedPolicy
-from gatewayd.settings.declare import setting
+from gatewayd.settings import grammar
+from gatewayd.settings.declare import FileUse, setting
+
+OWN_FILES = ("state.db", "vault.db", "keyring.db", "lock")
+"""How the names of gatewayd's own files in the state directory begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,25 @@ class VaultSettings:
         "which key slot opens the vault; a development file protects nothing",
         choices=("credential", "tpm2", "keyring", "development-file"),
     )
-    credential: str = setting("vault.key", "name of the systemd credential that is the key")
+    credential: str = setting(
+        "vault.key",
+        "name of the systemd credential that is the key",
+        grammar=grammar.credential_name,
+    )
     key_file: str = setting(
-        "development.key", "file of the development key, within the state directory"
+        "development.key",
+        "name of the file of the development key, in the state directory",
+        grammar=grammar.file_name,
     )
     tcti: str = setting(
-        "device:/dev/tpmrm0", "how the TPM is reached, as tpm2-tss writes it (key tpm2)"
+        "device:/dev/tpmrm0",
+        "the device of the TPM, as tpm2-tss writes it (key tpm2)",
+        grammar=grammar.tcti,
+    )
+    tpm2_emulated: bool = setting(
+        False,
+        "for development: let tcti be a TPM emulated by software, as swtpm:path=/run/swtpm.sock, "
+        "which protects nothing",
     )
     tpm2_counter: bool = setting(
         True, "keep a counter in the TPM, by which an old copy of the vault shows itself"
@@ -41,6 +58,7 @@ class VaultSettings:
         None,
         "PEM file of the public key that signs which measured boots may open the vault (PCR 7, "
         "SHA-256); without one: any boot of this TPM",
+        file=FileUse.LATER,
     )
     tpm2_policy: Path = setting(
         Path("/etc/gatewayd/pcr.policy"), "file of the digest that was signed"
@@ -56,6 +74,19 @@ class VaultSettings:
     keyring_properties: Mapping[str, str] = setting(
         {}, "attributes of that backend to set, as file_path; no secret belongs here"
     )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with them as a whole."""
+        if self.key_file.startswith(OWN_FILES):
+            yield (
+                f"key_file must not be one of gatewayd's own files, as {self.key_file}: the key "
+                "would be made, and removed, in its place"
+            )
+        if grammar.emulated(self.tcti) and not self.tpm2_emulated:
+            yield (
+                "tcti is a TPM emulated by software, which protects nothing: name the device of a "
+                "TPM or, for development, set tpm2_emulated = true"
+            )
 
 
 class KeySlotFactory:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
+from gatewayd.settings import grammar
+
 Library: TypeAlias = Any
 """The module tpm2_pytss, which has no types."""
 
@@ -63,7 +65,12 @@ def library() -> Library:
 
 
 def check_device(tcti: str) -> None:
-    """Raise TpmError where a device is named and missing: libtss2 would say "IO failure" only."""
+    """Raise TpmError where no TPM of this machine is named, or a device that is missing.
+
+    libtss2 would run a program that a TCTI names, and say of a device "IO failure" only.
+    """
+    if rule := grammar.tcti(tcti):
+        raise TpmError(f"the TCTI {rule}")
     path = tcti.removeprefix(DEVICE)
     if path != tcti and not os.access(path, os.R_OK | os.W_OK):
         missing = "cannot be used by this user" if os.path.exists(path) else "does not exist"  # noqa: PTH110  # a device

@@ -1,0 +1,74 @@
+"""The files that settings name: found by their declarations, looked at before they are needed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from gatewayd.settings.declare import FileUse
+from gatewayd.settings.files import KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file or directory that a setting names.  at: the setting."""
+
+    at: KeyPath
+    path: Path
+    use: FileUse
+
+
+def named_files(settings: Any, at: KeyPath) -> Iterator[NamedFile]:  # noqa: ANN401  # a dataclass
+    """Yield what settings name, and those inside them.  at: the table of the settings."""
+    for one in fields(settings):
+        value, here = getattr(settings, one.name), (*at, one.name)
+        use = one.metadata.get("file")
+        if use is None:
+            yield from _inside(value, here)
+        else:
+            paths = value if isinstance(value, tuple) else (value,)
+            yield from (NamedFile(here, path, use) for path in paths if path is not None)
+
+
+def _inside(value: object, at: KeyPath) -> Iterator[NamedFile]:
+    if is_dataclass(value):
+        yield from named_files(value, at)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _inside(item, (*at, key))
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from _inside(item, (*at, number))
+
+
+def fault(named: NamedFile) -> tuple[str, bool]:
+    """Return what is wrong with a file now, "" for nothing; and whether gatewayd needs it to start.
+
+    What only another user may read is a warning: the check may run as one who may not.  Blocks.
+    """
+    try:
+        # O_NONBLOCK: a pipe in this place must not block before the check what it is
+        descriptor = os.open(named.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            wrong = _kind_fault(os.fstat(descriptor).st_mode, named.use)
+        finally:
+            os.close(descriptor)
+    except PermissionError:
+        return f"{named.path} cannot be read by this user: check that gatewayd can read it", False
+    except OSError as error:
+        wrong = f"cannot be read: {error.strerror}"
+    needed = named.use is FileUse.START
+    remedy = "correct the path, or put the file there" + (
+        "" if needed else "; what needs it waits until then"
+    )
+    return (f"{named.path} {wrong}: {remedy}" if wrong else ""), needed
+
+
+def _kind_fault(mode: int, use: FileUse) -> str:
+    if use is FileUse.DIRECTORY:
+        return "" if stat.S_ISDIR(mode) else "is not a directory"
+    return "" if stat.S_ISREG(mode) else "is not a regular file"
