@@ -76,6 +76,14 @@ def test_architecture_has_the_import_law() -> None:
     assert stated == LAW
 
 
+def test_decisions_are_numbered_and_each_is_in_the_index() -> None:
+    text = (TOP / "DECISIONS.md").read_text()
+    numbers = [int(number) for number in re.findall(r"^\*\*(\d+)\. ", text, re.M)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    index = text.partition("## By topic")[2].partition("## All")[0]
+    assert sorted(map(int, re.findall(r"\d+", index))) == numbers
+
+
 def test_the_glossary_has_each_noun_once_in_order() -> None:
     nouns = [noun for noun, *_ in GLOSSARY if not noun.startswith("---")]
     assert len(nouns) > 50
