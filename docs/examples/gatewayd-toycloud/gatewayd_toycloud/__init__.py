@@ -24,6 +24,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 NO_PRODUCT = Reason("no-product", "The product is not configured.", "Name it under products.")
@@ -39,7 +40,7 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class ToyCloudSettings:
     """[cloud.<name>] with kind = "toycloud"."""
 
-    host: str = setting(REQUIRED, "host name of the cloud")
+    host: str = setting(REQUIRED, "host name of the cloud", grammar=grammar.host)
     port: int = setting(7000, "TCP port", low=1, high=65535)
     products: tuple[str, ...] = setting((), "products whose devices may register")
     timeout: float = setting(10.0, "wait for a reply", unit="s", low=0.5, high=60)
