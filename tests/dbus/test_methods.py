@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 
@@ -43,6 +42,25 @@ INTERFACES = load_all()
 METHODS = [(table, method) for table in METHOD_TABLES for method in table]
 
 
+class SignaturePort:
+    """A port whose methods take what the protocol declares; other arguments raise TypeError."""
+
+    def __init__(self, protocol: type) -> None:
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        declared = getattr(self._protocol, name)
+
+        def call(*arguments: object) -> object:
+            inspect.signature(declared).bind(self, *arguments)
+            return result() if inspect.iscoroutinefunction(declared) else ""
+
+        async def result() -> object:
+            return {} if name == "show" else ""
+
+        return call
+
+
 def test_every_method_is_served_in_one_way() -> None:
     served = [(table.interface, method.name) for table, method in METHODS]
     assert len(served) == len(set(served))
@@ -74,9 +92,7 @@ async def test_a_method_passes_the_arguments_that_the_file_names(
     signatures = [a.signature for a in info.in_args] if info is not None else ["s"]
     own = ["s"] if table.interface == DEVICE else []
     values = [EXAMPLES[signature] for signature in own + signatures]
-    port = create_autospec(PORTS[table], instance=True)
-    if table is AUTHORITY_METHODS:
-        port.show.return_value = {}
+    port = SignaturePort(PORTS[table])
     await table.bind(port)[method.name].run(MethodArguments(values, "uid 7"))
     ((name, passed, _),) = port.method_calls
     takes_caller = "caller" in inspect.signature(getattr(PORTS[table], name)).parameters
