@@ -5,9 +5,10 @@ No I/O and no clock: `now` is an argument, seconds of the event loop's clock.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from itertools import combinations
+from itertools import combinations, islice
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
@@ -30,6 +31,8 @@ from gatewayd.discovery.resolver import (
     kernel_macs,
 )
 from gatewayd.discovery.settings import InventorySettings
+
+log = logging.getLogger(__name__)
 
 NAME_CONTESTED = "name-contested"
 TWO_CLAIMANTS = "two-claimants"
@@ -144,6 +147,17 @@ class DeviceTable:
         sightings = (one.sighting for one in presence.observations.values())
         return evidence(self.resolver.claims(device), sightings, presence.conflict)
 
+    def known_addresses(self, limit: int) -> frozenset[str]:
+        """Return where pinned devices are, at most so many addresses."""
+        pinned = (one for one in self._presences.values() if self.resolver.is_pinned(one.device))
+        seen = (
+            address
+            for presence in pinned
+            for observation in presence.observations.values()
+            for address in observation.sighting.addresses
+        )
+        return frozenset(islice(seen, limit))
+
     def add_known(self, device: DeviceId, claims: Iterable[Claim], now: float) -> None:
         """Pin a device, and accept these claims as its own."""
         self.resolver.add_known(device, claims)
@@ -169,7 +183,8 @@ class DeviceTable:
 
         rank: how much it matters to keep the device when the table is full.
         """
-        resolved = self.resolver.resolve(sighting.origin, sighting.claims, rank=rank)
+        listed = sighting.trust is Trust.LISTED
+        resolved = self.resolver.resolve(sighting.origin, sighting.claims, rank=rank, listed=listed)
         self._clear(resolved)
         if resolved.device in resolved.evicted:
             return None
@@ -302,6 +317,12 @@ class DeviceTable:
             self.counts["merged"] += 1
             self._merge(resolved.device, gone)
             self._listener.merged(resolved.device, gone)
+        if resolved.evicted and not self.counts["devices-evicted"]:
+            log.warning(
+                "Dropped devices: %d that are not admitted are kept."
+                " Raise max_unadmitted under [discovery], or admit them.",
+                self.resolver.limit,
+            )
         for gone in resolved.evicted:
             self.counts["devices-evicted"] += 1
             if self.forget(gone):

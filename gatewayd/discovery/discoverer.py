@@ -87,10 +87,14 @@ class Loss:
 
 
 class Sink(Protocol):
-    """The receiver of reports.  Its methods return at once and raise nothing.
+    """The receiver of reports.  `sight` and `lose` return at once; nothing is raised.
 
-    It is bounded: of each (source, key) it keeps the newest report only.
+    It is bounded: of each (source, key) it keeps the newest report only, and what comes faster
+    than it is processed is dropped, the least trusted first.
     """
+
+    async def room(self) -> None:
+        """Return when few reports wait.  To be awaited before each report of many at once."""
 
     def sight(self, sighting: Sighting) -> None:
         """Report a device; report it again whenever it was seen again."""
@@ -133,11 +137,14 @@ class Context:
     interest: what the rules want of a name, given the attributes that are known before it is
     resolved ("source", "service", "instance", "interface").  A discoverer asks before it sends
     anything on behalf of a name.
+    is_known: whether an IP address is that of a device on record: in a flood, its packets are read
+    before those of strangers.  It is asked for each packet.
     """
 
     now: Callable[[], float]
     jitter: Callable[[], float]
     interest: Callable[[Mapping[str, str]], Interest]
+    is_known: Callable[[str], bool] = lambda _: False
 
 
 class Discoverer(Protocol):

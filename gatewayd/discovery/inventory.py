@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 """How many reports are processed before other tasks on the event loop run."""
+MAX_KNOWN_ADDRESSES = 10_000
+KNOWN_FOR = 2.0
+"""Seconds until they are gathered again."""
 PINNED = 100
 """The rank in the queue of what seems to be a pinned device: above all that trust can give."""
 CAUSES = {LossReason.GOODBYE: LEFT, LossReason.EXPIRED: SILENT}
@@ -45,11 +48,21 @@ class Inventory:
         self._verify, self._corroborate = verify, corroborate
         self._table = DeviceTable(settings, listener, context.jitter)
         self._queue = SightingQueue(settings.max_queued)
+        self._few = min(BATCH, settings.max_queued // 2)
+        self._processed = asyncio.Event()
         self._suspects: deque[Observation] = deque()
         self._probing = 0
+        self._known: frozenset[str] = frozenset()
+        self._known_until = float("-inf")
         self._wake = asyncio.Event()
 
     # What discoverers report.
+
+    async def room(self) -> None:
+        """Return when no more than a batch of reports waits: the LAN needs the queue, too."""
+        while len(self._queue) >= self._few:
+            self._processed.clear()
+            await self._processed.wait()
 
     def sight(self, sighting: Sighting) -> None:
         """Queue a sighting."""
@@ -86,6 +99,14 @@ class Inventory:
     def changed_at(self, device: DeviceId) -> float:
         """Return when what is known of a device last changed; 0 for never."""
         return self._table.presence(device).changed_at
+
+    def known_addresses(self) -> frozenset[str]:
+        """Return the IP addresses of devices on record, as of the last 2 s; at most 10,000."""
+        now = self._context.now()
+        if now >= self._known_until:
+            self._known = self._table.known_addresses(MAX_KNOWN_ADDRESSES)
+            self._known_until = now + KNOWN_FOR
+        return self._known
 
     def counters(self) -> dict[str, int]:
         """Return counters by kebab-case name."""
@@ -140,8 +161,9 @@ class Inventory:
         for _ in range(BATCH):
             item = self._queue.pop()
             if item is None:
-                return
+                break
             self._process(item)
+        self._processed.set()
 
     def _process(self, item: QueuedSighting) -> None:
         now = self._context.now()

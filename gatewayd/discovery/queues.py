@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gatewayd.discovery.discoverer import Loss, Origin, Sighting
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -149,7 +152,16 @@ class SightingQueue:
             self._eviction.put(origin, rank)
         self._items[origin] = item
         if len(self._items) > self._limit:
-            lowest = self._eviction.lowest()
-            self._eviction.discard(lowest)
-            del self._items[lowest]
-            self.overflow += 1
+            self._drop()
+
+    def _drop(self) -> None:
+        lowest = self._eviction.lowest()
+        self._eviction.discard(lowest)
+        del self._items[lowest]
+        self.overflow += 1
+        if self.overflow == 1:
+            log.warning(
+                "Dropped a sighting: %d wait to be processed."
+                " Raise max_queued under [discovery] if these are devices, and no flood.",
+                self._limit,
+            )

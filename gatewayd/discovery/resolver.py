@@ -19,6 +19,7 @@ from itertools import chain, combinations
 from gatewayd.device.identity import Claim, DeviceId, device_id, strength
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
+from gatewayd.discovery.settings import MAX_LISTED
 
 KERNEL = "l2"
 """The namespace of a MAC that the kernel saw itself."""
@@ -91,12 +92,13 @@ def possible_ids(claims: Iterable[Claim], *origin: object) -> Iterator[DeviceId]
 class KnownDevice:
     """One device: what identifies it, and its origins, oldest first.
 
-    born: its number, in order of creation.
+    born: its number, in order of creation.  listed: whether an operator has listed it.
     """
 
     device: DeviceId
     born: int
     pinned: bool = False
+    listed: bool = False
     rank: int = 0
     claims: set[Claim] = field(default_factory=set)
     origins: tuple[Origin, ...] = ()
@@ -180,16 +182,17 @@ class Resolved:
 class Resolver:
     """The resolver of sightings: all known devices, by what identifies them.
 
-    limit: how many devices are kept that are not pinned.  Of each device at most 32 claims and
-    16 origins are kept.
+    limit: how many devices are kept that are neither pinned nor listed by an operator.  Of each
+    device at most 32 claims and 16 origins are kept.
     """
 
     def __init__(self, *, limit: int = 4096) -> None:
-        self._limit = limit
+        self.limit = limit
         self._devices: dict[DeviceId, KnownDevice] = {}
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
+        self._listed: EvictionQueue[KnownDevice] = EvictionQueue()
         self._created = 0
 
     def __len__(self) -> int:
@@ -212,7 +215,7 @@ class Resolver:
     def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device, and accept all these claims as its own: they are on record, or approved."""
         known = self._devices.get(device) or self._create(device)
-        self._unpinned.discard(known)
+        self._discard(known)
         known.pinned = True
         accepted = consistent(claims)
         for one in [c for c in known.claims if contradict([c], accepted)]:
@@ -226,23 +229,26 @@ class Resolver:
         known = self._devices.get(device)
         if known is not None and known.pinned:
             known.pinned = False
-            self._unpinned.put(known, known.rank)
+            self._put(known)
 
     def forget(self, device: DeviceId) -> None:
         """Remove a device."""
         known = self._devices.pop(device, None)
         if known is None:
             return
-        self._unpinned.discard(known)
+        self._discard(known)
         for one in tuple(known.claims):
             self._drop_claim(known, one)
         for origin in known.origins:
             del self._bound[origin]
 
-    def resolve(self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0) -> Resolved:
+    def resolve(
+        self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0, listed: bool = False
+    ) -> Resolved:
         """Find or create the device of a sighting, and learn its claims.
 
         rank: how much it matters to keep the device when the table is full; the highest counts.
+        listed: whether an operator has listed it; then it takes no room from others.
         """
         claimed = consistent(claims)
         before = self._bound_to(origin)
@@ -251,7 +257,8 @@ class Resolver:
         gone = tuple(self._absorb(known, other) for other in group if other is not known)
         self._learn(known, claimed)
         self._bind(known, origin)
-        evicted = self._make_room(known, rank)
+        known.rank, known.listed = max(known.rank, rank), known.listed or listed
+        evicted = self._make_room(known)
         moved = not kernel_macs(claimed) <= known.claims
         return Resolved(
             known.device,
@@ -305,7 +312,7 @@ class Resolver:
         self._learn(kept, claims)
         for origin in origins:
             self._bind(kept, origin)
-        kept.rank = max(kept.rank, gone.rank)
+        kept.rank, kept.listed = max(kept.rank, gone.rank), kept.listed or gone.listed
         return gone.device
 
     def _learn(self, known: KnownDevice, claimed: Sequence[Claim]) -> None:
@@ -345,16 +352,24 @@ class Resolver:
             return self._bound[origin]
         return self._devices.get(next(possible_ids((), *origin)))
 
-    def _make_room(self, known: KnownDevice, rank: int) -> tuple[DeviceId, ...]:
-        known.rank = max(known.rank, rank)
+    def _make_room(self, known: KnownDevice) -> tuple[DeviceId, ...]:
         if not known.pinned:
-            self._unpinned.put(known, known.rank)
+            self._put(known)
         evicted = []
-        while len(self._unpinned) > self._limit:
-            victim = self._unpinned.lowest()
-            self.forget(victim.device)
-            evicted.append(victim.device)
+        for queue, limit in ((self._unpinned, self.limit), (self._listed, MAX_LISTED)):
+            while len(queue) > limit:
+                victim = queue.lowest()
+                self.forget(victim.device)
+                evicted.append(victim.device)
         return tuple(evicted)
+
+    def _put(self, known: KnownDevice) -> None:
+        self._discard(known)
+        (self._listed if known.listed else self._unpinned).put(known, known.rank)
+
+    def _discard(self, known: KnownDevice) -> None:
+        self._unpinned.discard(known)
+        self._listed.discard(known)
 
     def _add_claim(self, known: KnownDevice, one: Claim) -> None:
         self._claim_index.add(one, known)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from gatewayd.discovery.presence import FlapRules
 from gatewayd.settings.declare import setting
 
+MAX_LISTED = 100_000
+"""Devices that an operator may list."""
+
 
 @dataclass(frozen=True, slots=True)
 class InventorySettings:
@@ -17,7 +20,9 @@ class InventorySettings:
         unit="s", low=0, high=3600,
     )  # fmt: skip
     max_unadmitted: int = setting(
-        4096, "devices kept that are not admitted; the least trusted, then the oldest, leave first",
+        4096,
+        "devices kept that are neither admitted nor listed; the least trusted, then the oldest, "
+        "leave first",
         low=16, high=100_000,
     )  # fmt: skip
     max_queued: int = setting(

@@ -11,6 +11,7 @@ from typing import ClassVar
 from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
+from gatewayd.discovery.settings import MAX_LISTED
 from gatewayd.errors import ConfigError
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
@@ -53,6 +54,8 @@ class StaticSettings:
         keys = [device.key for device in self.devices]
         if len(set(keys)) < len(keys):
             yield "each of devices must have a unique key"
+        if len(keys) > MAX_LISTED:
+            yield f"devices lists {len(keys)}; at most {MAX_LISTED} may be listed"
         for device in self.devices:
             try:
                 sighting(SOURCE, device)
@@ -80,6 +83,7 @@ class Static:
         while True:
             self._again.clear()
             for one in self._listed.values():
+                await sink.room()
                 self.health.sighted += 1
                 sink.sight(replace(one, at=context.now()))
             try:

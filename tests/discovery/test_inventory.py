@@ -24,6 +24,7 @@ from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
 from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
+from gatewayd.discovery.static import Static, StaticDevice, StaticSettings
 from tests.support.tasks import in_background
 
 MAC = "mac l2 00:11:22:33:44:55"
@@ -571,6 +572,49 @@ async def test_what_comes_faster_than_it_is_processed_is_dropped_strangers_first
         assert lan.inventory.counters()["sighting-queue-overflow"] == 50_002 - 100
         await lan.settle()
         assert len(lan.inventory.evidence(DeviceId("child-1")).views) == 2
+
+
+@pytest.mark.parametrize("flood", [False, True])
+async def test_every_device_that_an_operator_listed_is_seen(
+    caplog: pytest.LogCaptureFixture, flood: bool
+) -> None:
+    """With the usual settings, and while strangers announce themselves as fast as they can."""
+    listed = tuple(StaticDevice(key=f"meter-{n}", serial=f"PM-{n:05}") for n in range(5000))
+    static = Static("static", StaticSettings(listed))
+    async with a_lan() as lan:
+        context = Context(lan.now, lambda: 0.5, lambda _: Interest.STRANGER)
+        async with in_background(static.run(context, lan.inventory)):
+            for n in range(10_000 if flood else 0):
+                lan.announce(f"mdns f{n}", f"serial f F{n}", alive=False)
+                if not n % 100:
+                    await lan.settle()
+            await asyncio.sleep(1)
+            await lan.settle()
+        present = [
+            device for device in lan.listener.present()
+            if lan.inventory.evidence(device).trust is Trust.LISTED
+        ]  # fmt: skip
+        assert len(present) == len(listed)
+        assert lan.inventory.counters()["devices"] == len(listed) + (4096 if flood else 0)
+        assert lan.inventory.counters()["sighting-queue-overflow"] == 0
+    assert ("max_unadmitted" in caplog.text) is flood
+
+
+async def test_where_a_bound_is_met_there_is_a_warning_with_its_number_and_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with a_lan(InventorySettings(max_queued=16, max_unadmitted=16)) as lan:
+        for n in range(17):
+            lan.announce(f"mdns {n}", f"serial f F{n}")
+        await lan.settle()
+        for n in range(17, 20):  # once each
+            lan.announce(f"mdns {n}", f"serial f F{n}")
+            await lan.settle()
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [("max_queued" in one, "max_unadmitted" in one) for one in warnings] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert all(" 16 " in one for one in warnings)
 
 
 async def test_one_device_with_a_thousand_names_is_followed_at_a_few(lan: Lan) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gatewayd.device.identity import Claim, DeviceId, claim, device_id
+from gatewayd.discovery import resolver as resolver_module
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
@@ -257,6 +258,28 @@ def test_the_least_trusted_oldest_goes_first_and_never_a_pinned_one() -> None:
     assert low.evicted == (low.device,)
     assert resolver.claims(proven)
     assert resolver.is_pinned(DeviceId("child-1"))
+
+
+def test_listed_devices_take_no_room_from_others_and_leave_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "MAX_LISTED", 3)
+    resolver, gone = Resolver(limit=2), list[DeviceId]()
+    devices = []
+    for n in range(4):
+        said = claims(f"serial pm P{n}")
+        resolved = resolver.resolve(("static", f"{n}"), said, rank=4, listed=True)
+        devices.append(resolved.device)
+        gone += resolved.evicted
+    assert gone == devices[:1]
+    for n in range(3):
+        gone += see(resolver, f"mdns {n}", f"serial f F{n}", rank=7).evicted
+    assert len(resolver) == 3 + 2
+    assert not set(gone) & set(devices[1:])
+    see(resolver, "mdns 3", "serial pm P3")  # what the LAN says of it leaves it listed
+    resolver.add_known(devices[3], claims("serial pm P3"))
+    resolver.unpin(devices[3])
+    assert len(resolver) == 3 + 2
 
 
 def test_what_was_once_proven_is_not_thrown_out_for_a_forged_word_of_it() -> None:

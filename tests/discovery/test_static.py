@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery import static
 from gatewayd.discovery.discoverer import Discoverer
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings, sighting
 from gatewayd.errors import ConfigError
@@ -94,11 +95,19 @@ def test_what_cannot_be_meant_is_refused(devices: tuple[StaticDevice, ...], reme
         Static("static", StaticSettings(devices))
 
 
+def test_more_devices_than_are_kept_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "MAX_LISTED", 2)
+    listed = [StaticDevice(key=f"meter-{n}", serial=f"PM-{n}") for n in range(3)]
+    Static("static", StaticSettings(tuple(listed[:2])))
+    with pytest.raises(ConfigError, match="3"):
+        Static("static", StaticSettings(tuple(listed)))
+
+
 async def test_a_device_without_a_port_is_there_without_being_asked() -> None:
-    static = Static("static", StaticSettings((SERIAL,)))
-    async with running(static) as sink:
+    discoverer = Static("static", StaticSettings((SERIAL,)))
+    async with running(discoverer) as sink:
         await until(lambda: len(sink.seen) == 1)
-        assert await static.verify(sink.seen["meter-1"]) is not None
+        assert await discoverer.verify(sink.seen["meter-1"]) is not None
 
 
 async def test_a_device_that_is_not_listed_any_more_is_not_found() -> None:

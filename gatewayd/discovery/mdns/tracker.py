@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 5.0
 """Seconds of the pause after the first flood; doubled after each that follows within minutes."""
+FULL = frozenset({"table-full", "queue-full"})
+"""The causes of a drop that are a bound of ours, not a fault of the name."""
 RESOLVE_TIMEOUT = 3.0
 """Seconds that resolving one name may take."""
 
@@ -195,16 +197,19 @@ class NameTracker:
         self._context, self._sink, self._health = context, sink, health
         self._on_flood = on_flood
         self.backend: MdnsBackend | None = None
+        self._settings = settings
+        self._warned: set[str] = set()
         self._table = NameTable(settings.max_entries)
         self._flood = FloodDetector(settings.flood_limit, settings.flood_pause)
-        queue = partial(ResolveQueue, drop=health.drop)
-        self._wanted = queue(
+        self._wanted = ResolveQueue(
             partial(self._resolve, wanted=True),
+            partial(self._drop, key="resolve_queue"),
             in_flight=settings.resolve_in_flight,
             waiting=settings.resolve_queue,
         )
-        self._strangers = queue(
+        self._strangers = ResolveQueue(
             partial(self._resolve, wanted=False),
+            health.drop,
             in_flight=settings.strangers_in_flight,
             waiting=settings.strangers_queue,
         )
@@ -315,10 +320,30 @@ class NameTracker:
         self._health.entries += len(self._table) - before
         if left is None:
             return True
-        self._health.drop("table-full")
+        if left.wanted:
+            self._drop("table-full", key="max_entries")
+        else:
+            self._health.drop("table-full")
         if left is not entry:
             self._report_loss(left, LossReason.EVICTED)
         return left is not entry
+
+    def _drop(self, cause: str, *, key: str) -> None:
+        """Count a name of which a rule wants to know more; warn once if it is for want of room.
+
+        key: the setting that bounds it.
+        """
+        self._health.drop(cause)
+        if cause in FULL and key not in self._warned:
+            self._warned.add(key)
+            log.warning(
+                "Dropped a name on %s that a rule could match: there are more than %s = %d."
+                " Raise it under [discovery.%s].",
+                self._interface,
+                key,
+                getattr(self._settings, key),
+                self._source.partition("/")[0],
+            )
 
     def _lose(self, entry: TrackedName, reason: LossReason) -> None:
         self._table.pop(entry.name.key)

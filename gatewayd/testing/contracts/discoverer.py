@@ -47,6 +47,9 @@ class RecordingSink:
         self.lost: list[Loss] = []
         self.sightings = 0
 
+    async def room(self) -> None:
+        """Return at once: there is always room."""
+
     def sight(self, sighting: Sighting) -> None:
         """Check and record a report."""
         check_sighting(sighting)

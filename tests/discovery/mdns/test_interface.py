@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,25 @@ async def test_real_children_are_resolved_while_strangers_flood() -> None:
         await asyncio.sleep(0.2)
         assert set(scene.sink.seen) == {f"{TYPE}|{one}" for one in children}
     assert scene.health.dropped["queue-full"] == 20_000 - 4 - 64
+
+
+@pytest.mark.parametrize(
+    ("bounds", "key"),
+    [
+        ({"max_entries": 5}, "max_entries"),
+        ({"resolve_in_flight": 1, "resolve_queue": 5}, "resolve_queue"),
+    ],
+)
+async def test_names_that_rules_could_match_are_not_dropped_silently(
+    caplog: pytest.LogCaptureFixture, bounds: dict[str, Any], key: str
+) -> None:
+    async with listening(**bounds) as scene:
+        names = [f"c{n}" for n in range(20)]
+        scene.air.answers = dict.fromkeys(names, info())
+        scene.air.backend.announce(*names)
+        await asyncio.sleep(1)
+    (warning,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    assert key in warning
 
 
 async def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
