@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gatewayd"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-FOLDERS = sorted({module.parent for module in MODULES})
 
 LAW: dict[str, set[str]] = {
     "device": {"errors"},
@@ -66,27 +67,56 @@ PURE = {"device", "admission/policy"}
 IO = {"asyncio", "socket", "ssl", "os", "threading", "subprocess", "time", "random", "logging"}
 
 CLOUDS = {"alibaba", "huawei"}
+"""None of them knows another, and what they share knows none of them."""
 
 MODULES_IN_A_FOLDER = {"": 12, "cloud/alibaba": 18, "cloud/huawei": 18,
                        "simulator/alibaba": 18, "simulator/huawei": 18}  # fmt: skip
 USUAL_FOLDER = 14
 LONGEST_MODULE = 600
+LONGER: Mapping[str, str] = {}
+"""Longer modules, with the reason."""
 LONGEST_FUNCTION = 60
 
+SHORTEST_MODULE = 80
+SHORTER: Mapping[str, str] = {
+    "cli/store.py": "a module for each group of commands",
+    "settings/named_files.py": "one idea that the configuration alone uses",
+    "testing/clock.py": "for authors of plug-ins",
+}
+"""Shorter modules that one other module of the product imports, with the reason."""
 
-def name_of(module: Path) -> str:
-    """Name a module in a test's id."""
-    return str(module.relative_to(PACKAGE))
 
+@dataclass(frozen=True)
+class Module:
+    """A module of the product, or a planted one.  path: below the package."""
 
-def imports(module: Path) -> Iterator[str]:
-    """Yield the full dotted name of everything a module imports."""
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} has a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    path: str
+    source: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @cached_property
+    def imports(self) -> list[str]:
+        """The full dotted name of everything it imports."""
+        names: list[str] = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                names += (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = "." * node.level + (node.module or "")
+                names += (f"{base}.{alias.name}" for alias in node.names)
+        return names
+
+    @property
+    def own_imports(self) -> Iterator[str]:
+        """What it imports of the product, below the package."""
+        return (n.partition(".")[2] for n in self.imports if n.startswith("gatewayd."))
 
 
 def allowed(folder: str) -> set[str] | None:
@@ -94,63 +124,158 @@ def allowed(folder: str) -> set[str] | None:
     if folder in FREE:
         return None
     fitting = [name for name in LAW if f"{folder}/".startswith(f"{name}/")]
-    assert fitting, f"{folder} is not in the import law"
+    if not fitting:
+        return set()
     return LAW[max(fitting, key=len)] | {max(fitting, key=len).replace("/", ".")}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_imports_obey_the_law(module: Path) -> None:
-    path = module.relative_to(PACKAGE)
-    folder = str(path.parent).removeprefix(".")
-    may = allowed(folder)
-    for name in imports(module):
-        top, _, rest = name.partition(".")
-        if top != "gatewayd":
-            continue
-        part, own = rest.split(".")[0], folder.split("/")[0] or path.stem
-        if may is not None:
-            assert any(f"{rest}.".startswith(f"{a}.") for a in may), f"{path} imports {name}"
-        if part in LAST and part != own:
-            assert (own, part) in LAST_AMONG_THEMSELVES, f"{path} imports {name}"
+def unlawful_imports(module: Module) -> Iterator[str]:
+    """Yield what a folder must not import, by LAW and LAST."""
+    may = allowed(module.folder)
+    own = module.folder.split("/")[0] or Path(module.path).stem
+    yield from (name for name in module.imports if name.startswith("."))
+    for name in module.own_imports:
+        part = name.split(".")[0]
+        lawful = may is None or any(f"{name}.".startswith(f"{one}.") for one in may)
+        if not lawful or (part in LAST - {own} and (own, part) not in LAST_AMONG_THEMSELVES):
+            yield name
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_each_foreign_package_has_one_home(module: Path) -> None:
-    for name in imports(module):
+def foreign_packages_away_from_home(module: Module) -> Iterator[str]:
+    """Yield what is imported outside of its HOME."""
+    for name in module.imports:
         homes = HOME.get(name.split(".")[0], {"*.py"})
-        assert any(module.match(home) for home in homes), f"{name_of(module)} imports {name}"
+        if not any((PACKAGE / module.path).match(home) for home in homes):
+            yield name
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_pure_folders_touch_nothing(module: Path) -> None:
-    folder = str(module.parent.relative_to(PACKAGE))
-    if folder in PURE:
-        assert not {name.split(".")[0] for name in imports(module)} & IO
+def impure_imports(module: Module) -> Iterator[str]:
+    """Yield what touches the world in a folder that decides."""
+    if module.folder in PURE:
+        yield from (name for name in module.imports if name.split(".")[0] in IO)
 
 
-@pytest.mark.parametrize("module", sorted(PACKAGE.glob("cloud/**/*.py")), ids=name_of)
-def test_no_cloud_knows_another(module: Path) -> None:
-    """Nor does what they share know any of them."""
-    own = module.relative_to(PACKAGE / "cloud").parts[0]
-    for name in imports(module):
-        top, *rest = name.split(".")
-        if (top, *rest[:1]) == ("gatewayd", "cloud") and len(rest) > 1:
-            assert rest[1] not in CLOUDS - {own}, f"{module.name} imports {name}"
+def clouds_that_know_another(module: Module) -> Iterator[str]:
+    """Yield imports of a cloud by another, or by what they share."""
+    top, _, rest = module.path.partition("/")
+    if top == "cloud":
+        foreign = CLOUDS - {rest.split("/")[0]}
+        yield from (n for n in module.own_imports if set(n.split(".")[1:2]) & foreign
+                    and n.startswith("cloud."))  # fmt: skip
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
-def test_a_folder_can_be_surveyed(folder: Path) -> None:
-    modules = [one for one in folder.glob("*.py") if one.name != "__init__.py"]
-    most = MODULES_IN_A_FOLDER.get(name_of(folder).removeprefix("."), USUAL_FOLDER)
-    assert len(modules) <= most, f"{name_of(folder)} has {len(modules)} modules"
-
-
-@pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_modules_and_functions_stay_readable(module: Path) -> None:
-    text = module.read_text()
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    for node in ast.walk(ast.parse(text)):
+def oversized(module: Module) -> Iterator[str]:
+    """Yield a module, and functions, that are too long to be read at once."""
+    lines = len(module.source.splitlines())
+    if lines > LONGEST_MODULE and module.path not in LONGER:
+        yield f"{lines} lines"
+    for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
-            length = node.end_lineno - node.lineno + 1
-            assert length <= LONGEST_FUNCTION, f"{module.name}:{node.lineno} {node.name}"
+            if (length := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+                yield f"{node.name} has {length} lines"
+
+
+RULES = (
+    unlawful_imports,
+    foreign_packages_away_from_home,
+    impure_imports,
+    clouds_that_know_another,
+    oversized,
+)
+
+
+def crowded_folders(modules: Iterable[Module]) -> dict[str, int]:
+    """Return folders with more modules than can be surveyed."""
+    counts: dict[str, int] = defaultdict(int)
+    for module in modules:
+        counts[module.folder] += not module.path.endswith("__init__.py")
+    most = {folder: MODULES_IN_A_FOLDER.get(folder, USUAL_FOLDER) for folder in counts}
+    return {folder: count for folder, count in counts.items() if count > most[folder]}
+
+
+def classes_of_one_name(modules: Iterable[Module]) -> dict[str, list[str]]:
+    """Return public classes whose name stands in several modules."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules:
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module.path)
+    return {name: where for name, where in places.items() if len(where) > 1}
+
+
+def fragments(modules: Iterable[Module]) -> list[str]:
+    """Return short modules that one other module imports, or none."""
+    importers: dict[str, set[str]] = defaultdict(set)
+    modules = list(modules)
+    paths = {m.path.removesuffix(".py").replace("/", "."): m.path for m in modules}
+    for module in modules:
+        for name in module.own_imports:
+            target = paths.get(name) or paths.get(name.rpartition(".")[0], "")
+            importers[target].add(module.path)
+    return [
+        m.path
+        for m in modules
+        if len(m.source.splitlines()) < SHORTEST_MODULE
+        and len(importers[m.path]) < 2  # one, or none
+        and not Path(m.path).name.startswith("__")
+        and m.path not in SHORTER
+    ]
+
+
+PRODUCT = [
+    Module(str(path.relative_to(PACKAGE)), path.read_text())
+    for path in sorted(PACKAGE.rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("module", PRODUCT, ids=lambda module: module.path)
+def test_a_module_obeys_the_rules(module: Module) -> None:
+    assert not {rule.__name__: list(rule(module)) for rule in RULES if list(rule(module))}
+
+
+def test_every_folder_is_in_the_law() -> None:
+    for folder in {module.folder for module in PRODUCT}:
+        assert allowed(folder) != set(), f"{folder} is not in LAW"
+
+
+def test_folders_can_be_surveyed() -> None:
+    assert not crowded_folders(PRODUCT)
+
+
+def test_a_class_name_means_one_thing() -> None:
+    assert not classes_of_one_name(PRODUCT)
+
+
+def test_no_idea_is_cut_into_fragments() -> None:
+    assert not fragments(PRODUCT)
+    assert {*SHORTER, *LONGER} <= {module.path for module in PRODUCT}
+
+
+PLANTED = {
+    "device/x.py": "from gatewayd.runtime import clock",
+    "storage/x.py": "from gatewayd.secretstore.vault import vault",
+    "manager/x.py": "import gatewayd.app",
+    "new/x.py": "from gatewayd.device import record",
+    "config.py": "from gatewayd.cli import main",
+    "sessions/x.py": "from gatewayd.sessions import y\nfrom . import y",
+    "discovery/x.py": "import keyring",
+    "admission/policy/x.py": "import time",
+    "cloud/huawei/x.py": "from gatewayd.cloud.alibaba import alink",
+    "cloud/x.py": "from gatewayd.cloud.huawei import login",
+    "runtime/long.py": "\n" * 601,
+    "runtime/function.py": "def f():\n" + "    pass\n" * 60,
+}
+
+
+@pytest.mark.parametrize("path", sorted(PLANTED))
+def test_a_planted_offence_is_found(path: str) -> None:
+    module = Module(path, PLANTED[path])
+    assert [offence for rule in RULES for offence in rule(module)]
+
+
+def test_a_planted_offence_among_modules_is_found() -> None:
+    crowd = [Module(f"device/m{number}.py", "class Device: ...") for number in range(15)]
+    assert crowded_folders(crowd) == {"device": 15}
+    assert set(classes_of_one_name(crowd)) == {"Device"}
+    assert "device/m3.py" in fragments(crowd)

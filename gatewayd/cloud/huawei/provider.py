@@ -93,19 +93,21 @@ class Huawei(RoutedProvider):
         return await super().check_ready(name)
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
-        """Return when a certificate is to be replaced; None for another secret."""
+        """Return when a certificate is to be replaced, or a secret that has been configured again."""
         certificate = self._certificate_of(name)
-        return certificate.renew_at(name, secret) if certificate else None
+        due = certificate.renew_at(name, secret) if certificate else None
+        return super().renew_at(name, secret) if due is None else due
 
     def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform; "" for another secret."""
         certificate = self._certificate_of(name)
         return certificate.enrolment_hint(name, secret) if certificate else ""
 
-    async def close(self) -> None:
-        """Release what the routes hold."""
-        await super().close()
+    async def reread(self) -> None:
+        """Have the trusted roots and the template read again; secrets are, whenever needed."""
         self._trust.release()
+        if self._certificate is not None:
+            await self._certificate.reread()
 
     def _certificate_of(self, name: CloudName) -> CertificateRoute | None:
         by_certificate = self._route_of(name) in (DEFAULT_ROUTE, GATEWAY_ROUTE)
