@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -19,6 +20,10 @@ from gatewayd.runtime import journal
 from gatewayd.runtime.systemd import Notifier
 from gatewayd.secretstore.vault.memory import protect_memory
 from gatewayd.settings.files import STANDARD, ConfigPaths
+
+GC_THRESHOLDS = (10_000, 20, 20)
+"""For gc.set_threshold: a child online keeps some hundred objects for as long as it lives, so
+that Python's own thresholds would have all of them looked at again and again in a rush."""
 
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
@@ -60,7 +65,14 @@ def _complain(error: GatewayError) -> None:
 
 
 async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:
-    return await Daemon(config, paths, os.environ, Notifier(), checkpoint).run()
+    notifier = Notifier()
+    return await Daemon(config, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
+
+
+def _collect_seldom() -> None:
+    """Set the garbage collector for the time after the start; what is there by then stays."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _check(paths: ConfigPaths) -> int:

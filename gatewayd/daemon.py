@@ -55,6 +55,7 @@ class Daemon:
 
     paths: where `config` was read from, to read it again on SIGHUP.
     environ: of the process.  checkpoint: called with the name of each durable step.
+    started: called once, when what lives as long as the process is there.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Daemon:
         environ: Mapping[str, str],
         notifier: Notifier,
         checkpoint: Callable[[str], None] = lambda _: None,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         self._config, self._paths, self._environ = config, paths, environ
-        self._notifier, self._checkpoint = notifier, checkpoint
+        self._notifier, self._checkpoint, self._on_start = notifier, checkpoint, started
         self._started = wall_time()
         self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -135,6 +137,7 @@ class Daemon:
         self._show()
         self._notifier.ready(self._status.line())
         logger.info("Ready: %s.", self._status.line())
+        self._on_start()
         try:
             await self._stop.wait()
         finally:

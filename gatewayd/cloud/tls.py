@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.watched_file import WatchedPaths, read_regular
 
 MAX_ADDRESSES = 4
 """How many of a host's addresses are tried, each with its share of the time."""
+
+MAX_CA_FILE = 4 << 20
+"""Bytes of a file of roots; those of a whole system have a quarter of a MiB."""
+
+CHECK_EVERY = 10.0
+"""Seconds after which roots in use are looked at again, when the next connection is made."""
 
 T = TypeVar("T")
 
@@ -81,7 +89,8 @@ def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_file is not None:
-            context.load_verify_locations(ca_file)
+            with _in_memory(read_regular(ca_file, MAX_CA_FILE)) as path:
+                context.load_verify_locations(path)
         elif identity is not None and (directory := ssl.get_default_verify_paths().capath):
             # OpenSSL looks up one root there; all of them would cost each client 30 ms and 0.8 MB.
             context.load_verify_locations(capath=directory)
@@ -95,23 +104,32 @@ def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.
 
 
 def _show(context: ssl.SSLContext, identity: Secret) -> None:
-    """Give a context a certificate to show.  OpenSSL wants a file, and gets one in memory.
-
-    Raises ConnectError.
-    """
-    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    """Give a context a certificate to show.  Raises ConnectError."""
     try:
-        os.write(descriptor, identity.reveal())
-        # without a password OpenSSL would ask at the terminal
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: "")
+        with _in_memory(identity.reveal()) as path:
+            # without a password OpenSSL would ask at the terminal
+            context.load_cert_chain(path, password=lambda: "")
     except OSError as error:
         raise ConnectError(ConnectFault.IDENTITY) from error
-    finally:
-        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """Yield the path of a file in memory: OpenSSL wants a file, and a secret is to be in none.
+
+    A file on the disk might change while it is read, or have no end.  Raises OSError.
+    """
+    with open(os.memfd_create("tls", os.MFD_CLOEXEC), "wb") as file:  # noqa: PTH123  # of a descriptor
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 class TrustStore:
     """The trusted roots of an account, as one TLS context, made off the loop when first needed.
+
+    It is made again when the content of the roots has changed, which is looked at every CHECK_EVERY
+    seconds while connections are made, and at the next one after `release`.
 
     ca_file: as for `client_context`; after a failure it is read again.
     """
@@ -120,17 +138,39 @@ class TrustStore:
         self._ca_file = ca_file
         self._context: ssl.SSLContext | None = None
         self._making = asyncio.Lock()
+        self._watched = WatchedPaths()
+        self._released, self._check_at = 0, 0.0
 
     async def context(self) -> ssl.SSLContext:
         """Return the context.  Raises ConnectError."""
+        now = asyncio.get_running_loop().time
         async with self._making:
-            if self._context is None:
-                self._context = await asyncio.to_thread(client_context, self._ca_file)
+            while self._context is None or now() >= self._check_at:
+                released = self._released
+                context, self._context = self._context, None  # none is left after a failure
+                self._context = await asyncio.to_thread(self._current, context)
+                if released == self._released:
+                    self._check_at = now() + CHECK_EVERY
             return self._context
 
     def release(self) -> None:
-        """Drop the context; it is made again when needed."""
-        self._context = None
+        """Have the roots looked at again when they are next needed."""
+        self._released += 1
+        self._check_at = 0.0
+
+    def _current(self, context: ssl.SSLContext | None) -> ssl.SSLContext:
+        """Return a context with the current roots: the given one, if they have not changed."""
+        changed = self._watched.changed(_root_paths(self._ca_file))
+        return client_context(self._ca_file) if context is None or changed else context
+
+
+def _root_paths(ca_file: Path | None) -> Iterator[Path]:
+    """Yield the file of the roots, or file and directory of those of the system."""
+    if ca_file is not None:
+        yield ca_file
+        return
+    system = ssl.get_default_verify_paths()
+    yield from (Path(path) for path in (system.cafile, system.capath) if path)
 
 
 async def dial(server: Server) -> ssl.SSLSocket:
@@ -149,15 +189,28 @@ async def dial_one_of(addresses: list[Address], server: Server) -> ssl.SSLSocket
 
 
 async def resolve(server: Server) -> list[Address]:
-    """Look the server's name up.  Raises ConnectError."""
+    """Look the server's name up, unless it is an address.  Raises ConnectError."""
+    host = server.address or server.host
+    if (numeric := _numeric(host, server.port)) is not None:
+        return [numeric]
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(server.connect_timeout):
-            host = server.address or server.host
             found = await loop.getaddrinfo(host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
         raise ConnectError(ConnectFault.DNS) from error
     return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
+
+
+def _numeric(host: str, port: int) -> Address | None:
+    """Return an IPv4 or IPv6 address without a zone; None for a name, which is looked up."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return family, ((host, port) if family == socket.AF_INET else (host, port, 0, 0))
+    return None
 
 
 async def _connect(addresses: list[Address], seconds: float) -> socket.socket:

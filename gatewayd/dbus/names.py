@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 NAME: Final = "org.gatewayd1"
@@ -44,10 +45,11 @@ def provider_path(name: str) -> str:
 
 def encode(label: str) -> str:
     """Escape a text as one element of an object path, as sd_bus_path_encode(3) does."""
-    return "".join(_escape(i, byte) for i, byte in enumerate(label.encode())) or "_"
+    return _TO_ESCAPE.sub(_escaped, label) or "_"
 
 
-def _escape(position: int, byte: int) -> str:
-    char = chr(byte)
-    plain = char.isascii() and (char.isalpha() or (char.isdigit() and position > 0))
-    return char if plain else f"_{byte:02x}"
+_TO_ESCAPE: Final = re.compile(r"\A[0-9]|[^A-Za-z0-9]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"_{byte:02x}" for byte in match[0].encode())

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
+from gatewayd.admission.policy.engine import ADMITTED_BY_RULE
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
@@ -46,6 +47,15 @@ STRANGERS_LOGGED = 60
 
 _STRANGERS = {State.DISCOVERED, State.PENDING, State.FORGOTTEN}
 
+_ROUTINE = {
+    RESTORED, "Seen", "Changed", "RegistrationStarted", "SecretIssued", "SecretStored",
+    "ActivationStarted",
+}  # fmt: skip
+"""Steps on the way to online, which are logged only in detail: the line for online says it all."""
+
+WAITING = frozenset({State.ADMITTED, State.ACTIVATING, State.OFFLINE})
+"""The states in which a child may wait to be tried again."""
+
 RESTART_DELAY = 30.0
 """Seconds until work that failed unexpectedly is started again."""
 
@@ -59,6 +69,7 @@ class Child:
     """One child in memory: its state, what of it is not durable, and the task that works for it.
 
     present: whether it is on the LAN.
+    registered: whether it got a secret and has not been online with it yet.
     until: when something is tried again, seconds of the event loop's clock; 0 where nothing is.
     task: the newest that works for it.  lock: held by each task that works for it, so that none
     begins while another, which was cancelled, still closes a session.
@@ -70,6 +81,7 @@ class Child:
     state: State = State.FORGOTTEN
     reason: Reason = NONE
     present: bool = False
+    registered: bool = False
     until: float = 0.0
     changed: int = 0
     first_seen: int = 0
@@ -162,6 +174,13 @@ class DeviceManager:
                         self.post(child.id, lc.Seen())
                 case State.FAILED if child.reason.substate != "needs-reset":
                     self.post(child.id, lc.Retried(Reason("configuration-reloaded")))
+
+    def retry_waiting(self, concerned: Callable[[DeviceId], bool]) -> None:
+        """Try again at once what children wait for.  concerned: whether a child is."""
+        for child in tuple(self.children.values()):
+            waits = child.state in WAITING and child.until > self._now()
+            if waits and concerned(child.id):
+                self.restart_work(child)
 
     def reconsider_pending(self, admits: Callable[[DeviceId], bool]) -> None:
         """Evaluate again the pending children that would be admitted now."""
@@ -275,6 +294,9 @@ class DeviceManager:
             child.state, child.changed = state, self._wall()
         child.remember(HistoryEntry(self._wall(), event, state.shown, str(reason)))
         self._log(child, event)
+        child.registered = event == "SecretStored" or (
+            child.registered and state is not State.ONLINE
+        )
         if state is State.FORGOTTEN:
             self._drop(child)
             return
@@ -286,11 +308,16 @@ class DeviceManager:
 
     def _log(self, child: Child, event: str) -> None:
         """Log an event; of strangers only so many, as anybody on the LAN can make them."""
-        level = logging.DEBUG if child.state in _STRANGERS or event == RESTORED else logging.INFO
+        quiet = (
+            child.state in _STRANGERS or event in _ROUTINE or child.reason.code == ADMITTED_BY_RULE
+        )
+        level = logging.DEBUG if quiet else logging.INFO
         if child.state is State.PENDING and self._strangers.take(self._now()):
             level = logging.INFO
         fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
         fields["event"] = event
+        if child.registered and child.state is State.ONLINE:
+            fields |= {"message_id": "device-registered"}
         why = f": {child.reason}" if child.reason.code else "."
         log.log(
             level, "Device %s is %s (%s)%s", child.id, child.state.shown, event, why, extra=fields

@@ -48,7 +48,6 @@ MESSAGE_IDS: Mapping[str, str] = {
 EVENT_MESSAGES: Mapping[str, str] = {
     "Held": "approval-needed",
     "Held identity-conflict": "identity-conflict",
-    "SecretStored": "device-registered",
     "RegistrationRefused": "registration-refused",
     "RegistrationRefused cloud-not-authorised": "already-activated",
     "SecretLost": "secret-lost",

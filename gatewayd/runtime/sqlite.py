@@ -37,6 +37,9 @@ def damaged(path: Path, why: str) -> StoreError:
 Migrations = Mapping[int, Sequence[str]]
 """The statements that lead from each earlier version of a schema to the next."""
 
+_READS = ("SELECT", "PRAGMA")
+"""How statements begin that write nothing."""
+
 _SHAPE = """
     SELECT t.name, t.strict, c.name, c.type, c."notnull", c.pk
     FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c
@@ -108,8 +111,9 @@ class Database:
     def __init__(
         self, path: Path, schema: Sequence[str], version: int, migrations: Migrations | None = None
     ) -> None:
-        self._path, self._marked, self._migrations = path, False, migrations or {}
+        self._path, self._migrations = path, migrations or {}
         self._changes, self.fault = 0, ""
+        self._grouped = self._begun = self._savepoint = self._written = False
         self._after: list[Callable[[], None]] = []
         self._kept = 0
         try:
@@ -126,21 +130,25 @@ class Database:
             raise
 
     def begin(self) -> None:
-        """Begin a group."""
-        self._run("BEGIN")
-        self._marked, self._kept = False, 0
-        self._changes = self._db.total_changes
+        """Begin a group.  Its transaction begins with the first statement that writes."""
+        try:
+            self._changes, under_way = self._db.total_changes, self._db.in_transaction
+        except sqlite3.Error as error:  # it is closed
+            raise self._translated(error) from error
+        if under_way:
+            raise StoreUnavailable(f"{self._path}: a group is under way")
+        self._grouped, self._kept = True, 0
+        self._begun = self._savepoint = self._written = False
 
     def mark(self) -> None:
-        """Set the savepoint of `undo`, in place of the one before."""
-        if self._marked:
-            self._run("RELEASE work")
-        self._run("SAVEPOINT work")
-        self._marked, self._kept = True, len(self._after)
+        """Set the point to which `undo` goes back, in place of the one before."""
+        self._written, self._kept = False, len(self._after)
 
     def undo(self) -> None:
         """Undo all changes since `mark`.  Raises StoreError if the whole group is lost."""
-        self._run("ROLLBACK TO work")
+        if self._written:  # the first work that writes has no savepoint: all is its own
+            self._execute("ROLLBACK TO work" if self._savepoint else "ROLLBACK")
+            self._begun, self._written = self._savepoint, False
         del self._after[self._kept :]
 
     def after(self, call: Callable[[], None]) -> None:
@@ -154,7 +162,9 @@ class Database:
 
     def commit(self) -> None:
         """Make the group durable, then make the calls of `after`."""
-        self._run("COMMIT")
+        if self._begun:
+            self._execute("COMMIT")
+        self._grouped = self._begun = False
         if self._db.total_changes != self._changes:
             self.fault = ""
         after, self._after = self._after, []
@@ -164,8 +174,9 @@ class Database:
     def rollback(self) -> None:
         """Undo the group, if one is open."""
         self._after.clear()
+        self._grouped = self._begun = False
         if self._db.in_transaction:
-            self._run("ROLLBACK")
+            self._execute("ROLLBACK")
 
     def snapshot(self) -> bytes:
         """Return all durable content, as the bytes of a file that needs no log beside it.
@@ -193,6 +204,24 @@ class Database:
 
     def _run(self, sql: str, *values: object) -> list[Any]:
         """Execute one statement and return its rows."""
+        if self._grouped and not self._written and not sql.lstrip().startswith(_READS):
+            self._prepare_to_write()
+        return self._execute(sql, *values)
+
+    def _prepare_to_write(self) -> None:
+        """Begin the transaction, or set the savepoint of a further work."""
+        if not self._begun:
+            self._execute("BEGIN")
+        elif not self._db.in_transaction:  # SQLite undid it after an error
+            raise StoreUnavailable(f"{self._path}: the group is lost")
+        else:
+            if self._savepoint:
+                self._execute("RELEASE work")
+            self._execute("SAVEPOINT work")
+            self._savepoint = True
+        self._begun = self._written = True
+
+    def _execute(self, sql: str, *values: object) -> list[Any]:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:

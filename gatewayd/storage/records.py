@@ -37,6 +37,7 @@ _NUMBERS = (
 )  # fmt: skip
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
+_ONE = f"{_ALL} WHERE device = ?"
 _PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # likewise
 
 SCHEMA = (
@@ -93,6 +94,8 @@ class RecordDatabase(Database):
 
     def __init__(self, directory: Path) -> None:
         self._lock = DirectoryLock(directory)
+        self._group: dict[DeviceId, Record | None] = {}
+        self._undone = False
         try:
             recover_import(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
@@ -100,18 +103,42 @@ class RecordDatabase(Database):
             self._lock.close()
             raise
 
+    def begin(self) -> None:
+        """Begin a group."""
+        super().begin()
+        self._group.clear()
+        self._undone = False
+
+    def undo(self) -> None:
+        """Undo all changes since `mark`.  Raises StoreError if the whole group is lost."""
+        super().undo()
+        self._undone = True
+
     def write(self, record: Record) -> None:
         """Replace the record of a child.  Raises StoreError."""
         self._run(_PUT, *_row(record))
+        self._group[record.device] = record
+
+    def newest(self, device: DeviceId, durable: Record | None) -> Record | None:
+        """Return the record of a child as this group has left it so far.  Raises StoreError.
+
+        durable: the one from before the group.
+        """
+        return self.read(device) if self._undone else self._group.get(device, durable)
 
     def read(self, device: DeviceId) -> Record | None:
         """Return the record of a child.  Raises StoreError."""
-        rows = self._run(f"{_ALL} WHERE device = ?", device)
+        rows = self._run(_ONE, device)
         return _record(rows[0]) if rows else None
+
+    def holds(self, device: DeviceId, record: Record | None) -> bool:
+        """Whether the row of a child is this record's; None: whether there is none."""
+        return self._run(_ONE, device) == ([] if record is None else [_row(record)])
 
     def remove(self, device: DeviceId) -> None:
         """Remove the record of a child, if there is one.  Raises StoreError."""
         self._run("DELETE FROM record WHERE device = ?", device)
+        self._group[device] = None
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
@@ -183,6 +210,7 @@ class DurableRecords:
         # written on the commit thread, one item at a time, as soon as it is known to be durable
         self._durable = {record.device: record for record in records}
         self._written: dict[DeviceId, Record] = {}
+        self._doubtful: set[DeviceId] = set()  # read back differently: memory is not to be trusted
 
     @classmethod
     async def load(
@@ -210,7 +238,7 @@ class DurableRecords:
         """
 
         def write() -> Record:
-            record = change(self._state.read(device))
+            record = change(self._newest(device))
             self._state.write(record)
             self._written[device] = record
             return record
@@ -228,11 +256,22 @@ class DurableRecords:
 
         await self._thread.run(remove, lambda _: self._read_back(device))
 
+    def _newest(self, device: DeviceId) -> Record | None:
+        """Return the record of a child, within a group."""
+        if device in self._doubtful:
+            return self._state.read(device)
+        return self._state.newest(device, self._durable.get(device))
+
     def _read_back(self, device: DeviceId) -> None:
-        """Load what is on the disk: what the newest work on this device in the group left."""
+        """Compare the row with what the newest work on this device in the group left.
+
+        SQLite reads it from its own memory, not from the disk: this finds a fault of ours.
+        """
         written = self._written.get(device)
-        if self._state.read(device) != written:
+        if not self._state.holds(device, written):
+            self._doubtful.add(device)
             raise StoreUnavailable(f"the record of {device} was read back differently")
+        self._doubtful.discard(device)
         if written is None:
             self._durable.pop(device, None)
         else:

@@ -74,6 +74,26 @@ async def test_the_name_cannot_be_looked_up(server: At) -> None:
     assert await fault_of(server(1, "fe80::1%none")) is ConnectFault.DNS
 
 
+@pytest.mark.parametrize(("host", "looked_up"), [
+    ("192.0.2.7", False), ("2001:db8::7", False), ("localhost", True), ("127.1", True),
+])  # fmt: skip
+async def test_only_names_are_looked_up(
+    server: At, monkeypatch: pytest.MonkeyPatch, host: str, looked_up: bool
+) -> None:
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(name: str, *args: Any, **options: Any) -> Any:
+        asked.append(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    found = await tls.resolve(server(8883, host))
+    assert asked == ([host] if looked_up else [])
+    for family, _, _, _, address in real(host, 8883, type=socket.SOCK_STREAM):
+        assert (family, address) in found
+
+
 async def test_tcp_is_refused(server: At) -> None:
     with held_port() as port:
         assert await fault_of(server(port)) is ConnectFault.TCP_REFUSED

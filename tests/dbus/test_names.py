@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewayd.dbus.names import device_path, encode
 
@@ -12,6 +14,17 @@ from gatewayd.dbus.names import device_path, encode
 ])  # fmt: skip
 def test_escaping(label: str, escaped: str) -> None:
     assert encode(label) == escaped
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_each_byte_is_kept_or_escaped_by_itself(label: str) -> None:
+    def escape(position: int, byte: int) -> str:
+        char = chr(byte)
+        plain = char.isascii() and (char.isalpha() or (char.isdigit() and position > 0))
+        return char if plain else f"_{byte:02x}"
+
+    bytewise = "".join(escape(i, byte) for i, byte in enumerate(label.encode())) or "_"
+    assert encode(label) == bytewise
 
 
 def test_device_path() -> None:

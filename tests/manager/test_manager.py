@@ -276,3 +276,39 @@ async def test_a_flood_of_strangers_does_not_flood_the_journal(
     logged = [record.getMessage() for record in caplog.records]
     assert sum("is pending" in text for text in logged) == STRANGERS_LOGGED
     assert any("is admitted" in text for text in logged)
+
+
+def at_info(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Return event and entry of what an operator sees."""
+    logged = [one for one in caplog.records if one.levelno >= logging.INFO]
+    return [(getattr(one, "event", ""), getattr(one, "message_id", "")) for one in logged]
+
+
+async def test_a_child_that_comes_online_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "gatewayd")
+    way = (
+        lc.Seen(), lc.Admitted(Reason("admitted-by-rule")), lc.RegistrationStarted(),
+        lc.SecretIssued(), lc.SecretStored(), lc.ActivationStarted(), lc.SessionOpened(),
+    )  # fmt: skip
+    async with Scene({}).running() as manager:
+        for event in (*way, lc.SessionClosed(), lc.SessionOpened()):
+            manager.post(ONE, event)
+        await manager.ping()
+    first = ("SessionOpened", "device-registered")
+    assert at_info(caplog) == [first, ("SessionClosed", ""), ("SessionOpened", "")]
+    assert len(caplog.records) == len(way) + 2
+
+
+async def test_what_does_not_go_well_is_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "gatewayd")
+    way = (
+        lc.Admitted(Reason("approved")), lc.RegistrationDelayed(), lc.RegistrationStarted(),
+        lc.RegistrationUnknown(), lc.RegistrationRefused(), lc.Rejected(),
+    )  # fmt: skip
+    async with Scene({}).running() as manager:
+        manager.post(ONE, lc.Seen())
+        for event in way:
+            manager.post(ONE, event)
+        await manager.ping()
+    told = [type(event).__name__ for event in way if not isinstance(event, lc.RegistrationStarted)]
+    assert [event for event, _ in at_info(caplog)] == told

@@ -73,6 +73,73 @@ def test_a_closed_file_is_unavailable(tmp_path: Path) -> None:
         db.begin()
 
 
+def statements(db: Database) -> list[str]:
+    """Return the list into which each statement goes from now on."""
+    executed: list[str] = []
+    db._db.set_trace_callback(executed.append)
+    return executed
+
+
+def lines(db: Database) -> list[str]:
+    return [row[0] for row in db._run("SELECT x FROM t")]
+
+
+def test_a_group_that_only_reads_costs_no_further_statement(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        executed = statements(db)
+        db.begin()
+        db.mark()
+        assert lines(db) == []
+        db.mark()
+        db.undo()
+        db.commit()
+        assert executed == ["SELECT x FROM t"]
+
+
+def test_a_savepoint_is_set_only_before_a_further_work_writes(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        executed = statements(db)
+        db.begin()
+        for line in ("first", "second", "third"):
+            db.mark()
+            db._run("INSERT INTO t VALUES (?)", line)
+            db._run("INSERT INTO t VALUES (?)", f"more of the {line}")
+        db.commit()
+        others = [one for one in executed if not one.startswith("INSERT")]
+        assert others == ["BEGIN", "SAVEPOINT work", "RELEASE work", "SAVEPOINT work", "COMMIT"]
+
+
+def test_what_a_work_wrote_is_undone_wherever_it_stands_in_its_group(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        for undone in ({0}, {1}, {3}, {0, 1}, {1, 2}, {2, 3}, {0, 1, 2, 3}):
+            db._run("DELETE FROM t")
+            db.begin()
+            for number in range(4):
+                db.mark()
+                db._run("INSERT INTO t VALUES (?)", str(number))
+                if number in undone:
+                    db.undo()
+                db.mark()
+                db.undo()  # a work that wrote nothing takes nothing back
+            db.commit()
+            assert lines(db) == [str(n) for n in range(4) if n not in undone]
+
+
+def test_a_group_that_sqlite_has_undone_takes_no_further_write(tmp_path: Path) -> None:
+    with closing(open_in(tmp_path)) as db:
+        db.begin()
+        db.mark()
+        db._run("INSERT INTO t VALUES ('lost')")
+        db._db.execute("ROLLBACK")
+        db.mark()
+        with pytest.raises(StoreUnavailable, match="lost"):
+            db._run("INSERT INTO t VALUES ('alone')")
+        with pytest.raises(StoreUnavailable):
+            db.commit()
+        db.rollback()
+        assert lines(db) == []
+
+
 def test_what_waits_for_a_group_is_done_when_it_is_durable(tmp_path: Path) -> None:
     done: list[str] = []
     with closing(open_in(tmp_path)) as db:

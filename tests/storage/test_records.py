@@ -7,7 +7,9 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
@@ -238,6 +240,53 @@ async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: P
         await save(records, RECORD)
     assert records.get(ONE) is None
     await thread.aclose()
+
+
+async def test_after_such_a_fault_the_row_counts_and_not_the_memory(tmp_path: Path) -> None:
+    class Faulty(RecordDatabase):
+        faulty = True
+
+        def write(self, record: Record) -> None:
+            super().write(replace(record, label="something else") if self.faulty else record)
+
+    thread = CommitThread()
+    thread.start()
+    state = await thread.open(lambda: Faulty(tmp_path))
+    vault = await thread.open(lambda: Vault(DEVELOPMENT, tmp_path))
+    records = await DurableRecords.load(thread, state, vault)
+    with pytest.raises(StoreUnavailable):
+        await save(records, RECORD)
+    state.faulty = False
+    found = await records.update(ONE, lambda record: replace(unchanged(record), attempt=7))
+    assert found == records[ONE] == replace(RECORD, label="something else", attempt=7)
+    await thread.aclose()
+
+
+def hold(entered: Event, released: Event) -> None:
+    """Keep the commit thread busy, so that what comes meanwhile is one group."""
+    entered.set()
+    assert released.wait(30)
+
+
+async def test_changes_of_one_group_build_upon_each_other(tmp_path: Path) -> None:
+    def add(record: Record | None) -> Record:
+        return replace(unchanged(record), attempt=unchanged(record).attempt + 1)
+
+    def refuse(record: Record | None) -> Record:
+        raise RecordChanged(str(record))
+
+    async with opened(tmp_path) as stores:
+        await save(stores.records, RECORD)
+        for changes in ((add, add), (add, refuse, add), (refuse, add, add), (add, add, refuse)):
+            before, entered, released = stores.records[ONE].attempt, Event(), Event()
+            gate = asyncio.create_task(stores.thread.run(partial(hold, entered, released)))
+            await asyncio.to_thread(entered.wait, 30)
+            waiting = [asyncio.create_task(stores.records.update(ONE, c)) for c in changes]
+            await asyncio.sleep(0)  # all are queued
+            released.set()
+            results = await asyncio.gather(gate, *waiting, return_exceptions=True)
+            assert sum(isinstance(r, RecordChanged) for r in results) == changes.count(refuse)
+            assert stores.records[ONE].attempt == before + 2
 
 
 async def test_headroom_and_quarantine_are_reached(tmp_path: Path) -> None:

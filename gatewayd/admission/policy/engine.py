@@ -72,6 +72,9 @@ CONFLICT = Reason(
     "Two devices on the LAN claim to be this one.",
     "Find out which of them is genuine, then approve or reject it.",
 )
+ADMITTED_BY_RULE = "admitted-by-rule"
+"""The code where a rule alone has admitted a device: no person, no window."""
+
 APPROVAL_REQUIRED = "approval-required"
 """The code where a rule asks an operator, and nothing else prevents the registration."""
 
@@ -207,7 +210,7 @@ def _judge(
         return Action.ASK, Reason(APPROVAL_REQUIRED, text, "Approve or reject it.")
     if named.trust < rule.trust:
         return Action.ASK, _unproven(rule, named.trust)
-    return Action.REGISTER, Reason("admitted-by-rule", f"Rule {rule.name} admits it.")
+    return Action.REGISTER, Reason(ADMITTED_BY_RULE, f"Rule {rule.name} admits it.")
 
 
 def _check_name(
