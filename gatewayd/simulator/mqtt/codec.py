@@ -1,7 +1,9 @@
 """MQTT 3.1.1 as a server speaks it: bytes in, packets out, and back.  Pure.
 
 Sections are those of the OASIS standard "MQTT Version 3.1.1".  Only what the clouds offer is
-supported: QoS 0 and 1.  Anything else that a client sends is a `MalformedPacket`.
+supported: QoS 0 and 1, no will, and no retained messages, by the pages of both vendors (Alibaba:
+"MQTT protocol", alibabacloud.com/help/en/iot/user-guide/mqtt-protocol; Huawei: usermanual-iothub/
+iot_01_00111).  Anything else that a client sends is a `MalformedPacket`.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ PINGRESP = b"\xd0\x00"
 _LENGTH_BYTES, _MORE = 4, 0x80
 _RESERVED, _CLEAN, _WILL, _WILL_DETAILS = 0x01, 0x02, 0x04, 0x38
 _PASSWORD, _USERNAME = 0x40, 0x80
-_DUP, _QOS_SHIFT, _QOS_MASK, _MAX_QOS, _OFFERED_QOS = 0x08, 1, 0x03, 2, 1
+_DUP, _RETAIN, _QOS_SHIFT, _QOS_MASK, _MAX_QOS, _OFFERED_QOS = 0x08, 0x01, 1, 0x03, 2, 1
 _PUBLISH = 3
 
 
@@ -160,7 +162,7 @@ def unsuback(packet_id: int) -> bytes:
 
 
 def _connect(reader: PacketReader) -> Connect:
-    """Read CONNECT; the will, which the clouds do not offer, is read and dropped (3.1)."""
+    """Read CONNECT (3.1)."""
     opening = Connect(reader.text(), reader.byte())
     if not opening.known:
         reader.take(reader.left)
@@ -168,9 +170,6 @@ def _connect(reader: PacketReader) -> Connect:
     flags, keepalive = reader.byte(), reader.word()
     _check_connect_flags(flags)
     client_id = reader.text()
-    if flags & _WILL:
-        reader.topic()
-        reader.binary()
     return Connect(
         opening.protocol,
         opening.level,
@@ -187,8 +186,8 @@ def _check_connect_flags(flags: int) -> None:
         raise MalformedPacket("the reserved connect flag is set")  # 3.1.2.3
     if flags & _WILL_DETAILS and not flags & _WILL:
         raise MalformedPacket("will flags without a will")  # 3.1.2.6, 3.1.2.7
-    if flags >> 3 & _QOS_MASK > _MAX_QOS:
-        raise MalformedPacket("will QoS 3")  # 3.1.2.6
+    if flags & _WILL:
+        raise MalformedPacket("a will, which is not offered")
     if flags & _PASSWORD and not flags & _USERNAME:
         raise MalformedPacket("a password without a user name")  # 3.1.2.9
 
@@ -197,6 +196,8 @@ def _publish(flags: int, reader: PacketReader) -> Publish:
     qos = flags >> _QOS_SHIFT & _QOS_MASK
     if qos > _OFFERED_QOS:
         raise MalformedPacket("a QoS that is not offered")
+    if flags & _RETAIN:
+        raise MalformedPacket("a retained message, which is not offered")
     if flags & _DUP and not qos:
         raise MalformedPacket("a duplicate of QoS 0")  # 3.3.1.1
     topic = reader.topic()

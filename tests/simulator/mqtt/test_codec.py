@@ -22,6 +22,7 @@ from gatewayd.simulator.mqtt.packets import (
 )
 
 CONNECT = bytes.fromhex("10 15 00 04 4d515454 04 c2 003c 0002 6964 0001 75 0002 7077")
+OF_MQTT_3_1 = bytes.fromhex("10 0f 00 06 4d5149736470 03 02 0000 0001 69")
 WITH_WILL = bytes.fromhex("10 17 00 06 4d5149736470 03 06 0000 0001 69 0001 74 0003 627965")
 SUBSCRIBE = bytes.fromhex("82 0c 000a 0003 612f62 01 0001 63 02")  # figure 3.23
 UNSUBSCRIBE = bytes.fromhex("a2 05 000a 0001 63")
@@ -52,8 +53,23 @@ def test_a_stream_may_be_cut_anywhere(sizes: list[int]) -> None:
     assert packets == PACKETS
 
 
-def test_a_will_is_read_and_dropped() -> None:
-    assert list(Parser().feed(WITH_WILL)) == [Connect("MQIsdp", 3, "i", 0, True)]
+def test_the_older_level_is_known() -> None:
+    assert list(Parser().feed(OF_MQTT_3_1)) == [Connect("MQIsdp", 3, "i", 0, True)]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        WITH_WILL,
+        bytes.fromhex("31 06 0003 612f62 21"),  # a retained message
+        bytes.fromhex("33 08 0003 612f62 000a 21"),  # likewise, with QoS 1
+        bytes.fromhex("34 08 0003 612f62 000a 21"),  # QoS 2
+    ],
+)
+def test_what_the_vendors_do_not_offer(packet: bytes) -> None:
+    """Pages: alibabacloud.com/help/en/iot/user-guide/mqtt-protocol; iot_01_00111 of Huawei."""
+    with pytest.raises(MalformedPacket):
+        list(Parser().feed(packet))
 
 
 def test_of_an_unknown_level_only_the_level_is_read() -> None:
