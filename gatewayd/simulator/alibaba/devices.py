@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from gatewayd.simulator.rate_window import RateWindow
+
 Name: TypeAlias = tuple[str, str]
 """productKey and deviceName."""
 
@@ -21,27 +23,6 @@ class AlibabaNodeType(StrEnum):
     DIRECT = "direct"
     GATEWAY = "gateway"
     SUB_DEVICE = "sub-device"
-
-
-@dataclass(slots=True)
-class RateWindow:
-    """A sliding window of a rate limit."""
-
-    _times: deque[float] = field(default_factory=deque)
-
-    def admits(self, now: float, limit: int, seconds: float) -> bool:
-        """Return whether the limit allows another event, and count it if so.
-
-        limit: how often in so many seconds; 0 for no limit.
-        """
-        if not limit:
-            return True
-        while self._times and now - self._times[0] >= seconds:
-            self._times.popleft()
-        if len(self._times) >= limit:
-            return False
-        self._times.append(now)
-        return True
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ Source: the vendor's pages on gateways and child devices (see events.py).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from gatewayd.simulator.huawei.options import Excess, HuaweiRules
 from gatewayd.simulator.huawei.platform.device import DeviceAuth, HuaweiDevice, HuaweiDeviceStatus
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.rate_window import RateWindow
 
 _NEW = {"node_id", "product_id", "device_id", "parent_device_id", "name", "description"}
 
@@ -118,7 +118,7 @@ class SubDeviceRequests:
     ) -> None:
         self._instance, self._rules, self._clock = instance, rules, clock
         self._reported = reported
-        self._statuses: deque[float] = deque()
+        self._statuses = RateWindow()
         self._doers: Mapping[str, Callable[[str, RequestedDevice], object]] = {
             events.ADD: self._add,
             events.DELETE: self._delete,
@@ -229,12 +229,8 @@ class SubDeviceRequests:
 
     def _check_rate(self) -> None:
         """Count a status.  Raises PlatformError for too many in a second."""
-        now, times = self._clock(), self._statuses
-        while times and now - times[0] >= _SECOND:
-            times.popleft()
-        if self._rules.status_rate and len(times) >= self._rules.status_rate:
+        if not self._statuses.admits(self._clock(), self._rules.status_rate, _SECOND):
             raise PlatformError(IotdaCode.TOO_FAST)
-        times.append(now)
 
 
 def _text(given: Mapping[str, object], name: str) -> str | None:
