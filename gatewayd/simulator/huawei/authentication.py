@@ -25,6 +25,7 @@ from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt.packets import Connect
 
 MAX_LENGTH = 256
+"""Characters of a client id, and of a user name (api-iothub/iot_06_v5_3009)."""
 _FORMAT = re.compile(r"([A-Za-z0-9_-]{1,128})_0_([01])_([0-9]{10})")
 
 
@@ -38,8 +39,9 @@ class ClientId:
 
 
 def read(text: str) -> ClientId | None:
-    """Parse a client id; None for another format."""
-    if len(text) > MAX_LENGTH or (found := _FORMAT.fullmatch(text)) is None:
+    """Parse a client id; None for another format, also where the hour is no time."""
+    found = _FORMAT.fullmatch(text)
+    if found is None or not times.is_hour(found[3]):
         return None
     return ClientId(found[1], found[2] == "1", found[3])
 
@@ -87,6 +89,10 @@ class HuaweiAuthenticator:
             raise HuaweiConnectRefused(RefusalReason.PROTOCOL)
         own = read(connect.client_id)
         claimed = own.device_id if own else ""
+        if len(connect.client_id) > MAX_LENGTH:
+            raise HuaweiConnectRefused(RefusalReason.CLIENT_ID)
+        if len(connect.username) > MAX_LENGTH:
+            raise HuaweiConnectRefused(RefusalReason.USERNAME, claimed)
         if connect.keepalive not in KEEPALIVE:
             raise HuaweiConnectRefused(RefusalReason.KEEPALIVE, claimed)
         if certificate is None or connect.password:

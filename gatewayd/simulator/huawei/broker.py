@@ -15,8 +15,10 @@ from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.mqtt.codec import publish
 from gatewayd.simulator.mqtt.delivery import ReplySender
 from gatewayd.simulator.mqtt.link import MqttLink
+from gatewayd.simulator.rate_window import RateWindow
 
 _MAX_ID = 65_535
+_SECOND = 1.0
 
 
 @dataclass(slots=True)
@@ -27,10 +29,22 @@ class HuaweiDeviceConnection:
     link: MqttLink
     rules: HuaweiRules
     sender: ReplySender = field(init=False)
+    _messages: RateWindow = field(default_factory=RateWindow)
+    _bytes: RateWindow = field(default_factory=RateWindow)
     _ids: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.sender = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
+
+    def admits(self, now: float, size: int) -> bool:
+        """Whether the limits of a connection allow another message of the device.
+
+        now: seconds of a steady clock.  size: bytes of the message.
+        """
+        rules = self.rules
+        return self._messages.admits(now, rules.messages, _SECOND) and self._bytes.admits(
+            now, rules.bandwidth, _SECOND, max(size, 1)
+        )
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send the copies of a message; return whether there are any."""

@@ -11,7 +11,7 @@ from typing import Self
 
 from gatewayd.simulator import faults, pki
 from gatewayd.simulator.faults import FaultPlan
-from gatewayd.simulator.huawei import events, x509
+from gatewayd.simulator.huawei import events, handshakes, x509
 from gatewayd.simulator.huawei.handshakes import Handshakes, InstanceContext
 from gatewayd.simulator.huawei.hub import Hub
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
@@ -81,6 +81,10 @@ class HuaweiCloud:
         """Publish to a device; return whether it receives it.  Raises KeyError."""
         return self._hubs[instance_id].broker.send(device_id, topic, payload)
 
+    def received(self, instance_id: str, device_id: str) -> Sequence[bytes]:
+        """Return the newest messages of a device, or of its gateway for it.  Raises KeyError."""
+        return [one.payload for one in self._hubs[instance_id].uplinks.received(device_id)]
+
     def disconnect(self, instance_id: str, device_id: str) -> None:
         """Close a device's connection, if it has one.  Raises KeyError."""
         if connection := self._hubs[instance_id].broker.of(device_id):
@@ -97,6 +101,9 @@ class HuaweiCloud:
     def on_connect(self, link: MqttLink, connect: Connect) -> ConnectReply:
         """Answer a CONNECT, for the instance of the server name."""
         assert link.tls is not None, "nothing else is served"
+        if not handshakes.speaks(link.tls):
+            self._service.counts["cipher"] += 1
+            return connack.HANG_UP
         context = link.tls.context
         assert isinstance(context, InstanceContext), "else there was no handshake"
         hub = self._links[link] = self._hubs[context.instance.instance_id]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
@@ -94,7 +94,10 @@ Notification: TypeAlias = tuple[str, Sequence[object], int]
 
 
 class HuaweiGateways:
-    """The server of gateways: it answers their requests, and notifies them."""
+    """The server of gateways: it answers their requests, and notifies them.
+
+    appeared: called with each child that is reported online.
+    """
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class HuaweiGateways:
         broker: HuaweiBroker,
         ledgers: HuaweiLedgers,
     ) -> None:
+        self.appeared: Callable[[HuaweiDevice], None] = lambda _: None
         self._instance, self._plan, self._rules, self._ids = instance, plan, rules, ids
         self._broker, self._ledgers = broker, ledgers
         self._children = SubDeviceRequests(instance, rules, ids.clock, self._reported)
@@ -152,6 +156,8 @@ class HuaweiGateways:
 
     def _reported(self, device: HuaweiDevice, status: HuaweiDeviceStatus) -> None:
         self._ledgers.of(device.device_id).reports[status] += 1
+        if status is HuaweiDeviceStatus.ONLINE:
+            self.appeared(device)
 
     def _take(self, gateway_id: str, event: HuaweiEvent) -> None:
         """Answer a request, unless a fault strikes."""

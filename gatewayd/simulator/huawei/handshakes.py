@@ -1,7 +1,8 @@
 """TLS handshakes of the simulated Huawei cloud: an instance for each name, and its trusted CAs.
 
-Sources: the vendor's pages on self-registration (usermanual-iothub/iot_01_0115: SNI is required)
-and on X.509 certificates (devg-iothub/iot_02_0205).
+Sources: the vendor's pages on self-registration (usermanual-iothub/iot_01_0115: SNI is required),
+on X.509 certificates (devg-iothub/iot_02_0205), and on TLS (usermanual-iothub/iot_01_0128 and
+iot_06_v5_3001: its cipher suites).
 """
 
 from __future__ import annotations
@@ -18,6 +19,21 @@ from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 _LONG_AGO = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 2, 1, tzinfo=UTC))
 _MISNAMED = "elsewhere.example"
+
+CIPHERS_1_3 = frozenset({"TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"})
+"""The suites of TLS 1.3.  Python cannot restrict these: see `speaks`."""
+CIPHERS_1_2 = tuple(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES256-GCM-SHA384", "AES128-GCM-SHA256", "AES256-SHA", "AES128-SHA")
+    for key in ("ECDSA", "RSA")
+)
+"""The suites of TLS 1.2 and older, by OpenSSL's names.  Of two keys, for the server's own."""
+
+
+def speaks(tls: ssl.SSLSocket) -> bool:
+    """Whether a connection uses a suite that the vendor supports."""
+    cipher = tls.cipher()
+    return cipher is not None and cipher[0] in CIPHERS_1_3.union(CIPHERS_1_2)
 
 
 class InstanceContext(ssl.SSLContext):
@@ -114,3 +130,4 @@ class Handshakes:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a device CA may be no root
         context.minimum_version = self._options.oldest
         context.maximum_version = self._options.newest
+        context.set_ciphers(":".join(CIPHERS_1_2))

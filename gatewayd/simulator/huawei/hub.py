@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Sequence
 
 from gatewayd.simulator import faults
@@ -10,20 +10,23 @@ from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.huawei import events, topics
 from gatewayd.simulator.huawei.authentication import HuaweiAuthenticator, LoginDecision
 from gatewayd.simulator.huawei.broker import HuaweiBroker
+from gatewayd.simulator.huawei.exchange.downlinks import Downlinks
+from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
+from gatewayd.simulator.huawei.exchange.uplinks import Uplinks
 from gatewayd.simulator.huawei.gateways import HuaweiGateways
 from gatewayd.simulator.huawei.ledger import HuaweiLedgers
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.ids import Ids
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
-from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused
+from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused, RefusalReason
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt import connack
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
+from gatewayd.simulator.rate_window import RateWindow
 
-_USES = ("properties/report", "messages/up", "shadow/get", "commands/response", "properties/set")
-"""Further messages of devices, which are only counted."""
+_SECOND = 1.0
 
 
 class Hub:
@@ -38,17 +41,23 @@ class Hub:
         self.gateways = HuaweiGateways(
             instance, plan, options.rules, ids, self.broker, self.ledgers
         )
+        self._downlinks = Downlinks(instance, options.rules, self.broker)
+        self.gateways.appeared = self._downlinks.appeared
+        self.uplinks = Uplinks(instance, options.rules, self.broker, self.ledgers, self._downlinks)
+        self._connects = RateWindow()
         self._devices: dict[MqttLink, str] = {}
         for device in [*instance.devices.list()][::-1]:
             self.registered(device)
             self.added(device)
         instance.devices.watchers.append(self)
+        instance.channel = self._downlinks
 
     def connect(
         self, link: MqttLink, connect: Connect, certificate: CertificateInfo | None
     ) -> ConnectReply:
         """Answer a CONNECT: by the rules, unless a fault strikes."""
         try:
+            self._check_rate()
             decision = self._gate.decide(self.instance, connect, certificate)
             fault = self._choose(decision)
             if spoiled := connack.instead(fault):
@@ -57,14 +66,26 @@ class Hub:
         except HuaweiConnectRefused as refused:
             return connack.refusal(self._refuse(refused))
         self._open(link, device, certificate if decision.authority else None)
+        if fault is None:  # else the CONNACK may come later, or never
+            asyncio.get_running_loop().call_soon(self._downlinks.appeared, device)
         return connack.session(fault)
 
     def publish(self, link: MqttLink, packet: Publish) -> None:
-        """Handle a message of a device.  One that no policy allows is dropped, and acknowledged."""
-        if (device := self._device(link)) is None:
+        """Handle a message of a device.
+
+        One on a topic that it may not use, or over the limits of its connection, is dropped, and
+        acknowledged: the vendor says that it is discarded (productdesc-iothub/iot_04_0014).
+        """
+        device, now = self._device(link), asyncio.get_running_loop().time()
+        connection = self.broker.of(device.device_id) if device else None
+        if device is None or connection is None:
             return
         ledger, route = self.ledgers.of(device.device_id), topics.route(packet.topic)
-        if topics.custom(packet.topic):
+        if (size := len(packet.payload)) > self._options.rules.message_bytes:
+            ledger.discard(Misfit(DiscardReason.TOO_LARGE, f"{size} bytes"))
+        elif not connection.admits(now, size):
+            ledger.throttled += 1
+        elif topics.custom(packet.topic):
             if self._allowed(device, "publish", packet.topic):
                 ledger.published["custom"] += 1
             else:
@@ -74,11 +95,8 @@ class Hub:
         elif route.use == "events/up":
             ledger.published[route.use] += 1
             self.gateways.publish(device.device_id, packet.payload)
-        elif route.use == topics.PROPERTIES:
-            ledger.published[route.use] += 1
-            self._take_properties(device, packet.payload)
-        elif use := next((one for one in _USES if route.use.startswith(one)), ""):
-            ledger.published[use] += 1
+        elif kind := self.uplinks.publish(device, route.use, packet.payload):
+            ledger.published[kind] += 1
         else:
             ledger.stray += 1
 
@@ -116,6 +134,7 @@ class Hub:
     def removed(self, device: HuaweiDevice) -> None:
         """Notify a gateway of a child that it loses."""
         self.gateways.removed(device)
+        self.uplinks.forget(device.device_id)
 
     def expelled(self, device: HuaweiDevice) -> None:
         """Close a device's connection."""
@@ -190,7 +209,8 @@ class Hub:
             return False
         if topics.custom(one):
             count = sum(topics.custom(other) for other in wanted | {one})
-            return count <= topics.MAX_CUSTOM and self._allowed(device, "subscribe", one)
+            mine = not topics.catches_all(one) and self._allowed(device, "subscribe", one)
+            return count <= topics.MAX_CUSTOM and mine
         route = topics.route(one)
         if route is None or route.device_id != device.device_id:
             return False
@@ -202,22 +222,16 @@ class Hub:
         return topics.downstream(route.use)
 
     def _allowed(self, device: HuaweiDevice, action: str, topic: str) -> bool:
-        owner = topics.owner_of_custom(topic)
-        own = owner in (None, device.device_id)
-        return own and self.instance.policies.allows(device, action, topic)
+        """Whether a device may use a custom topic: its product decides, or a policy does."""
+        if topics.too_long(topic):
+            return False
+        if topics.of_product(topic):
+            product = self.instance.products.get(device.product_id)
+            return topics.defined(topic, device.device_id, product.topics)
+        return self.instance.policies.allows(device, action, topic)
 
-    def _take_properties(self, gateway: HuaweiDevice, payload: bytes) -> None:
-        """Count the properties of children; those of strangers, or too many, are ignored."""
-        ledger = self.ledgers.gateway(gateway.device_id)
-        try:
-            message = json.loads(payload)
-            children = [str(one["device_id"]) for one in message["devices"]]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            ledger.malformed += 1
-            return
-        mine = all(self.instance.devices.belongs(child, gateway.device_id) for child in children)
-        if len(children) > self._options.rules.properties or not mine:
-            ledger.ignored += 1
-            return
-        for child in children:
-            self.ledgers.of(child).properties += 1
+    def _check_rate(self) -> None:
+        """Count a CONNECT.  Raises HuaweiConnectRefused for too many in a second."""
+        now = asyncio.get_running_loop().time()
+        if not self._connects.admits(now, self._options.rules.connects, _SECOND):
+            raise HuaweiConnectRefused(RefusalReason.TOO_MANY)

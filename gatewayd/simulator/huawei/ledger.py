@@ -6,7 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gatewayd.simulator.huawei.exchange.product_model import Misfit
+
 MAX_LEDGERS, REMEMBERED = 200_000, 100
+_SHOWN = 200
+"""Characters of a reason that are kept."""
 
 
 @dataclass(slots=True)
@@ -19,7 +23,10 @@ class HuaweiDeviceLedger:
     takeovers: connections that ended an older one.
     reports: of its status, by a gateway.  properties: reports of its properties, likewise.
     published: messages, by kind.  stray: those on topics of others.
-    refused_topics: filters answered 0x80.  refused_messages: to topics that no policy allows.
+    discards: of what it sent, or its gateway for it, and the platform did not accept, by reason.
+    last_discard: the newest of them, with what it was about.
+    late_responses: to no request that waited.  throttled: messages over the limit of a connection.
+    refused_topics: filters answered 0x80.  refused_messages: to topics that it may not use.
     faults: strikes, by name.  last_login: seconds since 1970.
     """
 
@@ -34,6 +41,10 @@ class HuaweiDeviceLedger:
     properties: int = 0
     published: Counter[str] = field(default_factory=Counter)
     stray: int = 0
+    discards: Counter[str] = field(default_factory=Counter)
+    last_discard: str = ""
+    late_responses: int = 0
+    throttled: int = 0
     refused_topics: int = 0
     refused_messages: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -47,6 +58,11 @@ class HuaweiDeviceLedger:
             self.certificates[sha256] = None
             if len(self.certificates) > REMEMBERED:
                 del self.certificates[next(iter(self.certificates))]
+
+    def discard(self, misfit: Misfit) -> None:
+        """Count what the platform did not accept."""
+        self.discards[misfit.reason] += 1
+        self.last_discard = str(misfit)[:_SHOWN]
 
     def truth(self) -> dict[str, object]:
         """Return the counts, for JSON."""
@@ -62,6 +78,10 @@ class HuaweiDeviceLedger:
             "property_reports": self.properties,
             "published": dict(self.published),
             "stray": self.stray,
+            "discards": dict(self.discards),
+            "last_discard": self.last_discard,
+            "late_responses": self.late_responses,
+            "throttled": self.throttled,
             "refused_topics": self.refused_topics,
             "refused_messages": self.refused_messages,
             "faults": dict(self.faults),

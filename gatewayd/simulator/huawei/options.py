@@ -39,7 +39,14 @@ class HuaweiRules:
     remembered: changes of one gateway's children; a request for older ones returns all children.
     implicit: whether a device receives the platform's messages without a subscription.
     twice: whether one with a subscription receives them twice.
-    properties: children in one report of properties.
+    properties: children in one report of properties.  report_bytes: its size
+        (usermanual-iothub/iot_01_0326).
+    message_bytes: the size of any message; a larger one is rejected.
+    messages: that a connection may send in a second, and bandwidth: their bytes; more are
+        discarded.
+    connects: that an instance accepts in a second: 100 for each unit that is bought, here those
+        of 30 units, which is the most (productdesc-iothub/iot_04_0014); 0 for no limit.
+    response_timeout: seconds that a device has for a response (api-iothub/iot_06_v5_0038).
     """
 
     batch: int = 50
@@ -55,6 +62,12 @@ class HuaweiRules:
     implicit: bool = True
     twice: bool = False
     properties: int = 100
+    report_bytes: int = 64 * 1024
+    message_bytes: int = 1 << 20
+    messages: int = 50
+    bandwidth: int = 1 << 20
+    connects: int = 3_000
+    response_timeout: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

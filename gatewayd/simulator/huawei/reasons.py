@@ -37,6 +37,7 @@ class RefusalReason(StrEnum):
     ATTRIBUTE = "attribute"
     RESOURCE_SPACE = "resource-space"
     NO_ROOM = "no-room"
+    TOO_MANY = "too-many-connects"
 
 
 VERSION, CLIENT_ID, UNAVAILABLE, CREDENTIALS, NOT_AUTHORIZED = 1, 2, 3, 4, 5
@@ -62,6 +63,7 @@ CODES: Mapping[RefusalReason, int] = {
     RefusalReason.ATTRIBUTE: NOT_AUTHORIZED,
     RefusalReason.RESOURCE_SPACE: NOT_AUTHORIZED,
     RefusalReason.NO_ROOM: NOT_AUTHORIZED,
+    RefusalReason.TOO_MANY: UNAVAILABLE,
 }
 """Reason → return code of CONNACK.
 

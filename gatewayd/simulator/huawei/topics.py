@@ -1,23 +1,28 @@
 """Topics of the Huawei platform.  Pure.
 
-Source: the vendor's page on topics (api-iothub/iot_06_v5_3004).
+Sources: the vendor's pages on topics (api-iothub/iot_06_v5_3004), on custom topics
+(usermanual-iothub/iot_02_9999 and iot_01_1114) and on limits (productdesc-iothub/iot_04_0010).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 MAX_CUSTOM, MAX_TOPICS = 50, 100
 """Subscriptions of one device: to custom topics, and all together."""
+MAX_LENGTH = 128
+"""Bytes of a custom topic, or of a filter for such topics."""
 
 PROPERTIES = "gateway/sub_devices/properties/report"
 _SYSTEM = re.compile(r"\$oc/devices/([^/]+)/sys/(.+)")
-_RESERVED = "$oc/"
-_USER = re.compile(r"\$oc/devices/([^/]+)/user/.+")
+_RESERVED = "$"
+_USER = re.compile(r"\$oc/devices/([^/]+)/user/(.+)")
 _DOWN = re.compile(
-    r"events/down|messages/down|shadow/get/response/.+"
-    r"|(?:commands|properties/set|properties/get|shadow/get/response)/(?:#|\+|request_id=.+)"
+    r"events/down|messages/down"
+    r"|(?:commands|properties/set|properties/get|shadow/get/response)/"
+    r"(?:#|\+|request_id=[^/+#]+)"
 )
 
 
@@ -36,14 +41,33 @@ def route(topic: str) -> HuaweiTopic | None:
 
 
 def custom(topic: str) -> bool:
-    """Whether policies govern a topic: those that do not begin with $oc, and user topics."""
+    """Whether a topic is no system topic: it begins without a $, or is a product's user topic."""
     return not topic.startswith(_RESERVED) or _USER.fullmatch(topic) is not None
 
 
-def owner_of_custom(topic: str) -> str | None:
-    """Return the device of a product's custom topic; None for a topic without one."""
+def too_long(topic: str) -> bool:
+    """Whether a custom topic, or a filter for such, is longer than the platform accepts."""
+    return len(topic.encode()) > MAX_LENGTH
+
+
+def catches_all(one: str) -> bool:
+    """Whether a filter begins with a wildcard, and so asks for the topics of every device.
+
+    A device subscribes to its own topics (devg-iothub/iot_02_2200); the wildcards that the vendor
+    shows follow a first level (usermanual-iothub/iot_01_1114).
+    """
+    return one.split("/", 1)[0] in ("#", "+")
+
+
+def of_product(topic: str) -> bool:
+    """Whether a product, and no policy, decides on a custom topic."""
+    return _USER.fullmatch(topic) is not None
+
+
+def defined(topic: str, device_id: str, suffixes: Collection[str]) -> bool:
+    """Whether a product's user topic is a device's own, and among those that the product has."""
     found = _USER.fullmatch(topic)
-    return found[1] if found else None
+    return found is not None and found[1] == device_id and found[2] in suffixes
 
 
 def downstream(use: str) -> bool:
@@ -54,6 +78,11 @@ def downstream(use: str) -> bool:
 def system(device_id: str, use: str) -> str:
     """Return a device's system topic."""
     return f"$oc/devices/{device_id}/sys/{use}"
+
+
+def user(device_id: str, suffix: str) -> str:
+    """Return a device's topic of this suffix, which its product defines."""
+    return f"$oc/devices/{device_id}/user/{suffix}"
 
 
 def events_down(device_id: str) -> str:

@@ -9,6 +9,9 @@ from gatewayd.simulator.mqtt.link import ConnectReply, ReplyStep
 ACCEPTED = connack(0)
 """CONNACK of a CONNECT that is accepted."""
 
+HANG_UP = ConnectReply(accepted=False, steps=(ReplyStep(close=True),))
+"""The connection is closed, and nothing is answered."""
+
 _GARBAGE = bytes(range(0xF0, 0x100)) * 8
 _HELD = 3600.0  # seconds that a silent cloud keeps an unanswered connection
 
@@ -24,7 +27,7 @@ def instead(fault: SimulatedFault | None) -> ConnectReply | None:
         case SimulatedFault("silent"):
             return ConnectReply(accepted=False, steps=(ReplyStep(after=_HELD, close=True),))
         case SimulatedFault("hang-up"):
-            return ConnectReply(accepted=False, steps=(ReplyStep(close=True),))
+            return HANG_UP
         case SimulatedFault("garbage"):
             return ConnectReply(accepted=False, steps=(ReplyStep(_GARBAGE, close=True),))
         case SimulatedFault("refuse", number=code):

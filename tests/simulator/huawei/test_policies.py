@@ -182,7 +182,8 @@ async def test_policies_govern_custom_topics_only() -> None:
     own, foreign = f"$oc/devices/{GATEWAY}/user/a", "$oc/devices/another/user/a"
     async with served() as cloud:
         close(one(cloud))
-        bind(one(cloud), rule("/ok", own, actions=(PUBLISH, SUBSCRIBE)))
+        bind(one(cloud), rule("/ok", actions=(PUBLISH, SUBSCRIBE)))
+        one(cloud).products.update(GATEWAYS, {"topics": ["a"]})
         async with device(cloud) as gw:
             assert await gw.subscribe(["/ok", "/not", own, foreign, "/#", gw.down]) == [
                 1, 0x80, 1, 0x80, 0x80, 1,

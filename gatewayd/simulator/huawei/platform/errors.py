@@ -19,6 +19,7 @@ class IotdaCode(StrEnum):
     DEVICE_OFFLINE = "IOTDA.014016"
     GATEWAY_OFFLINE = "IOTDA.014028"
     DEVICE_EXISTS = "IOTDA.014031"
+    COMMAND_TIMEOUT = "IOTDA.014111"
     NOT_SUBSCRIBED = "IOTDA.014112"
     CA_LIMIT = "IOTDA.014300"
     BAD_CERTIFICATE = "IOTDA.014301"
@@ -49,6 +50,9 @@ class IotdaCode(StrEnum):
     TEMPLATE_LIMIT = "IOTDA.014922"
     TEMPLATE_IN_USE = "IOTDA.014923"
     TEMPLATE_EXISTS = "IOTDA.014924"
+    UNKNOWN_MESSAGE = "IOTDA.014941"
+    MESSAGE_EXISTS = "IOTDA.014942"
+    SHADOW_VERSION = "IOTDA.014943"
     UNKNOWN_POLICY = "IOTDA.014931"
     POLICY_LIMIT = "IOTDA.014932"
     POLICY_EXISTS = "IOTDA.014933"
@@ -62,6 +66,10 @@ _MESSAGES: Mapping[IotdaCode, str] = {
     IotdaCode.DEVICE_OFFLINE: "Operation not allowed. The device is not online.",
     IotdaCode.GATEWAY_OFFLINE: "Invalid input. The gateway is not online.",
     IotdaCode.DEVICE_EXISTS: "Invalid input. The device already exists.",
+    IotdaCode.COMMAND_TIMEOUT: (
+        "Command request timed out. Check whether the device returns a response within the "
+        "specified time after receiving the request."
+    ),
     IotdaCode.NOT_SUBSCRIBED: "Operation not allowed. The device has not subscribed to the topic.",
     IotdaCode.CA_LIMIT: "Operation not allowed. The number of certificates has reached the limit.",
     IotdaCode.BAD_CERTIFICATE: "Invalid certificate content.",
@@ -89,7 +97,12 @@ class PlatformError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status: 404 for unknown objects, 403 for exceeded limits, else 400."""
+        """The HTTP status: 404 for unknown objects, 403 for exceeded limits, else 400.
+
+        A device that does not respond is no error of the request (api-iothub/ErrorCode).
+        """
+        if self.code is IotdaCode.COMMAND_TIMEOUT:
+            return 200
         if self.code.name.startswith("UNKNOWN_"):
             return 404
         full = self.code.name.endswith("_LIMIT") and self.code is not IotdaCode.CA_LIMIT

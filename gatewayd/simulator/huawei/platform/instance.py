@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Protocol
 
+from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage, DeviceMessages
+from gatewayd.simulator.huawei.exchange.shadows import DeviceShadows
 from gatewayd.simulator.huawei.platform.authorities import Authorities
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.device_certificates import DeviceCertificates
 from gatewayd.simulator.huawei.platform.devices import Devices
 from gatewayd.simulator.huawei.platform.ids import Ids
@@ -26,11 +30,28 @@ class Edition(StrEnum):
     ENTERPRISE = "enterprise"
 
 
+class DeviceChannel(Protocol):
+    """The way from the owner of an instance to its devices."""
+
+    async def ask(self, device: HuaweiDevice, use: str, body: Mapping[str, object]) -> object:
+        """Send a request of this use, and return the device's response.
+
+        use: as "commands".  Raises PlatformError: the device is offline, has not subscribed, or
+        does not respond in time.
+        """
+
+    def desire(self, device: HuaweiDevice) -> None:
+        """Send the desired properties that the device lacks, if it is online."""
+
+    def deliver(self, device: HuaweiDevice, message: DeviceMessage) -> None:
+        """Send a message, or leave it pending."""
+
+
 class IotdaInstance:
     """An instance.
 
     domain: the name that its clients connect to, and send as SNI.
-    ids: also has the clock.
+    ids: also has the clock.  channel: to its devices, which are offline without one.
     """
 
     def __init__(
@@ -43,7 +64,8 @@ class IotdaInstance:
         edition: Edition,
         domain: str,
     ) -> None:
-        self.instance_id, self.region = instance_id, region
+        self.channel: DeviceChannel | None = None
+        self.instance_id, self.region, self.ids = instance_id, region, ids
         self.edition, self.domain = edition, domain
         self.apps = ResourceSpaces(ids, limits.apps)
         self.products = HuaweiProducts(ids, self.apps, limits.products)
@@ -51,10 +73,11 @@ class IotdaInstance:
         self.templates = Templates(ids, limits.templates)
         self.authorities = Authorities(ids, self.apps, limits.authorities, self.templates.known)
         self.policies = DevicePolicies(ids, self.apps, self.products, self.devices, limits)
+        self.shadows, self.messages = DeviceShadows(), DeviceMessages(ids.clock)
         self.certificates = DeviceCertificates(ids, limits.device_certificates)
         self.templates.offered = self.authorities.provisions = self.self_registers
         self.products.used, self.templates.bound = self.devices.used, self.authorities.bound
-        self.devices.deleted = self.policies.forget_device
+        self.devices.deleted = self._forget
         self.certificates.deactivated = self._expel
         self.apps.opened, self.apps.emptied = self.policies.open, self._empty
         self.policies.open(self.apps.default)
@@ -65,6 +88,12 @@ class IotdaInstance:
         if self.edition is Edition.STANDARD:
             return self.region not in WITHOUT_SELF_REGISTRATION
         return self.edition is Edition.ENTERPRISE
+
+    def _forget(self, device_id: str) -> None:
+        """Delete what is kept of a deleted device."""
+        self.policies.forget_device(device_id)
+        self.shadows.forget(device_id)
+        self.messages.forget(device_id)
 
     def _expel(self, device_ids: Sequence[str]) -> None:
         for device_id in device_ids:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Required, TypedDict, Unpack
 
+from gatewayd.simulator.huawei.exchange import product_model
+from gatewayd.simulator.huawei.exchange.product_model import ProductModel
 from gatewayd.simulator.huawei.platform import fields
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.ids import Ids
@@ -20,6 +22,8 @@ PROTOCOLS = frozenset(
     {"MQTT", "CoAP", "HTTP", "HTTPS", "Modbus", "ONVIF", "OPC-UA", "OPC-DA", "Other", "TCP", "UDP"}
 )
 FORMATS = frozenset({"json", "binary"})
+MAX_TOPICS = 50
+"""Custom topics of a product (productdesc-iothub/iot_04_0010)."""
 
 
 @dataclass(slots=True)
@@ -86,7 +90,11 @@ class ResourceSpaces:
 
 @dataclass(slots=True)
 class HuaweiProduct:
-    """A product.  created: seconds since 1970."""
+    """A product.
+
+    created: seconds since 1970.  topics: what may follow $oc/devices/{device_id}/user/.
+    profile: what the service_capabilities say.
+    """
 
     product_id: str
     app_id: str
@@ -100,6 +108,8 @@ class HuaweiProduct:
     industry: str | None = None
     description: str | None = None
     service_capabilities: Sequence[object] = field(default_factory=list)
+    topics: Sequence[str] = ()
+    profile: ProductModel = field(default_factory=ProductModel)
 
     @property
     def model(self) -> str:
@@ -123,6 +133,7 @@ class NewProduct(TypedDict, total=False):
     industry: str | None
     description: str | None
     service_capabilities: Sequence[object]
+    topics: Sequence[str]
 
 
 class HuaweiProducts:
@@ -193,6 +204,7 @@ class HuaweiProducts:
             if (check := _CHECKS.get(name)) is None:
                 raise PlatformError(IotdaCode.INVALID_INPUT, f"({name})")
             setattr(product, name, check(value))
+        product.profile = product_model.read(product.service_capabilities)
 
 
 def _one_of(known: Container[str]) -> Callable[[object], str]:
@@ -204,10 +216,16 @@ def _one_of(known: Container[str]) -> Callable[[object], str]:
     return check
 
 
-def _listed(value: object) -> list[object]:
+def _capabilities(value: object) -> list[object]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
     raise PlatformError(IotdaCode.INVALID_INPUT, "(service_capabilities)")
+
+
+def _topics(value: object) -> object:
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) <= MAX_TOPICS:
+        return [fields.check("product_topic", one) for one in value]
+    raise PlatformError(IotdaCode.INVALID_INPUT, "(topics)")
 
 
 _CHECKS: Mapping[str, Callable[[object], object]] = {
@@ -218,6 +236,7 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "manufacturer_name": partial(fields.optional, "device_type"),
     "industry": partial(fields.optional, "product_name"),
     "description": partial(fields.optional, "product_description"),
-    "service_capabilities": _listed,
+    "service_capabilities": _capabilities,
+    "topics": _topics,
 }
 """Field of a product → its check."""

@@ -1,0 +1,1 @@
+"""What devices and the owner of a Huawei instance exchange: reports, commands, messages."""

@@ -1,0 +1,209 @@
+"""What devices send of their own accord: properties, messages, responses, and shadow requests.
+
+A message that does not fit is discarded, and the device learns nothing of it; the ledger has the
+reason.  Sources: the vendor's pages on reporting properties (usermanual-iothub/iot_01_0326,
+api-iothub/iot_06_v5_3010 and iot_06_v5_3006), on messages (iot_06_v5_3016) and on shadows
+(iot_06_v5_3011).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gatewayd.simulator.huawei import times, topics
+from gatewayd.simulator.huawei.broker import HuaweiBroker
+from gatewayd.simulator.huawei.exchange.downlinks import COMMANDS, GET, SET, Downlinks
+from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
+from gatewayd.simulator.huawei.exchange.shadows import ServiceShadow, ShadowSection
+from gatewayd.simulator.huawei.ledger import HuaweiLedgers
+from gatewayd.simulator.huawei.options import HuaweiRules
+from gatewayd.simulator.huawei.platform.device import HuaweiDevice
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.mqtt.delivery import encode
+
+REPORT, MESSAGES = "properties/report", "messages/up"
+_RESPONSES: Mapping[str, str] = {
+    f"{use}/response/request_id=": f"{use}/response" for use in (COMMANDS, SET, GET)
+}
+_SHADOW = "shadow/get/request_id="
+MAX_KEPT = 100
+"""Messages of one device that are kept, of which the oldest make room."""
+
+_Json: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A message that a device has sent.  device_id: the one that it is of, as a gateway's child."""
+
+    device_id: str
+    payload: bytes = field(repr=False)
+
+
+class Uplinks:
+    """The receiver of what an instance's devices send."""
+
+    def __init__(
+        self,
+        instance: IotdaInstance,
+        rules: HuaweiRules,
+        broker: HuaweiBroker,
+        ledgers: HuaweiLedgers,
+        downlinks: Downlinks,
+    ) -> None:
+        self._instance, self._rules, self._broker = instance, rules, broker
+        self._ledgers, self._downlinks = ledgers, downlinks
+        self._received: dict[str, deque[ReceivedMessage]] = {}
+
+    def received(self, device_id: str) -> Sequence[ReceivedMessage]:
+        """Return the newest messages that a device has sent, or its gateway for it."""
+        return list(self._received.get(device_id, ()))
+
+    def forget(self, device_id: str) -> None:
+        """Delete the messages of a deleted device."""
+        self._received.pop(device_id, None)
+
+    def publish(self, device: HuaweiDevice, use: str, payload: bytes) -> str:
+        """Handle a message on a system topic of a device; return its kind, "" for none.
+
+        use: what follows sys/ in the topic.
+        """
+        if use in (REPORT, topics.PROPERTIES):
+            self._take_report(device, use, payload)
+            return use
+        if use == MESSAGES:
+            self._keep(device, payload)
+            return use
+        if use.startswith(_SHADOW):
+            self._show_shadow(device, use.removeprefix(_SHADOW), payload)
+            return "shadow/get"
+        for prefix, kind in _RESPONSES.items():
+            if use.startswith(prefix):
+                self._respond(device, use.removeprefix(prefix), payload)
+                return kind
+        return ""
+
+    def _take_report(self, device: HuaweiDevice, use: str, payload: bytes) -> None:
+        """Read a report of properties: of the device itself, or of its children."""
+        message = _read(payload)
+        if len(payload) > self._rules.report_bytes:
+            self._discard(device.device_id, DiscardReason.TOO_LARGE, f"{len(payload)} bytes")
+        elif message is None:
+            self._discard(device.device_id, DiscardReason.MALFORMED, use)
+        elif use == REPORT:
+            self._report(device, message)
+        else:
+            self._report_children(device, message.get("devices"))
+
+    def _report_children(self, gateway: HuaweiDevice, listed: object) -> None:
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            self._discard(gateway.device_id, DiscardReason.MALFORMED, "devices")
+            return
+        if len(listed) > self._rules.properties:
+            self._discard(gateway.device_id, DiscardReason.TOO_MANY, f"{len(listed)} children")
+            return
+        for one in listed:
+            device_id = str(one.get("device_id"))
+            if self._instance.devices.belongs(device_id, gateway.device_id):
+                self._report(self._instance.devices.get(device_id), one)
+            else:
+                self._discard(gateway.device_id, DiscardReason.NOT_A_CHILD, device_id)
+
+    def _report(self, device: HuaweiDevice, sent: _Json) -> None:
+        """Record what fits of one device's properties, and discard the rest."""
+        services = sent.get("services")
+        if not isinstance(services, list) or not services:
+            self._discard(device.device_id, DiscardReason.MALFORMED, "services")
+            return
+        if device.frozen:
+            self._discard(device.device_id, DiscardReason.FROZEN, device.device_id)
+            return
+        self._ledgers.of(device.device_id).properties += 1
+        for service in services:
+            match service:
+                case {"service_id": str(service_id), "properties": dict(properties), **rest}:
+                    self._record(device, service_id, properties, rest.get("event_time"))
+                case _:
+                    self._discard(device.device_id, DiscardReason.MALFORMED, "services")
+        self._downlinks.appeared(device)
+
+    def _record(
+        self, device: HuaweiDevice, service_id: str, properties: _Json, event_time: object
+    ) -> None:
+        model = self._instance.products.get(device.product_id).profile
+        fit, rest = model.sort(service_id, properties)
+        for misfit in rest:
+            self._ledgers.of(device.device_id).discard(misfit)
+        if fit:
+            # a time that is missing, or malformed, is the platform's own (iot_06_v5_3010)
+            when = times.read(event_time) or self._instance.ids.clock()
+            self._instance.shadows.report(device.device_id, service_id, fit, when)
+
+    def _keep(self, device: HuaweiDevice, payload: bytes) -> None:
+        """Keep a message: of a child, if the envelope names one.  Any bytes are a message."""
+        named = (_read(payload) or {}).get("object_device_id")
+        about = device.device_id
+        if isinstance(named, str) and named not in ("", about):
+            if not self._instance.devices.belongs(named, about):
+                self._discard(about, DiscardReason.NOT_A_CHILD, named)
+                return
+            about = named
+        kept = self._received.setdefault(about, deque(maxlen=MAX_KEPT))
+        kept.append(ReceivedMessage(about, payload))
+        self._downlinks.appeared(self._instance.devices.get(about))
+
+    def _respond(self, device: HuaweiDevice, request_id: str, payload: bytes) -> None:
+        body = _read(payload)
+        if body is None:
+            self._discard(device.device_id, DiscardReason.MALFORMED, "response")
+        elif not self._downlinks.respond(device.device_id, request_id, body):
+            self._ledgers.of(device.device_id).late_responses += 1
+
+    def _show_shadow(self, device: HuaweiDevice, request_id: str, payload: bytes) -> None:
+        """Answer a device that asks for its shadow, or for that of a child."""
+        sent = _read(payload) or {}
+        about = str(sent.get("object_device_id") or device.device_id)
+        mine = about == device.device_id or self._instance.devices.belongs(about, device.device_id)
+        if not mine:
+            self._discard(device.device_id, DiscardReason.NOT_A_CHILD, about)
+            return
+        wanted = sent.get("service_id")
+        shadow = [
+            describe_shadow(service_id, one)
+            for service_id, one in self._instance.shadows.of(about).items()
+            if wanted in (None, "", service_id)
+        ]
+        topic = topics.system(device.device_id, f"shadow/get/response/request_id={request_id}")
+        body = {"object_device_id": about, "shadow": shadow}
+        self._broker.send(device.device_id, topic, encode(body))
+
+    def _discard(self, device_id: str, reason: DiscardReason, what: str) -> None:
+        self._ledgers.of(device_id).discard(Misfit(reason, what))
+
+
+def describe_shadow(service_id: str, shadow: ServiceShadow) -> dict[str, object]:
+    """Return one service of a shadow, as the platform writes it."""
+    return {
+        "service_id": service_id,
+        "desired": _section(shadow.desired),
+        "reported": _section(shadow.reported),
+        "version": shadow.version,
+    }
+
+
+def _section(section: ShadowSection) -> dict[str, object]:
+    when = None if section.changed is None else times.basic(section.changed)
+    return {"properties": dict(section.properties), "event_time": when}
+
+
+def _read(payload: bytes) -> dict[str, object] | None:
+    """Return the JSON object of a message; None if it is none."""
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
