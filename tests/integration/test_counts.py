@@ -1,0 +1,78 @@
+"""What one child costs on its way to online: counted statements, signals and decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import config, rules
+from tests.support.monitor import watched
+
+CHILDREN = 40
+STATEMENTS, SIGNALS, DECISIONS = 30, 4, 3
+"""Bounds for each child; 25.7, 3.3 and 2.0 were measured for an Alibaba device that connects
+directly, of which the group commit shares some among several."""
+TUNING = """\
+[discovery]
+settle = 2
+[registration]
+per_minute = 60000
+"""
+"""Children are admitted after the window has opened; all else is as installed."""
+DEVICE = """\
+[[discovery.static.devices]]
+key = "{serial}"
+serial = "{serial}"
+attributes = {{ "txt.serial" = "{serial}" }}
+"""
+QUIET = 1.0
+"""Seconds without a message of gatewayd after which its work is done."""
+
+
+async def test_a_child_comes_online_in_few_steps(tmp_path: Path) -> None:
+    result = tmp_path / "counts.json"
+    options = ("--children", "0", "--late", str(CHILDREN))
+    async with Site(tmp_path, plant_options=options).open() as site, watched(site) as messages:
+        serials = site.plant["serials"]
+        listed = "".join(DEVICE.format(serial=serial) for serial in serials)
+        site.configure(config(site, TUNING) + listed, rules(site, found='source = "static"'))
+        await site.start("tests.support.counted_daemon", str(result))
+        assert site.daemon is not None
+        site.daemon.send_signal(signal.SIGUSR1)
+
+        async def all_online() -> bool:
+            counts: dict[str, Any] = await site.call("CountDevices")
+            return bool(counts.get("online") == CHILDREN)
+
+        await site.until(all_online, "all children to be online")
+        while await _news(messages):
+            pass
+        site.daemon.send_signal(signal.SIGUSR2)
+
+        async def counted() -> bool:
+            return result.exists()
+
+        await site.until(counted, "the counts")
+    counts = json.loads(result.read_text())
+    found = {
+        "statements": sum(counts["statements"].values()) / CHILDREN,
+        "signals": sum(one["type"] == "signal" for one in messages) / CHILDREN,
+        "decisions": counts["decisions"] / CHILDREN,
+    }
+    bounds = {"statements": STATEMENTS, "signals": SIGNALS, "decisions": DECISIONS}
+    assert all(found.values()), "something is counted of each"
+    assert {what for what, count in found.items() if count > bounds[what]} == set(), (
+        found,
+        counts["statements"],
+    )
+
+
+async def _news(messages: list[dict[str, Any]]) -> bool:
+    """Whether gatewayd sends a message within a while."""
+    before = len(messages)
+    await asyncio.sleep(QUIET)
+    return len(messages) > before
