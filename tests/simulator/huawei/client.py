@@ -248,6 +248,12 @@ class Gateway:
             await self._read()
         return self.events.pop(0)
 
+    async def other(self) -> tuple[str, bytes]:
+        """Return topic and payload of the next message that is no event."""
+        while not self.others:
+            await self._read()
+        return self.others.pop(0)
+
     async def ask(self, name: str, paras: object) -> dict[str, Any]:
         """Return the paras of the response."""
         event_id = f"e-{next(self.numbers)}"

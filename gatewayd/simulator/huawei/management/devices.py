@@ -1,7 +1,7 @@
 """Devices and their tags at the simulated Huawei platform's management interface.  Pure.
 
-Source: the vendor's APIs "Device management" and "Tag management" (api-iothub).  Shadows are not
-simulated: that of a new device is not kept.
+Source: the vendor's APIs "Device management" and "Tag management" (api-iothub).  The initial shadow
+of a new device is not kept.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -103,8 +103,11 @@ class ManagementRequest:
 
 
 ManagementAnswer: TypeAlias = "Json | None"
-ManagementRoute: TypeAlias = tuple[str, str, int, Callable[[ManagementRequest], ManagementAnswer]]
-"""Method, path below the project, HTTP status, and handler."""
+ManagementView: TypeAlias = Callable[
+    [ManagementRequest], "ManagementAnswer | Awaitable[ManagementAnswer]"
+]
+ManagementRoute: TypeAlias = tuple[str, str, int, ManagementView]
+"""Method, path below the project, HTTP status, and handler, which may wait for a device."""
 
 
 class Recorded(Protocol):

@@ -6,6 +6,7 @@ project in an address may be any.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Self, TypeAlias
@@ -13,11 +14,17 @@ from typing import Self, TypeAlias
 from aiohttp import web
 
 from gatewayd.simulator import pki
-from gatewayd.simulator.huawei.management import certificates, devices, policies, resource_spaces
+from gatewayd.simulator.huawei.management import (
+    certificates,
+    devices,
+    exchange,
+    policies,
+    resource_spaces,
+)
 from gatewayd.simulator.huawei.management.rest import (
-    ManagementAnswer,
     ManagementRequest,
     ManagementRoute,
+    ManagementView,
     read_body,
     read_query,
 )
@@ -39,6 +46,7 @@ _GRACE = 0.1
 ROUTES: tuple[ManagementRoute, ...] = (
     *resource_spaces.ROUTES,
     *devices.ROUTES,
+    *exchange.ROUTES,
     *certificates.ROUTES,
     *policies.ROUTES,
 )
@@ -113,7 +121,7 @@ class Management:
     async def _answer(
         self,
         status: int,
-        view: Callable[[ManagementRequest], ManagementAnswer],
+        view: ManagementView,
         request: web.Request,
     ) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -124,7 +132,8 @@ class Management:
         parsed = ManagementRequest(
             self._instance(message), request.match_info, query, read_body(body)
         )
-        answer = view(parsed)
+        found = view(parsed)
+        answer = await found if inspect.isawaitable(found) else found
         if answer is None:
             return web.Response(status=status)
         return web.json_response(answer, status=status)

@@ -114,4 +114,12 @@ class PlatformError(Exception):
         return {"error_code": str(self.code), "error_msg": self.message}
 
 
-_FORBIDDEN = frozenset({IotdaCode.TOO_FAST, IotdaCode.NOT_OFFERED, IotdaCode.APP_PROTECTED})
+_FORBIDDEN = frozenset(
+    {
+        IotdaCode.TOO_FAST,
+        IotdaCode.NOT_OFFERED,
+        IotdaCode.APP_PROTECTED,
+        IotdaCode.DEVICE_OFFLINE,
+        IotdaCode.NOT_SUBSCRIBED,
+    }
+)
