@@ -16,13 +16,15 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from gatewayd.admission.policy.rules import Rule
 from gatewayd.admission.rules import RuleBook, load_rules
-from gatewayd.app import build, open_storage
+from gatewayd.app import build, credentials_directory, open_storage
 from gatewayd.config import Config, differences, load
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus_objects import exported_objects
 from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
+from gatewayd.files_in_use import ChangedFile, FilesInUse, sentence
 from gatewayd.gateway_status import GatewayStatus, first_view
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.plugins import Plugins
@@ -72,12 +74,15 @@ class Daemon:
         self._started = wall_time()
         self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._files = FilesInUse(config, credentials_directory(environ))
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
 
     async def run(self) -> int:
         """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
-        self._rules = RuleBook(tuple(load_rules(self._config.rule_directories, warn).rules))
+        found = await asyncio.to_thread(load_rules, self._config.rule_directories, warn)
+        self._rules = RuleBook(tuple(found.rules))
+        await asyncio.to_thread(self._files.changed, found.lists)
         self._storage = await open_storage(self._config, self._environ)
         try:
             await self._serve()
@@ -198,35 +203,42 @@ class Daemon:
                 await self.reload()
 
     async def reload(self) -> None:
-        """Read the configuration again, and reconsider the children.
+        """Read the configuration again, and the files that it names, and reconsider the children.
 
-        Rules and the log level take effect at once; any other change is logged, and takes effect
-        after a restart.  Raises ConfigError; then the old configuration stays.
+        Rules, the log level and the content of files take effect at once; any other change is
+        logged, and takes effect after a restart.  Raises ConfigError; then the old configuration
+        stays.
         """
         async with self._reloading:
             self._notifier.reloading()
             try:
-                config, rules = await asyncio.to_thread(self._read)
+                config, rules, changed = await asyncio.to_thread(self._read)
             except ConfigError as error:
                 for line in ("Configuration not reloaded:", *str(error).splitlines()):
                     logger.error("%s", line, extra=REJECTED)  # noqa: TRY400  # for the operator
                 raise
             else:
-                self._put_in_force(config, rules)
+                await self._put_in_force(config, rules, changed)
             finally:
                 self._notifier.ready(self._status.line())
 
-    def _read(self) -> tuple[Config, RuleBook]:
+    def _read(self) -> tuple[Config, tuple[Rule, ...], list[ChangedFile]]:
         config = load(self._paths, Plugins.installed(), warn)
-        return config, RuleBook(tuple(load_rules(config.rule_directories, warn).rules))
+        found = load_rules(config.rule_directories, warn)
+        return config, tuple(found.rules), self._files.changed(found.lists)
 
-    def _put_in_force(self, config: Config, rules: RuleBook) -> None:
-        self._rules.replace(rules.rules)
+    async def _put_in_force(
+        self, config: Config, rules: tuple[Rule, ...], changed: list[ChangedFile]
+    ) -> None:
+        self._rules.replace(rules)
         journal.set_level(config.log.level)
         if waiting := differences(self._config, config):
             logger.warning(
                 "These sections changed and take effect after a restart: %s.", ", ".join(waiting)
             )
+        if changed:
+            logger.info("Read again, as they have changed: %s.", sentence(changed))
+        await self._app.reread({one.cloud for one in changed})
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()
 

@@ -3,7 +3,8 @@
     GatewayError
     ├── ConfigError            the operator: a file has a wrong key or value
     ├── PluginError            the operator: a named plug-in is missing or broken
-    ├── BusError               the administrator of the message bus, or of another gatewayd on it
+    ├── BusError               the administrator of the message bus; it is tried again
+    │   └── BusNameTaken           stop the other gatewayd on this bus
     ├── CallerError            the caller of a D-Bus method
     │   ├── NoSuchDevice
     │   ├── AmbiguousId
@@ -48,6 +49,10 @@ class PluginError(GatewayError):
 
 class BusError(GatewayError):
     """The message bus cannot be used."""
+
+
+class BusNameTaken(BusError):
+    """Another process owns the name on the message bus."""
 
 
 class CallerError(GatewayError):

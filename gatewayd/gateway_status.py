@@ -25,7 +25,7 @@ from gatewayd.storage.store_service import StoreMonitor
 class GatewayStatus:
     """The views of a running gateway, made from the parts that they show.
 
-    discovery_faults: returns what is wrong with discovery, a sentence each.
+    faults: returns what is wrong outside the store, a sentence each.
     started: microseconds since the epoch.  log_target: "journal" or "console".
     """
 
@@ -34,7 +34,7 @@ class GatewayStatus:
     monitor: StoreMonitor
     children: Mapping[DeviceId, Child]
     window: JoinWindow
-    discovery_faults: Callable[[], Sequence[str]]
+    faults: Callable[[], Sequence[str]]
     discovery_counters: Callable[[], dict[str, int]]
     providers: Mapping[str, CloudProvider]
     statistics: DeviceStatistics
@@ -45,7 +45,7 @@ class GatewayStatus:
         """Return the state of a gateway that is neither starting nor stopping."""
         if self.storage.sealed:
             return "sealed"
-        return "degraded" if self.storage.degraded or self.discovery_faults() else "running"
+        return "degraded" if self.storage.degraded or self.faults() else "running"
 
     def line(self) -> str:
         """Return one line for `systemctl status`."""
@@ -58,7 +58,7 @@ class GatewayStatus:
         ]
         if why := self._why():
             words.append(f"store {self._store_state()}: {why}")
-        return ", ".join([*words, *self.discovery_faults()])
+        return ", ".join([*words, *self.faults()])
 
     def views(self, state: str) -> Mapping[ObjectInterface, object]:
         """Return what D-Bus shows of everything but the children."""

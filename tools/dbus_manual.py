@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gatewayd.dbus.errors import NAMES, OURS
 from gatewayd.dbus.glib import Gio
 from gatewayd.dbus.interfaces import SERVED, read_xml
+from gatewayd.dbus.invocation import NAMES, OURS
 from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
 from gatewayd.dbus.names import OBJECT_MANAGER
 

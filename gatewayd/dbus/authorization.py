@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from gatewayd.dbus.errors import ECHO
 from gatewayd.dbus.glib import NO_REPLY, RemoteCaller, RemoteMethod, Variant
+from gatewayd.dbus.invocation import ECHO
 from gatewayd.dbus.methods import Permission
 from gatewayd.errors import AccessDenied, InteractionRequired
 

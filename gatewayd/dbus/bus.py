@@ -23,8 +23,8 @@ from gatewayd.dbus.names import GATEWAY, NAME, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.dbus.service import ObjectServer
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import DeviceView, ManagerView
-from gatewayd.errors import BusError, Busy, BusNameTaken
+from gatewayd.device.views import ALL, DeviceView, ManagerView, ShowChanges
+from gatewayd.errors import BusError, BusNameTaken, Busy
 from gatewayd.runtime.backoff import delay
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import setting
@@ -87,7 +87,7 @@ class ConnectionKeeper:
         self._thread, self._connection, self._remote = thread, connection, remote
         self._export, self._jitter = export, jitter
         self._lost = asyncio.Event()
-        self.fault = "not connected to the message bus"
+        self.fault = "not on the message bus yet"
 
     async def connect(self) -> None:
         """Connect, serve everything, and own the name last: who sees it sees all.
@@ -97,13 +97,13 @@ class ConnectionKeeper:
         self._lost.clear()
         try:
             async with asyncio.timeout(OPEN):
-                if error := await self._thread.run_async(self._open):
-                    raise BusError(f"cannot reach the message bus: {error}")
+                await self._reach()
             await self._remote.own(NAME)
         except (BusError, Busy, TimeoutError) as error:
-            self.fault = str(error) or NO_ANSWER
+            text = str(error) or "it does not answer"
+            self.fault = f"not on the message bus: {text}"
             self._thread.post(self._connection.close)
-            raise error if isinstance(error, BusError) else BusError(self.fault) from None
+            raise error if isinstance(error, BusError) else BusError(text) from None
         self.fault = ""
 
     async def run(self) -> None:
@@ -126,6 +126,10 @@ class ConnectionKeeper:
             extra={"message_id": "bus-lost"},
         )
 
+    async def _reach(self) -> None:
+        if error := await self._thread.run_async(self._open):
+            raise BusError(error)
+
     async def _connect_again(self) -> None:
         failures, shown = 0, ""
         while True:
@@ -136,7 +140,7 @@ class ConnectionKeeper:
             except BusError as error:
                 if str(error) != shown:
                     shown = str(error)
-                    log.warning("Not connected to the message bus: %s. It is tried again.", shown)
+                    log.warning("Failed to connect to the message bus again: %s.", shown)
             else:
                 return
 
@@ -226,7 +230,7 @@ class Bus:
         settings: BusSettings,
         view: ManagerView,
         *,
-        jitter: Callable[[], float] = random.SystemRandom().random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._settings, self._first, self._jitter = settings, view, jitter
         self._shown: dict[ObjectInterface, object] = {}
@@ -235,6 +239,7 @@ class Bus:
         self._thread = BusThread(self._loop, self._intake)
         self._views: dict[DeviceId, DeviceView | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._show_changes: ShowChanges | None = None
         self._announcing = self._serving = False
 
     async def start(
@@ -250,6 +255,7 @@ class Bus:
         self._thread.start()
         try:
             await self._thread.run(self._open, commands)
+            self._gather(ALL)
             views, self._views = self._views, {}
             await self._thread.run(
                 self._server.start, self._dispatcher, exported, device_methods, views
@@ -260,8 +266,9 @@ class Bus:
             raise
         except BusError as error:
             log.error(  # noqa: TRY400  # for the administrator
-                "Not connected to the message bus: %s. Operators cannot call until it is back."
-                " See: systemctl status dbus.", error, extra={"message_id": "bus-lost"},
+                "Failed to connect to the message bus: %s. It is tried again, and operators cannot"
+                " call until it is back. See: systemctl status dbus.",
+                error, extra={"message_id": "bus-lost"},
             )  # fmt: skip
         except BaseException:
             await self._thread.stop()
@@ -298,6 +305,11 @@ class Bus:
         """Return when the D-Bus thread has called a function.  Raises Busy."""
         await self._thread.ping()
 
+    def gather(self, show_changes: ShowChanges) -> None:
+        """Call this with the next signals, and before a call is answered: children have changed."""
+        self._show_changes = show_changes
+        self._arm()
+
     def show(self, view: DeviceView) -> None:
         """Show a child, new or changed."""
         self._views[view.id] = view
@@ -318,7 +330,8 @@ class Bus:
         self._arm()
 
     async def views(self) -> list[DeviceView]:
-        """Return all children as they are shown, ordered by id.  Raises Busy."""
+        """Return all children as they are now, ordered by id.  Raises Busy."""
+        self._push()
         return await self._thread.run(self._server.views)
 
     @property
@@ -373,13 +386,22 @@ class Bus:
             self._timer = self._loop.call_later(self._settings.gather, self._tick)
 
     def _tick(self) -> None:
+        self._push(self._at_once)
         self._timer = None
-        self._push()
         self._announcing = True
         self._thread.post(self._announce)
 
-    def _push(self) -> None:
-        """Pass on what is new; clients read it from then on."""
+    def _gather(self, limit: int) -> None:
+        """Have those children shown that have changed, `limit` at most."""
+        if self._show_changes is not None and not self._show_changes(limit):
+            self._show_changes = None
+
+    def _push(self, limit: int = ALL) -> None:
+        """Pass on what is new; clients read it from then on.
+
+        limit: of children, where more may come later.
+        """
+        self._gather(limit)
         if self._views or self._shown:
             self._thread.post(self._server.update, self._shown, self._views)
             self._views, self._shown = {}, {}
@@ -394,5 +416,5 @@ class Bus:
 
     def _announced(self, more: bool) -> None:
         self._announcing = False
-        if more or self._views or self._shown:
+        if more or self._views or self._shown or self._show_changes:
             self._arm()

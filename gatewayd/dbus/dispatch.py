@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ MAX_KNOWN = 1024
 """Callers whose user is remembered; a bus never gives the same unique name twice."""
 
 STOPPING = "gatewayd is stopping"
+BUS_LOST = "The message bus was lost"
 
 Finish = Callable[[Any], Variant | None]
 """Makes the reply of the results, on the D-Bus thread; None where it sends it itself."""
@@ -114,6 +115,10 @@ class CallerUsers:
         """
         return self._known.get(sender, sender)
 
+    def forget_all(self) -> None:
+        """Forget all callers: another bus gives their names to others."""
+        self._known.clear()
+
     def trusts(self, uid: int) -> bool:
         """Whether a user is root or the daemon's own, and needs no authorization."""
         return uid in self._trusted
@@ -166,6 +171,15 @@ class Dispatcher:
             await asyncio.wait(self._tasks, timeout=patience)
         await cancel_and_wait(self._tasks)
 
+    def reset(self) -> None:
+        """On the event loop: forget the callers of a bus that was lost.
+
+        What is not authorized yet is cancelled: on the next bus its sender is another.
+        """
+        self._users.forget_all()
+        # each task begins before that: one that has not could not answer its call
+        asyncio.get_running_loop().call_soon(_cancel, self._tasks - self._admitted)
+
     def _start(self, call: MethodCall, owner: Hashable, finish: Finish) -> None:
         """On the event loop."""
         if self._closing:
@@ -181,7 +195,7 @@ class Dispatcher:
         try:
             results = await self._perform(call)
         except asyncio.CancelledError:
-            reply = partial(call.fail, Busy(STOPPING))
+            reply = partial(call.fail, Busy(STOPPING if self._closing else BUS_LOST))
         except Exception as error:  # noqa: BLE001  # the border to the bus: failure() logs it
             reply = partial(call.fail, error)
         else:
@@ -205,7 +219,7 @@ class Dispatcher:
                 device = await self._authorize(call, permission)
         with self._commands.hold(uid):
             self._admit()
-            arguments = call.arguments
+            arguments: Sequence[Any] = call.arguments
             if call.descriptors:
                 arguments = await self._thread.run(call.open_descriptors)
             if device and self._device(call, permission) != device:
@@ -239,3 +253,8 @@ class Dispatcher:
         self._calls.release(owner)
         call.close_descriptors()
         reply()
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()

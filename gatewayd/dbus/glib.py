@@ -6,6 +6,9 @@ default one that other libraries may use.
 The way to the event loop is `loop.call_soon_threadsafe`.  The way to the thread is a queue and
 `MainContext.wakeup`, which writes to one eventfd that GLib keeps: unlike `GLib.idle_add`, it
 leaves nothing behind on GLib 2.74.
+
+The thread never waits for the bus: a bus that has stopped would stop it, and then the watchdog
+would end gatewayd.
 """
 
 from __future__ import annotations
@@ -14,14 +17,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from gi.repository import Gio, GLib
 
-from gatewayd.errors import BusError, Busy
+from gatewayd.dbus.intake import FEW_BYTES, LARGEST, Intake
+from gatewayd.dbus.names import NAME
+from gatewayd.errors import BusError, BusNameTaken, Busy
 
 __all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "RemoteCaller", "Variant"]
 
@@ -30,11 +35,17 @@ Invocation: TypeAlias = Gio.DBusMethodInvocation
 
 BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
-DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
-PRIMARY_OWNER = 1  # RequestName's answer: it is ours
 TIMEOUT_MS = 5000  # for calls of the bus itself, and for those whose reply is ignored
+MAX_VALUES = 500  # among the arguments of a message; unpacking 250 kB of them takes a second
+MAX_UNSENT = 1024  # messages that wait to be sent before no more signals are made
+MAX_UNSENT_BYTES = 16 << 20  # of large replies that wait to be sent
+MAX_REFUSALS_UNSENT = 256  # messages that wait to be sent before what is refused gets no reply
+DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
+OWNED = (1, 4)  # RequestName's answers: it is ours, or was so before
 NO_REPLY = f"{BUS}.Error.NoReply"
 DISCONNECTED = f"{BUS}.Error.Disconnected"
+INVALID_ARGS = f"{BUS}.Error.InvalidArgs"
+OVERLOADED = f"{NAME}.Error.Busy"
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -43,13 +54,19 @@ log = logging.getLogger(__name__)
 class BusThread:
     """One thread that runs a GLib main context.
 
+    Calls from the event loop come first, then a single call from the bus, then what GLib has.
+
     loop: the event loop to which results go back.
+    intake: what came from the bus and waits.
     limit: calls that may wait for the thread before `run` raises Busy.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int = 1024) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, intake: Intake | None = None, *, limit: int = 1024
+    ) -> None:
         self._loop = loop
         self._limit = limit
+        self._intake = Intake() if intake is None else intake
         self._context = GLib.MainContext.new()
         self._calls: deque[tuple[Future[Any] | None, Callable[..., Any], tuple[Any, ...]]]
         self._calls = deque()
@@ -104,8 +121,11 @@ class BusThread:
         self._context.push_thread_default()
         while self._running:
             self._call_all()
+            more = self._intake.serve_next()
             if self._running:
-                self._context.iteration(True)  # may_block
+                queued = self._intake.begin_round()
+                self._context.iteration(not more and not self._calls)  # may_block
+                self._intake.end_round(queued)
         self._context.pop_thread_default()
         self.call_on_loop(self._ended.set_result, None)
 
@@ -162,51 +182,107 @@ class MethodReply(NamedTuple):
 
 
 class Connection:
-    """A private connection to a message bus.  Made and used on the D-Bus thread only.
+    """The connection to a message bus, opened again after it was lost.  On the D-Bus thread only.
 
     address: "system", or an address as the D-Bus specification has it, "unix:path=/run/…".
+    intake: counts what comes.
+    with_descriptor: interface and name of each method that takes a file descriptor.
     lost: called on the D-Bus thread when the bus has gone away.
-    Raises BusError.
     """
 
-    def __init__(self, address: str, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        intake: Intake,
+        with_descriptor: Collection[tuple[str, str]],
+        lost: Callable[[], None],
+    ) -> None:
+        self._address, self._intake, self._lost = address, intake, lost
+        self._with_descriptor = with_descriptor
+        self._bus: Any = None
+        self._closed = self._filter = 0
+        self._attempt = Gio.Cancellable()
+        self._ping = self._answered = 0
+        self._sent = 0  # the serial of the last message that was sent
+        self._large: deque[tuple[int, int]] = deque()
+
+    def open(self, done: Callable[[str], None]) -> None:
+        """Connect, and call `done` with what failed, "" for nothing.  Serves nothing yet."""
+
+        self._attempt = attempt = Gio.Cancellable()
+
+        def opened(_: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
+            try:
+                bus = Gio.DBusConnection.new_for_address_finish(result)
+            except GLib.Error as error:
+                done(str(error.message))
+                return
+            if attempt.is_cancelled():  # too late
+                bus.close(None, None)
+            else:
+                self._adopt(bus)
+                done("")
+
         flags = Gio.DBusConnectionFlags
         kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
         try:
+            address = self._address
             if address == "system":
                 address = Gio.dbus_address_get_for_bus_sync(Gio.BusType.SYSTEM, None)
-            self._bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
+            Gio.DBusConnection.new_for_address(address, kind, None, attempt, opened)
         except GLib.Error as error:
-            raise BusError(f"Cannot reach the message bus: {error.message}") from None
-        self._bus.set_exit_on_close(False)  # the daemon decides
-        self._lost = self._bus.connect("closed", lambda *_: lost())
+            done(str(error.message))
 
-    def own(self, name: str) -> None:
-        """Own a name, without waiting for it and without giving it away.  Raises BusError."""
-        arguments = Variant("(su)", (name, DO_NOT_QUEUE))
-        try:
-            answer = self._ask_bus("RequestName", arguments)
-        except GLib.Error as error:
-            raise BusError(f"Cannot own the name {name}: {error.message}") from None
-        if answer != PRIMARY_OWNER:
-            raise BusError(f"Cannot own the name {name}: another gatewayd runs on this bus")
+    def cancel_open(self) -> None:
+        """Give up connecting."""
+        self._attempt.cancel()
+
+    def is_current(self, bus: object) -> bool:
+        """Whether a message of this bus is of the present connection: names are given again."""
+        return self._bus is not None and bus == self._bus
 
     def register(self, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
-        """Serve one interface at one path; the number returned takes it back.
+        """Serve one interface at one path; the number returned takes it back.  0 without a bus.
 
         What sets a property comes to `on_call` too, as the method Set of PROPERTIES.
         """
+        if self._bus is None:
+            return 0
         return int(register(self._bus, path, interface, on_call, on_get))
 
     def unregister(self, registration: int) -> None:
         """Stop serving it."""
-        self._bus.unregister_object(registration)
+        if self._bus is not None:
+            self._bus.unregister_object(registration)
 
     def emit(self, path: str, member: str, arguments: Variant) -> None:
         """Send a signal to all; `member` is "interface.Name".  Nothing, where the bus is gone."""
-        if not self._bus.is_closed():
+        if self._bus is not None and not self._bus.is_closed():
             interface, _, name = member.rpartition(".")
             self._bus.emit_signal(None, path, interface, name, arguments)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the bus does not read as fast as it is written to."""
+        return self._unsent() > MAX_UNSENT
+
+    def reserve(self, size: int) -> None:
+        """Note that a reply of so many bytes is sent next.  Raises Busy where too many wait."""
+        while self._large and self._large[0][0] <= self._sent:
+            self._large.popleft()
+        if self._large and size + sum(waiting for _, waiting in self._large) > MAX_UNSENT_BYTES:
+            raise Busy("Too many large replies wait to be sent, try again")
+        if self._bus is not None and size > FEW_BYTES:
+            self._large.append((max(self._bus.get_last_serial(), self._sent) + 1, size))
+
+    def ping(self) -> bool:
+        """Ask the bus for a sign of life; return whether it has answered the last time."""
+        alive = self._answered == self._ping
+        if self._bus is not None and alive:
+            message = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, f"{BUS}.Peer", "Ping")
+            self._bus.send_message(message, Gio.DBusSendMessageFlags.NONE)
+            self._ping = message.get_serial()
+        return alive
 
     def call(
         self,
@@ -227,21 +303,109 @@ class Connection:
                 reply = MethodReply(None, Gio.DBusError.get_remote_error(error) or _local(error))
             done(reply)
 
+        if self._bus is None:
+            done(MethodReply(None, DISCONNECTED))
+            return
         none = Gio.DBusCallFlags.NONE
         self._bus.call(*method, arguments, None, none, patience, None, replied)
 
-    def close(self) -> None:
-        """Send what waits to be sent, and leave the bus."""
-        self._bus.disconnect(self._lost)
-        if not self._bus.is_closed():
-            self._bus.flush_sync(None)
-            self._bus.close_sync(None)
+    def flush(self, done: Callable[[None], None]) -> None:
+        """Call `done` once all that waits to be sent has been sent."""
+        if self._bus is None:
+            done(None)
+        else:
+            self._bus.flush(None, lambda *_: done(None))
 
-    def _ask_bus(self, method: str, arguments: Variant) -> int:
-        none = Gio.DBusCallFlags.NONE
-        remote = RemoteMethod(BUS, BUS_PATH, BUS, method)
-        reply = self._bus.call_sync(*remote, arguments, None, none, TIMEOUT_MS, None)
-        return int(reply.unpack()[0])
+    def close(self) -> None:
+        """Leave the bus, if it is there."""
+        self.cancel_open()
+        if (bus := self._forget()) is not None and not bus.is_closed():
+            bus.close(None, None)
+
+    def _adopt(self, bus: Any) -> None:  # noqa: ANN401  # GLib's
+        bus.set_exit_on_close(False)  # the daemon decides
+        self._ping = self._answered = self._sent = 0
+        self._large.clear()
+        self._filter = bus.add_filter(self._examine)
+        self._closed = bus.connect("closed", self._on_closed)
+        self._bus = bus
+
+    def _forget(self) -> Any:  # noqa: ANN401  # GLib's
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            bus.disconnect(self._closed)
+            bus.remove_filter(self._filter)
+        return bus
+
+    def _on_closed(self, *_: object) -> None:
+        self._forget()
+        self._intake.drop_all()
+        self._lost()
+
+    def _unsent(self) -> int:
+        """Return how many messages wait up to the last of this thread: so GLib counts serials."""
+        return 0 if self._bus is None else int(self._bus.get_last_serial()) - self._sent
+
+    def _examine(self, bus: Any, message: Any, incoming: bool, *_: object) -> Any:  # noqa: ANN401  # GLib's
+        """On GDBus's thread: return the message, or None to refuse it.
+
+        Nothing is logged here: `logging` would keep a record of this thread at each call.
+        """
+        if not incoming:
+            self._sent = message.get_serial()
+            return message
+        kind, sender = message.get_message_type(), message.get_sender() or ""
+        if kind != Gio.DBusMessageType.METHOD_CALL:
+            return self._pass_others(message, kind, sender)
+        if (error := self._objection(message, sender)) is None:
+            return message
+        wanted = not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED
+        if wanted and bus.get_last_serial() - self._sent < MAX_REFUSALS_UNSENT:
+            reply = Gio.DBusMessage.new_method_error_literal(message, *error)
+            bus.send_message(reply, Gio.DBusSendMessageFlags.NONE)
+        return None
+
+    def _pass_others(self, message: Any, kind: Any, sender: str) -> Any:  # noqa: ANN401  # GLib's
+        """Return a reply, or a signal of the bus itself, without descriptors; None for the rest."""
+        if sender == BUS and message.get_reply_serial() == self._ping:
+            self._answered = self._ping
+        unwanted = kind == Gio.DBusMessageType.SIGNAL and sender != BUS
+        return None if unwanted or message.get_num_unix_fds() else message
+
+    def _objection(self, message: Any, sender: str) -> tuple[str, str] | None:  # noqa: ANN401  # GLib's
+        """Count a call; return the error with which to refuse it, name and text."""
+        if not self._intake.fits(sender):
+            self._intake.refuse(sender)
+            return OVERLOADED, "Too many calls wait, try again"
+        descriptors = message.get_num_unix_fds()
+        called = (message.get_interface(), message.get_member())
+        if descriptors and (descriptors > 1 or called not in self._with_descriptor):
+            self._intake.refuse(sender)
+            return INVALID_ARGS, "This call takes no file descriptor, or one at most"
+        body = message.get_body()
+        size = 0 if body is None else body.get_size()
+        if size > LARGEST or (size > FEW_BYTES and not few_values(body)):
+            self._intake.refuse(sender)
+            return INVALID_ARGS, (
+                f"Arguments must not exceed {LARGEST >> 10} KiB and {MAX_VALUES} values"
+            )
+        if not self._intake.admit(sender, size, descriptors):
+            return OVERLOADED, "Too many calls wait, try again"
+        return None
+
+
+def few_values(arguments: Variant) -> bool:
+    """Whether arguments hold at most MAX_VALUES values, found without unpacking them."""
+    left, containers = MAX_VALUES, [arguments]
+    while containers:
+        container = containers.pop()
+        count = container.n_children()
+        left -= count
+        if left < 0:
+            return False
+        children = (container.get_child_value(i) for i in range(count))
+        containers += [child for child in children if child.is_container()]
+    return True
 
 
 class RemoteCaller:
@@ -259,6 +423,15 @@ class RemoteCaller:
         """Call a method without regard to its reply."""
         begin = self._connection.call
         self._thread.post(begin, method, arguments, TIMEOUT_MS, lambda _: None)
+
+    async def own(self, name: str) -> None:
+        """Own a name, without waiting for it and without giving it away.  Raises BusError."""
+        method = RemoteMethod(BUS, BUS_PATH, BUS, "RequestName")
+        reply = await self.call(method, Variant("(su)", (name, DO_NOT_QUEUE)), TIMEOUT_MS)
+        if reply.values is None:
+            raise BusError(f"the bus does not give the name {name}: {reply.error}")
+        if reply.values[0] not in OWNED:
+            raise BusNameTaken(f"another gatewayd owns the name {name}")
 
     async def unix_user(self, sender: str) -> int | None:
         """Return the uid of a caller; None where the bus does not report it within 5 s."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import islice
 
-from gatewayd.dbus.dispatch import Dispatcher, Finish
+from gatewayd.dbus.dispatch import BUS_LOST, Dispatcher, Finish
 from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
 from gatewayd.dbus.glib_leak import FreeInvocation
+from gatewayd.dbus.intake import Intake, QueuedCall
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.invocation import MethodCall, allows_interaction
 from gatewayd.dbus.methods import BoundMethods
@@ -16,7 +17,6 @@ from gatewayd.dbus.names import (
     DEVICE,
     DEVICES,
     MANAGER,
-    NAME,
     OBJECT_MANAGER,
     PROPERTIES,
     ObjectInterface,
@@ -31,15 +31,14 @@ from gatewayd.dbus.objects import (
     read_manager,
 )
 from gatewayd.dbus.signals import PendingChanges, SignalEmitter
-from gatewayd.dbus.variants import DeviceVariants
+from gatewayd.dbus.variants import DeviceVariants, PackedArguments
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
-from gatewayd.errors import BusError, Busy, CallerError, InvalidArgs, NoSuchDevice
+from gatewayd.errors import Busy, CallerError, NoSuchDevice
 
 MAX_ANSWER = 16 << 20  # bytes; the system bus takes no message above 32 MiB
 AT_ONCE = 200  # entries that are made before others are served
 MAX_WAITING = 64  # calls of GetManagedObjects
-MAX_ARGUMENTS = 256 << 10  # bytes; they are kept while polkit asks a user for a password
 
 Views = Mapping[DeviceId, DeviceView | None]
 """What has changed; None where a child is gone."""
@@ -51,8 +50,15 @@ class ManagedObjects:
     All calls that wait get the same answer.
     """
 
-    def __init__(self, thread: BusThread, devices: DeviceViews, variants: DeviceVariants) -> None:
-        self._thread, self._devices, self._variants = thread, devices, variants
+    def __init__(
+        self,
+        thread: BusThread,
+        connection: Connection,
+        devices: DeviceViews,
+        variants: DeviceVariants,
+    ) -> None:
+        self._thread, self._connection = thread, connection
+        self._devices, self._variants = devices, variants
         self._waiting: list[MethodCall] = []
 
     def answer(self, call: MethodCall) -> None:
@@ -74,7 +80,7 @@ class ManagedObjects:
                 waiting, self._waiting = self._waiting, []
                 objects = cache(self._objects)
                 for call in waiting:
-                    call.attempt(objects)
+                    call.attempt(lambda: bounded(objects(), self._connection))
 
     def _make_some(self) -> bool:
         missing = (v for v in self._devices if not self._variants.has_entry(v.id))
@@ -83,13 +89,17 @@ class ManagedObjects:
         return next(missing, None) is not None
 
     def _objects(self) -> Variant:
-        return bounded(Variant.new_tuple(self._variants.entries(self._devices)))
+        return Variant.new_tuple(self._variants.entries(self._devices))
 
 
-def bounded(answer: Variant) -> Variant:
-    """Return an answer.  Raises CallerError where the bus would disconnect us for its size."""
+def bounded(answer: Variant, connection: Connection) -> Variant:
+    """Return an answer that is sent next.
+
+    Raises CallerError where the bus would disconnect us for its size, Busy where others wait.
+    """
     if answer.get_size() > MAX_ANSWER:
         raise CallerError("Too many devices for one answer: use ListDevicesFiltered")
+    connection.reserve(answer.get_size())
     return answer
 
 
@@ -103,11 +113,12 @@ class ObjectServer:
         self,
         thread: BusThread,
         connection: Connection,
+        intake: Intake,
         interfaces: Mapping[str, Interface],
         free: FreeInvocation,
         token: Callable[[], str],
     ) -> None:
-        self._connection, self._interfaces = connection, interfaces
+        self._connection, self._intake, self._interfaces = connection, intake, interfaces
         self._free, self._token = free, token
         self._devices, self._pending = DeviceViews(), PendingChanges()
         self._exported: dict[ObjectInterface, ObjectProperties] = {}
@@ -115,7 +126,7 @@ class ObjectServer:
         self._registrations: dict[DeviceId, int] = {}
         self._variants = DeviceVariants(interfaces[DEVICE])
         self._signals = SignalEmitter(connection, self._variants)
-        self._managed = ManagedObjects(thread, self._devices, self._variants)
+        self._managed = ManagedObjects(thread, connection, self._devices, self._variants)
 
     def start(
         self,
@@ -124,23 +135,25 @@ class ObjectServer:
         device_methods: BoundMethods,
         views: Views,
     ) -> None:
-        """Export everything; own the name last, so that a client that sees it sees all.
+        """Set what is served.
 
-        exported: the manager is among them.  device_methods: of each child.  Raises BusError.
+        exported: the manager is among them.  device_methods: of each child.
         """
         self._dispatcher, self._device_methods = dispatcher, device_methods
-        self._export(ObjectInterface(DEVICES, OBJECT_MANAGER))
         for one in exported:
             self._add(one)
         self.update({}, views)
+
+    def export(self) -> None:
+        """Serve everything on a new connection, whose clients have seen nothing yet."""
+        self._export(ObjectInterface(DEVICES, OBJECT_MANAGER))
+        for location in self._exported:
+            self._export(location)
+        for path, device in self._ids.items():
+            self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
         self._pending.clear()
         for properties in self._exported.values():
             properties.changed()
-        try:
-            self._connection.own(NAME)
-        except BusError:
-            self._connection.close()
-            raise
 
     def update(self, shown: Mapping[ObjectInterface, object], views: Views) -> None:
         """Set new views.  Signals follow with `announce`.  shown: views of exported objects."""
@@ -160,7 +173,12 @@ class ObjectServer:
                 self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
 
     def announce(self, limit: int) -> bool:
-        """Announce the changes of at most `limit` children; return whether there are more."""
+        """Announce the changes of at most `limit` children; return whether there are more.
+
+        None, where the bus does not read: the latest view of each child is announced once it does.
+        """
+        if self._connection.is_congested:
+            return True
         self._signals.devices(self._pending.take(limit, self._devices))
         for properties in self._exported.values():
             properties.announce(self._connection.emit)
@@ -170,16 +188,11 @@ class ObjectServer:
         """Return all children as they are shown, ordered by id."""
         return list(self._devices)
 
-    def close(self) -> None:
-        """Leave the bus."""
-        self._connection.close()
-
     def _add(self, exported: ExportedObject) -> None:
         location, interface = exported.location, self._interfaces[exported.location.interface]
         is_manager = location.interface == MANAGER
         read = read_manager(self._devices) if is_manager else read_field(location.interface)
         self._exported[location] = ObjectProperties(exported, interface, read)
-        self._export(location)
 
     def _export(self, location: ObjectInterface) -> int:
         info = self._interfaces[location.interface].info
@@ -209,17 +222,17 @@ class ObjectServer:
         invocation: Invocation,
         *_: object,
     ) -> None:
+        if not self._connection.is_current(invocation.get_connection()):
+            return
         first = 0
         if interface == PROPERTIES:  # a property is set: its interface and name come first
             interface, name, first = _text(arguments, 0), _text(arguments, 1), 2
-        fits = arguments.get_size() <= MAX_ARGUMENTS
-        values = arguments.unpack()[first:] if fits else ()
         device, described = self._ids.get(path), self._interfaces[interface]
         properties = self._exported.get(ObjectInterface(path, interface))
         methods = properties.exported.methods if properties else self._device_methods
         call = MethodCall(
             sender=sender,
-            arguments=values if device is None else (device, *values),
+            arguments=PackedArguments(arguments, () if device is None else (device,), first),
             descriptors=described.descriptors.get(name, ()),
             signature=described.results.get(name, "()"),
             method=methods.get(name),
@@ -229,7 +242,22 @@ class ObjectServer:
             token=self._token,
             free=self._free,
         )
-        call.attempt(partial(self._serve, call, name) if fits else _refuse_long)
+        self._queue(call, name, arguments.get_size())
+
+    def _queue(self, call: MethodCall, name: str, size: int) -> None:
+        """Let a call wait for its turn.  size: bytes of its arguments."""
+        queued = QueuedCall(
+            call.sender,
+            partial(call.attempt, partial(self._serve, call, name)),
+            partial(call.fail, Busy(BUS_LOST)),
+        )
+        release, free = self._intake.put(queued, size, len(call.descriptors)), self._free
+
+        def answered(invocation: Invocation) -> None:
+            free(invocation)
+            release()
+
+        call.free = answered
 
     def _serve(self, call: MethodCall, name: str) -> Variant | None:
         """Return the answer; None where it comes later."""
@@ -239,7 +267,7 @@ class ObjectServer:
             "CountDevices": lambda: Variant(call.signature, (self._devices.counts(),)),
         }
         if name in readers:
-            return bounded(readers[name](*call.arguments))
+            return bounded(readers[name](*call.arguments), self._connection)
         if name == "GetManagedObjects":
             self._managed.answer(call)
             return None
@@ -280,7 +308,3 @@ def _finish(call: MethodCall) -> Finish:
 
 def _text(arguments: Variant, position: int) -> str:
     return str(arguments.get_child_value(position).get_string())
-
-
-def _refuse_long() -> Variant:
-    raise InvalidArgs(f"Arguments must not exceed {MAX_ARGUMENTS >> 10} KiB")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gatewayd.dbus.glib import GLib, Variant
@@ -111,6 +111,36 @@ class DeviceVariants:
             values = zip(ROW[1:-1], row_of(view), strict=True)
             self._rows[view.id] = _packed(Variant.new_tuple(*(MAKERS[t](v) for t, v in values)))
         return self._rows[view.id]
+
+
+class PackedArguments(Sequence[Any]):
+    """The arguments of a call, each unpacked when it is used: not before its sender may use it.
+
+    before: values that precede them.  first: how many of the packed ones are left out.
+    """
+
+    def __init__(self, packed: Variant, before: Sequence[str] = (), first: int = 0) -> None:
+        self._packed, self._before, self._first = packed, before, first
+
+    def __len__(self) -> int:
+        return len(self._before) + int(self._packed.n_children()) - self._first
+
+    def __getitem__(self, position: int) -> Any:  # type: ignore[override]  # noqa: ANN401  # any
+        """Return one argument."""
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        if position < len(self._before):
+            return self._before[position]
+        return self._child(position).unpack()
+
+    def texts(self) -> Iterator[str]:
+        """Yield the arguments that are texts."""
+        yield from self._before
+        children = (self._child(i) for i in range(len(self._before), len(self)))
+        yield from (child.get_string() for child in children if child.get_type_string() == "s")
+
+    def _child(self, position: int) -> Variant:
+        return self._packed.get_child_value(position - len(self._before) + self._first)
 
 
 def table(values: Mapping[str, Variant]) -> Variant:

@@ -41,6 +41,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "join-window-opened": "efd883ad4abd49448351a2008db97c11",
     "join-window-closed": "733335265a9045778a563ef17d5ee4f4",
     "lan-flooded": "abb30f6d44e04503b58f943c51c6f7a4",
+    "bus-lost": "8c1f0a1b7c3d4c0c9d0f6a4c0f6f7e15",
+    "bus-flooded": "5b6d4f2e9a8447d5b1c7d3a0e2f49c68",
     "configuration-rejected": "172feecf44134d56ba59954a6cc6ed67",
 }
 """MESSAGE_ID of each entry.  An id never changes its meaning."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -59,6 +60,21 @@ class PrivateBus:
         self._directory.chmod(0o755)  # as /run/dbus
         self._write()
         self._log = (self._directory / "log").open("w+")
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._log.close()
+        shutil.rmtree(self._directory)
+
+    def start(self) -> None:
+        """Start the bus, at the address that it had before if it was killed."""
         self._daemon = subprocess.Popen(  # noqa: S603  # our own arguments
             ["dbus-daemon", "--nofork", "--nopidfile", "--print-address=1",  # noqa: S607  # in PATH
              f"--config-file={self._directory}/bus.conf"],
@@ -71,17 +87,14 @@ class PrivateBus:
             message = self._log.read().strip()
             self.__exit__(None, None, None)
             raise OSError(f"dbus-daemon did not start: {message}")
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
-        self._log.close()
-        shutil.rmtree(self._directory)
+    def pause(self) -> None:
+        """Stop the bus, as if it hung."""
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._daemon.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the bus, as if it had crashed."""

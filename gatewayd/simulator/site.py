@@ -46,6 +46,7 @@ class Site:
     route: str = ""
     key_algorithm: str = "ec-p256"
     bus: str = ""
+    private_bus: PrivateBus | None = None
     plant: dict[str, Any] = field(default_factory=dict)
     daemon: asyncio.subprocess.Process | None = None
     _serials: dict[str, str] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Site:
     async def open(self) -> AsyncIterator[Site]:
         """Start the bus and the plant, and write the configuration; stop all at the end."""
         with PrivateBus(POLICY) as bus:
-            self.bus = bus.address
+            self.bus, self.private_bus = bus.address, bus
             try:
                 await self._start_plant()
                 self.configure(config(self), rules(self))

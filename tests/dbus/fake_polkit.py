@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from gatewayd.dbus.glib import BusThread, Connection, Gio, Invocation, Variant
+from gatewayd.dbus.glib import BusThread, Gio, Invocation, Variant, register
 from gatewayd.simulator.bus import PrivateBus
+from tests.dbus.support import connect, own
 
 XML = """\
 <node>
@@ -55,12 +56,12 @@ class FakeAuthority:
         self.checks: list[Check] = []
         self._waiting: list[tuple[str, Invocation]] = []
 
-    def open(self, address: str) -> Connection:
-        """Serve; on the thread that is to."""
-        bus = Connection(address, lambda: None)
+    def open(self, address: str) -> Any:
+        """Serve; on the thread that is to.  Return the connection."""
+        bus = connect(address)
         (info,) = Gio.DBusNodeInfo.new_for_xml(XML).interfaces
-        bus.register("/org/freedesktop/PolicyKit1/Authority", info, self._on_call, None)
-        bus.own("org.freedesktop.PolicyKit1")
+        register(bus, "/org/freedesktop/PolicyKit1/Authority", info, self._on_call, None)
+        assert own(bus, "org.freedesktop.PolicyKit1") == 1
         return bus
 
     def settle(self, action: str, verdict: Verdict) -> None:
@@ -99,5 +100,5 @@ async def polkit(bus: PrivateBus, authority: FakeAuthority) -> AsyncIterator[Set
     try:
         yield lambda action, verdict: thread.run(authority.settle, action, verdict)
     finally:
-        await thread.run(connection.close)
+        await thread.run(connection.close, None, None)
         await thread.stop()

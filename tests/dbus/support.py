@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.dbus.bus import Bus, BusSettings
-from gatewayd.dbus.glib import BusThread, Gio
+from gatewayd.dbus.glib import BusThread, Gio, Variant
 from gatewayd.dbus.methods import ManagerCommands
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
 from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.bus import PrivateBus
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
@@ -149,13 +150,15 @@ async def served(
     **settings: Any,
 ) -> AsyncIterator[Bus]:
     """The service on a bus, with these children, and further objects."""
-    ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, lost=lambda: None)
+    ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, jitter=lambda: 0.0)
     for one in views:
         ours.show(one)
     await ours.start(asked, further)
+    running = [asyncio.ensure_future(service()) for service in ours.services()]
     try:
         yield ours
     finally:
+        await cancel_and_wait(running)
         await ours.stop()
 
 
@@ -205,6 +208,21 @@ async def error_of(
     return name, sentence
 
 
+def connect(address: str) -> Any:
+    """A connection to a bus, of the thread that makes it."""
+    flags = Gio.DBusConnectionFlags
+    kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
+    return Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
+
+
+def own(bus: Any, name: str) -> int:
+    """Own a name on a bus; return its answer, 1 if the name is ours."""
+    driver = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+    arguments, none = Variant("(su)", (name, 4)), Gio.DBusCallFlags.NONE
+    answer = bus.call_sync(*driver, "RequestName", arguments, None, none, 5000, None)
+    return int(answer.unpack()[0])
+
+
 class SignalRecorder:
     """Records all signals of the service: (path, interface, name, values)."""
 
@@ -217,9 +235,7 @@ class SignalRecorder:
 
     def open(self, address: str) -> None:
         """Subscribe, on the thread that receives the signals."""
-        flags = Gio.DBusConnectionFlags
-        kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
-        self.bus = Gio.DBusConnection.new_for_address_sync(address, kind, None, None)
+        self.bus = connect(address)
         self.bus.signal_subscribe(
             "org.gatewayd1", None, None, None, None, Gio.DBusSignalFlags.NONE, self._record
         )

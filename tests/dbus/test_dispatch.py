@@ -23,6 +23,7 @@ from gatewayd.dbus.dispatch import (
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
 from gatewayd.dbus.methods import LOG_METHODS, MANAGER_METHODS, SECRET_STORE_METHODS, BoundMethods
+from gatewayd.dbus.variants import PackedArguments
 from gatewayd.errors import AccessDenied, Busy, NoSuchDevice
 from gatewayd.testing.waiting import until
 from tests.dbus.support import RecordingCommands, UnsupportedStore
@@ -77,6 +78,12 @@ class Invocation:
         return SimpleNamespace(get_unix_fd_list=lambda: came)
 
 
+def packed(*arguments: object) -> PackedArguments:
+    """What the texts and descriptors of a call are packed as."""
+    kinds = "".join("s" if isinstance(one, str) else "h" for one in arguments)
+    return PackedArguments(Variant(f"({kinds})", arguments))
+
+
 class Desk:
     """A dispatcher with all that is around it."""
 
@@ -106,7 +113,7 @@ class Desk:
         invocation = Invocation(list(fds))
         call = MethodCall(
             sender=sender,
-            arguments=arguments,
+            arguments=packed(*arguments),
             descriptors=more.get("descriptors", ()),
             signature="()",
             method=self.methods.get(name),

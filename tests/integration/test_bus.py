@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.device.identity import DeviceId
-from gatewayd.errors import BusError
+from gatewayd.errors import BusNameTaken
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until
 from tests.admission.test_join_window import rules
@@ -199,6 +199,45 @@ async def test_a_caller_reads_the_effect_of_its_command(
     assert await busctl("get-property", *DEVICE, "State") == 's "admitted"'
 
 
+async def test_what_has_changed_is_shown_before_a_call_is_answered(
+    bus: PrivateBus, asked: RecordingCommands
+) -> None:
+    async with served(bus, asked, view("child-1a"), gather=10.0) as service:
+        waiting = {"child-1a": "admitted", "child-2b": "pending", "child-3c": "pending"}
+
+        def show_changes(limit: int) -> bool:
+            for name in list(waiting)[:limit]:
+                service.show(view(name, state=waiting.pop(name)))
+            return bool(waiting)
+
+        service.gather(show_changes)
+        busctl = Busctl(bus)
+        await busctl("call", *DEVICE, "Approve", "s", "")
+        assert await busctl("get-property", *DEVICE, "State") == 's "admitted"'
+        assert not waiting
+        waiting = {"child-2b": "online"}
+        service.gather(show_changes)
+        assert [one.state for one in await service.views()] == ["admitted", "online", "pending"]
+
+
+async def test_changes_are_shown_a_bounded_number_at_each_tick(
+    bus: PrivateBus, asked: RecordingCommands
+) -> None:
+    async with served(bus, asked, rate=100, gather=0.02) as service:
+        waiting, limits = [f"child-{number}" for number in range(5)], []
+
+        def show_changes(limit: int) -> bool:
+            limits.append(limit)
+            for _ in range(min(limit, len(waiting))):
+                service.show(view(waiting.pop()))
+            return bool(waiting)
+
+        service.gather(show_changes)
+        await until(lambda: not waiting)
+        assert limits == [2, 2, 2]
+        assert len(await service.views()) == 5
+
+
 async def test_errors_stand_alone_and_are_safe(busctl: Busctl) -> None:
     printed = await busctl.fails("call", *MANAGER, "GetDevice", "s", "x\x1b[31m")
     assert "\x1b" not in printed
@@ -342,27 +381,9 @@ async def test_busctl_monitor_shows_changes(bus: PrivateBus, service: Bus) -> No
 async def test_a_taken_name_is_fatal(
     bus: PrivateBus, service: Bus, asked: RecordingCommands
 ) -> None:
-    second = Bus(BusSettings(address=bus.address), GATEWAY, lost=lambda: None)
-    with pytest.raises(BusError, match="another gatewayd runs on this bus"):
+    second = Bus(BusSettings(address=bus.address), GATEWAY)
+    with pytest.raises(BusNameTaken):
         await second.start(asked)
-
-
-async def test_no_bus_is_fatal(asked: RecordingCommands) -> None:
-    ours = Bus(BusSettings(address="unix:path=/nonexistent/bus"), GATEWAY, lost=lambda: None)
-    with pytest.raises(BusError, match="Cannot reach the message bus"):
-        await ours.start(asked)
-
-
-async def test_a_lost_bus_is_reported(bus: PrivateBus, asked: RecordingCommands) -> None:
-    lost = asyncio.Event()
-    ours = Bus(BusSettings(address=bus.address), GATEWAY, lost=lost.set)
-    await ours.start(asked)
-    bus.kill()
-    async with asyncio.timeout(20):
-        await lost.wait()
-    ours.show(view("child-1a"))
-    await ours.ping()
-    await ours.stop()
 
 
 async def test_commands_under_way_are_bounded(bus: PrivateBus, asked: RecordingCommands) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus.glib import BusThread, Gio, Variant
+from gatewayd.dbus.glib import MAX_VALUES, BusThread, Gio, Variant
+from gatewayd.dbus.intake import LARGEST
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
     LOG_METHODS,
@@ -261,7 +262,22 @@ async def test_no_other_user_sets_a_property(
     assert await get(bus, LOG, "LogLevel") == 's "info"'
 
 
-async def test_long_arguments_are_refused_before_they_are_kept(client: Client) -> None:
+async def test_large_arguments_are_refused_before_they_are_kept(client: Client) -> None:
     gateway = ObjectInterface("/org/gatewayd1", "org.gatewayd1.Manager")
-    with pytest.raises(Exception, match="256 KiB"):
-        await client.call(gateway, "GetDevice", Variant("(s)", ("x" * 300_000,)))
+    for method, arguments in (
+        ("GetDevice", Variant("(s)", ("x" * LARGEST,))),
+        ("Discover", Variant("(uas)", (5, ["mdns"] * 2 * MAX_VALUES))),
+        ("PermitJoin", Variant("(ua{sv})", (5, {"a": Variant("au", [1] * 4 * MAX_VALUES)}))),
+    ):
+        with pytest.raises(Exception, match="InvalidArgs"):
+            await client.call(gateway, method, arguments)
+
+
+async def test_descriptors_that_a_call_does_not_take_are_refused(client: Client) -> None:
+    gateway = ObjectInterface("/org/gatewayd1", "org.gatewayd1.Manager")
+    for place, method, arguments, count in (
+        (gateway, "GetDevice", Variant("(s)", ("child-1a",)), 1),
+        (STORE, "Export", Variant("(h)", (0,)), 2),
+    ):
+        with pytest.raises(Exception, match="InvalidArgs"):
+            await client.call(place, method, arguments, *range(count))

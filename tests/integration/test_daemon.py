@@ -107,12 +107,49 @@ async def test_a_hang_up_with_a_bad_configuration_changes_nothing(tmp_path: Path
         assert await site.stop() == 0
 
 
-async def test_a_bus_that_dies_ends_the_daemon_with_a_failure(tmp_path: Path) -> None:
-    async with alone(tmp_path) as (site, bus):
+async def test_children_stay_online_while_the_bus_hangs_and_is_gone(tmp_path: Path) -> None:
+    site = Site(tmp_path, plant_options=("--children", "1", "--late", "1", "--seed", "7"))
+    async with site.open():
+        late, early = site.plant["serials"][-1], site.plant["serials"][0]
+        assert site.private_bus is not None
+        await site.start()
+        await site.wait_for(early, "online")
+
+        site.private_bus.pause()
+        site.private_bus.kill()
+        await logged(site, "Connection to the message bus lost")
+        assert (await site.ledger(early))["online"]
+        await site.ask(do="announce", child=late)
+
+        async def is_online() -> bool:
+            return bool((await site.ledger(late))["online"])
+
+        await site.until(is_online, "a child to come online without a bus")
+
+        site.private_bus.start()
+        await logged(site, "Connected to the message bus again")
+        await wait_for_gateway(site, "running")
+        await site.wait_for(late, "online")
+        assert (await site.ledger(early))["secrets_sha256"]
+        device, _ = (await site.devices())[early]
+        assert await site.call("Rename", "ss", device, "Dock") is None
+        assert await site.stop() == 0
+
+
+async def test_without_a_bus_it_runs_and_takes_its_name_when_the_bus_is_there(
+    tmp_path: Path,
+) -> None:
+    with PrivateBus(POLICY) as bus:
         bus.kill()
-        assert site.daemon is not None
-        assert await site.daemon.wait() == 1
-        assert "message bus lost" in site.log()
+        site = Site(tmp_path, bus=bus.address)
+        site.configure(ALONE.format(site=site), "")
+        await site.launch()
+        await logged(site, "Ready: ")
+        assert "not on the message bus" in site.log()
+        bus.start()
+        await logged(site, "Connected to the message bus again")
+        await wait_for_gateway(site, "running")
+        assert await site.stop() == 0
 
 
 async def test_a_second_daemon_on_the_bus_ends_before_it_begins(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from gatewayd import errors
-from gatewayd.dbus.errors import MAX_TEXT, NAMES, failure, sentence
+from gatewayd.dbus.invocation import MAX_TEXT, NAMES, failure, sentence
 from tests.dbus.support import CANARY
 
 CALLERS = [e for _, e in inspect.getmembers(errors, inspect.isclass)

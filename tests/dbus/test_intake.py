@@ -1,0 +1,180 @@
+"""What waits is bounded before it is queued, and each sender has its turn."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.dbus.intake import (
+    FEW_BYTES,
+    LARGEST,
+    MUTE,
+    MUTED,
+    NAMED,
+    Intake,
+    Limits,
+    QueuedCall,
+)
+
+EVE, OLGA = ":1.66", ":1.7"
+TIGHT = Limits(
+    messages_of_one=4, messages=20, bytes_of_one=20_000, bytes=100_000, descriptors_of_one=2,
+    descriptors=6,
+)  # fmt: skip
+
+
+class FakeClock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def intake(clock: FakeClock) -> Intake:
+    return Intake(TIGHT, now=clock)
+
+
+def fill(intake: Intake, sender: str, size: int = 0, descriptors: int = 0) -> int:
+    """How many messages of a sender are admitted until one is refused."""
+    admitted = 0
+    while intake.admit(sender, size, descriptors):
+        admitted += 1
+    return admitted
+
+
+@pytest.mark.parametrize(("size", "descriptors", "admitted"), [(0, 0, 4), (7000, 0, 2), (0, 1, 2)])
+def test_one_sender_has_a_limit(intake: Intake, size: int, descriptors: int, admitted: int) -> None:
+    assert fill(intake, EVE, size, descriptors) == admitted
+    assert intake.admit(OLGA, 10, 1)
+
+
+def test_half_of_all_is_kept_for_those_who_have_nothing_waiting(intake: Intake) -> None:
+    senders = [f":2.{n}" for n in range(12)]
+    assert sum(fill(intake, one) for one in senders[:6]) == 13  # two fill half, then one each
+    assert all(fill(intake, one) == 1 for one in senders[6:])
+    assert intake.admit(OLGA, FEW_BYTES, 0)
+
+
+def test_all_together_have_a_limit(intake: Intake) -> None:
+    admitted = sum(fill(intake, f":1.{n}") for n in range(100))
+    assert admitted == TIGHT.messages == len(intake)
+    assert not intake.fits(OLGA)
+
+
+def test_what_is_too_large_is_never_admitted() -> None:
+    intake = Intake()
+    assert not intake.admit(OLGA, LARGEST + 1, 0)
+    assert intake.admit(OLGA, LARGEST, 0)
+
+
+def test_there_is_room_again_once_a_round_has_been_dispatched(intake: Intake) -> None:
+    for _ in range(4):
+        assert intake.admit(EVE, 0, 0)
+    dispatched = intake.begin_round()
+    assert not intake.fits(EVE)
+    intake.end_round(dispatched)
+    assert len(intake) == 0
+    assert fill(intake, EVE) == 4
+
+
+def test_a_sender_that_goes_on_is_refused_everything_for_a_while(
+    intake: Intake, clock: FakeClock
+) -> None:
+    fill(intake, EVE)
+    intake.end_round(intake.begin_round())
+    assert len(intake) == 0
+    assert not intake.fits(EVE)
+    assert intake.fits(OLGA)
+    clock.time += MUTE
+    assert intake.fits(EVE)
+
+
+def test_a_single_refusal_mutes_no_sender(intake: Intake) -> None:
+    assert not intake.admit(OLGA, LARGEST + 1, 0)
+    assert intake.fits(OLGA)
+
+
+def test_who_is_muted_is_remembered_in_bounded_memory(intake: Intake) -> None:
+    for number in range(MUTED + 10):
+        fill(intake, f":1.{number}")
+        intake.end_round(intake.begin_round())
+    assert len(intake._muted) == MUTED
+
+
+def test_a_call_counts_until_it_is_answered(intake: Intake) -> None:
+    answers = []
+    for _ in range(4):
+        intake.admit(EVE, 0, 0)
+        call = QueuedCall(EVE, lambda: None, lambda: None)
+        answers.append(intake.put(call, 0, 0))
+        intake.end_round(intake.begin_round())
+    while intake.serve_next():
+        pass
+    assert len(intake) == 4
+    assert not intake.fits(EVE)
+    for answered in answers:
+        answered()
+    assert len(intake) == 0
+    assert intake.fits(EVE)
+
+
+def queue(intake: Intake, sender: str, number: int, served: list[str]) -> None:
+    for _ in range(number):
+        intake.put(QueuedCall(sender, lambda: served.append(sender), lambda: None), 0, 0)
+
+
+def test_each_sender_has_its_turn(intake: Intake) -> None:
+    served: list[str] = []
+    queue(intake, EVE, 3, served)
+    queue(intake, OLGA, 1, served)
+    assert [intake.serve_next() for _ in range(5)] == [True, True, True, False, False]
+    assert served == [EVE, OLGA, EVE, EVE]
+
+
+def test_calls_of_a_lost_bus_are_dropped_and_not_served(intake: Intake) -> None:
+    events: list[str] = []
+    for _ in range(2):
+        call = QueuedCall(EVE, lambda: events.append("served"), lambda: events.append("dropped"))
+        intake.put(call, 0, 0)
+    intake.drop_all()
+    assert not intake.serve_next()
+    assert events == ["dropped"] * 2
+
+
+def test_a_flood_is_reported_once() -> None:
+    reported: list[str] = []
+    intake = Intake(TIGHT, reported.append)
+    for number in range(200):
+        fill(intake, f":1.{number}")
+    assert len(reported) == 1
+    refused = intake.take_refusals()
+    assert refused.count == 200
+    assert len(refused.senders) == NAMED
+    intake.refuse(EVE)
+    assert reported[1:] == [EVE]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9000), st.integers(0, 1))))
+def test_no_sequence_exceeds_a_limit_and_all_is_given_back(
+    messages: list[tuple[int, int, int]],
+) -> None:
+    intake = Intake(TIGHT)
+    for number, size, descriptors in messages:
+        intake.admit(f":1.{number}", size, descriptors)
+        total = intake._total
+        assert total.messages <= TIGHT.messages
+        assert total.bytes <= TIGHT.bytes
+        assert total.descriptors <= TIGHT.descriptors
+    intake.end_round(intake.begin_round())
+    assert len(intake) == 0
+    assert not intake._of_one
