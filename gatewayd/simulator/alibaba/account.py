@@ -12,10 +12,39 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
+from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.thing import specification
+from gatewayd.simulator.alibaba.thing.commands import ThingCommand
 
 PRODUCT = "a1SimProdKey"
 GATEWAY = ("a1SimGateway", "gateway-1")
 """productKey and deviceName of the gateway itself."""
+ANSWER = 8.0
+"""Seconds that the cloud waits for a device's answer to a command ("InvokeThingService")."""
+
+MODEL: Mapping[str, Any] = {
+    "properties": [
+        {"identifier": "CurrentTemperature", "accessMode": "r", "dataType": {"type": "double"}},
+        {"identifier": "RelativeHumidity", "accessMode": "r", "dataType": {"type": "double"}},
+        {"identifier": "ReportInterval", "accessMode": "rw", "dataType": {"type": "int"}},
+    ],
+    "events": [
+        {
+            "identifier": "Overheated",
+            "outputData": [
+                {"identifier": "CurrentTemperature", "dataType": {"type": "double"}},
+            ],
+        }
+    ],
+    "services": [
+        {
+            "identifier": "Calibrate",
+            "callType": "async",
+            "inputData": [{"identifier": "Offset", "dataType": {"type": "double"}}],
+        }
+    ],
+}
+"""The model of the children's product: sensors of temperature and humidity."""
 
 
 class SimulatedAlibabaAccount:
@@ -30,6 +59,9 @@ class SimulatedAlibabaAccount:
             "reset": self._reset,
             "delete": self._delete,
             "secret": self._secret,
+            "set_properties": self._set_properties,
+            "invoke": self._invoke,
+            "reports": self._reports,
         }
         self._serials = options.serials
         self._cloud = AlibabaCloud(
@@ -42,7 +74,9 @@ class SimulatedAlibabaAccount:
                 address=options.address,
                 host=options.address,
                 rate=options.rate,
+                rules=AlibabaRules(connects=500 if options.rate else 0),
                 preregistration_free=True,
+                models={PRODUCT: specification.parse(MODEL)},
                 nodes={PRODUCT: AlibabaNodeType(options.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
             ),
         )
@@ -85,6 +119,25 @@ class SimulatedAlibabaAccount:
 
     async def _secret(self, request: Mapping[str, Any]) -> str:
         return self._cloud.show_secret(PRODUCT, request["child"])
+
+    async def _set_properties(self, request: Mapping[str, Any]) -> object:
+        """Set properties, and wait for the child's answer.  Raises also TimeoutError."""
+        values = request["values"]
+        return await _answer(self._cloud.set_properties(PRODUCT, request["child"], values))
+
+    async def _invoke(self, request: Mapping[str, Any]) -> object:
+        """Invoke a service, and wait for the child's answer.  Raises also TimeoutError."""
+        child, service, values = request["child"], request["service"], request.get("values", {})
+        return await _answer(self._cloud.invoke(PRODUCT, child, service, values))
+
+    async def _reports(self, request: Mapping[str, Any]) -> object:
+        return self._cloud.reports(PRODUCT, request["child"])
+
+
+async def _answer(command: ThingCommand) -> object:
+    """Return what a child answers.  Raises TimeoutError, which is an OSError."""
+    async with asyncio.timeout(ANSWER):
+        return await command.reply
 
 
 def _certificate(options: AccountOptions) -> pki.KeyedCertificate:

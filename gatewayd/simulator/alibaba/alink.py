@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from gatewayd.simulator.alibaba.devices import Name
 
@@ -19,8 +19,10 @@ DeviceEntry: TypeAlias = Mapping[str, str]
 """One device of a request, with the required fields."""
 
 MAX_ID = 4_294_967_295
+VERSION = "1.0"
 _MAX_TEXT = 256
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9\-_@.:]{4,32}")
+_ID = re.compile(r"(?P<number>[0-9]{1,10})(?:\|exp-topic\|/[!-~]{1,128})?")
 
 
 class AlinkCode(IntEnum):
@@ -37,7 +39,9 @@ class AlinkCode(IntEnum):
     DEVICE_DELETED = 521
     DEVICE_DISABLED = 522
     PRODUCT_LOOKUP_FAILED = 5005
+    EVENT_NOT_FOUND = 5160
     DEVICE_NOT_FOUND = 6100
+    TOO_MANY_PROPERTIES = 6106
     REGISTRANT_DISABLED = 6204
     PRODUCT_NOT_FOUND = 6250
     BAD_DEVICE_NAME = 6280
@@ -45,6 +49,9 @@ class AlinkCode(IntEnum):
     REGISTRATION_OFF = 6288
     ALREADY_ACTIVATED = 6289
     SIGN_METHOD_UNSUPPORTED = 6292
+    METHOD_MISSING = 6300
+    TOO_MANY_EVENTS = 6356
+    TOO_MANY_REPORTING = 6357
     TOO_MANY_CHILDREN = 6400
     NO_TOPOLOGY = 6401
     SAME_DEVICE = 6402
@@ -66,11 +73,22 @@ class AlinkFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AlinkRequest:
-    """A parsed request.  answered: whether the sender wants a reply (`sys.ack` is not 0)."""
+    """A parsed request.
+
+    answered: whether the sender wants a reply (`sys.ack` is not 0).
+    method, version: as sent; "" and "1.0" where they are left out, as some SDKs of the vendor do.
+    """
 
     id: str
     params: object
     answered: bool = True
+    method: object = ""
+    version: object = "1.0"
+
+    def check(self, method: str) -> None:
+        """Check the envelope against the topic.  Raises AlinkFailure: it contradicts the page."""
+        if self.version != VERSION or self.method not in ("", method):
+            raise AlinkFailure(AlinkCode.BAD_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,8 @@ class GatewayRequest:
 def read(payload: bytes) -> AlinkRequest:
     """Read a request.  Raises UnreadableAlink.
 
-    `id` is text or a number from 0 to 4294967295; `version` and `method` may be left out.
+    `id` is text or a number from 0 to 4294967295, behind which the vendor's SDK for Node.js puts
+    the topic of the reply; `version` and `method` may be left out.
     """
     try:
         body = json.loads(payload)
@@ -98,7 +117,13 @@ def read(payload: bytes) -> AlinkRequest:
         raise UnreadableAlink
     system = body.get("sys")
     ack = system.get("ack") if isinstance(system, dict) else None
-    return AlinkRequest(request_id, body.get("params"), answered=ack != 0)
+    return AlinkRequest(
+        request_id,
+        body.get("params"),
+        answered=ack != 0,
+        method=body.get("method", ""),
+        version=body.get("version", VERSION),
+    )
 
 
 def reply(call_id: str, method: str, code: int, data: object) -> dict[str, object]:
@@ -134,11 +159,15 @@ def entries(params: object, fields: Sequence[str], limit: int) -> list[DeviceEnt
 
 
 def entry(params: object, fields: Sequence[str]) -> DeviceEntry:
-    """Read one device.  Raises AlinkFailure."""
+    """Read one device.  Raises AlinkFailure.
+
+    A timestamp may be a number: the vendor's SDK for Node.js sends it so.
+    """
     if not isinstance(params, dict):
         raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     wanted = {"productKey", "deviceName", *fields}
-    found = {key: value for key, value in params.items() if key in wanted and _text(value)}
+    given = {key: _plain(key, value) for key, value in params.items() if key in wanted}
+    found = {key: value for key, value in given.items() if _text(value)}
     if found.keys() < wanted:
         raise AlinkFailure(AlinkCode.BAD_PARAMETER)
     return found
@@ -169,13 +198,18 @@ def well_named(device: str) -> bool:
     return _DEVICE_NAME.fullmatch(device) is not None
 
 
-def _text(value: object) -> bool:
+def _plain(key: str, value: object) -> object:
+    numeric = key == "timestamp" and isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if numeric else value
+
+
+def _text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 1 <= len(value) <= _MAX_TEXT
 
 
 def _id(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,10}", value):
+    if not isinstance(value, str) or not (found := _ID.fullmatch(value)):
         return None
-    return value if int(value) <= MAX_ID else None
+    return value if int(found["number"]) <= MAX_ID else None

@@ -1,7 +1,8 @@
-"""The broker of gateways: their connections, their subscriptions, and the messages to them.
+"""The broker of devices: their connections, their subscriptions, and the messages to them.
 
 Source: the vendor's pages "Limits" (help.aliyun.com/document_detail/30527) and the one on automatic
-subscription.  A message without a subscriber is not sent.
+subscription.  A message without a subscriber is not sent.  The vendor's SDKs set the option `_ss=1`
+in a client id, and then subscribe to nothing of what they wait for: the cloud sends it all.
 """
 
 from __future__ import annotations
@@ -18,36 +19,59 @@ from gatewayd.simulator.mqtt.link import MqttLink
 
 
 @dataclass(slots=True)
-class AlibabaGatewayConnection:
-    """The connection of one gateway, with its subscriptions."""
+class AlibabaConnection:
+    """The connection of one device, with its subscriptions.
+
+    topics: without wildcards.  patterns: with wildcards.
+    served: the devices, itself and sub-devices, that are sent everything that is theirs.
+    """
 
     link: MqttLink
     topics: set[str] = field(default_factory=set)
+    patterns: set[str] = field(default_factory=set)
+    served: set[Name] = field(default_factory=set)
     sender: ReplySender = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sender = ReplySender(self.link, self.send, self.topics.__contains__)
+        self.sender = ReplySender(self.link, self.send, self.receives)
+
+    def receives(self, topic: str) -> bool:
+        """Whether the device has subscribed to a topic, or need not."""
+        return (
+            topic in self.topics
+            or any(topics.matches(one, topic) for one in self.patterns)
+            or topics.owner(topic) in self.served
+        )
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a message; return whether the gateway has subscribed to it."""
-        if topic in self.topics:
+        """Send a message; return whether the device has subscribed to it."""
+        if received := self.receives(topic):
             self.link.send(publish(topic, payload))
-        return topic in self.topics
+        return received
 
 
 class AlibabaBroker:
-    """A broker that sends to gateways, over the newest connection of each."""
+    """A broker that sends to devices, over the newest connection of each."""
 
     def __init__(self, rules: AlibabaRules) -> None:
         self._rules = rules
-        self._connections: dict[Name, AlibabaGatewayConnection] = {}
+        self._connections: dict[Name, AlibabaConnection] = {}
 
-    def connect(self, gateway: Name, link: MqttLink) -> None:
-        """Add a connection; an older one of the same gateway is dropped."""
-        automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
-        self._connections[gateway] = AlibabaGatewayConnection(
-            link, automatic if self._rules.subscribe else set()
+    def connect(self, device: Name, link: MqttLink, *, gateway: bool) -> None:
+        """Add a connection; an older one of the same device is dropped."""
+        automatic = {topics.topic(device, method) for method in topics.SUBSCRIBED}
+        self._connections[device] = AlibabaConnection(
+            link, automatic if gateway and self._rules.subscribe else set()
         )
+
+    def serve(self, holder: Name, device: Name) -> None:
+        """Send a device everything that is its own from now on, over the holder's connection."""
+        self._connections[holder].served.add(device)
+
+    def reaches(self, holder: Name, topic: str) -> bool:
+        """Whether a message would be sent."""
+        connection = self._connections.get(holder)
+        return connection is not None and connection.receives(topic)
 
     def disconnect(self, gateway: Name) -> None:
         """Remove a connection."""
@@ -56,20 +80,24 @@ class AlibabaBroker:
     def subscriptions(self, gateway: Name) -> list[str]:
         """Return the topics of a gateway's subscriptions, automatic ones included."""
         connection = self._connections.get(gateway)
-        return sorted(connection.topics) if connection else []
+        return sorted(connection.topics | connection.patterns) if connection else []
 
     def subscribe(self, gateway: Name, topic: str) -> bool:
         """Subscribe, if the limit allows.  Automatic subscriptions are not counted."""
-        wanted = self._connections[gateway].topics
-        automatic = len(topics.SUBSCRIBED) if self._rules.subscribe else 0
-        if topic not in wanted and len(wanted) - automatic >= self._rules.subscriptions:
+        one = self._connections[gateway]
+        wanted = one.patterns if "+" in topic or "#" in topic else one.topics
+        automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
+        chosen = len(one.topics - automatic) + len(one.patterns)
+        if topic not in {*wanted, *automatic} and chosen >= self._rules.subscriptions:
             return False
         wanted.add(topic)
         return True
 
     def unsubscribe(self, gateway: Name, names: Sequence[str]) -> None:
         """Unsubscribe."""
-        self._connections[gateway].topics.difference_update(names)
+        connection = self._connections[gateway]
+        connection.topics.difference_update(names)
+        connection.patterns.difference_update(names)
 
     def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
         """Send a message; return whether the gateway has subscribed to it."""

@@ -8,6 +8,7 @@ keeps a ledger of what truly happened.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from typing import Self, TypeAlias
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba import answers
-from gatewayd.simulator.alibaba.alink import AlinkCode
 from gatewayd.simulator.alibaba.answers import PushOptions
 from gatewayd.simulator.alibaba.console import AlibabaConsole
 from gatewayd.simulator.alibaba.credentials import (
     AlibabaAuthType,
     AlibabaConnectRefused,
     ConnectRequest,
+    is_served,
     understand,
 )
 from gatewayd.simulator.alibaba.devices import (
@@ -35,9 +36,11 @@ from gatewayd.simulator.alibaba.gateways import AlibabaGateways
 from gatewayd.simulator.alibaba.https import HttpsLink, HttpsRegistrar
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault, Stage
 from gatewayd.simulator.mqtt import connack
+from gatewayd.simulator.mqtt.channel import remember_names
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLimits, MqttLink, MqttService
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
@@ -49,17 +52,20 @@ class AlibabaCloudOptions:
     """The options of the cloud.
 
     host: the name for clients, one of the certificate's.  address: IPv4, listened on.
+    hosts: the names that the instance answers to, with `{product}`; () for the host alone.
     port: 0 takes a free one.
     instance_id: of the cloud's instance; "" for the old public one, which has none.
     rate: CONNECTs let through in a minute for each device; 0 for no limit.
     preregistration_free: whether devices may register that were not created before.
     plain: whether plain TCP is answered, as on the vendor's port 1883; mostly with a refusal.
     https_port: likewise, for registration over HTTPS; None for no HTTPS.
-    nodes: productKey → node type (default: direct).
-    rules: for gateways.
+    nodes: productKey → node type (default: direct).  models: productKey → TSL (default: none).
+    rules: for devices, and for gateways.
+    wall: seconds since the epoch, for the times in reports.
     """
 
     host: str = "localhost"
+    hosts: tuple[str, ...] = ()
     address: str = "127.0.0.1"
     port: int = 0
     instance_id: str = ""
@@ -68,9 +74,11 @@ class AlibabaCloudOptions:
     plain: bool = True
     https_port: int | None = None
     nodes: Mapping[str, AlibabaNodeType] = field(default_factory=dict)
+    models: Mapping[str, ThingModel] = field(default_factory=dict)
     rules: AlibabaRules = field(default_factory=AlibabaRules)
     manner: PushOptions = field(default_factory=PushOptions)
     limits: MqttLimits = field(default_factory=MqttLimits)
+    wall: Callable[[], float] = time.time
 
 
 SessionKey: TypeAlias = tuple[str, str, str]
@@ -81,7 +89,7 @@ class AlibabaCloud(AlibabaConsole):
     """An account of the cloud, served while the `async with` lasts.
 
     products: productKey → productSecret.  devices: created, none of them activated.
-    clock: seconds, for the ledger and the rate limit.  random: so many random bytes.
+    clock: seconds, for the ledger and the rate limits.  random: so many random bytes.
     """
 
     def __init__(
@@ -97,26 +105,31 @@ class AlibabaCloud(AlibabaConsole):
         self.options = options or AlibabaCloudOptions()
         self.ca_pem = certificate.ca_pem
         self.plan = FaultPlan()
-        nodes = self.options.nodes
+        nodes, models = self.options.nodes, self.options.models
         registry = AlibabaRegistry(
             {
-                key: SimulatedAlibabaProduct(ps, nodes.get(key, AlibabaNodeType.DIRECT))
+                key: SimulatedAlibabaProduct(
+                    ps, nodes.get(key, AlibabaNodeType.DIRECT), model=models.get(key, ThingModel())
+                )
                 for key, ps in products.items()
             },
             devices,
             clock,
             random,
-            rate=self.options.rate,
+            rates=(self.options.rate, self.options.rules.connects),
             preregistration_free=self.options.preregistration_free,
         )
         gateways = AlibabaGateways(
-            registry, self.plan, self.options.rules, connected=self._is_connected, clock=clock
-        )
+            registry, self.plan, self.options.rules,
+            clock=clock, now=lambda: self.options.wall() * 1000,
+        )  # fmt: skip
         super().__init__(registry, gateways)
         self._sessions: dict[SessionKey, MqttLink] = {}
         self._keys: dict[MqttLink, SessionKey] = {}
+        self._newest: dict[Name, MqttLink] = {}
         self._unparsed: Counter[int] = Counter()
         context, limits = certificate.server_context(), self.options.limits
+        remember_names(context)
         self._service = MqttService(self, context, self.options.plain, limits, self)
         self._server = MqttServer(self._service)
         self._https_registrar = HttpsRegistrar(registry, gateways.registration, self.plan)
@@ -179,7 +192,10 @@ class AlibabaCloud(AlibabaConsole):
         devices: dict[str, dict[str, object]] = {key: {} for key in self._registry.products}
         gateways: dict[str, dict[str, dict[str, object]]] = {}
         for (product, name), device in self._registry.devices.items():
-            devices[product][name] = device.truth(online=(product, name) in online)
+            devices[product][name] = {
+                **device.truth(online=(product, name) in online),
+                **self._gateways.reports.truth((product, name)),
+            }
             if self._gateways.is_gateway((product, name)):
                 truth = self._gateways.truth((product, name))
                 gateways.setdefault(product, {})[name] = truth
@@ -214,44 +230,41 @@ class AlibabaCloud(AlibabaConsole):
             return connack.refusal(refused.code)
 
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
-        """Count what a logged-in device publishes; serve it if it is a gateway."""
-        product, name, _client = self._keys.get(link, ("", "", ""))
-        if device := self._registry.devices.get((product, name)):
-            device.ledger.published += 1
-            if gateway := self._gateway(link):
-                self._gateways.publish(gateway, publish)
+        """Handle what a logged-in device publishes."""
+        if device := self._device(link):
+            self._gateways.publish(device, publish)
 
     def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
-        """Let a gateway subscribe to its own topics, and other devices to any."""
-        if gateway := self._gateway(link):
-            return self._gateways.subscribe(gateway, filters)
-        return [True] * len(filters)
+        """Let a logged-in device subscribe to its own topics."""
+        if device := self._device(link):
+            return self._gateways.subscribe(device, filters)
+        return [False] * len(filters)
 
     def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
-        """Remove subscriptions of a gateway."""
-        if gateway := self._gateway(link):
-            self._gateways.unsubscribe(gateway, filters)
+        """Remove subscriptions."""
+        if device := self._device(link):
+            self._gateways.unsubscribe(device, filters)
 
     def on_close(self, link: MqttLink) -> None:
         """Take a device offline, unless it is online over a newer connection."""
-        gateway = self._gateway(link)
-        session = self._keys.pop(link, None)
-        if session and self._sessions.get(session) is link:
+        if (session := self._keys.pop(link, None)) is None:
+            return
+        if self._sessions.get(session) is link:
             del self._sessions[session]
-            if gateway:
-                self._gateways.disconnect(gateway)
+        if self._newest.get(session[:2]) is link:
+            del self._newest[session[:2]]
+            self._gateways.disconnect(session[:2])
 
-    def _gateway(self, link: MqttLink) -> Name | None:
-        """Return the gateway of a connection, if it is the newest one of a gateway."""
-        product, name, client = self._keys.get(link, ("", "", ""))
-        if client or self._sessions.get((product, name, client)) is not link:
+    def _device(self, link: MqttLink) -> Name | None:
+        """Return the device of a connection, if it is the newest one of that device."""
+        if (session := self._keys.get(link)) is None or self._newest.get(session[:2]) is not link:
             return None
-        return (product, name) if self._gateways.is_gateway((product, name)) else None
-
-    def _is_connected(self, device: Name) -> bool:
-        return (*device, "") in self._sessions
+        return session[:2] if session[:2] in self._registry.devices else None
 
     def _answer(self, link: MqttLink, request: ConnectRequest) -> ConnectReply:
+        hosts = self.options.hosts or (self.options.host,)
+        if not is_served(request.product_key, link.server_name, hosts):
+            self._registry.elsewhere(request)
         self._registry.arrive(request)
         stage: Stage = "register" if request.registers else "login"
         fault = self.plan.choose(stage, request.device_name)
@@ -281,9 +294,8 @@ class AlibabaCloud(AlibabaConsole):
         if older:
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
-        self._gateways.notifier.force_off(request.name, AlinkCode.CONNECTED_ELSEWHERE)
-        if self._gateway(link):
-            self._gateways.connect(request.name, link)
+        self._newest[request.name] = link
+        self._gateways.connect(request.name, link, served=request.served)
         return connack.session(fault)
 
     def _close_sessions(self, name: Name) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.alink import AlinkCode, named
@@ -10,6 +11,8 @@ from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.gateways import AlibabaGateways
 from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
+from gatewayd.simulator.alibaba.thing import specification
+from gatewayd.simulator.alibaba.thing.commands import ThingCommand
 
 PERMIT_SECONDS = range(65_536)
 """0 for always, 65535 for no longer (knowledge_detail/178010, of the Living platform)."""
@@ -74,6 +77,31 @@ class AlibabaConsole:
         """Detach a sub-device from its gateway."""
         self._gateways.notifier.evict(child)
 
+    def set_model(self, product: str, tsl: Mapping[str, Any]) -> None:
+        """Set the model of a product, as exported.  Raises also TypeError, ValueError."""
+        self._registry.products[product].model = specification.parse(tsl)
+
+    def set_properties(
+        self, product: str, device: str, values: Mapping[str, object]
+    ) -> ThingCommand:
+        """Set properties of a device.
+
+        Raises also ValueError for what does not fit the model, ConnectionError for a device that is
+        offline or has not subscribed.
+        """
+        return self._gateways.commands.set_properties(self._known(product, device), values)
+
+    def invoke(
+        self, product: str, device: str, service: str, values: Mapping[str, object]
+    ) -> ThingCommand:
+        """Invoke a service of a device.  Raises as set_properties does."""
+        return self._gateways.commands.invoke(self._known(product, device), service, values)
+
+    def reports(self, product: str, device: str) -> list[dict[str, object]]:
+        """Return the newest reports of a device, the newest last, for JSON."""
+        kept = self._gateways.reports.of(self._known(product, device))
+        return [report.shown() for report in kept]
+
     def notify(self, gateway: Name, children: Iterable[Name]) -> None:
         """Ask a gateway to attach devices."""
         params = [named(child) for child in children]
@@ -89,6 +117,11 @@ class AlibabaConsole:
     def push_error(self, child: Name, code: int) -> None:
         """Force a sub-device offline with any code, listed by the vendor or not."""
         self._gateways.notifier.force_off(child, code)
+
+    def _known(self, product: str, device: str) -> Name:
+        if (product, device) not in self._registry.devices:
+            raise KeyError(device)
+        return product, device
 
     def _shut_out(self, name: Name, method: str, status: ChildStatus, code: AlinkCode) -> None:
         if self._gateways.sessions.gateway_of(name):

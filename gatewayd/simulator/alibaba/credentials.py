@@ -7,7 +7,7 @@ Sources: the vendor's pages "MQTT-based dynamic registration" (help.aliyun.com/d
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -53,6 +53,7 @@ KEEP_ALIVE = range(30, 1201)
 """The keep-alives of a login, in seconds; those of a registration are not checked."""
 
 _MAX_CLIENT_ID = 64
+_SERVED = ("_ss", "1")
 
 
 class AlibabaConnectRefused(Exception):
@@ -82,6 +83,11 @@ class ConnectRequest:
     def name(self) -> tuple[str, str]:
         """The device: productKey and deviceName."""
         return self.product_key, self.device_name
+
+    @property
+    def served(self) -> bool:
+        """Whether it asks for everything without subscriptions."""
+        return self.options.get(_SERVED[0]) == _SERVED[1]
 
     @property
     def registers(self) -> bool:
@@ -117,6 +123,25 @@ def method_of(name: str) -> str | None:
     Those without "hmac", which some pages list, are not, as no page defines them.
     """
     return METHODS.get(name)
+
+
+def is_served(product: str, server_name: str | None, hosts: Collection[str]) -> bool:
+    """Whether the instance with these hosts answers for a product at the name a client asked for.
+
+    A client may ask for none (RFC 6066, 3): the vendor's SDK for Node.js does not.  Another region,
+    or another instance, has its own server, which does not know the product ("Manage endpoints",
+    document_detail/147356).
+    hosts: may hold `{product}`, as the endpoints of old public instances hold the productKey.
+    """
+    if server_name is None:
+        return True
+    return server_name.lower() in {host.format(product=product).lower() for host in hosts}
+
+
+def served(client_id: str) -> bool:
+    """Whether a client id asks for everything without subscriptions, as SDKs of the vendor do."""
+    _, _, options = client_id.partition("|")
+    return "=".join(_SERVED) in options.strip("|").split(",")
 
 
 def _concatenated(fields: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.rate_window import RateWindow
 
 Name: TypeAlias = tuple[str, str]
@@ -31,6 +32,8 @@ class AlibabaDeviceLedger:
 
     refused_registrations, refused_logins: by CONNACK code.
     secrets: SHA-256 of the secrets issued, the newest last, in hexadecimal.
+    refused_topics: filters that were answered 0x80.
+    discarded: messages that the cloud does not take, by why: foreign-topic, rate, size, unreadable.
     faults: by name, how often a fault struck.
     """
 
@@ -41,6 +44,8 @@ class AlibabaDeviceLedger:
     refused_logins: Counter[int] = field(default_factory=Counter)
     takeovers: int = 0
     published: int = 0
+    discarded: Counter[str] = field(default_factory=Counter)
+    refused_topics: int = 0
     over_rate: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     last_registration: float | None = None
@@ -74,6 +79,8 @@ class AlibabaDeviceLedger:
             "refused_logins": by_code(self.refused_logins),
             "takeovers": self.takeovers,
             "published": self.published,
+            "discarded": dict(self.discarded),
+            "refused_topics": self.refused_topics,
             "over_rate": self.over_rate,
             "faults": dict(self.faults),
             "last_registration": self.last_registration,
@@ -91,6 +98,7 @@ class AlibabaDevice:
     reopened: whether a reset lets the device register again.
     tokens: client id → token, of devices registered without creation.
     connects: direct ones.  logins: its own through a gateway, or those of its sub-devices.
+    messages: those that it published, by QoS 0 and 1.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -100,6 +108,9 @@ class AlibabaDevice:
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
     connects: RateWindow = field(default_factory=RateWindow)
     logins: RateWindow = field(default_factory=RateWindow)
+    messages: tuple[RateWindow, RateWindow] = field(
+        default_factory=lambda: (RateWindow(), RateWindow())
+    )
     ledger: AlibabaDeviceLedger = field(default_factory=AlibabaDeviceLedger)
 
     @property
@@ -120,11 +131,12 @@ class AlibabaDevice:
 
 @dataclass(slots=True)
 class SimulatedAlibabaProduct:
-    """One product.  dynamic: whether its devices may register."""
+    """One product.  dynamic: whether its devices may register.  model: its TSL."""
 
     secret: str = field(repr=False)
     node: AlibabaNodeType = AlibabaNodeType.DIRECT
     dynamic: bool = True
+    model: ThingModel = field(default_factory=ThingModel)
 
 
 def by_code(counts: Counter[int]) -> dict[str, int]:

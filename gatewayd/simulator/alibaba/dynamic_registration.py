@@ -78,6 +78,8 @@ class DynamicRegistration:
         """Issue a secret to a device that registers over HTTPS.  Raises AlinkFailure."""
         one = entry(dict(form), _SIGNED)
         self._check_proof(one, AlinkCode.PRODUCT_NOT_FOUND)
+        if self._registry.products[one["productKey"]].node is AlibabaNodeType.SUB_DEVICE:
+            raise AlinkFailure(AlinkCode.BAD_PARAMETER)
         self._check_device(name(one))
         self._check_new(name(one))
         return self._issue(name(one), {})

@@ -1,11 +1,14 @@
-"""Gateways of the simulated Alibaba cloud: their requests, and the replies.
+"""Messages of devices at the simulated Alibaba cloud: requests of gateways, reports, and replies.
 
-Source: the vendor's pages on sub-devices (see topics.py).
+Sources: the vendor's pages on sub-devices (see topics.py), "MQTT protocol" (help.aliyun.com/
+document_detail/30540: a device uses its own topics only), and "Limits" (30527).  What a device may
+not publish is discarded, and nothing is sent back: the page on the data model (163772) says so of
+the limits.  A filter that is not its own gets 0x80 (aliyun/iotkit-embedded, issue 127).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.alibaba import alink, answers, topics
@@ -24,17 +27,23 @@ from gatewayd.simulator.alibaba.notices import GatewayNotifier
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.sessions import AlibabaSessions, SessionRequests
+from gatewayd.simulator.alibaba.thing import reports
+from gatewayd.simulator.alibaba.thing.commands import ThingCommands
+from gatewayd.simulator.alibaba.thing.reports import ThingReports
+from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.alibaba.topology import SimulatedTopology, TopologyRequests
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 
+_SECOND = 1.0
+
 
 class AlibabaGateways:
-    """The server of gateways.
+    """The server of devices: of gateways with their sub-devices, and of those without any.
 
-    topology, sessions, registration: its parts.  notifier: pushes to gateways.
-    connected: whether a device has a direct connection.  clock: seconds.
+    topology, sessions, registration, reports, commands: its parts.  notifier: pushes to gateways.
+    clock: seconds.  now: milliseconds since the epoch.
     """
 
     def __init__(
@@ -43,12 +52,13 @@ class AlibabaGateways:
         plan: FaultPlan,
         rules: AlibabaRules,
         *,
-        connected: Callable[[Name], bool],
         clock: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
-        self.topology, self.sessions = SimulatedTopology(), AlibabaSessions()
+        self._clock = clock
         self._registry, self._plan, self._rules = registry, plan, rules
         self._broker, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
+        self.topology, self.sessions = SimulatedTopology(), AlibabaSessions(self._broker.serve)
         self.notifier = GatewayNotifier(
             self._broker, self.topology, self.sessions, rules, self._ledgers
         )
@@ -57,9 +67,9 @@ class AlibabaGateways:
         attach = TopologyRequests(
             registry, self.topology, rules, evict=evict, offline=self.sessions.end
         )
-        online = SessionRequests(
-            registry, self.topology, self.sessions, rules, connected=connected, clock=clock
-        )
+        online = SessionRequests(registry, self.topology, self.sessions, rules, clock=clock)
+        self.reports = ThingReports(self._model_of, self._represents, now)
+        self.commands = ThingCommands(self._model_of, self._command)
         self._answers: dict[str, Callable[[GatewayRequest], object]] = {
             topics.REGISTER: self.registration.register,
             topics.PRODUCT_REGISTER: self.registration.product_register,
@@ -78,18 +88,24 @@ class AlibabaGateways:
         product = self._registry.products.get(device[0])
         return product is not None and product.node is AlibabaNodeType.GATEWAY
 
-    def connect(self, gateway: Name, link: MqttLink) -> None:
-        """Add a gateway's new connection: its sub-devices must log in again."""
-        self.sessions.lose(gateway)
-        self._broker.connect(gateway, link)
+    def connect(self, device: Name, link: MqttLink, *, served: bool) -> None:
+        """Add a device's new connection: the sub-devices of a gateway must log in again.
+
+        served: whether it is sent everything that is its own, subscribed to or not.
+        """
+        self.sessions.lose(device)
+        self._broker.connect(device, link, gateway=self.is_gateway(device))
+        if served:
+            self._broker.serve(device, device)
 
     def disconnect(self, gateway: Name) -> None:
-        """Remove a gateway's connection, and with it the sessions of its sub-devices."""
+        """Remove a device's connection, and with it the sessions of its sub-devices."""
         self.sessions.lose(gateway)
         self._broker.disconnect(gateway)
 
     def forget(self, gateway: Name) -> None:
-        """Remove a deleted gateway."""
+        """Remove a deleted device."""
+        self.reports.forget(gateway)
         self.topology.forget(gateway)
         self._ledgers.forget(gateway)
 
@@ -99,23 +115,82 @@ class AlibabaGateways:
             at < self._rules.filters and self._subscribed(gateway, one)
             for at, one in enumerate(filters)
         ]
-        self._ledgers.of(gateway).refused_topics += granted.count(False)
+        self._registry.devices[gateway].ledger.refused_topics += granted.count(False)
+        if self.is_gateway(gateway):
+            self._ledgers.of(gateway).refused_topics += granted.count(False)
         return granted
 
     def unsubscribe(self, gateway: Name, filters: Sequence[str]) -> None:
         """Unsubscribe."""
         self._broker.unsubscribe(gateway, filters)
 
-    def publish(self, gateway: Name, packet: Publish) -> None:
-        """Handle a message of a gateway."""
-        route = topics.route(packet.topic)
-        if route and route.method in topics.ACKNOWLEDGEMENTS:
+    def publish(self, device: Name, packet: Publish) -> None:
+        """Handle a message on a device's connection: its own, or one of its sub-devices."""
+        owner, route = topics.owner(packet.topic), topics.route(packet.topic)
+        if route and route.method in topics.ACKNOWLEDGEMENTS and self.is_gateway(device):
             pushed = route.method.removesuffix("_reply")
-            self._ledgers.of(gateway).acknowledged[pushed] += 1
-        elif route and route.owner == gateway and route.method in self._answers:
-            self._take(gateway, route.method, packet)
+            self._ledgers.of(device).acknowledged[pushed] += 1
+        elif owner is None or owner not in self._registry.devices or not self._may(device, owner):
+            self._registry.devices[device].ledger.discarded["foreign-topic"] += 1
+            if self.is_gateway(device):
+                self._ledgers.of(device).stray += 1
+        elif owner != device and self.sessions.gateway_of(owner) != device:
+            self.notifier.error(device, AlinkCode.NO_SESSION, owner)
+        elif not (fault := self._excess(owner, packet)):
+            self._accept(device, owner, packet)
         else:
-            self._relay(gateway, packet.topic)
+            self._registry.devices[owner].ledger.discarded[fault] += 1
+
+    def _may(self, device: Name, owner: Name) -> bool:
+        """Whether a device may use the topics of another: a gateway those of its sub-devices."""
+        return device == owner or self.is_gateway(device)
+
+    def _excess(self, owner: Name, packet: Publish) -> str:
+        """Return which limit a message is over; "" for none."""
+        limit = self._rules.messages[packet.qos]
+        window = self._registry.devices[owner].messages[packet.qos]
+        if len(packet.payload) > self._rules.payload:
+            return "size"
+        return "" if window.admits(self._clock(), limit, _SECOND) else "rate"
+
+    def _accept(self, device: Name, owner: Name, packet: Publish) -> None:
+        """Handle a message that its owner may publish."""
+        self._registry.devices[owner].ledger.published += 1
+        if (route := topics.route(packet.topic)) is None:
+            return
+        if owner == device and route.method in self._answers and self.is_gateway(device):
+            self._take(device, route.method, packet)
+        elif reports.is_report(route.method):
+            self._receive(device, owner, route.method, packet)
+        else:
+            self.commands.answered(owner, route.method, packet.payload)
+
+    def _receive(self, holder: Name, owner: Name, method: str, packet: Publish) -> None:
+        """Receive a report, and reply to it."""
+        try:
+            call = alink.read(packet.payload)
+        except UnreadableAlink:
+            self._registry.devices[owner].ledger.discarded["unreadable"] += 1
+            return
+        try:
+            call.check(method)
+            code, data = AlinkCode.SUCCESS, self.reports.answer(owner, method, call)
+        except AlinkFailure as failed:
+            code, data = AlinkCode(failed.code), failed.data
+        if call.answered:
+            topic = topics.topic(owner, f"{method}_reply")
+            delivery = answers.deliver(alink.reply(call.id, method, code, data), None)
+            self._broker.reply(holder, topic, delivery)
+
+    def _model_of(self, product: str) -> ThingModel:
+        return self._registry.products[product].model
+
+    def _represents(self, device: Name, other: Name) -> bool:
+        return self.sessions.gateway_of(other) == device
+
+    def _command(self, device: Name, method: str, body: Mapping[str, object]) -> bool:
+        holder = self.sessions.gateway_of(device) or device
+        return self._broker.send(holder, topics.topic(device, method), answers.encode(body))
 
     def truth(self, gateway: Name) -> dict[str, object]:
         """Return state and counts, for JSON."""
@@ -143,18 +218,6 @@ class AlibabaGateways:
         if method in topics.REQUESTS and self._choose(gateway, method, faults.SUBSCRIBING):
             return False
         return self._broker.subscribe(gateway, topic)
-
-    def _relay(self, gateway: Name, topic: str) -> None:
-        """Handle a message of a sub-device, or on a topic without a request."""
-        owner = topics.owner(topic)
-        if owner == gateway:
-            return
-        if owner is None or owner not in self._registry.devices:
-            self._ledgers.of(gateway).stray += 1
-        elif self.sessions.gateway_of(owner) == gateway:
-            self._registry.devices[owner].ledger.published += 1
-        else:
-            self.notifier.error(gateway, AlinkCode.NO_SESSION, owner)
 
     def _take(self, gateway: Name, method: str, packet: Publish) -> None:
         """Answer a request, unless a fault strikes."""
@@ -188,6 +251,7 @@ class AlibabaGateways:
             return int(partial.number) if partial else None
 
         try:
+            call.check(method)
             return AlinkCode.SUCCESS, self._answers[method](
                 GatewayRequest(gateway, call.params, spoiled)
             )

@@ -1,8 +1,12 @@
 """The registry of the simulated Alibaba cloud: which devices may register and log in.  No I/O.
 
 Sources: the vendor's pages "MQTT-based dynamic registration" (help.aliyun.com/document_detail/
-132111.html), "Unique-certificate-per-product verification" (74006), "ResetThing" (155680) and
-"Limits" (30527).
+132111.html), "Unique-certificate-per-product verification" (74006), "ResetThing" (155680),
+"Register sub-devices" (89298), "Limits" (30527) and its table of codes (120329).
+
+A product of the node type "Gateway sub-device" has no devices that connect for themselves: 89298.
+The pages give no CONNACK code for it; a registration gets that of a failed authentication, a login
+that of a device which is not authorised.
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
+from gatewayd.simulator.alibaba.alink import well_named
 from gatewayd.simulator.alibaba.credentials import (
     AlibabaAuthType,
     AlibabaConnectRefused,
@@ -25,12 +31,13 @@ from gatewayd.simulator.alibaba.devices import (
     Name,
     SimulatedAlibabaProduct,
 )
+from gatewayd.simulator.rate_window import RateWindow
 
 MAX_DEVICES = 100_000
 SHARERS = 5
 """Physical devices that may share a name that was not created, at most."""
 
-_MINUTE = 60.0
+_MINUTE, _SECOND = 60.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class AlibabaRegistry:
 
     products: by productKey.
     clock: seconds.  random: so many random bytes; for secrets.
-    rate: CONNECTs allowed in a minute for each device; 0 for no limit.
+    rates: CONNECTs allowed for each device in a minute, and for all in a second; 0 for no limit.
     preregistration_free: whether devices may register without creation (authType regnwl).
     deleted: names of former devices.
     """
@@ -58,7 +65,7 @@ class AlibabaRegistry:
         clock: Callable[[], float],
         random: Callable[[int], bytes],
         *,
-        rate: int = 5,
+        rates: tuple[int, int] = (5, 500),
         preregistration_free: bool = False,
     ) -> None:
         self.products = products
@@ -66,17 +73,21 @@ class AlibabaRegistry:
         self.deleted: dict[Name, None] = {}
         self.strangers: Counter[int] = Counter()
         self._clock, self._random = clock, random
-        self._rate, self._unlisted = rate, preregistration_free
+        self._rate, self._all = rates
+        self._unlisted, self._connects = preregistration_free, RateWindow()
         for name in devices:
             self.create(name)
 
     def create(self, name: Name) -> None:
         """Create a device without a secret; it replaces one of the same name.
 
-        Raises KeyError for an unknown product, OverflowError when there are too many devices.
+        Raises KeyError for an unknown product, OverflowError when there are too many devices,
+        ValueError for a name that breaks the rules (code 6280).
         """
         if name[0] not in self.products:
             raise KeyError(name[0])
+        if not well_named(name[1]):
+            raise ValueError(name[1])
         if len(self.devices) >= MAX_DEVICES:
             raise OverflowError("The simulated cloud is full")
         self.devices[name] = AlibabaDevice()
@@ -94,13 +105,24 @@ class AlibabaRegistry:
         self.devices[name].reopened = True
 
     def arrive(self, request: ConnectRequest) -> None:
-        """Allow a CONNECT within the rate of its device; else raise AlibabaConnectRefused."""
+        """Allow a CONNECT within the rates; else raise AlibabaConnectRefused.
+
+        The rates are those of the account and of the device ("Limits").
+        """
+        if not self._connects.admits(self._clock(), self._all, _SECOND):
+            raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
         if (device := self.devices.get(request.name)) is None:
             return
         if not device.connects.admits(self._clock(), self._rate, _MINUTE):
             device.ledger.over_rate += 1
             with self._counting(request):
                 raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
+
+    def elsewhere(self, request: ConnectRequest) -> NoReturn:
+        """Refuse a CONNECT to a region or an instance that does not have the product."""
+        refused = ConnackCode.BAD_CREDENTIALS if request.registers else ConnackCode.NOT_AUTHORIZED
+        with self._counting(request):
+            raise AlibabaConnectRefused(refused)
 
     def strike(self, name: Name, fault: str) -> None:
         """Count a fault that replaces or spoils an answer."""
@@ -114,6 +136,7 @@ class AlibabaRegistry:
                 return self._register_unlisted(request)
             device = self._device(request, ConnackCode.BAD_CREDENTIALS)
             self._check_product(request)
+            self._check_node(request, ConnackCode.BAD_CREDENTIALS)
             if not device.may_register:
                 raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
             return RegistrationPush(
@@ -136,6 +159,7 @@ class AlibabaRegistry:
         """Log a device in that proves itself.  Raises AlibabaConnectRefused."""
         with self._counting(request):
             device = self._device(request, ConnackCode.NOT_AUTHORIZED)
+            self._check_node(request, ConnackCode.NOT_AUTHORIZED)
             if device.disabled or not _proven(request, device):
                 raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
             self.admit(request.name)
@@ -143,20 +167,19 @@ class AlibabaRegistry:
     def _register_unlisted(self, request: ConnectRequest) -> RegistrationPush:
         """Issue a client id and a token, and create the device if it is new.
 
-        Refuses sub-devices: this is for direct devices only.
+        This is for direct devices only (74006), and not for one that has a secret of its own.
         """
         self._check_product(request)
-        if (
-            not self._unlisted
-            or self.products[request.product_key].node is AlibabaNodeType.SUB_DEVICE
-        ):
+        direct = self.products[request.product_key].node is AlibabaNodeType.DIRECT
+        if not self._unlisted or not direct or not well_named(request.device_name):
             raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
         if request.name not in self.devices:
             if len(self.devices) >= MAX_DEVICES:
                 raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
             self.create(request.name)
         device = self._device(request, ConnackCode.BAD_CREDENTIALS)
-        if device.disabled or len(device.tokens) >= SHARERS:
+        activated = device.spent and device.secret is not None
+        if device.disabled or activated or len(device.tokens) >= SHARERS:
             raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
         client_id, token = self._random(8).hex(), self._random(32).hex()
         device.tokens[client_id] = token
@@ -174,6 +197,11 @@ class AlibabaRegistry:
         product = self.products.get(request.product_key)
         if product is None or not request.signed_with(product.secret) or not product.dynamic:
             raise AlibabaConnectRefused(ConnackCode.BAD_CREDENTIALS)
+
+    def _check_node(self, request: ConnectRequest, code: ConnackCode) -> None:
+        """Check that devices of the product connect for themselves."""
+        if self.products[request.product_key].node is AlibabaNodeType.SUB_DEVICE:
+            raise AlibabaConnectRefused(code)
 
     @contextmanager
     def _counting(self, request: ConnectRequest) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The rules of the simulated Alibaba cloud for a gateway.  Plain data.
+"""The rules of the simulated Alibaba cloud for devices.  Plain data.
 
 Source: the vendor's page "Limits" (help.aliyun.com/document_detail/30527), and those on
 sub-devices (see topics.py).
@@ -22,6 +22,9 @@ class AlibabaRules:
     subscribe: whether a gateway is subscribed to some topics automatically.
     moves: whether topo/add takes a sub-device from another gateway, or is refused.
     error_data: whether /ext/error names the device.
+    connects: of all devices of the account, in a second; 0 for no limit.
+    messages: those that one device publishes in a second, by QoS 0 and 1; 0 for no limit.
+    payload: bytes of a message.
     """
 
     children: int = 2_000
@@ -35,3 +38,6 @@ class AlibabaRules:
     subscribe: bool = True
     moves: bool = False
     error_data: bool = False
+    connects: int = 500
+    messages: tuple[int, int] = (30, 10)
+    payload: int = 256 * 1024

@@ -18,6 +18,7 @@ from gatewayd.simulator.alibaba.alink import (
     name,
     named,
 )
+from gatewayd.simulator.alibaba.credentials import served
 from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
@@ -28,9 +29,13 @@ _MINUTE, _SECOND = 60.0, 1.0
 
 
 class AlibabaSessions:
-    """The sessions of sub-devices, at most one for each."""
+    """The sessions of sub-devices, at most one for each.
 
-    def __init__(self) -> None:
+    serve: has a gateway sent everything of a sub-device, which asks for it by the option `_ss=1`.
+    """
+
+    def __init__(self, serve: Callable[[Name, Name], None]) -> None:
+        self.serve = serve
         self._gateways: dict[Name, Name] = {}
         self._children: dict[Name, dict[Name, None]] = {}
 
@@ -64,7 +69,7 @@ class AlibabaSessions:
 class SessionRequests:
     """The requests of a gateway about the sessions of its sub-devices.
 
-    connected: whether a device has a direct connection.  clock: seconds.
+    clock: seconds.
     """
 
     def __init__(
@@ -74,11 +79,10 @@ class SessionRequests:
         sessions: AlibabaSessions,
         rules: AlibabaRules,
         *,
-        connected: Callable[[Name], bool],
         clock: Callable[[], float],
     ) -> None:
         self._registry, self._topology, self._sessions = registry, topology, sessions
-        self._rules, self._connected, self._clock = rules, connected, clock
+        self._rules, self._clock = rules, clock
 
     def login(self, request: GatewayRequest) -> object:
         """Take a sub-device online.  Raises AlinkFailure."""
@@ -121,6 +125,9 @@ class SessionRequests:
         for child in codes:
             self._registry.admit(child)
             self._sessions.begin(request.gateway, child)
+        for one in found:
+            if served(one["clientId"]):
+                self._sessions.serve(request.gateway, name(one))
 
     def _login_fault(self, request: GatewayRequest, one: DeviceEntry) -> int | None:
         """Return why a sub-device may not go online."""
@@ -136,7 +143,7 @@ class SessionRequests:
             return AlinkCode.NO_TOPOLOGY
         if not proven(one, one["signMethod"], device):
             return AlinkCode.BAD_SIGNATURE_OF_LOGIN
-        return AlinkCode.CONNECTED_ELSEWHERE if self._connected(child) else None
+        return None
 
     def _log_out(self, request: GatewayRequest, children: list[Name]) -> None:
         self._fail({child: self._logout_fault(request, child) for child in children})

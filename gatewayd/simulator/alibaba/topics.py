@@ -3,12 +3,14 @@
 A request is named as by the vendor in the field `method`: what follows the device's name, with
 dots for slashes.  Sources: the vendor's pages "Manage topological relationships"
 (help.aliyun.com/document_detail/89299), "Register sub-devices" (89298), "Connect or disconnect
-sub-devices" (89300), "Disable and delete sub-devices" (89303), and that on automatic subscription.
+sub-devices" (89300), "Disable and delete sub-devices" (89303), "Device properties, events, and
+services" (89301), "Limits" (30527), and that on automatic subscription.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatewayd.simulator.alibaba.devices import Name
@@ -39,16 +41,22 @@ ACKNOWLEDGEMENTS = frozenset(
 )
 """The replies of gateways to pushes."""
 
-MAX_TOPIC = 128
-"""Bytes of a topic ("Limits", document_detail/30527)."""
+MAX_TOPIC, MAX_LEVELS = 128, 7
+"""Bytes and levels of a topic ("Limits", document_detail/30527).
 
-_DEVICE = r"(?P<product>[^/]+)/(?P<device>[^/]+)"
+The vendor's own topics may have more levels than those that a user defines, to which it refers.
+"""
+
+_DEVICE = r"(?P<product>[^/+#]+)/(?P<device>[^/+#]+)"
 _CARRIES = re.compile(rf"/(?P<tree>sys|ext/session)/{_DEVICE}/(?P<method>.+)")
 _TREES = r"sys|ext/session|ext/error|ext/ntp|ota/device/(?:upgrade|inform)|shadow/(?:get|update)"
 _OWNED = (
     re.compile(rf"/(?:{_TREES})/{_DEVICE}(?:/.+)?"),
     re.compile(rf"/{_DEVICE}/user/.+"),
 )
+_CUSTOM = 1
+"""The pattern of a topic that a user defines."""
+_ANY_LEVEL, _ALL_LEVELS = "+", "#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +81,41 @@ def route(topic: str) -> AlibabaTopic | None:
 
 
 def owner(topic_filter: str) -> Name | None:
-    """Return the owner of a topic.  None if it has none, and for a filter with wildcards.
+    """Return the device that may use a topic, or a filter; None if there is none.
 
-    The vendor has wildcards for custom topics only, which are not simulated.
+    A filter may have wildcards behind the device's name (MQTT 3.1.1, 4.7.1), as the vendor's SDKs
+    send them: the topics of each device are its own ("MQTT protocol", document_detail/30540).
     """
-    if len(topic_filter.encode()) > MAX_TOPIC or "+" in topic_filter or "#" in topic_filter:
+    levels = topic_filter.split("/")
+    if len(topic_filter.encode()) > MAX_TOPIC or not _lawful(levels):
         return None
-    for pattern in _OWNED:
+    for number, pattern in enumerate(_OWNED):
         if found := pattern.fullmatch(topic_filter):
+            if number == _CUSTOM and len(levels) - 1 > MAX_LEVELS:
+                return None
             return found["product"], found["device"]
     return None
+
+
+def _lawful(levels: Sequence[str]) -> bool:
+    """Whether wildcards stand where the standard allows them (4.7.1)."""
+    whole = all(_ANY_LEVEL not in one or one == _ANY_LEVEL for one in levels)
+    return (
+        whole
+        and not any(_ALL_LEVELS in one for one in levels[:-1])
+        and (_ALL_LEVELS not in levels[-1] or levels[-1] == _ALL_LEVELS)
+    )
+
+
+def matches(topic_filter: str, name: str) -> bool:
+    """Whether a filter, perhaps with wildcards, fits a topic (4.7.1)."""
+    wanted, levels = topic_filter.split("/"), name.split("/")
+    if wanted[-1] == _ALL_LEVELS:
+        wanted.pop()
+        levels = levels[: len(wanted)]
+    return len(wanted) == len(levels) and all(
+        one in (_ANY_LEVEL, level) for one, level in zip(wanted, levels, strict=True)
+    )
 
 
 def topic(device: Name, method: str) -> str:

@@ -98,7 +98,7 @@ class TopologyRequests:
 
     def add(self, request: GatewayRequest) -> object:
         """Attach sub-devices whose secrets are known.  Raises AlinkFailure."""
-        found = entries(request.params, _SIGNED, self._rules.batch)
+        found = entries(_renamed(request.params), _SIGNED, self._rules.batch)
         for one in found:
             self._check_new(request, one)
         children = set(self._topology.children(request.gateway)) | {name(one) for one in found}
@@ -163,6 +163,18 @@ class TopologyRequests:
         if self._registry.products[child[0]].node is not AlibabaNodeType.SUB_DEVICE:
             raise AlinkFailure(AlinkCode.BAD_PARAMETER, [named(child)])
         return device
+
+
+def _renamed(params: object) -> object:
+    """Rename `signMethod`, which the vendor's SDK for Node.js sends, as the page has it."""
+    if not isinstance(params, list):
+        return params
+    return [
+        {"signmethod": one["signMethod"], **one}
+        if isinstance(one, dict) and "signMethod" in one
+        else one
+        for one in params
+    ]
 
 
 def proven(one: DeviceEntry, method: str, device: AlibabaDevice) -> bool:

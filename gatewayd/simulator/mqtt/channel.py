@@ -35,6 +35,25 @@ class Receiver(Protocol):
         """Called once when the channel is closed.  reason: "" unless the handshake failed."""
 
 
+class NamedConnection(ssl.SSLSocket):
+    """A TLS connection.  asked: the server name its client sent (RFC 6066, 3); None for none."""
+
+    asked: str | None = None
+
+
+def remember_names(context: ssl.SSLContext) -> None:
+    """Make the connections of a context remember the server names that clients send."""
+    context.sslsocket_class = NamedConnection
+    context.sni_callback = _remember
+
+
+def _remember(
+    connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+) -> None:
+    assert isinstance(connection, NamedConnection), "the context makes no others"
+    connection.asked = name
+
+
 class Channel:
     """A channel over a socket, which reads at once and calls `receiver` until it is closed.
 

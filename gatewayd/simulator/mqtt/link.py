@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.channel import Channel
+from gatewayd.simulator.mqtt.channel import Channel, NamedConnection
 from gatewayd.simulator.mqtt.codec import MalformedPacket
 from gatewayd.simulator.mqtt.packets import (
     Connect,
@@ -137,6 +137,11 @@ class MqttLink:
     def tls(self) -> ssl.SSLSocket | None:
         """The TLS connection, or None."""
         return self._channel.tls
+
+    @property
+    def server_name(self) -> str | None:
+        """The server name that the client sent, if the context remembers names; else None."""
+        return self.tls.asked if isinstance(self.tls, NamedConnection) else None
 
     def send(self, data: bytes) -> None:
         """Send a packet."""

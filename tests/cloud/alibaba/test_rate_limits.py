@@ -61,9 +61,10 @@ class CloudInProcess:
             random.Random(0).randbytes,
         )
         self.gateways = AlibabaGateways(
-            registry, FaultPlan(), AlibabaRules(), connected=lambda _: False, clock=self.loop.time
+            registry, FaultPlan(), AlibabaRules(), clock=self.loop.time, now=lambda: 0.0
         )
-        self.gateways.connect(GATEWAY, cast("MqttLink", SimpleNamespace(send=self._reply)))
+        link = cast("MqttLink", SimpleNamespace(send=self._reply))
+        self.gateways.connect(GATEWAY, link, served=False)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         logins = payload.count(b'"cleanSession"')

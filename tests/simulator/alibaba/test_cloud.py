@@ -199,11 +199,12 @@ async def test_a_session_serves_what_a_device_needs() -> None:
         secret = await obtain(cloud.port, registering(CHILD), trusting())
         async with paho(cloud.port, logging_in(CHILD, secret), trusting()) as client:
             assert cloud.online == {(PRODUCT, CHILD)}
-            client.client.subscribe([("/a/b", 1), ("/c", 0)])
+            own = f"/{PRODUCT}/{CHILD}/user"
+            client.client.subscribe([(f"{own}/get", 1), (f"{own}/update", 0)])
             await until(lambda: "subscribe" in client.done)
-            client.client.publish("/a/b", b"x" * 100_000, qos=1)
+            client.client.publish(f"{own}/update", b"x" * 100_000, qos=1)
             await until(lambda: "publish" in client.done)
-            client.client.unsubscribe("/c")
+            client.client.unsubscribe(f"{own}/get")
             await until(lambda: "unsubscribe" in client.done)
         await until(lambda: not cloud.online)
         assert ledger(cloud)["published"] == 1
@@ -283,7 +284,7 @@ async def test_devices_without_creation() -> None:
     async with served(
         AlibabaCloudOptions(rate=0, preregistration_free=True, instance_id="iot-1")
     ) as cloud:
-        who = registering("new").but(
+        who = registering("new-1").but(
             options={"authType": "regnwl", "securemode": "-2", "instanceId": "iot-1"}
         )
         async with wire(cloud.port, trusting(), connect_packet(who)) as one:
@@ -291,8 +292,8 @@ async def test_devices_without_creation() -> None:
             received = await one.push()
         assert received is not None
         topic, granted = received[0], json.loads(received[1])
-        assert (topic, granted["deviceName"]) == ("/ext/regnwl", "new")
-        login = Credentials("new", "", {"authType": "connwl", "securemode": "-2"}).but(
+        assert (topic, granted["deviceName"]) == ("/ext/regnwl", "new-1")
+        login = Credentials("new-1", "", {"authType": "connwl", "securemode": "-2"}).but(
             base=granted["clientId"], password=granted["deviceToken"]
         )
         assert await knock(cloud.port, login, trusting()) == 0

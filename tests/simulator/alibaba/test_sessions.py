@@ -12,7 +12,7 @@ from gatewayd.simulator.alibaba.devices import AlibabaDevice
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.topology import proven
 from gatewayd.testing.waiting import until
-from tests.simulator.alibaba.client import connect_packet, logging_in
+from tests.simulator.alibaba.client import knock, logging_in
 from tests.simulator.alibaba.gateway import (
     CHILD,
     CHILDREN,
@@ -32,7 +32,7 @@ from tests.simulator.alibaba.gateway import (
     site,
     topic,
 )
-from tests.simulator.wire import trusting, wire
+from tests.simulator.wire import trusting
 
 LOGIN, BATCH_LOGIN = "combine.login", "combine.batch_login"
 LOGOUT, BATCH_LOGOUT = "combine.logout", "combine.batch_logout"
@@ -127,7 +127,7 @@ async def test_going_online_and_offline(cloud: AlibabaCloud, gw: Gateway) -> Non
         ({"signMethod": None}, 460),
         ({"cleanSession": True}, 460),
         ({"clientId": ""}, 460),
-        ({"timestamp": 1}, 460),
+        ({"timestamp": 1.5}, 460),
     ],
 )
 async def test_sub_devices_that_cannot_go_online(
@@ -222,15 +222,18 @@ async def test_children_lose_their_sessions_with_the_connection(cloud: AlibabaCl
         assert ledger_of(cloud)["subscriptions"] == []
 
 
-async def test_a_child_is_connected_in_one_place(cloud: AlibabaCloud, gw: Gateway) -> None:
+async def test_a_child_is_connected_through_its_gateway_only(
+    cloud: AlibabaCloud, gw: Gateway
+) -> None:
+    """Page: "Register sub-devices" (document_detail/89298), on the node type."""
     secrets = await bring(gw, CHILD)
     who = logging_in(CHILD, secrets[CHILD]).but(product=SENSORS)
-    async with wire(cloud.port, trusting(), connect_packet(who)) as direct:
-        assert await direct.code() == 0
-        error = await gw.receive(ERROR)
-        assert (error["code"], "data" in error) == (427, False)
-        assert ledger_of(cloud)["online"] == []
-        assert await gw.code(LOGIN, going_online(CHILD, secrets[CHILD])) == 427
+    assert await knock(cloud.port, who, trusting()) == 5
+    assert ledger_of(cloud)["online"] == [[SENSORS, CHILD]]
+    cloud.push_error((SENSORS, CHILD), 427)
+    error = await gw.receive(ERROR)
+    assert (error["code"], "data" in error) == (427, False)
+    assert ledger_of(cloud)["online"] == []
 
 
 async def test_what_a_child_says(cloud: AlibabaCloud, gw: Gateway) -> None:

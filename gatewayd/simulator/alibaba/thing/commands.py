@@ -1,0 +1,99 @@
+"""Commands of an operator to devices of the simulated Alibaba cloud.
+
+Source: the vendor's page "Device properties, events, and services" (help.aliyun.com/
+document_detail/89301), and those on its calls SetDeviceProperty and InvokeThingService.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewayd.simulator.alibaba import alink
+from gatewayd.simulator.alibaba.devices import Name
+from gatewayd.simulator.alibaba.thing import specification
+from gatewayd.simulator.alibaba.thing.specification import ThingModel
+
+SET = "thing.service.property.set"
+SERVICES = "thing.service."
+MAX_WAITING = 1_000
+"""Commands without an answer, at most; the oldest is given up."""
+
+
+@dataclass(slots=True)
+class ThingCommand:
+    """A command that was sent.  reply: code and data; cancelled when it is given up."""
+
+    method: str
+    reply: asyncio.Future[Mapping[str, Any]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class ThingCommands:
+    """The sender of commands.
+
+    model_of: returns the model of a product.
+    push: sends a device a body on the topic of a method; returns whether it has subscribed to it.
+    """
+
+    def __init__(
+        self,
+        model_of: Callable[[str], ThingModel],
+        push: Callable[[Name, str, Mapping[str, object]], bool],
+    ) -> None:
+        self._model_of, self._push = model_of, push
+        self._waiting: dict[tuple[Name, str], ThingCommand] = {}
+        self._sent = 0
+
+    def set_properties(self, device: Name, values: Mapping[str, object]) -> ThingCommand:
+        """Set properties.
+
+        Raises ValueError for what the model does not let the cloud set, ConnectionError for a
+        device that does not receive it.
+        """
+        model = self._model_of(device[0])
+        types = {name: model.properties[name] for name in model.settable}
+        return self._send(device, SET, types, values)
+
+    def invoke(self, device: Name, service: str, values: Mapping[str, object]) -> ThingCommand:
+        """Invoke a service.  Raises as set_properties does, and KeyError for an unknown service."""
+        wanted = self._model_of(device[0]).services[service]
+        return self._send(device, f"{SERVICES}{service}", wanted, values)
+
+    def answered(self, device: Name, method: str, payload: bytes) -> bool:
+        """Receive a device's answer; return whether it was waited for.  method: with `_reply`."""
+        try:
+            body = json.loads(payload)
+            command = self._waiting.get((device, str(body["id"])))
+            answer = {"code": int(body["code"]), "data": body.get("data")}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
+        if command is None or f"{command.method}_reply" != method:
+            return False
+        del self._waiting[device, str(body["id"])]
+        if not command.reply.done():
+            command.reply.set_result(answer)
+        return True
+
+    def _send(
+        self,
+        device: Name,
+        method: str,
+        types: Mapping[str, specification.TslType],
+        values: Mapping[str, object],
+    ) -> ThingCommand:
+        if faults := specification.faults(types, values):
+            raise ValueError(json.dumps(faults))
+        self._sent += 1
+        number = str(self._sent)
+        command = self._waiting[device, number] = ThingCommand(method)
+        while len(self._waiting) > MAX_WAITING:
+            self._waiting.pop(next(iter(self._waiting))).reply.cancel()
+        if not self._push(device, method, alink.push(number, method, values)):
+            del self._waiting[device, number]
+            raise ConnectionError("The device is offline, or has not subscribed to commands.")
+        return command
