@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -20,7 +20,7 @@ from gatewayd.admission.policy.rules import Action
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa
+from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import Work
@@ -199,6 +199,16 @@ class Application:
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
+    async def reread(self, clouds: Collection[str]) -> None:
+        """Have files read again that the settings name, and try what failed with the old ones.
+
+        clouds: those whose files have changed.
+        """
+        for provider in self.providers.values():
+            if isinstance(provider, SupportsReread):
+                await provider.reread()
+        await self.commands.retry_all(clouds)
+
         return *self.discovery.services(), self.cloud_requests.run, *watches
 
     def _window_changed(self) -> None:
@@ -221,7 +231,7 @@ async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
     environ: of the process.
     """
     directory, store = config.gateway.state_directory, config.store
-    make_store = partial(store.plugin, store.settings, directory, _credentials(environ))
+    make_store = partial(store.plugin, store.settings, directory, credentials_directory(environ))
     return await Storage.open(directory, make_store, wall_time)
 
 
@@ -266,11 +276,11 @@ def build(  # noqa: PLR0913  # by keyword: what the daemon brings along
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:
-    read = partial(read_secret, _credentials(environ))
+    read = partial(read_secret, credentials_directory(environ))
     return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}
 
 
-def _credentials(environ: Mapping[str, str]) -> Path | None:
+def credentials_directory(environ: Mapping[str, str]) -> Path | None:
     """Return the directory of systemd's credentials; None where the service has none."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     return Path(directory) if directory else None

@@ -7,7 +7,7 @@ table, [discovery.NAME], [cloud.NAME] or [secretstore.NAME], whose settings it d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
+from gatewayd.runtime.watched_file import WatchedPaths
 from gatewayd.sessions.keeper import SessionSettings
 from gatewayd.settings.build import SettingsBuilder, dotted
 from gatewayd.settings.declare import FileUse, setting
@@ -91,15 +92,20 @@ class Config:
     clouds: tuple[ConfiguredPlugin, ...]
     rule_directories: tuple[Path, ...]
 
-    def named_files(self) -> Iterator[NamedFile]:
-        """Yield the files and directories that the settings name."""
+    def named_files(self, credentials: Path | None = None) -> Iterator[NamedFile]:
+        """Yield the files and directories that the settings name.
+
+        credentials: $CREDENTIALS_DIRECTORY; None to leave credentials out.
+        """
         for section in PLAIN:
-            yield from named_files(getattr(self, section), (section,))
-        for plugin in self.discoverers:
-            yield from named_files(plugin.settings, ("discovery", plugin.name))
-        yield from named_files(self.store.settings, ("secretstore", self.store.name))
-        for plugin in self.clouds:
-            yield from named_files(plugin.settings, ("cloud", plugin.name))
+            yield from named_files(getattr(self, section), (section,), credentials)
+        for section, plugins in (
+            ("discovery", self.discoverers),
+            ("secretstore", (self.store,)),
+            ("cloud", self.clouds),
+        ):
+            for plugin in plugins:
+                yield from named_files(plugin.settings, (section, plugin.name), credentials)
 
 
 class PluginLoader(Protocol):
@@ -271,3 +277,51 @@ class _Reader:
         own = {key: value for key, value in table.items() if key != "kind"}
         settings = self.builder.build(plugin.Settings, own, at)
         return None if settings is None else ConfiguredPlugin(name, kind, plugin, settings)
+
+
+MAX_NAMED = 20
+"""Files that are named in one line of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """A file that has changed.  at: the setting that names it; empty for the list of a rule."""
+
+    at: KeyPath
+    path: Path
+
+    @property
+    def cloud(self) -> str:
+        """The cloud that it belongs to; "" for none."""
+        return str(self.at[1]) if self.at[:1] == ("cloud",) else ""
+
+    def __str__(self) -> str:
+        return f"{dotted(self.at) or 'list'} ({self.path})"
+
+
+class FilesInUse:
+    """The files that are in use, by their content.
+
+    config: the one in force since the start.  credentials: $CREDENTIALS_DIRECTORY, or None.
+    """
+
+    def __init__(self, config: Config, credentials: Path | None) -> None:
+        self._named = [(named.at, named.path) for named in config.named_files(credentials)]
+        self._watched = WatchedPaths()
+
+    def changed(self, lists: Iterable[Path]) -> list[ChangedFile]:
+        """Return those that have changed since the last call, none at the first.  Blocks.
+
+        lists: of the rules in force from now on.
+        """
+        of_rules: list[tuple[KeyPath, Path]] = [((), path) for path in sorted(lists)]
+        files = [*self._named, *of_rules]
+        changed = self._watched.changed(path for _, path in files)
+        return [ChangedFile(at, path) for at, path in files if path in changed]
+
+
+def changed_files(changed: list[ChangedFile]) -> str:
+    """Return which files have changed."""
+    names = [str(one) for one in changed[:MAX_NAMED]]
+    more = len(changed) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

@@ -19,12 +19,18 @@ from typing import Any
 from gatewayd.admission.policy.rules import Rule
 from gatewayd.admission.rules import RuleBook, load_rules
 from gatewayd.app import build, credentials_directory, open_storage
-from gatewayd.config import Config, differences, load
+from gatewayd.config import (
+    ChangedFile,
+    Config,
+    FilesInUse,
+    changed_files,
+    differences,
+    load,
+)
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus_objects import exported_objects
 from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
-from gatewayd.files_in_use import ChangedFile, FilesInUse, sentence
 from gatewayd.gateway_status import GatewayStatus, first_view
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.plugins import Plugins
@@ -237,7 +243,7 @@ class Daemon:
                 "These sections changed and take effect after a restart: %s.", ", ".join(waiting)
             )
         if changed:
-            logger.info("Read again, as they have changed: %s.", sentence(changed))
+            logger.info("Read again, as they have changed: %s.", changed_files(changed))
         await self._app.reread({one.cloud for one in changed})
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()

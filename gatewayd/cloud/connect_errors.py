@@ -68,7 +68,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.CA_FILE: (
         "The trusted root certificates cannot be read.",
-        "Check ca_file: a PEM file that gatewayd may read.",
+        "Check ca_file: a PEM file that gatewayd may read; then call Reload.",
     ),
     ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
@@ -92,11 +92,11 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_UNKNOWN_CA: (
         "The certificate of {host} comes from an authority that is not trusted here.",
-        "Set ca_file to the root certificate of this endpoint: a system may not have it.",
+        "Put the root certificate of this endpoint into ca_file, then call Reload; or set ca_file.",
     ),
     ConnectFault.TLS_EXPIRED: (
         "The certificate of {host}, or of its authority, has expired.",
-        "Check the gateway's clock; if it is right, check port and ca_file.",
+        "Check the gateway's clock; if it is right, check port and the content of ca_file.",
     ),
     ConnectFault.TLS_NOT_YET_VALID: (
         "The certificate of {host} is not valid yet.",

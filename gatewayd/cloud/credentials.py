@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import stat
 from codecs import BOM_UTF8
@@ -17,6 +19,33 @@ MAX_BYTES = 4096
 
 ReadSecret: TypeAlias = Callable[[str, Path | None], Secret]
 """Reads a credential by its name or, where that is "", a file.  Blocks; raises ConfigError."""
+
+
+class GivenSecret:
+    """A secret that an operator gives, which is read again whenever it may have been replaced.
+
+    read_secret: called off the event loop, with the name of a credential, or a file.
+    """
+
+    def __init__(self, read_secret: ReadSecret, credential: str, file: Path | None) -> None:
+        self._read_secret, self._credential, self._file = read_secret, credential, file
+        self._newest: Secret | None = None
+
+    async def read(self) -> Secret:
+        """Return it as it is now.  Raises ConfigError."""
+        self._newest = None
+        self._newest = await asyncio.to_thread(self._read_secret, self._credential, self._file)
+        return self._newest
+
+    async def was_replaced(self, kept: Secret) -> bool:
+        """Read it, and return whether it is another than the one that is kept."""
+        with contextlib.suppress(ConfigError):  # then the kept one is all there is
+            await self.read()
+        return self.replaces(kept)
+
+    def replaces(self, kept: Secret) -> bool:
+        """Whether it was another than the one that is kept, when it was last read."""
+        return self._newest is not None and self._newest != kept
 
 
 def read_secret(directory: Path | None, credential: str, file: Path | None) -> Secret:

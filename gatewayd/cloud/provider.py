@@ -233,6 +233,25 @@ class SupportsEnrolmentHint(Protocol):
         """Return how to enrol it at the cloud, as an imperative; "" where that is not needed."""
 
 
+@runtime_checkable
+class SupportsReread(Protocol):
+    """A provider that keeps what it has read from files that its settings name."""
+
+    async def reread(self) -> None:
+        """Have these files read again where they have changed: a reload was requested.
+
+        What cannot be used is logged; an operator may correct it, and request another reload.
+        """
+
+
+@runtime_checkable
+class SupportsReplacement(Protocol):
+    """A route to log in by secrets that an operator gives, and may replace."""
+
+    def is_replaced(self, name: CloudName, secret: Secret) -> bool:
+        """Whether another secret than this one was given when that was last read.  Never blocks."""
+
+
 class CertificateIssuer(Protocol):
     """The issuer of certificates of one authority, for devices of one cloud."""
 

@@ -13,6 +13,7 @@ from gatewayd.cloud.provider import (
     Refused,
     Route,
     Session,
+    SupportsReplacement,
 )
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -72,9 +73,14 @@ class RoutedProvider(ABC):
             return Refused(objection)
         return await self._routes[self._route_of(name)].register(name, keep)
 
-    def renew_at(self, _name: CloudName, _secret: Secret) -> float | None:
-        """Return None: a secret does not expire, unless the cloud says so."""
-        return None
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        """Return that a secret is to be replaced at once where an operator has given another one.
+
+        Otherwise it does not expire, unless the cloud says so.
+        """
+        route = self._routes.get(self._route_of(name))
+        replaced = isinstance(route, SupportsReplacement) and route.is_replaced(name, secret)
+        return 0.0 if replaced else None
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once by the name's route.  Raises LoginRefused, LoginRemoved, LoginFailed."""

@@ -145,13 +145,19 @@ class TrustStore:
         """Return the context.  Raises ConnectError."""
         now = asyncio.get_running_loop().time
         async with self._making:
-            while self._context is None or now() >= self._check_at:
-                released = self._released
-                context, self._context = self._context, None  # none is left after a failure
-                self._context = await asyncio.to_thread(self._current, context)
-                if released == self._released:
-                    self._check_at = now() + CHECK_EVERY
+            if self._context is None or now() >= self._check_at:
+                self._context = await self._look(self._context)
+                self._check_at = now() + CHECK_EVERY
             return self._context
+
+    async def _look(self, context: ssl.SSLContext | None) -> ssl.SSLContext:
+        """Return a context with the current roots: those that the file has had since `release`."""
+        self._context = None  # none is in use after a failure
+        while True:
+            released = self._released
+            context = await asyncio.to_thread(self._current, context)
+            if released == self._released:
+                return context
 
     def release(self) -> None:
         """Have the roots looked at again when they are next needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from gatewayd.admission.controller import AdmissionController, RulesInForce
@@ -14,17 +14,19 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, RecordStore, unchanged
 from gatewayd.device.recovery import on_retry
-from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, WrongState
-from gatewayd.manager.manager import Child, DeviceManager
+from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, StoreError, WrongState
+from gatewayd.manager.manager import WAITING, Child, DeviceManager
 from gatewayd.runtime.text import without_unprintable
 
 log = logging.getLogger(__name__)
+
+FILES_CHANGED = Reason("configuration-reloaded", "Files of its cloud have changed.")
 
 MAX_TEXT = 200
 """The most characters that are kept of a text by an operator."""
 
 _APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED}
-_WAITING = {State.ADMITTED, State.ACTIVATING, State.OFFLINE, State.DISCOVERED}
+_RETRIABLE = WAITING | {State.DISCOVERED}
 _MIN_PREFIX = 3
 
 
@@ -76,8 +78,31 @@ class OperatorCommands:
             raise WrongState(
                 f"Device {child.id} needs a reset at the cloud: do it there, then Reregister"
             )
-        _demand(child, child.state in _WAITING, "failed or waiting")
+        _demand(child, child.state in _RETRIABLE, "failed or waiting")
         self._manager.restart_work(child)
+
+    async def retry_all(self, providers: Collection[str]) -> None:
+        """Have the children of these clouds tried again at once that wait, or have failed."""
+
+        def concerned(device: DeviceId) -> bool:
+            record = self._records.get(device)
+            return bool(record and record.cloud and record.cloud.provider in providers)
+
+        for child in tuple(self._manager.children.values()):
+            given_up = child.state is State.FAILED and child.reason.substate != "needs-reset"
+            if given_up and concerned(child.id):
+                await self._give_up_stale_secret(child)
+                self._manager.post(child.id, lc.Retried(FILES_CHANGED))
+        self._manager.retry_waiting(concerned)
+
+    async def _give_up_stale_secret(self, child: Child) -> None:
+        """Put on record that a failed child is tried again, where that changes the record."""
+        record = self._records[child.id]
+        if on_retry(record) != record:
+            try:
+                await self._records.update(child.id, lambda r: on_retry(unchanged(r)))
+            except StoreError as error:
+                log.warning("Device %s keeps its stale secret: %s.", child.id, error)
 
     async def reregister(self, device: str, again: str, caller: str) -> None:
         child = self._child(device)

@@ -84,6 +84,7 @@ class Registrar:
         self._semaphore = asyncio.Semaphore(settings.in_flight)
         per_minute = SlidingWindow(settings.per_minute, 60.0)
         self._rate = RateLimiter(per_minute, clock.now, settings.in_flight)
+        self._answered: dict[DeviceId, int] = {}  # the last attempt, where it issued nothing
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -131,7 +132,7 @@ class Registrar:
     async def _wait_quiet_time(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until an earlier request whose reply was lost can no longer take effect."""
         record = self._records[device]
-        if not record.attempt:
+        if not record.attempt or self._answered.get(device) == record.attempt:
             return
         elapsed = (self._wall() - record.attempted_at) / 1e6
         wait = min(self._settings.quiet_time, self._settings.quiet_time - elapsed)
@@ -203,7 +204,10 @@ class Registrar:
             await self._write_until_durable(lambda: self._point(intent, intent.attempt), post)
             kept = True
 
+        self._answered.pop(intent.device, None)
         outcome = await provider.register(name, keep)
+        if isinstance(outcome, Failed | Refused) and not kept:
+            self._answered[intent.device] = intent.attempt
         return Issued() if kept else outcome
 
     async def _point(self, record: Record, attempt: int) -> None:

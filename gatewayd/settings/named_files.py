@@ -11,6 +11,7 @@ from typing import Any
 
 from gatewayd.settings.declare import FileUse
 from gatewayd.settings.files import KeyPath
+from gatewayd.settings.grammar import credential_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +23,42 @@ class NamedFile:
     use: FileUse
 
 
-def named_files(settings: Any, at: KeyPath) -> Iterator[NamedFile]:  # noqa: ANN401  # a dataclass
-    """Yield what settings name, and those inside them.  at: the table of the settings."""
+def named_files(
+    settings: Any,  # noqa: ANN401  # a dataclass
+    at: KeyPath,
+    credentials: Path | None = None,
+) -> Iterator[NamedFile]:
+    """Yield what settings name, and those inside them.
+
+    at: the table of the settings.  credentials: $CREDENTIALS_DIRECTORY; None to leave credentials
+    out.
+    """
     for one in fields(settings):
         value, here = getattr(settings, one.name), (*at, one.name)
-        use = one.metadata.get("file")
-        if use is None:
-            yield from _inside(value, here)
-        else:
+        use, is_credential = (
+            one.metadata.get("file"),
+            one.metadata.get("grammar") is credential_name,
+        )
+        if is_credential and value and credentials is not None:
+            # a prefix stands for all credentials that begin so
+            path = credentials if use is FileUse.DIRECTORY else credentials / value
+            yield NamedFile(here, path, use or FileUse.LATER)
+        elif use is not None and not is_credential:
             paths = value if isinstance(value, tuple) else (value,)
             yield from (NamedFile(here, path, use) for path in paths if path is not None)
+        else:
+            yield from _inside(value, here, credentials)
 
 
-def _inside(value: object, at: KeyPath) -> Iterator[NamedFile]:
+def _inside(value: object, at: KeyPath, credentials: Path | None) -> Iterator[NamedFile]:
     if is_dataclass(value):
-        yield from named_files(value, at)
+        yield from named_files(value, at, credentials)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _inside(item, (*at, key))
+            yield from _inside(item, (*at, key), credentials)
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
-            yield from _inside(item, (*at, number))
+            yield from _inside(item, (*at, number), credentials)
 
 
 def fault(named: NamedFile) -> tuple[str, bool]:

@@ -7,6 +7,8 @@ import contextlib
 
 import pytest
 
+from gatewayd.device.lifecycle import State
+from gatewayd.device.recovery import MAX_STALE
 from gatewayd.errors import (
     AmbiguousId,
     CallerError,
@@ -17,6 +19,7 @@ from gatewayd.errors import (
     StoreFull,
     WrongState,
 )
+from gatewayd.registration.registrar import RegistrationSettings
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
@@ -279,3 +282,48 @@ async def test_a_retry_asks_for_a_new_secret_where_all_were_stale(stage: Stage) 
     await stage.tape.wait_for(device, "failed", "secret-repeatedly-stale")
     await stage.app.commands.retry(device, "uid 0")
     await stage.tape.wait_for(device, "online")
+
+
+# Files of a cloud have changed.
+
+
+QUIET = RegistrationSettings().quiet_time
+
+
+@pytest.mark.parametrize(
+    ("scripted", "most"),
+    [(["fail"], 1.0), (["refuse"], 1.0), (["issue-another"] * (MAX_STALE + 1), QUIET + 1.0)],
+)
+async def test_what_failed_is_tried_again_as_soon_as_it_may(
+    stage: Stage, scripted: list[str], most: float
+) -> None:
+    """A request that was answered with no secret needs no quiet time."""
+    stage.cloud.script["TH20-1"] = list(scripted)
+    device = stage.announce("TH20-1")
+    child = stage.app.manager.children
+    await stage.tape.wait_for(device, "admitted" if scripted == ["fail"] else "failed")
+    while not (child[device].until or child[device].state is State.FAILED):
+        await asyncio.sleep(0.1)
+    now = asyncio.get_running_loop().time
+    began = now()
+    await stage.app.reread({"another"})
+    await stage.app.reread({"cloud"})
+    await stage.tape.wait_for(device, "online")
+    assert now() - began < most
+
+
+async def test_a_child_that_is_online_stays_so(stage: Stage) -> None:
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "online")
+    await stage.app.reread({"cloud"})
+    await asyncio.sleep(1)
+    assert stage.cloud.calls.count("connect TH20-1") == 1
+
+
+async def test_a_child_of_another_cloud_waits_on(stage: Stage) -> None:
+    stage.cloud.script["TH20-1"] = ["refuse"]
+    device = stage.announce("TH20-1")
+    await stage.tape.wait_for(device, "failed")
+    await stage.app.reread({"another"})
+    await asyncio.sleep(1)
+    assert stage.app.manager.children[device].state is State.FAILED

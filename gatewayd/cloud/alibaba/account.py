@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
@@ -44,14 +43,14 @@ class AlibabaAccount:
         context, settings = await trust.context(), self.settings
         return tls.Server(host, port, context, settings.connect_timeout, settings.reply_timeout)
 
-    async def secret(self, credential: str, file: Path | None) -> Secret:
-        """Read a secret that an operator gives.  Raises ConfigError."""
-        return await asyncio.to_thread(self.read_secret, credential, file)
+    def given_secret(self, credential: str, file: Path | None) -> GivenSecret:
+        """Return a secret that an operator gives."""
+        return GivenSecret(self.read_secret, credential, file)
 
     async def product_secret(self, name: CloudName) -> Secret:
         """Read the secret of a device's product.  Raises ConfigError."""
         product = self.settings.products[name.product]
-        return await self.secret(product.secret_credential, product.secret_file)
+        return await self.given_secret(product.secret_credential, product.secret_file).read()
 
     def nonce(self) -> str:
         """Return what makes a request unlike any other: 16 hexadecimal digits."""

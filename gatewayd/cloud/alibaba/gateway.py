@@ -15,9 +15,21 @@ from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, Outcome, Refused, Route
+from gatewayd.cloud.provider import (
+    Issued,
+    KeepSecret,
+    LoginError,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Route,
+)
 from gatewayd.cloud.sub_devices.link import subscribe
-from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED, no_gateway_secret
+from gatewayd.cloud.sub_devices.result_codes import (
+    NOT_CONFIGURED,
+    given_secret_refused,
+    no_gateway_secret,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -49,6 +61,10 @@ class AlibabaGatewayRoute:
         now: Callable[[], float],
     ) -> None:
         self._account, self._settings = account, account.settings
+        own = account.settings.gateway
+        self._given = None
+        if own is not None and not own.register:
+            self._given = account.given_secret(own.secret_credential, own.secret_file)
         self._direct, self._children = direct, children
         self._limits = AlibabaRateLimits(now)
 
@@ -76,10 +92,14 @@ class AlibabaGatewayRoute:
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in, subscribe, and serve the children.  Raises LoginRefused, LoginFailed."""
         try:
-            return await self._connect(name, secret)
+            return await self._connect_with_given(name, secret)
         except LoginError as error:
             self._children.set_gateway_reason(error.reason)
             raise
+
+    def is_replaced(self, _: CloudName, secret: Secret) -> bool:
+        """Whether another secret than this one was configured when that was last read."""
+        return self._given is not None and self._given.replaces(secret)
 
     async def close(self) -> None:
         """Hold nothing: each session is closed by the code that opened it."""
@@ -88,14 +108,24 @@ class AlibabaGatewayRoute:
         own = self._settings.gateway
         if own is None:
             return Refused(NOT_CONFIGURED)
-        if own.register:
+        if self._given is None:
             return await self._direct.register(name, keep)
         try:
-            secret = await self._account.secret(own.secret_credential, own.secret_file)
+            secret = await self._given.read()
         except ConfigError as error:
             return Refused(no_gateway_secret(str(error)))
         await keep(secret)
         return Issued()
+
+    async def _connect_with_given(self, name: CloudName, secret: Secret) -> MqttSession:
+        """Log in; where the configured secret is refused, say so, and whether it was replaced."""
+        try:
+            return await self._connect(name, secret)
+        except LoginRefused as error:
+            if self._given is None:
+                raise
+            replaced = await self._given.was_replaced(secret)
+            raise LoginRefused(given_secret_refused(error.reason), stale=replaced) from error
 
     async def _connect(self, name: CloudName, secret: Secret) -> MqttSession:
         login = payloads.connect_login(name, secret, self._settings.sign_method)

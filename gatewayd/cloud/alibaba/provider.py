@@ -50,7 +50,7 @@ class Alibaba(RoutedProvider):
         if problems := list(_problems(settings)):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         super().__init__(name, DEFAULT_ROUTE)
-        trust = tls.TrustStore(settings.ca_file)
+        self._roots = [trust := tls.TrustStore(settings.ca_file)]
         self._account = AlibabaAccount(settings, read_secret, trust, random)
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
@@ -64,7 +64,7 @@ class Alibaba(RoutedProvider):
         if not settings.explain:
             return PreregisteredRoute(account, clock.now)
         host = settings.https_host or https_registration.host_of(settings.region)
-        trust = tls.TrustStore(settings.https_ca_file)
+        self._roots.append(trust := tls.TrustStore(settings.https_ca_file))
         https = https_registration.HttpsRegistration(account, host, settings.https_port, trust)
         return https_registration.ExplainedRoute(account, clock.now, https)
 
@@ -85,10 +85,10 @@ class Alibaba(RoutedProvider):
         if self._children is not None and name.route in SUB_DEVICE_ROUTES:
             self._children.on_pending(name)
 
-    async def close(self) -> None:
-        """Release what the routes hold."""
-        await super().close()
-        self._account.trust.release()
+    async def reread(self) -> None:
+        """Have the trusted roots read again; secrets are, whenever they are needed."""
+        for trust in self._roots:
+            trust.release()
 
     def _illegal(self, name: CloudName) -> Reason | None:
         return None if DEVICE_NAME.fullmatch(name.device) else reasons.BAD_NAME

@@ -34,7 +34,8 @@ REGISTRATION: Mapping[int, port.Outcome] = {
         "cloud-auth-failed",
         "The cloud does not accept this product secret with this device name; it does not say why.",
         "Check the product secret, that the device name was created in the console, and that "
-        "dynamic registration is on for the product; then call Retry.",
+        "dynamic registration is on for the product; then call Retry, or Reload where a file was "
+        "corrected.",
     )),
     5: port.Refused(Reason(
         "cloud-not-authorised",
@@ -146,9 +147,9 @@ def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
 
 def no_product_secret(text: str) -> Reason:
     """Return why a product secret cannot be used; `text` names the file, and what to do."""
-    return Reason("product-secret-unusable", text, "Correct this, then call Retry.")
+    return Reason("product-secret-unusable", text, "Correct this, then call Reload.")
 
 
 def no_device_secret(text: str) -> Reason:
     """Return why a device secret cannot be used; `text` names the file, and what to do."""
-    return Reason("device-secret-unusable", text, "Correct this, then call Retry.")
+    return Reason("device-secret-unusable", text, "Correct this, then call Reload.")

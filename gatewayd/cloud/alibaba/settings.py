@@ -136,6 +136,7 @@ class AlibabaProduct:
         "prefix of the systemd credentials that hold the secrets of known devices: a device name "
         "follows; for the route sub-device-known",
         grammar=grammar.credential_name,
+        file=FileUse.DIRECTORY,
     )
     device_directory: Path | None = setting(  # likewise
         None,

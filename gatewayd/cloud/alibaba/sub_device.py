@@ -11,12 +11,22 @@ from abc import ABC, abstractmethod
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
-from gatewayd.cloud.provider import Issued, KeepSecret, LoginFailed, Outcome, Refused, Unknown
+from gatewayd.cloud.credentials import GivenSecret
+from gatewayd.cloud.provider import (
+    Issued,
+    KeepSecret,
+    LoginFailed,
+    LoginRefused,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
     UNANSWERED,
     Denied,
     MissingFromReply,
+    given_secret_refused,
     unanswered_outcome,
 )
 from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
@@ -121,6 +131,10 @@ class KnownSecretRoute(AlibabaSubDeviceRoute):
 
     issued = False
 
+    def __init__(self, account: AlibabaAccount, children: AlibabaSubDevices) -> None:
+        super().__init__(account, children)
+        self._refused: dict[CloudName, GivenSecret] = {}
+
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
         if (objection := super().check_name(name)) is not None:
@@ -139,10 +153,30 @@ class KnownSecretRoute(AlibabaSubDeviceRoute):
         except ConfigError as error:
             return Refused(reasons.no_device_secret(str(error)))
 
+    async def connect(self, name: CloudName, secret: Secret) -> SubDeviceSession:
+        """Log in once.  Raises LoginRefused, LoginRemoved, LoginFailed.
+
+        Where a secret is refused, the one that is given is read again.
+        """
+        try:
+            session = await super().connect(name, secret)
+        except LoginRefused as error:
+            given = self._refused.setdefault(name, self._given(name))
+            replaced = await given.was_replaced(secret)
+            raise LoginRefused(given_secret_refused(error.reason), stale=replaced) from error
+        self._refused.pop(name, None)
+        return session
+
+    def is_replaced(self, name: CloudName, secret: Secret) -> bool:
+        """Whether another secret was given when this one was refused."""
+        return name in self._refused and self._refused[name].replaces(secret)
+
     async def _secret(self, name: CloudName) -> Secret:
+        return await self._given(name).read()
+
+    def _given(self, name: CloudName) -> GivenSecret:
         product = self._products[name.product]
         prefix, directory = product.device_credentials, product.device_directory
         credential = f"{prefix}{name.device}" if prefix else ""
-        return await self._account.secret(
-            credential, directory / name.device if directory else None
-        )
+        file = directory / name.device if directory else None
+        return self._account.given_secret(credential, file)

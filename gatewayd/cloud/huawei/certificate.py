@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.runtime.watched_file import WatchedFile, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -56,34 +58,48 @@ MAX_BYTES = 1 << 20
 
 
 def read_template(path: Path) -> bytes:
-    """Return the content of a file, or so much that it is found too large.
-
-    Blocks; raises ConfigError.
-    """
+    """Return the content of a template's file.  Blocks; raises ConfigError."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES)
+        return read_regular(path, MAX_BYTES)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be read: {error.strerror}")
 
 
 class TemplateFile:
-    """A template file, read at once.
+    """A template file, read at once, and again when its content has changed.
 
     template: the last usable one that was read.
     Blocks; raises ConfigError with a line for each error.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._data = path, b""
-        self.template = self._lint(read_template(path))
+        self._path, self._watched = path, WatchedFile(path, MAX_BYTES)
+        self._reading = threading.Lock()  # for several registrations at a time
+        self._fault = ""
+        self.template = self._lint(self._changed() or b"")
 
     def read(self) -> ProvisioningTemplate:
         """Return the current template.  Blocks; raises ConfigError."""
-        data = read_template(self._path)
-        if data != self._data:
-            self.template = self._lint(data)
-        return self.template
+        with self._reading:
+            data = self._changed()
+            if data is not None:
+                try:
+                    self.template, self._fault = self._lint(data), ""
+                except ConfigError as error:
+                    self._fault = str(error)
+            if self._fault:
+                raise ConfigError(self._fault)
+            return self.template
+
+    def _changed(self) -> bytes | None:
+        try:
+            return self._watched.changed()
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
 
     def _lint(self, data: bytes) -> ProvisioningTemplate:
         linted = lint(data)
@@ -91,7 +107,6 @@ class TemplateFile:
             raise ConfigError("\n".join(f"{self._path}: {one}" for one in linted.diagnostics))
         for diagnostic in linted.diagnostics:
             log.warning("%s: %s.", self._path, diagnostic)
-        self._data = data
         return linted.template
 
 
@@ -116,6 +131,14 @@ class CertificateRoute:
         self.authority, self.login = authority, CertificateLogin(settings, wall)
         self._own, self._wall = own, wall
         self._file = TemplateFile(own.template_file)
+
+    async def reread(self) -> None:
+        """Read the template again where it has changed; one that cannot be used is logged."""
+        try:
+            await asyncio.to_thread(self._file.read)
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                log.warning("The template in use stays: %s.", line)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why the template makes no device of this name; None if it does."""

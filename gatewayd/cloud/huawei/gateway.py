@@ -15,7 +15,7 @@ from gatewayd.cloud.connect_errors import ConnectFault
 from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome
+from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome, SupportsReplacement
 from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
@@ -80,6 +80,11 @@ class HuaweiGatewayRoute:
         except LoginError as error:
             self._children.set_gateway_reason(error.reason)
             raise
+
+    def is_replaced(self, name: CloudName, secret: Secret) -> bool:
+        """Whether another secret than this one was configured when that was last read."""
+        source = self._credentials
+        return isinstance(source, SupportsReplacement) and source.is_replaced(name, secret)
 
     async def close(self) -> None:
         """Do nothing: sessions, and the rest, are closed by their owners."""

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.ca.certificates import Validity
 from gatewayd.cloud.connect_errors import ConnectError
-from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, LoginRefused, Outcome, Refused
-from gatewayd.cloud.sub_devices.result_codes import no_gateway_secret
+from gatewayd.cloud.sub_devices.result_codes import given_secret_refused, no_gateway_secret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -92,7 +92,8 @@ class SecretLogin:
         wall: Callable[[], float],
     ) -> None:
         self._settings, self._own, self._trust = settings, own, trust
-        self._read_secret, self._wall = read_secret, wall
+        self._given = GivenSecret(read_secret, own.secret_credential, own.secret_file)
+        self._wall = wall
 
     def check_name(self, _: CloudName) -> Reason | None:
         """Return None: the platform is not asked, so any name will do."""
@@ -100,11 +101,8 @@ class SecretLogin:
 
     async def register(self, _: CloudName, keep: KeepSecret) -> Outcome:
         """Keep the configured secret; see Route."""
-        own = self._own
         try:
-            secret = await asyncio.to_thread(
-                self._read_secret, own.secret_credential, own.secret_file
-            )
+            secret = await self._given.read()
         except ConfigError as error:
             return Refused(no_gateway_secret(str(error)))
         if fault := secret_fault(secret):
@@ -117,9 +115,23 @@ class SecretLogin:
     ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
-        A kept secret of another kind, from an earlier configuration, is not sent.
+        A kept secret of another kind, from an earlier configuration, is not sent.  Where it is
+        refused, the configured one is read again.
         Raises LoginRefused, LoginFailed.
         """
+        try:
+            return await self._open(name, secret, on_message)
+        except LoginRefused as error:
+            stale = await self._given.was_replaced(secret) or error.stale
+            raise LoginRefused(given_secret_refused(error.reason), stale=stale) from error
+
+    def is_replaced(self, _: CloudName, secret: Secret) -> bool:
+        """Whether another secret than this one was configured when that was last read."""
+        return self._given.replaces(secret)
+
+    async def _open(
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+    ) -> tuple[mqtt.MqttConnection, str]:
         if secret_fault(secret):
             raise LoginRefused(reasons.NO_SECRET)
         settings, own = self._settings, self._own

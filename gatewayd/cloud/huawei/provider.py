@@ -93,7 +93,7 @@ class Huawei(RoutedProvider):
         return await super().check_ready(name)
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
-        """Return when a certificate is to be replaced, or a secret that has been configured again."""
+        """Return when a certificate is to be replaced, or a secret that is configured."""
         certificate = self._certificate_of(name)
         due = certificate.renew_at(name, secret) if certificate else None
         return super().renew_at(name, secret) if due is None else due
@@ -104,7 +104,7 @@ class Huawei(RoutedProvider):
         return certificate.enrolment_hint(name, secret) if certificate else ""
 
     async def reread(self) -> None:
-        """Have the trusted roots and the template read again; secrets are, whenever needed."""
+        """Have roots and template read again; secrets are, whenever they are needed."""
         self._trust.release()
         if self._certificate is not None:
             await self._certificate.reread()

@@ -124,7 +124,7 @@ NO_PRODUCT = Reason(
 TEMPLATE_CHANGED = Reason(
     "template-unusable",
     "The template file was replaced by one that cannot be used.",
-    "Check it: gatewayctl huawei template lint.",
+    "Check it: gatewayctl huawei template lint; once it is corrected, call Reload.",
 )
 
 
@@ -174,7 +174,8 @@ def template(code: str, text: str) -> Reason:
     return Reason(
         code,
         f"The template cannot make this device: {text}.",
-        "Change the template, here and at the platform, or the rule that names the device.",
+        "Change the template, here and at the platform, or the rule that names the device; then "
+        "call Reload.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -183,4 +183,10 @@ def gateway_offline(gateway: str, state: Reason | None) -> Reason:
 
 def no_gateway_secret(text: str) -> Reason:
     """Return why the gateway's secret cannot be used; `text` names the file."""
-    return Reason("gateway-secret-unusable", text, "Correct this, then call Retry.")
+    return Reason("gateway-secret-unusable", text, "Correct this, then call Reload.")
+
+
+def given_secret_refused(reason: Reason) -> Reason:
+    """Return why a secret is refused that an operator gives: what to do is to give another one."""
+    remedy = f"Check the secret that is given for this device, then call Reload. {reason.remedy}"
+    return replace(reason, remedy=remedy.strip())

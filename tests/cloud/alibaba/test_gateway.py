@@ -231,3 +231,32 @@ async def test_cancelled_while_it_subscribes_it_closes(serve: Serve, ca_file: Pa
         assert connecting.cancelled()
         await broker.until(0)
     assert link.current is None
+
+
+# A configured secret that was corrected.
+
+
+async def test_a_refused_secret_is_due_once_another_is_configured(
+    serve: Serve, ca_file: Path, secret_file: Path
+) -> None:
+    peer = Peer(connack=4)
+    own = AlibabaGateway(OWN.product, OWN.device, secret_file=secret_file)
+    async with serve(peer.script) as broker:
+        route = route_to(broker.port, ca_file, GatewayLink[AlibabaUplink](), own)
+        with pytest.raises(LoginRefused) as same:
+            await route.connect(OWN, SECRET)
+        assert not same.value.stale
+        assert "Reload" in same.value.reason.remedy
+        assert not route.is_replaced(OWN, SECRET)
+        secret_file.write_bytes(b"0123456789abcdef0123456789abcdef")
+        with pytest.raises(LoginRefused) as other:
+            await route.connect(OWN, SECRET)
+        assert other.value.stale
+        assert route.is_replaced(OWN, SECRET)
+        kept = RecordingKeeper()
+        assert await route.register(OWN, kept.keep) == Issued()
+        assert not route.is_replaced(OWN, kept.secrets[0])
+        secret_file.unlink()
+        with pytest.raises(LoginRefused) as gone:
+            await route.connect(OWN, SECRET)
+        assert not gone.value.stale

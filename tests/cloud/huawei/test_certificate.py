@@ -314,6 +314,27 @@ async def test_a_template_file_counts_at_once(folder: Path) -> None:
         assert one.devices() == {child_id(1)}, "the device ID is kept with the certificate"
 
 
+async def test_a_corrected_template_counts_for_names_after_a_reload(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = (folder / "template.json").read_bytes()
+    body = json.loads(json.dumps(BODY))
+    body["resources"]["device"]["product_id"] = "pumps"
+    (folder / "template.json").write_text(json.dumps(body))
+    async with certified(folder) as one:
+        assert one.provider.check_name(child(1)) is not None
+        one.template.write_text("{}")
+        await one.provider.reread()
+        assert "template.json" in caplog.text
+        assert one.provider.check_name(child(1)) is not None
+        one.template.write_bytes(b"\xef\xbb\xbf" + good)
+        await one.provider.reread()
+        assert one.provider.check_name(child(1)) is None
+        one.template.unlink()
+        await one.provider.reread()
+        assert one.provider.check_name(child(1)) is None
+
+
 def test_a_template_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     furnish(tmp_path, {"parameters": {}, "resources": {"device": {"node_id": "x"}}})
 
