@@ -196,9 +196,6 @@ class Application:
                 await self.admission.configure(device, provider.gateway_name)
                 self.manager.admit_gateway(device)
 
-    def services(self) -> Iterable[Service]:
-        """Return what has to run besides the manager."""
-        watches = (authority.watch for authority in self.authorities.values())
     async def reread(self, clouds: Collection[str]) -> None:
         """Have files read again that the settings name, and try what failed with the old ones.
 
@@ -209,6 +206,9 @@ class Application:
                 await provider.reread()
         await self.commands.retry_all(clouds)
 
+    def services(self) -> Iterable[Service]:
+        """Return what has to run besides the manager."""
+        watches = (authority.watch for authority in self.authorities.values())
         return *self.discovery.services(), self.cloud_requests.run, *watches
 
     def _window_changed(self) -> None:
