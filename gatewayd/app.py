@@ -75,7 +75,7 @@ class LanDiscovery:
         listener: Listener,
         clock: Clock,
     ) -> None:
-        context = Context(clock.now, clock.jitter, interest)
+        context = Context(clock.now, clock.jitter, interest, self._is_known)
         discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
         self._supervisor, self._neighbours = Supervisor(discoverers, context), NeighbourTable()
         self._scan = Scan(self._supervisor.names, self._supervisor.rescan, clock.now)
@@ -103,6 +103,9 @@ class LanDiscovery:
         """Return what has to run."""
         discover = partial(self._supervisor.run, self.devices)
         return self.devices.run, discover, self._follow_neighbours, self._scan.run
+
+    def _is_known(self, address: str) -> bool:
+        return address in self.devices.known_addresses()
 
     async def _follow_neighbours(self) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gatewayd.admission.policy.engine import PolicyContext, decide, interest
+from gatewayd.admission.policy.engine import PolicyContext, decide, interest, is_listed
 from gatewayd.admission.policy.lint import check_rules
 from gatewayd.admission.policy.rules import (
     MAX_RULES,
@@ -199,7 +199,9 @@ class RuleBook:
             self._hits[rule] += 1
 
     def interest(self, attributes: Mapping[str, str]) -> Interest:
-        """Return the interest in a name that is not resolved yet."""
+        """Return the interest in a device, or in a name that is not resolved yet."""
+        if is_listed(attributes, self.rules):
+            return Interest.LISTED
         return Interest(interest(attributes, self.rules))
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:

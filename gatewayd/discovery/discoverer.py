@@ -122,11 +122,17 @@ class Health:
 
 
 class Interest(StrEnum):
-    """What the rules would do with a name, as far as that is known before it is resolved."""
+    """What the rules would do with a device, as far as that is known of it."""
 
+    LISTED = "listed"  # a rule could match, and lists the identity: known of no name by itself
     WANTED = "wanted"  # a rule could match: resolve it first
     STRANGER = "stranger"  # no rule could match: resolve it when there is room
     IGNORED = "ignored"  # a rule ignores it: count it, never resolve it
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a rule could match."""
+        return self in (Interest.WANTED, Interest.LISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +140,9 @@ class Context:
     """What gatewayd lends a discoverer.
 
     now: the event loop's clock, seconds.  jitter: a number from [0, 1) at each call.
-    interest: what the rules want of a name, given the attributes that are known before it is
-    resolved ("source", "service", "instance", "interface").  A discoverer asks before it sends
-    anything on behalf of a name.
+    interest: what the rules want of a device, given the attributes that are known, of a name before
+    it is resolved ("source", "service", "instance", "interface").  A discoverer asks before it
+    sends anything on behalf of a name.
     is_known: whether an IP address is that of a device on record: in a flood, its packets are read
     before those of strangers.  It is asked for each packet.
     """

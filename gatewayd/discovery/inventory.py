@@ -23,6 +23,8 @@ KNOWN_FOR = 2.0
 """Seconds until they are gathered again."""
 PINNED = 100
 """The rank in the queue of what seems to be a pinned device: above all that trust can give."""
+LISTED = 10
+"""What is added to the rank of a listed identity: more than any trust gives."""
 CAUSES = {LossReason.GOODBYE: LEFT, LossReason.EXPIRED: SILENT}
 """The losses that make a device suspect, and why.  The others say nothing of the device."""
 
@@ -215,6 +217,10 @@ class Inventory:
             self._table.probe_answered(observation, sighting, now, rank=rank)
 
     def _rank(self, sighting: Sighting) -> int:
-        """Return how much a device matters if there is no room for all: by trust, then wanted."""
-        wanted = self._context.interest(sighting.attributes) is Interest.WANTED
-        return 2 * sighting.trust + wanted
+        """Return how much a device matters if there is no room for all.
+
+        Those that an operator listed come first, then by trust, then those that rules want.
+        """
+        interest = self._context.interest(sighting.attributes)
+        listed = interest is Interest.LISTED
+        return LISTED * listed + 2 * sighting.trust + interest.is_wanted

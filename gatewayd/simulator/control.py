@@ -48,7 +48,8 @@ async def _faults(plant: Plant, request: Request) -> None:
 
 
 async def _attack(plant: Plant, request: Request) -> int:
-    return await plant.attack(request["kind"], int(request["count"]), float(request["rate"]))
+    kind, forge = request["kind"], request.get("forge", "")
+    return await plant.attack(kind, int(request["count"]), float(request["rate"]), forge)
 
 
 async def _hostile_text(plant: Plant, request: Request) -> int:

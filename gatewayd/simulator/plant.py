@@ -20,6 +20,7 @@ from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
+from gatewayd.simulator.lan.floods import FLOODS
 from gatewayd.simulator.lan.lan import SimulatedLan
 
 ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
@@ -118,9 +119,14 @@ class Plant:
             raise KeyError(serial)
         return self._numbers[serial]
 
-    async def attack(self, kind: str, count: int, rate: float) -> int:
-        """Attack the LAN by flood, impersonate, oversize or malform; return the datagrams sent."""
-        async with Attacker(self.layout.interface, rng=self._rng) as attacker:
+    async def attack(self, kind: str, count: int, rate: float, forge: str = "") -> int:
+        """Attack the LAN; return the datagrams sent.
+
+        kind: flood, impersonate, oversize, malform, or one of FLOODS.  forge: as of `Attacker`.
+        """
+        async with Attacker(self.layout.interface, rng=self._rng, forge=forge) as attacker:
+            if kind in FLOODS:
+                return await attacker.exhaust(kind, count, rate)
             return int(await getattr(attacker, kind)(count, rate))
 
     async def hostile_text(self, serial: str) -> int:

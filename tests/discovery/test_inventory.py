@@ -560,6 +560,18 @@ async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
         assert lan.inventory.counters()["devices"] == 16
 
 
+async def test_who_claims_a_listed_identity_stays_while_others_as_plausible_come_and_go() -> None:
+    async with a_lan(InventorySettings(max_unadmitted=16)) as lan:
+        child = await lan.sees("mdns c", "serial pm PM1", attributes={"interest": "listed"})
+        for n in range(1000):
+            lan.announce(f"mdns w{n}", f"serial w W{n}", attributes={"interest": "wanted"})
+            if not n % 100:
+                await lan.settle()
+        await lan.settle()
+        assert lan.inventory.counters()["devices-evicted"] > 900
+        assert child in lan.listener.present()
+
+
 async def test_what_comes_faster_than_it_is_processed_is_dropped_strangers_first() -> None:
     settings = InventorySettings(max_queued=100)
     async with a_lan(settings) as lan:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 GATEWAY, CHILDREN = "10.77.0.1", "10.77.0.2"
 NETWORK = "10.77.1.0/24"
+FORGED = "10.77.2.0/24"
+"""Addresses that an attacker uses besides its own."""
 
 
 @contextlib.contextmanager
@@ -25,6 +27,8 @@ def namespaces() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
             _ip("-n", name, "addr", "add", f"{address}/16", "dev", "lan0")
             _ip("-n", name, "link", "set", "lan0", "up")
             _ip("-n", name, "route", "add", "default", "dev", "lan0")
+        for network in (NETWORK, FORGED):  # each child speaks from an address of its own
+            _ip("-n", names[1], "route", "add", "local", network, "dev", "lo")
         yield _inside(names[0]), _inside(names[1])
     finally:
         for name in names:

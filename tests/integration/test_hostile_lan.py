@@ -239,7 +239,7 @@ async def test_a_flood_and_goodbyes_together_take_none_offline(tmp_path: Path) -
                 await one.ask(do="spoof_goodbye", child=child)
             await asyncio.sleep(0.5)
         assert await flood == kinds["count"]
-        await until_counted(one, "mdns:dropped:flood")
+        await until_counted(one, "mdns:dropped:sender-flood")
         await until_all(one, "online", *here)
         assert await were_never_offline(one, *ids.values())
         await is_bounded(one)

@@ -138,6 +138,15 @@ def interest(attributes: View, rules: Sequence[Rule]) -> Literal["wanted", "stra
     return "stranger"
 
 
+def is_listed(view: View, rules: Sequence[Rule]) -> bool:
+    """Whether the rule that decides about a device lists the identity that it claims."""
+    rule = next((one for one in rules if _progress(one, view) == len(one.predicates)), None)
+    if rule is None or rule.template is None or not rule.listed:
+        return False
+    identity = rule.identity(view)
+    return all(identity.get(field) in rule.listed for field in rule.template.fields)
+
+
 def _known(key: str, attributes: View) -> bool:
     return key in BEFORE_RESOLVING and normalised(key, attributes) is not None
 

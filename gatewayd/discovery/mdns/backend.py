@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import ipaddress
 import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo
+from gatewayd.discovery.mdns.traffic import PacketVerdict
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ RECEIVE_BUFFER = 4 << 20
 
 NameCallback = Callable[[str, str], None]
 """Called with a service type without domain, and the full name of an instance."""
+
+PacketJudge = Callable[[str, bytes], PacketVerdict]
+"""Called with the sender's address and a packet, before the packet is parsed."""
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 _NAME = 15  # bytes of an interface's name
@@ -38,6 +42,9 @@ class MdnsBackend(Protocol):
 
         services: types without domain.  What is cached is reported again.
         """
+
+    def ask(self, services: Sequence[str]) -> None:
+        """Ask once for all instances, even those that are cached."""
 
     def newest(self, name: InstanceName) -> float:
         """Return when the newest record of a name came, by the loop's clock; 0 for never."""
@@ -64,10 +71,28 @@ def ipv4(interface: str) -> str | None:
     return _ask_kernel(_SIOCGIFADDR, interface)
 
 
-def network(interface: str) -> ipaddress.IPv4Network | None:
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An IPv4 network, as numbers: each packet's sender is compared with it."""
+
+    prefix: int
+    mask: int
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an address is in the network.  Raises OSError if it is none."""
+        return _number(address) & self.mask == self.prefix
+
+
+def network(interface: str) -> Network | None:
     """Return the network of that address; None if there is none."""
     address, mask = ipv4(interface), _ask_kernel(_SIOCGIFNETMASK, interface)
-    return ipaddress.IPv4Network(f"{address}/{mask}", strict=False) if address and mask else None
+    if not address or not mask:
+        return None
+    return Network(_number(address) & _number(mask), _number(mask))
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(socket.inet_aton(address))
 
 
 def _ask_kernel(question: int, interface: str) -> str | None:
@@ -94,34 +119,50 @@ class PacketFilter(asyncio.DatagramProtocol):
     """A filter before a library's protocol, which may fail at hostile packets.
 
     on_link: the network of valid senders; a router may forward others' packets (RFC 6762, 11).
-    drop: counts one packet that was not passed on, by cause.
+    judge: says which packets are passed on.  drop: counts one that was not, by cause.
+    tidy: called after each packet that was passed on.
     """
 
     def __init__(
         self,
         guarded: asyncio.DatagramProtocol,
-        on_link: ipaddress.IPv4Network | None,
+        on_link: Network | None,
+        judge: PacketJudge,
         drop: Callable[[str], None],
+        tidy: Callable[[], None],
     ) -> None:
         self._guarded = guarded
         self._on_link = on_link
-        self._drop = drop
+        self._judge, self._drop, self._tidy = judge, drop, tidy
         self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
         self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """Pass a packet on if its sender is on the link."""
-        if self._on_link is None or ipaddress.ip_address(addr[0]) not in self._on_link:
+        """Pass a packet on if its sender is on the link, and there is a budget for it."""
+        if self._on_link is None or addr[0] not in self._on_link:
             self._drop("off-link")
+            return
+        verdict = self._judge(addr[0], data)
+        if verdict is PacketVerdict.QUERY:  # hosts ask all the time, this one as well
+            return
+        if verdict is not PacketVerdict.PASS:
+            self._drop(verdict.value)
             return
         try:
             self._guarded.datagram_received(data, addr)
         except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
             self._drop("packet-failed")
             log.debug("Failed to parse a packet: %s.", type(error).__name__)
+        self._tidy()
 
 
-def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:  # noqa: ANN401  # of any library
+def harden(
+    transport: Any,  # noqa: ANN401  # of any library
+    interface: str,
+    judge: PacketJudge,
+    drop: Callable[[str], None],
+    tidy: Callable[[], None],
+) -> None:
     """Bind a datagram transport to one interface, and give it a large buffer and a filter.
 
     Without SO_BINDTODEVICE it receives from every interface: packets to any address of this
@@ -130,7 +171,8 @@ def harden(transport: Any, interface: str, drop: Callable[[str], None]) -> None:
     receiver = transport.get_extra_info("socket")
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    transport.set_protocol(PacketFilter(transport.get_protocol(), network(interface), drop))
+    guarded = transport.get_protocol()
+    transport.set_protocol(PacketFilter(guarded, network(interface), judge, drop, tidy))
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:

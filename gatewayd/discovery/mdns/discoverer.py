@@ -1,7 +1,7 @@
 """The discoverer of devices that announce themselves by multicast DNS: RFC 6762, RFC 6763.
 
-What could grow is bounded: names are judged before they are resolved, and after a flood the
-whole stack is closed and opened again.
+What could grow is bounded: packets are judged before they are parsed, names before they are
+resolved, and a stack that holds too much is closed and opened again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from functools import partial
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.mdns.backend import MdnsBackend, ipv4
+from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, ipv4
 from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
 from gatewayd.errors import ConfigError, DiscoveryRetry
 
-RECORDS = 4
-"""How many records of each name are kept, up to the number of names that is a flood."""
+NAME = 2800
+"""Bytes that the records of one name may take on average: four, as most devices have."""
 
 
 class Mdns:
@@ -84,7 +84,10 @@ class Mdns:
         interface: str,
         now: Callable[[], float],
         address: str,
-        on_flood: Callable[[], None],
+        judge: PacketJudge,
+        on_full: Callable[[], None],
     ) -> MdnsBackend:
-        counter = RecordCounter(RECORDS * self._settings.flood_limit, on_flood)
-        return ZeroconfBackend(interface, address, now=now, drop=self.health.drop, counter=counter)
+        counter = RecordCounter(NAME * self._settings.flood_limit, on_full)
+        return ZeroconfBackend(
+            interface, address, now=now, judge=judge, drop=self.health.drop, counter=counter
+        )

@@ -1,4 +1,4 @@
-"""mDNS on one interface: when to listen, when to ask again, when to pause."""
+"""mDNS on one interface: when to listen, when to ask again, when to start afresh."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.mdns.backend import MdnsBackend, finish, ipv4
+from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, finish, ipv4
 from gatewayd.discovery.mdns.records import InstanceName, confirmed_info, matches_claims
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import NameTracker
+from gatewayd.discovery.mdns.traffic import FloodAlarm, PacketVerdict, Traffic
 from gatewayd.errors import DiscoveryRetry
 
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 15.0
 """Seconds between two checks of the interface's address, and of what has expired."""
+CALM = 60.0
+"""Seconds without excess after which another flood is logged."""
+ASK_EVERY = 2.0
+"""Seconds between two questions for all names while packets of strangers are dropped unread: a new
+child answers each, and one of its answers is read."""
+RENEW_EVERY = 5.0
+"""Seconds from one opening of the backend until the next after it was full."""
 VERIFY_TIMEOUT = 3.0
 """Seconds that verifying one name may take."""
 
-OpenBackend = Callable[[str, Callable[[], None]], MdnsBackend]
-"""Makes a backend for an IPv4 address; it calls the function when it holds too many records."""
+OpenBackend = Callable[[str, PacketJudge, Callable[[], None]], MdnsBackend]
+"""Makes a backend for an IPv4 address; it calls the last function when it holds too much."""
 
 
 class MdnsInterface:
@@ -49,7 +57,10 @@ class MdnsInterface:
         self._rescan_every = settings.rescan_every
         self._context, self._health = context, health
         self._open = open_backend
-        self._flooded = self._rescanning = False
+        self._full = self._rescanning = False
+        self._opened_at = 0.0
+        self._traffic = Traffic(services, context.is_known, context.now())
+        self._flood, self._excess = FloodAlarm(CALM), FloodAlarm(CHECK_EVERY)
         self._wake = asyncio.Event()
         self._tracker = NameTracker(
             settings,
@@ -58,7 +69,7 @@ class MdnsInterface:
             context=context,
             sink=sink,
             health=health,
-            on_flood=self._on_flood,
+            on_full=self._on_full,
         )
 
     async def run(self) -> None:
@@ -104,11 +115,11 @@ class MdnsInterface:
 
     @asynccontextmanager
     async def _backend(self, address: str) -> AsyncIterator[MdnsBackend]:
-        """Yield the open backend, or one just for this: a flood must not make children absent."""
+        """Yield the open backend, or one just for this: a renewal must not make children absent."""
         if self._tracker.backend:
             yield self._tracker.backend
             return
-        backend = self._open(address, lambda: None)
+        backend = self._open(address, self._judge, lambda: None)
         try:
             await backend.start()
             yield backend
@@ -116,18 +127,19 @@ class MdnsInterface:
             await finish(backend.close())
 
     async def _listen(self, address: str | None) -> None:
-        """Listen until a flood, a rescan, or another address ends it."""
-        self._flooded = self._rescanning = False
+        """Listen until the backend is full, or a rescan or another address ends it."""
+        self._full = self._rescanning = False
         if address is None:
             self._health.drop("no-interface")
             return
-        backend = self._open(address, self._on_flood)
+        backend = self._open(address, self._judge, self._on_full)
+        self._opened_at = self._context.now()
         try:
             await backend.start()
             self._tracker.backend = backend
             while not self._ends(address):
                 await backend.browse(self._services, self._tracker.announced, self._tracker.removed)
-                await self._until_rescan(address)
+                await self._until_rescan(address, backend)
         finally:
             await finish(self._close(backend))
 
@@ -136,13 +148,16 @@ class MdnsInterface:
         await backend.close()
 
     def _ends(self, address: str) -> bool:
-        return self._flooded or self._rescanning or ipv4(self._interface) != address
+        return self._full or self._rescanning or ipv4(self._interface) != address
 
-    async def _until_rescan(self, address: str) -> None:
+    async def _until_rescan(self, address: str, backend: MdnsBackend) -> None:
         spread = 0.9 + 0.2 * self._context.jitter()
         end = self._context.now() + spread * self._rescan_every
         while (left := end - self._context.now()) > 0 and not self._ends(address):
-            await self._wait(min(left, CHECK_EVERY))
+            excess = self._excess.is_on(self._context.now())
+            if excess:
+                backend.ask(self._services)
+            await self._wait(min(left, ASK_EVERY if excess else CHECK_EVERY))
             self._tracker.expire()
 
     async def _wait(self, seconds: float) -> None:
@@ -155,16 +170,33 @@ class MdnsInterface:
             return
 
     def _delay(self) -> float:
-        """Return the seconds before listening again: a flood may end, an interface may come."""
-        if self._flooded:
-            return self._tracker.pause()
+        """Return the seconds before listening again: an interface may come."""
+        if self._full:
+            return max(self._opened_at + RENEW_EVERY - self._context.now(), 0.0)
         return 0.0 if self._rescanning else CHECK_EVERY
 
-    def _on_flood(self) -> None:
-        """Stop listening, so that the memory of all names and records is freed."""
-        if not self._flooded:
-            self._flooded = True
+    def _judge(self, sender: str, packet: bytes) -> PacketVerdict:
+        """Judge a packet before it is parsed."""
+        now = self._context.now()
+        verdict = self._traffic.judge(sender, packet, now)
+        if verdict.is_flood:
+            self._report_flood(now)
+            if verdict is PacketVerdict.LINK_FLOOD and self._excess.ring(now):
+                self._wake.set()
+        return verdict
+
+    def _on_full(self) -> None:
+        """Close the backend and open another, so that the memory of all it holds is freed."""
+        if not self._full:
+            self._full = True
             self._wake.set()
             self._health.drop("flood")
-            entry = {"message_id": "lan-flooded"}
-            log.warning("mDNS on %s is flooded; listening pauses.", self._interface, extra=entry)
+            self._report_flood(self._context.now())
+
+    def _report_flood(self, now: float) -> None:
+        if self._flood.ring(now):
+            log.warning(
+                "mDNS on %s is flooded; packets of strangers are dropped unread.",
+                self._interface,
+                extra={"message_id": "lan-flooded"},
+            )

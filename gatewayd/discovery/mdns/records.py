@@ -6,7 +6,7 @@ import ipaddress
 import re
 import struct
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -39,7 +39,7 @@ CLAIMS: Mapping[str, str] = {
 form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a Hue bridge.
 """
 
-SRV, TXT, IN = 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
+PTR, SRV, TXT, IN = 12, 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
@@ -103,21 +103,34 @@ def encode_query(name: InstanceName) -> bytes:
 
     It lists no known answers, so that the owner of the name has to answer (RFC 6762, 7.1).
     """
-    labels = (name.instance, *name.service.split("."), _DOMAIN[1:])
-    encoded = b"".join(bytes([len(raw)]) + raw for raw in (one.encode() for one in labels)) + b"\0"
-    asked = (encoded + struct.pack("!HH", kind, IN) for kind in (SRV, TXT))
-    return struct.pack("!6H", 0, 0, 2, 0, 0, 0) + b"".join(asked)
+    labels = (name.instance, *name.service.split("."))
+    return _encode_questions((labels, kind) for kind in (SRV, TXT))
+
+
+def encode_browse(services: Sequence[str]) -> bytes:
+    """Return a message that asks for all instances of services.  It lists no known answers."""
+    return _encode_questions((one.split("."), PTR) for one in services)
+
+
+def _encode_questions(questions: Iterable[tuple[Sequence[str], int]]) -> bytes:
+    asked = [_encode_name(labels) + struct.pack("!HH", kind, IN) for labels, kind in questions]
+    return struct.pack("!6H", 0, 0, len(asked), 0, 0, 0) + b"".join(asked)
+
+
+def _encode_name(labels: Sequence[str]) -> bytes:
+    raw = (one.encode() for one in (*labels, _DOMAIN[1:]))
+    return b"".join(bytes([len(one)]) + one for one in raw) + b"\0"
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceQuery:
+class RawQuery:
     """A query in the form that zeroconf sends.  Its own would split an instance at its dots."""
 
-    name: InstanceName
+    packet: bytes
 
     def packets(self) -> list[bytes]:
         """Return the datagrams to send."""
-        return [encode_query(self.name)]
+        return [self.packet]
 
 
 class InvalidServiceInfo(Exception):

@@ -16,7 +16,8 @@ class MdnsSettings:
     """[discovery.<name>] with kind = "mdns".  The bounds hold for each interface."""
 
     interfaces: tuple[str, ...] = setting(
-        REQUIRED, "names of the network interfaces to listen on; never the uplink",
+        REQUIRED,
+        "names of the network interfaces to listen on; never the uplink",
         grammar=grammar.interface,
     )
     types: tuple[str, ...] = setting(
@@ -48,10 +49,11 @@ class MdnsSettings:
         64, "such names that may wait; the oldest are dropped", low=1, high=10_000
     )
     flood_limit: int = setting(
-        5000, "distinct names in ten minutes above which there is a flood", low=10, high=1_000_000
-    )
-    flood_pause: float = setting(
-        300.0, "longest pause after a flood; the first lasts 5 s", unit="s", low=5, high=3600
+        3000,
+        "distinct names, or as many times 2.8 kB of records, after which what was received is "
+        "discarded, and the LAN is asked again",
+        low=10,
+        high=1_000_000,
     )
 
     def problems(self) -> Iterator[str]:

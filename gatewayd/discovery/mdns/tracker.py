@@ -1,7 +1,7 @@
 """The tracker of the names on one interface: which are resolved, in which order, and reported.
 
 It stays within bounds whatever is sent to it: by a table of names, two queues of names to
-resolve, and a flood detector.
+resolve, and a count of all names since the stack was opened.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 5.0
-"""Seconds of the pause after the first flood; doubled after each that follows within minutes."""
 FULL = frozenset({"table-full", "queue-full"})
 """The causes of a drop that are a bound of ours, not a fault of the name."""
 RESOLVE_TIMEOUT = 3.0
@@ -135,51 +133,22 @@ class ResolveQueue:
             await self._resolve(name)
         except Exception as error:  # noqa: BLE001  # the border to zeroconf, which trips over names
             self._drop("resolve-failed")
-            log.warning("Failed to resolve %s: %s.", label(name.instance), type(error).__name__)
+            kind = type(error).__name__
+            log.warning(
+                "Failed to resolve %s: %s.", label(name.instance), kind, extra={"once": kind}
+            )
 
     def _done(self, key: str, _: asyncio.Task[None]) -> None:
         del self._tasks[key]
         self._fill()
 
 
-class FloodDetector:
-    """A counter of the distinct names of ten minutes: too many are a flood.
-
-    limit: how many names are no flood.  longest: seconds of the longest pause after one.
-    """
-
-    WINDOW = 600.0
-
-    def __init__(self, limit: int, longest: float) -> None:
-        self._limit = limit
-        self._longest = longest
-        self._names: set[int] = set()
-        self._since = 0.0
-        self._pause = FIRST_PAUSE
-
-    def add(self, key: str, now: float) -> bool:
-        """Count one name; return whether the names are a flood."""
-        if now - self._since >= self.WINDOW:
-            self._pause = FIRST_PAUSE
-            self._names.clear()
-            self._since = now
-        self._names.add(hash(key))
-        return len(self._names) > self._limit
-
-    def pause(self, now: float) -> float:
-        """Return for how many seconds to stop listening; counting restarts after them."""
-        seconds = min(self._pause, self._longest)
-        self._pause *= 2
-        self._names.clear()
-        self._since = now + seconds
-        return seconds
-
-
 class NameTracker:
     """The tracker: it asks the rules about each name, has it resolved, and reports it to the sink.
 
-    source: of the sightings.  health: counts what happens.  on_flood: called when names are too
-    many.  backend: what resolves names; None while nothing is received.
+    source: of the sightings.  health: counts what happens.  on_full: called when there were too
+    many names since the backend was opened.  backend: what resolves names; None while nothing is
+    received.
     """
 
     def __init__(  # noqa: PLR0913  # by keyword
@@ -191,16 +160,17 @@ class NameTracker:
         context: Context,
         sink: Sink,
         health: Health,
-        on_flood: Callable[[], None],
+        on_full: Callable[[], None],
     ) -> None:
         self._source, self._interface = source, interface
         self._context, self._sink, self._health = context, sink, health
-        self._on_flood = on_flood
+        self._on_full = on_full
         self.backend: MdnsBackend | None = None
         self._settings = settings
         self._warned: set[str] = set()
         self._table = NameTable(settings.max_entries)
-        self._flood = FloodDetector(settings.flood_limit, settings.flood_pause)
+        self._names: set[int] = set()
+        self._limit = settings.flood_limit
         self._wanted = ResolveQueue(
             partial(self._resolve, wanted=True),
             partial(self._drop, key="resolve_queue"),
@@ -219,7 +189,7 @@ class NameTracker:
         name = parse(service, full)
         if name is None:
             self._health.drop("bad-name")
-        elif self.backend and not self._is_flood(name) and self._is_news(name, self.backend):
+        elif self.backend and self._has_room(name) and self._is_news(name, self.backend):
             self._consider(name, self.backend)
 
     def removed(self, service: str, full: str) -> None:
@@ -256,13 +226,10 @@ class NameTracker:
             self._keep(TrackedName(name, known.wanted, sighting))
         return sighting
 
-    def pause(self) -> float:
-        """Return for how many seconds to stop listening after a flood."""
-        return self._flood.pause(self._context.now())
-
     async def suspend(self) -> None:
         """Resolve nothing until there is a backend again."""
         self.backend = None
+        self._names.clear()
         await self._wanted.clear()
         await self._strangers.clear()
 
@@ -271,10 +238,16 @@ class NameTracker:
         for entry in list(self._table):
             self._lose(entry, LossReason.STOPPED)
 
-    def _is_flood(self, name: InstanceName) -> bool:
-        if self._table.get(name.key) or not self._flood.add(name.key, self._context.now()):
+    def _has_room(self, name: InstanceName) -> bool:
+        """Whether a name is one of those that the library may keep; if not, it has kept enough."""
+        if self._table.get(name.key):
+            return True
+        if len(self._names) > self._limit:
             return False
-        self._on_flood()
+        self._names.add(hash(name.key))
+        if len(self._names) > self._limit:
+            self._on_full()
+            return False
         return True
 
     def _is_news(self, name: InstanceName, backend: MdnsBackend) -> bool:
@@ -287,7 +260,7 @@ class NameTracker:
         if interest is Interest.IGNORED:
             self._health.drop("ignored")
             return
-        wanted = interest is Interest.WANTED
+        wanted = interest.is_wanted
         if info := backend.cached(name):
             self._report(name, info, wanted=wanted)
         else:

@@ -1,8 +1,8 @@
 """The backend of mDNS discovery on python-zeroconf, 0.47.3 and later.
 
 That version bounds nothing by itself: it keeps every record of every packet for as long as the
-packet says, up to 136 years.  So records are counted, and too many are a flood, after which the
-whole stack is opened again.
+packet says, up to 136 years.  So what is kept is counted, in bytes; when it is too much, the whole
+stack is opened again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -28,50 +29,58 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from gatewayd.discovery.mdns.backend import NameCallback, finish, freshness, harden
+from gatewayd.discovery.mdns.backend import NameCallback, PacketJudge, finish, freshness, harden
 from gatewayd.discovery.mdns.records import (
     IN,
+    PTR,
     TXT,
     InstanceName,
-    InstanceQuery,
+    RawQuery,
     ServiceInfo,
     domain,
+    encode_browse,
+    encode_query,
     parse,
 )
+from gatewayd.discovery.mdns.traffic import ENTRY
 from gatewayd.errors import DiscoveryRetry
 
 RETRY = 15.0
 """Seconds until a stack that does not start is opened again."""
 
-_A, _PTR, _AAAA = 1, 12, 28  # RFC 1035, 3.2.2; RFC 3596
+_A, _AAAA = 1, 28  # RFC 1035, 3.2.2; RFC 3596
+_SLACK = 0.75
+"""What must be free after a count, as a share of the limit, lest it is counted again at once."""
 _ASK_AGAIN = (0.5, 1.1, 1.2)
 """Seconds to wait after each question: the same record is not multicast twice within one."""
 
 
 class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
-    """A counter of the records that zeroconf keeps, of any name and type.
+    """A counter of the bytes of memory that zeroconf's records take, of any name and type.
 
-    It calls `on_flood` when there are more than `limit`.  They are counted again only after as
-    many new ones, so that counting costs little.
+    It calls `on_full` before there are more than `limit`.  They are counted again only after a
+    quarter of that is new, so that counting costs little.
     """
 
-    def __init__(self, limit: int, on_flood: Callable[[], None]) -> None:
-        self._limit, self._on_flood = limit, on_flood
-        self._count = 0
+    def __init__(self, limit: int, on_full: Callable[[], None]) -> None:
+        self._limit, self._on_full = limit, on_full
+        self._bytes = 0
 
     def async_update_records(self, zc: Zeroconf, _: float, records: list[RecordUpdate]) -> None:
-        self._count += sum(one.old is None for one in records)
-        if self._count > 2 * self._limit:
-            self._count = sum(len(zc.cache.entries_with_name(one)) for one in zc.cache.names())
-            if self._count > self._limit:
-                self._on_flood()
+        self._bytes += sum(_size(one.new) for one in records if one.old is None)
+        if self._bytes > self._limit:
+            cache = zc.cache
+            kept = (one for name in cache.names() for one in cache.entries_with_name(name))
+            self._bytes = sum(map(_size, kept))
+            if self._bytes > _SLACK * self._limit:
+                self._on_full()
 
 
 class ZeroconfBackend:
     """An `MdnsBackend`: one AsyncZeroconf.
 
     address: an IPv4 address of the interface.  now: the event loop's clock, seconds.
-    drop: counts what is not believed, by cause.
+    judge: says which packets are read.  drop: counts what is not believed, by cause.
     """
 
     def __init__(
@@ -80,11 +89,12 @@ class ZeroconfBackend:
         address: str,
         *,
         now: Callable[[], float],
+        judge: PacketJudge,
         drop: Callable[[str], None],
         counter: RecordCounter,
     ) -> None:
         self._interface, self._address = interface, address
-        self._now, self._drop, self._counter = now, drop, counter
+        self._now, self._judge, self._drop, self._counter = now, judge, drop, counter
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -101,10 +111,8 @@ class ZeroconfBackend:
             raise DiscoveryRetry("zeroconf does not start", after=RETRY) from error
         for reader in getattr(self._zeroconf.engine, "readers", ()):
             transport = getattr(reader, "transport", reader)  # wrapped in new versions
-            harden(transport, self._interface, self._drop)
-        cache = self._zeroconf.cache
-        for name in cache.names():  # what came before the filter was set may be from anywhere
-            cache.async_remove_records(list(cache.entries_with_name(name)))
+            harden(transport, self._interface, self._judge, self._drop, _forget_faults)
+        self._empty_cache()  # what came before the filter was set may be from anywhere
         self._zeroconf.async_add_listener(self._counter, None)
 
     async def browse(
@@ -112,7 +120,6 @@ class ZeroconfBackend:
     ) -> None:
         if self._browser:
             await self._browser.async_cancel()
-        getattr(QuietLogger, "_seen_logs", {}).clear()  # never shrinks in old versions
         bare = {domain(one): one for one in services}
 
         def changed(
@@ -124,6 +131,9 @@ class ZeroconfBackend:
                 self._purge(service_type, name)
 
         self._browser = AsyncServiceBrowser(self._zeroconf, list(bare), handlers=[changed])
+
+    def ask(self, services: Sequence[str]) -> None:
+        self._send(encode_browse(services))
 
     def newest(self, name: InstanceName) -> float:
         return self._age(self._records(name))[0]
@@ -144,7 +154,7 @@ class ZeroconfBackend:
         self._zeroconf.async_add_listener(reply, None)
         try:
             for seconds in _ASK_AGAIN:
-                self._zeroconf.async_send(cast(Any, InstanceQuery(name)))
+                self._send(encode_query(name))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await reply.matched.wait()
@@ -159,12 +169,21 @@ class ZeroconfBackend:
         if self._browser:
             await self._browser.async_cancel()
         await self._opened.async_close()
+        self._empty_cache()  # the stack refers to itself, and may wait long to be freed
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+
+    def _empty_cache(self) -> None:
+        cache = self._zeroconf.cache
+        for name in cache.names():
+            cache.async_remove_records(list(cache.entries_with_name(name)))
+
+    def _send(self, packet: bytes) -> None:
+        self._zeroconf.async_send(cast(Any, RawQuery(packet)))
 
     def _purge(self, type_: str, full: str) -> None:
         """Remove a pointer to an invalid name: listed as known, it would break every question."""
         cache = self._zeroconf.cache
-        if known := cache.async_get_unique(DNSPointer(type_, _PTR, IN, 0, full)):
+        if known := cache.async_get_unique(DNSPointer(type_, PTR, IN, 0, full)):
             cache.async_remove_records([known])
 
     def _info_of(self, name: InstanceName, info: AsyncServiceInfo) -> ServiceInfo | None:
@@ -191,7 +210,7 @@ class ZeroconfBackend:
 
     def _records(self, name: InstanceName) -> list[DNSRecord]:
         cache, now = self._zeroconf.cache, current_time_millis()
-        pointer = DNSPointer(domain(name.service), _PTR, IN, 0, name.full)
+        pointer = DNSPointer(domain(name.service), PTR, IN, 0, name.full)
         found = (cache.async_get_unique(pointer), *cache.entries_with_name(name.full))
         return [one for one in found if one and not one.is_expired(now)]
 
@@ -216,6 +235,17 @@ class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy 
                 self.text = one.text
                 if self._matches(one.text):
                     self.matched.set()
+
+
+def _size(record: Any) -> int:  # noqa: ANN401  # a DNSRecord of any type
+    """Return the bytes of memory that a record takes, about.  Names have at most 253 bytes."""
+    return ENTRY + 2 * len(record.name) + len(getattr(record, "text", ""))
+
+
+def _forget_faults() -> None:
+    """Drop what zeroconf remembers of each fault: texts and frames with packets, without bound."""
+    for owner in (QuietLogger, sys.modules.get("zeroconf._protocol.incoming")):
+        getattr(owner, "_seen_logs", {}).clear()
 
 
 def _info(name: InstanceName) -> AsyncServiceInfo | None:

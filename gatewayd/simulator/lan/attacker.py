@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Network
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from typing import Self
 from gatewayd.simulator.lan import child as devices
 from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import SERVICE, LanChild
+from gatewayd.simulator.lan.floods import FLOODS
 from gatewayd.simulator.lan.segment import Segment
 
 MAX_PACKETS = 100_000
@@ -92,13 +94,21 @@ def malformed(rng: random.Random, service: str) -> Iterator[bytes]:
 class Attacker:
     """An attacker that sends from the interface's address.  Needs a running loop.
 
+    forge: a network, as "10.77.2.0/24", of which each packet gets another source address; the
+    machine must own them, or it sends from the interface's.  "": from the interface's.
     rate: datagrams a second, never exceeded.  A call is bounded by MAX_PACKETS and MAX_SECONDS.
     """
 
     def __init__(
-        self, interface_address: str = "127.0.0.1", *, rng: random.Random, service: str = SERVICE
+        self,
+        interface_address: str = "127.0.0.1",
+        *,
+        rng: random.Random,
+        service: str = SERVICE,
+        forge: str = "",
     ) -> None:
         self._segment = Segment(interface_address)
+        self._sources = IPv4Network(forge) if forge else None
         self._rng = rng
         self._service = service
 
@@ -130,6 +140,10 @@ class Attacker:
         """Send n broken datagrams."""
         return await self.send(malformed(self._rng, self._service), n, rate)
 
+    async def exhaust(self, kind: str, n: int, rate: float) -> int:
+        """Send n packets of one of FLOODS."""
+        return await self.send(FLOODS[kind](self._rng, self._service), n, rate)
+
     async def hostile_text(self, rate: float, serials: Sequence[str] = SERIALS) -> int:
         """Announce each of NAMES and each of the serial numbers once."""
         names = await self.announce(hostile_names(self._rng, self._service), len(NAMES), rate)
@@ -154,11 +168,17 @@ class Attacker:
         while True:
             share += rate * TICK
             burst = list(islice(remaining, int(share)))
-            sent += sum(map(self._segment.send, burst))
+            sent += sum(map(self._send, burst))
             if len(burst) < int(share):
                 return sent
             share -= len(burst)
             await asyncio.sleep(TICK)
+
+    def _send(self, packet: bytes) -> bool:
+        if self._sources is None:
+            return self._segment.send(packet)
+        host = self._rng.randrange(1, self._sources.num_addresses - 1)
+        return self._segment.send(packet, source=str(self._sources[host]))
 
 
 def _forged(rng: random.Random, service: str, *, instance: str, serial: str) -> LanChild:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.engine import PolicyContext, decide, interest
+from gatewayd.admission.policy.engine import PolicyContext, decide, interest, is_listed
 from gatewayd.admission.policy.rules import (
     Action,
     Decision,
@@ -250,3 +250,25 @@ def test_interest_never_hides_what_a_rule_would_take(view: dict[str, str]) -> No
     decision = judged(seen(view), *RULES)
     if decision.rule and decision.action is Action.ASK:
         assert interest(known, RULES) == "wanted"
+
+
+@pytest.mark.parametrize(
+    ("listed", "view", "expected"),
+    [
+        (("AB-0042",), METER, True),
+        (("AB-0043",), METER, False),
+        ((), METER, False),
+        (("AB-0042",), METER | {"service": "_other._tcp"}, False),
+        (("AB-0042",), {"service": "_meter._tcp"}, False),
+    ],
+)
+def test_a_listed_identity_is_known_by_all_fields_of_its_name(
+    listed: tuple[str, ...], view: dict[str, str], expected: bool
+) -> None:
+    assert is_listed(view, (a_rule(listed=listed),)) is expected
+
+
+def test_what_an_earlier_rule_keeps_out_is_not_listed() -> None:
+    view, listing = METER | {"interface": "wan0"}, a_rule(listed=("AB-0042",))
+    assert is_listed(view, (listing, KEEP_OUT))
+    assert not is_listed(view, (KEEP_OUT, listing))

@@ -10,6 +10,7 @@ from socket import SO_BINDTODEVICE, SOL_SOCKET
 import pytest
 
 from gatewayd.discovery.mdns.backend import PacketFilter, finish, freshness, harden, ipv4, network
+from gatewayd.discovery.mdns.traffic import PacketVerdict
 
 
 class Tripping(asyncio.DatagramProtocol):
@@ -26,12 +27,22 @@ class Tripping(asyncio.DatagramProtocol):
         self.lost.set()
 
 
+def judge(_: str, packet: bytes) -> PacketVerdict:
+    return {b"question": PacketVerdict.QUERY, b"noise": PacketVerdict.LINK_FLOOD}.get(
+        packet, PacketVerdict.PASS
+    )
+
+
+def forget() -> None:
+    """The library remembers nothing."""
+
+
 async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
     drops: list[str] = []
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         Tripping, local_addr=("127.0.0.1", 0)
     )
-    harden(transport, "lo", drops.append)
+    harden(transport, "lo", judge, drops.append, lambda: drops.append("tidied"))
     assert isinstance(transport.get_protocol(), PacketFilter)
     bound = transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16)
     assert bound == b"lo\0"
@@ -40,7 +51,8 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
             sender.sendto(data, transport.get_extra_info("sockname"))
     while not protocol.taken:
         await asyncio.sleep(0)
-    assert (protocol.taken, drops) == ([b"good"], ["packet-failed"])
+    assert protocol.taken == [b"good"]
+    assert drops == ["packet-failed", "tidied", "tidied"]
     transport.close()
     await protocol.lost.wait()
 
@@ -48,15 +60,27 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
 async def test_a_packet_from_elsewhere_is_counted_and_not_passed_on() -> None:
     drops: list[str] = []
     protocol = Tripping()
-    filter_ = PacketFilter(protocol, network("lo"), drops.append)
+    filter_ = PacketFilter(protocol, network("lo"), judge, drops.append, forget)
     for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
         filter_.datagram_received(source.encode(), (source, 5353))
     assert protocol.taken == [b"127.1.0.9"]
     assert drops == ["off-link", "off-link"]
 
 
+async def test_what_the_judge_drops_is_not_passed_on_and_counted_unless_it_is_usual() -> None:
+    drops: list[str] = []
+    protocol = Tripping()
+    filter_ = PacketFilter(protocol, network("lo"), judge, drops.append, forget)
+    for data in (b"question", b"noise", b"answer"):
+        filter_.datagram_received(data, ("127.1.0.9", 5353))
+    assert (protocol.taken, drops) == ([b"answer"], ["link-flood"])
+
+
 def test_networks_of_interfaces() -> None:
-    assert str(network("lo")) == "127.0.0.0/8"
+    loopback = network("lo")
+    assert loopback is not None
+    hosts = ("127.0.0.1", "127.255.0.9", "126.255.255.255", "128.0.0.0")
+    assert [host in loopback for host in hosts] == [True, True, False, False]
     assert network("nosuch0") is None
 
 

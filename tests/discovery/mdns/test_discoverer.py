@@ -281,7 +281,6 @@ async def test_a_discoverer_that_does_not_run_finds_nothing() -> None:
     ("interfaces", "types", "remedy"),
     [
         ((), ("_http._tcp",), "interfaces must name"),
-        (("",), ("_http._tcp",), "interfaces must name"),
         (("lo",), (), "types must name"),
         (("lo",), ("http",), "types must hold"),
     ],

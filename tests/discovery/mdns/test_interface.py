@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 
 from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
-from gatewayd.discovery.mdns.backend import NameCallback
-from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
+from gatewayd.discovery.mdns.backend import NameCallback, PacketJudge
+from gatewayd.discovery.mdns.interface import (
+    ASK_EVERY,
+    CALM,
+    CHECK_EVERY,
+    RENEW_EVERY,
+    MdnsInterface,
+)
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
 from gatewayd.discovery.mdns.settings import MdnsSettings
-from gatewayd.discovery.mdns.tracker import FIRST_PAUSE
+from gatewayd.discovery.mdns.traffic import QUERIES
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import RecordingSink
 from tests.support.tasks import in_background
@@ -35,8 +41,8 @@ class Air:
     asked: list[str] = field(default_factory=list)
     verdicts: dict[str, Interest] = field(default_factory=dict)
 
-    def open(self, _: str, on_flood: Callable[[], None]) -> FakeBackend:
-        self.opened.append(FakeBackend(self, on_flood))
+    def open(self, _: str, judge: PacketJudge, on_full: Callable[[], None]) -> FakeBackend:
+        self.opened.append(FakeBackend(self, judge, on_full))
         return self.opened[-1]
 
     @property
@@ -49,10 +55,10 @@ class Air:
 
 
 class FakeBackend:
-    def __init__(self, air: Air, on_flood: Callable[[], None]) -> None:
-        self.air, self.on_flood = air, on_flood
+    def __init__(self, air: Air, judge: PacketJudge, on_full: Callable[[], None]) -> None:
+        self.air, self.judge, self.on_full = air, judge, on_full
         self.cache: dict[str, ServiceInfo] = {}
-        self.browses = 0
+        self.browses = self.questions = 0
         self.closed = False
         self.announced: NameCallback = lambda *_: None
         self.removed: NameCallback = lambda *_: None
@@ -68,6 +74,10 @@ class FakeBackend:
         assert services == [TYPE]
         self.browses += 1
         self.announced, self.removed = announced, removed
+
+    def ask(self, services: Sequence[str]) -> None:
+        assert services == [TYPE]
+        self.questions += 1
 
     def newest(self, name: InstanceName) -> float:
         return self.cache[name.instance].received_at if name.instance in self.cache else 0.0
@@ -194,15 +204,14 @@ async def test_names_that_rules_could_match_are_not_dropped_silently(
     assert key in warning
 
 
-async def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None:
+async def test_too_many_names_free_everything_and_listening_goes_on() -> None:
     async with listening(flood_limit=10) as scene:
         first = scene.air.backend
         first.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
         assert first.closed
         scene.air.answers["child"] = info()
-        assert len(scene.air.opened) == 1
-        await asyncio.sleep(FIRST_PAUSE)
+        await asyncio.sleep(RENEW_EVERY)
         scene.air.backend.announce("child")
         await asyncio.sleep(1)
         assert f"{TYPE}|child" in scene.sink.seen
@@ -210,7 +219,48 @@ async def test_a_flood_ends_listening_and_frees_everything_for_a_while() -> None
     assert scene.health.dropped["flood"] == 1
 
 
-async def test_a_child_can_be_looked_for_while_a_flood_is_waited_out() -> None:
+async def test_a_backend_that_is_full_late_is_renewed_at_once() -> None:
+    async with listening() as scene:
+        await asyncio.sleep(RENEW_EVERY)
+        scene.air.backend.on_full()
+        await asyncio.sleep(0.01)
+        assert [one.closed for one in scene.air.opened] == [True, False]
+
+
+async def test_a_flood_is_logged_once_until_it_has_been_over_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening() as scene:
+        question, packets = bytes(1000), int(QUERIES.packets * QUERIES.burst) + 10
+        for _ in range(3 * packets):
+            scene.air.backend.judge("127.1.0.9", question)
+        await asyncio.sleep(CALM - 1)
+        scene.air.backend.on_full()
+        await asyncio.sleep(1)
+        assert len(caplog.records) == 1
+        await asyncio.sleep(CALM)
+        scene.air.backend.on_full()
+        await asyncio.sleep(1)
+    assert [vars(one)["message_id"] for one in caplog.records] == 2 * ["lan-flooded"]
+
+
+async def test_all_are_asked_again_and_again_while_strangers_are_dropped_unread() -> None:
+    async with listening() as scene:
+        backend = scene.air.backend
+        await asyncio.sleep(2 * CHECK_EVERY)
+        assert backend.questions == 0
+        answer = b"\0\0\x84" + bytes(997)
+        for n in range(1 << 16):
+            backend.judge(f"127.1.{n >> 8}.{n & 255}", answer)
+        await asyncio.sleep(3 * ASK_EVERY)
+        assert backend.questions >= 3
+        await asyncio.sleep(2 * CHECK_EVERY)
+        asked = backend.questions
+        await asyncio.sleep(2 * CHECK_EVERY)
+        assert backend.questions == asked
+
+
+async def test_a_child_can_be_looked_for_while_the_backend_is_renewed() -> None:
     async with listening(flood_limit=10) as scene:
         scene.air.backend.announce(*(f"x{i}" for i in range(50)))
         await asyncio.sleep(1)
@@ -242,7 +292,7 @@ async def test_who_answers_in_the_place_of_another_is_reported_as_what_it_is() -
 
 async def test_more_records_than_can_be_kept_are_a_flood() -> None:
     async with listening() as scene:
-        scene.air.backend.on_flood()
+        scene.air.backend.on_full()
         await asyncio.sleep(1)
         assert scene.air.backend.closed
     assert scene.health.dropped == {"flood": 1}

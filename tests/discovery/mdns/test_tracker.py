@@ -1,4 +1,4 @@
-"""The bounds of the tracker: table, queues and flood detector."""
+"""The bounds of the tracker: table and queues."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
 from gatewayd.discovery.mdns.tracker import (
-    FIRST_PAUSE,
-    FloodDetector,
     NameTable,
     ResolveQueue,
     TrackedName,
@@ -110,24 +108,3 @@ async def test_a_queue_that_is_cleared_can_be_used_again(started: bool) -> None:
     await asyncio.sleep(0)
     assert work.asked == (["a", "c"] if started else ["c"])
     await queue.clear()
-
-
-def test_distinct_names_are_a_flood_and_the_same_ones_are_not() -> None:
-    flood = FloodDetector(3, 300.0)
-    assert not any(flood.add(key, 0.0) for key in "abcabcabc")
-    assert flood.add("d", 1.0)
-
-
-def test_pauses_grow_to_their_limit_and_are_forgotten_after_a_calm_window() -> None:
-    flood = FloodDetector(0, 12.0)
-    assert flood.add("a", 0.0)
-    assert [flood.pause(0.0) for _ in range(3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 12.0]
-    assert flood.add("b", 100.0)
-    assert flood.pause(100.0) == 12.0
-    assert flood.add("c", 112.0 + FloodDetector.WINDOW)
-    assert flood.pause(1000.0) == FIRST_PAUSE
-
-
-def test_names_are_counted_again_in_each_window() -> None:
-    flood = FloodDetector(2, 300.0)
-    assert not any(flood.add(f"{i}", i * FloodDetector.WINDOW / 2) for i in range(20))

@@ -25,6 +25,7 @@ from gatewayd.simulator.lan.dns import (
     decode,
     name,
 )
+from gatewayd.simulator.lan.floods import FLOODS, FOREVER
 from gatewayd.simulator.lan.lan import SimulatedLan
 from gatewayd.simulator.lan.records import records
 from gatewayd.simulator.lan.segment import Segment
@@ -169,3 +170,41 @@ async def test_an_attack_without_bounds_is_refused(n: int, rate: float, attacker
 async def test_a_slow_attack_ends_too(attacker: Attacker) -> None:
     async with attacker:
         assert await attacker.flood(2, 20) == 2
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_sends_the_largest_packets_and_no_two_alike(kind: str) -> None:
+    packets = list(islice(FLOODS[kind](dice(), SERVICE), 20))
+    assert len(set(packets)) == 20
+    assert all(8000 < len(packet) <= 8966 for packet in packets) or kind == "unreadable-names"
+
+
+@pytest.mark.parametrize("kind", ["heavy-texts", "many-names", "many-records"])
+def test_what_floods_the_memory_can_be_read(kind: str) -> None:
+    owners = set[object]()
+    for packet in islice(FLOODS[kind](dice(), SERVICE), 20):
+        message = decode(packet)
+        assert all(record.ttl == FOREVER for record in message.answers)
+        owners |= {record.data for record in message.answers}
+    assert len(owners) > {"heavy-texts": 30, "many-names": 5000, "many-records": 10_000}[kind]
+
+
+async def test_a_forged_sender_is_another_in_each_packet() -> None:
+    senders = Counter[str]()
+    segment = Segment("127.0.0.1")
+
+    def receive(packet: bytes, sender: tuple[str, int]) -> None:
+        if SERVICE.partition(".")[0].encode() in packet:
+            senders[sender[0]] += 1
+
+    segment.open(receive)
+    try:
+        async with Attacker(rng=dice(), service=SERVICE, forge="127.9.0.0/16") as attacker:
+            sent = await attacker.exhaust("truncated-queries", 30, RATE)
+            async with asyncio.timeout(PATIENCE):
+                while senders.total() < sent:
+                    await asyncio.sleep(0.01)
+    finally:
+        segment.close()
+    assert len(senders) == 30
+    assert all(sender.startswith("127.9.") for sender in senders)
