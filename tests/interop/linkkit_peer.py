@@ -53,21 +53,44 @@ class Peer:
         kit.connect_async()
         return [self._wait(), self._wait()]
 
-    def connect(self, product: str, device: str, **proof: str) -> Any:
-        """Log in, and listen to what the SDK does not subscribe to by itself."""
+    def connect(self, product: str, device: str, tsl: str = "", **proof: str) -> Any:
+        """Log in.  tsl: the file with the model of the product, for a device that reports."""
         kit = self._make(product, device, **proof)
         kit.on_connect = lambda _, code, __: self._received.put(code)
-        kit.on_subscribe_topic = lambda _, granted, __: self._received.put(granted)
+        if tsl:
+            assert kit.thing_setup(tsl) == 0
+            self._listen()
         for name in ("register", "product_register", "add", "delete", "login", "logout"):
             suffix = "subdev_topo_reply" if name in ("add", "delete") else "subdev_reply"
             setattr(kit, f"on_gateway_{name}_{suffix}", self._answered)
         kit.on_gateway_topo_change = lambda _, params, __: self._received.put(params)
         kit.connect_async()
+        code = self._wait()
+        if tsl:
+            assert self._wait() == "enabled"
+        return code
+
+    def _listen(self) -> None:
+        """Keep what comes about the model."""
+        put = self._received.put
+        self._kit.on_thing_enable = lambda _: put("enabled")
+        self._kit.on_thing_prop_post = lambda _, code, data, *__: put([code, data])
+        self._kit.on_thing_event_post = lambda event, _, code, *__: put([event, code])
+        self._kit.on_thing_prop_changed = lambda params, _: put(params)
+        self._kit.on_thing_call_service = self._obey
+
+    def _obey(self, service: str, number: object, params: object, _: object) -> None:
+        self._received.put([service, params])
+        self._kit.thing_answer_service(service, number, 200, {"done": 1})
+
+    def report(self, values: dict[str, object]) -> Any:
+        """Report properties; return code and data of the reply."""
+        assert self._kit.thing_post_property(values)[0] == 0
         return self._wait()
 
-    def subscribe(self, topic: str) -> Any:
-        """Subscribe; return what SUBACK grants."""
-        self._kit.subscribe_topic(topic)
+    def raise_event(self, event: str, values: dict[str, object]) -> Any:
+        """Report an event; return its name and the code of the reply."""
+        assert self._kit.thing_trigger_event((event, values))[0] == 0
         return self._wait()
 
     def ask(self, name: str, devices: list[list[str]]) -> Any:

@@ -5,15 +5,19 @@ What is asserted is what the cloud's ledger says; what the SDK says comes on top
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.simulator.alibaba.thing import specification
 from gatewayd.testing.waiting import until
 from tests.interop.vendor_process import Sdk, vendor
 from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET
@@ -30,8 +34,8 @@ from tests.simulator.alibaba.gateway import (
     device,
     ledger_of,
     site,
-    topic,
 )
+from tests.simulator.alibaba.test_thing import TSL
 from tests.support.simulated_ca import AUTHORITY, NOW
 
 DIRECT = "direct-1"
@@ -48,18 +52,18 @@ async def sdk(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[AlibabaCloud]:
-    async with site(certificate=CERTIFICATE, https_port=0, preregistration_free=True) as cloud:
+    models = {PRODUCT: specification.parse(TSL)}
+    options: dict[str, Any] = {"https_port": 0, "preregistration_free": True, "models": models}
+    async with site(certificate=CERTIFICATE, **options) as cloud:
         yield cloud
 
 
 @pytest.fixture
 async def gw(cloud: AlibabaCloud) -> AsyncIterator[Sdk]:
-    """A gateway that the SDK has registered, logged in, and subscribed to what it lacks."""
+    """A gateway that the SDK has registered and logged in."""
     secret = await registered(cloud, GATEWAYS, GATEWAY, GATEWAYS_SECRET)
     async with sdk(cloud) as one:
         assert await one.do("connect", product=GATEWAYS, device=GATEWAY, device_secret=secret) == 0
-        for method in ("combine.batch_login_reply", "combine.batch_logout_reply"):
-            assert await one.do("subscribe", topic=topic(method)) == [1]
         yield one
 
 
@@ -118,6 +122,32 @@ async def test_a_device_registers_over_https(cloud: AlibabaCloud) -> None:
         assert (code, secret, connected) == (0, cloud.secret(PRODUCT, DIRECT), "connected")
         assert cloud.online == {(PRODUCT, DIRECT)}
     assert cloud.truth()["https"] == {"200": 1}
+
+
+async def test_a_device_reports_and_obeys(cloud: AlibabaCloud, tmp_path: Path) -> None:
+    """Page: "Device properties, events, and services" (document_detail/89301)."""
+    secret = cloud.show_secret(PRODUCT, DIRECT)
+    (tmp_path / "tsl.json").write_text(json.dumps(TSL))
+    async with sdk(cloud) as one:
+        proof = {"device_secret": secret, "tsl": str(tmp_path / "tsl.json")}
+        assert await one.do("connect", product=PRODUCT, device=DIRECT, **proof) == 0
+        code, data = await one.do("report", values={"Temperature": 21.5, "Height": 1})
+        assert (code, data) == (200, {"Height": specification.UNKNOWN})
+        assert await one.do("raise_event", event="Hot", values={"Temperature": 80.5}) == [
+            "Hot",
+            200,
+        ]
+        assert [report["values"] for report in cloud.reports(PRODUCT, DIRECT)][-2:] == [
+            {"Temperature": 21.5},
+            {"Temperature": 80.5},
+        ]
+        setting = cloud.set_properties(PRODUCT, DIRECT, {"Interval": 30})
+        assert await one.do("wait") == {"Interval": 30}
+        call = cloud.invoke(PRODUCT, DIRECT, "Restart", {"Delay": 5})
+        assert await one.do("wait") == ["Restart", {"Delay": 5}]
+        async with asyncio.timeout(20):
+            assert await setting.reply == {"code": 200, "data": {}}
+            assert await call.reply == {"code": 200, "data": {"done": 1}}
 
 
 async def adopt(cloud: AlibabaCloud, gw: Sdk, names: list[str]) -> list[list[str]]:
@@ -199,8 +229,6 @@ async def test_children_go_offline_with_their_gateway(cloud: AlibabaCloud) -> No
     secret = await registered(cloud, GATEWAYS, GATEWAY, GATEWAYS_SECRET)
     async with sdk(cloud) as one:
         assert await one.do("connect", product=GATEWAYS, device=GATEWAY, device_secret=secret) == 0
-        login_reply = topic("combine.batch_login_reply")
-        assert await one.do("subscribe", topic=login_reply) == [1]
         known = await adopt(cloud, one, [CHILD])
         assert (await one.do("ask", name="login_subdev", devices=known))[0] == 200
         assert (SENSORS, CHILD) in cloud.online

@@ -1,15 +1,19 @@
-"""A vendor's SDK in a process of its own, run by the interpreter of .venv-vendor."""
+"""A vendor's SDK in a process of its own: for Python from .venv-vendor, for Node.js from
+.node-vendor."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-VENDOR = Path(__file__).parents[2] / ".venv-vendor" / "bin" / "python"
+TOP = Path(__file__).parents[2]
+VENDOR = TOP / ".venv-vendor" / "bin" / "python"
+NODE_MODULES = TOP / ".node-vendor" / "node_modules"
 PATIENCE = 60.0
 
 
@@ -40,14 +44,21 @@ class Sdk:
 
 
 @contextlib.asynccontextmanager
-async def vendor(peer: str, facts: object) -> AsyncIterator[Sdk]:
-    """Run a peer, a file beside this one, which reads the facts first."""
-    assert VENDOR.exists(), "The vendors' SDKs are missing; `script/setup test` installs them."
+async def vendor(
+    peer: str, facts: object, environ: Mapping[str, str] = os.environ
+) -> AsyncIterator[Sdk]:
+    """Run a peer, a file beside this one, which reads the facts first.
+
+    environ: the environment variables of the process.
+    """
+    runtime, library = ("node", NODE_MODULES) if peer.endswith(".js") else (VENDOR, VENDOR)
+    assert library.exists(), "The vendors' SDKs are missing; `script/setup test` installs them."
     process = await asyncio.create_subprocess_exec(
-        VENDOR,
-        Path(__file__).with_name(peer),
+        runtime,
+        Path(__file__).parent / peer,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        env={**environ, "NODE_PATH": str(NODE_MODULES)},
     )
     try:
         one = Sdk(process)

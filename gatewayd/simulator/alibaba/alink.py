@@ -20,6 +20,9 @@ DeviceEntry: TypeAlias = Mapping[str, str]
 
 MAX_ID = 4_294_967_295
 VERSION = "1.0"
+FIRST_PUSH = 1_000_000_000
+"""The id of the cloud's first push: a client that counts its own from 1 does not take it for one of
+them, as the vendor's SDK for Node.js would."""
 _MAX_TEXT = 256
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9\-_@.:]{4,32}")
 _ID = re.compile(r"(?P<number>[0-9]{1,10})(?:\|exp-topic\|/[!-~]{1,128})?")

@@ -102,6 +102,10 @@ class AlibabaConsole:
         kept = self._gateways.reports.of(self._known(product, device))
         return [report.shown() for report in kept]
 
+    def subscribes(self, product: str, device: str, topic: str) -> bool:
+        """Whether a device is sent the messages of a topic now."""
+        return self._gateways.receives(self._known(product, device), topic)
+
     def notify(self, gateway: Name, children: Iterable[Name]) -> None:
         """Ask a gateway to attach devices."""
         params = [named(child) for child in children]

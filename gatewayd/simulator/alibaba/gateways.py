@@ -188,9 +188,16 @@ class AlibabaGateways:
     def _represents(self, device: Name, other: Name) -> bool:
         return self.sessions.gateway_of(other) == device
 
+    def receives(self, device: Name, topic: str) -> bool:
+        """Whether a device is sent the messages of a topic, itself or through its gateway."""
+        return self._broker.reaches(self._holder(device), topic)
+
     def _command(self, device: Name, method: str, body: Mapping[str, object]) -> bool:
-        holder = self.sessions.gateway_of(device) or device
-        return self._broker.send(holder, topics.topic(device, method), answers.encode(body))
+        topic = topics.topic(device, method)
+        return self._broker.send(self._holder(device), topic, answers.encode(body))
+
+    def _holder(self, device: Name) -> Name:
+        return self.sessions.gateway_of(device) or device
 
     def truth(self, gateway: Name) -> dict[str, object]:
         """Return state and counts, for JSON."""

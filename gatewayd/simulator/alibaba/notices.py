@@ -40,7 +40,7 @@ class GatewayNotifier:
     ) -> None:
         self._broker, self._topology, self._sessions = broker, topology, sessions
         self._rules, self._ledgers = rules, ledgers
-        self._pushes = 0
+        self._pushes = alink.FIRST_PUSH
 
     def push(self, gateway: Name, method: str, params: object, *, to: Name | None = None) -> None:
         """Push a request to a gateway, on its own topic or on that of an online sub-device."""

@@ -47,7 +47,7 @@ class ThingCommands:
     ) -> None:
         self._model_of, self._push = model_of, push
         self._waiting: dict[tuple[Name, str], ThingCommand] = {}
-        self._sent = 0
+        self._sent = alink.FIRST_PUSH
 
     def set_properties(self, device: Name, values: Mapping[str, object]) -> ThingCommand:
         """Set properties.
