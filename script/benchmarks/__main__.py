@@ -4,60 +4,83 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
 from script.benchmarks import alibaba, dbus, fleet, huawei, lan, registration, secrets
-from script.benchmarks.table import Figure, table
+from script.benchmarks.subject import Subject, subjects
+from script.benchmarks.table import Figure, facts, table
 
 WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba", "huawei", "secrets")
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
-Measure = Callable[[], Awaitable[list[Figure]]]
+LONGEST = 240.0
+"""Seconds of one part for each subject; a longer one could not be measured."""
+
+Measure = Callable[[Sequence[Subject]], Awaitable[list[Figure]]]
 
 
 def main() -> int:
     """Return 1 where something could not be measured; how fast the machine is does not matter."""
     options = _options()
+    children, many = options.children or CHILDREN, options.children or MANY
     measures: Mapping[str, Measure] = {
-        "dbus": dbus.measure,
-        "registration": lambda: registration.measure(options.children or CHILDREN),
-        "fleet": lambda: fleet.measure(options.fleet),
-        "rush": lambda: lan.measure_rush(RUSH),
-        "flood": lan.measure_flood,
-        "alibaba": lambda: alibaba.measure(options.children or MANY),
-        "huawei": lambda: huawei.measure(options.children or MANY),
-        "secrets": secrets.measure,
+        "dbus": lambda _: dbus.measure(),
+        "registration": lambda them: registration.measure(children, them),
+        "fleet": lambda them: fleet.measure(options.fleet, them),
+        "rush": lambda _: lan.measure_rush(RUSH),
+        "flood": lambda _: lan.measure_flood(),
+        "alibaba": lambda them: alibaba.measure(many, them),
+        "huawei": lambda them: huawei.measure(many, them),
+        "secrets": lambda _: secrets.measure(),
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]
     try:
-        figures, failed = asyncio.run(_all(chosen))
+        figures, failed = asyncio.run(_all(chosen, options.against))
     except asyncio.CancelledError:
         return 1
-    _say(_where(time.perf_counter() - began, load), "", table(figures))
+    except RuntimeError as error:
+        _say(f"Nothing could be measured: {error}")
+        return 1
+    where = _where(time.perf_counter() - began, load)
+    _say(where, "", table(figures, options.against))
     for name, why in failed.items():
         _say("", f"Could not be measured: {name}: {why}")
+    if options.json:
+        found = {"where": where, "against": options.against, "figures": facts(figures)}
+        text = json.dumps(found | {"failed": failed}, indent=1, ensure_ascii=False)
+        options.json.write_text(f"{text}\n")
     return 1 if failed else 0
 
 
-async def _all(measures: Mapping[str, Measure]) -> tuple[list[Figure], dict[str, str]]:
-    """Measure one after the other; what was started is ended, also on SIGTERM."""
+async def _all(
+    measures: Mapping[str, Measure], against: str
+) -> tuple[list[Figure], dict[str, str]]:
+    """Measure one after the other; what was started is ended, also on SIGTERM.
+
+    against: the revision to compare with; "" for none.  Raises RuntimeError for an unknown one.
+    """
     task = asyncio.current_task()
     assert task is not None, "this runs in one"
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     figures: list[Figure] = []
     failed: dict[str, str] = {}
-    for name, measure in measures.items():
-        try:
-            figures += await measure()
-        except (OSError, RuntimeError, LookupError, ValueError) as error:
-            failed[name] = f"{type(error).__name__}: {error}"
+    async with subjects(against) as them:
+        for name, measure in measures.items():
+            try:
+                async with asyncio.timeout(LONGEST * len(them)):
+                    figures += await measure(them)
+            except (OSError, RuntimeError, LookupError, ValueError) as error:
+                why = str(error) or f"it takes longer than {LONGEST * len(them):.0f} s"
+                failed[name] = f"{type(error).__name__}: {why}"
     return figures, failed
 
 
@@ -78,10 +101,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--children",
         type=int,
-        help=f"onboarded by registration ({CHILDREN}), by each route of alibaba and as sub-devices "
-        f"of huawei ({MANY}); by certificate, fewer",
+        help=f"onboarded by registration ({CHILDREN}), and as sub-devices of alibaba ({MANY}); "
+        "directly, at huawei and by certificate, fewer",
     )
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="REV",
+        help="run the daemon of this revision, too, round by round: registration, fleet, alibaba "
+        "and huawei",
+    )
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

@@ -3,114 +3,104 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median
 
 from gatewayd.dbus.names import DEVICES, MANAGER, NAME, OBJECT_MANAGER, ROOT
-from gatewayd.device.identity import Claim, device_id
-from gatewayd.device.record import Admission, CloudName, Record, Verdict
-from gatewayd.device.secret import Secret
-from gatewayd.secretstore.vault.vault import Vault
-from gatewayd.storage.records import RecordDatabase
-from script.benchmarks.client import Client, timed
-from script.benchmarks.process import cpu, memory
+from gatewayd.simulator.site import run
+from script.benchmarks.client import timed
+from script.benchmarks.process import family_cpu, family_memory
+from script.benchmarks.rounds import Sample, alternate
 from script.benchmarks.stage import Stage, stage
+from script.benchmarks.subject import HERE, Subject
 from script.benchmarks.table import Figure
 
-STARTS, LISTS = 3, 15
+LISTS, IMPORTS = 7, 3
 REST, IDLE = 4.0, 6.0  # seconds: until it is at rest, and how long it is watched then
-SECRET_SIZE = 32
 LIST = (NAME, ROOT, MANAGER, "ListDevices")
 OBJECTS = (NAME, DEVICES, OBJECT_MANAGER, "GetManagedObjects")
-MB_EMPTY, MB_FULL = 40, 90
 
 
-async def measure(children: int) -> list[Figure]:
-    """Start with none, then with so many that were registered in an earlier life."""
-    async with stage() as one:
-        one.rule("register")
-        await one.start()
-        figures = await _resting(one, 0, MB_EMPTY)
-        await one.site.stop()
-        directory = one.site.directory / "state"
-        await asyncio.to_thread(_store, directory, one.site.plant["product"], children)
-        figures.append(await _starts(one, children))
-        figures += await _resting(one, children, MB_FULL)
-        figures += _lists(one, children)
-        return figures
+async def measure(children: int, subjects: Sequence[Subject]) -> list[Figure]:
+    """Start with no children, then with so many that were registered in an earlier life."""
 
+    async def ours(subject: Subject) -> Sample:
+        async with stage(0, subject) as one:
+            return await _round(one, children)
 
-def _store(directory: Path, product: str, children: int) -> None:
-    """Write so many children, with a secret each, as gatewayd does."""
-    now = time.time_ns() // 1000
-    secret = Secret(b"x" * SECRET_SIZE)
-    with (
-        closing(RecordDatabase(directory)) as state,
-        closing(Vault(Vault.Settings(key="development-file"), directory)) as vault,
-    ):
-        for store in (state, vault):
-            store.begin()
-        for number in range(children):
-            record = _record(f"TH20-{number:06X}", product, now)
-            state.write(record)
-            vault.put(record.slot(record.stored), secret)
-        for store in (state, vault):
-            store.commit()
-
-
-def _record(serial: str, product: str, now: int) -> Record:
-    claims = frozenset({Claim("serial", "_gatewayd-child._tcp", serial.lower())})
-    return Record(
-        device=device_id(claims, ""), claims=claims, label=serial,
-        verdict=Verdict.ADMITTED, admission=Admission.RULE, rule="sensors", reason="",
-        cloud=CloudName("alibaba", product, serial), verdict_at=now, first_seen=now,
-        attempt=1, attempted_at=now, stored=1, registered_at=now, activating=1, activated_at=now,
-    )  # fmt: skip
-
-
-async def _starts(one: Stage, children: int) -> Figure:
-    """Start a few times, and stay up the last time."""
-    seconds, used = [], []
-    for _ in range(STARTS):
-        await one.site.stop()
-        seconds.append(await one.start())
-        used.append(cpu(one.pid))
-    if (shown := one.client.count()) != children:
-        raise RuntimeError(f"{shown} of {children} children were restored")
-    note = f"{min(seconds):.2f} to {max(seconds):.2f}; CPU until then {median(used):.2f} s"
-    return Figure(f"start to READY=1, {children:,} children", median(seconds), "s", 1.5, note)
-
-
-async def _resting(one: Stage, children: int, budget: float) -> list[Figure]:
-    """Leave it alone, and look."""
-    await asyncio.sleep(REST)
-    before = cpu(one.pid)
-    await asyncio.sleep(IDLE)
-    idle = (cpu(one.pid) - before) / IDLE * 100
-    held = memory(one.pid)
+    found = await alternate(subjects, ours, {"imports": _imports})
+    what = f"{children:,} children"
     return [
-        Figure(f"idle PSS, {children:,} children", held.pss, "MB", budget, f"RSS {held.rss:.1f}"),
-        Figure(f"idle CPU, {children:,} children", idle, "%", 0.5, f"of a core, {IDLE:.0f} s"),
-    ]
+        found.figure("idle PSS, 0 children", "empty", "MB", budget=40),
+        found.figure("idle CPU, 0 children", "empty-idle", "%", budget=0.5, note="of a core"),
+        found.figure(f"start to READY=1, {what}", "start", "s"),
+        found.figure("  of the imports alone", "start", "times", of=("imports", "seconds"),
+                     budget=2),
+        found.figure("  CPU until then", "start-cpu", "s"),
+        found.figure(f"idle PSS, {what}", "held", "MB"),
+        found.figure(f"idle CPU, {what}", "idle", "%", budget=0.5, note="of a core"),
+        found.figure(f"ListDevices, {what}, first call, CPU", "first", "ms", budget=50),
+        found.figure("  later calls, CPU", "later", "ms", budget=50),
+        found.figure("  later calls, at the client", "waited", "ms"),
+        found.figure(f"GetManagedObjects, {what}, first call, CPU", "objects", "s", budget=0.6),
+        found.figure("PSS after that", "listed", "MB", budget=95),
+    ]  # fmt: skip
 
 
-def _lists(one: Stage, children: int) -> list[Figure]:
-    """List them all: the first call makes what the later ones find made."""
-    costs = [_list(one.pid, one.client) for _ in range(LISTS)]
-    first, later = costs[0], [median(column) for column in zip(*costs[1:], strict=True)]
-    what = f"ListDevices, {children:,} children, CPU"
+async def _imports() -> Sample:
+    """Return what the imports of the daemon alone take."""
+    took = []
+    for _ in range(IMPORTS):
+        before = time.perf_counter()
+        await run(*HERE.prefix, sys.executable, "-c", "import gatewayd.daemon")
+        took.append(time.perf_counter() - before)
+    return {"seconds": median(took)}
+
+
+async def _round(one: Stage, children: int) -> Sample:
+    one.rule("register")
+    await one.start()
+    empty, empty_idle = await _rest(one)
+    await one.site.stop()
+    state = one.site.directory / "state"
+    await one.subject.store("fill", state, one.site.plant["product"], children)
+    start = await one.start()
+    start_cpu = family_cpu(one.pid)
+    held, idle = await _rest(one)
+    first, _ = _list(one)
+    later = [_list(one) for _ in range(LISTS)]
+    before = family_cpu(one.pid)
     one.client.ask(*OBJECTS)
-    return [
-        Figure(f"{what}, first call", first[0], "ms", 50, f"{first[1]:.0f} ms at the client"),
-        Figure(f"{what}, later calls", later[0], "ms", 50, f"{later[1]:.0f} ms at the client"),
-        Figure("PSS after that and GetManagedObjects", memory(one.pid).pss, "MB", MB_FULL),
-    ]
+    objects, listed = family_cpu(one.pid) - before, family_memory(one.pid).pss
+    await _check(one)
+    return {
+        "empty": empty, "empty-idle": empty_idle, "start": start, "start-cpu": start_cpu,
+        "held": held, "idle": idle, "first": first, "later": median(cost for cost, _ in later),
+        "waited": median(waited for _, waited in later), "objects": objects, "listed": listed,
+    }  # fmt: skip
 
 
-def _list(pid: int, client: Client) -> tuple[float, float]:
+async def _check(one: Stage) -> None:
+    """Compare what D-Bus lists with the store.  Raises RuntimeError."""
+    shown = {row[0] for row in one.client.call("ListDevices")}
+    await one.site.stop()
+    durable = await one.subject.store("read", one.site.directory / "state")
+    if shown != {device for device, _ in durable}:
+        raise RuntimeError(f"{len(shown)} of {len(durable)} children were restored")
+
+
+async def _rest(one: Stage) -> tuple[float, float]:
+    """Leave it alone; return MB of PSS, and the percentage of a core that it uses then."""
+    await asyncio.sleep(REST)
+    before = family_cpu(one.pid)
+    await asyncio.sleep(IDLE)
+    return family_memory(one.pid).pss, (family_cpu(one.pid) - before) / IDLE * 100
+
+
+def _list(one: Stage) -> tuple[float, float]:
     """Return milliseconds of the daemon's CPU, and those that the client waits."""
-    before = cpu(pid)
-    waited = timed(client, *LIST)
-    return (cpu(pid) - before) * 1000, waited * 1000
+    before = family_cpu(one.pid)
+    waited = timed(one.client, *LIST)
+    return (family_cpu(one.pid) - before) * 1000, waited * 1000

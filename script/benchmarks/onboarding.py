@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
 from gatewayd.simulator.story import is_online, ledgers, own_names
-from script.benchmarks.process import cpu, memory
+from script.benchmarks.process import family_cpu, family_memory
+from script.benchmarks.rounds import Sample
 from script.benchmarks.stage import PATIENCE, Stage
 
 LOOK = 0.2  # seconds
+REST = 5.0
+"""Seconds after the last child came online, in which what it leaves to do is done, and counted."""
 PER_MINUTE = 60_000
 
 TUNING = """\
@@ -34,6 +37,8 @@ attributes = {{ "txt.serial" = "{serial}" }}
 """
 
 FOUND = 'source = "static"'
+STATE = 1
+"""The column of the state in the rows of ListDevices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What it took.
+    """What it took, by all processes of gatewayd.
 
     ready, seconds: from the start of the process, to READY=1 and until all were online.
-    started, used: seconds of CPU, likewise.  peak, empty: MB of PSS, the most and at READY=1.
+    started, used: seconds of CPU, to READY=1 and until it is at rest.
+    peak, empty: MB of PSS, the most and at READY=1.
     """
 
     children: int
@@ -71,31 +77,60 @@ class Run:
         """Milliseconds of CPU for each child, without what the start took."""
         return (self.used - self.started) / self.children * 1000
 
+    @property
+    def sample(self) -> Sample:
+        """The same for a comparison; `kept` is kB of PSS for each child."""
+        kept = (self.peak - self.empty) / self.children * 1000
+        return {
+            "seconds": self.seconds, "ready": self.ready, "online": self.seconds - self.ready,
+            "cpu": self.each, "peak": self.peak, "kept": kept,
+        }  # fmt: skip
+
 
 async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
-    """Start gatewayd on a configuration that lists these children; return when all are online."""
+    """Start gatewayd on a configuration that lists these children; return what that took.
+
+    It counts when all are online, by D-Bus and by the cloud, and durable.  Afterwards gatewayd is
+    stopped.  Raises RuntimeError, TimeoutError.
+    """
     listed = tuple(serials)
     one.site.configure(_config(one.site, listed, speed), rules(one.site, found=FOUND))
     began = time.perf_counter()
     ready = await one.start()
-    started, empty = cpu(one.pid), memory(one.pid).pss
+    started, empty = family_cpu(one.pid), family_memory(one.pid).pss
     peak = empty
     while (online := one.client.count("online") - own_names(one.site)) < len(listed):
         if time.perf_counter() - began > PATIENCE:
             raise TimeoutError(f"only {online} of {len(listed)} came online")
-        peak = max(peak, memory(one.pid).pss)
+        peak = max(peak, family_memory(one.pid).pss)
         await asyncio.sleep(LOOK)
-    seconds, used = time.perf_counter() - began, cpu(one.pid)
+    seconds = time.perf_counter() - began
+    await asyncio.sleep(REST)
+    used, peak = family_cpu(one.pid), max(peak, family_memory(one.pid).pss)
     await _check(one, listed)
-    peak = max(peak, memory(one.pid).pss)
     return Run(len(listed), ready, seconds, started, used, empty, peak)
 
 
 async def _check(one: Stage, listed: Iterable[str]) -> None:
-    """Ask the cloud, too.  Raises RuntimeError."""
-    told = await ledgers(one.site)
-    if missing := [serial for serial in listed if not is_online(told[serial])]:
-        raise RuntimeError(f"the cloud says that {len(missing)} are not online")
+    """Compare what D-Bus lists with the cloud and with the store.  Raises RuntimeError."""
+    ledger = await ledgers(one.site)
+    if missing := [serial for serial in listed if not is_online(ledger[serial])]:
+        raise RuntimeError(f"{len(missing)} children are not online at the cloud")
+    await agree(one)
+
+
+async def agree(one: Stage) -> None:
+    """Stop gatewayd; the children that it has listed must be those that are durable.
+
+    Raises RuntimeError.
+    """
+    rows = one.client.call("ListDevices")
+    shown = {row[0] for row in rows if row[STATE] == "online"}
+    await one.site.stop()
+    durable = await one.subject.store("read", one.site.directory / "state")
+    lasting = {device for device, complete in durable if complete}
+    if shown != lasting:
+        raise RuntimeError(f"{len(shown)} children are online; {len(lasting)} of those are durable")
 
 
 def _config(site: Site, listed: Iterable[str], speed: Speed) -> str:

@@ -1,10 +1,12 @@
-"""What a running process has used: processor time and memory."""
+"""What a running process, and those that it has started, have used: processor time and memory."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,7 @@ from typing import Self
 
 _SCHEDULED = 2  # CPUCLOCK_SCHED of the kernel's posix-timers.h: what clock_getcpuclockid(3) makes
 _KIB_IN_MB = 1e6 / 1024
+_TICKS = os.sysconf("SC_CLK_TCK")
 _MESSAGE = 4096  # bytes
 
 
@@ -23,12 +26,40 @@ def cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _SCHEDULED)
 
 
+def family(pid: int) -> Iterator[int]:
+    """Yield a process, and all that descend from it (proc_pid_task(5)).  Raises OSError."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from family(int(child))
+
+
+def family_cpu(pid: int) -> float:
+    """Return the seconds of processor time of a process and all that it has started.
+
+    Those that have ended count, too.  Raises OSError.
+    """
+    return sum(cpu(one) + _cpu_of_the_ended(one) for one in family(pid))
+
+
+def _cpu_of_the_ended(pid: int) -> float:
+    """Return what the children took that a process has waited for: cutime and cstime."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / _TICKS
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Megabytes.  pss: with each shared page divided by how many share it."""
 
     pss: float
     rss: float
+
+
+def family_memory(pid: int) -> Memory:
+    """Return what a process and all that descend from it hold.  Raises OSError."""
+    held = [memory(one) for one in family(pid)]
+    return Memory(sum(one.pss for one in held), sum(one.rss for one in held))
 
 
 def memory(pid: int) -> Memory:
@@ -71,6 +102,6 @@ class Readiness:
             await self._said.wait()
 
     def _read(self) -> None:
-        """Take every message: who is not heard waits."""
+        """Take every message: a sender waits while the socket is full."""
         if b"READY=1" in self._socket.recv(_MESSAGE).splitlines():
             self._said.set()

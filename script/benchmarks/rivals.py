@@ -1,4 +1,4 @@
-"""The same work done by others: the vendor's SDK, and plain paho with a thread for each device."""
+"""The same work done by others: the vendor's SDK, plain paho, and the least that is durable."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ async def registering(site: Site, devices: Sequence[str]) -> Took:
     )
 
 
+async def lean(site: Site, devices: Sequence[str], at_once: int) -> Took:
+    """Let the least that is durable bring these devices online.  Raises RuntimeError."""
+    facts = {
+        "host": site.plant["host"],
+        "port": site.plant["port"],
+        "ca": str(site.directory / "ca.pem"),
+        "product": site.plant["product"],
+        "secret": (site.directory / "product-secret").read_text(),
+        "directory": str(site.directory),
+        "at_once": at_once,
+        "devices": devices,
+    }
+    return await _took(site, "script.benchmarks.lean", facts)
+
+
 async def showing(site: Site, identities: Sequence[Identity]) -> Took:
     """Let plain paho log devices in that show certificates.  Raises RuntimeError."""
     devices = [{"id": i.device_id, "host": i.host, "file": str(i.file)} for i in identities]
@@ -57,13 +72,18 @@ async def showing(site: Site, identities: Sequence[Identity]) -> Took:
 
 async def _threads(site: Site, devices: Sequence[object], **more: str) -> Took:
     told = {"cloud": site.cloud, "port": site.plant["port"], "ca": str(site.directory / "ca.pem")}
-    facts = {**told, "devices": devices, **more}
-    process = await _start(site, sys.executable, "-m", "script.benchmarks.threads")
+    return await _took(site, "script.benchmarks.threads", {**told, "devices": devices, **more})
+
+
+async def _took(site: Site, module: str, facts: dict[str, Any]) -> Took:
+    process = await _start(site, sys.executable, "-m", module)
     async with _ending(process):
         out, _ = await process.communicate(json.dumps(facts).encode())
-    took = Took(**json.loads(out))
-    if took.online < len(devices):
-        raise RuntimeError(f"with paho, only {took.online} of {len(devices)} came online")
+    if process.returncode:
+        raise RuntimeError(f"{module} ended with {process.returncode}")
+    took, wanted = Took(**json.loads(out)), len(facts["devices"])
+    if took.online < wanted:
+        raise RuntimeError(f"with {module}, only {took.online} of {wanted} came online")
     return took
 
 

@@ -10,11 +10,10 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef
@@ -32,6 +31,7 @@ GROUP = 100  # puts in one transaction
 MANY = 10_000
 RING = 50  # of each measurement of a keyring
 DISK = "/var/tmp"  # noqa: S108  # a disk: /tmp may lie in memory, whose sync costs nothing
+SESSION_BUS = "DBUS_SESSION_BUS_ADDRESS"
 SECRET = b"vIqp0cGZjbqHPiLoxUYkEKQ5C6p5DwWC"
 
 
@@ -103,7 +103,7 @@ def _keyrings(directory: Path) -> Iterator[Figure]:
         return
     (directory / "service").mkdir()
     service = SecretService(directory / "service")
-    with patch.dict(os.environ, DBUS_SESSION_BUS_ADDRESS=service.address), service.running():
+    with _session_bus(service.address), service.running():
         from keyring.backends.SecretService import Keyring  # noqa: PLC0415  # it is not everywhere
 
         yield from _ring("Secret Service (gnome-keyring)", Keyring(), directory)
@@ -111,6 +111,19 @@ def _keyrings(directory: Path) -> Iterator[Figure]:
         with closing(KeyringStore(settings, directory / "store")) as store:
             took = _put(store, _refs(RING), 1) / RING
             yield Figure("  as our store, listed and read back: puts", 1 / took, "a second")
+
+
+@contextmanager
+def _session_bus(address: str) -> Iterator[None]:
+    """Name the session bus in the environment for a while."""
+    before = os.environ.get(SESSION_BUS)
+    os.environ[SESSION_BUS] = address
+    try:
+        yield
+    finally:
+        del os.environ[SESSION_BUS]
+        if before is not None:
+            os.environ[SESSION_BUS] = before
 
 
 def _ring(name: str, ring: Any, directory: Path) -> Iterator[Figure]:  # noqa: ANN401  # keyring has no types

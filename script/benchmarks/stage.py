@@ -18,9 +18,12 @@ from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
 from script.benchmarks.client import Client
 from script.benchmarks.process import Readiness
+from script.benchmarks.subject import HERE, Subject
 
 PATIENCE: Final = 120.0
 """Seconds to wait for anything; a measurement that takes longer could not be made."""
+READY: Final = 60.0
+"""Seconds in which gatewayd has started, on a slow machine with many children."""
 LOOK: Final = 0.05
 
 TUNING = """\
@@ -38,11 +41,15 @@ may be registered in a minute.  Both only make a run shorter."""
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A site, a client of its bus, and who hears what its daemon tells systemd."""
+    """A site, a client of its bus, and the socket on which its daemon notifies systemd.
+
+    subject: what its daemon runs.
+    """
 
     site: Site
     client: Client
     readiness: Readiness
+    subject: Subject
 
     @property
     def pid(self) -> int:
@@ -55,10 +62,14 @@ class Stage:
         self.site.configure(config(self.site, TUNING), rules(self.site, action=action))
 
     async def start(self) -> float:
-        """Start gatewayd; return the seconds until it says READY=1."""
+        """Start gatewayd; return the seconds until it says READY=1.  Raises TimeoutError."""
         before = time.perf_counter()
         await self.site.launch()
-        await self.readiness.wait(PATIENCE)
+        try:
+            await self.readiness.wait(READY)
+        except TimeoutError:
+            end = self.site.log().splitlines()[-1:]
+            raise TimeoutError(f"gatewayd does not become ready; its log ends: {end}") from None
         return time.perf_counter() - before
 
     async def announce(self, children: Iterable[str]) -> None:
@@ -88,6 +99,7 @@ class Stage:
 @asynccontextmanager
 async def stage(
     late: int = 0,
+    subject: Subject = HERE,
     *,
     apart: bool = False,
     cloud: str = "alibaba",
@@ -96,7 +108,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Yield a site whose gatewayd is not started yet.
 
-    late: children that are listed, and are announced when asked for.
+    late: children that are listed, and are announced when asked for.  subject: what is run.
     apart: keep gatewayd on the first processor and the plant on the second, if there are two.
     cloud, route, key_algorithm: as of Site.
     """
@@ -105,14 +117,14 @@ async def stage(
     _allow_files()
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
         site = Site(
-            Path(directory), first, second, plant_options=options,
+            Path(directory), (*first, *subject.prefix), second, plant_options=options,
             cloud=cloud, route=route, key_algorithm=key_algorithm,
         )  # fmt: skip
         with Readiness(site.directory / "notify") as readiness:
             os.environ.update(readiness.environment)
             async with site.open():
                 with closing(Client(site.bus)) as client:
-                    yield Stage(site, client, readiness)
+                    yield Stage(site, client, readiness, subject)
 
 
 def processors() -> tuple[Sequence[str], Sequence[str]]:

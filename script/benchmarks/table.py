@@ -1,9 +1,9 @@
-"""What was measured, as a table."""
+"""What was measured, as a table and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 HEADER = ("what", "figure", "budget", "verdict")
 WHOLE = 100  # from here on, decimals say nothing
@@ -14,7 +14,7 @@ class Figure:
     """One line of the table.
 
     value: in `unit`.  budget: the most that is allowed; None where nothing was promised.
-    note: more of what was seen.
+    note: more of what was seen.  against: the value of another revision, if there is one.
     """
 
     what: str
@@ -22,6 +22,7 @@ class Figure:
     unit: str
     budget: float | None = None
     note: str = ""
+    against: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -31,18 +32,36 @@ class Figure:
         return "holds" if self.value <= self.budget else "EXCEEDED"
 
     @property
-    def row(self) -> Sequence[str]:
-        """Its cells."""
+    def ratio(self) -> float | None:
+        """How many times the value of the other revision it is; None where there is none."""
+        return self.value / self.against if self.against else None
+
+    def row(self, *, compared: bool) -> Sequence[str]:
+        """Its cells.  compared: whether there are columns for the other revision."""
         budget = "" if self.budget is None else f"≤ {_number(self.budget)} {self.unit}"
         figure = f"{_number(self.value)} {self.unit}"
-        return self.what, figure, budget, self.verdict, self.note
+        against = "" if self.against is None else f"{_number(self.against)} {self.unit}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        more = (against, ratio) if compared else ()
+        return self.what, figure, *more, budget, self.verdict, self.note
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """Return aligned lines under a header."""
-    rows = [HEADER, *(figure.row for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+def table(figures: Iterable[Figure], against: str = "") -> str:
+    """Return aligned lines under a header.  against: the name of the other revision, if any."""
+    first, second, *rest = HEADER
+    header = (first, second, *((against, "ratio") if against else ()), *rest)
+    rows = [header, *(figure.row(compared=bool(against)) for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     return "\n".join(_line(row, widths) for row in rows)
+
+
+def facts(figures: Iterable[Figure]) -> list[dict[str, object]]:
+    """Return the figures for JSON."""
+    return [
+        {key: value for key, value in asdict(one).items() if value not in (None, "")}
+        | ({"holds": one.verdict == "holds"} if one.verdict else {})
+        for one in figures
+    ]
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
