@@ -5,17 +5,36 @@ Who makes certificates is the caller's business.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from tests.interop.vendor_process import Sdk
+from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from tests.interop.vendor_process import Sdk, vendor
 
+KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
+SHARED = "iotda.cn-north-4.myhuaweicloud.com"
+OWN = "one.st1.iotda-app.cn-north-4.myhuaweicloud.com"
 PRODUCT = "th-20"
 CLIMATE = {
     "service_id": "climate",
     "service_type": "climate",
     "properties": [{"property_name": "temperature", "data_type": "decimal"}],
 }
+
+
+@dataclass(frozen=True)
+class Served:
+    """A platform and its management."""
+
+    cloud: HuaweiCloud
+    facts: dict[str, Any]
+
+    def sdk(
+        self, host: str = SHARED, **changed: str
+    ) -> contextlib.AbstractAsyncContextManager[Sdk]:
+        return vendor("huawei_peer.py", self.facts | {"host": host} | changed)
 
 
 async def create_product(sdk: Sdk, app_id: str | None = None) -> str:
@@ -59,3 +78,9 @@ async def let_register(sdk: Sdk, certificate_id: str, template_id: str) -> None:
     changes = {"template_id": template_id, "provision_enable": True}
     changed = await sdk.do("update_certificate", certificate_id=certificate_id, body=changes)
     assert {name: changed[name] for name in changes} == changes
+
+
+async def refusal(sdk: Sdk, verb: str, **request: Any) -> Any:
+    """Return status and code of what the SDK raises."""
+    error = (await sdk.answer(verb, **request))["error"]
+    return error["status"], error["code"]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.simulator.huawei.management.server import Management
-from gatewayd.simulator.huawei.platform.platform import Platform
 from gatewayd.testing.waiting import until
-from tests.interop.huawei_owner import PRODUCT, create_product, create_template, enrol, let_register
-from tests.interop.vendor_process import Sdk, vendor
+from tests.interop.huawei_owner import (
+    OWN,
+    PRODUCT,
+    SHARED,
+    Served,
+    create_product,
+    create_template,
+    enrol,
+    let_register,
+    refusal,
+)
+from tests.interop.vendor_process import Sdk
 from tests.simulator.huawei.client import (
     BEGIN,
     CN,
@@ -29,11 +28,7 @@ from tests.simulator.huawei.client import (
     fingerprint,
     greet,
 )
-from tests.support.simulated_ca import AUTHORITY
 
-KEYS = {"access_key": "AKIDEXAMPLE0000000001", "secret_key": "s3cr3t-Key/of+40=characters"}
-SHARED = "iotda.cn-north-4.myhuaweicloud.com"
-OWN = "one.st1.iotda-app.cn-north-4.myhuaweicloud.com"
 NODE = "th20-0001"
 DEVICE = f"{PRODUCT}_{NODE}"
 NAMED = {"ref": "iotda::certificate::common_name"}
@@ -50,41 +45,8 @@ BY_NAME = {
 }
 
 
-@dataclass(frozen=True)
-class Served:
-    """A platform and its management."""
-
-    cloud: HuaweiCloud
-    facts: dict[str, Any]
-
-    def sdk(
-        self, host: str = SHARED, **changed: str
-    ) -> contextlib.AbstractAsyncContextManager[Sdk]:
-        return vendor("huawei_peer.py", self.facts | {"host": host} | changed)
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    platform = Platform(clock=time.time, random=secrets.token_bytes)
-    platform.create("one")
-    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
-    facts = {"region": "cn-north-4", "project": "a project", "ca_file": str(tmp_path / "ca.pem")}
-    keys = {KEYS["access_key"]: KEYS["secret_key"]}
-    async with (
-        HuaweiCloud(platform, authority=AUTHORITY) as cloud,
-        Management(platform, authority=AUTHORITY, credentials=keys) as management,
-    ):
-        yield Served(cloud, facts | KEYS | {"port": management.port})
-
-
 async def prove(code: str) -> str:
     return DEVICE_CA.issue_client([(CN, code)], BEGIN, END).certificate_pem
-
-
-async def refusal(sdk: Sdk, verb: str, **request: Any) -> Any:
-    """Return status and code of what the SDK raises."""
-    error = (await sdk.answer(verb, **request))["error"]
-    return error["status"], error["code"]
 
 
 async def prepare(sdk: Sdk) -> str:

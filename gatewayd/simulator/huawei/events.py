@@ -1,7 +1,7 @@
 """The format of events between devices and the Huawei platform.  Pure.
 
 Sources: the vendor's pages on events and on gateways and child devices (api-iothub/iot_06_v5_3018
-to 3022, 30181 to 30184, 30233).
+to 3022, 30181 to 30184, 30233), and on time synchronization (iot_06_v5_3012).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ RESPONSES: Mapping[str, str] = {
     DELETE: "delete_sub_device_response",
     STATUS: "sub_device_update_status_response",
 }
+TIME, TIME_REQUEST, TIME_RESPONSE = "$time_sync", "time_sync_request", "time_sync_response"
+"""The service of the platform's time, which any device may ask for."""
 ADDED, DELETED = "add_sub_device_notify", "delete_sub_device_notify"
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,36}")
@@ -69,12 +71,24 @@ def _event(one: object) -> HuaweiEvent:
     raise MalformedEvent
 
 
+def time_response(paras: Mapping[str, object], now: float) -> dict[str, object]:
+    """Return the paras of the answer to a request for the time.  now: seconds since 1970."""
+    stamp = int(now * 1_000)
+    sent = paras.get("device_send_time")
+    return {"device_send_time": sent, "server_recv_time": stamp, "server_send_time": stamp}
+
+
 def message(
-    device_id: str, event_type: str, event_time: str, paras: object, event_id: str = ""
+    device_id: str,
+    event_type: str,
+    event_time: str,
+    paras: object,
+    event_id: str = "",
+    service_id: str = MANAGER,
 ) -> dict[str, object]:
     """Return the platform's message with one event."""
     event: dict[str, object] = {
-        "service_id": MANAGER,
+        "service_id": service_id,
         "event_type": event_type,
         "event_time": event_time,
     }

@@ -131,6 +131,8 @@ class HuaweiGateways:
         for event in found:
             if event.managing and event.event_type in events.REQUESTS:
                 self._take(gateway_id, event)
+            elif (event.service_id, event.event_type) == (events.TIME, events.TIME_REQUEST):
+                self._answer_time(gateway_id, event)
             else:
                 ledger.ignored += 1
 
@@ -193,6 +195,14 @@ class HuaweiGateways:
         event_id = event.event_id or self._ids.code()
         said = name if old else events.RESPONSES[name]
         self._send(gateway_id, said, answer.paras, fault, event_id)
+
+    def _answer_time(self, device_id: str, event: HuaweiEvent) -> None:
+        now = self._ids.clock()
+        paras = events.time_response(event.paras, now)
+        body = events.message(
+            device_id, events.TIME_RESPONSE, times.basic(now), paras, service_id=events.TIME
+        )
+        self._broker.send(device_id, topics.events_down(device_id), mqtt_delivery.encode(body))
 
     def _synchronize(self, gateway_id: str, version: object) -> None:
         """Notify a gateway of the changes since a version, or of all its children."""

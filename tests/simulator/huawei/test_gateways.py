@@ -282,7 +282,7 @@ def test_any_bytes_are_events_or_malformed(payload: bytes) -> None:
 
 async def test_each_event_of_a_message_is_taken(cloud: HuaweiCloud, gw: Gateway) -> None:
     (asked,) = MESSAGES["up"]["add"]["payload"]["services"]
-    stranger = {"service_id": "$time_sync", "event_type": "time_sync_request", "paras": {}}
+    stranger = {"service_id": "$log", "event_type": "log_report", "paras": {}}
     dollarless = {"service_id": "sub_device_manager", "event_type": events.SYNC, "paras": {}}
     scan = {**asked, "event_type": "scan_result"}
     gw.publish(gw.up, {"services": [stranger, scan, asked, dollarless]})
@@ -443,6 +443,17 @@ async def test_what_else_is_published(cloud: HuaweiCloud, gw: Gateway) -> None:
         "properties/report": 1, "messages/up": 1, "commands/response": 1,
     }  # fmt: skip
     assert ledger_of(cloud)["stray"] == 4
+
+
+async def test_a_device_asks_for_the_time(cloud: HuaweiCloud, gw: Gateway) -> None:
+    """api-iothub/iot_06_v5_3012."""
+    paras = {"device_send_time": "1767323045000"}
+    event = {"service_id": "$time_sync", "event_type": "time_sync_request", "paras": paras}
+    gw.publish(gw.up, {"services": [event]})
+    answer = await gw.receive()
+    assert (answer["service_id"], answer["event_type"]) == ("$time_sync", "time_sync_response")
+    now = int(cloud.platform.clock() * 1_000)
+    assert answer["paras"] == paras | {"server_recv_time": now, "server_send_time": now}
 
 
 async def test_messages_to_a_device(cloud: HuaweiCloud, gw: Gateway) -> None:
