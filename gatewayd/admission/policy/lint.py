@@ -6,8 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.admission.policy.naming import TemplateField
+from gatewayd.admission.policy.patterns import Effort, TooComplex
 from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Rule
 from gatewayd.device.identity import Trust
+
+MAX_STEPS = 3_000_000
+"""What the search for rules that are never used may cost, for all rules together: some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +35,35 @@ def check_rules(
     clouds: the products of each configured cloud, None for one that does not list them.  Without
     clouds, providers and products are not checked.
     """
+    effort = Effort(MAX_STEPS)
     for number, rule in enumerate(rules):
-        yield from _shadow(rules[:number], rule, number)
+        if effort.left:
+            yield from _shadow(rules[:number], rule, number, effort)
         if rule.action in NEEDS_CLOUD:
             yield from _weak(rule, number)
             if clouds is not None:
                 yield from _cloud(rule, number, clouds)
 
 
-def covers(earlier: Rule, later: Rule) -> bool:
-    """Whether the earlier rule matches every view that the later one matches."""
-    return all(any(ours.covers(p) for p in later.predicates) for ours in earlier.predicates)
+def covers(earlier: Rule, later: Rule, effort: Effort) -> bool:
+    """Whether the earlier rule matches every view that the later one matches.
+
+    Raises TooComplex.
+    """
+    effort.spend(1)
+    return all(any(ours.covers(p, effort) for p in later.predicates) for ours in earlier.predicates)
 
 
-def _shadow(earlier: Sequence[Rule], rule: Rule, number: int) -> Iterator[LintFinding]:
-    over = next((other for other in earlier if covers(other, rule)), None)
+def _shadow(
+    earlier: Sequence[Rule], rule: Rule, number: int, effort: Effort
+) -> Iterator[LintFinding]:
+    """Yield whether a rule is never used, or that the search for that was given up."""
+    try:
+        over = next((other for other in earlier if covers(other, rule, effort)), None)
+    except TooComplex:
+        text = "and those after it were not compared with earlier ones: write fewer wildcards"
+        yield LintFinding(number, "match", text)
+        return
     if over is None:
         return
     if over.action is rule.action:

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
@@ -34,6 +34,26 @@ _OTHER = "\U0010ffff"
 
 class RuleError(ValueError):
     """A part of a rule is invalid; the text is a phrase with the remedy."""
+
+
+class TooComplex(Exception):
+    """Patterns were not compared to the end: that would cost more than it may."""
+
+
+class Effort:
+    """What the comparison of patterns may still cost.
+
+    left: steps of a search, some 1 µs each; 0 after it was given up.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def spend(self, steps: int) -> None:
+        """Take so many steps.  Raises TooComplex."""
+        self.left = max(0, self.left - steps)
+        if not self.left:
+            raise TooComplex
 
 
 def known_key(key: str, known: Collection[str]) -> str:
@@ -66,16 +86,17 @@ class Glob:
         """Whether the whole value fits.  value: in lower case, at most 255 characters."""
         return self.text == "*" or bool(self._regex.match(value))
 
-    def covers(self, other: Glob | Subnet) -> bool:
-        """Whether it matches every value that the other one matches.
+    def covers(self, other: Glob | Subnet, effort: Effort) -> bool:
+        """Whether it matches every value that the other one matches.  Raises TooComplex.
 
-        Exact, unless the patterns are so complex that the search is given up: then False.
+        Exact, unless these two are so complex that the search is given up: then False.
         """
+        effort.spend(1)
         if self.text == "*":
             return True
         if isinstance(other, Subnet):
             return False
-        return self.matches(other.text) if other.literal else _covers(self.text, other.text)
+        return self.matches(other.text) if other.literal else _covers(self.text, other.text, effort)
 
 
 @dataclass(frozen=True)
@@ -91,8 +112,9 @@ class Subnet:
         except ValueError:
             return False
 
-    def covers(self, other: Glob | Subnet) -> bool:
-        """Whether the other network lies inside this one."""
+    def covers(self, other: Glob | Subnet, effort: Effort) -> bool:
+        """Whether the other network lies inside this one.  Raises TooComplex."""
+        effort.spend(1)
         if isinstance(other, Glob):
             return False
         ours, theirs = self.network, other.network
@@ -121,10 +143,11 @@ class Predicate:
         value = normalised(self.reads, view)
         return value is not None and any(pattern.matches(value) for pattern in self.patterns)
 
-    def covers(self, other: Predicate) -> bool:
-        """Whether it holds for every view for which the other one holds."""
+    def covers(self, other: Predicate, effort: Effort) -> bool:
+        """Whether it holds for every view for which the other one holds.  Raises TooComplex."""
+        effort.spend(1)
         return self.reads == other.reads and all(
-            any(ours.covers(theirs) for ours in self.patterns) for theirs in other.patterns
+            any(ours.covers(theirs, effort) for ours in self.patterns) for theirs in other.patterns
         )
 
 
@@ -172,26 +195,30 @@ def _subnet(text: str) -> Subnet:
         raise RuleError("not an IP network without host bits, as 10.1.0.0/16") from None
 
 
-def _covers(ours: str, theirs: str) -> bool:
+def _covers(ours: str, theirs: str, effort: Effort) -> bool:
     """Whether `ours` accepts each word that `theirs` generates."""
     mine, other = _TOKEN.findall(ours), _TOKEN.findall(theirs)
-    alphabet = {*map(chr, range(0x20, 0x7F)), *ours, *theirs, _OTHER} if "[" in ours + theirs else {
-        *ours, *theirs, _OTHER
-    }  # fmt: skip
-    todo = [(0, _closure(mine, {0}))]
+    sets = map(chr, range(0x20, 0x7F)) if "[" in ours + theirs else ()
+    alphabet = {*sets, *ours, *theirs, _OTHER}
+    my_stars, my_masks = _masks(mine, alphabet)
+    other_stars, other_masks = _masks(other, alphabet)
+    # characters that neither pattern tells from one another are tried once
+    letters = {(my_masks[c], other_masks[c]) for c in alphabet}
+    todo = [(0, _closure(my_stars, 1))]
     seen = set(todo)
     while todo:
         at, states = todo.pop()
         if at == len(other):
-            if len(mine) not in states:
+            if not states >> len(mine) & 1:
                 return False
             continue
-        star = other[at] == "*"
+        effort.spend(len(letters))
+        star = other_stars >> at & 1
         reached = {(at + 1, states)} if star else set()
         reached |= {
-            (at if star else at + 1, _step(mine, states, c))
-            for c in alphabet
-            if star or fnmatchcase(c, other[at])
+            (at if star else at + 1, _closure(my_stars, (states & my) << 1 | states & my_stars))
+            for my, generated in letters
+            if star or generated >> at & 1
         }
         todo += reached - seen
         seen |= reached
@@ -200,22 +227,29 @@ def _covers(ours: str, theirs: str) -> bool:
     return True
 
 
-def _step(tokens: list[str], states: frozenset[int], char: str) -> frozenset[int]:
-    """Return the states that one character leads to."""
-    reached = set()
-    for at in states:
-        if at < len(tokens) and tokens[at] == "*":
-            reached.add(at)
-        elif at < len(tokens) and fnmatchcase(char, tokens[at]):
-            reached.add(at + 1)
-    return _closure(tokens, reached)
+def _masks(parts: list[str], alphabet: Collection[str]) -> tuple[int, Mapping[str, int]]:
+    """Return at which places of a pattern a star is, and each character is accepted; as bits."""
+    stars = anything = 0
+    masks, sets = dict.fromkeys(alphabet, 0), dict[str, int]()
+    for place, part in enumerate(parts):
+        bit = 1 << place
+        if part == "*":
+            stars |= bit
+        elif part == "?":
+            anything |= bit
+        elif len(part) == 1:
+            masks[part] |= bit
+        else:
+            sets[part] = sets.get(part, 0) | bit
+    for part, bits in sets.items():
+        matches = re.compile(translate(part)).match
+        for char in alphabet:
+            masks[char] |= bits if matches(char) else 0
+    return stars, {char: mask | anything for char, mask in masks.items()}
 
 
-def _closure(tokens: list[str], states: set[int]) -> frozenset[int]:
-    """Add the states that are reached because `*` also matches nothing."""
-    for at in sorted(states):
-        after = at
-        while after < len(tokens) and tokens[after] == "*":
-            after += 1
-            states.add(after)
-    return frozenset(states)
+def _closure(stars: int, states: int) -> int:
+    """Add the states that are reached because `*` also matches nothing; as bits."""
+    while new := (states & stars) << 1 & ~states:
+        states |= new
+    return states

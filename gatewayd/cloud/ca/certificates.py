@@ -6,7 +6,6 @@ The extensions are those of RFC 5280, sections 4.2.1.1 to 4.2.1.3, 4.2.1.9 and 4
 from __future__ import annotations
 
 import hashlib
-import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from gatewayd.cloud.ca.keys import Key, PublicKey
+from gatewayd.cloud.ca.keys import Key, PublicKey, pem_blocks
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.runtime.text import without_unprintable
+from gatewayd.runtime.watched_file import read_regular
 
 BACKDATED = timedelta(minutes=30)
 """A certificate is valid from so long before its making: the cloud's clock may be slow."""
@@ -40,7 +40,7 @@ _USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
     "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
 )  # fmt: skip
-_PEM_BYTES = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
+_LABEL = b"CERTIFICATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _moment(certificate: x509.Certificate, name: str) -> datetime:
 def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates in a PEM text.  Raises InvalidArgs."""
     try:
-        return [x509.load_pem_x509_certificate(block[0]) for block in _PEM_BYTES.finditer(pem)]
+        return [x509.load_pem_x509_certificate(pem[block]) for block in pem_blocks(pem, _LABEL)]
     except UNREADABLE:
         raise InvalidArgs(
             "A certificate cannot be read: it is damaged, or of an unknown kind"
@@ -92,11 +92,12 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
 
 def span_of(secret: Secret) -> Validity | None:
     """Return when the first certificate in a secret is valid; None without one."""
-    block = _PEM_BYTES.search(secret.reveal())
+    pem = secret.reveal()
+    block = next(pem_blocks(pem, _LABEL), None)
     if block is None:
         return None
     try:
-        return Validity.of(x509.load_pem_x509_certificate(block[0]))
+        return Validity.of(x509.load_pem_x509_certificate(pem[block]))
     except UNREADABLE:
         return None
 
@@ -186,8 +187,6 @@ def _spki(key: PublicKey) -> bytes:
 MAX_ROOTS_BYTES = 4 << 20
 """Bytes of a file that are read; the roots of a whole system have a quarter of a MiB."""
 
-_PEM_TEXT = re.compile(r"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
-
 
 @dataclass(frozen=True, slots=True)
 class RootCertificate:
@@ -214,23 +213,20 @@ def read_roots(path: Path) -> tuple[RootCertificate, ...]:
     Raises ConfigError: it cannot be read, or holds none.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ROOTS_BYTES + 1)
+        data = read_regular(path, MAX_ROOTS_BYTES)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > MAX_ROOTS_BYTES:
-        raise ConfigError(f"{path} is too large for a file of root certificates.")
-    roots = tuple(parse_roots(data.decode("ascii", "replace")))
+    roots = tuple(parse_roots(data))
     if not roots:
         raise ConfigError(f"{path} holds no root certificate in PEM form.")
     return roots
 
 
-def parse_roots(pem: str) -> Iterator[RootCertificate]:
+def parse_roots(pem: bytes) -> Iterator[RootCertificate]:
     """Yield the certificates in a text that can sign others; anything else is skipped."""
-    for block in _PEM_TEXT.finditer(pem):
+    for block in pem_blocks(pem, _LABEL):
         try:
-            der = ssl.PEM_cert_to_DER_cert(block[0])
+            der = ssl.PEM_cert_to_DER_cert(pem[block].decode("ascii", "replace"))
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(cadata=der)
         except (ValueError, ssl.SSLError):

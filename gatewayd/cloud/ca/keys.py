@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias
 
@@ -28,9 +27,25 @@ ALGORITHMS: Mapping[str, Callable[[], Key]] = {
 }
 """The keys that are made, by the word for them in settings and options."""
 
-_BLOCK = re.compile(
-    rb"-----BEGIN ((?:ENCRYPTED |RSA |EC )?PRIVATE KEY)-----\s.+?-----END \1-----", re.DOTALL
-)
+_LABELS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
+
+
+def pem_blocks(pem: bytes, label: bytes) -> Iterator[slice]:
+    """Yield where each block of one label lies in a PEM text (RFC 7468).
+
+    In time linear in the text: it may have as many beginnings as fit, and no end.
+    """
+    begin, end = b"-----BEGIN %s-----" % label, b"-----END %s-----" % label
+    at = 0
+    while (start := pem.find(begin, at)) >= 0:
+        at = start + len(begin)
+        if not pem[at : at + 1].isspace():
+            continue
+        stop = pem.find(end, at)
+        if stop < 0:
+            return
+        at = stop + len(end)
+        yield slice(start, at)
 
 
 def make_key(algorithm: str) -> Key:
@@ -43,11 +58,11 @@ def read_key(pem: bytes, passphrase: bytes | None = None) -> Key:
 
     Raises InvalidArgs: there is none, or more; it is encrypted otherwise; it is too weak.
     """
-    blocks = list(_BLOCK.finditer(pem))
+    blocks = _key_blocks(pem)
     if len(blocks) != 1:
         raise InvalidArgs(f"One private key in PEM form is needed, not {len(blocks)}")
     try:
-        key = serialization.load_pem_private_key(blocks[0][0], passphrase)
+        key = serialization.load_pem_private_key(pem[blocks[0]], passphrase)
     except TypeError:  # says the library of a passphrase that is missing, or not needed
         raise InvalidArgs(
             "The private key is not encrypted"
@@ -62,6 +77,10 @@ def read_key(pem: bytes, passphrase: bytes | None = None) -> Key:
     return key
 
 
+def _key_blocks(pem: bytes) -> list[slice]:
+    return [block for label in _LABELS for block in pem_blocks(pem, label)]
+
+
 def is_locked(pem: bytes) -> bool:
     """Whether the private key in a PEM text is encrypted."""
     return b"ENCRYPTED" in pem
@@ -70,7 +89,8 @@ def is_locked(pem: bytes) -> bool:
 def unlock(pem: bytes, passphrase: bytes) -> bytes:
     """Return a PEM text with its private key in the clear.  Raises InvalidArgs."""
     clear = key_pem(read_key(pem, passphrase)).strip()
-    return _BLOCK.sub(lambda _: clear, pem)
+    (block,) = _key_blocks(pem)
+    return pem[: block.start] + clear + pem[block.stop :]
 
 
 def public_key(key: object) -> PublicKey:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.policy.patterns import Glob, RuleError, parse_predicate
+from gatewayd.admission.policy.patterns import (
+    Effort,
+    Glob,
+    RuleError,
+    TooComplex,
+    parse_predicate,
+)
+
+STEPS = 3_000_000
 
 GLOBS = st.text(alphabet="ab*?", max_size=6)
 CLASSES = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[a-z]"]), max_size=4).map(
@@ -94,18 +102,18 @@ def test_what_cannot_be_used_says_why(key: str, patterns: list[str], fault: str)
     ],
 )
 def test_one_glob_covers_another(wide: str, narrow: str, covered: bool) -> None:
-    assert Glob(wide).covers(Glob(narrow)) is covered
+    assert Glob(wide).covers(Glob(narrow), Effort(STEPS)) is covered
 
 
 @given(wide=GLOBS | CLASSES, narrow=GLOBS | CLASSES)
 def test_a_glob_covers_no_other_that_matches_more(wide: str, narrow: str) -> None:
     more = [w for w in WORDS if fnmatchcase(w, narrow) and not fnmatchcase(w, wide)]
-    assert not (more and Glob(wide).covers(Glob(narrow)))
+    assert not (more and Glob(wide).covers(Glob(narrow), Effort(STEPS)))
 
 
 @given(glob=GLOBS | CLASSES)
 def test_every_glob_covers_itself(glob: str) -> None:
-    assert Glob(glob).covers(Glob(glob))
+    assert Glob(glob).covers(Glob(glob), Effort(STEPS))
 
 
 @given(wide=st.text(alphabet="ab?", max_size=5), narrow=st.text(alphabet="ab?", max_size=5))
@@ -113,7 +121,8 @@ def test_covering_is_found_where_it_can_be_enumerated(wide: str, narrow: str) ->
     words = [""]
     for letter in narrow:
         words = [word + c for word in words for c in ("abc" if letter == "?" else letter)]
-    assert Glob(wide).covers(Glob(narrow)) is all(fnmatchcase(word, wide) for word in words)
+    covered = all(fnmatchcase(word, wide) for word in words)
+    assert Glob(wide).covers(Glob(narrow), Effort(STEPS)) is covered
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,21 @@ def test_predicates_cover_one_another(
     wide: tuple[str, str], narrow: tuple[str, str], covered: bool
 ) -> None:
     one, other = parse_predicate(wide[0], [wide[1]]), parse_predicate(narrow[0], [narrow[1]])
-    assert one.covers(other) is covered
+    assert one.covers(other, Effort(STEPS)) is covered
 
 
 def test_an_intricate_search_is_given_up() -> None:
     tail = "a" + "?" * 20
-    assert not Glob(f"*{tail}").covers(Glob(f"a*{tail}"))
+    assert not Glob(f"*{tail}").covers(Glob(f"a*{tail}"), Effort(STEPS))
+
+
+def test_a_search_costs_no_more_than_it_may() -> None:
+    intricate = Glob("*a?b*[a-z]?a" * 20)
+    with pytest.raises(TooComplex):
+        intricate.covers(Glob("*" + intricate.text), Effort(1000))
+
+
+def test_letters_that_mean_the_same_are_tried_once() -> None:
+    """With all printable characters each for itself, this would cost a hundred times as much."""
+    tail = "[a-f][0-9]" * 4
+    assert Glob(f"*{tail}").covers(Glob(f"x*{tail}"), Effort(20_000))

@@ -87,7 +87,7 @@ async def test_all_is_well(serve: Serve, settings: AlibabaSettings) -> None:
 async def test_the_fingerprint_is_shown(
     serve: Serve, settings: AlibabaSettings, authority: pki.RootAuthority
 ) -> None:
-    (root,) = certificates.parse_roots(authority.pem)
+    (root,) = certificates.parse_roots(authority.pem.encode())
     async with serve(stay) as broker:
         text = of(await run(replace(settings, port=broker.port)), "root").text
     assert root.sha256 in text

@@ -6,11 +6,13 @@ import hashlib
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gatewayd.cloud.ca.certificates import MAX_ROOTS_BYTES, read_roots
-from gatewayd.errors import ConfigError
+from gatewayd.cloud.ca.keys import pem_blocks, read_key
+from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.simulator import pki
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -41,8 +43,49 @@ def test_a_file_that_is_of_no_use(tmp_path: Path, certificate: pki.KeyedCertific
         file.truncate(MAX_ROOTS_BYTES + 1)
     for path, words in (
         (leaf, "holds no root certificate"),
-        (huge, "too large"),
+        (huge, "larger than"),
         (tmp_path / "none", "No such file"),
     ):
         with pytest.raises(ConfigError, match=words):
             read_roots(path)
+
+
+# PEM texts of hostile shape.
+
+
+class Searched(bytes):
+    """Bytes that count how much of them was searched."""
+
+    steps = 0
+
+    def find(self, part: Any, start: Any = 0, end: Any = None) -> int:
+        found = super().find(part, start)
+        Searched.steps += (found if found >= 0 else len(self)) - start
+        return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"-----BEGIN CERTIFICATE-----\n" * 2000,
+        b"-----BEGIN CERTIFICATE-----x" * 2000,
+        b"-----BEGIN CERTIFICATE-----\nx-----END CERTIFICATE-----" * 1000,
+        b"-----END CERTIFICATE-----" * 2000,
+    ],
+)
+def test_a_text_is_searched_once_however_often_a_block_begins(text: bytes) -> None:
+    Searched.steps = 0
+    list(pem_blocks(Searched(text), b"CERTIFICATE"))
+    assert Searched.steps <= 2 * len(text)
+
+
+def test_blocks_are_found_where_they_are() -> None:
+    text = b"-----BEGIN X-----no\n-----BEGIN X-----\nA\n-----END X-----\n-----BEGIN X-----\n"
+    (block,) = pem_blocks(text, b"X")
+    assert text[block] == b"-----BEGIN X-----\nA\n-----END X-----"
+
+
+@pytest.mark.parametrize("label", ["PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"])
+def test_keys_that_begin_and_do_not_end_are_none(label: str) -> None:
+    with pytest.raises(InvalidArgs, match="not 0"):
+        read_key(f"-----BEGIN {label}-----\n".encode() * 2000)
