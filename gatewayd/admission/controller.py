@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gatewayd.admission.join_window import JoinWindow
-from gatewayd.admission.policy.engine import PolicyContext
+from gatewayd.admission.policy.engine import PolicyContext, WindowScope
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
@@ -78,7 +78,10 @@ class DiscoveredDevices(Protocol):
 
 
 class RulesInForce(Protocol):
-    """The rules that are in force."""
+    """The rules that are in force.  version: another one after each change of them."""
+
+    @property
+    def version(self) -> int: ...
 
     def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
         """Return the decision on a device."""
@@ -88,6 +91,10 @@ class RulesInForce(Protocol):
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         """Return name, action, provider and hits of each rule, in order."""
+
+
+PolicyVersion: TypeAlias = tuple[int, WindowScope | None]
+"""The version of the rules, and what the join window covers."""
 
 
 class AdmissionController:
@@ -148,6 +155,11 @@ class AdmissionController:
         """Return the decision of the rules alone on a device, by this evidence."""
         context = PolicyContext(self._index.names, self._index.by_rule, self.window.current)
         return self._rules.judge(device, evidence, context)
+
+    @property
+    def version(self) -> PolicyVersion:
+        """What a decision depends on, besides the device and its siblings."""
+        return self._rules.version, self.window.current
 
     def owner(self, name: CloudName) -> DeviceId | None:
         """Return the child that has this name at a cloud."""

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from gatewayd.admission.policy.engine import PolicyContext, decide, interest, is_listed
 from gatewayd.admission.policy.lint import check_rules
+from gatewayd.admission.policy.patterns import Glob
 from gatewayd.admission.policy.rules import (
     MAX_RULES,
+    NEEDS_CLOUD,
+    Action,
     Decision,
     Rule,
     RuleTable,
@@ -23,6 +26,7 @@ from gatewayd.admission.policy.rules import (
 )
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
+from gatewayd.discovery.name_rules import NAME_KEYS, NameRule
 from gatewayd.settings.build import SettingsBuilder, dotted
 from gatewayd.settings.files import (
     Document,
@@ -181,12 +185,14 @@ class RuleBook:
     """The rules in force, and how often each has decided a device."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self.rules = rules
+        self.rules, self.version = rules, 0
         self._hits: Counter[str] = Counter()
+        self._named: tuple[tuple[Rule, ...], tuple[NameRule, ...]] = (), ()
 
     def replace(self, rules: tuple[Rule, ...]) -> None:
         """Put other rules in force, and count from zero."""
         self.rules = rules
+        self.version += 1
         self._hits.clear()
 
     def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
@@ -204,6 +210,25 @@ class RuleBook:
             return Interest.LISTED
         return Interest(interest(attributes, self.rules))
 
+    def name_rules(self) -> tuple[NameRule, ...]:
+        """Return what decides about the interest in names, as data."""
+        if self._named[0] is not self.rules:
+            self._named = self.rules, tuple(map(_name_rule, self.rules))
+        return self._named[1]
+
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         """Return name, action, provider and hits of each rule, in order."""
         return tuple((r.name, r.action.value, r.provider, self._hits[r.name]) for r in self.rules)
+
+
+def _name_rule(rule: Rule) -> NameRule:
+    """Return a rule as far as it is about names."""
+    about = [one for one in rule.predicates if one.reads in NAME_KEYS]
+    globs = tuple(
+        (one.reads, tuple(p.text for p in one.patterns if isinstance(p, Glob))) for one in about
+    )
+    if rule.action in NEEDS_CLOUD:
+        interest = Interest.WANTED
+    else:
+        interest = Interest.IGNORED if rule.action is Action.IGNORE else Interest.STRANGER
+    return NameRule(globs, len(about) == len(rule.predicates), interest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -136,8 +136,18 @@ class LogView:
     identifier: str
 
 
+ShowChanges: TypeAlias = Callable[[int], bool]
+"""Shows children that have changed, so many at most; returns whether more have."""
+
+ALL = 1_000_000
+"""More children than there are."""
+
+
 class Reporter(Protocol):
     """Publishes views.  Called on the event loop's thread; never blocks."""
+
+    def gather(self, show_changes: ShowChanges) -> None:
+        """Call this before views are read next, and soon: children have changed."""
 
     def show(self, view: DeviceView) -> None:
         """Show a child, new or changed."""

@@ -144,8 +144,11 @@ class DeviceTable:
     def evidence(self, device: DeviceId) -> Evidence:
         """Return all that is known of a device; it has no views if it is not seen."""
         presence = self.presence(device)
-        sightings = (one.sighting for one in presence.observations.values())
-        return evidence(self.resolver.claims(device), sightings, presence.conflict)
+        sightings = tuple(one.sighting for one in presence.observations.values())
+        facts = self.resolver.claims(device), sightings, presence.conflict
+        if presence.evidence is None or presence.facts != facts:
+            presence.facts, presence.evidence = facts, evidence(*facts)
+        return presence.evidence
 
     def known_addresses(self, limit: int) -> frozenset[str]:
         """Return where pinned devices are, at most so many addresses."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 
-from gatewayd.admission.controller import AdmissionController, DiscoveredDevices
+from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, strength
 from gatewayd.device.record import Record, RecordStore
@@ -18,7 +19,7 @@ _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
 
 
 class DevicePublisher:
-    """The `ChildPublisher` that makes a view of each child for the reporter."""
+    """The `ChildPublisher` that makes views for the reporter: of what has changed, when it asks."""
 
     def __init__(
         self,
@@ -30,23 +31,46 @@ class DevicePublisher:
     ) -> None:
         self._records, self._devices, self._admission = records, devices, admission
         self._reporter, self._clock = reporter, clock
+        self._changed: dict[DeviceId, Child] = {}
+        self._trust: dict[DeviceId, tuple[PolicyVersion, Evidence, Trust]] = {}
 
     def show(self, child: Child) -> None:
-        """Show a child, new or changed."""
-        seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)
-        view = device_view(
-            child,
-            self._records.get(child.id),
-            evidence,
-            self._admission.judge(child.id, evidence).trust,
-            self._clock.to_wall(seen) if seen else 0,
-            self._clock.to_wall,
-        )
-        self._reporter.show(view)
+        """Have a child shown, new or changed."""
+        first = not self._changed
+        self._changed[child.id] = child
+        if first:
+            self._reporter.gather(self.show_changes)
 
     def remove(self, device: DeviceId) -> None:
         """Show a child no more."""
+        self._changed.pop(device, None)
+        self._trust.pop(device, None)
         self._reporter.remove(device)
+
+    def show_changes(self, limit: int) -> bool:
+        """Show children that have changed, `limit` at most; return whether more have."""
+        for device in tuple(islice(self._changed, limit)):
+            self._reporter.show(self._view(self._changed.pop(device)))
+        return bool(self._changed)
+
+    def _view(self, child: Child) -> DeviceView:
+        seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)
+        return device_view(
+            child,
+            self._records.get(child.id),
+            evidence,
+            self._trust_of(child.id, evidence),
+            self._clock.to_wall(seen) if seen else 0,
+            self._clock.to_wall,
+        )
+
+    def _trust_of(self, device: DeviceId, evidence: Evidence) -> Trust:
+        """Return how well a child is identified: by policy, once for each change of either."""
+        basis = self._admission.version, evidence
+        known = self._trust.get(device)
+        if known is None or known[:2] != basis:
+            known = self._trust[device] = (*basis, self._admission.judge(device, evidence).trust)
+        return known[2]
 
 
 def device_view(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.views import DeviceView, Reporter
+from gatewayd.device.views import ALL, DeviceView, Reporter, ShowChanges
 
 MAX_REASONS = 256
 """Reasons whose sentences are kept; codes are few."""
@@ -68,12 +68,19 @@ class DeviceStatistics:
         self._shared: dict[CountKey, CountKey] = {}  # one object for all children that are alike
         self._counts: dict[str, Counter[CountKey]] = {}
         self._reasons: dict[str, Reason] = {}
+        self._show_changes: ShowChanges = lambda _: False
 
     @property
     def secrets(self) -> int:
         """The number of children that have a secret."""
+        self._show_changes(ALL)
         counts = (counter.items() for counter in self._counts.values())
         return sum(n for items in counts for key, n in items if key.secret)
+
+    def gather(self, show_changes: ShowChanges) -> None:
+        """Have children counted that have changed, before counts are read, and pass it on."""
+        self._show_changes = show_changes
+        self._reporter.gather(show_changes)
 
     def show(self, view: DeviceView) -> None:
         """Count a child in its group of now."""
@@ -91,6 +98,7 @@ class DeviceStatistics:
 
     def of(self, provider: str) -> CloudStatistics:
         """Return the counts of a cloud."""
+        self._show_changes(ALL)
         counts = {k: n for k, n in self._counts.get(provider, {}).items() if k.phase is not OUT}
         state = state_of(counts)
         code = _most_common(counts, CloudPhase.FAILED if state == "failed" else CloudPhase.WAITING)

@@ -184,6 +184,18 @@ async def test_what_is_repeated_changes_nothing_but_when_it_was_seen(lan: Lan) -
     assert lan.inventory.last_seen(child) == lan.now() == 100
 
 
+async def test_evidence_is_made_once_until_what_it_is_made_of_has_changed(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1")
+    first = lan.inventory.evidence(child)
+    assert lan.inventory.evidence(child) is first
+    lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.2",))
+    await lan.settle()
+    second = lan.inventory.evidence(child)
+    assert set(second.addresses) > set(first.addresses)
+    lan.inventory.add_known(child, claims("serial pm A1", MAC))
+    assert lan.inventory.evidence(child).claims == second.claims | claims(MAC)
+
+
 async def test_an_address_that_changes_is_updated_in_place(lan: Lan) -> None:
     child = await lan.sees("mdns a", "serial pm A1")
     lan.announce("mdns a", "serial pm A1", addresses=("10.0.0.2",))

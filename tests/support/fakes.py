@@ -22,7 +22,7 @@ from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.device.views import DeviceView
+from gatewayd.device.views import ALL, DeviceView, ShowChanges
 from gatewayd.errors import SecretNotFound, StoreError
 
 T = TypeVar("T")
@@ -308,6 +308,9 @@ class RecordingReporter:
         self.shown: dict[DeviceId, DeviceView] = {}
         self.states: dict[DeviceId, list[str]] = {}
         self._changed = asyncio.Event()
+
+    def gather(self, show_changes: ShowChanges) -> None:
+        show_changes(ALL)
 
     def show(self, view: DeviceView) -> None:
         self.shown[view.id] = view

@@ -39,6 +39,8 @@ def judge(_: DeviceId, evidence: Evidence, __: PolicyContext) -> Decision:
 class NameRules:
     """Rules made of one function."""
 
+    version = 0
+
     def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         return judge(device, evidence, census)
 
