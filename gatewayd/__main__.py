@@ -17,7 +17,7 @@ from gatewayd.daemon import REJECTED, Daemon, warn
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
-from gatewayd.runtime.systemd import Notifier
+from gatewayd.runtime.systemd import Notifier, notify_socket
 from gatewayd.secretstore.vault.memory import protect_memory
 from gatewayd.settings.files import STANDARD, ConfigPaths
 
@@ -65,7 +65,7 @@ def _complain(error: GatewayError) -> None:
 
 
 async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:
-    notifier = Notifier()
+    notifier = Notifier(notify_socket(os.environ).send)
     return await Daemon(config, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
 
 

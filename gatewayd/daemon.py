@@ -254,6 +254,8 @@ class Daemon:
             await self._status.monitor.refresh()
             line = self._status.line()
             self._show()
+            journal.flush()
+            self._notifier.flush()
             if line != shown:
                 self._notifier.status(line)
                 shown = line

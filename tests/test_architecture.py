@@ -20,8 +20,10 @@ LAW: dict[str, set[str]] = {
     "admission/policy": {"device", "settings", "errors"},
     "admission": {
         "device", "settings", "runtime", "errors", "cloud.provider", "discovery.discoverer",
+        "discovery.name_rules",
     },
     "discovery": {"device", "settings", "runtime", "errors"},
+    "discovery/helper": {"discovery", "device", "settings", "runtime", "errors", "plugins"},
     "registration": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "sessions": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "secretstore": {"device", "settings", "runtime", "errors"},
@@ -49,7 +51,6 @@ HOME: dict[str, set[str]] = {
     "pydbus": {"cli/client.py"},
     "keyring": {"secretstore/keyring/*.py", "secretstore/vault/keyring_backend.py"},
     "tpm2_pytss": {"secretstore/tpm/esapi.py"},
-    "systemd": {"runtime/journal.py", "runtime/systemd.py"},
     "cryptography": {
         "cloud/ca/*.py",
         "cloud/huawei/identity.py",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from gatewayd.dbus.glib import NO_REPLY, RemoteCaller, RemoteMethod, Variant
+from gatewayd.dbus.glib import DISCONNECTED, NO_REPLY, RemoteCaller, RemoteMethod, Variant
 from gatewayd.dbus.invocation import ECHO
 from gatewayd.dbus.methods import Permission
 from gatewayd.errors import AccessDenied, InteractionRequired
+
+log = logging.getLogger(__name__)
 
 POLKIT = "org.freedesktop.PolicyKit1"
 PATH = "/org/freedesktop/PolicyKit1/Authority"
@@ -58,6 +61,7 @@ class Polkit:
 
     def __init__(self, remote: RemoteCaller, token: Callable[[], str]) -> None:
         self._remote, self._token = remote, token
+        self._answers = True
 
     async def check(self, request: AuthorizationRequest) -> AuthorizationResult:
         """Return the answer.  If it is not awaited to the end, a prompt is withdrawn.
@@ -73,7 +77,21 @@ class Polkit:
             raise
         if reply.error == NO_REPLY:
             self._withdraw(cancellation)
-        return parse_result(reply.values)
+        result = parse_result(reply.values)
+        if reply.error != DISCONNECTED:
+            self._note(answers=result is not AuthorizationResult.NO_ANSWER)
+        return result
+
+    def _note(self, *, answers: bool) -> None:
+        """Log that polkit does not answer, once, and that it answers again."""
+        if answers and not self._answers:
+            log.warning("Polkit answers again.")
+        elif self._answers and not answers:
+            log.error(
+                "Polkit does not answer: changes are refused to all users but root."
+                " See: systemctl status polkit."
+            )
+        self._answers = answers
 
     def _withdraw(self, cancellation: str) -> None:
         self._remote.send(CANCEL_CHECK, Variant("(s)", (cancellation,)))

@@ -197,7 +197,8 @@ class Dispatcher:
         except asyncio.CancelledError:
             reply = partial(call.fail, Busy(STOPPING if self._closing else BUS_LOST))
         except Exception as error:  # noqa: BLE001  # the border to the bus: failure() logs it
-            reply = partial(call.fail, error)
+            # kept here, it would keep this frame, and the call until garbage is collected
+            reply = partial(call.refuse, *call.failure(error))
         else:
             reply = partial(call.attempt, partial(finish, results))
         self._flush()

@@ -145,7 +145,15 @@ class MethodCall:
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
-        self.invocation.return_dbus_error(*failure(error, self.arguments.texts(), self.token))
+        self.refuse(*self.failure(error))
+
+    def failure(self, error: BaseException) -> tuple[str, str]:
+        """Return the D-Bus name and the sentence for an error: see `failure`."""
+        return failure(error, self.arguments.texts(), self.token)
+
+    def refuse(self, name: str, text: str) -> None:
+        """Answer with the D-Bus name and the sentence of an error."""
+        self.invocation.return_dbus_error(name, text)
         self.free(self.invocation)
 
     def _open(self, index: int) -> int:

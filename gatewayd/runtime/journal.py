@@ -1,4 +1,7 @@
-"""The log: to the journal with fields, or to stderr.
+"""The log: to the journal with fields, or to stderr.  Neither is waited for.
+
+What the journal does not read is kept, within bounds, and sent by `flush` once it reads again; what
+exceeds the bounds is counted.  So a journal that hangs stops no thread of the daemon.
 
 A record's `extra` may hold the keys of FIELDS; each becomes a journal field.
 `message_id` in it names an entry of MESSAGE_IDS, which packaging/catalog/gatewayd.catalog explains:
@@ -12,17 +15,21 @@ the network; its type, and where it was raised, are.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
+import select
+import struct
 import sys
 import traceback
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
+from gatewayd.runtime.datagrams import DatagramSocket
 from gatewayd.runtime.text import escaped
-from systemd import journal
 
 MESSAGE_IDS: Mapping[str, str] = {
     "approval-needed": "1330c740f4ca4ff8be0fa64c3833cb08",
@@ -68,6 +75,9 @@ def message_id(name: str, event: str = "", reason: str = "") -> str:
 IDENTIFIER = "gatewayd"
 MAX_MESSAGE = 2000
 MAX_CAUSES = 512
+MAX_WAITING = 2000
+"""Entries that wait for a journal that does not read."""
+MAX_WAITING_BYTES = 1 << 20
 _MAX_CHAIN = 4
 
 FIELDS: Mapping[str, str] = {
@@ -89,10 +99,28 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 _DEBUG = 7
 
 
-class JournalSend(Protocol):
-    """Writes one entry to the journal: systemd.journal.send."""
+JOURNAL = "/run/systemd/journal/socket"
+PIPE_BUF = 4096  # bytes that a pipe takes whole where poll(2) says that it takes any: pipe(7)
+PASSING = frozenset({
+    errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN,
+})  # fmt: skip
+"""Errors of a journal that does not read, or is started again; for others, an entry is lost."""
 
-    def __call__(self, message: str, /, **fields: str | int) -> None: ...
+SendEntry = Callable[[bytes], object]
+"""Sends one entry to the journal without waiting.  Raises OSError."""
+
+
+def packed(entry: Mapping[str, str | int]) -> bytes:
+    """Return an entry in systemd's "Native Journal Protocol".
+
+    A value of several lines has its length before it.
+    """
+    parts = []
+    for name, value in entry.items():
+        data = str(value).encode("utf-8", "backslashreplace")
+        several = struct.pack("<Q", len(data)) if b"\n" in data else b""
+        parts += [name.encode(), b"\n" + several if several else b"=", data, b"\n"]
+    return b"".join(parts)
 
 
 def setup(level: str, handler: logging.Handler) -> None:
@@ -133,8 +161,15 @@ def syslog_level() -> str:
 def handler() -> logging.Handler:
     """Return the handler that fits how this process was started."""
     if under_journal(os.environ, sys.stderr):
-        return JournalHandler(journal.send)
+        journald = DatagramSocket(JOURNAL)
+        return JournalHandler(journald.send, journald.close)
     return StderrHandler(sys.stderr)
+
+
+def flush() -> None:
+    """Send what waits for the journal."""
+    for one in logging.getLogger().handlers:
+        one.flush()
 
 
 def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
@@ -147,28 +182,118 @@ def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """A handler that writes to the journal, with the fields of systemd.journal-fields(7)."""
+    """A handler that writes to the journal, with the fields of systemd.journal-fields(7).
 
-    def __init__(self, send: JournalSend) -> None:
+    The oldest entries are kept, as they say what went wrong first.
+    hang_up: called when the handler is closed.
+    """
+
+    def __init__(self, send: SendEntry, hang_up: Callable[[], object] = lambda: None) -> None:
         super().__init__()
-        self._send = send
+        self._send, self._hang_up = send, hang_up
+        self._waiting: deque[bytes] = deque()
+        self._bytes = self._lost = 0
+        self._stuck = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record; a failure is reported on stderr, as `logging` does."""
+        """Send one record, or let it wait."""
         try:
-            self._send(message(record), **fields(record))
-        except (OSError, ValueError, TypeError):
-            self.handleError(record)
+            text = message(record)
+        except (ValueError, TypeError):  # the arguments of a log call do not fit its text
+            text = f"Failed to format a log entry: {record.msg!r}"
+        self._add(packed({"MESSAGE": text, **fields(record)}))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the journal reads it."""
+        with self.lock or contextlib.nullcontext():
+            while self._waiting and self._sent(self._waiting[0]):
+                self._bytes -= len(self._waiting.popleft())
+            if self._waiting:
+                self._stuck = True
+            elif self._stuck or self._lost:
+                self._report()
+
+    def close(self) -> None:
+        """Send what can be sent, and hang up."""
+        self.flush()
+        self._hang_up()
+        super().close()
+
+    def _add(self, entry: bytes) -> None:
+        full = len(self._waiting) >= MAX_WAITING or self._bytes + len(entry) > MAX_WAITING_BYTES
+        if full:
+            self._lost += 1
+        else:
+            self._waiting.append(entry)
+            self._bytes += len(entry)
+
+    def _sent(self, entry: bytes) -> bool:
+        """Whether this entry need not wait any more."""
+        try:
+            self._send(entry)
+        except OSError as error:
+            if error.errno in PASSING:
+                return False
+            self._lost += 1
+        return True
+
+    def _report(self) -> None:
+        """Log that the journal reads again; if that fails, at the next entry."""
+        text = f"The journal reads again: {self._lost} entries of gatewayd were lost meanwhile."
+        about = {"SYSLOG_IDENTIFIER": IDENTIFIER, "PRIORITY": str(_priority(logging.WARNING))}
+        with contextlib.suppress(OSError):
+            self._send(packed({"MESSAGE": text, **about}))
+            self._stuck, self._lost = False, 0
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """A handler that writes a line for each record, with the device that it concerns."""
+    """A handler that writes a line for each record, with the device that it concerns.
+
+    What a pipe or a terminal does not take at once is dropped, and counted.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost, self._file = 0, _file_number(stream)
+        self._poll = select.poll()
+        if self._file is not None:
+            self._poll.register(self._file, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if self._file is None:  # in memory
+            super().emit(record)
+            return
+        lines = f"{self.format(record)}\n"
+        if self._lost:
+            lines = f"warning: {self._lost} log lines were lost, as they were not read\n{lines}"
+        written = self._write(self._file, lines.encode("utf-8", "backslashreplace"))
+        self._lost = 0 if written else self._lost + 1
+
+    def _write(self, file: int, data: bytes) -> bool:
+        """Write without waiting; return whether all was written."""
+        for start in range(0, len(data), PIPE_BUF):
+            if not self._poll.poll(0):
+                return False
+            try:
+                os.write(file, data[start : start + PIPE_BUF])
+            except OSError:  # the reader is gone
+                return False
+        return True
 
     def format(self, record: logging.LogRecord) -> str:
         """Return "level: device: message", or "level: message" if that names the device."""
         device, text = escaped(str(getattr(record, "device", ""))), message(record)
         parts = (record.levelname.lower(), "" if device in text else device, text)
         return ": ".join(part for part in parts if part)
+
+
+def _file_number(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):  # in memory
+        return None
 
 
 class OncePerCause(logging.Filter):

@@ -1,4 +1,8 @@
-"""Status messages to systemd, and its watchdog."""
+"""Status messages to systemd, and its watchdog.  Neither waits for systemd.
+
+Systemd's socket takes some ten messages that are not read yet.  The eleventh would stop the event
+loop, so it is not sent: what it says waits, one message for all, until it can be sent.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from gatewayd.runtime.datagrams import DatagramSocket
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.runtime.text import one_line
-from systemd import daemon
 
 log = logging.getLogger(__name__)
 
@@ -17,51 +21,96 @@ Ping = Callable[[], Awaitable[object]]
 
 MAX_STATUS = 300  # characters
 
+OBSOLETE: Mapping[str, frozenset[str]] = {
+    "READY": frozenset({"RELOADING", "MONOTONIC_USEC"}),
+    "RELOADING": frozenset({"READY"}),
+    "STOPPING": frozenset({"READY", "RELOADING", "MONOTONIC_USEC"}),
+}
+"""What a message makes obsolete of those that wait."""
+
+SendMessage = Callable[[bytes], object]
+"""Sends one message without waiting.  Raises OSError, as BlockingIOError where it had to wait."""
+
+
+def notify_socket(environ: Mapping[str, str]) -> DatagramSocket:
+    """Return the socket of systemd, sd_notify(3); one that drops all where there is none.
+
+    environ: of the process.
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    return DatagramSocket(address if address.startswith(("/", "@")) else "")
+
+
+def merged(waiting: Mapping[str, str], message: Mapping[str, str]) -> dict[str, str]:
+    """Return one message that says what two would say, one after the other."""
+    obsolete = {name for key in message for name in OBSOLETE.get(key, ())}
+    return {key: text for key, text in waiting.items() if key not in obsolete} | dict(message)
+
 
 class Notifier:
     """A sender of messages of sd_notify(3).
 
-    send: sends one message; the default does nothing where there is no systemd.
-    now: CLOCK_MONOTONIC in seconds.
+    A message that cannot be sent waits for `flush`, and what is newer replaces it.  The watchdog's
+    alone does not: sent late, it would say that the daemon is alive when that is not known.
+    send: sends one message.  now: CLOCK_MONOTONIC in seconds.
     """
 
     def __init__(
-        self,
-        send: Callable[[str], object] = daemon.notify,
-        now: Callable[[], float] = time.monotonic,
+        self, send: SendMessage = lambda _: None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._unchecked_send, self._now = send, now
+        self._try_to_send, self._now = send, now
+        self._waiting: dict[str, str] = {}
+        self._stuck = False
 
-    def _send(self, message: str) -> None:
-        """Send a message; a failure must not harm the daemon."""
+    def flush(self) -> None:
+        """Send what waits, if anything does and it can be sent."""
+        if not self._waiting:
+            return
         try:
-            self._unchecked_send(message)
+            lines = (f"{key}={text}" for key, text in self._waiting.items())
+            self._try_to_send("\n".join(lines).encode())
         except OSError as error:
-            log.warning("Failed to notify systemd: %s.", error.strerror, extra={"once": "notify"})
+            self._waiting.pop("WATCHDOG", None)
+            if not self._stuck:
+                cause = "it does not read" if isinstance(error, BlockingIOError) else error.strerror
+                log.warning(
+                    "Failed to notify systemd: %s. It is tried again; devices are not affected.",
+                    cause,
+                )
+            self._stuck = True
+        else:
+            self._waiting.clear()
+            if self._stuck:
+                log.warning("Systemd is notified again.")
+            self._stuck = False
+
+    def _send(self, **message: str) -> None:
+        self._waiting = merged(self._waiting, message)
+        self.flush()
 
     def ready(self, status: str) -> None:
         """Report that the daemon has started, or has reloaded."""
-        self._send(f"READY=1\nSTATUS={one_line(status, MAX_STATUS)}")
+        self._send(READY="1", STATUS=one_line(status, MAX_STATUS))
 
     def status(self, status: str) -> None:
         """Set the line that `systemctl status` shows."""
-        self._send(f"STATUS={one_line(status, MAX_STATUS)}")
+        self._send(STATUS=one_line(status, MAX_STATUS))
 
     def reloading(self) -> None:
         """Report that the configuration is being read; `ready` ends that."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._now() * 1e6)}")
+        self._send(RELOADING="1", MONOTONIC_USEC=str(int(self._now() * 1e6)))
 
     def stopping(self, status: str) -> None:
         """Report that the daemon is stopping."""
-        self._send(f"STOPPING=1\nSTATUS={one_line(status, MAX_STATUS)}")
+        self._send(STOPPING="1", STATUS=one_line(status, MAX_STATUS))
 
     def more_time(self, seconds: float) -> None:
         """Ask for so many seconds more, from now, to start, reload or stop."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        self._send(EXTEND_TIMEOUT_USEC=str(int(seconds * 1e6)))
 
     def watchdog(self) -> None:
         """Report that the daemon is alive."""
-        self._send("WATCHDOG=1")
+        self._send(WATCHDOG="1")
 
 
 def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:

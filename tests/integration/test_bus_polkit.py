@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gatewayd.dbus import authorization
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until
@@ -115,3 +116,28 @@ async def test_a_polkit_that_dies_means_no(
     assert status != 0
     assert "denied" in printed
     assert asked.asked == []
+
+
+async def test_a_polkit_that_hangs_stops_no_other_call_and_is_reported_once(
+    bus: PrivateBus,
+    service: Bus,
+    asked: RecordingCommands,
+    other_user: OtherUser,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(authorization, "PATIENCE_MS", 300)
+    authority = FakeAuthority()
+    async with polkit(bus, authority) as settle:
+        for _ in range(3):
+            authority.checks.clear()
+            waiting = asyncio.create_task(other_user(*DEVICE, "Retry"))
+            await until(lambda: authority.checks)
+            assert await root(bus, *DEVICE, "Forget") == (0, "")
+            status, _ = await waiting
+            assert status != 0
+        await settle("org.gatewayd1.manage-devices", YES)
+        assert await other_user(*DEVICE, "Retry") == (0, "")
+    assert [name for name, *_ in asked.asked] == ["forget"] * 3 + ["retry"]
+    entries = [record.message for record in caplog.records if "Polkit" in record.message]
+    assert len(entries) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -161,3 +162,31 @@ async def test_a_second_daemon_on_the_bus_ends_before_it_begins(tmp_path: Path) 
         assert second.daemon is not None
         assert await second.daemon.wait() == 1
         assert "Ready" not in second.log()
+
+
+async def test_a_systemd_that_reads_nothing_keeps_no_child_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, plant_options=ONE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        async with site.open():
+            monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+            monkeypatch.setenv("WATCHDOG_USEC", "300000")
+            (child,) = site.plant["serials"]
+            await site.start()
+            await logged(site, "Failed to notify systemd")
+            await site.ask(do="announce", child=child)
+            await site.wait_for(child, "online")
+            systemd.setblocking(False)
+            received: list[bytes] = []
+
+            async def is_notified_again() -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    received.append(systemd.recv(4096))
+                return "Systemd is notified again" in site.log()
+
+            await site.until(is_notified_again, "systemd to be notified again")
+            assert received[0].startswith(b"READY=1\n")
+            assert site.log().count("Failed to notify") == 1
+            assert await site.stop() == 0

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import logging
 import os
 import re
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gatewayd.device import lifecycle as lc
 from gatewayd.runtime import journal as log
+from gatewayd.runtime.datagrams import DatagramSocket
 from gatewayd.runtime.journal import EVENT_MESSAGES, MESSAGE_IDS, message_id
 from gatewayd.storage.reconcile import FindingKind
-from systemd import journal as journal_of_systemd
 
 TOP = Path(__file__).parents[2]
 CATALOG = (TOP / "packaging/catalog/gatewayd.catalog").read_text()
@@ -32,14 +35,31 @@ def as_before() -> Iterator[None]:
     ours.setLevel(before[2])
 
 
+def unpacked(entry: bytes) -> dict[str, str]:
+    """Read an entry in the journal's protocol."""
+    values, rest = dict[str, str](), entry
+    while rest:
+        name, end, rest = re.split(b"([=\n])", rest, maxsplit=1)
+        if end == b"=":
+            value, _, rest = rest.partition(b"\n")
+        else:
+            (size,) = struct.unpack("<Q", rest[:8])
+            value, rest = rest[8 : 8 + size], rest[9 + size :]
+        values[name.decode()] = value.decode()
+    return values
+
+
 class Journal:
-    """A journal in memory."""
+    """A journal in memory.  error: raised instead of reading."""
 
     def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[dict[str, str]] = []
+        self.error: OSError | None = None
 
-    def __call__(self, message: str, /, **fields: str | int) -> None:
-        self.entries.append({"MESSAGE": message, **fields})
+    def send(self, entry: bytes) -> None:
+        if self.error:
+            raise self.error
+        self.entries.append(unpacked(entry))
 
 
 @pytest.fixture
@@ -47,8 +67,8 @@ def journal() -> Journal:
     return Journal()
 
 
-def logger(journal: Any) -> logging.Logger:
-    log.setup("info", log.JournalHandler(journal))
+def logger(journal: Journal | DatagramSocket) -> logging.Logger:
+    log.setup("info", log.JournalHandler(journal.send))
     return logging.getLogger("gatewayd.test")
 
 
@@ -60,7 +80,7 @@ def test_what_a_record_is_about_becomes_fields(journal: Journal) -> None:
     logger(journal).warning("It is %s.", "so", extra=about)
     (entry,) = journal.entries
     expected = {
-        "MESSAGE": "It is so.", "PRIORITY": 4, "SYSLOG_IDENTIFIER": "gatewayd",
+        "MESSAGE": "It is so.", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gatewayd",
         "LOGGER": "gatewayd.test", "GATEWAYD_DEVICE": "child-1", "GATEWAYD_PROVIDER": "huawei",
         "GATEWAYD_STATE": "online", "GATEWAYD_REASON": "no-rule", "GATEWAYD_ATTEMPT": "3",
         "GATEWAYD_RULE": "meters", "GATEWAYD_ADDRESS": "10.0.0.1",
@@ -89,11 +109,11 @@ def test_levels_become_priorities(journal: Journal) -> None:
     log.set_level("debug")
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(ours, level)("Hello.")
-    assert [entry["PRIORITY"] for entry in journal.entries] == [7, 6, 4, 3, 2]
+    assert [int(entry["PRIORITY"]) for entry in journal.entries] == [7, 6, 4, 3, 2]
 
 
 def test_the_level_is_ours_alone(journal: Journal) -> None:
-    log.setup("debug", log.JournalHandler(journal))
+    log.setup("debug", log.JournalHandler(journal.send))
     logging.getLogger("asyncio").info("No.")
     logging.getLogger("asyncio").warning("Yes.")
     logging.getLogger("zeroconf").warning("No: it may quote a packet.")
@@ -129,17 +149,109 @@ def test_an_exception_shows_its_place_and_not_its_text(journal: Journal) -> None
     assert "CANARY" not in text
 
 
-def test_a_journal_that_fails_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    def full(message: str, /, **fields: str | int) -> None:
-        raise OSError("no room")
-
-    logger(full).warning("Hello.")
-    assert "no room" in capsys.readouterr().err
+FULL = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
-def test_the_real_journal_takes_an_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    logger(journal_of_systemd.send).warning("A test of %s.", "gatewayd", extra={"device": "\ud800"})
-    assert capsys.readouterr().err == ""
+def test_what_a_journal_does_not_read_waits_in_its_order(journal: Journal) -> None:
+    ours = logger(journal)
+    journal.error = FULL
+    for number in range(3):
+        ours.warning("Entry %d.", number)
+    journal.error = None
+    log.flush()
+    messages = [entry["MESSAGE"] for entry in journal.entries]
+    assert messages[:3] == ["Entry 0.", "Entry 1.", "Entry 2."]
+    assert " 0 entries" in messages[3]
+    ours.warning("Later.")
+    assert [entry["MESSAGE"] for entry in journal.entries[4:]] == ["Later."]
+
+
+@pytest.mark.parametrize(("text", "kept"), [("x", log.MAX_WAITING), ("x" * 1500, 640)])
+def test_what_waits_is_bounded_and_what_is_lost_is_counted(
+    journal: Journal, text: str, kept: int
+) -> None:
+    ours, handler = logger(journal), logging.getLogger().handlers[0]
+    assert isinstance(handler, log.JournalHandler)
+    journal.error = FULL
+    for _ in range(log.MAX_WAITING + 500):
+        ours.warning(text)
+    assert handler._bytes <= log.MAX_WAITING_BYTES
+    waiting = len(handler._waiting)
+    assert 0.9 * kept <= waiting <= kept
+    journal.error = None
+    log.flush()
+    assert f" {log.MAX_WAITING + 500 - waiting} entries" in journal.entries[-1]["MESSAGE"]
+    assert handler._bytes == 0
+
+
+def test_an_entry_that_the_journal_refuses_holds_up_no_other(journal: Journal) -> None:
+    ours = logger(journal)
+    journal.error = OSError(errno.EMSGSIZE, "Message too long")
+    ours.warning("Large.")
+    journal.error = None
+    ours.warning("Small.")
+    small, report = [entry["MESSAGE"] for entry in journal.entries]
+    assert small == "Small."
+    assert " 1 entries" in report
+
+
+def test_a_log_call_that_does_not_fit_is_logged(journal: Journal) -> None:
+    logger(journal).warning("Too few: %s %s.", 1)
+    assert "Too few" in journal.entries[0]["MESSAGE"]
+
+
+def test_a_socket_that_is_not_read_stops_nothing(tmp_path: Path) -> None:
+    address = str(tmp_path / "journal")
+    unix = socket.AF_UNIX, socket.SOCK_DGRAM
+    with socket.socket(*unix) as journald, DatagramSocket(address) as sender:
+        journald.bind(address)
+        journald.settimeout(20)
+        ours = logger(sender)
+        for number in range(1000):
+            ours.warning("Entry %d.", number, extra={"device": "\ud800"})
+        entries = list[dict[str, str]]()
+        while not entries or "reads again" not in entries[-1]["MESSAGE"]:
+            entries.append(unpacked(journald.recv(1 << 16)))
+            log.flush()
+    assert [entry["MESSAGE"] for entry in entries[:-1]] == [f"Entry {n}." for n in range(1000)]
+    assert " 0 entries" in entries[-1]["MESSAGE"]
+
+
+def test_a_journal_that_is_gone_is_waited_for(tmp_path: Path) -> None:
+    address = str(tmp_path / "journal")
+    unix = socket.AF_UNIX, socket.SOCK_DGRAM
+    with socket.socket(*unix) as journald, DatagramSocket(address) as sender:
+        logger(sender).warning("Early.")
+        journald.bind(address)
+        log.flush()
+        assert unpacked(journald.recv(1 << 16))["MESSAGE"] == "Early."
+
+
+def test_a_pipe_that_is_not_read_stops_nothing() -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reader, os.fdopen(write, "w") as writer:
+        log.setup("info", log.StderrHandler(writer))
+        ours = logging.getLogger("gatewayd.test")
+        for _ in range(1000):
+            ours.warning("x" * 1000)
+        os.set_blocking(reader.fileno(), False)
+        before = reader.read()
+        ours.warning("Back.")
+        lines = reader.read().decode().splitlines()
+    assert before.startswith(b"warning: xxx")
+    lost = 1000 - before.count(b"\n")
+    assert lines == [
+        f"warning: {lost} log lines were lost, as they were not read",
+        "warning: Back.",
+    ]
+
+
+def test_a_pipe_whose_reader_is_gone_stops_nothing() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as writer:
+        log.setup("info", log.StderrHandler(writer))
+        logging.getLogger("gatewayd.test").warning("Hello.")
 
 
 def test_a_level_can_be_changed(journal: Journal) -> None:
@@ -159,7 +271,8 @@ def test_the_handler_fits_how_the_process_was_started(
         assert isinstance(log.handler(), log.StderrHandler)
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert isinstance(log.handler(), log.JournalHandler)
+        with contextlib.closing(log.handler()) as made:
+            assert isinstance(made, log.JournalHandler)
 
 
 def test_a_line_on_stderr_begins_with_level_and_device() -> None:

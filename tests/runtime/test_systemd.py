@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+from pathlib import Path
 
 import pytest
 
 from gatewayd.errors import Busy
-from gatewayd.runtime.systemd import Notifier, feed_watchdog, unresponsive, watchdog_interval
+from gatewayd.runtime.systemd import (
+    Notifier,
+    feed_watchdog,
+    merged,
+    notify_socket,
+    unresponsive,
+    watchdog_interval,
+)
 from gatewayd.runtime.tasks import cancel_and_wait
 
 
+class FakeSystemd:
+    """Keeps what it gets.  error: raised instead."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.error: OSError | None = None
+
+    def send(self, message: bytes) -> None:
+        if self.error:
+            raise self.error
+        self.sent.append(message.decode())
+
+
 def test_messages() -> None:
-    sent: list[str] = []
-    notifier = Notifier(sent.append, now=lambda: 12.5)
+    systemd = FakeSystemd()
+    notifier = Notifier(systemd.send, now=lambda: 12.5)
     notifier.ready("3 devices")
     notifier.status("fine\nREADY=1")
     notifier.reloading()
     notifier.more_time(30)
     notifier.watchdog()
     notifier.stopping("bye")
-    assert sent == [
+    assert systemd.sent == [
         "READY=1\nSTATUS=3 devices",
         "STATUS=fine READY=1",
         "RELOADING=1\nMONOTONIC_USEC=12500000",
@@ -62,14 +85,14 @@ async def test_a_part_that_does_not_answer_is_named() -> None:
 
 
 async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureFixture) -> None:
-    sent: list[str] = []
-    stuck = False
+    systemd = FakeSystemd()
+    sent, stuck = systemd.sent, False
 
     async def store() -> None:
         await (hung() if stuck else alive())
 
     feeding = asyncio.create_task(
-        feed_watchdog(Notifier(sent.append), 0.01, {"asyncio": alive, "store": store})
+        feed_watchdog(Notifier(systemd.send), 0.01, {"asyncio": alive, "store": store})
     )
     async with asyncio.timeout(20):
         while len(sent) < 2:
@@ -87,9 +110,70 @@ async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureF
     assert caplog.records[0].levelno == logging.ERROR
 
 
-def test_a_systemd_that_is_gone_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
-    def send(_: str) -> None:
-        raise ConnectionRefusedError(111, "Connection refused")
+@pytest.mark.parametrize("error", [
+    BlockingIOError(11, "Resource temporarily unavailable"),
+    ConnectionRefusedError(111, "Connection refused"),
+])  # fmt: skip
+def test_what_cannot_be_sent_waits_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture, error: OSError
+) -> None:
+    systemd = FakeSystemd()
+    notifier, systemd.error = Notifier(systemd.send), error
+    notifier.ready("3 devices")
+    for number in range(4, 50):
+        notifier.watchdog()
+        notifier.status(f"{number} devices")
+        notifier.flush()
+    assert len(caplog.records) == 1
+    systemd.error = None
+    notifier.flush()
+    notifier.flush()
+    assert systemd.sent == ["READY=1\nSTATUS=49 devices"]  # and no heartbeat of the past
+    assert len(caplog.records) == 2
 
-    Notifier(send).stopping("on the way out")
-    assert "Connection refused" in caplog.text
+
+READY, RELOADING = {"READY": "1", "STATUS": "a"}, {"RELOADING": "1", "MONOTONIC_USEC": "7"}
+
+
+@pytest.mark.parametrize(("messages", "expected"), [
+    ((READY, {"STATUS": "b"}), {"READY": "1", "STATUS": "b"}),
+    ((RELOADING, READY), READY),
+    ((READY, RELOADING), {"STATUS": "a", **RELOADING}),
+    ((READY, RELOADING, {"STOPPING": "1"}), {"STATUS": "a", "STOPPING": "1"}),
+])  # fmt: skip
+def test_one_message_says_what_several_would_say(
+    messages: tuple[dict[str, str], ...], expected: dict[str, str]
+) -> None:
+    waiting: dict[str, str] = {}
+    for message in messages:
+        waiting = merged(waiting, message)
+    assert waiting == expected
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+async def test_a_socket_that_is_not_read_stops_nothing(tmp_path: Path, kind: str) -> None:
+    name = str(tmp_path / "notify") if kind == "path" else f"@gatewayd-test-{os.getpid()}"
+    unix = socket.AF_UNIX, socket.SOCK_DGRAM
+    with socket.socket(*unix) as systemd, notify_socket({"NOTIFY_SOCKET": name}) as sender:
+        systemd.bind(name.replace("@", "\0"))
+        notifier = Notifier(sender.send)
+        for number in range(100):
+            notifier.status(str(number))
+        systemd.setblocking(False)
+        received = list[bytes]()
+        while True:
+            try:
+                received.append(systemd.recv(4096))
+            except BlockingIOError:
+                break
+        assert 1 <= len(received) < 100
+        notifier.flush()
+        assert systemd.recv(4096) == b"STATUS=99"
+
+
+def test_without_systemd_nothing_is_sent() -> None:
+    for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1"}):
+        with notify_socket(environ) as sender:
+            notifier = Notifier(sender.send)
+            notifier.ready("3 devices")
+            assert not notifier._waiting
