@@ -171,10 +171,11 @@ async def test_a_systemd_that_reads_nothing_keeps_no_child_offline(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         async with site.open():
-            monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-            monkeypatch.setenv("WATCHDOG_USEC", "300000")
             (child,) = site.plant["serials"]
-            await site.start()
+            with monkeypatch.context() as environment:
+                environment.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+                environment.setenv("WATCHDOG_USEC", "300000")
+                await site.launch()
             await logged(site, "Failed to notify systemd")
             await site.ask(do="announce", child=child)
             await site.wait_for(child, "online")
