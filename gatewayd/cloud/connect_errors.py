@@ -19,6 +19,7 @@ class ConnectFault(StrEnum):
     TCP_UNREACHABLE = "tcp-unreachable"  # no route, or no answer in time
     TLS_HOST_NAME = "tls-host-name"
     TLS_UNKNOWN_CA = "tls-unknown-ca"
+    PORTAL = "captive-portal"  # the server is neither trusted nor of this name
     TLS_EXPIRED = "tls-expired"
     TLS_NOT_YET_VALID = "tls-not-yet-valid"
     TLS_NAME = "tls-name-unknown"  # the server serves no such name (RFC 6066, 3)
@@ -88,11 +89,15 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_HOST_NAME: (
         "The certificate of the server belongs to another host than {host}.",
-        "Check host; a name that the certificate lists is needed, not an address.",
+        "Check host: a name, not an address; if it is right, a captive portal may be answering.",
     ),
     ConnectFault.TLS_UNKNOWN_CA: (
         "The certificate of {host} comes from an authority that is not trusted here.",
         "Put the root certificate of this endpoint into ca_file, then call Reload; or set ca_file.",
+    ),
+    ConnectFault.PORTAL: (
+        "A captive portal or proxy seems to answer for {host}: name and root are another server's.",
+        "Log in to the portal, or have port {port} let through; if there is none, check host.",
     ),
     ConnectFault.TLS_EXPIRED: (
         "The certificate of {host}, or of its authority, has expired.",
@@ -112,7 +117,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_FAILED: (
         "The TLS handshake with {host} failed.",
-        "Check that port {port} speaks MQTT over TLS 1.2 or newer.",
+        "Check that port {port} speaks TLS 1.2 or newer, and that no captive portal answers there.",
     ),
     ConnectFault.TLS_TIMEOUT: (
         "{host} did not answer the TLS handshake.",

@@ -8,10 +8,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from gatewayd.cloud.ca.certificates import names_host
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.watched_file import WatchedPaths, read_regular
@@ -186,12 +187,36 @@ async def dial(server: Server) -> ssl.SSLSocket:
 
 async def dial_one_of(addresses: list[Address], server: Server) -> ssl.SSLSocket:
     """Do the same with a server whose name was looked up before."""
+    try:
+        return await _dial(addresses, server)
+    except ConnectError as error:
+        if error.fault is ConnectFault.TLS_UNKNOWN_CA and await _is_elsewhere(addresses, server):
+            raise ConnectError(ConnectFault.PORTAL) from error
+        raise
+
+
+async def _dial(addresses: list[Address], server: Server) -> ssl.SSLSocket:
     plain = await _connect(addresses, server.connect_timeout)
     try:
         return await _secure(plain, server)
     except BaseException:
         plain.close()
         raise
+
+
+async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
+    """Whether a server that is not trusted is also of another name, as a captive portal's is.
+
+    OpenSSL reports the first fault only, and no certificate: so the handshake is made once more,
+    without verification, and nothing is sent.  False where that fails.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with await _dial(addresses, replace(server, context=context)) as sock:
+            return not names_host(sock.getpeercert(binary_form=True) or b"", server.host)
+    except ConnectError:
+        return False
 
 
 async def resolve(server: Server) -> list[Address]:

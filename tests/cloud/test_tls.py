@@ -21,7 +21,7 @@ from gatewayd.cloud import mqtt, tls
 from gatewayd.cloud.ca.authority import Authority
 from gatewayd.cloud.ca.certificates import read_certificates, to_pem
 from gatewayd.cloud.ca.keys import make_key
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, reason
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
@@ -121,6 +121,35 @@ async def test_an_unknown_authority(serve: Serve, server: At, authority: pki.Roo
     stranger = pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
     async with serve(stay, pki.localhost(stranger, NOW)) as broker:
         assert await fault_of(server(broker.port)) is ConnectFault.TLS_UNKNOWN_CA
+
+
+async def test_a_captive_portal_is_named_as_one(
+    serve: Serve, server: At, authority: pki.RootAuthority
+) -> None:
+    """It has a certificate of its own authority and name; and it is sent nothing."""
+    hotel = pki.make_ca("Hotel", NOW - pki.LIFE, NOW + pki.LIFE)
+    login = hotel.issue(["login.hotel.example"], ["192.0.2.1"], NOW - pki.LIFE, NOW + pki.LIFE)
+    sent: list[bytes] = []
+
+    async def redirect(client: Any) -> None:
+        if data := await client.reader.read(1):
+            sent.append(data)
+            client.writer.write(b"HTTP/1.1 302 Found\r\nLocation: https://login.hotel.example/\r\n")
+
+    async with serve(redirect, login) as broker:
+        assert await fault_of(server(broker.port)) is ConnectFault.PORTAL
+        await broker.until(0)
+    assert sent == []
+
+
+async def test_a_portal_that_is_trusted_is_of_another_host(
+    serve: Serve, server: At, authority: pki.RootAuthority
+) -> None:
+    """A portal may have a certificate of a public authority."""
+    async with serve(stay, pki.wrong_host(authority, NOW)) as broker:
+        fault = await fault_of(server(broker.port))
+    assert fault is ConnectFault.TLS_HOST_NAME
+    assert "captive portal" in reason(fault, "localhost", 1).remedy
 
 
 async def test_an_expired_certificate(
