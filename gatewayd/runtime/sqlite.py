@@ -35,7 +35,8 @@ def damaged(path: Path, why: str) -> StoreError:
 
 
 Migrations = Mapping[int, Sequence[str]]
-"""The statements that lead from each earlier version of a schema to the next."""
+"""The statements that lead from each earlier version of a schema to the next; from 0, an empty
+file, to the first."""
 
 _READS = ("SELECT", "PRAGMA")
 """How statements begin that write nothing."""
@@ -55,8 +56,17 @@ class Execute(Protocol):
     def __call__(self, sql: str, /, *values: object) -> list[Any]: ...
 
 
+def statements_of(migrations: Migrations, version: int) -> list[str]:
+    """Return the statements that make the schema of an earlier version, or of an empty file."""
+    return [statement for number in range(version) for statement in migrations.get(number, ())]
+
+
 def upgrade(run: Execute, migrations: Migrations, found: int, version: int) -> None:
-    """Migrate from one version to another, each step in one transaction."""
+    """Migrate from one version to another, each step in one transaction.
+
+    Only for a file that has the schema of `found`: a step reads its tables, and a view in the place
+    of one may never end.
+    """
     for number in range(found, version):
         migrate(run, migrations[number], number + 1)
 
@@ -251,7 +261,11 @@ class Database:
                 f"{version}): install that version again, or restore the copy {self._path}.v"
                 f"{version} if there is one, or else a backup of the directory"
             )
-        for pragma in PRAGMAS:
+        self._run(PRAGMAS[0])
+        known = schema if found == version else statements_of(self._migrations, found)
+        if not has_schema(self._run, known):  # before anything is written, or read from a view
+            raise damaged(self._path, "its tables are not those of gatewayd")
+        for pragma in PRAGMAS[1:]:
             self._run(pragma)
         verdict = str(self._run("PRAGMA integrity_check(1)")[0][0])
         if verdict != "ok":
@@ -261,8 +275,7 @@ class Database:
         elif found < version:
             self._copy(found)
             upgrade(self._run, self._migrations, found, version)
-        if not has_schema(self._run, schema):
-            raise damaged(self._path, "its tables are not those of gatewayd")
+        assert has_schema(self._run, schema), "the steps lead to the schema"
 
     def _copy(self, version: int) -> None:
         """Keep the file for the older gatewayd, in case that is installed again."""

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,23 @@ _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of col
 _ONE = f"{_ALL} WHERE device = ?"
 _PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # likewise
 
-SCHEMA = (
-    f"""CREATE TABLE record (
+
+def _table(numbers: Sequence[str]) -> str:
+    """Return the statement that makes the table, with these columns of numbers."""
+    return f"""CREATE TABLE record (
         device TEXT PRIMARY KEY,
         {", ".join(f"{name} TEXT NOT NULL" for name in _TEXTS[1:])},
         {", ".join(f"{name} TEXT" for name in _CLOUD)},
-        {", ".join(f"{name} INTEGER NOT NULL" for name in _NUMBERS)}
-    ) STRICT, WITHOUT ROWID""",
-)
-STEPS = {1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",)}
-"""The statements that lead from each earlier version of the schema to the next."""
+        {", ".join(f"{name} INTEGER NOT NULL" for name in numbers)}
+    ) STRICT, WITHOUT ROWID"""
+
+
+SCHEMA = (_table(_NUMBERS),)
+STEPS = {
+    0: (_table(_NUMBERS[:-1]),),
+    1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
+}
+"""From each earlier version of the schema to the next; from 0 to the first."""
 
 
 class DirectoryLock:

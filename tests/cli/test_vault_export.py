@@ -91,7 +91,7 @@ def test_records_of_an_older_gatewayd_are_brought_up(old: OfflineVault, new: Off
     ("bend", "said"),
     [
         (lambda whole: changed(whole, f"PRAGMA user_version = {statefile.VERSION + 1}"), "newer"),
-        (lambda whole: changed(whole, "PRAGMA user_version = 0"), "damaged"),
+        (lambda whole: changed(whole, "PRAGMA user_version = 0"), "not gatewayd's"),
         (
             lambda whole: changed(whole, "CREATE TRIGGER t AFTER UPDATE ON record BEGIN "
                                          "DELETE FROM record; END"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.errors import ConfigError, StoreSealed, StoreUnavailable
-from gatewayd.runtime.sqlite import Execute, has_schema, serialise
+from gatewayd.runtime.sqlite import Execute, has_schema, serialise, statements_of
 from gatewayd.secretstore.keyslots import recovery, table
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.keyslots.slots import KeyUnavailable
@@ -147,10 +147,9 @@ def _upgrade(query: Execute) -> None:
             f"the export was made by a newer gatewayd (schema {found}, this one knows {VERSION}): "
             "install that version here"
         )
-    if found < 1:
+    known = SCHEMA if found == VERSION else statements_of(STEPS, found)
+    if found < 1 or not has_schema(query, known):  # before a step reads a view in place of a table
         raise ConfigError(_NO_EXPORT)
     for number in range(found, VERSION):
         for statement in STEPS[number]:
             query(statement)
-    if not has_schema(query, SCHEMA):
-        raise ConfigError(_NO_EXPORT)

@@ -27,6 +27,7 @@ from keyring.errors import (
 )
 
 from gatewayd.errors import SecretCorrupt, StoreSealed, StoreUnavailable
+from gatewayd.runtime.sqlite import has_schema
 from gatewayd.secretstore.keyslots import table
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory, VaultSettings
 from gatewayd.secretstore.keyslots.slots import KeyUnavailable
@@ -34,7 +35,7 @@ from gatewayd.secretstore.vault import data_keys, rows
 from gatewayd.secretstore.vault.crypto import DecryptionError
 from gatewayd.secretstore.vault.data_keys import DataKeys, SlotKey
 from gatewayd.secretstore.vault.rows import COLUMNS, SecretRow
-from gatewayd.secretstore.vault.schema import VERSION
+from gatewayd.secretstore.vault.schema import SCHEMA, VERSION
 
 
 class VaultReader:
@@ -91,6 +92,8 @@ class VaultReader:
     def _unlocked(self) -> DataKeys:
         if self._query("PRAGMA user_version") != [(VERSION,)]:
             raise StoreUnavailable("vault.db is of another version of gatewayd: use that version")
+        if not has_schema(self._query, SCHEMA):  # a view in place of a table may never end
+            raise StoreUnavailable("vault.db is damaged: its tables are not those of gatewayd")
         why = data_keys.DAMAGED
         for kind, material in self._by_preference():
             try:

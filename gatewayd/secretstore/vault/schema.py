@@ -72,6 +72,14 @@ counter     at most one row: the value that the counter in the TPM should have, 
 """
 
 STEPS: Mapping[int, Sequence[str]] = {
+    0: (
+        """CREATE TABLE data_key (
+            kid INTEGER PRIMARY KEY,
+            store BLOB NOT NULL,
+            commitment BLOB NOT NULL
+        ) STRICT""",
+        *SCHEMA[1:-2],
+    ),
     1: (
         "ALTER TABLE data_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0",
         _SLOT,
@@ -83,4 +91,4 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE data_key ADD COLUMN heir BLOB NOT NULL DEFAULT x''",
     ),
 }
-"""From each earlier version to the next."""
+"""From each earlier version to the next; from 0 to the first."""

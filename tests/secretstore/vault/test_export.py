@@ -22,6 +22,7 @@ from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.export import export, import_
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.testing.contracts.secretstore import CANARY, REF, group, keep
+from tests.secretstore.vault.test_schema import ENDLESS, TO_THE_FIRST
 from tests.support.pem_keys import private_pem, public_pem
 from tests.support.vaults import DEVELOPMENT
 
@@ -172,6 +173,16 @@ def test_an_export_of_a_newer_gatewayd_is_refused(old: Vault, new: Vault) -> Non
         db.commit()
         whole = db.serialize()
     with pytest.raises(ConfigError, match="newer gatewayd"), group(new):
+        import_(new, whole, KEY)
+
+
+def test_no_view_in_an_export_is_read(old: Vault, new: Vault) -> None:
+    """A recursive one, in the place of a table that a step reads, would not come back."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.deserialize(export(old))
+        db.executescript(TO_THE_FIRST + ENDLESS.format("key_slot"))
+        whole = db.serialize()
+    with pytest.raises(ConfigError, match="no export"), group(new):
         import_(new, whole, KEY)
 
 
