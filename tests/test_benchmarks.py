@@ -1,0 +1,96 @@
+"""What script/bench counts, and how it compares."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatewayd.cloud.mqtt import Login
+from gatewayd.device.secret import Secret
+from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.packets import Connect
+from gatewayd.testing.waiting import until
+from script.benchmarks import lean
+from script.benchmarks.process import family, family_cpu
+from script.benchmarks.rounds import Rounds, Sample, alternate
+from script.benchmarks.subject import Subject
+from script.benchmarks.table import Figure, facts, table
+
+HERE, BEFORE = Subject("gatewayd", Path("/here")), Subject("before", Path("/before"))
+SPIN = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+async def test_contenders_take_turns_in_both_directions() -> None:
+    order: list[str] = []
+
+    async def ours(subject: Subject) -> Sample:
+        order.append(subject.name)
+        return {"cpu": float(len(order))}
+
+    async def other() -> Sample:
+        order.append("paho")
+        return {"cpu": 1.0}
+
+    found = await alternate((HERE, BEFORE), ours, {"paho": other}, rounds=3)
+    there = ["gatewayd", "before", "paho"]
+    assert order == [*there, *reversed(there), *there]
+    assert found.values("gatewayd", "cpu") == [1.0, 6.0, 7.0]
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    """The machine was slow in the second round, for all."""
+    samples = {
+        "gatewayd": [{"cpu": 2.0}, {"cpu": 40.0}, {"cpu": 2.2}],
+        "before": [{"cpu": 4.0}, {"cpu": 80.0}, {"cpu": 4.4}],
+        "paho": [{"cpu": 1.0}, {"cpu": 20.0}, {"cpu": 1.0}],
+    }
+    found = Rounds((HERE, BEFORE), samples)
+    one = found.figure("CPU", "cpu", "times", of=("paho", "cpu"), budget=1.4)
+    assert (one.value, one.against, one.ratio, one.verdict) == (2.0, 4.0, 0.5, "EXCEEDED")
+    alone = Rounds((HERE,), samples).figure("CPU", "cpu", "ms")
+    assert (alone.value, alone.against, alone.ratio) == (2.2, None, None)
+
+
+def test_the_other_revision_has_columns_only_where_there_is_one() -> None:
+    figures = [Figure("CPU", 2.0, "ms", 3.0, "a note", 4.0), Figure("PSS", 200.0, "kB")]
+    header, first, second = table(figures, "v1").splitlines()
+    assert header.split() == ["what", "figure", "v1", "ratio", "budget", "verdict"]
+    assert " ".join(first.split()) == "CPU 2 ms 4 ms 0.50 ≤ 3 ms holds a note"
+    assert second.split() == ["PSS", "200", "kB"]
+    assert table(figures).splitlines()[0].split() == ["what", "figure", "budget", "verdict"]
+    cpu, pss = facts(figures)
+    assert (cpu["value"], cpu["against"], cpu["holds"]) == (2.0, 4.0, True)
+    assert pss == {"what": "PSS", "value": 200.0, "unit": "kB"}
+
+
+async def test_all_processes_count_also_those_that_have_ended() -> None:
+    """One that spins and ends, then one that stays and spins."""
+    script = (
+        f"import subprocess, sys\nspin = {SPIN!r}\nsubprocess.run([sys.executable, '-c', spin])\n"
+        "stays = subprocess.Popen([sys.executable, '-c', spin + '\\ninput()'], stdin=-1)\n"
+        "input()\nstays.communicate(b'\\n')"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE
+    )
+    try:
+        await until(lambda: family_cpu(process.pid) >= 0.6)
+        assert len(list(family(process.pid))) == 2
+    finally:
+        await process.communicate(b"\n")
+
+
+@pytest.mark.parametrize("length", [3, 200])
+def test_the_rival_writes_and_reads_mqtt(length: int) -> None:
+    login = Login("c" * length, "user", Secret(b"password"))
+    (connect,) = codec.Parser().feed(lean._connect(login))
+    assert isinstance(connect, Connect)
+    assert (connect.client_id, connect.keepalive) == ("c" * length, lean.KEEPALIVE)
+    message = codec.publish("topic", b"p" * length)
+    cut = lean._cut(message + b"more")
+    assert cut is not None
+    assert message[slice(*cut)] == b"\0\5topic" + b"p" * length
+    assert [lean._cut(message[:end]) for end in range(len(message))] == [None] * len(message)
