@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatewayd.runtime.journal import MESSAGE_IDS
+from gatewayd.simulator.site import MANAGER
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 
@@ -81,6 +82,49 @@ def test_one_that_is_killed_is_started_anew_and_asks_for_no_secret(gateway: Gate
         gateway.await_online(CHILDREN)
         assert gateway.shown("NRestarts") == str(number)
     assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
+def _online_at_the_cloud(gateway: Gateway) -> int:
+    """How many children the cloud holds a session of: it can be asked without a bus."""
+    serials = gateway.plant.facts["serials"]
+    return sum(bool(gateway.plant.ask(do="ledger", child=one).get("online")) for one in serials)
+
+
+def test_it_is_never_given_up(gateway: Gateway) -> None:
+    gateway.drop_in("stubborn", STUBBORN)
+    for number in range(1, 13):
+        pid = _pid(gateway)
+        gateway.systemctl("kill", "--signal=SIGKILL", "--kill-whom=main")
+        _await_other_than(gateway, pid)
+        assert gateway.shown("NRestarts") == str(number)
+    gateway.await_online(CHILDREN)
+
+
+def test_children_stay_online_while_the_bus_hangs_and_is_killed(gateway: Gateway) -> None:
+    pid = _pid(gateway)
+    gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", "dbus.service")
+    gateway.box.until(lambda: "bus does not answer" in gateway.journal(), "the bus to be missed")
+    gateway.box.run("systemctl", "kill", "--signal=SIGKILL", "dbus.service")
+    gateway.box.until(lambda: "message bus again" in gateway.journal(), "it to be on the bus")
+    assert _online_at_the_cloud(gateway) == CHILDREN
+    gateway.await_state("running")
+    assert gateway.counts() == {"online": CHILDREN}
+    assert (_pid(gateway), gateway.shown("NRestarts")) == (pid, "0")
+
+
+def test_children_come_online_while_the_journal_hangs(gateway: Gateway) -> None:
+    gateway.box.run("systemctl", "service-log-level", "gatewayd", "debug")
+    gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", "systemd-journald.service")
+    discover = f"busctl call {' '.join(MANAGER)} Discover uas 1 0"
+    gateway.box.run("sh", "-c", f"for n in $(seq 600); do {discover} || exit; done")
+    child = gateway.plant.facts["serials"][0]
+    gateway.plant.ask(do="leave", child=child)
+    gateway.box.until(lambda: _online_at_the_cloud(gateway) == CHILDREN - 1, "one to leave")
+    gateway.plant.ask(do="announce", child=child)
+    gateway.await_online(CHILDREN)
+    gateway.box.run("systemctl", "kill", "--signal=SIGCONT", "systemd-journald.service")
+    gateway.box.until(lambda: "The journal reads again" in gateway.journal(), "the journal's end")
+    assert gateway.shown("NRestarts") == "0"
 
 
 def test_a_call_starts_it_unless_it_is_disabled(gateway: Gateway) -> None:
