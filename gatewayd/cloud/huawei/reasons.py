@@ -39,13 +39,15 @@ CODES: Mapping[int, Reason] = {
     4: Reason(
         "cloud-auth-failed",
         "The platform does not accept this device ID with these credentials.",
-        "Check that the device exists at this instance, and its authentication type there.",
+        "Check that host is the domain of the instance that has this device, and its "
+        "authentication type there.",
         REJECTED,
     ),
     5: Reason(
         "cloud-not-authorised",
         "The platform does not authorise this device.",
-        "Check whether the device is frozen or deleted at the platform.",
+        "Check that host is the domain of the instance that has this device, and that the device "
+        "is not frozen there.",
         REJECTED,
     ),
 }
@@ -63,7 +65,8 @@ ALERTS: Mapping[str, Reason] = {
     "unknown-ca": Reason(
         "authority-unknown",
         "The platform does not know the CA of this device's certificate.",
-        "Upload the device CA to this instance, and verify it: gatewayctl huawei ca show, prove.",
+        "Check that host is the domain of your instance; upload the device CA there, and verify "
+        "it: gatewayctl huawei ca show, prove.",
         REJECTED,
     ),
     "certificate-expired": Reason(
