@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow, TooManyWaiting
 
+CONNECTS, PERIOD = 80, 0.2
+"""Connections in so many seconds, at most: 400 in any second, and no more than 480 if some are
+later by a period.  The cloud takes 500 in a second of all devices of an account ("Limits" of the
+documentation, 2020)."""
+CONNECTING = 4096
+"""Connections that may wait for that."""
 _NONCE_BYTES = 8
+
+
+def connect_limit(now: Callable[[], float] = time.monotonic) -> RateLimiter:
+    """Return the limiter of an account's connections.  now: seconds of a steady clock."""
+    return RateLimiter(SlidingWindow(CONNECTS, PERIOD), now, CONNECTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +37,27 @@ class AlibabaAccount:
     read_secret: see cloud/credentials.py; called off the event loop, again for each registration,
     so that a file that was replaced counts at once.
     trust: the roots of the MQTT endpoint.  random: so many bytes that cannot be guessed.
+    connects: the limiter of its connections.
     """
 
     settings: AlibabaSettings
     read_secret: ReadSecret
     trust: tls.TrustStore
     random: Callable[[int], bytes] = field(default=secrets.token_bytes)
+    connects: RateLimiter = field(default_factory=connect_limit)
 
     def endpoint(self, name: CloudName) -> tuple[str, int]:
         """Return the host and port of the MQTT endpoint for a device."""
         return self.settings.host_for(name.product), self.settings.port
 
     async def server(self, name: CloudName) -> tls.Server:
-        """Return the server that a device connects to.  Raises ConnectError."""
-        return await self.server_at(*self.endpoint(name), self.trust)
+        """Return the server that a device connects to, once it may.  Raises ConnectError."""
+        server = await self.server_at(*self.endpoint(name), self.trust)
+        try:
+            await self.connects.acquire()
+        except TooManyWaiting:
+            raise ConnectError(ConnectFault.TOO_OFTEN) from None
+        return server
 
     async def server_at(self, host: str, port: int, trust: tls.TrustStore) -> tls.Server:
         """Return another server of the cloud.  Raises ConnectError."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration, reasons
-from gatewayd.cloud.alibaba.account import AlibabaAccount
+from gatewayd.cloud.alibaba.account import AlibabaAccount, connect_limit
 from gatewayd.cloud.alibaba.direct import DirectRoute, PreregisteredRoute
 from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
@@ -51,7 +51,8 @@ class Alibaba(RoutedProvider):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         super().__init__(name, DEFAULT_ROUTE)
         self._roots = [trust := tls.TrustStore(settings.ca_file)]
-        self._account = AlibabaAccount(settings, read_secret, trust, random)
+        limit = connect_limit(clock.now)
+        self._account = AlibabaAccount(settings, read_secret, trust, random, limit)
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
         self._routes[DEFAULT_ROUTE] = direct

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.alibaba import alink, payloads
+from gatewayd.cloud.alibaba.account import connect_limit
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import (
@@ -179,6 +180,26 @@ async def test_a_new_session_is_within_the_limits_of_the_one_before() -> None:
         for _ in range(20):
             await uplink.ask(alink.TOPO_GET, {})
     assert cloud.most(logins=False) <= 10
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5, 1.5])
+@pytest.mark.jumping_clock
+async def test_all_devices_of_an_account_connect_as_often_as_the_cloud_lets_them(
+    late: float,
+) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    limiter, moments = connect_limit(loop.time), list[float]()
+    for number in range(10):
+        loop.call_at(number * 0.3, loop.stall, late)
+
+    async def connect() -> None:
+        await limiter.acquire()
+        moments.append(loop.time())
+
+    await asyncio.gather(*(connect() for _ in range(1500)))
+    for start in moments:
+        assert sum(start <= one < start + SECOND for one in moments) <= AlibabaRules().connects
 
 
 def test_a_child_logs_in_as_often_as_the_cloud_lets_it() -> None:
