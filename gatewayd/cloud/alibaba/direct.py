@@ -22,7 +22,16 @@ from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import Login, MqttSession, ignore
-from gatewayd.cloud.provider import Issued, KeepSecret, Outcome, Refused, Unknown
+from gatewayd.cloud.provider import (
+    Failed,
+    Issued,
+    KeepSecret,
+    LoginError,
+    LoginFailed,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -67,7 +76,7 @@ class DirectRoute(ABC):
             server = await self._server(name)
             return await _receive_secret(server, login, self._settings.keepalive, parse, keep)
         except ConnectError as error:
-            return self._refusal(error, *self._account.endpoint(name))
+            return self._refusal(error, name)
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
@@ -76,7 +85,7 @@ class DirectRoute(ABC):
             server = await self._server(name)
             return MqttSession(await mqtt.open_connection(server, login, keepalive, ignore))
         except ConnectError as error:
-            raise reasons.login(error, *self._account.endpoint(name)) from error
+            raise self._login_error(error, name) from error
 
     async def close(self) -> None:  # noqa: B027  # not for subclasses to fill
         """Hold nothing: each session is closed by the code that opened it."""
@@ -97,9 +106,14 @@ class DirectRoute(ABC):
     def _parse_push(self, topic: str, payload: bytes, name: CloudName) -> Secret | None:
         """Return what a message issues to this device; None for any other message."""
 
-    def _refusal(self, error: ConnectError, host: str, port: int) -> Outcome:
+    def _refusal(self, error: ConnectError, name: CloudName) -> reasons.NoSecret:
         """Return how a registration ended that was not accepted."""
-        return reasons.registration(error, host, port)
+        place = self._settings.products[name.product].secret_place
+        return reasons.registration(error, *self._account.endpoint(name), place)
+
+    def _login_error(self, error: ConnectError, name: CloudName) -> LoginError:
+        """Return what to raise for a login that was not accepted."""
+        return reasons.login(error, *self._account.endpoint(name))
 
 
 class PreregisteredRoute(DirectRoute):
@@ -117,6 +131,37 @@ class PreregisteredRoute(DirectRoute):
         if not self._connects.take(payloads.sub_name(name)):
             raise ConnectError(ConnectFault.TOO_OFTEN)
         return await super()._server(name)
+
+    async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
+        """Log in once.  Raises LoginRefused, LoginFailed."""
+        session = await super().connect(name, secret)
+        self._connects.note(payloads.sub_name(name), None)
+        return session
+
+    def _refusal(self, error: ConnectError, name: CloudName) -> reasons.NoSecret:
+        """Return how a registration ended; the limit of connects does not hide the true cause."""
+        if cause := self._waiting(error, name):
+            return Failed(cause)
+        outcome = super()._refusal(error, name)
+        self._note(error, name, outcome.reason)
+        return outcome
+
+    def _login_error(self, error: ConnectError, name: CloudName) -> LoginError:
+        """Return what to raise for a login; likewise."""
+        if cause := self._waiting(error, name):
+            return LoginFailed(cause)
+        raised = super()._login_error(error, name)
+        self._note(error, name, raised.reason)
+        return raised
+
+    def _waiting(self, error: ConnectError, name: CloudName) -> Reason | None:
+        if error.fault is not ConnectFault.TOO_OFTEN:
+            return None
+        return self._connects.waiting(payloads.sub_name(name))
+
+    def _note(self, error: ConnectError, name: CloudName, reason: Reason) -> None:
+        if error.fault is not ConnectFault.TOO_OFTEN:
+            self._connects.note(payloads.sub_name(name), reason)
 
     def _register_login(self, name: CloudName, secret: Secret, nonce: str) -> Login:
         return payloads.register_login(name, secret, self._settings, nonce)

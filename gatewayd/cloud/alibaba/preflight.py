@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 
 from gatewayd.cloud import preflight as checks
 from gatewayd.cloud import tls
+from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
 from gatewayd.cloud.ca.certificates import RootCertificate
@@ -67,6 +68,8 @@ async def preflight(
     for check in alibaba_root_checks(roots, hosts, context.time()):
         yield check
     yield clock_check(attempts, context.time(), synchronised=context.synchronised())
+    if products := sorted(settings.products):
+        yield route_check(products)
     for secret in configured_secrets(settings):
         yield await secret_check(secret, context)
     yield NOTHING_REGISTERED
@@ -104,6 +107,16 @@ def _device_secret_doubt(owner: str) -> Callable[[Secret], Check | None]:
         return Check("secret", UNSURE, text, "Check that it is the productSecret.")
 
     return doubt
+
+
+def route_check(products: Sequence[str]) -> Check:
+    """Remind of the node type, which only the console shows: the cloud refuses without a word.
+
+    Source: "Register sub-devices" (help.aliyun.com/document_detail/89298).
+    """
+    named = ", ".join(products[:MAX_HOSTS])
+    text = f"The node type of {named} is not known here; rules have the route direct by default."
+    return Check("route", UNSURE, text, reasons.NODE_TYPE)
 
 
 def endpoint_check(host: str, port: int) -> Check:

@@ -16,7 +16,7 @@ from gatewayd.cloud.alibaba.payloads import client_id, register_content, sign
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.provider import LoginRefused, Outcome, Refused
+from gatewayd.cloud.provider import LoginRefused, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -44,7 +44,7 @@ BAD_GRANT = Reason(
     substate="credential-rejected",
 )
 
-REFUSALS: Mapping[int, Outcome] = {
+REFUSALS: Mapping[int, Refused] = {
     2: Refused(Reason(
         "cloud-request-refused",
         f"The cloud finds a field of the request missing, malformed or not allowed. {CONDITIONS}",
@@ -91,8 +91,10 @@ class PreregistrationFreeRoute(DirectRoute):
     def _parse_push(self, topic: str, payload: bytes, name: CloudName) -> Secret | None:
         return parse_grant(topic, payload, name)
 
-    def _refusal(self, error: ConnectError, host: str, port: int) -> Outcome:
-        return refusal(error, host, port)
+    def _refusal(self, error: ConnectError, name: CloudName) -> reasons.NoSecret:
+        refused = error.fault is ConnectFault.MQTT_REFUSED
+        known = REFUSALS.get(error.code) if refused else None
+        return known or super()._refusal(error, name)
 
 
 def register_login(
@@ -131,13 +133,6 @@ def parse_grant(topic: str, payload: bytes, name: CloudName) -> Secret | None:
     if not client or not payloads.names(fields, name):
         return None
     return Secret(json.dumps({"clientId": client, "deviceToken": token}).encode())
-
-
-def refusal(error: ConnectError, host: str, port: int) -> Outcome:
-    """Return how a registration ended that got no connection.  Pure."""
-    if error.fault is ConnectFault.MQTT_REFUSED and error.code in REFUSALS:
-        return REFUSALS[error.code]
-    return reasons.registration(error, host, port)
 
 
 def _grant(fields: Mapping[str, object]) -> tuple[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS
+from gatewayd.device.reason import Reason
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter, SlidingWindow
 
 ALL, LOGINS, OTHERS = 24, 150, 10
@@ -20,27 +22,58 @@ CHILD_LOGINS, WHILE = 5, 75.0
 """Logins of one child in so many seconds, at most: the cloud takes 5 in 60.  The rest is for what
 has to wait before it leaves."""
 
+EXHAUSTED = "It is tried again when the cloud's limit of connections allows it."
+
+
+@dataclass(slots=True)
+class _Recent:
+    """The recent logins of one child.  at: of the last.  cause: why it failed, if it did."""
+
+    at: float
+    limiter: SlidingWindow
+    cause: Reason | None = None
+
 
 class ChildLogins:
-    """A limit for the logins of each child.  now: seconds of a steady clock."""
+    """A limit for the logins of each child, which knows why a child logs in so often.
+
+    now: seconds of a steady clock.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._children: dict[SubName, tuple[float, SlidingWindow]] = {}
+        self._children: dict[SubName, _Recent] = {}
 
     def take(self, child: SubName) -> bool:
         """Take one login of a child; return whether one was left."""
         now = self._now()
-        _, limiter = self._children.pop(child, (now, SlidingWindow(CHILD_LOGINS, WHILE)))
-        self._children[child] = now, limiter
+        recent = self._children.pop(child, None) or _Recent(now, _limiter())
+        recent.at = now
+        self._children[child] = recent
         self._forget_old(now)
-        return limiter.take(now)
+        return recent.limiter.take(now)
+
+    def note(self, child: SubName, cause: Reason | None) -> None:
+        """Note why the last login failed; None for one that succeeded."""
+        if recent := self._children.get(child):
+            recent.cause = cause
+
+    def waiting(self, child: SubName) -> Reason | None:
+        """Return why the child waits for the limit: the true cause; None where there is none."""
+        recent = self._children.get(child)
+        if recent is None or recent.cause is None:
+            return None
+        return replace(recent.cause, text=f"{recent.cause.text} {EXHAUSTED}")
 
     def _forget_old(self, now: float) -> None:
         """Keep the table as small as the number of recent logins; the oldest is the first."""
         oldest = next(iter(self._children))
-        if self._children[oldest][0] + WHILE <= now:
+        if self._children[oldest].at + WHILE <= now:
             del self._children[oldest]
+
+
+def _limiter() -> SlidingWindow:
+    return SlidingWindow(CHILD_LOGINS, WHILE)
 
 
 class AlibabaRateLimits:

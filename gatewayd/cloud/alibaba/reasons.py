@@ -1,21 +1,32 @@
 """Why a child cannot be registered or logged in, and what an operator can do: tables.  Pure.
 
 A CONNACK carries a code and no text, so where one has several causes the likely ones are listed.
-Sources: "MQTT-based dynamic registration" and the return codes in "Establish MQTT connections
-over TCP" of the documentation.  Code 5 in a registration is not documented; it was seen for
-devices that are activated already.
+Sources: "MQTT-based dynamic registration", the return codes in "Establish MQTT connections over
+TCP", "Register sub-devices" (on the node type) and "Manage endpoints" of the documentation.  Code 5
+in a registration is not documented; it was seen for devices that are activated already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeAlias
 
 from gatewayd.cloud import connect_errors
 from gatewayd.cloud import provider as port
 from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 from gatewayd.device.reason import Reason
 
-REGISTRATION: Mapping[int, port.Outcome] = {
+NoSecret: TypeAlias = port.Refused | port.Failed | port.Unknown
+"""How a registration ended that brought nothing."""
+
+NODE_TYPE = (
+    "Check the product's node type in the console: for a gateway sub-device the rule must name a "
+    "route sub-device; the default route, direct, is for directly connected devices."
+)
+"""The commonest mistake, which the cloud does not name."""
+
+REGISTRATION: Mapping[int, port.Refused | port.Failed] = {
     1: port.Refused(Reason(
         "cloud-protocol-refused",
         "The cloud does not speak MQTT 3.1.1.",
@@ -33,16 +44,16 @@ REGISTRATION: Mapping[int, port.Outcome] = {
     4: port.Refused(Reason(
         "cloud-auth-failed",
         "The cloud does not accept this product secret with this device name; it does not say why.",
-        "Check the product secret, that the device name was created in the console, and that "
-        "dynamic registration is on for the product; then call Retry, or Reload where a file was "
-        "corrected.",
+        f"{NODE_TYPE}  Check also {{secret}}, that the device name was created in the console, "
+        "that dynamic registration is on for the product, and that {host} is the endpoint of its "
+        "region and instance; then call Retry, or Reload where a file was corrected.",
     )),
     5: port.Refused(Reason(
         "cloud-not-authorised",
         "The cloud does not let this device register: most likely it is already activated, "
-        "or dynamic registration is off for the product.",
+        "or dynamic registration is off for the product, or its devices are gateway sub-devices.",
         "Reset the device at the cloud (ResetThing), or turn dynamic registration on in the "
-        "console; then call Reregister.",
+        f"console; then call Reregister.  {NODE_TYPE}",
         substate="needs-reset",
     )),
 }  # fmt: skip
@@ -67,14 +78,17 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
     4: (port.LoginRefused, Reason(
         "cloud-auth-failed",
         "The cloud does not accept this user name and password.",
-        "Check that the device still exists at the cloud.",
+        "Check that the device still exists at the cloud, and that {host} is the endpoint of its "
+        f"region and instance.  {NODE_TYPE}",
         substate="credential-rejected",
     )),
     5: (port.LoginRefused, Reason(
         "cloud-not-authorised",
         "The cloud does not accept this login: the secret is no longer valid, or the device was "
-        "disabled or deleted at the cloud.",
-        "Check the device in the console: enable it, or reset it and call Reregister.",
+        "disabled or deleted at the cloud, or {host} is of another region or instance, or the "
+        "devices of this product are gateway sub-devices.",
+        "Check the device in the console: enable it, or reset it and call Reregister.  Check also "
+        f"host, region and instance_id.  {NODE_TYPE}",
         substate="credential-rejected",
     )),
 }  # fmt: skip
@@ -129,10 +143,13 @@ MISSING_FROM_REPLY = Reason(
 )
 
 
-def registration(error: ConnectError, host: str, tcp_port: int) -> port.Outcome:
-    """Return how a registration ended that got no connection."""
+def registration(
+    error: ConnectError, host: str, tcp_port: int, place: str = "the product secret"
+) -> NoSecret:
+    """Return how a registration ended that got no connection.  place: of the product secret."""
     if error.fault is ConnectFault.MQTT_REFUSED:
-        return REGISTRATION[error.code]
+        outcome = REGISTRATION[error.code]
+        return replace(outcome, reason=_filled(outcome.reason, host=host, secret=place))
     reason = connect_errors.reason(error.fault, host, tcp_port)
     return port.Unknown(reason) if error.fault in SILENT else port.Failed(reason)
 
@@ -141,8 +158,14 @@ def login(error: ConnectError, host: str, tcp_port: int) -> port.LoginError:
     """Return what to raise for a login that got no connection."""
     if error.fault is ConnectFault.MQTT_REFUSED:
         kind, reason = LOGIN[error.code]
-        return kind(reason)
+        return kind(_filled(reason, host=host))
     return port.LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
+
+
+def _filled(reason: Reason, **facts: str) -> Reason:
+    """Fill in facts from our own configuration."""
+    text, remedy = reason.text.format(**facts), reason.remedy.format(**facts)
+    return replace(reason, text=text, remedy=remedy)
 
 
 def no_product_secret(text: str) -> Reason:

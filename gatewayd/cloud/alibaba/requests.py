@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 from gatewayd.cloud.alibaba import alink, payloads, result_codes
@@ -108,12 +109,28 @@ class AlibabaRequests:
     async def _log_in(self, children: Sequence[Entry]) -> Done:
         """Log children in.  A batch is all or nothing; one that is refused goes one by one.
 
-        Each such try counts: a child that has had too many gets the error of the cloud at once.
+        Each such try counts: a child that has had too many gets the error of the cloud at once,
+        with the cause of its last failure.
         """
         may = [self._logins.take(_name(child)) for child in children]
         if going := [child for child, one in zip(children, may, strict=True) if one]:
-            await self._log_in_together(going, len(children))
-        return [None if one else denial(TOO_FAST, alink.LOGIN) for one in may]
+            try:
+                await self._log_in_together(going, len(children))
+            except Denied as denied:
+                for child in going:
+                    self._logins.note(_name(child), denied.meaning.reason)
+                raise
+            for child in going:
+                self._logins.note(_name(child), None)
+        return [
+            None if one else self._too_fast(_name(child))
+            for child, one in zip(children, may, strict=True)
+        ]
+
+    def _too_fast(self, child: SubName) -> Denied:
+        denied = denial(TOO_FAST, alink.LOGIN)
+        cause = self._logins.waiting(child)
+        return Denied(TOO_FAST, replace(denied.meaning, reason=cause)) if cause else denied
 
     async def _log_in_together(self, children: Sequence[Entry], count: int) -> None:
         """Log children in.  count: how many there were in the batch."""

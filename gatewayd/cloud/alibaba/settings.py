@@ -150,6 +150,13 @@ class AlibabaProduct:
         """Whether the product secret is given: some routes need it, others do not."""
         return bool(self.secret_credential) or self.secret_file is not None
 
+    @property
+    def secret_place(self) -> str:
+        """Where the product secret is given, for people."""
+        if self.secret_credential:
+            return f"the credential {self.secret_credential}"
+        return f"the file {self.secret_file}"
+
 
 @dataclass(frozen=True, slots=True)
 class AlibabaGateway:

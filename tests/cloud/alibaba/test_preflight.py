@@ -76,6 +76,7 @@ async def test_all_is_well(serve: Serve, settings: AlibabaSettings) -> None:
         ("tls", OK),
         ("root", OK),
         ("clock", OK),
+        ("route", UNSURE),
         ("secret", OK),
         ("cloud", UNSURE),
     ]

@@ -60,6 +60,20 @@ def test_a_device_that_may_be_activated_needs_a_reset() -> None:
     assert (result.reason.code, result.reason.substate) == ("cloud-not-authorised", "needs-reset")
 
 
+@pytest.mark.parametrize("code", [4, 5])
+def test_the_commonest_mistake_is_named(code: int) -> None:
+    """A product of the node type "Gateway sub-device", and the default route (89298)."""
+    error = ConnectError(ConnectFault.MQTT_REFUSED, code)
+    outcome = reasons.registration(error, "mqtt.example", 8883, "the file /etc/secret")
+    assert isinstance(outcome, Refused)
+    raised = reasons.login(error, "mqtt.example", 8883)
+    for reason in (outcome.reason, raised.reason):
+        assert reasons.NODE_TYPE in reason.remedy
+    assert "mqtt.example" in str(raised.reason)
+    named = {"mqtt.example", "/etc/secret"} if code == 4 else set()
+    assert all(one in outcome.reason.remedy for one in named)
+
+
 @pytest.mark.parametrize("end", ConnectionEnd)
 def test_an_ending(end: ConnectionEnd) -> None:
     check(connect_errors.ENDS[end])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cloud.alibaba import sub_device_sessions
+from gatewayd.cloud.alibaba.rate_limits import CHILD_LOGINS, EXHAUSTED
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -304,6 +305,19 @@ async def test_after_some_answers_the_cloud_is_not_asked_for_a_while(
         assert await one.provider.check_ready(child(0)) == first.reason
         one.clock.ahead += 600.0
         await one.connect(child(0), secret)
+
+
+async def test_the_limit_of_logins_does_not_hide_why(folder: Path) -> None:
+    """The cloud takes five logins of a sub-device in a minute ("Limits", document_detail/30527)."""
+    async with site(folder) as one:
+        secret = await one.secret(child(0))
+        one.cloud.set_faults("reply:500@combine.login")
+        for _ in range(CHILD_LOGINS):
+            known = (await refused(one, child(0), secret)).reason
+        asked = one.calls("combine.login")
+        waiting = (await refused(one, child(0), secret)).reason
+        assert (waiting.code, one.calls("combine.login")) == (known.code, asked)
+        assert EXHAUSTED in waiting.text
 
 
 async def test_one_bad_child_does_not_keep_a_batch_from_logging_in(folder: Path) -> None:
