@@ -12,12 +12,23 @@ from typing import Any, ClassVar
 import pytest
 import tomli
 
-from gatewayd.config import PLAIN, SECTIONS, Config, check, load
+from gatewayd.config import (
+    MAX_NAMED,
+    PLAIN,
+    SECTIONS,
+    ChangedFile,
+    Config,
+    FilesInUse,
+    changed_files,
+    check,
+    load,
+)
 from gatewayd.errors import ConfigError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, SECRETSTORES, Plugins
 from gatewayd.settings.build import SettingsBuilder, looks_secret
-from gatewayd.settings.declare import REQUIRED, setting
+from gatewayd.settings.declare import REQUIRED, FileUse, setting
 from gatewayd.settings.files import ConfigPaths, Document, Problems
+from gatewayd.settings.grammar import credential_name
 from tools import config_manual, config_sample
 
 
@@ -275,3 +286,65 @@ def test_the_manual_page_has_each_table_once() -> None:
     headings = [line for line in config_manual.manual().splitlines() if line.startswith(".S")]
     assert ".SH SETTINGS" in headings
     assert len(set(headings)) == len(headings)
+
+
+# Files in use, and which have changed.
+
+
+@dataclass(frozen=True)
+class FilesSettings:
+    ca_file: Path | None = setting(None, "roots", file=FileUse.LATER)
+    secret_credential: str = setting("", "a secret", grammar=credential_name)
+    device_credentials: str = setting(
+        "", "a prefix", grammar=credential_name, file=FileUse.DIRECTORY
+    )
+
+
+class FilesCloud:
+    Settings: ClassVar[type] = FilesSettings
+
+
+def test_changed_files_are_named_with_their_setting_and_their_cloud(
+    paths: ConfigPaths, tmp_path: Path
+) -> None:
+    roots, site_list, given = tmp_path / "roots", tmp_path / "site.list", tmp_path / "credentials"
+    given.mkdir()
+    for file in (roots, site_list, given / "gateway", given / "device-1"):
+        file.write_text("old")
+    write(
+        paths.main,
+        f"""
+        [cloud.east]
+        kind = "files"
+        ca_file = "{roots}"
+        secret_credential = "gateway"
+        [cloud.west]
+        kind = "files"
+        device_credentials = "device-"
+        """,
+    )
+    plugins = Plugins(
+        [
+            EntryPoint("files", f"{HERE}:FilesCloud", CLOUDS),
+            EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
+        ]
+    )
+    files = FilesInUse(load(paths, plugins), given)
+    assert files.changed([site_list]) == []
+    assert files.changed([site_list]) == []
+    for file in (roots, site_list, given / "gateway"):
+        file.write_text("other")
+    changed = files.changed([site_list])
+    assert {(str(one), one.cloud) for one in changed} == {
+        (f"cloud.east.ca_file ({roots})", "east"),
+        (f"cloud.east.secret_credential ({given}/gateway)", "east"),
+        (f"cloud.west.device_credentials ({given})", "west"),
+        (f"list ({site_list})", ""),
+    }
+    assert files.changed([site_list]) == []
+
+
+def test_so_many_changed_files_are_named_and_the_others_counted() -> None:
+    many = [ChangedFile(("cloud", "x", "ca_file"), Path("/a"))] * (MAX_NAMED + 3)
+    assert changed_files(many).endswith(" and 3 more")
+    assert changed_files(many).count("ca_file") == MAX_NAMED

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection
@@ -184,6 +185,9 @@ class MethodReply(NamedTuple):
 class Connection:
     """The connection to a message bus, opened again after it was lost.  On the D-Bus thread only.
 
+    A bus says which user a caller is, so it has to be root's, or this user's own: anyone can listen
+    at an abstract name, or in a directory of theirs, while the real bus is away.
+
     address: "system", or an address as the D-Bus specification has it, "unix:path=/run/…".
     intake: counts what comes.
     with_descriptor: interface and name of each method that takes a file descriptor.
@@ -219,6 +223,9 @@ class Connection:
                 return
             if attempt.is_cancelled():  # too late
                 bus.close(None, None)
+            elif (owner := _owner(bus)) not in (0, os.geteuid()):
+                bus.close(None, None)
+                done(f"its socket belongs to uid {owner}, and not to root or to this user")
             else:
                 self._adopt(bus)
                 done("")
@@ -450,3 +457,11 @@ def _local(error: GLib.Error) -> str:
     """Return the D-Bus name of an error that GLib found itself: no service has replied."""
     timed_out = error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
     return NO_REPLY if timed_out else DISCONNECTED
+
+
+def _owner(bus: Any) -> int:  # noqa: ANN401  # GLib's
+    """Return who listens at the socket of a bus (SO_PEERCRED, unix(7)); -1 if that is not known."""
+    try:
+        return int(bus.get_stream().get_socket().get_credentials().get_unix_user())
+    except GLib.Error:  # no Unix socket
+        return -1

@@ -96,6 +96,42 @@ async def test_a_reload_tells_what_waits_for_a_restart(tmp_path: Path) -> None:
         assert "take effect after a restart: registration." in site.log()
 
 
+async def test_what_is_passed_over_is_logged_at_the_start_and_at_a_reload(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/50-site.conf").write_text("[log]\nlevel = 'debug'\n")
+    async with alone(tmp_path) as (site, _):
+        assert site.log().count("50-site.conf: warning: is not read") == 1
+        (tmp_path / "rules.d/20-more.TOML").write_text("")
+        await site.call("Reload")
+        assert site.log().count("50-site.conf: warning: is not read") == 2
+        assert "20-more.TOML: warning: is not read" in site.log()
+
+
+async def test_a_list_that_changed_is_named_at_a_reload(tmp_path: Path) -> None:
+    rule = """
+        [[rule]]
+        name = "meters"
+        match = { service = "_meter._tcp" }
+        extract = { serial = "txt.sn" }
+        device_name = "pm-{serial}"
+        action = "ask"
+        provider = "nowhere"
+        product = "p"
+        list = "site.list"
+    """
+    async with alone(tmp_path) as (site, _):
+        (tmp_path / "rules.d/site.list").write_text("AB-1\n")
+        (tmp_path / "rules.d/10-meters.toml").write_text(rule)
+        await site.call("Reload")
+        await site.call("Reload")
+        assert "Read again" not in site.log()
+        (tmp_path / "rules.d/site.list").write_text("AB-1\nAB-2\n")
+        await site.call("Reload")
+        (line,) = (line for line in site.log().splitlines() if "Read again" in line)
+        assert f"list ({tmp_path}/rules.d/site.list)" in line
+        assert "AB-2" not in site.log()
+
+
 async def test_a_hang_up_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
     async with alone(tmp_path) as (site, _):
         assert site.daemon is not None
