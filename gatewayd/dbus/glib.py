@@ -39,7 +39,7 @@ BUS_PATH = "/org/freedesktop/DBus"
 TIMEOUT_MS = 5000  # for calls of the bus itself, and for those whose reply is ignored
 MAX_VALUES = 500  # among the arguments of a message; unpacking 250 kB of them takes a second
 MAX_UNSENT = 1024  # messages that wait to be sent before no more signals are made
-MAX_UNSENT_BYTES = 16 << 20  # of large replies that wait to be sent
+MAX_UNSENT_BYTES = 8 << 20  # of large replies that wait to be sent, where there are several
 MAX_REFUSALS_UNSENT = 256  # messages that wait to be sent before what is refused gets no reply
 DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
 OWNED = (1, 4)  # RequestName's answers: it is ours, or was so before
@@ -88,6 +88,10 @@ class BusThread:
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Have the thread call `function`, whatever waits: each caller bounds what it posts."""
         self._put(None, function, args)
+
+    def post_later(self, seconds: float, function: Callable[..., object]) -> None:
+        """Have the thread call `function` after so many seconds."""
+        self.call_on_loop(self._loop.call_later, seconds, self.post, function)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Have the thread call `function`; return or raise what it does.  Raises Busy."""
@@ -273,11 +277,17 @@ class Connection:
         """Whether the bus does not read as fast as it is written to."""
         return self._unsent() > MAX_UNSENT
 
-    def reserve(self, size: int) -> None:
-        """Note that a reply of so many bytes is sent next.  Raises Busy where too many wait."""
+    @property
+    def has_room(self) -> bool:
+        """Whether no large reply waits to be sent."""
         while self._large and self._large[0][0] <= self._sent:
             self._large.popleft()
-        if self._large and size + sum(waiting for _, waiting in self._large) > MAX_UNSENT_BYTES:
+        return not self._large
+
+    def reserve(self, size: int) -> None:
+        """Note that a reply of so many bytes is sent next.  Raises Busy where too many wait."""
+        waiting = 0 if self.has_room else sum(size for _, size in self._large)
+        if waiting and waiting + size > MAX_UNSENT_BYTES:
             raise Busy("Too many large replies wait to be sent, try again")
         if self._bus is not None and size > FEW_BYTES:
             self._large.append((max(self._bus.get_last_serial(), self._sent) + 1, size))

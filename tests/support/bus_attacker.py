@@ -22,6 +22,7 @@ CALLS: Mapping[str, Callable[[], Call]] = {
     "options": lambda: (
         "PermitJoin", Variant("(ua{sv})", (1, {str(n): Variant("b", False) for n in range(9000)})),
     ),
+    "denied": lambda: ("Rename", Variant("(ss)", ("child-1a", "x" * 100_000))),
     "list": lambda: ("ListDevices", Variant("()", ())),
     "descriptors": lambda: ("ListDevices", Variant("()", ())),
 }  # fmt: skip
