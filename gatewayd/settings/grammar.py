@@ -179,7 +179,7 @@ def bus_address(text: str) -> str:
 _TPM_DEVICE = re.compile(r"device:/dev/tpm(?:rm)?[0-9]{1,4}", re.ASCII)
 _SWTPM = (
     re.compile(r"swtpm:path=/[^\s,:;%]+"),
-    re.compile(r"swtpm:host=(?:127\.0\.0\.1|::1|localhost),port=[0-9]{1,5}", re.ASCII),
+    re.compile(r"swtpm:(?:host=(?:127\.0\.0\.1|::1|localhost),)?port=[0-9]{1,5}", re.ASCII),
 )
 
 

@@ -125,7 +125,8 @@ def test_a_key_that_is_gone_is_made_good_by_recovery(operator: Operator) -> None
 
 
 def test_a_slot_that_cannot_be_read_is_dropped(operator: Operator, chip: EmulatedTpm) -> None:
-    operator.configure(f'key = "development-file"\ntcti = "{chip.tcti}"\ntpm2_emulated = true\ntpm2_counter = false')
+    tpm = f'tcti = "{chip.tcti}"\ntpm2_emulated = true\ntpm2_counter = false'
+    operator.configure(f'key = "development-file"\n{tpm}')
     operator.succeeds("init", "--no-recovery")
     operator.succeeds("reseal", "tpm2")
     chip.stop()
