@@ -28,6 +28,23 @@ PRODUCT, GATEWAYS = "6742bf260f2f9030e44210d8", "6742bf260f2f9030e44210d9"
 """Product IDs of the children and of the gateways, the same in both instances."""
 GATEWAY = "gateway-1"
 """Node ID of the gateway."""
+CLIMATE: Mapping[str, object] = {
+    "service_id": "climate",
+    "service_type": "climate",
+    "properties": [
+        {"property_name": "temperature", "data_type": "decimal", "method": "RE"},
+        {"property_name": "humidity", "data_type": "int", "min": "0", "max": "100", "method": "RE"},
+        {"property_name": "interval", "data_type": "int", "min": "1", "max": "3600"},
+    ],
+    "commands": [{"command_name": "identify", "paras": []}],
+}
+"""The model of the children's product: the one service that they have."""
+READING: Mapping[str, object] = {
+    "services": [
+        {"service_id": "climate", "properties": {"temperature": 21.5, "humidity": 40}},
+    ]
+}
+"""What a child reports."""
 _NODE, _PRODUCT = "iotda::certificate::common_name", "iotda::certificate::organizational_unit"
 _TEXT = {"type": "String"}
 _PARAMETERS = {_NODE: _TEXT, _PRODUCT: _TEXT}
@@ -75,6 +92,8 @@ class SimulatedHuaweiAccount:
             "demand": self._demand,
             "reset": self._reset,
             "delete": self._delete,
+            "model": self._model,
+            "report": self._report,
         }
 
     async def __aenter__(self) -> Self:
@@ -164,6 +183,17 @@ class SimulatedHuaweiAccount:
             device_id(request["child"]), request.get("fingerprint"), slot=slot
         )
 
+    async def _model(self, request: Mapping[str, Any]) -> None:
+        """Give the children's product another model, in every instance."""
+        for instance in self._instances.values():
+            changes = {"service_capabilities": request["services"]}
+            instance.products.update(PRODUCT, changes)
+
+    async def _report(self, request: Mapping[str, Any]) -> str:
+        """Report a reading in a child's place; return why the platform discards it, or ""."""
+        name, _ = self._home(request["child"])
+        return self._cloud.report(name, device_id(request["child"]), READING)
+
     async def _delete(self, request: Mapping[str, Any]) -> None:
         _, instance = self._home(request["child"])
         instance.devices.delete(device_id(request["child"]))
@@ -186,8 +216,13 @@ def _write_secret(path: Path, text: str) -> None:
 
 def _set_up(instance: IotdaInstance) -> str:
     """Create products and the gateway; return the gateway's secret."""
-    for product in (PRODUCT, GATEWAYS):
-        instance.products.create(name=product, device_type="sensor", product_id=product)
+    for product, services in ((PRODUCT, [CLIMATE]), (GATEWAYS, [])):
+        instance.products.create(
+            name=product,
+            device_type="sensor",
+            product_id=product,
+            service_capabilities=services,
+        )
     secret = secrets.token_hex(16)
     instance.devices.add(node_id=GATEWAY, product_id=GATEWAYS, auth=DeviceAuth(secret=secret))
     return secret

@@ -6,7 +6,7 @@ faults on request, and keeps a ledger of what truly happened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from gatewayd.simulator import faults, pki
@@ -84,6 +84,13 @@ class HuaweiCloud:
     def received(self, instance_id: str, device_id: str) -> Sequence[bytes]:
         """Return the newest messages of a device, or of its gateway for it.  Raises KeyError."""
         return [one.payload for one in self._hubs[instance_id].uplinks.received(device_id)]
+
+    def report(self, instance_id: str, device_id: str, report: Mapping[str, object]) -> str:
+        """Handle a report of properties as if a device had sent it, or its gateway.
+
+        Returns why it, or a part of it, is discarded; "" if all of it is kept.  Raises KeyError.
+        """
+        return self._hubs[instance_id].report(device_id, report)
 
     def disconnect(self, instance_id: str, device_id: str) -> None:
         """Close a device's connection, if it has one.  Raises KeyError."""

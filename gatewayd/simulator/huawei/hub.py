@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
@@ -12,7 +12,7 @@ from gatewayd.simulator.huawei.authentication import HuaweiAuthenticator, LoginD
 from gatewayd.simulator.huawei.broker import HuaweiBroker
 from gatewayd.simulator.huawei.exchange.downlinks import Downlinks
 from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
-from gatewayd.simulator.huawei.exchange.uplinks import Uplinks
+from gatewayd.simulator.huawei.exchange.uplinks import REPORT, Uplinks
 from gatewayd.simulator.huawei.gateways import HuaweiGateways
 from gatewayd.simulator.huawei.ledger import HuaweiLedgers
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
@@ -22,6 +22,7 @@ from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused, RefusalReason
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt import connack
+from gatewayd.simulator.mqtt.delivery import encode
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.rate_window import RateWindow
@@ -99,6 +100,20 @@ class Hub:
             ledger.published[kind] += 1
         else:
             ledger.stray += 1
+
+    def report(self, device_id: str, report: Mapping[str, object]) -> str:
+        """Handle a device's report without a connection; return why it is discarded, or ""."""
+        if (device := self.instance.devices.lookup(device_id)) is None:
+            return "The device does not exist."
+        ledger = self.ledgers.of(device_id)
+        before = ledger.discards.total()
+        if device.direct:
+            self.uplinks.publish(device, REPORT, encode(report))
+        else:
+            batch = {"devices": [{"device_id": device_id, **report}]}
+            gateway = self.instance.devices.gateway_of(device)
+            self.uplinks.publish(gateway, topics.PROPERTIES, encode(batch))
+        return ledger.last_discard if ledger.discards.total() > before else ""
 
     def subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
