@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gatewayd.cloud import tls
@@ -52,7 +52,8 @@ class AlibabaAccount:
 
     async def server(self, name: CloudName) -> tls.Server:
         """Return the server that a device connects to, once it may.  Raises ConnectError."""
-        server = await self.server_at(*self.endpoint(name), self.trust)
+        found = await self.server_at(*self.endpoint(name), self.trust)
+        server = replace(found, address=self.settings.address)
         try:
             await self.connects.acquire()
         except TooManyWaiting:

@@ -83,7 +83,11 @@ class DirectRoute(ABC):
         login, keepalive = self._connect_login(name, secret), self._settings.keepalive
         try:
             server = await self._server(name)
-            return MqttSession(await mqtt.open_connection(server, login, keepalive, ignore))
+            return MqttSession(
+                await mqtt.open_connection(
+                    server, login, keepalive, ignore, max_packet=payloads.MAX_SESSION_PACKET
+                )
+            )
         except ConnectError as error:
             raise self._login_error(error, name) from error
 
@@ -186,7 +190,9 @@ async def _receive_secret(
     Raises ConnectError where no connection was made, and what `keep` raises.
     """
     push = _Push(parse)
-    connection = await mqtt.open_connection(server, login, keepalive, push.receive)
+    connection = await mqtt.open_connection(
+        server, login, keepalive, push.receive, max_packet=payloads.MAX_REGISTRATION_PACKET
+    )
     try:
         secret = await push.wait(connection, server.reply_timeout)
         if secret is None:

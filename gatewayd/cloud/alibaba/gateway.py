@@ -132,7 +132,13 @@ class AlibabaGatewayRoute:
         endpoint = self._account.endpoint(name)
         try:
             server = await self._account.server(name)
-            connection = await mqtt.open_connection(server, login, self._settings.keepalive, ignore)
+            connection = await mqtt.open_connection(
+                server,
+                login,
+                self._settings.keepalive,
+                ignore,
+                max_packet=payloads.MAX_SESSION_PACKET,
+            )
         except ConnectError as error:
             raise reasons.login(error, *endpoint) from error
         uplink = AlibabaUplink(name, connection, self._settings.reply_timeout, self._limits)

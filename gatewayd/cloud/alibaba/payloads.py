@@ -20,6 +20,10 @@ from gatewayd.cloud.mqtt import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
+MAX_SESSION_PACKET, MAX_REGISTRATION_PACKET = 257 * 1024, 4096
+"""Bytes of a packet from the cloud: a message has 256 KB, and its topic 128 bytes ("Limits"); what
+a registration pushes has three names, or with a token some 1.4 KB."""
+
 
 def register_content(name: CloudName, random: str) -> str:
     """Return what is signed to register, with the key productSecret."""

@@ -57,7 +57,8 @@ async def preflight(
     for host in hosts[:MAX_HOSTS]:
         yield endpoint_check(host, port)
         trusted = await trust_context(settings.ca_file)
-        attempt = await probe_endpoint(tls.Server(host, port, trusted, seconds, seconds))
+        server = tls.Server(host, port, trusted, seconds, seconds, settings.address)
+        attempt = await probe_endpoint(server)
         attempts.append(attempt)
         for check in connection_checks(attempt, port):
             yield check

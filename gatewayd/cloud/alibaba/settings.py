@@ -207,6 +207,9 @@ class AlibabaSettings:
         "host name of the MQTT endpoint (default: derived from region or instance_id)",
         grammar=grammar.host,
     )
+    address: str = setting(
+        "", "name or IP address to connect to, if not that of host", grammar=grammar.host
+    )
     region: str = setting(
         "", "region of an old public instance, as cn-shanghai", grammar=grammar.label
     )

@@ -17,6 +17,10 @@ from gatewayd.simulator.alibaba.thing import specification
 from gatewayd.simulator.alibaba.thing.commands import ThingCommand
 
 PRODUCT = "a1SimProdKey"
+REGION, OTHER_REGION = "cn-shanghai", "us-west-1"
+"""The region of the account's instance, an old public one, and one where it has none."""
+ENDPOINT = "{product}.iot-as-mqtt.{region}.aliyuncs.com"
+"""The host of a product in a region ("Manage endpoints", document_detail/147356)."""
 GATEWAY = ("a1SimGateway", "gateway-1")
 """productKey and deviceName of the gateway itself."""
 ANSWER = 8.0
@@ -45,6 +49,8 @@ MODEL: Mapping[str, Any] = {
     ],
 }
 """The model of the children's product: sensors of temperature and humidity."""
+READING: Mapping[str, object] = {"CurrentTemperature": 21.5, "RelativeHumidity": 40.5}
+"""What such a sensor reports."""
 
 
 class SimulatedAlibabaAccount:
@@ -62,6 +68,8 @@ class SimulatedAlibabaAccount:
             "set_properties": self._set_properties,
             "invoke": self._invoke,
             "reports": self._reports,
+            "report": self._report,
+            "model": self._model,
         }
         self._serials = options.serials
         self._cloud = AlibabaCloud(
@@ -73,6 +81,7 @@ class SimulatedAlibabaAccount:
             options=AlibabaCloudOptions(
                 address=options.address,
                 host=options.address,
+                hosts=(*_names(options.address), ENDPOINT.replace("{region}", REGION)),
                 rate=options.rate,
                 rules=AlibabaRules(connects=500 if options.rate else 0),
                 preregistration_free=True,
@@ -133,6 +142,14 @@ class SimulatedAlibabaAccount:
     async def _reports(self, request: Mapping[str, Any]) -> object:
         return self._cloud.reports(PRODUCT, request["child"])
 
+    async def _report(self, request: Mapping[str, Any]) -> str:
+        """Have a child's reading arrive; return what of it does not fit, or ""."""
+        faults = self._cloud.read(PRODUCT, request["child"], READING)
+        return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+
+    async def _model(self, request: Mapping[str, Any]) -> None:
+        self._cloud.set_model(PRODUCT, request["tsl"])
+
 
 async def _answer(command: ThingCommand) -> object:
     """Return what a child answers.  Raises TimeoutError, which is an OSError."""
@@ -140,9 +157,19 @@ async def _answer(command: ThingCommand) -> object:
         return await command.reply
 
 
+def _names(address: str) -> list[str]:
+    """Return the names of the cloud besides its endpoints."""
+    return ["localhost"] if address == LOOPBACK else ["cloud.example"]
+
+
 def _certificate(options: AccountOptions) -> pki.KeyedCertificate:
-    """Issue a certificate for the address: not every machine can look up "localhost"."""
-    if options.address == LOOPBACK:
+    """Issue a certificate for the address: not every machine can look up "localhost".
+
+    It is for the endpoints of both regions: in each, a server would have its own.
+    """
+    if options.certificate != "good" and options.address == LOOPBACK:
         return CERTIFICATES[options.certificate](options.authority, options.now)
-    names, ips = ["cloud.example"], [options.address]
-    return options.authority.issue(names, ips, options.now - pki.LIFE, options.now + pki.LIFE)
+    endpoints = [ENDPOINT.format(product="*", region=one) for one in (REGION, OTHER_REGION)]
+    names = [*_names(options.address), *endpoints]
+    ends = options.now + pki.LIFE
+    return options.authority.issue(names, [options.address], options.now - pki.LIFE, ends)

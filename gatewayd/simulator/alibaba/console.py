@@ -102,6 +102,10 @@ class AlibabaConsole:
         kept = self._gateways.reports.of(self._known(product, device))
         return [report.shown() for report in kept]
 
+    def read(self, product: str, device: str, values: Mapping[str, object]) -> Mapping[str, str]:
+        """Have properties arrive as a device reports them; return the faults, by property."""
+        return self._gateways.reports.properties(self._known(product, device), values)
+
     def subscribes(self, product: str, device: str, topic: str) -> bool:
         """Whether a device is sent the messages of a topic now."""
         return self._gateways.receives(self._known(product, device), topic)

@@ -203,6 +203,20 @@ async def test_a_login_that_is_refused(folder: Path, code: int, kind: type) -> N
         assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize(("region", "known"), [("cn-shanghai", True), ("us-west-1", False)])
+async def test_a_product_belongs_to_a_region(folder: Path, region: str, known: bool) -> None:
+    """Each region has endpoints of its own ("Manage endpoints", document_detail/147356)."""
+    endpoint = f"{ONE.product}.iot-as-mqtt.{region}.aliyuncs.com"
+    certificate = AUTHORITY.issue([endpoint], [], NOW - pki.LIFE, NOW + pki.LIFE)
+    options = AlibabaCloudOptions(hosts=("{product}.iot-as-mqtt.cn-shanghai.aliyuncs.com",))
+    given = {"host": "", "region": region, "address": "127.0.0.1"}
+    async with staged(folder, options=options, certificate=certificate, **given) as stage:
+        outcome = await stage.register()
+        assert isinstance(outcome, Issued) is known
+        if isinstance(outcome, Refused):
+            assert endpoint in outcome.reason.remedy
+
+
 async def test_a_session_that_is_taken_over_ends(folder: Path) -> None:
     async with staged(folder) as stage:
         kept = RecordingKeeper()

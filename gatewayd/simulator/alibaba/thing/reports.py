@@ -95,7 +95,7 @@ class ThingReports:
         if method in INFO:
             return self._tags(device, method, request.params)
         if method == PROPERTIES:
-            return self._properties(device, method, _mapping(request.params))
+            return self.properties(device, _mapping(request.params))
         if method == HISTORY:
             return self._history(device, method, request.params)
         if method == PACK:
@@ -113,7 +113,13 @@ class ThingReports:
         self._keep(device, Report(method, tags))
         return {}
 
-    def _properties(self, device: Name, method: str, values: Values) -> dict[str, str]:
+    def properties(
+        self, device: Name, values: Values, method: str = PROPERTIES
+    ) -> Mapping[str, str]:
+        """Keep properties that a device reports; return the faults of those that do not fit.
+
+        method: of the request that they are in.  Raises AlinkFailure.
+        """
         if len(values) > MAX_PROPERTIES:
             raise AlinkFailure(AlinkCode.TOO_MANY_PROPERTIES)
         faults = specification.faults(self._model_of(device[0]).properties, _plain(values))
@@ -145,7 +151,7 @@ class ThingReports:
             body = _mapping(entry)
             owner = self._identity(device, body)
             for values in _list_of(body.get("properties")):
-                self._properties(owner, method, values)
+                self.properties(owner, values, method)
             for events in _list_of(body.get("events")):
                 self._events(owner, method, events)
         return {}
@@ -158,7 +164,7 @@ class ThingReports:
         owners = [device, *(self._identity(device, child) for child in children)]
         for owner, body in zip(owners, [params, *children], strict=True):
             if properties := _mapping(body.get("properties", {})):
-                self._properties(owner, method, properties)
+                self.properties(owner, properties, method)
             self._events(owner, method, _mapping(body.get("events", {})))
         return {}
 
