@@ -27,10 +27,13 @@ from gatewayd.device.lifecycle import Work
 from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import Reporter
-from gatewayd.discovery.discoverer import Context, Interest, Listener
+from gatewayd.discovery.discoverer import Context, Listener, Sighting
+from gatewayd.discovery.helper.client import DiscoveryHelper
+from gatewayd.discovery.helper.connect import connect
+from gatewayd.discovery.helper.specs import spec_of
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.neighbours import NeighbourTable
-from gatewayd.discovery.supervisor import Scan, Supervisor
+from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
@@ -66,25 +69,42 @@ class Discovery(Protocol):
 
 
 class LanDiscovery:
-    """The configured discoverers, the kernel's neighbour table and the inventory they fill."""
+    """The configured discoverers, the kernel's neighbour table and the inventory they fill.
+
+    The discoverers run in the discovery helper, a process of its own, but for those that say that
+    they read nothing from the LAN.
+
+    rules: for what is of interest.  environ: of the process.
+    """
 
     def __init__(
         self,
         config: Config,
-        interest: Callable[[Mapping[str, str]], Interest],
+        rules: RuleBook,
         listener: Listener,
         clock: Clock,
+        environ: Mapping[str, str],
     ) -> None:
-        context = Context(clock.now, clock.jitter, interest, self._is_known)
-        discoverers = [one.plugin(one.name, one.settings) for one in config.discoverers]
-        self._supervisor, self._neighbours = Supervisor(discoverers, context), NeighbourTable()
-        self._scan = Scan(self._supervisor.names, self._supervisor.rescan, clock.now)
+        context = Context(clock.now, clock.jitter, rules.interest)
+        inside = [one for one in config.discoverers if not is_isolated(one.plugin)]
+        outside = [one for one in config.discoverers if is_isolated(one.plugin)]
+        made = [one.plugin(one.name, one.settings) for one in inside]
+        self._sources: list[Supervisor | DiscoveryHelper] = [Supervisor(made, context)]
+        if outside:
+            helper = DiscoveryHelper(
+                [spec_of(one.name, one.kind, one.settings) for one in outside],
+                connect(environ),
+                rules.name_rules,
+                self._known_addresses,
+                clock,
+                config.log.level,
+            )
+            self._sources.append(helper)
+        self._neighbours = NeighbourTable()
+        names = [name for source in self._sources for name in source.names]
+        self._scan = Scan(names, self._rescan_by, clock.now)
         self.devices = Inventory(
-            config.inventory,
-            context,
-            self._supervisor.verify,
-            self._neighbours.corroborate,
-            listener,
+            config.inventory, context, self._verify, self._neighbours.corroborate, listener
         )
 
     def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
@@ -93,19 +113,32 @@ class LanDiscovery:
 
     def faults(self) -> Sequence[str]:
         """Return why discoverers do not work, a sentence each."""
-        return tuple(self._supervisor.faults.values())
+        faults = [fault for source in self._sources for fault in source.faults.values()]
+        return tuple(dict.fromkeys(faults))
 
     def counters(self) -> dict[str, int]:
         """Return the counters of the discoverers and of the inventory."""
-        return self._supervisor.counters() | self.devices.counters()
+        counted = self.devices.counters()
+        for source in self._sources:
+            counted |= source.counters()
+        return counted
 
     def services(self) -> Iterable[Service]:
         """Return what has to run."""
-        discover = partial(self._supervisor.run, self.devices)
-        return self.devices.run, discover, self._follow_neighbours, self._scan.run
+        discover = (partial(source.run, self.devices) for source in self._sources)
+        return self.devices.run, *discover, self._follow_neighbours, self._scan.run
 
-    def _is_known(self, address: str) -> bool:
-        return address in self.devices.known_addresses()
+    def _known_addresses(self) -> frozenset[str]:
+        return self.devices.known_addresses()
+
+    def _source(self, name: str) -> Supervisor | DiscoveryHelper:
+        return next((one for one in self._sources if name in one.names), self._sources[0])
+
+    async def _rescan_by(self, name: str) -> None:
+        await self._source(name).rescan(name)
+
+    async def _verify(self, sighting: Sighting) -> Sighting | None:
+        return await self._source(sighting.source.partition("/")[0]).verify(sighting)
 
     async def _follow_neighbours(self) -> None:
         try:
@@ -258,7 +291,7 @@ def build(  # noqa: PLR0913  # by keyword: what the daemon brings along
     manager = DeviceManager(storage.records, clock)
     app = Application(
         manager=manager,
-        discovery=LanDiscovery(config, rules.interest, manager, clock),
+        discovery=LanDiscovery(config, rules, manager, clock, environ),
         records=storage.records,
         secrets=storage.secrets,
         providers=_providers(config, environ),

@@ -3,23 +3,33 @@
 It plays a site on the loopback interface (gatewayd/simulator/site.py) with one direct child, and
 profiles gatewayd from the first packet of the child until the child is shown as online.  It
 prints "modules functions edges": the modules of the product that ran, their functions, and the
-pairs of files where one called the other.  Start-up is not counted.
+pairs of files where one called the other.  Start-up is not counted.  The discovery helper runs in a
+thread of the same process here, so that it is counted, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import random
 import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import gatewayd
 from gatewayd.__main__ import run
+from gatewayd.discovery.helper.connect import SOCKET_VARIABLE
+from gatewayd.discovery.helper.messages import MAX_TO_HELPER
+from gatewayd.discovery.helper.server import HelperServer
+from gatewayd.discovery.helper.specs import make_discoverer
+from gatewayd.plugins import DISCOVERERS, Plugins
 from gatewayd.simulator.site import Site
 
 PACKAGE = Path(gatewayd.__file__).parent
@@ -110,7 +120,27 @@ def daemon(result: Path, arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR1, recorder.arm)
     threading.setprofile(recorder)
     sys.setprofile(recorder)
+    os.environ[SOCKET_VARIABLE] = str(result.with_suffix(".socket"))
+    threading.Thread(target=helper, args=(os.environ[SOCKET_VARIABLE],), daemon=True).start()
     return run(arguments)
+
+
+def helper(path: str) -> None:
+    """Serve the discovery helper at a socket, for ever."""
+    asyncio.run(serve(path))
+
+
+async def serve(path: str) -> None:
+    """Serve each connection to a socket as the discovery helper does."""
+    make = partial(make_discoverer, load=partial(Plugins.installed().load, DISCOVERERS))
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        now = asyncio.get_running_loop().time
+        with suppress(OSError):  # the daemon has ended
+            await HelperServer(make, now, random.random, lambda _: None).serve(reader, writer)
+
+    server = await asyncio.start_unix_server(connected, path, limit=MAX_TO_HELPER)
+    await server.serve_forever()
 
 
 async def measure() -> Measured:

@@ -159,6 +159,10 @@ class Discoverer(Protocol):
     It is made as `cls(name, settings)`, which may raise ConfigError.  `cls.Settings` is a frozen
     dataclass of `gatewayd.settings.declare.setting` fields: the keys of [discovery.<name>].
 
+    It runs in the discovery helper, a process without secrets, and its reports prove nothing but
+    what a packet does, whatever their `trust`.  A class that reads nothing from the LAN may say
+    `isolated = False`: it runs in gatewayd itself, and its `trust` counts.
+
     name: the section's name, as "mdns".  health: its counters, kept current.
     """
 

@@ -67,6 +67,7 @@ class Static:
     """The discoverer of listed devices.  It never reports a loss.  Raises ConfigError."""
 
     Settings: ClassVar[type] = StaticSettings
+    isolated: ClassVar[bool] = False
 
     def __init__(self, name: str, settings: StaticSettings) -> None:
         self.name = name

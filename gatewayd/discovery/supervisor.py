@@ -99,6 +99,11 @@ class Supervisor:
             await asyncio.sleep(after)
 
 
+def is_isolated(plugin: object) -> bool:
+    """Whether a discoverer, or its class, is to run in the discovery helper."""
+    return bool(getattr(plugin, "isolated", True))
+
+
 class Scan:
     """A scan: rescans by some discoverers, again and again for a while.
 

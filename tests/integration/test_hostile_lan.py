@@ -15,7 +15,7 @@ import pytest
 from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.site import MANAGER, Site, run
-from tests.integration.lan import CHILDREN, GATEWAY, NETWORK, namespaces
+from tests.integration.lan import CHILDREN, FORGED, GATEWAY, NETWORK, namespaces
 
 OBJECTS = (
     *(MANAGER[0], "/org/gatewayd1/device"),
@@ -165,10 +165,12 @@ async def were_never_offline(one: Site, *ids: str) -> bool:
 
 
 def resident(one: Site) -> int:
-    """Bytes of memory that gatewayd occupies."""
+    """Bytes of memory that gatewayd and its discovery helper occupy."""
     assert one.daemon is not None
-    status = Path(f"/proc/{one.daemon.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+    pid = one.daemon.pid
+    helpers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    statuses = [Path(f"/proc/{each}/status").read_text() for each in (pid, *helpers)]
+    return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in statuses) * 1024
 
 
 async def test_only_listed_children_are_admitted_and_each_once(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ async def test_only_listed_children_are_admitted_and_each_once(tmp_path: Path) -
                 await one.ask(do="spoof_goodbye", child=child)
             await until_counted(one, "loss-goodbye", 3)
             await until_counted(one, "probes-answered", 3)
-            await one.ask(do="attack", kind="impersonate", count=1000, rate=500)
+            await one.ask(do="attack", kind="impersonate", count=1000, rate=500, forge=FORGED)
             await until_counted(one, "devices-evicted", 500)
             assert await issued(one) == dict.fromkeys(here, 1) | {late: 0, stranger: 0}
             await one.ask(do="announce", child=late)

@@ -16,6 +16,7 @@ from gatewayd.admission.policy.naming import FILTERS
 from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import RuleTable
 from gatewayd.dbus.names import NAME
+from gatewayd.discovery.helper.connect import MODULE, SOCKET_VARIABLE
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
 from gatewayd.storage import records
@@ -72,6 +73,17 @@ def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
     assert opener["Service"]["ExecStart"].split()[1:] == [
         f"--name={VaultSettings().credential}", "decrypt", path, "-",
     ]  # fmt: skip
+
+
+def test_the_unit_reaches_discovery_by_its_socket() -> None:
+    socket = _ini("systemd/gatewayd-discovery.socket")
+    assert f"{SOCKET_VARIABLE}={socket['Socket']['ListenStream']}" in UNIT["Service"]["Environment"]
+    assert socket["Socket"]["SocketUser"] == UNIT["Service"]["User"]
+    assert "gatewayd-discovery.socket" in UNIT["Unit"]["Wants"]
+    helper = _ini("systemd/gatewayd-discovery@.service")["Service"]
+    assert helper["ExecStart"].split()[-2:] == ["-m", MODULE]
+    assert "LoadCredential" not in helper
+    assert "StateDirectory" not in helper
 
 
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:

@@ -1,0 +1,206 @@
+"""Discovery as gatewayd sees it: the helper does the work, and is believed no more than a packet.
+
+It is started again when it ends, fails, is silent, or sends what it may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+
+from gatewayd.discovery.discoverer import Loss, Sighting, Sink
+from gatewayd.discovery.helper.connect import Connect
+from gatewayd.discovery.helper.messages import (
+    Answer,
+    DiscovererSpec,
+    HelperHealth,
+    KnownAddresses,
+    MalformedMessage,
+    Rescan,
+    Rules,
+    Start,
+    ToHelper,
+    Verify,
+    decode_to_gatewayd,
+    encode_to_helper,
+)
+from gatewayd.discovery.name_rules import NameRule
+from gatewayd.errors import DiscoveryRetry
+from gatewayd.runtime.backoff import delay
+from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
+
+FIRST_RESTART, LAST_RESTART = 1.0, 60.0
+"""Seconds until a helper that ended is started again; doubled after each that ends soon."""
+STEADY = 60.0
+"""Seconds after which a helper that ended has not ended soon."""
+SILENCE = 10.0
+"""Seconds without any message after which it is believed to hang; it sends one each second."""
+ANSWER = 4.0
+"""Seconds in which a device must have been asked; a discoverer has three."""
+UPDATE_EVERY = 1.0
+"""Seconds between two checks of what the helper needs to know."""
+MAX_RATE = 2000
+"""Messages that are read in a second; more wait in the helper, which keeps the newest."""
+
+NOT_RUNNING = "the discovery helper does not run"
+
+
+class DiscoveryHelper:
+    """The discoverers of the helper, as one.
+
+    rules: returns what is of interest now.  known: returns where devices on record are.
+    log_level: for the helper's log.
+    faults: why a discoverer does not run now, by its name.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[DiscovererSpec],
+        connect: Connect,
+        rules: Callable[[], tuple[NameRule, ...]],
+        known: Callable[[], frozenset[str]],
+        clock: Clock,
+        log_level: str = "info",
+    ) -> None:
+        self._start = Start(tuple(specs), log_level)
+        self._kinds = {one.name: one.kind for one in specs}
+        self._connect, self._rules, self._known, self._clock = connect, rules, known, clock
+        self._writer: asyncio.StreamWriter | None = None
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._health = HelperHealth()
+        self._restarts = 0
+        self.faults: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the discoverers."""
+        return tuple(self._kinds)
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters of each discoverer, by names like "mdns:dropped:oversized"."""
+        return {**self._health.counters, "discovery-restarts": self._restarts}
+
+    async def run(self, sink: Sink) -> None:
+        """Keep the helper running, until cancelled."""
+        failures = 0
+        while True:
+            began = self._clock.now()
+            why = await self._once(sink)
+            self.faults = dict.fromkeys(self._kinds, f"{NOT_RUNNING}: {why}")
+            failures = 1 if self._clock.now() - began > STEADY else failures + 1
+            self._restarts += 1
+            log.warning("The discovery helper ended, and is started again: %s.", why,
+                        extra={"once": why})  # fmt: skip
+            await asyncio.sleep(delay(failures, FIRST_RESTART, LAST_RESTART, self._clock.jitter()))
+
+    async def rescan(self, name: str) -> None:
+        """Have one discoverer ask for all devices, unless it does not run now."""
+        if self._writer is not None and name not in self.faults:
+            self._send(self._writer, Rescan(name))
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        """Ask one device for a fresh sighting, by the discoverer that saw it.
+
+        Raises DiscoveryRetry if it cannot be asked now: this says nothing of the device.
+        """
+        name = sighting.source.partition("/")[0]
+        if self._writer is None or name in self.faults:
+            raise DiscoveryRetry(f"discoverer {name} does not run", LAST_RESTART)
+        number = next(self._numbers)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answered
+        self._send(self._writer, Verify(number, sighting))
+        try:
+            async with asyncio.timeout(ANSWER):
+                answer = await answered
+        except TimeoutError:
+            raise DiscoveryRetry("the discovery helper does not answer", LAST_RESTART) from None
+        finally:
+            self._answers.pop(number, None)
+        if not answer.asked:
+            raise DiscoveryRetry(f"discoverer {name} could not ask", LAST_RESTART)
+        return answer.sighting
+
+    async def _once(self, sink: Sink) -> str:
+        """Run the helper once; return why it ended."""
+        try:
+            async with self._connect() as (reader, writer):
+                await self._serve(reader, writer, sink)
+        except MalformedMessage as error:
+            return f"it sent what it may not: {error}"
+        except TimeoutError:  # an OSError, too
+            return f"it was silent for {SILENCE:.0f} s"
+        except ConnectionError:
+            return "it closed the connection"
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        finally:
+            self._writer = None
+            for waiting in self._answers.values():
+                if not waiting.done():
+                    waiting.set_result(Answer(0, None, asked=False))
+        return "it closed the connection"
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sink: Sink
+    ) -> None:
+        """Serve one connection until it ends.  Raises MalformedMessage, OSError."""
+        self._send(writer, self._start)
+        self._send(writer, Rules(self._rules()))
+        updates = asyncio.create_task(self._update(writer), name="discovery updates")
+        try:
+            self._writer = writer
+            await self._read(reader, sink)
+        finally:
+            await cancel_and_wait({updates})
+
+    async def _read(self, reader: asyncio.StreamReader, sink: Sink) -> None:
+        second, count = self._clock.now(), 0
+        while line := await self._line(reader):
+            message = decode_to_gatewayd(line, self._kinds, self._clock.now())
+            match message:
+                case Sighting():
+                    await sink.room()
+                    sink.sight(message)
+                case Loss():
+                    sink.lose(message)
+                case Answer(number):
+                    answered = self._answers.get(number)
+                    if answered is not None and not answered.done():
+                        answered.set_result(message)
+                case HelperHealth():
+                    self._health, self.faults = message, dict(message.faults)
+            count += 1
+            if count >= MAX_RATE:
+                await asyncio.sleep(max(second + 1 - self._clock.now(), 0))
+                second, count = self._clock.now(), 0
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await reader.readline()
+        except ValueError as error:
+            raise MalformedMessage("it is too long") from error
+
+    async def _update(self, writer: asyncio.StreamWriter) -> None:
+        """Send what is of interest and who is known, whenever that has changed."""
+        rules, known = self._rules(), frozenset[str]()
+        while True:
+            if (new_rules := self._rules()) != rules:
+                rules = new_rules
+                self._send(writer, Rules(rules))
+            if (new_known := self._known()) != known:
+                known = new_known
+                self._send(writer, KnownAddresses(known))
+            await writer.drain()
+            await asyncio.sleep(UPDATE_EVERY)
+
+    @staticmethod
+    def _send(writer: asyncio.StreamWriter, message: ToHelper) -> None:
+        writer.write(encode_to_helper(message))

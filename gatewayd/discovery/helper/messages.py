@@ -1,0 +1,411 @@
+"""The messages between gatewayd and its discovery helper: a line of JSON each.  Pure.
+
+The helper reads what strangers send, and may be theirs after a fault in a parser.  So whatever it
+sends is decoded strictly, bounded and sanitised again; it proves no more than a packet does.  The
+helper believes gatewayd.
+
+    gatewayd to helper   start, rules, known, rescan, verify
+    helper to gatewayd   sighting, loss, answer, health
+
+Both are of one version, as they come in one package; `start` holds its number.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from gatewayd.device.identity import WEIGHTS, Claim, claim
+from gatewayd.discovery import sanitize
+from gatewayd.discovery.discoverer import (
+    MAX_ATTRIBUTES,
+    Interest,
+    Loss,
+    LossReason,
+    Sighting,
+)
+from gatewayd.discovery.name_rules import NameRule
+from gatewayd.discovery.resolver import KERNEL
+from gatewayd.runtime.text import one_line
+
+VERSION = 1
+MAX_TO_GATEWAYD = 64 << 10
+"""Bytes of the longest line from the helper."""
+MAX_TO_HELPER = 8 << 20
+"""Bytes of the longest line to the helper: 1,000 rules with long lists of globs."""
+
+MAX_KEY = 512
+MAX_CLAIMS = 16
+MAX_ADDRESSES = 8
+MAX_COUNTERS = 256
+MAX_FAULT = 300
+SHORTEST, LONGEST = 60.0, 86_400.0
+"""Seconds for which a sighting may be believed."""
+
+_INTERFACE = re.compile(r"[!-.0-~]{0,15}")  # IFNAMSIZ, without "/"
+_COUNTER = re.compile(r"[a-z0-9_:-]{1,128}")
+_KINDS = frozenset({*WEIGHTS, "name"})
+_MAX_NUMBER = 1 << 53
+_MAX_PORT = 65_535
+
+
+class MalformedMessage(ValueError):
+    """A message is not what it may be; the text says what, without quoting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscovererSpec:
+    """A discoverer that the helper is to run.
+
+    name: of its table.  kind: of the plug-in.  settings: its table, without "kind".
+    """
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message to the helper: what to run, and from which level on to log."""
+
+    discoverers: tuple[DiscovererSpec, ...]
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is of interest from now on."""
+
+    rules: tuple[NameRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAddresses:
+    """Where devices on record are from now on."""
+
+    addresses: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescan:
+    """One discoverer is to ask for all devices."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """One device is to be asked.  number: returned with the answer."""
+
+    number: int
+    sighting: Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a Verify.  sighting: None if there was none.  asked: False for a fault."""
+
+    number: int
+    sighting: Sighting | None
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HelperHealth:
+    """The counters of all discoverers, and why some do not run, by name."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+ToHelper: TypeAlias = Start | Rules | KnownAddresses | Rescan | Verify
+ToGatewayd: TypeAlias = Sighting | Loss | Answer | HelperHealth
+
+
+def encode_to_helper(message: ToHelper) -> bytes:
+    """Return a message as a line."""
+    match message:
+        case Start(discoverers, level):
+            made = [
+                {"name": one.name, "kind": one.kind, "settings": dict(one.settings)}
+                for one in discoverers
+            ]
+            return _line(type="start", version=VERSION, discoverers=made, log_level=level)
+        case Rules(rules):
+            tables = [[one.globs, one.whole, one.interest.value] for one in rules]
+            return _line(type="rules", rules=tables)
+        case KnownAddresses(addresses):
+            return _line(type="known", addresses=sorted(addresses))
+        case Rescan(name):
+            return _line(type="rescan", name=name)
+        case Verify(number, sighting):
+            return _line(type="verify", number=number, sighting=_plain(sighting))
+
+
+def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHelper:
+    """Return the message of a line.  Raises MalformedMessage.
+
+    kinds: of the discoverers that were started, by name.  now: seconds of the event loop's clock.
+    """
+    raw = _Table(_parsed(line))
+    match raw.text("type"):
+        case "start" if raw.number("version") == VERSION:
+            made = map(_Table, raw.list("discoverers"))
+            specs = tuple(
+                DiscovererSpec(one.text("name"), one.text("kind"), one.table("settings"))
+                for one in made
+            )
+            return Start(specs, raw.text("log_level"))
+        case "rules":
+            return Rules(tuple(map(_rule, raw.list("rules"))))
+        case "known":
+            return KnownAddresses(frozenset(map(str, raw.list("addresses"))))
+        case "rescan":
+            return Rescan(raw.text("name"))
+        case "verify":
+            found = _sighting(_Table(raw.table("sighting")), kinds, now)
+            return Verify(raw.number("number"), found)
+    raise MalformedMessage("its type or version is unknown")
+
+
+def encode_to_gatewayd(message: ToGatewayd) -> bytes:
+    """Return a message as a line."""
+    match message:
+        case Sighting():
+            return _line(type="sighting", **_plain(message))
+        case Loss(source, key, at, reason):
+            return _line(type="loss", source=source, key=key, at=at, reason=reason.value)
+        case Answer(number, sighting, asked):
+            found = _plain(sighting) if sighting else None
+            return _line(type="answer", number=number, sighting=found, asked=asked)
+        case HelperHealth(counters, faults):
+            return _line(type="health", counters=dict(counters), faults=dict(faults))
+
+
+def decode_to_gatewayd(line: bytes, kinds: Mapping[str, str], now: float) -> ToGatewayd:
+    """Return the message of a line, within all bounds.  Raises MalformedMessage.
+
+    kinds: of the discoverers that the helper runs, by name.
+    now: seconds of the event loop's clock, which the helper shares.
+    """
+    if len(line) > MAX_TO_GATEWAYD:
+        raise MalformedMessage("it is too long")
+    raw = _Table(_parsed(line))
+    match raw.text("type"):
+        case "sighting":
+            return _sighting(raw, kinds, now)
+        case "loss":
+            source = raw.text("source")
+            _check_source(source, kinds)
+            return Loss(source, _key(raw), _moment(raw, now), _reason(raw))
+        case "answer":
+            found = raw.optional_table("sighting")
+            sighting = None if found is None else _sighting(_Table(found), kinds, now)
+            return Answer(raw.number("number"), sighting, raw.flag("asked"))
+        case "health":
+            return HelperHealth(_counters(raw, kinds), _faults(raw, kinds))
+    raise MalformedMessage("its type is unknown")
+
+
+class _Table:
+    """A JSON object, of which each value must have the type that is asked for."""
+
+    def __init__(self, raw: object) -> None:
+        if not isinstance(raw, dict):
+            raise MalformedMessage("it is no object")
+        self._raw = raw
+
+    def text(self, key: str) -> str:
+        value = self._raw.get(key)
+        if not isinstance(value, str):
+            raise MalformedMessage(f"{key} is no text")
+        return value
+
+    def number(self, key: str) -> int:
+        value = self._raw.get(key)
+        if type(value) is not int or not 0 <= value < _MAX_NUMBER:  # a bool is an int
+            raise MalformedMessage(f"{key} is no number")
+        return value
+
+    def seconds(self, key: str) -> float:
+        value = self._raw.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise MalformedMessage(f"{key} is no moment")
+        if not math.isfinite(value) or abs(value) > _MAX_NUMBER:
+            raise MalformedMessage(f"{key} is no moment")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._raw.get(key)
+        if not isinstance(value, bool):
+            raise MalformedMessage(f"{key} is neither true nor false")
+        return value
+
+    def list(self, key: str) -> list[Any]:
+        value = self._raw.get(key)
+        if not isinstance(value, list):
+            raise MalformedMessage(f"{key} is no list")
+        return value
+
+    def table(self, key: str) -> dict[str, Any]:
+        value = self._raw.get(key)
+        if not isinstance(value, dict):
+            raise MalformedMessage(f"{key} is no object")
+        return value
+
+    def optional_table(self, key: str) -> dict[str, Any] | None:
+        return None if self._raw.get(key) is None else self.table(key)
+
+    def optional_number(self, key: str) -> int | None:
+        return None if self._raw.get(key) is None else self.number(key)
+
+
+def _line(**fields: object) -> bytes:
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode(errors="replace") + b"\n"
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage("it is no JSON") from error
+
+
+def _plain(sighting: Sighting) -> dict[str, object]:
+    """Return a sighting without what gatewayd alone knows: the kernel's claims, and trust."""
+    claims = sorted(one for one in sighting.claims if one.namespace != KERNEL)
+    return {
+        "source": sighting.source,
+        "key": sighting.key,
+        "at": sighting.at,
+        "valid_for": sighting.valid_for,
+        "interface": sighting.interface,
+        "addresses": list(sighting.addresses),
+        "port": sighting.port,
+        "claims": [[one.kind, one.namespace, one.value] for one in claims],
+        "attributes": dict(sighting.attributes),
+        "label": sighting.label,
+    }
+
+
+def _sighting(raw: _Table, kinds: Mapping[str, str], now: float) -> Sighting:
+    source = raw.text("source")
+    kind = _check_source(source, kinds)
+    interface = raw.text("interface")
+    if not _INTERFACE.fullmatch(interface):
+        raise MalformedMessage("interface is no name of one")
+    port = raw.optional_number("port")
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise MalformedMessage("port is out of range")
+    return Sighting(
+        source=source,
+        key=_key(raw),
+        at=_moment(raw, now),
+        valid_for=min(max(raw.seconds("valid_for"), SHORTEST), LONGEST),
+        interface=interface,
+        addresses=_addresses(raw.list("addresses")),
+        port=port,
+        claims=_claims(raw.list("claims")),
+        attributes=_attributes(raw.table("attributes"), kind),
+        label=sanitize.label(raw.text("label")),
+    )
+
+
+def _check_source(source: str, kinds: Mapping[str, str]) -> str:
+    """Return the kind of a source's discoverer."""
+    name, _, interface = source.partition("/")
+    if name not in kinds or not _INTERFACE.fullmatch(interface):
+        raise MalformedMessage("source is none of the discoverers")
+    return kinds[name]
+
+
+def _key(raw: _Table) -> str:
+    key = raw.text("key")
+    if not 0 < len(key) <= MAX_KEY or not sanitize.is_clean(key):
+        raise MalformedMessage("key is too long, or not printable")
+    return key
+
+
+def _moment(raw: _Table, now: float) -> float:
+    """Return a moment of the last day, not later than now."""
+    return min(max(raw.seconds("at"), now - LONGEST), now)
+
+
+def _addresses(raw: Sequence[object]) -> tuple[str, ...]:
+    try:
+        made = tuple(str(ipaddress.ip_address(str(one))) for one in raw[:MAX_ADDRESSES])
+    except ValueError as error:
+        raise MalformedMessage("addresses holds what is none") from error
+    return made
+
+
+def _claims(raw: Sequence[object]) -> frozenset[Claim]:
+    if len(raw) > MAX_CLAIMS:
+        raise MalformedMessage("claims are too many")
+    return frozenset(map(_claim, raw))
+
+
+def _claim(raw: object) -> Claim:
+    """Return a claim that is what normalising it would make, and not one of the kernel."""
+    match raw:
+        case [str() as kind, str() as namespace, str() as value]:
+            made = claim(kind, namespace, value) if kind in _KINDS else None
+            clean = sanitize.attribute(namespace or "-", value)
+            if made is not None and made.value == value and clean and namespace != KERNEL:
+                return made
+    raise MalformedMessage("claims holds what is none")
+
+
+def _attributes(raw: Mapping[str, object], kind: str) -> dict[str, str]:
+    if len(raw) > MAX_ATTRIBUTES:
+        raise MalformedMessage("attributes are too many")
+    made: dict[str, str] = {}
+    for key, value in raw.items():
+        pair = sanitize.attribute(key, value) if isinstance(value, str) else None
+        if pair is None or pair[0] != key:
+            raise MalformedMessage("attributes holds what cannot be matched")
+        made[key] = pair[1]
+    if made.get("source") != kind:
+        raise MalformedMessage("attributes names another source")
+    return made
+
+
+def _reason(raw: _Table) -> LossReason:
+    try:
+        return LossReason(raw.text("reason"))
+    except ValueError as error:
+        raise MalformedMessage("reason is unknown") from error
+
+
+def _counters(raw: _Table, kinds: Mapping[str, str]) -> dict[str, int]:
+    table = raw.table("counters")
+    if len(table) > MAX_COUNTERS:
+        raise MalformedMessage("counters are too many")
+    counted = _Table(table)
+    for name in table:
+        if not _COUNTER.fullmatch(name) or name.partition(":")[0] not in kinds:
+            raise MalformedMessage("counters holds what is none")
+    return {name: counted.number(name) for name in table}
+
+
+def _faults(raw: _Table, kinds: Mapping[str, str]) -> dict[str, str]:
+    table = raw.table("faults")
+    if not table.keys() <= kinds.keys():
+        raise MalformedMessage("faults names no discoverer")
+    texts = _Table(table)
+    return {name: one_line(texts.text(name)[: 4 * MAX_FAULT], MAX_FAULT) for name in table}
+
+
+def _rule(raw: object) -> NameRule:
+    match raw:
+        case [list() as globs, bool() as whole, str() as interest]:
+            made = tuple((str(key), tuple(map(str, texts))) for key, texts in globs)
+            return NameRule(made, whole, Interest(interest))
+    raise MalformedMessage("rules holds what is none")

@@ -1,0 +1,82 @@
+"""Discovery on a booted gateway: a unit of its own, without secrets, that may fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system.conftest import CHILDREN
+from tests.system.gateway import Gateway
+
+pytestmark = pytest.mark.system
+
+HELPERS = "gatewayd-discovery@*.service"
+EXPOSURE = 10
+"""What systemd-analyze may find at most, in tenths."""
+OUT_OF_REACH = ("/etc/credstore.encrypted", "/etc/gatewayd", "/run/dbus", "/var/lib/gatewayd")
+
+
+def _helper(gateway: Gateway) -> str:
+    """Return the unit of the helper that runs; "" if none does."""
+    listed = gateway.box.run(
+        "systemctl", "list-units", "--plain", "--no-legend", "--state=running", HELPERS
+    )
+    return listed.split()[0] if listed.strip() else ""
+
+
+def _shown(gateway: Gateway, unit: str, key: str) -> str:
+    return gateway.box.run("systemctl", "show", "--value", f"--property={key}", unit).strip()
+
+
+def test_discovery_has_a_unit_of_its_own_that_exposes_little(gateway: Gateway) -> None:
+    unit = _helper(gateway)
+    pid = _shown(gateway, unit, "MainPID")
+    owner = gateway.box.run("stat", "--format=%U", f"/proc/{pid}").strip()
+    assert owner not in ("root", "gatewayd")
+    status = gateway.box.run("cat", f"/proc/{pid}/status")
+    assert "CapBnd:\t0000000000000000" in status
+    for path in OUT_OF_REACH:
+        assert gateway.box.run("sh", "-c", f"ls -A /proc/{pid}/root{path} || true").strip() == ""
+    environ = gateway.box.run("cat", f"/proc/{pid}/environ")
+    assert "CREDENTIALS_DIRECTORY" not in environ
+    gateway.box.run("systemd-analyze", "--no-pager", f"--threshold={EXPOSURE}", "security", unit)
+    assert gateway.box.run("systemd-analyze", "--man=no", "verify", unit) == ""
+
+
+def test_only_the_helper_receives_multicast(gateway: Gateway) -> None:
+    holders = gateway.box.run("ss", "--no-header", "--udp", "--all", "--processes")
+    pid = _shown(gateway, _helper(gateway), "MainPID")
+    mdns = [line for line in holders.splitlines() if ":5353" in line or ":mdns" in line]
+    assert mdns
+    assert all(f"pid={pid}," in line for line in mdns)
+
+
+def test_children_stay_online_and_are_found_when_discovery_is_killed(gateway: Gateway) -> None:
+    first = _helper(gateway)
+    gateway.box.run("systemctl", "kill", "--signal=SIGKILL", first)
+    gateway.box.until(lambda: _helper(gateway) not in ("", first), "another helper")
+    child = gateway.plant.facts["serials"][0]
+    gateway.plant.ask(do="leave", child=child)
+    gateway.box.until(lambda: gateway.counts().get("online") == CHILDREN - 1, "one to leave")
+    gateway.plant.ask(do="announce", child=child)
+    gateway.await_online(CHILDREN)
+    gateway.await_state("running")
+    assert gateway.shown("NRestarts") == "0"
+
+
+def test_one_that_hangs_is_replaced(gateway: Gateway) -> None:
+    first = _helper(gateway)
+    gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", first)
+    gateway.await_state("degraded")
+    gateway.box.until(lambda: _helper(gateway) not in ("", first), "another helper")
+    gateway.await_state("running")
+    gateway.await_online(CHILDREN)
+
+
+def test_it_ends_and_begins_with_gatewayd(gateway: Gateway) -> None:
+    gateway.systemctl("restart")
+    gateway.await_online(CHILDREN)
+    gateway.systemctl("stop")
+    gateway.box.until(lambda: not _helper(gateway), "the helper to end")
+    assert gateway.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
+    gateway.systemctl("start")
+    gateway.await_online(CHILDREN)
