@@ -81,7 +81,8 @@ def _check(paths: ConfigPaths) -> int:
         print(problem)
     if any(problem.fatal for problem in problems):
         return EX_CONFIG
-    print("The configuration is valid.")
+    warnings = len(problems)
+    print(f"The configuration is valid{f', with {warnings} warnings' if warnings else ''}.")
     return 0
 
 

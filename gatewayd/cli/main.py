@@ -82,7 +82,8 @@ def main(
         for line in result:
             print(line, flush=True)
     except GatewayError as error:
-        print(f"gatewayctl: {safe(error)}", file=sys.stderr)
+        for line in str(error).splitlines() or [""]:  # one for each mistake in a configuration
+            print(f"gatewayctl: {safe(line)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
         return 0

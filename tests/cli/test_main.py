@@ -223,3 +223,14 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         main([], {})
     assert left.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_each_mistake_in_a_configuration_has_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gatewayd.toml"
+    config.write_text("[bus]\naddress = 'tcp:host=x'\n[log]\nlevel = 'loud'\n")
+    assert main(["vault", "status", "--config", str(config)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    places = sorted(line.split(" ")[1] for line in lines)
+    assert places == [f"{config}:2:", f"{config}:4:"]

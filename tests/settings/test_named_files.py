@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.__main__ import run
 from gatewayd.config import check, load
 from gatewayd.settings.declare import FileUse, setting
 from gatewayd.settings.files import ConfigPaths, Problem
@@ -99,6 +100,17 @@ def test_the_check_names_each_missing_file_where_it_is_set(tmp_path: Path) -> No
         (5, "cloud.alibaba.products.a1.secret_file", False),
         (10, "cloud.huawei.certificates.template_file", True),
     }
+
+
+def test_the_command_says_that_there_are_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gatewayd.toml"
+    config.write_text(CLOUDS.partition("[cloud.huawei]")[0].format(tmp_path))
+    assert run(["--check-config", "--config", str(config)]) == 0
+    *warnings, last = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in warnings] == [f"{config}:3", f"{config}:5"]
+    assert last == "The configuration is valid, with 2 warnings."
 
 
 def test_a_start_warns_of_them_and_who_uses_none_is_not_bothered(tmp_path: Path) -> None:
