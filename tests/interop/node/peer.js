@@ -31,7 +31,7 @@ function called(call) {
 
 const verbs = {
   register({ product, device, key }) {
-    const registerURL = `https://localhost:${facts.https_port}/auth/register/device`;
+    const registerURL = `https://127.0.0.1:${facts.https_port}/auth/register/device`;
     const fields = { productKey: product, productSecret: key, deviceName: device, registerURL };
     return called((done) => iot.register(fields, done));
   },
