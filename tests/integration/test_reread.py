@@ -115,3 +115,30 @@ async def test_a_corrected_file_and_a_reload_bring_the_child_online(
         assert setting in line
         assert str(spoiled.parent if setting == ".device_directory" else spoiled) in line
         assert spoiled.read_text().strip() not in site.log()
+
+
+async def test_a_root_that_is_exchanged_under_a_running_gateway_counts_both_ways(
+    tmp_path: Path,
+) -> None:
+    """The cloud's certificate is of another root than the file's, and then of the same again."""
+    async with waiting(tmp_path, "alibaba", "") as (site, child):
+        await site.start()
+        await site.ask(do="announce", child=child)
+        await site.wait_for(child, "online")
+        await other_root(site, child)
+        await site.call("Reload")
+        await site.wait_for(child, "online")  # its connection stands
+        await site.ask(do="leave", child=child)
+        await site.wait_for(child, "offline")
+        await site.ask(do="announce", child=child)
+
+        async def refused() -> bool:
+            shown = await site.describe(child)
+            return (shown["State"], shown["Reason"]) == ("activating", "tls-unknown-ca")
+
+        await site.until(refused, f"{child} not to trust the cloud")
+        good = tmp_path / "ca.pem.good"
+        (tmp_path / "ca.pem").write_bytes(good.read_bytes())
+        await site.call("Reload")
+        await site.wait_for(child, "online")
+        assert site.log().count("Read again, as they have changed: cloud.alibaba.ca_file") == 2

@@ -29,6 +29,7 @@ from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
 from gatewayd.testing.waiting import until
+from tests.cloud.huawei import site
 from tests.cloud.huawei.vectors import VECTORS
 from tests.cloud.peer import Peer
 from tests.cloud.stand_ins import ManualClock
@@ -271,3 +272,27 @@ async def test_a_platform_that_does_not_answer_holds_no_gateway_back(
             await session.close()
         await children.close()
     assert peer.left
+
+
+async def test_a_secret_that_was_reset_at_the_platform_is_replaced_by_the_configured_one(
+    tmp_path: Path,
+) -> None:
+    """As the protocol of renewal asks for it: the old one stays until a login with the new one."""
+    async with site.site(site.furnish(tmp_path)) as one:
+        provider, old = one.provider, site.SECRET
+        one.instance.devices.reset_secret(site.OWN_ID, "the-new-Secret")
+        with pytest.raises(LoginRefused) as before:
+            await provider.connect(site.OWN, old)
+        assert "Reload" in before.value.reason.remedy
+        assert provider.renew_at(site.OWN, old) is None
+        (tmp_path / "secret").write_text("the-new-Secret\n")
+        with pytest.raises(LoginRefused) as after:
+            await provider.connect(site.OWN, old)
+        assert after.value.stale
+        assert provider.renew_at(site.OWN, old) == 0.0
+        kept = RecordingKeeper()
+        assert await provider.register(site.OWN, kept.keep) == Issued()
+        (new,) = kept.secrets
+        assert provider.renew_at(site.OWN, new) is None
+        session = await provider.connect(site.OWN, new)
+        await session.close()
