@@ -16,7 +16,7 @@ from gatewayd.dbus.names import (
     device_path,
 )
 from gatewayd.dbus.objects import DeviceViews
-from gatewayd.dbus.variants import MAKERS, DeviceVariants, properties_changed, row_of
+from gatewayd.dbus.variants import DeviceVariants, row_of
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
 
@@ -110,10 +110,10 @@ class SignalEmitter:
             arguments = Variant("(oas)", (path, [DEVICE]))
             self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesRemoved", arguments)
         elif change.before is None:
-            arguments = Variant.new_tuple(MAKERS["o"](path), self._variants.interfaces(change.now))
+            arguments = self._variants.added(change.now)
             self._emit(DEVICES, f"{OBJECT_MANAGER}.InterfacesAdded", arguments)
-        elif values := self._variants.changed(change.before, change.now):
-            self._emit(path, PROPERTIES_CHANGED, properties_changed(DEVICE, values))
+        elif (changed := self._variants.changed(change.before, change.now)) is not None:
+            self._emit(path, PROPERTIES_CHANGED, changed)
 
     def _events(self, change: DeviceChange) -> None:
         now = change.now

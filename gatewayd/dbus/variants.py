@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gatewayd.dbus import gvariant
 from gatewayd.dbus.glib import GLib, Variant
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.names import device_path
@@ -51,8 +52,8 @@ class DeviceVariants:
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
-        self._rows: dict[DeviceId, Variant] = {}
-        self._entries: dict[DeviceId, Variant] = {}
+        self._rows: dict[DeviceId, bytes] = {}
+        self._entries: dict[DeviceId, bytes] = {}
 
     def forget(self, device: DeviceId) -> None:
         """Drop what is kept of a child: its view has changed."""
@@ -71,31 +72,36 @@ class DeviceVariants:
         """Return all properties."""
         return {name: self.property(view, name) for name in self._interface.properties}
 
-    def changed(self, before: DeviceView, now: DeviceView) -> dict[str, Variant]:
-        """Return the announced properties that are not what they were."""
-        names = [n for n, f in FIELDS.items() if getattr(before, f) != getattr(now, f)]
-        return {n: self.property(now, n) for n in names if n in self._interface.announced}
+    def changed(self, before: DeviceView, now: DeviceView) -> Variant | None:
+        """Return the (sa{sv}as) of PropertiesChanged; None where nothing announced has changed."""
+        names = [
+            name
+            for name, field in FIELDS.items()
+            if getattr(before, field) != getattr(now, field) and name in self._interface.announced
+        ]
+        if not names:
+            return None
+        interface = gvariant.text(self._interface.name)
+        members = (("s", interface), ("a{sv}", self._packed(now, names)), ("as", b""))
+        return variant("(sa{sv}as)", gvariant.structure(members))
 
     def rows(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a(ssssto)."""
-        return Variant.new_array(GLib.VariantType(ROW), [self._row(v) for v in views])
+        return variant(f"a{ROW}", gvariant.array((self._row(view) for view in views), 8))
 
     def entries(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a{oa{sa{sv}}}, the result of GetManagedObjects."""
-        return Variant.new_array(GLib.VariantType(ENTRY), [self.entry(v) for v in views])
+        return variant(f"a{ENTRY}", gvariant.array((self.entry(view) for view in views), 8))
 
-    def entry(self, view: DeviceView) -> Variant:
+    def entry(self, view: DeviceView) -> bytes:
         """Return path, interface and properties of one child, as an {oa{sa{sv}}}."""
         if view.id not in self._entries:
-            path = MAKERS["o"](device_path(view.id))
-            self._entries[view.id] = _packed(Variant.new_dict_entry(path, self.interfaces(view)))
+            self._entries[view.id] = self._make_entry(view)
         return self._entries[view.id]
 
-    def interfaces(self, view: DeviceView) -> Variant:
-        """Return interface and properties of one child, as an a{sa{sv}}."""
-        name = MAKERS["s"](self._interface.name)
-        interface = Variant.new_dict_entry(name, table(self.properties(view)))
-        return Variant.new_array(interface.get_type(), [interface])
+    def added(self, view: DeviceView) -> Variant:
+        """Return the (oa{sa{sv}}) of InterfacesAdded."""
+        return variant("(oa{sa{sv}})", self._make_entry(view))  # both are laid out alike
 
     def describe(self, view: DeviceView) -> Variant:
         """Return an (a{sv}) with all properties, the path and the history."""
@@ -106,11 +112,27 @@ class DeviceVariants:
         }
         return Variant("(a{sv})", (self.properties(view) | more,))
 
-    def _row(self, view: DeviceView) -> Variant:
+    def _row(self, view: DeviceView) -> bytes:
         if view.id not in self._rows:
             values = zip(ROW[1:-1], row_of(view), strict=True)
-            self._rows[view.id] = _packed(Variant.new_tuple(*(MAKERS[t](v) for t, v in values)))
+            members = [(kind, gvariant.PACK[kind](value)) for kind, value in values]
+            self._rows[view.id] = gvariant.structure(members)
         return self._rows[view.id]
+
+    def _make_entry(self, view: DeviceView) -> bytes:
+        every = self._packed(view, self._interface.properties)
+        interface = (("s", gvariant.text(self._interface.name)), ("a{sv}", every))
+        interfaces = gvariant.array((gvariant.structure(interface),), 8)
+        path = gvariant.text(device_path(view.id))
+        return gvariant.structure((("o", path), ("a{sa{sv}}", interfaces)))
+
+    def _packed(self, view: DeviceView, names: Iterable[str]) -> bytes:
+        """Return some properties of one child, as an a{sv}."""
+        kinds = self._interface.properties
+        return gvariant.properties(
+            (name, kinds[name], gvariant.PACK[kinds[name]](getattr(view, FIELDS[name])))
+            for name in names
+        )
 
 
 class PackedArguments(Sequence[Any]):
@@ -155,6 +177,6 @@ def properties_changed(interface: str, values: Mapping[str, Variant]) -> Variant
     return Variant.new_tuple(MAKERS["s"](interface), table(values), MAKERS["as"]([]))
 
 
-def _packed(value: Variant) -> Variant:
-    """Return the value as one block of bytes: sent by copying, and a tenth of the objects."""
-    return Variant.new_from_bytes(value.get_type(), value.get_data_as_bytes(), True)  # trusted
+def variant(kind: str, data: bytes) -> Variant:
+    """Return a value of a type that was made as bytes, and is sent by copying them."""
+    return Variant.new_from_bytes(GLib.VariantType(kind), GLib.Bytes.new(data), True)  # trusted

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.dbus import gvariant
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.interfaces import load
-from gatewayd.dbus.names import DEVICE, MANAGER
+from gatewayd.dbus.names import DEVICE, MANAGER, device_path
 from gatewayd.dbus.variants import FIELDS, DeviceVariants, row_of, table
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import DeviceView
 from tests.dbus.support import view
 
 INTERFACE = load(DEVICE)
@@ -43,8 +52,11 @@ def test_entries_are_what_an_object_manager_gives() -> None:
 
 def test_only_announced_properties_that_changed_are_reported() -> None:
     now = view("child-1", state="online", last_seen=99, attempts=4)
-    described = DeviceVariants(INTERFACE).changed(ONE, now)
-    assert {n: v.unpack() for n, v in described.items()} == {"State": "online"}
+    variants = DeviceVariants(INTERFACE)
+    changed = variants.changed(ONE, now)
+    assert changed is not None
+    assert changed.unpack() == (DEVICE, {"State": "online"}, [])
+    assert variants.changed(now, replace(now, last_seen=100)) is None
 
 
 def test_a_description_has_path_and_history() -> None:
@@ -57,6 +69,67 @@ def test_a_description_has_path_and_history() -> None:
 def test_a_table_is_the_same_as_glibs_own() -> None:
     values = {"a": Variant("s", "x"), "b": Variant("u", 7)}
     assert table(values).equal(Variant("a{sv}", values))
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=400)
+NUMBERS = st.integers(0, 2**64 - 1)
+VIEWS = st.builds(
+    lambda texts, addresses, numbers, attempts: replace(
+        ONE,
+        name=texts[0], model=texts[1], vendor=texts[2], remedy=texts[3], explanation=texts[3] * 200,
+        addresses=tuple(addresses), state_changed=numbers[0], last_seen=numbers[1],
+        attempts=attempts,
+    ),
+    st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    st.lists(TEXTS, max_size=16),
+    st.tuples(NUMBERS, NUMBERS),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+
+
+def by_glib(kind: str, value: object) -> bytes:
+    """Return a value as GLib serialises it."""
+    return bytes(Variant(kind, value).get_data_as_bytes().get_data() or b"")
+
+
+def by_us(made: Variant) -> bytes:
+    return bytes(made.get_data_as_bytes().get_data() or b"")
+
+
+@given(st.lists(VIEWS, max_size=3))
+def test_lists_and_objects_are_the_bytes_that_glib_makes(views: list[DeviceView]) -> None:
+    views = [replace(one, id=DeviceId(f"child-{n}")) for n, one in enumerate(views)]
+    variants = DeviceVariants(INTERFACE)
+    assert by_us(variants.rows(views)) == by_glib("a(ssssto)", [row_of(one) for one in views])
+    objects = {device_path(one.id): {DEVICE: variants.properties(one)} for one in views}
+    assert by_us(variants.entries(views)) == by_glib("a{oa{sa{sv}}}", objects)
+    for one in views:
+        added = (device_path(one.id), objects[device_path(one.id)])
+        assert by_us(variants.added(one)) == by_glib("(oa{sa{sv}})", added)
+
+
+@given(VIEWS)
+def test_a_signal_is_the_bytes_that_glib_makes(now: DeviceView) -> None:
+    variants = DeviceVariants(INTERFACE)
+    announced = {n: f for n, f in FIELDS.items() if n in INTERFACE.announced}
+    names = [n for n, field in announced.items() if getattr(ONE, field) != getattr(now, field)]
+    made = variants.changed(ONE, now)
+    assert (made is None) == (not names)
+    if made is not None:
+        values = {name: variants.property(now, name) for name in names}
+        assert by_us(made) == by_glib("(sa{sv}as)", (DEVICE, values, []))
+
+
+@pytest.mark.parametrize("number", [0, 1, 250, 253, 254, 255, 256, 65_530, 65_535, 65_536, 70_000])
+def test_the_ends_of_members_take_as_few_bytes_as_suffice(number: int) -> None:
+    for texts in ([], ["x" * number], ["", "x" * number, "y"], ["y"] * (number % 300)):
+        assert gvariant.texts(texts) == by_glib("as", texts)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_is_no_string_of_dbus_is_not_made(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # of two kinds
+        gvariant.text(text)
 
 
 def test_signatures_of_results() -> None:
