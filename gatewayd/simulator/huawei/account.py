@@ -11,15 +11,18 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from gatewayd.simulator.account import AccountOptions, CloudVerb
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage
+from gatewayd.simulator.huawei.exchange.downlinks import COMMANDS, SET
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
-from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth
+from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth, HuaweiDevice
+from gatewayd.simulator.huawei.platform.errors import PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
 
@@ -94,6 +97,11 @@ class SimulatedHuaweiAccount:
             "delete": self._delete,
             "model": self._model,
             "report": self._report,
+            "command": self._command,
+            "set": self._set,
+            "send": self._send,
+            "shadow": self._shadow,
+            "received": self._received,
         }
 
     async def __aenter__(self) -> Self:
@@ -193,6 +201,55 @@ class SimulatedHuaweiAccount:
         """Report a reading in a child's place; return why the platform discards it, or ""."""
         name, _ = self._home(request["child"])
         return self._cloud.report(name, device_id(request["child"]), READING)
+
+    async def _command(self, request: Mapping[str, Any]) -> object:
+        """Send a command to a child; return its response.  Raises ValueError."""
+        sent = {"service_id": request["service"], "command_name": request["name"]}
+        return await self._ask(request, COMMANDS, {**sent, "paras": request.get("paras", {})})
+
+    async def _set(self, request: Mapping[str, Any]) -> object:
+        """Set properties of a child; return its response.  Raises ValueError."""
+        one = {"service_id": request["service"], "properties": request["properties"]}
+        return await self._ask(request, SET, {"services": [one]})
+
+    async def _ask(
+        self, request: Mapping[str, Any], use: str, body: Mapping[str, object]
+    ) -> object:
+        instance, device = self._device(request)
+        assert instance.channel is not None, "the cloud serves it"
+        try:
+            return await instance.channel.ask(device, use, body)
+        except PlatformError as error:
+            raise ValueError(str(error)) from error
+
+    async def _send(self, request: Mapping[str, Any]) -> str:
+        """Send a child a message, which waits if it is offline; return its id."""
+        instance, device = self._device(request)
+        assert instance.channel is not None, "the cloud serves it"
+        now = instance.ids.clock()
+        message = DeviceMessage(instance.ids.code(), request["message"], now)
+        instance.messages.add(device.device_id, message)
+        instance.channel.deliver(device, message)
+        return message.message_id
+
+    async def _shadow(self, request: Mapping[str, Any]) -> object:
+        """Return what a child has reported, by service."""
+        instance, device = self._device(request)
+        shadow = instance.shadows.of(device.device_id)
+        return {name: service.reported.properties for name, service in shadow.items()}
+
+    async def _received(self, request: Mapping[str, Any]) -> Sequence[str]:
+        """Return the newest messages of a child; what is no UTF-8 is replaced."""
+        instance, device = self._device(request)
+        found = self._cloud.received(instance.instance_id, device.device_id)
+        return [one.decode(errors="replace") for one in found]
+
+    def _device(self, request: Mapping[str, Any]) -> tuple[IotdaInstance, HuaweiDevice]:
+        """Return a child's device, and its instance.  Raises KeyError."""
+        _, instance = self._home(request["child"])
+        if device := instance.devices.lookup(device_id(request["child"])):
+            return instance, device
+        raise KeyError(request["child"])
 
     async def _delete(self, request: Mapping[str, Any]) -> None:
         _, instance = self._home(request["child"])

@@ -413,3 +413,17 @@ async def test_what_is_kept_of_a_deleted_device_goes_with_it(
     assert (await rest.get(f"/devices/{C1}/messages"))["messages"] == []
     status, _ = await rest.ask("GET", "/devices/unknown/shadow")
     assert status == 404
+
+
+async def test_a_device_is_created_with_what_is_desired(cloud: HuaweiCloud, rest: Rest) -> None:
+    """The model AddDevice of the management SDK: shadow."""
+    new = {"node_id": "c9", "product_id": SENSORS, "gateway_id": GATEWAY}
+    unfit = [{"service_id": "lamp", "desired": {"level": 500}}]
+    assert (await rest.ask("POST", "/devices", {**new, "shadow": unfit}))[0] == 400
+    assert one(cloud).devices.lookup(child("c9")) is None
+    wanted = [{"service_id": "lamp", "desired": {"level": 5}}]
+    await rest.post("/devices", {**new, "shadow": wanted})
+    async with device(cloud) as gw:
+        await gw.report({child("c9"): "ONLINE"})
+        _, sent = await asked(gw, "properties/set")
+        assert sent == {"object_device_id": child("c9"), "services": [lamp(level=5)]}

@@ -1,7 +1,6 @@
 """Devices and their tags at the simulated Huawei platform's management interface.  Pure.
 
-Source: the vendor's APIs "Device management" and "Tag management" (api-iothub).  The initial shadow
-of a new device is not kept.
+Source: the vendor's APIs "Device management" and "Tag management" (api-iothub).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from gatewayd.simulator.huawei import times
+from gatewayd.simulator.huawei.management import exchange
 from gatewayd.simulator.huawei.management.rest import (
     Fields,
     ManagementAnswer,
@@ -30,7 +30,11 @@ from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 
 
 def _create(request: ManagementRequest) -> ManagementAnswer:
+    """Create a device, with the shadow that is desired at first."""
     body = request.body
+    shadow = [] if body.any("shadow") is None else body.objects("shadow")
+    product = request.instance.products.get(body.demand("product_id"))
+    exchange.check_desired(product.profile, shadow)
     new = NewDevice(
         node_id=body.demand("node_id"),
         product_id=body.demand("product_id"),
@@ -42,7 +46,9 @@ def _create(request: ManagementRequest) -> ManagementAnswer:
         auth=_auth(body.inner("auth_info")),
         extension_info=body.any("extension_info"),
     )
-    return _whole(request.instance, request.instance.devices.add(**new))
+    device = request.instance.devices.add(**new)
+    exchange.desire(request.instance, device, shadow)
+    return _whole(request.instance, device)
 
 
 def _auth(sent: Fields) -> DeviceAuth:

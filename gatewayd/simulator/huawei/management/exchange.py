@@ -29,6 +29,7 @@ from gatewayd.simulator.huawei.management.rest import (
 from gatewayd.simulator.huawei.platform import fields
 from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.mqtt.delivery import encode
 
 _TOPIC = re.compile(r"[^#+\x00]{1,128}")
@@ -68,24 +69,29 @@ def _show_shadow(request: ManagementRequest) -> ManagementAnswer:
 
 
 def _desire(request: ManagementRequest) -> ManagementAnswer:
-    device, instance = _device(request), request.instance
-    model, wanted = _model(request, device), request.body.objects("shadow")
+    device, wanted = _device(request), request.body.objects("shadow")
+    check_desired(_model(request, device), wanted)
+    desire(request.instance, device, wanted)
+    return _show_shadow(request)
+
+
+def check_desired(model: ProductModel, wanted: Sequence[Fields]) -> None:
+    """Check desired properties against a product's model.  Raises PlatformError."""
     for one in wanted:
         properties = _object(one, "desired")
         given = {name: value for name, value in properties.items() if value is not None}
         _refuse(model.settable(one.demand("service_id"), given))
+
+
+def desire(instance: IotdaInstance, device: HuaweiDevice, wanted: Sequence[Fields]) -> None:
+    """Change what is desired of a device, and send it if it is online.  Raises PlatformError."""
+    now = instance.ids.clock()
     for one in wanted:
         version = one.number("version", -1) if one.any("version") is not None else None
-        instance.shadows.desire(
-            device.device_id,
-            one.demand("service_id"),
-            _object(one, "desired"),
-            instance.ids.clock(),
-            version,
-        )
+        service_id, properties = one.demand("service_id"), _object(one, "desired")
+        instance.shadows.desire(device.device_id, service_id, properties, now, version)
     if instance.channel:
         instance.channel.desire(device)
-    return _show_shadow(request)
 
 
 def _send_message(request: ManagementRequest) -> ManagementAnswer:
