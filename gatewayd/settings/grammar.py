@@ -140,6 +140,27 @@ def path_inside(text: str) -> str:
     return "must not lead out of the directory by '..': write an absolute path instead"
 
 
+# Names of code.
+
+_BACKEND = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+_OF_A_SECRET = re.compile(r"(?i).*(key|pass|secret|token)")
+
+
+def backend_name(text: str) -> str:
+    """Return the rule that the name of a keyring backend breaks: an entry point, or a class."""
+    if _BACKEND.fullmatch(text):
+        return ""
+    return "must be the name of an entry point of keyring.backends, or module.Class"
+
+
+def attribute_name(text: str) -> str:
+    """Return the rule that the name of an attribute breaks which is set to a text."""
+    if not _ATTRIBUTE.fullmatch(text):
+        return "must be the name of a public attribute: letters, digits and _, a letter first"
+    return "must not be a secret: none belongs here" if _OF_A_SECRET.match(text) else ""
+
+
 # Addresses that open a connection, or run a program.
 
 SYSTEM_BUS = "system"

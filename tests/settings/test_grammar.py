@@ -46,6 +46,9 @@ TAKEN = [
     (grammar.bus_address, "system"),
     (grammar.bus_address, "unix:path=/run/dbus/system_bus_socket"),
     (grammar.bus_address, "unix:abstract=/tmp/dbus-a%2cb,guid=0123456789abcdef0123456789abcdef"),
+    (grammar.backend_name, "SecretService"),
+    (grammar.backend_name, "keyring.backends.SecretService.Keyring"),
+    (grammar.attribute_name, "file_path"),
     (grammar.tcti, "device:/dev/tpmrm0"),
     (grammar.tcti, "device:/dev/tpm12"),
     (grammar.tcti, "swtpm:path=/run/swtpm.sock"),
@@ -124,6 +127,13 @@ REFUSED = [
     (grammar.bus_address, "unix:path=/run/a bus"),
     (grammar.bus_address, "unix:"),
     (grammar.bus_address, "UNIX:path=/run/bus"),
+    (grammar.backend_name, "os;id"),
+    (grammar.backend_name, "../x.Class"),
+    (grammar.attribute_name, "__class__"),
+    (grammar.attribute_name, "_private"),
+    (grammar.attribute_name, "a.b"),
+    (grammar.attribute_name, "keyring_key"),
+    (grammar.attribute_name, "Password"),
     (grammar.tcti, ""),
     (grammar.tcti, "cmd:touch /tmp/x"),
     (grammar.tcti, "device"),
@@ -191,6 +201,7 @@ KINDS = [
     (r"interfaces?", grammar.interface),
     (r"tcti", grammar.tcti),
     (r"key_file", grammar.file_name),
+    (r"keyring_backend", grammar.backend_name),
 ]
 UNUSABLE = {
     grammar.host: "a b",
@@ -200,6 +211,7 @@ UNUSABLE = {
     grammar.file_name: "../x",
     grammar.bus_address: "tcp:host=x",
     grammar.ip: "x",
+    grammar.backend_name: "a b",
 }
 
 

@@ -11,7 +11,6 @@ import base64
 import binascii
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from gatewayd.secretstore.store import (
     parse_entry_name,
 )
 from gatewayd.secretstore.vault.ballast import Ballast
+from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ TIMEOUT = 10.0
 """Seconds that one call of the keyring may take: the store thread waits for it."""
 MAX_DELETIONS = 16
 """Entries deleted after one group, at most: each is a call of the keyring."""
-_SECRET = re.compile(r"(?i).*(key|pass|secret|token)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class KeyringSettings:
     backend: str = setting(
         REQUIRED, "the keyring backend: the name of an entry point of keyring.backends, as "
         "SecretService, or module.Class",
+        grammar=grammar.backend_name,
     )  # fmt: skip
     properties: Mapping[str, str] = setting({}, "attributes of the backend to set, as file_path")
 
@@ -61,8 +61,8 @@ class KeyringSettings:
         if why := backends.refusal(self.backend):
             yield f"the keyring backend {self.backend} is refused: {why}: name another"
         for name in self.properties:
-            if _SECRET.match(name):
-                yield f"the property {name[:64]!a} looks like a secret: none belongs here"
+            if rule := grammar.attribute_name(name):
+                yield f"the property {name[:64]!a} {rule}"
 
 
 class KeyringStore(ConditionProperties):

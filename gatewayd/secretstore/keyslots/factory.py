@@ -70,6 +70,7 @@ class VaultSettings:
         "keyring.backends.SecretService.Keyring",
         "the keyring backend that has the master key (key keyring): the name of an entry point of "
         "keyring.backends, or module.Class",
+        grammar=grammar.backend_name,
     )
     keyring_properties: Mapping[str, str] = setting(
         {}, "attributes of that backend to set, as file_path; no secret belongs here"
@@ -82,6 +83,9 @@ class VaultSettings:
                 f"key_file must not be one of gatewayd's own files, as {self.key_file}: the key "
                 "would be made, and removed, in its place"
             )
+        for name in self.keyring_properties:
+            if rule := grammar.attribute_name(name):
+                yield f"the property {name[:64]!a} of keyring_properties {rule}"
         if grammar.emulated(self.tcti) and not self.tpm2_emulated:
             yield (
                 "tcti is a TPM emulated by software, which protects nothing: name the device of a "

@@ -357,5 +357,5 @@ def test_settings_are_judged_before_anything_is_loaded() -> None:
     found = KeyringSettings("keyring.backends.null.Keyring", {"keyring_key": "x"}).problems()
     assert [text.rpartition(": ")[0] for text in found] == [
         "the keyring backend keyring.backends.null.Keyring is refused: it keeps nothing",
-        "the property 'keyring_key' looks like a secret",
+        "the property 'keyring_key' must not be a secret",
     ]
