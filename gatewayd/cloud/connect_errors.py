@@ -155,7 +155,9 @@ ENDS: Mapping[ConnectionEnd, Reason] = {
         "Check the certificate and its authority at the cloud.",
     ),
     ConnectionEnd.PROTOCOL: Reason(
-        ConnectionEnd.PROTOCOL, "The cloud sent what is not MQTT; the session was closed."
+        ConnectionEnd.PROTOCOL,
+        "The cloud sent what is not MQTT, or no server may send; the session was closed.",
+        "Check host and port; the log names what was sent.",
     ),
 }
 """Why a session ended."""

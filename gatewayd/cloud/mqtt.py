@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,7 +16,8 @@ import paho.mqtt.client as paho
 
 from gatewayd.cloud import connect_errors, tls
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
-from gatewayd.cloud.paho_socket import PacketError, PahoSocket, UnacknowledgedPackets
+from gatewayd.cloud.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
+from gatewayd.cloud.paho_socket import PahoSocket, UnacknowledgedPackets
 from gatewayd.cloud.provider import SessionEnd
 from gatewayd.cloud.tls import Server, dial
 from gatewayd.device.secret import Secret
@@ -56,6 +56,9 @@ CLOSE_TIME = 2.0
 """Seconds that a DISCONNECT is given to leave."""
 IN_FLIGHT = 64
 """Packets at a time that wait to leave, or for their acknowledgement."""
+AT_ONCE = 64
+"""Packets that are handled before the loop's other work has its turn, and answers of ours that may
+wait to leave while more is read."""
 REFUSED = 0x80
 """The code of a topic in a SUBACK that was not subscribed to (MQTT 3.1.1, 3.9.3)."""
 
@@ -88,16 +91,30 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         self._connected = True
         return int(super().reconnect())
 
+    def ping(self) -> int:
+        """Send a PINGREQ; by the same name in 1.6.1 to 2.2.0.
+
+        paho's own loop_misc would notice a dead path only after up to twice the keep-alive.
+        """
+        return int(self._send_pingreq())
+
 
 async def open_connection(
-    server: Server, login: Login, keepalive: int, on_message: Handler
+    server: Server,
+    login: Login,
+    keepalive: int,
+    on_message: Handler,
+    *,
+    max_packet: int = MAX_PACKET,
 ) -> MqttConnection:
     """Connect once, and return when the cloud has accepted.
 
     keepalive: seconds.  on_message: called for every message, even before this has returned.
+    max_packet: bytes of the largest packet that is awaited; a larger one ends the connection.
     Raises ConnectError.  Cancelled: the socket is closed at once.
     """
-    connection = MqttConnection(await dial(server), login, keepalive, on_message)
+    sock = PahoSocket(await dial(server), max_packet)
+    connection = MqttConnection(sock, login, keepalive, on_message)
     try:
         async with asyncio.timeout(server.reply_timeout):
             code = await connection.answer
@@ -133,20 +150,21 @@ class MqttConnection:
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
     on_message: may be replaced.
     alert: the TLS alert about our certificate, if the cloud closed the connection for that.
+
+    A cloud that sends, and never reads, is not read either once AT_ONCE answers wait: what it sends
+    stays in the kernel's buffers, and the keep-alive ends the connection.
     """
 
-    def __init__(
-        self, sock: ssl.SSLSocket, login: Login, keepalive: int, on_message: Handler
-    ) -> None:
+    def __init__(self, sock: PahoSocket, login: Login, keepalive: int, on_message: Handler) -> None:
         self._loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[int | ConnectionEnd] = self._loop.create_future()
         self.closed: asyncio.Future[ConnectionEnd] = self._loop.create_future()
         self.on_message = on_message
         self.alert = ""
-        self._leaving = False
+        self._leaving = self._ended = self._paused = self._resuming = False
         self._pending = UnacknowledgedPackets(IN_FLIGHT)
-        self._socket = PahoSocket(sock)
-        self._descriptor = self._socket.fileno()
+        self._socket = sock
+        self._descriptor = sock.fileno()
         self._client = client = _Client(login, self._socket, self._answered)
         client.on_connect = lambda *given: self._answered(connack(given[3]))
         client.on_message = self._deliver
@@ -157,10 +175,8 @@ class MqttConnection:
         client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
-        # paho checks the keep-alive when asked to.  It pings a tenth late at worst, where the
-        # server allows a half (MQTT 3.1.1, 3.1.2.10); oftener would cost, with many children.
-        self._pause = max(1.0, keepalive / 10)
-        self._timer = self._loop.call_later(self._pause, self._check_keepalive)
+        self._keepalive = KeepAlive(keepalive, self._loop.time())
+        self._timer = self._loop.call_at(self._keepalive.due(), self._check_keepalive)
         client.connect("unused", 1, keepalive)  # paho insists on a host and a port
 
     async def wait_closed(self) -> ConnectionEnd:
@@ -221,14 +237,47 @@ class MqttConnection:
             self.alert = tls.alert_of(error)
             self._finish(ConnectionEnd.REJECTED if self.alert else ConnectionEnd.LOST)
             return
+        self._keepalive.receive(self._loop.time())
+        self._ended = not alive
+        self._handle()
+
+    def _handle(self) -> None:
+        """Let paho handle what was read: AT_ONCE packets, and then the loop's other work."""
         try:
-            while not self.closed.done() and self._socket.advance():
+            for _ in range(AT_ONCE):
+                if self.closed.done():
+                    return
+                if not self._socket.advance():
+                    self._handled_all()
+                    return
                 self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
         except PacketError as error:
             log.warning("The cloud sent %s; its connection is closed.", error)
             self._finish(ConnectionEnd.PROTOCOL)
-        if not alive:
+        self._pause()
+
+    def _handled_all(self) -> None:
+        """Read on, unless too many answers wait to leave: a cloud may send, and never read."""
+        if self._ended:
             self._finish(ConnectionEnd.CLOUD)
+        elif self._socket.answers >= AT_ONCE and self._client.want_write():
+            self._pause()
+        elif self._paused:
+            self._paused = False
+            self._loop.add_reader(self._descriptor, self._read)
+
+    def _pause(self) -> None:
+        """Read no more until our answers have left, and what was read is handled."""
+        if self.closed.done():
+            return
+        self._paused = True
+        self._loop.remove_reader(self._descriptor)
+        self._write()
+
+    def _resume(self) -> None:
+        self._resuming = False
+        if self._paused and not self.closed.done():
+            self._handle()
 
     def _write(self) -> None:
         if self.closed.done():
@@ -238,13 +287,23 @@ class MqttConnection:
             return
         if self._client.want_write():
             self._loop.add_writer(self._descriptor, self._write)
-        else:
-            self._loop.remove_writer(self._descriptor)
+            return
+        self._loop.remove_writer(self._descriptor)
+        self._keepalive.send(self._loop.time())
+        self._socket.answers = 0
+        if self._paused and not self._resuming:
+            self._resuming = True
+            self._loop.call_soon(self._resume)
 
     def _check_keepalive(self) -> None:
-        self._drive(self._client.loop_misc, ConnectionEnd.KEEPALIVE)
+        step = self._keepalive.step(self._loop.time())
+        if step is KeepAliveStep.GIVE_UP:
+            self._finish(ConnectionEnd.KEEPALIVE)
+            return
+        if step is KeepAliveStep.PING:
+            self._drive(self._client.ping, ConnectionEnd.LOST)
         if not self.closed.done():
-            self._timer = self._loop.call_later(self._pause, self._check_keepalive)
+            self._timer = self._loop.call_at(self._keepalive.due(), self._check_keepalive)
 
     def _drive(self, step: Callable[[], int | None], end: ConnectionEnd) -> int | None:
         """Let paho work; return its result.  If it gave the connection up, `end` is why."""

@@ -6,38 +6,9 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-MAX_PACKET = 1025 * 1024
-"""Bytes of one packet from the cloud: 1 MiB is a message's limit at the more generous vendor, and
-its topic and header come on top."""
+from gatewayd.cloud.mqtt_rules import MAX_PACKET, is_answered, packet_size
 
 _CHUNK = 4096
-_LENGTH_BYTES = 4  # at most, MQTT 3.1.1, 2.2.3
-_CONNACK, _PUBLISH, _QOS_2 = 0x20, 0x30, 0x04
-
-
-class PacketError(Exception):
-    """The cloud has sent what is no packet, or one that is not accepted."""
-
-
-def packet_size(data: bytes | bytearray) -> int | None:
-    """Return the size of the packet that begins here; None where that is not known yet.
-
-    Refused are packets over MAX_PACKET, and messages of QoS 2, which paho would store until they
-    are released: neither cloud has them.  Raises PacketError.
-    """
-    if data and data[0] & 0xF0 == _PUBLISH and data[0] & _QOS_2:
-        raise PacketError("a message of QoS 2")
-    length = 0
-    for index, byte in enumerate(data[1 : 1 + _LENGTH_BYTES]):
-        length |= (byte & 0x7F) << (7 * index)
-        if not byte & 0x80:
-            size = 2 + index + length
-            if size > MAX_PACKET:
-                raise PacketError("a packet that is too large")
-            return size
-    if len(data) > _LENGTH_BYTES:
-        raise PacketError("a malformed length")
-    return None
 
 
 class PahoSocket:
@@ -46,16 +17,20 @@ class PahoSocket:
     paho reads byte by byte, keeps what it has read without a limit, and handles one packet in a
     call, though TLS may have buffered more of them, which no file descriptor shows.  So packets are
     cut here, and paho is called once for each.
+
+    limit: most bytes of a packet, and so of what is kept of one that has not come as a whole.
+    answers: packets that paho has to answer, since its user has set this to 0.
     """
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        self._sock = sock
+    def __init__(self, sock: ssl.SSLSocket, limit: int = MAX_PACKET) -> None:
+        self._sock, self._limit = sock, limit
+        self.answers = 0
         self._raw = bytearray()
         self._packet = bytearray()
         self._greeted = False
 
     def fill(self) -> bool:
-        """Read what has come; False at the end of the stream.  Raises OSError.
+        """Read what has come, 16 KiB at most; False at the end of the stream.  Raises OSError.
 
         A reset may show as the end, too: Python 3.11 does not distinguish them under TLS.
         """
@@ -71,13 +46,12 @@ class PahoSocket:
     def advance(self) -> bool:
         """Make the next packet ready for paho; False where none is complete.
 
-        Raises PacketError, also where the first is no CONNACK (MQTT 3.1.1, 3.2).
+        Raises PacketError where it is not one that the cloud may send now.
         """
-        if not self._greeted and self._raw[:1] not in (b"", bytes([_CONNACK])):
-            raise PacketError("no CONNACK first")
-        size = packet_size(self._raw)
+        size = packet_size(self._raw, self._limit, first=not self._greeted)
         if size is None or len(self._raw) < size:
             return False
+        self.answers += is_answered(self._raw[0])
         self._packet += self._raw[:size]
         del self._raw[:size]
         self._greeted = True

@@ -250,6 +250,14 @@ async def test_the_connection_is_reset(serve: Serve, server: At) -> None:
         b"\x30\xff\xff\xff\x7f",  # 256 MiB
         b"\x30\xff\xff\xff\xff\xff",
         b"\xf0\x00",
+        b"\x10\x02\x00\x04",  # what a client sends
+        b"\x82\x06\x00\x01\x00\x01a\x00",
+        b"\xa2\x05\x00\x01\x00\x01a",
+        b"\xc0\x00",
+        b"\xe0\x00",
+        ACCEPTED,
+        b"\x62\x02\x00\x01",  # of QoS 2
+        b"\xd0\x01\x00",
     ],
 )
 async def test_what_is_no_mqtt_ends_a_connection(serve: Serve, server: At, packet: bytes) -> None:
@@ -313,5 +321,6 @@ async def test_to_wait_and_be_cancelled_does_no_harm(serve: Serve, server: At) -
         assert await connection.wait_closed() is ConnectionEnd.OURS
 
 
-def test_paho_still_has_the_seam() -> None:
+def test_paho_still_has_the_seams() -> None:
     assert callable(paho.Client._create_socket_connection)
+    assert callable(paho.Client._send_pingreq)

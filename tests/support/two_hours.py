@@ -117,7 +117,12 @@ class Network:
         self.lines: dict[Line, None] = {}  # in the order in which they were opened
 
     async def open_connection(
-        self, server: Any, login: Login, keepalive: int, on_message: Callable[[str, bytes], None]
+        self,
+        server: Any,
+        login: Login,
+        keepalive: int,
+        on_message: Callable[[str, bytes], None],
+        **_bounds: int,
     ) -> Line:
         """Stand in for the one of cloud/mqtt.py."""
         await asyncio.sleep(self.random.uniform(0.02, 0.2))
@@ -144,7 +149,7 @@ class Network:
 class CloudEnd:
     """A connection as the cloud has it."""
 
-    tls = object()
+    tls, server_name = object(), None
 
     def __init__(self, line: Line) -> None:
         self._line = line

@@ -20,9 +20,9 @@ from gatewayd.cloud.mqtt import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 
-MAX_SESSION_PACKET, MAX_REGISTRATION_PACKET = 257 * 1024, 4096
+MAX_SESSION_PACKET, MAX_REGISTRATION_PACKET = 257 * 1024, 16 * 1024
 """Bytes of a packet from the cloud: a message has 256 KB, and its topic 128 bytes ("Limits"); what
-a registration pushes has three names, or with a token some 1.4 KB."""
+a registration pushes has some hundred bytes, with a token 1.4 KB at most."""
 
 
 def register_content(name: CloudName, random: str) -> str:
