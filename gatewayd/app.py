@@ -179,8 +179,10 @@ class Application:
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self._records, self._secrets, devices = records, secrets, discovery.devices
-        self.admission = AdmissionController(records, devices, rules, providers, settle, clock)
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
+        self.admission = AdmissionController(
+            records, devices, rules, providers, turns=self.registrar, settle=settle, clock=clock
+        )
         self.keeper = SessionKeeper(records, secrets, providers, sessions, clock, checkpoint)
         workers = {
             Work.EVALUATE: self.admission.evaluate,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import TypeVar
 
 import pytest
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import CloudName
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.storage.reconcile import FindingKind, decide
-from tests.support.fakes import FakeCloud, MemoryRecords
+from tests.support.fakes import FakeCloud, FakeLan, MemoryRecords
 from tests.support.renewing_cloud import LIFE, RenewingCloud
 from tests.support.stage import Stage
+from tests.support.tasks import in_background
 
 T = TypeVar("T")
 
@@ -23,11 +25,13 @@ STEPS = {
     "secret-issued": 2,  # the only window: issued by the cloud, not yet on the disk
     "secret-in-slot": 1,
     "pointer-on-record": 1,
-    "activation-on-record": 1,
     "logged-in": 1,
     "activation-confirmed": 1,
 }
 """How many secrets the cloud issues in all, when gatewayd dies right after a step."""
+
+
+NAME = CloudName("cloud", "p", "TH20-1")
 
 
 class Killed(asyncio.CancelledError):
@@ -83,6 +87,48 @@ async def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str
     assert cloud.activated[name] in records.slots.values()
 
 
+def earlier_records() -> Iterator[dict[str, int]]:
+    """Yield what the steps of earlier versions, one more for each, may have left on the disk."""
+    for attempt, activating in product((1, 2), (0, 1, 2)):
+        yield {"attempt": attempt, "activating": activating, "slot": 0}
+        yield {"attempt": attempt, "activating": activating, "slot": attempt}
+        stored = {"attempt": attempt, "stored": attempt, "slot": attempt}
+        yield {**stored, "activating": activating}
+        if activating == attempt:
+            yield {**stored, "activating": activating, "activated_at": 7}
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("restored", [True, False])
+@pytest.mark.parametrize("facts", list(earlier_records()), ids=str)
+async def test_a_record_of_an_earlier_version_goes_on(
+    facts: dict[str, int], restored: bool
+) -> None:
+    records, cloud = MemoryRecords(), FakeCloud()
+    device, slot = FakeLan(lambda: 0.0).id_of(NAME.device), facts["slot"]
+    record = Record(
+        device=device, claims=frozenset(), label="", verdict=Verdict.ADMITTED,
+        admission=Admission.RULE, rule="r", reason="", cloud=NAME, verdict_at=1, first_seen=1,
+        **{name: value for name, value in facts.items() if name != "slot"},
+    )  # fmt: skip
+    records.rows[device] = record
+    cloud.issued[NAME] = [Secret(b"issued before")]
+    if slot:
+        records.slots[record.slot(slot)] = cloud.issued[NAME][0]
+    if record.activated_at:
+        cloud.activated[NAME] = cloud.issued[NAME][0]
+    records = after_a_power_cut(records)
+    stage = Stage(records, cloud)
+    if restored:  # else the children come by discovery alone
+        stage.app.restore(lambda ref: ref in records.slots)
+    async with in_background(stage.manager.run()):
+        stage.announce(NAME.device)
+        await stage.tape.wait_for(device, "online")
+    end = records[device]
+    assert records.slots[end.slot(end.stored)] == cloud.activated[NAME]
+    assert len(cloud.issued[NAME]) == (1 if slot else 2)
+
+
 RENEWAL = (
     "candidate-on-record",
     "candidate-in-slot",
@@ -90,7 +136,6 @@ RENEWAL = (
     "candidate-in-use",
     "old-secret-deleted",
 )
-NAME = CloudName("cloud", "p", "TH20-1")
 
 
 class FailingPower(MemoryRecords):

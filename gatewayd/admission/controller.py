@@ -77,6 +77,16 @@ class DiscoveredDevices(Protocol):
         """Let a device leave the table again."""
 
 
+class RegistrationTurns(Protocol):
+    """The turns of children at the clouds."""
+
+    def reserve(self, device: DeviceId, name: CloudName) -> bool:
+        """Whether a new child has its turn at once; it is kept for a moment."""
+
+    def begun(self, record: Record) -> None:
+        """Note that the intent of a new child is on record; nothing was requested yet."""
+
+
 class RulesInForce(Protocol):
     """The rules that are in force.  version: another one after each change of them."""
 
@@ -100,20 +110,23 @@ PolicyVersion: TypeAlias = tuple[int, WindowScope | None]
 class AdmissionController:
     """A controller that decides on discovered devices, and records decisions.
 
+    Where a new child would be registered at once, the intent is recorded with the decision.
     settle: seconds for which the evidence must stay the same before it is judged.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # three by keyword
         self,
         records: RecordStore,
         discovered: DiscoveredDevices,
         rules: RulesInForce,
         providers: Mapping[str, CloudProvider],
+        *,
+        turns: RegistrationTurns,
         settle: float,
         clock: Clock,
     ) -> None:
         self._records, self._discovered, self._providers = records, discovered, providers
-        self._rules = rules
+        self._rules, self._turns = rules, turns
         self.window = JoinWindow(clock)
         self._settle, self._now, self._wall = settle, clock.now, clock.wall
         self._index = CloudNameIndex(records.all())
@@ -238,12 +251,13 @@ class AdmissionController:
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)
+        at_once = decision.cloud is not None and self._turns.reserve(device, decision.cloud)
 
         def admitted(record: Record | None) -> Record:
             if by in (Admission.RULE, Admission.WINDOW) and record is not None:
                 raise RecordChanged("an operator decided before the rules did")
             before = record or fresh
-            return replace(
+            changed = replace(
                 before,
                 claims=fresh.claims or before.claims,
                 verdict=Verdict.ADMITTED,
@@ -253,15 +267,20 @@ class AdmissionController:
                 reason=decision.reason.code,
                 verdict_at=fresh.verdict_at,
             )
+            begins = at_once and not before.attempt
+            return changed.with_intent(fresh.verdict_at) if begins else changed
 
         # indexed before the record is durable, so that no other child takes the name meanwhile
         self._index.update(device, admitted(self._records.get(device)))
         try:
-            self._index.update(device, await self._records.update(device, admitted))
+            record = await self._records.update(device, admitted)
         except StoreError:
             self._index.update(device, self._records.get(device))
             raise
+        self._index.update(device, record)
         self._discovered.pin(device)
+        if at_once and record.attempted_at == fresh.verdict_at:
+            self._turns.begun(record)
 
     def _new_record(
         self, device: DeviceId, rule: str, cloud: CloudName | None, by: Admission

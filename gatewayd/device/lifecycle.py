@@ -29,7 +29,7 @@ class State(StrEnum):
     ADMITTED = "admitted"  # let in, and on record; not yet requested from the cloud
     REGISTERING = "registering"  # the intent is on record; the request is under way
     SECURING = "securing"  # the cloud has issued a secret; it is not yet durable
-    REGISTERED = "registered"  # the secret is durable
+    REGISTERED = "registered"  # it is back, with a secret that was stored before
     ACTIVATING = "activating"  # logging in with the durable secret; the first time commits it
     ONLINE = "online"  # a session is open
     OFFLINE = "offline"  # no session; it is being reopened
@@ -48,7 +48,7 @@ class Work(StrEnum):
 
     EVALUATE = "evaluate"  # let the sighting settle, then ask policy
     REGISTER = "register"  # intent, cloud, secret store, pointer; again after a failure
-    ACTIVATE = "activate"  # put on record that the first login is about to happen
+    ACTIVATE = "activate"  # make sure that the record lets its secret be used
     CONNECT = "connect"  # open the session, keep it, reopen it
 
 
@@ -81,8 +81,8 @@ class RegistrationUnknown(Event): """The cloud may have issued a secret that did
 class RegistrationRefused(Event): """The cloud has refused, and would refuse again."""
 class SecretIssued(Event): """The cloud has issued a secret; it is being made durable."""
 class StoreDelayed(Event): """Writing it failed; tried again, the secret is in memory."""
-class SecretStored(Event): """The secret is durable, and so is the pointer to it."""
-class ActivationStarted(Event): """The first login is about to happen; on record."""
+class SecretStored(Event): """The secret is durable, and so is the pointer by which it is used."""
+class ActivationStarted(Event): """A login is about to happen, with a secret from before."""
 class SessionOpened(Event): """Logged in; on record the first time."""
 class SessionClosed(Event): """The session has ended."""
 class SessionDelayed(Event): """Could not log in; tried again later."""
@@ -146,7 +146,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
         Stalled: _S.ADMITTED,
     },
     _S.SECURING: _VERDICTS | {
-        SecretStored: _S.REGISTERED, StoreDelayed: _S.SECURING,
+        SecretStored: _S.ACTIVATING, StoreDelayed: _S.SECURING,
         Stalled: _S.ADMITTED,
     },
     _S.REGISTERED: _VERDICTS | {

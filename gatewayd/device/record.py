@@ -54,7 +54,8 @@ class Record:
 
     attempt: number of the newest registration intent; 0 before the first.
     stored: the attempt whose secret is durable and in use; 0 where none is.
-    activating: the attempt that may have been used to log in; 0 where none was.
+    activating: the attempt that may be used to log in; 0 where none may, as where an earlier
+    version has died between the two.
     candidate: the attempt whose secret replaces the one in use once a login with it has
     succeeded; 0 where there is none.
     stale: how often the cloud refused the first login with a secret it had just issued.
@@ -84,6 +85,14 @@ class Record:
         """Return the slot of an attempt in the secret store."""
         assert self.cloud is not None, "only an admitted child has slots"
         return SecretRef(self.cloud.provider, self.device, attempt)
+
+    def with_intent(self, now: int) -> Record:
+        """Return the facts before a cloud is asked for a secret."""
+        return replace(self, attempt=self.attempt + 1, attempted_at=now)
+
+    def with_secret(self, attempt: int, now: int) -> Record:
+        """Return the facts once the secret of an attempt is in its slot: it is used from now on."""
+        return replace(self, stored=attempt, registered_at=now, activating=attempt)
 
     def without_stale_secret(self) -> Record:
         """Return the facts after a first login was refused.

@@ -4,7 +4,9 @@ This module guarantees the order of the durable steps:
 
     intent(n) on record → request to the cloud → secret in slot n → pointer to slot n
 
-If the process dies between any two of them, the next run continues (device/recovery.py).
+The intent of a new child is recorded with its admission, where its turn comes at once; else here.
+The pointer also lets a login use the secret.  If the process dies between any two of them, the next
+run continues (device/recovery.py).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from gatewayd.cloud.provider import (
@@ -59,8 +61,60 @@ QUIET = Reason(
     "An earlier request may still be under way, so that the next one waits.",
     substate="waiting",
 )
+AT_HAND = 2.0
+"""Seconds in which an intent that was recorded with the admission may be used.  The quiet time is
+counted from the intent, so that the request must not be much younger."""
 STORE_RETRY = 2.0
 """Seconds between two tries to make an issued secret durable.  It is never given up."""
+
+
+_NO_INTENT = (-1, -1)
+"""Attempt and time of what is reserved: no record has them."""
+
+
+class UnusedIntents:
+    """The intents on record for which nothing was requested yet, as far as this process knows.
+
+    limit: how many there may be.  now: the event loop's clock, seconds.
+    """
+
+    def __init__(self, limit: int, now: Callable[[], float]) -> None:
+        self._limit, self._now = limit, now
+        self._intents: dict[DeviceId, tuple[int, int, float]] = {}
+
+    def reserve(self, device: DeviceId, running: int) -> bool:
+        """Keep room for the intent of a child, if there is any beside so many requests under way.
+
+        What is older than AT_HAND makes room.
+        """
+        if len(self._intents) + running >= self._limit:
+            old = [device for device, intent in self._intents.items() if not self._is_new(intent)]
+            for one in old:  # rejected, or waiting for something else, or never recorded
+                del self._intents[one]
+        if len(self._intents) + running >= self._limit:
+            return False
+        self._intents[device] = *_NO_INTENT, self._now()
+        return True
+
+    def add(self, record: Record) -> None:
+        """Note the newest intent of a child, as it was just recorded."""
+        self._intents[record.device] = record.attempt, record.attempted_at, self._now()
+
+    def covers(self, record: Record) -> bool:
+        """Whether nothing was requested for the newest intent of a child."""
+        known = self._intents.get(record.device)
+        return known is not None and known[:2] == (record.attempt, record.attempted_at)
+
+    def take(self, record: Record | None) -> bool:
+        """Whether the newest intent of an admitted child can be used; it is used up in any case."""
+        if record is None or (known := self._intents.get(record.device)) is None:
+            return False
+        covers = self.covers(record)
+        del self._intents[record.device]
+        return covers and self._is_new(known) and record.verdict is Verdict.ADMITTED
+
+    def _is_new(self, intent: tuple[int, int, float]) -> bool:
+        return self._now() - intent[2] <= AT_HAND
 
 
 class Registrar:
@@ -82,8 +136,9 @@ class Registrar:
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
         self._semaphore = asyncio.Semaphore(settings.in_flight)
-        per_minute = SlidingWindow(settings.per_minute, 60.0)
-        self._rate = RateLimiter(per_minute, clock.now, settings.in_flight)
+        self._per_minute = SlidingWindow(settings.per_minute, 60.0)
+        self._rate = RateLimiter(self._per_minute, clock.now, settings.in_flight)
+        self._unused = UnusedIntents(settings.in_flight, clock.now)
         self._answered: dict[DeviceId, int] = {}  # the last attempt, where it issued nothing
         self._running = 0
         self._idle = asyncio.Event()
@@ -92,9 +147,10 @@ class Registrar:
 
     async def register(self, device: DeviceId, post: PostEvent) -> None:
         """Work on a child until its secret is durable, or an operator has to act."""
-        if await self._has_secret_already(device, post):
-            return
-        await self._wait_quiet_time(device, post)
+        if not self._unused.covers(self._records[device]):
+            if await self._has_secret_already(device, post):
+                return
+            await self._wait_quiet_time(device, post)
         failures = 0
         while True:
             outcome = await self._attempt_in_turn(device, post)
@@ -108,6 +164,21 @@ class Registrar:
                 case _:
                     failures += 1
                     await self._wait_after(outcome, failures, post)
+
+    def reserve(self, device: DeviceId, name: CloudName) -> bool:
+        """Whether a new child has its turn at once; it is kept for a moment."""
+        return (
+            not self._closing
+            and name.provider in self._providers
+            and not self._semaphore.locked()
+            and not self._per_minute.wait(self._now())
+            and self._unused.reserve(device, self._running)
+        )
+
+    def begun(self, record: Record) -> None:
+        """Note that the intent of a new child is on record; nothing was requested yet."""
+        self._unused.add(record)
+        self._checkpoint("intent-on-record")
 
     async def drain(self, seconds: float) -> None:
         """Start no further request, and wait for those under way, at most so many seconds."""
@@ -134,7 +205,7 @@ class Registrar:
         record = self._records[device]
         if not record.attempt or self._answered.get(device) == record.attempt:
             return
-        elapsed = (self._wall() - record.attempted_at) / 1e6
+        elapsed = (self._wall() - record.attempted_at) / 1e6 - AT_HAND
         wait = min(self._settings.quiet_time, self._settings.quiet_time - elapsed)
         if wait > 0:
             post(lc.RegistrationDelayed(QUIET, self._now() + wait))
@@ -175,16 +246,16 @@ class Registrar:
                 return Failed(not_ready)
         if self._closing:
             return Failed(STOPPING)
-        return await self._request(provider, record.cloud, await self._record_intent(record), post)
+        newest = self._records.get(device)  # an operator may have decided otherwise meanwhile
+        intent = newest if self._unused.take(newest) else await self._record_intent(record)
+        assert intent is not None, "what was taken is on record"
+        return await self._request(provider, record.cloud, intent, post)
 
     async def _record_intent(self, record: Record) -> Record:
         now = self._wall()
-
-        def begin(newest: Record | None) -> Record:
-            wanted = unchanged(newest, verdict=Verdict.ADMITTED)
-            return replace(wanted, attempt=wanted.attempt + 1, attempted_at=now)
-
-        intent = await self._records.update(record.device, begin)
+        intent = await self._records.update(
+            record.device, lambda r: unchanged(r, verdict=Verdict.ADMITTED).with_intent(now)
+        )
         self._checkpoint("intent-on-record")
         return intent
 
@@ -211,14 +282,12 @@ class Registrar:
         return Issued() if kept else outcome
 
     async def _point(self, record: Record, attempt: int) -> None:
-        """Point the record to the slot.  Its secret has not been used to log in yet."""
+        """Point the record to the slot.  From now on its secret may be used to log in."""
         now = self._wall()
-
-        def point(newest: Record | None) -> Record:
-            same = unchanged(newest, attempt=record.attempt)
-            return replace(same, stored=attempt, registered_at=now, activating=0)
-
-        await self._records.update(record.device, point)
+        await self._records.update(
+            record.device,
+            lambda r: unchanged(r, attempt=record.attempt).with_secret(attempt, now),
+        )
         self._checkpoint("pointer-on-record")
 
     async def _write_until_durable(

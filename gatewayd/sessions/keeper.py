@@ -137,14 +137,16 @@ class SessionKeeper:
         return self._watcher.wake(device)
 
     async def activate(self, device: DeviceId, post: PostEvent) -> None:
-        """Record that this child's secret is about to be used."""
+        """Make sure that this child's record says that its secret may be used.
+
+        It does so since the secret was stored, unless an earlier version stored it.
+        """
         record = self._records[device]
         if record.activating != record.stored:
             stored = record.stored
             await self._records.update(
                 device, lambda r: replace(unchanged(r, stored=stored), activating=stored)
             )
-        self._checkpoint("activation-on-record")
         post(lc.ActivationStarted())
 
     async def connect(self, device: DeviceId, post: PostEvent) -> None:

@@ -163,9 +163,7 @@ def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:
         return Finding(
             FindingKind.CANDIDATE, "A newer secret waits to be proven.", record.device, facts
         )
-    facts = replace(
-        record, attempt=newest, stored=newest, registered_at=now, activating=0, candidate=0
-    )
+    facts = replace(record.with_secret(newest, now), attempt=newest, candidate=0)
     return Finding(FindingKind.COMPLETED, "Its newest secret is in use now.", record.device, facts)
 
 

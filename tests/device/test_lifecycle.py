@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gatewayd.device import lifecycle as lc
@@ -34,8 +35,7 @@ def test_a_child_comes_online() -> None:
         (lc.Admitted(), S.ADMITTED, Work.REGISTER),
         (lc.RegistrationStarted(), S.REGISTERING, Work.REGISTER),
         (lc.SecretIssued(), S.SECURING, Work.REGISTER),
-        (lc.SecretStored(), S.REGISTERED, Work.ACTIVATE),
-        (lc.ActivationStarted(), S.ACTIVATING, Work.CONNECT),
+        (lc.SecretStored(), S.ACTIVATING, Work.CONNECT),
         (lc.SessionOpened(), S.ONLINE, Work.CONNECT),
     ]
     state = S.FORGOTTEN
@@ -126,7 +126,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.record: Record | None = None
         self.vault: dict[int, int] = {}
         self.newest = self.activated_with = self.serial = 0
-        self.in_hand = 0
+        self.in_hand = self.unused = 0
+        self.requested: set[int] = set()
         self.session = False
         self.step = ""
 
@@ -141,7 +142,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         if after is not before:
             self.step, self.in_hand, self.session = (after or ""), 0, False
         if self.state is S.FORGOTTEN:
-            self.record, self.vault = None, {}
+            self.record, self.vault, self.unused, self.requested = None, {}, 0, set()
 
     def save(self, **facts: Any) -> Record:
         self.record = replace(self.record or a_record(), **facts)
@@ -161,10 +162,16 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.take(lc.Lost())
 
     @precondition(lambda self: self.state is not S.FORGOTTEN)
-    @rule()
-    def approved(self) -> None:
+    @rule(free=st.booleans())
+    def approved(self, free: bool) -> None:
+        """Where a turn is free, the intent of a new child is on record with its admission."""
+        before = self.record
         self.save(verdict=Verdict.ADMITTED)
+        if free and not self.facts.attempt:
+            self.save(attempt=1)
+            self.unused = 1
         self.take(lc.Admitted())
+        assert before is None or before.attempt <= self.facts.attempt
 
     @precondition(lambda self: self.state is not S.FORGOTTEN)
     @rule()
@@ -195,7 +202,7 @@ class LifecycleMachine(RuleBasedStateMachine):
                 self.vault[self.facts.attempt] = self.in_hand
                 self.step = "point"
             case "point":
-                self.save(stored=self.facts.attempt)
+                self.save(stored=self.facts.attempt, activating=self.facts.attempt)
                 self.take(lc.SecretStored())
             case Work.ACTIVATE:
                 self.save(activating=self.facts.stored)
@@ -211,7 +218,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif self.facts.activated_at:
             self.take(lc.SecretLost(SECRET_LOST))
         else:
-            self.save(attempt=self.facts.attempt + 1)
+            if self.unused != self.facts.attempt or not self.unused:
+                self.save(attempt=self.facts.attempt + 1)
+            self.unused = 0
+            assert self.facts.attempt not in self.requested, "one intent, one request"
+            self.requested.add(self.facts.attempt)
             self.take(lc.RegistrationStarted())
             self.step = "asked"
 
@@ -269,7 +280,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Bring the child online, so that short runs too reach deep states."""
         self.take(lc.Seen())
         if self.record is None or self.state in (S.DISCOVERED, S.PENDING):
-            self.approved()
+            self.approved(free=True)
         for _ in range(10):
             if self.step:
                 self.work()
@@ -277,7 +288,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.present = self.session = False
-        self.in_hand, self.step = 0, ""
+        self.in_hand, self.unused, self.step = 0, 0, ""
         if self.record is None:
             self.state, self.vault = S.FORGOTTEN, {}
             return

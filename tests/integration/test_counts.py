@@ -13,8 +13,8 @@ from gatewayd.simulator.site_files import config, rules
 from tests.support.monitor import watched
 
 CHILDREN = 40
-STATEMENTS, SIGNALS, DECISIONS = 30, 4, 3
-"""Bounds for each child; 25.7, 3.3 and 2.0 were measured for an Alibaba device that connects
+STATEMENTS, SIGNALS, DECISIONS = 20, 4.5, 2
+"""Bounds for each child; 18.6, 3.2 to 4.1 and 2.0 were measured for an Alibaba device that connects
 directly, of which the group commit shares some among several."""
 TUNING = """\
 [discovery]

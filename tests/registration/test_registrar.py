@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.provider import KeepSecret, Outcome
-from gatewayd.device.record import CloudName
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
 from gatewayd.errors import StoreFull
+from gatewayd.registration.registrar import AT_HAND, UnusedIntents
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
@@ -136,3 +139,132 @@ async def test_draining_waits_for_what_is_under_way_and_begins_nothing() -> None
         assert issued(stage.cloud) == 1
         assert stage.records[device].stored == 1
         await stage.tape.wait_for(late, "admitted", "stopping")
+
+
+class CountingRecords(MemoryRecords):
+    """Remembers each record that was written, and may be slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Record] = []
+
+    async def update(self, device: DeviceId, change: Change) -> Record:
+        record = await super().update(device, change)
+        self.written.append(record)
+        return record
+
+
+def facts(record: Record) -> tuple[int, int, int, bool]:
+    return record.attempt, record.stored, record.activating, bool(record.activated_at)
+
+
+async def test_a_child_is_four_durable_steps() -> None:
+    records = CountingRecords()
+    async with Stage(records, FakeCloud()).running() as stage:
+        await stage.tape.wait_for(stage.announce("TH20-1"), "online")
+    assert [facts(record) for record in records.written] == [
+        (1, 0, 0, False), (1, 1, 1, False), (1, 1, 1, True),
+    ]  # fmt: skip
+    assert len(records.slots) == 1  # the second of the four
+
+
+async def test_a_child_that_waits_for_its_turn_has_no_intent_yet() -> None:
+    records, cloud = CountingRecords(), FakeCloud()
+    async with Stage(records, cloud, in_flight=1).running() as stage:
+        devices = [stage.announce(f"TH20-{number}") for number in range(3)]
+        for device in devices:
+            await stage.tape.wait_for(device, "online")
+    admitted = {record.device: record for record in reversed(records.written)}
+    assert sorted(record.attempt for record in admitted.values()) == [0, 0, 1]
+    assert all(records[device].attempt == 1 for device in devices)
+    assert issued(cloud) == 3
+
+
+async def test_an_intent_is_used_at_once_or_not_at_all() -> None:
+    class UnreadyCloud(FakeCloud):
+        ready = False
+
+        async def check_ready(self, name: CloudName) -> Reason | None:
+            return None if self.ready else Reason("cloud-unreachable")
+
+    cloud = UnreadyCloud()
+    async with Stage(MemoryRecords(), cloud).running() as stage:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "admitted", "cloud-unreachable")
+        assert stage.records[device].attempt == 1
+        cloud.ready = True
+        await stage.tape.wait_for(device, "online")
+        assert stage.records[device].attempt == 2
+    assert issued(cloud) == 1
+
+
+@pytest.mark.parametrize("command", ["reject", "forget"])
+async def test_a_no_between_admission_and_request_is_obeyed(command: str) -> None:
+    """The intent is on record with the admission; nothing may be requested by it after a no."""
+
+    class SlowCloud(FakeCloud):
+        async def check_ready(self, name: CloudName) -> Reason | None:
+            await asyncio.sleep(0.5)
+            return None
+
+    cloud = SlowCloud()
+    stage = Stage(MemoryRecords(), cloud)
+    async with stage.running():
+        device = stage.announce("TH20-1")
+        while (record := stage.records.get(device)) is None or not record.attempt:
+            await asyncio.sleep(0.001)
+        if command == "reject":
+            await stage.app.commands.reject(device, "", "uid 0")
+            await asyncio.sleep(3600)
+            assert cloud.calls == []
+            assert stage.records[device].verdict is Verdict.REJECTED
+            await stage.app.commands.approve(device, "", "uid 0")
+        else:
+            await stage.app.commands.forget(device, "uid 0")
+        await stage.tape.wait_for(device, "online")
+    assert issued(cloud) == 1
+
+
+def a_record(device: str, attempt: int, at: int) -> Record:
+    return Record(
+        device=DeviceId(device), claims=frozenset(), label="", verdict=Verdict.ADMITTED,
+        admission=Admission.RULE, rule="", reason="", cloud=CloudName("cloud", "p", device),
+        verdict_at=at, first_seen=at, attempt=attempt, attempted_at=at,
+    )  # fmt: skip
+
+
+def test_an_intent_is_used_once_and_only_as_it_is_on_record() -> None:
+    now = [0.0]
+    intents = UnusedIntents(10, lambda: now[0])
+    intents.add(a_record("child-1", 1, 5))
+    assert intents.covers(a_record("child-1", 1, 5))
+    for other in (a_record("child-2", 1, 5), a_record("child-1", 2, 5), a_record("child-1", 1, 6)):
+        assert not intents.covers(other)
+    assert intents.take(a_record("child-1", 1, 5))
+    assert not intents.take(a_record("child-1", 1, 5))
+    assert not intents.covers(a_record("child-1", 1, 5))
+
+    intents.add(a_record("child-1", 1, 7))
+    assert not intents.take(a_record("child-1", 1, 5)), "it was forgotten and is another's"
+    assert not intents.take(a_record("child-1", 1, 7)), "it is used up"
+
+    intents.add(a_record("child-1", 1, 9))
+    now[0] += AT_HAND + 1
+    assert intents.covers(a_record("child-1", 1, 9)), "nothing was requested, however long ago"
+    assert not intents.take(a_record("child-1", 1, 9)), "too old to be used"
+
+
+def test_unused_intents_are_bounded_and_old_ones_make_room() -> None:
+    now = [0.0]
+    intents = UnusedIntents(3, lambda: now[0])
+    one, two = DeviceId("child-1"), DeviceId("child-2")
+    assert not intents.reserve(one, 3)
+    assert intents.reserve(one, 2)
+    assert not intents.reserve(two, 2)
+    assert not intents.covers(a_record("child-1", 0, 0)), "it is only reserved"
+    intents.add(a_record("child-1", 1, 1))
+    assert intents.reserve(two, 1)
+    assert not intents.reserve(DeviceId("child-3"), 1)
+    now[0] += AT_HAND + 1
+    assert intents.reserve(DeviceId("child-3"), 1)
+    assert not intents.covers(a_record("child-1", 1, 1))

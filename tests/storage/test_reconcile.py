@@ -87,7 +87,7 @@ def test_a_stored_secret_is_taken_into_use(
         attempt=max(record.attempt, now_stored),
         stored=now_stored,
         registered_at=NOW,
-        activating=0,
+        activating=now_stored,
     )
 
 
@@ -225,6 +225,12 @@ class Crashes(RuleBasedStateMachine):
     @precondition(lambda self: self.step == "put")
     @rule()
     def point(self) -> None:
+        self.record = self.record.with_secret(self.record.attempt, NOW)
+        self.step = "activating"
+
+    @precondition(lambda self: self.step == "put")
+    @rule()
+    def point_as_earlier_versions_did(self) -> None:
         self.record = replace(self.record, stored=self.record.attempt, activating=0)
         self.step = "stored"
 

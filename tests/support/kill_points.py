@@ -16,7 +16,6 @@ STEPS = (
     "secret-issued",
     "secret-in-slot",
     "pointer-on-record",
-    "activation-on-record",
     "logged-in",
     "activation-confirmed",
 )

@@ -85,12 +85,13 @@ class Child:
         record = self._stores.register[self.device]
         await self._stores.secrets.put(record.slot(attempt), secret)
         self._acknowledge("secret", self.device, attempt, digest)
-        await self._change(stored=attempt, registered_at=NOW)
+        await self._stores.register.update(
+            self.device, lambda r: unchanged(r).with_secret(attempt, NOW)
+        )
         self._acknowledge("stored", self.device, attempt)
 
     async def activate(self, attempt: int) -> None:
         """Let it log in."""
-        await self._change(activating=attempt)
         await self._change(activated_at=NOW)
         self._acknowledge("activated", self.device, attempt)
 
