@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from gi.repository import Gio, GLib
 
 from gatewayd.dbus.intake import FEW_BYTES, LARGEST, Intake
-from gatewayd.dbus.names import NAME
+from gatewayd.dbus.names import DEVICES, NAME
 from gatewayd.errors import BusError, BusNameTaken, Busy
 
 __all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "RemoteCaller", "Variant"]
@@ -46,6 +46,7 @@ OWNED = (1, 4)  # RequestName's answers: it is ours, or was so before
 NO_REPLY = f"{BUS}.Error.NoReply"
 DISCONNECTED = f"{BUS}.Error.Disconnected"
 INVALID_ARGS = f"{BUS}.Error.InvalidArgs"
+INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 OVERLOADED = f"{NAME}.Error.Busy"
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class BusThread:
         self._loop = loop
         self._limit = limit
         self._intake = Intake() if intake is None else intake
+        self._intake.on_backlog(self._wake_up)
         self._context = GLib.MainContext.new()
         self._calls: deque[tuple[Future[Any] | None, Callable[..., Any], tuple[Any, ...]]]
         self._calls = deque()
@@ -145,6 +147,9 @@ class BusThread:
             future, function, args = self._calls.popleft()
             if future is None or future.set_running_or_notify_cancel():
                 _call_one(future, function, args)
+
+    def _wake_up(self) -> None:
+        self._context.wakeup()
 
     def _end(self) -> None:
         self._running = False
@@ -406,9 +411,17 @@ class Connection:
             return INVALID_ARGS, (
                 f"Arguments must not exceed {LARGEST >> 10} KiB and {MAX_VALUES} values"
             )
+        if called[0] == INTROSPECTABLE and not self._intake.may_introspect(_weight(message)):
+            self._intake.refuse(sender)
+            return OVERLOADED, "Too many objects are being described, try again"
         if not self._intake.admit(sender, size, descriptors):
             return OVERLOADED, "Too many calls wait, try again"
         return None
+
+
+def _weight(message: Any) -> int:  # noqa: ANN401  # GLib's
+    """Return how costly it is to describe an object: one names all children."""
+    return 20 if message.get_path() == DEVICES else 1
 
 
 def few_values(arguments: Variant) -> bool:

@@ -25,10 +25,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
+from gatewayd.runtime.rate_limiter import SlidingWindow
+
 LARGEST: Final = 128 << 10
 """Bytes of the arguments of one message: a certificate request of 64 KiB, and what goes with it."""
 FEW_BYTES: Final = 4 << 10
 """Bytes of arguments that are never refused to a sender of whom nothing waits."""
+WAKE: Final = 16
+"""Messages after which the D-Bus thread is woken: GDBus answers some, as Introspect, without it."""
+INTROSPECTIONS: Final = 1000
+"""Descriptions of an object, each 0.4 ms with 10,000 children, that GDBus makes in a second."""
 MUTE: Final = 1.0
 """Seconds for which all of a sender is refused once something of it waits and more is refused."""
 MUTED: Final = 1024
@@ -114,6 +120,7 @@ class Intake:
         self,
         limits: Limits = STANDARD,
         on_refusal: Callable[[str], object] = lambda _: None,
+        *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits, self._on_refusal, self._now = limits, on_refusal, now
@@ -123,6 +130,20 @@ class Intake:
         self._round: list[tuple[str, Amount]] = []
         self._calls: OrderedDict[str, deque[QueuedCall]] = OrderedDict()
         self._refusals = Refusals()
+        self._introspections = SlidingWindow(INTROSPECTIONS, 1.0)
+        self._wake: Callable[[], object] = lambda: None
+
+    def on_backlog(self, wake: Callable[[], object]) -> None:
+        """Have the D-Bus thread woken, on GDBus's thread, when messages wait for its next round."""
+        self._wake = wake
+
+    def may_introspect(self, weight: int) -> bool:
+        """Whether GDBus may describe an object now, on its own thread; the weight of most is 1."""
+        now = self._now()
+        if self._introspections.wait(now, weight) > 0:
+            return False
+        self._introspections.record(now, weight)
+        return True
 
     def fits(self, sender: str) -> bool:
         """Whether one more message of this sender may fit, whatever its size.  Counts nothing."""
@@ -139,8 +160,11 @@ class Intake:
         with self._lock:
             if admitted := size <= LARGEST and self._fits(sender, size, descriptors):
                 self._round.append((sender, self._count(sender, size, descriptors)))
+            waiting = len(self._round)
         if not admitted:
             self.refuse(sender)
+        elif waiting % WAKE == 0:
+            self._wake()
         return admitted
 
     def refuse(self, sender: str) -> None:

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from gatewayd.dbus.intake import (
     FEW_BYTES,
+    INTROSPECTIONS,
     LARGEST,
     MUTE,
     MUTED,
     NAMED,
+    WAKE,
     Intake,
     Limits,
     QueuedCall,
@@ -178,3 +180,19 @@ def test_no_sequence_exceeds_a_limit_and_all_is_given_back(
     intake.end_round(intake.begin_round())
     assert len(intake) == 0
     assert not intake._of_one
+
+
+def test_the_thread_is_woken_where_messages_wait_for_its_next_round() -> None:
+    woken: list[int] = []
+    intake = Intake()
+    intake.on_backlog(lambda: woken.append(len(intake)))
+    for _ in range(2 * WAKE):
+        assert intake.admit(OLGA, 0, 0)
+    assert woken == [WAKE, 2 * WAKE]
+
+
+def test_descriptions_in_a_second_are_bounded(intake: Intake, clock: FakeClock) -> None:
+    assert all(intake.may_introspect(20) for _ in range(INTROSPECTIONS // 20))
+    assert not intake.may_introspect(1)
+    clock.time += 1
+    assert intake.may_introspect(1)

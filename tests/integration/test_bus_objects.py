@@ -13,7 +13,7 @@ import pytest
 
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.glib import MAX_VALUES, BusThread, Gio, Variant
-from gatewayd.dbus.intake import LARGEST
+from gatewayd.dbus.intake import LARGEST, STANDARD
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
     LOG_METHODS,
@@ -281,3 +281,13 @@ async def test_descriptors_that_a_call_does_not_take_are_refused(client: Client)
     ):
         with pytest.raises(Exception, match="InvalidArgs"):
             await client.call(place, method, arguments, *range(count))
+
+
+async def test_a_client_that_looks_at_many_objects_is_not_taken_for_a_flood(
+    client: Client, service: Bus
+) -> None:
+    introspectable = "org.freedesktop.DBus.Introspectable"
+    place = ObjectInterface("/org/gatewayd1/device/child_2d1a", introspectable)
+    for _ in range(2 * STANDARD.messages_of_one):  # GDBus answers them on its own thread
+        (described,), _ = await client.call(place, "Introspect", Variant("()", ()))
+        assert "org.gatewayd1.Device" in described

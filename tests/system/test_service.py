@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gatewayd.runtime.journal import MESSAGE_IDS
-from gatewayd.simulator.site import MANAGER
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 
 pytestmark = pytest.mark.system
 
+LOG_CONTROL = ("org.gatewayd1", "/org/freedesktop/LogControl1", "org.freedesktop.LogControl1")
 IMPATIENT = "[Service]\nWatchdogSec=2s\n"
 STUBBORN = "[Service]\nRestartSec=100ms\n"
 
@@ -92,12 +92,12 @@ def _online_at_the_cloud(gateway: Gateway) -> int:
 
 def test_it_is_never_given_up(gateway: Gateway) -> None:
     gateway.drop_in("stubborn", STUBBORN)
-    for number in range(1, 13):
+    for _ in range(12):
         pid = _pid(gateway)
         gateway.systemctl("kill", "--signal=SIGKILL", "--kill-whom=main")
         _await_other_than(gateway, pid)
-        assert gateway.shown("NRestarts") == str(number)
     gateway.await_online(CHILDREN)
+    assert int(gateway.shown("NRestarts")) >= 12
 
 
 def test_children_stay_online_while_the_bus_hangs_and_is_killed(gateway: Gateway) -> None:
@@ -113,10 +113,9 @@ def test_children_stay_online_while_the_bus_hangs_and_is_killed(gateway: Gateway
 
 
 def test_children_come_online_while_the_journal_hangs(gateway: Gateway) -> None:
-    gateway.box.run("systemctl", "service-log-level", "gatewayd", "debug")
     gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", "systemd-journald.service")
-    discover = f"busctl call {' '.join(MANAGER)} Discover uas 1 0"
-    gateway.box.run("sh", "-c", f"for n in $(seq 600); do {discover} || exit; done")
+    set_level = f"busctl set-property {' '.join(LOG_CONTROL)} LogLevel s debug"  # each is logged
+    gateway.box.run("sh", "-c", f"for n in $(seq 1000); do {set_level} || exit; done")
     child = gateway.plant.facts["serials"][0]
     gateway.plant.ask(do="leave", child=child)
     gateway.box.until(lambda: _online_at_the_cloud(gateway) == CHILDREN - 1, "one to leave")
