@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from gatewayd.simulator import story
+from gatewayd.simulator import mistakes, story
+from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.story import SiteWorld, is_online, issued, ledgers, own_names
 
@@ -26,6 +27,8 @@ POSSIBLE = range(3, 201)
 """The possible numbers of children: the story needs two of them."""
 SHOWN = 22
 """Rows of the live table, at most."""
+STALLED = 10.0
+"""Seconds in which no more devices come online, until their reasons are taken for final."""
 CLOUDS: Mapping[str, str] = {
     "alibaba": "a simulated cloud",
     "huawei": "two instances of a simulated cloud with the gateway as a device,",
@@ -76,12 +79,17 @@ class Screen:
         print(line, flush=True)
 
 
-async def main(children: int, cloud: str, *, keep: bool) -> int:
-    """Run the demo; return the exit status."""
+async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> int:
+    """Run the demo; return the exit status.
+
+    mistake: the name of one that the site is to have; then the demo fails, and says why.
+    """
+    made = MISTAKES[cloud].get(mistake, SiteMistake())
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
-        plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1")
+        plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1", *made.plant)
         site = Site(Path(directory), plant_options=plant, cloud=cloud)
         async with site.open():
+            await made.spoil(site)
             try:
                 await _perform(site, children)
             except (TimeoutError, AssertionError, RuntimeError) as error:
@@ -99,12 +107,14 @@ async def _perform(site: Site, children: int) -> None:
     screen = Screen(site, total)
     async with _running(screen):
         await _prepare(site, screen)
-        admitted, pending = site.plant["serials"][-2:]
-        await site.until(lambda: _online(site, total - 2), "the first children to be online")
+        first, *_, admitted, pending = site.plant["serials"]
+        await _all_online(site, total - 2, "the first children to be online")
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
+        assert not (why := await mistakes.check_report(site, first)), why
+        screen.say("✓ What a child reports fits the product's model, and the cloud keeps it.")
         async for sentence in story.perform(SiteWorld(site, admitted, pending)):
             screen.say(f"✓ {sentence}")
-        await site.until(lambda: _online(site, total), "all children to be online")
+        await _all_online(site, total, "all children to be online")
     await screen.draw()
     await _compare(site)
     await _show_commands(site, pending)
@@ -128,8 +138,24 @@ async def _running(screen: Screen) -> AsyncIterator[None]:
         await asyncio.gather(drawing, return_exceptions=True)
 
 
-async def _online(site: Site, number: int) -> bool:
-    return bool((await site.call("CountDevices")).get("online", 0) == number)
+async def _all_online(site: Site, number: int, what: str) -> None:
+    """Return when so many devices are online.  Raises RuntimeError with the reasons of the rest.
+
+    Raises TimeoutError where they have no reasons.
+    """
+    now = asyncio.get_running_loop().time
+    most, grew = 0, now()
+
+    async def reached() -> bool:
+        nonlocal most, grew
+        online = (await site.call("CountDevices")).get("online", 0)
+        if online > most:
+            most, grew = online, now()
+        elif now() - grew > STALLED and (reasons := await mistakes.explain(site)):
+            raise RuntimeError("\n  ".join([f"{online} of {number} are online.", *reasons]))
+        return bool(online == number)
+
+    await site.until(reached, what)
 
 
 async def _compare(site: Site) -> None:
@@ -194,11 +220,19 @@ def run(arguments: Sequence[str]) -> int:
         default="alibaba",
         help="the cloud to simulate (default: %(default)s)",
     )
+    known = sorted({name for names in MISTAKES.values() for name in names})
+    parser.add_argument(
+        "--mistake", choices=known, default="", help="misconfigure the site: the demo then fails"
+    )
     parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C")
     options = parser.parse_args(arguments)
     if options.children not in POSSIBLE:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")
-    return asyncio.run(main(options.children, options.cloud, keep=options.keep))
+    if options.mistake and options.mistake not in MISTAKES[options.cloud]:
+        parser.error(f"--mistake takes {', '.join(MISTAKES[options.cloud])} for {options.cloud}")
+    return asyncio.run(
+        main(options.children, options.cloud, keep=options.keep, mistake=options.mistake)
+    )
 
 
 if __name__ == "__main__":
