@@ -1,11 +1,20 @@
-"""Views as D-Bus values.  The costly ones are kept until the view changes."""
+"""Views as D-Bus values.  The costly ones are kept until the view changes.
+
+GLib makes a value of many small ones, and each costs a call from Python.  So those of children are
+serialised here at once; a test compares each type with what GLib makes.  The format:
+docs.gtk.org/glib, "GVariant serialization".  A value is padded to its alignment within what
+contains it.  Where the end of a member of variable size does not follow from its place, it is
+listed behind the members.
+"""
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from gatewayd.dbus import gvariant
 from gatewayd.dbus.glib import GLib, Variant
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.names import device_path
@@ -81,17 +90,17 @@ class DeviceVariants:
         ]
         if not names:
             return None
-        interface = gvariant.text(self._interface.name)
+        interface = pack_text(self._interface.name)
         members = (("s", interface), ("a{sv}", self._packed(now, names)), ("as", b""))
-        return variant("(sa{sv}as)", gvariant.structure(members))
+        return variant("(sa{sv}as)", pack_structure(members))
 
     def rows(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a(ssssto)."""
-        return variant(f"a{ROW}", gvariant.array((self._row(view) for view in views), 8))
+        return variant(f"a{ROW}", pack_array((self._row(view) for view in views), 8))
 
     def entries(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a{oa{sa{sv}}}, the result of GetManagedObjects."""
-        return variant(f"a{ENTRY}", gvariant.array((self.entry(view) for view in views), 8))
+        return variant(f"a{ENTRY}", pack_array((self.entry(view) for view in views), 8))
 
     def entry(self, view: DeviceView) -> bytes:
         """Return path, interface and properties of one child, as an {oa{sa{sv}}}."""
@@ -115,23 +124,22 @@ class DeviceVariants:
     def _row(self, view: DeviceView) -> bytes:
         if view.id not in self._rows:
             values = zip(ROW[1:-1], row_of(view), strict=True)
-            members = [(kind, gvariant.PACK[kind](value)) for kind, value in values]
-            self._rows[view.id] = gvariant.structure(members)
+            members = [(kind, PACK[kind](value)) for kind, value in values]
+            self._rows[view.id] = pack_structure(members)
         return self._rows[view.id]
 
     def _make_entry(self, view: DeviceView) -> bytes:
         every = self._packed(view, self._interface.properties)
-        interface = (("s", gvariant.text(self._interface.name)), ("a{sv}", every))
-        interfaces = gvariant.array((gvariant.structure(interface),), 8)
-        path = gvariant.text(device_path(view.id))
-        return gvariant.structure((("o", path), ("a{sa{sv}}", interfaces)))
+        interface = (("s", pack_text(self._interface.name)), ("a{sv}", every))
+        interfaces = pack_array((pack_structure(interface),), 8)
+        path = pack_text(device_path(view.id))
+        return pack_structure((("o", path), ("a{sa{sv}}", interfaces)))
 
     def _packed(self, view: DeviceView, names: Iterable[str]) -> bytes:
         """Return some properties of one child, as an a{sv}."""
         kinds = self._interface.properties
-        return gvariant.properties(
-            (name, kinds[name], gvariant.PACK[kinds[name]](getattr(view, FIELDS[name])))
-            for name in names
+        return pack_properties(
+            (name, kinds[name], PACK[kinds[name]](getattr(view, FIELDS[name]))) for name in names
         )
 
 
@@ -180,3 +188,86 @@ def properties_changed(interface: str, values: Mapping[str, Variant]) -> Variant
 def variant(kind: str, data: bytes) -> Variant:
     """Return a value of a type that was made as bytes, and is sent by copying them."""
     return Variant.new_from_bytes(GLib.VariantType(kind), GLib.Bytes.new(data), True)  # trusted
+
+
+_ALIGNMENT: Final = {
+    "s": 1, "o": 1, "as": 1, "u": 4, "t": 8, "v": 8, "a{sv}": 8, "a{sa{sv}}": 8,
+}  # fmt: skip
+_FIXED: Final = ("u", "t")
+"""The types whose values all have one size."""
+
+_WIDTHS: Final = ((1, 0xFF), (2, 0xFFFF), (4, 0xFFFF_FFFF), (8, 0xFFFF_FFFF_FFFF_FFFF))
+_PADDING: Final = tuple(bytes(length) for length in range(8))
+
+
+def pack_text(value: str) -> bytes:
+    """Return a string, or an object path.  Raises ValueError where it has a NUL or a surrogate."""
+    if "\0" in value:
+        raise ValueError("a D-Bus string has no NUL")
+    return value.encode() + b"\0"
+
+
+def pack_texts(values: Iterable[str]) -> bytes:
+    """Return an as."""
+    return pack_array((pack_text(value) for value in values), 1)
+
+
+PACK: Final[dict[str, Callable[[Any], bytes]]] = {
+    "s": pack_text,
+    "o": pack_text,
+    "u": struct.Struct("=I").pack,
+    "t": struct.Struct("=Q").pack,
+    "as": pack_texts,
+}
+"""Makes a value of a type that a property has."""
+
+
+def pack_structure(members: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return a tuple or a dictionary entry, with type and bytes of each member.
+
+    At least one member is of variable size.
+    """
+    body, ends, last = bytearray(), list[int](), len(members) - 1
+    for position, (kind, data) in enumerate(members):
+        body += _PADDING[-len(body) % _ALIGNMENT[kind]]
+        body += data
+        if kind not in _FIXED and position < last:
+            ends.append(len(body))
+    ends.reverse()
+    return _framed(body, ends)
+
+
+def pack_array(elements: Iterable[bytes], alignment: int) -> bytes:
+    """Return an array of elements of variable size, of this alignment."""
+    body, ends = bytearray(), list[int]()
+    for element in elements:
+        body += _PADDING[-len(body) % alignment]
+        body += element
+        ends.append(len(body))
+    return _framed(body, ends)
+
+
+def pack_properties(values: Iterable[tuple[str, str, bytes]]) -> bytes:
+    """Return an a{sv} of name, type and bytes of each value.  Names and types are few."""
+    return pack_array((_property(name, kind, data) for name, kind, data in values), 8)
+
+
+def _property(name: str, kind: str, data: bytes) -> bytes:
+    """Return an {sv}: the name, padded, the v with its type behind the value, the name's end."""
+    padded, type_string, end = _around(name, kind)
+    return _framed(bytearray(padded + data + type_string), (end,))
+
+
+@cache
+def _around(name: str, kind: str) -> tuple[bytes, bytes, int]:
+    packed = pack_text(name)
+    return packed + _PADDING[-len(packed) % 8], b"\0" + kind.encode(), len(packed)
+
+
+def _framed(body: bytearray, ends: Sequence[int]) -> bytes:
+    """Append the ends, each in as few bytes as suffice for the whole."""
+    if count := len(ends):
+        width = next(w for w, most in _WIDTHS if len(body) + count * w <= most)
+        for end in ends:
+            body += end.to_bytes(width, sys.byteorder)
+    return bytes(body)

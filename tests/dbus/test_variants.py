@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.dbus import gvariant
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.interfaces import load
 from gatewayd.dbus.names import DEVICE, MANAGER, device_path
-from gatewayd.dbus.variants import FIELDS, DeviceVariants, row_of, table
+from gatewayd.dbus.variants import (
+    FIELDS,
+    DeviceVariants,
+    pack_text,
+    pack_texts,
+    row_of,
+    table,
+)
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
 from tests.dbus.support import view
@@ -123,13 +129,13 @@ def test_a_signal_is_the_bytes_that_glib_makes(now: DeviceView) -> None:
 @pytest.mark.parametrize("number", [0, 1, 250, 253, 254, 255, 256, 65_530, 65_535, 65_536, 70_000])
 def test_the_ends_of_members_take_as_few_bytes_as_suffice(number: int) -> None:
     for texts in ([], ["x" * number], ["", "x" * number, "y"], ["y"] * (number % 300)):
-        assert gvariant.texts(texts) == by_glib("as", texts)
+        assert pack_texts(texts) == by_glib("as", texts)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_what_is_no_string_of_dbus_is_not_made(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # of two kinds
-        gvariant.text(text)
+        pack_text(text)
 
 
 def test_signatures_of_results() -> None:
