@@ -27,6 +27,13 @@ def _shown(gateway: Gateway, unit: str, key: str) -> str:
     return gateway.box.run("systemctl", "show", "--value", f"--property={key}", unit).strip()
 
 
+def _await_entries(gateway: Gateway) -> None:
+    """Return when the helper has seen all children."""
+    gateway.box.until(
+        lambda: gateway.property("Counters").get("mdns:entries") == CHILDREN, "all to be seen"
+    )
+
+
 def test_discovery_has_a_unit_of_its_own_that_exposes_little(gateway: Gateway) -> None:
     unit = _helper(gateway)
     pid = _shown(gateway, unit, "MainPID")
@@ -54,6 +61,7 @@ def test_children_stay_online_and_are_found_when_discovery_is_killed(gateway: Ga
     first = _helper(gateway)
     gateway.box.run("systemctl", "kill", "--signal=SIGKILL", first)
     gateway.box.until(lambda: _helper(gateway) not in ("", first), "another helper")
+    _await_entries(gateway)
     child = gateway.plant.facts["serials"][0]
     gateway.plant.ask(do="leave", child=child)
     gateway.box.until(lambda: gateway.counts().get("online") == CHILDREN - 1, "one to leave")
@@ -61,6 +69,15 @@ def test_children_stay_online_and_are_found_when_discovery_is_killed(gateway: Ga
     gateway.await_online(CHILDREN)
     gateway.await_state("running")
     assert gateway.shown("NRestarts") == "0"
+
+
+def test_it_shows_systemd_that_it_lives(gateway: Gateway) -> None:
+    unit = _helper(gateway)
+    first = _shown(gateway, unit, "WatchdogTimestampMonotonic")
+    gateway.box.until(
+        lambda: _shown(gateway, unit, "WatchdogTimestampMonotonic") != first, "a sign of life"
+    )
+    assert _helper(gateway) == unit
 
 
 def test_one_that_hangs_is_replaced(gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 """The command of the discovery helper: it serves one connection of gatewayd, and ends.
 
-The connection is its standard input, or the first to the socket that systemd passes
-(sd_listen_fds(3)).
+The connection is its standard input.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from gatewayd.discovery.helper.server import HelperServer
 from gatewayd.discovery.helper.specs import make_discoverer
 from gatewayd.plugins import DISCOVERERS, Plugins
 from gatewayd.runtime import journal
-from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
+from gatewayd.runtime.systemd import Notifier, notify_socket, watchdog_interval
 from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-_LISTENING = 3
-"""The first descriptor that systemd passes (SD_LISTEN_FDS_START)."""
+TEND_EVERY = 2.0
+"""Seconds between two signs of life to systemd, at most."""
 
 
 def main() -> int:
     """Serve until gatewayd closes the connection; return the exit status."""
     journal.setup("info", journal.handler())
     try:
-        return asyncio.run(_serve(connection(os.environ)))
+        return asyncio.run(_serve(socket.socket(fileno=os.dup(sys.stdin.fileno()))))
     except (MalformedMessage, ValueError) as error:
         log.error("The discovery helper ends: %s.", error)  # noqa: TRY400  # expected
     except OSError as error:
@@ -42,13 +41,15 @@ def main() -> int:
     return 1
 
 
-def connection(environ: Mapping[str, str]) -> socket.socket:
-    """Return the connection to serve.  Raises OSError if there is none."""
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return socket.socket(fileno=os.dup(sys.stdin.fileno()))
-    with socket.socket(fileno=_LISTENING) as listening:
-        listening.setblocking(True)
-        return listening.accept()[0]
+async def _tend(environ: Mapping[str, str]) -> None:
+    """Show systemd that the event loop runs, and log what the journal has not read yet."""
+    notifier, every = Notifier(notify_socket(environ).send), TEND_EVERY
+    if interval := watchdog_interval(environ, os.getpid()):
+        every = min(interval, TEND_EVERY)
+    while True:
+        notifier.watchdog()
+        journal.flush()
+        await asyncio.sleep(every)
 
 
 async def _serve(connected: socket.socket) -> int:
@@ -59,15 +60,14 @@ async def _serve(connected: socket.socket) -> int:
     reader, writer = await asyncio.open_connection(sock=connected, limit=MAX_TO_HELPER)
     serving = asyncio.create_task(server.serve(reader, writer), name="serve")
     loop.add_signal_handler(signal.SIGTERM, serving.cancel)
-    interval = watchdog_interval(os.environ, os.getpid())
-    feeding = [asyncio.create_task(feed_watchdog(Notifier(), interval, {}))] if interval else []
+    tending = asyncio.create_task(_tend(os.environ), name="tend")
     try:
         await serving
     except asyncio.CancelledError:
         if not serving.cancelled():
             raise
     finally:
-        await cancel_and_wait(feeding)
+        await cancel_and_wait({tending})
         writer.close()
     return 0
 

@@ -384,7 +384,7 @@ async def test_where_a_socket_is_named_no_child_is_started(tmp_path: Path) -> No
 async def test_a_socket_of_systemd_leads_to_the_helper(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     activated = await asyncio.create_subprocess_exec(
-        "systemd-socket-activate", "--listen", str(path),
+        "systemd-socket-activate", "--accept", "--inetd", "--listen", str(path),
         *("--setenv", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"),
         sys.executable, "-m", "gatewayd.discovery.helper",
         stderr=asyncio.subprocess.DEVNULL,
@@ -393,4 +393,51 @@ async def test_a_socket_of_systemd_leads_to_the_helper(tmp_path: Path) -> None:
     client = real(lambda: by_socket(str(path)))
     async with in_background(client.run(RecordingSink())):
         await until(lambda: "nosuch0" in client.faults.get("mdns", ""))
-    assert await activated.wait() == 0
+    activated.terminate()
+    await activated.wait()
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from gatewayd.discovery.discoverer import Health, Sighting
+from gatewayd.settings.declare import setting
+import asyncio
+
+@dataclass(frozen=True)
+class Settings:
+    label: str = setting("none", "what to report")
+
+class Beacon:
+    Settings = Settings
+
+    def __init__(self, name, settings):
+        self.name, self.settings, self.health = name, settings, Health()
+
+    async def run(self, context, sink):
+        sink.sight(Sighting(self.name, "k", context.now(), 60.0, "", (), None, frozenset(),
+                            {"source": "beacon"}, self.settings.label))
+        await asyncio.Event().wait()
+
+    async def verify(self, sighting):
+        return sighting
+
+    async def rescan(self):
+        pass
+"""
+
+
+async def test_a_plugin_of_another_author_runs_in_the_helper(tmp_path: Path) -> None:
+    info = tmp_path / "beacon-1.dist-info"
+    info.mkdir()
+    (tmp_path / "beacon.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: beacon\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[gatewayd.discoverers]\nbeacon = beacon:Beacon\n")
+    paths = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    spec = DiscovererSpec("lamps", "beacon", {"label": "Lamp"})
+    clock = Clock(asyncio.get_running_loop().time, lambda: 0, lambda: 0.5)
+    way = connect({**os.environ, "PYTHONPATH": paths})
+    client, sink = DiscoveryHelper([spec], way, lambda: (), frozenset, clock), RecordingSink()
+    async with in_background(client.run(sink)):
+        await until(lambda: bool(sink.seen))
+        assert sink.seen["k"].label == "Lamp"
+        assert await client.verify(sink.seen["k"]) is not None
