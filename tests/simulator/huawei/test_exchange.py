@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -98,6 +99,17 @@ async def test_a_gateway_reports_for_its_children(cloud: HuaweiCloud, gw: Gatewa
     assert reported(cloud, C1) == {"level": 5, "lit": False}
     assert reported(cloud, C2) == {"level": 6, "lit": True}
     assert ledger_of(cloud, C1)["property_reports"] == 2
+
+
+async def test_reports_may_be_compressed(cloud: HuaweiCloud, gw: Gateway) -> None:
+    """As the vendor's SDK for C does (TOPIC_SUFFIX_COMPRESS in its include/service/base.h)."""
+    topic = f"{SYSTEM}/properties/report?encoding=gzip"
+    gw.publish(topic, gzip.compress(json.dumps({"services": [lamp(level=5)]}).encode()))
+    gw.publish(topic, b"no gzip")
+    gw.publish(topic, gzip.compress(b" " * (1 << 24)))
+    await gw.served()
+    assert reported(cloud, GATEWAY) == {"level": 5}
+    assert ledger_of(cloud)["discards"] == {"malformed": 1, "too-large": 1}
 
 
 async def test_what_does_not_fit_is_discarded_and_nothing_is_said(

@@ -9,6 +9,7 @@ api-iothub/iot_06_v5_3010 and iot_06_v5_3006), on messages (iot_06_v5_3016) and 
 from __future__ import annotations
 
 import json
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ _RESPONSES: Mapping[str, str] = {
     f"{use}/response/request_id=": f"{use}/response" for use in (COMMANDS, SET, GET)
 }
 _SHADOW = "shadow/get/request_id="
+_COMPRESSED = "?encoding=gzip"
+"""What a topic ends with whose messages are compressed; the vendor's SDK for C can do so."""
+_GZIP = 16 + zlib.MAX_WBITS
 MAX_KEPT = 100
 """Messages of one device that are kept, of which the oldest make room."""
 
@@ -72,6 +76,8 @@ class Uplinks:
 
         use: what follows sys/ in the topic.
         """
+        if use.endswith(_COMPRESSED):
+            use, payload = use.removesuffix(_COMPRESSED), self._unpack(payload)
         if use in (REPORT, topics.PROPERTIES):
             self._take_report(device, use, payload)
             return use
@@ -86,6 +92,13 @@ class Uplinks:
                 self._respond(device, use.removeprefix(prefix), payload)
                 return kind
         return ""
+
+    def _unpack(self, payload: bytes) -> bytes:
+        """Return what a compressed message holds, cut behind the limit; nothing if it is none."""
+        try:
+            return zlib.decompressobj(_GZIP).decompress(payload, self._rules.message_bytes)
+        except zlib.error:
+            return b""
 
     def _take_report(self, device: HuaweiDevice, use: str, payload: bytes) -> None:
         """Read a report of properties: of the device itself, or of its children."""
