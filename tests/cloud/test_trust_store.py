@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,12 +84,49 @@ async def test_it_is_seen_without_release_as_well(
     monkeypatch.setattr(tls, "CHECK_EVERY", 0.0)
     trust = tls.TrustStore(own)
     first = await trust.context()
-    assert await trust.context() is first
     own.write_text(successor.pem)
-    second = await trust.context()
-    assert second is not first
-    (root,) = second.get_ca_certs()
+    async with asyncio.timeout(30):
+        while await trust.context() is first:
+            await asyncio.sleep(0.005)
+    (root,) = (await trust.context()).get_ca_certs()
     assert (("commonName", "successor"),) in root["subject"]
+
+
+async def test_roots_in_use_stay_so_while_the_disk_hangs(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "CHECK_EVERY", 0.0)
+    trust, resumes = tls.TrustStore(own), threading.Event()
+    first = await trust.context()
+    real = trust._watched.changed
+
+    def hang(paths: Iterable[Path]) -> set[Path]:
+        assert resumes.wait(30)
+        return real(paths)
+
+    monkeypatch.setattr(trust._watched, "changed", hang)
+    try:
+        for _ in range(3):
+            assert await trust.context() is first
+    finally:
+        resumes.set()
+
+
+async def test_many_that_need_it_at_once_have_it_made_once(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path | None] = []
+    real = tls.client_context
+
+    def make(path: Path | None) -> ssl.SSLContext:
+        made.append(path)
+        return real(path)
+
+    monkeypatch.setattr(tls, "client_context", make)
+    trust = tls.TrustStore(own)
+    contexts = await asyncio.gather(*(trust.context() for _ in range(20)))
+    assert made == [own]
+    assert all(context is contexts[0] for context in contexts)
 
 
 async def test_the_same_content_keeps_the_context(own: Path) -> None:
