@@ -18,7 +18,7 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.https import read_form
 from gatewayd.testing.waiting import until
 from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET, knock, logging_in
-from tests.simulator.alibaba.gateway import sign, site
+from tests.simulator.alibaba.gateway import CHILD, SENSORS, SENSORS_SECRET, sign, site
 from tests.simulator.wire import trusting, wire
 
 DEVICE = "direct-1"
@@ -35,6 +35,14 @@ def form(name: str = DEVICE, key: str = PRODUCT_SECRET, **changes: str | None) -
     fields = {"productKey": PRODUCT, "deviceName": name, "random": "567345"}
     whole = fields | {"signMethod": "hmacsha256", "sign": sign(key, **fields)} | changes
     return {field: value for field, value in whole.items() if value is not None}
+
+
+async def test_a_sub_device_does_not_register_for_itself(cloud: AlibabaCloud) -> None:
+    """Page: "Register sub-devices" (document_detail/89298), on the node type."""
+    fields = {"productKey": SENSORS, "deviceName": CHILD, "random": "567345"}
+    proof = {"signMethod": "hmacsha256", "sign": sign(SENSORS_SECRET, **fields)}
+    assert (await ask(cloud, {**fields, **proof}))["code"] == 460
+    assert cloud.secret(SENSORS, CHILD) is None
 
 
 def post(cloud: AlibabaCloud, fields: dict[str, str]) -> Any:
