@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import paho.mqtt.client as paho
 
 from gatewayd.cloud import connect_errors, tls
+from gatewayd.cloud.addresses import Address
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
 from gatewayd.cloud.paho_socket import PahoSocket, UnacknowledgedPackets
@@ -113,21 +114,31 @@ async def open_connection(
     max_packet: bytes of the largest packet that is awaited; a larger one ends the connection.
     Raises ConnectError.  Cancelled: the socket is closed at once.
     """
-    sock = PahoSocket(await dial(server), max_packet)
-    connection = MqttConnection(sock, login, keepalive, on_message)
+    sock = await dial(server)
+    address = tls.peer_of(sock)
+    connection = MqttConnection(PahoSocket(sock, max_packet), login, keepalive, on_message)
     try:
         async with asyncio.timeout(server.reply_timeout):
             code = await connection.answer
     except TimeoutError:
         connection.abort()
+        _try_others_first(server, address)
         raise ConnectError(ConnectFault.MQTT_TIMEOUT) from None
     except BaseException:
         connection.abort()
         raise
     if code != ACCEPTED:
         connection.abort()
+        if code in (ConnectionEnd.CLOUD, ConnectionEnd.LOST):
+            _try_others_first(server, address)
         raise _refusal(code, connection.alert)
     return connection
+
+
+def _try_others_first(server: Server, address: Address | None) -> None:
+    """Note that TLS was answered here, and MQTT was not: another address may lead to a live one."""
+    if address is not None:
+        server.book.note(address, good=False)
 
 
 def _refusal(code: int | ConnectionEnd, alert: str) -> ConnectError:

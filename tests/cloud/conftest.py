@@ -72,10 +72,13 @@ class Broker:
 async def _serve(script: Script, context: ssl.SSLContext | None) -> AsyncIterator[Broker]:
     broker, players = Broker(), set[asyncio.Task[None]]()
 
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if server.is_serving():
+            players.add(asyncio.create_task(play(reader, writer)))
+        else:  # its handshake was under way when the test ended
+            writer.transport.abort()
+
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        players.add(task)
         await broker.count(1)
         try:
             await script(Client(reader, writer))
@@ -85,7 +88,7 @@ async def _serve(script: Script, context: ssl.SSLContext | None) -> AsyncIterato
             writer.transport.abort() if context is None else writer.close()
             await broker.count(-1)
 
-    server = await asyncio.start_server(play, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     broker.port = server.sockets[0].getsockname()[1]
     try:
         yield broker

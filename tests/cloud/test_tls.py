@@ -108,15 +108,6 @@ async def test_there_is_no_route(server: At) -> None:
     assert await fault_of(server(8883, "255.255.255.255")) is ConnectFault.TCP_UNREACHABLE
 
 
-async def test_the_next_address_is_tried(serve: Serve) -> None:
-    async with serve(stay) as broker:
-        with held_port() as closed:
-            addresses: list[tls.Address] = [
-                (socket.AF_INET, ("127.0.0.1", port)) for port in (closed, broker.port)
-            ]
-            (await tls._connect(addresses, 20.0)).close()
-
-
 async def test_an_unknown_authority(serve: Serve, server: At, authority: pki.RootAuthority) -> None:
     stranger = pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
     async with serve(stay, pki.localhost(stranger, NOW)) as broker:
