@@ -18,7 +18,6 @@ from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.rate_window import RateWindow
 
 _MAX_ID = 65_535
-_SECOND = 1.0
 
 
 @dataclass(slots=True)
@@ -42,8 +41,8 @@ class HuaweiDeviceConnection:
         now: seconds of a steady clock.  size: bytes of the message.
         """
         rules = self.rules
-        return self._messages.admits(now, rules.messages, _SECOND) and self._bytes.admits(
-            now, rules.bandwidth, _SECOND, max(size, 1)
+        return self._messages.admits(now, rules.messages, rules.period) and self._bytes.admits(
+            now, rules.bandwidth, rules.period, max(size, 1)
         )
 
     def send(self, topic: str, payload: bytes) -> bool:

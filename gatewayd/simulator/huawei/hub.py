@@ -27,8 +27,6 @@ from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.rate_window import RateWindow
 
-_SECOND = 1.0
-
 
 class Hub:
     """The server of one instance's links, which also watches the management interface."""
@@ -247,6 +245,6 @@ class Hub:
 
     def _check_rate(self) -> None:
         """Count a CONNECT.  Raises HuaweiConnectRefused for too many in a second."""
-        now = asyncio.get_running_loop().time()
-        if not self._connects.admits(now, self._options.rules.connects, _SECOND):
+        now, rules = asyncio.get_running_loop().time(), self._options.rules
+        if not self._connects.admits(now, rules.connects, rules.period):
             raise HuaweiConnectRefused(RefusalReason.TOO_MANY)

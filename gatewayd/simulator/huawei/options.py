@@ -42,9 +42,9 @@ class HuaweiRules:
     properties: children in one report of properties.  report_bytes: its size
         (usermanual-iothub/iot_01_0326).
     message_bytes: the size of any message; a larger one is rejected.
-    messages: that a connection may send in a second, and bandwidth: their bytes; more are
-        discarded.
-    connects: that an instance accepts in a second: 100 for each unit that is bought, here those
+    period: seconds that the next three are counted in.
+    messages: that a connection may send, and bandwidth: their bytes; more are discarded.
+    connects: that an instance accepts: 100 for each unit that is bought, here those
         of 30 units, which is the most (productdesc-iothub/iot_04_0014); 0 for no limit.
     response_timeout: seconds that a device has for a response (api-iothub/iot_06_v5_0038).
     """
@@ -64,6 +64,7 @@ class HuaweiRules:
     properties: int = 100
     report_bytes: int = 64 * 1024
     message_bytes: int = 1 << 20
+    period: float = 1.0
     messages: int = 50
     bandwidth: int = 1 << 20
     connects: int = 3_000
