@@ -4,7 +4,7 @@ GDBus puts each message into a queue that has no end, and dispatches all of it b
 So a message is counted on GDBus's own thread, before it is queued: all that wait, and those of one
 sender, in number, bytes and file descriptors.  What would exceed a limit is refused there.
 
-    GDBus's thread    fits, admit                    a message is queued, or refused
+    GDBus's thread    is_muted, admit, refuse        a message is queued, or refused
     D-Bus thread      begin_round, end_round         what was queued has been dispatched
                       put, serve_next                a call waits for its turn, and has it
                       release                        it is answered
@@ -22,7 +22,6 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, NamedTuple
 
 from gatewayd.runtime.rate_limiter import SlidingWindow
@@ -61,6 +60,14 @@ class Limits(NamedTuple):
 STANDARD: Final = Limits()
 
 
+class Message(NamedTuple):
+    """What is counted of a message.  size: bytes of its arguments."""
+
+    sender: str
+    size: int
+    descriptors: int
+
+
 @dataclass(slots=True)
 class Amount:
     """A number of messages, with the bytes of their arguments and their descriptors."""
@@ -69,28 +76,18 @@ class Amount:
     bytes: int = 0
     descriptors: int = 0
 
-    def add(self, size: int, descriptors: int) -> None:
-        """Count one more message."""
-        self.messages += 1
-        self.bytes += size
-        self.descriptors += descriptors
-
-    def subtract(self, other: Amount) -> None:
-        """Count less."""
-        self.messages -= other.messages
-        self.bytes -= other.bytes
-        self.descriptors -= other.descriptors
-
-    def exceeds(self, messages: int, size: int, descriptors: int) -> bool:
-        """Whether this is more than any of the three."""
-        return self.messages > messages or self.bytes > size or self.descriptors > descriptors
+    def add(self, message: Message, times: int = 1) -> None:
+        """Count one message more; with -1, one less."""
+        self.messages += times
+        self.bytes += times * message.size
+        self.descriptors += times * message.descriptors
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedCall:
     """A call that waits for its turn.  It is either served or dropped."""
 
-    sender: str
+    message: Message
     serve: Callable[[], None]
     drop: Callable[[], None]
 
@@ -127,7 +124,7 @@ class Intake:
         self._muted: OrderedDict[str, float] = OrderedDict()  # until when
         self._lock = threading.Lock()
         self._total, self._of_one = Amount(), dict[str, Amount]()
-        self._round: list[tuple[str, Amount]] = []
+        self._round: list[Message] = []
         self._calls: OrderedDict[str, deque[QueuedCall]] = OrderedDict()
         self._refusals = Refusals()
         self._introspections = SlidingWindow(INTROSPECTIONS, 1.0)
@@ -145,24 +142,23 @@ class Intake:
         self._introspections.record(now, weight)
         return True
 
-    def fits(self, sender: str) -> bool:
-        """Whether one more message of this sender may fit, whatever its size.  Counts nothing."""
-        if self._muted and self._is_muted(sender):
-            return False
-        with self._lock:
-            return self._fits(sender, 0, 0)
+    def is_muted(self, sender: str) -> bool:
+        """Whether everything of this sender is refused for now."""
+        until = self._muted.get(sender)
+        if until is None or self._now() < until:
+            return until is not None
+        del self._muted[sender]
+        return False
 
-    def admit(self, sender: str, size: int, descriptors: int) -> bool:
-        """Count a message that is about to be queued; return False, and count it refused, else.
-
-        size: bytes of its arguments.
-        """
+    def admit(self, message: Message) -> bool:
+        """Count a message that is about to be queued; return False, and count it refused, else."""
         with self._lock:
-            if admitted := size <= LARGEST and self._fits(sender, size, descriptors):
-                self._round.append((sender, self._count(sender, size, descriptors)))
+            if admitted := self._fits(message):
+                self._count(message)
+                self._round.append(message)
             waiting = len(self._round)
         if not admitted:
-            self.refuse(sender)
+            self.refuse(message.sender)
         elif waiting % WAKE == 0:
             self._wake()
         return admitted
@@ -177,27 +173,28 @@ class Intake:
         if first:
             self._on_refusal(sender)
 
-    def begin_round(self) -> list[tuple[str, Amount]]:
+    def begin_round(self) -> list[Message]:
         """Return what was queued by now, for `end_round` once all of it has been dispatched."""
         with self._lock:
             queued, self._round = self._round, []
         return queued
 
-    def end_round(self, dispatched: list[tuple[str, Amount]]) -> None:
+    def end_round(self, dispatched: list[Message]) -> None:
         """Stop counting what was dispatched; calls that wait further are counted by `put`."""
         with self._lock:
-            for sender, amount in dispatched:
-                self._uncount(sender, amount)
+            for message in dispatched:
+                self._uncount(message)
 
-    def put(self, call: QueuedCall, size: int, descriptors: int) -> Callable[[], None]:
-        """Let a call wait for its turn; return what is to be called when it is answered.
-
-        It was admitted, so there is room for it.  size: bytes of its arguments.
-        """
+    def put(self, call: QueuedCall) -> None:
+        """Let a call wait for its turn.  It was admitted, so there is room for it."""
         with self._lock:
-            amount = self._count(call.sender, size, descriptors)
-        self._calls.setdefault(call.sender, deque()).append(call)
-        return partial(self._release, call.sender, amount)
+            self._count(call.message)
+        self._calls.setdefault(call.message.sender, deque()).append(call)
+
+    def release(self, message: Message) -> None:
+        """Stop counting a call: it is answered."""
+        with self._lock:
+            self._uncount(message)
 
     def serve_next(self) -> bool:
         """Serve the next call, of the sender who has waited longest; return whether more wait."""
@@ -231,48 +228,39 @@ class Intake:
     def __len__(self) -> int:
         return self._total.messages
 
-    def _fits(self, sender: str, size: int, descriptors: int) -> bool:
-        limits, one, total = self._limits, self._of_one.get(sender), Amount(1, size, descriptors)
-        total.messages += self._total.messages
-        total.bytes += self._total.bytes
-        total.descriptors += self._total.descriptors
-        if one is None and size <= FEW_BYTES:
-            return not total.exceeds(limits.messages, limits.bytes, limits.descriptors)
-        mine = one or Amount()
-        if (
-            mine.messages + 1 > limits.messages_of_one
-            or mine.bytes + size > limits.bytes_of_one
-            or mine.descriptors + descriptors > limits.descriptors_of_one
-        ):
-            return False
-        half = (limit // 2 for limit in (limits.messages, limits.bytes, limits.descriptors))
-        return not total.exceeds(*half)
-
-    def _is_muted(self, sender: str) -> bool:
-        until = self._muted.get(sender)
-        if until is None or self._now() < until:
-            return until is not None
-        del self._muted[sender]
-        return False
+    def _fits(self, message: Message) -> bool:
+        _, size, descriptors = message
+        limits, total, share = self._limits, self._total, 1
+        mine = self._of_one.get(message.sender)
+        if mine is not None or size > FEW_BYTES:
+            mine, share = mine or Amount(), 2
+            if (
+                mine.messages >= limits.messages_of_one
+                or mine.bytes + size > limits.bytes_of_one
+                or mine.descriptors + descriptors > limits.descriptors_of_one
+            ):
+                return False
+        return (
+            share * (total.messages + 1) <= limits.messages
+            and share * (total.bytes + size) <= limits.bytes
+            and share * (total.descriptors + descriptors) <= limits.descriptors
+            and size <= LARGEST
+        )
 
     def _mute(self, sender: str) -> None:
         self._muted[sender] = self._now() + MUTE
         if len(self._muted) > MUTED:
             self._muted.popitem(last=False)
 
-    def _count(self, sender: str, size: int, descriptors: int) -> Amount:
-        amount = Amount(1, size, descriptors)
-        self._total.add(size, descriptors)
-        self._of_one.setdefault(sender, Amount()).add(size, descriptors)
-        return amount
+    def _count(self, message: Message) -> None:
+        self._total.add(message)
+        if (mine := self._of_one.get(message.sender)) is None:
+            mine = self._of_one[message.sender] = Amount()
+        mine.add(message)
 
-    def _uncount(self, sender: str, amount: Amount) -> None:
-        self._total.subtract(amount)
-        one = self._of_one[sender]
-        one.subtract(amount)
-        if not one.messages:
-            del self._of_one[sender]
-
-    def _release(self, sender: str, amount: Amount) -> None:
-        with self._lock:
-            self._uncount(sender, amount)
+    def _uncount(self, message: Message) -> None:
+        self._total.add(message, -1)
+        mine = self._of_one[message.sender]
+        mine.add(message, -1)
+        if not mine.messages:
+            del self._of_one[message.sender]

@@ -10,7 +10,7 @@ from itertools import islice
 from gatewayd.dbus.dispatch import BUS_LOST, Dispatcher, Finish
 from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
 from gatewayd.dbus.glib_leak import FreeInvocation
-from gatewayd.dbus.intake import Intake, QueuedCall
+from gatewayd.dbus.intake import Intake, Message, QueuedCall
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.invocation import MethodCall, allows_interaction
 from gatewayd.dbus.methods import BoundMethods
@@ -253,16 +253,17 @@ class ObjectServer:
 
     def _queue(self, call: MethodCall, name: str, size: int) -> None:
         """Let a call wait for its turn.  size: bytes of its arguments."""
+        message, free = Message(call.sender, size, len(call.descriptors)), self._free
         queued = QueuedCall(
-            call.sender,
+            message,
             partial(call.attempt, partial(self._serve, call, name)),
             partial(call.fail, Busy(BUS_LOST)),
         )
-        release, free = self._intake.put(queued, size, len(call.descriptors)), self._free
+        self._intake.put(queued)
 
         def answered(invocation: Invocation) -> None:
             free(invocation)
-            release()
+            self._intake.release(message)
 
         call.free = answered
 
