@@ -39,6 +39,7 @@ from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import DeviceManager
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
+from gatewayd.runtime import journal
 from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.storage.storage import Storage
@@ -97,7 +98,7 @@ class LanDiscovery:
                 rules.name_rules,
                 self._known_addresses,
                 clock,
-                config.log.level,
+                journal.level,
             )
             self._sources.append(helper)
         self._neighbours = NeighbourTable()

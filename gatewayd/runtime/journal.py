@@ -144,6 +144,11 @@ def set_level(level: str) -> None:
     logging.getLogger(IDENTIFIER).setLevel(level.upper())
 
 
+def level() -> str:
+    """Return the level from which gatewayd logs now, in the words of `set_level`."""
+    return logging.getLevelName(logging.getLogger(IDENTIFIER).getEffectiveLevel()).lower()
+
+
 SYSLOG_LEVELS: Mapping[str, str] = {
     "debug": "debug", "info": "info", "notice": "warning", "warning": "warning", "err": "error",
     "crit": "critical", "alert": "critical", "emerg": "critical",

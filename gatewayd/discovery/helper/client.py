@@ -17,6 +17,7 @@ from gatewayd.discovery.helper.messages import (
     DiscovererSpec,
     HelperHealth,
     KnownAddresses,
+    LogLevel,
     MalformedMessage,
     Rescan,
     Rules,
@@ -54,7 +55,7 @@ class DiscoveryHelper:
     """The discoverers of the helper, as one.
 
     rules: returns what is of interest now.  known: returns where devices on record are.
-    log_level: for the helper's log.
+    log_level: returns from which level on to log now.
     faults: why a discoverer does not run now, by its name.
     """
 
@@ -65,11 +66,12 @@ class DiscoveryHelper:
         rules: Callable[[], tuple[NameRule, ...]],
         known: Callable[[], frozenset[str]],
         clock: Clock,
-        log_level: str = "info",
+        log_level: Callable[[], str],
     ) -> None:
-        self._start = Start(tuple(specs), log_level)
+        self._start = Start(tuple(specs))
         self._kinds = {one.name: one.kind for one in specs}
-        self._connect, self._rules, self._known, self._clock = connect, rules, known, clock
+        self._connect, self._clock = connect, clock
+        self._rules, self._known, self._log_level = rules, known, log_level
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -152,7 +154,6 @@ class DiscoveryHelper:
     ) -> None:
         """Serve one connection until it ends.  Raises MalformedMessage, OSError."""
         self._send(writer, self._start)
-        self._send(writer, Rules(self._rules()))
         updates = asyncio.create_task(self._update(writer), name="discovery updates")
         try:
             self._writer = writer
@@ -189,15 +190,16 @@ class DiscoveryHelper:
             raise MalformedMessage("it is too long") from error
 
     async def _update(self, writer: asyncio.StreamWriter) -> None:
-        """Send what is of interest and who is known, whenever that has changed."""
-        rules, known = self._rules(), frozenset[str]()
+        """Send what the helper needs to know, and again whatever of it has changed."""
+        sent: list[ToHelper] = []
         while True:
-            if (new_rules := self._rules()) != rules:
-                rules = new_rules
-                self._send(writer, Rules(rules))
-            if (new_known := self._known()) != known:
-                known = new_known
-                self._send(writer, KnownAddresses(known))
+            news: list[ToHelper] = [
+                LogLevel(self._log_level()), Rules(self._rules()), KnownAddresses(self._known()),
+            ]  # fmt: skip
+            for message in news:
+                if message not in sent:
+                    self._send(writer, message)
+            sent = news
             await writer.drain()
             await asyncio.sleep(UPDATE_EVERY)
 

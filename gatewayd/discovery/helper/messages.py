@@ -4,7 +4,7 @@ The helper reads what strangers send, and may be theirs after a fault in a parse
 sends is decoded strictly, bounded and sanitised again; it proves no more than a packet does.  The
 helper believes gatewayd.
 
-    gatewayd to helper   start, rules, known, rescan, verify
+    gatewayd to helper   start, level, rules, known, rescan, verify
     helper to gatewayd   sighting, loss, answer, health
 
 Both are of one version, as they come in one package; `start` holds its number.
@@ -72,10 +72,16 @@ class DiscovererSpec:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message to the helper: what to run, and from which level on to log."""
+    """The first message to the helper: what to run."""
 
     discoverers: tuple[DiscovererSpec, ...]
-    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevel:
+    """From which level on to log from now on: "debug", "info", "warning" or "error"."""
+
+    level: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +130,21 @@ class HelperHealth:
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-ToHelper: TypeAlias = Start | Rules | KnownAddresses | Rescan | Verify
+ToHelper: TypeAlias = Start | LogLevel | Rules | KnownAddresses | Rescan | Verify
 ToGatewayd: TypeAlias = Sighting | Loss | Answer | HelperHealth
 
 
 def encode_to_helper(message: ToHelper) -> bytes:
     """Return a message as a line."""
     match message:
-        case Start(discoverers, level):
+        case Start(discoverers):
             made = [
                 {"name": one.name, "kind": one.kind, "settings": dict(one.settings)}
                 for one in discoverers
             ]
-            return _line(type="start", version=VERSION, discoverers=made, log_level=level)
+            return _line(type="start", version=VERSION, discoverers=made)
+        case LogLevel(level):
+            return _line(type="level", level=level)
         case Rules(rules):
             tables = [[one.globs, one.whole, one.interest.value] for one in rules]
             return _line(type="rules", rules=tables)
@@ -161,7 +169,9 @@ def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHel
                 DiscovererSpec(one.text("name"), one.text("kind"), one.table("settings"))
                 for one in made
             )
-            return Start(specs, raw.text("log_level"))
+            return Start(specs)
+        case "level":
+            return LogLevel(raw.text("level"))
         case "rules":
             return Rules(tuple(map(_rule, raw.list("rules"))))
         case "known":

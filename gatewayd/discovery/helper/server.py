@@ -22,6 +22,7 @@ from gatewayd.discovery.helper.messages import (
     DiscovererSpec,
     HelperHealth,
     KnownAddresses,
+    LogLevel,
     MalformedMessage,
     Rescan,
     Rules,
@@ -129,7 +130,6 @@ class HelperServer:
             return
         if not isinstance(start, Start):
             raise MalformedMessage("the first message is not start")
-        self._set_level(start.log_level)
         self._kinds = {one.name: one.kind for one in start.discoverers}
         context = Context(self._now, self._jitter, self._interest, self._is_known)
         self._supervisor = Supervisor(self._made(start.discoverers), context)
@@ -172,6 +172,8 @@ class HelperServer:
         assert self._supervisor is not None
         while (message := await self._receive(reader)) is not None:
             match message:
+                case LogLevel(level):
+                    self._set_level(level)
                 case Rules(rules):
                     self._rules = rules
                 case KnownAddresses(addresses):

@@ -101,6 +101,10 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
+def at_info() -> str:
+    return "info"
+
+
 class Scene:
     """gatewayd's side, and a helper for each connection, in this process."""
 
@@ -110,12 +114,12 @@ class Scene:
         self.sink = RecordingSink()
         self.rules: tuple[NameRule, ...] = ()
         self.known: frozenset[str] = frozenset()
-        self.levels: list[str] = []
+        self.level, self.levels = "debug", list[str]()
         self._make = make or self._make_toy
         self._now = loop.time
         self.client = DiscoveryHelper(
             [SPEC], self.connect, lambda: self.rules, lambda: self.known,
-            Clock(loop.time, lambda: 0, lambda: 0.5), "debug",
+            Clock(loop.time, lambda: 0, lambda: 0.5), lambda: self.level,
         )  # fmt: skip
 
     @property
@@ -158,7 +162,8 @@ async def test_what_is_seen_and_lost_arrives() -> None:
         assert scene.toy.sink is not None
         scene.toy.sink.lose(Loss("fake", "k1", found.at, LossReason.GOODBYE))
         await until(lambda: bool(scene.sink.lost))
-        assert scene.levels == ["debug"]
+        scene.level = "error"
+        await until(lambda: scene.levels == ["debug", "error"])
         await until(lambda: scene.client.counters()["fake:sighted"] == 1)
         assert scene.client.counters()["discovery-restarts"] == 0
 
@@ -270,7 +275,7 @@ class Peer:
 def client_of(peer: Peer) -> DiscoveryHelper:
     now = asyncio.get_running_loop().time
     clock = Clock(now, lambda: 0, lambda: 0.5)
-    return DiscoveryHelper([SPEC], peer.connect, lambda: (), frozenset, clock)
+    return DiscoveryHelper([SPEC], peer.connect, lambda: (), frozenset, clock, at_info)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +353,7 @@ def real(connection: object = None) -> DiscoveryHelper:
     spec = spec_of("mdns", "mdns", MdnsSettings(("nosuch0",), ("_a._tcp",)))
     clock = Clock(loop.time, lambda: 0, lambda: 0.5)
     way = connect(os.environ) if connection is None else connection
-    return DiscoveryHelper([spec], way, lambda: (), frozenset, clock)  # type: ignore[arg-type]
+    return DiscoveryHelper([spec], way, lambda: (), frozenset, clock, at_info)  # type: ignore[arg-type]
 
 
 async def test_the_real_helper_runs_as_a_child_and_ends_with_gatewayd() -> None:
@@ -436,7 +441,10 @@ async def test_a_plugin_of_another_author_runs_in_the_helper(tmp_path: Path) -> 
     spec = DiscovererSpec("lamps", "beacon", {"label": "Lamp"})
     clock = Clock(asyncio.get_running_loop().time, lambda: 0, lambda: 0.5)
     way = connect({**os.environ, "PYTHONPATH": paths})
-    client, sink = DiscoveryHelper([spec], way, lambda: (), frozenset, clock), RecordingSink()
+    client, sink = (
+        DiscoveryHelper([spec], way, lambda: (), frozenset, clock, at_info),
+        RecordingSink(),
+    )
     async with in_background(client.run(sink)):
         await until(lambda: bool(sink.seen))
         assert sink.seen["k"].label == "Lamp"

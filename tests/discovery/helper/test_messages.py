@@ -21,6 +21,7 @@ from gatewayd.discovery.helper.messages import (
     DiscovererSpec,
     HelperHealth,
     KnownAddresses,
+    LogLevel,
     MalformedMessage,
     Rescan,
     Rules,
@@ -84,7 +85,8 @@ def test_gatewayd_receives_what_the_helper_sends(message: ToGatewayd) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Start((DiscovererSpec("mdns", "mdns", {"types": ["_a._tcp"], "n": 1.5}),), "debug"),
+        Start((DiscovererSpec("mdns", "mdns", {"types": ["_a._tcp"], "n": 1.5}),)),
+        LogLevel("debug"),
         Rules((NameRule((("service", ("_a*", "b")),), True, Interest.IGNORED),)),
         Rules(()),
         KnownAddresses(frozenset({"10.0.0.1", "10.0.0.2"})),
