@@ -168,8 +168,9 @@ class TrustStore:
         if self._look is None:
             loop = asyncio.get_running_loop()
             self._look_at = loop.time() + CHECK_EVERY
+            ended = partial(self._end_look, self._released)  # as it is before the look begins
             self._look = loop.run_in_executor(None, self._current, self._context)
-            self._look.add_done_callback(partial(self._end_look, self._released))
+            self._look.add_done_callback(ended)
         return self._look
 
     def _end_look(self, released: int, look: asyncio.Future[ssl.SSLContext]) -> None:
