@@ -23,7 +23,7 @@ GATEWAY_SPEED, CERTIFICATE_SPEED = Speed(240, 240), Speed(64, 64)
 FOUND = "named by the discoverer static"
 SPARE = 3
 """Times as many children as are wanted, of which enough belong to one instance."""
-SUB_DEVICES, FEWER, FEWEST = 3, 20, 80
+SUB_DEVICES, FEWER, FEWEST = 4, 20, 100
 """One in so many children comes as a sub-device, as the platform's limit is low; by certificate
 with a key of an elliptic curve; and with an RSA key, which takes long to be made."""
 BARE, PAHO = 200, 100

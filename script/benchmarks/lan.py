@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 
-from script.benchmarks.process import cpu, memory
+from script.benchmarks.process import family_cpu, family_memory
 from script.benchmarks.stage import Stage, stage
 from script.benchmarks.table import Figure
 
@@ -23,12 +23,12 @@ async def measure_rush(children: int) -> list[Figure]:
     async with stage(late=children) as one:
         one.rule("ask")
         await one.start()
-        used, began = cpu(one.pid), time.perf_counter()
+        used, began = family_cpu(one.pid), time.perf_counter()
         await one.announce(one.site.plant["serials"])
         await _count(one, "", children, ENOUGH)
         seconds = time.perf_counter() - began
         missed = children - one.client.count()
-        used = cpu(one.pid) - used
+        used = family_cpu(one.pid) - used
     return [
         Figure(f"{children:,} children announced at once: all sighted in", seconds, "s", 5,
                f"with {used:.1f} s of CPU"),
@@ -42,21 +42,21 @@ async def measure_flood() -> list[Figure]:
         one.rule("register")
         await one.start()
         await asyncio.sleep(1)
-        before, used = memory(one.pid).pss, cpu(one.pid)
+        before, used = family_memory(one.pid).pss, family_cpu(one.pid)
         most = await _flood(one)
-        used = cpu(one.pid) - used
+        used = family_cpu(one.pid) - used
         again = await _flood(one)
         shown = one.client.count()
         await one.announce(one.site.plant["serials"])
         seconds = await _count(one, "online", REAL, RECOVERED)
         missed = REAL - one.client.count("online")
-        after = memory(one.pid).pss
+        after = family_memory(one.pid).pss
     return [
-        Figure(f"flood of {FORGED:,} forged announcements: most PSS", most, "MB",
-               note=f"{before:.1f} before, {after:.1f} at the end; {shown} devices shown"),
+        Figure(f"flood of {FORGED:,} forged announcements: PSS added", most - before, "MB", 20,
+               f"{before:.1f} before, {after:.1f} at the end; {shown} devices shown"),
         Figure("  added by a second flood", max(0.0, again - most), "MB", STEADY_MB),
-        Figure("  CPU meanwhile", used / (FORGED / RATE) * 100, "%",
-               note=f"of a core, at {RATE:.0f} announcements a second"),
+        Figure("  CPU meanwhile", used / (FORGED / RATE) * 100, "%", 40,
+               f"of a core, at {RATE:.0f} announcements a second"),
         Figure(f"  real children after it, of {REAL}: not online", missed, "", 0,
                f"{seconds:.1f} s until the last was"),
     ]  # fmt: skip
@@ -75,7 +75,7 @@ async def _flood(one: Stage) -> float:
     most = 0.0
     try:
         while not forging.done():
-            most = max(most, memory(one.pid).pss)
+            most = max(most, family_memory(one.pid).pss)
             await asyncio.sleep(LOOK)
     finally:
         forging.cancel()
