@@ -31,6 +31,13 @@ class GivenSecret:
         self._read_secret, self._credential, self._file = read_secret, credential, file
         self._newest: Secret | None = None
 
+    @property
+    def where(self) -> str:
+        """Where it is given, for a sentence."""
+        if self._credential:
+            return f"the credential {self._credential}"
+        return f"the file {self._file}"
+
     async def read(self) -> Secret:
         """Return it as it is now.  Raises ConfigError."""
         self._newest = None

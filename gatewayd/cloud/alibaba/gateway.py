@@ -125,7 +125,8 @@ class AlibabaGatewayRoute:
             if self._given is None:
                 raise
             replaced = await self._given.was_replaced(secret)
-            raise LoginRefused(given_secret_refused(error.reason), stale=replaced) from error
+            refusal = given_secret_refused(error.reason, self._given.where)
+            raise LoginRefused(refusal, stale=replaced) from error
 
     async def _connect(self, name: CloudName, secret: Secret) -> MqttSession:
         login = payloads.connect_login(name, secret, self._settings.sign_method)

@@ -163,7 +163,8 @@ class KnownSecretRoute(AlibabaSubDeviceRoute):
         except LoginRefused as error:
             given = self._refused.setdefault(name, self._given(name))
             replaced = await given.was_replaced(secret)
-            raise LoginRefused(given_secret_refused(error.reason), stale=replaced) from error
+            refusal = given_secret_refused(error.reason, given.where)
+            raise LoginRefused(refusal, stale=replaced) from error
         self._refused.pop(name, None)
         return session
 

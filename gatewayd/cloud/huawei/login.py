@@ -123,7 +123,8 @@ class SecretLogin:
             return await self._open(name, secret, on_message)
         except LoginRefused as error:
             stale = await self._given.was_replaced(secret) or error.stale
-            raise LoginRefused(given_secret_refused(error.reason), stale=stale) from error
+            refusal = given_secret_refused(error.reason, self._given.where)
+            raise LoginRefused(refusal, stale=stale) from error
 
     def is_replaced(self, _: CloudName, secret: Secret) -> bool:
         """Whether another secret than this one was configured when that was last read."""

@@ -186,7 +186,10 @@ def no_gateway_secret(text: str) -> Reason:
     return Reason("gateway-secret-unusable", text, "Correct this, then call Reload.")
 
 
-def given_secret_refused(reason: Reason) -> Reason:
-    """Return why a secret is refused that an operator gives: what to do is to give another one."""
-    remedy = f"Check the secret that is given for this device, then call Reload. {reason.remedy}"
+def given_secret_refused(reason: Reason, where: str) -> Reason:
+    """Return why a secret is refused that an operator gives: what to do is to give another one.
+
+    where: as "the file /etc/gatewayd/secret".
+    """
+    remedy = f"Check the secret of this device, {where}, then call Reload. {reason.remedy}"
     return replace(reason, remedy=remedy.strip())
