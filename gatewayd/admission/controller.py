@@ -77,7 +77,7 @@ class DiscoveredDevices(Protocol):
         """Let a device leave the table again."""
 
 
-class RegistrationTurns(Protocol):
+class TurnReservations(Protocol):
     """The turns of children at the clouds."""
 
     def reserve(self, device: DeviceId, name: CloudName) -> bool:
@@ -121,7 +121,7 @@ class AdmissionController:
         rules: RulesInForce,
         providers: Mapping[str, CloudProvider],
         *,
-        turns: RegistrationTurns,
+        turns: TurnReservations,
         settle: float,
         clock: Clock,
     ) -> None:

@@ -255,7 +255,7 @@ class Bus:
         self._thread.start()
         try:
             await self._thread.run(self._open, commands)
-            self._gather(ALL)
+            self._gather(ALL, steps=True)
             views, self._views = self._views, {}
             await self._thread.run(
                 self._server.start, self._dispatcher, exported, device_methods, views
@@ -386,22 +386,22 @@ class Bus:
             self._timer = self._loop.call_later(self._settings.gather, self._tick)
 
     def _tick(self) -> None:
-        self._push(self._at_once)
+        self._push(self._at_once, steps=False)
         self._timer = None
         self._announcing = True
         self._thread.post(self._announce)
 
-    def _gather(self, limit: int) -> None:
-        """Have those children shown that have changed, `limit` at most."""
-        if self._show_changes is not None and not self._show_changes(limit):
+    def _gather(self, limit: int, *, steps: bool) -> None:
+        """Have those children shown that have changed: arguments of `ShowChanges`."""
+        if self._show_changes is not None and not self._show_changes(limit, steps=steps):
             self._show_changes = None
 
-    def _push(self, limit: int = ALL) -> None:
+    def _push(self, limit: int = ALL, *, steps: bool = True) -> None:
         """Pass on what is new; clients read it from then on.
 
-        limit: of children, where more may come later.
+        limit, steps: of children, where more may come later.
         """
-        self._gather(limit)
+        self._gather(limit, steps=steps)
         if self._views or self._shown:
             self._thread.post(self._server.update, self._shown, self._views)
             self._views, self._shown = {}, {}

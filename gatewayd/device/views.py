@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -136,8 +136,15 @@ class LogView:
     identifier: str
 
 
-ShowChanges: TypeAlias = Callable[[int], bool]
-"""Shows children that have changed, so many at most; returns whether more have."""
+class ShowChanges(Protocol):
+    """Shows children that have changed."""
+
+    def __call__(self, limit: int, *, steps: bool = False) -> bool:
+        """Show `limit` children at most; return whether more have changed.
+
+        steps: show also those that are on their way to online, each step that they take.
+        """
+
 
 ALL = 1_000_000
 """More children than there are."""

@@ -8,6 +8,7 @@ from itertools import islice
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, strength
+from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST
 from gatewayd.device.views import DeviceView, Reporter
@@ -16,6 +17,13 @@ from gatewayd.runtime.clock import Clock
 
 _MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
 _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
+
+
+_ON_THE_WAY = {
+    State.ADMITTED, State.REGISTERING, State.SECURING, State.REGISTERED, State.ACTIVATING,
+}  # fmt: skip
+STEPS = 1.0
+"""Seconds for which the steps of a child on its way to online are not announced one by one."""
 
 
 class DevicePublisher:
@@ -31,13 +39,14 @@ class DevicePublisher:
     ) -> None:
         self._records, self._devices, self._admission = records, devices, admission
         self._reporter, self._clock = reporter, clock
-        self._changed: dict[DeviceId, Child] = {}
+        self._changed: dict[DeviceId, tuple[Child, float]] = {}
         self._trust: dict[DeviceId, tuple[PolicyVersion, Evidence, Trust]] = {}
 
     def show(self, child: Child) -> None:
         """Have a child shown, new or changed."""
         first = not self._changed
-        self._changed[child.id] = child
+        _, since = self._changed.get(child.id, (child, self._clock.now()))
+        self._changed[child.id] = child, since
         if first:
             self._reporter.gather(self.show_changes)
 
@@ -47,11 +56,21 @@ class DevicePublisher:
         self._trust.pop(device, None)
         self._reporter.remove(device)
 
-    def show_changes(self, limit: int) -> bool:
-        """Show children that have changed, `limit` at most; return whether more have."""
-        for device in tuple(islice(self._changed, limit)):
-            self._reporter.show(self._view(self._changed.pop(device)))
+    def show_changes(self, limit: int, *, steps: bool = False) -> bool:
+        """Show children that have changed, `limit` at most; return whether more have.
+
+        steps: else one that is on its way to online, and does not wait, is shown when it is there,
+        or after a second.
+        """
+        due = (c for c, since in self._changed.values() if steps or self._is_due(c, since))
+        for child in tuple(islice(due, limit)):
+            del self._changed[child.id]
+            self._reporter.show(self._view(child))
         return bool(self._changed)
+
+    def _is_due(self, child: Child, since: float) -> bool:
+        passing = child.state in _ON_THE_WAY and not child.until and child.id in self._trust
+        return not passing or self._clock.now() - since >= STEPS
 
     def _view(self, child: Child) -> DeviceView:
         seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)

@@ -68,12 +68,12 @@ class DeviceStatistics:
         self._shared: dict[CountKey, CountKey] = {}  # one object for all children that are alike
         self._counts: dict[str, Counter[CountKey]] = {}
         self._reasons: dict[str, Reason] = {}
-        self._show_changes: ShowChanges = lambda _: False
+        self._show_changes: ShowChanges | None = None
 
     @property
     def secrets(self) -> int:
         """The number of children that have a secret."""
-        self._show_changes(ALL)
+        self._gather()
         counts = (counter.items() for counter in self._counts.values())
         return sum(n for items in counts for key, n in items if key.secret)
 
@@ -98,7 +98,7 @@ class DeviceStatistics:
 
     def of(self, provider: str) -> CloudStatistics:
         """Return the counts of a cloud."""
-        self._show_changes(ALL)
+        self._gather()
         counts = {k: n for k, n in self._counts.get(provider, {}).items() if k.phase is not OUT}
         state = state_of(counts)
         code = _most_common(counts, CloudPhase.FAILED if state == "failed" else CloudPhase.WAITING)
@@ -108,6 +108,10 @@ class DeviceStatistics:
             state,
             self._reasons.get(code, NONE) if state not in ("idle", "ready") else NONE,
         )
+
+    def _gather(self) -> None:
+        if self._show_changes is not None:
+            self._show_changes(ALL)
 
     def _key(self, view: DeviceView) -> CountKey:
         phase, reason = phase_of(view), ""

@@ -205,7 +205,7 @@ async def test_what_has_changed_is_shown_before_a_call_is_answered(
     async with served(bus, asked, view("child-1a"), gather=10.0) as service:
         waiting = {"child-1a": "admitted", "child-2b": "pending", "child-3c": "pending"}
 
-        def show_changes(limit: int) -> bool:
+        def show_changes(limit: int, *, steps: bool = False) -> bool:
             for name in list(waiting)[:limit]:
                 service.show(view(name, state=waiting.pop(name)))
             return bool(waiting)
@@ -226,7 +226,7 @@ async def test_changes_are_shown_a_bounded_number_at_each_tick(
     async with served(bus, asked, rate=100, gather=0.02) as service:
         waiting, limits = [f"child-{number}" for number in range(5)], []
 
-        def show_changes(limit: int) -> bool:
+        def show_changes(limit: int, *, steps: bool = False) -> bool:
             limits.append(limit)
             for _ in range(min(limit, len(waiting))):
                 service.show(view(waiting.pop()))

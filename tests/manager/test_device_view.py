@@ -14,7 +14,7 @@ from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.views import ALL, DeviceView, HistoryEntry, ShowChanges
-from gatewayd.manager.device_view import DevicePublisher
+from gatewayd.manager.device_view import STEPS, DevicePublisher
 from gatewayd.manager.manager import Child
 from gatewayd.runtime.clock import Clock
 from tests.support.fakes import FakeCloud, FakeLan, MemoryRecords, RecordingReporter
@@ -54,8 +54,11 @@ class PatientReporter(RecordingReporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.show_changes: ShowChanges = lambda _: False
+        self.show_changes: ShowChanges = self.no_changes
         self.views: list[DeviceView] = []
+
+    def no_changes(self, limit: int, *, steps: bool = False) -> bool:
+        return False
 
     def gather(self, show_changes: ShowChanges) -> None:
         self.show_changes = show_changes
@@ -95,10 +98,10 @@ class Publishing:
         self.lan.known[child.id] = Evidence((), frozenset(), Trust.CLAIMED, label)
         return child
 
-    def shown(self, limit: int = ALL) -> list[tuple[str, str]]:
+    def shown(self, limit: int = ALL, *, steps: bool = True) -> list[tuple[str, str]]:
         """Return id and state of each view that is made now."""
         self.reporter.views.clear()
-        self.reporter.show_changes(limit)
+        self.reporter.show_changes(limit, steps=steps)
         return [(view.id, view.state) for view in self.reporter.views]
 
 
@@ -135,6 +138,45 @@ async def test_so_many_are_shown_at_once_and_the_oldest_change_first() -> None:
     scene.publisher.show(scene.child("child-5"))
     assert scene.reporter.show_changes(3)
     assert [name for name, _ in scene.shown()] == ["child-5"]
+
+
+@pytest.mark.jumping_clock
+async def test_steps_that_follow_at_once_are_not_shown_one_by_one() -> None:
+    scene = Publishing()
+    child = scene.child("child-1")
+    child.state = State.ADMITTED
+    scene.publisher.show(child)
+    assert scene.shown(steps=False) == [("child-1", "admitted")], "it was never shown before"
+    for state in (State.REGISTERING, State.SECURING, State.ACTIVATING):
+        child.state = state
+        scene.publisher.show(child)
+        await asyncio.sleep(STEPS / 4)
+        assert scene.shown(steps=False) == []
+    child.state = State.ONLINE
+    scene.publisher.show(child)
+    assert scene.shown(steps=False) == [("child-1", "online")]
+
+
+@pytest.mark.jumping_clock
+async def test_a_step_that_lasts_or_waits_or_is_asked_for_is_shown() -> None:
+    scene = Publishing()
+    child = scene.child("child-1")
+
+    def steps(until: float = 0.0) -> None:
+        child.state, child.until = State.REGISTERING, until
+        scene.publisher.show(child)
+
+    steps()
+    assert scene.shown(steps=False)
+    steps()
+    assert scene.shown(steps=False) == []
+    await asyncio.sleep(STEPS)
+    assert scene.shown(steps=False) == [("child-1", "registering")]
+    steps(until=scene.clock.now() + 60)
+    assert scene.shown(steps=False) == [("child-1", "registering")]
+    steps()
+    assert scene.shown(steps=False) == []
+    assert scene.shown() == [("child-1", "registering")]
 
 
 @pytest.mark.jumping_clock

@@ -310,7 +310,7 @@ class RecordingReporter:
         self._changed = asyncio.Event()
 
     def gather(self, show_changes: ShowChanges) -> None:
-        show_changes(ALL)
+        show_changes(ALL, steps=True)
 
     def show(self, view: DeviceView) -> None:
         self.shown[view.id] = view
