@@ -49,6 +49,9 @@ DRAIN = 10.0
 STATUS_EVERY = 2.0
 """Seconds between two updates of the status line and the views."""
 
+FLUSH_AGAIN = 0.05
+"""Seconds after which more log entries are sent to a journal that does not read."""
+
 REJECTED = {"message_id": "configuration-rejected"}
 """The journal entry of a mistake in the configuration."""
 
@@ -159,6 +162,7 @@ class Daemon:
         services = [
             *(service() for service in (*self._app.services(), *self._bus.services())),
             self._refresh_status(),
+            self._flush(),
             self._reload_on_hang_up(),
             self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
         ]
@@ -254,12 +258,17 @@ class Daemon:
             await self._status.monitor.refresh()
             line = self._status.line()
             self._show()
-            journal.flush()
-            self._notifier.flush()
             if line != shown:
                 self._notifier.status(line)
                 shown = line
             await asyncio.sleep(STATUS_EVERY)
+
+    async def _flush(self) -> None:
+        """Send what waits for systemd and its journal, whose sockets take a few messages each."""
+        while True:
+            waits = journal.flush()
+            self._notifier.flush()
+            await asyncio.sleep(FLUSH_AGAIN if waits else STATUS_EVERY)
 
     def _show(self) -> None:
         for place, view in self._status.views(self._state()).items():

@@ -171,10 +171,12 @@ def handler() -> logging.Handler:
     return StderrHandler(sys.stderr)
 
 
-def flush() -> None:
-    """Send what waits for the journal."""
-    for one in logging.getLogger().handlers:
+def flush() -> bool:
+    """Send what waits for the journal; return whether anything waits further."""
+    handlers = logging.getLogger().handlers
+    for one in handlers:
         one.flush()
+    return any(isinstance(one, JournalHandler) and one.is_waiting for one in handlers)
 
 
 def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
@@ -218,6 +220,11 @@ class JournalHandler(logging.Handler):
                 self._stuck = True
             elif self._stuck or self._lost:
                 self._report()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether entries wait."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """Send what can be sent, and hang up."""
