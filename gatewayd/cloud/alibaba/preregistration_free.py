@@ -28,8 +28,8 @@ MAX_CLIENT_ID, MAX_TOKEN = 256, 1024
 
 CONDITIONS = (
     "The vendor registers such devices on enterprise instances only, in some regions "
-    "(Shanghai, by newer pages Beijing), of products with dynamic registration on, and at most "
-    "five for each device name."
+    "(Shanghai, by newer pages Beijing), of products of directly connected devices with dynamic "
+    "registration on, and at most five for each device name."
 )
 
 SWITCHED_OFF = Reason(

@@ -73,37 +73,37 @@ class AlibabaBroker:
         connection = self._connections.get(holder)
         return connection is not None and connection.receives(topic)
 
-    def disconnect(self, gateway: Name) -> None:
+    def disconnect(self, device: Name) -> None:
         """Remove a connection."""
-        self._connections.pop(gateway, None)
+        self._connections.pop(device, None)
 
-    def subscriptions(self, gateway: Name) -> list[str]:
-        """Return the topics of a gateway's subscriptions, automatic ones included."""
-        connection = self._connections.get(gateway)
+    def subscriptions(self, device: Name) -> list[str]:
+        """Return the topics of a device's subscriptions, automatic ones included."""
+        connection = self._connections.get(device)
         return sorted(connection.topics | connection.patterns) if connection else []
 
-    def subscribe(self, gateway: Name, topic: str) -> bool:
+    def subscribe(self, device: Name, topic: str) -> bool:
         """Subscribe, if the limit allows.  Automatic subscriptions are not counted."""
-        one = self._connections[gateway]
+        one = self._connections[device]
         wanted = one.patterns if "+" in topic or "#" in topic else one.topics
-        automatic = {topics.topic(gateway, method) for method in topics.SUBSCRIBED}
+        automatic = {topics.topic(device, method) for method in topics.SUBSCRIBED}
         chosen = len(one.topics - automatic) + len(one.patterns)
         if topic not in {*wanted, *automatic} and chosen >= self._rules.subscriptions:
             return False
         wanted.add(topic)
         return True
 
-    def unsubscribe(self, gateway: Name, names: Sequence[str]) -> None:
+    def unsubscribe(self, device: Name, names: Sequence[str]) -> None:
         """Unsubscribe."""
-        connection = self._connections[gateway]
+        connection = self._connections[device]
         connection.topics.difference_update(names)
         connection.patterns.difference_update(names)
 
-    def send(self, gateway: Name, topic: str, payload: bytes) -> bool:
-        """Send a message; return whether the gateway has subscribed to it."""
-        connection = self._connections.get(gateway)
+    def send(self, device: Name, topic: str, payload: bytes) -> bool:
+        """Send a message; return whether the device has subscribed to it."""
+        connection = self._connections.get(device)
         return connection is not None and connection.send(topic, payload)
 
-    def reply(self, gateway: Name, topic: str, delivery: Delivery) -> bool:
-        """Send a reply as decided; return whether the gateway receives it, now or later."""
-        return self._connections[gateway].sender.deliver(topic, delivery)
+    def reply(self, device: Name, topic: str, delivery: Delivery) -> bool:
+        """Send a reply as decided; return whether the device receives it, now or later."""
+        return self._connections[device].sender.deliver(topic, delivery)

@@ -32,8 +32,8 @@ from gatewayd.simulator.alibaba.devices import (
     SimulatedAlibabaProduct,
     by_code,
 )
-from gatewayd.simulator.alibaba.gateways import AlibabaGateways
 from gatewayd.simulator.alibaba.https import HttpsLink, HttpsRegistrar
+from gatewayd.simulator.alibaba.messages import AlibabaMessages
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.thing.specification import ThingModel
@@ -119,11 +119,11 @@ class AlibabaCloud(AlibabaConsole):
             rates=(self.options.rate, self.options.rules.connects),
             preregistration_free=self.options.preregistration_free,
         )
-        gateways = AlibabaGateways(
+        messages = AlibabaMessages(
             registry, self.plan, self.options.rules,
             clock=clock, now=lambda: self.options.wall() * 1000,
         )  # fmt: skip
-        super().__init__(registry, gateways)
+        super().__init__(registry, messages)
         self._sessions: dict[SessionKey, MqttLink] = {}
         self._keys: dict[MqttLink, SessionKey] = {}
         self._newest: dict[Name, MqttLink] = {}
@@ -132,7 +132,7 @@ class AlibabaCloud(AlibabaConsole):
         remember_names(context)
         self._service = MqttService(self, context, self.options.plain, limits, self)
         self._server = MqttServer(self._service)
-        self._https_registrar = HttpsRegistrar(registry, gateways.registration, self.plan)
+        self._https_registrar = HttpsRegistrar(registry, messages.registration, self.plan)
         self._https = MqttServer(
             MqttService(self, context, limits=limits),
             lambda service, sock: HttpsLink(service, sock, self._https_registrar),
@@ -175,7 +175,7 @@ class AlibabaCloud(AlibabaConsole):
     def online(self) -> set[Name]:
         """The devices that are logged in, directly or through a gateway."""
         direct = {(product, device) for product, device, _ in self._sessions}
-        return direct | set(self._gateways.sessions)
+        return direct | set(self._messages.sessions)
 
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
@@ -194,10 +194,10 @@ class AlibabaCloud(AlibabaConsole):
         for (product, name), device in self._registry.devices.items():
             devices[product][name] = {
                 **device.truth(online=(product, name) in online),
-                **self._gateways.reports.truth((product, name)),
+                **self._messages.reports.truth((product, name)),
             }
-            if self._gateways.is_gateway((product, name)):
-                truth = self._gateways.truth((product, name))
+            if self._messages.is_gateway((product, name)):
+                truth = self._messages.truth((product, name))
                 gateways.setdefault(product, {})[name] = truth
         return {
             "devices": devices,
@@ -232,18 +232,18 @@ class AlibabaCloud(AlibabaConsole):
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
         """Handle what a logged-in device publishes."""
         if device := self._device(link):
-            self._gateways.publish(device, publish)
+            self._messages.publish(device, publish)
 
     def on_subscribe(self, link: MqttLink, filters: Sequence[str]) -> list[bool]:
         """Let a logged-in device subscribe to its own topics."""
         if device := self._device(link):
-            return self._gateways.subscribe(device, filters)
+            return self._messages.subscribe(device, filters)
         return [False] * len(filters)
 
     def on_unsubscribe(self, link: MqttLink, filters: Sequence[str]) -> None:
         """Remove subscriptions."""
         if device := self._device(link):
-            self._gateways.unsubscribe(device, filters)
+            self._messages.unsubscribe(device, filters)
 
     def on_close(self, link: MqttLink) -> None:
         """Take a device offline, unless it is online over a newer connection."""
@@ -253,7 +253,7 @@ class AlibabaCloud(AlibabaConsole):
             del self._sessions[session]
         if self._newest.get(session[:2]) is link:
             del self._newest[session[:2]]
-            self._gateways.disconnect(session[:2])
+            self._messages.disconnect(session[:2])
 
     def _device(self, link: MqttLink) -> Name | None:
         """Return the device of a connection, if it is the newest one of that device."""
@@ -295,7 +295,7 @@ class AlibabaCloud(AlibabaConsole):
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
         self._newest[request.name] = link
-        self._gateways.connect(request.name, link, served=request.served)
+        self._messages.connect(request.name, link, served=request.served)
         return connack.session(fault)
 
     def _close_sessions(self, name: Name) -> None:

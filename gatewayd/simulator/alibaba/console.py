@@ -8,7 +8,7 @@ from typing import Any
 from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.alink import AlinkCode, named
 from gatewayd.simulator.alibaba.devices import Name
-from gatewayd.simulator.alibaba.gateways import AlibabaGateways
+from gatewayd.simulator.alibaba.messages import AlibabaMessages
 from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.thing import specification
@@ -21,8 +21,8 @@ PERMIT_SECONDS = range(65_536)
 class AlibabaConsole:
     """A console for devices.  Every method raises KeyError for an unknown one."""
 
-    def __init__(self, registry: AlibabaRegistry, gateways: AlibabaGateways) -> None:
-        self._registry, self._gateways = registry, gateways
+    def __init__(self, registry: AlibabaRegistry, messages: AlibabaMessages) -> None:
+        self._registry, self._messages = registry, messages
 
     def create(self, product: str, device: str) -> None:
         """Create a device.  Raises KeyError, OverflowError."""
@@ -35,7 +35,7 @@ class AlibabaConsole:
     def reset(self, product: str, device: str) -> None:
         """ResetThing: detach an activated device from its gateway, and let it register again."""
         self._registry.reset((product, device))
-        self._gateways.notifier.evict((product, device))
+        self._messages.notifier.evict((product, device))
 
     def disable(self, product: str, device: str) -> None:
         """Disable a device, and close its session."""
@@ -48,15 +48,15 @@ class AlibabaConsole:
         name = (product, device)
         self._registry.devices[name].disabled = False
         self._push(name, topics.ENABLE)
-        self._gateways.notifier.change(name, ChildStatus.ENABLED)
+        self._messages.notifier.change(name, ChildStatus.ENABLED)
 
     def delete(self, product: str, device: str) -> None:
         """Delete a device, and close its session."""
         name = (product, device)
         self._registry.delete(name)
         self._shut_out(name, topics.DELETE, ChildStatus.DELETED, AlinkCode.DEVICE_DELETED)
-        self._gateways.topology.detach(name)
-        self._gateways.forget(name)
+        self._messages.topology.detach(name)
+        self._messages.forget(name)
 
     def secret(self, product: str, device: str) -> str | None:
         """Return the one valid secret of a device, for tests."""
@@ -68,14 +68,14 @@ class AlibabaConsole:
 
     def attach(self, gateway: Name, child: Name) -> None:
         """Attach a sub-device to a gateway, and detach it from another one."""
-        if self._gateways.topology.gateway_of(child) != gateway:
-            self._gateways.notifier.evict(child)
-            self._gateways.topology.attach(gateway, child)
-            self._gateways.notifier.change(child, ChildStatus.CREATED)
+        if self._messages.topology.gateway_of(child) != gateway:
+            self._messages.notifier.evict(child)
+            self._messages.topology.attach(gateway, child)
+            self._messages.notifier.change(child, ChildStatus.CREATED)
 
     def detach(self, child: Name) -> None:
         """Detach a sub-device from its gateway."""
-        self._gateways.notifier.evict(child)
+        self._messages.notifier.evict(child)
 
     def set_model(self, product: str, tsl: Mapping[str, Any]) -> None:
         """Set the model of a product, as exported.  Raises also TypeError, ValueError."""
@@ -89,42 +89,42 @@ class AlibabaConsole:
         Raises also ValueError for what does not fit the model, ConnectionError for a device that is
         offline or has not subscribed.
         """
-        return self._gateways.commands.set_properties(self._known(product, device), values)
+        return self._messages.commands.set_properties(self._known(product, device), values)
 
     def invoke(
         self, product: str, device: str, service: str, values: Mapping[str, object]
     ) -> ThingCommand:
         """Invoke a service of a device.  Raises as set_properties does."""
-        return self._gateways.commands.invoke(self._known(product, device), service, values)
+        return self._messages.commands.invoke(self._known(product, device), service, values)
 
     def reports(self, product: str, device: str) -> list[dict[str, object]]:
         """Return the newest reports of a device, the newest last, for JSON."""
-        kept = self._gateways.reports.of(self._known(product, device))
+        kept = self._messages.reports.of(self._known(product, device))
         return [report.shown() for report in kept]
 
     def read(self, product: str, device: str, values: Mapping[str, object]) -> Mapping[str, str]:
         """Have properties arrive as a device reports them; return the faults, by property."""
-        return self._gateways.reports.properties(self._known(product, device), values)
+        return self._messages.reports.properties(self._known(product, device), values)
 
     def subscribes(self, product: str, device: str, topic: str) -> bool:
         """Whether a device is sent the messages of a topic now."""
-        return self._gateways.receives(self._known(product, device), topic)
+        return self._messages.receives(self._known(product, device), topic)
 
     def notify(self, gateway: Name, children: Iterable[Name]) -> None:
         """Ask a gateway to attach devices."""
         params = [named(child) for child in children]
-        self._gateways.notifier.push(gateway, topics.TOPO_ADD_NOTIFY, params)
+        self._messages.notifier.push(gateway, topics.TOPO_ADD_NOTIFY, params)
 
     def permit(self, gateway: Name, product: str, seconds: int) -> None:
         """Permit new devices of a product to join a gateway.  seconds: of `PERMIT_SECONDS`."""
         if seconds not in PERMIT_SECONDS:
             raise ValueError(seconds)
         params = {"productKey": product, "time": seconds}
-        self._gateways.notifier.push(gateway, topics.PERMIT, params)
+        self._messages.notifier.push(gateway, topics.PERMIT, params)
 
     def push_error(self, child: Name, code: int) -> None:
         """Force a sub-device offline with any code, listed by the vendor or not."""
-        self._gateways.notifier.force_off(child, code)
+        self._messages.notifier.force_off(child, code)
 
     def _known(self, product: str, device: str) -> Name:
         if (product, device) not in self._registry.devices:
@@ -132,16 +132,16 @@ class AlibabaConsole:
         return product, device
 
     def _shut_out(self, name: Name, method: str, status: ChildStatus, code: AlinkCode) -> None:
-        if self._gateways.sessions.gateway_of(name):
+        if self._messages.sessions.gateway_of(name):
             self._push(name, method)
-        self._gateways.notifier.force_off(name, code)
-        self._gateways.notifier.change(name, status)
+        self._messages.notifier.force_off(name, code)
+        self._messages.notifier.change(name, status)
         self._close_sessions(name)
 
     def _push(self, child: Name, method: str) -> None:
         """Send a request on the topic of a sub-device, if it has a gateway."""
-        if gateway := self._gateways.topology.gateway_of(child):
-            self._gateways.notifier.push(gateway, method, {}, to=child)
+        if gateway := self._messages.topology.gateway_of(child):
+            self._messages.notifier.push(gateway, method, {}, to=child)
 
     def _close_sessions(self, name: Name) -> None:
         """Close the direct connections of a device."""

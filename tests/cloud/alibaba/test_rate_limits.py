@@ -28,7 +28,7 @@ from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.mqtt import MqttConnection
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType, SimulatedAlibabaProduct
-from gatewayd.simulator.alibaba.gateways import AlibabaGateways
+from gatewayd.simulator.alibaba.messages import AlibabaMessages
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.faults import FaultPlan
@@ -61,7 +61,7 @@ class CloudInProcess:
             self.loop.time,
             random.Random(0).randbytes,
         )
-        self.gateways = AlibabaGateways(
+        self.gateways = AlibabaMessages(
             registry, FaultPlan(), AlibabaRules(), clock=self.loop.time, now=lambda: 0.0
         )
         link = cast("MqttLink", SimpleNamespace(send=self._reply))

@@ -240,7 +240,7 @@ async def test_one_that_left_the_topology_unnoticed_is_added_again(folder: Path)
     async with site(folder) as one:
         secret = await one.secret(child(0))
         await (await one.connect(child(0), secret)).close()
-        one.cloud._gateways.topology.detach(at_cloud(child(0)))
+        one.cloud._messages.topology.detach(at_cloud(child(0)))
         await one.connect(child(0), secret)
         assert one.ledger["calls"]["combine.login"]["6401"] == 1
         assert at_cloud(child(0)) in one.cloud.online
@@ -377,8 +377,8 @@ async def test_a_child_that_is_detached_does_not_come_back_by_itself(folder: Pat
         online, away = await one.online(0, 1)
         secret = Secret(str(one.cloud.secret(*at_cloud(child(1)))).encode())
         await away.close()
-        one.cloud._gateways.notifier.change(at_cloud(child(0)), ChildStatus.DELETED)
-        one.cloud._gateways.notifier.change(at_cloud(child(1)), ChildStatus.DELETED)
+        one.cloud._messages.notifier.change(at_cloud(child(0)), ChildStatus.DELETED)
+        one.cloud._messages.notifier.change(at_cloud(child(1)), ChildStatus.DELETED)
         assert await ended(online) == ("cloud-removed", True)
         assert isinstance(await refused(one, child(1), secret), LoginRemoved)
         await one.connect(child(1), secret)  # by now an operator has approved it again
@@ -388,8 +388,8 @@ async def test_errors_without_a_name_have_all_checked(folder: Path) -> None:
     async with site(folder) as one:
         sessions = await one.online(*range(5))
         logins = one.calls("combine.batch_login")
-        one.cloud._gateways.sessions.end(at_cloud(child(3)))
-        one.cloud._gateways.notifier.error(GATEWAY, 520, at_cloud(child(3)))
+        one.cloud._messages.sessions.end(at_cloud(child(3)))
+        one.cloud._messages.notifier.error(GATEWAY, 520, at_cloud(child(3)))
         await until(lambda: at_cloud(child(3)) in one.cloud.online)
         assert one.calls("combine.batch_login") > logins
         assert all(is_open(session) for session in sessions)
@@ -538,7 +538,7 @@ async def test_checks_are_spread(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         await one.online(*range(5))
         before = one.calls("combine.batch_login") + one.calls("combine.login")
         for _ in range(10):
-            one.cloud._gateways.notifier.error(GATEWAY, 520, at_cloud(child(0)))
+            one.cloud._messages.notifier.error(GATEWAY, 520, at_cloud(child(0)))
 
         def logins() -> int:
             return one.calls("combine.batch_login") + one.calls("combine.login") - before

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator import pki
+from gatewayd.simulator.alibaba import topics
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from tests.simulator.alibaba.client import (
@@ -273,3 +274,20 @@ async def test_a_will_and_a_retained_message_end_the_connection(cloud: AlibabaCl
         await one.ended()
     assert device(cloud)["published"] == 0
     assert ledger_of(cloud)["stray"] == 0
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "name", "fits"),
+    [
+        ("/sys/a/b/thing/event/+/post_reply", "/sys/a/b/thing/event/property/post_reply", True),
+        ("/sys/a/b/thing/event/+/post_reply", "/sys/a/b/thing/event/x/y/post_reply", False),
+        ("/sys/a/b/#", "/sys/a/b/thing/topo/get", True),
+        ("/sys/a/b/#", "/sys/a/b", True),  # 4.7.1.2: the parent level too
+        ("/sys/a/b/#", "/sys/a/bc", False),
+        ("/sys/a/b/thing", "/sys/a/b/thing", True),
+        ("/sys/a/b/+", "/sys/a/b", False),
+    ],
+)
+def test_wildcards(topic_filter: str, name: str, fits: bool) -> None:
+    """MQTT 3.1.1, 4.7.1."""
+    assert topics.matches(topic_filter, name) is fits

@@ -39,7 +39,7 @@ from gatewayd.simulator.mqtt.packets import Publish
 _SECOND = 1.0
 
 
-class AlibabaGateways:
+class AlibabaMessages:
     """The server of devices: of gateways with their sub-devices, and of those without any.
 
     topology, sessions, registration, reports, commands: its parts.  notifier: pushes to gateways.
@@ -98,31 +98,31 @@ class AlibabaGateways:
         if served:
             self._broker.serve(device, device)
 
-    def disconnect(self, gateway: Name) -> None:
+    def disconnect(self, device: Name) -> None:
         """Remove a device's connection, and with it the sessions of its sub-devices."""
-        self.sessions.lose(gateway)
-        self._broker.disconnect(gateway)
+        self.sessions.lose(device)
+        self._broker.disconnect(device)
 
-    def forget(self, gateway: Name) -> None:
+    def forget(self, device: Name) -> None:
         """Remove a deleted device."""
-        self.reports.forget(gateway)
-        self.topology.forget(gateway)
-        self._ledgers.forget(gateway)
+        self.reports.forget(device)
+        self.topology.forget(device)
+        self._ledgers.forget(device)
 
-    def subscribe(self, gateway: Name, filters: Sequence[str]) -> list[bool]:
+    def subscribe(self, device: Name, filters: Sequence[str]) -> list[bool]:
         """Return whether each filter is granted."""
         granted = [
-            at < self._rules.filters and self._subscribed(gateway, one)
+            at < self._rules.filters and self._subscribed(device, one)
             for at, one in enumerate(filters)
         ]
-        self._registry.devices[gateway].ledger.refused_topics += granted.count(False)
-        if self.is_gateway(gateway):
-            self._ledgers.of(gateway).refused_topics += granted.count(False)
+        self._registry.devices[device].ledger.refused_topics += granted.count(False)
+        if self.is_gateway(device):
+            self._ledgers.of(device).refused_topics += granted.count(False)
         return granted
 
-    def unsubscribe(self, gateway: Name, filters: Sequence[str]) -> None:
+    def unsubscribe(self, device: Name, filters: Sequence[str]) -> None:
         """Unsubscribe."""
-        self._broker.unsubscribe(gateway, filters)
+        self._broker.unsubscribe(device, filters)
 
     def publish(self, device: Name, packet: Publish) -> None:
         """Handle a message on a device's connection: its own, or one of its sub-devices."""
