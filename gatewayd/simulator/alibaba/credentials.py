@@ -50,7 +50,7 @@ _SECURE_MODES: Mapping[tuple[AlibabaAuthType, bool], frozenset[str]] = {
 """Purpose and TLS → the accepted values of securemode.  Only a login may go without TLS."""
 
 KEEP_ALIVE = range(30, 1201)
-"""The keep-alives of a login, in seconds; those of a registration are not checked."""
+"""The keep-alive of a login, in seconds; that of a registration is not checked."""
 
 _MAX_CLIENT_ID = 64
 _SERVED = ("_ss", "1")

@@ -57,7 +57,7 @@ def proves(given: bytes, secret: str, hour: str) -> bool:
 
 
 KEEPALIVE = range(30, 1201)
-"""Keep-alives that a client may request, in seconds; CONNACK says 2 for others."""
+"""The keep-alive that a client may request, in seconds; CONNACK says 2 for others."""
 
 
 @dataclass(frozen=True, slots=True)
