@@ -7,19 +7,25 @@ import contextlib
 import os
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
+from gatewayd.cloud.addresses import Address, AddressBook
 from gatewayd.cloud.ca.certificates import names_host
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.runtime.watched_file import WatchedPaths, read_regular
 
-MAX_ADDRESSES = 4
-"""How many of a host's addresses are tried, each with its share of the time."""
+ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried, too, where there is no answer (RFC 8305, 5)."""
+
+TLS_DELAY = 2.0
+"""The same where TCP was answered, and the TLS handshake takes time: it costs both sides much."""
 
 MAX_CA_FILE = 4 << 20
 """Bytes of a file of roots; those of a whole system have a quarter of a MiB."""
@@ -29,8 +35,6 @@ CHECK_EVERY = 10.0
 
 T = TypeVar("T")
 
-Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -39,6 +43,7 @@ class Server:
     host: the name that is asked for and verified (RFC 6066, 3).
     connect_timeout: seconds for each of name lookup, TCP and TLS.  reply_timeout: for an answer.
     address: name or IP address to connect to; "" for the host itself.
+    book: the addresses of this cloud's hosts, and which of them were good.
     """
 
     host: str
@@ -47,6 +52,7 @@ class Server:
     connect_timeout: float
     reply_timeout: float
     address: str = ""
+    book: AddressBook = field(default_factory=AddressBook, compare=False, repr=False)
 
 
 _VERIFY: Mapping[int, ConnectFault] = {
@@ -89,6 +95,7 @@ def client_context(ca_file: Path | None, identity: Secret | None = None) -> ssl.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a write would wait for what the server sends
     try:
         if ca_file is not None:
             with _in_memory(read_regular(ca_file, MAX_CA_FILE)) as path:
@@ -210,12 +217,105 @@ async def dial_one_of(addresses: list[Address], server: Server) -> ssl.SSLSocket
 
 
 async def _dial(addresses: list[Address], server: Server) -> ssl.SSLSocket:
-    plain = await _connect(addresses, server.connect_timeout)
+    """Connect to the first of these addresses that completes the handshake (RFC 8305, 5)."""
+    race = _Race(addresses, server)
     try:
-        return await _secure(plain, server)
-    except BaseException:
-        plain.close()
-        raise
+        return await race.run()
+    finally:
+        await race.close()
+
+
+class _Attempt:
+    """An attempt at one address.  answered: whether TCP was."""
+
+    def __init__(self, address: Address, server: Server) -> None:
+        self.address, self._server, self.answered = address, server, False
+
+    async def run(self) -> ssl.SSLSocket:
+        """Connect.  Raises ConnectError."""
+        plain = await _connect(self.address, self._server.connect_timeout)
+        self.answered = True
+        try:
+            return await _secure(plain, self._server)
+        except BaseException:
+            plain.close()
+            raise
+
+
+class _Race:
+    """Attempts at several addresses: the next begins when one fails, or takes too long."""
+
+    def __init__(self, addresses: list[Address], server: Server) -> None:
+        self._waiting, self._server = deque(addresses), server
+        self._running: dict[asyncio.Task[ssl.SSLSocket], _Attempt] = {}
+        self._errors: list[ConnectError] = []
+
+    async def run(self) -> ssl.SSLSocket:
+        """Return the first connection.  Raises the error of the attempt that came furthest."""
+        while self._waiting or self._running:
+            if self._waiting:
+                attempt = _Attempt(self._waiting.popleft(), self._server)
+                self._running[asyncio.create_task(attempt.run())] = attempt
+            await self._wait()
+            if (winner := self._first_done()) is not None:
+                return winner
+        raise max(self._errors, key=lambda error: _DEPTH.get(error.fault, len(_DEPTH)))
+
+    async def close(self) -> None:
+        """End all attempts, and close what they have connected."""
+        await cancel_and_wait(self._running)
+        for task in self._running:
+            if not task.cancelled() and task.exception() is None:
+                task.result().close()
+
+    async def _wait(self) -> None:
+        """Return when an attempt has ended, or when it is time for the next address."""
+        ended = partial(asyncio.wait, return_when=asyncio.FIRST_COMPLETED)
+        if not self._waiting:
+            await ended(self._running)
+            return
+        done, _ = await ended(self._running, timeout=ATTEMPT_DELAY)
+        if not done and next(reversed(self._running.values())).answered:
+            await ended(self._running, timeout=TLS_DELAY - ATTEMPT_DELAY)
+
+    def _first_done(self) -> ssl.SSLSocket | None:
+        """Return the connection of the first attempt that succeeded; None while there is none.
+
+        What failed, or was overtaken by one that began later, is tried last the next time.
+        """
+        book, earlier = self._server.book, []
+        for task, attempt in list(self._running.items()):
+            if not task.done():
+                earlier.append(attempt.address)
+                continue
+            del self._running[task]
+            error = task.exception()
+            book.note(attempt.address, good=error is None)
+            if error is None:
+                for address in earlier:
+                    book.note(address, good=False)
+                return task.result()
+            if not isinstance(error, ConnectError):
+                raise error
+            self._errors.append(error)
+        return None
+
+
+_DEPTH: Mapping[ConnectFault, int] = {
+    ConnectFault.TCP_UNREACHABLE: 0,
+    ConnectFault.TCP_REFUSED: 1,
+    ConnectFault.TLS_TIMEOUT: 2,
+    ConnectFault.TLS_FAILED: 3,
+}
+"""How far an attempt came; any other fault says more than these."""
+
+
+def peer_of(sock: ssl.SSLSocket) -> Address | None:
+    """Return the address that a socket is connected to; None if it is not any more."""
+    try:
+        return sock.family, sock.getpeername()
+    except OSError:
+        return None
 
 
 async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
@@ -227,7 +327,7 @@ async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with await _dial(addresses, replace(server, context=context)) as sock:
+        with await _dial(addresses, replace(server, context=context, book=AddressBook())) as sock:
             return not names_host(sock.getpeercert(binary_form=True) or b"", server.host)
     except ConnectError:
         return False
@@ -236,40 +336,21 @@ async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
 async def resolve(server: Server) -> list[Address]:
     """Look the server's name up, unless it is an address.  Raises ConnectError."""
     host = server.address or server.host
-    if (numeric := _numeric(host, server.port)) is not None:
-        return [numeric]
-    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(server.connect_timeout):
-            found = await loop.getaddrinfo(host, server.port, type=socket.SOCK_STREAM)
+        return await server.book.resolve(host, server.port, server.connect_timeout)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
         raise ConnectError(ConnectFault.DNS) from error
-    return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
 
 
-def _numeric(host: str, port: int) -> Address | None:
-    """Return an IPv4 or IPv6 address without a zone; None for a name, which is looked up."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except (OSError, ValueError):
-            continue
-        return family, ((host, port) if family == socket.AF_INET else (host, port, 0, 0))
-    return None
-
-
-async def _connect(addresses: list[Address], seconds: float) -> socket.socket:
-    """Return a connection to the first address that takes one."""
-    fault = ConnectFault.TCP_UNREACHABLE
-    for family, address in addresses:
-        try:
-            async with asyncio.timeout(seconds / len(addresses)):
-                return await _connect_to(family, address)
-        except ConnectionRefusedError:
-            fault = ConnectFault.TCP_REFUSED
-        except OSError:  # no route, or no answer in time: the next address may do
-            continue
-    raise ConnectError(fault)
+async def _connect(address: Address, seconds: float) -> socket.socket:
+    """Return a connection.  Raises ConnectError."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _connect_to(*address)
+    except ConnectionRefusedError as error:
+        raise ConnectError(ConnectFault.TCP_REFUSED) from error
+    except OSError as error:  # no route, or no answer in time
+        raise ConnectError(ConnectFault.TCP_UNREACHABLE) from error
 
 
 async def _connect_to(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,8 +44,12 @@ from gatewayd.settings.declare import RetrySettings, setting
 class RegistrationSettings(RetrySettings):
     """[registration]"""
 
-    in_flight: int = setting(32, "children that are registered at the same time", low=1, high=1000)
-    per_minute: int = setting(600, "most registrations that begin in one minute", low=1, high=60000)
+    in_flight: int = setting(
+        32, "children that are registered at the same time, at each cloud", low=1, high=1000
+    )
+    per_minute: int = setting(
+        600, "most registrations that begin in one minute, at each cloud", low=1, high=60000
+    )
     quiet_time: float = setting(
         60.0,
         "wait after a lost reply, so that the earlier request cannot take effect later",
@@ -117,6 +121,40 @@ class UnusedIntents:
         return self._now() - intent[2] <= AT_HAND
 
 
+class RegistrationTurns:
+    """The turns at one cloud: those that it does not answer keep none of another cloud waiting.
+
+    now: the event loop's clock, seconds.  running: requests under way.  unused: intents on record.
+    """
+
+    def __init__(self, settings: RegistrationSettings, now: Callable[[], float]) -> None:
+        self._now = now
+        self._free = asyncio.Semaphore(settings.in_flight)
+        self._per_minute = SlidingWindow(settings.per_minute, 60.0)
+        self._rate = RateLimiter(self._per_minute, now, settings.in_flight)
+        self.unused = UnusedIntents(settings.in_flight, now)
+        self.running = 0
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it."""
+        async with self._free:
+            await self._rate.acquire()
+            self.running += 1
+            try:
+                yield
+            finally:
+                self.running -= 1
+
+    def reserve(self, device: DeviceId) -> bool:
+        """Whether a new child has its turn at once; it is kept for a moment."""
+        return (
+            not self._free.locked()
+            and not self._per_minute.wait(self._now())
+            and self.unused.reserve(device, self.running)
+        )
+
+
 class Registrar:
     """A worker that registers children, many at a time, each with its own back-off.
 
@@ -135,10 +173,7 @@ class Registrar:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
         self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
-        self._semaphore = asyncio.Semaphore(settings.in_flight)
-        self._per_minute = SlidingWindow(settings.per_minute, 60.0)
-        self._rate = RateLimiter(self._per_minute, clock.now, settings.in_flight)
-        self._unused = UnusedIntents(settings.in_flight, clock.now)
+        self._turns: dict[str, RegistrationTurns] = {}
         self._answered: dict[DeviceId, int] = {}  # the last attempt, where it issued nothing
         self._running = 0
         self._idle = asyncio.Event()
@@ -147,7 +182,8 @@ class Registrar:
 
     async def register(self, device: DeviceId, post: PostEvent) -> None:
         """Work on a child until its secret is durable, or an operator has to act."""
-        if not self._unused.covers(self._records[device]):
+        record = self._records[device]
+        if not self._turns_at(record.cloud).unused.covers(record):
             if await self._has_secret_already(device, post):
                 return
             await self._wait_quiet_time(device, post)
@@ -170,14 +206,12 @@ class Registrar:
         return (
             not self._closing
             and name.provider in self._providers
-            and not self._semaphore.locked()
-            and not self._per_minute.wait(self._now())
-            and self._unused.reserve(device, self._running)
+            and self._turns_at(name).reserve(device)
         )
 
     def begun(self, record: Record) -> None:
         """Note that the intent of a new child is on record; nothing was requested yet."""
-        self._unused.add(record)
+        self._turns_at(record.cloud).unused.add(record)
         self._checkpoint("intent-on-record")
 
     async def drain(self, seconds: float) -> None:
@@ -222,8 +256,7 @@ class Registrar:
         await asyncio.sleep(wait)
 
     async def _attempt_in_turn(self, device: DeviceId, post: PostEvent) -> Outcome:
-        async with self._semaphore:
-            await self._rate.acquire()
+        async with self._turns_at(self._records[device].cloud).take():
             self._running += 1
             self._idle.clear()
             try:
@@ -232,6 +265,13 @@ class Registrar:
                 self._running -= 1
                 if not self._running:
                     self._idle.set()
+
+    def _turns_at(self, name: CloudName | None) -> RegistrationTurns:
+        """Return the turns at a cloud; those that are not configured share one."""
+        cloud = name.provider if name is not None and name.provider in self._providers else ""
+        if cloud not in self._turns:
+            self._turns[cloud] = RegistrationTurns(self._settings, self._now)
+        return self._turns[cloud]
 
     async def _attempt(self, device: DeviceId, post: PostEvent) -> Outcome:
         record = self._records[device]
@@ -247,7 +287,8 @@ class Registrar:
         if self._closing:
             return Failed(STOPPING)
         newest = self._records.get(device)  # an operator may have decided otherwise meanwhile
-        intent = newest if self._unused.take(newest) else await self._record_intent(record)
+        unused = self._turns_at(record.cloud).unused
+        intent = newest if unused.take(newest) else await self._record_intent(record)
         assert intent is not None, "what was taken is on record"
         return await self._request(provider, record.cloud, intent, post)
 

@@ -38,7 +38,7 @@ from gatewayd.settings.declare import RetrySettings, setting
 class SessionSettings(RetrySettings):
     """[sessions]"""
 
-    connecting: int = setting(32, "logins at the same time", low=1, high=1000)
+    connecting: int = setting(32, "logins at the same time, at each cloud", low=1, high=1000)
     retry_refused: float = setting(
         600.0, "wait after the cloud refused a login", unit="s", low=1, high=86400
     )
@@ -128,7 +128,7 @@ class SessionKeeper:
         self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
         self._timestamp = clock.timestamp
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
-        self._turns = asyncio.Semaphore(settings.connecting)
+        self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
         self._watcher = SessionWatcher(clock.timestamp)
 
@@ -197,7 +197,7 @@ class SessionKeeper:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             raise LoginFailed(NO_PROVIDER)
-        async with self._turns:
+        async with self._turns[record.cloud.provider]:
             secret = await self._secrets.get(record.slot(record.stored))
             session = await provider.connect(record.cloud, secret)
             due = provider.renew_at(record.cloud, secret)
@@ -232,7 +232,7 @@ class SessionKeeper:
     async def _renew(self, device: DeviceId, opened: OpenSession, post: PostEvent) -> OpenSession:
         """Renew the secret, and return the open session with the time of the next renewal."""
         settings = self._settings
-        if self._renewal.busy:
+        if self._renewal.is_busy(device):
             opened.due = self._timestamp() + TURN * (1 + self._jitter())
             return opened
         try:

@@ -66,7 +66,7 @@ class OpenSession:
 
 
 class SecretRenewal:
-    """The renewal of secrets, two at a time.
+    """The renewal of secrets, two at a time at each cloud.
 
     checkpoint: called with the name of each completed step; tests crash there.
     """
@@ -81,7 +81,7 @@ class SecretRenewal:
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._wall, self._checkpoint = clock.wall, checkpoint
-        self._turns = asyncio.Semaphore(AT_A_TIME)
+        self._turns = {name: asyncio.Semaphore(AT_A_TIME) for name in providers}
 
     async def waiting(self, record: Record) -> Reason:
         """Return the reason of a child that is online: whether a new secret waits."""
@@ -97,17 +97,16 @@ class SecretRenewal:
         )
         return replace(WAITING, remedy=f"{known} {WAITING.remedy}") if known else WAITING
 
-    @property
-    def busy(self) -> bool:
+    def is_busy(self, device: DeviceId) -> bool:
         """Whether `renew` would have to wait for others."""
-        return self._turns.locked()
+        return self._turns_at(self._records[device]).locked()
 
     async def renew(self, device: DeviceId) -> OpenSession:
         """Log in with a new secret, which is in use from now on; return the session.
 
         Raises RenewalFailed, StoreError; then the old one stays in use.
         """
-        async with self._turns:
+        async with self._turns_at(self._records[device]):
             record = self._records[device]
             name, provider = self._at(record)
             secret = await self._candidate(record)
@@ -132,6 +131,9 @@ class SecretRenewal:
             if isinstance(error, LoginRefused):
                 raise LoginRefused(failure.reason, stale=error.stale) from error
             raise error from None
+
+    def _turns_at(self, record: Record) -> asyncio.Semaphore:
+        return self._turns[self._at(record)[0].provider]
 
     def _at(self, record: Record) -> tuple[CloudName, CloudProvider]:
         assert record.cloud is not None, "only a registered child has a secret"

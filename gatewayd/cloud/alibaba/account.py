@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gatewayd.cloud import tls
+from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
@@ -37,7 +38,7 @@ class AlibabaAccount:
     read_secret: see cloud/credentials.py; called off the event loop, again for each registration,
     so that a file that was replaced counts at once.
     trust: the roots of the MQTT endpoint.  random: so many bytes that cannot be guessed.
-    connects: the limiter of its connections.
+    connects: the limiter of its connections.  book: the addresses of its hosts.
     """
 
     settings: AlibabaSettings
@@ -45,6 +46,7 @@ class AlibabaAccount:
     trust: tls.TrustStore
     random: Callable[[int], bytes] = field(default=secrets.token_bytes)
     connects: RateLimiter = field(default_factory=connect_limit)
+    book: AddressBook = field(default_factory=AddressBook)
 
     def endpoint(self, name: CloudName) -> tuple[str, int]:
         """Return the host and port of the MQTT endpoint for a device."""
@@ -63,7 +65,8 @@ class AlibabaAccount:
     async def server_at(self, host: str, port: int, trust: tls.TrustStore) -> tls.Server:
         """Return another server of the cloud.  Raises ConnectError."""
         context, settings = await trust.context(), self.settings
-        return tls.Server(host, port, context, settings.connect_timeout, settings.reply_timeout)
+        wait, reply = settings.connect_timeout, settings.reply_timeout
+        return tls.Server(host, port, context, wait, reply, book=self.book)
 
     def given_secret(self, credential: str, file: Path | None) -> GivenSecret:
         """Return a secret that an operator gives."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 
 from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.ca.certificates import Validity
 from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
@@ -93,7 +94,7 @@ class SecretLogin:
     ) -> None:
         self._settings, self._own, self._trust = settings, own, trust
         self._given = GivenSecret(read_secret, own.secret_credential, own.secret_file)
-        self._wall = wall
+        self._wall, self._book = wall, AddressBook()
 
     def check_name(self, _: CloudName) -> Reason | None:
         """Return None: the platform is not asked, so any name will do."""
@@ -139,7 +140,7 @@ class SecretLogin:
         device_id = own.device_id or default_device_id(name.product, name.device)
         login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
         try:
-            endpoint = server(settings, await self._trust.context())
+            endpoint = server(settings, await self._trust.context(), self._book)
             connection = await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
         except ConnectError as error:
             raise reasons.login(error, settings.host, settings.port) from error
@@ -153,7 +154,7 @@ class CertificateLogin:
     """
 
     def __init__(self, settings: HuaweiSettings, wall: Callable[[], float]) -> None:
-        self._settings, self._wall = settings, wall
+        self._settings, self._wall, self._book = settings, wall, AddressBook()
 
     async def open(
         self, name: CloudName, secret: Secret, on_message: mqtt.Handler
@@ -181,7 +182,7 @@ class CertificateLogin:
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
         login = certificate_login(identity.device_id, self._wall())
         return await mqtt.open_connection(
-            server(settings, context), login, settings.keepalive, on_message
+            server(settings, context, self._book), login, settings.keepalive, on_message
         )
 
     def _login_error(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 
+from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
 from gatewayd.cloud.huawei.identity import fatal_text
@@ -50,7 +51,9 @@ async def preflight(
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoint, roots, clock, template and secret.  A Preflight."""
     yield describe(settings)
-    attempt = await probe_endpoint(server(settings, await trust_context(settings.ca_file)))
+    attempt = await probe_endpoint(
+        server(settings, await trust_context(settings.ca_file), AddressBook())
+    )
     for check in connection_checks(attempt, settings.port):
         yield check
     now = around.time()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.tls import Server
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, setting
@@ -234,8 +235,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def server(settings: HuaweiSettings, context: ssl.SSLContext) -> Server:
-    """Return the endpoint, with its trust and its timeouts."""
+def server(settings: HuaweiSettings, context: ssl.SSLContext, book: AddressBook) -> Server:
+    """Return the endpoint, with its trust, its timeouts and its addresses."""
     return Server(
         settings.host,
         settings.port,
@@ -243,4 +244,5 @@ def server(settings: HuaweiSettings, context: ssl.SSLContext) -> Server:
         settings.connect_timeout,
         settings.reply_timeout,
         settings.address,
+        book,
     )
