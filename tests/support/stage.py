@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest_asyncio
@@ -68,14 +68,15 @@ def application(  # noqa: PLR0913  # what differs between stages
     on_window_change: Callable[[], None] = lambda: None,
     rules: RulesInForce | None = None,
     registration: RegistrationSettings | None = None,
+    others: Iterable[CloudProvider] = (),
 ) -> Application:
-    """Build the application with one cloud, on fakes; the cloud may ask for everything."""
+    """Build the application on fakes; its clouds may ask for everything."""
     return Application(
         manager=manager,
         discovery=lan,
         records=records,
         secrets=records.secrets,
-        providers={provider.name: provider},
+        providers={one.name: one for one in (provider, *others)},
         rules=rules or NameRules(),
         reporter=reporter,
         registration=registration or RegistrationSettings(),
@@ -99,6 +100,7 @@ class Stage:
         cloud: FakeCloud,
         checkpoint: Callable[[str], None] = lambda _: None,
         rules: RulesInForce | None = None,
+        others: Iterable[CloudProvider] = (),
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -119,6 +121,7 @@ class Stage:
             on_window_change=self._window_changed,
             rules=rules,
             registration=RegistrationSettings(**settings),
+            others=others,
         )
 
     async def reload(self) -> None:
