@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from gatewayd.simulator.account import AccountOptions, CloudVerb
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
+from gatewayd.simulator.huawei.downlinks import COMMANDS, SET
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage
-from gatewayd.simulator.huawei.exchange.downlinks import COMMANDS, SET
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
 from gatewayd.simulator.huawei.platform.device import AuthSlot, DeviceAuth, HuaweiDevice

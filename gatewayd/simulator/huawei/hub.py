@@ -10,9 +10,8 @@ from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.huawei import events, topics
 from gatewayd.simulator.huawei.authentication import HuaweiAuthenticator, LoginDecision
 from gatewayd.simulator.huawei.broker import HuaweiBroker
-from gatewayd.simulator.huawei.exchange.downlinks import Downlinks
+from gatewayd.simulator.huawei.downlinks import Downlinks
 from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
-from gatewayd.simulator.huawei.exchange.uplinks import REPORT, Uplinks
 from gatewayd.simulator.huawei.gateways import HuaweiGateways
 from gatewayd.simulator.huawei.ledger import HuaweiLedgers
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
@@ -20,6 +19,7 @@ from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.ids import Ids
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused, RefusalReason
+from gatewayd.simulator.huawei.uplinks import REPORT, Uplinks
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt import connack
 from gatewayd.simulator.mqtt.delivery import encode

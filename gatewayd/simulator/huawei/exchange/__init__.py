@@ -1,1 +1,1 @@
-"""What devices and the owner of a Huawei instance exchange: reports, commands, messages."""
+"""What devices and the owner of a Huawei instance exchange: models, shadows, messages.  No I/O."""

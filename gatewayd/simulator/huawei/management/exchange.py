@@ -11,15 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gatewayd.simulator.huawei import times, topics
+from gatewayd.simulator.huawei.downlinks import COMMANDS, GET, SET
 from gatewayd.simulator.huawei.exchange.device_messages import (
     MAX_MESSAGE,
     MAX_TTL,
     TTL_STEP,
     DeviceMessage,
 )
-from gatewayd.simulator.huawei.exchange.downlinks import COMMANDS, GET, SET
 from gatewayd.simulator.huawei.exchange.product_model import Misfit, ProductModel
-from gatewayd.simulator.huawei.exchange.uplinks import describe_shadow
 from gatewayd.simulator.huawei.management.rest import (
     Fields,
     ManagementAnswer,
@@ -30,6 +29,7 @@ from gatewayd.simulator.huawei.platform import fields
 from gatewayd.simulator.huawei.platform.device import HuaweiDevice
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
+from gatewayd.simulator.huawei.uplinks import describe_shadow
 from gatewayd.simulator.mqtt.delivery import encode
 
 _TOPIC = re.compile(r"[^#+\x00]{1,128}")

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from gatewayd.simulator.huawei import times, topics
 from gatewayd.simulator.huawei.broker import HuaweiBroker
-from gatewayd.simulator.huawei.exchange.downlinks import COMMANDS, GET, SET, Downlinks
+from gatewayd.simulator.huawei.downlinks import COMMANDS, GET, SET, Downlinks
 from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
 from gatewayd.simulator.huawei.exchange.shadows import ServiceShadow, ShadowSection
 from gatewayd.simulator.huawei.ledger import HuaweiLedgers
