@@ -87,6 +87,34 @@ async def test_two_crashes_do_no_more_harm_than_one_each(first: str, second: str
     assert cloud.activated[name] in records.slots.values()
 
 
+@pytest.mark.jumping_clock
+async def test_a_child_that_waited_for_its_turn_survives_a_crash_after_its_intent() -> None:
+    """Its intent is a commit of its own, as its turn did not come with its admission."""
+    records, cloud, intents = MemoryRecords(), FakeCloud(), 0
+    died = asyncio.Event()
+
+    def checkpoint(reached: str) -> None:
+        nonlocal intents
+        intents += reached == "intent-on-record"
+        if intents == 2:
+            died.set()
+            raise Killed
+
+    async with Stage(records, cloud, checkpoint, in_flight=1).running() as stage:
+        for name in ("TH20-1", "TH20-2"):
+            stage.announce(name)
+        await died.wait()
+        assert sorted(record.attempt for record in records.all()) == [1, 1]
+        records.dead = True
+    cloud.online.clear()
+    records = after_a_power_cut(records)
+    async with Stage(records, cloud).running() as stage:
+        for device in [stage.announce(name) for name in ("TH20-1", "TH20-2")]:
+            await stage.tape.wait_for(device, "online")
+    assert [len(secrets) for secrets in cloud.issued.values()] == [1, 1]
+    assert all(secret in records.slots.values() for secret in cloud.activated.values())
+
+
 def earlier_records() -> Iterator[dict[str, int]]:
     """Yield what the steps of earlier versions, one more for each, may have left on the disk."""
     for attempt, activating in product((1, 2), (0, 1, 2)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from itertools import islice
 
@@ -14,6 +15,8 @@ from gatewayd.device.recovery import SECRET_LOST
 from gatewayd.device.views import DeviceView, Reporter
 from gatewayd.manager.manager import Child
 from gatewayd.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
 
 _MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
 _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
@@ -65,7 +68,10 @@ class DevicePublisher:
         due = (c for c, since in self._changed.values() if steps or self._is_due(c, since))
         for child in tuple(islice(due, limit)):
             del self._changed[child.id]
-            self._reporter.show(self._view(child))
+            try:
+                self._reporter.show(self._view(child))
+            except Exception:  # border: one child that cannot be shown must not hide the others
+                log.exception("Device %s cannot be shown.", child.id, extra={"device": child.id})
         return bool(self._changed)
 
     def _is_due(self, child: Child, since: float) -> bool:

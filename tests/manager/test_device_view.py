@@ -141,6 +141,21 @@ async def test_so_many_are_shown_at_once_and_the_oldest_change_first() -> None:
 
 
 @pytest.mark.jumping_clock
+async def test_a_child_that_cannot_be_shown_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Publishing()
+    scene.publisher.show(scene.child("child-1"))
+    broken = scene.child("broken")
+    broken.until = float("inf")  # no time to show
+    scene.publisher.show(broken)
+    scene.publisher.show(scene.child("child-2"))
+    assert [name for name, _ in scene.shown()] == ["child-1", "child-2"]
+    assert [getattr(record, "device", "") for record in caplog.records] == ["broken"]
+    assert scene.shown() == []
+
+
+@pytest.mark.jumping_clock
 async def test_steps_that_follow_at_once_are_not_shown_one_by_one() -> None:
     scene = Publishing()
     child = scene.child("child-1")
