@@ -36,10 +36,13 @@ class InlineLoop(JumpingLoop):
         self, _: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         done: asyncio.Future[T] = self.create_future()
+        asyncio.events._set_running_loop(None)  # as in a thread, which may block
         try:
             done.set_result(func(*args))
         except Exception as error:  # noqa: BLE001  # border: the waiter gets it
             done.set_exception(error)
+        finally:
+            asyncio.events._set_running_loop(self)
         return done
 
 

@@ -27,7 +27,7 @@ MAX_PROPERTIES, MAX_EVENTS, MAX_SUB_DEVICES = 200, 20, 20
 """In one report."""
 MAX_AHEAD = 24 * 3600 * 1000
 """Milliseconds that a report may lie in the future."""
-KEPT = 1_000
+KEPT = 200
 """The number of the newest reports that are kept for each device."""
 
 _EVENT = re.compile(r"thing\.event\.(?P<event>[A-Za-z0-9_:]{1,100})\.post")
