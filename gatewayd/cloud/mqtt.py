@@ -354,7 +354,8 @@ class MqttSession:
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
-        return SessionEnd(connect_errors.ENDS[await self._connection.wait_closed()])
+        end = await self._connection.wait_closed()
+        return SessionEnd(connect_errors.ENDS[end], by_cloud=end is ConnectionEnd.CLOUD)
 
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""

@@ -95,10 +95,13 @@ class SessionEnd:
     """How a session ended.
 
     removed: whether the cloud has removed the child.
+    by_cloud: whether the cloud ended it, over a path that was alive, as it does with the older of
+    two sessions of one device.
     """
 
     reason: Reason
     removed: bool = False
+    by_cloud: bool = False
 
 
 class Session(Protocol):

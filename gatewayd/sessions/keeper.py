@@ -55,12 +55,36 @@ class SessionSettings(RetrySettings):
 SECRET_GONE = Reason("secret-gone", "The secret is no longer in its slot, and was never used.")
 TAKEN_OVER = Reason(
     "session-contested",
-    "The cloud closes each session of this child soon after it was opened.",
+    "The cloud closes one session of this child after another: most likely it is logged in "
+    "elsewhere, too.",
     "Check that neither another gateway nor the child itself logs in with the same device name.",
 )
 SHORT = 20.0
-"""A session that ended sooner, seconds, counts as taken over (vendors close the older of two
-sessions of one device).  With longer waits, the other one comes back later, too."""
+"""A session that ended sooner, seconds, counts as a failure: the waits grow.  With longer ones, so
+do those of another gateway that holds the device."""
+CLOSINGS = 3
+"""Sessions in a row that the cloud has closed, until another one is taken to hold the device."""
+RETURNS = 1.5
+"""How many times retry_last each of them lasted at most: so late does another gateway come back."""
+
+
+class Contest:
+    """Whether another one holds the same device: vendors close the older of two sessions.
+
+    The waits of two gateways differ, as one of them gives way; so what counts here is only that the
+    cloud closes one session after another.  longest: seconds of a session that counts.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest, self._closings = longest, 0
+
+    def note(self, lasted: float, ended: SessionEnd) -> bool:
+        """Note how a session ended, after how many seconds; return whether the contest is on."""
+        counts = ended.by_cloud and lasted < self._longest
+        self._closings = self._closings + 1 if counts else 0
+        return self._closings >= CLOSINGS
+
+
 TURN = 5.0
 """Seconds, and up to as many again, for which a due renewal is postponed while others are under
 way."""
@@ -153,6 +177,7 @@ class SessionKeeper:
         """Keep a session open, until cancelled or until an operator has to act."""
         per_minute = SlidingWindow(self._settings.per_minute, 60.0)
         budget, failures = RateLimiter(per_minute, self._now, waiters=1), 0
+        contest = Contest(RETURNS * self._settings.retry_last)
         while True:
             await budget.acquire()
             record = self._records[device]
@@ -178,7 +203,7 @@ class SessionKeeper:
                     await self._removed(self._records[device], ended.reason, post)
                     return
                 failures = failures + 1 if lasted < self._short else 0
-                reason = TAKEN_OVER if failures > 1 else ended.reason
+                reason = TAKEN_OVER if contest.note(lasted, ended) else ended.reason
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
 

@@ -224,11 +224,12 @@ class FakeCloud:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def drop(self, device: str) -> None:
-        """End a child's session from the cloud's side."""
+    def drop(self, device: str, *, by_cloud: bool = True) -> None:
+        """End a child's session, from the cloud's side or by a path that is lost."""
+        reason = Reason("cloud-closed" if by_cloud else "connection-lost")
         session = next(s for n, s in self.online.items() if n.device == device)
         if not session.ended.done():
-            session.ended.set_result(SessionEnd(Reason("connection-lost")))
+            session.ended.set_result(SessionEnd(reason, by_cloud=by_cloud))
 
     def reset(self, name: CloudName) -> None:
         """Forget the first login of a child, as an operator asks for at the cloud."""

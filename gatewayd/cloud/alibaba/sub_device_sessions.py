@@ -133,7 +133,7 @@ class AlibabaSubDeviceSessions:
         if meaning.kind is ResultKind.REMOVED:
             self.remove(child)
         else:
-            self._online.end(child, SessionEnd(meaning.reason))
+            self._online.end(child, SessionEnd(meaning.reason, by_cloud=True))
 
     def remove(self, child: SubName) -> None:
         """End the session of a child that the cloud has removed, or else refuse its next login."""
