@@ -18,6 +18,7 @@ from gatewayd.simulator.site import Site
 pytestmark = pytest.mark.integration
 
 LATER = "retry_first = 900\nretry_last = 900"
+SOON = "retry_first = 12\nretry_last = 12"  # and no oftener than the cloud allows
 ONE = ("--children", "0", "--late", "1", "--seed", "5")
 
 Break = Callable[[Site, str], Awaitable[Path]]
@@ -69,14 +70,26 @@ def keep_good(path: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def waiting(folder: Path, cloud: str, route: str) -> AsyncIterator[tuple[Site, str]]:
+async def waiting(
+    folder: Path, cloud: str, route: str, *, patient: bool = True
+) -> AsyncIterator[tuple[Site, str]]:
+    """A site with one child, where gatewayd waits long, or, if not patient, shortly."""
     site = Site(folder, cloud=cloud, route=route, plant_options=ONE)
     async with site.open():
         config = folder / "gatewayd.toml"
-        text = config.read_text().replace("retry_first = 1", LATER)
-        config.write_text(text.replace("retry_refused = 2", "retry_refused = 900"))
+        text = config.read_text()
+        text = text.replace("retry_first = 1", LATER if patient else SOON)
+        if patient:
+            text = text.replace("retry_refused = 2", "retry_refused = 900")
+        config.write_text(text)
         (child,) = site.plant["serials"]
         yield site, child
+
+
+def put_back(folder: Path) -> None:
+    """Give each spoiled file its good content again."""
+    for good in folder.rglob("*.good"):
+        good.with_name(good.name.removesuffix(".good")).write_bytes(good.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -107,8 +120,7 @@ async def test_a_corrected_file_and_a_reload_bring_the_child_online(
             return (shown["State"], shown["Reason"]) == stuck_as
 
         await site.until(stuck, f"{child} to be {stuck_as}")
-        for good in tmp_path.rglob("*.good"):
-            good.with_name(good.name.removesuffix(".good")).write_bytes(good.read_bytes())
+        put_back(tmp_path)
         await site.call("Reload")
         await site.wait_for(child, "online")
         (line,) = (line for line in site.log().splitlines() if "Read again" in line)
@@ -137,8 +149,33 @@ async def test_a_root_that_is_exchanged_under_a_running_gateway_counts_both_ways
             return (shown["State"], shown["Reason"]) == ("activating", "tls-unknown-ca")
 
         await site.until(refused, f"{child} not to trust the cloud")
-        good = tmp_path / "ca.pem.good"
-        (tmp_path / "ca.pem").write_bytes(good.read_bytes())
+        put_back(tmp_path)
         await site.call("Reload")
         await site.wait_for(child, "online")
         assert site.log().count("Read again, as they have changed: cloud.alibaba.ca_file") == 2
+
+
+@pytest.mark.parametrize(
+    ("cloud", "route", "spoil", "reason"),
+    [
+        ("alibaba", "", other_root, "tls-unknown-ca"),
+        ("alibaba", "sub-device-known", other_known_secret, "cloud-auth-failed"),
+        ("huawei", "sub-device", other_gateway_secrets, "gateway-offline"),
+    ],
+)
+async def test_what_is_tried_again_by_itself_needs_no_command(
+    tmp_path: Path, cloud: str, route: str, spoil: Break, reason: str
+) -> None:
+    async with waiting(tmp_path, cloud, route, patient=False) as (site, child):
+        await spoil(site, child)
+        await site.start()
+        await site.ask(do="announce", child=child)
+
+        async def stuck() -> bool:
+            known = child in await site.devices()
+            return known and (await site.describe(child))["Reason"] == reason
+
+        await site.until(stuck, f"{child} to wait: {reason}")
+        put_back(tmp_path)
+        await site.wait_for(child, "online")
+        assert "Configuration reloaded" not in site.log()
