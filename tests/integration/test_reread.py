@@ -1,6 +1,6 @@
-"""Files that the configuration names are corrected while the daemon runs, and Reload leads out.
+"""Files that the configuration names are corrected while the daemon runs: that leads out.
 
-Waits are so long that nothing but Reload can have a child tried again.
+Where it is Reload that is tested, waits are so long that nothing else has a child tried again.
 """
 
 from __future__ import annotations
