@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,25 @@ def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample = tree / "etc/gatewayd/gatewayd.toml"
     sample.write_text(sample.read_text() + "# of an earlier version\n")
     made = tree.with_name(f"gatewayd_{EARLIER}_all.deb")
+    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made)
+    return made
+
+
+@pytest.fixture
+def undivided(package: Path, tmp_path: Path) -> Path:
+    """The package as of a version whose discovery had no unit of its own."""
+    tree = tmp_path / "tree"
+    _run("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN/control"
+    version = _run("dpkg-deb", "--field", package, "Version").strip()
+    control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {EARLIER}"))
+    for name in ("gatewayd-discovery.socket", "gatewayd-discovery@.service"):
+        next(tree.rglob(name)).unlink()
+    unit = next(tree.rglob("gatewayd.service"))
+    new = re.compile(r".*DISCOVERY_SOCKET.*|IPAddressDeny=multicast")
+    kept = [line for line in unit.read_text().splitlines() if not new.fullmatch(line)]
+    unit.write_text("\n".join(kept).replace("gatewayd-discovery.socket ", "") + "\n")
+    made = tmp_path / f"gatewayd_{EARLIER}_all.deb"
     _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made)
     return made
 
@@ -105,3 +125,21 @@ def test_purging_keeps_the_vault_unless_somebody_says_no(gateway: Gateway, packa
     gateway.box.run("debconf-set-selections", input="gatewayd gatewayd/remove-vault boolean true\n")
     apt(gateway.box, "purge", "gatewayd")
     assert not gateway.box.path(STATE).exists()
+
+
+def test_discovery_gets_its_unit_by_an_upgrade(
+    bare: Gateway, undivided: Path, package: Path
+) -> None:
+    install(bare.box, undivided)
+    bare.make_key("--with-key=host")
+    bare.configure()
+    bare.await_online(CHILDREN)
+    running = ("systemctl", "list-units", "--no-legend", "--state=running", "gatewayd-discovery@*")
+    assert bare.box.run(*running) == ""
+    install(bare.box, package)
+    _is_untouched(bare)
+    bare.box.until(lambda: bare.box.run(*running) != "", "the helper to run")
+    apt(bare.box, "remove", "gatewayd")
+    assert bare.box.run(*running) == ""
+    listening = ("systemctl", "list-units", "--no-legend", "gatewayd-discovery.socket")
+    assert "listening" not in bare.box.run(*listening)
