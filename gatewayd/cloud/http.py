@@ -15,7 +15,7 @@ from functools import partial
 from urllib.parse import urlencode
 
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
-from gatewayd.cloud.tls import Server, dial, when_ready
+from gatewayd.cloud.tls import Server, dial, peer_of, try_last, when_ready
 
 MAX_RESPONSE = 16 * 1024
 """Bytes of a response with its header; a real one has some hundred."""
@@ -53,8 +53,16 @@ async def post_form(
     Raises ConnectError; one of connect_errors.SILENT if the request may have arrived.
     """
     sock = await dial(server)
+    address = peer_of(sock)
     try:
-        yield await _exchange(sock, form_request(server, path, form), server.reply_timeout)
+        try:
+            request = form_request(server, path, form)
+            response = await _exchange(sock, request, server.reply_timeout)
+        except ConnectError as error:
+            if error.fault is not ConnectFault.MQTT_PROTOCOL:
+                try_last(server, address)
+            raise
+        yield response
     finally:
         sock.close()
 

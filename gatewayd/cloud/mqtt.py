@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import paho.mqtt.client as paho
 
 from gatewayd.cloud import connect_errors, tls
-from gatewayd.cloud.addresses import Address
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
 from gatewayd.cloud.paho_socket import PahoSocket, UnacknowledgedPackets
@@ -122,7 +121,7 @@ async def open_connection(
             code = await connection.answer
     except TimeoutError:
         connection.abort()
-        _try_others_first(server, address)
+        tls.try_last(server, address)
         raise ConnectError(ConnectFault.MQTT_TIMEOUT) from None
     except BaseException:
         connection.abort()
@@ -130,15 +129,9 @@ async def open_connection(
     if code != ACCEPTED:
         connection.abort()
         if code in (ConnectionEnd.CLOUD, ConnectionEnd.LOST):
-            _try_others_first(server, address)
+            tls.try_last(server, address)
         raise _refusal(code, connection.alert)
     return connection
-
-
-def _try_others_first(server: Server, address: Address | None) -> None:
-    """Note that TLS was answered here, and MQTT was not: another address may lead to a live one."""
-    if address is not None:
-        server.book.note(address, good=False)
 
 
 def _refusal(code: int | ConnectionEnd, alert: str) -> ConnectError:

@@ -318,6 +318,12 @@ def peer_of(sock: ssl.SSLSocket) -> Address | None:
         return None
 
 
+def try_last(server: Server, address: Address | None) -> None:
+    """Note that TLS was answered here, and nothing more: another address may lead to a live one."""
+    if address is not None:
+        server.book.note(address, good=False)
+
+
 async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
     """Whether a server that is not trusted is also of another name, as a captive portal's is.
 

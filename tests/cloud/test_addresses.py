@@ -28,6 +28,7 @@ from gatewayd.cloud.addresses import (
     in_order,
 )
 from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from gatewayd.cloud.http import post_form
 from gatewayd.simulator import pki
 from tests.cloud.conftest import NOW
 from tests.cloud.test_mqtt import ACCEPTED, LOGIN, answering
@@ -363,3 +364,18 @@ async def test_an_address_where_mqtt_is_not_answered_is_tried_last(
         await connection.close()
         await dead.until(0)
         await good.until(0)
+
+
+async def test_an_address_where_http_is_not_answered_is_tried_last(
+    serve: Serve, at: Callable[..., tls.Server]
+) -> None:
+    async def hang_up(client: Any) -> None:
+        await client.reader.read(1)
+
+    async with serve(hang_up) as dead, serve(stay) as other:
+        server = at(live(dead.port), live(other.port))
+        with pytest.raises(ConnectError) as raised:
+            async with post_form(server, "/", {}):
+                raise AssertionError("there was no response")
+        assert raised.value.fault is ConnectFault.MQTT_CLOSED
+        assert await tls.resolve(server) == [live(other.port), live(dead.port)]
