@@ -14,8 +14,12 @@ from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
 from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
 from gatewayd.cloud.alibaba.settings import DEVICE_NAME, AlibabaGateway, AlibabaSettings
-from gatewayd.cloud.alibaba.sub_device import KnownSecretRoute, ProductSecretRoute, RegisteredRoute
-from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
+from gatewayd.cloud.alibaba.sub_device import (
+    AlibabaSubDevices,
+    KnownSecretRoute,
+    ProductSecretRoute,
+    RegisteredRoute,
+)
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.routed_provider import GATEWAY_ROUTE, RoutedProvider
 from gatewayd.cloud.sub_devices.link import GatewayLink

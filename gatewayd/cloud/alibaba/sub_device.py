@@ -1,18 +1,29 @@
 """The routes "sub-device…": children that the gateway registers and logs in over its own session.
 
 They are devices of node type "gateway sub-device", created in the console before.  The routes
-differ in where a child's secret comes from; the rest is the same.
+differ in where a child's secret comes from; the rest, all sub-devices of one gateway, is shared.
 """
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
-from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.downlink import AlibabaDownlink, FoundDeviceReporter
+from gatewayd.cloud.alibaba.payloads import sub_name
+from gatewayd.cloud.alibaba.requests import AlibabaRequests
+from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
+from gatewayd.cloud.alibaba.sub_device_sessions import (
+    AlibabaSubDeviceSessions,
+    SessionCheck,
+    Signing,
+)
 from gatewayd.cloud.credentials import GivenSecret
 from gatewayd.cloud.provider import (
+    CloudRequestHandler,
     Issued,
     KeepSecret,
     LoginFailed,
@@ -21,6 +32,8 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
     UNANSWERED,
@@ -34,6 +47,70 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class AlibabaSubDevices:
+    """All sub-devices of one gateway.
+
+    provider: its name in the configuration.  own: the gateway.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        settings: AlibabaSettings,
+        own: AlibabaGateway,
+        link: GatewayLink[AlibabaUplink],
+        clock: Clock,
+    ) -> None:
+        self._link, self._reports_found = link, own.report_found
+        self.requests = AlibabaRequests(link, clock.now)
+        signing = Signing(settings.sign_method, clock.timestamp)
+        self.sessions = AlibabaSubDeviceSessions(self.requests, signing, own.children, clock.now)
+        self._reporter = FoundDeviceReporter(self.requests.report_found)
+        self._check = SessionCheck(self.sessions, clock.now)
+        self._downlink = AlibabaDownlink(
+            provider, self.sessions, self._check, settings.products, own.children
+        )
+        self._monitor = LinkMonitor(provider, link, self._downlink, own.children)
+
+    def set_requests(self, requests: CloudRequestHandler) -> None:
+        """Set what handles the requests of the cloud from now on."""
+        self._downlink.handler = requests
+
+    def serve_over(self, uplink: AlibabaUplink) -> None:
+        """Serve the children over the gateway's new session from now on."""
+        self._link.put(uplink)
+        self._monitor.update()
+
+    def set_gateway_reason(self, reason: Reason | None) -> None:
+        """Set why the gateway is not logged in, for the children's reasons; None if not known."""
+        self._monitor.offline_reason = reason
+
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why the cloud cannot be asked for this child now, after a short wait."""
+        if (cooling := self.sessions.cooldown.reason(sub_name(name))) is not None:
+            return cooling
+        return await self.offline(name)
+
+    async def offline(self, name: CloudName) -> Reason | None:
+        """Return why the gateway is not online, after a short wait; None if it is."""
+        return await self._monitor.offline(name)
+
+    def on_pending(self, name: CloudName) -> None:
+        """Report to the cloud that a child waits, where the configuration says so."""
+        if self._reports_found:
+            self._reporter.report(sub_name(name))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._reporter.close()
+        await self._monitor.close()
+        await self._check.close()
+        await self.sessions.close()
 
 
 class AlibabaSubDeviceRoute(ABC):

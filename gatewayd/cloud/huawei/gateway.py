@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from gatewayd.cloud import connect_errors, mqtt
 from gatewayd.cloud.connect_errors import ConnectFault
 from gatewayd.cloud.huawei.settings import HuaweiSettings
-from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession, ignore
 from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome, SupportsReplacement
 from gatewayd.cloud.sub_devices.link import subscribe

@@ -15,12 +15,8 @@ from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
-from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
-from gatewayd.cloud.provider import (
-    CertificateIssuer,
-    ProviderStatus,
-)
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute, HuaweiSubDevices
+from gatewayd.cloud.provider import CertificateIssuer, ProviderStatus
 from gatewayd.cloud.routed_provider import GATEWAY_ROUTE, RoutedProvider
 from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
 from gatewayd.device.reason import Reason

@@ -4,18 +4,28 @@ They have no secrets: the gateway's session vouches for them.  In place of a sec
 kept, durable before the child is reported online: a child without a kept device ID is requested
 again, and found at the platform.  The host is kept beside it: another instance does not know the
 child, and has not deleted it.
+
+All sub-devices of one gateway share its link, its sessions and its downlink.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei import reasons
-from gatewayd.cloud.huawei.messages import node_name
-from gatewayd.cloud.huawei.settings import DEVICE_ID
-from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
+from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink
+from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
+from gatewayd.cloud.huawei.downlink import HuaweiDownlink
+from gatewayd.cloud.huawei.messages import SubDeviceStatus, node_name
+from gatewayd.cloud.huawei.requests import HuaweiRequests
+from gatewayd.cloud.huawei.settings import DEVICE_ID, HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.sub_device_sessions import HuaweiSubDeviceSessions
 from gatewayd.cloud.provider import (
+    CloudRequestHandler,
     Issued,
     KeepSecret,
     LoginFailed,
@@ -25,6 +35,8 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
+from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
     UNANSWERED,
@@ -36,6 +48,93 @@ from gatewayd.cloud.sub_devices.sessions import SubDeviceSession
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
+
+_NEW = (SubDeviceStatus.INACTIVE, SubDeviceStatus.UNKNOWN)
+
+
+PATIENCE, LEAVE = 5.0, 20.0
+"""Seconds for one response when the gateway leaves, and for all children together; children that
+are not reported offline by then are when the gateway is back."""
+
+
+class HuaweiSubDevices:
+    """The children of one gateway.
+
+    provider: its name in the configuration.  own: the gateway.  host: of the instance.
+    random: so many unguessable bytes.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        settings: HuaweiSettings,
+        own: HuaweiGateway,
+        time: Clock = SYSTEM_CLOCK,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._settings, self._time, self._random = settings, time, random
+        self.host = settings.host
+        self._link = GatewayLink[HuaweiUplink]()
+        self.cache = DeviceCache(own.children)
+        sync = DeviceSync(self._link, self.cache, settings.reply_timeout, time.now)
+        self._limits = HuaweiRateLimits(own.status_per_second, time.now)
+        requests = HuaweiRequests(self._link, own.status_per_second, self.cache.set_status)
+        self.sessions = HuaweiSubDeviceSessions(requests, self.cache, sync, time.now)
+        self._downlink = HuaweiDownlink(
+            provider, self.sessions, self.cache, sync, settings.products
+        )
+        self._monitor = LinkMonitor(provider, self._link, self._downlink, own.children)
+
+    def set_requests(self, requests: CloudRequestHandler) -> None:
+        """Pass on what the platform requests, from now on."""
+        self._downlink.requests = requests
+
+    def uplink(self, connection: mqtt.MqttConnection, device_id: str) -> HuaweiUplink:
+        """Return the uplink over a connection of the gateway.  device_id: the gateway's."""
+        timeout, limits = self._settings.reply_timeout, self._limits
+        return HuaweiUplink(device_id, connection, timeout, limits, self._time, self._random)
+
+    def serve_over(self, uplink: HuaweiUplink) -> None:
+        """Serve the children over the gateway's new session from now on."""
+        self._link.put(uplink)
+        self._monitor.update()
+
+    def set_gateway_reason(self, reason: Reason | None) -> None:
+        """Set why the gateway is not logged in; None where that is not known.
+
+        It is ignored while the gateway is online, as when a second login fails.
+        """
+        self._monitor.offline_reason = None if self._link.current else reason
+
+    def handover(self) -> AbstractContextManager[None]:
+        """Return a context in which the gateway logs in, perhaps in place of its session."""
+        return self._monitor.handover()
+
+    async def leave(self, uplink: HuaweiUplink) -> None:
+        """Report all children offline before the gateway closes this session.
+
+        The platform would leave them online.  Does nothing where a newer session serves them.
+        """
+        if self._link.current is uplink:
+            await self.sessions.online.leave(PATIENCE, LEAVE)
+
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why no request can be made for this child now, after a short wait."""
+        if (pause := self.sessions.cooldown.reason(node_name(name))) is not None:
+            return pause
+        return await self.offline(name)
+
+    async def offline(self, name: CloudName) -> Reason | None:
+        """Return why the gateway is not online, after a short wait; None if it is."""
+        return await self._monitor.offline(name)
+
+    async def close(self) -> None:
+        """Cancel what is under way."""
+        await self._monitor.close()
+        await self._downlink.close()
+        await self.sessions.close()
+
 
 MAX_BYTES = 1024
 _KEY, _HOST = "device_id", "host"

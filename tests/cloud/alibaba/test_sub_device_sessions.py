@@ -26,8 +26,7 @@ from gatewayd.cloud.alibaba.alink import (
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.alibaba.sub_device import RegisteredRoute
-from gatewayd.cloud.alibaba.sub_devices import AlibabaSubDevices
+from gatewayd.cloud.alibaba.sub_device import AlibabaSubDevices, RegisteredRoute
 from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
 from gatewayd.cloud.sub_devices import link_monitor

@@ -23,8 +23,7 @@ from gatewayd.cloud.huawei.messages import (
     SubDeviceStatus,
 )
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
-from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute, HuaweiSubDevices
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret

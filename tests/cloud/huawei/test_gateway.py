@@ -19,8 +19,7 @@ from gatewayd.cloud.huawei import messages, sub_device
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
-from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute
-from gatewayd.cloud.huawei.sub_devices import HuaweiSubDevices
+from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute, HuaweiSubDevices
 from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
@@ -261,7 +260,7 @@ async def test_a_platform_that_hangs_up_meanwhile_is_reported(serve: Serve, ca_f
 async def test_a_platform_that_does_not_answer_holds_no_gateway_back(
     serve: Serve, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatewayd.cloud.huawei.sub_devices.PATIENCE", 0.2)
+    monkeypatch.setattr("gatewayd.cloud.huawei.sub_device.PATIENCE", 0.2)
     peer = serving(Peer())
     async with serve(peer.script) as broker:
         route, children = parts(broker.port, ca_file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cloud.huawei import device_cache, messages, sub_device, sub_devices
+from gatewayd.cloud.huawei import device_cache, downlink, messages, sub_device
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -195,7 +195,7 @@ async def test_a_child_that_does_not_come_back_is_reported_offline(
     async with site(folder) as one:
         await one.online(1, 2)
         await one.lose_link()
-        monkeypatch.setattr(sub_devices, "GRACE", 1.0)
+        monkeypatch.setattr(downlink, "GRACE", 1.0)
         await one.log_in()
         await one.connect(child(1), sub_device.encode(child_id(1)))
         await until(lambda: one.online_there() == {child_id(1)})
@@ -204,7 +204,7 @@ async def test_a_child_that_does_not_come_back_is_reported_offline(
 async def test_a_new_run_reports_the_children_of_the_last_offline(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sub_devices, "GRACE", 0.5)
+    monkeypatch.setattr(downlink, "GRACE", 0.5)
     async with site(folder) as one:
         one.create(7)
         one.instance.devices.get(child_id(7)).connect(0.0)

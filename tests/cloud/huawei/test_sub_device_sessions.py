@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.connect_errors import ConnectionEnd
-from gatewayd.cloud.huawei import device_cache, sub_device, sub_devices
+from gatewayd.cloud.huawei import device_cache, downlink, sub_device
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Response,
@@ -608,7 +608,7 @@ async def test_a_child_that_we_add_is_not_wanted() -> None:
 async def test_children_that_are_online_there_alone_are_reported_offline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sub_devices, "GRACE", 0.3)
+    monkeypatch.setattr(downlink, "GRACE", 0.3)
     everybody = [info(name, SubDeviceStatus.ONLINE) for name in CHILDREN]
     async with home(on_sync=[added(*everybody, info(ONE, SubDeviceStatus.OFFLINE))]) as one:
         here = CHILDREN[1:3]
@@ -628,7 +628,7 @@ async def test_a_child_that_went_offline_by_itself_has_no_stale_session(
         await sessions[0].close()
         one.uplink.closed.set_result(ConnectionEnd.LOST)
         await until(lambda: one.children._link.current is None)
-        monkeypatch.setattr(sub_devices, "GRACE", 0.1)
+        monkeypatch.setattr(downlink, "GRACE", 0.1)
         one.put(FakeUplink())
         await until(lambda: bool(one.uplink.reported))
         assert one.uplink.reported == [(device_id(CHILDREN[1]), SubDeviceStatus.OFFLINE)]
@@ -664,7 +664,7 @@ async def test_a_login_under_way_when_the_gateway_leaves_is_undone() -> None:
 
 
 async def test_leaving_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewayd.cloud.huawei.sub_devices.PATIENCE", 0.1)
+    monkeypatch.setattr("gatewayd.cloud.huawei.sub_device.PATIENCE", 0.1)
     async with home() as one:
         await one.online(ONE)
         one.uplink.answers[SubDeviceEvent.STATUS] = hang

@@ -1,4 +1,7 @@
-"""The sub-devices of a gateway: what their routes share, and requests from and to the cloud."""
+"""The downlink of a gateway: what Alibaba Cloud sends about its sub-devices, handled or passed on.
+
+What was found on the LAN goes the other way, as a report of pending devices.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,16 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChanged,
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
-from gatewayd.cloud.alibaba.payloads import sub_name
-from gatewayd.cloud.alibaba.requests import AlibabaRequests, denial
-from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaSettings
+from gatewayd.cloud.alibaba.requests import denial
 from gatewayd.cloud.alibaba.sub_device_sessions import (
     AlibabaSubDeviceSessions,
     SessionCheck,
-    Signing,
 )
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
 from gatewayd.cloud.provider import CloudRequestHandler
-from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
-from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
+from gatewayd.cloud.sub_devices.link import LinkError
 from gatewayd.cloud.sub_devices.result_codes import Denied
-from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
-from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
@@ -43,67 +40,6 @@ DISABLED = 522
 """The code for a child that was disabled, in a login and in an error of the cloud."""
 REPORTS = 2000
 """Children whose report to the cloud is under way, at most; more are not reported."""
-
-
-class AlibabaSubDevices:
-    """All sub-devices of one gateway.
-
-    provider: its name in the configuration.  own: the gateway.
-    """
-
-    def __init__(
-        self,
-        provider: str,
-        settings: AlibabaSettings,
-        own: AlibabaGateway,
-        link: GatewayLink[AlibabaUplink],
-        clock: Clock,
-    ) -> None:
-        self._link, self._reports_found = link, own.report_found
-        self.requests = AlibabaRequests(link, clock.now)
-        signing = Signing(settings.sign_method, clock.timestamp)
-        self.sessions = AlibabaSubDeviceSessions(self.requests, signing, own.children, clock.now)
-        self._reporter = FoundDeviceReporter(self.requests.report_found)
-        self._check = SessionCheck(self.sessions, clock.now)
-        self._downlink = AlibabaDownlink(
-            provider, self.sessions, self._check, settings.products, own.children
-        )
-        self._monitor = LinkMonitor(provider, link, self._downlink, own.children)
-
-    def set_requests(self, requests: CloudRequestHandler) -> None:
-        """Set what handles the requests of the cloud from now on."""
-        self._downlink.handler = requests
-
-    def serve_over(self, uplink: AlibabaUplink) -> None:
-        """Serve the children over the gateway's new session from now on."""
-        self._link.put(uplink)
-        self._monitor.update()
-
-    def set_gateway_reason(self, reason: Reason | None) -> None:
-        """Set why the gateway is not logged in, for the children's reasons; None if not known."""
-        self._monitor.offline_reason = reason
-
-    async def check_ready(self, name: CloudName) -> Reason | None:
-        """Return why the cloud cannot be asked for this child now, after a short wait."""
-        if (cooling := self.sessions.cooldown.reason(sub_name(name))) is not None:
-            return cooling
-        return await self.offline(name)
-
-    async def offline(self, name: CloudName) -> Reason | None:
-        """Return why the gateway is not online, after a short wait; None if it is."""
-        return await self._monitor.offline(name)
-
-    def on_pending(self, name: CloudName) -> None:
-        """Report to the cloud that a child waits, where the configuration says so."""
-        if self._reports_found:
-            self._reporter.report(sub_name(name))
-
-    async def close(self) -> None:
-        """End what is under way."""
-        await self._reporter.close()
-        await self._monitor.close()
-        await self._check.close()
-        await self.sessions.close()
 
 
 class AlibabaDownlink:
