@@ -193,7 +193,7 @@ def bus_address(text: str) -> str:
         return ""
     return (
         f'must be "{SYSTEM_BUS}" or one address of a Unix socket, as "unix:path=/run/bus" or '
-        '"unix:abstract=bus": whoever serves the bus says which user a caller is'
+        '"unix:abstract=bus": the process that serves the bus says which user a caller is'
     )
 
 

@@ -202,7 +202,7 @@ def _covers(ours: str, theirs: str, effort: Effort) -> bool:
     alphabet = {*sets, *ours, *theirs, _OTHER}
     my_stars, my_masks = _masks(mine, alphabet)
     other_stars, other_masks = _masks(other, alphabet)
-    # characters that neither pattern tells from one another are tried once
+    # characters that neither pattern distinguishes are tried once
     letters = {(my_masks[c], other_masks[c]) for c in alphabet}
     todo = [(0, _closure(my_stars, 1))]
     seen = set(todo)
