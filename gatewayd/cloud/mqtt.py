@@ -168,7 +168,7 @@ class MqttConnection:
         self._leaving = self._ended = self._paused = self._resuming = False
         self._pending = UnacknowledgedPackets(IN_FLIGHT)
         self._socket = sock
-        self._descriptor = sock.fileno()
+        self._descriptor, self._user_name = sock.fileno(), login.user_name
         self._client = client = _Client(login, self._socket, self._answered)
         client.on_connect = lambda *given: self._answered(connack(given[3]))
         client.on_message = self._deliver
@@ -256,7 +256,9 @@ class MqttConnection:
                     return
                 self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
         except PacketError as error:
-            log.warning("The cloud sent %s; its connection is closed.", error)
+            log.warning(
+                "The cloud sent %s to %s; its connection is closed.", error, self._user_name
+            )
             self._finish(ConnectionEnd.PROTOCOL)
         self._pause()
 
@@ -315,7 +317,11 @@ class MqttConnection:
         try:
             result = step()
         except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
-            log.warning("The cloud sent what cannot be read: %s.", type(error).__name__)
+            log.warning(
+                "The cloud sent what cannot be read to %s: %s.",
+                self._user_name,
+                type(error).__name__,
+            )
             self._finish(ConnectionEnd.PROTOCOL)
         if self._client.socket() is None:
             self._finish(end)

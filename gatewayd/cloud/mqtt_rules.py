@@ -70,7 +70,7 @@ def packet_size(data: bytes | bytearray, limit: int = MAX_PACKET, *, first: bool
     if kind == _PUBLISH and flags & _QOS_2:
         raise PacketError("a message of QoS 2")
     if kind not in _LENGTHS:
-        raise PacketError(f"{_NAMES.get(kind, 'a reserved packet')}, which no server sends to us")
+        raise PacketError(f"{_NAMES.get(kind, 'a reserved packet')}, which no server may send,")
     if kind != _PUBLISH and flags:
         raise PacketError(f"{_NAMES[kind]} with reserved flags")
     return _size(data, kind, limit)
