@@ -18,6 +18,7 @@ from tests.integration.test_hostile_lan import (
     resident,
     site,
     until_all,
+    until_counted,
     were_never_offline,
 )
 
@@ -85,5 +86,6 @@ async def test_a_forged_sender_in_every_packet_keeps_no_child_out(
             await comes_online(one, late)
         assert resident(one) - before < GROWTH
         assert one.log().count(FLOODED) == 1
+        await until_counted(one, "mdns:entries")
         assert (await counters(one))["mdns:entries"] <= 100
         assert await were_never_offline(one, *ids.values())
