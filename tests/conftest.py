@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -65,8 +66,11 @@ def pytest_asyncio_loop_factories(
 
 def _children() -> set[str]:
     """Process ids of our children, from the kernel."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {pid for task in tasks for pid in task.read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # a thread that ends just now
+            found.update(task.read_text().split())
+    return found
 
 
 def _gone(threads: set[threading.Thread], patience: float = 2.0) -> set[threading.Thread]:

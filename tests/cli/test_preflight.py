@@ -155,7 +155,8 @@ def test_what_failed_is_shown_with_its_remedy(config: Path) -> None:
     assert status == 1
     (failed,) = (n for n, line in enumerate(lines) if line.startswith("  failed"))
     assert lines[failed].split()[1] == "tls"
-    assert lines[failed + 1].startswith(" " * 20 + "Set ca_file")
+    assert lines[failed + 1].startswith(" " * 20)
+    assert "ca_file" in lines[failed + 1]
 
 
 def test_a_configuration_that_is_wrong(config: Path) -> None:

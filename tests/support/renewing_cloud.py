@@ -63,13 +63,13 @@ class RenewingCloud(FakeCloud):
     async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
         self.calls.append(f"connect {name.device}")
         await asyncio.sleep(0.1)
-        known = self.known.setdefault(name, [])
+        known = self.known.get(name, [])
         if self.end_of(secret) <= asyncio.get_running_loop().time():
             raise LoginRefused(Reason("certificate-expired"))
         if known and secret not in known and not self.trusting:
             raise LoginRefused(Reason("certificate-rejected"), stale=False)
         if secret not in known:
-            known.append(secret)
+            self.known[name] = [*known, secret]
         if name in self.online:
             if self.holders[name] == secret:
                 self.contested.append(name)
