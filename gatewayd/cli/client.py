@@ -12,7 +12,9 @@ import queue
 import re
 import select
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -92,16 +94,11 @@ class BusClient:
             NAME, MANAGER, "DevicesChanged", ROOT, signal_fired=lambda *args: found.put(args[-1])
         )
         self.call("CountDevices")  # fails if no daemon runs
-        context = GLib.MainContext.default()
-        # Ctrl-C just before the wait is handled after it, so the wait ends each second.
-        timer = GLib.timeout_add_seconds(1, lambda: True)
-        try:
+        with interruptible() as step:
             while True:
-                context.iteration(True)  # may_block
+                step()
                 while not found.empty():
                     yield found.get()
-        finally:
-            GLib.source_remove(timer)
 
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""
@@ -117,18 +114,46 @@ class BusClient:
     ) -> tuple[Any, Any]:
         """Return the reply and its descriptors; not by call_sync, which Ctrl-C would not end."""
         ended: list[Any] = []
-        bus, context = self._bus.con, GLib.MainContext.default()
+        bus = self._bus.con
         bus.call_with_unix_fd_list(
             NAME, *method, parameters, None, flags, timeout * 1000, sent, None,
             lambda _, result: ended.append(result),
         )  # fmt: skip
-        while not ended:
-            context.iteration(True)  # may_block
+        with interruptible() as step:
+            while not ended:
+                step()
         try:
             reply, received = bus.call_with_unix_fd_list_finish(ended[0])
         except GLib.Error as error:
             raise GatewayError(error_text(error.message)) from None
         return reply, received
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Yield one step of GLib's loop; it raises KeyboardInterrupt after Ctrl-C, whenever that came.
+
+    Python's own handler raises it in the code that runs just then, and in a callback of GLib the
+    exception would be lost.  A thread other than the main one is never interrupted.
+    """
+    interrupted = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set()) if main else None
+    context = GLib.MainContext.default()
+    # Ctrl-C just before the wait is handled after it, so the wait ends each second.
+    timer = GLib.timeout_add_seconds(1, lambda: True)
+
+    def step() -> None:
+        context.iteration(True)  # may_block
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    try:
+        yield step
+    finally:
+        GLib.source_remove(timer)
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def error_text(message: str) -> str:

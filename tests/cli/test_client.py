@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from gatewayd.cli.client import BusClient, error_text
+from gatewayd.cli.client import BusClient, error_text, interruptible
 from gatewayd.dbus.bus import Bus
+from gatewayd.dbus.glib import GLib
 from gatewayd.dbus.methods import SECRET_STORE_METHODS
 from gatewayd.dbus.names import GATEWAY, STORE
 from gatewayd.dbus.objects import ExportedObject
@@ -116,3 +118,15 @@ async def test_errors_are_ours(bus: PrivateBus, service: Bus) -> None:
 ])  # fmt: skip
 def test_errors_of_the_bus(message: str, text: str) -> None:
     assert error_text(message) == text
+
+
+def test_an_interrupt_within_a_callback_is_not_lost() -> None:
+    def interrupt() -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return False
+
+    with interruptible() as step:
+        GLib.idle_add(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            step()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
