@@ -37,6 +37,8 @@ LEFT_OUT = ("simulator", "testing")
 """Parts of the package that are no part of the daemon."""
 FIRST = "discovery/mdns/"
 """The window opens with the first call into these modules once the recorder is armed."""
+HELPER = "discovery helper"
+"""The name of the thread that stands for the helper's process."""
 SETTLED = 3.0
 """Seconds after the start until the daemon rests."""
 ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
@@ -45,11 +47,15 @@ ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The code that ran.  modules: paths inside the package.  edges: caller and called module."""
+    """The code that ran.  modules: paths inside the package.  edges: caller and called module.
+
+    helper_alone: the modules that ran in the discovery helper, and not in gatewayd itself.
+    """
 
     modules: list[str]
     functions: int
     edges: list[list[str]]
+    helper_alone: list[str]
 
 
 class Recorder:
@@ -64,6 +70,7 @@ class Recorder:
         self._armed = self._open = False
         self.functions: set[tuple[str, str, int]] = set()
         self.edges: set[tuple[str, str]] = set()
+        self.daemon_modules: set[str] = set()
 
     def arm(self, *_: object) -> None:
         """Open the window at the next packet."""
@@ -84,6 +91,8 @@ class Recorder:
 
     def _record(self, frame: FrameType, module: str) -> None:
         code, caller = frame.f_code, frame.f_back
+        if threading.current_thread().name != HELPER:
+            self.daemon_modules.add(module)
         if code.co_name not in ANONYMOUS:
             self.functions.add((module, code.co_qualname, code.co_firstlineno))
         if caller is not None and (origin := self._module(caller)) not in ("", module):
@@ -102,7 +111,8 @@ class Recorder:
         self._armed = self._open = False
         modules = sorted({module for module, _, _ in self.functions})
         edges = [list(edge) for edge in sorted(self.edges)]
-        found = Measured(modules, len(self.functions), edges)
+        helper_alone = sorted({*modules} - self.daemon_modules)
+        found = Measured(modules, len(self.functions), edges, helper_alone)
         unfinished = self._result.with_suffix(".new")
         unfinished.write_text(json.dumps(asdict(found)))
         unfinished.rename(self._result)
@@ -121,7 +131,8 @@ def daemon(result: Path, arguments: list[str]) -> int:
     threading.setprofile(recorder)
     sys.setprofile(recorder)
     os.environ[SOCKET_VARIABLE] = str(result.with_suffix(".socket"))
-    threading.Thread(target=helper, args=(os.environ[SOCKET_VARIABLE],), daemon=True).start()
+    arguments_of_helper = (os.environ[SOCKET_VARIABLE],)
+    threading.Thread(target=helper, args=arguments_of_helper, name=HELPER, daemon=True).start()
     return run(arguments)
 
 
@@ -170,6 +181,10 @@ def main() -> int:
     found = asyncio.run(measure())
     modules, edges = len(found.modules), len(found.edges)
     print(f"modules {modules} functions {found.functions} edges {edges}")
+    alone = len(found.helper_alone)
+    print(
+        f"of the modules, {modules - alone} run in gatewayd, {alone} in its discovery helper alone"
+    )
     return 0
 
 
