@@ -17,7 +17,7 @@ def test_the_first_start_is_the_last_and_exposes_little(bare: Gateway, package: 
     assert bare.shown("ActiveState") == "active"
     assert bare.shown("NRestarts") == "0"
     bare.await_state("sealed")
-    assert "no key" in bare.shown("StatusText")
+    assert "vault.key" in bare.shown("StatusText")
     assert bare.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
 
     bare.make_key("--with-key=host")

@@ -61,7 +61,7 @@ def test_the_tpm_seals_the_key_and_without_it_nothing_is_lost(new: Gateway, tmp_
     new.box.reboot()
     new.await_state("sealed")
     assert new.shown("ActiveState") == "active"
-    assert "store sealed: systemd has no key" in new.shown("StatusText")
+    assert "store sealed: the systemd credential vault.key" in new.shown("StatusText")
     explained = new.journal("--boot", "--catalog", f"MESSAGE_ID={MESSAGE_IDS['store-sealed']}")
     assert "Subject: The vault is sealed" in explained
     assert new.box.run("journalctl", "--boot", "--unit", "gatewayd-vault-key@*", "--grep", "TPM")
