@@ -25,16 +25,6 @@ TOP = Path(__file__).parents[2]
 CHILDREN = 3
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each release booted by one worker of pytest-xdist, which makes its layers once."""
-    for item in items:
-        if item.path.is_relative_to(TOP / "tests/system"):
-            call = getattr(item, "callspec", None)  # only what is parametrized has one
-            group = call.params.get("release", "packages") if call else "packages"
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the packages, built now."""
