@@ -304,7 +304,7 @@ class Connection:
         """Ask the bus for a sign of life; return whether it has answered the last time."""
         alive = self._answered == self._ping
         if self._bus is not None and alive:
-            message = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, f"{BUS}.Peer", "Ping")
+            message = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, BUS, "GetId")
             self._bus.send_message(message, Gio.DBusSendMessageFlags.NONE)
             self._ping = message.get_serial()
         return alive
