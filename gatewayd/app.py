@@ -158,7 +158,7 @@ class Application:
     reload, dump: as `OperatorCommands` takes them.
     """
 
-    def __init__(  # noqa: PLR0913  # by keyword: what is to be joined
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
         self,
         *,
         manager: DeviceManager,
@@ -274,7 +274,7 @@ async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
     return await Storage.open(directory, make_store, wall_time)
 
 
-def build(  # noqa: PLR0913  # by keyword: what the daemon brings along
+def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon owns
     config: Config,
     storage: Storage,
     rules: RuleBook,

@@ -63,7 +63,7 @@ class BusClient:
         self._prompt = prompt
         self._interfaces = load_all()
 
-    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
+    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # the signature decides
         """Call a method and return what it returns: None, one value, or a tuple.
 
         A file descriptor is passed as a number and stays the caller's; the caller closes one that
@@ -108,9 +108,9 @@ class BusClient:
         self,
         method: tuple[str, str, str],
         parameters: Variant,
-        flags: Any,  # noqa: ANN401  # GLib's
+        flags: Any,  # noqa: ANN401  # GLib has no types
         timeout: int,
-        sent: Any,  # noqa: ANN401  # GLib's
+        sent: Any,  # noqa: ANN401  # GLib has no types
     ) -> tuple[Any, Any]:
         """Return the reply and its descriptors; not by call_sync, which Ctrl-C would not end."""
         ended: list[Any] = []
@@ -179,8 +179,8 @@ def _unpacked(
     interface: Interface,
     method: str,
     values: tuple[Any, ...],
-    received: Any,  # noqa: ANN401  # GLib's
-) -> Any:  # noqa: ANN401  # as D-Bus has it
+    received: Any,  # noqa: ANN401  # GLib has no types
+) -> Any:  # noqa: ANN401  # the signature decides
     """Return what a method has returned, with descriptors instead of their indexes in the list."""
     returned = interface.info.lookup_method(method).out_args
     found = [
@@ -235,7 +235,7 @@ def _started(program: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes
     ready, notify = os.pipe()
     try:
         words = (program, "--notify-fd", str(notify), "--fallback")
-        agent = subprocess.Popen(words, pass_fds=(notify,), env=environ)  # noqa: S603  # as found
+        agent = subprocess.Popen(words, pass_fds=(notify,), env=environ)  # noqa: S603  # a program found in PATH, no text of a caller
     except OSError as error:
         os.close(ready)
         raise GatewayError(

@@ -26,7 +26,7 @@ from gatewayd.settings.files import STANDARD
 class Client(Protocol):
     """The daemon, as seen over D-Bus."""
 
-    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # as D-Bus has it
+    def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # the signature decides
         """Call a method and return what it returns: None, one value, or a tuple.
 
         A file descriptor is passed as a number and stays the caller's; the caller closes one that
@@ -148,7 +148,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600, overwrite: bool = 
     mode: of a new file.  overwrite: whether the file may exist; it then keeps its mode.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
-    with _naming(path), open(os.open(path, flags, mode), "wb") as file:  # noqa: PTH123  # of a descriptor
+    with _naming(path), open(os.open(path, flags, mode), "wb") as file:  # noqa: PTH123  # Path opens no descriptor
         file.write(data)
 
 

@@ -121,7 +121,7 @@ class SystemdCredentials:
         files = ("-", "-") if data else ()
         words = (*self.program, *options, command, *files)
         try:
-            done = subprocess.run(  # noqa: S603  # a program of systemd's
+            done = subprocess.run(  # noqa: S603  # a fixed program, arguments apart
                 words, input=data, capture_output=True, timeout=TIMEOUT, check=False
             )
         except OSError as error:

@@ -91,7 +91,7 @@ class DirectRoute(ABC):
         except ConnectError as error:
             raise self._login_error(error, name) from error
 
-    async def close(self) -> None:  # noqa: B027  # not for subclasses to fill
+    async def close(self) -> None:  # noqa: B027  # a route without resources has nothing to close
         """Hold nothing: each session is closed by the code that opened it."""
 
     async def _server(self, name: CloudName) -> tls.Server:

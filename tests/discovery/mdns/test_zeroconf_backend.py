@@ -24,19 +24,19 @@ class Kept:
     """A counter, and the cache whose bytes it counts."""
 
     def __init__(self, limit: int) -> None:
-        self.library: Any = SimpleNamespace(cache=DNSCache())
+        self.zeroconf: Any = SimpleNamespace(cache=DNSCache())
         self.alarms: list[int] = []
         self.counter = RecordCounter(limit, lambda: self.alarms.append(self.kept))
 
     @property
     def kept(self) -> int:
-        cache = self.library.cache
+        cache = self.zeroconf.cache
         return sum(len(cache.entries_with_name(name)) for name in cache.names())
 
     def receive(self, one: Any, *, old: Any = None, keep: bool = True) -> None:
-        self.counter.async_update_records(self.library, 0.0, [RecordUpdate(one, old)])
+        self.counter.async_update_records(self.zeroconf, 0.0, [RecordUpdate(one, old)])
         if keep:
-            self.library.cache.async_add_records([one])
+            self.zeroconf.cache.async_add_records([one])
 
 
 @pytest.mark.parametrize(("make", "most"), [(record, 100), (text, 8)])
