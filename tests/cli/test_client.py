@@ -125,8 +125,10 @@ def test_an_interrupt_within_a_callback_is_not_lost() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         return False
 
-    with interruptible() as step:
+    before = signal.getsignal(signal.SIGINT)
+    # One step serves what is ready first, which need not be the callback of this test.
+    with interruptible() as step, pytest.raises(KeyboardInterrupt):
         GLib.idle_add(interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        while True:
             step()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
