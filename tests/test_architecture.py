@@ -26,6 +26,7 @@ LAW: dict[str, set[str]] = {
     "discovery/helper": {"discovery", "device", "settings", "runtime", "errors", "plugins"},
     "registration": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "sessions": {"device", "settings", "runtime", "errors", "cloud.provider"},
+    "messages": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "secretstore": {"device", "settings", "runtime", "errors"},
     "storage": {"secretstore.store", "device", "runtime", "errors"},
     "cloud": {"device", "settings", "runtime", "errors"},

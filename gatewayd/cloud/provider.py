@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.cloud.ca.store import AuthorityStore
+from gatewayd.device.message import Message
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -114,6 +115,50 @@ class Session(Protocol):
         """End it in good order, in at most 2 s.  Closing twice is fine.
 
         A gateway's session logs its children out first, in at most 20 s more.
+        """
+
+
+# How a message of a child reaches the cloud.
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAccepted:
+    """The cloud has the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused:
+    """The cloud refused the message, or has no topic for it, and would refuse it again."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelayed:
+    """The cloud may have the message, or not: it is to be published again, before later ones."""
+
+    reason: Reason
+
+
+Publication: TypeAlias = MessageAccepted | MessageRefused | MessageDelayed
+"""How the publication of a message ended."""
+
+
+@runtime_checkable
+class SupportsMessages(Protocol):
+    """A session over which its child can speak.
+
+    max_payload: bytes of the largest payload that the cloud may take from this child.
+    """
+
+    max_payload: int
+
+    async def publish(self, message: Message) -> Publication:
+        """Publish a message once; return when the cloud has acknowledged or refused it.
+
+        Messages leave in the order of the calls, of which several may be under way; each keeps to
+        the cloud's rate limits by waiting.  A session that ends returns MessageDelayed at once.
+        Cancelled: the message may have been sent.
         """
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from gi.repository import Gio, GLib
 
-from gatewayd.dbus.intake import FEW_BYTES, LARGEST, Intake, Message
+from gatewayd.dbus.intake import FEW_BYTES, LARGEST, BusMessage, Intake
 from gatewayd.dbus.names import DEVICES, NAME
 from gatewayd.errors import BusError, BusNameTaken, Busy
 
@@ -420,7 +420,7 @@ class Connection:
         if interface == INTROSPECTABLE and not self._intake.may_introspect(_weight(message)):
             self._intake.refuse(sender)
             return OVERLOADED, "Too many objects are being described, try again"
-        if not self._intake.admit(Message(sender, size, descriptors)):
+        if not self._intake.admit(BusMessage(sender, size, descriptors)):
             return OVERLOADED, "Too many calls wait, try again"
         return None
 

@@ -60,7 +60,7 @@ class Limits(NamedTuple):
 STANDARD: Final = Limits()
 
 
-class Message(NamedTuple):
+class BusMessage(NamedTuple):
     """What is counted of a message.  size: bytes of its arguments."""
 
     sender: str
@@ -76,7 +76,7 @@ class Amount:
     bytes: int = 0
     descriptors: int = 0
 
-    def add(self, message: Message, times: int = 1) -> None:
+    def add(self, message: BusMessage, times: int = 1) -> None:
         """Count one message more; with -1, one less."""
         self.messages += times
         self.bytes += times * message.size
@@ -87,7 +87,7 @@ class Amount:
 class QueuedCall:
     """A call that waits for its turn.  It is either served or dropped."""
 
-    message: Message
+    message: BusMessage
     serve: Callable[[], None]
     drop: Callable[[], None]
 
@@ -124,7 +124,7 @@ class Intake:
         self._muted: OrderedDict[str, float] = OrderedDict()  # until when
         self._lock = threading.Lock()
         self._total, self._of_one = Amount(), dict[str, Amount]()
-        self._round: list[Message] = []
+        self._round: list[BusMessage] = []
         self._calls: OrderedDict[str, deque[QueuedCall]] = OrderedDict()
         self._refusals = Refusals()
         self._introspections = SlidingWindow(INTROSPECTIONS, 1.0)
@@ -150,7 +150,7 @@ class Intake:
         del self._muted[sender]
         return False
 
-    def admit(self, message: Message) -> bool:
+    def admit(self, message: BusMessage) -> bool:
         """Count a message that is about to be queued; return False, and count it refused, else."""
         with self._lock:
             if admitted := self._fits(message):
@@ -173,13 +173,13 @@ class Intake:
         if first:
             self._on_refusal(sender)
 
-    def begin_round(self) -> list[Message]:
+    def begin_round(self) -> list[BusMessage]:
         """Return what was queued by now, for `end_round` once all of it has been dispatched."""
         with self._lock:
             queued, self._round = self._round, []
         return queued
 
-    def end_round(self, dispatched: list[Message]) -> None:
+    def end_round(self, dispatched: list[BusMessage]) -> None:
         """Stop counting what was dispatched; calls that wait further are counted by `put`."""
         with self._lock:
             for message in dispatched:
@@ -191,7 +191,7 @@ class Intake:
             self._count(call.message)
         self._calls.setdefault(call.message.sender, deque()).append(call)
 
-    def release(self, message: Message) -> None:
+    def release(self, message: BusMessage) -> None:
         """Stop counting a call: it is answered."""
         with self._lock:
             self._uncount(message)
@@ -228,7 +228,7 @@ class Intake:
     def __len__(self) -> int:
         return self._total.messages
 
-    def _fits(self, message: Message) -> bool:
+    def _fits(self, message: BusMessage) -> bool:
         _, size, descriptors = message
         limits, total, share = self._limits, self._total, 1
         mine = self._of_one.get(message.sender)
@@ -252,13 +252,13 @@ class Intake:
         if len(self._muted) > MUTED:
             self._muted.popitem(last=False)
 
-    def _count(self, message: Message) -> None:
+    def _count(self, message: BusMessage) -> None:
         self._total.add(message)
         if (mine := self._of_one.get(message.sender)) is None:
             mine = self._of_one[message.sender] = Amount()
         mine.add(message)
 
-    def _uncount(self, message: Message) -> None:
+    def _uncount(self, message: BusMessage) -> None:
         self._total.add(message, -1)
         mine = self._of_one[message.sender]
         mine.add(message, -1)

@@ -10,7 +10,7 @@ from itertools import islice
 from gatewayd.dbus.dispatch import BUS_LOST, Dispatcher, Finish
 from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
 from gatewayd.dbus.glib_leak import FreeInvocation
-from gatewayd.dbus.intake import Intake, Message, QueuedCall
+from gatewayd.dbus.intake import BusMessage, Intake, QueuedCall
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.invocation import MethodCall, allows_interaction
 from gatewayd.dbus.methods import BoundMethods
@@ -253,7 +253,7 @@ class ObjectServer:
 
     def _queue(self, call: MethodCall, name: str, size: int) -> None:
         """Let a call wait for its turn.  size: bytes of its arguments."""
-        message, free = Message(call.sender, size, len(call.descriptors)), self._free
+        message, free = BusMessage(call.sender, size, len(call.descriptors)), self._free
         queued = QueuedCall(
             message,
             partial(call.attempt, partial(self._serve, call, name)),

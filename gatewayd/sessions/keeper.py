@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from gatewayd.cloud.provider import (
     NO_PROVIDER,
@@ -16,6 +17,7 @@ from gatewayd.cloud.provider import (
     LoginFailed,
     LoginRefused,
     LoginRemoved,
+    Session,
     SessionEnd,
 )
 from gatewayd.device import lifecycle as lc
@@ -132,6 +134,16 @@ class SessionWatcher:
             await cancel_and_wait([closed])
 
 
+class SessionListener(Protocol):
+    """A listener for the sessions of children.  Never blocks, never raises."""
+
+    def session_opened(self, device: DeviceId, session: Session) -> None:
+        """Use this session from now on; it may take the place of another one, which is closed."""
+
+    def session_closed(self, device: DeviceId) -> None:
+        """Use the session of this child no more."""
+
+
 class SessionKeeper:
     """A worker that keeps sessions open, with a back-off and a login rate for each child.
 
@@ -155,6 +167,11 @@ class SessionKeeper:
         self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
         self._watcher = SessionWatcher(clock.timestamp)
+        self._listeners: list[SessionListener] = []
+
+    def listen(self, listener: SessionListener) -> None:
+        """Have a listener learn of each session, once its login is durable."""
+        self._listeners.append(listener)
 
     def renew(self, device: DeviceId) -> bool:
         """Have a child's secret replaced now; False where it has no session, or none to replace."""
@@ -245,14 +262,22 @@ class SessionKeeper:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
             post(lc.SessionOpened(await self._renewal.waiting(record)))
+            self._opened(device, opened)
             while (ended := await self._watcher.wait(device, opened)) is None:
                 opened, before = await self._renew(device, opened, post), opened
                 if opened is not before:
                     began = self._now()
+                    self._opened(device, opened)
                     await before.session.close()
             return self._now() - began, ended
         finally:
+            for listener in self._listeners:
+                listener.session_closed(device)
             await opened.session.close()
+
+    def _opened(self, device: DeviceId, opened: OpenSession) -> None:
+        for listener in self._listeners:
+            listener.session_opened(device, opened.session)
 
     async def _renew(self, device: DeviceId, opened: OpenSession, post: PostEvent) -> OpenSession:
         """Renew the secret, and return the open session with the time of the next renewal."""

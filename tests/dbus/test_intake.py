@@ -14,9 +14,9 @@ from gatewayd.dbus.intake import (
     MUTED,
     NAMED,
     WAKE,
+    BusMessage,
     Intake,
     Limits,
-    Message,
     QueuedCall,
 )
 
@@ -49,13 +49,13 @@ def intake(clock: FakeClock) -> Intake:
 
 def refuses(intake: Intake, sender: str) -> bool:
     """Whether a small message is refused; it is counted if it is not."""
-    return intake.is_muted(sender) or not intake.admit(Message(sender, 0, 0))
+    return intake.is_muted(sender) or not intake.admit(BusMessage(sender, 0, 0))
 
 
 def fill(intake: Intake, sender: str, size: int = 0, descriptors: int = 0) -> int:
     """How many messages of a sender are admitted until one is refused."""
     admitted = 0
-    while intake.admit(Message(sender, size, descriptors)):
+    while intake.admit(BusMessage(sender, size, descriptors)):
         admitted += 1
     return admitted
 
@@ -63,14 +63,14 @@ def fill(intake: Intake, sender: str, size: int = 0, descriptors: int = 0) -> in
 @pytest.mark.parametrize(("size", "descriptors", "admitted"), [(0, 0, 4), (7000, 0, 2), (0, 1, 2)])
 def test_one_sender_has_a_limit(intake: Intake, size: int, descriptors: int, admitted: int) -> None:
     assert fill(intake, EVE, size, descriptors) == admitted
-    assert intake.admit(Message(OLGA, 10, 1))
+    assert intake.admit(BusMessage(OLGA, 10, 1))
 
 
 def test_half_of_all_is_kept_for_those_who_have_nothing_waiting(intake: Intake) -> None:
     senders = [f":2.{n}" for n in range(12)]
     assert sum(fill(intake, one) for one in senders[:6]) == 13  # two fill half, then one each
     assert all(fill(intake, one) == 1 for one in senders[6:])
-    assert intake.admit(Message(OLGA, FEW_BYTES, 0))
+    assert intake.admit(BusMessage(OLGA, FEW_BYTES, 0))
 
 
 def test_all_together_have_a_limit(intake: Intake) -> None:
@@ -81,13 +81,13 @@ def test_all_together_have_a_limit(intake: Intake) -> None:
 
 def test_what_is_too_large_is_never_admitted() -> None:
     intake = Intake()
-    assert not intake.admit(Message(OLGA, LARGEST + 1, 0))
-    assert intake.admit(Message(OLGA, LARGEST, 0))
+    assert not intake.admit(BusMessage(OLGA, LARGEST + 1, 0))
+    assert intake.admit(BusMessage(OLGA, LARGEST, 0))
 
 
 def test_there_is_room_again_once_a_round_has_been_dispatched(intake: Intake) -> None:
     for _ in range(4):
-        assert intake.admit(Message(EVE, 0, 0))
+        assert intake.admit(BusMessage(EVE, 0, 0))
     dispatched = intake.begin_round()
     assert refuses(intake, EVE)
     intake.end_round(dispatched)
@@ -108,7 +108,7 @@ def test_a_sender_that_goes_on_is_refused_everything_for_a_while(
 
 
 def test_a_single_refusal_mutes_no_sender(intake: Intake) -> None:
-    assert not intake.admit(Message(OLGA, LARGEST + 1, 0))
+    assert not intake.admit(BusMessage(OLGA, LARGEST + 1, 0))
     assert not refuses(intake, OLGA)
 
 
@@ -121,7 +121,7 @@ def test_who_is_muted_is_remembered_in_bounded_memory(intake: Intake) -> None:
 
 def call(sender: str, events: list[str]) -> QueuedCall:
     """A call that notes what becomes of it."""
-    message = Message(sender, 0, 0)
+    message = BusMessage(sender, 0, 0)
     return QueuedCall(message, lambda: events.append(sender), lambda: events.append("dropped"))
 
 
@@ -181,7 +181,7 @@ def test_no_sequence_exceeds_a_limit_and_all_is_given_back(
 ) -> None:
     intake = Intake(TIGHT)
     for number, size, descriptors in messages:
-        intake.admit(Message(f":1.{number}", size, descriptors))
+        intake.admit(BusMessage(f":1.{number}", size, descriptors))
         total = intake._total
         assert total.messages <= TIGHT.messages
         assert total.bytes <= TIGHT.bytes
@@ -196,7 +196,7 @@ def test_the_thread_is_woken_where_messages_wait_for_its_next_round() -> None:
     intake = Intake()
     intake.on_backlog(lambda: woken.append(len(intake)))
     for _ in range(2 * WAKE):
-        assert intake.admit(Message(OLGA, 0, 0))
+        assert intake.admit(BusMessage(OLGA, 0, 0))
     assert woken == [WAKE, 2 * WAKE]
 
 

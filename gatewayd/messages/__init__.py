@@ -1,0 +1,1 @@
+"""What a child says: received at a door, durable in the outbox, sent by its lane."""

@@ -1,0 +1,50 @@
+"""The way from a door into the outbox: what a door hands over, and how it learns the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """One message as a door received it.
+
+    door: its name; the outbox knows repeats by door, packet and digest.
+    topic: as in `Message`.
+    packet: the identifier of the MQTT packet, 1 to 65535; 0 where it needs no acknowledgement.
+    repeated: whether the broker says that it may have sent this packet before (DUP).
+    """
+
+    door: str
+    child: DeviceId
+    topic: str
+    payload: bytes
+    packet: int = 0
+    repeated: bool = False
+
+
+Settled: TypeAlias = Callable[[DropReason | None], None]
+"""Called once, in order of arrival: when a message is durable (None), or why it was dropped.  Then
+the door acknowledges it: a message that is dropped is never sent again by the broker."""
+
+
+class MessageIntake(Protocol):
+    """What accepts the messages of all doors."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing can be stored now: a door then stops reading, until `on_ready`."""
+
+    def offer(self, message: IncomingMessage, settled: Settled) -> None:
+        """Accept a message, and have `settled` called later, on the event loop.  Never blocks.
+
+        A door bounds how many it has offered that are not settled.
+        """
+
+    def on_ready(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called, each time that `blocked` ends."""
