@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlencode
 
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
-from gatewayd.cloud.tls import Server, dial, peer_of, try_last, when_ready
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.tls import Server, dial, peer_of, try_last, when_ready
 
 MAX_RESPONSE = 16 * 1024
 """Bytes of a response with its header; a real one has some hundred."""

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
-from gatewayd.cloud import connect_errors, tls
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
-from gatewayd.cloud.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
 from gatewayd.cloud.paho_socket import PahoSocket, UnacknowledgedPackets
 from gatewayd.cloud.provider import SessionEnd
-from gatewayd.cloud.tls import Server, dial
 from gatewayd.device.secret import Secret
+from gatewayd.network import connect_errors, tls
+from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
+from gatewayd.network.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
+from gatewayd.network.tls import Server, dial
 
 ACCEPTED, PROTOCOL_VERSION, _NOT_AUTHORISED = 0, 1, 5
 _CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from gatewayd.cloud.mqtt_rules import MAX_PACKET, is_answered, packet_size
+from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
 
 _CHUNK = 4096
 

@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from gatewayd.cloud import connect_errors, tls
 from gatewayd.cloud.ca.certificates import RootCertificate, read_roots, span
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import ReadSecret, read_secret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import connect_errors, tls
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.runtime.clock import synchronised
 
 

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from gatewayd.cloud.ca.authority import authority_name, make_authority
 from gatewayd.cloud.ca.keys import key_pem, make_key
-from gatewayd.cloud.tls import client_context
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import AUTHORITY, NAME, provider_path
 from gatewayd.device.secret import Secret
+from gatewayd.network.tls import client_context
 from gatewayd.simulator.huawei import account
 from script.benchmarks.process import memory
 from script.benchmarks.stage import Stage

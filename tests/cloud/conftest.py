@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from gatewayd.cloud.tls import Server, client_context
+from gatewayd.network.tls import Server, client_context
 from gatewayd.simulator import pki
 
 Script: TypeAlias = Callable[["Client"], Awaitable[None]]

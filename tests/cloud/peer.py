@@ -12,8 +12,8 @@ from typing import Any
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
+from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import (
     Connect,

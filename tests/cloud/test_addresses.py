@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.addresses import (
+from gatewayd.cloud import mqtt
+from gatewayd.cloud.http import post_form
+from gatewayd.network import tls
+from gatewayd.network.addresses import (
     FRESH,
     MAX_ADDRESSES,
     MAX_NAMES,
@@ -27,8 +29,7 @@ from gatewayd.cloud.addresses import (
     AddressBook,
     in_order,
 )
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
-from gatewayd.cloud.http import post_form
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.simulator import pki
 from tests.cloud.conftest import NOW
 from tests.cloud.test_mqtt import ACCEPTED, LOGIN, answering
@@ -183,7 +184,7 @@ async def test_an_old_answer_serves_where_there_is_no_new_one(
     names: Names, monkeypatch: pytest.MonkeyPatch, error: OSError | None
 ) -> None:
     assert STALE_WAIT <= 2.0
-    monkeypatch.setattr("gatewayd.cloud.addresses.STALE_WAIT", 0.05)
+    monkeypatch.setattr("gatewayd.network.addresses.STALE_WAIT", 0.05)
     async with known(names, STALE - 1) as book:
         names.error = error
         if error is None:

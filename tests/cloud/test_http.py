@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud import http, tls
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
+from gatewayd.cloud import http
+from gatewayd.network import tls
+from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]

@@ -15,10 +15,10 @@ import paho.mqtt.client as paho
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
+from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
+from gatewayd.network.tls import Server
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]

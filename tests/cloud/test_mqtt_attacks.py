@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.mqtt import AT_ONCE, Login
-from gatewayd.cloud.mqtt_rules import MAX_PACKET
-from gatewayd.cloud.tls import Server
 from gatewayd.device.secret import Secret
+from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.network.mqtt_rules import MAX_PACKET
+from gatewayd.network.tls import Server
 from gatewayd.simulator import pki
 from tests.cloud.test_mqtt import ACCEPTED, publish
 from tests.support.raw_server import RawServer

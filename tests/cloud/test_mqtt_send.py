@@ -12,7 +12,7 @@ import pytest
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets
-from gatewayd.cloud.tls import Server
+from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
 from tests.cloud.peer import Peer, connected

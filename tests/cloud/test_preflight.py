@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import preflight
-from gatewayd.cloud.connect_errors import ConnectFault
 from gatewayd.cloud.preflight import (
     Check,
     CheckResult,
@@ -19,6 +18,7 @@ from gatewayd.cloud.preflight import (
     local_context,
 )
 from gatewayd.errors import ConfigError
+from gatewayd.network.connect_errors import ConnectFault
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE
 
 

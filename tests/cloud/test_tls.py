@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.ca.authority import Authority
 from gatewayd.cloud.ca.certificates import read_certificates, to_pem
 from gatewayd.cloud.ca.keys import make_key
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, reason
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
+from gatewayd.network.connect_errors import ConnectError, ConnectFault, reason
 from gatewayd.simulator import pki
 from tests.cloud.guarded import VERSIONS, device_ca, guarded, identity, server_context
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud import tls
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from gatewayd.network import tls
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.simulator import pki
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]

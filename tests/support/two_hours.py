@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.paho_socket import Gone
+from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.credentials import AlibabaConnectRefused, understand
 from gatewayd.simulator.mqtt import codec

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gatewayd.cloud import tls
-from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
+from gatewayd.network.addresses import AddressBook
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow, TooManyWaiting
 
 CONNECTS, PERIOD = 80, 0.2

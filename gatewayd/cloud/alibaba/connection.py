@@ -12,11 +12,11 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, weight
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import NotSent, deadline
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device.record import CloudName
+from gatewayd.network.connect_errors import ConnectionEnd
 
 log = logging.getLogger(__name__)
 

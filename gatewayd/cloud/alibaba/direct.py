@@ -16,11 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from gatewayd.cloud import mqtt, tls
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import Login, MqttSession, ignore
 from gatewayd.cloud.provider import (
     Failed,
@@ -36,6 +35,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import tls
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 log = logging.getLogger(__name__)
 

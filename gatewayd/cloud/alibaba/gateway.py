@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from gatewayd.cloud import connect_errors, mqtt
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import MqttSession, ignore
 from gatewayd.cloud.provider import (
     Issued,
@@ -34,6 +33,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 
 class GatewayChildren(Protocol):

@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from gatewayd.cloud import connect_errors, http, tls
+from gatewayd.cloud import http
 from gatewayd.cloud.alibaba import alink, payloads, reasons, result_codes
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.direct import PreregisteredRoute
 from gatewayd.cloud.alibaba.payloads import register_content, sign
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused, Unknown
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
@@ -24,6 +23,8 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import connect_errors, tls
+from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
 from gatewayd.cloud import preflight as checks
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
@@ -28,6 +27,7 @@ from gatewayd.cloud.preflight import (
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import tls
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 

@@ -14,12 +14,12 @@ from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.direct import DirectRoute
 from gatewayd.cloud.alibaba.payloads import client_id, register_content, sign
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.provider import LoginRefused, Refused
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 TOPICS = ("/ext/regnwl", "/ext/register")  # an older page has the second for both
 MAX_CLIENT_ID, MAX_TOKEN = 256, 1024

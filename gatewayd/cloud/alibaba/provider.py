@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount, connect_limit
 from gatewayd.cloud.alibaba.direct import DirectRoute, PreregisteredRoute
@@ -27,6 +26,7 @@ from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.errors import ConfigError
+from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT_ROUTE = "direct"

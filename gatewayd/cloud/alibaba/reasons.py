@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from gatewayd.cloud import connect_errors
 from gatewayd.cloud import provider as port
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault
 from gatewayd.device.reason import Reason
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
 
 NoSecret: TypeAlias = port.Refused | port.Failed | port.Unknown
 """How a registration ended that brought nothing."""

@@ -80,24 +80,6 @@ def _moment(certificate: x509.Certificate, name: str) -> datetime:
     return moment or getattr(certificate, name).replace(tzinfo=UTC)
 
 
-def names_host(der: bytes, host: str) -> bool:
-    """Whether a server's certificate, DER, lists a host: as RFC 6125, 6.4, with one wildcard.
-
-    host: a name or an address.  False for a certificate that cannot be read, or lists no name.
-    """
-    try:
-        extensions = x509.load_der_x509_certificate(der).extensions
-        listed = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = listed.get_values_for_type(x509.DNSName)
-        addresses = listed.get_values_for_type(x509.IPAddress)
-    except (*UNREADABLE, x509.ExtensionNotFound):
-        return False
-    wanted = host.lower().rstrip(".")
-    _, _, domain = wanted.partition(".")
-    known = {name.lower() for name in names} | {str(address) for address in addresses}
-    return wanted in known or (bool(domain) and f"*.{domain}" in known)
-
-
 def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates in a PEM text.  Raises InvalidArgs."""
     try:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
 from gatewayd.cloud.sub_devices.link import deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 

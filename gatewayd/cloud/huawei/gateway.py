@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from gatewayd.cloud import connect_errors, mqtt
-from gatewayd.cloud.connect_errors import ConnectFault
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.huawei.sub_device import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession, ignore
@@ -21,6 +20,8 @@ from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectFault
 
 LogIn: TypeAlias = Callable[
     [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.MqttConnection, str]]

@@ -12,10 +12,8 @@ import logging
 import re
 from collections.abc import Callable
 
-from gatewayd.cloud import mqtt, tls
-from gatewayd.cloud.addresses import AddressBook
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.ca.certificates import Validity
-from gatewayd.cloud.connect_errors import ConnectError
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
@@ -27,6 +25,9 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.network import tls
+from gatewayd.network.addresses import AddressBook
+from gatewayd.network.connect_errors import ConnectError
 
 log = logging.getLogger(__name__)
 

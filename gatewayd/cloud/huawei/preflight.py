@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 
-from gatewayd.cloud.addresses import AddressBook
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
 from gatewayd.cloud.huawei.identity import fatal_text
@@ -30,6 +29,7 @@ from gatewayd.cloud.preflight import (
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network.addresses import AddressBook
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
@@ -23,6 +22,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
+from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT_ROUTE, SUB_DEVICE_ROUTE = "certificate", "sub-device"

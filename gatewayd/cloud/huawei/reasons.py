@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gatewayd.cloud import connect_errors
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.huawei.messages import UNREADABLE, SubDeviceEvent
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRefused
 from gatewayd.cloud.sub_devices.result_codes import REMOVED, Denied, ResultKind, ResultMeaning
 from gatewayd.device.reason import NONE, Reason
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 REJECTED = "credential-rejected"
 """The substate of a device whose credentials are not accepted."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gatewayd.cloud.addresses import AddressBook
-from gatewayd.cloud.tls import Server
+from gatewayd.network.addresses import AddressBook
+from gatewayd.network.tls import Server
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, setting
 

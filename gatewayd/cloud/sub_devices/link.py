@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
-from gatewayd.cloud import connect_errors, mqtt
-from gatewayd.cloud.connect_errors import ConnectionEnd
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.provider import LoginFailed
 from gatewayd.device.reason import Reason
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectionEnd
 
 
 class LinkError(Exception):

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NotSent, deadline
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.rate_limiter import RateLimiter, TooManyWaiting
 
 OUTSTANDING = 256

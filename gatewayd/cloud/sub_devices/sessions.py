@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
-from gatewayd.cloud import connect_errors
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices import result_codes
 from gatewayd.cloud.sub_devices.link import LinkError
 from gatewayd.cloud.sub_devices.result_codes import Denied
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.tasks import cancel_and_wait
 
 CLOSE_TIME = 2.0

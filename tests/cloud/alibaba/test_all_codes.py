@@ -17,7 +17,6 @@ from typing import TypeAlias
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.https_registration import HttpsRegistration
 from gatewayd.cloud.credentials import read_secret
@@ -36,6 +35,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason

@@ -26,10 +26,10 @@ from gatewayd.cloud.alibaba.alink import (
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import pending_requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
-from gatewayd.cloud.tls import Server
+from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt.packets import Unsubscribe
 from tests.cloud.alibaba.peer import OWN, E, G, replying
 from tests.cloud.peer import Peer, connected

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
@@ -26,6 +25,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreError
+from gatewayd.network import tls
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.testing.contracts.cloud import RecordingKeeper

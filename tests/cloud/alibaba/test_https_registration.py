@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import https_registration
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.https_registration import (
@@ -30,6 +29,7 @@ from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, Outcome, Refused, Unknown
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason

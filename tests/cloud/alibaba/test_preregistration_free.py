@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import preregistration_free
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.preregistration_free import PreregistrationFreeRoute
@@ -31,6 +30,7 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel, check_reason
 from gatewayd.testing.waiting import until

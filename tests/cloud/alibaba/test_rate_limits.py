@@ -24,9 +24,9 @@ from gatewayd.cloud.alibaba.rate_limits import (
     weight,
 )
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.mqtt import MqttConnection
 from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType, SimulatedAlibabaProduct
 from gatewayd.simulator.alibaba.messages import AlibabaMessages
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.cloud import connect_errors
 from gatewayd.cloud.alibaba import reasons
-from gatewayd.cloud.connect_errors import SILENT, ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, Refused, Unknown
 from gatewayd.device.reason import Reason
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.testing.contracts.cloud import check_reason
 
 NETWORK = [fault for fault in ConnectFault if fault is not ConnectFault.MQTT_REFUSED]

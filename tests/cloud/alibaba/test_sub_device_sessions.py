@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.alibaba import alink, sub_device_sessions
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.alink import (
@@ -27,12 +26,13 @@ from gatewayd.cloud.alibaba.alink import (
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.alibaba.sub_device import AlibabaSubDevices, RegisteredRoute
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
 from gatewayd.cloud.sub_devices import link_monitor
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.clock import Clock
 from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel
 from gatewayd.testing.waiting import until

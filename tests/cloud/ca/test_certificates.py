@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.ca.certificates import MAX_ROOTS_BYTES, names_host, read_roots
+from gatewayd.cloud.ca.certificates import MAX_ROOTS_BYTES, read_roots
 from gatewayd.cloud.ca.keys import pem_blocks, read_key
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.simulator import pki
@@ -89,25 +89,3 @@ def test_blocks_are_found_where_they_are() -> None:
 def test_keys_that_begin_and_do_not_end_are_none(label: str) -> None:
     with pytest.raises(InvalidArgs, match="not 0"):
         read_key(f"-----BEGIN {label}-----\n".encode() * 2000)
-
-
-@pytest.mark.parametrize(
-    ("host", "named"),
-    [
-        ("mqtt.example.com", True), ("MQTT.Example.com", True), ("mqtt.example.com.", True),
-        ("one.st1.example.com", True), ("192.0.2.7", True), ("2001:db8::7", True),
-        ("example.com", False), ("a.mqtt.example.com", False), ("st1.example.com", False),
-        ("a.b.st1.example.com", False), ("192.0.2.8", False), ("", False), ("com", False),
-    ],
-)  # fmt: skip
-def test_the_hosts_that_a_certificate_lists(host: str, *, named: bool) -> None:
-    issued = pki.make_ca("test", NOW - pki.LIFE, NOW + pki.LIFE).issue(
-        ["mqtt.example.com", "*.st1.example.com"], ["192.0.2.7", "2001:db8::7"],
-        NOW - pki.LIFE, NOW + pki.LIFE,
-    )  # fmt: skip
-    assert names_host(ssl.PEM_cert_to_DER_cert(issued.certificate_pem), host) is named
-
-
-@pytest.mark.parametrize("der", [b"", b"\x30\x03\x02\x01\x00"])
-def test_a_certificate_that_cannot_be_read_lists_no_host(der: bytes) -> None:
-    assert not names_host(der, "localhost")

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import sub_device
 from gatewayd.cloud.huawei.connection import HuaweiUplink
 from gatewayd.cloud.huawei.messages import (
@@ -27,6 +26,7 @@ from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute, HuaweiSubDevi
 from gatewayd.cloud.provider import Issued, Session
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.clock import Clock
 from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.stand_ins import ManualClock, Wishes

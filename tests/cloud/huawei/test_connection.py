@@ -13,14 +13,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.connection import (
-    MESSAGES,
-    HuaweiRateLimits,
-    HuaweiUplink,
-    weight,
-)
+from gatewayd.cloud.huawei.connection import MESSAGES, HuaweiRateLimits, HuaweiUplink, weight
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Notice,
@@ -30,7 +24,8 @@ from gatewayd.cloud.huawei.messages import (
     SubDeviceStatus,
 )
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
-from gatewayd.cloud.tls import Server
+from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.network.tls import Server
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Publish
 from gatewayd.testing.clock import JumpingLoop

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud import tls
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei import messages, sub_device
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
@@ -24,6 +23,7 @@ from gatewayd.cloud.provider import Issued, LoginFailed, LoginRefused, Refused
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.mqtt.packets import Connect, Disconnect, Publish
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason

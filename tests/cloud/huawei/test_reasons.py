@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.messages import UNREADABLE, SubDeviceEvent
 from gatewayd.cloud.huawei.reasons import EXCEPTIONS, RESULT_CODES, LoginAttempt, denial
 from gatewayd.cloud.provider import Failed, LoginFailed, LoginRefused, LoginRemoved, Refused
 from gatewayd.cloud.sub_devices.result_codes import ResultKind
 from gatewayd.device.reason import Reason
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.testing.contracts.cloud import check_reason
 
 FINGERPRINT = "ab" * 32

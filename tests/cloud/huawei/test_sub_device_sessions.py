@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.huawei import device_cache, downlink, sub_device
 from gatewayd.cloud.huawei.messages import (
     NodeName,
@@ -30,6 +29,7 @@ from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.result_codes import GATEWAY_FULL
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.testing.contracts.cloud import RecordingKeeper, cancel
 from gatewayd.testing.waiting import until
 from tests.cloud.huawei.home import (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer, NotSent, deadline
+from gatewayd.network.connect_errors import ConnectionEnd
 
 
 @dataclass

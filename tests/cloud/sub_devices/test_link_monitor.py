@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices import link_monitor
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.testing.waiting import until
 
 NAMES = [CloudName("cloud", "product", f"child-{number}") for number in range(120)]

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from gatewayd.cloud.connect_errors import ConnectionEnd
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer, NotSent
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.testing.waiting import until
 

@@ -1,4 +1,4 @@
-"""A cloud that speaks lines over TCP: REGISTER and LOGIN.  A real one uses TLS: cloud/tls.py."""
+"""A cloud that speaks lines over TCP: REGISTER and LOGIN.  A real one uses TLS: network/tls.py."""
 
 from __future__ import annotations
 

@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gatewayd.cloud.addresses import Address, AddressBook
-from gatewayd.cloud.ca.certificates import names_host
-from gatewayd.cloud.connect_errors import ConnectError, ConnectFault
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from gatewayd.device.secret import Secret
+from gatewayd.network.addresses import Address, AddressBook
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.runtime.watched_file import WatchedPaths, read_regular
 
@@ -337,6 +339,31 @@ async def _is_elsewhere(addresses: list[Address], server: Server) -> bool:
             return not names_host(sock.getpeercert(binary_form=True) or b"", server.host)
     except ConnectError:
         return False
+
+
+_UNREADABLE = (
+    ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion,
+    x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.ExtensionNotFound,
+)  # fmt: skip
+"""What the library raises for what it cannot read; for parts, only when they are accessed."""
+
+
+def names_host(der: bytes, host: str) -> bool:
+    """Whether a server's certificate, DER, lists a host: as RFC 6125, 6.4, with one wildcard.
+
+    host: a name or an address.  False for a certificate that cannot be read, or lists no name.
+    """
+    try:
+        extensions = x509.load_der_x509_certificate(der).extensions
+        listed = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = listed.get_values_for_type(x509.DNSName)
+        addresses = listed.get_values_for_type(x509.IPAddress)
+    except _UNREADABLE:
+        return False
+    wanted = host.lower().rstrip(".")
+    _, _, domain = wanted.partition(".")
+    known = {name.lower() for name in names} | {str(address) for address in addresses}
+    return wanted in known or (bool(domain) and f"*.{domain}" in known)
 
 
 async def resolve(server: Server) -> list[Address]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.mqtt_rules import (
+from gatewayd.network.mqtt_rules import (
     ANSWER_TIME,
     MAX_PACKET,
     KeepAlive,
