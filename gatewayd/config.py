@@ -17,6 +17,7 @@ from gatewayd.dbus.bus import BusSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
+from gatewayd.messages.settings import MessageSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.runtime.watched_file import WatchedPaths
@@ -86,6 +87,7 @@ class Config:
     inventory: InventorySettings
     registration: RegistrationSettings
     sessions: SessionSettings
+    messages: MessageSettings
     cloud_requests: CloudRequestSettings
     discoverers: tuple[ConfiguredPlugin, ...]
     store: ConfiguredPlugin
@@ -121,6 +123,7 @@ PLAIN: Mapping[str, type] = {
     "bus": BusSettings,
     "registration": RegistrationSettings,
     "sessions": SessionSettings,
+    "messages": MessageSettings,
     "cloud_requests": CloudRequestSettings,
 }
 """The sections without plug-ins, by their names, which are also those in `Config`."""

@@ -39,6 +39,7 @@ ABOUT: Mapping[str, str] = {
     "bus": "The D-Bus service org.gatewayd1.",
     "registration": "The registration of children with a cloud.",
     "sessions": "The sessions of registered children.",
+    "messages": "What children say to their clouds through gatewayd.",
     "discovery": "Discovery on the LAN.  Only discoverers that have a table are loaded.",
     "secretstore": "The store of the children's secrets.",
     "cloud_requests": "Requests of a cloud that are allowed.  By default, none is.",
@@ -83,13 +84,14 @@ def table(name: str, cls: Any, kind: str = "", brackets: str = "[]") -> Iterator
     inside = []
     hints = get_type_hints(cls)
     for one in fields(cls):
-        parts = [part for part in get_args(hints[one.name]) if is_dataclass(part)]
+        hint = hints[one.name]
+        parts = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
         if not parts:
             yield from _setting(one)
-        elif str in get_args(hints[one.name]):
+        elif str in get_args(hint):
             inside.append((f"{name}.{one.name}.NAME", parts[0], "[]"))
         else:
-            many = get_origin(hints[one.name]) is tuple
+            many = get_origin(hint) is tuple
             inside.append((f"{name}.{one.name}", parts[0], "[[]]" if many else "[]"))
     for nested, part, around in inside:
         yield from table(nested, part, brackets=around)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
 
 Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 """Named facts: texts, numbers of at least 0, booleans, and lists of texts."""
@@ -134,6 +135,46 @@ class LogView:
     level: str
     target: str
     identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCounts:
+    """What waits of messages now, and what became of others since gatewayd started.
+
+    waiting: those that are stored, and that the cloud has not accepted yet.  bytes: what they count
+    against the bounds.  oldest: when the one that waits longest was received, microseconds since
+    the epoch; 0 where none waits, or the clock was not right then.
+    received: stored.  sent: accepted by the cloud.  dropped: by the word of a `DropReason`; without
+    those that never occurred.
+    """
+
+    waiting: int = 0
+    bytes: int = 0
+    oldest: int = 0
+    received: int = 0
+    sent: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatistics:
+    """The messages of children: in all, by the door that received them, and by child.
+
+    state: "disabled"; "running"; "full" while the disk is, and the oldest make room for new ones;
+    "blocked" while nothing can be stored.  explanation: a sentence, why it is full or blocked, and
+    what to do; "" where it is neither.
+    capacity: bytes that may wait in all.  in_memory: bytes that are under way or read ahead.
+    refusals: why the cloud refused the newest message that it refused, by child.
+    """
+
+    state: str = "disabled"
+    explanation: str = ""
+    capacity: int = 0
+    in_memory: int = 0
+    total: MessageCounts = MessageCounts()
+    doors: Mapping[str, MessageCounts] = field(default_factory=dict)
+    children: Mapping[DeviceId, MessageCounts] = field(default_factory=dict)
+    refusals: Mapping[DeviceId, Reason] = field(default_factory=dict)
 
 
 class ShowChanges(Protocol):

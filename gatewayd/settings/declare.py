@@ -65,6 +65,14 @@ def setting(  # noqa: PLR0913  # by keyword: what may be said of a setting
     return field(default=default, metadata=dict(meta))
 
 
+def table(kind: type[Any]) -> Any:  # noqa: ANN401  # likewise
+    """Declare a table inside: a dataclass with a default for each field; dict for a Mapping."""
+    meta = SettingMetadata(
+        help="", unit="", low=None, high=None, choices=(), grammar=None, file=None
+    )
+    return field(default_factory=kind, metadata=dict(meta))
+
+
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
     """The settings of a back-off, for the sections that have one."""

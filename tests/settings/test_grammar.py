@@ -228,7 +228,7 @@ def declared(name: str, cls: Any) -> Iterator[tuple[str, str, Any, Any]]:
     hints = get_type_hints(cls)
     for one in fields(cls):
         yield name, one.name, hints[one.name], one.metadata
-        for part in get_args(hints[one.name]):
+        for part in (hints[one.name], *get_args(hints[one.name])):
             if is_dataclass(part):
                 yield from declared(f"{name}.{one.name}", part)
 

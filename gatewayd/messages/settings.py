@@ -1,0 +1,118 @@
+"""The settings of messages: what is kept of them, for how long, and how they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gatewayd.messages.door_settings import DoorSettings
+from gatewayd.settings.declare import setting, table
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+class OnFull(StrEnum):
+    """What happens to a message where there is no room for it."""
+
+    DROP_OLDEST = "drop-oldest"  # the oldest of its child makes room
+    REFUSE = "refuse"  # it is dropped itself
+
+
+class AfterOutage(StrEnum):
+    """The order in which messages leave after an outage."""
+
+    LIVE_FIRST = "live-first"  # new ones before those that have waited
+    IN_ORDER = "in-order"  # as they came
+
+
+class Acceptance(StrEnum):
+    """What counts as the cloud's receipt of a message."""
+
+    PUBACK = "puback"  # MQTT's acknowledgement
+    REPLY = "reply"  # the cloud's own reply, where it sends one
+
+
+@dataclass(frozen=True, slots=True)
+class ChildMessageSettings:
+    """[messages.child]"""
+
+    share: int = setting(
+        16 * MIB,
+        "what is kept of one child's messages; 96 bytes a message count for storing it",
+        unit="bytes", low=64 * KIB, high=100_000_000_000,
+    )  # fmt: skip
+    rate: float = setting(
+        50.0,
+        "messages of one child in a second, and ten times as many at once; more are dropped",
+        low=0.01, high=10_000,
+    )  # fmt: skip
+    window: int = setting(
+        8, "messages of one child under way to the cloud", low=1, high=100
+    )  # fmt: skip
+    on_full: OnFull = setting(
+        OnFull.DROP_OLDEST,
+        "what is dropped where there is no room: the child's oldest message, or the new one",
+        choices=tuple(OnFull),
+    )
+    after_outage: AfterOutage = setting(
+        AfterOutage.LIVE_FIRST,
+        "what leaves first after an outage: new messages, or those that have waited",
+        choices=tuple(AfterOutage),
+    )
+    accepted: Acceptance = setting(
+        Acceptance.PUBACK,
+        "what counts as the cloud's receipt: MQTT's acknowledgement, or the cloud's own reply, "
+        "where it sends one",
+        choices=tuple(Acceptance),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CloudBudget:
+    """[messages.clouds.NAME]"""
+
+    bytes_per_day: int = setting(
+        0,
+        "bytes that messages may cost on the way to this cloud in a day, UTC, where 100 a message "
+        "count for headers; later ones wait for the next day; 0 for any",
+        unit="bytes", low=0, high=100_000_000_000,
+    )  # fmt: skip
+    messages_per_day: int = setting(
+        0,
+        "messages that are sent to this cloud in a day, UTC; later ones wait for the next day; "
+        "0 for any",
+        low=0, high=10**9,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSettings:
+    """[messages]"""
+
+    enabled: bool = setting(
+        False, "whether children can send messages to their clouds through gatewayd"
+    )
+    keep: int = setting(
+        256 * MIB,
+        "what is kept of all children's messages, and never more than half of what is free on the "
+        "disk at the start",
+        unit="bytes", low=MIB, high=100_000_000_000,
+    )  # fmt: skip
+    keep_age: float = setting(
+        604_800.0, "how long a message is kept", unit="s", low=60, high=31_536_000
+    )
+    commit_delay: float = setting(
+        0.005,
+        "how long a message waits for others, to be written to the disk with them; a longer wait "
+        "spares a flash disk",
+        unit="s", low=0, high=1,
+    )  # fmt: skip
+    child: ChildMessageSettings = table(ChildMessageSettings)
+    doors: Mapping[str, DoorSettings] = table(dict)
+    clouds: Mapping[str, CloudBudget] = table(dict)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the settings as a whole."""
+        if self.child.share > self.keep:
+            yield "child.share is more than keep, which is for all children: lower it"
