@@ -1,0 +1,147 @@
+"""The condition of the messages as a whole: ready, blocked or dropping, and why.
+
+`condition` is pure: counts in, condition out.  `ConditionReporter` calls it now and then, and logs
+each change, so that an operator learns of a loss while it happens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gatewayd.device.message import DropReason
+from gatewayd.device.reason import NONE, Reason
+
+log = logging.getLogger(__name__)
+
+QUIET = 60.0
+"""Seconds without a further drop after which messages are no longer said to be dropped."""
+
+DROPPED: Mapping[DropReason, Reason] = {
+    DropReason.RATE: Reason(
+        "dropped-rate",
+        "A child sends more messages than its rate allows.",
+        "Correct the child, or raise `rate` under [messages.child].",
+    ),
+    DropReason.TOO_LARGE: Reason(
+        "dropped-too-large",
+        "A message is larger than its cloud, or gatewayd, accepts.",
+        "Let the child send less in a message.",
+    ),
+    DropReason.SHARE: Reason(
+        "dropped-share",
+        "As much waits for a child as its share allows.",
+        "See why its cloud does not accept it, or raise `share` under [messages.child].",
+    ),
+    DropReason.TOTAL: Reason(
+        "dropped-total",
+        "As much waits for all children together as the outbox may hold.",
+        "See why the clouds do not accept it, or raise `keep` under [messages].",
+    ),
+    DropReason.AGE: Reason(
+        "dropped-age",
+        "Messages waited for their cloud longer than they may.",
+        "See why the child is not online, or raise `keep-age` under [messages].",
+    ),
+    DropReason.REFUSED: Reason(
+        "dropped-refused",
+        "A cloud refuses messages, or has no topic for them.",
+        "See the last refusal of the child: gatewayctl messages ID.",
+    ),
+    DropReason.UNKNOWN_CHILD: Reason(
+        "dropped-unknown-child",
+        "Messages name a child that gatewayd does not know, or has not admitted.",
+        "Correct the table of the door, or admit the child.",
+    ),
+    DropReason.FORGOTTEN: Reason(
+        "dropped-forgotten", "What waited for a child that was forgotten or rejected is gone."
+    ),
+    DropReason.CORRUPT: Reason(
+        "dropped-corrupt",
+        "The outbox could not be read, and was begun again.",
+        "Check the disk; the unreadable file lies beside the new one.",
+    ),
+}
+"""Why messages are dropped, and what to do about it."""
+
+BLOCKED = Reason(
+    "outbox-blocked",
+    "No message can be stored, so none is accepted.",
+    "Free space on the disk of the outbox.",
+)
+
+EXPECTED = frozenset({DropReason.FORGOTTEN, DropReason.UNKNOWN_CHILD})
+"""What is dropped where all is well: counted, and no more."""
+OF_ALL = frozenset({DropReason.TOTAL, DropReason.CORRUPT})
+"""What concerns the gateway as a whole; any other drop concerns its child."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The condition of the messages.
+
+    state: "ready", "blocked" or "dropping".  reason: why; NONE where it is ready.
+    of_all: whether the gateway as a whole is degraded by it.
+    """
+
+    state: str
+    reason: Reason = NONE
+    of_all: bool = False
+
+
+READY = Condition("ready")
+
+
+def condition(*, blocked: bool, recent: Mapping[DropReason, int]) -> Condition:
+    """Return the condition.  recent: how many were dropped of late, by reason."""
+    if blocked:
+        return Condition("blocked", BLOCKED, of_all=True)
+    counted = {reason: n for reason, n in recent.items() if n and reason not in EXPECTED}
+    if not counted:
+        return READY
+    # what concerns all is named first, then the most frequent
+    worst = max(counted, key=lambda reason: (reason in OF_ALL, counted[reason], reason))
+    return Condition("dropping", DROPPED[worst], of_all=worst in OF_ALL)
+
+
+class ConditionReporter:
+    """The condition as it was last seen, and the log of its changes."""
+
+    def __init__(self) -> None:
+        self.now = READY
+        self._before: Mapping[DropReason, int] = {}
+        self._recent: Counter[DropReason] = Counter()
+        self._logged: set[Reason] = set()  # since it was ready
+        self._last = 0.0
+
+    def update(self, dropped: Mapping[DropReason, int], at: float, *, blocked: bool) -> None:
+        """Note what was dropped since the start, by reason.  at: seconds of the loop's clock."""
+        new = {r: n - self._before.get(r, 0) for r, n in dropped.items()}
+        self._before = dict(dropped)
+        if any(n for reason, n in new.items() if reason not in EXPECTED):
+            self._last = at
+        elif at - self._last >= QUIET:
+            self._recent.clear()
+        self._recent.update({reason: n for reason, n in new.items() if n > 0})
+        self.now = condition(blocked=blocked, recent=self._recent)
+        if self.now.reason not in self._logged and (self._logged or self.now != READY):
+            self._log(self.now)
+        self._logged = self._logged | {self.now.reason} if self.now != READY else set()
+
+    def _log(self, now: Condition) -> None:
+        about = {"reason": now.reason.code}
+        if now.state == "blocked":
+            log.error("%s", now.reason, extra={**about, "message_id": "messages-blocked"})
+        elif now.state == "dropping":
+            number = sum(n for r, n in self._recent.items() if DROPPED[r] is now.reason)
+            log.warning(
+                "Messages are dropped, %d so far: %s",
+                number, now.reason, extra={**about, "message_id": "messages-dropped"},
+            )  # fmt: skip
+        else:
+            log.info(
+                "Messages are stored, and none is dropped any more.",
+                extra={"message_id": "messages-recovered"},
+            )
