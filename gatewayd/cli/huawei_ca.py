@@ -10,6 +10,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gatewayd.ca.certificates import request
+from gatewayd.ca.keys import ALGORITHMS, is_locked, key_pem, make_key, unlock
 from gatewayd.cli.command import (
     MAX_PEM,
     AddArguments,
@@ -23,8 +25,6 @@ from gatewayd.cli.command import (
     write_file,
 )
 from gatewayd.cli.output import properties
-from gatewayd.cloud.ca.certificates import request
-from gatewayd.cloud.ca.keys import ALGORITHMS, is_locked, key_pem, make_key, unlock
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import AUTHORITY as INTERFACE
 from gatewayd.dbus.names import ObjectInterface, provider_path

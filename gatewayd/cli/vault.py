@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from gatewayd.ca.keys import is_locked
 from gatewayd.cli.command import (
     MAX_PEM,
     Command,
@@ -30,7 +31,6 @@ from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.systemd_creds import WITH_KEY
 from gatewayd.cli.vault_init import PROTECTIONS, init, reseal
 from gatewayd.cli.vault_offline import OfflineVault
-from gatewayd.cloud.ca.keys import is_locked
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.runtime.sqlite import Database, has_schema, statements_of, upgrade
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from gatewayd.cloud.ca.certificates import RootCertificate, read_roots, span
+from gatewayd.ca.certificates import RootCertificate, read_roots, span
 from gatewayd.cloud.credentials import ReadSecret, read_secret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError

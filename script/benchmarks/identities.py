@@ -12,8 +12,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from gatewayd.cloud.ca.authority import authority_name, make_authority
-from gatewayd.cloud.ca.keys import key_pem, make_key
+from gatewayd.ca.authority import authority_name, make_authority
+from gatewayd.ca.keys import key_pem, make_key
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import AUTHORITY, NAME, provider_path
 from gatewayd.device.secret import Secret

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gatewayd.cloud.ca.certificates import read_certificates, same_key
-from gatewayd.cloud.ca.keys import public_key, read_key
+from gatewayd.ca.certificates import read_certificates, same_key
+from gatewayd.ca.keys import public_key, read_key
 from gatewayd.cloud.ca.service import AuthorityService
 from gatewayd.dbus.methods import AUTHORITY_METHODS
 from gatewayd.dbus.names import AUTHORITY, ObjectInterface, provider_path

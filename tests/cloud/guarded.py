@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from gatewayd.cloud.ca import certificates
-from gatewayd.cloud.ca.authority import Authority, make_authority
-from gatewayd.cloud.ca.keys import key_pem, make_key
+from gatewayd.ca import certificates
+from gatewayd.ca.authority import Authority, make_authority
+from gatewayd.ca.keys import key_pem, make_key
 from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.mqtt import codec

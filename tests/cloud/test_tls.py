@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from gatewayd.ca.authority import Authority
+from gatewayd.ca.certificates import read_certificates, to_pem
+from gatewayd.ca.keys import make_key
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.ca.authority import Authority
-from gatewayd.cloud.ca.certificates import read_certificates, to_pem
-from gatewayd.cloud.ca.keys import make_key
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.secret import Secret
 from gatewayd.network import tls

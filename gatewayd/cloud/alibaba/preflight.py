@@ -6,11 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
+from gatewayd.ca.certificates import RootCertificate
 from gatewayd.cloud import preflight as checks
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
-from gatewayd.cloud.ca.certificates import RootCertificate
 from gatewayd.cloud.preflight import (
     NOTHING_REGISTERED,
     Check,

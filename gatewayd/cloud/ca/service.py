@@ -13,9 +13,9 @@ import select
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from gatewayd.cloud.ca.authority import Authority, authority_name, make_authority, read_authority
-from gatewayd.cloud.ca.certificates import MAX_BYTES, to_pem
-from gatewayd.cloud.ca.keys import ALGORITHMS
+from gatewayd.ca.authority import Authority, authority_name, make_authority, read_authority
+from gatewayd.ca.certificates import MAX_BYTES, to_pem
+from gatewayd.ca.keys import ALGORITHMS
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, AuthoritySlots
 from gatewayd.cloud.provider import CertificateIssuer
 from gatewayd.device.identity import DeviceId

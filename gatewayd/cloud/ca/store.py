@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from gatewayd.cloud.ca.authority import Authority, read_authority
+from gatewayd.ca.authority import Authority, read_authority
 from gatewayd.device.reason import Reason
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gatewayd.cloud.ca.authority import Authority
-from gatewayd.cloud.ca.certificates import span_of
+from gatewayd.ca.authority import Authority
+from gatewayd.ca.certificates import span_of
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import (

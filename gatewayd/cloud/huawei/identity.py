@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from cryptography import x509
 
-from gatewayd.cloud.ca import certificates
-from gatewayd.cloud.ca.authority import Authority
-from gatewayd.cloud.ca.keys import PublicKey, key_pem, make_key, public_key
+from gatewayd.ca import certificates
+from gatewayd.ca.authority import Authority
+from gatewayd.ca.keys import PublicKey, key_pem, make_key, public_key
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, TemplateDiagnostic
 from gatewayd.cloud.huawei.template_device import SolvedSubject, preview

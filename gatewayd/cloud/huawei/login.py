@@ -12,8 +12,8 @@ import logging
 import re
 from collections.abc import Callable
 
+from gatewayd.ca.certificates import Validity
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.ca.certificates import Validity
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from gatewayd.cloud.ca.certificates import UNREADABLE
+from gatewayd.ca.certificates import UNREADABLE
 from gatewayd.errors import ConfigError
 
 MAX_BYTES = 64 << 10

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from gatewayd.ca import certificates
 from gatewayd.cloud import preflight as shared
 from gatewayd.cloud.alibaba import preflight
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
-from gatewayd.cloud.ca import certificates
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, secret_check
 from gatewayd.errors import ConfigError

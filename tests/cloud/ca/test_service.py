@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.ca.certificates import MAX_BYTES, Validity, read_certificates
-from gatewayd.cloud.ca.keys import key_pem, make_key
+from gatewayd.ca.certificates import MAX_BYTES, Validity, read_certificates
+from gatewayd.ca.keys import key_pem, make_key
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityStore
 from gatewayd.device.identity import DeviceId

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gatewayd.cloud.ca.certificates import to_pem
+from gatewayd.ca.certificates import to_pem
 from gatewayd.cloud.ca.store import AuthoritySlots
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei.provider import Huawei

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gatewayd.cloud.ca.keys import Key, make_key
+from gatewayd.ca.keys import Key, make_key
 from tests.cloud.guarded import subject
 
 

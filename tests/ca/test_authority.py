@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gatewayd.cloud.ca.authority import Authority, authority_name, make_authority, read_authority
-from gatewayd.cloud.ca.certificates import (
+from gatewayd.ca.authority import Authority, authority_name, make_authority, read_authority
+from gatewayd.ca.certificates import (
     BACKDATED,
     MAX_BYTES,
     Validity,
@@ -28,7 +28,7 @@ from gatewayd.cloud.ca.certificates import (
     span_of,
     to_pem,
 )
-from gatewayd.cloud.ca.keys import ALGORITHMS, algorithm_of, key_pem, make_key, public_key, read_key
+from gatewayd.ca.keys import ALGORITHMS, algorithm_of, key_pem, make_key, public_key, read_key
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
 from tests.cloud.guarded import device_ca, identity, subject

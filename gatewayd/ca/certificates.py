@@ -18,7 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from gatewayd.cloud.ca.keys import Key, PublicKey, pem_blocks
+from gatewayd.ca.keys import Key, PublicKey, pem_blocks
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.runtime.text import without_unprintable

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.ca.certificates import MAX_ROOTS_BYTES, read_roots
-from gatewayd.cloud.ca.keys import pem_blocks, read_key
+from gatewayd.ca.certificates import MAX_ROOTS_BYTES, read_roots
+from gatewayd.ca.keys import pem_blocks, read_key
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.simulator import pki
 

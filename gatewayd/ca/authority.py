@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from gatewayd.cloud.ca import certificates
-from gatewayd.cloud.ca.certificates import Validity
-from gatewayd.cloud.ca.keys import (
-    Key,
-    PublicKey,
-    algorithm_of,
-    key_pem,
-    make_key,
-    public_key,
-    read_key,
-)
+from gatewayd.ca import certificates
+from gatewayd.ca.certificates import Validity
+from gatewayd.ca.keys import Key, PublicKey, algorithm_of, key_pem, make_key, public_key, read_key
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
 from gatewayd.runtime.text import without_unprintable

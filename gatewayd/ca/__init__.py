@@ -1,0 +1,1 @@
+"""A certificate authority: its key, its certificates, and what it signs."""
