@@ -62,6 +62,7 @@ NODE_ID = Field(*_PLAIN, 64, advised=4)
 PRODUCT_ID = Field(*_PLAIN, 36)
 DEVICE_ID = Field(*_PLAIN, 128, advised=4)
 DEVICE_NAME = Field(*_PROSE, 256, advised=4)
+SERVICE_ID = MEMBER_NAME = Field(*_PROSE, 64)
 TAG_KEY = Field(*_TAG, 64)
 TAG_VALUE = Field(*_TAG, 128)
 TEMPLATE_NAME = Field(*_PLAIN, 128)
@@ -204,6 +205,11 @@ class HuaweiSettings:
     products: tuple[str, ...] = setting(
         (), "product IDs that children may have (default: any that their rules name)"
     )
+    services: Mapping[str, str] = setting(
+        {},
+        "for each product ID, the service ID of values and events that do not name theirs; a child "
+        "names it as in climate:temperature (default: each child names it)",
+    )
     certificates: HuaweiCertificates | None = setting(
         None, "the devices' certificates (default: no self-registration)"
     )
@@ -221,6 +227,11 @@ class HuaweiSettings:
         for product in self.products:
             if fault := PRODUCT_ID.fault(product):
                 yield f"products: each {fault}"
+        for product, service in self.services.items():
+            if fault := PRODUCT_ID.fault(product):
+                yield f"services: each product ID {fault}"
+            if fault := SERVICE_ID.fault(service):
+                yield f"services.{product}: the service ID {fault}"
         if self.certificates is not None:
             yield from self.certificates.mistakes()
         if self.gateway is not None:

@@ -21,6 +21,8 @@ from tests.cloud.huawei.vectors import SELF_REGISTRATION
     [
         ({"host": "192.0.2.7"}, "SNI"),
         ({"products": ("a/b",)}, "products: each must be"),
+        ({"services": {"a/b": "climate"}}, "services: each product ID must be"),
+        ({"services": {"p": "a:b"}}, "services.p: the service ID must be"),
         ({"gateway": HuaweiGateway("p", "gw", "secret", "a/+/b")}, "gateway.device_id must be"),
         ({"gateway": HuaweiGateway("p", "g w")}, "gateway.device must be"),
         ({"gateway": HuaweiGateway("p", "g"), "certificates": None}, "add the table"),
