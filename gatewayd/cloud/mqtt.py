@@ -10,12 +10,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
-from gatewayd.cloud.paho_socket import PahoSocket, UnacknowledgedPackets
-from gatewayd.cloud.provider import SessionEnd
+from gatewayd.cloud.paho_socket import (
+    Acknowledgement,
+    Gone,
+    PahoSocket,
+    UnacknowledgedPackets,
+)
+from gatewayd.cloud.provider import MessageDelayed, Publication, SessionEnd
+from gatewayd.cloud.publisher import MessagePublisher
+from gatewayd.device.message import Message
 from gatewayd.device.secret import Secret
 from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
@@ -103,13 +111,14 @@ async def open_connection(
     server: Server,
     login: Login,
     keepalive: int,
-    on_message: Handler,
+    on_message: Handler | None = None,
     *,
     max_packet: int = MAX_PACKET,
 ) -> MqttConnection:
     """Connect once, and return when the cloud has accepted.
 
-    keepalive: seconds.  on_message: called for every message, even before this has returned.
+    keepalive: seconds.  on_message: called for every message, even before this has returned; None
+    to count them as dropped.
     max_packet: bytes of the largest packet that is awaited; a larger one ends the connection.
     Raises ConnectError.  Cancelled: the socket is closed at once.
     """
@@ -152,18 +161,21 @@ class MqttConnection:
 
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
-    on_message: may be replaced.
+    on_message: may be replaced.  dropped: messages that came while there was none.
     alert: the TLS alert about our certificate, if the cloud closed the connection for that.
 
     A cloud that sends, and never reads, is not read either once AT_ONCE answers wait: what it sends
     stays in the kernel's buffers, and the keep-alive ends the connection.
     """
 
-    def __init__(self, sock: PahoSocket, login: Login, keepalive: int, on_message: Handler) -> None:
+    def __init__(
+        self, sock: PahoSocket, login: Login, keepalive: int, on_message: Handler | None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[int | ConnectionEnd] = self._loop.create_future()
         self.closed: asyncio.Future[ConnectionEnd] = self._loop.create_future()
-        self.on_message = on_message
+        self.on_message = on_message or self._drop
+        self.dropped = 0
         self.alert = ""
         self._leaving = self._ended = self._paused = self._resuming = False
         self._pending = UnacknowledgedPackets(IN_FLIGHT)
@@ -190,6 +202,14 @@ class MqttConnection:
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """Return when the message has left (QoS 0), or the cloud has it (1).  Raises Gone."""
         await self._send(lambda: self._client.publish(topic, payload, qos).mid)
+
+    def post(self, topic: str, payload: bytes) -> asyncio.Future[Acknowledgement | None]:
+        """Publish at QoS 1; the future ends when the cloud has it, or with None as this has ended.
+
+        What is posted leaves in this order; all of it waits while IN_FLIGHT packets are under way.
+        """
+        step = partial(self._client.publish, topic, payload, 1)
+        return self._pending.post(lambda: self._drive(lambda: step().mid, ConnectionEnd.LOST) or 0)
 
     async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
         """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
@@ -219,6 +239,9 @@ class MqttConnection:
     def abort(self) -> None:
         """Close at once, without a DISCONNECT."""
         self._finish(ConnectionEnd.OURS)
+
+    def _drop(self, _topic: str, _payload: bytes) -> None:
+        self.dropped += 1
 
     def _answered(self, code: int) -> None:
         if not self.answer.done():
@@ -346,10 +369,21 @@ class MqttConnection:
 
 
 class MqttSession:
-    """A device that is logged in over a connection of its own.  Implements Session."""
+    """A device that is logged in over a connection of its own.
 
-    def __init__(self, connection: MqttConnection) -> None:
-        self._connection = connection
+    publisher: of what the device says.  Implements Session, SupportsMessages.
+    """
+
+    def __init__(self, connection: MqttConnection, publisher: MessagePublisher) -> None:
+        self._connection, self._publisher = connection, publisher
+        self.max_payload = publisher.max_payload
+
+    async def publish(self, message: Message) -> Publication:
+        """Publish a message once, as SupportsMessages says."""
+        try:
+            return await self._publisher.publish(message, self._connection.closed)
+        except Gone:
+            return MessageDelayed(connect_errors.ENDS[self._connection.closed.result()])
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
@@ -359,7 +393,3 @@ class MqttSession:
     async def close(self) -> None:
         """End it in good order, in at most 2 s.  Closing twice is fine."""
         await self._connection.close()
-
-
-def ignore(_topic: str, _payload: bytes) -> None:
-    """Drop what the cloud sends to a device: gatewayd brings it online, and no more."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
 
@@ -90,43 +92,71 @@ class Gone(Exception):
     """The connection has ended: the cloud may have the packet."""
 
 
+Acknowledgement: TypeAlias = tuple[int, ...]
+"""The codes of an acknowledgement; () where it has none."""
+
+
 class UnacknowledgedPackets:
     """The packets that wait for their acknowledgement.  limit: how many at most; others wait."""
 
     def __init__(self, limit: int) -> None:
-        self._slots = asyncio.Semaphore(limit)
-        self._answers: dict[int, asyncio.Future[tuple[int, ...]]] = {}
-        self._over = False
+        self._limit, self._over = limit, False
+        self._answers: dict[int, asyncio.Future[Acknowledgement | None]] = {}
+        self._waiting: deque[_Waiting] = deque()
 
-    async def send(self, step: Callable[[], int]) -> tuple[int, ...]:
-        """Send a packet, and return the codes of its acknowledgement.  Raises Gone.
-
-        step: sends it, and returns its packet identifier.  Cancelled: the packet keeps its slot
-        until it is acknowledged, as it is still under way.
-        """
-        await self._slots.acquire()
-        number = 0 if self._over else step()
-        if self._over:
-            self._slots.release()
+    async def send(self, step: Callable[[], int]) -> Acknowledgement:
+        """Send a packet, as `post` does, and return its acknowledgement.  Raises Gone."""
+        codes = await self.post(step)
+        if codes is None:
             raise Gone
-        answer: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        return await answer
+        return codes
 
-    def acknowledge(self, number: int, codes: tuple[int, ...] = ()) -> None:
+    def post(self, step: Callable[[], int]) -> asyncio.Future[Acknowledgement | None]:
+        """Send a packet, after those that wait.
+
+        step: sends it, and returns its packet identifier.
+        The future ends with the acknowledgement, or with None as the connection has ended.  Ended
+        before, the packet keeps its place until it is acknowledged, as it is still under way.
+        """
+        answer: asyncio.Future[Acknowledgement | None]
+        answer = asyncio.get_running_loop().create_future()
+        if self._over:
+            answer.set_result(None)
+        elif self._waiting or len(self._answers) >= self._limit:
+            self._waiting.append((step, answer))
+        else:
+            self._start(step, answer)
+        return answer
+
+    def acknowledge(self, number: int, codes: Acknowledgement = ()) -> None:
         """Handle an acknowledgement; an unexpected one is ignored."""
         answer = self._answers.pop(number, None)
         if answer is None:
             return
-        self._slots.release()
         if not answer.done():
             answer.set_result(codes)
+        while self._waiting and len(self._answers) < self._limit:
+            step, waiting = self._waiting.popleft()
+            if not waiting.done():
+                self._start(step, waiting)
 
     def end(self) -> None:
         """End all waits: the connection has ended."""
         self._over = True
-        for answer in self._answers.values():
-            self._slots.release()
+        for answer in (*self._answers.values(), *(answer for _, answer in self._waiting)):
             if not answer.done():
-                answer.set_exception(Gone())
+                answer.set_result(None)
         self._answers.clear()
+        self._waiting.clear()
+
+    def _start(
+        self, step: Callable[[], int], answer: asyncio.Future[Acknowledgement | None]
+    ) -> None:
+        number = step()
+        if not self._over:
+            self._answers[number] = answer
+        elif not answer.done():
+            answer.set_result(None)
+
+
+_Waiting: TypeAlias = tuple[Callable[[], int], asyncio.Future[Acknowledgement | None]]

@@ -358,10 +358,10 @@ async def test_an_address_where_mqtt_is_not_answered_is_tried_last(
     async with serve(answering()) as dead, serve(answering(ACCEPTED)) as good:
         server = at(live(dead.port), live(good.port), seconds=0.5)
         with pytest.raises(ConnectError) as raised:
-            await mqtt.open_connection(server, LOGIN, 60, mqtt.ignore)
+            await mqtt.open_connection(server, LOGIN, 60)
         assert raised.value.fault is ConnectFault.MQTT_TIMEOUT
         async with asyncio.timeout(30):
-            connection = await mqtt.open_connection(server, LOGIN, 60, mqtt.ignore)
+            connection = await mqtt.open_connection(server, LOGIN, 60)
         await connection.close()
         await dead.until(0)
         await good.until(0)

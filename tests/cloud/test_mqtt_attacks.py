@@ -118,7 +118,7 @@ async def test_pings_of_a_cloud_end_the_session(
     certificate: pki.KeyedCertificate, server: At
 ) -> None:
     with attacker(certificate, b"\xc0\x00") as cloud:
-        connection = await mqtt.open_connection(server(cloud.port), LOGIN, 60, mqtt.ignore)
+        connection = await mqtt.open_connection(server(cloud.port), LOGIN, 60)
         async with asyncio.timeout(30):
             assert await connection.wait_closed() is ConnectionEnd.PROTOCOL
         assert not connection._client.want_write()
@@ -140,9 +140,7 @@ async def test_a_packet_that_never_ends_is_kept_up_to_its_limit(
         stop.wait()
 
     with RawServer(certificate.server_context(), tease) as cloud:
-        connection = await mqtt.open_connection(
-            server(cloud.port), LOGIN, 60, mqtt.ignore, max_packet=limit
-        )
+        connection = await mqtt.open_connection(server(cloud.port), LOGIN, 60, max_packet=limit)
         async with asyncio.timeout(30):
             while len(connection._socket._raw) < limit - 1:
                 await asyncio.sleep(0.001)
@@ -151,8 +149,6 @@ async def test_a_packet_that_never_ends_is_kept_up_to_its_limit(
         connection.abort()
 
     with RawServer(certificate.server_context(), tease) as cloud:
-        connection = await mqtt.open_connection(
-            server(cloud.port), LOGIN, 60, mqtt.ignore, max_packet=limit - 1
-        )
+        connection = await mqtt.open_connection(server(cloud.port), LOGIN, 60, max_packet=limit - 1)
         async with asyncio.timeout(30):
             assert await connection.wait_closed() is ConnectionEnd.PROTOCOL

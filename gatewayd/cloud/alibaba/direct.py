@@ -20,7 +20,7 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
-from gatewayd.cloud.mqtt import Login, MqttSession, ignore
+from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -31,6 +31,7 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -84,11 +85,10 @@ class DirectRoute(ABC):
         login, keepalive = self._connect_login(name, secret), self._settings.keepalive
         try:
             server = await self._server(name)
-            return MqttSession(
-                await mqtt.open_connection(
-                    server, login, keepalive, ignore, max_packet=payloads.MAX_SESSION_PACKET
-                )
+            connection = await mqtt.open_connection(
+                server, login, keepalive, max_packet=payloads.MAX_SESSION_PACKET
             )
+            return MqttSession(connection, NoPublisher())
         except ConnectError as error:
             raise self._login_error(error, name) from error
 

@@ -13,7 +13,7 @@ from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
-from gatewayd.cloud.mqtt import MqttSession, ignore
+from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import (
     Issued,
     KeepSecret,
@@ -23,6 +23,7 @@ from gatewayd.cloud.provider import (
     Refused,
     Route,
 )
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import (
     NOT_CONFIGURED,
@@ -138,7 +139,6 @@ class AlibabaGatewayRoute:
                 server,
                 login,
                 self._settings.keepalive,
-                ignore,
                 max_packet=payloads.MAX_SESSION_PACKET,
             )
         except ConnectError as error:
@@ -147,4 +147,4 @@ class AlibabaGatewayRoute:
         no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
         await subscribe(connection, uplink.subscribe_all(), no_answer)
         self._children.serve_over(uplink)
-        return MqttSession(connection)
+        return MqttSession(connection, NoPublisher())

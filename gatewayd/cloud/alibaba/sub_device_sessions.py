@@ -11,6 +11,7 @@ from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices.quota import Quota
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
@@ -81,7 +82,7 @@ class AlibabaSubDeviceSessions:
             await self._attach_and_log_in(name, secret)
 
         try:
-            return await self._online.open(child, name, secret, log_in)
+            return await self._online.open(child, name, secret, NoPublisher(), log_in)
         except Denied as denied:
             raise self._login_error(child, denied, issued=issued) from denied
         except UNANSWERED as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
-from gatewayd.ca.certificates import span_of
+from gatewayd.ca.certificates import read_request, span_of
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import (
@@ -25,7 +25,6 @@ from gatewayd.cloud.huawei.identity import (
     fatal_text,
     make_identity,
     read_identity,
-    read_request,
 )
 from gatewayd.cloud.huawei.login import CertificateLogin
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
@@ -37,14 +36,9 @@ from gatewayd.cloud.huawei.template_device import (
     preview,
     solve_subject,
 )
-from gatewayd.cloud.mqtt import MqttSession, ignore
-from gatewayd.cloud.provider import (
-    Failed,
-    Issued,
-    KeepSecret,
-    Outcome,
-    Refused,
-)
+from gatewayd.cloud.mqtt import MqttSession
+from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -188,8 +182,8 @@ class CertificateRoute:
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
-        connection, _ = await self.login.open(name, secret, ignore)
-        return MqttSession(connection)
+        connection, _ = await self.login.open(name, secret, None)
+        return MqttSession(connection, NoPublisher())
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

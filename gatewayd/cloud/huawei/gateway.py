@@ -13,8 +13,9 @@ from typing import Protocol, TypeAlias
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.huawei.sub_device import HuaweiSubDevices
-from gatewayd.cloud.mqtt import MqttSession, ignore
+from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome, SupportsReplacement
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
@@ -24,7 +25,7 @@ from gatewayd.network import connect_errors
 from gatewayd.network.connect_errors import ConnectFault
 
 LogIn: TypeAlias = Callable[
-    [CloudName, Secret, mqtt.Handler], Awaitable[tuple[mqtt.MqttConnection, str]]
+    [CloudName, Secret, mqtt.Handler | None], Awaitable[tuple[mqtt.MqttConnection, str]]
 ]
 """Logs in once; returns the connection, and the device ID logged in.  Raises LoginError."""
 
@@ -91,7 +92,7 @@ class HuaweiGatewayRoute:
         """Do nothing: sessions, and the rest, are closed by their owners."""
 
     async def _connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
-        connection, device_id = await self._log_in(name, secret, ignore)
+        connection, device_id = await self._log_in(name, secret, None)
         uplink = self._children.uplink(connection, device_id)
         host, port = self._settings.host, self._settings.port
         silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
@@ -109,7 +110,7 @@ class HuaweiGatewaySession(MqttSession):
     def __init__(
         self, connection: mqtt.MqttConnection, leave: Callable[[], Awaitable[None]]
     ) -> None:
-        super().__init__(connection)
+        super().__init__(connection, NoPublisher())
         self._leave = leave
 
     async def close(self) -> None:

@@ -113,7 +113,7 @@ class SecretLogin:
         return Issued()
 
     async def open(
-        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
     ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
@@ -133,7 +133,7 @@ class SecretLogin:
         return self._given.replaces(secret)
 
     async def _open(
-        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
     ) -> tuple[mqtt.MqttConnection, str]:
         if secret_fault(secret):
             raise LoginRefused(reasons.NO_SECRET)
@@ -158,7 +158,7 @@ class CertificateLogin:
         self._settings, self._wall, self._book = settings, wall, AddressBook()
 
     async def open(
-        self, name: CloudName, secret: Secret, on_message: mqtt.Handler
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
     ) -> tuple[mqtt.MqttConnection, str]:
         """Log in once; return the connection, and the device ID that has logged in.
 
@@ -176,7 +176,7 @@ class CertificateLogin:
         return connection, identity.device_id
 
     async def _connect(
-        self, identity: CertificateIdentity, on_message: mqtt.Handler
+        self, identity: CertificateIdentity, on_message: mqtt.Handler | None
     ) -> mqtt.MqttConnection:
         """Connect with a context that is used once, and so resumes no TLS session."""
         settings = self._settings

@@ -10,6 +10,7 @@ from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.messages import NodeName, SubDeviceInfo, SubDeviceStatus, node_name
 from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, SessionEnd
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices.link import NotSent
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
@@ -73,7 +74,7 @@ class HuaweiSubDeviceSessions:
             await self.online.commit(device_id, self._requests.log_in.submit(device_id))
 
         try:
-            session = await self.online.open(device_id, name, kept, log_in)
+            session = await self.online.open(device_id, name, kept, NoPublisher(), log_in)
         except Denied as denied:
             raise self._login_error(name, device_id, denied) from denied
         except MissingFromReply as error:

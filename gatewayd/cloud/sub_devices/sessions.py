@@ -13,10 +13,19 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
-from gatewayd.cloud.provider import LoginFailed, LoginRemoved, SessionEnd
+from gatewayd.cloud.paho_socket import Gone
+from gatewayd.cloud.provider import (
+    LoginFailed,
+    LoginRemoved,
+    MessageDelayed,
+    Publication,
+    SessionEnd,
+)
+from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.cloud.sub_devices import result_codes
 from gatewayd.cloud.sub_devices.link import LinkError
 from gatewayd.cloud.sub_devices.result_codes import Denied
+from gatewayd.device.message import Message
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.network import connect_errors
@@ -98,9 +107,10 @@ class Logouts(Generic[Key]):
 
 
 class SubDeviceSession:
-    """A child that is logged in over the gateway's link.  Implements Session.
+    """A child that is logged in over the gateway's link.  Implements Session, SupportsMessages.
 
     secret: what the child was logged in with, for a check whether it still is.
+    publisher: of what the child says.
     log_out: ends the session at the cloud; in at most 2 s, and never with an error.
     """
 
@@ -108,11 +118,21 @@ class SubDeviceSession:
         self,
         name: CloudName,
         secret: Secret,
+        publisher: MessagePublisher,
         log_out: Callable[[SubDeviceSession], Awaitable[None]],
     ) -> None:
         self.name, self.secret = name, secret
+        self._publisher, self.max_payload = publisher, publisher.max_payload
         self._log_out = log_out
         self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
+
+    async def publish(self, message: Message) -> Publication:
+        """Publish a message once, as SupportsMessages says."""
+        try:
+            return await self._publisher.publish(message, self._ended)
+        except Gone:
+            ended = self._ended.done()
+            return MessageDelayed(self._ended.result().reason if ended else result_codes.LINK_LOST)
 
     def end(self, ended: SessionEnd) -> None:
         """Set how the session ended.  Only the first call counts."""
@@ -165,10 +185,16 @@ class OpenSessions(Generic[Key]):
         self._removed.discard(child)
 
     async def open(
-        self, child: Key, name: CloudName, secret: Secret, log_in: Callable[[], Awaitable[None]]
+        self,
+        child: Key,
+        name: CloudName,
+        secret: Secret,
+        publisher: MessagePublisher,
+        log_in: Callable[[], Awaitable[None]],
     ) -> SubDeviceSession:
         """Log a child in, when it is not being logged out any more.
 
+        publisher: of what the child says.
         log_in: does it; it calls `commit` for the step that is to be undone if it is cancelled.
         Raises LoginRemoved, LoginFailed, and what `log_in` raises.
         """
@@ -180,7 +206,7 @@ class OpenSessions(Generic[Key]):
         await log_in()
         if link != self._links:
             raise LoginFailed(result_codes.LINK_LOST)
-        session = SubDeviceSession(name, secret, partial(self._log_out, child))
+        session = SubDeviceSession(name, secret, publisher, partial(self._log_out, child))
         self._sessions[child] = session
         return session
 

@@ -12,6 +12,7 @@ import pytest
 
 from gatewayd.cloud.batch import Batcher, BatchRefused
 from gatewayd.cloud.provider import LoginFailed, LoginRemoved
+from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices import sessions
 from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
 from gatewayd.device.record import CloudName
@@ -53,7 +54,7 @@ class Stage:
         async def log_in() -> None:
             await self.online.commit(child, self.cloud.log_in(child))
 
-        return await self.online.open(child, NAME, Secret(b""), log_in)
+        return await self.online.open(child, NAME, Secret(b""), NoPublisher(), log_in)
 
 
 @asynccontextmanager

@@ -1,0 +1,163 @@
+"""How the messages of a child leave over MQTT: mapped by the rules of its cloud, one by one.
+
+A route gives each session a publisher; the session adds when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from gatewayd.cloud.paho_socket import Acknowledgement, Gone
+from gatewayd.cloud.provider import (
+    MessageAccepted,
+    MessageDelayed,
+    MessageRefused,
+    Publication,
+)
+from gatewayd.device.message import Message
+from gatewayd.device.reading import UnfitMessage
+from gatewayd.device.reason import Reason
+from gatewayd.runtime.rate_limiter import RateLimiter, TooManyWaiting
+
+ACCEPTED = MessageAccepted()
+TOO_MANY_WAIT = MessageDelayed(
+    Reason(
+        "messages-exhausted",
+        "Too many messages wait for the cloud's limit of messages.",
+        "If this lasts, have the child send less often.",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedMessage:
+    """What is published for a message: a topic of the cloud, and its payload."""
+
+    topic: str
+    payload: bytes
+
+
+MapMessage: TypeAlias = Callable[[Message], MappedMessage]
+"""Returns what to publish for a message.  Raises UnfitMessage.  Pure."""
+
+
+class MessagePublisher(Protocol):
+    """The publisher of one child's messages, as a session uses it.
+
+    max_payload: bytes of the largest payload that the cloud may take from this child.
+    """
+
+    max_payload: int
+
+    async def publish(self, message: Message, ended: asyncio.Future[Any]) -> Publication:
+        """Publish a message once, as SupportsMessages says.
+
+        ended: done when the session has ended; then, or when the connection has, this raises Gone
+        at once.
+        """
+
+
+class PublishingConnection(Protocol):
+    """A connection over which messages are published.  closed: done when it has ended."""
+
+    def post(self, topic: str, payload: bytes) -> asyncio.Future[Acknowledgement | None]:
+        """Publish at QoS 1, after what was posted before.
+
+        The future ends with the acknowledgement, or with None as the connection has ended.  It may
+        be ended before: the packet keeps its place until it is acknowledged.
+        """
+
+
+Result = TypeVar("Result")
+
+
+async def unless_ended(answer: asyncio.Future[Result | None], ended: asyncio.Future[Any]) -> Result:
+    """Return the answer.  Raises Gone where it is None, or as soon as the session has ended."""
+
+    def end(_: object) -> None:
+        if not answer.done():
+            answer.set_result(None)
+
+    ended.add_done_callback(end)
+    try:
+        result = await answer
+    finally:
+        ended.remove_done_callback(end)
+    if result is None:
+        raise Gone
+    return result
+
+
+class OrderedPublications:
+    """What keeps the order of a child's messages, where one of them is delayed.
+
+    What was handed over after it is then delayed, too, until all of that is handed back.
+    """
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self.delayed: MessageDelayed | None = None
+
+    def __enter__(self) -> None:
+        if not self._under_way:
+            self.delayed = None
+        self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way -= 1
+
+
+class MqttPublisher:
+    """A publisher over an MQTT connection, whose PUBACK is all there is to wait for.
+
+    map_message: the mapping of the cloud for this child.  limiter: of what the child may send.
+    Implements MessagePublisher.
+    """
+
+    def __init__(
+        self,
+        connection: PublishingConnection,
+        map_message: MapMessage,
+        limiter: RateLimiter,
+        max_payload: int,
+    ) -> None:
+        self._connection, self._map, self._limiter = connection, map_message, limiter
+        self._order = OrderedPublications()
+        self.max_payload = max_payload
+
+    async def publish(self, message: Message, ended: asyncio.Future[Any]) -> Publication:
+        """Publish a message once.  Raises Gone."""
+        try:
+            mapped = self._map(message)
+        except UnfitMessage as unfit:
+            return MessageRefused(unfit.reason)
+        with self._order:
+            return await self._publish(mapped, ended)
+
+    async def _publish(self, mapped: MappedMessage, ended: asyncio.Future[Any]) -> Publication:
+        try:
+            await self._limiter.acquire(1, ended)
+        except TooManyWaiting:
+            self._order.delayed = TOO_MANY_WAIT
+        if self._order.delayed is not None:
+            return self._order.delayed
+        if ended.done():
+            raise Gone
+        await unless_ended(self._connection.post(mapped.topic, mapped.payload), ended)
+        return ACCEPTED
+
+
+class NoPublisher:
+    """A publisher for devices whose messages have no form at their cloud: each is refused."""
+
+    max_payload = 0
+
+    async def publish(self, _: Message, ended: asyncio.Future[Any]) -> Publication:  # noqa: ARG002  # of the protocol
+        """Refuse a message."""
+        return MessageRefused(NO_FORM)
+
+
+NO_FORM = Reason("messages-unsupported", "Messages of this device have no form at its cloud.")
