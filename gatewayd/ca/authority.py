@@ -6,7 +6,7 @@ Making one, and whatever it signs, blocks: run it off the event loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -69,6 +69,24 @@ class Authority:
         span = Validity.days(days, now)
         return certificates.leaf(subject, key, span, self.certificate, self._key)
 
+    def sign_server(
+        self, names: Sequence[str], key: PublicKey, days: int, now: float
+    ) -> x509.Certificate:
+        """Issue the certificate of a server, which ends no later than the authority's own.
+
+        names: host names and IP addresses.  now: seconds since the epoch.
+        """
+        span = Validity.days(days, now)
+        return certificates.server_leaf(names, key, span, self.certificate, self._key)
+
+    def revoke(self, serials: Iterable[int]) -> bytes:
+        """Return the list of certificates that are no longer valid, PEM; valid as long as it.
+
+        For who always has the newest list, as on the same machine: a list that ends would have all
+        certificates refused.
+        """
+        return certificates.revocation_list(serials, self.span, self.certificate, self._key)
+
     def prove(self, code: str, now: float) -> x509.Certificate:
         """Return a proof of possession of the key: a certificate whose common name is the code.
 
@@ -110,8 +128,13 @@ def make_authority(subject: x509.Name, algorithm: str, days: int, now: float) ->
 
     algorithm: one of keys.ALGORITHMS.  now: seconds since the epoch.
     """
+    return make_root(subject, algorithm, Validity.days(days, now))
+
+
+def make_root(subject: x509.Name, algorithm: str, span: Validity) -> Authority:
+    """Make a root authority for a period.  algorithm: one of keys.ALGORITHMS."""
     key = make_key(algorithm)
-    return Authority(certificates.self_signed(subject, key, Validity.days(days, now)), key)
+    return Authority(certificates.self_signed(subject, key, span), key)
 
 
 def read_authority(secret: Secret) -> Authority:

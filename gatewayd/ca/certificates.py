@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gatewayd.ca.keys import Key, PublicKey, pem_blocks
+from gatewayd.ca.keys import Key, PublicKey, pem_blocks, public_key
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.runtime.text import without_unprintable
@@ -123,6 +124,29 @@ def request(key: Key) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+class SigningRequest(NamedTuple):
+    """A certificate signing request (PKCS #10), signed by its key."""
+
+    subject: x509.Name
+    key: PublicKey
+
+
+def read_request(pem: bytes) -> SigningRequest:
+    """Return a request that is signed by its own key.  Raises InvalidArgs."""
+    if len(pem) > MAX_BYTES:
+        raise InvalidArgs(f"A certificate request has at most {MAX_BYTES} bytes")
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        key, subject, proven = request.public_key(), request.subject, request.is_signature_valid
+    except UNREADABLE:
+        raise InvalidArgs(
+            'There is no certificate request in PEM form ("BEGIN CERTIFICATE REQUEST")'
+        ) from None
+    if not proven:
+        raise InvalidArgs("The certificate request is not signed by its own key")
+    return SigningRequest(subject, public_key(key))
+
+
 def self_signed(subject: x509.Name, key: Key, span: Validity) -> x509.Certificate:
     """Make the certificate of a root that signs device certificates only."""
     builder = (
@@ -137,15 +161,69 @@ def leaf(
     subject: x509.Name, key: PublicKey, span: Validity, issuer: x509.Certificate, issuer_key: Key
 ) -> x509.Certificate:
     """Make the certificate of a TLS client, valid no longer than its issuer's."""
-    inside = span.within(Validity.of(issuer))
+    client = ExtendedKeyUsageOID.CLIENT_AUTH
+    return _leaf(subject, key, span, issuer, client).sign(issuer_key, hashes.SHA256())
+
+
+def server_leaf(
+    names: Sequence[str],
+    key: PublicKey,
+    span: Validity,
+    issuer: x509.Certificate,
+    issuer_key: Key,
+) -> x509.Certificate:
+    """Make the certificate of a TLS server, valid no longer than its issuer's.
+
+    names: by which clients reach it, host names and IP addresses; the first is shown.
+    """
+    shown = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    listed = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    builder = _leaf(shown, key, span, issuer, ExtendedKeyUsageOID.SERVER_AUTH)
+    return builder.add_extension(listed, critical=False).sign(issuer_key, hashes.SHA256())
+
+
+def revocation_list(
+    serials: Iterable[int], span: Validity, issuer: x509.Certificate, issuer_key: Key
+) -> bytes:
+    """Return the list of an issuer's certificates that are no longer valid, PEM (RFC 5280, 5).
+
+    span: from when they are not, and until when the list may be used.
+    """
     builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(span.starts)
+        .next_update(span.ends)
+        .add_extension(_issuer_key(issuer), critical=False)
+    )
+    for serial in serials:
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial)
+        builder = builder.add_revoked_certificate(revoked.revocation_date(span.starts).build())
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _leaf(
+    subject: x509.Name,
+    key: PublicKey,
+    span: Validity,
+    issuer: x509.Certificate,
+    use: x509.ObjectIdentifier,
+) -> x509.CertificateBuilder:
+    inside = span.within(Validity.of(issuer))
+    return (
         _builder(subject, issuer.subject, key, inside)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("digital_signature"), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(_issuer_key(issuer), critical=False)
     )
-    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _builder(

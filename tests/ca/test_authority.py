@@ -291,3 +291,42 @@ def test_a_span_tells_whether_it_is_now() -> None:
     assert span.fault(NOW) == ""
     assert span.fault(NOW + DAY) == "has expired"
     assert span.fault(NOW - timedelta(hours=1).total_seconds()) == "is not valid yet"
+
+
+def _openssl_verify(
+    tmp_path: Path, authority: Authority, leaf: x509.Certificate, *more: str
+) -> str:
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    (tmp_path / "leaf.pem").write_text(to_pem(leaf))
+    command = [OPENSSL, "verify", "-x509_strict", "-CAfile", str(tmp_path / "ca.pem"), *more]
+    ran = subprocess.run(
+        [*command, str(tmp_path / "leaf.pem")], check=False, capture_output=True, text=True
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_a_server_is_known_by_each_of_its_names_and_is_no_client(tmp_path: Path) -> None:
+    authority, key = made(), make_key("ec-p256")
+    names = ["gateway.local", "192.0.2.7", "fe80::1"]
+    leaf = authority.sign_server(names, key.public_key(), 90, NOW)
+    for option, name in zip(("-verify_hostname", "-verify_ip", "-verify_ip"), names, strict=True):
+        found = _openssl_verify(tmp_path, authority, leaf, "-purpose", "sslserver", option, name)
+        assert found.endswith("leaf.pem: OK\n"), found
+    assert "leaf.pem: OK" not in _openssl_verify(tmp_path, authority, leaf, "-purpose", "sslclient")
+    other = ("-verify_hostname", "other.local")
+    assert "leaf.pem: OK" not in _openssl_verify(tmp_path, authority, leaf, *other)
+    ends = Validity.of(authority.sign_server(names, key.public_key(), 900, NOW)).ends
+    assert ends == authority.span.ends
+
+
+def test_what_is_revoked_is_refused_and_nothing_else(tmp_path: Path) -> None:
+    authority, key = made(), make_key("ec-p256")
+    one, other = (
+        authority.sign(subject(common_name=name), key.public_key(), 9, NOW) for name in "ab"
+    )
+    (tmp_path / "crl.pem").write_bytes(authority.revoke([one.serial_number]))
+    how = ("-crl_check", "-CRLfile", str(tmp_path / "crl.pem"))
+    assert "certificate revoked" in _openssl_verify(tmp_path, authority, one, *how)
+    assert "leaf.pem: OK" in _openssl_verify(tmp_path, authority, other, *how)
+    (tmp_path / "crl.pem").write_bytes(authority.revoke([]))
+    assert "leaf.pem: OK" in _openssl_verify(tmp_path, authority, one, *how)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from cryptography import x509
 
 from gatewayd.ca import certificates
 from gatewayd.ca.authority import Authority
-from gatewayd.ca.keys import PublicKey, key_pem, make_key, public_key
+from gatewayd.ca.certificates import SigningRequest
+from gatewayd.ca.keys import key_pem, make_key
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, TemplateDiagnostic
 from gatewayd.cloud.huawei.template_device import SolvedSubject, preview
@@ -68,29 +68,6 @@ def read_identity(secret: Secret) -> CertificateIdentity:
     if head is None or not found:
         raise InvalidArgs("The secret holds no device ID with a certificate")
     return CertificateIdentity(head[1].decode("ascii"), found[0], secret)
-
-
-class SigningRequest(NamedTuple):
-    """A certificate signing request (PKCS #10), signed by its key."""
-
-    subject: x509.Name
-    key: PublicKey
-
-
-def read_request(pem: bytes) -> SigningRequest:
-    """Return a request that is signed by its own key.  Raises InvalidArgs."""
-    if len(pem) > certificates.MAX_BYTES:
-        raise InvalidArgs(f"A certificate request has at most {certificates.MAX_BYTES} bytes")
-    try:
-        request = x509.load_pem_x509_csr(pem)
-        key, subject, proven = request.public_key(), request.subject, request.is_signature_valid
-    except certificates.UNREADABLE:
-        raise InvalidArgs(
-            'There is no certificate request in PEM form ("BEGIN CERTIFICATE REQUEST")'
-        ) from None
-    if not proven:
-        raise InvalidArgs("The certificate request is not signed by its own key")
-    return SigningRequest(subject, public_key(key))
 
 
 def certify(
