@@ -295,12 +295,20 @@ def lines(text: str) -> Iterator[tuple[KeyPath, int]]:
                     yield table, number
                 counts[table] = counts.get(table, -1) + 1
                 table = (*table, counts[table])
-            elif table[:1] in counts:  # a table of the newest element of an array
-                table = (table[0], counts[table[:1]], *table[1:])
+            else:  # it may be a table of the newest element of an array
+                table = _in_newest(table, counts)
             yield table, number
         elif not inside and (value := _VALUE.match(line)):
             yield (*table, *_split(value[1])), number
         inside ^= (line.count('"""') + line.count("'''")) % 2 == 1
+
+
+def _in_newest(table: KeyPath, counts: Mapping[KeyPath, int]) -> KeyPath:
+    """Return a table with the number of the array's newest element that it is inside."""
+    for length in range(1, len(table)):
+        if (array := table[:length]) in counts:
+            return (*array, counts[array], *table[length:])
+    return table
 
 
 def _split(dotted: str) -> KeyPath:

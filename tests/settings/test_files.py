@@ -148,6 +148,11 @@ name = "x"
 service = "y"
 [[ rule ]]
 name = "z"
+[[deep.door.topics]]
+name = "1"
+[[deep.door.topics]]
+[deep.door.topics.values.heat]
+path = "2"
 '''
 
 
@@ -167,6 +172,12 @@ def test_lines_are_found() -> None:
         ("rule", 0, "match", "service"): 17,
         ("rule", 1): 18,
         ("rule", 1, "name"): 19,
+        ("deep", "door", "topics"): 20,
+        ("deep", "door", "topics", 0): 20,
+        ("deep", "door", "topics", 0, "name"): 21,
+        ("deep", "door", "topics", 1): 22,
+        ("deep", "door", "topics", 1, "values", "heat"): 23,
+        ("deep", "door", "topics", 1, "values", "heat", "path"): 24,
     }
 
 

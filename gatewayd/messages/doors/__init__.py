@@ -1,0 +1,1 @@
+"""Doors: gatewayd as a client of brokers, with acknowledgements held until a message is durable."""
