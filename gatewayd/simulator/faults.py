@@ -31,6 +31,13 @@ handshakes of the matching names, without a stage:
     tls-foreign                 an authority unknown to the client issued the server's certificate
     tls-misnamed                the server's certificate is for another name
 
+These are for the messages of devices, but not for requests about children:
+
+    lose-message                the message is acknowledged, and lost, as over a limit
+    lose-puback                 the message is kept, and never acknowledged
+    message-hang-up             the connection is closed, and the message lost
+    puback-hang-up              the message is kept, and the connection closed instead of PUBACK
+
 These are for requests:
 
     reply:CODE                  nothing is done, and the reply says this code
@@ -48,8 +55,8 @@ These are for requests:
 share: percent of the matching attempts, chosen by the seed.  times: how often for each device; for
 a request, for each sender, but with `partial` for each device in it.  glob: of device names, with
 *, ? and [] as the only special characters; a request matches by any device that it names, and by
-its sender if it names none.  The first matching fault that strikes counts; a request can suffer a
-`partial` besides another fault.
+its sender if it names none; a message by its sender, which for a sub-device is the gateway.  The
+first matching fault that strikes counts; a request can suffer a `partial` besides another fault.
 
     refuse:3:x2  late:4:10%@TH20-*  login.refuse:5@TH20-0001
     reply:6288:x1@thing.sub.register/TH20-*  lose-reply:5%@*
@@ -86,6 +93,10 @@ NUMBERS: Mapping[str, tuple[float, float] | None] = {
     "tls-expired": None,
     "tls-foreign": None,
     "tls-misnamed": None,
+    "lose-message": None,
+    "lose-puback": None,
+    "message-hang-up": None,
+    "puback-hang-up": None,
     "reply": (100, 999_999),
     "partial": (100, 999_999),
     "lose-request": None,
@@ -111,10 +122,15 @@ IN_TLS = frozenset(name for name in NUMBERS if name.startswith("tls-"))
 PARTIAL, SUBSCRIBING = frozenset({"partial"}), frozenset({"refuse-topic"})
 WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS if "reply-" in n)})
 """Faults of some devices in a request, of the subscription to its reply, of the whole request."""
+OF_MESSAGES = frozenset({"lose-message", "lose-puback", "message-hang-up", "puback-hang-up"})
+"""Faults of messages of devices."""
 
 
 Stage: TypeAlias = str
-"""Where a fault strikes: "register", "login", "tls", a request, or "*" for any request."""
+"""Where a fault strikes: "register", "login", "tls", "message", a request, or "*" for any
+request."""
+
+_NO_REQUESTS = frozenset({"register", "login", "tls", "message"})
 
 _CODES = frozenset({"refuse", "reply", "partial", "tls-alert"})
 
@@ -149,7 +165,7 @@ class SimulatedFault:
     def concerns(self, stage: Stage, devices: Sequence[str]) -> bool:
         """Whether the fault can strike an attempt of one of these devices at this stage."""
         if self.stage == "*":
-            here = stage not in ("register", "login", "tls")
+            here = stage not in _NO_REQUESTS
         else:
             here = stage == self.stage and self.name != "down"
         return here and any(fnmatchcase(device, self.glob) for device in devices)
@@ -178,6 +194,8 @@ def _fault(word: str, requests: Container[str]) -> SimulatedFault:
             raise ConfigError(f"The fault {word!r} needs the name of a request.")
     elif found["name"] in IN_TLS:
         stage = "tls"
+    elif found["name"] in OF_MESSAGES:
+        stage = "message"
     return SimulatedFault(
         found["name"],
         stage,
@@ -198,7 +216,7 @@ def _check(found: re.Match[str], word: str) -> None:
         raise ConfigError(f"The code of {word!r} must be a whole number.")
     if not 0 < float(found["share"] or _ALL) <= _ALL:
         raise ConfigError(f"The share of {word!r} must be from 0 to 100.")
-    if found["stage"] and name in IN_TLS:
+    if found["stage"] and name in IN_TLS | OF_MESSAGES:
         raise ConfigError(f"The fault {word!r} takes no stage.")
     if found["stage"] == "login" and name not in AT_LOGIN:
         raise ConfigError(f"The fault {name!r} is not for logins.")

@@ -55,6 +55,7 @@ def issued(cloud: AlibabaCloud) -> int:
     [
         ("", ()),
         ("silent", (SimulatedFault("silent"),)),
+        ("lose-puback:x2@a", (SimulatedFault("lose-puback", "message", times=2, glob="a"),)),
         ("refuse:4@TH20-*", (SimulatedFault("refuse", number=4, glob="TH20-*"),)),
         ("login.slow:2.5:10%:x3", (SimulatedFault("slow", "login", 2.5, 10, 3),)),
         ("register.hang-up:0.5%", (SimulatedFault("hang-up", share=0.5),)),

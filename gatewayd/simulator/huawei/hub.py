@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from gatewayd.simulator import faults
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
 from gatewayd.simulator.huawei import events, topics
 from gatewayd.simulator.huawei.authentication import HuaweiAuthenticator, LoginDecision
-from gatewayd.simulator.huawei.broker import HuaweiBroker
+from gatewayd.simulator.huawei.broker import HuaweiBroker, HuaweiDeviceConnection
 from gatewayd.simulator.huawei.downlinks import Downlinks
 from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
 from gatewayd.simulator.huawei.gateways import HuaweiGateways
@@ -22,7 +23,7 @@ from gatewayd.simulator.huawei.reasons import HuaweiConnectRefused, RefusalReaso
 from gatewayd.simulator.huawei.uplinks import REPORT, Uplinks
 from gatewayd.simulator.huawei.x509 import CertificateInfo
 from gatewayd.simulator.mqtt import connack
-from gatewayd.simulator.mqtt.delivery import encode
+from gatewayd.simulator.mqtt.delivery import encode, receive
 from gatewayd.simulator.mqtt.link import ConnectReply, MqttLink
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.rate_window import RateWindow
@@ -74,12 +75,26 @@ class Hub:
 
         One on a topic that it may not use, or over the limits of its connection, is dropped, and
         acknowledged: the vendor says that it is discarded (productdesc-iothub/iot_04_0014).
+        Raises Unacknowledged.
         """
-        device, now = self._device(link), asyncio.get_running_loop().time()
+        device, route = self._device(link), topics.route(packet.topic)
         connection = self.broker.of(device.device_id) if device else None
         if device is None or connection is None:
             return
-        ledger, route = self.ledgers.of(device.device_id), topics.route(packet.topic)
+        requesting = route is not None and route.use == "events/up"
+        among = frozenset[str]() if requesting else faults.OF_MESSAGES
+        if fault := self._plan.choose("message", device.device_id, among):
+            self.ledgers.of(device.device_id).faults[fault.name] += 1
+        receive(fault, partial(self._take, device, connection, route, packet))
+
+    def _take(
+        self,
+        device: HuaweiDevice,
+        connection: HuaweiDeviceConnection,
+        route: topics.HuaweiTopic | None,
+        packet: Publish,
+    ) -> None:
+        ledger, now = self.ledgers.of(device.device_id), asyncio.get_running_loop().time()
         if (size := len(packet.payload)) > self._options.rules.message_bytes:
             ledger.discard(Misfit(DiscardReason.TOO_LARGE, f"{size} bytes"))
         elif not connection.admits(now, size):

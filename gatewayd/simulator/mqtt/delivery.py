@@ -1,4 +1,4 @@
-"""The delivery of replies to a gateway, intact or spoiled by a fault."""
+"""The delivery of replies to a gateway, and of messages to the cloud, unless a fault spoils it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gatewayd.simulator.faults import SimulatedFault
-from gatewayd.simulator.mqtt.link import MqttLink
+from gatewayd.simulator.mqtt.link import MqttLink, Unacknowledged
 
 MAX_HELD = 100
+
+
+def receive(fault: SimulatedFault | None, handle: Callable[[], None]) -> None:
+    """Have a device's message handled, unless a fault loses it.  Raises Unacknowledged."""
+    name = fault.name if fault else ""
+    if name == "message-hang-up":
+        raise Unacknowledged(hang_up=True)
+    if name != "lose-message":
+        handle()
+    if name in ("lose-puback", "puback-hang-up"):
+        raise Unacknowledged(hang_up=name == "puback-hang-up")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,14 @@ class ConnectReply:
     steps: tuple[ReplyStep, ...]
 
 
+class Unacknowledged(Exception):
+    """A message is not to be acknowledged.  hang_up: whether the connection is closed instead."""
+
+    def __init__(self, *, hang_up: bool) -> None:
+        super().__init__()
+        self.hang_up = hang_up
+
+
 class MqttHandler(Protocol):
     """A handler of packets."""
 
@@ -58,7 +66,10 @@ class MqttHandler(Protocol):
         """Answer the first packet of a connection."""
 
     def on_publish(self, link: MqttLink, publish: Publish) -> None:
-        """Handle a message of an accepted client; QoS 1 is acknowledged after this returns."""
+        """Handle a message of an accepted client; QoS 1 is acknowledged after this returns.
+
+        Raises Unacknowledged.
+        """
 
     def on_close(self, link: MqttLink) -> None:
         """Called once when a connection that had sent CONNECT is closed."""
@@ -202,9 +213,7 @@ class MqttLink:
     def _serve(self, packet: Packet) -> None:
         match packet:
             case Publish():
-                self._service.hooks.on_publish(self, packet)
-                if packet.qos:
-                    self.send(codec.puback(packet.packet_id))
+                self._take(packet)
             case Subscribe():
                 self.send(codec.suback(packet.packet_id, self._grant(packet.filters)))
             case Unsubscribe():
@@ -212,6 +221,16 @@ class MqttLink:
                 self.send(codec.unsuback(packet.packet_id))
             case Pingreq():
                 self.send(codec.PINGRESP)
+
+    def _take(self, packet: Publish) -> None:
+        try:
+            self._service.hooks.on_publish(self, packet)
+        except Unacknowledged as fault:
+            if fault.hang_up:
+                self.abort()
+        else:
+            if packet.qos:
+                self.send(codec.puback(packet.packet_id))
 
     def _grant(self, filters: Sequence[tuple[str, int]]) -> list[int]:
         """Return the SUBACK code of each filter."""

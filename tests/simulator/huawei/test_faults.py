@@ -222,3 +222,38 @@ async def test_the_topic_of_replies_is_refused(cloud: HuaweiCloud, gw: Gateway) 
     cloud.set_faults(f"refuse-topic:x1@{ADD}")
     assert await gw.subscribe([gw.down]) == [0x80]
     assert await gw.subscribe([gw.down]) == [1]
+
+
+UP = f"$oc/devices/{GATEWAY}/sys/messages/up"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kept", "acknowledged"),
+    [("lose-message", 0, 1), ("lose-puback", 1, 0), ("message-hang-up", 0, None),
+     ("puback-hang-up", 1, None)],
+)  # fmt: skip
+async def test_faults_of_messages(
+    cloud: HuaweiCloud, fault: str, kept: int, acknowledged: int | None
+) -> None:
+    """None stands for a closed connection."""
+    cloud.set_faults(f"{fault}:x1@*_gw-*")
+    async with device(cloud, LOGIN) as gw:
+        gw.publish(UP, b"a", qos=1)
+        if acknowledged is None:
+            with pytest.raises(asyncio.IncompleteReadError):
+                await gw.served()
+        else:
+            await gw.served()
+            assert len(gw.acks) == acknowledged
+            gw.publish(UP, b"b", qos=1)  # the fault has struck once
+            await gw.served()
+            assert len(gw.acks) == acknowledged + 1
+            kept += 1
+    assert len(cloud.received("one", GATEWAY)) == kept
+    assert ledger_of(cloud)["faults"] == {fault: 1}
+
+
+async def test_faults_of_messages_leave_requests_alone(cloud: HuaweiCloud) -> None:
+    cloud.set_faults("message-hang-up")
+    async with device(cloud, LOGIN) as gw:
+        assert len((await gw.add("c1"))["successful_devices"]) == 1
