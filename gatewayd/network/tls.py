@@ -1,4 +1,4 @@
-"""TCP and TLS on asyncio: a socket whose handshake is done, or the step that failed."""
+"""TCP and TLS on asyncio: a socket that is ready for use, or the step that failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -36,6 +36,8 @@ CHECK_EVERY = 10.0
 """Seconds after which roots in use are looked at again, when the next connection is made."""
 
 T = TypeVar("T")
+S = TypeVar("S", bound=socket.socket)
+S_co = TypeVar("S_co", bound=socket.socket, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +220,54 @@ async def dial_one_of(addresses: list[Address], server: Server) -> ssl.SSLSocket
         raise
 
 
+async def dial_plain(host: str, port: int, seconds: float, book: AddressBook) -> socket.socket:
+    """Return a non-blocking socket without TLS, for a server on a network that is trusted.
+
+    seconds: for each of name lookup and TCP.  Raises ConnectError.
+    """
+    addresses = await _look_up(book, host, port, seconds)
+    return await _first(addresses, book, lambda address: _PlainAttempt(address, seconds))
+
+
 async def _dial(addresses: list[Address], server: Server) -> ssl.SSLSocket:
     """Connect to the first of these addresses that completes the handshake (RFC 8305, 5)."""
-    race = _Race(addresses, server)
+    return await _first(addresses, server.book, lambda address: _TlsAttempt(address, server))
+
+
+async def _first(
+    addresses: list[Address], book: AddressBook, attempt: Callable[[Address], _Attempt[S]]
+) -> S:
+    """Return the first connection of several attempts.  Raises ConnectError."""
+    race = _Race(addresses, book, attempt)
     try:
         return await race.run()
     finally:
         await race.close()
 
 
-class _Attempt:
+class _Attempt(Protocol[S_co]):
     """An attempt at one address.  answered: whether TCP was."""
+
+    address: Address
+    answered: bool
+
+    async def run(self) -> S_co:
+        """Connect.  Raises ConnectError."""
+
+
+class _PlainAttempt:
+    """An attempt without TLS."""
+
+    def __init__(self, address: Address, seconds: float) -> None:
+        self.address, self._seconds, self.answered = address, seconds, False
+
+    async def run(self) -> socket.socket:
+        """Connect.  Raises ConnectError."""
+        return await _connect(self.address, self._seconds)
+
+
+class _TlsAttempt:
+    """An attempt with TLS."""
 
     def __init__(self, address: Address, server: Server) -> None:
         self.address, self._server, self.answered = address, server, False
@@ -244,19 +283,21 @@ class _Attempt:
             raise
 
 
-class _Race:
+class _Race(Generic[S]):
     """Attempts at several addresses: the next begins when one fails, or takes too long."""
 
-    def __init__(self, addresses: list[Address], server: Server) -> None:
-        self._waiting, self._server = deque(addresses), server
-        self._running: dict[asyncio.Task[ssl.SSLSocket], _Attempt] = {}
+    def __init__(
+        self, addresses: list[Address], book: AddressBook, attempt: Callable[[Address], _Attempt[S]]
+    ) -> None:
+        self._waiting, self._book, self._attempt = deque(addresses), book, attempt
+        self._running: dict[asyncio.Task[S], _Attempt[S]] = {}
         self._errors: list[ConnectError] = []
 
-    async def run(self) -> ssl.SSLSocket:
+    async def run(self) -> S:
         """Return the first connection.  Raises the error of the attempt that came furthest."""
         while self._waiting or self._running:
             if self._waiting:
-                attempt = _Attempt(self._waiting.popleft(), self._server)
+                attempt = self._attempt(self._waiting.popleft())
                 self._running[asyncio.create_task(attempt.run())] = attempt
             await self._wait()
             if (winner := self._first_done()) is not None:
@@ -265,6 +306,8 @@ class _Race:
 
     async def close(self) -> None:
         """End all attempts, and close what they have connected."""
+        if not self._running:
+            return  # as after most connections: the first address was good
         await cancel_and_wait(self._running)
         for task in self._running:
             if not task.cancelled() and task.exception() is None:
@@ -280,12 +323,12 @@ class _Race:
         if not done and next(reversed(self._running.values())).answered:
             await ended(self._running, timeout=TLS_DELAY - ATTEMPT_DELAY)
 
-    def _first_done(self) -> ssl.SSLSocket | None:
+    def _first_done(self) -> S | None:
         """Return the connection of the first attempt that succeeded; None while there is none.
 
         What failed, or was overtaken by one that began later, is tried last the next time.
         """
-        book, earlier = self._server.book, []
+        book, earlier = self._book, []
         for task, attempt in list(self._running.items()):
             if not task.done():
                 earlier.append(attempt.address)
@@ -369,8 +412,12 @@ def names_host(der: bytes, host: str) -> bool:
 async def resolve(server: Server) -> list[Address]:
     """Look the server's name up, unless it is an address.  Raises ConnectError."""
     host = server.address or server.host
+    return await _look_up(server.book, host, server.port, server.connect_timeout)
+
+
+async def _look_up(book: AddressBook, host: str, port: int, seconds: float) -> list[Address]:
     try:
-        return await server.book.resolve(host, server.port, server.connect_timeout)
+        return await book.resolve(host, port, seconds)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
         raise ConnectError(ConnectFault.DNS) from error
 
