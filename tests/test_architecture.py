@@ -126,7 +126,7 @@ class Module:
 
 def allowed(folder: str) -> set[str] | None:
     """Return what a folder may import, by the longest entry that fits; None for everything."""
-    if folder in FREE:
+    if folder in FREE or folder.startswith("cli/"):
         return None
     fitting = [name for name in LAW if f"{folder}/".startswith(f"{name}/")]
     if not fitting:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gatewayd.cli import output
+from gatewayd.cli import messages, output
 from gatewayd.cli.command import (
     Client,
     Command,
@@ -54,7 +54,9 @@ def _show(connect: Connect, arguments: Namespace) -> Iterable[str]:
 def _explain(connect: Connect, arguments: Namespace) -> Iterable[str]:
     client = connect()
     facts = client.call("DescribeDevice", arguments.id)
-    return output.explain(facts, client.call("TestAdmission", facts["Id"]))
+    said = facts.get("Messages", {})
+    lines = tuple(messages.child(said)) if any(said.values()) else ()
+    return output.explain(facts, client.call("TestAdmission", facts["Id"]), lines)
 
 
 def _reregister(connect: Connect, arguments: Namespace) -> Iterable[str]:

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from gatewayd.cli import clouds, devices, huawei_ca, huawei_template, rules, store, vault
+from gatewayd.cli import clouds, devices, messages, rules, store, vault
 from gatewayd.cli.client import BusClient, password_agent
 from gatewayd.cli.command import Command
+from gatewayd.cli.huawei import ca as huawei_ca
+from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
 from gatewayd.errors import GatewayError
 
@@ -24,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     *devices.COMMANDS,
     *rules.COMMANDS,
     *clouds.COMMANDS,
+    *messages.COMMANDS,
     *store.COMMANDS,
     *vault.COMMANDS,
     *huawei_template.COMMANDS,

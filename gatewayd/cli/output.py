@@ -60,8 +60,13 @@ def change(row: DeviceRow) -> str:
 
 
 def properties(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line for each property that is not empty."""
-    shown = {k: _value(k, v) for k, v in facts.items() if k != "History" and v not in ("", 0, [])}
+    """Yield one line for each property that is not empty.
+
+    facts: as DescribeDevice() returns them.
+    """
+    said = {f"Messages{name}": value for name, value in facts.get("Messages", {}).items()}
+    plain = {k: v for k, v in {**facts, **said}.items() if k not in ("History", "Messages")}
+    shown = {k: _value(k, v) for k, v in plain.items() if v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         yield f"{name:>{width}}: {value}"
@@ -73,10 +78,15 @@ def _value(name: str, value: object) -> str:
     return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
 
 
-def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]]) -> Iterator[str]:
+def explain(
+    facts: Mapping[str, Any],
+    admission: tuple[str, str, Sequence[str]],
+    messages: Sequence[str] = (),
+) -> Iterator[str]:
     """Yield why a device is in its state, and what to do.
 
     admission: how the rules decide on it now: action, rule, reasons.
+    messages: lines about what it says.
     """
     since = when(facts["StateChangeTimestamp"])
     doing = f" ({safe(facts['SubState'])})" if facts["SubState"] else ""
@@ -91,6 +101,8 @@ def explain(facts: Mapping[str, Any], admission: tuple[str, str, Sequence[str]])
     yield f"Rules decide now: {safe(action)}" + (f", by rule {safe(rule)}" if rule else "")
     yield from (f"  {safe(reason)}" for reason in reasons)
     yield ""
+    if messages:
+        yield from ("Messages:", *(f"  {line}" for line in messages), "")
     yield "History:"
     yield from (_step(*step) for step in facts["History"])
 

@@ -13,12 +13,15 @@ from gatewayd.dbus.names import (
     DEVICE,
     LOG_CONTROL,
     MANAGER,
+    MESSAGES,
     OBJECT_MANAGER,
     PROVIDER,
     SECRET_STORE,
 )
 
-SERVED: Final = (MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, LOG_CONTROL, OBJECT_MANAGER)
+SERVED: Final = (
+    MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, MESSAGES, LOG_CONTROL, OBJECT_MANAGER,
+)  # fmt: skip
 
 EMITS_CHANGED: Final = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 

@@ -24,6 +24,7 @@ from gatewayd.dbus.names import (
     DEVICE,
     LOG_CONTROL,
     MANAGER,
+    MESSAGES,
     NAME,
     PROVIDER,
     SECRET_STORE,
@@ -148,6 +149,19 @@ class AuthorityCommands(Protocol):
         """Replace the certificate of a child before its time."""
 
 
+class MessageCommands(Protocol):
+    """org.gatewayd1.Messages.  device: as in `ManagerCommands`."""
+
+    def resolve(self, device: str) -> DeviceId:
+        """Return the id meant.  Raises NoSuchDevice, AmbiguousId."""
+
+    async def follow(self, device: str, caller: str) -> int:
+        """Return a descriptor from which the messages of a child can be read; the caller closes it.
+
+        Raises NoSuchDevice, AmbiguousId, Busy.
+        """
+
+
 class LogCommands(Protocol):
     """org.freedesktop.LogControl1."""
 
@@ -223,6 +237,7 @@ PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
 CONFIGURE: Final = Permission(f"{NAME}.configure")
 MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
 MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
+FOLLOW: Final = f"{NAME}.follow-messages"
 ROOT_ONLY: Final = Permission("")
 
 
@@ -276,6 +291,10 @@ async def _single(result: Awaitable[object]) -> tuple[object]:
 
 async def _resolve(manager: ManagerCommands, call: MethodArguments) -> DeviceId:
     return manager.resolve(call.text(0))
+
+
+async def _resolve_child(messages: MessageCommands, call: MethodArguments) -> DeviceId:
+    return messages.resolve(call.text(0))
 
 
 async def _test_admission(manager: ManagerCommands, call: MethodArguments) -> tuple[object, ...]:
@@ -367,6 +386,12 @@ AUTHORITY_METHODS: Final = MethodTable[AuthorityCommands](AUTHORITY, (
            lambda ca, call: ca.renew(call.text(0), call.caller)),
 ))  # fmt: skip
 
+MESSAGE_METHODS: Final = MethodTable[MessageCommands](MESSAGES, (
+    Method("Describe", EVERYBODY, _resolve_child),
+    Method("Follow", Permission(FOLLOW, device=0),
+           lambda messages, call: _single(messages.follow(call.text(0), call.caller))),
+))  # fmt: skip
+
 LOG_METHODS: Final = MethodTable[LogCommands](LOG_CONTROL, (
     Method("LogLevel", ROOT_ONLY, lambda log, call: log.set_level(call.text(0), call.caller)),
 ))  # fmt: skip
@@ -377,5 +402,6 @@ METHOD_TABLES: Final[Sequence[MethodTable[Any]]] = (
     SECRET_STORE_METHODS,
     PROVIDER_METHODS,
     AUTHORITY_METHODS,
+    MESSAGE_METHODS,
     LOG_METHODS,
 )

@@ -15,6 +15,7 @@ DEVICE: Final = f"{NAME}.Device"
 SECRET_STORE: Final = f"{NAME}.SecretStore"
 PROVIDER: Final = f"{NAME}.Provider"
 AUTHORITY: Final = f"{NAME}.Authority"
+MESSAGES: Final = f"{NAME}.Messages"
 LOG_CONTROL: Final = "org.freedesktop.LogControl1"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -30,6 +31,7 @@ class ObjectInterface(NamedTuple):
 
 GATEWAY: Final = ObjectInterface(ROOT, MANAGER)
 STORE: Final = ObjectInterface(f"{ROOT}/secretstore", SECRET_STORE)
+OUTBOX: Final = ObjectInterface(f"{ROOT}/messages", MESSAGES)
 LOG: Final = ObjectInterface("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 

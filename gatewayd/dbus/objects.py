@@ -23,7 +23,8 @@ from gatewayd.dbus.names import (
 )
 from gatewayd.dbus.variants import properties_changed
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import DeviceView, ManagerView
+from gatewayd.device.reason import NONE
+from gatewayd.device.views import DeviceView, Facts, ManagerView, MessageCounts, MessagesView
 from gatewayd.errors import InvalidArgs
 
 PAGE, MAX_PAGE = 500, 1000  # rows
@@ -118,7 +119,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 FEATURES = (
     "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
-    "log-control", "dump", "discover",
+    "log-control", "dump", "discover", "messages",
 )  # fmt: skip
 """The property Features: clients find here what later versions add."""
 
@@ -192,6 +193,11 @@ def read_field(interface: str) -> Read:
     return lambda view, name: getattr(view, fields[name])
 
 
+def read_messages(view: MessagesView, name: str) -> object:
+    """Read a property of org.gatewayd1.Messages."""
+    return _MESSAGES[name](view)
+
+
 def read_manager(fleet: DeviceViews) -> Read:
     """Return what reads a property of org.gatewayd1.Manager."""
     return lambda view, name: _MANAGER[name](view, fleet)
@@ -211,3 +217,62 @@ _MANAGER: Mapping[str, Callable[[ManagerView, DeviceViews], object]] = {
     "Counters": lambda view, _: dict(view.counters),
     "StartTimestamp": lambda view, _: view.started,
 }
+
+MESSAGE_PROTECTION = "none"
+"""What protects the messages that wait from a thief of the disk: the outbox is not encrypted."""
+
+_MESSAGES: Mapping[str, Callable[[MessagesView], object]] = {
+    "State": lambda view: view.state,
+    "Reason": lambda view: view.reason.code,
+    "Explanation": lambda view: view.reason.text,
+    "Remedy": lambda view: view.reason.remedy,
+    "Protection": lambda _: MESSAGE_PROTECTION,
+    "NWaiting": lambda view: view.total.waiting,
+    "BytesWaiting": lambda view: view.total.bytes,
+    "OldestTimestamp": lambda view: view.total.oldest,
+    "Received": lambda view: view.total.received,
+    "Sent": lambda view: view.total.sent,
+    "Dropped": lambda view: dict(view.total.dropped),
+    "Doors": lambda view: [
+        (one.name, one.state, one.explanation, one.counts.received, dict(one.counts.dropped))
+        for one in view.doors
+    ],
+}
+
+MessageRow = tuple[str, int, int, int, int, int, int]
+
+
+def message_rows(view: MessagesView, after: str, limit: int) -> tuple[list[MessageRow], str]:
+    """Return a page of the children that have sent messages, and where to go on; "" at the end.
+
+    after, limit: as of `DeviceViews.page`.
+    """
+    size = min(limit or PAGE, MAX_PAGE)
+    ids = sorted(view.children)
+    start = bisect_right(ids, DeviceId(after)) if after else 0
+    page = ids[start : start + size]
+    rows = [_message_row(device, view.children[device]) for device in page]
+    return rows, page[-1] if start + size < len(ids) else ""
+
+
+def _message_row(device: DeviceId, counts: MessageCounts) -> MessageRow:
+    waits = counts.waiting, counts.bytes, counts.oldest
+    return device, *waits, counts.received, counts.sent, sum(counts.dropped.values())
+
+
+def message_facts(view: MessagesView, device: DeviceId) -> Facts:
+    """Return what is known of the messages of a child."""
+    counts = view.children.get(device, MessageCounts())
+    refusal = view.refusals.get(device, NONE)
+    return {
+        "Door": view.entrances.get(device, ""),
+        "NWaiting": counts.waiting,
+        "BytesWaiting": counts.bytes,
+        "OldestTimestamp": counts.oldest,
+        "Received": counts.received,
+        "Sent": counts.sent,
+        "Dropped": [f"{reason} {n}" for reason, n in sorted(counts.dropped.items())],
+        "RefusalReason": refusal.code,
+        "RefusalExplanation": refusal.text,
+        "RefusalRemedy": refusal.remedy,
+    }

@@ -13,12 +13,14 @@ from gatewayd.dbus.glib_leak import FreeInvocation
 from gatewayd.dbus.intake import BusMessage, Intake, QueuedCall
 from gatewayd.dbus.interfaces import Interface
 from gatewayd.dbus.invocation import MethodCall, allows_interaction
-from gatewayd.dbus.methods import BoundMethods
+from gatewayd.dbus.methods import BoundMethods, variants
 from gatewayd.dbus.names import (
     DEVICE,
     DEVICES,
     MANAGER,
+    MESSAGES,
     OBJECT_MANAGER,
+    OUTBOX,
     PROPERTIES,
     ObjectInterface,
     device_path,
@@ -28,13 +30,16 @@ from gatewayd.dbus.objects import (
     ExportedObject,
     ObjectProperties,
     device_filter,
+    message_facts,
+    message_rows,
     read_field,
     read_manager,
+    read_messages,
 )
 from gatewayd.dbus.signals import PendingChanges, SignalEmitter
-from gatewayd.dbus.variants import DeviceVariants, PackedArguments
+from gatewayd.dbus.variants import DeviceVariants, PackedArguments, table
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import DeviceView
+from gatewayd.device.views import DeviceView, MessagesView
 from gatewayd.errors import Busy, CallerError, NoSuchDevice
 
 MAX_ANSWER = 16 << 20  # bytes; the system bus takes no message above 32 MiB
@@ -197,8 +202,8 @@ class ObjectServer:
 
     def _add(self, exported: ExportedObject) -> None:
         location, interface = exported.location, self._interfaces[exported.location.interface]
-        is_manager = location.interface == MANAGER
-        read = read_manager(self._devices) if is_manager else read_field(location.interface)
+        own = {MANAGER: read_manager(self._devices), MESSAGES: read_messages}
+        read = own.get(location.interface) or read_field(location.interface)
         self._exported[location] = ObjectProperties(exported, interface, read)
 
     def _export(self, location: ObjectInterface) -> int:
@@ -273,13 +278,20 @@ class ObjectServer:
             "ListDevices": self._list,
             "ListDevicesFiltered": self._page,
             "CountDevices": lambda: Variant(call.signature, (self._devices.counts(),)),
+            "ListChildren": lambda *page: Variant(
+                call.signature, message_rows(self._messages, *page)
+            ),
         }
         if name in readers:
             return bounded(readers[name](*call.arguments), self._connection)
         if name == "GetManagedObjects":
             self._managed.answer(call)
             return None
-        lookups = {"GetDevice": self._path, "DescribeDevice": self._describe}
+        lookups = {
+            "GetDevice": self._path,
+            "DescribeDevice": self._describe,
+            "Describe": self._describe_messages,
+        }
         if name not in lookups:
             self._dispatcher.submit(call, _finish(call))
         elif self._devices.get(call.arguments[0]) is not None:
@@ -298,7 +310,20 @@ class ObjectServer:
         return Variant("(o)", (device_path(self._shown(device).id),))
 
     def _describe(self, device: str) -> Variant:
-        return self._variants.describe(self._shown(device))
+        more = {"Messages": self._message_facts(device)} if OUTBOX in self._exported else {}
+        return self._variants.describe(self._shown(device), more)
+
+    def _describe_messages(self, device: str) -> Variant:
+        return Variant.new_tuple(self._message_facts(self._shown(device).id))
+
+    def _message_facts(self, device: str) -> Variant:
+        return table(variants(message_facts(self._messages, DeviceId(device))))
+
+    @property
+    def _messages(self) -> MessagesView:
+        view = self._exported[OUTBOX].view
+        assert isinstance(view, MessagesView)
+        return view
 
     def _list(self) -> Variant:
         return Variant.new_tuple(self._variants.rows(self._devices))

@@ -112,14 +112,17 @@ class DeviceVariants:
         """Return the (oa{sa{sv}}) of InterfacesAdded."""
         return variant("(oa{sa{sv}})", self._make_entry(view))  # both are laid out alike
 
-    def describe(self, view: DeviceView) -> Variant:
-        """Return an (a{sv}) with all properties, the path and the history."""
+    def describe(self, view: DeviceView, more: Mapping[str, Variant]) -> Variant:
+        """Return an (a{sv}) with all properties, the path and the history.
+
+        more: further entries.
+        """
         history = [(step.at, step.event, step.state, step.text) for step in view.history]
-        more = {
+        around = {
             "Path": Variant("o", device_path(view.id)),
             "History": Variant("a(tsss)", history),
         }
-        return Variant("(a{sv})", (self.properties(view) | more,))
+        return Variant("(a{sv})", ({**self.properties(view), **around, **more},))
 
     def _row(self, view: DeviceView) -> bytes:
         if view.id not in self._rows:

@@ -1,4 +1,4 @@
-"""The condition of the messages as a whole: ready, blocked or dropping, and why.
+"""The condition of the messages as a whole: ready, dropping, full or blocked, and why.
 
 `condition` is pure: counts in, condition out.  `ConditionReporter` calls it now and then, and logs
 each change, so that an operator learns of a loss while it happens.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gatewayd.device.message import DropReason
 from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.views import MessageStatistics
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,19 @@ DROPPED: Mapping[DropReason, Reason] = {
 }
 """Why messages are dropped, and what to do about it."""
 
-BLOCKED = Reason(
-    "outbox-blocked",
-    "No message can be stored, so none is accepted.",
-    "Free space on the disk of the outbox.",
-)
+UNUSABLE: Mapping[str, Reason] = {
+    "full": Reason(
+        "outbox-full",
+        "The disk is full: the oldest messages make room for new ones.",
+        "Free space on the disk of the outbox.",
+    ),
+    "blocked": Reason(
+        "outbox-blocked",
+        "No message can be stored, so none is accepted.",
+        "Free space on the disk of the outbox, or repair it.",
+    ),
+}
+"""What is wrong with the outbox, by the word of `MessageStatistics.state`."""
 
 EXPECTED = frozenset({DropReason.FORGOTTEN, DropReason.UNKNOWN_CHILD})
 """What is dropped where all is well: counted, and no more."""
@@ -82,7 +91,8 @@ OF_ALL = frozenset({DropReason.TOTAL, DropReason.CORRUPT})
 class Condition:
     """The condition of the messages.
 
-    state: "ready", "blocked" or "dropping".  reason: why; NONE where it is ready.
+    state: "disabled", "ready", "dropping", "full" or "blocked".
+    reason: why; NONE where there is nothing to do.
     of_all: whether the gateway as a whole is degraded by it.
     """
 
@@ -94,16 +104,20 @@ class Condition:
 READY = Condition("ready")
 
 
-def condition(*, blocked: bool, recent: Mapping[DropReason, int]) -> Condition:
-    """Return the condition.  recent: how many were dropped of late, by reason."""
-    if blocked:
-        return Condition("blocked", BLOCKED, of_all=True)
-    counted = {reason: n for reason, n in recent.items() if n and reason not in EXPECTED}
-    if not counted:
-        return READY
-    # what concerns all is named first, then the most frequent
-    worst = max(counted, key=lambda reason: (reason in OF_ALL, counted[reason], reason))
-    return Condition("dropping", DROPPED[worst], of_all=worst in OF_ALL)
+def condition(state: str, recent: Mapping[str, int]) -> Condition:
+    """Return the condition.
+
+    state: as of `MessageStatistics`.  recent: how many were dropped of late, by reason.
+    """
+    if state in UNUSABLE:
+        return Condition(state, UNUSABLE[state], of_all=True)
+    counted = {DropReason(reason): n for reason, n in recent.items() if n}
+    counted = {reason: n for reason, n in counted.items() if reason not in EXPECTED}
+    if counted:
+        # what concerns all is named first, then the most frequent
+        worst = max(counted, key=lambda reason: (reason in OF_ALL, counted[reason], reason))
+        return Condition("dropping", DROPPED[worst], of_all=worst in OF_ALL)
+    return Condition("disabled") if state == "disabled" else READY
 
 
 class ConditionReporter:
@@ -111,37 +125,38 @@ class ConditionReporter:
 
     def __init__(self) -> None:
         self.now = READY
-        self._before: Mapping[DropReason, int] = {}
-        self._recent: Counter[DropReason] = Counter()
+        self._before: Mapping[str, int] = {}
+        self._recent: Counter[str] = Counter()
         self._logged: set[Reason] = set()  # since it was ready
         self._last = 0.0
 
-    def update(self, dropped: Mapping[DropReason, int], at: float, *, blocked: bool) -> None:
-        """Note what was dropped since the start, by reason.  at: seconds of the loop's clock."""
-        new = {r: n - self._before.get(r, 0) for r, n in dropped.items()}
+    def update(self, statistics: MessageStatistics, at: float) -> None:
+        """Note the statistics of now.  at: seconds of the loop's clock."""
+        dropped = statistics.total.dropped
+        new = {reason: n - self._before.get(reason, 0) for reason, n in dropped.items()}
         self._before = dict(dropped)
         if any(n for reason, n in new.items() if reason not in EXPECTED):
             self._last = at
         elif at - self._last >= QUIET:
             self._recent.clear()
         self._recent.update({reason: n for reason, n in new.items() if n > 0})
-        self.now = condition(blocked=blocked, recent=self._recent)
-        if self.now.reason not in self._logged and (self._logged or self.now != READY):
+        self.now = condition(statistics.state, self._recent)
+        if self.now.reason is not NONE and self.now.reason not in self._logged:
             self._log(self.now)
-        self._logged = self._logged | {self.now.reason} if self.now != READY else set()
-
-    def _log(self, now: Condition) -> None:
-        about = {"reason": now.reason.code}
-        if now.state == "blocked":
-            log.error("%s", now.reason, extra={**about, "message_id": "messages-blocked"})
-        elif now.state == "dropping":
-            number = sum(n for r, n in self._recent.items() if DROPPED[r] is now.reason)
-            log.warning(
-                "Messages are dropped, %d so far: %s",
-                number, now.reason, extra={**about, "message_id": "messages-dropped"},
-            )  # fmt: skip
-        else:
+        elif self.now.reason is NONE and self._logged:
             log.info(
                 "Messages are stored, and none is dropped any more.",
                 extra={"message_id": "messages-recovered"},
             )
+        self._logged = set() if self.now.reason is NONE else self._logged | {self.now.reason}
+
+    def _log(self, now: Condition) -> None:
+        about = {"reason": now.reason.code}
+        if now.reason in UNUSABLE.values():
+            log.error("%s", now.reason, extra={**about, "message_id": "messages-blocked"})
+            return
+        number = sum(n for r, n in self._recent.items() if DROPPED[DropReason(r)] is now.reason)
+        log.warning(
+            "Messages are dropped, %d so far: %s",
+            number, now.reason, extra={**about, "message_id": "messages-dropped"},
+        )  # fmt: skip

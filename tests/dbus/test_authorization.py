@@ -27,7 +27,7 @@ from gatewayd.dbus.methods import (
     ROOT_ONLY,
     Permission,
 )
-from gatewayd.dbus.names import AUTHORITY, DEVICE, MANAGER
+from gatewayd.dbus.names import AUTHORITY, DEVICE, MANAGER, MESSAGES
 from gatewayd.errors import AccessDenied, InteractionRequired
 
 POLKIT = Path(__file__).parents[2] / "packaging/polkit"
@@ -72,7 +72,7 @@ def test_children_and_clouds_are_named_where_they_are_arguments() -> None:
         for argument, position in named.items():
             assert position == (arguments.index(argument) if argument in arguments else None)
     assert {i for (i, _), p in PERMISSIONS.items() if p.device is not None} == {
-        MANAGER, DEVICE, AUTHORITY,
+        MANAGER, DEVICE, AUTHORITY, MESSAGES,
     }  # fmt: skip
 
 

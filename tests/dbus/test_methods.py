@@ -15,6 +15,7 @@ from gatewayd.dbus.methods import (
     DEVICE_METHODS,
     LOG_METHODS,
     MANAGER_METHODS,
+    MESSAGE_METHODS,
     METHOD_TABLES,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
@@ -23,12 +24,12 @@ from gatewayd.dbus.methods import (
     MethodTable,
     variants,
 )
-from gatewayd.dbus.names import DEVICE, LOG_CONTROL, MANAGER, OBJECT_MANAGER
+from gatewayd.dbus.names import DEVICE, LOG_CONTROL, MANAGER, MESSAGES, OBJECT_MANAGER
 from gatewayd.errors import InvalidArgs
 
 SERVED_FROM_VIEWS = {
     (MANAGER, "ListDevices"), (MANAGER, "ListDevicesFiltered"), (MANAGER, "CountDevices"),
-    (OBJECT_MANAGER, "GetManagedObjects"),
+    (OBJECT_MANAGER, "GetManagedObjects"), (MESSAGES, "ListChildren"),
 }  # fmt: skip
 """Answered on the D-Bus thread."""
 WRITABLE = {(LOG_CONTROL, "LogLevel")}
@@ -36,6 +37,7 @@ PORTS: Mapping[MethodTable[Any], Any] = {
     MANAGER_METHODS: methods.ManagerCommands, DEVICE_METHODS: methods.ManagerCommands,
     SECRET_STORE_METHODS: methods.StoreCommands, PROVIDER_METHODS: methods.ProviderCommands,
     AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
+    MESSAGE_METHODS: methods.MessageCommands,
 }  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()

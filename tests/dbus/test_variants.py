@@ -66,10 +66,12 @@ def test_only_announced_properties_that_changed_are_reported() -> None:
 
 
 def test_a_description_has_path_and_history() -> None:
-    (described,) = DeviceVariants(INTERFACE).describe(ONE).unpack()
+    more = {"Messages": Variant("a{sv}", {"NWaiting": Variant("t", 7)})}
+    (described,) = DeviceVariants(INTERFACE).describe(ONE, more).unpack()
     assert described["Path"] == "/org/gatewayd1/device/child_2d1"
     assert described["History"] == [(3, "Seen", "discovered", "Heard on eth1.")]
-    assert set(described) == {*INTERFACE.properties, "Path", "History"}
+    assert described["Messages"] == {"NWaiting": 7}
+    assert set(described) == {*INTERFACE.properties, "Path", "History", "Messages"}
 
 
 def test_a_table_is_the_same_as_glibs_own() -> None:

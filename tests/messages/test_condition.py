@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from gatewayd.device.message import DropReason
+from gatewayd.device.views import MessageCounts, MessageStatistics
 from gatewayd.messages.condition import (
-    BLOCKED,
     DROPPED,
     EXPECTED,
     QUIET,
     READY,
+    UNUSABLE,
     ConditionReporter,
     condition,
 )
@@ -27,23 +28,28 @@ def test_every_reason_is_explained_and_has_a_code_of_its_own() -> None:
 
 
 def test_what_is_expected_is_no_drop() -> None:
-    assert condition(blocked=False, recent=dict.fromkeys(sorted(EXPECTED), 9)) == READY
-    assert condition(blocked=False, recent={DropReason.RATE: 0}) == READY
+    assert condition("running", dict.fromkeys(sorted(EXPECTED), 9)) == READY
+    assert condition("running", {DropReason.RATE: 0}) == READY
 
 
 @pytest.mark.parametrize("why", sorted(set(DropReason) - EXPECTED))
 def test_any_other_drop_is_named(why: DropReason) -> None:
-    found = condition(blocked=False, recent={why: 1, DropReason.FORGOTTEN: 100})
+    found = condition("running", {why: 1, DropReason.FORGOTTEN: 100})
     assert (found.state, found.reason) == ("dropping", DROPPED[why])
     assert found.of_all is (why in {DropReason.TOTAL, DropReason.CORRUPT})
 
 
 def test_what_concerns_all_is_named_before_what_is_frequent_and_blocked_before_both() -> None:
-    recent = {DropReason.RATE: 1000, DropReason.TOTAL: 1, DropReason.AGE: 2000}
-    assert condition(blocked=False, recent=recent).reason is DROPPED[DropReason.TOTAL]
-    assert condition(blocked=True, recent=recent).reason is BLOCKED
+    recent: dict[str, int] = {DropReason.RATE: 1000, DropReason.TOTAL: 1, DropReason.AGE: 2000}
+    assert condition("running", recent).reason is DROPPED[DropReason.TOTAL]
+    assert condition("blocked", recent).reason is UNUSABLE["blocked"]
+    assert condition("full", recent).of_all
     del recent[DropReason.TOTAL]
-    assert condition(blocked=False, recent=recent).reason is DROPPED[DropReason.AGE]
+    assert condition("running", recent).reason is DROPPED[DropReason.AGE]
+
+
+def test_what_is_not_enabled_is_not_ready() -> None:
+    assert condition("disabled", {}).state == "disabled"
 
 
 class Journal(logging.Handler):
@@ -67,38 +73,50 @@ def journal(caplog: pytest.LogCaptureFixture) -> Iterator[Journal]:
     logging.getLogger("gatewayd.messages.condition").removeHandler(kept)
 
 
+class Outbox:
+    """Drops messages, and has them reported at a time."""
+
+    def __init__(self) -> None:
+        self.reporter = ConditionReporter()
+        self._dropped: dict[str, int] = {}
+
+    def drop(self, at: float, state: str = "running", **dropped: int) -> str:
+        """Drop so many more; return the state that is reported then."""
+        for word, number in dropped.items():
+            reason = word.replace("_", "-")
+            self._dropped[reason] = self._dropped.get(reason, 0) + number
+        total = MessageCounts(dropped=dict(self._dropped))
+        self.reporter.update(MessageStatistics(state=state, total=total), at)
+        return self.reporter.now.state
+
+
 def test_each_cause_is_logged_once_until_all_is_well(journal: Journal) -> None:
-    reporter = ConditionReporter()
-    dropped = {DropReason.RATE: 0, DropReason.SHARE: 0, DropReason.FORGOTTEN: 0}
-    reporter.update(dropped, 0, blocked=False)
+    outbox = Outbox()
+    assert outbox.drop(0) == "ready"
     assert journal.entries == []
 
-    dropped[DropReason.RATE] = 5
-    reporter.update(dropped, 2, blocked=False)
-    dropped[DropReason.SHARE] = 9  # now the more frequent one
-    reporter.update(dropped, 4, blocked=False)
-    dropped[DropReason.RATE] = 50  # and back
-    reporter.update(dropped, 6, blocked=False)
+    assert outbox.drop(2, rate=5) == "dropping"
+    outbox.drop(4, share=9)  # now the more frequent one
+    outbox.drop(6, rate=50)  # and back
     named = [("messages-dropped", "dropped-rate"), ("messages-dropped", "dropped-share")]
     assert journal.entries == named
-    assert reporter.now.state == "dropping"
 
-    dropped[DropReason.FORGOTTEN] = 7
-    reporter.update(dropped, 6 + QUIET - 1, blocked=False)
-    assert reporter.now.state == "dropping"
-    reporter.update(dropped, 6 + QUIET, blocked=False)
-    assert reporter.now == READY
-    reporter.update(dropped, 9 + QUIET, blocked=False)
+    assert outbox.drop(6 + QUIET - 1, forgotten=7) == "dropping"
+    assert outbox.drop(6 + QUIET) == "ready"
+    outbox.drop(9 + QUIET)
     assert journal.entries == [*named, ("messages-recovered", "")]
 
-    dropped[DropReason.RATE] = 51
-    reporter.update(dropped, 10 + QUIET, blocked=False)
+    outbox.drop(10 + QUIET, rate=1)
     assert journal.entries[3:] == named[:1], "the next episode has its own entries"
 
 
 def test_a_full_disk_is_logged_at_once_and_recovers_at_once(journal: Journal) -> None:
-    reporter = ConditionReporter()
-    reporter.update({}, 0, blocked=True)
-    reporter.update({}, 2, blocked=True)
-    reporter.update({}, 4, blocked=False)
-    assert [name for name, _ in journal.entries] == ["messages-blocked", "messages-recovered"]
+    outbox = Outbox()
+    assert [outbox.drop(at, state) for at, state in enumerate(("blocked", "blocked", "full"))] == [
+        "blocked",
+        "blocked",
+        "full",
+    ]
+    assert outbox.drop(9) == "ready"
+    named = ["messages-blocked", "messages-blocked", "messages-recovered"]
+    assert [name for name, _ in journal.entries] == named

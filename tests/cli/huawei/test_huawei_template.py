@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cli.huawei_template import template_lint, template_preview
+from gatewayd.cli.huawei.template import template_lint, template_preview
 from gatewayd.cli.main import main
 from gatewayd.cloud.huawei.template import MAX_BYTES
 from gatewayd.errors import GatewayError

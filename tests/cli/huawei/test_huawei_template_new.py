@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from gatewayd.cli.huawei_template import COMMANDS, template_new
+from gatewayd.cli.huawei.template import COMMANDS, template_new
 from gatewayd.cli.main import build_parser, main
 from gatewayd.cloud.huawei.template import lint
 from gatewayd.errors import GatewayError

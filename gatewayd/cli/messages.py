@@ -1,0 +1,175 @@
+"""`gatewayctl messages`: what the children say, on its way to their clouds."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from gatewayd.cli.command import Client, Command, Connect
+from gatewayd.cli.output import columns, safe, when
+from gatewayd.dbus.names import OUTBOX
+
+REFRESH = 2.0
+"""Seconds between two drawings of the live view: the daemon's own views are no newer."""
+CLEAR = "\x1b[H\x1b[2J"
+"""Clears a terminal: console_codes(4)."""
+SHOWN = 40
+"""Children in the live view, at most: those for which most waits."""
+
+Row = tuple[str, int, int, int, int, int, int]
+"""id, waiting, bytes, oldest in microseconds, received, sent, dropped."""
+
+UNITS = ("B", "KiB", "MiB", "GiB")
+
+
+def size(number: int) -> str:
+    """Return a number of bytes in a few characters, as "1.5 MiB"."""
+    value, unit = float(number), 0
+    while value >= 1024 and unit < len(UNITS) - 1:  # noqa: PLR2004  # bytes in a KiB
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {UNITS[unit]}" if unit == 0 else f"{value:.1f} {UNITS[unit]}"
+
+
+def summary(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the state of all messages.  facts: the properties of org.gatewayd1.Messages."""
+    yield f"State: {safe(facts['State'])}"
+    yield from [f"Why: {safe(facts['Explanation'])}"] if facts["Explanation"] else []
+    yield from [f"What to do: {safe(facts['Remedy'])}"] if facts["Remedy"] else []
+    yield waiting(facts)
+    yield counted(facts["Received"], facts["Sent"], facts["Dropped"])
+
+
+def waiting(facts: Mapping[str, Any]) -> str:
+    """Return one line about what waits."""
+    if not facts["NWaiting"]:
+        return "Waiting: nothing"
+    since = f", the oldest since {when(facts['OldestTimestamp'])}"
+    oldest = since if facts["OldestTimestamp"] else ""
+    return f"Waiting: {facts['NWaiting']} messages, {size(facts['BytesWaiting'])}{oldest}"
+
+
+def counted(received: int, sent: int, dropped: Mapping[str, int]) -> str:
+    """Return one line about what was received, sent and dropped."""
+    lost = ", ".join(f"{number} {safe(reason)}" for reason, number in sorted(dropped.items()))
+    return f"Since the start: {received} received, {sent} sent, dropped: {lost or 'none'}"
+
+
+def doors(listed: Iterable[tuple[str, str, str, int, Mapping[str, int]]]) -> Iterator[str]:
+    """Yield the lines of a list of doors."""
+    rows = [
+        (name, state or "-", received, sum(dropped.values()), why or "-")
+        for name, state, why, received, dropped in listed
+    ]
+    return columns(("DOOR", "STATE", "RECEIVED", "DROPPED", "WHY"), rows) if rows else iter(())
+
+
+def children(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a list of children."""
+    return columns(
+        ("ID", "WAITING", "BYTES", "OLDEST", "RECEIVED", "SENT", "DROPPED"),
+        ((i, n, size(b), when(old), got, sent, lost) for i, n, b, old, got, sent, lost in rows),
+    )
+
+
+def child(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is known of the messages of one child.
+
+    facts: as Describe() of org.gatewayd1.Messages returns them.
+    """
+    yield from [f"Last door: {safe(facts['Door'])}"] if facts["Door"] else []
+    yield waiting(facts)
+    dropped = dict(_count(text) for text in facts["Dropped"])
+    yield counted(facts["Received"], facts["Sent"], dropped)
+    if facts["RefusalReason"]:
+        why = safe(facts["RefusalExplanation"] or facts["RefusalReason"])
+        yield f"Last refusal of the cloud: {why}"
+        yield from (
+            [f"What to do: {safe(facts['RefusalRemedy'])}"] if facts["RefusalRemedy"] else []
+        )
+
+
+def _count(text: str) -> tuple[str, int]:
+    """Read a count, as "rate 3"."""
+    reason, _, number = text.rpartition(" ")
+    return reason, int(number)
+
+
+def followed(step: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of one step of a message.  step: as Follow() describes it."""
+    if step.get("lost"):
+        yield f"({step['lost']} lines were lost here: they were not read in time)"
+    words = [
+        when(step["at"] * 1000), f"{safe(step['step']):<8}", safe(step["topic"]),
+        safe(step.get("reason", "")), safe(step.get("payload", "")),
+        f"({step['cut']} more bytes)" if step.get("cut") else "",
+    ]  # fmt: skip
+    yield "  ".join(word for word in words if word)
+
+
+def _rows(client: Client) -> Iterator[Row]:
+    after, more = "", True
+    while more:
+        rows, after = client.call("ListChildren", after, 0, at=OUTBOX)
+        yield from rows
+        more = bool(after)
+
+
+def _all(client: Client) -> Iterator[str]:
+    facts = client.properties(OUTBOX)
+    yield from summary(facts)
+    if facts["Doors"]:
+        yield ""
+        yield from doors(facts["Doors"])
+    if rows := list(_rows(client)):
+        yield ""
+        yield from children(rows)
+
+
+def _live(client: Client) -> Iterator[str]:
+    """Yield the state again and again: in place on a terminal, elsewhere only when it changes."""
+    shown: Sequence[str] = ()
+    while True:
+        facts = client.properties(OUTBOX)
+        lines = [*summary(facts), "", *doors(facts["Doors"])]
+        if sys.stdout.isatty():
+            rows = sorted(_rows(client), key=lambda row: (-row[1], row[0]))
+            lines = [CLEAR + lines[0], *lines[1:], "", *children(rows[:SHOWN])]
+        if lines != shown:
+            yield from lines
+            shown = lines
+        time.sleep(REFRESH)
+
+
+def _follow(client: Client, device: str) -> Iterator[str]:
+    with os.fdopen(client.call("Follow", device, at=OUTBOX), "rb") as lines:
+        for line in lines:
+            yield from followed(json.loads(line))
+
+
+def _messages(connect: Connect, arguments: Namespace) -> Iterator[str]:
+    client = connect()
+    if arguments.follow is not None:
+        return _follow(client, arguments.follow)
+    if arguments.id is not None:
+        return child(client.call("Describe", arguments.id, at=OUTBOX))
+    return _live(client) if arguments.watch else _all(client)
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("id", nargs="?", help="show the messages of this device alone")
+    chosen.add_argument("--watch", action="store_true", help="show them live, until Ctrl-C")
+    chosen.add_argument(
+        "--follow", metavar="ID", help="print each message of this device, until Ctrl-C"
+    )
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("messages", "show what devices say: what waits, was sent or was dropped",
+            _add_arguments, _messages),
+)  # fmt: skip

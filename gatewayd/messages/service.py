@@ -1,0 +1,82 @@
+"""Messages for operators: how they are, and the tap.  The port `MessageCommands`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import DoorView, MessageCounts, MessageStatistics, MessagesView
+from gatewayd.errors import NotSupported
+from gatewayd.messages.condition import ConditionReporter
+from gatewayd.messages.tap import MessageTap
+
+log = logging.getLogger(__name__)
+
+DoorStates = Mapping[str, tuple[str, str]]
+"""State and explanation of each door, as of `DoorView`, by its name."""
+
+
+class MessageService:
+    """What an operator sees and can do of messages.
+
+    statistics: returns the statistics of now.  doors: returns the states of the doors.
+    entrances: the door at which the newest message came in, by child.
+    resolve: returns the id meant.  Raises NoSuchDevice, AmbiguousId.
+    """
+
+    def __init__(
+        self,
+        statistics: Callable[[], MessageStatistics],
+        doors: Callable[[], DoorStates],
+        entrances: Mapping[DeviceId, str],
+        tap: MessageTap,
+        resolve: Callable[[str], DeviceId],
+    ) -> None:
+        self._statistics, self._doors, self._entrances = statistics, doors, entrances
+        self._tap, self._resolve = tap, resolve
+        self._reporter = ConditionReporter()
+
+    def resolve(self, device: str) -> DeviceId:
+        return self._resolve(device)
+
+    async def follow(self, device: str, caller: str) -> int:
+        if self._reporter.now.state == "disabled":
+            raise NotSupported("Messages are not enabled: set `enabled` under [messages]")
+        child = self._resolve(device)
+        source = self._tap.follow(child)
+        log.info("The messages of device %s are followed by %s.", child, caller)
+        return source
+
+    def view(self, at: float) -> MessagesView:
+        """Return what D-Bus shows, and log what has changed.  at: seconds of the loop's clock."""
+        now = self._statistics()
+        self._reporter.update(now, at)
+        return messages_view(now, self._reporter, self._doors(), self._entrances)
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what is wrong with the gateway as a whole at the last view, a sentence each."""
+        condition = self._reporter.now
+        return (condition.reason.text.rstrip("."),) if condition.of_all else ()
+
+
+def messages_view(
+    statistics: MessageStatistics,
+    reporter: ConditionReporter,
+    doors: DoorStates,
+    entrances: Mapping[DeviceId, str],
+) -> MessagesView:
+    """Join what is known.  Pure."""
+    names = sorted({*doors, *statistics.doors})
+    return MessagesView(
+        state=reporter.now.state,
+        reason=reporter.now.reason,
+        total=statistics.total,
+        doors=tuple(
+            DoorView(name, *doors.get(name, ("", "")), statistics.doors.get(name, MessageCounts()))
+            for name in names
+        ),
+        children=statistics.children,
+        refusals=statistics.refusals,
+        entrances=dict(entrances),
+    )
