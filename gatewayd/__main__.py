@@ -16,6 +16,7 @@ from gatewayd.config import Config, check, load
 from gatewayd.daemon import REJECTED, Daemon, warn
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
+from gatewayd.registration.registrar import ignore_step
 from gatewayd.runtime import journal
 from gatewayd.runtime.systemd import Notifier, notify_socket
 from gatewayd.secretstore.vault.memory import protect_memory
@@ -34,7 +35,7 @@ def main() -> int:
     return run(sys.argv[1:])
 
 
-def run(arguments: list[str], checkpoint: Callable[[str], None] = lambda _: None) -> int:
+def run(arguments: list[str], checkpoint: Callable[[str], None] = ignore_step) -> int:
     """Run gatewayd with these arguments; return the exit status.
 
     checkpoint: called with the name of each durable step.

@@ -12,8 +12,8 @@ from itertools import combinations, islice
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
+from gatewayd.discovery.comparison import are_apart, same_facts
 from gatewayd.discovery.discoverer import Listener, Origin, Sighting
-from gatewayd.discovery.evidence import are_apart, evidence, same_facts
 from gatewayd.discovery.presence import (
     LEFT,
     REPLACED,
@@ -28,6 +28,7 @@ from gatewayd.discovery.resolver import (
     MOVED_OR_CLONED,
     Resolved,
     Resolver,
+    is_exclusive,
     kernel_macs,
 )
 from gatewayd.discovery.settings import InventorySettings
@@ -39,6 +40,8 @@ TWO_CLAIMANTS = "two-claimants"
 
 MAX_OBSERVATIONS, MAX_OBSERVATIONS_UNPINNED = 16, 4
 """At how many origins at once a device is followed."""
+MAX_ADDRESSES = 16
+"""Addresses in the evidence of a device."""
 MAX_CONTESTANTS = 4
 """How many strangers may wait at an origin that another device has taken."""
 SHORTEST, LONGEST = 60.0, 86_400.0
@@ -120,6 +123,24 @@ def _is_elsewhere(observation: Observation, own: Collection[Claim]) -> bool:
     return observation.conflict == MOVED_OR_CLONED and not seen.issubset(own)
 
 
+def join_evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
+    """Return the evidence that the sightings of a device make, the most trusted one first.
+
+    own: what identifies the device.  conflict: "" for none; a conflict lowers trust to the least.
+    """
+    ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
+    beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
+    addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
+    return Evidence(
+        views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
+        claims=frozenset(own).union(beside),
+        trust=ranked[0].trust if ranked and not conflict else Trust.CLAIMED,
+        label=next((s.label for s in ranked if s.label), ""),
+        addresses=tuple(addresses)[:MAX_ADDRESSES],
+        conflict=conflict,
+    )
+
+
 class DeviceTable:
     """The table of all devices.  jitter: a number from [0, 1) at each call."""
 
@@ -147,7 +168,7 @@ class DeviceTable:
         sightings = tuple(one.sighting for one in presence.observations.values())
         facts = self.resolver.claims(device), sightings, presence.conflict
         if presence.evidence is None or presence.facts != facts:
-            presence.facts, presence.evidence = facts, evidence(*facts)
+            presence.facts, presence.evidence = facts, join_evidence(*facts)
         return presence.evidence
 
     def known_addresses(self, limit: int) -> frozenset[str]:

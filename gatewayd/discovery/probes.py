@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from gatewayd.device.identity import Claim
 from gatewayd.device.reason import Reason
-from gatewayd.discovery.evidence import are_apart
+from gatewayd.discovery.comparison import are_apart
 from gatewayd.discovery.presence import SILENT, Observation, Presence, PresenceState
 from gatewayd.discovery.queues import DeadlineQueue
 from gatewayd.discovery.settings import InventorySettings

@@ -292,7 +292,7 @@ class DeviceManager:
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
-        child.remember(HistoryEntry(self._wall(), event, state.shown, str(reason)))
+        child.remember(HistoryEntry(self._wall(), event, state.shown, reason))
         self._log(child, event)
         child.registered = event == "SecretStored" or (
             child.registered and state is not State.ONLINE
@@ -314,6 +314,8 @@ class DeviceManager:
         level = logging.DEBUG if quiet else logging.INFO
         if child.state is State.PENDING and self._strangers.take(self._now()):
             level = logging.INFO
+        if not log.isEnabledFor(level):
+            return  # so are most steps, and nothing is put together for them
         fields = {"device": child.id, "state": child.state.shown, "reason": child.reason.code}
         fields["event"] = event
         if child.registered and child.state is State.ONLINE:

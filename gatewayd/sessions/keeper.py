@@ -23,7 +23,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, RecordStore, Verdict, unchanged
 from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
 from gatewayd.device.secret import SecretSlots
@@ -261,7 +261,8 @@ class SessionKeeper:
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
-            post(lc.SessionOpened(await self._renewal.waiting(record)))
+            waiting = await self._renewal.waiting(record) if record.candidate else NONE
+            post(lc.SessionOpened(waiting))
             self._opened(device, opened)
             while (ended := await self._watcher.wait(device, opened)) is None:
                 opened, before = await self._renew(device, opened, post), opened

@@ -110,10 +110,13 @@ class Storage:
     ) -> None:
         """Let the store do what is due, until cancelled: get its key, rotate it, purge.
 
+        At first it makes room for the secrets to come: what is wrong with that shows in `faults`.
+
         now: the event loop's clock, seconds.  wall: microseconds since the epoch.
         synchronised: whether that can be trusted.
         """
         purge_at = now()
+        await self.secrets.check_ready()
         while True:
             self._wake.clear()
             pause = await self._tend_once(now())

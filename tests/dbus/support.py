@@ -15,6 +15,7 @@ from gatewayd.dbus.glib import BusThread, Gio, Variant
 from gatewayd.dbus.methods import ManagerCommands
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
 from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
 from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -37,7 +38,7 @@ _PLAIN = DeviceView(
     admission="none", trust="claimed", rule="", provider="", cloud_id="", secret_state="none",
     identity="mac 5026ef000001", attempts=0, first_seen=1, last_seen=2, state_changed=3,
     registered=0, activated=0, next_attempt=0,
-    history=(HistoryEntry(3, "Seen", "discovered", "Heard on eth1."),),
+    history=(HistoryEntry(3, "Seen", "discovered", Reason("seen", "Heard on eth1.")),),
 )  # fmt: skip
 
 

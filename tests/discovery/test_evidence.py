@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.comparison import are_apart, same_facts
+from gatewayd.discovery.device_table import MAX_ADDRESSES, join_evidence
 from gatewayd.discovery.discoverer import Sighting
-from gatewayd.discovery.evidence import MAX_ADDRESSES, are_apart, evidence, same_facts
 
 MAC = Claim("mac", "l2", "001122334455")
 OTHER_MAC = Claim("mac", "l2", "001122334466")
@@ -17,20 +18,20 @@ BASE = Sighting("mdns", "a", 0, 60, "lan0", ("10.0.0.1",), None, frozenset(), {"
 
 def test_trust_is_lowered_by_a_conflict() -> None:
     proven = replace(BASE, trust=Trust.AUTHENTICATED)
-    assert evidence((), [proven], "").trust is Trust.AUTHENTICATED
-    assert evidence((), [proven], "two-claimants").trust is Trust.CLAIMED
+    assert join_evidence((), [proven], "").trust is Trust.AUTHENTICATED
+    assert join_evidence((), [proven], "two-claimants").trust is Trust.CLAIMED
 
 
 def test_a_serial_counts_only_if_it_was_accepted() -> None:
     serial, name = Claim("serial", "pm", "a1"), Claim("name", "mdns", "lamp")
     claimed = replace(BASE, claims=frozenset({serial, name, MAC}))
-    assert evidence([], [claimed], "").claims == {name, MAC}
-    assert evidence([serial], [claimed], "").claims == {serial, name, MAC}
+    assert join_evidence([], [claimed], "").claims == {name, MAC}
+    assert join_evidence([serial], [claimed], "").claims == {serial, name, MAC}
 
 
 def test_addresses_are_bounded() -> None:
     many = replace(BASE, addresses=tuple(f"10.0.0.{n}" for n in range(100)))
-    assert evidence((), [many], "").addresses == many.addresses[:MAX_ADDRESSES]
+    assert join_evidence((), [many], "").addresses == many.addresses[:MAX_ADDRESSES]
 
 
 def test_when_it_was_seen_is_no_fact() -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from tools.measure_path import measure
+from tools.measure_path import Measured, measure
 
-MODULES, EDGES = 70, 155
-"""Bounds of gatewayd's own modules, and of the calls between files in both processes; 70 and 151
-were measured for an Alibaba device that connects directly."""
-HELPER_ALONE = 10
-"""Bound of the modules that run in the discovery helper alone; 8 were measured."""
+MODULES, HELPER_ALONE, EDGES = 70, 7, 142
+"""Bounds of the modules, of those among them that run in the discovery helper alone, and of the
+calls between files, in both processes; 70, 7 and 140 were measured for an Alibaba device that
+connects directly."""
+TRIES = 3
+"""Measurements, of which one must be within the bounds: work that a timer starts, as the report of
+the counters each second, may fall into any of them, and is no part of the child's way."""
+
+
+def is_short(found: Measured) -> bool:
+    """Whether the measured way is within the bounds."""
+    return (
+        len(found.modules) <= MODULES
+        and len(found.helper_alone) <= HELPER_ALONE
+        and len(found.edges) <= EDGES
+    )
 
 
 async def test_a_child_runs_few_modules() -> None:
-    found = await measure()
-    assert "manager/manager.py" in found.modules
-    assert "sessions/keeper.py" in found.modules
-    assert len(found.modules) - len(found.helper_alone) <= MODULES, found.modules
-    assert len(found.helper_alone) <= HELPER_ALONE, found.helper_alone
-    assert len(found.edges) <= EDGES, found.edges
+    measured: list[Measured] = []
+    while len(measured) < TRIES and not any(map(is_short, measured)):
+        measured.append(await measure())
+    assert "manager/manager.py" in measured[0].modules
+    assert "sessions/keeper.py" in measured[0].modules
+    assert any(map(is_short, measured)), measured

@@ -12,7 +12,7 @@ from gatewayd.admission.controller import AdmissionController, PolicyVersion
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.device.identity import DeviceId, Evidence, Trust
 from gatewayd.device.lifecycle import State
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.views import ALL, DeviceView, HistoryEntry, ShowChanges
 from gatewayd.manager.device_view import STEPS, DevicePublisher
 from gatewayd.manager.manager import Child
@@ -111,7 +111,7 @@ async def test_many_events_make_one_view_and_it_has_the_whole_history() -> None:
     child = scene.child("child-1")
     for state in (State.ADMITTED, State.REGISTERING, State.ONLINE):
         child.state = state
-        child.remember(HistoryEntry(1, "Event", state.shown, ""))
+        child.remember(HistoryEntry(1, "Event", state.shown, NONE))
         scene.publisher.show(child)
     assert scene.shown() == [("child-1", "online")]
     (view,) = scene.reporter.views

@@ -78,6 +78,15 @@ async def test_a_store_that_gets_its_key_late_serves_without_a_restart(tmp_path:
         assert not storage.degraded
 
 
+async def test_room_for_secrets_is_made_at_the_start(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        await until((tmp_path / "state/vault.ballast").exists)
+    (tmp_path / "state/vault.ballast").unlink()
+    (tmp_path / "state/vault.ballast").mkdir()
+    async with opened(tmp_path) as storage:
+        await until(lambda: storage.degraded)
+
+
 async def test_a_rotation_goes_on_by_itself(tmp_path: Path) -> None:
     async with opened(tmp_path) as storage:
         vault = vault_of(storage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from gatewayd.errors import StoreFull, StoreUnavailable
@@ -27,7 +28,8 @@ class Ballast:
     def fill(self) -> None:
         """Allocate the space, unless it is.  Raises StoreFull, StoreUnavailable."""
         try:
-            self._allocate()
+            if not self._is_allocated():
+                self._allocate()
         except OSError as error:
             self.free()
             if error.errno in _NO_ROOM:
@@ -46,10 +48,18 @@ class Ballast:
             return False
         return True
 
+    def _is_allocated(self) -> bool:
+        """Whether there is nothing to do: the space is taken, on a disk that takes writes."""
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return False
+        is_whole = stat.S_ISREG(found.st_mode) and found.st_size >= self._size
+        return is_whole and os.access(self._path, os.W_OK)
+
     def _allocate(self) -> None:
         opened = private_file(self._path, os.O_WRONLY)
         try:
-            if os.fstat(opened).st_size < self._size:
-                os.posix_fallocate(opened, 0, self._size)
+            os.posix_fallocate(opened, 0, self._size)
         finally:
             os.close(opened)

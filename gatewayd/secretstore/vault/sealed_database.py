@@ -78,6 +78,7 @@ class SealedDatabase(ConditionProperties, Database):
         self._rotation: RotationPass | None = None
         self._again, self._worn = 0.0, ""
         self._facts = VaultFacts(sealed=CLOSED)
+        self._assessed = self._facts
         self._condition = assess(self._facts)
 
     @property
@@ -263,9 +264,13 @@ class SealedDatabase(ConditionProperties, Database):
         log.info("All secrets are encrypted with the new key.")
 
     def _assess(self) -> None:
+        """Update the condition, if what it follows from has changed since the last group."""
         guard = self._guard
         faults = (self.fault, guard.fault if guard else "", self._worn)
         facts = replace(self._facts, suspected=self.suspected, faults=faults)
+        if facts == self._assessed:
+            return
+        self._assessed = facts
         before, self._condition = self.state, assess(facts)
         if self.state is StoreState.ROLLBACK_SUSPECTED is not before:
             about = {"message_id": "rollback-suspected"}

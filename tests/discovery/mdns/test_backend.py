@@ -9,8 +9,9 @@ from socket import SO_BINDTODEVICE, SOL_SOCKET
 
 import pytest
 
-from gatewayd.discovery.mdns.backend import PacketFilter, finish, freshness, harden, ipv4, network
+from gatewayd.discovery.mdns.backend import finish, ipv4
 from gatewayd.discovery.mdns.traffic import PacketVerdict
+from gatewayd.discovery.mdns.zeroconf_backend import PacketFilter, freshness, harden, network
 
 
 class Tripping(asyncio.DatagramProtocol):

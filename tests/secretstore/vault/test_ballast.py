@@ -28,6 +28,14 @@ def test_a_reserve_half_made_is_completed(tmp_path: Path) -> None:
     assert (tmp_path / "reserve").stat().st_size == SIZE
 
 
+def test_a_link_is_no_reserve(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(SIZE))
+    (tmp_path / "reserve").symlink_to("large")
+    with pytest.raises(StoreUnavailable):
+        Ballast(tmp_path / "reserve").fill()
+    assert not (tmp_path / "reserve").is_symlink()
+
+
 def test_a_directory_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         Ballast(tmp_path / "nowhere/reserve").fill()

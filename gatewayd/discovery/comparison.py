@@ -1,32 +1,12 @@
-"""The evidence that the sightings of one device make together."""
+"""The comparison of two sightings: the same facts, or of two devices.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from gatewayd.device.identity import Claim, Evidence, Trust
+from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Sighting
-from gatewayd.discovery.resolver import is_exclusive, kernel_macs
-
-MAX_ADDRESSES = 16
-
-
-def evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
-    """Join what is known of a device; the most trusted sighting comes first.
-
-    own: what identifies it.  conflict: "" for none; a conflict lowers trust to the least.
-    """
-    ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
-    beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
-    addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
-    return Evidence(
-        views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
-        claims=frozenset(own).union(beside),
-        trust=ranked[0].trust if ranked and not conflict else Trust.CLAIMED,
-        label=next((s.label for s in ranked if s.label), ""),
-        addresses=tuple(addresses)[:MAX_ADDRESSES],
-        conflict=conflict,
-    )
+from gatewayd.discovery.resolver import kernel_macs
 
 
 def same_facts(one: Sighting, other: Sighting) -> bool:
