@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 
 Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 """Named facts: texts, numbers of at least 0, booleans, and lists of texts."""
@@ -180,6 +180,39 @@ class MessageStatistics:
     doors: Mapping[str, MessageCounts] = field(default_factory=dict)
     children: Mapping[DeviceId, MessageCounts] = field(default_factory=dict)
     refusals: Mapping[DeviceId, Reason] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorView:
+    """A view of one door.
+
+    state: "connected", "connecting" or "paused"; "" where it is not known.
+    explanation: a sentence, why it is not connected; "" if it is.
+    """
+
+    name: str
+    state: str
+    explanation: str
+    counts: MessageCounts
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesView:
+    """A view of the messages on their way.
+
+    state: "disabled", "ready", "dropping", "full" or "blocked".  reason: why it is not ready.
+    children: those of which anything is counted.
+    refusals: why the cloud refused the newest message that it refused, by child.
+    entrances: the door at which the newest message came in, by child.
+    """
+
+    state: str = "disabled"
+    reason: Reason = NONE
+    total: MessageCounts = MessageCounts()
+    doors: tuple[DoorView, ...] = ()
+    children: Mapping[DeviceId, MessageCounts] = field(default_factory=dict)
+    refusals: Mapping[DeviceId, Reason] = field(default_factory=dict)
+    entrances: Mapping[DeviceId, str] = field(default_factory=dict)
 
 
 class ShowChanges(Protocol):
