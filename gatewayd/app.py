@@ -26,7 +26,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import Work
 from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
-from gatewayd.device.views import Reporter
+from gatewayd.device.views import MessageStatistics, Reporter
 from gatewayd.discovery.discoverer import Context, Listener, Sighting
 from gatewayd.discovery.helper.client import DiscoveryHelper
 from gatewayd.discovery.helper.connect import connect
@@ -34,10 +34,13 @@ from gatewayd.discovery.helper.specs import spec_of
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.neighbours import NeighbourTable
 from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
+from gatewayd.errors import StoreError
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import DeviceManager
+from gatewayd.messages.service import MessageService
+from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import Clock, wall_time
@@ -45,6 +48,9 @@ from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
+
+RECORD_AGAIN = 10.0
+"""Seconds after which a name that could not be recorded is tried again."""
 
 Service: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Runs until cancelled."""
@@ -201,10 +207,15 @@ class Application:
             rescan=discovery.rescan,
             dump=dump,
         )
+        self.tap = MessageTap(lambda: clock.wall() // 1000)
+        self.messages = MessageService(
+            MessageStatistics, dict, {}, self.tap, self.commands.resolve, clock.now
+        )
         self.cloud_requests = CloudRequests(cloud_requests, manager, self.admission, clock.now)
         for provider in providers.values():
             provider.set_requests(self.cloud_requests)
         self.authorities: dict[str, AuthorityService] = {}
+        self._unrecorded: dict[str, CloudName] = {}
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
 
@@ -228,12 +239,30 @@ class Application:
         self.manager.restore(readable)
 
     async def admit_gateway(self) -> None:
-        """Put the gateway's own names on record, and let them come online.  Raises StoreError."""
-        for provider in self.providers.values():
+        """Put the gateway's own names on record, and let them come online.
+
+        One that cannot be recorded, as on a full disk, is tried again by one of `services`.
+        """
+        for name, provider in self.providers.items():
             if provider.gateway_name is not None:
-                device = DeviceId(f"gateway-{provider.name}")
-                await self.admission.configure(device, provider.gateway_name)
-                self.manager.admit_gateway(device)
+                await self._admit_gateway_at(name, provider.gateway_name)
+
+    async def _admit_gateway_at(self, provider: str, gateway: CloudName) -> None:
+        device = DeviceId(f"gateway-{provider}")
+        try:
+            await self.admission.configure(device, gateway)
+        except StoreError as error:
+            log.warning("Cannot record the gateway's own name at %s: %s.", provider, error)
+            self._unrecorded[provider] = gateway
+            return
+        self._unrecorded.pop(provider, None)
+        self.manager.admit_gateway(device)
+
+    async def _admit_gateway_later(self) -> None:
+        while self._unrecorded:
+            await asyncio.sleep(RECORD_AGAIN)
+            for name, gateway in list(self._unrecorded.items()):
+                await self._admit_gateway_at(name, gateway)
 
     async def reread(self, clouds: Collection[str]) -> None:
         """Have files read again that the settings name, and try what failed with the old ones.
@@ -248,7 +277,8 @@ class Application:
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
-        return *self.discovery.services(), self.cloud_requests.run, *watches
+        later = self._admit_gateway_later
+        return *self.discovery.services(), self.cloud_requests.run, later, *watches
 
     def _window_changed(self) -> None:
         """Let in the pending children that the join window covers now."""

@@ -44,6 +44,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
     "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",
     "rollback-suspected": "f48e39e729dc4b38a681b80682d459aa",
+    "disk-not-writable": "d8a8c542d4964ea996ce06cc87a7bd11",
+    "disk-writable": "4bfaa381d5a94164afc3048757cc5866",
     "store-degraded": "760bcac48032437e96aed62ede052c5b",
     "join-window-opened": "efd883ad4abd49448351a2008db97c11",
     "join-window-closed": "733335265a9045778a563ef17d5ee4f4",

@@ -6,27 +6,68 @@ journal_mode=WAL with synchronous=FULL syncs the log at each commit, where NORMA
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from gatewayd.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from gatewayd.runtime.private_files import make_private, write_private
+from gatewayd.runtime.read_only_copy import read_only_copy
 
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NOT_WRITABLE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+)
+"""How SQLite names a disk that takes no writes."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_DISK_ERRNOS = (*_NO_ROOM, errno.EROFS, errno.EIO)
 
 
 def store_error_of(path: Path, error: sqlite3.Error) -> StoreError:
     """Translate an error of SQLite.  path: of the file."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
-    if code == sqlite3.SQLITE_FULL:
+    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = extended & _PRIMARY
+    # where the disk is full, SQLite cannot make the index of its log
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
         return StoreFull(f"the disk is full: {path} cannot grow")
     if code in _DAMAGED:
         return damaged(path, str(error))
     return StoreUnavailable(f"{path}: {error}")
+
+
+def refusal_of_disk(path: Path, error: BaseException | None) -> StoreError | None:
+    """Return why the disk takes no writes; None where something else is wrong with the file.
+
+    error: of the system, or of SQLite.
+    """
+    match error:
+        case OSError(errno=number) if number in _DISK_ERRNOS:
+            full = number in _NO_ROOM
+        case sqlite3.Error(sqlite_errorcode=code) if code & _PRIMARY in _NOT_WRITABLE:
+            full = isinstance(store_error_of(path, error), StoreFull)
+        case _:
+            return None
+    nothing = "so that nothing can be changed"
+    disk = os.statvfs(path.parent)
+    if disk.f_flag & os.ST_RDONLY:
+        return StoreUnavailable(
+            f"the disk of {path} is read-only, {nothing}: see what the kernel says of it "
+            "(journalctl -k), and mount it for writing again"
+        )
+    if full or disk.f_bavail * disk.f_frsize < _ROOM:
+        return StoreFull(f"the disk of {path} is full, {nothing}: free some space")
+    return StoreUnavailable(
+        f"the disk of {path} takes no writes ({error}), {nothing}: see what the kernel says of it "
+        "(journalctl -k)"
+    )
 
 
 def damaged(path: Path, why: str) -> StoreError:
@@ -40,6 +81,9 @@ file, to the first."""
 
 _READS = ("SELECT", "PRAGMA")
 """How statements begin that write nothing."""
+
+_ROOM = 1 << 20
+"""Bytes of free space below which a disk counts as full where a file cannot be opened."""
 
 _SHAPE = """
     SELECT t.name, t.strict, c.name, c.type, c."notnull", c.pk
@@ -114,27 +158,95 @@ class Database:
     schema: statements that make the tables.  version: the number of this schema, from 1.
     migrations: from each earlier version to the next; before, the file is copied to its name with
     .v and the old version appended.
+    pragmas: the first before the schema is compared, the others before it is made.
+    check: the pragma that looks for damage.
     fault: why the last write failed; "" after the next that succeeded.
+    Where the disk is full or read-only, all that was committed can be read, from a copy in memory,
+    and a write raises StoreFull or StoreUnavailable, until `reopen` succeeds.
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
     """
 
     def __init__(
-        self, path: Path, schema: Sequence[str], version: int, migrations: Migrations | None = None
+        self,
+        path: Path,
+        schema: Sequence[str],
+        version: int,
+        migrations: Migrations | None = None,
+        *,
+        pragmas: Sequence[str] = PRAGMAS,
+        check: str = "integrity_check",
     ) -> None:
         self._path, self._migrations = path, migrations or {}
+        self._pragmas, self._check = pragmas, check
+        self._schema, self._version = schema, version
         self._changes, self.fault = 0, ""
         self._grouped = self._begun = self._savepoint = self._written = False
         self._after: list[Callable[[], None]] = []
         self._kept = 0
+        self._refusal: StoreError | None = None
+        self._db: sqlite3.Connection
         try:
-            make_private(path)
-            self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
-            # the caller judges a damaged text, so it must be readable
-            self._db.text_factory = lambda text: text.decode(errors="surrogateescape")
+            self._open()
+        except (StoreFull, StoreUnavailable) as error:
+            refusal = refusal_of_disk(path, error.__cause__)
+            if refusal is None:
+                raise
+            self._open_copy(refusal)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether there is but a copy in memory, as the disk takes no writes."""
+        return self._refusal is not None
+
+    def check_disk(self) -> None:
+        """Raise StoreFull or StoreUnavailable where the disk takes no writes."""
+        if self._refusal is not None:
+            raise type(self._refusal)(*self._refusal.args)
+
+    def reopen(self) -> None:
+        """Open the file itself, if there is but a copy of it; nothing was written meanwhile.
+
+        Raises StoreError where the disk still takes no writes; then the copy stays.
+        """
+        if self._refusal is None:
+            return
+        copy, refusal, grouped = self._db, self._refusal, self._grouped
+        self._refusal, self._grouped = None, False
+        try:
+            self._open()
+        except BaseException as error:
+            newer = refusal_of_disk(self._path, error.__cause__)
+            self._db, self._refusal = copy, newer or refusal
+            self.fault = str(self._refusal)
+            raise
+        finally:
+            self._grouped = grouped
+        copy.close()
+        self._changes, self.fault = self._db.total_changes, ""
+
+    def _open(self) -> None:
+        try:
+            make_private(self._path)
+            self._db = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"{path} cannot be opened: {error}") from error
+            raise StoreUnavailable(f"{self._path} cannot be opened: {error}") from error
+        self._checked()
+
+    def _open_copy(self, refusal: StoreError) -> None:
+        """Read all there is into memory.  refusal: why the disk takes no writes."""
         try:
-            self._prepare(schema, version)
+            self._db = read_only_copy(self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"{self._path} cannot be read: {error}") from error
+        self._checked(keep_copy=False)
+        self._db.execute("PRAGMA query_only = ON")
+        self._refusal, self.fault = refusal, str(refusal)
+
+    def _checked(self, *, keep_copy: bool = True) -> None:
+        # the caller judges a damaged text, so it must be readable
+        self._db.text_factory = lambda text: text.decode(errors="surrogateescape")
+        try:
+            self._prepare(self._schema, self._version, keep_copy=keep_copy)
         except BaseException:
             self._db.close()
             raise
@@ -193,6 +305,8 @@ class Database:
 
         Raises StoreUnavailable.
         """
+        if self._refusal is not None:
+            return serialise(self._db)
         try:
             # through another connection: this one would make the copy wait for itself
             with closing(sqlite3.connect(self._path, timeout=BUSY)) as reader:
@@ -214,9 +328,22 @@ class Database:
 
     def _run(self, sql: str, *values: object) -> list[Any]:
         """Execute one statement and return its rows."""
-        if self._grouped and not self._written and not sql.lstrip().startswith(_READS):
+        writes = not sql.lstrip().startswith(_READS)
+        if writes:
+            self.check_disk()
+        if writes and self._grouped and not self._written:
             self._prepare_to_write()
         return self._execute(sql, *values)
+
+    def _run_for_each(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Execute one statement, which writes, for each row.  Inside a group."""
+        self.check_disk()
+        if not self._written:
+            self._prepare_to_write()
+        try:
+            self._db.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     def _prepare_to_write(self) -> None:
         """Begin the transaction, or set the savepoint of a further work."""
@@ -251,7 +378,7 @@ class Database:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _prepare(self, schema: Sequence[str], version: int) -> None:
+    def _prepare(self, schema: Sequence[str], version: int, *, keep_copy: bool) -> None:
         found = int(self._run("PRAGMA user_version")[0][0])
         if found < 0:
             raise damaged(self._path, "its version is invalid")
@@ -261,19 +388,20 @@ class Database:
                 f"{version}): install that version again, or restore the copy {self._path}.v"
                 f"{version} if there is one, or else a backup of the directory"
             )
-        self._run(PRAGMAS[0])
+        self._run(self._pragmas[0])
         known = schema if found == version else statements_of(self._migrations, found)
         if not has_schema(self._run, known):  # before anything is written, or read from a view
             raise damaged(self._path, "its tables are not those of gatewayd")
-        for pragma in PRAGMAS[1:]:
+        for pragma in self._pragmas[1:]:
             self._run(pragma)
-        verdict = str(self._run("PRAGMA integrity_check(1)")[0][0])
+        verdict = str(self._run(f"PRAGMA {self._check}(1)")[0][0])
         if verdict != "ok":
             raise damaged(self._path, verdict)
         if found == 0:
             migrate(self._run, schema, version)
         elif found < version:
-            self._copy(found)
+            if keep_copy:
+                self._copy(found)
             upgrade(self._run, self._migrations, found, version)
         assert has_schema(self._run, schema), "the steps lead to the schema"
 

@@ -191,6 +191,23 @@ class SupportsKeyManagement(SecretStore, Protocol):
         """Trust a store that may be older than the newest that was written."""
 
 
+@runtime_checkable
+class SupportsReopening(Protocol):
+    """A secret store on a disk that may take no writes for a while."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the disk takes no writes, so that what was there at the start is only read."""
+
+    def reopen(self) -> None:
+        """Use the disk again.  Raises StoreError where it still takes no writes."""
+
+
+def is_read_only(store: SecretStore) -> bool:
+    """Whether a store can only be read, as its disk takes no writes."""
+    return isinstance(store, SupportsReopening) and store.read_only
+
+
 _PREFIX = "gatewayd/"
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 """As `entry_name` writes it: two names of one slot would be two slots."""

@@ -26,7 +26,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
-from gatewayd.secretstore.store import SecretStore, StoreState
+from gatewayd.secretstore.store import SecretStore, StoreState, is_read_only
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.records import RecordDatabase
 
@@ -90,13 +90,17 @@ async def reconcile(
     """Compare what is on the disk, and repair what can be repaired.  Raises StoreError.
 
     To be called before the records are loaded.  A sealed store is judged by the slots that are
-    there, not by those that can be read, and nothing in it is touched.
+    there, not by those that can be read, and nothing in it is touched.  Where the disk takes no
+    writes, the findings are applied to nothing.
     """
-    return await thread.run(lambda: _reconcile(state, store, now))
+    return await thread.run(lambda: repair(state, store, now))
 
 
-def _reconcile(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
+def repair(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
+    """Do what `reconcile` does, on the commit thread."""
     findings = decide(list(state.all()), _usable(store), now)
+    if state.read_only or is_read_only(store):
+        return findings
     read_only = store.state in (StoreState.SEALED, StoreState.ROLLBACK_SUSPECTED)
     cautious = read_only or any(f.kind is FindingKind.DEGRADED for f in findings)
     for finding in findings:

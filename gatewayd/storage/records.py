@@ -6,6 +6,7 @@ and was read back, when the call returns.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -71,13 +72,15 @@ class DirectoryLock:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _demand_private(directory)
-            self._file: int | None = private_file(directory / "lock", os.O_RDWR)
+            self._file: int | None = _lock_file(directory)
         except OSError as error:
             raise StoreUnavailable(f"{directory} cannot be used: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.pread(self._file, 16, 0).decode(errors="replace")
+            owner = ""
+            with suppress(OSError):  # a directory has no text
+                owner = os.pread(self._file, 16, 0).decode(errors="replace")
             self.close()
             raise StoreUnavailable(_taken(directory, owner)) from None
         with suppress(OSError):  # on a full disk only the number is missing
@@ -184,6 +187,19 @@ def _record(row: tuple[Any, ...]) -> Record:
     return Record(cloud=cloud, **facts)
 
 
+def _lock_file(directory: Path) -> int:
+    """Return what is locked: on a disk that takes no writes, what there is.  Raises OSError."""
+    lock = directory / "lock"
+    try:
+        return private_file(lock, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+    with suppress(FileNotFoundError):
+        return os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+
+
 def _demand_private(directory: Path) -> None:
     mode = stat.S_IMODE(directory.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -225,6 +241,11 @@ class DurableRecords:
     ) -> DurableRecords:
         """Read all records.  Raises StoreError."""
         return cls(thread, state, store, await thread.run(state.all))
+
+    def adopt(self, records: Iterable[Record]) -> None:
+        """Hold these, which were written past this object.  On the commit thread."""
+        for record in records:
+            self._durable[record.device] = record
 
     def __getitem__(self, device: DeviceId) -> Record:
         """Return the newest durable record.  Raises KeyError."""

@@ -12,9 +12,16 @@ from typing import Self, TypeVar
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import StoreError
-from gatewayd.secretstore.store import IDLE, NO_RECOVERY, SecretStore, StoreState
+from gatewayd.secretstore.store import (
+    IDLE,
+    NO_RECOVERY,
+    SecretStore,
+    StoreState,
+    SupportsReopening,
+    is_read_only,
+)
 from gatewayd.storage.commit_thread import CommitThread
-from gatewayd.storage.reconcile import Finding, FindingKind, reconcile, without_secret
+from gatewayd.storage.reconcile import Finding, FindingKind, reconcile, repair, without_secret
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 log = logging.getLogger(__name__)
@@ -24,7 +31,13 @@ T = TypeVar("T")
 PURGE_EVERY = 86_400.0
 """Seconds between two purges of the quarantine."""
 
+REOPEN_EVERY = 5.0
+"""Seconds between two tries to write to a disk that took no writes at the start."""
+
 DOUBTFUL = "many secrets and records disagree: see the journal"
+
+WRITABLE = {"message_id": "disk-writable"}
+NOT_WRITABLE = {"message_id": "disk-not-writable"}
 
 _QUIET = {FindingKind.COMPLETED, FindingKind.OUTDATED}
 
@@ -63,6 +76,8 @@ class Storage:
             findings = await reconcile(thread, database, store, wall())
             for finding in findings:
                 _log(finding)
+            if fault := database.fault:
+                log.error("Only what is stored can be used: %s.", fault, extra=NOT_WRITABLE)
             return cls(
                 thread,
                 database,
@@ -80,6 +95,11 @@ class Storage:
     def sealed(self) -> bool:
         """Whether there is no key: no child can be registered or logged in."""
         return self.store.state is StoreState.SEALED
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the disk takes no writes, so that what was there at the start is only read."""
+        return self.database.read_only or is_read_only(self.store)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -119,11 +139,37 @@ class Storage:
         await self.secrets.check_ready()
         while True:
             self._wake.clear()
+            if self.read_only and not await self._reopen(wall):
+                if self.sealed:  # its key can be read all the same
+                    await self._tend_once(now())
+                await _first(self._wake, REOPEN_EVERY)
+                continue
             pause = await self._tend_once(now())
             if now() >= purge_at and await self._purge(wall, synchronised):
                 purge_at = now() + PURGE_EVERY
             if pause > 0:
                 await _first(self._wake, pause)
+
+    async def _reopen(self, wall: Callable[[], int]) -> bool:
+        """Use the disk again, and repair first what could not be repaired at the start."""
+
+        def reopened() -> list[Finding]:
+            self.database.reopen()
+            if isinstance(self.store, SupportsReopening):
+                self.store.reopen()
+            return repair(self.database, self.store, wall())
+
+        def adopt(findings: list[Finding]) -> None:
+            self.records.adopt(one.record for one in findings if one.record is not None)
+
+        try:
+            findings = await self.thread.run(reopened, adopt)
+        except StoreError:  # `faults` has it
+            return False
+        log.warning("The disk of the durable stores takes writes again.", extra=WRITABLE)
+        for finding in findings:
+            _log(finding)
+        return True
 
     async def _tend_once(self, now: float) -> float:
         try:

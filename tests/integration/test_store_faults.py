@@ -18,8 +18,6 @@ pytestmark = pytest.mark.integration
 
 FEW, MORE = 2, 4
 SEED = "1122"  # children that no other test has: all share the loopback interface
-READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
-"""Runs a program that sees a directory as one that cannot be written."""
 
 
 @contextlib.asynccontextmanager
@@ -143,16 +141,6 @@ async def test_an_old_copy_is_reported_and_nothing_is_deleted(tmp_path: Path, na
         assert f"put the right {name} back" in site.log()
         assert await site.stop() == 0
         (state / f"new-{name}").rename(state / name)
-        await unharmed(site)
-
-
-@pytest.mark.namespace
-async def test_a_disk_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    async with stopped(tmp_path, nothing) as site:
-        state = str(tmp_path / "state")
-        site.gateway = ("unshare", "-rm", "sh", "-c", READ_ONLY, "sh", state)
-        await refused(site, "Read-only file system")
-        site.gateway = ()
         await unharmed(site)
 
 

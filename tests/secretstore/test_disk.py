@@ -69,8 +69,18 @@ def one_is_bent(directory: Path) -> None:
 
 
 def at_the_start(directory: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="Read-only file system"):
-        Vault(DEVELOPMENT, directory)
+    with closing(Vault(DEVELOPMENT, directory)) as vault:
+        assert vault.read_only
+        assert vault.state is StoreState.DEGRADED
+        assert "vault.db is read-only" in vault.why, vault.why
+        assert vault.get(REF) == Secret(b"x")
+        with pytest.raises(StoreUnavailable):
+            keep(vault, OTHER, b"y")
+        with pytest.raises(StoreUnavailable):
+            vault.headroom()
+        with pytest.raises(StoreUnavailable):
+            vault.reopen()
+        assert list(vault.refs()) == [REF]
 
 
 def run(*command: str) -> None:

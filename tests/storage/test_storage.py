@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -14,13 +16,16 @@ from gatewayd.app import open_storage
 from gatewayd.config import Config
 from gatewayd.config import load as load_config
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreUnavailable
+from gatewayd.runtime import sqlite
 from gatewayd.secretstore.store import NO_RECOVERY, StoreState
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
+from gatewayd.storage import storage as storage_module
 from gatewayd.storage.storage import Storage
 from gatewayd.testing.waiting import until
 from tests.support.emulated_tpm import EmulatedTpm
@@ -172,3 +177,60 @@ async def test_a_wake_up_does_not_swallow_the_end(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
+
+
+async def test_what_a_disk_could_not_take_at_the_start_is_repaired_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Record(
+        DeviceId("child-1"), frozenset(), "", Verdict.ADMITTED, Admission.RULE, "sensors", "",
+        CloudName("cloud", "product", "one"), 1, 1,
+    ).with_intent(1)  # fmt: skip
+    ref = child.slot(1)
+    async with opened(tmp_path) as storage:
+        await storage.records.update(child.device, lambda _: child)
+        await storage.secrets.put(ref, Secret(b"issued"))
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(sqlite, "make_private", refuse)
+        disk.setattr(storage_module, "REOPEN_EVERY", 0.05)
+        async with opened(tmp_path) as storage:
+            assert storage.read_only
+            assert storage.degraded
+            assert str(tmp_path / "state/state.db") in " ".join(storage.faults)
+            assert await storage.secrets.get(ref) == Secret(b"issued")
+            assert storage.records[child.device].stored == 0
+            for write in (
+                storage.records.update(child.device, lambda _: child),
+                storage.secrets.put(child.slot(2), Secret(b"x")),
+                storage.secrets.delete(ref),
+                storage.secrets.headroom(),
+            ):
+                with pytest.raises(StoreUnavailable):
+                    await write
+            disk.undo()
+            await until(lambda: storage.records[child.device].stored == 1)
+            assert (storage.read_only, storage.degraded) == (False, False)
+            await storage.secrets.put(child.slot(2), Secret(b"x"))
+    async with opened(tmp_path) as storage:
+        assert storage.records[child.device].stored >= 1
+
+
+async def test_a_gateway_that_is_new_waits_sealed_for_a_disk_that_takes_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(sqlite, "make_private", refuse)
+        disk.setattr(storage_module, "REOPEN_EVERY", 0.05)
+        async with opened(tmp_path) as storage:
+            assert storage.sealed
+            assert "is full" in storage.faults[0]
+            disk.undo()
+            await until(lambda: not storage.sealed)
+            assert not storage.degraded

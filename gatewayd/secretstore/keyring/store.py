@@ -186,6 +186,15 @@ class KeyringStore(ConditionProperties):
             self._complete_writes()
         return IDLE
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the disk takes no writes, so that nothing is put into the keyring either."""
+        return self._index.read_only
+
+    def reopen(self) -> None:
+        """Use the disk again.  Raises StoreError where it still takes no writes."""
+        self._index.reopen()
+
     def close(self) -> None:
         """Release the disk.  Closing twice is fine."""
         self._set_condition("the keyring is closed")

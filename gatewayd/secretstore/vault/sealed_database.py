@@ -205,6 +205,8 @@ class SealedDatabase(ConditionProperties, Database):
             self._opened(data_keys.unlock(query, self._opener), None)
             return
         slot = self._unsealer.slot
+        if is_new and self.read_only:
+            raise KeyUnavailable(self.fault)
         if is_new:
             found = self._unsealer.attempt(None, timeout)
             keys = table.create(query, found.key, found.material, self.random)

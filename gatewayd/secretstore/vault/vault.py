@@ -103,6 +103,7 @@ class Vault(SealedDatabase):
     def headroom(self) -> None:
         """Make sure that a put will find room.  Raises StoreSealed, StoreRolledBack, StoreFull."""
         self.writable()
+        self.check_disk()
         try:
             self._ballast.fill()
             self.fault = ""
