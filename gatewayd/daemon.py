@@ -127,6 +127,7 @@ class Daemon:
             discovery_counters=self._app.discovery.counters,
             providers=self._app.providers,
             statistics=statistics,
+            messages=self._app.messages,
             started=self._started,
             log_target="journal" if under_journal else "console",
         )
@@ -284,7 +285,7 @@ class Daemon:
     def _faults(self) -> Sequence[str]:
         """Return what is wrong outside the store, a sentence each."""
         bus = (self._bus.fault,) if self._bus.fault else ()
-        return *self._app.discovery.faults(), *bus
+        return *self._app.discovery.faults(), *self._app.messages.faults(), *bus
 
 
 def _name(service: Coroutine[Any, Any, None]) -> str:

@@ -1,4 +1,4 @@
-"""The D-Bus objects beside the gateway and its children: the store, the log and the clouds."""
+"""The D-Bus objects beside the gateway and its children: store, messages, log and clouds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from gatewayd.config import ConfiguredPlugin
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
     LOG_METHODS,
+    MESSAGE_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
     AuthorityCommands,
 )
-from gatewayd.dbus.names import AUTHORITY, LOG, STORE, ObjectInterface
+from gatewayd.dbus.names import AUTHORITY, LOG, OUTBOX, STORE, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import GatewayStatus, provider_object
@@ -40,6 +41,8 @@ def exported_objects(
     """
     store = StoreService.of(status.monitor, changed)
     yield ExportedObject(STORE, status.store(), SECRET_STORE_METHODS.bind(store))
+    messages = MESSAGE_METHODS.bind(status.messages)
+    yield ExportedObject(OUTBOX, status.messages.view(), messages)
     yield ExportedObject(LOG, status.log(), LOG_METHODS.bind(LogControl(changed)))
     for cloud in status.config.clouds:
         location, name = provider_object(cloud.name), cloud.name

@@ -9,12 +9,21 @@ from gatewayd import __version__
 from gatewayd.admission.join_window import JoinWindow
 from gatewayd.cloud.provider import CloudProvider, ProviderStatus, SupportsStatus
 from gatewayd.config import Config, ConfiguredPlugin
-from gatewayd.dbus.names import GATEWAY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
+from gatewayd.dbus.names import (
+    GATEWAY,
+    LOG,
+    OUTBOX,
+    PROVIDER,
+    STORE,
+    ObjectInterface,
+    provider_path,
+)
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.manager.manager import Child
 from gatewayd.manager.statistics import DeviceStatistics
+from gatewayd.messages.service import MessageService
 from gatewayd.runtime.journal import IDENTIFIER, syslog_level
 from gatewayd.secretstore.store import StoreState
 from gatewayd.storage.storage import Storage
@@ -38,6 +47,7 @@ class GatewayStatus:
     discovery_counters: Callable[[], dict[str, int]]
     providers: Mapping[str, CloudProvider]
     statistics: DeviceStatistics
+    messages: MessageService
     started: int
     log_target: str
 
@@ -63,7 +73,14 @@ class GatewayStatus:
     def views(self, state: str) -> Mapping[ObjectInterface, object]:
         """Return what D-Bus shows of everything but the children."""
         providers = {provider_object(c.name): self.provider(c) for c in self.config.clouds}
-        return {GATEWAY: self.view(state), STORE: self.store(), LOG: self.log(), **providers}
+        messages = self.messages.view()  # first: what is wrong with it, the gateway shows too
+        return {
+            OUTBOX: messages,
+            GATEWAY: self.view(state),
+            STORE: self.store(),
+            LOG: self.log(),
+            **providers,
+        }
 
     def view(self, state: str) -> ManagerView:
         """Return what D-Bus shows of the gateway."""

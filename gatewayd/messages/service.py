@@ -23,6 +23,7 @@ class MessageService:
     statistics: returns the statistics of now.  doors: returns the states of the doors.
     entrances: the door at which the newest message came in, by child.
     resolve: returns the id meant.  Raises NoSuchDevice, AmbiguousId.
+    now: seconds, as of the event loop.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class MessageService:
         entrances: Mapping[DeviceId, str],
         tap: MessageTap,
         resolve: Callable[[str], DeviceId],
+        now: Callable[[], float],
     ) -> None:
         self._statistics, self._doors, self._entrances = statistics, doors, entrances
-        self._tap, self._resolve = tap, resolve
+        self._tap, self._resolve, self._now = tap, resolve, now
         self._reporter = ConditionReporter()
 
     def resolve(self, device: str) -> DeviceId:
@@ -48,11 +50,11 @@ class MessageService:
         log.info("The messages of device %s are followed by %s.", child, caller)
         return source
 
-    def view(self, at: float) -> MessagesView:
-        """Return what D-Bus shows, and log what has changed.  at: seconds of the loop's clock."""
-        now = self._statistics()
-        self._reporter.update(now, at)
-        return messages_view(now, self._reporter, self._doors(), self._entrances)
+    def view(self) -> MessagesView:
+        """Return what D-Bus shows, and log what has changed."""
+        statistics = self._statistics()
+        self._reporter.update(statistics, self._now())
+        return messages_view(statistics, self._reporter, self._doors(), self._entrances)
 
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the gateway as a whole at the last view, a sentence each."""
