@@ -41,8 +41,6 @@ from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import DeviceManager
 from gatewayd.messages.service import MessageService
 from gatewayd.messages.tap import MessageTap
-from gatewayd.messages.service import MessageService
-from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import Clock, wall_time
@@ -208,10 +206,6 @@ class Application:
             reload=reload,
             rescan=discovery.rescan,
             dump=dump,
-        )
-        self.tap = MessageTap(lambda: clock.wall() // 1000)
-        self.messages = MessageService(
-            MessageStatistics, dict, {}, self.tap, self.commands.resolve, clock.now
         )
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = MessageService(
