@@ -14,8 +14,9 @@ import select
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gatewayd.cloud.provider import MessageAccepted, MessageDelayed, MessageRefused, Publication
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import DropReason
+from gatewayd.device.message import DropReason, Message
 from gatewayd.errors import Busy
 from gatewayd.messages.intake import IncomingMessage, MessageIntake, Settled
 
@@ -27,6 +28,8 @@ CUTS = (2048, 512, 0)
 """Bytes of a payload that are shown, at most; fewer where they need much escaping."""
 MAX_TOPIC = 128
 """Characters of a topic that are shown, at most."""
+MAX_ENTRANCES = 100_000
+"""Children of which the last door is remembered: more than there are."""
 
 Entry = Mapping[str, str | int]
 
@@ -83,6 +86,16 @@ class MessageTap:
         for one in [f for f in self._followers if f.child == child]:
             self._write(one, entry, payload)
 
+    def published(self, child: DeviceId, message: Message, result: Publication) -> None:
+        """Show how the publication of a message ended."""
+        match result:
+            case MessageAccepted():
+                self.show(child, "sent", message.topic, received=message.at)
+            case MessageRefused(reason):
+                self.show(child, "refused", message.topic, reason=reason.code)
+            case MessageDelayed(reason):
+                self.show(child, "delayed", message.topic, reason=reason.code)
+
     def close(self) -> None:
         """End what the readers read."""
         for one in tuple(self._followers):
@@ -126,10 +139,14 @@ def _packed(entry: Entry) -> bytes:
 
 
 class TappedIntake:
-    """The `MessageIntake` of another, whose messages the tap shows as they arrive."""
+    """The `MessageIntake` of another, whose messages the tap shows as they arrive.
+
+    entrances: the door at which the newest message of each child came in.
+    """
 
     def __init__(self, intake: MessageIntake, tap: MessageTap) -> None:
         self._intake, self._tap = intake, tap
+        self.entrances: dict[DeviceId, str] = {}
 
     @property
     def blocked(self) -> bool:
@@ -140,12 +157,19 @@ class TappedIntake:
 
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
         """Pass a message on, and show that it was received, and how that ended."""
+        if self.entrances.get(message.child) != message.door:
+            self._note(message)
         if self._tap.follows(message.child):
             size = len(message.payload)
             about: Entry = {"door": message.door, "size": size}
             self._tap.show(message.child, "received", message.topic, message.payload, **about)
             settled = self._shown(message, settled)
         self._intake.offer(message, settled)
+
+    def _note(self, message: IncomingMessage) -> None:
+        if len(self.entrances) >= MAX_ENTRANCES:
+            del self.entrances[next(iter(self.entrances))]
+        self.entrances[message.child] = message.door
 
     def _shown(self, message: IncomingMessage, settled: Settled) -> Settled:
         child, topic = message.child, message.topic

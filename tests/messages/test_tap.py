@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from gatewayd.cloud.provider import MessageAccepted, MessageDelayed, MessageRefused
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import DropReason
+from gatewayd.device.message import DropReason, Message
+from gatewayd.device.reason import Reason
 from gatewayd.errors import Busy
 from gatewayd.messages.intake import IncomingMessage, Settled
 from gatewayd.messages.tap import LINE, MAX_FOLLOWERS, MessageTap, TappedIntake, line
@@ -151,6 +153,28 @@ async def test_what_arrives_is_shown_and_passed_on(tap: MessageTap, reader: Read
     assert ends == [None, DropReason.SHARE, None]
     assert [one["step"] for one in reader.lines()] == ["received", "received", "stored", "dropped"]
     assert third == ends.append, "what is not followed costs nothing"
+
+
+async def test_the_end_of_a_publication_is_shown(tap: MessageTap, reader: Reader) -> None:
+    message, why = Message("properties", b"{}", 1_600_000_000_000), Reason("no-topic", "None.")
+    for result in (MessageAccepted(), MessageRefused(why), MessageDelayed(why)):
+        tap.published(CHILD, message, result)
+        tap.published(OTHER, message, result)
+    sent, refused, delayed = reader.lines()
+    assert (sent["step"], sent["received"]) == ("sent", 1_600_000_000_000)
+    assert (refused["step"], refused["reason"]) == ("refused", "no-topic")
+    assert (delayed["step"], delayed["reason"]) == ("delayed", "no-topic")
+
+
+async def test_the_last_door_of_each_child_is_remembered(
+    tap: MessageTap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewayd.messages.tap.MAX_ENTRANCES", 2)
+    tapped = TappedIntake(Outbox(), tap)
+    for child, door in ((CHILD, "a"), (CHILD, "b"), (OTHER, "a"), (DeviceId("child-3"), "a")):
+        tapped.offer(IncomingMessage(door, child, "properties", b"{}"), lambda _: None)
+        assert tapped.entrances[child] == door
+    assert len(tapped.entrances) == 2
 
 
 async def test_the_rest_of_an_intake_is_that_of_the_other(tap: MessageTap) -> None:
