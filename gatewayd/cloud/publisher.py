@@ -95,11 +95,16 @@ class OrderedPublications:
     """What keeps the order of a child's messages, where one of them is delayed.
 
     What was handed over after it is then delayed, too, until all of that is handed back.
+    alone: whether no other one is under way.
     """
 
     def __init__(self) -> None:
         self._under_way = 0
         self.delayed: MessageDelayed | None = None
+
+    @property
+    def alone(self) -> bool:
+        return self._under_way == 1
 
     def __enter__(self) -> None:
         if not self._under_way:
@@ -110,11 +115,16 @@ class OrderedPublications:
         self._under_way -= 1
 
 
+def one_each(_: bytes) -> int:
+    """Return 1: a limit counts messages, whatever their size."""
+    return 1
+
+
 class MqttPublisher:
     """A publisher over an MQTT connection, whose PUBACK is all there is to wait for.
 
     map_message: the mapping of the cloud for this child.  limiter: of what the child may send.
-    Implements MessagePublisher.
+    weight: what a payload counts there.  Implements MessagePublisher.
     """
 
     def __init__(
@@ -123,8 +133,10 @@ class MqttPublisher:
         map_message: MapMessage,
         limiter: RateLimiter,
         max_payload: int,
+        weight: Callable[[bytes], int] = one_each,
     ) -> None:
         self._connection, self._map, self._limiter = connection, map_message, limiter
+        self._weight = weight
         self._order = OrderedPublications()
         self.max_payload = max_payload
 
@@ -139,7 +151,7 @@ class MqttPublisher:
 
     async def _publish(self, mapped: MappedMessage, ended: asyncio.Future[Any]) -> Publication:
         try:
-            await self._limiter.acquire(1, ended)
+            await self._limiter.acquire(self._weight(mapped.payload), ended)
         except TooManyWaiting:
             self._order.delayed = TOO_MANY_WAIT
         if self._order.delayed is not None:

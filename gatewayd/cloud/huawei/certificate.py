@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
@@ -27,6 +26,7 @@ from gatewayd.cloud.huawei.identity import (
     read_identity,
 )
 from gatewayd.cloud.huawei.login import CertificateLogin
+from gatewayd.cloud.huawei.reporting.publishers import device_publisher, message_limiter
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import DiagnosticKind, ProvisioningTemplate, lint
@@ -38,11 +38,11 @@ from gatewayd.cloud.huawei.template_device import (
 )
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused
-from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.watched_file import WatchedFile, read_regular
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ DAY = 86_400.0
 class CertificateRoute:
     """Implements Route and CertificateIssuer.
 
-    authority: issues the certificates.  wall: seconds since the epoch.
+    authority: issues the certificates.
     login: opens connections, for other routes too.
     Blocks: reads the template.  Raises ConfigError.
     """
@@ -120,10 +120,11 @@ class CertificateRoute:
         settings: HuaweiSettings,
         own: HuaweiCertificates,
         authority: AuthorityStore,
-        wall: Callable[[], float],
+        clock: Clock,
     ) -> None:
-        self.authority, self.login = authority, CertificateLogin(settings, wall)
-        self._own, self._wall = own, wall
+        self.authority, self.login = authority, CertificateLogin(settings, clock.timestamp)
+        self._own, self._services = own, settings.services
+        self._now, self._wall = clock.now, clock.timestamp
         self._file = TemplateFile(own.template_file)
 
     async def reread(self) -> None:
@@ -182,8 +183,9 @@ class CertificateRoute:
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
-        connection, _ = await self.login.open(name, secret, None)
-        return MqttSession(connection, NoPublisher())
+        connection, device_id = await self.login.open(name, secret, None)
+        service, limiter = self._services.get(name.product, ""), message_limiter(self._now)
+        return MqttSession(connection, device_publisher(connection, device_id, service, limiter))
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

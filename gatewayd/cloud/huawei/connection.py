@@ -15,6 +15,8 @@ from functools import partial
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei import messages
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
+from gatewayd.cloud.huawei.reporting import publishers
+from gatewayd.cloud.huawei.reporting.publishers import HuaweiReports
 from gatewayd.cloud.sub_devices.link import deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.network.connect_errors import ConnectionEnd
@@ -24,9 +26,6 @@ from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 log = logging.getLogger(__name__)
 
 _UUID_BYTES = 16
-
-MESSAGES = 40
-"""Messages of a device in a second; the platform takes 50 ("Limitations" of the documentation)."""
 
 REQUESTS: Mapping[SubDeviceEvent, float] = {
     SubDeviceEvent.ADD: 5,
@@ -40,13 +39,14 @@ class HuaweiRateLimits:
     """The rate limits of a gateway, in all its sessions: for each event, and for all messages.
 
     status_per_second: children reported in a second.  now: seconds of a steady clock.
+    messages: of all that the gateway publishes; each is counted by `publishers.weight`.
     """
 
     def __init__(self, status_per_second: int, now: Callable[[], float]) -> None:
-        self._messages = RateLimiter(Pacer(MESSAGES), now, WAITERS)
+        self.messages = publishers.message_limiter(now)
         rates = {SubDeviceEvent.STATUS: status_per_second, **REQUESTS}
         self._events = {
-            event: RateLimiter(Pacer(rate), now, WAITERS, self._messages)
+            event: RateLimiter(Pacer(rate), now, WAITERS, self.messages)
             for event, rate in rates.items()
         }
 
@@ -68,6 +68,7 @@ class HuaweiUplink:
     limits: the gateway's.  random: so many unguessable bytes.
     closed: why the session has ended.  Wait for it by asyncio.wait.
     on_notice: called with each notice of the platform; never blocks, never raises.
+    reports: what is published for children.
     dropped: unusable messages, by cause: "late", "malformed", "unexpected".  A response that comes
     twice, as the platform also subscribes a gateway by itself, is late.
     """
@@ -90,6 +91,7 @@ class HuaweiUplink:
         self._requests = PendingRequests[tuple[SubDeviceEvent, str], Response](
             self.closed, reply_timeout
         )
+        self.reports = HuaweiReports(own, connection, self.closed, limits.messages)
         connection.on_message = self._handle_message
 
     async def subscribe(self) -> None:

@@ -15,7 +15,7 @@ from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.huawei.sub_device import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import KeepSecret, LoginError, Outcome, SupportsReplacement
-from gatewayd.cloud.publisher import NoPublisher
+from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
@@ -98,7 +98,8 @@ class HuaweiGatewayRoute:
         silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
         await subscribe(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
-        return HuaweiGatewaySession(connection, partial(self._children.leave, uplink))
+        publisher = self._children.own_publisher(connection, device_id)
+        return HuaweiGatewaySession(connection, publisher, partial(self._children.leave, uplink))
 
 
 class HuaweiGatewaySession(MqttSession):
@@ -108,9 +109,12 @@ class HuaweiGatewaySession(MqttSession):
     """
 
     def __init__(
-        self, connection: mqtt.MqttConnection, leave: Callable[[], Awaitable[None]]
+        self,
+        connection: mqtt.MqttConnection,
+        publisher: MessagePublisher,
+        leave: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(connection, NoPublisher())
+        super().__init__(connection, publisher)
         self._leave = leave
 
     async def close(self) -> None:

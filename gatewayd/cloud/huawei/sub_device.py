@@ -21,6 +21,7 @@ from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink
 from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.downlink import HuaweiDownlink
 from gatewayd.cloud.huawei.messages import SubDeviceStatus, node_name
+from gatewayd.cloud.huawei.reporting.publishers import HuaweiSubDevicePublisher, device_publisher
 from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.huawei.settings import DEVICE_ID, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.huawei.sub_device_sessions import HuaweiSubDeviceSessions
@@ -35,6 +36,7 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
+from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import (
@@ -74,13 +76,16 @@ class HuaweiSubDevices:
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._settings, self._time, self._random = settings, time, random
+        self._own = own
         self.host = settings.host
         self._link = GatewayLink[HuaweiUplink]()
         self.cache = DeviceCache(own.children)
         sync = DeviceSync(self._link, self.cache, settings.reply_timeout, time.now)
         self._limits = HuaweiRateLimits(own.status_per_second, time.now)
         requests = HuaweiRequests(self._link, own.status_per_second, self.cache.set_status)
-        self.sessions = HuaweiSubDeviceSessions(requests, self.cache, sync, time.now)
+        self.sessions = HuaweiSubDeviceSessions(
+            requests, self.cache, sync, self.publisher, time.now
+        )
         self._downlink = HuaweiDownlink(
             provider, self.sessions, self.cache, sync, settings.products
         )
@@ -94,6 +99,16 @@ class HuaweiSubDevices:
         """Return the uplink over a connection of the gateway.  device_id: the gateway's."""
         timeout, limits = self._settings.reply_timeout, self._limits
         return HuaweiUplink(device_id, connection, timeout, limits, self._time, self._random)
+
+    def own_publisher(self, connection: mqtt.MqttConnection, device_id: str) -> MessagePublisher:
+        """Return the publisher of what the gateway says itself.  device_id: the gateway's."""
+        service = self._settings.services.get(self._own.product, "")
+        return device_publisher(connection, device_id, service, self._limits.messages)
+
+    def publisher(self, name: CloudName, device_id: str) -> MessagePublisher:
+        """Return the publisher of what a child says, over whatever session the gateway has."""
+        service = self._settings.services.get(name.product, "")
+        return HuaweiSubDevicePublisher(device_id, service, lambda: self._link.get().reports)
 
     def serve_over(self, uplink: HuaweiUplink) -> None:
         """Serve the children over the gateway's new session from now on."""

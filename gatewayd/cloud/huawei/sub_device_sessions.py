@@ -10,7 +10,7 @@ from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.messages import NodeName, SubDeviceInfo, SubDeviceStatus, node_name
 from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, SessionEnd
-from gatewayd.cloud.publisher import NoPublisher
+from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.cloud.sub_devices.link import NotSent
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
@@ -32,6 +32,7 @@ from gatewayd.runtime.tasks import cancel_and_wait
 class HuaweiSubDeviceSessions:
     """The sessions of the gateway's children.
 
+    publisher: of what a child says, by its name and device ID.
     now: seconds of a steady clock.  online: by device ID.
     """
 
@@ -40,9 +41,11 @@ class HuaweiSubDeviceSessions:
         requests: HuaweiRequests,
         cache: DeviceCache,
         sync: DeviceSync,
+        publisher: Callable[[CloudName, str], MessagePublisher],
         now: Callable[[], float],
     ) -> None:
         self._requests, self._cache, self._sync = requests, cache, sync
+        self._publisher = publisher
         self._unsure: set[NodeName] = set()
         self._checks: dict[str, asyncio.Task[None]] = {}
         self.online = OpenSessions(requests.log_out, now)
@@ -73,8 +76,9 @@ class HuaweiSubDeviceSessions:
         async def log_in() -> None:
             await self.online.commit(device_id, self._requests.log_in.submit(device_id))
 
+        publisher = self._publisher(name, device_id)
         try:
-            session = await self.online.open(device_id, name, kept, NoPublisher(), log_in)
+            session = await self.online.open(device_id, name, kept, publisher, log_in)
         except Denied as denied:
             raise self._login_error(name, device_id, denied) from denied
         except MissingFromReply as error:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.huawei import messages
-from gatewayd.cloud.huawei.connection import MESSAGES, HuaweiRateLimits, HuaweiUplink, weight
+from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink, weight
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Notice,
@@ -23,6 +23,7 @@ from gatewayd.cloud.huawei.messages import (
     SubDeviceInfo,
     SubDeviceStatus,
 )
+from gatewayd.cloud.huawei.reporting.publishers import MESSAGES
 from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.network.tls import Server

@@ -12,11 +12,11 @@ from gatewayd.cloud.huawei.reporting.uploads import (
     MAX_CHILDREN,
     MAX_MESSAGE,
     MAX_REPORT,
+    ChildrenReport,
     ChildReport,
     Upload,
     of_device,
     of_sub_device,
-    pack,
 )
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
@@ -40,8 +40,23 @@ def direct(topic: str, payload: object, service: str = "climate", at: int = AT) 
 def sub(topic: str, payload: object, service: str = "climate") -> tuple[str, Any]:
     found = of_sub_device(said(topic, payload), CHILD, service)
     if isinstance(found, ChildReport):
-        ((_, found),) = pack([found])
+        (found,) = pack([found])
     return found.use, json.loads(found.payload)
+
+
+def pack(parts: list[ChildReport]) -> list[Upload]:
+    """Put parts together into as many reports as it takes."""
+    reports = [ChildrenReport()]
+    for part in parts:
+        if not reports[-1].add(part):
+            reports.append(ChildrenReport())
+            assert reports[-1].add(part)
+    return [report.upload() for report in reports]
+
+
+def devices_in(upload: Upload) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads(upload.payload)["devices"]
+    return listed
 
 
 def code(topic: str, payload: object, service: str = "climate") -> set[str]:
@@ -228,26 +243,29 @@ def test_a_message_of_a_sub_device_needs_an_envelope(payload: bytes) -> None:
     assert raised.value.reason.code in ("message-malformed", "message-unreadable")
 
 
-def report(child: int, size: int = 10) -> ChildReport:
+def part(child: int, size: int = 10) -> ChildReport:
     return ChildReport(f"sensors_{child:03}", (b'{"x":"' + b"x" * size + b'"}',))
 
 
-def test_reports_are_packed_in_order_and_a_child_has_one_entry() -> None:
-    ((count, packed),) = pack([report(1, 1), report(2, 2), report(1, 3)])
-    assert count == 3
-    devices = json.loads(packed.payload)["devices"]
+def test_reports_are_put_together_in_order_and_a_child_has_one_entry() -> None:
+    (upload,) = pack([part(1, 1), part(2, 2), part(1, 3)])
+    devices = devices_in(upload)
     assert [one["device_id"] for one in devices] == ["sensors_001", "sensors_002"]
     assert [len(one["x"]) for one in devices[0]["services"]] == [1, 3]
 
 
-def test_no_report_has_too_many_children_or_too_many_bytes() -> None:
-    many = [report(number) for number in range(2 * MAX_CHILDREN + 1)]
-    assert [count for count, _ in pack(many)] == [MAX_CHILDREN, MAX_CHILDREN, 1]
-    large = [report(number % 7, 9000 + number) for number in range(50)]
-    packed = [*pack(large)]
-    assert sum(count for count, _ in packed) == len(large)
-    assert all(MAX_REPORT - 19_000 < len(one.payload) <= MAX_REPORT for _, one in packed[:-1])
-    assert not [*pack([])]
+def test_no_report_has_too_many_children() -> None:
+    packed = pack([part(number) for number in range(2 * MAX_CHILDREN + 1)])
+    assert [len(devices_in(one)) for one in packed] == [MAX_CHILDREN, MAX_CHILDREN, 1]
+    packed = pack([part(number % MAX_CHILDREN) for number in range(2 * MAX_CHILDREN)])
+    assert [len(devices_in(one)) for one in packed] == [MAX_CHILDREN]
+
+
+def test_no_report_has_too_many_bytes() -> None:
+    packed = pack([part(number % 7, 9000 + number) for number in range(50)])
+    services = [len(one["services"]) for upload in packed for one in devices_in(upload)]
+    assert sum(services) == 50
+    assert all(MAX_REPORT - 10_000 < len(one.payload) <= MAX_REPORT for one in packed[:-1])
 
 
 def test_the_largest_report_of_one_child_fits() -> None:
@@ -260,5 +278,5 @@ def test_the_largest_report_of_one_child_fits() -> None:
 def of_sub_device_payload(size: int) -> bytes:
     found = of_sub_device(said("properties", {"climate:a": "x" * size}), CHILD, "")
     assert isinstance(found, ChildReport)
-    ((_, upload),) = pack([found])
+    (upload,) = pack([found])
     return upload.payload

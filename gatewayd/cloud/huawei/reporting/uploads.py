@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -163,29 +163,37 @@ def of_sub_device(message: Message, device_id: str, service: str) -> ChildReport
     raise UnfitMessage(NO_TOPIC_OF_ITS_OWN if topic.startswith("user/") else UNKNOWN_TOPIC)
 
 
-def pack(reports: Sequence[ChildReport]) -> Iterator[tuple[int, Upload]]:
-    """Yield reports of many children in the order given, each with the number that it holds.
+class ChildrenReport:
+    """One report of many children, as it is put together.
 
-    Several reports of one child are parts of its entry, in their order, unless they would not fit.
+    Several parts of one child are one entry, with its services in their order.
     """
-    first = 0
-    while first < len(reports):
-        children, size, count = dict[str, list[bytes]](), len(_children_report({})), 0
-        for one in reports[first:]:
-            known = one.device_id in children
-            size += _size(one, known=known)
-            if count and (size > MAX_REPORT or len(children) + (not known) > MAX_CHILDREN):
-                break
-            children.setdefault(one.device_id, []).extend(one.services)
-            count += 1
-        yield count, Upload(CHILDREN_REPORT, _children_report(children))
-        first += count
+
+    def __init__(self) -> None:
+        self._children: dict[str, list[bytes]] = {}
+        self._size = len(_children_report({}))
+
+    def add(self, part: ChildReport) -> bool:
+        """Add a part, unless the platform would not take the whole; return whether it was added."""
+        known = part.device_id in self._children
+        size = self._size + _size(part, known=known)
+        if self._children and (
+            size > MAX_REPORT or len(self._children) + (not known) > MAX_CHILDREN
+        ):
+            return False
+        self._children.setdefault(part.device_id, []).extend(part.services)
+        self._size = size
+        return True
+
+    def upload(self) -> Upload:
+        """Return the report."""
+        return Upload(CHILDREN_REPORT, _children_report(self._children))
 
 
-def _size(report: ChildReport, *, known: bool) -> int:
-    """Return how many bytes a report adds, with its comma."""
-    alone = sum(map(len, report.services)) + len(report.services)
-    return alone if known else alone + len(_child_entry(report.device_id, ())) + 1
+def _size(part: ChildReport, *, known: bool) -> int:
+    """Return how many bytes a part adds, with its commas."""
+    alone = sum(map(len, part.services)) + len(part.services)
+    return alone if known else alone + len(_child_entry(part.device_id, ())) + 1
 
 
 def _children_report(children: Mapping[str, Sequence[bytes]]) -> bytes:
