@@ -28,8 +28,6 @@ CUTS = (2048, 512, 0)
 """Bytes of a payload that are shown, at most; fewer where they need much escaping."""
 MAX_TOPIC = 128
 """Characters of a topic that are shown, at most."""
-MAX_ENTRANCES = 100_000
-"""Children of which the last door is remembered: more than there are."""
 
 Entry = Mapping[str, str | int]
 
@@ -139,14 +137,10 @@ def _packed(entry: Entry) -> bytes:
 
 
 class TappedIntake:
-    """The `MessageIntake` of another, whose messages the tap shows as they arrive.
-
-    entrances: the door at which the newest message of each child came in.
-    """
+    """The `MessageIntake` of another, whose messages the tap shows as they arrive."""
 
     def __init__(self, intake: MessageIntake, tap: MessageTap) -> None:
         self._intake, self._tap = intake, tap
-        self.entrances: dict[DeviceId, str] = {}
 
     @property
     def blocked(self) -> bool:
@@ -157,19 +151,12 @@ class TappedIntake:
 
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
         """Pass a message on, and show that it was received, and how that ended."""
-        if self.entrances.get(message.child) != message.door:
-            self._note(message)
         if self._tap.follows(message.child):
             size = len(message.payload)
             about: Entry = {"door": message.door, "size": size}
             self._tap.show(message.child, "received", message.topic, message.payload, **about)
             settled = self._shown(message, settled)
         self._intake.offer(message, settled)
-
-    def _note(self, message: IncomingMessage) -> None:
-        if len(self.entrances) >= MAX_ENTRANCES:
-            del self.entrances[next(iter(self.entrances))]
-        self.entrances[message.child] = message.door
 
     def _shown(self, message: IncomingMessage, settled: Settled) -> Settled:
         child, topic = message.child, message.topic

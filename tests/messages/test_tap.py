@@ -166,17 +166,6 @@ async def test_the_end_of_a_publication_is_shown(tap: MessageTap, reader: Reader
     assert (delayed["step"], delayed["reason"]) == ("delayed", "no-topic")
 
 
-async def test_the_last_door_of_each_child_is_remembered(
-    tap: MessageTap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gatewayd.messages.tap.MAX_ENTRANCES", 2)
-    tapped = TappedIntake(Outbox(), tap)
-    for child, door in ((CHILD, "a"), (CHILD, "b"), (OTHER, "a"), (DeviceId("child-3"), "a")):
-        tapped.offer(IncomingMessage(door, child, "properties", b"{}"), lambda _: None)
-        assert tapped.entrances[child] == door
-    assert len(tapped.entrances) == 2
-
-
 async def test_the_rest_of_an_intake_is_that_of_the_other(tap: MessageTap) -> None:
     outbox = Outbox()
     tapped = TappedIntake(outbox, tap)
