@@ -162,6 +162,16 @@ class SupportsMessages(Protocol):
         """
 
 
+@runtime_checkable
+class SharesConnection(Protocol):
+    """A session whose connection carries sessions of other children, too: they take turns on it.
+
+    connection: an object that all of them have in common.
+    """
+
+    connection: object
+
+
 # The provider.
 
 

@@ -107,10 +107,12 @@ class Logouts(Generic[Key]):
 
 
 class SubDeviceSession:
-    """A child that is logged in over the gateway's link.  Implements Session, SupportsMessages.
+    """A child that is logged in over the gateway's link.
+
+    Implements Session, SupportsMessages, SharesConnection.
 
     secret: what the child was logged in with, for a check whether it still is.
-    publisher: of what the child says.
+    publisher: of what the child says.  connection: what all children of the link have in common.
     log_out: ends the session at the cloud; in at most 2 s, and never with an error.
     """
 
@@ -119,9 +121,10 @@ class SubDeviceSession:
         name: CloudName,
         secret: Secret,
         publisher: MessagePublisher,
+        connection: object,
         log_out: Callable[[SubDeviceSession], Awaitable[None]],
     ) -> None:
-        self.name, self.secret = name, secret
+        self.name, self.secret, self.connection = name, secret, connection
         self._publisher, self.max_payload = publisher, publisher.max_payload
         self._log_out = log_out
         self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
@@ -206,7 +209,7 @@ class OpenSessions(Generic[Key]):
         await log_in()
         if link != self._links:
             raise LoginFailed(result_codes.LINK_LOST)
-        session = SubDeviceSession(name, secret, publisher, partial(self._log_out, child))
+        session = SubDeviceSession(name, secret, publisher, self, partial(self._log_out, child))
         self._sessions[child] = session
         return session
 

@@ -1,0 +1,225 @@
+"""The backlog: what waits of all children, inside its bounds, and the counts of it.  Pure.
+
+What arrives counts before it is stored, so that no bound is passed while the disk is slow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import DropReason
+from gatewayd.device.reason import Reason
+from gatewayd.device.views import MessageCounts
+from gatewayd.messages.lanes import OVERHEAD, ChildLanes, MemoryUse, Waiting, size_of
+from gatewayd.messages.outbox.file import IndexEntry, StoredMessage
+from gatewayd.messages.settings import ChildMessageSettings, OnFull
+
+IN_MEMORY = 32 * 1024 * 1024
+"""Bytes of all children's messages that are in memory; one message more, at most, is read."""
+
+SAME_VICTIM = 64
+"""Messages that one child gives up before all are compared again."""
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """What became of messages since the start, and what waits of them."""
+
+    waiting: int = 0
+    bytes: int = 0
+    received: int = 0
+    sent: int = 0
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+
+    def counts(self, oldest: int) -> MessageCounts:
+        """Return what is shown.  oldest: when it was received, microseconds since the epoch."""
+        dropped = {reason.value: count for reason, count in self.dropped.items()}
+        return MessageCounts(self.waiting, self.bytes, oldest, self.received, self.sent, dropped)
+
+
+@dataclass(slots=True, eq=False)
+class ChildBacklog:
+    """What waits of one child.
+
+    id: in the outbox.  arriving: bytes that are on their way into it.
+    oldest: when the oldest was received, milliseconds since the epoch; 0 where that is not known.
+    refusal: of its newest message that the cloud refused.
+    """
+
+    child: DeviceId
+    lanes: ChildLanes
+    tally: Tally = field(default_factory=Tally)
+    arriving: int = 0
+    oldest: int = 0
+    refusal: Reason | None = None
+
+    @property
+    def size(self) -> int:
+        """What counts against its share."""
+        return self.lanes.size + self.arriving
+
+
+class Backlog:
+    """What waits of all children.  capacity: bytes for all of them together."""
+
+    def __init__(self, settings: ChildMessageSettings, capacity: int) -> None:
+        self._settings, self.capacity = settings, capacity
+        self.children: dict[DeviceId, ChildBacklog] = {}
+        self.doors: dict[int, Tally] = {}
+        self.total, self.memory = Tally(), MemoryUse()
+        self.arriving = 0
+        self._victim: ChildBacklog | None = None
+        self._victim_for = 0
+
+    def of(self, child: DeviceId) -> ChildBacklog:
+        """Return the backlog of a child, which is made if need be."""
+        found = self.children.get(child)
+        if found is None:
+            lanes = ChildLanes(self._settings.after_outage, self.memory)
+            found = self.children[child] = ChildBacklog(child, lanes)
+        return found
+
+    def door(self, door: int) -> Tally:
+        """Return the tally of a door, by its id in the outbox."""
+        return self.doors.setdefault(door, Tally())
+
+    @property
+    def size(self) -> int:
+        """What counts against the capacity."""
+        return self.total.bytes + self.arriving
+
+    # What arrives.
+
+    def judge(self, child: DeviceId, size: int, *, disk_full: bool) -> DropReason | None:
+        """Return why a message is refused where old ones make no room for it; else None.
+
+        disk_full: whether nothing can be added to what is stored.
+        """
+        refuses = self._settings.on_full is OnFull.REFUSE
+        if (self.of(child).size if refuses else 0) + size > self._settings.share:
+            return DropReason.SHARE
+        if (self.size if refuses else 0) + size > self.capacity or (refuses and disk_full):
+            return DropReason.TOTAL
+        return None
+
+    def make_room_for(self, child: DeviceId, size: int) -> tuple[list[Waiting], DropReason | None]:
+        """Drop the oldest until there is room for a message; return them.
+
+        Returns the bound that cannot be kept so, if there is one: what is left is under way.
+        """
+        own = self.of(child)
+        dropped: list[Waiting] = []
+        while own.size + size > self._settings.share:
+            if (one := self.drop_oldest(own, DropReason.SHARE)) is None:
+                return dropped, DropReason.SHARE
+            dropped.append(one)
+        while self.size + size > self.capacity:
+            if (one := self.drop_of_largest(DropReason.TOTAL)) is None:
+                return dropped, DropReason.TOTAL
+            dropped.append(one)
+        return dropped, None
+
+    def arrive(self, child: DeviceId, size: int) -> None:
+        """Count a message that is about to be stored."""
+        self.of(child).arriving += size
+        self.arriving += size
+
+    def stored(self, child: DeviceId, message: StoredMessage, at: int) -> None:
+        """Add a message that is stored.  at: when it arrived, milliseconds since the epoch."""
+        own, size = self.of(child), size_of(message.topic, message.payload)
+        own.oldest = own.oldest if own.lanes.count else at
+        own.arriving -= size
+        self.arriving -= size
+        kept = message if self.memory.used < IN_MEMORY else None
+        self._add(own, Waiting(message.number, size, message.door), kept)
+        for tally in self._tallies(own, message.door):
+            tally.received += 1
+
+    def restored(self, child: DeviceId, entry: IndexEntry) -> None:
+        """Add a message of an earlier run."""
+        number, _, door, _, length = entry
+        self._add(self.of(child), Waiting(number, length + OVERHEAD, door), None)
+
+    def remove(self, own: ChildBacklog) -> None:
+        """Remove a child of which nothing waits."""
+        if not own.lanes.count and not own.arriving:
+            self.children.pop(own.child, None)
+            self._victim = None
+
+    def clear(self) -> None:
+        """Let nothing wait."""
+        self.children.clear()
+        self.doors.clear()
+        self.total, self.arriving = Tally(), 0
+
+    def _add(self, own: ChildBacklog, one: Waiting, kept: StoredMessage | None) -> None:
+        own.lanes.append(one, kept)
+        for tally in self._tallies(own, one.door):
+            tally.waiting += 1
+            tally.bytes += one.size
+
+    # What leaves.
+
+    def sent(self, own: ChildBacklog, number: int) -> None:
+        """Remove a message that the cloud has."""
+        one = own.lanes.done(number)
+        self._left(own, one)
+        for tally in self._tallies(own, one.door):
+            tally.sent += 1
+
+    def drop_under_way(self, own: ChildBacklog, number: int, reason: DropReason) -> None:
+        """Drop a message that was under way."""
+        self.dropped(own, own.lanes.done(number), reason)
+
+    def drop_oldest(self, own: ChildBacklog, reason: DropReason) -> Waiting | None:
+        """Drop and return the oldest message of a child that is not under way, if there is one."""
+        one = own.lanes.drop_oldest()
+        if one is not None:
+            self.dropped(own, one, reason)
+        return one
+
+    def drop_of_largest(self, reason: DropReason) -> Waiting | None:
+        """Drop and return the oldest message of the child of which most waits, if there is one.
+
+        It stays the largest for some messages: to compare all for each would cost too much.
+        """
+        if self._settings.on_full is OnFull.REFUSE:
+            return None
+        if self._victim is not None and self._victim_for > 0:
+            self._victim_for -= 1
+            if (one := self.drop_oldest(self._victim, reason)) is not None:
+                return one
+        ranked = sorted(self.children.values(), key=lambda own: own.lanes.size, reverse=True)
+        for own in ranked:
+            if (one := self.drop_oldest(own, reason)) is not None:
+                self._victim, self._victim_for = own, SAME_VICTIM
+                return one
+        return None
+
+    def dropped(self, own: ChildBacklog, one: Waiting, reason: DropReason) -> None:
+        """Count a message that waited, and was removed from its lane."""
+        self._left(own, one)
+        self.count_dropped(own, one.door, reason)
+
+    def count_dropped(self, own: ChildBacklog | None, door: int, reason: DropReason) -> None:
+        """Count a message that is dropped.  own: None for a child that is not known."""
+        tallies = (self.total, self.door(door)) if own is None else self._tallies(own, door)
+        for tally in tallies:
+            tally.dropped[reason] += 1
+
+    def forget(self, own: ChildBacklog) -> list[Waiting]:
+        """Drop and return all of a child that is not under way."""
+        gone = []
+        while (one := self.drop_oldest(own, DropReason.FORGOTTEN)) is not None:
+            gone.append(one)
+        return gone
+
+    def _left(self, own: ChildBacklog, one: Waiting) -> None:
+        for tally in self._tallies(own, one.door):
+            tally.waiting -= 1
+            tally.bytes -= one.size
+
+    def _tallies(self, own: ChildBacklog, door: int) -> tuple[Tally, Tally, Tally]:
+        return self.total, self.door(door), own.tally

@@ -1,0 +1,95 @@
+"""The bounds of messages: how fast a child may send, and what a cloud may cost in a day.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.messages.outbox.file import Spent
+from gatewayd.messages.settings import CloudBudget
+
+BURST = 10.0
+"""Seconds of its rate that a child may send at once."""
+HEADERS = 100
+"""Bytes that a message costs on the way besides its topic and its payload: MQTT, TLS and TCP, and
+its acknowledgement."""
+DAY = 86_400
+"""Seconds."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """What a child may still send at once.  at: when that was counted, seconds."""
+
+    tokens: float
+    at: float
+
+
+class ChildRates:
+    """How fast each child may send: a bucket of tokens for each that has sent.
+
+    rate: messages a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._most = rate, max(1.0, rate * BURST)
+        self._buckets: dict[DeviceId, _Bucket] = {}
+
+    def take(self, child: DeviceId, now: float) -> bool:
+        """Count a message; return whether the child may send it.  now: of a steady clock."""
+        bucket = self._buckets.get(child)
+        if bucket is None:
+            bucket = self._buckets[child] = _Bucket(self._most, now)
+        gained = max(0.0, now - bucket.at) * self._rate
+        bucket.tokens, bucket.at = min(self._most, bucket.tokens + gained), now
+        if bucket.tokens < 1.0:
+            return False
+        bucket.tokens -= 1.0
+        return True
+
+    def forget(self, child: DeviceId) -> None:
+        """Remove a child."""
+        self._buckets.pop(child, None)
+
+    def forget_idle(self, now: float) -> None:
+        """Remove the children whose buckets are full: they can be made again."""
+        for child, bucket in tuple(self._buckets.items()):
+            if bucket.tokens + (now - bucket.at) * self._rate >= self._most:
+                del self._buckets[child]
+
+
+class DailySpending:
+    """What messages have cost at each cloud today, and whether more may be spent.
+
+    A day that is not the one before begins at nothing, also where the clock was set back: so a
+    clock that is corrected costs a day's budget at most, and never keeps messages back for years.
+
+    spent: of an earlier run.
+    """
+
+    def __init__(self, budgets: Mapping[str, CloudBudget], spent: Mapping[str, Spent]) -> None:
+        self._budgets, self._spent = budgets, dict(spent)
+
+    def take(self, cloud: str, size: int, now: float) -> Spent | None:
+        """Count a message that is to be sent; None if it has to wait for another day.
+
+        size: of topic and payload, bytes.  now: seconds since the epoch.
+        Returns what is spent with it, to be kept; for a cloud without a budget, that is nothing.
+        """
+        budget = self._budgets.get(cloud)
+        if budget is None:
+            return Spent(0)
+        before, cost = self.today(cloud, now), size + HEADERS
+        after = Spent(before.day, before.bytes + cost, before.messages + 1)
+        over = 0 < budget.bytes_per_day < after.bytes and before.bytes > 0
+        if over or 0 < budget.messages_per_day < after.messages:
+            return None
+        self._spent[cloud] = after
+        return after
+
+    def today(self, cloud: str, now: float) -> Spent:
+        """Return what a cloud has cost today.  now: seconds since the epoch."""
+        day = int(now // DAY)
+        spent = self._spent.get(cloud)
+        return spent if spent is not None and spent.day == day else Spent(day)

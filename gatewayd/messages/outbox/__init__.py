@@ -1,0 +1,1 @@
+"""The outbox: messages that are durable until their cloud has them."""

@@ -1,0 +1,312 @@
+"""The relay of messages: from the doors into the outbox, and from there to the clouds.
+
+    door → bounds → outbox → lanes → session of the child
+
+It joins the parts, which do not know one another: what is received is judged and stored, what is
+stored waits in the backlog, and what waits is delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from gatewayd.cloud.provider import Publication
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import DropReason, Message
+from gatewayd.device.views import MessageStatistics
+from gatewayd.errors import StoreError
+from gatewayd.messages.backlog import Backlog, ChildBacklog
+from gatewayd.messages.bounds import ChildRates, DailySpending
+from gatewayd.messages.delivery import MessageDelivery
+from gatewayd.messages.intake import IncomingMessage, Settled
+from gatewayd.messages.lanes import size_of
+from gatewayd.messages.outbox.arrival import ArrivalClock
+from gatewayd.messages.outbox.file import IndexEntry, StoredMessage
+from gatewayd.messages.outbox.outbox import GROUP, MessageOutbox, OutboxThread
+from gatewayd.messages.settings import MessageSettings
+from gatewayd.runtime.clock import Clock
+
+MAX_PAYLOAD = 1024 * 1024
+"""Bytes of a payload, at most: the most that any cloud accepts."""
+MAX_TOPIC = 4096
+"""Characters of a topic, at most."""
+SWEEP = 5.0
+"""Seconds between two looks for children that are gone."""
+AGE_SWEEP = 60.0
+"""Seconds between two looks for messages that have waited too long."""
+OLDEST = 64
+"""Messages of a child whose age is looked at together."""
+
+
+class ChildStanding:
+    """What the relay asks of a child.
+
+    admitted: whether it may speak.  gone: whether it was forgotten or rejected, so that what waits
+    of it is dropped.  cloud: the name of its cloud; "" where it has none.
+    """
+
+    def __init__(
+        self,
+        admitted: Callable[[DeviceId], bool],
+        gone: Callable[[DeviceId], bool],
+        cloud: Callable[[DeviceId], str],
+    ) -> None:
+        self.admitted, self.gone, self.cloud = admitted, gone, cloud
+
+
+class MessageRelay:
+    """The way of all messages.  Implements MessageIntake and OutboxOwner.
+
+    directory: of the outbox.  arrival: the time of messages.  thread: of the outbox.
+    published: called when the publication of a message has ended.
+    delivery: to be notified of sessions.
+    entrances: the door at which the newest message of each child came in.
+    """
+
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: what it joins
+        self,
+        settings: MessageSettings,
+        directory: Path,
+        children: ChildStanding,
+        clock: Clock,
+        *,
+        arrival: ArrivalClock | None = None,
+        thread: OutboxThread | None = None,
+        published: Callable[[DeviceId, Message, Publication], None] = lambda *_: None,
+    ) -> None:
+        self._settings, self._children, self._clock = settings, children, clock
+        self._arrival = arrival or ArrivalClock(clock.wall)
+        self._outbox = MessageOutbox(
+            directory, settings.commit_delay, clock.timestamp, self._arrival, thread
+        )
+        self._backlog = Backlog(settings.child, settings.keep)
+        self._rates = ChildRates(settings.child.rate)
+        self._spending = DailySpending(settings.clouds, {})
+        self.entrances: dict[DeviceId, str] = {}
+        self.delivery = MessageDelivery(
+            self._backlog,
+            self._outbox,
+            settings.child,
+            spending=lambda: self._spending,
+            arrival=self._arrival,
+            cloud_of=children.cloud,
+            expired=self._expired,
+            clock=clock,
+            published=published,
+        )
+
+    # Its life.
+
+    async def open(self, doors: Collection[str]) -> None:
+        """Open the outbox.  Raises StoreError, ConfigError.
+
+        doors: the names of those that are configured.
+        """
+        await self._outbox.open(self, doors)
+        self._spending = DailySpending(self._settings.clouds, self._outbox.spent)
+        usable = self._outbox.used + self._outbox.free // 2
+        self._backlog.capacity = min(self._settings.keep, usable)
+
+    def services(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what has to run."""
+        return [self._outbox.run, self.delivery.run, self._sweep]
+
+    async def ping(self) -> None:
+        """Return when the outbox has done all before.  For the watchdog."""
+        await self._outbox.ping()
+
+    async def aclose(self) -> None:
+        """End all publications, then close the outbox."""
+        await self.delivery.aclose()
+        await self._outbox.aclose()
+
+    # What is received: MessageIntake.
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing can be stored now."""
+        return bool(self._outbox.blocked)
+
+    def on_ready(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called, each time that `blocked` ends."""
+        self._outbox.on_ready(resume)
+
+    def offer(self, message: IncomingMessage, settled: Settled) -> None:
+        """Accept a message, and have `settled` called when it is durable, or dropped."""
+        if self._outbox.knows(message):
+            self._outbox.settle(settled, None)  # after its first copy
+            return
+        size = size_of(message.topic, message.payload)
+        reason = self._refusal(message, size)
+        if reason is not None:
+            known = reason is not DropReason.UNKNOWN_CHILD
+            own = self._backlog.of(message.child) if known else None
+            self._backlog.count_dropped(own, self._outbox.door(message.door), reason)
+            self._outbox.settle(settled, reason)
+            return
+        self.entrances[message.child] = message.door
+        self._backlog.arrive(message.child, size)
+        self._outbox.add(message, settled)
+
+    def _refusal(self, message: IncomingMessage, size: int) -> DropReason | None:
+        """Return why a message is dropped; else make room for it."""
+        child = message.child
+        if not self._children.admitted(child):
+            return DropReason.UNKNOWN_CHILD
+        most = self.delivery.max_payload(child) or MAX_PAYLOAD
+        if len(message.payload) > min(most, MAX_PAYLOAD) or len(message.topic) > MAX_TOPIC:
+            return DropReason.TOO_LARGE
+        if not _is_text(message.topic):
+            return DropReason.REFUSED
+        if not self._rates.take(child, self._clock.now()):
+            return DropReason.RATE
+        if (reason := self._backlog.judge(child, size, disk_full=self._outbox.full)) is not None:
+            return reason
+        dropped, bound = self._backlog.make_room_for(child, size)
+        for one in dropped:
+            self._outbox.delete(one.number)
+        return bound
+
+    # What is stored: OutboxOwner.
+
+    @property
+    def waits(self) -> bool:
+        """Whether any message waits."""
+        return self._backlog.total.waiting > 0
+
+    def clear(self) -> None:
+        """Let nothing wait: the outbox is being opened."""
+        self._backlog.clear()
+
+    def restore(self, entries: Sequence[IndexEntry]) -> None:
+        """Let messages of an earlier run wait."""
+        for entry in entries:
+            self._backlog.restored(self._outbox.child_of(entry[1]), entry)
+
+    def stored(self, messages: Sequence[StoredMessage]) -> None:
+        """Deliver messages that are durable now."""
+        for one in messages:
+            child = self._outbox.child_of(one.child)
+            self._backlog.stored(child, one, self._time_of(one))
+            self.delivery.wake(child)
+
+    def make_room(self, count: int, size: int) -> list[int]:
+        """Drop the oldest of those children of which most waits; return their numbers."""
+        dropped: list[int] = []
+        while (count > 0 or size > 0) and len(dropped) < GROUP:
+            one = self._backlog.drop_of_largest(DropReason.TOTAL)
+            if one is None:
+                break
+            dropped.append(one.number)
+            count, size = count - 1, size - one.size
+        return dropped
+
+    def rescue(self) -> list[StoredMessage]:
+        """Drop what is not in memory, as the file is lost; return the rest."""
+        kept: list[StoredMessage] = []
+        for own in self._backlog.children.values():
+            for one in own.lanes.drop_unread():
+                self._backlog.dropped(own, one, DropReason.CORRUPT)
+            kept += own.lanes.loaded()
+        return sorted(kept, key=lambda one: one.number)
+
+    # What has waited too long, or for nothing.
+
+    async def _sweep(self) -> None:
+        """Drop what is not to be delivered any more, until cancelled."""
+        aged = self._clock.now()
+        while True:
+            await asyncio.sleep(SWEEP)
+            for own in tuple(self._backlog.children.values()):
+                if self._children.gone(own.child):
+                    self._forget(own)
+            if self._clock.now() - aged >= AGE_SWEEP:
+                aged = self._clock.now()
+                self._rates.forget_idle(aged)
+                self.delivery.wake_all()
+                for own in tuple(self._backlog.children.values()):
+                    with suppress(StoreError):  # what is stored next says so
+                        await self._drop_aged(own)
+
+    def _forget(self, own: ChildBacklog) -> None:
+        for one in self._backlog.forget(own):
+            self._outbox.delete(one.number)
+        self.entrances.pop(own.child, None)
+        if not self.delivery.serves(own.child):
+            self._backlog.remove(own)
+
+    async def _drop_aged(self, own: ChildBacklog) -> None:
+        """Drop messages of a child that have waited too long."""
+        while numbers := own.lanes.oldest(OLDEST):
+            rows = await self._outbox.read(numbers)
+            own.oldest = self._time_of(rows[0]) if rows else 0
+            aged = {row.number for row in rows if self._expired(row)}
+            still = list(takewhile(aged.__contains__, own.lanes.oldest(OLDEST)))
+            for _ in still:
+                if (one := self._backlog.drop_oldest(own, DropReason.AGE)) is not None:
+                    self._outbox.delete(one.number)
+            if len(still) < OLDEST:
+                return
+
+    def _expired(self, one: StoredMessage) -> bool:
+        """Whether a message has waited too long, as far as that is known."""
+        at = self._time_of(one)
+        late = self._clock.timestamp() * 1000 - at > self._settings.keep_age * 1000
+        return bool(at) and self._arrival.right and late
+
+    def _time_of(self, one: StoredMessage) -> int:
+        return self._arrival.time_of(one.boot, one.at)
+
+    # What is shown.
+
+    def statistics(self) -> MessageStatistics:
+        """Return the statistics of now."""
+        backlog, outbox = self._backlog, self._outbox
+        oldest = {own.child: self._oldest(own) * 1000 for own in backlog.children.values()}
+        entrances: dict[str, int] = {}
+        for child, at in oldest.items():
+            door = self.entrances.get(child, "")
+            entrances[door] = min(filter(None, (at, entrances.get(door))), default=0)
+        doors = {name: backlog.doors[n] for name, n in outbox.doors.items() if n in backlog.doors}
+        state, why = "running", ""
+        if outbox.blocked:
+            state, why = "blocked", f"Messages cannot be stored: {outbox.blocked}."
+        elif outbox.full:
+            state, why = "full", "The disk is full, so that old messages are dropped: free space."
+        return MessageStatistics(
+            state=state,
+            explanation=why,
+            capacity=backlog.capacity,
+            in_memory=backlog.memory.used,
+            total=backlog.total.counts(min(filter(None, oldest.values()), default=0)),
+            doors={name: t.counts(entrances.get(name, 0)) for name, t in doors.items()},
+            children={
+                own.child: own.tally.counts(oldest[own.child]) for own in backlog.children.values()
+            },
+            refusals={
+                own.child: own.refusal
+                for own in backlog.children.values()
+                if own.refusal is not None
+            },
+        )
+
+    def _oldest(self, own: ChildBacklog) -> int:
+        """Return when the oldest message of a child arrived, milliseconds; 0: not known."""
+        if not own.lanes.count:
+            return 0
+        first = own.lanes.first_read()
+        return self._time_of(first) if first is not None else own.oldest
+
+
+def _is_text(topic: str) -> bool:
+    """Whether a topic can be stored as UTF-8."""
+    try:
+        topic.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
