@@ -40,6 +40,9 @@ CLIMATE: Mapping[str, object] = {
         {"property_name": "interval", "data_type": "int", "min": "1", "max": "3600"},
     ],
     "commands": [{"command_name": "identify", "paras": []}],
+    "events": [
+        {"event_type": "alarm", "paras": [{"para_name": "temperature", "data_type": "decimal"}]},
+    ],
 }
 """The model of the children's product: the one service that they have."""
 READING: Mapping[str, object] = {
@@ -102,6 +105,7 @@ class SimulatedHuaweiAccount:
             "send": self._send,
             "shadow": self._shadow,
             "received": self._received,
+            "arrivals": self._arrivals,
         }
 
     async def __aenter__(self) -> Self:
@@ -243,6 +247,11 @@ class SimulatedHuaweiAccount:
         instance, device = self._device(request)
         found = self._cloud.received(instance.instance_id, device.device_id)
         return [one.decode(errors="replace") for one in found]
+
+    async def _arrivals(self, request: Mapping[str, Any]) -> Sequence[object]:
+        """Return all that a child has said, as it arrived, with its times."""
+        instance, device = self._device(request)
+        return [one.truth() for one in instance.arrivals.of(device.device_id)]
 
     def _device(self, request: Mapping[str, Any]) -> tuple[IotdaInstance, HuaweiDevice]:
         """Return a child's device, and its instance.  Raises KeyError."""

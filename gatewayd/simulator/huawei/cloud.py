@@ -82,8 +82,9 @@ class HuaweiCloud:
         return self._hubs[instance_id].broker.send(device_id, topic, payload)
 
     def received(self, instance_id: str, device_id: str) -> Sequence[bytes]:
-        """Return the newest messages of a device, or of its gateway for it.  Raises KeyError."""
-        return [one.payload for one in self._hubs[instance_id].uplinks.received(device_id)]
+        """Return the messages of a device, or of its gateway for it.  Raises KeyError."""
+        found = self.platform.instances[instance_id].arrivals.of(device_id)
+        return [one.body for one in found if isinstance(one.body, bytes) and not one.about]
 
     def report(self, instance_id: str, device_id: str, report: Mapping[str, object]) -> str:
         """Handle a report of properties as if a device had sent it, or its gateway.

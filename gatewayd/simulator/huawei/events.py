@@ -37,12 +37,18 @@ class MalformedEvent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HuaweiEvent:
-    """One event.  event_id: "" where none was sent."""
+    """One event.
+
+    event_id: "" where none was sent.  event_time: as it was sent.
+    object_device_id: the device that its message names; None for none.
+    """
 
     service_id: str
     event_type: str
     event_id: str
     paras: Mapping[str, object]
+    event_time: object = None
+    object_device_id: object = None
 
     @property
     def managing(self) -> bool:
@@ -58,16 +64,17 @@ def read(payload: bytes) -> tuple[HuaweiEvent, ...]:
         raise MalformedEvent from error
     match message:
         case {"services": [_, *_] as services}:
-            return tuple(_event(one) for one in services)
+            about = message.get("object_device_id")
+            return tuple(_event(one, about) for one in services)
     raise MalformedEvent
 
 
-def _event(one: object) -> HuaweiEvent:
+def _event(one: object, about: object) -> HuaweiEvent:
     match one:
         case {"service_id": str(service), "event_type": str(kind), "paras": dict(paras), **rest}:
             given = rest.get("event_id") or ""
             if isinstance(given, str) and (not given or _ID.fullmatch(given)):
-                return HuaweiEvent(service, kind, given, paras)
+                return HuaweiEvent(service, kind, given, paras, rest.get("event_time"), about)
     raise MalformedEvent
 
 

@@ -97,6 +97,7 @@ class HuaweiGateways:
     """The server of gateways: it answers their requests, and notifies them.
 
     appeared: called with each child that is reported online.
+    said: called with each event of a service that is not the platform's own.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class HuaweiGateways:
         ledgers: HuaweiLedgers,
     ) -> None:
         self.appeared: Callable[[HuaweiDevice], None] = lambda _: None
+        self.said: Callable[[HuaweiDevice, HuaweiEvent], None] = lambda _device, _event: None
         self._instance, self._plan, self._rules, self._ids = instance, plan, rules, ids
         self._broker, self._ledgers = broker, ledgers
         self._children = SubDeviceRequests(instance, rules, ids.clock, self._reported)
@@ -120,8 +122,9 @@ class HuaweiGateways:
         changes = self._changes.get(gateway_id)
         return changes.version if changes else 0
 
-    def publish(self, gateway_id: str, payload: bytes) -> None:
+    def publish(self, device: HuaweiDevice, payload: bytes) -> None:
         """Handle a message of events."""
+        gateway_id = device.device_id
         ledger = self._ledgers.gateway(gateway_id)
         try:
             found = events.read(payload)
@@ -133,8 +136,10 @@ class HuaweiGateways:
                 self._take(gateway_id, event)
             elif (event.service_id, event.event_type) == (events.TIME, events.TIME_REQUEST):
                 self._answer_time(gateway_id, event)
-            else:
+            elif event.managing or event.service_id.startswith("$"):
                 ledger.ignored += 1
+            else:
+                self.said(device, event)
 
     def added(self, device: HuaweiDevice) -> None:
         """Notify a gateway of a new child."""

@@ -44,6 +44,7 @@ class Hub:
         self._downlinks = Downlinks(instance, options.rules, self.broker)
         self.gateways.appeared = self._downlinks.appeared
         self.uplinks = Uplinks(instance, options.rules, self.broker, self.ledgers, self._downlinks)
+        self.gateways.said = self.uplinks.take_event
         self._connects = RateWindow()
         self._devices: dict[MqttLink, str] = {}
         for device in [*instance.devices.list()][::-1]:
@@ -102,13 +103,14 @@ class Hub:
         elif topics.custom(packet.topic):
             if self._allowed(device, "publish", packet.topic):
                 ledger.published["custom"] += 1
+                self.uplinks.take_custom(device, packet.topic, packet.payload)
             else:
                 ledger.refused_messages += 1
         elif route is None or route.device_id != device.device_id:
             ledger.stray += 1
         elif route.use == "events/up":
             ledger.published[route.use] += 1
-            self.gateways.publish(device.device_id, packet.payload)
+            self.gateways.publish(device, packet.payload)
         elif kind := self.uplinks.publish(device, route.use, packet.payload):
             ledger.published[kind] += 1
         else:
@@ -162,7 +164,7 @@ class Hub:
     def removed(self, device: HuaweiDevice) -> None:
         """Notify a gateway of a child that it loses."""
         self.gateways.removed(device)
-        self.uplinks.forget(device.device_id)
+        self.instance.arrivals.forget(device.device_id)
 
     def expelled(self, device: HuaweiDevice) -> None:
         """Close a device's connection."""

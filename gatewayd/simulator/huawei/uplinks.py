@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from gatewayd.simulator.huawei import times, topics
 from gatewayd.simulator.huawei.broker import HuaweiBroker
 from gatewayd.simulator.huawei.downlinks import COMMANDS, GET, SET, Downlinks
+from gatewayd.simulator.huawei.events import HuaweiEvent
+from gatewayd.simulator.huawei.exchange.arrivals import Arrival, ArrivalKind
 from gatewayd.simulator.huawei.exchange.product_model import DiscardReason, Misfit
 from gatewayd.simulator.huawei.exchange.shadows import ServiceShadow, ShadowSection
 from gatewayd.simulator.huawei.ledger import HuaweiLedgers
@@ -34,18 +34,7 @@ _SHADOW = "shadow/get/request_id="
 _COMPRESSED = "?encoding=gzip"
 """What a topic ends with whose messages are compressed; the vendor's SDK for C can do so."""
 _GZIP = 16 + zlib.MAX_WBITS
-MAX_KEPT = 100
-"""Messages of one device that are kept, of which the oldest make room."""
-
 _Json: TypeAlias = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """A message that a device has sent.  device_id: the one that it is of, as a gateway's child."""
-
-    device_id: str
-    payload: bytes = field(repr=False)
 
 
 class Uplinks:
@@ -61,15 +50,22 @@ class Uplinks:
     ) -> None:
         self._instance, self._rules, self._broker = instance, rules, broker
         self._ledgers, self._downlinks = ledgers, downlinks
-        self._received: dict[str, deque[ReceivedMessage]] = {}
 
-    def received(self, device_id: str) -> Sequence[ReceivedMessage]:
-        """Return the newest messages that a device has sent, or its gateway for it."""
-        return list(self._received.get(device_id, ()))
+    def take_event(self, device: HuaweiDevice, event: HuaweiEvent) -> None:
+        """Keep an event of a product's own service: of a child, if the message names one."""
+        if (about := self._subject(device, event.object_device_id)) is None:
+            return
+        model = self._instance.products.get(about.product_id).profile
+        misfits = model.event(event.service_id, event.event_type, event.paras)
+        for misfit in misfits:
+            self._ledgers.of(about.device_id).discard(misfit)
+        if not misfits:
+            name = f"{event.service_id}.{event.event_type}"
+            self._arrive(about, ArrivalKind.EVENT, name, event.paras, event.event_time)
 
-    def forget(self, device_id: str) -> None:
-        """Delete the messages of a deleted device."""
-        self._received.pop(device_id, None)
+    def take_custom(self, device: HuaweiDevice, topic: str, payload: bytes) -> None:
+        """Keep a message on a topic that the platform does not define."""
+        self._arrive(device, ArrivalKind.CUSTOM, topic, payload)
 
     def publish(self, device: HuaweiDevice, use: str, payload: bytes) -> str:
         """Handle a message on a system topic of a device; return its kind, "" for none.
@@ -152,22 +148,38 @@ class Uplinks:
         for misfit in rest:
             self._ledgers.of(device.device_id).discard(misfit)
         if fit:
-            # a time that is missing, or malformed, is the platform's own (iot_06_v5_3010)
-            when = times.read(event_time) or self._instance.ids.clock()
-            self._instance.shadows.report(device.device_id, service_id, fit, when)
+            arrival = self._arrive(device, ArrivalKind.PROPERTIES, service_id, fit, event_time)
+            self._instance.shadows.report(device.device_id, service_id, fit, arrival.when)
 
     def _keep(self, device: HuaweiDevice, payload: bytes) -> None:
         """Keep a message: of a child, if the envelope names one.  Any bytes are a message."""
         named = (_read(payload) or {}).get("object_device_id")
-        about = device.device_id
-        if isinstance(named, str) and named not in ("", about):
-            if not self._instance.devices.belongs(named, about):
-                self._discard(about, DiscardReason.NOT_A_CHILD, named)
-                return
-            about = named
-        kept = self._received.setdefault(about, deque(maxlen=MAX_KEPT))
-        kept.append(ReceivedMessage(about, payload))
-        self._downlinks.appeared(self._instance.devices.get(about))
+        if (about := self._subject(device, named)) is not None:
+            self._arrive(about, ArrivalKind.MESSAGE, "", payload)
+            self._downlinks.appeared(about)
+
+    def _subject(self, device: HuaweiDevice, named: object) -> HuaweiDevice | None:
+        """Return the device that a message is of; None, and discarded, if it is no child."""
+        if not isinstance(named, str) or named in ("", device.device_id):
+            return device
+        if self._instance.devices.belongs(named, device.device_id):
+            return self._instance.devices.get(named)
+        self._discard(device.device_id, DiscardReason.NOT_A_CHILD, named)
+        return None
+
+    def _arrive(
+        self,
+        device: HuaweiDevice,
+        kind: ArrivalKind,
+        about: str,
+        body: _Json | bytes,
+        event_time: object = None,
+    ) -> Arrival:
+        """Keep what a device has said.
+
+        A time that is missing, or malformed, is the platform's own (iot_06_v5_3010).
+        """
+        return self._instance.arrivals.add(device.device_id, kind, about, body, event_time)
 
     def _respond(self, device: HuaweiDevice, request_id: str, payload: bytes) -> None:
         body = _read(payload)

@@ -200,6 +200,7 @@ def test_what_is_no_reading(topic: str, payload: bytes) -> None:
         ("properties", {"a": "x" * MAX_REPORT}, "climate", "message-too-large"),
         ("events/hot", {}, "", "message-service-missing"),
         ("events/", {}, "climate", "message-name-unfit"),
+        ("events/" + "x" * 33, {}, "climate", "message-name-unfit"),
         ("events/a/b", {}, "climate", "message-name-unfit"),
         ("events/$sub_device_manager:add_sub_device_request", {}, "", "message-service-reserved"),
         ("events/hot", {"a": "x" * MAX_MESSAGE}, "climate", "message-too-large"),

@@ -98,9 +98,30 @@ async def test_a_reading_is_kept_or_not(account: SimulatedHuaweiAccount, gw: Gat
     assert (await gw.sync())[0]["event_type"] == "add_sub_device_notify"
 
 
+async def test_all_that_a_child_has_said(account: SimulatedHuaweiAccount, gw: Gateway) -> None:
+    one = {"service_id": "climate", "event_type": "alarm", "paras": {"temperature": 80}}
+    about = {"object_device_id": device_id(CHILD), "services": [one]}
+    gw.publish(f"$oc/devices/{OWN}/sys/events/up", about)
+    await gw.served()
+    await do(account, "report")
+    event, reading = await do(account, "arrivals")
+    assert (event["kind"], event["about"], event["body"]) == (
+        "event", "climate.alarm", {"temperature": 80},
+    )  # fmt: skip
+    assert (reading["kind"], reading["about"]) == ("properties", "climate")
+    assert reading["body"] == {"temperature": 21.5, "humidity": 40}
+    assert reading["event_time"] is None
+    assert reading["when"] >= event["when"]
+
+
 async def test_a_child_that_there_is_not(account: SimulatedHuaweiAccount) -> None:
     assert await do(account, "report") == "The device does not exist."
-    for verb, more in (("shadow", {}), ("received", {}), ("send", {"message": "x"})):
+    for verb, more in (
+        ("shadow", {}),
+        ("received", {}),
+        ("arrivals", {}),
+        ("send", {"message": "x"}),
+    ):
         with pytest.raises(KeyError):
             await do(account, verb, **more)
 

@@ -328,6 +328,50 @@ async def test_messages_of_devices_are_kept(cloud: HuaweiCloud, gw: Gateway) -> 
     assert ledger_of(cloud)["discards"] == {"not-a-child": 1}
 
 
+def event(device_id: str | None = None, **event: object) -> dict[str, object]:
+    one = {"service_id": "lamp", "event_type": "broken", "paras": {"code": 5}} | event
+    return {"object_device_id": device_id, "services": [one]}
+
+
+async def test_everything_is_kept_in_the_order_of_its_arrival(
+    cloud: HuaweiCloud, gw: Gateway, clock: Clock
+) -> None:
+    """With the device's own time, in either of the two formats, or else the platform's."""
+    batch(gw, c1=[lamp(level=1) | {"event_time": "20260102T030400Z"}], c2=[lamp(level=2)])
+    gw.publish(f"{SYSTEM}/events/up", event(C1, event_time="20260102T030401Z"))
+    gw.publish(f"{SYSTEM}/messages/up", {"object_device_id": C1, "content": "text"})
+    batch(gw, c1=[lamp(level=500), lamp(level=3) | {"event_time": "2026-01-02T03:04:02.500Z"}])
+    gw.publish(f"$oc/devices/{GATEWAY}/user/own", b"mine")
+    await gw.served()
+    now = clock()
+    arrivals = one(cloud).arrivals.of(C1)
+    assert [(each.kind, each.about, each.event_time, each.when) for each in arrivals] == [
+        ("properties", "lamp", "20260102T030400Z", now - 5),
+        ("event", "lamp.broken", "20260102T030401Z", now - 4),
+        ("message", "", None, now),
+        ("properties", "lamp", "2026-01-02T03:04:02.500Z", now - 2.5),
+    ]  # fmt: skip
+    assert [each.device_id for each in one(cloud).arrivals.all()] == [C1, C2, C1, C1, C1, GATEWAY]
+    last = one(cloud).arrivals.all()[-1].truth()
+    assert (last["kind"], last["body"]) == ("custom", "mine")
+    one(cloud).devices.delete(C1)
+    assert {each.device_id for each in one(cloud).arrivals.all()} == {C2, GATEWAY}
+
+
+async def test_events_that_do_not_fit_are_discarded(cloud: HuaweiCloud, gw: Gateway) -> None:
+    up = f"{SYSTEM}/events/up"
+    gw.publish(up, event("another"))
+    gw.publish(up, event(C1, paras={"code": "five"}))
+    gw.publish(up, event(C1, event_type="mended"))
+    gw.publish(up, event(C1, service_id="$ota"))
+    gw.publish(up, event(GATEWAY))
+    gw.publish(up, event())
+    await gw.served()
+    assert ledger_of(cloud)["discards"] == {"not-a-child": 1}
+    assert ledger_of(cloud, C1)["discards"] == {"unfit-value": 1, "unknown-event": 1}
+    assert [each.device_id for each in one(cloud).arrivals.all()] == [GATEWAY, GATEWAY]
+
+
 async def test_a_message_to_a_child_comes_through_its_gateway(gw: Gateway, rest: Rest) -> None:
     """api-iothub/iot_06_v5_0059 and iot_06_v5_3017."""
     body = {"message_id": "m-1", "name": "n", "message": {"a": 1}}

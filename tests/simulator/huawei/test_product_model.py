@@ -38,6 +38,15 @@ LAMP: list[dict[str, Any]] = [
             },
             {"command_name": "reset", "paras": []},
         ],
+        "events": [
+            {
+                "event_type": "broken",
+                "paras": [
+                    {"para_name": "code", "data_type": "int", "required": True},
+                    {"para_name": "why", "data_type": "string"},
+                ],
+            },
+        ],
     }
 ]
 MODEL = product_model.read(LAMP)
@@ -116,6 +125,21 @@ def test_commands(service: str, name: str, paras: dict[str, object], complaints:
 
 
 @pytest.mark.parametrize(
+    ("service", "name", "paras", "complaints"),
+    [
+        ("lamp", "broken", {"code": 5, "why": "cold"}, []),
+        ("lamp", "broken", {"why": 5}, [
+            "missing-parameter: lamp.broken.code", "unfit-value: lamp.broken.why",
+        ]),
+        ("lamp", "dim", {}, ["unknown-event: lamp.dim"]),
+        ("heater", "broken", {}, ["unknown-service: heater"]),
+    ],
+)  # fmt: skip
+def test_events(service: str, name: str, paras: dict[str, object], complaints: list[str]) -> None:
+    assert [str(one) for one in MODEL.event(service, name, paras)] == complaints
+
+
+@pytest.mark.parametrize(
     "capabilities",
     [
         "lamp", [5], [{}], [{"service_id": 5}], [{"service_id": "a b"}], LAMP + LAMP,
@@ -129,6 +153,7 @@ def test_commands(service: str, name: str, paras: dict[str, object], complaints:
         [{"service_id": "a",
           "properties": [{"property_name": "x", "data_type": "int"}] * 2}],
         [{"service_id": "a", "commands": [{"command_name": "x", "paras": [{}]}]}],
+        [{"service_id": "a", "events": [{"event_type": "x" * 33, "paras": []}]}],
         [{"service_id": f"s{number}"} for number in range(501)],
         [{"service_id": "a", "description": "x" * 512_000}],
     ],

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gatewayd.cloud.huawei.settings import MEMBER_NAME, SERVICE_ID
+from gatewayd.cloud.huawei.settings import EVENT_TYPE, MEMBER_NAME, SERVICE_ID, Field
 from gatewayd.device import message as neutral
 from gatewayd.device import reading
 from gatewayd.device.message import Message
@@ -235,7 +235,7 @@ def _properties(message: Message, service: str) -> list[bytes]:
         raise UnfitMessage(NO_VALUE)
     services: dict[str, dict[str, object]] = {}
     for name, value in said.values.items():
-        owner, member = _split(name, service)
+        owner, member = _split(name, service, MEMBER_NAME)
         properties = services.setdefault(owner, {})
         if member in properties:
             raise UnfitMessage(NAME_TWICE)
@@ -249,13 +249,13 @@ def _properties(message: Message, service: str) -> list[bytes]:
 
 def _event(message: Message, service: str) -> list[bytes]:
     """Return the one service of an event."""
-    owner, kind = _split(message.topic.removeprefix(neutral.EVENTS), service)
+    owner, kind = _split(message.topic.removeprefix(neutral.EVENTS), service, EVENT_TYPE)
     said = reading.read(message.payload)
     when = _time(said.time or message.at, _with_seconds)
     return [_encode({"service_id": owner, "event_type": kind, **when, "paras": said.values})]
 
 
-def _split(name: str, service: str) -> tuple[str, str]:
+def _split(name: str, service: str, rule: Field) -> tuple[str, str]:
     """Return the service that a value or an event belongs to, and its name there."""
     owner, _, member = name.rpartition(_SEPARATOR)
     owner = owner or service
@@ -263,7 +263,7 @@ def _split(name: str, service: str) -> tuple[str, str]:
         raise UnfitMessage(NO_SERVICE)
     if owner.startswith(_OF_PLATFORM):
         raise UnfitMessage(NOT_FOR_CHILDREN)
-    if fault := SERVICE_ID.fault(owner) or MEMBER_NAME.fault(member):
+    if fault := SERVICE_ID.fault(owner) or rule.fault(member):
         raise UnfitMessage(_illegal(name, fault))
     return owner, member
 

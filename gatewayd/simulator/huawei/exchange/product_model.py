@@ -2,7 +2,8 @@
 
 What does not fit is discarded, and the device learns nothing of it.  Sources: "Device Reporting
 Properties" (usermanual-iothub/iot_01_0326: a model is required, and the data must match it), and
-the models ServiceCapability, ServiceProperty and ServiceCommand of the vendor's management SDK.
+the models ServiceCapability, ServiceProperty, ServiceCommand and ServiceEvent of the vendor's
+management SDK.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class DiscardReason(StrEnum):
     UNKNOWN_SERVICE = "unknown-service"
     UNKNOWN_PROPERTY = "unknown-property"
     UNKNOWN_COMMAND = "unknown-command"
+    UNKNOWN_EVENT = "unknown-event"
     UNKNOWN_PARAMETER = "unknown-parameter"
     MISSING = "missing-parameter"
     VALUE = "unfit-value"
@@ -94,11 +96,12 @@ class ModelField:
 
 @dataclass(frozen=True, slots=True)
 class ModelService:
-    """A service: properties, and commands with their parameters, by name."""
+    """A service: properties, and commands and events with their parameters, by name."""
 
     service_id: str
     properties: Mapping[str, ModelField]
     commands: Mapping[str, Mapping[str, ModelField]]
+    events: Mapping[str, Mapping[str, ModelField]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +144,32 @@ class ProductModel:
             return [Misfit(DiscardReason.UNKNOWN_SERVICE, service_id)]
         if (wanted := service.commands.get(name)) is None:
             return [Misfit(DiscardReason.UNKNOWN_COMMAND, f"{service_id}.{name}")]
-        found = [
-            Misfit(DiscardReason.MISSING, f"{service_id}.{name}.{para.name}")
-            for para in wanted.values()
-            if para.required and para.name not in paras
-        ]
-        for para, value in paras.items():
-            if para not in wanted:
-                found.append(Misfit(DiscardReason.UNKNOWN_PARAMETER, f"{service_id}.{name}.{para}"))
-            elif not wanted[para].fits(value):
-                found.append(Misfit(DiscardReason.VALUE, f"{service_id}.{name}.{para}"))
-        return found
+        return _misfits(f"{service_id}.{name}", wanted, paras)
+
+    def event(self, service_id: str, name: str, paras: Mapping[str, object]) -> list[Misfit]:
+        """Return why an event of a device is discarded."""
+        if (service := self.services.get(service_id)) is None:
+            return [Misfit(DiscardReason.UNKNOWN_SERVICE, service_id)]
+        if (wanted := service.events.get(name)) is None:
+            return [Misfit(DiscardReason.UNKNOWN_EVENT, f"{service_id}.{name}")]
+        return _misfits(f"{service_id}.{name}", wanted, paras)
+
+
+def _misfits(
+    whole: str, wanted: Mapping[str, ModelField], paras: Mapping[str, object]
+) -> list[Misfit]:
+    """Return which parameters are missing, unknown or unfit.  whole: what has them."""
+    found = [
+        Misfit(DiscardReason.MISSING, f"{whole}.{para.name}")
+        for para in wanted.values()
+        if para.required and para.name not in paras
+    ]
+    for para, value in paras.items():
+        if para not in wanted:
+            found.append(Misfit(DiscardReason.UNKNOWN_PARAMETER, f"{whole}.{para}"))
+        elif not wanted[para].fits(value):
+            found.append(Misfit(DiscardReason.VALUE, f"{whole}.{para}"))
+    return found
 
 
 def read(capabilities: object) -> ProductModel:
@@ -187,10 +205,15 @@ def _service(one: _Json) -> ModelService:
         fields.check("member_name", sent["command_name"])
         return _unique(sent.get("paras"), _parameter, "para_name", MAX_MEMBERS)
 
+    def event(sent: _Json) -> Mapping[str, ModelField]:
+        fields.check("event_type", sent["event_type"])
+        return _unique(sent.get("paras"), _parameter, "para_name", MAX_MEMBERS)
+
     return ModelService(
         fields.check("service_id", one["service_id"]),
         _unique(one.get("properties"), _property, "property_name", MAX_MEMBERS),
         _unique(one.get("commands"), command, "command_name", MAX_MEMBERS),
+        _unique(one.get("events"), event, "event_type", MAX_MEMBERS),
     )
 
 

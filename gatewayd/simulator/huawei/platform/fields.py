@@ -25,6 +25,7 @@ _RULES: Mapping[str, re.Pattern[str]] = {
         "product_id": _ID + "{1,36}",
         "service_id": rf"[{_CHINESE}A-Za-z0-9_?'#().,&%@!$-]{{1,64}}",
         "member_name": _PLAIN + "{1,64}",
+        "event_type": _PLAIN + "{1,32}",
         "product_topic": r"[A-Za-z0-9_/-]{1,64}",
         "message_id": _ID + "{1,100}",
         "message_name": _PLAIN + "{1,128}",

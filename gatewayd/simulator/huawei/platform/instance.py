@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from gatewayd.simulator.huawei.exchange.arrivals import Arrivals
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage, DeviceMessages
 from gatewayd.simulator.huawei.exchange.shadows import DeviceShadows
 from gatewayd.simulator.huawei.platform.authorities import Authorities
@@ -74,6 +75,7 @@ class IotdaInstance:
         self.authorities = Authorities(ids, self.apps, limits.authorities, self.templates.known)
         self.policies = DevicePolicies(ids, self.apps, self.products, self.devices, limits)
         self.shadows, self.messages = DeviceShadows(), DeviceMessages(ids.clock)
+        self.arrivals = Arrivals(ids.clock)
         self.certificates = DeviceCertificates(ids, limits.device_certificates)
         self.templates.offered = self.authorities.provisions = self.self_registers
         self.products.used, self.templates.bound = self.devices.used, self.authorities.bound
