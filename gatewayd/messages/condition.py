@@ -141,8 +141,8 @@ class ConditionReporter:
             self._recent.clear()
         self._recent.update({reason: n for reason, n in new.items() if n > 0})
         self.now = condition(statistics.state, self._recent)
-        if self.now.reason is not NONE and self.now.reason not in self._logged:
-            self._log(self.now)
+        if self.now.state == "dropping" and self.now.reason not in self._logged:
+            self._log(self.now.reason)
         elif self.now.reason is NONE and self._logged:
             log.info(
                 "Messages are stored, and none is dropped any more.",
@@ -150,13 +150,10 @@ class ConditionReporter:
             )
         self._logged = set() if self.now.reason is NONE else self._logged | {self.now.reason}
 
-    def _log(self, now: Condition) -> None:
-        about = {"reason": now.reason.code}
-        if now.reason in UNUSABLE.values():
-            log.error("%s", now.reason, extra={**about, "message_id": "messages-blocked"})
-            return
-        number = sum(n for r, n in self._recent.items() if DROPPED[DropReason(r)] is now.reason)
+    def _log(self, why: Reason) -> None:
+        """Log a drop; the outbox itself logs what is wrong with the disk, and knows more of it."""
+        number = sum(n for r, n in self._recent.items() if DROPPED[DropReason(r)] is why)
         log.warning(
             "Messages are dropped, %d so far: %s",
-            number, now.reason, extra={**about, "message_id": "messages-dropped"},
+            number, why, extra={"reason": why.code, "message_id": "messages-dropped"},
         )  # fmt: skip

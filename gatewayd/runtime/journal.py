@@ -54,6 +54,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "bus-flooded": "5b6d4f2e9a8447d5b1c7d3a0e2f49c68",
     "configuration-rejected": "172feecf44134d56ba59954a6cc6ed67",
     "messages-blocked": "1ad9df0ef4e34bac9ba5f0c22e2c7b15",
+    "messages-disk-full": "8fbd6f1af0ab4ffda89bd3bdb4e6a6cb",
+    "messages-lost": "da4fa536047446deb57b9c2e001a6d79",
     "messages-dropped": "3bf39d80365b4b8da1b23a2ca7e766a5",
     "messages-recovered": "a5f6cfe85830425596553deba15341e3",
 }

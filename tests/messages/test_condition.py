@@ -110,13 +110,11 @@ def test_each_cause_is_logged_once_until_all_is_well(journal: Journal) -> None:
     assert journal.entries[3:] == named[:1], "the next episode has its own entries"
 
 
-def test_a_full_disk_is_logged_at_once_and_recovers_at_once(journal: Journal) -> None:
+def test_the_end_of_a_full_disk_is_logged_at_once(journal: Journal) -> None:
     outbox = Outbox()
-    assert [outbox.drop(at, state) for at, state in enumerate(("blocked", "blocked", "full"))] == [
-        "blocked",
-        "blocked",
-        "full",
-    ]
-    assert outbox.drop(9) == "ready"
-    named = ["messages-blocked", "messages-blocked", "messages-recovered"]
-    assert [name for name, _ in journal.entries] == named
+    assert outbox.drop(0, "blocked") == "blocked"
+    assert outbox.drop(2, "full", total=3) == "full"
+    assert journal.entries == [], "the outbox logs it, with the error"
+    assert outbox.drop(4, "full") == "full"
+    assert outbox.drop(2 + QUIET) == "ready"
+    assert journal.entries == [("messages-recovered", "")]
