@@ -94,8 +94,8 @@ class Authority:
         """
         if not _CODE.fullmatch(code):
             raise InvalidArgs("A code has 1 to 64 printable ASCII characters, without spaces")
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code)])
         passing = make_key("rsa-2048" if self.algorithm.startswith("rsa") else "ec-p256")
+        name = certificates.common_name(code)
         return self.sign(name, passing.public_key(), PROOF_DAYS, now)
 
 

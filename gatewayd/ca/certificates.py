@@ -147,6 +147,11 @@ def read_request(pem: bytes) -> SigningRequest:
     return SigningRequest(subject, public_key(key))
 
 
+def common_name(text: str) -> x509.Name:
+    """Return a subject of one common name.  text: at most 64 characters (X.520)."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
 def self_signed(subject: x509.Name, key: Key, span: Validity) -> x509.Certificate:
     """Make the certificate of a root that signs device certificates only."""
     builder = (
@@ -176,7 +181,7 @@ def server_leaf(
 
     names: by which clients reach it, host names and IP addresses; the first is shown.
     """
-    shown = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    shown = common_name(names[0][:64])
     listed = x509.SubjectAlternativeName([_general_name(name) for name in names])
     builder = _leaf(shown, key, span, issuer, ExtendedKeyUsageOID.SERVER_AUTH)
     return builder.add_extension(listed, critical=False).sign(issuer_key, hashes.SHA256())

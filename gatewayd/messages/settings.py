@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gatewayd.messages.broker.settings import BrokerSettings
 from gatewayd.messages.door_settings import DoorSettings
 from gatewayd.settings.declare import setting, table
 
@@ -39,7 +40,7 @@ class ChildMessageSettings:
 
     share: int = setting(
         16 * MIB,
-        "what is kept of one child's messages; 96 bytes a message count for storing it",
+        "what is kept of one child's messages; 48 bytes a message count for storing it",
         unit="bytes", low=64 * KIB, high=100_000_000_000,
     )  # fmt: skip
     rate: float = setting(
@@ -91,7 +92,9 @@ class MessageSettings:
     """[messages]"""
 
     enabled: bool = setting(
-        False, "whether children can send messages to their clouds through gatewayd"
+        False,
+        "whether children can send messages to their clouds through gatewayd; those that wait are on "
+        "the disk, not encrypted",
     )
     keep: int = setting(
         256 * MIB,
@@ -109,6 +112,7 @@ class MessageSettings:
         unit="s", low=0, high=1,
     )  # fmt: skip
     child: ChildMessageSettings = table(ChildMessageSettings)
+    broker: BrokerSettings = table(BrokerSettings)
     doors: Mapping[str, DoorSettings] = table(dict)
     clouds: Mapping[str, CloudBudget] = table(dict)
 
