@@ -40,15 +40,23 @@ class Report:
     """What one device reported.
 
     method: of the request.  values: by identifier, without those at fault.
+    times: of the values of properties, milliseconds since the epoch: as they were sent, or else
+    that of their arrival.
     """
 
     method: str
     values: Values
     faults: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
 
     def shown(self) -> dict[str, object]:
         """Return it for JSON."""
-        return {"method": self.method, "values": self.values, "faults": self.faults}
+        return {
+            "method": self.method,
+            "values": self.values,
+            "faults": self.faults,
+            "times": self.times,
+        }
 
 
 def is_report(method: str) -> bool:
@@ -125,7 +133,8 @@ class ThingReports:
         faults = specification.faults(self._model_of(device[0]).properties, _plain(values))
         faults |= dict.fromkeys(self._ahead(values), "tsl parse: time is ahead")
         fitting = {name: one for name, one in _plain(values).items() if name not in faults}
-        self._keep(device, Report(method, fitting, faults))
+        times = {name: _time(values[name], self._now()) for name in fitting}
+        self._keep(device, Report(method, fitting, faults, times))
         return faults
 
     def _event(self, device: Name, method: str, event: str, params: object) -> object:
@@ -203,6 +212,13 @@ def _plain(values: Values) -> dict[str, object]:
         else one
         for name, one in values.items()
     }
+
+
+def _time(value: object, now: float) -> float:
+    """Return the time of a property's value, as `_plain` reads it; now if it has none."""
+    timed = isinstance(value, dict) and "value" in value and value.keys() <= _TIMED
+    time = value.get("time") if timed and isinstance(value, dict) else None
+    return time if isinstance(time, int | float) else now
 
 
 _TIMED = frozenset({"value", "time"})
