@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import paho.mqtt.client as paho
 
 from gatewayd.cloud.paho_socket import (
+    PATIENCE,
     Acknowledgement,
     Gone,
     PahoSocket,
@@ -178,7 +179,9 @@ class MqttConnection:
         self.dropped = 0
         self.alert = ""
         self._leaving = self._ended = self._paused = self._resuming = False
-        self._pending = UnacknowledgedPackets(IN_FLIGHT)
+        self._pending = UnacknowledgedPackets(
+            IN_FLIGHT, PATIENCE, lambda: self._finish(ConnectionEnd.KEEPALIVE)
+        )
         self._socket = sock
         self._descriptor, self._user_name = sock.fileno(), login.user_name
         self._client = client = _Client(login, self._socket, self._answered)

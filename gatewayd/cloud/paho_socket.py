@@ -92,15 +92,30 @@ class Gone(Exception):
     """The connection has ended: the cloud may have the packet."""
 
 
+PATIENCE = 60.0
+"""Seconds that a packet may take to be acknowledged, once it is the first of those under way: as
+long as 1 MB takes at 140 kbit/s."""
+
 Acknowledgement: TypeAlias = tuple[int, ...]
 """The codes of an acknowledgement; () where it has none."""
 
 
 class UnacknowledgedPackets:
-    """The packets that wait for their acknowledgement.  limit: how many at most; others wait."""
+    """The packets that wait for their acknowledgement.
 
-    def __init__(self, limit: int) -> None:
+    limit: how many at most; others wait.  late: called if the first of them has not been
+    acknowledged for so many seconds of `patience`, whether or not others were: acknowledgements
+    come in the order of the packets (MQTT 3.1.1, 4.6).
+    """
+
+    def __init__(
+        self, limit: int, patience: float = PATIENCE, late: Callable[[], None] = lambda: None
+    ) -> None:
         self._limit, self._over = limit, False
+        self._patience, self._late = patience, late
+        self._loop = asyncio.get_running_loop()
+        self._first_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._answers: dict[int, asyncio.Future[Acknowledgement | None]] = {}
         self._waiting: deque[_Waiting] = deque()
 
@@ -130,9 +145,12 @@ class UnacknowledgedPackets:
 
     def acknowledge(self, number: int, codes: Acknowledgement = ()) -> None:
         """Handle an acknowledgement; an unexpected one is ignored."""
+        first = next(iter(self._answers), None)
         answer = self._answers.pop(number, None)
         if answer is None:
             return
+        if number == first:
+            self._first_since = self._loop.time()
         if not answer.done():
             answer.set_result(codes)
         while self._waiting and len(self._answers) < self._limit:
@@ -143,6 +161,8 @@ class UnacknowledgedPackets:
     def end(self) -> None:
         """End all waits: the connection has ended."""
         self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         for answer in (*self._answers.values(), *(answer for _, answer in self._waiting)):
             if not answer.done():
                 answer.set_result(None)
@@ -154,9 +174,23 @@ class UnacknowledgedPackets:
     ) -> None:
         number = step()
         if not self._over:
+            if not self._answers:
+                self._first_since = self._loop.time()
             self._answers[number] = answer
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._patience, self._check)
         elif not answer.done():
             answer.set_result(None)
+
+    def _check(self) -> None:
+        self._timer = None
+        if not self._answers:
+            return
+        due = self._first_since + self._patience
+        if due <= self._loop.time():
+            self._late()
+        else:
+            self._timer = self._loop.call_at(due, self._check)
 
 
 _Waiting: TypeAlias = tuple[Callable[[], int], asyncio.Future[Acknowledgement | None]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,7 @@ import pytest
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets
+from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
@@ -137,3 +139,37 @@ async def test_what_fails_while_it_is_sent_takes_no_place() -> None:
     for _ in range(3):
         with pytest.raises(Gone):
             await limited(pending.send(fail))
+
+
+@pytest.mark.jumping_clock
+async def test_an_acknowledgement_that_does_not_come_is_noticed() -> None:
+    """Also where others come meanwhile; each of them may take its time."""
+    late, numbers = asyncio.Event(), itertools.count(1)
+    pending = UnacknowledgedPackets(8, 60.0, late.set)
+    loop = asyncio.get_running_loop()
+    for number in range(1, 4):
+        pending.post(lambda: next(numbers))
+        await asyncio.sleep(50)
+        pending.acknowledge(number)
+    await asyncio.sleep(500)
+    assert not late.is_set()  # nothing is under way
+    began = loop.time()
+    for _ in range(3):
+        pending.post(lambda: next(numbers))
+    await asyncio.sleep(50)
+    pending.acknowledge(4)
+    await asyncio.sleep(50)
+    assert not late.is_set()  # the second is the first now, and not for long
+    pending.acknowledge(6)
+    await late.wait()
+    assert loop.time() - began == pytest.approx(110)
+    pending.end()
+
+
+async def test_a_cloud_that_acknowledges_no_more_is_left(
+    serve: Serve, server: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "PATIENCE", 0.2)
+    async with connected(Peer(puback=False), serve, server) as connection:
+        assert await limited(connection.post("/a", b"{}")) is None
+        assert await limited(connection.wait_closed()) is ConnectionEnd.KEEPALIVE
