@@ -157,7 +157,11 @@ async def test_history_and_packs_are_reports_about_several_devices() -> None:
         hot = [{"Hot": {"value": {"Temperature": 80.0}, "time": 2}}]
         assert await code(HISTORY, [part(CHILD, properties=earlier, events=hot)]) == 200
         kept: list[Any] = cloud.reports(SENSORS, CHILD)
-        assert [one["values"] for one in kept] == [{"Light": 0}, {"Light": 1}, {"Temperature": 80.0}]
+        assert [one["values"] for one in kept] == [
+            {"Light": 0},
+            {"Light": 1},
+            {"Temperature": 80.0},
+        ]
         assert [one["times"] for one in kept] == [{"Light": 1}, {"Light": 1}, {}]
         both = [part(CHILD, properties={"Light": 1}), part(SECOND, events=hot[0])]
         assert await code(PACK, {"properties": {}, "subDevices": both}) == 200
