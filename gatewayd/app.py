@@ -43,7 +43,7 @@ from gatewayd.messages.service import MessageService
 from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime import journal
-from gatewayd.runtime.clock import Clock, wall_time
+from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.storage.storage import Storage
 
@@ -185,6 +185,7 @@ class Application:
         dump: Callable[[], Awaitable[int]],
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
+        self.clock = clock
         self._records, self._secrets, devices = records, secrets, discovery.devices
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
         self.admission = AdmissionController(
@@ -230,6 +231,7 @@ class Application:
                     self.commands.resolve,
                     self._cloud_name,
                     self.keeper.renew,
+                    self.clock.fault,
                 )
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
@@ -277,8 +279,19 @@ class Application:
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
-        later = self._admit_gateway_later
-        return *self.discovery.services(), self.cloud_requests.run, later, *watches
+        own = (self._admit_gateway_later, self._watch_clock)
+        return *self.discovery.services(), self.cloud_requests.run, *own, *watches
+
+    def faults(self) -> Sequence[str]:
+        """Return what is wrong with the gateway itself, a sentence each."""
+        return tuple(filter(None, (*self.discovery.faults(), self.clock.fault())))
+
+    async def _watch_clock(self) -> None:
+        """Log a clock that is not set, and when it is."""
+        if fault := self.clock.fault():
+            log.error("Waiting: %s.", fault, extra={"message_id": "clock-not-set"})
+            await self.clock.wait_until_set()
+            log.warning("The clock is set now.", extra={"message_id": "clock-set"})
 
     def _window_changed(self) -> None:
         """Let in the pending children that the join window covers now."""
@@ -320,7 +333,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
 
     environ: of the process.  The other arguments: as `Application` takes them.
     """
-    clock = Clock(asyncio.get_running_loop().time, wall_time)
+    clock = Clock(asyncio.get_running_loop().time, wall_time, earliest=BUILT)
     manager = DeviceManager(storage.records, clock)
     app = Application(
         manager=manager,

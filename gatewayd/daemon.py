@@ -285,7 +285,7 @@ class Daemon:
     def _faults(self) -> Sequence[str]:
         """Return what is wrong outside the store, a sentence each."""
         bus = (self._bus.fault,) if self._bus.fault else ()
-        return *self._app.discovery.faults(), *self._app.messages.faults(), *bus
+        return *self._app.faults(), *self._app.messages.faults(), *bus
 
 
 def _name(service: Coroutine[Any, Any, None]) -> str:

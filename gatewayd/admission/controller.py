@@ -128,11 +128,14 @@ class AdmissionController:
         self._records, self._discovered, self._providers = records, discovered, providers
         self._rules, self._turns = rules, turns
         self.window = JoinWindow(clock)
-        self._settle, self._now, self._wall = settle, clock.now, clock.wall
+        self._settle, self._now, self._wall, self._clock = settle, clock.now, clock.stamp, clock
         self._index = CloudNameIndex(records.all())
 
     async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
-        """Wait until the evidence has settled, then decide by the rules, unless it is on record."""
+        """Wait until the evidence has settled, then decide by the rules, unless it is on record.
+
+        Nothing is admitted before the clock is set.
+        """
         while (wait := self._discovered.changed_at(device) + self._settle - self._now()) > 0:
             await asyncio.sleep(wait)  # again, as each change postpones it
         record = self._records.get(device)
@@ -141,6 +144,10 @@ class AdmissionController:
             post(_VERDICTS[record.verdict](Reason(record.reason)))
             return
         decision = self.decide(device)
+        if decision.action is Action.REGISTER and not self._clock.is_set():
+            await self._clock.wait_until_set()
+            await self.evaluate(device, post)
+            return
         self._rules.count(decision.rule)
         match decision.action:
             case Action.REGISTER:

@@ -26,3 +26,10 @@ class Reason:
 
 NONE = Reason("")
 """Nothing is wrong."""
+
+CLOCK_NOT_SET = Reason(
+    "clock-not-set",
+    "The gateway's clock is not set, so that nothing can be dated.",
+    "Check the time service with timedatectl.",
+    "waiting",
+)

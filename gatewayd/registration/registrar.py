@@ -29,7 +29,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import CLOCK_NOT_SET, Reason
 from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unchanged
 from gatewayd.device.recovery import SECRET_LOST, reason_of
 from gatewayd.device.secret import Secret, SecretSlots
@@ -176,7 +176,8 @@ class Registrar:
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
+        self._now, self._wall, self._jitter = clock.now, clock.stamp, clock.jitter
+        self._clock = clock
         self._turns: dict[str, RegistrationTurns] = {}
         self._answered: dict[DeviceId, int] = {}  # the last attempt, where it issued nothing
         self._running = 0
@@ -209,6 +210,7 @@ class Registrar:
         """Whether a new child has its turn at once; it is kept for a moment."""
         return (
             not self._closing
+            and self._clock.is_set()
             and name.provider in self._providers
             and self._turns_at(name).reserve(device)
         )
@@ -285,6 +287,8 @@ class Registrar:
             return Refused(NO_PROVIDER)
         if (refusal := provider.check_name(record.cloud)) is not None:
             return Refused(refusal)
+        if not self._clock.is_set():
+            return Failed(CLOCK_NOT_SET)
         for find in (self._secrets.check_ready, partial(provider.check_ready, record.cloud)):
             if (not_ready := await find()) is not None:
                 return Failed(not_ready)

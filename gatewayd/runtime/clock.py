@@ -1,15 +1,24 @@
-"""Time and chance as arguments; and whether the clock is in step."""
+"""Time and chance as arguments; whether the clock was set, and whether it is in step."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 _MICRO = 1_000_000
+
+BUILT = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp()) * _MICRO
+"""The day of this release, microseconds since the epoch: a clock that shows an earlier one is not
+set, as after a boot without a battery and before the first answer of a time server."""
+
+LOOK = 5.0
+"""Seconds between two looks at a clock that is not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +27,13 @@ class Clock:
 
     now: seconds of a steady clock, as the event loop's.  wall: microseconds since the epoch.
     jitter: a number from [0, 1) at each call.
+    earliest: what `wall` cannot show when it is set.
     """
 
     now: Callable[[], float]
     wall: Callable[[], int]
     jitter: Callable[[], float] = random.SystemRandom().random
+    earliest: int = 0
 
     def to_wall(self, moment: float) -> int:
         """Turn a moment of the steady clock into microseconds since the epoch."""
@@ -31,6 +42,29 @@ class Clock:
     def timestamp(self) -> float:
         """Return the time in seconds since the epoch."""
         return self.wall() / _MICRO
+
+    def is_set(self) -> bool:
+        """Whether the wall clock was set: what it shows may go where it lasts."""
+        return self.wall() >= self.earliest
+
+    def stamp(self) -> int:
+        """Return the time for a record of what cannot wait: never one before `earliest`."""
+        return max(self.wall(), self.earliest)
+
+    async def wait_until_set(self) -> None:
+        """Return when the wall clock is set."""
+        while not self.is_set():
+            await asyncio.sleep(LOOK)
+
+    def fault(self) -> str:
+        """Return why the wall clock cannot be used, and what to do; "" where it can."""
+        if self.is_set():
+            return ""
+        shown = datetime.fromtimestamp(max(0.0, self.timestamp()), UTC)
+        return (
+            f"the clock is not set, as it shows {shown:%Y-%m-%d}: nothing is registered or renewed "
+            "until it is; check the time service with timedatectl"
+        )
 
 
 def wall_time() -> int:

@@ -44,6 +44,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
     "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",
     "rollback-suspected": "f48e39e729dc4b38a681b80682d459aa",
+    "clock-not-set": "5a44c6cbff854d938201eeea4268edc2",
+    "clock-set": "3de2f200e7d34022894a9c6fa494b984",
     "disk-not-writable": "d8a8c542d4964ea996ce06cc87a7bd11",
     "disk-writable": "4bfaa381d5a94164afc3048757cc5866",
     "store-degraded": "760bcac48032437e96aed62ede052c5b",

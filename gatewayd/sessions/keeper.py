@@ -29,7 +29,7 @@ from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
 from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.backoff import delay
-from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.clock import LOOK, Clock
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
@@ -99,11 +99,11 @@ SHORTEST = 1.0
 class SessionWatcher:
     """A watcher that waits until a session ends, or its secret is to be replaced.
 
-    timestamp: returns the time in seconds since the epoch.
+    Nothing is due before the clock is set.
     """
 
-    def __init__(self, timestamp: Callable[[], float]) -> None:
-        self._timestamp = timestamp
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._woken: dict[DeviceId, asyncio.Future[None]] = {}
 
     def wake(self, device: DeviceId) -> bool:
@@ -123,10 +123,11 @@ class SessionWatcher:
         closed = asyncio.ensure_future(opened.session.wait_closed())
         try:
             while not (woken.done() or closed.done()):
-                left = opened.due - self._timestamp()
-                if left <= 0:
+                is_set, left = self._clock.is_set(), opened.due - self._clock.timestamp()
+                if is_set and (left <= 0 or opened.guessed):
                     return None
-                watched, wait = {closed, woken}, min(max(left, SHORTEST), RECHECK)
+                wait = min(max(left, SHORTEST), RECHECK) if is_set else LOOK
+                watched = {closed, woken}
                 await asyncio.wait(watched, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             return closed.result() if closed.done() else None
         finally:
@@ -161,12 +162,12 @@ class SessionKeeper:
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
-        self._now, self._wall, self._jitter = clock.now, clock.wall, clock.jitter
-        self._timestamp = clock.timestamp
+        self._now, self._wall, self._jitter = clock.now, clock.stamp, clock.jitter
+        self._timestamp, self._clock = clock.timestamp, clock
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
-        self._watcher = SessionWatcher(clock.timestamp)
+        self._watcher = SessionWatcher(clock)
         self._listeners: list[SessionListener] = []
 
     def listen(self, listener: SessionListener) -> None:
@@ -243,7 +244,8 @@ class SessionKeeper:
             secret = await self._secrets.get(record.slot(record.stored))
             session = await provider.connect(record.cloud, secret)
             due = provider.renew_at(record.cloud, secret)
-            return OpenSession(session, self._again(record.candidate, due))
+            due = self._again(record.candidate, due)
+            return OpenSession(session, due, guessed=not self._clock.is_set())
 
     def _again(self, candidate: int, due: float | None) -> float | None:
         """Return when to renew: later, if there is a candidate, which was tried before."""
@@ -283,6 +285,8 @@ class SessionKeeper:
     async def _renew(self, device: DeviceId, opened: OpenSession, post: PostEvent) -> OpenSession:
         """Renew the secret, and return the open session with the time of the next renewal."""
         settings = self._settings
+        if opened.guessed and self._clock.is_set():
+            return await self._with_time(device, opened)
         if self._renewal.is_busy(device):
             opened.due = self._timestamp() + TURN * (1 + self._jitter())
             return opened
@@ -300,6 +304,16 @@ class SessionKeeper:
             return renewed
         post(lc.RenewalDelayed(reason, self._now() + wait))
         opened.due = self._timestamp() + wait
+        return opened
+
+    async def _with_time(self, device: DeviceId, opened: OpenSession) -> OpenSession:
+        """Return a session with the time of its renewal, now that the clock is set."""
+        record = self._records[device]
+        try:
+            opened.due = self._again(record.candidate, await self._renewal.due(record))
+            opened.guessed = False
+        except StoreError:
+            await asyncio.sleep(LOOK)
         return opened
 
     async def _confirm(self, record: Record) -> Record:

@@ -25,7 +25,7 @@ from gatewayd.cloud.provider import (
     SupportsEnrolmentHint,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.reason import CLOCK_NOT_SET, NONE, Reason
 from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unchanged
 from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
@@ -59,10 +59,15 @@ class RenewalFailed(Exception):
 
 @dataclass(slots=True)
 class OpenSession:
-    """An open session.  due: when its secret is to be replaced, seconds since the epoch."""
+    """An open session.
+
+    due: when its secret is to be replaced, seconds since the epoch.
+    guessed: whether the clock was not set when that was found out.
+    """
 
     session: Session
     due: float | None
+    guessed: bool = False
 
 
 class SecretRenewal:
@@ -80,7 +85,7 @@ class SecretRenewal:
         checkpoint: Callable[[str], None],
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
-        self._wall, self._checkpoint = clock.wall, checkpoint
+        self._clock, self._wall, self._checkpoint = clock, clock.stamp, checkpoint
         self._turns = {name: asyncio.Semaphore(AT_A_TIME) for name in providers}
 
     async def waiting(self, record: Record) -> Reason:
@@ -152,15 +157,24 @@ class SecretRenewal:
             return None
 
     async def _is_due(self, record: Record) -> bool:
+        return self._has_come(await self.due(record))
+
+    async def due(self, record: Record) -> float | None:
+        """Return when the secret in use is to be replaced, seconds since the epoch; None: never.
+
+        Raises StoreError.
+        """
         name, provider = self._at(record)
         secret = await self._read(record, record.stored)
-        return secret is not None and self._has_come(provider.renew_at(name, secret))
+        return None if secret is None else provider.renew_at(name, secret)
 
     def _has_come(self, due: float | None) -> bool:
-        return due is not None and due * 1e6 <= self._wall()
+        return due is not None and due * 1e6 <= self._clock.wall()
 
     async def _make(self, record: Record, name: CloudName, provider: CloudProvider) -> Record:
         """Have a new secret issued, and keep it beside the one in use."""
+        if not self._clock.is_set():
+            raise RenewalFailed(CLOCK_NOT_SET, soon=True)
         objection = provider.check_name(name) or await provider.check_ready(name)
         if objection is not None:
             raise RenewalFailed(objection)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock, synchronised
+from gatewayd.runtime.clock import BUILT, LOOK, SYSTEM_CLOCK, Clock, synchronised
 
 
 def test_a_moment_of_the_steady_clock_has_a_time_of_day() -> None:
@@ -21,6 +24,34 @@ def test_a_moment_of_the_steady_clock_has_a_time_of_day() -> None:
 def test_the_clock_of_the_system_is_in_microseconds() -> None:
     assert SYSTEM_CLOCK.timestamp() == pytest.approx(time.time(), abs=5)
     assert 0 <= SYSTEM_CLOCK.jitter() < 1
+
+
+def test_a_clock_from_before_this_release_is_not_set() -> None:
+    shown = [0]
+    clock = Clock(lambda: 0.0, lambda: shown[0], earliest=BUILT)
+    assert not clock.is_set()
+    assert "1970-01-01" in clock.fault()
+    assert clock.stamp() == BUILT
+    shown[0] = -(1 << 62)
+    assert "1970-01-01" in clock.fault()
+    shown[0] = BUILT
+    assert (clock.is_set(), clock.fault(), clock.stamp()) == (True, "", BUILT)
+    assert SYSTEM_CLOCK.is_set()
+
+
+def test_the_day_of_the_release_is_that_of_the_package() -> None:
+    changelog = Path(__file__).parents[2] / "packaging/debian/changelog"
+    signed = next(line for line in changelog.read_text().splitlines() if line.startswith(" -- "))
+    released = parsedate_to_datetime(signed.partition(">")[2].strip())
+    assert datetime.fromtimestamp(BUILT / 1e6, UTC).date() == released.date()
+
+
+@pytest.mark.jumping_clock
+async def test_waiting_for_a_clock_ends_when_it_is_set() -> None:
+    now = asyncio.get_running_loop().time
+    clock = Clock(now, lambda: BUILT if now() > 100 else 7, earliest=BUILT)
+    await clock.wait_until_set()
+    assert 100 < now() <= 100 + LOOK
 
 
 class Libc:

@@ -101,13 +101,14 @@ class Stage:
         checkpoint: Callable[[str], None] = lambda _: None,
         rules: RulesInForce | None = None,
         others: Iterable[CloudProvider] = (),
+        clock: Clock | None = None,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.records, self.cloud = records, cloud
         self.window_until: list[int] = []
         self.lan, self.tape = FakeLan(loop.time), RecordingReporter()
-        clock = Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
+        clock = clock or Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
         self.manager = DeviceManager(records, clock)
         self.app = application(
             records,

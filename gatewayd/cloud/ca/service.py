@@ -23,6 +23,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs, StoreError, WrongState
+from gatewayd.runtime.clock import LOOK as CLOCK_LOOK
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class AuthorityService:
 
     resolve: an id as a caller gave it → the device.  named: its name at the cloud, if it has one.
     renew: has a device's certificate replaced; False where it is not online.
+    clock_fault: why the clock cannot be used; "" where it can.
     """
 
     def __init__(
@@ -69,18 +71,24 @@ class AuthorityService:
         resolve: Callable[[str], DeviceId],
         named: Callable[[DeviceId], CloudName | None],
         renew: Callable[[DeviceId], bool],
+        clock_fault: Callable[[], str],
     ) -> None:
         self._provider, self._issuer, self._authorities = provider, issuer, issuer.authority
         self._resolve, self._named, self._renew = resolve, named, renew
+        self._clock_fault = clock_fault
 
     async def watch(self) -> None:
         """Warn in time before the CA expires.  Runs until it is cancelled."""
         while True:
+            if self._clock_fault():
+                await asyncio.sleep(CLOCK_LOOK)
+                continue
             with contextlib.suppress(StoreError):  # each use of the CA reports it
                 await self._authorities.warn_of_expiry()
             await asyncio.sleep(LOOK)
 
     async def make(self, options: Options, caller: str) -> str:
+        self._require_clock()
         _known(options, {*NAMES, "algorithm", "days", "replace"})
         words = {"common-name": f"{self._provider} device CA"} | {
             name: _text(options, name) for name in NAMES if _text(options, name)
@@ -97,6 +105,7 @@ class AuthorityService:
         return await self._keep(made, caller, "made", replace=replace)
 
     async def import_authority(self, source: int, caller: str) -> str:
+        self._require_clock()
         data = await asyncio.to_thread(_read, source)
         authority = await asyncio.to_thread(read_authority, Secret(data))
         if fault := authority.span.fault(self._authorities.now()):
@@ -104,12 +113,14 @@ class AuthorityService:
         return await self._keep(authority, caller, "imported", replace=True)
 
     async def prove(self, code: str, caller: str) -> str:
+        self._require_clock()
         current = await self._authorities.require()
         proof = await asyncio.to_thread(current.authority.prove, code, self._authorities.now())
         log.info("Proof of possession made for the device CA of %s by %s.", self._provider, caller)
         return to_pem(proof)
 
     async def issue(self, device: str, request: str, options: Options, caller: str) -> str:
+        self._require_clock()
         _known(options, {"product", "node-id", "days"})
         name = self._subject_of(device, _text(options, "product"), _text(options, "node-id"))
         if not request:
@@ -134,6 +145,11 @@ class AuthorityService:
         if not self._renew(child):
             raise WrongState(f"Device {child} is not online with a certificate of its own")
         log.info("Renewal of device %s requested by %s.", child, caller, extra={"device": child})
+
+    def _require_clock(self) -> None:
+        """Raise WrongState while the clock is not set: what it would date lasts for years."""
+        if fault := self._clock_fault():
+            raise WrongState(fault[:1].upper() + fault[1:])
 
     async def _keep(self, authority: Authority, caller: str, how: str, *, replace: bool) -> str:
         current = await self._authorities.keep(authority, replace=replace)

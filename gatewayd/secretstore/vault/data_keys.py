@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from gatewayd.runtime.clock import BUILT
 from gatewayd.runtime.sqlite import Execute
 from gatewayd.secretstore.keyslots.slots import KeyUnavailable
 from gatewayd.secretstore.vault import crypto
@@ -100,8 +101,8 @@ def create(query: Execute, store: bytes, kid: int, random: Random) -> KeyPage:
     check = crypto.commitment(page.key, store, kid)
     query(
         "INSERT INTO data_key (kid, store, commitment, first, made) "
-        "SELECT ?, ?, ?, count, unixepoch() FROM writes",
-        kid, store, check,
+        "SELECT ?, ?, ?, count, iif(unixepoch() >= ?, unixepoch(), 0) FROM writes",
+        kid, store, check, BUILT // 1_000_000,
     )  # fmt: skip
     return page
 

@@ -43,7 +43,7 @@ async def site(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Certified]:
         one.provider.issuer.authority._current = None
         one.instance.authorities.delete(one.ca.certificate_id)
         service = AuthorityService(
-            "huawei", one.provider.issuer, no_such_device, lambda _: None, lambda _: False
+            "huawei", one.provider.issuer, no_such_device, lambda _: None, lambda _: False, str
         )
         place = ObjectInterface(provider_path("huawei"), AUTHORITY)
         exported = ExportedObject(place, None, AUTHORITY_METHODS.bind(service), "huawei")

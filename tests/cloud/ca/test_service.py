@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -56,6 +57,7 @@ class Desk:
     service: AuthorityService = field(init=False)
     online: set[DeviceId] = field(default_factory=set)
     renewed: list[DeviceId] = field(default_factory=list)
+    clock_fault: str = ""
 
     def renew(self, device: DeviceId) -> bool:
         self.renewed.append(device)
@@ -83,7 +85,9 @@ async def desk(directory: Path, now: float = 0.0) -> AsyncIterator[Desk]:
         keeper.set_slots(slots_of("huawei", secrets))
         issuer = Issuing(keeper)
         one = Desk(issuer, secrets)
-        one.service = AuthorityService("huawei", issuer, resolve, NAMES.get, one.renew)
+        one.service = AuthorityService(
+            "huawei", issuer, resolve, NAMES.get, one.renew, lambda: one.clock_fault
+        )
         yield one
     finally:
         await thread.aclose()
@@ -323,3 +327,23 @@ async def test_a_ca_that_ends_soon_is_warned_of_once_a_day(
             await asyncio.gather(watching, return_exceptions=True)
         (record,) = caplog.records
         assert "in 19 days" in record.getMessage()
+
+
+async def test_nothing_is_dated_by_a_clock_that_is_not_set(tmp_path: Path) -> None:
+    async with desk(tmp_path) as one:
+        await one.make()
+        one.clock_fault = "the clock is not set"
+        with tempfile.TemporaryFile() as file:
+            for refused in (
+                one.make(replace=True),
+                one.service.import_authority(file.fileno(), "uid 0"),
+                one.service.prove("code", "uid 0"),
+                one.service.issue("child-1", "request", {}, "uid 0"),
+            ):
+                with pytest.raises(WrongState, match="The clock is not set"):
+                    await refused
+        assert (await one.service.show())["Generation"] == 1
+        assert not one.issuer.asked
+        one.clock_fault = ""
+        await one.make(replace=True)
+        assert (await one.service.show())["Generation"] == 2
