@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewayd.device.message import DropReason
 from gatewayd.device.reason import NONE, Reason
@@ -104,13 +104,13 @@ class Condition:
 READY = Condition("ready")
 
 
-def condition(state: str, recent: Mapping[str, int]) -> Condition:
+def condition(state: str, recent: Mapping[str, int], why: str = "") -> Condition:
     """Return the condition.
 
-    state: as of `MessageStatistics`.  recent: how many were dropped of late, by reason.
+    state, why: as of `MessageStatistics`.  recent: how many were dropped of late, by reason.
     """
-    if state in UNUSABLE:
-        return Condition(state, UNUSABLE[state], of_all=True)
+    if (usual := UNUSABLE.get(state)) is not None:
+        return Condition(state, replace(usual, text=why or usual.text), of_all=True)
     counted = {DropReason(reason): n for reason, n in recent.items() if n}
     counted = {reason: n for reason, n in counted.items() if reason not in EXPECTED}
     if counted:
@@ -127,7 +127,7 @@ class ConditionReporter:
         self.now = READY
         self._before: Mapping[str, int] = {}
         self._recent: Counter[str] = Counter()
-        self._logged: set[Reason] = set()  # since it was ready
+        self._known: set[str] = set()  # codes of reasons since it was ready
         self._last = 0.0
 
     def update(self, statistics: MessageStatistics, at: float) -> None:
@@ -140,15 +140,16 @@ class ConditionReporter:
         elif at - self._last >= QUIET:
             self._recent.clear()
         self._recent.update({reason: n for reason, n in new.items() if n > 0})
-        self.now = condition(statistics.state, self._recent)
-        if self.now.state == "dropping" and self.now.reason not in self._logged:
-            self._log(self.now.reason)
-        elif self.now.reason is NONE and self._logged:
+        self.now = condition(statistics.state, self._recent, statistics.explanation)
+        why = self.now.reason
+        if self.now.state == "dropping" and why.code not in self._known:
+            self._log(why)
+        elif why is NONE and self._known:
             log.info(
                 "Messages are stored, and none is dropped any more.",
                 extra={"message_id": "messages-recovered"},
             )
-        self._logged = set() if self.now.reason is NONE else self._logged | {self.now.reason}
+        self._known = set() if why is NONE else self._known | {why.code}
 
     def _log(self, why: Reason) -> None:
         """Log a drop; the outbox itself logs what is wrong with the disk, and knows more of it."""

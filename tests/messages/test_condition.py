@@ -42,10 +42,16 @@ def test_any_other_drop_is_named(why: DropReason) -> None:
 def test_what_concerns_all_is_named_before_what_is_frequent_and_blocked_before_both() -> None:
     recent: dict[str, int] = {DropReason.RATE: 1000, DropReason.TOTAL: 1, DropReason.AGE: 2000}
     assert condition("running", recent).reason is DROPPED[DropReason.TOTAL]
-    assert condition("blocked", recent).reason is UNUSABLE["blocked"]
+    assert condition("blocked", recent).reason == UNUSABLE["blocked"]
     assert condition("full", recent).of_all
     del recent[DropReason.TOTAL]
     assert condition("running", recent).reason is DROPPED[DropReason.AGE]
+
+
+def test_why_the_outbox_cannot_store_is_passed_on() -> None:
+    found = condition("blocked", {}, "I/O error.").reason
+    assert (found.code, found.text) == (UNUSABLE["blocked"].code, "I/O error.")
+    assert found.remedy == UNUSABLE["blocked"].remedy
 
 
 def test_what_is_not_enabled_is_not_ready() -> None:
