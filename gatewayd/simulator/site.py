@@ -16,6 +16,7 @@ from typing import Any
 
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.control import ask
+from gatewayd.simulator.site_broker import SiteBroker
 from gatewayd.simulator.site_files import config, rules
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
@@ -35,6 +36,7 @@ class Site:
     plant_options: more arguments for the simulator.  cloud: the simulated one.
     route: that of all rules; "" leaves it to each.
     key_algorithm: of the devices' certificates.
+    speaks: whether the site has a broker of MQTT, to which its children publish.
     """
 
     directory: Path
@@ -45,6 +47,8 @@ class Site:
     cloud: str = "alibaba"
     route: str = ""
     key_algorithm: str = "ec-p256"
+    speaks: bool = False
+    broker: SiteBroker | None = None
     bus: str = ""
     private_bus: PrivateBus | None = None
     plant: dict[str, Any] = field(default_factory=dict)
@@ -54,9 +58,13 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Site]:
-        """Start the bus and the plant, and write the configuration; stop all at the end."""
-        with PrivateBus(POLICY) as bus:
+        """Start bus, broker and plant, and write the configuration; stop all at the end."""
+        async with contextlib.AsyncExitStack() as stack:
+            bus = stack.enter_context(PrivateBus(POLICY))
             self.bus, self.private_bus = bus.address, bus
+            if self.speaks:
+                broker = SiteBroker(self.directory / "broker")
+                self.broker = await stack.enter_async_context(broker)
             try:
                 await self._start_plant()
                 self.configure(config(self), rules(self))
@@ -121,6 +129,11 @@ class Site:
         code = await self.ask(do="upload", instance=cloud, pem=made, **how)
         proof = await self.authority(cloud, "Prove", "s", code)
         await self.ask(do="verify", instance=cloud, pem=proof)
+
+    async def say(self, child: str, **values: float) -> None:
+        """Have a child publish values to the site's broker.  Raises OSError."""
+        assert self.broker is not None, "the site has one"
+        await self.broker.publish(child, values)
 
     async def devices(self) -> dict[str, tuple[str, str]]:
         """Return the ID and the state of each child on D-Bus."""

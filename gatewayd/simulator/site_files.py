@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gatewayd.simulator.alibaba import account as alibaba
+from gatewayd.simulator.site_broker import TOPIC
 
 if TYPE_CHECKING:
     from gatewayd.simulator.site import Site
@@ -84,6 +85,25 @@ login = "secret"
 secret_file = "{site.directory}/{name}-gateway-secret"
 """
 
+_MESSAGES = """\
+[messages]
+enabled = true
+[messages.broker]
+enabled = false
+[messages.doors.site]
+socket = "{socket}"
+[[messages.doors.site.topics]]
+topic = "{topic}"
+values = {{ {values} }}
+"""
+"""The door to the site's broker: a child publishes under its name at the cloud."""
+
+_VALUES: Mapping[str, str] = {
+    "alibaba": 'CurrentTemperature = "temperature"',
+    "huawei": '"climate:temperature" = "temperature"',
+}
+"""What a child measures, as each cloud's model of its product names it."""
+
 _RULE = """\
 # A sensor on the operator's list is admitted; any other waits for approval.
 [[rule]]
@@ -105,7 +125,14 @@ def config(site: Site, tuning: str = SWIFT) -> str:
 
     tuning: the tables discovery, registration and sessions, to be formatted with the site.
     """
-    return (_COMMON + tuning + _VAULT).format(site=site) + _CLOUDS[site.cloud](site)
+    return (_COMMON + tuning + _VAULT).format(site=site) + _CLOUDS[site.cloud](site) + _door(site)
+
+
+def _door(site: Site) -> str:
+    if site.broker is None:
+        return ""
+    topic = TOPIC.format(child="{name}")
+    return _MESSAGES.format(socket=site.broker.socket, topic=topic, values=_VALUES[site.cloud])
 
 
 def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
