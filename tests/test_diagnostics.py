@@ -10,12 +10,22 @@ import pytest
 
 from gatewayd import config
 from gatewayd.config import Config, ConfiguredPlugin
-from gatewayd.dbus.names import GATEWAY
+from gatewayd.dbus.names import GATEWAY, OUTBOX
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import Reason
+from gatewayd.device.views import MessageCounts, MessagesView
 from gatewayd.diagnostics import dump, in_memory
 from gatewayd.plugins import Plugins
 from gatewayd.settings.files import ConfigPaths
 from tests.dbus.support import CANARY, view
 from tests.dbus.support import GATEWAY as SHOWN
+
+MESSAGES = MessagesView(
+    "ready",
+    total=MessageCounts(dropped={"rate": 2}),
+    children={DeviceId("child-1"): MessageCounts(waiting=3)},
+    refusals={DeviceId("child-1"): Reason("no-such-topic")},
+)
 
 
 def configuration(directory: Path) -> Config:
@@ -31,7 +41,8 @@ def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: P
     made = configuration(tmp_path)
     assert isinstance(made.clouds[0], ConfiguredPlugin)
     one = view("child-1", name="Kamera \u00fc\x1b[31m")
-    descriptor = dump(made, {GATEWAY: SHOWN}, [("cameras", "register", "ali", 7)], [one])
+    shown = {GATEWAY: SHOWN, OUTBOX: MESSAGES}
+    descriptor = dump(made, shown, [("cameras", "register", "ali", 7)], [one])
     with os.fdopen(descriptor, "rb") as file:
         text = file.read()
     assert text.isascii()
@@ -39,6 +50,10 @@ def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: P
     assert CANARY.encode() not in text
     report = json.loads(text)
     assert report["objects"]["/org/gatewayd1"]["state"] == "running"
+    counted = report["objects"]["/org/gatewayd1/messages"]
+    assert counted["children"]["child-1"]["waiting"] == 3
+    assert counted["total"]["dropped"] == {"rate": 2}
+    assert counted["refusals"]["child-1"]["code"] == "no-such-topic"
     assert report["devices"][0]["name"] == one.name
     assert report["devices"][0]["history"][0]["event"] == "Seen"
     assert report["plugins"]["cloud"] == ["ali (alibaba)"]
