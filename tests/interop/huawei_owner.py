@@ -23,6 +23,23 @@ CLIMATE = {
     "properties": [{"property_name": "temperature", "data_type": "decimal"}],
 }
 
+LAMP = {
+    "service_id": "lamp",
+    "service_type": "lamp",
+    "properties": [
+        {"property_name": "level", "data_type": "int", "min": "0", "max": "100", "method": "RW"},
+        {"property_name": "lit", "data_type": "boolean", "method": "R"},
+    ],
+    "commands": [
+        {
+            "command_name": "dim",
+            "paras": [{"para_name": "to", "data_type": "int", "required": True, "max": "100"}],
+            "responses": [{"response_name": "dim", "paras": []}],
+        }
+    ],
+}
+LAMP_SECRET = "a-secret-of-the-gateway"
+
 
 @dataclass(frozen=True)
 class Served:
@@ -46,6 +63,18 @@ async def create_product(sdk: Sdk, app_id: str | None = None) -> str:
     }  # fmt: skip
     made = await sdk.do("create_product", body=body | ({"app_id": app_id} if app_id else {}))
     return str(made["product_id"])
+
+
+async def create_lamp(sdk: Sdk) -> None:
+    """Create a product of lamps, and one of them that is a gateway."""
+    body = {
+        "product_id": PRODUCT, "name": "Lamp", "device_type": "lamp", "protocol_type": "MQTT",
+        "data_format": "json", "service_capabilities": [LAMP],
+    }  # fmt: skip
+    await sdk.do("create_product", body=body)
+    auth = {"auth_type": "SECRET", "secret": LAMP_SECRET}
+    new = {"node_id": "gateway-1", "product_id": PRODUCT, "auth_info": auth}
+    await sdk.do("add_device", body=new)
 
 
 async def create_template(sdk: Sdk, body: Mapping[str, Any]) -> str:

@@ -12,26 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.interop.huawei_owner import PRODUCT, Served, refusal
+from tests.interop.huawei_owner import LAMP_SECRET, PRODUCT, Served, create_lamp, refusal
 from tests.interop.vendor_process import Sdk, vendor
 
-SECRET = "a-secret-of-the-gateway"
 GATEWAY, CHILD = f"{PRODUCT}_gateway-1", f"{PRODUCT}_c1"
-LAMP = {
-    "service_id": "lamp",
-    "service_type": "lamp",
-    "properties": [
-        {"property_name": "level", "data_type": "int", "min": "0", "max": "100", "method": "RW"},
-        {"property_name": "lit", "data_type": "boolean", "method": "R"},
-    ],
-    "commands": [
-        {
-            "command_name": "dim",
-            "paras": [{"para_name": "to", "data_type": "int", "required": True, "max": "100"}],
-            "responses": [{"response_name": "dim", "paras": []}],
-        }
-    ],
-}
 DIM = {"service_id": "lamp", "command_name": "dim", "paras": {"to": 5}}
 
 
@@ -39,19 +23,12 @@ DIM = {"service_id": "lamp", "command_name": "dim", "paras": {"to": 5}}
 async def sdk(served: Served) -> AsyncIterator[Sdk]:
     """The owner, whose SDK has created the product and the gateway."""
     async with served.sdk() as sdk:
-        body = {
-            "product_id": PRODUCT, "name": "Lamp", "device_type": "lamp", "protocol_type": "MQTT",
-            "data_format": "json", "service_capabilities": [LAMP],
-        }  # fmt: skip
-        await sdk.do("create_product", body=body)
-        auth = {"auth_type": "SECRET", "secret": SECRET}
-        new = {"node_id": "gateway-1", "product_id": PRODUCT, "auth_info": auth}
-        await sdk.do("add_device", body=new)
+        await create_lamp(sdk)
         yield sdk
 
 
 @contextlib.asynccontextmanager
-async def device(served: Served, secret: str = SECRET) -> AsyncIterator[Sdk]:
+async def device(served: Served, secret: str = LAMP_SECRET) -> AsyncIterator[Sdk]:
     host = served.cloud.platform.instances["one"].domain
     facts = {"host": host, "port": served.cloud.port, "ca_file": served.facts["ca_file"]}
     async with vendor("huawei_device_peer.py", facts) as peer:
