@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from gatewayd.cli import clouds, devices, messages, rules, store, vault
+from gatewayd.cli import clouds, devices, door, messages, rules, store, vault
 from gatewayd.cli.client import BusClient, password_agent
 from gatewayd.cli.command import Command
 from gatewayd.cli.huawei import ca as huawei_ca
@@ -27,6 +27,7 @@ COMMANDS: tuple[Command, ...] = (
     *rules.COMMANDS,
     *clouds.COMMANDS,
     *messages.COMMANDS,
+    *door.COMMANDS,
     *store.COMMANDS,
     *vault.COMMANDS,
     *huawei_template.COMMANDS,
@@ -37,6 +38,7 @@ GROUPS: Mapping[str, str] = {
     "rules": "list, check and test rules",
     "cloud": "test a cloud",
     "store": "manage the secret store of a running gateway",
+    "door": "manage who may use gatewayd's own message broker",
     "vault": "manage the vault of a stopped gateway",
     "huawei": "manage templates and the device CA of Huawei Cloud IoTDA",
     "huawei template": "write, check and preview provisioning templates",

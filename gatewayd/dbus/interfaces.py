@@ -10,6 +10,7 @@ from typing import Any, Final
 from gatewayd.dbus.glib import Gio
 from gatewayd.dbus.names import (
     AUTHORITY,
+    BROKER,
     DEVICE,
     LOG_CONTROL,
     MANAGER,
@@ -20,7 +21,8 @@ from gatewayd.dbus.names import (
 )
 
 SERVED: Final = (
-    MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, MESSAGES, LOG_CONTROL, OBJECT_MANAGER,
+    MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, MESSAGES, BROKER, LOG_CONTROL,
+    OBJECT_MANAGER,
 )  # fmt: skip
 
 EMITS_CHANGED: Final = "org.freedesktop.DBus.Property.EmitsChangedSignal"

@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import (
     AUTHORITY,
+    BROKER,
     DEVICE,
     LOG_CONTROL,
     MANAGER,
@@ -162,6 +163,42 @@ class MessageCommands(Protocol):
         """
 
 
+class BrokerCommands(Protocol):
+    """org.gatewayd1.Broker: the users of gatewayd's own broker.
+
+    device: as in `ManagerCommands`.  A password leaves by a descriptor, once, with a line end.
+    A change is durable when a method returns, and in force a moment later.
+    """
+
+    async def set_password(self, device: str, target: int, caller: str) -> None:
+        """Make a password for a child, in place of any other, and write it to a descriptor."""
+
+    async def issue_certificate(
+        self, device: str, request: str, options: Mapping[str, object], caller: str
+    ) -> str:
+        """Return a certificate for a child's key, and that of the CA.
+
+        request: PKCS #10, PEM.  options: the number "days".
+        """
+
+    async def add_program(
+        self, name: str, devices: Sequence[str], target: int, caller: str
+    ) -> None:
+        """Let a program of this machine speak for children, in place of any others.
+
+        Its password is written to a descriptor.
+        """
+
+    async def revoke(self, name: str, caller: str) -> None:
+        """Take the password and the certificates of a child or a program."""
+
+    async def authority(self) -> str:
+        """Return the certificate of the CA that has issued the broker's."""
+
+    def list_users(self) -> Sequence[tuple[str, str, Sequence[str], Sequence[str]]]:
+        """Return name, kind, ways to log in, and the children it speaks for, of each user."""
+
+
 class LogCommands(Protocol):
     """org.freedesktop.LogControl1."""
 
@@ -237,6 +274,7 @@ PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
 CONFIGURE: Final = Permission(f"{NAME}.configure")
 MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
 MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
+MANAGE_BROKER: Final = f"{NAME}.manage-broker"
 FOLLOW: Final = f"{NAME}.follow-messages"
 ROOT_ONLY: Final = Permission("")
 
@@ -313,6 +351,10 @@ async def _reregister(manager: ManagerCommands, call: MethodArguments) -> None:
 
 async def _show(authority: AuthorityCommands, _: MethodArguments) -> tuple[Mapping[str, Variant]]:
     return (variants(await authority.show()),)
+
+
+async def _list_users(broker: BrokerCommands, _: MethodArguments) -> tuple[object]:
+    return (broker.list_users(),)
 
 
 def variants(facts: Facts) -> Mapping[str, Variant]:
@@ -392,6 +434,22 @@ MESSAGE_METHODS: Final = MethodTable[MessageCommands](MESSAGES, (
            lambda messages, call: _single(messages.follow(call.text(0), call.caller))),
 ))  # fmt: skip
 
+BROKER_METHODS: Final = MethodTable[BrokerCommands](BROKER, (
+    Method("ListUsers", EVERYBODY, _list_users),
+    Method("GetAuthority", EVERYBODY, lambda broker, _: _single(broker.authority())),
+    Method("SetPassword", Permission(MANAGE_BROKER, device=0),
+           lambda broker, call: broker.set_password(
+               call.text(0), call.descriptor(1), call.caller)),
+    Method("IssueCertificate", Permission(MANAGE_BROKER, device=0),
+           lambda broker, call: _single(broker.issue_certificate(
+               call.text(0), call.text(1), call.options(2), call.caller))),
+    Method("AddProgram", Permission(MANAGE_BROKER),
+           lambda broker, call: broker.add_program(
+               call.text(0), call.texts(1), call.descriptor(2), call.caller)),
+    Method("Revoke", Permission(MANAGE_BROKER),
+           lambda broker, call: broker.revoke(call.text(0), call.caller)),
+))  # fmt: skip
+
 LOG_METHODS: Final = MethodTable[LogCommands](LOG_CONTROL, (
     Method("LogLevel", ROOT_ONLY, lambda log, call: log.set_level(call.text(0), call.caller)),
 ))  # fmt: skip
@@ -403,5 +461,6 @@ METHOD_TABLES: Final[Sequence[MethodTable[Any]]] = (
     PROVIDER_METHODS,
     AUTHORITY_METHODS,
     MESSAGE_METHODS,
+    BROKER_METHODS,
     LOG_METHODS,
 )

@@ -16,6 +16,7 @@ SECRET_STORE: Final = f"{NAME}.SecretStore"
 PROVIDER: Final = f"{NAME}.Provider"
 AUTHORITY: Final = f"{NAME}.Authority"
 MESSAGES: Final = f"{NAME}.Messages"
+BROKER: Final = f"{NAME}.Broker"
 LOG_CONTROL: Final = "org.freedesktop.LogControl1"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -32,6 +33,7 @@ class ObjectInterface(NamedTuple):
 GATEWAY: Final = ObjectInterface(ROOT, MANAGER)
 STORE: Final = ObjectInterface(f"{ROOT}/secretstore", SECRET_STORE)
 OUTBOX: Final = ObjectInterface(f"{ROOT}/messages", MESSAGES)
+OWN_BROKER: Final = ObjectInterface(f"{ROOT}/broker", BROKER)
 LOG: Final = ObjectInterface("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 

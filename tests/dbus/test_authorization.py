@@ -18,7 +18,7 @@ from gatewayd.dbus.authorization import (
     Polkit,
 )
 from gatewayd.dbus.glib import NO_REPLY, MethodReply, RemoteCaller, RemoteMethod, Variant
-from gatewayd.dbus.interfaces import load
+from gatewayd.dbus.interfaces import SERVED, load
 from gatewayd.dbus.methods import (
     CONFIGURE,
     LOG_METHODS,
@@ -27,10 +27,11 @@ from gatewayd.dbus.methods import (
     ROOT_ONLY,
     Permission,
 )
-from gatewayd.dbus.names import AUTHORITY, DEVICE, MANAGER, MESSAGES
+from gatewayd.dbus.names import AUTHORITY, BROKER, DEVICE, MANAGER, MESSAGES
 from gatewayd.errors import AccessDenied, InteractionRequired
 
 POLKIT = Path(__file__).parents[2] / "packaging/polkit"
+BUS_POLICY = POLKIT.parent / "dbus/org.gatewayd1.conf"
 ACTIONS = ET.parse(POLKIT / "org.gatewayd1.policy").getroot().findall("action")  # noqa: S314  # ours
 RULE = (POLKIT / "org.gatewayd1.rules").read_text()
 OPERATORS = {"approve-device", "permit-join", "manage-devices"}
@@ -44,6 +45,12 @@ APPROVE = Permission("org.gatewayd1.approve-device", device=0, provider=1)
 REQUEST = AuthorizationRequest(
     ":1.7", "org.gatewayd1.forget-device", {"device": "cam-1"}, interactive=True
 )
+
+
+def test_the_bus_lets_every_user_call_each_interface_that_has_methods() -> None:
+    (everybody,) = ET.parse(BUS_POLICY).getroot().findall("policy[@context='default']")  # noqa: S314  # ours
+    allowed = {one.get("send_interface") for one in everybody.findall("allow")}
+    assert {name for name in SERVED if load(name).info.methods} <= allowed
 
 
 def test_the_log_level_is_for_root_only() -> None:
@@ -72,7 +79,7 @@ def test_children_and_clouds_are_named_where_they_are_arguments() -> None:
         for argument, position in named.items():
             assert position == (arguments.index(argument) if argument in arguments else None)
     assert {i for (i, _), p in PERMISSIONS.items() if p.device is not None} == {
-        MANAGER, DEVICE, AUTHORITY, MESSAGES,
+        MANAGER, DEVICE, AUTHORITY, BROKER, MESSAGES,
     }  # fmt: skip
 
 

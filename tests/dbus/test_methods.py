@@ -12,6 +12,7 @@ from gatewayd.dbus import methods
 from gatewayd.dbus.interfaces import load_all
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
+    BROKER_METHODS,
     DEVICE_METHODS,
     LOG_METHODS,
     MANAGER_METHODS,
@@ -37,7 +38,7 @@ PORTS: Mapping[MethodTable[Any], Any] = {
     MANAGER_METHODS: methods.ManagerCommands, DEVICE_METHODS: methods.ManagerCommands,
     SECRET_STORE_METHODS: methods.StoreCommands, PROVIDER_METHODS: methods.ProviderCommands,
     AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
-    MESSAGE_METHODS: methods.MessageCommands,
+    MESSAGE_METHODS: methods.MessageCommands, BROKER_METHODS: methods.BrokerCommands,
 }  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()

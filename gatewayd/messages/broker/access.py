@@ -81,7 +81,7 @@ class PassingPassword(NamedTuple):
 
 
 class BrokerAccess:
-    """The users of the broker, and the files that it reads: the port `DoorCommands`.
+    """The users of the broker, and the files that it reads: the port `BrokerCommands`.
 
     state: the state directory.  admitted: whether a child is on record as admitted.
     resolve: an id as a caller gave it → the device.  random: returns so many random bytes.
@@ -176,12 +176,12 @@ class BrokerAccess:
         return made.chain
 
     async def add_program(
-        self, name: str, children: Sequence[str], target: int, caller: str
+        self, name: str, devices: Sequence[str], target: int, caller: str
     ) -> None:
         """Let a program speak for some children; write its password to a descriptor."""
-        if not 1 <= len(children) <= MAX_CHILDREN:
+        if not 1 <= len(devices) <= MAX_CHILDREN:
             raise InvalidArgs(f"A program speaks for 1 to {MAX_CHILDREN} children")
-        spoken_for = {DeviceId(child_name(self._resolve(child))) for child in children}
+        spoken_for = {DeviceId(child_name(self._resolve(child))) for child in devices}
         password = self._new_password()
         made = BrokerUser(
             program_name(name), self._line(password), children=tuple(sorted(spoken_for))
