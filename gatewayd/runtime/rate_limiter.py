@@ -50,6 +50,40 @@ class SlidingWindow:
         return True
 
 
+class AcknowledgedWindow:
+    """A rule that holds where things arrive: at most `limit` arrive in any `period` seconds.
+
+    What passes here arrives between now and its acknowledgement.  So it counts from when it passes
+    until `period` seconds after its acknowledgement, however long it takes, and though a path that
+    stood still lets many arrive together.
+    """
+
+    def __init__(self, limit: int, period: float) -> None:
+        self._limit, self._period = limit, period
+        self._under_way = 0
+        self._arrived: deque[float] = deque(maxlen=limit)
+
+    def wait(self, now: float, count: int = 1) -> float:
+        """Return the seconds until `count` may pass, at most the limit, at the earliest."""
+        excess = self._under_way + len(self._arrived) + count - self._limit
+        if excess <= 0:
+            return 0.0
+        if excess > len(self._arrived):  # even an acknowledgement at once would count till then
+            return self._period
+        return max(0.0, self._arrived[excess - 1] + self._period - now)
+
+    def record(self, now: float, count: int = 1) -> None:
+        """Note that so many pass now."""
+        while self._arrived and self._arrived[0] + self._period <= now:
+            self._arrived.popleft()
+        self._under_way += count
+
+    def acknowledge(self, now: float, count: int = 1) -> None:
+        """Note that so many of those that passed have arrived by now, or will not any more."""
+        self._under_way -= count
+        self._arrived.extend([now] * count)
+
+
 class Pacer:
     """A rule without bursts: what passes together may arrive late, in one second.
 

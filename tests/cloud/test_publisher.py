@@ -24,6 +24,7 @@ from gatewayd.cloud.publisher import MappedMessage, MqttPublisher
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
 from gatewayd.device.reason import Reason
+from gatewayd.device.secret import Secret
 from gatewayd.network.tls import Server
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 from gatewayd.simulator.mqtt import codec
@@ -160,7 +161,7 @@ async def test_a_full_queue_delays_and_keeps_the_order(serve: Serve, server: At)
 async def test_unasked_messages_of_the_cloud_are_counted(serve: Serve, server: At) -> None:
     async with serve((peer := Peer()).script) as broker:
         connection = await mqtt.open_connection(
-            server(broker.port), mqtt.Login("a", "b", mqtt.Secret(b"c")), 60
+            server(broker.port), mqtt.Login("a", "b", Secret(b"c")), 60
         )
         await peer.say("/sys/a/b/thing/service/property/set", {"a": 1})
         await peer.say("/x", b"\xff")

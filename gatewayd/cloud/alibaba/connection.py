@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, weight
+from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports, MessageLimit
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import NotSent, deadline
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
@@ -34,6 +35,7 @@ class AlibabaUplink:
     """One session of the gateway.
 
     own: the gateway's name.  reply_timeout: seconds.  limits: the gateway's.
+    ids: of the reports.  reports: what the gateway reports, for itself and for its children.
     closed: why the session has ended.  Wait for it by asyncio.wait.
     refused: topics whose subscription the cloud refused.
     dropped: messages of no use, by cause: "late", "malformed", "unexpected", "flood".
@@ -45,6 +47,7 @@ class AlibabaUplink:
         connection: mqtt.MqttConnection,
         reply_timeout: float,
         limits: AlibabaRateLimits,
+        ids: Iterator[str],
     ) -> None:
         self._own, self._connection, self._reply_timeout = own, connection, reply_timeout
         self.closed: asyncio.Future[ConnectionEnd] = connection.closed
@@ -52,7 +55,8 @@ class AlibabaUplink:
         self.dropped: Counter[str] = Counter()
         self._limits = limits
         self._requests = PendingRequests[tuple[str, str], AlinkReply](self.closed, reply_timeout)
-        self._newest = 0
+        self.reports = self._reports(limits.reports, ids)
+        self._ids, self._newest = ids, 0
         self._watched: set[SubName] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._early: deque[Downlink] = deque(maxlen=EARLY)
@@ -72,6 +76,18 @@ class AlibabaUplink:
         self._on_request = handler
         while self._early:
             handler(self._early.popleft())
+
+    def reports_of(self, child: SubName, limit: MessageLimit) -> DeviceReports:
+        """Return what a child publishes over this session for itself.  limit: the child's."""
+        return self._reports(limit, self._ids, child)
+
+    def _reports(
+        self, limit: MessageLimit, ids: Iterator[str], child: SubName | None = None
+    ) -> DeviceReports:
+        own = child or SubName(self._own.product, self._own.device)
+        return DeviceReports(
+            own, self._connection, limit, ids, lambda: self._requests, self._reply_timeout
+        )
 
     async def subscribe_all(self) -> None:
         """Subscribe to the topics of the gateway itself.  Raises NoAnswer, LinkDown.

@@ -20,6 +20,13 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
+from gatewayd.cloud.alibaba.reporting.device_reports import (
+    DeviceReports,
+    MessageLimit,
+    message_ids,
+    receive_replies,
+)
+from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
     Failed,
@@ -31,7 +38,6 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -45,11 +51,11 @@ log = logging.getLogger(__name__)
 class DirectRoute(ABC):
     """A route for devices that connect for themselves.  Implements Route.
 
-    What is signed, and what is issued, is for the subclasses.
+    now: seconds of a steady clock.  What is signed, and what is issued, is for the subclasses.
     """
 
-    def __init__(self, account: AlibabaAccount) -> None:
-        self._account, self._settings = account, account.settings
+    def __init__(self, account: AlibabaAccount, now: Callable[[], float] = time.monotonic) -> None:
+        self._account, self._settings, self._now = account, account.settings, now
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
@@ -88,9 +94,19 @@ class DirectRoute(ABC):
             connection = await mqtt.open_connection(
                 server, login, keepalive, max_packet=payloads.MAX_SESSION_PACKET
             )
-            return MqttSession(connection, NoPublisher())
+            return MqttSession(connection, self._publisher(name, connection))
         except ConnectError as error:
             raise self._login_error(error, name) from error
+
+    def _publisher(self, name: CloudName, connection: mqtt.MqttConnection) -> OwnPublisher:
+        own, seconds = payloads.sub_name(name), self._settings.reply_timeout
+
+        def device_reports() -> DeviceReports:
+            limit, ids = MessageLimit(self._now), message_ids(self._account.random)
+            replies = partial(receive_replies, connection, seconds)
+            return DeviceReports(own, connection, limit, ids, replies, seconds)
+
+        return OwnPublisher(own, device_reports)
 
     async def close(self) -> None:  # noqa: B027  # a route without resources has nothing to close
         """Hold nothing: each session is closed by the code that opened it."""
@@ -122,13 +138,10 @@ class DirectRoute(ABC):
 
 
 class PreregisteredRoute(DirectRoute):
-    """The route "direct": devices that were created at the cloud before.
-
-    now: seconds of a steady clock.
-    """
+    """The route "direct": devices that were created at the cloud before."""
 
     def __init__(self, account: AlibabaAccount, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(account)
+        super().__init__(account, now)
         self._connects = ChildLogins(now)
 
     async def _server(self, name: CloudName) -> tls.Server:

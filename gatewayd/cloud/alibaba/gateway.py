@@ -12,7 +12,10 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.payloads import sub_name
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
+from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
+from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import (
     Issued,
@@ -23,7 +26,6 @@ from gatewayd.cloud.provider import (
     Refused,
     Route,
 )
-from gatewayd.cloud.publisher import NoPublisher
 from gatewayd.cloud.sub_devices.link import subscribe
 from gatewayd.cloud.sub_devices.result_codes import (
     NOT_CONFIGURED,
@@ -68,7 +70,7 @@ class AlibabaGatewayRoute:
         if own is not None and not own.register:
             self._given = account.given_secret(own.secret_credential, own.secret_file)
         self._direct, self._children = direct, children
-        self._limits = AlibabaRateLimits(now)
+        self._limits, self._ids = AlibabaRateLimits(now), message_ids(account.random)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
@@ -143,8 +145,12 @@ class AlibabaGatewayRoute:
             )
         except ConnectError as error:
             raise reasons.login(error, *endpoint) from error
-        uplink = AlibabaUplink(name, connection, self._settings.reply_timeout, self._limits)
+        uplink = AlibabaUplink(
+            name, connection, self._settings.reply_timeout, self._limits, self._ids
+        )
         no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
         await subscribe(connection, uplink.subscribe_all(), no_answer)
         self._children.serve_over(uplink)
-        return MqttSession(connection, NoPublisher())
+        return MqttSession(
+            connection, OwnPublisher(sub_name(name), lambda: uplink.reports, gateway=True)
+        )

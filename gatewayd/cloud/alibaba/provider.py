@@ -60,7 +60,9 @@ class Alibaba(RoutedProvider):
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
         self._routes[DEFAULT_ROUTE] = direct
-        self._routes["direct-preregistration-free"] = PreregistrationFreeRoute(self._account)
+        self._routes["direct-preregistration-free"] = PreregistrationFreeRoute(
+            self._account, clock.now
+        )
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, direct, clock)
 

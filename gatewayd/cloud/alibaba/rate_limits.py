@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS
 from gatewayd.device.reason import Reason
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter, SlidingWindow
@@ -79,11 +80,12 @@ def _limiter() -> SlidingWindow:
 class AlibabaRateLimits:
     """The limits of one gateway, in all its sessions.  now: seconds of a steady clock.
 
-    messages: the limiter of all messages.
+    messages: the limiter of all messages at QoS 0.  reports: that of those at QoS 1.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.messages = RateLimiter(Pacer(ALL), now, WAITERS)
+        self.reports = MessageLimit(now)
         self._logins = RateLimiter(Pacer(LOGINS), now, WAITERS, self.messages)
         others = set(alink.METHODS) - {alink.LOGIN, alink.BATCH_LOGIN}
         self._others = {

@@ -53,7 +53,7 @@ _ELSEWHERE = _meaning(
 _TOO_MANY_EVENTS = _meaning(
     ResultKind.PERMANENT, "cloud-report-too-large",
     "The cloud accepts fewer events, or fewer children, in one report.",
-    "Ask the vendor: gatewayd sends no reports.",
+    "Send less in a message.",
 )  # fmt: skip
 
 CODES: Mapping[int, ResultMeaning] = {
@@ -187,9 +187,39 @@ EXCEPTIONS: Mapping[tuple[int, str], ResultMeaning] = {
 """Code and method, where the method makes a difference."""
 
 
+REPORTS: Mapping[int, ResultMeaning] = {
+    460: _meaning(
+        ResultKind.PERMANENT, "cloud-report-refused",
+        "The cloud finds a value missing, malformed or too large.",
+        "Compare what the child sends with the model of its product in the console.",
+    ),
+    5160: _meaning(
+        ResultKind.PERMANENT, "cloud-no-event",
+        "The model of the product has no such event.",
+        "Add the event to the model of the product, or correct its name in what the child sends.",
+    ),
+    6106: _meaning(
+        ResultKind.PERMANENT, "cloud-report-too-large",
+        "The cloud accepts fewer properties in one report.",
+        "Send less in a message.",
+    ),
+    6300: _meaning(
+        ResultKind.PERMANENT, "cloud-report-refused",
+        "The cloud finds no method in the report.",
+        "Check whether a parsing script of the product in the console removes it.",
+    ),
+}  # fmt: skip
+"""Codes that mean something else in the reply to a report, or are only there."""
+
+
 def reason(code: int, method: str) -> ResultMeaning:
     """Return what a code means as the answer to `method`, one of alink.METHODS, or in ERROR."""
     return EXCEPTIONS.get((code, method)) or CODES.get(code) or _unknown(code)
+
+
+def of_report(code: int) -> ResultMeaning:
+    """Return what a code means as the reply to a report."""
+    return REPORTS.get(code) or reason(code, alink.ERROR)
 
 
 def _unknown(code: int) -> ResultMeaning:

@@ -69,7 +69,9 @@ class AlibabaSubDevices:
         self._link, self._reports_found = link, own.report_found
         self.requests = AlibabaRequests(link, clock.now)
         signing = Signing(settings.sign_method, clock.timestamp)
-        self.sessions = AlibabaSubDeviceSessions(self.requests, signing, own.children, clock.now)
+        self.sessions = AlibabaSubDeviceSessions(
+            link, self.requests, signing, own.children, clock.now
+        )
         self._reporter = FoundDeviceReporter(self.requests.report_found)
         self._check = SessionCheck(self.sessions, clock.now)
         self._downlink = AlibabaDownlink(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
+from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit
+from gatewayd.cloud.alibaba.reporting.publishers import SubDevicePublisher
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
-from gatewayd.cloud.publisher import NoPublisher
+from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.quota import Quota
 from gatewayd.cloud.sub_devices.result_codes import (
     REMOVED,
@@ -53,9 +57,14 @@ class AlibabaSubDeviceSessions:
     """
 
     def __init__(
-        self, requests: AlibabaRequests, signing: Signing, limit: int, now: Callable[[], float]
+        self,
+        link: GatewayLink[AlibabaUplink],
+        requests: AlibabaRequests,
+        signing: Signing,
+        limit: int,
+        now: Callable[[], float],
     ) -> None:
-        self._requests, self._signing = requests, signing
+        self._link, self._requests, self._signing, self._now = link, requests, signing, now
         self._online = OpenSessions(requests.log_out, now)
         self.cooldown = Cooldown[SubName](now)
         self.topology = AlibabaTopology(limit, requests.attached)
@@ -82,7 +91,7 @@ class AlibabaSubDeviceSessions:
             await self._attach_and_log_in(name, secret)
 
         try:
-            return await self._online.open(child, name, secret, NoPublisher(), log_in)
+            return await self._online.open(child, name, secret, self._publisher(child), log_in)
         except Denied as denied:
             raise self._login_error(child, denied, issued=issued) from denied
         except UNANSWERED as error:
@@ -149,6 +158,10 @@ class AlibabaSubDeviceSessions:
         await self._online.close()
         await self.topology.close()
         await self._requests.close()
+
+    def _publisher(self, child: SubName) -> SubDevicePublisher:
+        force_off = partial(self.force_off, child)
+        return SubDevicePublisher(child, self._link, MessageLimit(self._now), force_off)
 
     def _login_error(self, child: SubName, denied: Denied, *, issued: bool) -> LoginError:
         meaning = denied.meaning

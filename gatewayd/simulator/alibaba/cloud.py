@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -36,6 +36,7 @@ from gatewayd.simulator.alibaba.https import HttpsLink, HttpsRegistrar
 from gatewayd.simulator.alibaba.messages import AlibabaMessages
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
+from gatewayd.simulator.alibaba.thing.reports import is_report
 from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault, Stage
@@ -79,6 +80,15 @@ class AlibabaCloudOptions:
     manner: PushOptions = field(default_factory=PushOptions)
     limits: MqttLimits = field(default_factory=MqttLimits)
     wall: Callable[[], float] = time.time
+
+
+class _AnyRequest(Container[str]):
+    """The names of all requests that faults may strike; those of events are the product's."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (
+            name in REQUESTS or name == HTTPS_REGISTER or is_report(name)
+        )
 
 
 SessionKey: TypeAlias = tuple[str, str, str]
@@ -179,7 +189,7 @@ class AlibabaCloud(AlibabaConsole):
 
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
-        self.plan.replace(faults.parse(text, REQUESTS | {HTTPS_REGISTER}), seed)
+        self.plan.replace(faults.parse(text, _AnyRequest()), seed)
         if self.plan.down:
             self._pause()
         else:

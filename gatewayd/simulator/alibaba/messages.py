@@ -33,6 +33,7 @@ from gatewayd.simulator.alibaba.thing.reports import ThingReports
 from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.alibaba.topology import SimulatedTopology, TopologyRequests
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
+from gatewayd.simulator.mqtt.delivery import receive
 from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 
@@ -68,7 +69,7 @@ class AlibabaMessages:
             registry, self.topology, rules, evict=evict, offline=self.sessions.end
         )
         online = SessionRequests(registry, self.topology, self.sessions, rules, clock=clock)
-        self.reports = ThingReports(self._model_of, self._represents, now)
+        self.reports = ThingReports(self._model_of, self._represents, now, rules.kept)
         self.commands = ThingCommands(self._model_of, self._command)
         self._answers: dict[str, Callable[[GatewayRequest], object]] = {
             topics.REGISTER: self.registration.register,
@@ -125,7 +126,18 @@ class AlibabaMessages:
         self._broker.unsubscribe(device, filters)
 
     def publish(self, device: Name, packet: Publish) -> None:
-        """Handle a message on a device's connection: its own, or one of its sub-devices."""
+        """Handle a message on a device's connection: its own, or one of its sub-devices.
+
+        Raises Unacknowledged.
+        """
+        route = topics.route(packet.topic)
+        request = route is not None and route.method in self._answers
+        among = frozenset[str]() if request else faults.OF_MESSAGES
+        if fault := self._plan.choose("message", device[1], among):
+            self._registry.strike(device, fault.name)
+        receive(fault, lambda: self._publish(device, packet))
+
+    def _publish(self, device: Name, packet: Publish) -> None:
         owner, route = topics.owner(packet.topic), topics.route(packet.topic)
         if route and route.method in topics.ACKNOWLEDGEMENTS and self.is_gateway(device):
             pushed = route.method.removesuffix("_reply")
@@ -157,8 +169,10 @@ class AlibabaMessages:
         """Handle a message that its owner may publish."""
         self._registry.devices[owner].ledger.published += 1
         if (route := topics.route(packet.topic)) is None:
-            return
-        if owner == device and route.method in self._answers and self.is_gateway(device):
+            self.reports.pass_on(owner, topics.after_device(packet.topic), packet.payload)
+        elif route.method == topics.RAW:
+            self.reports.pass_on(owner, route.method, packet.payload)
+        elif owner == device and route.method in self._answers and self.is_gateway(device):
             self._take(device, route.method, packet)
         elif reports.is_report(route.method):
             self._receive(device, owner, route.method, packet)
@@ -172,15 +186,28 @@ class AlibabaMessages:
         except UnreadableAlink:
             self._registry.devices[owner].ledger.discarded["unreadable"] += 1
             return
-        try:
-            call.check(method)
-            code, data = AlinkCode.SUCCESS, self.reports.answer(owner, method, call)
-        except AlinkFailure as failed:
-            code, data = AlinkCode(failed.code), failed.data
+        fault = self._plan.choose(method, owner[1], faults.WHOLE, reports.named(call.params))
+        if fault:
+            self._registry.strike(owner, fault.name)
+        if fault and fault.name == "lose-request":
+            return
+        code, data = self._answer_report(owner, method, call, fault)
         if call.answered:
             topic = topics.topic(owner, f"{method}_reply")
-            delivery = answers.deliver(alink.reply(call.id, method, code, data), None)
+            delivery = answers.deliver(alink.reply(call.id, method, code, data), fault)
             self._broker.reply(holder, topic, delivery)
+
+    def _answer_report(
+        self, owner: Name, method: str, call: AlinkRequest, fault: SimulatedFault | None
+    ) -> tuple[int, object]:
+        """Return code and data."""
+        if fault and fault.name == "reply":
+            return int(fault.number), {}
+        try:
+            call.check(method)
+            return AlinkCode.SUCCESS, self.reports.answer(owner, method, call)
+        except AlinkFailure as failed:
+            return failed.code, failed.data
 
     def _model_of(self, product: str) -> ThingModel:
         return self._registry.products[product].model

@@ -25,6 +25,7 @@ class AlibabaRules:
     connects: of all devices of the account, in a second; 0 for no limit.
     messages: those that one device publishes in a second, by QoS 0 and 1; 0 for no limit.
     payload: bytes of a message.
+    kept: the newest messages of a device that can be read.
     """
 
     children: int = 2_000
@@ -41,3 +42,4 @@ class AlibabaRules:
     connects: int = 500
     messages: tuple[int, int] = (30, 10)
     payload: int = 256 * 1024
+    kept: int = 200

@@ -24,6 +24,8 @@ TOPO_ADD_NOTIFY, TOPO_CHANGE = "thing.topo.add.notify", "thing.topo.change"
 PERMIT = "thing.gateway.permit"
 DISABLE, ENABLE, DELETE = "thing.disable", "thing.enable", "thing.delete"
 HTTPS_REGISTER = "auth.register.device"
+RAW = "thing.model.up_raw"
+"""What a parsing script reads, in whatever format (page "Submit messages of a TSL model")."""
 
 _CALLS = (REGISTER, PRODUCT_REGISTER, TOPO_ADD, TOPO_DELETE, TOPO_GET, LIST_FOUND)
 _SESSIONS = (LOGIN, BATCH_LOGIN, LOGOUT, BATCH_LOGOUT)
@@ -122,6 +124,11 @@ def topic(device: Name, method: str) -> str:
     """Return the topic of a request, or of an answer, of this device."""
     tree = "ext/session" if method.startswith("combine.") else "sys"
     return f"/{tree}/{device[0]}/{device[1]}/{method.replace('.', '/')}"
+
+
+def after_device(name: str) -> str:
+    """Return what follows the device in a topic that a user defines."""
+    return name.split("/", 3)[3]
 
 
 def error_topic(gateway: Name) -> str:

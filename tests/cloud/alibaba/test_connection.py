@@ -26,6 +26,7 @@ from gatewayd.cloud.alibaba.alink import (
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
+from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
 from gatewayd.cloud.sub_devices import pending_requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.network.connect_errors import ConnectionEnd
@@ -38,6 +39,7 @@ from tests.cloud.stand_ins import Steps
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]
 
+IDS = message_ids(bytes)
 ONE, TWO = SubName("a1Child", "child-01"), SubName("a1Child", "child-02")
 PARAMS = [{"productKey": "a1Child", "deviceName": "child-01"}]
 
@@ -47,7 +49,7 @@ async def linked(
     peer: Peer, serve: Serve, server: At, seconds: float = 30
 ) -> AsyncIterator[AlibabaUplink]:
     async with connected(peer, serve, server) as connection:
-        link = AlibabaUplink(OWN, connection, seconds, AlibabaRateLimits(Steps().now))
+        link = AlibabaUplink(OWN, connection, seconds, AlibabaRateLimits(Steps().now), IDS)
         async with asyncio.timeout(60):
             yield link
 

@@ -23,6 +23,7 @@ from gatewayd.cloud.alibaba.rate_limits import (
     ChildLogins,
     weight,
 )
+from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.mqtt import MqttConnection
 from gatewayd.cloud.sub_devices.link import GatewayLink
@@ -102,7 +103,7 @@ async def test_the_cloud_never_throttles_a_late_gateway(late: float) -> None:
     assert isinstance(loop, JumpingLoop)
     cloud, link = CloudInProcess(700), GatewayLink[AlibabaUplink]()
     limits = AlibabaRateLimits(loop.time)
-    uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits)
+    uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits, message_ids(bytes))
     await uplink.subscribe_all()
     link.put(uplink)
     requests = AlibabaRequests(link, loop.time)
@@ -176,7 +177,7 @@ async def test_a_new_session_is_within_the_limits_of_the_one_before() -> None:
     cloud = CloudInProcess(0)
     limits = AlibabaRateLimits(loop.time)
     for _ in range(3):
-        uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits)
+        uplink = AlibabaUplink(OWN, cast("MqttConnection", cloud), 30.0, limits, message_ids(bytes))
         for _ in range(20):
             await uplink.ask(alink.TOPO_GET, {})
     assert cloud.most(logins=False) <= 10

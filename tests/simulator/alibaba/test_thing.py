@@ -162,7 +162,7 @@ async def test_history_and_packs_are_reports_about_several_devices() -> None:
             {"Light": 1},
             {"Temperature": 80.0},
         ]
-        assert [one["times"] for one in kept] == [{"Light": 1}, {"Light": 1}, {}]
+        assert [one["times"] for one in kept] == [{"Light": 1}, {"Light": 1}, {"Hot": 2}]
         both = [part(CHILD, properties={"Light": 1}), part(SECOND, events=hot[0])]
         assert await code(PACK, {"properties": {}, "subDevices": both}) == 200
         assert [one["values"] for one in cloud.reports(SENSORS, SECOND)] == [{"Temperature": 80.0}]

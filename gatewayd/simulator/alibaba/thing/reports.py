@@ -7,6 +7,7 @@ its product; what fits is kept although the rest does not, and the reply names t
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +28,6 @@ MAX_PROPERTIES, MAX_EVENTS, MAX_SUB_DEVICES = 200, 20, 20
 """In one report."""
 MAX_AHEAD = 24 * 3600 * 1000
 """Milliseconds that a report may lie in the future."""
-KEPT = 200
-"""The number of the newest reports that are kept for each device."""
-
 _EVENT = re.compile(r"thing\.event\.(?P<event>[A-Za-z0-9_:]{1,100})\.post")
 
 Values: TypeAlias = Mapping[str, object]
@@ -40,23 +38,28 @@ class Report:
     """What one device reported.
 
     method: of the request.  values: by identifier, without those at fault.
-    times: of the values of properties, milliseconds since the epoch: as they were sent, or else
-    that of their arrival.
+    times: of the values of properties, or of an event, milliseconds since the epoch: as they were
+    sent, or else that of their arrival.
+    payload: of a message that is passed on as it is; None for one in the format of Alink.
     """
 
     method: str
     values: Values
     faults: Mapping[str, str] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
+    payload: bytes | None = None
 
     def shown(self) -> dict[str, object]:
-        """Return it for JSON."""
-        return {
+        """Return it for JSON; a payload in base64."""
+        shown: dict[str, object] = {
             "method": self.method,
             "values": self.values,
             "faults": self.faults,
             "times": self.times,
         }
+        if self.payload is not None:
+            shown["payload"] = base64.b64encode(self.payload).decode()
+        return shown
 
 
 def is_report(method: str) -> bool:
@@ -64,11 +67,20 @@ def is_report(method: str) -> bool:
     return method in (HISTORY, PACK) or method in INFO or _EVENT.fullmatch(method) is not None
 
 
+def named(params: object) -> tuple[str, ...]:
+    """Return the names of the devices that a report is about, besides its sender."""
+    parts = params.get("subDevices") if isinstance(params, dict) else params
+    listed = parts if isinstance(parts, list) else []
+    found = [one.get("identity") for one in listed if isinstance(one, dict)]
+    names = [one.get("deviceName") for one in found if isinstance(one, dict)]
+    return tuple(one for one in names if isinstance(one, str))
+
+
 class ThingReports:
     """The receiver of reports.
 
     model_of: returns the model of a product.  represents: whether a device may report for another.
-    now: milliseconds since the epoch.
+    now: milliseconds since the epoch.  kept: the newest reports of a device that are kept.
     """
 
     def __init__(
@@ -76,8 +88,10 @@ class ThingReports:
         model_of: Callable[[str], ThingModel],
         represents: Callable[[Name, Name], bool],
         now: Callable[[], float],
+        kept: int,
     ) -> None:
         self._model_of, self._represents, self._now = model_of, represents, now
+        self._kept = kept
         self._reports: dict[Name, deque[Report]] = {}
 
     def of(self, device: Name) -> tuple[Report, ...]:
@@ -91,6 +105,10 @@ class ThingReports:
         for report in kept:
             faults |= report.faults
         return {"reports": len(kept), "misfits": faults}
+
+    def pass_on(self, device: Name, method: str, payload: bytes) -> None:
+        """Keep a message that no model describes: of a custom topic, or for a parsing script."""
+        self._keep(device, Report(method, {}, payload=payload))
 
     def forget(self, device: Name) -> None:
         """Remove the reports of a deleted device."""
@@ -148,7 +166,7 @@ class ThingReports:
         if faults or any(self._ahead({event: params})):
             self._keep(device, Report(method, {}, faults))
             raise AlinkFailure(AlinkCode.BAD_PARAMETER)
-        self._keep(device, Report(method, values))
+        self._keep(device, Report(method, values, {}, {event: _time_of(body, self._now())}))
         return {}
 
     def _history(self, device: Name, method: str, params: object) -> object:
@@ -201,7 +219,7 @@ class ThingReports:
                 yield name
 
     def _keep(self, device: Name, report: Report) -> None:
-        self._reports.setdefault(device, deque(maxlen=KEPT)).append(report)
+        self._reports.setdefault(device, deque(maxlen=self._kept)).append(report)
 
 
 def _plain(values: Values) -> dict[str, object]:
@@ -217,7 +235,11 @@ def _plain(values: Values) -> dict[str, object]:
 def _time(value: object, now: float) -> float:
     """Return the time of a property's value, as `_plain` reads it; now if it has none."""
     timed = isinstance(value, dict) and "value" in value and value.keys() <= _TIMED
-    time = value.get("time") if timed and isinstance(value, dict) else None
+    return _time_of(value, now) if timed and isinstance(value, dict) else now
+
+
+def _time_of(body: Values, now: float) -> float:
+    time = body.get("time")
     return time if isinstance(time, int | float) else now
 
 

@@ -1,0 +1,1 @@
+"""What devices of Alibaba Cloud say: in the vendor's form, and on its way."""

@@ -1,0 +1,185 @@
+"""What one device publishes over its connection: messages, and requests with their replies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+from gatewayd.cloud import mqtt
+from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, SubName
+from gatewayd.cloud.alibaba.reporting import reports
+from gatewayd.cloud.alibaba.reporting.report_queue import ReportForm, ReportQueue
+from gatewayd.cloud.alibaba.reporting.reports import HISTORY_POST, PACK_POST, ReportRequest
+from gatewayd.cloud.paho_socket import Acknowledgement
+from gatewayd.cloud.sub_devices.link import LinkError, deadline
+from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
+from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.runtime.rate_limiter import AcknowledgedWindow, RateLimiter, TooManyWaiting
+
+MESSAGES, SECOND = 10, 1.1
+"""Messages at QoS 1 of one device that arrive in so many seconds, at most.  The cloud takes 10 in
+one, and discards the rest in silence ("Limits" of the documentation)."""
+RETRY = 0.1
+"""Seconds after which the limit is asked again where too many wait for it."""
+_EVENT_REPLIES = "thing/event/+/post_reply"
+_REPLY_TOPICS: Mapping[str, str] = {
+    method: alink.reply_topic(method) for method in (HISTORY_POST, PACK_POST)
+}
+"""Where the wildcard of one level does not reach."""
+
+Replies = PendingRequests[tuple[str, str], AlinkReply]
+
+
+def message_ids(random: Callable[[int], bytes]) -> Iterator[str]:
+    """Yield the ids of what a device reports, which do not repeat in a day.
+
+    random: so many bytes that cannot be guessed.
+    """
+    number = int.from_bytes(random(4))
+    while True:
+        number = (number + 1) % (1 << 32)
+        yield str(number)
+
+
+class MessageLimit:
+    """The limit of what one device publishes at QoS 1, in all its sessions.
+
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._rule = AcknowledgedWindow(MESSAGES, SECOND)
+        self._limiter = RateLimiter(self._rule, now, WAITERS)
+
+    async def acquire(self, ended: asyncio.Future[ConnectionEnd]) -> None:
+        """Return when a message may leave; nothing is counted once the session has ended."""
+        while True:
+            try:
+                await self._limiter.acquire(1, ended)
+            except TooManyWaiting:
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    def acknowledge(self, count: int = 1) -> None:
+        """Note that so many messages have arrived, or will not any more."""
+        self._rule.acknowledge(self._now(), count)
+
+
+class DeviceReports:
+    """What one device publishes over one connection, within its limit.  Implements ReportSender.
+
+    own: the device.  closed: why the connection has ended.
+    replies: of the connection; called when the first reply is to be expected.
+    reply_timeout: seconds.  ids: of the requests.
+    """
+
+    def __init__(
+        self,
+        own: SubName,
+        connection: mqtt.MqttConnection,
+        limit: MessageLimit,
+        ids: Iterator[str],
+        replies: Callable[[], Replies],
+        reply_timeout: float,
+    ) -> None:
+        self.own, self._connection, self._limit = own, connection, limit
+        self._ids, self._find_replies, self._reply_timeout = ids, replies, reply_timeout
+        self.closed = connection.closed
+        self._turns = 0
+        self._replies: Replies | None = None
+        self._subscribed: set[str] = set()
+        self._subscribing = asyncio.Lock()
+        self._queues: dict[ReportForm, ReportQueue] = {}
+        self.closed.add_done_callback(self._end)
+
+    def queue(self, form: ReportForm) -> ReportQueue:
+        """Return the queue of the reports that leave in this form."""
+        if form not in self._queues:
+            self._queues[form] = ReportQueue(self, form)
+        return self._queues[form]
+
+    async def wait_turn(self) -> None:
+        """Return when one message may leave, or the connection has ended.
+
+        Send one without a wait, or give the turn back.
+        """
+        await self._limit.acquire(self.closed)
+        if not self.closed.done():
+            self._turns += 1
+
+    def give_back(self, _: object = None) -> None:
+        """Note that a message has arrived, or that none leaves in a turn."""
+        if self._turns:
+            self._turns -= 1
+            self._limit.acknowledge()
+
+    def post(self, topic: str, payload: bytes) -> asyncio.Future[Acknowledgement | None]:
+        """Publish in a turn that was waited for; see PublishingConnection."""
+        answer = self._connection.post(topic, payload)
+        answer.add_done_callback(self.give_back)
+        return answer
+
+    def post_report(self, request: ReportRequest) -> asyncio.Future[Acknowledgement | None]:
+        """Publish a report that is not replied to, as `post` does."""
+        payload = reports.payload(next(self._ids), request, answered=False)
+        return self.post(self._topic(request.method), payload)
+
+    async def ask(self, request: ReportRequest) -> int:
+        """Publish a request in a turn that was waited for; return the code of its reply.
+
+        Raises NoAnswer, LinkDown.
+        """
+        try:
+            replies = await self._listen(request.method)
+        except LinkError:
+            self.give_back()
+            raise
+        number, topic = next(self._ids), self._topic(request.method)
+        payload = reports.payload(number, request, answered=True)
+
+        async def send() -> None:
+            self.post(topic, payload)
+
+        reply = await replies.ask((alink.reply_topic(topic), number), send)
+        return reply.code
+
+    async def _listen(self, method: str) -> Replies:
+        """Return the replies of this connection, once those to a method are subscribed to.
+
+        A refusal is no error: the cloud subscribes a device to some topics by itself.
+        """
+        if self._replies is None:
+            self._replies = self._find_replies()
+        topic = self._topic(_REPLY_TOPICS.get(method, _EVENT_REPLIES))
+        if topic not in self._subscribed:
+            async with self._subscribing, deadline(self._reply_timeout):
+                if topic not in self._subscribed:
+                    await self._connection.subscribe([topic])
+                    self._subscribed.add(topic)
+        return self._replies
+
+    def _topic(self, end: str) -> str:
+        return f"/sys/{self.own.product}/{self.own.device}/{end}"
+
+    def _end(self, _: object) -> None:
+        self._limit.acknowledge(self._turns)
+        self._turns = 0
+
+
+def receive_replies(connection: mqtt.MqttConnection, reply_timeout: float) -> Replies:
+    """Have what a device's own connection receives be taken for replies; return them."""
+    replies = Replies(connection.closed, reply_timeout)
+
+    def receive(topic: str, payload: bytes) -> None:
+        try:
+            number, reply = alink.parse_reply(payload)
+        except AlinkError:
+            connection.dropped += 1
+        else:
+            connection.dropped += not replies.resolve((topic, number), reply)
+
+    connection.on_message = receive
+    return replies
