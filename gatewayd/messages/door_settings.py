@@ -9,11 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from gatewayd.device.message import EVENTS, PROPERTIES
-from gatewayd.messages.doors.json_path import BadPath, parse_path
-from gatewayd.messages.doors.topic_pattern import KEY, BadPattern, ChildKey, TopicPattern
+from gatewayd.messages.doors.site.json_path import BadPath, parse_path
+from gatewayd.messages.doors.site.topic_pattern import KEY, BadPattern, ChildKey, TopicPattern
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import FileUse, setting
 
+TIME = "time"
+"""The member of the neutral form that is no property."""
 MAX_PROPERTY = 64
 """Characters of the name of a property or an event."""
 
@@ -155,8 +157,11 @@ class TopicSettings:
         if self.time and self.format is not PayloadFormat.JSON:
             yield "time is for format json: Sparkplug has a time of its own"
         for name in self.values:
-            if not is_property(name):
-                yield f"values has {name[:64]!a}, which is no name: use letters, digits and _ . : -"
+            if not is_property(name) or name == TIME:
+                yield (
+                    f"values has {name[:64]!a}, which names no property: use letters, digits and "
+                    "_ . : -"
+                )
 
     def all_values(self) -> Mapping[str, ValueSettings]:
         """Return where each property's value is."""

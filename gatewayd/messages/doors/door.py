@@ -1,0 +1,266 @@
+"""A door: gatewayd as a client of a broker, which acknowledges a message when that is durable.
+
+The broker sends again what was not acknowledged, so a message stays in its queue until it is in the
+outbox.  What was read and is not settled is bounded, in messages and bytes: then reading pauses,
+whatever the broker holds to be the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from gatewayd.device.message import DropReason
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.messages.doors.access import DoorAccess
+from gatewayd.messages.doors.faults import DoorError, DoorFault, door_reason
+from gatewayd.messages.doors.held import ReadBudget
+from gatewayd.messages.doors.outgoing import OutgoingMessage, OutgoingMessages
+from gatewayd.messages.doors.packets import V5, V311, ConnackPacket, PublishPacket
+from gatewayd.messages.doors.session import DoorSession
+from gatewayd.messages.doors.translation import ChildMessage, Receipt, Translator
+from gatewayd.messages.intake import IncomingMessage, MessageIntake
+from gatewayd.runtime.backoff import delay
+from gatewayd.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+STABLE = 30.0
+"""Seconds after which a connection counts as good, and the next wait begins small."""
+_NOT_MQTT_5 = (DoorFault.VERSION, DoorFault.CLOSED)
+"""How a broker that speaks only MQTT 3.1.1 answers to MQTT 5: it says so, or says nothing."""
+WATCH = 5.0
+"""Seconds between two checks that a pause still has a cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Seconds to wait between two tries to connect: after the first failure, and at most."""
+
+    first: float = 1.0
+    last: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DoorStatus:
+    """The status of a door.
+
+    state: "connected", "connecting", or "paused" while nothing can be stored, and so nothing read.
+    reason: why it is not connected, or not in good order.  counters: by kebab-case name.
+    """
+
+    state: str
+    reason: Reason
+    counters: Mapping[str, int]
+
+
+class Door:
+    """One door.  name: in the configuration, and in the outbox.
+
+    translator: what its broker's messages mean.  intake: where messages of children go.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        access: DoorAccess,
+        translator: Translator,
+        intake: MessageIntake,
+        clock: Clock,
+        retry: Retry,
+    ) -> None:
+        self.name, self._access, self._translator = name, access, translator
+        self._intake, self._clock, self._retry = intake, clock, retry
+        self._outgoing, self._budget = OutgoingMessages(), ReadBudget()
+        self._statuses: dict[str, bytes] = {}
+        self._counts: Counter[str] = Counter()
+        self._reason = door_reason(DoorFault.STARTING, access.endpoint)
+        self._version = V5
+        self._granted: bool | None = None  # all topics; None before they were subscribed to
+        self._session: DoorSession | None = None
+        self._window = 0  # messages of ours that may be in flight; 0 before a login
+        self._is_paused = False
+        self._unblocked = asyncio.Event()
+        intake.on_ready(self._resume)
+
+    async def run(self) -> None:
+        """Be connected, and connect again whenever that ends, until cancelled."""
+        failures, retry = 0, self._retry
+        while True:
+            while self._intake.blocked:  # the broker holds more than a door could
+                self._unblocked.clear()
+                await self._unblocked.wait()
+            begun = self._clock.now()
+            error = await self._connect()
+            if error.reason.code == DoorFault.VERSION and self._version == V311:
+                continue  # with the version that was just chosen
+            if self._clock.now() - begun > STABLE:
+                failures = 0
+            failures += 1
+            self._note(error.reason)
+            await asyncio.sleep(delay(failures, retry.first, retry.last, self._clock.jitter()))
+
+    def status(self) -> DoorStatus:
+        """Return the status now."""
+        state = "connected" if self._window else "connecting"
+        if self._intake.blocked:
+            state = "paused"
+        waiting = {"held": self._budget.count, "receipts-dropped": self._outgoing.dropped}
+        return DoorStatus(state, self._reason, {**self._counts, **waiting})
+
+    def show(self, topic: str, payload: bytes) -> None:
+        """Publish a retained message, now or when the door is connected; b"" removes it."""
+        if payload:
+            self._statuses[topic] = payload
+        else:
+            self._statuses.pop(topic, None)
+        self._outgoing.set_status(OutgoingMessage(topic, payload, retained=True))
+        self._send_waiting()
+
+    # A connection, from its begin to its end.
+
+    async def _connect(self) -> DoorError:
+        """Connect once, and return why that failed, or how it ended."""
+        version, self._version = self._version, V5
+        try:
+            login = await self._access.login()
+            sock = await self._access.open()
+        except DoorError as error:
+            return error
+        session = self._session = DoorSession(
+            sock, version, self, self._access.endpoint, self._access.reply_timeout
+        )
+        self._is_paused = False
+        try:
+            connack = await session.log_in(login)
+            if not (connack.session_present and self._granted is not None):
+                # A broker keeps subscriptions with the session; they are made again at the first
+                # connection, since the configuration may have changed.
+                self._granted = await session.subscribe(self._translator.filters)
+            self._begin(connack)
+            return await self._serve(session)
+        except DoorError as error:
+            if version == V5 and self._access.may_be_old and error.reason.code in _NOT_MQTT_5:
+                self._version = V311
+            return error
+        finally:
+            self._session, self._window = None, 0
+            self._outgoing.lost()
+            await session.connection.close()
+
+    def _begin(self, connack: ConnackPacket) -> None:
+        """Use a session."""
+        self._window = connack.receive_maximum
+        if not connack.session_present:  # it may have forgotten what it has retained, too
+            for topic, payload in self._statuses.items():
+                self._outgoing.set_status(OutgoingMessage(topic, payload, retained=True))
+        refused = door_reason(DoorFault.SUBSCRIPTION, self._access.endpoint)
+        self._note(NONE if self._granted else refused)
+        self._send_waiting()
+
+    async def _serve(self, session: DoorSession) -> DoorError:
+        """Return how the session has ended, when it has."""
+        ended = asyncio.ensure_future(session.wait_closed())
+        try:
+            while not (await asyncio.wait({ended}, timeout=WATCH))[0]:
+                self._adjust()  # a pause must not outlast its cause, whatever was forgotten
+                self._send_waiting()
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    def _note(self, reason: Reason) -> None:
+        """Note a reason, and log it where it is another than before."""
+        if reason.code == self._reason.code:
+            return
+        self._reason = reason
+        if reason == NONE:
+            log.info("Door %s is connected to the broker at %s.", self.name, self._access.endpoint)
+        else:
+            log.warning("Door %s: %s", self.name, reason)
+
+    # What a session receives.
+
+    def on_message(self, message: PublishPacket, acknowledge: Callable[[], None]) -> None:
+        """Pass a message on, and have it acknowledged when it is settled."""
+        size = len(message.payload)
+        self._budget.add(size)
+        self._counts["received"] += 1
+        translated, receipt = (
+            self._translator.translate(message), self._translator.receipt(message),
+        )  # fmt: skip
+        if isinstance(translated, ChildMessage):
+            settled = partial(self._settled, acknowledge, size, receipt)
+            self._intake.offer(self._incoming(translated, message), settled)
+        else:
+            self._counts[f"dropped-{translated}"] += 1
+            self._finish(acknowledge, size, receipt, f"refused {translated}")
+        self._adjust()
+
+    def _incoming(self, translated: ChildMessage, message: PublishPacket) -> IncomingMessage:
+        return IncomingMessage(
+            self.name,
+            translated.child,
+            translated.topic,
+            translated.payload,
+            message.packet,
+            message.repeated,
+        )
+
+    def _settled(
+        self,
+        acknowledge: Callable[[], None],
+        size: int,
+        receipt: Receipt | None,
+        reason: DropReason | None,
+    ) -> None:
+        """Acknowledge a message that is durable, or was dropped."""
+        outcome = "stored" if reason is None else f"refused {reason}"
+        self._finish(acknowledge, size, receipt, outcome)
+        self._adjust()
+
+    def _finish(
+        self, acknowledge: Callable[[], None], size: int, receipt: Receipt | None, outcome: str
+    ) -> None:
+        self._budget.remove(size)
+        acknowledge()
+        if receipt is not None:
+            answer = OutgoingMessage(
+                receipt.topic, outcome.encode(), correlation=receipt.correlation
+            )
+            self._outgoing.add_receipt(answer)
+            self._send_waiting()
+
+    def on_published(self, packet: int) -> None:
+        """Send what has waited for room."""
+        self._outgoing.acknowledged(packet)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        session = self._session
+        while session is not None and self._window and not session.connection.is_congested:
+            following = self._outgoing.next(self._window)
+            if following is None:
+                return
+            session.publish(*following)
+
+    def _resume(self) -> None:
+        """Go on, now that messages can be stored again."""
+        self._unblocked.set()
+        self._adjust()
+
+    def _adjust(self) -> None:
+        """Pause reading, or go on, as what is held allows."""
+        session = self._session
+        if session is None:
+            return
+        if self._budget.is_used_up or self._intake.blocked:
+            self._is_paused = True
+            session.connection.pause()
+        elif self._is_paused and self._budget.has_room:
+            self._is_paused = False
+            session.connection.resume()

@@ -1,0 +1,120 @@
+"""All doors of a gateway: its own broker, and those that the site has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.messages.door_settings import DoorSettings
+from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAccess
+from gatewayd.messages.doors.children import ChildDirectory
+from gatewayd.messages.doors.door import Door, Retry
+from gatewayd.messages.doors.site.topics import SiteTopics
+from gatewayd.messages.doors.translation import OwnTopics, status_topic
+from gatewayd.messages.intake import MessageIntake
+from gatewayd.runtime.clock import Clock
+
+OWN = "gatewayd"
+"""The name of the door that is gatewayd's own broker."""
+_OWN_RETRY = Retry(0.2, 10.0)  # it is on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCloudStatus:
+    """What a child is shown of its way to the cloud, at gatewayd's own broker.
+
+    is_online: whether it has a session.  since: of that, milliseconds since the epoch; 0 where the
+    clock was not right.  waiting, dropped: its messages that wait, and those that were dropped.
+    """
+
+    is_online: bool
+    since: int
+    waiting: int
+    dropped: int
+
+    def encode(self) -> bytes:
+        """Return it as JSON, as gatewayd-broker(8) describes it."""
+        content = {
+            "cloud": "up" if self.is_online else "down",
+            "since": self.since,
+            "waiting": self.waiting,
+            "dropped": self.dropped,
+        }
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class DoorParts:
+    """What all doors share.
+
+    intake: where messages of children go.  children: those that may speak.
+    host: the name of this machine, for client identifiers that must differ between gateways.
+    """
+
+    intake: MessageIntake
+    children: ChildDirectory
+    clock: Clock
+    read_secret: ReadSecret
+    host: str
+
+    def own(self, access: DoorAccess) -> Door:
+        """Make the door that is gatewayd's own broker."""
+        return Door(OWN, access, OwnTopics(self.children), self.intake, self.clock, _OWN_RETRY)
+
+    def of_site(self, name: str, settings: DoorSettings) -> Door:
+        """Make the door to a broker that the site has."""
+        access = SiteBrokerAccess(settings, f"gatewayd-{self.host}-{name}", self.read_secret)
+        topics = SiteTopics(settings, self.children)
+        retry = Retry(settings.retry_first, settings.retry_last)
+        return Door(name, access, topics, self.intake, self.clock, retry)
+
+
+class Doors:
+    """The doors that are configured.
+
+    sites: the table [messages.doors].  own: the way to gatewayd's own broker; None without one.
+    """
+
+    def __init__(
+        self, parts: DoorParts, sites: Mapping[str, DoorSettings], own: DoorAccess | None
+    ) -> None:
+        self._own = parts.own(own) if own is not None else None
+        of_sites = [parts.of_site(name, settings) for name, settings in sites.items()]
+        self._doors = of_sites if self._own is None else [self._own, *of_sites]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the doors, as the outbox has them."""
+        return tuple(door.name for door in self._doors)
+
+    def services(self) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what has to run, until cancelled."""
+        return tuple(door.run for door in self._doors)
+
+    def states(self) -> Mapping[str, tuple[str, str]]:
+        """Return state and explanation of each door, as `DoorView` has them."""
+        states = {}
+        for door in self._doors:
+            status = door.status()
+            states[door.name] = (status.state, str(status.reason) if status.reason.code else "")
+        return states
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the counters of all doors, as "NAME:received"."""
+        return {
+            f"{door.name}:{name}": count
+            for door in self._doors
+            for name, count in door.status().counters.items()
+        }
+
+    def show(self, child: DeviceId, status: ChildCloudStatus | None) -> None:
+        """Show a child its status; None removes it, for a child that is forgotten.
+
+        Never blocks; what has changed before it has left is sent once.
+        """
+        if self._own is not None:
+            payload = status.encode() if status is not None else b""
+            self._own.show(status_topic(child), payload)

@@ -1,0 +1,161 @@
+"""A door's session at its broker, over one connection: logged in, subscribed, acknowledging."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from gatewayd.messages.doors.connection import BrokerConnection, ConnectionLoss
+from gatewayd.messages.doors.faults import DoorError, DoorFault, refusal
+from gatewayd.messages.doors.held import HeldAcknowledgements, HeldMessage
+from gatewayd.messages.doors.outgoing import OutgoingMessage
+from gatewayd.messages.doors.packets import (
+    MAX_PACKET_ID,
+    REFUSED,
+    V5,
+    ConnackPacket,
+    ConnectPacket,
+    Packet,
+    PubackPacket,
+    PublishPacket,
+    SubackPacket,
+    puback,
+    publish,
+    subscribe,
+)
+
+log = logging.getLogger(__name__)
+
+FILTERS = 64
+"""Topic filters of one SUBSCRIBE."""
+_SUBSCRIBE_ID = MAX_PACKET_ID
+"""Nothing is published before the answer, so no message has this identifier then."""
+
+T = TypeVar("T")
+
+
+class SessionHandler(Protocol):
+    """What acts on what a session receives.  Never blocks."""
+
+    def on_message(self, message: PublishPacket, acknowledge: Callable[[], None]) -> None:
+        """Handle a message.  acknowledge: to be called once, when it is settled."""
+
+    def on_published(self, packet: int) -> None:
+        """Note that the broker has a message of ours."""
+
+
+class DoorSession:
+    """One connection to a broker, and what is held of it.
+
+    sock: ready for use.  endpoint: for people.  timeout: seconds for each answer.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        version: int,
+        handler: SessionHandler,
+        endpoint: str,
+        timeout: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._version, self._handler = version, handler
+        self._endpoint, self._timeout = endpoint, timeout
+        self._held = HeldAcknowledgements()
+        self._connack: asyncio.Future[ConnackPacket] = loop.create_future()
+        self._suback: asyncio.Future[SubackPacket] = loop.create_future()
+        self.connection = BrokerConnection(sock, version, self._received)
+
+    async def log_in(self, login: ConnectPacket) -> ConnackPacket:
+        """Send CONNECT; return the broker's answer.  Raises DoorError."""
+        self.connection.send(login.encode(self._version))
+        connack = await self._answer(self._connack)
+        if connack.code:
+            raise DoorError.of(refusal(self._version, connack.code), self._endpoint)
+        self.connection.keep_alive(min(login.keepalive, connack.keepalive or login.keepalive))
+        return connack
+
+    async def subscribe(self, filters: Sequence[str]) -> bool:
+        """Subscribe; return whether the broker has granted all.  Raises DoorError."""
+        granted = True
+        for first in range(0, len(filters), FILTERS):
+            part = filters[first : first + FILTERS]
+            self._suback = asyncio.get_running_loop().create_future()
+            self.connection.send(subscribe(self._version, _SUBSCRIBE_ID, part))
+            codes = (await self._answer(self._suback)).codes
+            granted = granted and len(codes) == len(part) and max(codes) < REFUSED
+        return granted
+
+    def publish(self, packet: int, message: OutgoingMessage) -> None:
+        """Send a message of our own."""
+        encoded = publish(
+            self._version,
+            packet,
+            message.topic,
+            message.payload,
+            retained=message.retained,
+            correlation=message.correlation,
+        )
+        self.connection.send(encoded)
+
+    async def wait_closed(self) -> DoorError:
+        """Return why the session has ended, when it has."""
+        await asyncio.wait({self.connection.closed})
+        return self._end(DoorFault.LOST)
+
+    async def _answer(self, answer: asyncio.Future[T]) -> T:
+        """Return an answer of the broker.  Raises DoorError."""
+        both: set[Awaitable[object]] = {answer, self.connection.closed}
+        await asyncio.wait(
+            {asyncio.ensure_future(one) for one in both},
+            timeout=self._timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if answer.done():
+            return answer.result()
+        if self.connection.closed.done():
+            raise self._end(DoorFault.CLOSED)
+        raise DoorError.of(DoorFault.NO_ANSWER, self._endpoint)
+
+    def _end(self, without_a_word: DoorFault) -> DoorError:
+        """Return why the connection has ended.
+
+        without_a_word: what it means that the broker gave no reason.
+        """
+        connection, fault = self.connection, without_a_word
+        match connection.closed.result():
+            case ConnectionLoss.SILENT:
+                fault = DoorFault.SILENT
+            case ConnectionLoss.CERTIFICATE:
+                fault = DoorFault.CERTIFICATE
+            case ConnectionLoss.PROTOCOL:
+                log.warning("The broker at %s sent %s.", self._endpoint, connection.fault)
+                fault = DoorFault.NOT_MQTT
+            case ConnectionLoss.BROKER if connection.disconnect:
+                fault = refusal(V5, connection.disconnect)
+        return DoorError.of(fault, self._endpoint)
+
+    def _received(self, packet: Packet) -> None:
+        """Act on a packet.  CONNACK comes first, and once."""
+        if isinstance(packet, ConnackPacket) is self._connack.done():
+            self.connection.refuse("no CONNACK first, or a second one")
+            return
+        match packet:
+            case PublishPacket():
+                held = self._held.hold(packet.packet)
+                self._handler.on_message(packet, partial(self._acknowledge, held))
+            case PubackPacket(number):
+                self._handler.on_published(number)
+            case ConnackPacket():
+                self._connack.set_result(packet)
+            case SubackPacket() if not self._suback.done():
+                self._suback.set_result(packet)
+
+    def _acknowledge(self, held: HeldMessage) -> None:
+        """Acknowledge a message, and those after it that have waited for it."""
+        for packet in self._held.settle(held):
+            self.connection.send(puback(packet))
