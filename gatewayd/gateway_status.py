@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd import __version__
@@ -23,7 +23,9 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.manager.manager import Child
 from gatewayd.manager.statistics import DeviceStatistics
+from gatewayd.messages.gateway_report import GatewayFacts
 from gatewayd.messages.service import MessageService
+from gatewayd.runtime.clock import wall_time
 from gatewayd.runtime.journal import IDENTIFIER, syslog_level
 from gatewayd.secretstore.store import StoreState
 from gatewayd.storage.storage import Storage
@@ -35,7 +37,7 @@ class GatewayStatus:
     """The views of a running gateway, made from the parts that they show.
 
     faults: returns what is wrong outside the store, a sentence each.
-    started: microseconds since the epoch.  log_target: "journal" or "console".
+    started: microseconds since the epoch, as of `wall`.  log_target: "journal" or "console".
     """
 
     config: Config
@@ -50,6 +52,7 @@ class GatewayStatus:
     messages: MessageService
     started: int
     log_target: str
+    wall: Callable[[], int] = wall_time
 
     def state(self) -> str:
         """Return the state of a gateway that is neither starting nor stopping."""
@@ -127,9 +130,39 @@ class GatewayStatus:
             certificate_expiry=reported.certificate_expiry,
         )
 
+    def facts(self) -> GatewayFacts:
+        """Return what the gateway reports of itself."""
+        own = self._own_devices()
+        reported = (p.status() for p in self.providers.values() if isinstance(p, SupportsStatus))
+        return GatewayFacts(
+            version=__version__,
+            state=self.state(),
+            store=self._store_state(),
+            protection=self.storage.store.protection.value,
+            children=[one.state for device, one in self.children.items() if device not in own],
+            messages=self.messages.total(),
+            certificate_expiry=min(
+                (one.certificate_expiry for one in reported if one.certificate_expiry), default=0
+            ),
+            now=self.wall(),
+        )
+
+    def online_gateways(self) -> Collection[DeviceId]:
+        """Return the gateway's own devices that are online, at clouds that have one."""
+        own = self._own_devices() & self.children.keys()
+        return [one for one in own if self.children[one].state is State.ONLINE]
+
+    def _own_devices(self) -> set[DeviceId]:
+        return {gateway_device(name) for name in self.providers}
+
     def log(self) -> LogView:
         """Return how the daemon logs now."""
         return LogView(syslog_level(), self.log_target, IDENTIFIER)
+
+
+def gateway_device(provider: str) -> DeviceId:
+    """Return the id of the gateway itself, as a device of a cloud."""
+    return DeviceId(f"gateway-{provider}")
 
 
 def provider_object(name: str) -> ObjectInterface:

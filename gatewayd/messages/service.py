@@ -56,6 +56,10 @@ class MessageService:
         self._reporter.update(statistics, self._now())
         return messages_view(statistics, self._reporter, self._doors(), self._entrances)
 
+    def total(self) -> MessageCounts:
+        """Return what waits of all messages, and what became of others."""
+        return self._statistics().total
+
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the gateway as a whole at the last view, a sentence each."""
         condition = self._reporter.now

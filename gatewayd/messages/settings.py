@@ -11,6 +11,8 @@ from gatewayd.messages.door_settings import DoorSettings
 from gatewayd.settings.declare import setting, table
 
 KIB, MIB = 1024, 1024 * 1024
+SHORTEST_REPORT = 10
+"""Seconds between two reports of the gateway itself, at least."""
 
 
 class OnFull(StrEnum):
@@ -93,8 +95,8 @@ class MessageSettings:
 
     enabled: bool = setting(
         False,
-        "whether children can send messages to their clouds through gatewayd; those that wait are on "
-        "the disk, not encrypted",
+        "whether children can send messages to their clouds through gatewayd; those that wait are "
+        "on the disk, not encrypted",
     )
     keep: int = setting(
         256 * MIB,
@@ -111,6 +113,12 @@ class MessageSettings:
         "spares a flash disk",
         unit="s", low=0, high=1,
     )  # fmt: skip
+    report_gateway: float = setting(
+        0.0,
+        "how often the gateway reports itself where a cloud knows it as a device: version, "
+        "children by state, what waits, store and certificates; 0 for never",
+        unit="s", low=0, high=604_800,
+    )  # fmt: skip
     child: ChildMessageSettings = table(ChildMessageSettings)
     broker: BrokerSettings = table(BrokerSettings)
     doors: Mapping[str, DoorSettings] = table(dict)
@@ -120,3 +128,5 @@ class MessageSettings:
         """Yield what is wrong with the settings as a whole."""
         if self.child.share > self.keep:
             yield "child.share is more than keep, which is for all children: lower it"
+        if 0 < self.report_gateway < SHORTEST_REPORT:
+            yield f"report_gateway is less than {SHORTEST_REPORT} s: raise it, or set it to 0"

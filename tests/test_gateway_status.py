@@ -1,0 +1,77 @@
+"""What the gateway reports of itself, gathered from the parts that know it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gatewayd import __version__
+from gatewayd.cloud.provider import ProviderStatus
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import State
+from gatewayd.device.views import MessageCounts
+from gatewayd.gateway_status import GatewayStatus
+from gatewayd.secretstore.store import Protection, StoreState
+
+NOW, DAY = 1_764_444_000_000_000, 86_400_000_000
+COUNTS = MessageCounts(waiting=3, bytes=300)
+
+
+class FakeProvider:
+    """A provider that knows when a certificate ends.  Implements SupportsStatus."""
+
+    def __init__(self, expiry: int) -> None:
+        self._expiry = expiry
+
+    def status(self) -> ProviderStatus:
+        return ProviderStatus(certificate_expiry=self._expiry)
+
+
+def status(providers: dict[str, object], **states: State) -> GatewayStatus:
+    """The status of a gateway with these clouds, and children in these states."""
+    children = {
+        DeviceId(name.replace("_", "-")): SimpleNamespace(state=state)
+        for name, state in states.items()
+    }
+    store = SimpleNamespace(state=StoreState.UNSEALED, protection=Protection.KEYRING)
+    parts: Any = {
+        "config": None, "monitor": None, "window": None, "discovery_counters": dict,
+        "statistics": None, "started": 0, "log_target": "console", "wall": lambda: NOW,
+        "faults": tuple, "children": children, "providers": providers,
+        "storage": SimpleNamespace(store=store, sealed=False, degraded=False, faults=()),
+        "messages": SimpleNamespace(total=lambda: COUNTS),
+    }  # fmt: skip
+    return GatewayStatus(**parts)
+
+
+def test_facts() -> None:
+    providers = {
+        "a": FakeProvider(0),
+        "b": FakeProvider(NOW + DAY),
+        "c": FakeProvider(NOW + 9 * DAY),
+    }
+    found = status(
+        cast("dict[str, object]", providers),
+        gateway_a=State.ONLINE, child_1=State.ONLINE, child_2=State.PENDING,
+    ).facts()  # fmt: skip
+    assert found.version == __version__
+    assert (found.state, found.store, found.protection) == (
+        "running",
+        "unsealed",
+        Protection.KEYRING,
+    )
+    assert list(found.children) == [State.ONLINE, State.PENDING]
+    assert (found.messages, found.certificate_expiry, found.now) == (COUNTS, NOW + DAY, NOW)
+
+
+def test_a_gateway_without_certificates() -> None:
+    assert status({"a": object()}).facts().certificate_expiry == 0
+
+
+def test_which_of_its_own_devices_are_online() -> None:
+    one = status(
+        {"a": object(), "b": object(), "c": object()},
+        gateway_a=State.ONLINE, gateway_b=State.OFFLINE, gateway_other=State.ONLINE,
+        child_1=State.ONLINE,
+    )  # fmt: skip
+    assert list(one.online_gateways()) == ["gateway-a"]
