@@ -15,11 +15,11 @@ TIME_SUFFIX = "Timestamp"
 """The end of the name of each property that is a time."""
 
 PROTECTION_TEXTS: Mapping[str, str] = {
-    "tpm2": "by this machine's TPM",
-    "systemd-creds": "by a credential that systemd opens on this machine alone",
-    "keyring": "by the keyring",
-    "development": "by a key in a file beside it, which protects nothing",
-    "none": "by nothing: there is no key",
+    "tpm2": "a thief of the disk lacks the TPM of this machine",
+    "keyring": "a thief of the disk lacks what opens the keyring",
+    "credential": "a thief of the disk lacks what systemd opens the key with: see systemd-creds(1)",
+    "key-on-disk": "a thief of the disk lacks nothing: the key lies on the same disk",
+    "none": "there is no key here: the secrets cannot be read",
 }
 """What protects the secrets from a thief of the disk, by the word of org.gatewayd1.SecretStore."""
 

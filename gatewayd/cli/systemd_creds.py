@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gatewayd.errors import GatewayError
 from gatewayd.runtime.private_files import sync_directory, write_private
+from gatewayd.secretstore.keyslots.slots import ENCRYPTED
 from gatewayd.settings import grammar
 
 TIMEOUT = 60.0
@@ -71,6 +72,13 @@ class SystemdCredentials:
         if self._run("decrypt", f"--name={name}", data=encrypted) != secret:
             raise GatewayError("systemd-creds failed: it did not decrypt what it had encrypted")
         return encrypted
+
+    def encrypted(self, name: str) -> bytes:
+        """Return an encrypted credential as it lies on the disk; b"" for none that can be read."""
+        try:
+            return self.file(name).read_bytes()
+        except OSError:
+            return b""
 
     def exists(self, name: str) -> bool:
         """Whether there is an encrypted credential; False where that may not be read."""
@@ -135,13 +143,17 @@ class SystemdCredentials:
 
 
 @contextmanager
-def credentials_directory(name: str, secret: bytes) -> Iterator[Path]:
-    """Yield a directory for $CREDENTIALS_DIRECTORY; the secret in it is only in memory."""
+def credentials_directory(name: str, secret: bytes, encrypted: bytes = b"") -> Iterator[Path]:
+    """Yield a directory for $CREDENTIALS_DIRECTORY; the secret in it is only in memory.
+
+    encrypted: as it lies on the disk.
+    """
     opened = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         os.write(opened, secret)
         with tempfile.TemporaryDirectory(prefix="gatewayctl-") as directory:
             (Path(directory) / name).symlink_to(f"/proc/{os.getpid()}/fd/{opened}")
+            (Path(directory) / f"{name}{ENCRYPTED}").write_bytes(encrypted)
             yield Path(directory)
     finally:
         os.close(opened)
@@ -154,7 +166,10 @@ def credential_drop_in(name: str, file: Path) -> str:
     """
     if rule := grammar.credential_name(name):
         raise GatewayError(f"The name of the credential of the vault {rule}")
-    return f"{HEAD}LoadCredentialEncrypted={name}:{file}\n"
+    return (
+        f"{HEAD}LoadCredentialEncrypted={name}:{file}\n"
+        f"LoadCredential={name}{ENCRYPTED}:{file}\nSetCredential={name}{ENCRYPTED}:none\n"
+    )
 
 
 def tpm_drop_in(tcti: str) -> str:

@@ -119,7 +119,7 @@ class OfflineVault:
         if credential is None:
             yield None
             return
-        with credentials_directory(name, credential) as directory:
+        with credentials_directory(name, credential, self.systemd.encrypted(name)) as directory:
             yield directory
 
     def _check_exists(self) -> None:

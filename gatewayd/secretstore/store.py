@@ -21,20 +21,29 @@ IDLE = 60.0
 NO_RECOVERY = (
     "only this gateway can open the vault: add a recovery key with gatewayctl vault add-recovery"
 )
-"""The mildest fault of a store: it serves well, but would be lost with this machine."""
+"""A mild fault of a store: it serves well, but would be lost with this machine."""
+
+KEY_BESIDE = (
+    "the key of the vault lies on the same disk, so that a thief of the disk lacks nothing: with a "
+    "TPM, bind it to that by gatewayctl vault reseal credential --protect host+tpm2"
+)
+"""A mild fault of a store: it serves well, and protects its secrets from no thief."""
+
+MILD = frozenset({NO_RECOVERY, KEY_BESIDE})
+"""The faults that do not make the gateway degraded: it was set up so."""
 
 QUARANTINE = 30 * 86_400 * 1_000_000
 """How long a secret stays in quarantine, microseconds."""
 
 
 class Protection(StrEnum):
-    """What protects the secrets from a thief of the disk, as it is and not as it is configured."""
+    """What a thief of the disk lacks to read the secrets, as it is and not as it is configured."""
 
-    TPM2 = "tpm2"
-    SYSTEMD_CREDS = "systemd-creds"
-    KEYRING = "keyring"
-    DEVELOPMENT = "development"  # the key lies in a file beside the vault: for development only
-    NONE = "none"  # sealed: there is no key
+    TPM2 = "tpm2"  # the TPM of this machine
+    KEYRING = "keyring"  # what opens the keyring, as a passphrase
+    CREDENTIAL = "credential"  # what systemd has opened the key with: not known here
+    KEY_ON_DISK = "key-on-disk"  # nothing: the key lies on the same disk
+    NONE = "none"  # sealed: there is no key here
 
 
 class StoreState(StrEnum):
@@ -201,6 +210,11 @@ class SupportsReopening(Protocol):
 
     def reopen(self) -> None:
         """Use the disk again.  Raises StoreError where it still takes no writes."""
+
+
+def is_mild(why: str) -> bool:
+    """Whether what is wrong with a store is no more than how it was set up."""
+    return MILD.issuperset(why.split("; "))
 
 
 def is_read_only(store: SecretStore) -> bool:

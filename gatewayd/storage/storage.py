@@ -14,10 +14,10 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.errors import StoreError
 from gatewayd.secretstore.store import (
     IDLE,
-    NO_RECOVERY,
     SecretStore,
     StoreState,
     SupportsReopening,
+    is_mild,
     is_read_only,
 )
 from gatewayd.storage.commit_thread import CommitThread
@@ -109,8 +109,8 @@ class Storage:
 
     @property
     def degraded(self) -> bool:
-        """Whether an operator has to act: not if the one fault is a missing recovery key."""
-        return not self.sealed and any(fault != NO_RECOVERY for fault in self.faults)
+        """Whether an operator has to act: not if all faults are mild, or there is none."""
+        return not self.sealed and not all(is_mild(one) for one in self.faults)
 
     async def administer(self, work: Callable[[], T]) -> T:
         """Run an operator's work on the commit thread; `tend` then goes on with it.

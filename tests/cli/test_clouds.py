@@ -41,7 +41,7 @@ async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
         ExportedObject(
             PLACES["huawei"], HUAWEI, PROVIDER_METHODS.bind(Cloud("timed out")), "huawei"
         ),
-        ExportedObject(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2)),
+        ExportedObject(STORE, StoreView("vault", "key-on-disk", "unsealed", "", n_secrets=2)),
     )
     async with served(bus, RecordingCommands(), further=further, gather=0.02) as ours:
         yield ours

@@ -21,14 +21,14 @@ FACTS = {
 
 @pytest.mark.integration
 async def test_the_store(bus: PrivateBus) -> None:
-    store = ExportedObject(STORE, StoreView("vault", "development", "unsealed", "", n_secrets=2))
+    store = ExportedObject(STORE, StoreView("vault", "key-on-disk", "unsealed", "", n_secrets=2))
     async with served(bus, RecordingCommands(), further=(store,)):
         status, printed = await ctl(bus, "store", "status")
     assert status == 0
     assert printed.splitlines() == [
         "State: unsealed",
         "Secrets: 2, in the store vault",
-        f"Protected: {output.PROTECTION_TEXTS['development']}",
+        f"Protected: {output.PROTECTION_TEXTS['key-on-disk']}",
         "Recovery keys: none",
     ]
 

@@ -113,7 +113,7 @@ def test_a_key_that_is_gone_is_made_good_by_recovery(operator: Operator) -> None
     (operator.state / "development.key").unlink()
     printed = operator.succeeds("status")
     assert "State: sealed\nWhy: " in printed
-    assert "Protected: by nothing" in printed
+    assert "Protected: there is no key here" in printed
     assert "development.key" in operator.fails("rotate")
     whole = operator.directory / "whole"
     operator.succeeds("export", "--output", str(whole), *operator.opener)

@@ -33,7 +33,7 @@ async def test_the_objects_of_a_site(tmp_path: Path) -> None:
     async with site.open():
         (child,) = site.plant["serials"]
         await site.start()
-        await shows(site, STORE, "Backend=vault", "Protection=development", "State=unsealed")
+        await shows(site, STORE, "Backend=vault", "Protection=key-on-disk", "State=unsealed")
         await shows(site, STORE, "Explanation=", "NSecrets=0")
         await shows(site, CLOUD, "Id=alibaba", "Kind=alibaba", "State=idle", "NDevices=0")
         assert f":{site.plant['port']}" in await site.busctl("get-property", *CLOUD, "Endpoint")

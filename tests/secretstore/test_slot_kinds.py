@@ -43,7 +43,7 @@ class TestVaultWithCredential(SecretStoreContract):
             credentials.mkdir()
             (credentials / "vault.key").write_bytes(bytes(range(32)))
         store = Vault(VaultSettings(), directory, credentials)
-        assert store.protection in (Protection.SYSTEMD_CREDS, Protection.NONE)
+        assert store.protection in (Protection.CREDENTIAL, Protection.NONE)
         return store
 
     def remove_key(self, directory: Path) -> None:
@@ -56,7 +56,7 @@ class TestVaultWithCredential(SecretStoreContract):
 class TestVaultWithDevelopmentFile(SecretStoreContract):
     def open(self, directory: Path) -> SecretStore:
         store = Vault(VaultSettings(key="development-file"), directory)
-        assert store.protection in (Protection.DEVELOPMENT, Protection.NONE)
+        assert store.protection in (Protection.KEY_ON_DISK, Protection.NONE)
         return store
 
     def remove_key(self, directory: Path) -> None:

@@ -108,8 +108,8 @@ class KeySlotFactory:
         Raises StoreUnavailable where there is no such kind.
         """
         makers: Mapping[str, Callable[[], KeySlot]] = {
-            "credential": self._credential,
-            CredentialSlot.kind: self._credential,
+            "credential": self.credential,
+            CredentialSlot.kind: self.credential,
             TpmSlot.kind: self._tpm2,
             KeyringSlot.kind: self._keyring,
             DevelopmentSlot.kind: self._development,
@@ -118,7 +118,8 @@ class KeySlotFactory:
             raise StoreUnavailable(f"unknown kind of key slot: {key[:64]!a}")
         return makers[key]()
 
-    def _credential(self) -> KeySlot:
+    def credential(self) -> CredentialSlot:
+        """Return the slot of the systemd credential."""
         return CredentialSlot(self._credentials, self._settings.credential)
 
     def _development(self) -> KeySlot:

@@ -11,13 +11,14 @@ import logging
 import os
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gatewayd.errors import PluginError, StoreError
 from gatewayd.runtime.private_files import write_private
+from gatewayd.secretstore.store import Protection
 from gatewayd.secretstore.vault.crypto import KEY_SIZE
 
 if TYPE_CHECKING:
@@ -65,6 +66,34 @@ class KeySlot(Protocol):
         """Remove a key that is not used any more, as far as that can be done.  May hang."""
 
 
+ENCRYPTED = ".encrypted"
+"""The suffix of the name under which the unit passes the encrypted file, as it lies on the disk."""
+
+_ENCRYPTED_BY: Mapping[str, Protection] = {
+    "5a1c6a86df9d4096b1d5a65e0862f19a": Protection.KEY_ON_DISK,  # host
+    "55b9ed1d38594d43a8319d2ebb332ac6": Protection.KEY_ON_DISK,  # host, for one user
+    "058469daf6f54324800549da0f8ea2fb": Protection.KEY_ON_DISK,  # nothing
+    "0c7cc07b117645919c4b0bea08bc20fe": Protection.TPM2,  # tpm2
+    "faf7eb9341e3412ca1a436f95a29362f": Protection.TPM2,  # tpm2 with a public key
+    "93a894094874449090caf2fc93cab553": Protection.TPM2,  # host and tpm2
+    "ef4ac13679a9480ea7db68897f9f165d": Protection.TPM2,  # host and tpm2, for one user
+    "af4950a849134eb1a73846304ff30c05": Protection.TPM2,  # host and tpm2 with a public key
+    "adbc4ca3efb64201ba881b6f2e4095ea": Protection.TPM2,  # the same, for one user
+}
+"""What a thief lacks, by the id with which systemd-creds(1) begins a file (systemd 252 to 257,
+src/shared/creds-util.h).  The key of the host is /var/lib/systemd/credential.secret."""
+_ID_BYTES, _ID_TEXT = 16, 24
+
+
+def encrypted_by(encrypted: bytes) -> Protection:
+    """Return what a thief of the disk lacks to decrypt what systemd-creds has encrypted."""
+    try:
+        head = b64decode(encrypted[:_ID_TEXT], validate=True)[:_ID_BYTES]
+    except ValueError:
+        return Protection.CREDENTIAL
+    return _ENCRYPTED_BY.get(head.hex(), Protection.CREDENTIAL)
+
+
 class CredentialSlot:
     """A key that systemd passes to the service (systemd.exec(5), LoadCredentialEncrypted=).
 
@@ -89,6 +118,16 @@ class CredentialSlot:
         if not key:  # gatewayd-vault-key@.service found none, or could not open it
             raise KeyUnavailable(f"the systemd credential {self._name} is empty: {remedy}")
         return _checked(key, f"the systemd credential {self._name}")
+
+    @property
+    def protection(self) -> Protection:
+        """What a thief of the disk lacks, if the unit passes the encrypted file, too."""
+        if self._directory is None:
+            return Protection.CREDENTIAL
+        try:
+            return encrypted_by((self._directory / f"{self._name}{ENCRYPTED}").read_bytes())
+        except OSError:
+            return Protection.CREDENTIAL
 
     def enroll(self, random: Callable[[int], bytes]) -> EnrolledKey:  # noqa: ARG002  # systemd's own
         """Return the key: only systemd makes it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from gatewayd.secretstore.keyslots.tpm import TpmSlot
 from gatewayd.secretstore.keyslots.unseal import UnsealedKey, Unsealer
 from gatewayd.secretstore.store import (
     IDLE,
+    KEY_BESIDE,
     NO_RECOVERY,
     ConditionProperties,
     Protection,
@@ -168,7 +169,7 @@ class SealedDatabase(ConditionProperties, Database):
 
     def slots_changed(self, found: UnsealedKey | None = None) -> None:
         """Read the slots again, which are durable.  found: the key of the one that was resealed."""
-        self._facts = VaultFacts(kinds=tuple(table.read_slots(self._run)))
+        self._facts = self._with_slots()
         kind = self._unsealer.slot.kind
         if kind not in self._facts.kinds:
             self._guard = None
@@ -229,7 +230,7 @@ class SealedDatabase(ConditionProperties, Database):
         self._guard = self._guarded(keys, found)
         if len(keys.generations) > 1:
             self._rotation = RotationPass(self._run, keys, self.random)
-        self._facts = VaultFacts(kinds=tuple(table.read_slots(self._run)))
+        self._facts = self._with_slots()
 
     def _guarded(self, keys: DataKeys, found: UnsealedKey | None) -> RollbackGuard | None:
         if found is None or found.counter is None:
@@ -259,6 +260,10 @@ class SealedDatabase(ConditionProperties, Database):
         self.after(self._rotated)
         return 0.0
 
+    def _with_slots(self) -> VaultFacts:
+        credential = self.key_slots.credential().protection
+        return VaultFacts(kinds=tuple(table.read_slots(self._run)), credential=credential)
+
     def _rotated(self) -> None:
         self._rotation = None
         self.keys().keep(data_keys.generations(self._run))
@@ -280,12 +285,18 @@ class SealedDatabase(ConditionProperties, Database):
 
 
 STRENGTH: Mapping[str, Protection] = {
-    DevelopmentSlot.kind: Protection.DEVELOPMENT,
+    DevelopmentSlot.kind: Protection.KEY_ON_DISK,
     KeyringSlot.kind: Protection.KEYRING,
-    CredentialSlot.kind: Protection.SYSTEMD_CREDS,
     TpmSlot.kind: Protection.TPM2,
 }
-"""The protection that each kind of key slot gives, the weakest first."""
+"""The protection that each kind of key slot gives; that of a credential depends on its file."""
+
+WEAKEST_FIRST = (
+    Protection.KEY_ON_DISK,
+    Protection.CREDENTIAL,
+    Protection.KEYRING,
+    Protection.TPM2,
+)
 
 EXPOSED = (
     "the key is also in a file beside the vault: remove it with gatewayctl vault remove-slot "
@@ -298,6 +309,7 @@ class VaultFacts:
     """The facts from which the condition of a vault follows.
 
     sealed: why there is no key; empty where there is one.  kinds: of all key slots.
+    credential: what a thief lacks to open the slot of the systemd credential.
     suspected: why the vault may be an old copy.
     faults: what is wrong, the worst first; empty texts do not count.
     """
@@ -306,28 +318,37 @@ class VaultFacts:
     kinds: Collection[str] = ()
     suspected: str = ""
     faults: tuple[str, ...] = ()
+    credential: Protection = Protection.CREDENTIAL
 
 
 def assess(facts: VaultFacts) -> StoreCondition:
     """Return the condition.  The weakest slot decides: a thief would try that one."""
     if facts.sealed:
         return StoreCondition(StoreState.SEALED, Protection.NONE, facts.sealed)
-    protection = weakest(facts.kinds)
+    protection = weakest(facts.kinds, facts.credential)
     if facts.suspected:
         return StoreCondition(StoreState.ROLLBACK_SUSPECTED, protection, facts.suspected)
-    if faults := [*filter(None, (*facts.faults, _advice(facts.kinds)))]:
+    if faults := [*filter(None, (*facts.faults, *_advice(facts)))]:
         return StoreCondition(StoreState.DEGRADED, protection, "; ".join(faults))
     return StoreCondition(StoreState.UNSEALED, protection)
 
 
-def weakest(kinds: Collection[str]) -> Protection:
+def weakest(kinds: Collection[str], credential: Protection) -> Protection:
     """Return the protection of the weakest of some slots."""
-    return next((given for kind, given in STRENGTH.items() if kind in kinds), Protection.NONE)
+    given = {each for kind, each in STRENGTH.items() if kind in kinds}
+    if CredentialSlot.kind in kinds:
+        given.add(credential)
+    return next((each for each in WEAKEST_FIRST if each in given), Protection.NONE)
 
 
-def _advice(kinds: Collection[str]) -> str:
-    """Return what to do about the slots: nothing where gatewayd is only tried out."""
-    local = [kind for kind in kinds if not is_recovery(kind)]
+def _advice(facts: VaultFacts) -> Iterator[str]:
+    """Yield what to do about the slots: nothing where gatewayd is only tried out."""
+    local = [kind for kind in facts.kinds if not is_recovery(kind)]
     if DevelopmentSlot.kind in local:
-        return EXPOSED if len(local) > 1 else ""
-    return "" if len(local) < len(kinds) else NO_RECOVERY
+        if len(local) > 1:
+            yield EXPOSED
+        return
+    if CredentialSlot.kind in local and facts.credential is Protection.KEY_ON_DISK:
+        yield KEY_BESIDE
+    if len(local) == len(facts.kinds):
+        yield NO_RECOVERY

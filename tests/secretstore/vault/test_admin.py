@@ -35,7 +35,7 @@ def test_a_report_shows_what_is_there(vault: Vault) -> None:
     kind = RecoveryKey(private_pem(PRIVATE)).kind
     assert found.made > 1_700_000_000
     assert dataclasses.replace(found, made=0) == admin.VaultReport(
-        state=StoreState.UNSEALED, protection=Protection.SYSTEMD_CREDS, why="",
+        state=StoreState.UNSEALED, protection=Protection.CREDENTIAL, why="",
         slots=(kind, "systemd-credential"), generation=1, generations=1, made=0,
         rotating=False, secrets=1, quarantined=0, writes=1, counter=False,
     )  # fmt: skip
@@ -69,11 +69,11 @@ def test_another_slot_opens_the_same_vault(vault: Vault, vault_directory: VaultD
 
 
 def test_the_protection_is_that_of_the_weakest_slot(vault: Vault) -> None:
-    assert (vault.protection, vault.why) == (Protection.SYSTEMD_CREDS, NO_RECOVERY)
+    assert (vault.protection, vault.why) == (Protection.CREDENTIAL, NO_RECOVERY)
     do(vault, admin.reseal, "development-file")
-    assert (vault.protection, vault.why) == (Protection.DEVELOPMENT, EXPOSED)
+    assert (vault.protection, vault.why) == (Protection.KEY_ON_DISK, EXPOSED)
     do(vault, admin.remove_slot, "development-file")
-    assert (vault.protection, vault.why) == (Protection.SYSTEMD_CREDS, NO_RECOVERY)
+    assert (vault.protection, vault.why) == (Protection.CREDENTIAL, NO_RECOVERY)
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     assert (vault.state, vault.why) == (StoreState.UNSEALED, "")
 
@@ -268,7 +268,7 @@ def test_a_vault_moves_into_a_tpm(
         with closing(vault_directory.open("tpm2")) as moved:
             assert (moved.state, moved.protection) == (
                 StoreState.DEGRADED,
-                Protection.SYSTEMD_CREDS,
+                Protection.CREDENTIAL,
             )
             do(moved, admin.remove_slot, "systemd-credential")
             assert moved.protection is Protection.TPM2
@@ -288,7 +288,7 @@ def test_a_vault_moves_out_of_a_tpm(vault_directory: VaultDirectory, tmp_path: P
             keep(vault, REF, b"x")
             do(vault, admin.reseal, "credential")
             do(vault, admin.remove_slot, "tpm2")
-            assert vault.protection is Protection.SYSTEMD_CREDS
+            assert vault.protection is Protection.CREDENTIAL
             assert not admin.report(vault).counter
             keep(vault, REF, b"x")
         assert vault_directory.opens("credential")
@@ -302,7 +302,7 @@ def test_a_vault_is_made_with_its_recovery_key(vault_directory: VaultDirectory) 
         vault_directory.credentials,
         public_pem(PRIVATE),
     )
-    assert (found.state, found.protection) == (StoreState.UNSEALED, Protection.SYSTEMD_CREDS)
+    assert (found.state, found.protection) == (StoreState.UNSEALED, Protection.CREDENTIAL)
     assert len(found.slots) == 2
     with open_offline(
         vault_directory.settings, vault_directory.directory, vault_directory.credentials

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory, VaultSettings
-from gatewayd.secretstore.store import NO_RECOVERY, Protection, StoreCondition, StoreState
+from gatewayd.secretstore.store import (
+    KEY_BESIDE,
+    NO_RECOVERY,
+    Protection,
+    StoreCondition,
+    StoreState,
+)
 from gatewayd.secretstore.vault.sealed_database import (
     EXPOSED,
     STRENGTH,
@@ -34,28 +40,40 @@ RECOVERY = "recovery-0123456789abcdef"
         ),
         (
             VaultFacts("", (CREDS, RECOVERY), "", ("", "")),
-            StoreCondition(StoreState.UNSEALED, Protection.SYSTEMD_CREDS),
+            StoreCondition(StoreState.UNSEALED, Protection.CREDENTIAL),
         ),
         (
             VaultFacts("", (CREDS,)),
-            StoreCondition(StoreState.DEGRADED, Protection.SYSTEMD_CREDS, NO_RECOVERY),
+            StoreCondition(StoreState.DEGRADED, Protection.CREDENTIAL, NO_RECOVERY),
         ),
         (
             VaultFacts("", ("keyring",), "", ("full", "lost")),
             StoreCondition(StoreState.DEGRADED, Protection.KEYRING, f"full; lost; {NO_RECOVERY}"),
         ),
-        (VaultFacts("", (DEV,)), StoreCondition(StoreState.UNSEALED, Protection.DEVELOPMENT)),
+        (
+            VaultFacts("", (CREDS, RECOVERY), credential=Protection.KEY_ON_DISK),
+            StoreCondition(StoreState.DEGRADED, Protection.KEY_ON_DISK, KEY_BESIDE),
+        ),
+        (
+            VaultFacts("", (CREDS, "keyring", RECOVERY), credential=Protection.TPM2),
+            StoreCondition(StoreState.UNSEALED, Protection.KEYRING),
+        ),
+        (
+            VaultFacts("", (CREDS,), credential=Protection.TPM2),
+            StoreCondition(StoreState.DEGRADED, Protection.TPM2, NO_RECOVERY),
+        ),
+        (VaultFacts("", (DEV,)), StoreCondition(StoreState.UNSEALED, Protection.KEY_ON_DISK)),
         (
             VaultFacts("", (DEV, RECOVERY)),
-            StoreCondition(StoreState.UNSEALED, Protection.DEVELOPMENT),
+            StoreCondition(StoreState.UNSEALED, Protection.KEY_ON_DISK),
         ),
         (
             VaultFacts("", (DEV,), "", ("full",)),
-            StoreCondition(StoreState.DEGRADED, Protection.DEVELOPMENT, "full"),
+            StoreCondition(StoreState.DEGRADED, Protection.KEY_ON_DISK, "full"),
         ),
         (
             VaultFacts("", (TPM, DEV, RECOVERY)),
-            StoreCondition(StoreState.DEGRADED, Protection.DEVELOPMENT, EXPOSED),
+            StoreCondition(StoreState.DEGRADED, Protection.KEY_ON_DISK, EXPOSED),
         ),
     ],
 )
@@ -66,5 +84,5 @@ def test_the_condition_follows_from_the_facts(facts: VaultFacts, condition: Stor
 def test_every_kind_of_slot_has_its_strength(tmp_path: Path) -> None:
     (key,) = (one for one in fields(VaultSettings) if one.name == "key")
     slots = KeySlotFactory(VaultSettings(), tmp_path, None)
-    assert {slots.make(word).kind for word in key.metadata["choices"]} == set(STRENGTH)
+    assert {slots.make(word).kind for word in key.metadata["choices"]} == {*STRENGTH, CREDS}
     assert all(slots.make(kind).kind == kind for kind in STRENGTH)

@@ -215,7 +215,7 @@ def test_a_vault_that_never_had_a_key_gets_one_later(tmp_path: Path) -> None:
     (tmp_path / "vault.key").write_bytes(bytes(32))
     with closing(Vault(VaultSettings(), tmp_path, tmp_path)) as vault:
         keep(vault, REF, b"x")
-        assert vault.protection is Protection.SYSTEMD_CREDS
+        assert vault.protection is Protection.CREDENTIAL
 
 
 def test_a_truncated_file_is_refused_and_left_alone(vault: Vault, tmp_path: Path) -> None:
