@@ -24,7 +24,7 @@ from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsRer
 from gatewayd.config import Config
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import Work
-from gatewayd.device.record import CloudName, RecordStore
+from gatewayd.device.record import CloudName, RecordStore, Verdict
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import MessageStatistics, Reporter
 from gatewayd.discovery.discoverer import Context, Listener, Sighting
@@ -38,8 +38,13 @@ from gatewayd.errors import StoreError
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
-from gatewayd.manager.manager import DeviceManager
+from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
+from gatewayd.messages.broker.access import BrokerAccess
+from gatewayd.messages.broker.certificates import BrokerAuthority
+from gatewayd.messages.broker.files import AccessDirectory
+from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.service import MessageService
+from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime import journal
@@ -198,7 +203,8 @@ class Application:
             Work.ACTIVATE: self.keeper.activate,
             Work.CONNECT: self.keeper.connect,
         }
-        manager.connect(workers, DevicePublisher(records, devices, self.admission, reporter, clock))
+        shown = DevicePublisher(records, devices, self.admission, reporter, clock)
+        manager.connect(workers, _BrokerNotifier(shown, lambda: self.broker))
         self.commands = OperatorCommands(
             manager,
             self.admission,
@@ -216,6 +222,8 @@ class Application:
         for provider in providers.values():
             provider.set_requests(self.cloud_requests)
         self.authorities: dict[str, AuthorityService] = {}
+        self.broker: BrokerAccess | None = None
+        self._broker_files: AccessDirectory | None = None
         self._unrecorded: dict[str, CloudName] = {}
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
@@ -233,6 +241,23 @@ class Application:
                     self.keeper.renew,
                     self.clock.fault,
                 )
+
+    def open_broker(self, settings: MessageSettings, state: Path, places: BrokerPlaces) -> None:
+        """Let children and programs use gatewayd's own broker, where it is enabled; else stop it.
+
+        state: the state directory.
+        """
+        self._broker_files = AccessDirectory(places.access)
+        if settings.enabled and settings.broker.enabled:
+            self.broker = BrokerAccess(
+                settings.broker,
+                places,
+                state,
+                BrokerAuthority(self._secrets),
+                admitted=self._is_admitted,
+                resolve=self.commands.resolve,
+                clock=self.clock,
+            )
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
         """Add the children on record.  readable: whether a slot can be read."""
@@ -280,11 +305,20 @@ class Application:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
         own = (self._admit_gateway_later, self._watch_clock)
-        return *self.discovery.services(), self.cloud_requests.run, *own, *watches
+        broker = self.broker.run if self.broker else self._stop_broker
+        return *self.discovery.services(), self.cloud_requests.run, *own, *watches, broker
 
     def faults(self) -> Sequence[str]:
         """Return what is wrong with the gateway itself, a sentence each."""
-        return tuple(filter(None, (*self.discovery.faults(), self.clock.fault())))
+        broker = self.broker.faults() if self.broker else ()
+        return tuple(filter(None, (*self.discovery.faults(), *broker, self.clock.fault())))
+
+    async def _stop_broker(self) -> None:
+        if self._broker_files is not None:
+            try:
+                await asyncio.to_thread(self._broker_files.clear)
+            except OSError as error:
+                log.warning("Cannot stop the broker: %s: %s.", error.filename, error.strerror)
 
     async def _watch_clock(self) -> None:
         """Log a clock that is not set, and when it is."""
@@ -302,9 +336,32 @@ class Application:
     def _admits(self, device: DeviceId) -> bool:
         return self.admission.decide(device).action is Action.REGISTER
 
+    def _is_admitted(self, device: DeviceId) -> bool:
+        record = self._records.get(device)
+        return record is not None and record.verdict is Verdict.ADMITTED
+
     def _cloud_name(self, device: DeviceId) -> CloudName | None:
         record = self._records.get(device)
         return record.cloud if record else None
+
+
+class _BrokerNotifier:
+    """A `ChildPublisher` that also notifies the users of the broker.  broker: None for none."""
+
+    def __init__(
+        self, publisher: ChildPublisher, broker: Callable[[], BrokerAccess | None]
+    ) -> None:
+        self._publisher, self._broker = publisher, broker
+
+    def show(self, child: Child) -> None:
+        if broker := self._broker():
+            broker.update(child.id)
+        self._publisher.show(child)
+
+    def remove(self, device: DeviceId) -> None:
+        if broker := self._broker():
+            broker.forget(device)
+        self._publisher.remove(device)
 
 
 async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
@@ -354,6 +411,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         dump=dump,
     )
     app.open_authorities()
+    app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))
     return app
 
 

@@ -133,7 +133,11 @@ class Daemon:
         )
         self._app.restore(lambda ref: ref.device not in storage.without_secret)
         objects = exported_objects(
-            self._status, self._environ, self._app.authorities, changed=self._show
+            self._status,
+            self._environ,
+            self._app.authorities,
+            self._app.broker,
+            changed=self._show,
         )
         await self._bus.start(self._app.commands, objects)
         try:

@@ -11,13 +11,15 @@ from gatewayd.cloud.preflight import CheckResult, checks, local_context
 from gatewayd.config import ConfiguredPlugin
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
+    BROKER_METHODS,
     LOG_METHODS,
     MESSAGE_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
     AuthorityCommands,
+    BrokerCommands,
 )
-from gatewayd.dbus.names import AUTHORITY, LOG, OUTBOX, STORE, ObjectInterface
+from gatewayd.dbus.names import AUTHORITY, LOG, OUTBOX, OWN_BROKER, STORE, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import GatewayStatus, provider_object
@@ -31,18 +33,22 @@ def exported_objects(
     status: GatewayStatus,
     environ: Mapping[str, str],
     authorities: Mapping[str, AuthorityCommands],
+    broker: BrokerCommands | None,
     *,
     changed: Callable[[], None],
 ) -> Iterator[ExportedObject]:
     """Yield the objects that are served from the start to the end, as they are now.
 
     environ: of the process.  authorities: the device CAs, by the name of their cloud.
+    broker: the users of gatewayd's own; None where it is not enabled.
     changed: called when a command has changed what is shown.
     """
     store = StoreService.of(status.monitor, changed)
     yield ExportedObject(STORE, status.store(), SECRET_STORE_METHODS.bind(store))
     messages = MESSAGE_METHODS.bind(status.messages)
     yield ExportedObject(OUTBOX, status.messages.view(), messages)
+    if broker is not None:
+        yield ExportedObject(OWN_BROKER, None, BROKER_METHODS.bind(broker))
     yield ExportedObject(LOG, status.log(), LOG_METHODS.bind(LogControl(changed)))
     for cloud in status.config.clouds:
         location, name = provider_object(cloud.name), cloud.name

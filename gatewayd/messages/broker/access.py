@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret
-from gatewayd.errors import InvalidArgs, StoreError, StoreUnavailable
+from gatewayd.errors import InvalidArgs, StoreError, StoreUnavailable, WrongState
 from gatewayd.messages.broker import files
 from gatewayd.messages.broker.certificates import (
     CHILD_DAYS,
@@ -167,6 +167,8 @@ class BrokerAccess:
     ) -> str:
         """Issue a certificate for a child's key; return it with that of the CA, PEM."""
         name, days = child_name(self._resolve(device)), _days(options)
+        if fault := self._clock.fault():
+            raise WrongState(f"A certificate needs the time: {fault}")
         pem = request.encode("ascii", "replace")
         async with self._lock:
             users, now = self._list(), self._clock.timestamp()
