@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,10 +40,12 @@ from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
+from gatewayd.message_stage import MessageStage
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.files import AccessDirectory
 from gatewayd.messages.broker.settings import BrokerPlaces
+from gatewayd.messages.doors.access import OwnBrokerAccess
 from gatewayd.messages.service import MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
@@ -222,6 +225,7 @@ class Application:
         for provider in providers.values():
             provider.set_requests(self.cloud_requests)
         self.authorities: dict[str, AuthorityService] = {}
+        self.message_stage: MessageStage | None = None
         self.broker: BrokerAccess | None = None
         self._broker_files: AccessDirectory | None = None
         self._unrecorded: dict[str, CloudName] = {}
@@ -258,6 +262,43 @@ class Application:
                 resolve=self.commands.resolve,
                 clock=self.clock,
             )
+
+    async def open_messages(self, config: Config, environ: Mapping[str, str]) -> None:
+        """Let children speak, where that is enabled.  Raises StoreError, ConfigError.
+
+        environ: of the process.
+        """
+        if not config.messages.enabled:
+            return
+        broker, path = self.broker, BrokerPlaces.of(environ).socket
+        stage = MessageStage(
+            config.messages,
+            config.gateway.state_directory,
+            self._records,
+            self.clock,
+            self.tap,
+            own=OwnBrokerAccess(path, lambda: broker.password) if broker else None,
+            read_secret=partial(read_secret, credentials_directory(environ)),
+            host=socket.gethostname(),
+        )
+        await stage.open()
+        for listener in (stage.sessions, stage.relay.delivery):
+            self.keeper.listen(listener)
+        self.message_stage = stage
+        self.messages = MessageService(
+            stage.statistics,
+            stage.door_states,
+            stage.entrances,
+            self.tap,
+            self.commands.resolve,
+            self.clock.now,
+        )
+
+    async def close_messages(self) -> None:
+        """Close the outbox, and end what operators follow, when all else has ended."""
+        self.tap.close()
+        if self.message_stage is not None:
+            await self.message_stage.aclose()
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
         """Add the children on record.  readable: whether a slot can be read."""
@@ -306,7 +347,10 @@ class Application:
         watches = (authority.watch for authority in self.authorities.values())
         own = (self._admit_gateway_later, self._watch_clock)
         broker = self.broker.run if self.broker else self._stop_broker
-        return *self.discovery.services(), self.cloud_requests.run, *own, *watches, broker
+        messages = self.message_stage.services() if self.message_stage else ()
+        return (
+            *self.discovery.services(), self.cloud_requests.run, *own, *watches, broker, *messages
+        )  # fmt: skip
 
     def faults(self) -> Sequence[str]:
         """Return what is wrong with the gateway itself, a sentence each."""

@@ -33,6 +33,7 @@ from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
 from gatewayd.gateway_status import GatewayStatus, first_view
 from gatewayd.manager.statistics import DeviceStatistics
+from gatewayd.messages.gateway_report import GatewayReporter
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import synchronised, wall_time
@@ -115,6 +116,14 @@ class Daemon:
             reload=self.reload,
             dump=self._dump,
         )
+        await self._app.open_messages(config, self._environ)
+        try:
+            await self._serve_on_bus(statistics, monitor)
+        finally:
+            await self._app.close_messages()
+
+    async def _serve_on_bus(self, statistics: DeviceStatistics, monitor: StoreMonitor) -> None:
+        config, storage = self._config, self._storage
         await monitor.refresh()
         under_journal = journal.under_journal(self._environ, sys.stderr)
         self._status = GatewayStatus(
@@ -164,6 +173,7 @@ class Daemon:
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         interval = watchdog_interval(self._environ, os.getpid())
+        stage, report = self._app.message_stage, self._config.messages.report_gateway
         services = [
             *(service() for service in (*self._app.services(), *self._bus.services())),
             self._refresh_status(),
@@ -171,12 +181,20 @@ class Daemon:
             self._reload_on_hang_up(),
             self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
         ]
+        if stage is not None and report:
+            status, now = self._status, self._app.clock.now
+            reporter = GatewayReporter(
+                stage.intake, status.online_gateways, status.facts, report, now
+            )
+            services.append(reporter.run())
         if interval is not None:
             pings = {
                 "asyncio": self._app.manager.ping,
                 "dbus": self._bus.ping,
                 "store": self._storage.thread.ping,
             }
+            if stage is not None:
+                pings["outbox"] = stage.relay.ping
             services.append(feed_watchdog(self._notifier, interval, pings))
         return services
 

@@ -25,7 +25,7 @@ async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as running:
         for number in range(10):
             running.say(str(number))
-        await running.durable(10)
+        await running.all_settled()
         assert running.relay.statistics().total.waiting == 10
     async with running_relay(tmp_path) as running:
         assert running.relay.statistics().total.waiting == 10

@@ -123,6 +123,7 @@ class RunningRelay:
         self.settled: list[tuple[bytes, DropReason | None]] = []
         self.sessions: dict[DeviceId, FakeMessageSession] = {}
         self.tasks: list[asyncio.Task[None]] = []
+        self.said = 0
 
     def say(
         self,
@@ -134,6 +135,7 @@ class RunningRelay:
         topic: str = "properties",
     ) -> None:
         """Have a door receive a message."""
+        self.said += 1
         content = payload.encode() if isinstance(payload, str) else payload
         message = IncomingMessage("site", child, topic, content, packet, repeated)
         self.relay.offer(message, lambda why: self.settled.append((content, why)))
@@ -154,9 +156,9 @@ class RunningRelay:
         self.relay.delivery.session_closed(child)
         session.ended.set()
 
-    async def durable(self, count: int) -> None:
-        """Wait until so many messages are settled."""
-        await until(lambda: len(self.settled) >= count)
+    async def all_settled(self) -> None:
+        """Wait until all that a door has received is settled."""
+        await until(lambda: len(self.settled) >= self.said)
 
     async def accepted(self, count: int, child: DeviceId = ALICE) -> None:
         """Wait until the cloud has accepted so many messages."""

@@ -205,7 +205,12 @@ class MessageOutbox:
         doors: those that are configured.
         """
         self._owner = owner
-        if why := await self._thread.run(self._open, doors):
+        try:
+            why = await self._thread.run(self._open, doors)
+        except BaseException:
+            self._thread.close()
+            raise
+        if why:
             _log_replaced(why)
 
     async def run(self) -> None:
@@ -224,14 +229,14 @@ class MessageOutbox:
 
     async def aclose(self) -> None:
         """Try once to make durable what is not; then close the file and end the thread."""
-        changes, arrivals = self._take()
         try:
-            if changes:
-                await self._thread.run(self._apply, changes)
+            while self._work.is_set():
+                changes, arrivals = self._take()
+                if changes:
+                    await self._thread.run(self._apply, changes)
+                self._settle(arrivals)
         except StoreError as error:
             log.warning("Messages that were not acknowledged are not stored: %s.", error)
-        else:
-            self._settle(arrivals)
         await self._thread.run(self._file.close)
         self._thread.close()
 

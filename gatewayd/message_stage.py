@@ -1,0 +1,166 @@
+"""The stage of messages: the doors, the relay behind them, and what children are shown of it.
+
+    door → tap → relay → session of the child
+
+It exists where messages are enabled.  The relay is opened before any door is, and closed after all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.provider import Session
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import RecordStore, Verdict
+from gatewayd.device.views import MessageStatistics
+from gatewayd.messages.doors.access import DoorAccess
+from gatewayd.messages.doors.children import RecordedChildren
+from gatewayd.messages.doors.doors import ChildCloudStatus, DoorParts, Doors
+from gatewayd.messages.gateway_report import DOOR as OF_GATEWAY
+from gatewayd.messages.intake import MessageIntake
+from gatewayd.messages.outbox.arrival import ArrivalClock, clock_is_right
+from gatewayd.messages.relay import ChildStanding, MessageRelay
+from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.tap import MessageTap, TappedIntake
+from gatewayd.runtime.clock import Clock
+
+SHOW_EVERY = 5.0
+"""Seconds between two looks at what children are shown of their way to the cloud."""
+
+
+class ChildSessions:
+    """Which children are online, and since when.  Implements SessionListener.
+
+    milliseconds: returns the time since the epoch.
+    """
+
+    def __init__(self, milliseconds: Callable[[], int]) -> None:
+        self._milliseconds = milliseconds
+        self.online: dict[DeviceId, int] = {}
+        self.offline: dict[DeviceId, int] = {}
+
+    def session_opened(self, device: DeviceId, session: Session) -> None:  # noqa: ARG002  # of the protocol
+        """Note that a child is online."""
+        self.offline.pop(device, None)
+        self.online.setdefault(device, self._milliseconds())
+
+    def session_closed(self, device: DeviceId) -> None:
+        """Note that a child is offline."""
+        if self.online.pop(device, None) is not None:
+            self.offline[device] = self._milliseconds()
+
+
+class RecordedStanding(ChildStanding):
+    """What records say of a child that speaks."""
+
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        super().__init__(self._is_admitted, self._is_gone, self._cloud)
+
+    def _is_admitted(self, device: DeviceId) -> bool:
+        record = self._records.get(device)
+        return record is not None and record.verdict is Verdict.ADMITTED
+
+    def _is_gone(self, device: DeviceId) -> bool:
+        record = self._records.get(device)
+        return record is None or record.verdict is Verdict.REJECTED
+
+    def _cloud(self, device: DeviceId) -> str:
+        record = self._records.get(device)
+        return record.cloud.provider if record is not None and record.cloud is not None else ""
+
+
+class MessageStage:
+    """The way of all messages.
+
+    directory: of the outbox.  own: the way to gatewayd's own broker; None without one.
+    host: the name of this machine.  intake: where messages enter that come from no door.
+    """
+
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: what it joins
+        self,
+        settings: MessageSettings,
+        directory: Path,
+        records: RecordStore,
+        clock: Clock,
+        tap: MessageTap,
+        *,
+        own: DoorAccess | None,
+        read_secret: ReadSecret,
+        host: str,
+    ) -> None:
+        arrival = ArrivalClock(clock.wall, is_right=lambda: clock_is_right() and not clock.fault())
+        self._children = RecordedStanding(records)
+        self.relay = MessageRelay(
+            settings, directory, self._children, clock, arrival=arrival, published=tap.published
+        )
+        self.intake: MessageIntake = TappedIntake(self.relay, tap)
+        parts = DoorParts(
+            self.intake, RecordedChildren(records, clock.now), clock, read_secret, host
+        )
+        self._doors = Doors(parts, settings.doors, own)
+        self.sessions = ChildSessions(lambda: clock.wall() // 1000 if arrival.right else 0)
+        self._shown: dict[DeviceId, ChildCloudStatus] = {}
+
+    async def open(self) -> None:
+        """Open the outbox.  Raises StoreError, ConfigError."""
+        await self.relay.open((*self._doors.names, OF_GATEWAY))
+
+    def services(self) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what has to run, once the outbox is open."""
+        return *self.relay.services(), *self._doors.services(), self._show_children
+
+    async def aclose(self) -> None:
+        """End all publications, and close the outbox: after the doors have ended."""
+        await self.relay.aclose()
+
+    # What is shown.
+
+    def statistics(self) -> MessageStatistics:
+        """Return the statistics of now."""
+        return self.relay.statistics()
+
+    def door_states(self) -> Mapping[str, tuple[str, str]]:
+        """Return state and explanation of each door, as `DoorView` has them."""
+        return self._doors.states()
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the counters of all doors, as "NAME:received"."""
+        return self._doors.counters()
+
+    @property
+    def entrances(self) -> Mapping[DeviceId, str]:
+        """The door at which the newest message of each child came in."""
+        return self.relay.entrances
+
+    async def _show_children(self) -> None:
+        """Show children, at gatewayd's own broker, what has changed for them, until cancelled."""
+        while True:
+            now = self._statuses()
+            for child, status in now.items():
+                if self._shown.get(child) != status:
+                    self._doors.show(child, status)
+            for child in self._shown.keys() - now.keys():
+                self._doors.show(child, None)
+            self._shown = now
+            await asyncio.sleep(SHOW_EVERY)
+
+    def _statuses(self) -> dict[DeviceId, ChildCloudStatus]:
+        sessions, counts = self.sessions, self.relay.statistics().children
+        known = {*sessions.online, *sessions.offline, *counts}
+        for child in [one for one in sessions.offline if self._children.gone(one)]:
+            del sessions.offline[child]
+        return {
+            child: ChildCloudStatus(
+                child in sessions.online,
+                sessions.online.get(child, sessions.offline.get(child, 0)),
+                counts[child].waiting if child in counts else 0,
+                sum(counts[child].dropped.values()) if child in counts else 0,
+            )
+            for child in known
+            if not self._children.gone(child)
+        }
