@@ -22,7 +22,7 @@ from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
 from gatewayd.cloud.alibaba.reporting.device_reports import (
     DeviceReports,
-    MessageLimit,
+    MessageLimits,
     message_ids,
     receive_replies,
 )
@@ -55,7 +55,8 @@ class DirectRoute(ABC):
     """
 
     def __init__(self, account: AlibabaAccount, now: Callable[[], float] = time.monotonic) -> None:
-        self._account, self._settings, self._now = account, account.settings, now
+        self._account, self._settings = account, account.settings
+        self._limits = MessageLimits(now)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
@@ -102,7 +103,7 @@ class DirectRoute(ABC):
         own, seconds = payloads.sub_name(name), self._settings.reply_timeout
 
         def device_reports() -> DeviceReports:
-            limit, ids = MessageLimit(self._now), message_ids(self._account.random)
+            limit, ids = self._limits.of(own), message_ids(self._account.random)
             replies = partial(receive_replies, connection, seconds)
             return DeviceReports(own, connection, limit, ids, replies, seconds)
 

@@ -11,7 +11,7 @@ from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
-from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit
+from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimits
 from gatewayd.cloud.alibaba.reporting.publishers import SubDevicePublisher
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
@@ -64,7 +64,8 @@ class AlibabaSubDeviceSessions:
         limit: int,
         now: Callable[[], float],
     ) -> None:
-        self._link, self._requests, self._signing, self._now = link, requests, signing, now
+        self._link, self._requests, self._signing = link, requests, signing
+        self._limits = MessageLimits(now)
         self._online = OpenSessions(requests.log_out, now)
         self.cooldown = Cooldown[SubName](now)
         self.topology = AlibabaTopology(limit, requests.attached)
@@ -161,7 +162,7 @@ class AlibabaSubDeviceSessions:
 
     def _publisher(self, child: SubName) -> SubDevicePublisher:
         force_off = partial(self.force_off, child)
-        return SubDevicePublisher(child, self._link, MessageLimit(self._now), force_off)
+        return SubDevicePublisher(child, self._link, self._limits.of, force_off)
 
     def _login_error(self, child: SubName, denied: Denied, *, issued: bool) -> LoginError:
         meaning = denied.meaning

@@ -130,12 +130,19 @@ class SubDeviceSession:
         self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
     async def publish(self, message: Message) -> Publication:
-        """Publish a message once, as SupportsMessages says."""
+        """Publish a message once, as SupportsMessages says.
+
+        What was accepted while the cloud ended the session counts as delayed: a cloud acknowledges
+        also what it drops, as the child is not online there.
+        """
         try:
-            return await self._publisher.publish(message, self._ended)
+            outcome = await self._publisher.publish(message, self._ended)
         except Gone:
             ended = self._ended.done()
             return MessageDelayed(self._ended.result().reason if ended else result_codes.LINK_LOST)
+        if self._ended.done() and (end := self._ended.result()).by_cloud:
+            return MessageDelayed(end.reason)
+        return outcome
 
     def end(self, ended: SessionEnd) -> None:
         """Set how the session ended.  Only the first call counts."""

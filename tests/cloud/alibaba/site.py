@@ -81,6 +81,12 @@ class Site(Trial):
         truth: Any = self.cloud.truth()
         return truth["gateways"][GATEWAYS][GATEWAY[1]]
 
+    @property
+    def ledger_of_gateway(self) -> Any:
+        """What the cloud's ledger says of the gateway as of any device."""
+        truth: Any = self.cloud.truth()
+        return truth["devices"][GATEWAYS][GATEWAY[1]]
+
     def calls(self, method: str) -> int:
         """How often the gateway asked for something, with whatever answer."""
         return sum(self.ledger["calls"].get(method, {}).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 from gatewayd.cloud import mqtt
@@ -63,9 +64,34 @@ class MessageLimit:
             else:
                 return
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no message counts."""
+        return self._rule.wait(self._now(), MESSAGES) <= 0
+
     def acknowledge(self, count: int = 1) -> None:
         """Note that so many messages have arrived, or will not any more."""
         self._rule.acknowledge(self._now(), count)
+
+
+class MessageLimits:
+    """The limits of many devices.  Forgotten is one in which no message counts.
+
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._limits: dict[SubName, MessageLimit] = {}
+
+    def of(self, device: SubName) -> MessageLimit:
+        """Return the limit of a device, whose sessions share it."""
+        limit = self._limits.pop(device, None) or MessageLimit(self._now)
+        self._limits[device] = limit
+        for oldest in list(itertools.islice(self._limits, 2)):
+            if self._limits[oldest].is_free and oldest != device:
+                del self._limits[oldest]
+        return limit
 
 
 class DeviceReports:

@@ -168,7 +168,8 @@ class SubDevicePublisher(AlibabaPublisher):
     """A publisher for a child of the gateway: its reports go together with those of others.
 
     The cloud replies to each such request, as PUBACK would not say whose reports it refused.
-    link: to the gateway's newest session.  limit: of what the child publishes by itself.
+    link: to the gateway's newest session.  limit_of: returns that of what a child publishes by
+    itself.
     not_online: called with what the cloud says of a child that it does not let be online.
     """
 
@@ -176,11 +177,11 @@ class SubDevicePublisher(AlibabaPublisher):
         self,
         own: SubName,
         link: GatewayLink[AlibabaUplink],
-        limit: MessageLimit,
+        limit_of: Callable[[SubName], MessageLimit],
         not_online: Callable[[Denied], None],
     ) -> None:
         super().__init__(own)
-        self._link, self._limit, self._on_denied = link, limit, not_online
+        self._link, self._limit_of, self._on_denied = link, limit_of, not_online
         self._uplink: AlibabaUplink | None = None
         self._by_itself: DeviceReports | None = None
 
@@ -193,7 +194,8 @@ class SubDevicePublisher(AlibabaPublisher):
         if isinstance(said, AlibabaReport):
             return uplink.reports.queue(HISTORY if message.late and said.time else PACK)
         if self._by_itself is None or self._uplink is not uplink:
-            self._uplink, self._by_itself = uplink, uplink.reports_of(self._own, self._limit)
+            self._uplink = uplink
+            self._by_itself = uplink.reports_of(self._own, self._limit_of(self._own))
         return self._by_itself
 
     def _not_online(self, denied: Denied) -> None:
