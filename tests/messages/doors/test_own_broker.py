@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from gatewayd.device.message import DropReason
 from gatewayd.device.secret import Secret
 from gatewayd.messages.doors.access import OwnBrokerAccess
-from gatewayd.messages.doors.door import Door, Retry
+from gatewayd.messages.doors.door import Door
 from gatewayd.messages.doors.held import MOST_HELD
 from gatewayd.messages.doors.translation import OwnTopics, status_topic
 from gatewayd.runtime.clock import SYSTEM_CLOCK
-from gatewayd.runtime.tasks import cancel_and_wait
 from tests.messages.doors.intakes import CHILD, OTHER, Children, Intake, until
-from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.messages.doors.own_door import SOON, USERS, make_door, own_broker, running
+from tests.support.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.integration
-
-PASSWORD = "correct horse"
-OWN = [
-    "listener 0 {directory}/socket",
-    "use_username_as_clientid true",
-    "listener {port} 127.0.0.1",
-    "use_username_as_clientid true",
-]
-USERS = {"gatewayd": PASSWORD, CHILD: "one", OTHER: "two"}
-SOON = Retry(0.05, 0.2)
 
 
 @pytest.fixture
 def broker() -> Iterator[Mosquitto]:
-    with mosquitto(OWN, USERS) as running:
-        yield running
-
-
-def make_door(broker: Mosquitto, intake: Intake, password: str = PASSWORD) -> Door:
-    access = OwnBrokerAccess(broker.socket, lambda: Secret(password.encode()))
-    return Door("own", access, OwnTopics(Children()), intake, SYSTEM_CLOCK, SOON)
-
-
-@contextlib.asynccontextmanager
-async def running(door: Door, state: str = "connected") -> AsyncIterator[Door]:
-    task = asyncio.create_task(door.run())
-    try:
-        if state:
-            await until(lambda: door.status().state == state, door.status)
-        yield door
-    finally:
-        await cancel_and_wait({task})
+    with own_broker() as one:
+        yield one
 
 
 def publisher(broker: Mosquitto, topic: str, *more: str) -> tuple[str, ...]:
