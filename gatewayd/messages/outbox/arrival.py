@@ -20,14 +20,20 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DIGEST = 7  # bytes, so that SQLite's integers hold it
 
 
-def clock_is_right(mark: Path = MARK) -> bool:
+TIME_SERVICES = (
+    Path("/run/systemd/timesync"), Path("/run/chrony"), Path("/run/ntpd.pid"),
+    Path("/run/ntpsec"), Path("/run/openntpd"),
+)  # fmt: skip
+"""What is there while a time service runs: systemd-timesyncd, chrony, ntpsec, openntpd."""
+
+
+def clock_is_right(services: Iterable[Path] = TIME_SERVICES, mark: Path = MARK) -> bool:
     """Whether the clock may be believed, as far as that can be known.  Blocks.
 
-    Where nothing says so, it may, unless systemd-timesyncd runs and has not set it yet.
-    mark: the file of systemd-timesyncd.
+    It may if the kernel says that it is in step, and where no time service runs that would set it:
+    then there is no better one, and a late message without its time is of little use.
     """
-    known = synchronised(mark)
-    return not mark.parent.exists() if known is None else known
+    return bool(synchronised(mark)) or not any(path.exists() for path in services)
 
 
 def uptime() -> float:
