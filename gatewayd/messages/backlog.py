@@ -44,7 +44,7 @@ class ChildBacklog:
     """What waits of one child.
 
     id: in the outbox.  arriving: bytes that are on their way into it.
-    oldest: when the oldest was received, milliseconds since the epoch; 0 where that is not known.
+    oldest: when the oldest arrived, as `ArrivalClock.now` has said; (0, 0) where that is not known.
     refusal: of its newest message that the cloud refused.
     """
 
@@ -52,7 +52,7 @@ class ChildBacklog:
     lanes: ChildLanes
     tally: Tally = field(default_factory=Tally)
     arriving: int = 0
-    oldest: int = 0
+    oldest: tuple[int, int] = (0, 0)
     refusal: Reason | None = None
 
     @property
@@ -126,10 +126,11 @@ class Backlog:
         self.of(child).arriving += size
         self.arriving += size
 
-    def stored(self, child: DeviceId, message: StoredMessage, at: int) -> None:
-        """Add a message that is stored.  at: when it arrived, milliseconds since the epoch."""
+    def stored(self, child: DeviceId, message: StoredMessage) -> None:
+        """Add a message that is stored."""
         own, size = self.of(child), size_of(message.topic, message.payload)
-        own.oldest = own.oldest if own.lanes.count else at
+        if not own.lanes.count:
+            own.oldest = message.boot, message.at
         own.arriving -= size
         self.arriving -= size
         kept = message if self.memory.used < IN_MEMORY else None

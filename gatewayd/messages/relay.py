@@ -192,7 +192,7 @@ class MessageRelay:
         """Deliver messages that are durable now."""
         for one in messages:
             child = self._outbox.child_of(one.child)
-            self._backlog.stored(child, one, self._time_of(one))
+            self._backlog.stored(child, one)
             self.delivery.wake(child)
 
     def make_room(self, count: int, size: int) -> list[int]:
@@ -219,7 +219,7 @@ class MessageRelay:
 
     async def _sweep(self) -> None:
         """Drop what is not to be delivered any more, until cancelled."""
-        aged = self._clock.now()
+        aged = self._clock.now() - AGE_SWEEP  # what is restored is looked at soon
         while True:
             await asyncio.sleep(SWEEP)
             for own in tuple(self._backlog.children.values()):
@@ -244,7 +244,7 @@ class MessageRelay:
         """Drop messages of a child that have waited too long."""
         while numbers := own.lanes.oldest(OLDEST):
             rows = await self._outbox.read(numbers)
-            own.oldest = self._time_of(rows[0]) if rows else 0
+            own.oldest = (rows[0].boot, rows[0].at) if rows else (0, 0)
             aged = {row.number for row in rows if self._expired(row)}
             still = list(takewhile(aged.__contains__, own.lanes.oldest(OLDEST)))
             for _ in still:
@@ -300,7 +300,7 @@ class MessageRelay:
         if not own.lanes.count:
             return 0
         first = own.lanes.first_read()
-        return self._time_of(first) if first is not None else own.oldest
+        return self._arrival.time_of(*own.oldest) if first is None else self._time_of(first)
 
 
 def _is_text(topic: str) -> bool:

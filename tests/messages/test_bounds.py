@@ -261,7 +261,7 @@ def test_one_message_costs_the_same_beside_a_hundred_children_as_beside_one() ->
         size = size_of("properties", bytes(1000))
         backlog.make_room_for(child, size)
         backlog.arrive(child, size)
-        backlog.stored(child, StoredMessage(number + 1, 1, 1, 0, 1, "properties", bytes(1000)), 1)
+        backlog.stored(child, StoredMessage(number + 1, 1, 1, 0, 1, "properties", bytes(1000)))
         assert backlog.size <= backlog.capacity
     assert backlog.total.waiting + sum(backlog.total.dropped.values()) == 3000
     sizes = sorted(own.lanes.size for own in backlog.children.values())

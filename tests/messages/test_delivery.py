@@ -86,13 +86,13 @@ async def test_what_is_delayed_is_sent_again_before_later_ones(tmp_path: Path) -
 async def test_a_channel_is_held_until_nothing_is_under_way(tmp_path: Path) -> None:
     """The first is delayed while the second waits for its answer: no third one leaves."""
     cloud = FakeCloud()
-    answers: dict[bytes, asyncio.Future[MessageDelayed | MessageAccepted]] = {}
+    answers: dict[bytes, asyncio.Future[Publication]] = {}
 
     class ByHand(FakeMessageSession):
         async def publish(self, message: Message) -> Publication:
             cloud.received[ALICE].append(message)
-            future = answers[message.payload] = asyncio.get_running_loop().create_future()
-            return await future
+            answers[message.payload] = asyncio.get_running_loop().create_future()
+            return await answers[message.payload]
 
     settings = MessageSettings(commit_delay=0, child=ChildMessageSettings(window=2))
     async with running_relay(tmp_path, settings, cloud) as running:
