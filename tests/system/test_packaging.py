@@ -17,6 +17,8 @@ from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import RuleTable
 from gatewayd.dbus.names import NAME
 from gatewayd.discovery.helper.connect import MODULE, SOCKET_VARIABLE
+from gatewayd.messages.broker import files
+from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
 from gatewayd.storage import records
@@ -84,6 +86,28 @@ def test_the_unit_reaches_discovery_by_its_socket() -> None:
     assert helper["ExecStart"].split()[-2:] == ["-m", MODULE]
     assert "LoadCredential" not in helper
     assert "StateDirectory" not in helper
+
+
+def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:
+    places, access = BrokerPlaces.of({}), _ini("systemd/gatewayd-broker-access.path")
+    assert access["Path"]["PathChanged"] == str(places.access / files.PASSWORDS)
+    assert access["Unit"]["PartOf"] == "gatewayd.service"
+    assert "gatewayd-broker-access.path" in UNIT["Unit"]["Wants"]
+    assert UNIT["Service"]["ReadWritePaths"] == f"-{places.access}"
+    broker = (TOP / "systemd/gatewayd-broker.service").read_text()
+    for name in (files.PASSWORDS, files.ACCESS, files.LISTENERS):
+        assert f"{places.access / name}" in broker
+    assert f"/{files.LIMIT}:{places.access / files.LIMIT}" in (
+        TOP / "systemd/gatewayd-broker-limit.service"
+    ).read_text().replace("LoadCredential=", "/")
+    configuration = (TOP / "packaging/mosquitto/broker.conf").read_text()
+    assert f"listener 0 {places.socket}\n" in configuration
+    group = _ini("systemd/gatewayd-broker.service")["Service"]["Group"]
+    assert UNIT["Service"]["SupplementaryGroups"] == group
+    user = _ini("systemd/gatewayd-broker.service")["Service"]["User"]
+    assert (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()[-1] == (
+        f"d {places.access} 2750 gatewayd {user} -"
+    )
 
 
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:

@@ -2,9 +2,9 @@
 
 mosquitto has no such limit, and keeps a connection that says nothing for 90 seconds: one host
 could use up all that it accepts.  Here a connection beyond the limit is refused before the broker
-accepts it.  This runs as root, in a unit of its own without other capabilities, and believes
-nothing of the file but numbers: gatewayd, which writes it, must not be able to change anything else
-of a firewall.
+accepts it.  This runs in a unit of its own that may change the firewall, and nothing else; it
+believes nothing of the file but numbers: gatewayd, which writes it, must not be able to change
+anything else there.
 
 python3 -m gatewayd.messages.broker.connection_limit FILE | nft -f -
 """

@@ -1,0 +1,86 @@
+"""gatewayd's own broker: after `apt install` and one line of settings, a child publishes by TLS."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lan import GATEWAY
+from tests.system.conftest import CHILDREN
+from tests.system.gateway import Gateway
+
+pytestmark = pytest.mark.system
+
+BROKER, ACCESS, LIMIT = (
+    "gatewayd-broker.service", "gatewayd-broker-access.service", "gatewayd-broker-limit.service",
+)  # fmt: skip
+EXPOSURE = {BROKER: 10, ACCESS: 10, LIMIT: 11, "gatewayd.service": 11}
+"""Tenths, as systemd-analyze(1) takes them, at most.  The limit is part of the firewall."""
+
+
+def _publish(gateway: Gateway, child: str, password: str, authority: Path) -> int:
+    """Publish as a child does, from its side of the LAN; return the status of mosquitto_pub."""
+    outside = gateway.namespace.replace("gw-", "children-")
+    command = [
+        "ip", "netns", "exec", outside, "mosquitto_pub", "-h", GATEWAY, "-p", "8883", "-q", "1",
+        "--cafile", str(authority), "-u", child, "-P", password,
+        "-t", f"c/{child}/up/properties", "-m", '{"temperature": 21.5}',
+    ]  # fmt: skip
+    return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
+
+
+def _state(gateway: Gateway, unit: str = BROKER) -> str:
+    return gateway.box.run("systemctl", "show", "--value", "-p", "ActiveState", unit)
+
+
+def _restarts(gateway: Gateway) -> str:
+    return gateway.box.run("systemctl", "show", "--value", "-p", "NRestarts", BROKER)
+
+
+def _until(gateway: Gateway, state: str) -> None:
+    gateway.box.until(lambda: _state(gateway) == state, f"the broker to be {state}")
+
+
+def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path: Path) -> None:
+    box, child = gateway.box, next(iter(gateway.children()))
+    assert _state(gateway) == "inactive"
+    gateway.refused("gatewayctl", "door", "list")
+    box.write("/etc/gatewayd/conf.d/60-messages.toml", "[messages]\nenabled = true\n")
+    gateway.systemctl("restart")
+    _until(gateway, "active")
+    gateway.await_online(CHILDREN)
+
+    password = box.run("gatewayctl", "door", "password", child)
+    authority = tmp_path / "ca.pem"
+    authority.write_text(box.run("gatewayctl", "door", "authority"))
+    box.until(lambda: _publish(gateway, child, password, authority) == 0, "the child to publish")
+    assert _publish(gateway, child, "wrong", authority) != 0
+
+    box.run("systemctl", "kill", "--signal=SIGKILL", "--kill-whom=main", BROKER)
+    box.until(lambda: _restarts(gateway) == "1", "another broker")
+    box.until(lambda: _publish(gateway, child, password, authority) == 0, "it to be served again")
+
+    box.run("gatewayctl", "door", "revoke", child)
+    box.until(lambda: _publish(gateway, child, password, authority) != 0, "it to be refused")
+
+    table = box.run("nft", "list", "table", "inet", "gatewayd_broker")
+    assert "ct count over 64" in table
+    assert box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
+    for unit in (BROKER, ACCESS, LIMIT, "gatewayd-broker-access.path"):
+        assert box.run("systemd-analyze", "--man=no", "verify", unit) == ""
+    for unit, most in EXPOSURE.items():
+        box.run("systemd-analyze", "--no-pager", f"--threshold={most}", "security", unit)
+    for path in ("/run/gatewayd-door", "/run/gatewayd-broker/socket"):
+        gateway.refused("ls", path, user="nobody")
+
+    gateway.systemctl("stop")
+    assert _state(gateway) == "inactive"
+    gateway.systemctl("start")
+    _until(gateway, "active")
+    box.path("/etc/gatewayd/conf.d/60-messages.toml").unlink()
+    gateway.systemctl("restart")
+    _until(gateway, "inactive")
+    gateway.await_online(CHILDREN)
+    gateway.refused("nft", "list", "table", "inet", "gatewayd_broker")
