@@ -115,28 +115,48 @@ class OrderedPublications:
         self._under_way -= 1
 
 
-def one_each(_: bytes) -> int:
-    """Return 1: a limit counts messages, whatever their size."""
-    return 1
+class PublicationLimit(Protocol):
+    """The limit of what a connection may publish."""
+
+    async def acquire(self, size: int, ended: asyncio.Future[Any]) -> None:
+        """Return when a message of so many bytes may leave; do that before the next await.
+
+        ended: once it is done, no wait is of use; then nothing is counted.  Raises TooManyWaiting.
+        """
+
+    def arrived(self, size: int) -> None:
+        """Note that a message which was counted has arrived, or will not any more."""
+
+
+class CountLimit:
+    """A limit of how many messages leave, whatever their size.  Implements PublicationLimit."""
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+
+    async def acquire(self, _: int, ended: asyncio.Future[Any]) -> None:
+        """Return when a message may leave.  Raises TooManyWaiting."""
+        await self._limiter.acquire(1, ended)
+
+    def arrived(self, size: int) -> None:
+        """Do nothing: a message counts when it leaves."""
 
 
 class MqttPublisher:
     """A publisher over an MQTT connection, whose PUBACK is all there is to wait for.
 
-    map_message: the mapping of the cloud for this child.  limiter: of what the child may send.
-    weight: what a payload counts there.  Implements MessagePublisher.
+    map_message: the mapping of the cloud for this child.  limit: of what the connection may carry.
+    Implements MessagePublisher.
     """
 
     def __init__(
         self,
         connection: PublishingConnection,
         map_message: MapMessage,
-        limiter: RateLimiter,
+        limit: PublicationLimit,
         max_payload: int,
-        weight: Callable[[bytes], int] = one_each,
     ) -> None:
-        self._connection, self._map, self._limiter = connection, map_message, limiter
-        self._weight = weight
+        self._connection, self._map, self._limit = connection, map_message, limit
         self._order = OrderedPublications()
         self.max_payload = max_payload
 
@@ -150,15 +170,20 @@ class MqttPublisher:
             return await self._publish(mapped, ended)
 
     async def _publish(self, mapped: MappedMessage, ended: asyncio.Future[Any]) -> Publication:
+        size = len(mapped.payload)
         try:
-            await self._limiter.acquire(self._weight(mapped.payload), ended)
+            await self._limit.acquire(size, ended)
         except TooManyWaiting:
             self._order.delayed = TOO_MANY_WAIT
-        if self._order.delayed is not None:
-            return self._order.delayed
+            return TOO_MANY_WAIT
         if ended.done():
             raise Gone
-        await unless_ended(self._connection.post(mapped.topic, mapped.payload), ended)
+        if self._order.delayed is not None:
+            self._limit.arrived(size)
+            return self._order.delayed
+        answer = self._connection.post(mapped.topic, mapped.payload)
+        answer.add_done_callback(lambda _: self._limit.arrived(size))
+        await unless_ended(answer, ended)
         return ACCEPTED
 
 

@@ -20,7 +20,7 @@ from gatewayd.cloud.provider import (
     Publication,
     SupportsMessages,
 )
-from gatewayd.cloud.publisher import MappedMessage, MqttPublisher
+from gatewayd.cloud.publisher import CountLimit, MappedMessage, MqttPublisher
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
 from gatewayd.device.reason import Reason
@@ -54,8 +54,8 @@ def said(number: int) -> Message:
 def session_over(
     connection: mqtt.MqttConnection, rate: float = FREE, waiters: int = 1000
 ) -> MqttSession:
-    limiter = RateLimiter(Pacer(rate), time.monotonic, waiters)
-    return MqttSession(connection, MqttPublisher(connection, map_message, limiter, 100))
+    limit = CountLimit(RateLimiter(Pacer(rate), time.monotonic, waiters))
+    return MqttSession(connection, MqttPublisher(connection, map_message, limit, 100))
 
 
 def saying(session: SupportsMessages, *numbers: int) -> list[asyncio.Task[Publication]]:

@@ -26,7 +26,7 @@ from gatewayd.cloud.huawei.identity import (
     read_identity,
 )
 from gatewayd.cloud.huawei.login import CertificateLogin
-from gatewayd.cloud.huawei.reporting.publishers import device_publisher, message_limiter
+from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, device_publisher
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import DiagnosticKind, ProvisioningTemplate, lint
@@ -184,8 +184,8 @@ class CertificateRoute:
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         connection, device_id = await self.login.open(name, secret, None)
-        service, limiter = self._services.get(name.product, ""), message_limiter(self._now)
-        return MqttSession(connection, device_publisher(connection, device_id, service, limiter))
+        service, limit = self._services.get(name.product, ""), HuaweiLimit(self._now)
+        return MqttSession(connection, device_publisher(connection, device_id, service, limit))
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

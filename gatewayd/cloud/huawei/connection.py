@@ -15,8 +15,8 @@ from functools import partial
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.huawei import messages
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
-from gatewayd.cloud.huawei.reporting import publishers
-from gatewayd.cloud.huawei.reporting.publishers import HuaweiReports
+from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, HuaweiReports
+from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.sub_devices.link import deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.network.connect_errors import ConnectionEnd
@@ -39,14 +39,14 @@ class HuaweiRateLimits:
     """The rate limits of a gateway, in all its sessions: for each event, and for all messages.
 
     status_per_second: children reported in a second.  now: seconds of a steady clock.
-    messages: of all that the gateway publishes; each is counted by `publishers.weight`.
+    messages: of all that the gateway publishes, its requests among it.
     """
 
     def __init__(self, status_per_second: int, now: Callable[[], float]) -> None:
-        self.messages = publishers.message_limiter(now)
+        self.messages = HuaweiLimit(now)
         rates = {SubDeviceEvent.STATUS: status_per_second, **REQUESTS}
         self._events = {
-            event: RateLimiter(Pacer(rate), now, WAITERS, self.messages)
+            event: RateLimiter(Pacer(rate), now, WAITERS, self.messages.limiter)
             for event, rate in rates.items()
         }
 
@@ -115,8 +115,7 @@ class HuaweiUplink:
             await self._wait_turn(event, children)
             event_id = str(uuid.UUID(bytes=self._random(_UUID_BYTES), version=4))
             message = messages.request(event, paras, self._time.timestamp(), event_id)
-            send = partial(self._connection.publish, messages.up_topic(self.own), message)
-            return await self._requests.ask((event, event_id), send)
+            return await self._requests.ask((event, event_id), partial(self._publish, message))
 
     async def sync(self, version: int) -> None:
         """Request notices of the gateway's children: changes since a version, or all for 0.
@@ -129,10 +128,22 @@ class HuaweiUplink:
             SubDeviceEvent.SYNC, messages.to_sync(version), self._time.timestamp()
         )
         async with deadline(self._reply_timeout):
-            await self._connection.publish(messages.up_topic(self.own), message, qos=1)
+            await self._publish(message)
 
     async def _wait_turn(self, event: SubDeviceEvent, children: int) -> None:
         await self._requests.wait_turn(self._limits.of(event), weight(event, children))
+
+    async def _publish(self, request: bytes) -> None:
+        """Publish a request whose turn it is, and return when it has arrived.  Raises Gone.
+
+        At QoS 1, as the vendor's SDKs do: what has arrived counts for the limit a while longer.
+        """
+        counted = not self.closed.done()
+        answer = self._connection.post(messages.up_topic(self.own), request)
+        if counted:
+            answer.add_done_callback(lambda _: self._limits.messages.arrived())
+        if await asyncio.shield(answer) is None:
+            raise Gone
 
     def _handle_message(self, topic: str, payload: bytes) -> None:
         if topic != messages.down_topic(self.own):

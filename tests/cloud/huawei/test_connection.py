@@ -210,6 +210,7 @@ async def _moments(limits: HuaweiRateLimits, event: SubDeviceEvent, children: in
 
     async def send() -> None:
         await limits.of(event).acquire(weight(event, children))
+        limits.messages.arrived()
         moments.append(loop.time())
 
     await asyncio.gather(*(send() for _ in range(50)))
@@ -252,9 +253,28 @@ async def test_a_late_loop_reports_no_more_children_than_the_platform_accepts(la
 
     async def report(children: int) -> None:
         await limits.of(SubDeviceEvent.STATUS).acquire(weight(SubDeviceEvent.STATUS, children))
+        limits.messages.arrived()
         sent.append((loop.time(), children))
 
     await asyncio.gather(*(report(30) for _ in range(20)))
     for start, _ in sent:
         window = [children for at, children in sent if start <= at < start + 1 - 1e-6]
         assert sum(window) <= 60
+
+
+async def test_a_request_counts_until_it_has_arrived(serve: Serve, server: At) -> None:
+    """At QoS 1, whose acknowledgement says so; or until the session has ended."""
+    peer = Peer(replies=answering(), puback=False)
+    async with linked(peer, serve, server) as link:
+        asking = asyncio.create_task(link.ask(SubDeviceEvent.ADD, ADD, 1))
+        await peer.until(lambda: len(peer.asked) == 1)
+        assert link._limits.messages._messages._under_way == 1
+        peer.drop()
+        with pytest.raises(LinkDown):
+            await asking
+        assert link._limits.messages._messages._under_way == 0
+        with pytest.raises(LinkDown):
+            await link.ask(SubDeviceEvent.DELETE, ADD, 1)
+        assert link._limits.messages._messages._under_way == 0
+    (packet,) = (one for one in peer.seen if isinstance(one, Publish))
+    assert packet.qos == 1

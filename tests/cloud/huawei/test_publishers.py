@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,20 +16,22 @@ from gatewayd.cloud.huawei.reporting import publishers
 from gatewayd.cloud.huawei.reporting.publishers import (
     MAX_WAITING,
     MESSAGES,
+    UNDER_WAY,
+    HuaweiLimit,
     HuaweiReports,
     HuaweiSubDevicePublisher,
     device_publisher,
-    message_limiter,
     weight,
 )
 from gatewayd.cloud.huawei.reporting.uploads import MAX_CHILDREN, MAX_MESSAGE
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.provider import MessageAccepted, MessageDelayed, MessageRefused, Publication
-from gatewayd.cloud.publisher import MessagePublisher
+from gatewayd.cloud.publisher import CountLimit, MessagePublisher, PublicationLimit
 from gatewayd.cloud.sub_devices.link import NotSent
 from gatewayd.device.message import Message
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 from gatewayd.testing.contracts.cloud import cancel
+from gatewayd.testing.waiting import until
 from tests.cloud.stand_ins import Steps
 
 OWN = "gateways_gw-1"
@@ -81,9 +84,15 @@ class FakeConnection:
         return found
 
 
-def reports_over(connection: FakeConnection, limiter: RateLimiter | None = None) -> HuaweiReports:
-    free = RateLimiter(Pacer(1e9), Steps().now, 1000)
-    return HuaweiReports(OWN, connection, connection.closed, limiter or free)
+def free() -> CountLimit:
+    """No limit."""
+    return CountLimit(RateLimiter(Pacer(1e9), Steps().now, 1000))
+
+
+def reports_over(
+    connection: FakeConnection, limit: PublicationLimit | None = None
+) -> HuaweiReports:
+    return HuaweiReports(OWN, connection, connection.closed, limit or free())
 
 
 def child(current: Callable[[], HuaweiReports], number: int = 1) -> HuaweiSubDevicePublisher:
@@ -166,7 +175,7 @@ async def test_when_the_connection_ends_nothing_waits() -> None:
 
 async def test_when_the_session_ends_its_messages_are_not_sent() -> None:
     connection = FakeConnection()
-    blocked = RateLimiter(Pacer(0.001), loop_time, 1000)
+    blocked = CountLimit(RateLimiter(Pacer(0.001), loop_time, 1000))
     reports, saying, other = reports_over(connection, blocked), Saying(), Saying()
     await outcomes(other.say(child(lambda: reports, 2), reading(0)))
     tasks = saying.say(child(lambda: reports), reading(1))
@@ -236,7 +245,7 @@ async def test_what_waits_is_bounded_and_the_order_holds(monkeypatch: pytest.Mon
 async def test_no_second_has_more_messages_than_the_platform_takes() -> None:
     """2,000 children say something each, twice: in few messages, at the pace of the limit."""
     connection = FakeConnection()
-    reports = reports_over(connection, message_limiter(loop_time))
+    reports = reports_over(connection, HuaweiLimit(loop_time))
     tasks = []
     for number in range(2000):
         tasks += Saying().say(child(lambda: reports, number), reading(0), reading(1))
@@ -249,9 +258,50 @@ async def test_no_second_has_more_messages_than_the_platform_takes() -> None:
 
 
 @pytest.mark.jumping_clock
+async def test_a_path_that_stood_still_does_not_bring_too_many_at_once() -> None:
+    """What was not acknowledged may all arrive in one second, with what is sent in that second."""
+    connection, limit = FakeConnection(held=True), HuaweiLimit(loop_time)
+    publisher = device_publisher(connection, OWN, "", limit)
+    reports = reports_over(connection, limit)
+    tasks = Saying().say(publisher, *(Message("user/a", b"x", 0) for _ in range(150)))
+    tasks += Saying().say(child(lambda: reports), *map(alone, range(50)))
+    arrivals: list[float] = []
+    while len(arrivals) < 200:
+        await asyncio.sleep(10)
+        for answer in connection.answers[len(arrivals) :]:
+            arrivals.append(loop_time())
+            answer.set_result(())
+        await asyncio.sleep(0.5)
+        for answer in connection.answers[len(arrivals) :]:
+            arrivals.append(loop_time())
+            answer.set_result(())
+    assert set(await outcomes(tasks)) == {MessageAccepted()}
+    for start in arrivals:
+        assert sum(start <= one < start + 1 for one in arrivals) <= 50
+
+
+async def test_what_is_under_way_is_bounded() -> None:
+    connection = FakeConnection(held=True)
+    reports = reports_over(connection)
+    tasks = Saying().say(child(lambda: reports), *map(reading, range(3 * UNDER_WAY)))
+    for count in (UNDER_WAY, 2 * UNDER_WAY, 3 * UNDER_WAY):
+        await until(partial(has_said, connection, count))
+        assert len(connection.said) == count
+        for answer in connection.answers:
+            if not answer.done():
+                answer.set_result(())
+    assert set(await outcomes(tasks)) == {MessageAccepted()}
+    assert [number for _, number in connection.said] == list(range(3 * UNDER_WAY))
+
+
+def has_said(connection: FakeConnection, count: int) -> bool:
+    return len(connection.said) >= count
+
+
+@pytest.mark.jumping_clock
 async def test_no_second_has_more_bytes_than_the_platform_takes() -> None:
     connection = FakeConnection()
-    publisher = device_publisher(connection, OWN, "", message_limiter(loop_time))
+    publisher = device_publisher(connection, OWN, "", HuaweiLimit(loop_time))
     sizes = [MAX_MESSAGE, 10, MAX_MESSAGE - 1, 500_000, 500_000, 500_000, *[100_000] * 30]
     messages = [Message("sys/messages/up", b"x" * size, 0) for size in sizes]
     assert set(await outcomes(Saying().say(publisher, *messages))) == {MessageAccepted()}
@@ -262,13 +312,12 @@ async def test_no_second_has_more_bytes_than_the_platform_takes() -> None:
 
 
 def test_every_message_has_a_weight_that_the_limit_allows() -> None:
-    assert [weight(b"x" * size) for size in (0, 1023, 1024, MAX_MESSAGE)] == [1, 1, 2, 1000]
+    assert [weight(size) for size in (0, 1023, 1024, MAX_MESSAGE)] == [1, 1, 2, 1000]
 
 
 async def test_a_device_names_itself() -> None:
     connection = FakeConnection()
-    free = RateLimiter(Pacer(1e9), Steps().now, 1000)
-    publisher = device_publisher(connection, OWN, "climate", free)
+    publisher = device_publisher(connection, OWN, "climate", free())
     assert await outcomes(Saying().say(publisher, reading(1))) == [MessageAccepted()]
     ((_, topic, payload),) = connection.posts
     assert topic == f"$oc/devices/{OWN}/sys/properties/report"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from gatewayd.cloud.huawei.reporting import uploads
@@ -22,6 +21,7 @@ from gatewayd.cloud.publisher import (
     MappedMessage,
     MqttPublisher,
     OrderedPublications,
+    PublicationLimit,
     PublishingConnection,
     unless_ended,
 )
@@ -29,37 +29,56 @@ from gatewayd.cloud.sub_devices.link import NotSent
 from gatewayd.cloud.sub_devices.result_codes import LINK_LOST
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
-from gatewayd.runtime.rate_limiter import Pacer, RateLimiter, SlidingWindow, TooManyWaiting
+from gatewayd.runtime.rate_limiter import AcknowledgedWindow, Pacer, RateLimiter, TooManyWaiting
 
 MESSAGES = 40
-"""Messages of a connection in a second; the platform takes 50."""
-KIBIBYTES, PERIOD = 1000, 1.25
-"""KiB of a connection in so many seconds, so that even what arrives faster than it left stays below
-1 MB in one."""
+"""Messages of a connection that leave in a second, evenly; the platform takes 50."""
+ARRIVING, KIBIBYTES, PERIOD = 48, 1000, 1.1
+"""Messages and KiB of a connection that arrive in so many seconds, at most; the platform takes 50
+and 1 MB in one."""
 WAITERS = 1024
 """Messages of a connection that wait for its limits."""
+UNDER_WAY = 100
+"""What children said that is under way over one session, at most: so much is repeated after it."""
 MAX_WAITING = 16_384
 """Messages of a gateway's children that wait to leave, at most."""
 RETRY = 0.1
 """Seconds after which the limits are asked again where too many wait for them."""
 
 
-def message_limiter(now: Callable[[], float], waiters: int = WAITERS) -> RateLimiter:
-    """Return the limiter of all that one device publishes, for its size; see `weight`.
+class HuaweiLimit:
+    """The limit of what one device publishes, in all its sessions.  Implements PublicationLimit.
 
-    now: seconds of a steady clock.
+    It holds at the platform: what a path that stood still lets arrive together is counted there.
+    now: seconds of a steady clock.  limiter: for messages that count as the smallest do.
     """
-    pace = RateLimiter(Pacer(MESSAGES), now, waiters)
-    return RateLimiter(SlidingWindow(KIBIBYTES, PERIOD), now, waiters, pace)
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._messages = AcknowledgedWindow(ARRIVING, PERIOD)
+        self._kibibytes = AcknowledgedWindow(KIBIBYTES, PERIOD)
+        pace = RateLimiter(Pacer(MESSAGES), now, WAITERS)
+        messages = RateLimiter(self._messages, now, WAITERS, pace)
+        self.limiter = RateLimiter(self._kibibytes, now, WAITERS, messages)
+
+    async def acquire(self, size: int, ended: asyncio.Future[Any]) -> None:
+        """Return when a message of so many bytes may leave.  Raises TooManyWaiting."""
+        await self.limiter.acquire(weight(size), ended)
+
+    def arrived(self, size: int = 0) -> None:
+        """Note that a message has arrived, or will not any more."""
+        now = self._now()
+        self._messages.acknowledge(now)
+        self._kibibytes.acknowledge(now, weight(size))
 
 
-def weight(payload: bytes) -> int:
-    """Return how much a message counts: KiB, up to all that is free at once."""
-    return min(KIBIBYTES, 1 + len(payload) // 1024)
+def weight(size: int) -> int:
+    """Return what a message of so many bytes counts: KiB, up to all that is free at once."""
+    return min(KIBIBYTES, 1 + size // 1024)
 
 
 def device_publisher(
-    connection: PublishingConnection, device_id: str, service: str, limiter: RateLimiter
+    connection: PublishingConnection, device_id: str, service: str, limit: PublicationLimit
 ) -> MqttPublisher:
     """Return the publisher of a device over a session of its own.
 
@@ -69,7 +88,7 @@ def device_publisher(
     def mapped(message: Message) -> MappedMessage:
         return _mapped(device_id, uploads.of_device(message, device_id, service))
 
-    return MqttPublisher(connection, mapped, limiter, MAX_MESSAGE, weight)
+    return MqttPublisher(connection, mapped, limit, MAX_MESSAGE)
 
 
 def _mapped(device_id: str, upload: Upload) -> MappedMessage:
@@ -93,7 +112,7 @@ class HuaweiReports:
     that comes alone does not wait for others.
 
     own: device ID of the gateway.  closed: done when the session has ended.
-    limiter: of all that the gateway publishes.
+    limit: of all that the gateway publishes.
     """
 
     def __init__(
@@ -101,11 +120,13 @@ class HuaweiReports:
         own: str,
         connection: PublishingConnection,
         closed: asyncio.Future[Any],
-        limiter: RateLimiter,
+        limit: PublicationLimit,
     ) -> None:
         self._own, self._connection = own, connection
-        self._closed, self._limiter = closed, limiter
+        self._closed, self._limit = closed, limit
         self._waiting: deque[_Waiting] = deque()
+        self._under_way = 0
+        self._acknowledged = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
 
     def post(self, part: ChildReport | Upload) -> Posted:
@@ -122,28 +143,45 @@ class HuaweiReports:
         """Send until nothing waits; once the session has ended, nothing takes time."""
         try:
             while self._waiting:
+                await self._wait_for_room()
                 upload, posted = self._next()
                 if posted:
                     await self._wait_turn(upload)
-                    mapped = _mapped(self._own, upload)
-                    answer = self._connection.post(mapped.topic, mapped.payload)
-                    answer.add_done_callback(partial(_acknowledge, posted))
+                    self._publish(upload, posted)
         finally:
             self._sender = None
+
+    async def _wait_for_room(self) -> None:
+        while self._under_way >= UNDER_WAY:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
 
     async def _wait_turn(self, upload: Upload) -> None:
         while True:
             try:
-                await self._limiter.acquire(weight(upload.payload), self._closed)
+                await self._limit.acquire(len(upload.payload), self._closed)
             except TooManyWaiting:
                 await asyncio.sleep(RETRY)
             else:
                 return
 
+    def _publish(self, upload: Upload, posted: Sequence[Posted]) -> None:
+        mapped, counted = _mapped(self._own, upload), not self._closed.done()
+        self._under_way += len(posted)
+
+        def end(answer: Posted) -> None:
+            self._under_way -= len(posted)
+            self._acknowledged.set()
+            if counted:
+                self._limit.arrived(len(mapped.payload))
+            _settle(posted, answer.result())
+
+        self._connection.post(mapped.topic, mapped.payload).add_done_callback(end)
+
     def _next(self) -> tuple[Upload, Sequence[Posted]]:
         """Return the next message, with what ends with it: one that stands alone, or one report."""
         report, posted = ChildrenReport(), list[Posted]()
-        while self._waiting:
+        while self._waiting and self._under_way + len(posted) < UNDER_WAY:
             part, future = self._waiting[0]
             if not future.done():
                 if isinstance(part, Upload):
@@ -156,10 +194,6 @@ class HuaweiReports:
                 posted.append(future)
             self._waiting.popleft()
         return report.upload(), posted
-
-
-def _acknowledge(posted: Sequence[Posted], answer: Posted) -> None:
-    _settle(posted, answer.result())
 
 
 def _settle(posted: Sequence[Posted], answer: Acknowledgement | None) -> None:
