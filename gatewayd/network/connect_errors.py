@@ -38,6 +38,10 @@ SILENT = frozenset(
 """Faults after which the cloud may have acted on the CONNECT."""
 
 
+UNREACHED = frozenset({ConnectFault.DNS, ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE})
+"""Faults by which the cloud cannot have learnt of the attempt."""
+
+
 class ConnectError(Exception):
     """A connection was not made.
 

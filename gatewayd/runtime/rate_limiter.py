@@ -49,6 +49,11 @@ class SlidingWindow:
         self.record(now)
         return True
 
+    def give_back(self) -> None:
+        """Note that the last one that passed did not arrive after all."""
+        if self._passed:
+            self._passed.pop()
+
 
 class AcknowledgedWindow:
     """A rule that holds where things arrive: at most `limit` arrive in any `period` seconds.

@@ -43,7 +43,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import tls
-from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.connect_errors import UNREACHED, ConnectError, ConnectFault
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +181,8 @@ class PreregisteredRoute(DirectRoute):
     def _note(self, error: ConnectError, name: CloudName, reason: Reason) -> None:
         if error.fault is not ConnectFault.TOO_OFTEN:
             self._connects.note(payloads.sub_name(name), reason)
+        if error.fault in UNREACHED:  # else a short outage would cost a minute after it
+            self._connects.give_back(payloads.sub_name(name))
 
     def _register_login(self, name: CloudName, secret: Secret, nonce: str) -> Login:
         return payloads.register_login(name, secret, self._settings, nonce)

@@ -54,6 +54,11 @@ class ChildLogins:
         self._forget_old(now)
         return recent.limiter.take(now)
 
+    def give_back(self, child: SubName) -> None:
+        """Note that the last login that was taken has not reached the cloud, and does not count."""
+        if recent := self._children.get(child):
+            recent.limiter.give_back()
+
     def note(self, child: SubName, cause: Reason | None) -> None:
         """Note why the last login failed; None for one that succeeded."""
         if recent := self._children.get(child):

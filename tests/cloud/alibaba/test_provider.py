@@ -306,6 +306,19 @@ async def test_the_limit_of_connects_is_the_cause_where_all_went_well(folder: Pa
         assert raised.value.reason.code == "connects-exhausted"
 
 
+async def test_what_does_not_reach_the_cloud_does_not_count_as_a_connect(folder: Path) -> None:
+    async with staged(folder) as stage:
+        kept = RecordingKeeper()
+        assert await stage.register(kept) == Issued()
+        stage.cloud.set_faults("down")
+        for _ in range(2 * CHILD_LOGINS):
+            with pytest.raises(LoginFailed) as raised:
+                await stage.provider.connect(ONE, kept.secrets[0])
+            assert raised.value.reason.code == "tcp-refused"
+        stage.cloud.set_faults("")
+        await (await stage.provider.connect(ONE, kept.secrets[0])).close()
+
+
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
