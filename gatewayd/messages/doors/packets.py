@@ -237,6 +237,8 @@ class PacketParser:
 
         Raises BrokerError.
         """
+        if self._at < len(self._buffer):
+            _check_header(self._buffer[self._at], self._version)
         cut = self._cut()
         if cut is None:
             return None
@@ -369,22 +371,28 @@ _PROPERTIES: Mapping[int, Callable[[_Reader], object]] = {
 
 def decode(header: int, body: bytes, version: int) -> Packet:
     """Read one packet: its first byte, and all that follows its length.  Raises BrokerError."""
-    kind, flags = header >> 4, header & 0x0F
+    _check_header(header, version)
     reader = _Reader(body)
-    if kind == _PUBLISH:
+    if header >> 4 == _PUBLISH:
         return _publish(header, reader, version)
-    read = _PACKETS.get(kind)
-    if read is None or (kind == _DISCONNECT and version != V5):
+    return _PACKETS[header >> 4](reader, version)
+
+
+def _check_header(header: int, version: int) -> None:
+    """Refuse what cannot be a packet by its first byte.  Raises BrokerError."""
+    kind, flags = header >> 4, header & 0x0F
+    if kind == _PUBLISH:
+        if flags & _QOS_2:
+            raise BrokerError("a message of QoS 2")
+        return
+    if kind not in _PACKETS or (kind == _DISCONNECT and version != V5):
         raise BrokerError("a packet that no broker may send to a door")
     if flags:
         raise BrokerError("a packet with reserved flags")
-    return read(reader, version)
 
 
 def _head(header: int, reader: _Reader) -> tuple[str, int] | None:
     """Return topic and identifier of a message; None where they are not complete yet."""
-    if header & _QOS_2:
-        raise BrokerError("a message of QoS 2")
     try:
         topic = reader.text()
         return topic, reader.packet_id() if header & _QOS_1 else 0
@@ -395,8 +403,6 @@ def _head(header: int, reader: _Reader) -> tuple[str, int] | None:
 
 
 def _publish(header: int, reader: _Reader, version: int) -> PublishPacket:
-    if header & _QOS_2:
-        raise BrokerError("a message of QoS 2")
     topic = reader.text()
     packet = reader.packet_id() if header & _QOS_1 else 0
     repeated, retained = bool(header & _DUP), bool(header & _RETAIN)
