@@ -10,15 +10,25 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.provider import MessageAccepted, SupportsMessages
+from gatewayd.device.message import Message
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.thing import specification
+from gatewayd.simulator.mqtt.link import MqttLink
+from gatewayd.simulator.mqtt.packets import Publish
 from gatewayd.testing.waiting import until
+from tests.cloud.alibaba.direct import furnish, settings_for
 from tests.interop.vendor_process import Sdk, vendor
 from tests.simulator.alibaba.client import PRODUCT, PRODUCT_SECRET
 from tests.simulator.alibaba.gateway import (
@@ -148,6 +158,61 @@ async def test_a_device_reports_and_obeys(cloud: AlibabaCloud, tmp_path: Path) -
         async with asyncio.timeout(20):
             assert await setting.reply == {"code": 200, "data": {}}
             assert await call.reply == {"code": 200, "data": {"done": 1}}
+
+
+def published(cloud: AlibabaCloud, patch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Record from now on what devices publish: topic, and JSON."""
+    found: list[tuple[str, Any]] = []
+    handle = cloud.on_publish
+
+    def record(link: MqttLink, packet: Publish) -> None:
+        found.append((packet.topic, json.loads(packet.payload)))
+        handle(link, packet)
+
+    patch.setattr(cloud, "on_publish", record)
+    return found
+
+
+def without_times(params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: one["value"] if isinstance(one, dict) and "value" in one else one
+        for name, one in params.items()
+    }
+
+
+async def test_gatewayd_reports_as_the_sdk_does(
+    cloud: AlibabaCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Topics and envelopes are the SDK's; besides, each value has its time, and `ack` is said."""
+    secret, values = cloud.show_secret(PRODUCT, DIRECT), {"Temperature": 21.5, "Interval": 30}
+    (tmp_path / "tsl.json").write_text(json.dumps(TSL))
+    async with sdk(cloud) as one:
+        proof = {"device_secret": secret, "tsl": str(tmp_path / "tsl.json")}
+        assert await one.do("connect", product=PRODUCT, device=DIRECT, **proof) == 0
+        seen = published(cloud, monkeypatch)
+        assert await one.do("report", values=values) == [200, {}]
+        await one.do("raise_event", event="Hot", values={"Temperature": 80.5})
+        of_sdk = seen[-2:]
+        seen.clear()
+    settings = settings_for(furnish(tmp_path), cloud.port)
+    provider = Alibaba("cloud", settings, partial(read_secret, None))
+    name = CloudName("cloud", PRODUCT, DIRECT)
+    session = await provider.connect(name, Secret(secret.encode()))
+    assert isinstance(session, SupportsMessages)
+    for topic, said in (("properties", values), ("events/Hot", {"Temperature": 80.5})):
+        message = Message(topic, json.dumps(said).encode(), 1_764_444_000_123)
+        assert await session.publish(message) == MessageAccepted()
+    await session.close()
+    await provider.close()
+    assert [topic for topic, _ in seen] == [topic for topic, _ in of_sdk]
+    for (_, ours), (_, theirs) in zip(seen, of_sdk, strict=True):
+        assert ours.pop("sys") == {"ack": 0}
+        assert ours.keys() == theirs.keys()
+        assert (ours["version"], ours["method"]) == (theirs["version"], theirs["method"])
+        assert ours["id"].isdecimal()
+    properties, event = (params for _, params in seen)
+    assert without_times(properties["params"]) == of_sdk[0][1]["params"] == values
+    assert event["params"]["value"] == of_sdk[1][1]["params"]["value"]
 
 
 async def adopt(cloud: AlibabaCloud, gw: Sdk, names: list[str]) -> list[list[str]]:

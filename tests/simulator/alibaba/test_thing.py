@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from gatewayd.simulator.alibaba.thing.commands import ThingCommand, ThingCommand
 from gatewayd.simulator.alibaba.thing.specification import UNKNOWN, ThingModel, TslType
 from tests.simulator.alibaba.gateway import (
     CHILD,
+    GATEWAY,
     SECOND,
     SENSORS,
     Gateway,
@@ -172,6 +174,48 @@ async def test_history_and_packs_are_reports_about_several_devices() -> None:
         assert await code(PACK, {"subDevices": [part(CHILD, events=many)]}) == 6356
         assert await code(HISTORY, []) == 460
         assert await code(HISTORY, [{"properties": []}]) == 460
+
+
+async def test_what_no_model_describes_is_passed_on_as_it_is() -> None:
+    async with stage() as (cloud, gw):
+        gw.send(f"/{SENSORS}/{CHILD}/user/a/b", b"\xff\x00")
+        gw.send(own(CHILD, "thing.model.up_raw"), b"\x01")
+        await gw.served()
+        custom, raw = cloud.reports(SENSORS, CHILD)
+        assert (custom["method"], custom["payload"]) == ("user/a/b", "/wA=")
+        assert (raw["method"], raw["payload"]) == ("thing.model.up_raw", "AQ==")
+
+
+@pytest.mark.parametrize(
+    ("plan", "kept", "code"),
+    [
+        (f"reply:429@{POST}", 0, 429),
+        (f"reply:9999@{POST}/{CHILD}", 0, 9999),
+        (f"reply:460@{POST}/{SECOND}", 1, 200),
+        ("reply:5160@thing.event.Hot.post", 1, 200),
+        (f"lose-reply@{POST}", 1, None),
+        (f"lose-request@{POST}", 0, None),
+        (f"lose-message@{GATEWAY}", 0, None),
+        (f"lose-puback@{GATEWAY}", 1, 200),
+    ],
+)
+async def test_faults_of_reports(plan: str, kept: int, code: int | None) -> None:
+    async with stage() as (cloud, gw):
+        cloud.set_faults(plan)
+        gw.send(own(CHILD, POST), {"id": "1", "params": {"Light": 1}, "method": POST})
+        await gw.served()
+        replies = [json.loads(payload)["code"] for _, payload in gw.received]
+        assert replies == ([] if code is None else [code])
+        assert len(cloud.reports(SENSORS, CHILD)) == kept
+
+
+async def test_a_fault_of_a_pack_is_by_the_devices_in_it() -> None:
+    async with stage() as (cloud, gw):
+        cloud.set_faults(f"reply:460@{PACK}/{CHILD}")
+        for name, code in ((CHILD, 460), (SECOND, 200)):
+            params = {"subDevices": [part(name, properties={"Light": 1})]}
+            gw.send(topic(PACK), {"id": "1", "params": params, "method": PACK})
+            assert (await gw.receive(topic(f"{PACK}_reply")))["code"] == code
 
 
 async def answer(gw: Gateway, method: str, **body: object) -> Any:
