@@ -124,7 +124,7 @@ class Network:
         server: Any,
         login: Login,
         keepalive: int,
-        on_message: Callable[[str, bytes], None],
+        on_message: Callable[[str, bytes], None] = lambda *_: None,
         **_bounds: int,
     ) -> Line:
         """Stand in for the one of cloud/mqtt.py."""
