@@ -223,7 +223,7 @@ class BrokerAccess:
     async def _keep(self, users: BrokerUsers) -> None:
         """Make a list durable, and put it in force.  Raises StoreUnavailable."""
         try:
-            await asyncio.to_thread(write_private, self._file, encode(users))
+            await asyncio.to_thread(self._write_list, users)
         except OSError as error:
             raise StoreUnavailable(
                 f"The broker's users cannot be written: {error.strerror}"
@@ -233,12 +233,18 @@ class BrokerAccess:
         if fault := self._faults.get("files"):
             raise StoreUnavailable(f"It is on record, but the broker does not know it yet: {fault}")
 
+    def _write_list(self, users: BrokerUsers) -> None:
+        write_private(self._file, encode(users))
+
+    def _read_list(self) -> BrokerUsers:
+        return decode(read_regular(self._file, MAX_BYTES))
+
     def _use(self, users: BrokerUsers) -> None:
         self._users, self._concerned = users, users.children
 
     async def _load(self) -> None:
         try:
-            self._use(decode(await asyncio.to_thread(read_regular, self._file, MAX_BYTES)))
+            self._use(await asyncio.to_thread(self._read_list))
         except FileNotFoundError:
             self._use(BrokerUsers())
         except OSError as error:
@@ -256,7 +262,7 @@ class BrokerAccess:
             users = users.without_child(device, self._clock.timestamp())
         self._use(users)
         try:
-            await asyncio.to_thread(write_private, self._file, encode(users))
+            await asyncio.to_thread(self._write_list, users)
         except OSError as error:  # it is out of the files all the same, and tried again
             self._fault("forgotten", f"The broker's users cannot be written: {error.strerror}")
         else:

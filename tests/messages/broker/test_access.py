@@ -190,6 +190,7 @@ async def test_without_a_key_of_the_store_local_programs_are_served(gateway: Gat
 
     gateway.secrets.get = sealed  # type: ignore[assignment,method-assign]  # it fails
     async with gateway.running():
+        await gateway.until(lambda: bool(gateway.access._written))
         assert gateway.file(files.LISTENERS) == ""
         assert "gatewayd:" in gateway.file(files.PASSWORDS)
         assert any("certificate" in fault for fault in gateway.access.faults())
