@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 MAY_BLOCK = [
     "gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.story",
-    "gatewayd.testing.waiting",
+    "gatewayd.simulator.site_broker", "gatewayd.testing.waiting",
 ]  # fmt: skip
 """Modules that start processes, or read and write files, for a test: its loop has no other work."""
 

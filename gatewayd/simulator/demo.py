@@ -1,7 +1,8 @@
-"""python3 -m gatewayd.simulator.demo: all of gatewayd on one machine, in half a minute.
+"""python3 -m gatewayd.simulator.demo: all of gatewayd on one machine, in a minute.
 
 A private bus with the rules of the system bus, a simulated cloud, a LAN of children on the
-loopback interface, and gatewayd.  The exit status is 0 if every child is online, for the cloud too.
+loopback interface, the broker to which they publish, and gatewayd.  The exit status is 0 if every
+child is online, for the cloud too, and has lost nothing of what it says in an outage.
 """
 
 from __future__ import annotations
@@ -13,12 +14,21 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gatewayd.simulator import mistakes, story
 from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.story import SiteWorld, is_online, issued, ledgers, own_names
+from gatewayd.simulator.story import (
+    Measurement,
+    SiteWorld,
+    is_online,
+    issued,
+    ledgers,
+    measurements,
+    own_names,
+)
 
 MANAGER = "org.gatewayd1 /org/gatewayd1 org.gatewayd1.Manager"
 REFRESH = 0.25
@@ -27,8 +37,13 @@ POSSIBLE = range(3, 201)
 """The possible numbers of children: the story needs two of them."""
 SHOWN = 22
 """Rows of the live table, at most."""
+PACE = 1.0
+"""Seconds between two of the ten values that a child measures in the outage."""
 STALLED = 10.0
 """Seconds in which no more devices come online, until their reasons are taken for final."""
+LAST = 5
+"""Children whose temperatures are shown."""
+NONE = Measurement(0.0, 0.0)
 CLOUDS: Mapping[str, str] = {
     "alibaba": "a simulated cloud",
     "huawei": "two instances of a simulated cloud with the gateway as a device,",
@@ -87,12 +102,12 @@ async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> i
     made = MISTAKES[cloud].get(mistake, SiteMistake())
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
         plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1", *made.plant)
-        site = Site(Path(directory), plant_options=plant, cloud=cloud)
+        site = Site(Path(directory), plant_options=plant, cloud=cloud, speaks=True)
         async with site.open():
             await made.spoil(site)
             try:
                 await _perform(site, children)
-            except (TimeoutError, AssertionError, RuntimeError) as error:
+            except (TimeoutError, AssertionError, RuntimeError, OSError) as error:
                 print(f"\nThe demo failed: {error}", file=sys.stderr)
                 return 1
             if keep:
@@ -101,7 +116,10 @@ async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> i
 
 
 async def _perform(site: Site, children: int) -> None:
-    print(f"A bus, {CLOUDS[site.cloud]} and {children} child devices.  Starting gatewayd.\n")
+    print(
+        f"A bus, {CLOUDS[site.cloud]} and {children} child devices with their broker."
+        "  Starting gatewayd.\n"
+    )
     await site.start()
     total = children + own_names(site)
     screen = Screen(site, total)
@@ -112,11 +130,12 @@ async def _perform(site: Site, children: int) -> None:
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
         assert not (why := await mistakes.check_report(site, first)), why
         screen.say("✓ What a child reports fits the product's model, and the cloud keeps it.")
-        async for sentence in story.perform(SiteWorld(site, admitted, pending)):
+        async for sentence in story.perform(SiteWorld(site, admitted, pending), PACE):
             screen.say(f"✓ {sentence}")
         await _all_online(site, total, "all children to be online")
     await screen.draw()
     await _compare(site)
+    await _read_temperatures(site)
     await _show_commands(site, pending)
 
 
@@ -167,6 +186,26 @@ async def _compare(site: Site) -> None:
     assert (online, once) == (children, children), "the cloud counts differently"
 
 
+async def _read_temperatures(site: Site) -> None:
+    """Have each child say its temperature, and read the last ones at the cloud."""
+    children = site.plant["serials"]
+    said = {child: round(18 + number / 10, 1) for number, child in enumerate(children)}
+    for child, value in said.items():
+        await site.say(child, temperature=value)
+
+    async def read() -> dict[str, Measurement] | None:
+        found = {child: await measurements(site, child) for child in children}
+        newest = {child: values[-1] for child, values in found.items() if values}
+        there = all(newest.get(child, NONE).value == value for child, value in said.items())
+        return newest if there else None
+
+    newest = await site.until(read, "every child's temperature to be at the cloud")
+    print(f"\nThe cloud has the temperature of all {len(children)} children.  The last ones:\n")
+    for child in children[-LAST:]:
+        at = datetime.fromtimestamp(newest[child].at, tz=UTC).astimezone()
+        print(f"  {child}  {newest[child].value:5.1f} °C  {at:%H:%M:%S}")
+
+
 async def _show_commands(site: Site, child: str) -> None:
     """Show commands of an operator, with their output."""
     device, _ = (await site.devices())[child]
@@ -180,6 +219,7 @@ async def _show_commands(site: Site, child: str) -> None:
         f"busctl get-property org.gatewayd1 {path} org.gatewayd1.Device State Admission Reason",
         f"busctl call {MANAGER} Approve ss {device} ''",
         f"gatewayctl explain {device[:9]}",
+        f"gatewayctl messages {device[:9]}",
     ):
         print(f"$ {line}")
         print(await _shell(line, site), end="\n\n", flush=True)

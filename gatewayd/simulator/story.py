@@ -6,11 +6,33 @@ parts: processes, TLS, multicast DNS, D-Bus.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from gatewayd.simulator.huawei import account as huawei
 from gatewayd.simulator.site import Site
+
+TEMPERATURES = tuple(20.0 + step / 2 for step in range(10))
+"""What a child measures while the link to the cloud is down."""
+TICK = 1.0
+"""Seconds to which a cloud may round a time."""
+
+
+class Measurement(NamedTuple):
+    """A value of a child as the cloud has it.  at: seconds since the epoch."""
+
+    value: float
+    at: float
+
+
+def without_repeats(found: Iterable[Measurement]) -> Sequence[Measurement]:
+    """Return the first copy of each value: one under way when a link is cut may come twice."""
+    first: dict[float, Measurement] = {}
+    for one in found:
+        first.setdefault(one.value, one)
+    return tuple(first.values())
 
 
 class StoryWorld(Protocol):
@@ -42,9 +64,33 @@ class StoryWorld(Protocol):
     async def is_online_at_cloud(self, child: str) -> bool:
         """Whether the cloud holds a session of the child."""
 
+    async def say(self, child: str, value: float) -> None:
+        """Have a child publish a value; return when its broker has acknowledged it."""
 
-async def perform(world: StoryWorld) -> AsyncIterator[str]:
-    """Perform the story; yield each of its sentences once it has come true."""
+    async def said(self, child: str, count: int) -> Sequence[Measurement]:
+        """Return all that the cloud has of a child, in the order of its arrival, without repeats.
+
+        count: how many are waited for.  Raises TimeoutError.
+        """
+
+    async def cut(self) -> None:
+        """Cut the link to the cloud."""
+
+    async def restore(self) -> None:
+        """Restore the link to the cloud."""
+
+    async def rest(self, seconds: float) -> None:
+        """Let some time pass."""
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+
+async def perform(world: StoryWorld, pace: float = 0.0) -> AsyncIterator[str]:
+    """Perform the story; yield each of its sentences once it has come true.
+
+    pace: seconds between two values of a child while the link is down.
+    """
     await world.announce(world.admitted)
     await world.wait_for(world.admitted, "online")
     assert await world.is_online_at_cloud(world.admitted)
@@ -80,6 +126,37 @@ async def perform(world: StoryWorld) -> AsyncIterator[str]:
     await world.wait_for(world.held, "online")
     assert await world.issued(world.held) == 1
     yield "Once approved, it is online again with the same secret."
+
+    async for sentence in _speak(world, pace):
+        yield sentence
+
+
+async def _speak(world: StoryWorld, pace: float) -> AsyncIterator[str]:
+    """Perform what follows once children are online: they speak."""
+    child, first = world.admitted, 19.5
+    await world.say(child, first)
+    assert [one.value for one in await world.said(child, 1)] == [first]
+    yield "What a child says is at its cloud."
+
+    began = world.now()
+    await world.cut()
+    await world.wait_for(child, "offline")
+    for value in TEMPERATURES:
+        await world.say(child, value)
+        await world.rest(pace)
+    ended = world.now()
+    assert len(await world.said(child, 1)) == 1
+    yield "While the link to the cloud is down, what it says is kept."
+
+    await world.restore()
+    await world.wait_for(child, "online")
+    _, *late = await world.said(child, 1 + len(TEMPERATURES))
+    assert tuple(one.value for one in late) == TEMPERATURES
+    times = [one.at for one in late]
+    assert began - TICK <= times[0], "it was measured during the outage"
+    assert times[-1] <= ended + TICK
+    assert times == sorted(times)
+    yield "When the link is back, all of it is at the cloud, in order, with its true time."
 
 
 Ledger: TypeAlias = Mapping[str, Any]
@@ -122,8 +199,56 @@ class SiteWorld:
     async def is_online_at_cloud(self, child: str) -> bool:
         return is_online(await self._site.ledger(child))
 
+    async def say(self, child: str, value: float) -> None:
+        await self._site.say(child, temperature=value)
+
+    async def said(self, child: str, count: int) -> Sequence[Measurement]:
+        found: Sequence[Measurement] = ()
+
+        async def arrived() -> bool:
+            nonlocal found
+            found = without_repeats(await measurements(self._site, child))
+            return len(found) >= count
+
+        await self._site.until(arrived, f"{count} values of {child} to be at the cloud")
+        return found
+
+    async def cut(self) -> None:
+        await self._site.ask(do="faults", plan="down")
+
+    async def restore(self) -> None:
+        await self._site.ask(do="faults", plan="")
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        return time.time()
+
     async def _id(self, child: str) -> str:
         return (await self._site.devices())[child][0]
+
+
+async def measurements(site: Site, child: str) -> Sequence[Measurement]:
+    """Return the temperatures that the cloud has of a child, in the order of their arrival."""
+    return await _MEASUREMENTS[site.cloud](site, child)
+
+
+async def _alibaba_measurements(site: Site, child: str) -> Sequence[Measurement]:
+    name = "CurrentTemperature"
+    return [
+        Measurement(one["values"][name], one["times"][name] / 1000)
+        for one in await site.ask(do="reports", child=child)
+        if name in one["values"]
+    ]
+
+
+async def _huawei_measurements(site: Site, child: str) -> Sequence[Measurement]:
+    return [
+        Measurement(one["body"]["temperature"], one["when"])
+        for one in await site.ask(do="arrivals", child=child)
+        if one["kind"] == "properties" and "temperature" in one["body"]
+    ]
 
 
 async def ledgers(site: Site) -> Mapping[str, Ledger]:
@@ -169,4 +294,8 @@ def _huawei(site: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
 _LEDGERS: Mapping[str, Callable[[Site, Mapping[str, Any]], dict[str, Ledger]]] = {
     "alibaba": _alibaba,
     "huawei": _huawei,
+}
+_MEASUREMENTS: Mapping[str, Callable[[Site, str], Awaitable[Sequence[Measurement]]]] = {
+    "alibaba": _alibaba_measurements,
+    "huawei": _huawei_measurements,
 }

@@ -17,10 +17,10 @@ async def test_the_story_between_two_namespaces(tmp_path: Path) -> None:
     options = ("--children", "0", "--late", "2", "--unlisted", "1",
                "--interface", CHILDREN, "--address", CHILDREN, "--network", NETWORK)  # fmt: skip
     with namespaces() as (gateway, children):
-        site = Site(tmp_path, gateway, children, "lan0", options)
+        site = Site(tmp_path, gateway, children, "lan0", options, speaks=True)
         async with site.open():
             await site.start()
             world = SiteWorld(site, *site.plant["serials"])
-            told = [sentence async for sentence in story.perform(world)]
-            assert len(told) == 7
+            said = [sentence async for sentence in story.perform(world)]
+            assert len(said) == 10
             assert await site.stop() == 0

@@ -12,13 +12,18 @@ from gatewayd.cloud.provider import (
     Failed,
     Issued,
     KeepSecret,
+    LoginFailed,
     LoginRefused,
+    MessageAccepted,
+    MessageDelayed,
     Outcome,
+    Publication,
     Refused,
     SessionEnd,
     Unknown,
 )
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
+from gatewayd.device.message import Message
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
@@ -136,8 +141,14 @@ CLOSING = 0.3
 """Seconds that a session takes to be closed in good order."""
 
 
+ROUND_TRIP = 0.05
+"""Seconds that a message takes to the cloud and back."""
+
+
 class FakeSession:
-    """A session the fake cloud can end."""
+    """A session the fake cloud can end, over which its child can speak."""
+
+    max_payload = 64 * 1024
 
     def __init__(self, cloud: FakeCloud, name: CloudName) -> None:
         self._cloud, self._name = cloud, name
@@ -145,6 +156,14 @@ class FakeSession:
 
     async def wait_closed(self) -> SessionEnd:
         return await asyncio.shield(self.ended)
+
+    async def publish(self, message: Message) -> Publication:
+        if not self.ended.done():
+            self._cloud.said.setdefault(self._name.device, []).append(message)
+            await asyncio.wait([self.ended], timeout=ROUND_TRIP)
+        if self.ended.done():
+            return MessageDelayed(self.ended.result().reason)
+        return MessageAccepted()
 
     async def close(self) -> None:
         try:
@@ -161,6 +180,8 @@ class FakeCloud:
 
     script: for each name, outcomes to give before the cloud behaves.
     contested: whose session was opened while another of it was open.
+    said: what children have said, by their names, repeats included.
+    down: whether it cannot be reached.
     """
 
     name: str = "cloud"
@@ -171,6 +192,8 @@ class FakeCloud:
     online: dict[CloudName, FakeSession] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     contested: list[CloudName] = field(default_factory=list)
+    said: dict[str, list[Message]] = field(default_factory=dict)
+    down: bool = False
 
     gateway_name: CloudName | None = None
 
@@ -213,6 +236,8 @@ class FakeCloud:
     async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
         self.calls.append(f"connect {name.device}")
         await asyncio.sleep(0.1)
+        if self.down:
+            raise LoginFailed(Reason("cloud-unreachable"))
         if secret != self.activated.get(name, self.issued[name][-1]):
             raise LoginRefused(Reason("cloud-auth-failed"))
         self.activated[name] = secret
@@ -223,6 +248,12 @@ class FakeCloud:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def cut(self) -> None:
+        """End every session, and accept no other until `down` is False."""
+        self.down = True
+        for name in tuple(self.online):
+            self.drop(name.device, by_cloud=False)
 
     def drop(self, device: str, *, by_cloud: bool = True) -> None:
         """End a child's session, from the cloud's side or by a path that is lost."""
