@@ -187,7 +187,7 @@ async def running(site: Site) -> AsyncIterator[None]:
     while not await asyncio.to_thread(passwords.exists):
         await asyncio.sleep(LOOK)
     await asyncio.to_thread(broker.start)
-    watches = asyncio.create_task(_watch(broker, passwords))
+    watches = asyncio.create_task(watch(broker, passwords))
     try:
         await until_connected(site)
         yield
@@ -206,7 +206,7 @@ async def until_connected(site: Site) -> None:
             await asyncio.sleep(LOOK)
 
 
-async def _watch(broker: RunningBroker, passwords: Path) -> None:
+async def watch(broker: RunningBroker, passwords: Path) -> None:
     """Reload the broker each time that the password file was replaced."""
 
     def inode() -> int:
