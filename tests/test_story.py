@@ -82,6 +82,7 @@ class FakeWorld:
 
     async def cut(self) -> None:
         self._stage.cloud.cut()
+        await self.wait_for(self.admitted, "offline")
 
     async def restore(self) -> None:
         self._stage.cloud.down = False
@@ -139,7 +140,6 @@ async def test_what_is_new_leaves_first_if_so_set(
         await fake.announce(fake.admitted)
         await fake.wait_for(fake.admitted, "online")
         await fake.cut()
-        await fake.wait_for(fake.admitted, "offline")
         waiting = [float(number) for number in range(40)]
         for value in waiting:
             await fake.say(fake.admitted, value)

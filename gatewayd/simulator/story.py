@@ -74,7 +74,10 @@ class StoryWorld(Protocol):
         """
 
     async def cut(self) -> None:
-        """Cut the link to the cloud."""
+        """Cut the link to the cloud; return when the admitted child is shown to be offline.
+
+        The cloud itself may learn that later: it is cut off, too.
+        """
 
     async def restore(self) -> None:
         """Restore the link to the cloud."""
@@ -140,7 +143,6 @@ async def _speak(world: StoryWorld, pace: float) -> AsyncIterator[str]:
 
     began = world.now()
     await world.cut()
-    await world.wait_for(child, "offline")
     for value in TEMPERATURES:
         await world.say(child, value)
         await world.rest(pace)
@@ -215,6 +217,7 @@ class SiteWorld:
 
     async def cut(self) -> None:
         await self._site.ask(do="faults", plan="down")
+        await self._site.wait_for(self.admitted, "offline")
 
     async def restore(self) -> None:
         await self._site.ask(do="faults", plan="")
