@@ -21,6 +21,7 @@ from gatewayd.cloud.paho_socket import (
     Gone,
     PahoSocket,
     UnacknowledgedPackets,
+    message_packet,
 )
 from gatewayd.cloud.provider import MessageDelayed, Publication, SessionEnd
 from gatewayd.cloud.publisher import MessagePublisher
@@ -65,6 +66,8 @@ CLOSE_TIME = 2.0
 """Seconds that a DISCONNECT is given to leave."""
 IN_FLIGHT = 64
 """Packets at a time that wait to leave, or for their acknowledgement."""
+_MOST_IDS = 0xFFFF  # of a packet (MQTT 3.1.1, 2.3.1)
+_WRITTEN_AT_ONCE = 64 * 1024  # bytes of messages; TLS wants what it could not write once more
 AT_ONCE = 64
 """Packets that are handled before the loop's other work has its turn, and answers of ours that may
 wait to leave while more is read."""
@@ -76,9 +79,19 @@ Handler: TypeAlias = Callable[[str, bytes], None]
 
 
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
-    """A paho client that uses the socket that it is given."""
+    """A paho client that uses the socket that it is given, and the packet identifiers.
 
-    def __init__(self, login: Login, sock: PahoSocket, refused: Callable[[int], None]) -> None:
+    refused: called with the code of a CONNACK that ends it.  new_id: makes an identifier that no
+    packet under way has.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        sock: PahoSocket,
+        refused: Callable[[int], None],
+        new_id: Callable[[], int],
+    ) -> None:
         version = getattr(paho, "CallbackAPIVersion", None)
         first = (version.VERSION2,) if version else ()
         super().__init__(
@@ -87,10 +100,15 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         self.username_pw_set(login.user_name, login.password.reveal() or None)
         self.max_inflight_messages_set(IN_FLIGHT)
         self._given_socket, self._refused, self._connected = sock, refused, False
+        self._new_id = new_id
 
     def _create_socket_connection(self) -> PahoSocket:
         """Take the place of paho's blocking connect; the same name in 1.6.1 to 2.2.0."""
         return self._given_socket
+
+    def _mid_generate(self) -> int:
+        """Take the place of paho's own; the same name in 1.6.1 to 2.2.0."""
+        return self._new_id()
 
     def reconnect(self) -> int:
         """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling again."""
@@ -160,6 +178,9 @@ def _refusal(code: int | ConnectionEnd, alert: str) -> ConnectError:
 class MqttConnection:
     """One connection, made by `open_connection`.
 
+    Messages of QoS 1 are written, and their acknowledgements read, past paho, which takes some
+    thirty microseconds for each; it has the rest of the protocol.
+
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
     on_message: may be replaced.  dropped: messages that came while there was none.
@@ -179,19 +200,22 @@ class MqttConnection:
         self.dropped = 0
         self.alert = ""
         self._leaving = self._ended = self._paused = self._resuming = False
+        self._unsent = bytearray()
+        self._is_about_to_write = self._is_writer_added = self._is_paho_writing = False
+        self._newest_id = 0
         self._pending = UnacknowledgedPackets(
             IN_FLIGHT, PATIENCE, lambda: self._finish(ConnectionEnd.KEEPALIVE)
         )
         self._socket = sock
         self._descriptor, self._user_name = sock.fileno(), login.user_name
-        self._client = client = _Client(login, self._socket, self._answered)
+        self._client = client = _Client(login, self._socket, self._answered, self._new_id)
         client.on_connect = lambda *given: self._answered(connack(given[3]))
         client.on_message = self._deliver
         client.on_publish = client.on_unsubscribe = lambda *given: self._pending.acknowledge(
             given[2]
         )
         client.on_subscribe = lambda *given: self._subscribed(given[2], given[3])
-        client.on_socket_register_write = lambda *_: self._loop.call_soon(self._write)
+        client.on_socket_register_write = lambda *_: self._write_soon()
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
         self._keepalive = KeepAlive(keepalive, self._loop.time())
@@ -204,15 +228,30 @@ class MqttConnection:
 
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """Return when the message has left (QoS 0), or the cloud has it (1).  Raises Gone."""
-        await self._send(lambda: self._client.publish(topic, payload, qos).mid)
+        if not qos:
+            await self._send(lambda: self._client.publish(topic, payload).mid)
+        elif await self.post(topic, payload) is None:
+            raise Gone
 
     def post(self, topic: str, payload: bytes) -> asyncio.Future[Acknowledgement | None]:
         """Publish at QoS 1; the future ends when the cloud has it, or with None as this has ended.
 
         What is posted leaves in this order; all of it waits while IN_FLIGHT packets are under way.
         """
-        step = partial(self._client.publish, topic, payload, 1)
-        return self._pending.post(lambda: self._drive(lambda: step().mid, ConnectionEnd.LOST) or 0)
+        return self._pending.post(partial(self._queue, topic, payload))
+
+    def _queue(self, topic: str, payload: bytes) -> int:
+        """Queue a message of QoS 1; return its packet identifier."""
+        number = self._new_id()
+        self._unsent += message_packet(topic, payload, number)
+        self._write_soon()
+        return number
+
+    def _new_id(self) -> int:
+        while True:
+            self._newest_id = self._newest_id % _MOST_IDS + 1
+            if self._newest_id not in self._pending:
+                return self._newest_id
 
     async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
         """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
@@ -277,10 +316,13 @@ class MqttConnection:
             for _ in range(AT_ONCE):
                 if self.closed.done():
                     return
-                if not self._socket.advance():
+                if number := self._socket.puback():
+                    self._pending.acknowledge(number)
+                elif self._socket.advance():
+                    self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
+                else:
                     self._handled_all()
                     return
-                self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
         except PacketError as error:
             log.warning(
                 "The cloud sent %s to %s; its connection is closed.", error, self._user_name
@@ -292,7 +334,7 @@ class MqttConnection:
         """Read on, unless too many answers wait to leave: a cloud may send, and never read."""
         if self._ended:
             self._finish(ConnectionEnd.CLOUD)
-        elif self._socket.answers >= AT_ONCE and self._client.want_write():
+        elif self._socket.answers >= AT_ONCE and self._wants_to_write:
             self._pause()
         elif self._paused:
             self._paused = False
@@ -311,21 +353,52 @@ class MqttConnection:
         if self._paused and not self.closed.done():
             self._handle()
 
+    @property
+    def _wants_to_write(self) -> bool:
+        return bool(self._unsent) or self._client.want_write()
+
+    def _write_soon(self) -> None:
+        """Write when the loop comes round: what is queued by then leaves together."""
+        if not self._is_about_to_write:
+            self._is_about_to_write = True
+            self._loop.call_soon(self._write)
+
     def _write(self) -> None:
+        """Write our messages, and then paho's packets; but first what was begun, by either."""
+        self._is_about_to_write = False
+        if not self._is_paho_writing:
+            self._write_unsent()
+        if (self._is_paho_writing or not self._unsent) and not self.closed.done():
+            self._write_of_paho()
         if self.closed.done():
             return
-        self._drive(self._client.loop_write, ConnectionEnd.LOST)
-        if self.closed.done():
-            return
-        if self._client.want_write():
+        if self._wants_to_write:
             self._loop.add_writer(self._descriptor, self._write)
+            self._is_writer_added = True
             return
-        self._loop.remove_writer(self._descriptor)
+        if self._is_writer_added:
+            self._loop.remove_writer(self._descriptor)
+            self._is_writer_added = False
         self._keepalive.send(self._loop.time())
         self._socket.answers = 0
         if self._paused and not self._resuming:
             self._resuming = True
             self._loop.call_soon(self._resume)
+
+    def _write_unsent(self) -> None:
+        try:
+            while unsent := self._unsent:
+                some = unsent if len(unsent) <= _WRITTEN_AT_ONCE else unsent[:_WRITTEN_AT_ONCE]
+                del unsent[: self._socket.send(some)]
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self._finish(ConnectionEnd.LOST)
+
+    def _write_of_paho(self) -> None:
+        if self._client.want_write():
+            self._drive(self._client.loop_write, ConnectionEnd.LOST)
+            self._is_paho_writing = not self.closed.done() and self._client.want_write()
 
     def _check_keepalive(self) -> None:
         step = self._keepalive.step(self._loop.time())

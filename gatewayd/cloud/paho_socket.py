@@ -11,6 +11,21 @@ from typing import TypeAlias
 from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
 
 _CHUNK = 4096
+_PUBLISH_QOS_1, _PUBACK = 0x32, b"\x40\x02"
+_PUBACK_SIZE = 4
+_SEVEN_BITS, _MORE = 0x7F, 0x80
+
+
+def message_packet(topic: str, payload: bytes, number: int) -> bytes:
+    """Return a PUBLISH of QoS 1 (MQTT 3.1.1, 3.3).  number: its packet identifier."""
+    name = topic.encode()
+    length = 2 + len(name) + 2 + len(payload)
+    header = bytearray((_PUBLISH_QOS_1,))
+    while length > _SEVEN_BITS:
+        header.append(length & _SEVEN_BITS | _MORE)
+        length >>= 7
+    header.append(length)
+    return b"".join((header, len(name).to_bytes(2), name, number.to_bytes(2), payload))
 
 
 class PahoSocket:
@@ -59,6 +74,15 @@ class PahoSocket:
         self._greeted = True
         return True
 
+    def puback(self) -> int:
+        """Take the next packet, if it is a PUBACK; return its packet identifier, 0 for none."""
+        raw = self._raw
+        if len(raw) < _PUBACK_SIZE or not self._greeted or not raw.startswith(_PUBACK):
+            return 0
+        number = raw[2] << 8 | raw[3]
+        del raw[:_PUBACK_SIZE]
+        return number
+
     def recv(self, size: int) -> bytes:
         """Give paho the next bytes of the packet that is ready."""
         if not self._packet:
@@ -67,7 +91,7 @@ class PahoSocket:
         del self._packet[:size]
         return data
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | bytearray) -> int:
         """Write some bytes; return how many.  Raises BlockingIOError, ConnectionError."""
         try:
             return self._sock.send(data)
@@ -118,6 +142,10 @@ class UnacknowledgedPackets:
         self._timer: asyncio.TimerHandle | None = None
         self._answers: dict[int, asyncio.Future[Acknowledgement | None]] = {}
         self._waiting: deque[_Waiting] = deque()
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a packet with this identifier is under way."""
+        return number in self._answers
 
     async def send(self, step: Callable[[], int]) -> Acknowledgement:
         """Send a packet, as `post` does, and return its acknowledgement.  Raises Gone."""

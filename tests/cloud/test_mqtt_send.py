@@ -7,16 +7,17 @@ import itertools
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets
+from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets, message_packet
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
+from gatewayd.simulator.mqtt.packets import Connect, Publish, Subscribe, Unsubscribe
 from tests.cloud.peer import Peer, connected
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -45,6 +46,101 @@ async def test_a_large_message_arrives(serve: Serve, server: At) -> None:
         await limited(connection.publish("/a", json.dumps({"a": text}).encode()))
         await peer.until(lambda: len(peer.asked) == 1)
     assert peer.asked == [("/a", {"a": text})]
+
+
+@pytest.mark.parametrize("size", [0, 1, 115, 116, 16_371, 16_372, 300_000])
+def test_a_message_is_a_packet_as_the_standard_has_it(size: int) -> None:
+    """3.3, with lengths of one to three bytes (2.2.3)."""
+    packet = message_packet("/ä/topic", b"x" * size, 258)
+    assert list(codec.Parser(1 << 20).feed(packet)) == [Publish("/ä/topic", b"x" * size, 1, 258)]
+
+
+@dataclass
+class Slow(Peer):
+    """A peer that reads nothing for a while, so that the client cannot write.
+
+    may_read: whether it reads on.  kinds: of what came, in order.
+    """
+
+    may_read: asyncio.Event = field(default_factory=asyncio.Event)
+    kinds: list[object] = field(default_factory=list)
+
+    async def script(self, client: Any) -> None:
+        self.client, parser = client, codec.Parser(1 << 20)
+        while data := await client.reader.read(65536):
+            for packet in parser.feed(data):
+                match packet:
+                    case Publish():
+                        self.kinds.append(packet.topic)
+                        await client.send(*self._serve(replace(packet, payload=b"{}")))
+                    case _:
+                        self.kinds.append(type(packet))
+                        await client.send(*self._serve(packet))
+                if isinstance(packet, Connect):
+                    await self.may_read.wait()
+
+
+async def test_what_could_not_be_written_at_once_is_whole(serve: Serve, server: At) -> None:
+    """Our messages and paho's packets: what was begun ends before the other begins."""
+    slow, payload = Slow(), b"x" * 250_000
+    async with connected(slow, serve, server) as connection:
+        first = [connection.post(f"/a/{n}", payload) for n in range(40)]
+        await asyncio.sleep(0.05)
+        others = [
+            asyncio.create_task(connection.subscribe(["/s"])),
+            asyncio.create_task(connection.publish("/q0", payload)),
+        ]
+        await asyncio.sleep(0.05)
+        more = [connection.post(f"/b/{n}", payload) for n in range(10)]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in (*first, *more))
+        slow.may_read.set()
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*first, *more)
+            assert await asyncio.gather(*others) == [(1,), None]
+    assert answers == [()] * 50
+    topics = [kind for kind in slow.kinds if isinstance(kind, str) and kind != "/q0"]
+    assert topics == [f"/a/{n}" for n in range(40)] + [f"/b/{n}" for n in range(10)]
+    assert {Subscribe, "/q0"} <= set(slow.kinds)
+
+
+async def test_no_two_packets_under_way_have_one_identifier(serve: Serve, server: At) -> None:
+    """2.3.1; also where the numbers begin again while an old one is still under way."""
+    peer = Peer(puback=False)
+    async with connected(peer, serve, server) as connection:
+        stuck = connection.post("/stuck", b"1")
+        connection._newest_id = 0xFFFE
+        later = [connection.post("/later", b"2") for _ in range(3)]
+        await limited(connection.subscribe(["/s"]))
+        await peer.until(lambda: len(peer.asked) == 4)
+        numbers = [one.packet_id for one in peer.seen if isinstance(one, Publish | Subscribe)]
+        assert len(set(numbers)) == 5
+        assert all(0 < number <= 0xFFFF for number in numbers)
+        assert not any(one.done() for one in (stuck, *later))
+        for number in numbers[:4]:
+            await peer.client.send(codec.puback(number))
+        assert await limited(asyncio.gather(stuck, *later)) == [()] * 4
+
+
+async def test_a_puback_with_reserved_flags_ends_the_connection(serve: Serve, server: At) -> None:
+    peer = Peer(puback=False)
+    async with connected(peer, serve, server) as connection:
+        answer = connection.post("/a", b"1")
+        await peer.until(lambda: len(peer.asked) == 1)
+        await peer.client.send(b"\x41\x02\x00\x01")
+        assert await limited(connection.wait_closed()) is ConnectionEnd.PROTOCOL
+        assert await limited(answer) is None
+
+
+async def test_acknowledgements_may_come_in_pieces(serve: Serve, server: At) -> None:
+    peer = Peer(puback=False)
+    async with connected(peer, serve, server) as connection:
+        answers = [connection.post("/a", b"1") for _ in range(3)]
+        await peer.until(lambda: len(peer.asked) == 3)
+        sent = b"".join(codec.puback(p.packet_id) for p in peer.seen if isinstance(p, Publish))
+        for at in range(len(sent)):
+            await peer.client.send(sent[at : at + 1])
+        assert await limited(asyncio.gather(*answers)) == [()] * 3
 
 
 async def test_a_subscription_has_a_code_for_each_topic(serve: Serve, server: At) -> None:
