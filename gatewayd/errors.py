@@ -23,6 +23,7 @@
     └── StoreError             the operator: the disk or the key of the secret store
         ├── StoreSealed            provide the key: without it nothing can be read or written
         ├── StoreRolledBack        restore the newest copy, or accept this one: it is read only
+        ├── StoreCloned            say whether the store belongs to this machine now
         ├── StoreUnavailable       none: it is tried again
         ├── StoreFull              free space on the disk
         ├── RecordChanged          none: the newer change of the record stands
@@ -129,6 +130,10 @@ class StoreSealed(StoreError):
 
 class StoreRolledBack(StoreError):
     """The store may be an old copy of itself; nothing is written until an operator decides."""
+
+
+class StoreCloned(StoreError):
+    """The store belongs to another machine; no one is logged in until an operator decides."""
 
 
 class StoreUnavailable(StoreError):

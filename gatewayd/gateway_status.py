@@ -58,6 +58,8 @@ class GatewayStatus:
         """Return the state of a gateway that is neither starting nor stopping."""
         if self.storage.sealed:
             return "sealed"
+        if self.storage.store.state is StoreState.CLONED:
+            return "cloned"
         return "degraded" if self.storage.degraded or self.faults() else "running"
 
     def line(self) -> str:

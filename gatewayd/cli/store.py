@@ -58,5 +58,7 @@ COMMANDS: tuple[Command, ...] = (
             _export),
     Command("store accept-rollback", "accept a store that may be an old copy", no_arguments,
             call("AcceptRollback", at=STORE)),
+    Command("store accept-machine", "let a store of another machine belong to this one",
+            no_arguments, call("AcceptMachine", at=STORE)),
 )
 # fmt: on

@@ -147,6 +147,14 @@ def _accept(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     return _change(arguments, "store accept-rollback", accept)
 
 
+def _accept_machine(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    def accept(vault: Vault) -> Iterable[str]:
+        vault.accept_machine()
+        return ()
+
+    return _change(arguments, "store accept-machine", accept)
+
+
 def _change(
     arguments: Namespace, instead: str, act: Callable[[Vault], Iterable[str]]
 ) -> Iterable[str]:
@@ -302,6 +310,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("vault import", "import the secrets and records that another gateway exported",
             _import_options, _import),
     Command("vault accept", "accept a vault that may be an old copy", _common, _accept),
+    Command("vault accept-machine", "let a vault of another machine belong to this one", _common,
+            _accept_machine),
     Command("vault boot-policy", "write the digest to sign to let the current boot open the vault",
             _OUTPUT, _boot_policy),
 )

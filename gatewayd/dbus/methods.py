@@ -111,6 +111,9 @@ class StoreCommands(Protocol):
     async def accept_rollback(self, caller: str) -> None:
         """Go on with a store that may be older than the newest that was written."""
 
+    async def accept_machine(self, caller: str) -> None:
+        """Let a store that belonged to another machine belong to this one."""
+
 
 class ProviderCommands(Protocol):
     """org.gatewayd1.Provider."""
@@ -407,6 +410,8 @@ SECRET_STORE_METHODS: Final = MethodTable[StoreCommands](SECRET_STORE, (
            lambda store, call: store.export(call.descriptor(0), call.caller)),
     Method("AcceptRollback", MANAGE_STORE,
            lambda store, call: store.accept_rollback(call.caller)),
+    Method("AcceptMachine", MANAGE_STORE,
+           lambda store, call: store.accept_machine(call.caller)),
 ))  # fmt: skip
 
 PROVIDER_METHODS: Final = MethodTable[ProviderCommands](PROVIDER, (

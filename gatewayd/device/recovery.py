@@ -9,6 +9,7 @@ from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
 from gatewayd.errors import (
     RecordChanged,
+    StoreCloned,
     StoreError,
     StoreFull,
     StoreRolledBack,
@@ -83,6 +84,14 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
             "store-rollback-suspected",
             "The secret store may be an old copy of itself.",
             "Restore the newest copy, or accept this one.",
+        ),
+    ),
+    (
+        StoreCloned,
+        Reason(
+            "store-cloned",
+            "The secret store belongs to another machine, which may use the same secrets.",
+            "Stop that gateway, then accept this machine with gatewayctl store accept-machine.",
         ),
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free space on it.")),

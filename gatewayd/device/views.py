@@ -92,7 +92,7 @@ class StoreView:
     """A view of the secret store.
 
     backend: the name of its plug-in.  protection: a word of `Protection`.
-    state: "unsealed", "sealed", "degraded" or "rollback-suspected".
+    state: "unsealed", "sealed", "degraded", "rollback-suspected" or "cloned".
     explanation: a sentence, why it is not unsealed and what to do; "" if it is.
     n_secrets: slots that hold something.
     key_id: number of the data key in use; 0 where there is none, or it has no number.

@@ -43,6 +43,7 @@ MESSAGE_IDS: Mapping[str, str] = {
     "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
     "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",
+    "store-cloned": "8737ab14406541bfae58be6a17fd0f8f",
     "rollback-suspected": "f48e39e729dc4b38a681b80682d459aa",
     "clock-not-set": "5a44c6cbff854d938201eeea4268edc2",
     "clock-set": "3de2f200e7d34022894a9c6fa494b984",

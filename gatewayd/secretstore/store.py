@@ -53,6 +53,7 @@ class StoreState(StrEnum):
     DEGRADED = "degraded"  # it serves, and an operator should act
     ROLLBACK_SUSPECTED = "rollback-suspected"  # it is read only, until an operator decides
     SEALED = "sealed"  # there is no key: it lists and deletes
+    CLONED = "cloned"  # it belongs to another machine: it lists, until an operator decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,37 @@ class SupportsKeyManagement(SecretStore, Protocol):
 
     def accept(self) -> None:
         """Trust a store that may be older than the newest that was written."""
+
+    def accept_machine(self) -> None:
+        """Let a store that belonged to another machine belong to this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BindingCounts:
+    """What a store knows of itself and of the records, as it is on the disk.
+
+    changes: of the store.  records: the newest count of changes of the records; 0: none are bound.
+    """
+
+    changes: int
+    records: int
+
+
+@runtime_checkable
+class SupportsBinding(Protocol):
+    """A secret store to which the records are bound: an old copy of either is noticed."""
+
+    def binding(self) -> BindingCounts | None:
+        """Return the counts; None while the store is sealed or not trusted."""
+
+    def mac(self, text: bytes) -> bytes:
+        """Authenticate a text, as only the holder of the key can.  Raises StoreSealed."""
+
+    def note_records(self, count: int) -> None:
+        """Know of this count of changes of the records, which is durable, from now on."""
+
+    def suspect(self, why: str) -> None:
+        """Trust the store no more until an operator accepts it.  why: with the remedy."""
 
 
 @runtime_checkable

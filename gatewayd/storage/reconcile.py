@@ -30,6 +30,9 @@ from gatewayd.secretstore.store import SecretStore, StoreState, is_read_only
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.records import RecordDatabase
 
+UNREADABLE = (StoreState.SEALED, StoreState.CLONED)
+"""The states of a store whose secrets cannot be read now."""
+
 FEW, PERCENT = 3, 1
 """Up to two, and up to one in a hundred, may be missing without doubt about the rest."""
 
@@ -101,7 +104,7 @@ def repair(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]
     findings = decide(list(state.all()), _usable(store), now)
     if state.read_only or is_read_only(store):
         return findings
-    read_only = store.state in (StoreState.SEALED, StoreState.ROLLBACK_SUSPECTED)
+    read_only = store.state in (*UNREADABLE, StoreState.ROLLBACK_SUSPECTED)
     cautious = read_only or any(f.kind is FindingKind.DEGRADED for f in findings)
     for finding in findings:
         if finding.kind in (FindingKind.COMPLETED, FindingKind.CANDIDATE) or not cautious:
@@ -122,10 +125,10 @@ def _usable(store: SecretStore) -> list[SecretRef]:
     """Return the slots that can be read, or all there are where there is no key to read them."""
     refs = list(store.refs())
     try:
-        if store.state is not StoreState.SEALED:
+        if store.state not in UNREADABLE:
             return [ref for ref in refs if _opens(store, ref)]
     except StoreError:
-        if store.state is not StoreState.SEALED:  # its key did not go meanwhile
+        if store.state not in UNREADABLE:  # its key did not go meanwhile
             raise
     return refs
 

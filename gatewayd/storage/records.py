@@ -25,11 +25,13 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
-from gatewayd.secretstore.store import SecretStore
+from gatewayd.secretstore.store import SecretStore, SupportsBinding
+from gatewayd.storage import record_binding
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.import_staging import RECORDS, recover_import
+from gatewayd.storage.record_binding import BoundRecords
 
-VERSION = 2
+VERSION = 3
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
@@ -52,10 +54,11 @@ def _table(numbers: Sequence[str]) -> str:
     ) STRICT, WITHOUT ROWID"""
 
 
-SCHEMA = (_table(_NUMBERS),)
+SCHEMA = (_table(_NUMBERS), record_binding.TABLE)
 STEPS = {
     0: (_table(_NUMBERS[:-1]),),
     1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
+    2: (record_binding.TABLE,),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -106,6 +109,7 @@ class RecordDatabase(Database):
         self._lock = DirectoryLock(directory)
         self._group: dict[DeviceId, Record | None] = {}
         self._undone = False
+        self._bound = BoundRecords(self._run)
         try:
             recover_import(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
@@ -118,15 +122,50 @@ class RecordDatabase(Database):
         super().begin()
         self._group.clear()
         self._undone = False
+        self._bound.begin()
+
+    def mark(self) -> None:
+        """Set the point to which `undo` goes back, in place of the one before."""
+        super().mark()
+        self._bound.mark()
 
     def undo(self) -> None:
         """Undo all changes since `mark`.  Raises StoreError if the whole group is lost."""
         super().undo()
         self._undone = True
+        self._bound.undo()
+
+    def commit(self) -> None:
+        """Make the group durable."""
+        if self._begun:
+            self._bound.stamp()
+        super().commit()
+        self._bound.settle()
+
+    def rollback(self) -> None:
+        """Undo the group, if one is open."""
+        super().rollback()
+        self._bound.rollback()
+
+    def bind(self, vault: SupportsBinding) -> str:
+        """Bind the records to a vault that trusts them, within a group.
+
+        Returns why vault and records do not belong together; "" where they do.
+        Raises StoreError.
+        """
+        self.check_disk()
+        return self._bound.bind(vault, lambda: self._run(_ALL))
+
+    @property
+    def bound(self) -> bool:
+        """Whether the records are bound to a vault."""
+        return self._bound.vault is not None
 
     def write(self, record: Record) -> None:
         """Replace the record of a child.  Raises StoreError."""
-        self._run(_PUT, *_row(record))
+        row = _row(record)
+        self._bound.change(record.device, row, self._row_of)
+        self._run(_PUT, *row)
         self._group[record.device] = record
 
     def newest(self, device: DeviceId, durable: Record | None) -> Record | None:
@@ -147,12 +186,16 @@ class RecordDatabase(Database):
 
     def remove(self, device: DeviceId) -> None:
         """Remove the record of a child, if there is one.  Raises StoreError."""
+        self._bound.change(device, None, self._row_of)
         self._run("DELETE FROM record WHERE device = ?", device)
         self._group[device] = None
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
         return iter([_record(row) for row in self._run(f"{_ALL} ORDER BY device")])
+
+    def _row_of(self, device: DeviceId) -> tuple[Any, ...] | None:
+        return next(iter(self._run(_ONE, device)), None)
 
     def make_room(self) -> bool:
         """Nothing is kept in reserve here; the secret store has it."""

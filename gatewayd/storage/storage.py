@@ -16,6 +16,7 @@ from gatewayd.secretstore.store import (
     IDLE,
     SecretStore,
     StoreState,
+    SupportsBinding,
     SupportsReopening,
     is_mild,
     is_read_only,
@@ -73,6 +74,7 @@ class Storage:
         try:
             database = await thread.open(lambda: RecordDatabase(directory))
             store = await thread.open(make_store)
+            await thread.run(lambda: _bind(database, store))
             findings = await reconcile(thread, database, store, wall())
             for finding in findings:
                 _log(finding)
@@ -145,6 +147,8 @@ class Storage:
                 await _first(self._wake, REOPEN_EVERY)
                 continue
             pause = await self._tend_once(now())
+            if not self.database.bound:
+                await self._bind()
             if now() >= purge_at and await self._purge(wall, synchronised):
                 purge_at = now() + PURGE_EVERY
             if pause > 0:
@@ -171,6 +175,12 @@ class Storage:
             _log(finding)
         return True
 
+    async def _bind(self) -> None:
+        try:
+            await self.thread.run(lambda: _bind(self.database, self.store))
+        except StoreError as error:
+            log.warning("Failed to bind the records to the vault: %s.", error)
+
     async def _tend_once(self, now: float) -> float:
         try:
             return await self.thread.run(lambda: self.store.tend(now))
@@ -190,6 +200,14 @@ class Storage:
             log.warning("Failed to purge the quarantine of the secret store: %s.", error)
             return False
         return True
+
+
+def _bind(database: RecordDatabase, store: SecretStore) -> None:
+    """Bind the records to a store that can do so; on the commit thread."""
+    if not isinstance(store, SupportsBinding) or database.read_only or is_read_only(store):
+        return
+    if why := database.bind(store):
+        store.suspect(why)
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:

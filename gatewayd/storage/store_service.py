@@ -94,6 +94,11 @@ class StoreService:
             await self._storage.administer(self._store.accept)
             log.warning("The vault was accepted as it is by %s.", caller)
 
+    async def accept_machine(self, caller: str) -> None:
+        async with self._turn():
+            await self._storage.administer(self._store.accept_machine)
+            log.warning("The vault belongs to this machine now, as %s has decided.", caller)
+
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         if self._one.locked():

@@ -65,7 +65,7 @@ def filled(vault: OfflineVault) -> bool:
 
 def test_the_key_is_encrypted_and_passed_to_the_service(vault: OfflineVault) -> None:
     done, report = init(vault, "tpm2", public_pem(PAIR))
-    assert (report.state, report.protection) == (StoreState.UNSEALED, Protection.SYSTEMD_CREDS)
+    assert (report.state, report.protection) == (StoreState.UNSEALED, Protection.CREDENTIAL)
     assert report.slots == (RecoveryKey(private_pem(PAIR)).kind, "systemd-credential")
     file = vault.systemd.file(NAME)
     assert len(unsealed(vault)) == 32

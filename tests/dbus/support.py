@@ -133,6 +133,9 @@ class UnsupportedStore:
     async def accept_rollback(self, caller: str) -> None:
         raise NotSupported("This store has no history")
 
+    async def accept_machine(self, caller: str) -> None:
+        raise NotSupported("This store has no machine")
+
 
 @contextmanager
 def private_bus() -> Iterator[PrivateBus]:

@@ -165,7 +165,7 @@ async def ask_of_the_store(one: Site, directory: Path) -> str:
     for words in (
         ("store", "add-recovery", str(directory / "public.pem")), ("store", "rotate"),
         ("store", "reseal"), ("store", "export", "--output", str(directory / "export")),
-        ("store", "accept-rollback"), ("store", "status"), ("dump",),
+        ("store", "accept-rollback"), ("store", "accept-machine"), ("store", "status"), ("dump",),
     ):  # fmt: skip
         printed += await run(*GATEWAYCTL, "--bus", one.bus, *words)
     assert "Recovery keys: 1" in printed

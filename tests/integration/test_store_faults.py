@@ -7,12 +7,15 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.simulator.site import Site
 from tests.support.sites import SECRET_STORE, wait_for_gateway
+from tests.support.vaults import DEVELOPMENT
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +56,12 @@ async def counted(site: Site, state: str, children: int) -> None:
         return bool((await site.call("CountDevices")).get(state, 0) == children)
 
     await site.until(reached, f"{children} to be {state}")
+
+
+async def reasons(site: Site, children: list[str]) -> set[str]:
+    """Return why some children are in their states; "" for one that is not known yet."""
+    known = await site.devices()
+    return {str((await site.describe(c))["Reason"]) if c in known else "" for c in children}
 
 
 async def refused(site: Site, sentence: str) -> None:
@@ -135,8 +144,14 @@ async def test_an_old_copy_is_reported_and_nothing_is_deleted(tmp_path: Path, na
         await site.start()
         await wait_for_gateway(site, "degraded")
         await online(site, FEW)
-        await counted(site, "failed", MORE)
-        for child in site.plant["serials"][FEW:]:
+        wanted = "secret-lost" if name == "vault.db" else "store-rollback-suspected"
+        later = site.plant["serials"][FEW:]
+
+        async def explained() -> bool:
+            return await reasons(site, later) == {wanted}
+
+        await site.until(explained, f"{wanted} to be the reason")
+        for child in later:
             assert (await site.describe(child))["Remedy"]
         assert f"put the right {name} back" in site.log()
         assert await site.stop() == 0
@@ -185,3 +200,31 @@ async def test_a_disk_that_turns_read_only_is_reported_while_it_is(
         await online(site, 2)
         await wait_for_gateway(site, "running")
         assert await site.stop() == 0
+
+
+async def test_a_site_on_another_machine_logs_no_one_in_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    plant = ("--children", str(FEW), "--rate", "0", "--seed", SEED)
+    site = Site(tmp_path, plant_options=plant)
+    async with site.open():
+        await run_once(site, FEW)
+        with contextlib.closing(Vault(DEVELOPMENT, tmp_path / "state", machine=b"")) as vault:
+            present = vault._bound._present
+            assert present is not None
+            vault._bound._present = replace(present, machine=b"another machine")
+            vault._bound.due = True
+            vault.begin()
+            vault.commit()
+        await site.start()
+        await wait_for_gateway(site, "cloned")
+
+        async def explained() -> bool:
+            return await reasons(site, site.plant["serials"]) == {"store-cloned"}
+
+        await site.until(explained, "the other machine to be the reason")
+        await site.busctl("call", *SECRET_STORE, "AcceptMachine")
+        await online(site, FEW)
+        await wait_for_gateway(site, "running")
+        assert await site.stop() == 0
+        await run_once(site, FEW)

@@ -339,6 +339,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
         state.write(RECORD)
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
         file.execute("ALTER TABLE record DROP COLUMN candidate")
+        file.execute("DROP TABLE binding")
         file.execute("PRAGMA user_version = 1")
     for _ in range(2):
         with closing(RecordDatabase(tmp_path)) as state:

@@ -37,6 +37,7 @@ _LEFT_OUT = (
     "DELETE FROM slot WHERE kind NOT LIKE 'recovery-%'",
     "DELETE FROM quarantine",
     "DELETE FROM counter",
+    "DELETE FROM binding",
 )
 
 
@@ -97,6 +98,7 @@ def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResu
     kind = recovery.slot_kind(key.public)
     wrap = table.recovery_wrapper(key.public, vault.random)
     table.put_slot(vault.query, own, kind, key.public, wrap)
+    vault.unbind()
     vault.after(vault.slots_changed)
     return imported
 

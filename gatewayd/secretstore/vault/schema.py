@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-VERSION = 3
+VERSION = 4
 
 _SLOT = """CREATE TABLE slot (
         kind TEXT PRIMARY KEY,
@@ -13,6 +13,15 @@ _SLOT = """CREATE TABLE slot (
 _COUNTER = """CREATE TABLE counter (
         value INTEGER NOT NULL,
         stamp BLOB NOT NULL
+    ) STRICT"""
+
+_BINDING = """CREATE TABLE binding (
+        machine BLOB NOT NULL,
+        changes INTEGER NOT NULL,
+        records INTEGER NOT NULL,
+        kid INTEGER NOT NULL,
+        nonce BLOB NOT NULL,
+        ciphertext BLOB NOT NULL
     ) STRICT"""
 
 SCHEMA = (
@@ -57,6 +66,7 @@ SCHEMA = (
     "INSERT INTO writes VALUES (0)",
     _SLOT,
     _COUNTER,
+    _BINDING,
 )
 """What is in them:
 
@@ -69,7 +79,11 @@ secret      one secret; gen: the number of its write, kid: of its generation
 quarantine  what was moved aside; since: when it was first seen there, microseconds
 counter     at most one row: the value that the counter in the TPM should have, with a MAC by the
             data key
+binding     at most one row: the machine and the records that belong to the vault (binding.py)
 """
+
+_FIRST = slice(1, 6)
+"""What of it was in the first version as it is now."""
 
 STEPS: Mapping[int, Sequence[str]] = {
     0: (
@@ -78,7 +92,7 @@ STEPS: Mapping[int, Sequence[str]] = {
             store BLOB NOT NULL,
             commitment BLOB NOT NULL
         ) STRICT""",
-        *SCHEMA[1:-2],
+        *SCHEMA[_FIRST],
     ),
     1: (
         "ALTER TABLE data_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0",
@@ -90,5 +104,6 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE data_key ADD COLUMN made INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE data_key ADD COLUMN heir BLOB NOT NULL DEFAULT x''",
     ),
+    3: (_BINDING,),
 }
 """From each earlier version to the next; from 0 to the first."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gatewayd.errors import StoreRolledBack, StoreSealed, StoreUnavailable
+from gatewayd.errors import StoreCloned, StoreRolledBack, StoreSealed, StoreUnavailable
 from gatewayd.runtime.sqlite import Database, Execute
 from gatewayd.runtime.timeout_call import CallTimeout
 from gatewayd.secretstore.keyslots import table
@@ -25,6 +25,7 @@ from gatewayd.secretstore.store import (
     IDLE,
     KEY_BESIDE,
     NO_RECOVERY,
+    BindingCounts,
     ConditionProperties,
     Protection,
     StoreCondition,
@@ -32,6 +33,7 @@ from gatewayd.secretstore.store import (
 )
 from gatewayd.secretstore.tpm.esapi import TpmError
 from gatewayd.secretstore.vault import data_keys, rows
+from gatewayd.secretstore.vault.binding import BoundVault
 from gatewayd.secretstore.vault.data_keys import DataKeys, KeyOpener, Random
 from gatewayd.secretstore.vault.memory import KeyPage
 from gatewayd.secretstore.vault.rollback import (
@@ -59,7 +61,7 @@ class SealedDatabase(ConditionProperties, Database):
     """A database that key slots open.  Its secrets are in vault.py, the commands on it in admin.py.
 
     key_slots: the key slots there could be.  key: the one that opens it (`KeySlotFactory.make`).
-    opener: opens it instead of that slot.
+    opener: opens it instead of that slot.  machine: a digest of the machine's id; b"" for none.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class SealedDatabase(ConditionProperties, Database):
         key: str,
         random: Random,
         opener: KeyOpener | None,
+        machine: bytes,
     ) -> None:
         super().__init__(path, SCHEMA, VERSION, STEPS)
+        self._machine, self._bound = machine, BoundVault(self._run, random)
         self.query: Execute = self._run
         self.key_slots, self.random, self.key = key_slots, random, key
         self._opener, self._unsealer = opener, Unsealer(key_slots.make(key), random)
@@ -110,14 +114,43 @@ class SealedDatabase(ConditionProperties, Database):
         return keys
 
     def check_trusted(self) -> None:
-        """Raise StoreRolledBack where this may be an old copy."""
+        """Raise StoreRolledBack where this may be an old copy, StoreCloned as `check_machine`."""
+        self.check_machine()
         if self.suspected:
             raise StoreRolledBack(self.suspected)
+
+    def check_machine(self) -> None:
+        """Raise StoreCloned where this belongs to another machine."""
+        if self._bound.cloned:
+            raise StoreCloned(self._bound.cloned)
 
     @property
     def suspected(self) -> str:
         """Why this may be an old copy; empty where it is none.  Known before `state` shows it."""
-        return self._guard.suspected if self._guard is not None else ""
+        by_counter = self._guard.suspected if self._guard is not None else ""
+        return by_counter or self._bound.suspected
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is open, and neither an old copy nor another machine's."""
+        return self._keys is not None and not (self.suspected or self._bound.cloned)
+
+    def binding(self) -> BindingCounts | None:
+        """Return its own count and that of the records; None while it is sealed or not trusted."""
+        return self._bound.counts if self.trusted else None
+
+    def mac(self, text: bytes) -> bytes:
+        """Authenticate a text that lies outside of the vault.  Raises StoreSealed."""
+        self.keys()
+        return self._bound.mac(text)
+
+    def note_records(self, count: int) -> None:
+        """Know of this count of changes of the records from the next group on."""
+        self._bound.note(count)
+
+    def suspect(self, why: str) -> None:
+        """Trust it no more until an operator accepts it."""
+        self._bound.suspected = why
 
     def note(self, change: VaultChange) -> None:
         """Remember that something has changed that an old copy would undo."""
@@ -131,8 +164,9 @@ class SealedDatabase(ConditionProperties, Database):
         """
         if self._keys is None:
             return self._tend_sealed(now)
-        if self.suspected:
+        if not self.trusted:
             return IDLE
+        self._bound.due = self._bound.due or self._bound.is_behind
         if self._guard is not None:
             self._guard.advance(now)
         return self._rotate()
@@ -140,7 +174,10 @@ class SealedDatabase(ConditionProperties, Database):
     def commit(self) -> None:
         """Make the group durable."""
         try:
+            if self._keys is not None and self.trusted and not self.read_only:
+                self._bound.stamp(self._keys, changed=self._begun)
             super().commit()
+            self._bound.settle()
             if self._guard is not None:
                 self._guard.settle()
         finally:
@@ -149,6 +186,7 @@ class SealedDatabase(ConditionProperties, Database):
     def rollback(self) -> None:
         """Take back the group, if one is open."""
         super().rollback()
+        self._bound.rollback()
         self._assess()
 
     def close(self) -> None:
@@ -156,6 +194,7 @@ class SealedDatabase(ConditionProperties, Database):
         if self._keys is not None:
             self._keys.wipe()
         self._keys = self._guard = self._rotation = None
+        self._bound = BoundVault(self._run, self.random)
         self._facts = VaultFacts(sealed=CLOSED)
         self._assess()
         super().close()
@@ -179,6 +218,9 @@ class SealedDatabase(ConditionProperties, Database):
 
     def accept(self) -> None:
         """Trust what may be an old copy, as an operator has decided.  Raises StoreUnavailable."""
+        if self._bound.suspected:
+            self._bound.release(self.keys())
+            self.after(self._bound.released)
         guard = self._guard
         if guard is None or not guard.suspected:
             return
@@ -188,6 +230,16 @@ class SealedDatabase(ConditionProperties, Database):
             why = str(error) or "it does not answer"
             raise StoreUnavailable(f"the counter in the TPM cannot be read: {why}") from error
         self.after(guard.accepted)
+
+    def unbind(self) -> None:
+        """Let other records be bound to it: those of an import.  Raises StoreSealed."""
+        self._bound.release(self.keys())
+
+    def accept_machine(self) -> None:
+        """Let it belong to this machine, as an operator has decided.  Raises StoreSealed."""
+        if self._bound.cloned:
+            self._bound.move(self.keys(), self._machine)
+            self.after(self._bound.moved)
 
     def unseal(self, timeout: float) -> None:
         """Try to get the key, within a group.  timeout: seconds that its slot may take."""
@@ -228,6 +280,7 @@ class SealedDatabase(ConditionProperties, Database):
         self._unsealer.succeeded()
         self._keys = keys
         self._guard = self._guarded(keys, found)
+        self._bound.load(keys, self._machine)
         if len(keys.generations) > 1:
             self._rotation = RotationPass(self._run, keys, self.random)
         self._facts = self._with_slots()
@@ -274,7 +327,9 @@ class SealedDatabase(ConditionProperties, Database):
         """Update the condition, if what it follows from has changed since the last group."""
         guard = self._guard
         faults = (self.fault, guard.fault if guard else "", self._worn)
-        facts = replace(self._facts, suspected=self.suspected, faults=faults)
+        facts = replace(
+            self._facts, suspected=self.suspected, cloned=self._bound.cloned, faults=faults
+        )
         if facts == self._assessed:
             return
         self._assessed = facts
@@ -282,6 +337,9 @@ class SealedDatabase(ConditionProperties, Database):
         if self.state is StoreState.ROLLBACK_SUSPECTED is not before:
             about = {"message_id": "rollback-suspected"}
             log.error("The vault is read-only now: %s.", self.why, extra=about)
+        if self.state is StoreState.CLONED is not before:
+            about = {"message_id": "store-cloned"}
+            log.error("No device is logged in: %s.", self.why, extra=about)
 
 
 STRENGTH: Mapping[str, Protection] = {
@@ -310,7 +368,7 @@ class VaultFacts:
 
     sealed: why there is no key; empty where there is one.  kinds: of all key slots.
     credential: what a thief lacks to open the slot of the systemd credential.
-    suspected: why the vault may be an old copy.
+    suspected: why the vault may be an old copy.  cloned: why it belongs to another machine.
     faults: what is wrong, the worst first; empty texts do not count.
     """
 
@@ -319,6 +377,7 @@ class VaultFacts:
     suspected: str = ""
     faults: tuple[str, ...] = ()
     credential: Protection = Protection.CREDENTIAL
+    cloned: str = ""
 
 
 def assess(facts: VaultFacts) -> StoreCondition:
@@ -326,6 +385,8 @@ def assess(facts: VaultFacts) -> StoreCondition:
     if facts.sealed:
         return StoreCondition(StoreState.SEALED, Protection.NONE, facts.sealed)
     protection = weakest(facts.kinds, facts.credential)
+    if facts.cloned:
+        return StoreCondition(StoreState.CLONED, protection, facts.cloned)
     if facts.suspected:
         return StoreCondition(StoreState.ROLLBACK_SUSPECTED, protection, facts.suspected)
     if faults := [*filter(None, (*facts.faults, *_advice(facts)))]:

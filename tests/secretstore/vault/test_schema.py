@@ -26,6 +26,7 @@ TO_THE_FIRST = """
     ALTER TABLE data_key DROP COLUMN heir;
     DROP TABLE slot;
     DROP TABLE counter;
+    DROP TABLE binding;
     PRAGMA user_version = 1;
 """
 

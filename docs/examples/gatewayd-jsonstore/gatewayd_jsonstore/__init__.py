@@ -149,7 +149,7 @@ class JsonStore(ConditionProperties):
     def _load_key(self) -> None:
         if self._fernet is None and self._key_path.exists():
             self._fernet = Fernet(self._key_path.read_bytes())
-            self._condition = StoreCondition(StoreState.UNSEALED, Protection.DEVELOPMENT)
+            self._condition = StoreCondition(StoreState.UNSEALED, Protection.KEY_ON_DISK)
 
     def _key(self) -> Fernet:
         if self._fernet is None:

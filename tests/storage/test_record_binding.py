@@ -1,0 +1,325 @@
+"""Records and vault belong together: an old copy, or another hand, is noticed without a TPM."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.secret import Secret
+from gatewayd.errors import StoreCloned, StoreRolledBack
+from gatewayd.secretstore.store import StoreState
+from gatewayd.secretstore.vault import admin
+from gatewayd.secretstore.vault.binding import machine_digest
+from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage.storage import Storage
+from gatewayd.testing.waiting import until
+
+SETTINGS = VaultSettings(key="development-file")
+HERE, ELSEWHERE = b"h" * 32, b"e" * 32
+
+
+def child(number: int) -> Record:
+    return Record(
+        DeviceId(f"child-{number}"), frozenset(), "", Verdict.ADMITTED, Admission.RULE, "r", "",
+        CloudName("cloud", "product", f"name-{number}"), 1, 1, attempt=1, stored=1, activating=1,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def opened(directory: Path, machine: bytes = HERE) -> AsyncIterator[tuple[Storage, Vault]]:
+    """Open records and vault, which tend themselves."""
+
+    def vault() -> Vault:
+        return Vault(SETTINGS, directory, machine=machine)
+
+    storage = await Storage.open(directory, vault, lambda: 1)
+    assert isinstance(storage.store, Vault)
+    now = asyncio.get_running_loop().time
+    service = asyncio.create_task(storage.tend(now, lambda: 1, lambda: False))
+    try:
+        yield storage, storage.store
+    finally:
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+        await storage.thread.aclose()
+
+
+async def bound(storage: Storage, vault: Vault) -> None:
+    """Wait until the vault knows of the newest records."""
+
+    def done() -> bool:
+        return storage.database.bound and bool((counts := vault.binding()) and counts.records)
+
+    def tended() -> bool:
+        storage._wake.set()
+        return done()
+
+    await until(tended)
+
+
+async def register(storage: Storage, number: int) -> None:
+    record = child(number)
+    await storage.records.update(record.device, lambda _: replace(record, stored=0, activating=0))
+    await storage.secrets.put(record.slot(1), Secret(b"x"))
+    await storage.records.update(record.device, lambda _: record)
+
+
+async def fill(directory: Path, *numbers: int) -> None:
+    """Register children, and stop in good order."""
+    async with opened(directory) as (storage, vault):
+        await bound(storage, vault)
+        for number in numbers:
+            await register(storage, number)
+
+
+def suspicion(vault: Vault) -> str:
+    return vault.why if vault.state is StoreState.ROLLBACK_SUSPECTED else ""
+
+
+async def trusted(directory: Path) -> None:
+    async with opened(directory) as (storage, vault):
+        await bound(storage, vault)
+        assert vault.state is StoreState.UNSEALED, vault.why
+        assert not storage.degraded
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir(mode=0o700)
+    return tmp_path / "state"
+
+
+def keep_copy(site: Path) -> Path:
+    copy = site.with_name("copy")
+    shutil.copytree(site, copy)
+    return copy
+
+
+async def test_what_belongs_together_is_trusted(site: Path) -> None:
+    await fill(site, 1)
+    await fill(site, 2, 3)
+    await trusted(site)
+
+
+@pytest.mark.parametrize("name", ["state.db", "vault.db"])
+async def test_an_old_copy_of_one_is_noticed_until_it_is_accepted(site: Path, name: str) -> None:
+    await fill(site, 1)
+    copy = keep_copy(site)
+    await fill(site, 2)
+    newest = (site / name).read_bytes()
+    shutil.copy(copy / name, site / name)
+    for _ in range(2):
+        async with opened(site) as (storage, vault):
+            assert f"{name} is an old copy" in suspicion(vault)
+            assert storage.degraded
+            assert await storage.secrets.get(child(1).slot(1)) == Secret(b"x")
+            with pytest.raises(StoreRolledBack):
+                await storage.secrets.put(child(3).slot(1), Secret(b"x"))
+    old = (site / name).read_bytes()
+    (site / name).write_bytes(newest)
+    await trusted(site)
+    (site / name).write_bytes(old)
+    async with opened(site) as (storage, vault):
+        await storage.administer(vault.accept)
+        await bound(storage, vault)
+        assert not suspicion(vault)
+        await register(storage, 4)
+    await trusted(site)
+
+
+TAMPERING = {
+    "altered": "UPDATE record SET verdict = 'rejected' WHERE device = 'child-1'",
+    "added": "INSERT INTO record SELECT 'child-9', claims, label, verdict, admission, rule, "
+    "reason, provider, product, name, route, verdict_at, first_seen, attempt, attempted_at, "
+    "stored, registered_at, activating, activated_at, stale, candidate FROM record LIMIT 1",
+    "removed": "DELETE FROM record WHERE device = 'child-1'",
+    "count": "UPDATE binding SET count = count + 1",
+    "unbound": "DELETE FROM binding",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERING.values(), ids=TAMPERING)
+async def test_another_hand_in_the_records_is_noticed(site: Path, change: str) -> None:
+    await fill(site, 1, 2)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute(change)
+    async with opened(site) as (_, vault):
+        assert "state.db was changed by another program" in suspicion(vault)
+
+
+async def test_an_older_record_in_newer_ones_is_noticed(site: Path) -> None:
+    await fill(site, 1)
+    copy = keep_copy(site)
+    async with opened(site) as (storage, _):
+        await storage.records.update(
+            child(1).device, lambda _: replace(child(1), verdict=Verdict.REJECTED)
+        )
+    with closing(sqlite3.connect(site / "state.db", isolation_level=None)) as file:
+        file.execute("ATTACH ? AS old", (str(copy / "state.db"),))
+        file.execute("REPLACE INTO record SELECT * FROM old.record")
+    async with opened(site) as (_, vault):
+        assert suspicion(vault)
+
+
+@pytest.mark.parametrize("change", ["records = records + 1", "changes = -1", "machine = x'00'"])
+async def test_another_hand_in_the_binding_of_the_vault_is_noticed(site: Path, change: str) -> None:
+    await fill(site, 1)
+    with closing(sqlite3.connect(site / "vault.db")) as file, file:
+        file.execute(f"UPDATE binding SET {change}")  # noqa: S608  # of the test
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
+
+
+async def test_a_crash_between_the_two_commits_is_no_old_copy(site: Path) -> None:
+    async with opened(site) as (storage, vault):
+        await bound(storage, vault)
+        await register(storage, 1)
+        shutil.copy(site / "vault.db", site / "before")
+        shutil.copy(site / "vault.db-wal", site / "before-wal")
+        record = child(2)
+
+        def both() -> None:
+            vault.put(record.slot(1), Secret(b"x"))
+            storage.database.write(record)
+
+        await storage.thread.run(both)
+    (site / "before").rename(site / "vault.db")
+    (site / "before-wal").rename(site / "vault.db-wal")
+    async with opened(site) as (_, vault):
+        assert not suspicion(vault)
+
+
+async def test_what_is_written_while_it_is_sealed_is_bound_when_it_opens(site: Path) -> None:
+    await fill(site, 1)
+    (site / "development.key").rename(site / "away")
+    async with opened(site) as (storage, vault):
+        assert vault.state is StoreState.SEALED
+        await storage.records.update(
+            child(1).device, lambda _: replace(child(1), verdict=Verdict.REJECTED)
+        )
+        await storage.records.update(child(5).device, lambda _: child(5))
+        (site / "away").rename(site / "development.key")
+        await until(lambda: vault.state is not StoreState.SEALED)
+        await bound(storage, vault)
+        assert not suspicion(vault)
+    async with opened(site) as (_, vault):
+        assert not suspicion(vault)
+
+
+async def test_what_was_written_in_a_sealed_run_is_for_an_operator_to_accept(site: Path) -> None:
+    await fill(site, 1)
+    (site / "development.key").rename(site / "away")
+    async with opened(site) as (storage, _):
+        await storage.records.forget(child(1).device)
+    (site / "away").rename(site / "development.key")
+    async with opened(site) as (_, vault):
+        assert "while the vault was sealed" in suspicion(vault)
+
+
+async def test_files_of_the_schema_before_are_bound_and_then_guarded(site: Path) -> None:
+    await fill(site, 1)
+    for name, version in (("state.db", 2), ("vault.db", 3)):
+        with closing(sqlite3.connect(site / name)) as file, file:
+            file.execute("DROP TABLE binding")
+            file.execute(f"PRAGMA user_version = {version}")
+    copy = keep_copy(site)
+    await trusted(site)
+    await fill(site, 2)
+    assert (site / "state.db.v2").exists()
+    assert (site / "vault.db.v3").exists()
+    shutil.copy(copy / "state.db", site / "state.db")
+    async with opened(site) as (_, vault):
+        assert suspicion(vault)
+
+
+async def test_the_binding_outlives_a_change_of_the_data_key(site: Path) -> None:
+    await fill(site, 1)
+    async with opened(site) as (storage, vault):
+        await storage.administer(lambda: admin.rotate(vault))
+        await until(lambda: not vault.rotating)
+        await register(storage, 2)
+    await trusted(site)
+
+
+async def test_a_vault_that_wakes_on_another_machine_logs_no_one_in(site: Path) -> None:
+    await fill(site, 1)
+    for _ in range(2):
+        async with opened(site, ELSEWHERE) as (storage, vault):
+            assert vault.state is StoreState.CLONED
+            assert storage.degraded
+            assert "accept-machine" in vault.why
+            assert not storage.without_secret
+            for refused in (
+                storage.secrets.get(child(1).slot(1)),
+                storage.secrets.put(child(2).slot(1), Secret(b"x")),
+                storage.secrets.headroom(),
+                storage.secrets.delete(child(1).slot(1)),
+            ):
+                with pytest.raises(StoreCloned):
+                    await refused
+            not_ready = await storage.secrets.check_ready()
+            assert not_ready is not None
+            assert not_ready.code == "store-cloned"
+    await trusted(site)  # at home nothing has changed
+    async with opened(site, ELSEWHERE) as (storage, vault):
+        await storage.administer(vault.accept)
+        assert vault.state is StoreState.CLONED, "that answers another question"
+        await storage.administer(vault.accept_machine)
+        assert await storage.secrets.get(child(1).slot(1)) == Secret(b"x")
+        await register(storage, 2)
+    async with opened(site, ELSEWHERE) as (storage, vault):
+        assert vault.state is StoreState.UNSEALED
+        await bound(storage, vault)
+    async with opened(site) as (_, vault):
+        assert vault.state is StoreState.CLONED
+
+
+@pytest.mark.parametrize("machine", [HERE, b""])
+async def test_a_machine_without_an_id_is_none_that_is_known(site: Path, machine: bytes) -> None:
+    async with opened(site, b"") as (storage, vault):
+        await bound(storage, vault)
+    async with opened(site, machine) as (storage, vault):
+        assert vault.state is StoreState.UNSEALED
+        await bound(storage, vault)
+        await register(storage, 1)
+    async with opened(site, b"") as (_, vault):
+        assert vault.state is StoreState.UNSEALED
+    async with opened(site, ELSEWHERE) as (_, vault):
+        assert (vault.state is StoreState.CLONED) == bool(machine)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("0123456789abcdef" * 2 + "\n", True), ("uninitialized\n", False), ("", False), ("é", False)],
+)
+def test_the_id_of_a_machine_does_not_leave_it(tmp_path: Path, text: str, known: bool) -> None:
+    file = tmp_path / "machine-id"
+    assert machine_digest(file) == b""
+    file.write_text(text, encoding="utf-8")
+    assert bool(machine_digest(file)) is known
+    assert bytes.fromhex("0123456789abcdef" * 2) not in machine_digest(file)
+
+
+@pytest.mark.namespace
+def test_an_id_that_was_mounted_at_boot_is_no_id_that_lasts(tmp_path: Path) -> None:
+    for name in ("machine-id", "other"):
+        (tmp_path / name).write_text("0123456789abcdef" * 2 + "\n")
+    code = (
+        "import sys, pathlib\nfrom gatewayd.secretstore.vault.binding import machine_digest\n"
+        "sys.exit(machine_digest(pathlib.Path(sys.argv[1])) != b'')"
+    )
+    mounted = 'mount -t tmpfs none /mnt && cp "$1" /mnt && mount --bind /mnt/machine-id "$1" && '
+    command = ["unshare", "-rm", "sh", "-c", mounted + 'exec "$2" -c "$3" "$1"', "sh"]
+    subprocess.run([*command, str(tmp_path / "machine-id"), sys.executable, code], check=True)
+    assert machine_digest(tmp_path / "machine-id")
