@@ -88,6 +88,7 @@ class MessageRelay:
         self._rates = ChildRates(settings.child.rate)
         self._spending = DailySpending(settings.clouds, {})
         self.entrances: dict[DeviceId, str] = {}
+        self._last: tuple[object, MessageStatistics] | None = None
         self.delivery = MessageDelivery(
             self._backlog,
             self._outbox,
@@ -265,7 +266,20 @@ class MessageRelay:
     # What is shown.
 
     def statistics(self) -> MessageStatistics:
-        """Return the statistics of now."""
+        """Return the statistics of now: the last ones, if nothing has changed since."""
+        revision = self._revision()
+        if self._last is None or self._last[0] != revision:
+            self._last = revision, self._make_statistics()
+        return self._last[1]
+
+    def _revision(self) -> object:
+        """Return what is another value whenever the statistics are: counting all costs more."""
+        total, outbox = self._backlog.total, self._outbox
+        counts = total.waiting, total.bytes, total.received, total.sent, total.dropped.total()
+        where = len(self._backlog.children), self._backlog.memory.used
+        return counts, where, outbox.blocked, outbox.full, self._arrival.right
+
+    def _make_statistics(self) -> MessageStatistics:
         backlog, outbox = self._backlog, self._outbox
         oldest = {own.child: self._oldest(own) * 1000 for own in backlog.children.values()}
         entrances: dict[str, int] = {}

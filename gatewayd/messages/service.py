@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DoorView, MessageCounts, MessageStatistics, MessagesView
@@ -12,6 +12,9 @@ from gatewayd.messages.condition import ConditionReporter
 from gatewayd.messages.tap import MessageTap
 
 log = logging.getLogger(__name__)
+
+AWAY = 30.0
+"""Seconds after which a door that is not connected degrades the gateway."""
 
 DoorStates = Mapping[str, tuple[str, str]]
 """State and explanation of each door, as of `DoorView`, by its name."""
@@ -38,6 +41,8 @@ class MessageService:
         self._statistics, self._doors, self._entrances = statistics, doors, entrances
         self._tap, self._resolve, self._now = tap, resolve, now
         self._reporter = ConditionReporter()
+        self._away: dict[str, float] = {}  # since when, by the name of the door
+        self._door_faults: tuple[str, ...] = ()
 
     def resolve(self, device: str) -> DeviceId:
         return self._resolve(device)
@@ -52,9 +57,10 @@ class MessageService:
 
     def view(self) -> MessagesView:
         """Return what D-Bus shows, and log what has changed."""
-        statistics = self._statistics()
+        statistics, doors = self._statistics(), self._doors()
         self._reporter.update(statistics, self._now())
-        return messages_view(statistics, self._reporter, self._doors(), self._entrances)
+        self._door_faults = tuple(self._faults_of(doors))
+        return messages_view(statistics, self._reporter, doors, self._entrances)
 
     def total(self) -> MessageCounts:
         """Return what waits of all messages, and what became of others."""
@@ -63,7 +69,17 @@ class MessageService:
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the gateway as a whole at the last view, a sentence each."""
         condition = self._reporter.now
-        return (condition.reason.text.rstrip("."),) if condition.of_all else ()
+        own = (condition.reason.text.rstrip("."),) if condition.of_all else ()
+        return *own, *self._door_faults
+
+    def _faults_of(self, doors: DoorStates) -> Iterator[str]:
+        """Yield what is wrong with doors that have not been connected for a while."""
+        now = self._now()
+        away = {name: why for name, (state, why) in doors.items() if state == "connecting"}
+        self._away = {name: self._away.get(name, now) for name in away}
+        for name, why in away.items():
+            if now - self._away[name] >= AWAY:
+                yield f"door {name}: {why.rstrip('.')}"
 
 
 def messages_view(

@@ -37,3 +37,17 @@ async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as running:
         assert running.relay.statistics().total.waiting == 0
         await asyncio.sleep(0)
+
+
+async def test_statistics_are_made_again_only_when_they_have_changed(tmp_path: Path) -> None:
+    async with running_relay(tmp_path) as running:
+        running.say("1")
+        await running.all_settled()
+        before = running.relay.statistics()
+        assert before.children[ALICE].waiting == 1
+        assert running.relay.statistics() is before
+        running.connect()
+        await running.empty()
+        now = running.relay.statistics()
+        assert (now.children[ALICE].waiting, now.children[ALICE].sent) == (0, 1)
+        assert running.relay.statistics() is now

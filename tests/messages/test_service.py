@@ -14,7 +14,7 @@ from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.views import DoorView, MessageCounts, MessageStatistics, MessagesView
 from gatewayd.errors import NoSuchDevice, NotSupported
 from gatewayd.messages.condition import DROPPED
-from gatewayd.messages.service import MessageService
+from gatewayd.messages.service import AWAY, MessageService
 from gatewayd.messages.tap import MessageTap
 
 CHILD = DeviceId("child-1")
@@ -26,14 +26,15 @@ class Gateway:
 
     def __init__(self) -> None:
         self.statistics = MessageStatistics("running", total=COUNTS, doors={"b": COUNTS})
-        self.tap = MessageTap(lambda: 0)
+        self.tap, self.now = MessageTap(lambda: 0), 7.0
+        self.doors = {"a": ("connecting", "The broker is away.")}
         self.service = MessageService(
             lambda: self.statistics,
-            lambda: {"a": ("connecting", "The broker is away.")},
+            lambda: self.doors,
             {CHILD: "b"},
             self.tap,
             self.resolve,
-            lambda: 7.0,
+            lambda: self.now,
         )
 
     def resolve(self, device: str) -> DeviceId:
@@ -90,6 +91,25 @@ async def test_an_outbox_that_cannot_store_degrades_the_gateway(
     assert gateway.service.view().state == state
     (fault,) = gateway.service.faults()
     assert not fault.endswith("."), "it is put into one line with others"
+
+
+async def test_a_broker_that_stays_away_degrades_the_gateway(gateway: Gateway) -> None:
+    gateway.service.view()
+    gateway.now += AWAY - 1
+    gateway.service.view()
+    assert gateway.service.faults() == ()
+    gateway.now += 1
+    gateway.service.view()
+    (fault,) = gateway.service.faults()
+    assert "door a" in fault
+    assert "away" in fault
+
+    gateway.doors = {"a": ("connected", "")}
+    gateway.service.view()
+    assert gateway.service.faults() == ()
+    gateway.doors = {"a": ("connecting", "The broker is away.")}
+    gateway.service.view()
+    assert gateway.service.faults() == (), "it counts from the beginning"
 
 
 async def test_a_follower_is_on_record(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
