@@ -83,7 +83,10 @@ class Backlog:
 
     def door(self, door: int) -> Tally:
         """Return the tally of a door, by its id in the outbox."""
-        return self.doors.setdefault(door, Tally())
+        found = self.doors.get(door)
+        if found is None:
+            found = self.doors[door] = Tally()
+        return found
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -338,9 +339,11 @@ class MessageDelivery:
         device = channel.own.child
         channel.faults = channel.faults + 1 if channel.faulty == number else 1
         channel.faulty = number
-        log.error(
-            "Device %s: a message was not published.",
-            device, exc_info=error, extra={"device": device},
+        *_, place = traceback.extract_tb(error.__traceback__)
+        log.error(  # without its text, which may have what the child has said
+            "Device %s: a message was not published: %s at %s:%s.",
+            device, type(error).__name__, place.filename, place.lineno,
+            extra={"device": device},
         )  # fmt: skip
         return MessageRefused(FAULT) if channel.faults >= MAX_FAULTS else MessageDelayed(FAULT)
 

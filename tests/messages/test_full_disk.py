@@ -99,14 +99,34 @@ async def full_at_the_start(directory: Path, _: OnFull) -> None:
     assert (state / NAME).exists()
 
 
-TRIALS = {"full": on_a_small_disk, "start": full_at_the_start}
+async def read_only_at_the_start(directory: Path, _: OnFull) -> None:
+    """All that waits can be sent; nothing new is settled until the disk can be written."""
+    outbox.RETRY = outbox.TEND = 0.05
+    state = directory / "state"
+    async with running_relay(state) as running:
+        await say(running, 50)
+    subprocess.run(["mount", "-o", "remount,ro", str(directory)], check=True)  # noqa: ASYNC221  # no loop to block
+    async with running_relay(state) as running:
+        running.connect()
+        await running.accepted(50)
+        running.say("new", BOB)
+        await until(lambda: running.relay.statistics().state == "blocked")
+        assert not running.settled
+        subprocess.run(["mount", "-o", "remount,rw", str(directory)], check=True)  # noqa: ASYNC221  # likewise
+        await running.all_settled()
+        await until(lambda: running.relay.statistics().total.waiting == 1)
+    async with running_relay(state) as running:
+        assert list(running.relay.statistics().children) == [BOB]
+
+
+TRIALS = {"full": on_a_small_disk, "start": full_at_the_start, "readonly": read_only_at_the_start}
 
 
 @pytest.mark.integration
 @pytest.mark.namespace
 @pytest.mark.parametrize(
     "trial",
-    ["full drop-oldest", "full refuse", "start drop-oldest"],
+    ["full drop-oldest", "full refuse", "start drop-oldest", "readonly drop-oldest"],
     ids=lambda trial: trial.replace(" ", "-"),
 )
 def test_a_full_disk(tmp_path: Path, trial: str) -> None:

@@ -160,7 +160,8 @@ class OutboxFile(Database):
     def __init__(self, directory: Path) -> None:
         self._reserve = directory / RESERVE
         if _free(directory) < LITTLE:
-            self._reserve.unlink(missing_ok=True)  # else nothing could be opened for writing
+            with suppress(OSError):  # of a disk that is read-only: then a copy is read
+                self._reserve.unlink(missing_ok=True)  # else nothing could be opened for writing
         super().__init__(
             directory / NAME,
             SCHEMA,

@@ -318,13 +318,13 @@ class MessageOutbox:
 
     async def _when_full(self, changes: Changes, error: StoreError) -> None:
         """Make room, by the reserve and by old messages; wait where neither is left."""
-        if not self.full:
+        used = await self._thread.run(self._use_reserve)
+        if not self.full:  # after that: while there is a reserve, the disk counts as not full
             self.full = True
             log.warning(
                 "The disk is full: old messages make room for new ones. Free some space.",
                 extra={"message_id": "messages-disk-full"},
             )
-        used = await self._thread.run(self._use_reserve)
         if not changes.deleted:
             self._make_room(changes, FIRST_ROOM, sum(len(one.payload) for one in changes.stored))
         if changes.deleted:
@@ -377,7 +377,8 @@ class MessageOutbox:
             aside = self._replace()
             self._load(doors)
             why = f"{error}; it was renamed to {aside.name}"
-        self._look()
+        with suppress(StoreFull, StoreUnavailable):  # what is stored next says so
+            self._look()
         return why
 
     def _load(self, doors: Collection[str]) -> None:
@@ -438,7 +439,8 @@ class MessageOutbox:
         return False
 
     def _look(self) -> bool:
-        """Look at the clock and the disk; return whether pages may be given back."""
+        """Look at the disk and the clock; return whether more pages may be given back."""
+        self.free, self.used = self._file.free(), self._file.size()
         if not self._arrival.right and self._arrival.is_right():
             boot, began = self._arrival.set_right()
             self._boots[boot] = (self._boots[boot][0], began)
@@ -447,7 +449,6 @@ class MessageOutbox:
         if self.full and has_reserve:
             self.full = False
             log.info("The disk has room again: messages are kept as before.")
-        self.free, self.used = self._file.free(), self._file.size()
         return not self._owner.waits and self._file.vacuum()
 
     async def _tend(self) -> None:
