@@ -237,6 +237,17 @@ def parse_reply(payload: bytes) -> tuple[str, AlinkReply]:
     return _id(message), AlinkReply(_number(message.get("code")), message.get("data"))
 
 
+def awaited_id(payload: bytes) -> str:
+    """Return the id of a device's request that the cloud replies to; "" where it does not."""
+    try:
+        message = _object(payload)
+        system = message.get("sys")
+        wanted = not isinstance(system, dict) or system.get("ack") != 0
+        return _id(message) if wanted else ""
+    except AlinkError:
+        return ""
+
+
 def parse_downlink(topic: DownlinkTopic, payload: bytes) -> tuple[str, Downlink]:
     """Return what the cloud asks, with the id to answer to; "" for none.  Raises AlinkError."""
     message = _object(payload)

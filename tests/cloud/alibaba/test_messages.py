@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -111,6 +112,37 @@ async def test_what_the_vendor_names_arrives_unchanged(folder: Path, payload: by
         assert (custom["method"], raw["method"]) == ("user/update", "thing.model.up_raw")
         assert [base64.b64decode(one["payload"]) for one in (custom, raw)] == [payload] * 2
         assert (post["method"], post["values"]) == (POST, {"Number": 9})
+
+
+def own_request(number: int, params: object, *, confirmed: bool = True) -> Message:
+    """A report in the vendor's own form, with its own id."""
+    body = {"id": str(number), "version": "1.0", "params": params, "method": POST}
+    return Message("thing/event/property/post", json.dumps(body).encode(), AT, confirmed=confirmed)
+
+
+@pytest.mark.parametrize("route", ["direct", "sub-device"])
+async def test_the_reply_to_a_request_of_the_childs_own_counts(tmp_path: Path, route: str) -> None:
+    testbed = (
+        directly(direct.furnish(tmp_path))
+        if route == "direct"
+        else behind_the_gateway(site.furnish(tmp_path))
+    )
+    async with testbed as stage:
+        one, bad, two = await stage.say(
+            own_request(7, {"Number": 1}), own_request(7, [1]), own_request(8, {"Number": 2})
+        )
+        assert (one, two) == (ACCEPTED, ACCEPTED)
+        assert isinstance(bad, MessageRefused)
+        assert bad.reason.code == "cloud-report-refused"
+        assert stage.arrived() == [1, 2]
+
+
+async def test_where_the_gateway_may_not_subscribe_the_puback_counts(folder: Path) -> None:
+    """30527: a gateway has a hundred subscriptions, of which it needs some itself."""
+    async with behind_the_gateway(folder, rules=replace(RULES, subscriptions=9)) as stage:
+        assert await stage.say(own_request(7, {"Number": 1})) == [ACCEPTED]
+        assert await stage.say(own_request(7, [1])) == [ACCEPTED]
+        assert stage.arrived() == [1]
 
 
 async def test_each_message_leaves_behind_the_one_before_whatever_its_kind(folder: Path) -> None:

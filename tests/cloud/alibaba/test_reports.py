@@ -61,7 +61,7 @@ def refusal(topic: str, payload: bytes, *, at: int = AT, gateway: bool = False) 
 
 def test_properties_have_a_value_and_a_time_each() -> None:
     report = said('{"Temperature": 21.5, "m1:Level": 3}')
-    assert report[:1] + report[2:] == ("", 2, AT)
+    assert (report.event, report.properties, report.time) == ("", 2, AT)
     assert params(report) == {
         "Temperature": {"value": 21.5, "time": AT},
         "m1:Level": {"value": 3, "time": AT},
@@ -116,6 +116,26 @@ def test_an_event_has_its_values() -> None:
 def test_what_the_cloud_itself_names_passes_unchanged(topic: str, full: str) -> None:
     assert passed(topic) == full
     assert passed(topic, b"") == full
+
+
+def made(topic: str, payload: bytes, *, confirmed: bool = True) -> ReportRequest | None:
+    """The request of a device's own, if its reply is to be waited for."""
+    said = reports.read(Message(topic, payload, 0, confirmed=confirmed), ONE)
+    return said.made if isinstance(said, AlibabaReport) else None
+
+
+def test_a_request_of_the_devices_own_is_replied_to() -> None:
+    payload = b'{"id": 7, "params": {}}'
+    for topic in ("thing/event/property/post", "thing/event/Hot/post", reports.HISTORY_POST):
+        request = ReportRequest(topic, number="7", payload=payload)
+        assert made(topic, payload) == request
+        report = AlibabaReport("", "", 0, 0, request)
+        assert reports.single([DeviceReport(ONE, report)]) is request
+    assert made("thing/event/property/post", payload, confirmed=False) is None
+    for other in (b"\xff", b"{}", b'{"id": "x" }x', b'{"id": "7", "sys": {"ack": 0}}'):
+        assert made("thing/event/property/post", other) is None
+    for topic in ("user/x", "thing/model/up_raw", reports.PACK_POST, "thing/event/a/b/post"):
+        assert made(topic, payload) is None
 
 
 @pytest.mark.parametrize(

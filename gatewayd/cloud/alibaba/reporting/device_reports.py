@@ -13,7 +13,7 @@ from gatewayd.cloud.alibaba.reporting import reports
 from gatewayd.cloud.alibaba.reporting.report_queue import ReportForm, ReportQueue
 from gatewayd.cloud.alibaba.reporting.reports import HISTORY_POST, PACK_POST, ReportRequest
 from gatewayd.cloud.paho_socket import Acknowledgement
-from gatewayd.cloud.sub_devices.link import LinkError, deadline
+from gatewayd.cloud.sub_devices.link import LinkDown, LinkError, deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.rate_limiter import AcknowledgedWindow, RateLimiter, TooManyWaiting
@@ -117,6 +117,7 @@ class DeviceReports:
         self._turns = 0
         self._replies: Replies | None = None
         self._subscribed: set[str] = set()
+        self._refused: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._queues: dict[ReportForm, ReportQueue] = {}
         self.closed.add_done_callback(self._end)
@@ -156,15 +157,21 @@ class DeviceReports:
     async def ask(self, request: ReportRequest) -> int:
         """Publish a request in a turn that was waited for; return the code of its reply.
 
-        Raises NoAnswer, LinkDown.
+        Of one that the device has made itself the PUBACK counts, where the gateway may not
+        subscribe to the reply.  Raises NoAnswer, LinkDown.
         """
         try:
             replies = await self._listen(request.method)
         except LinkError:
             self.give_back()
             raise
-        number, topic = next(self._ids), self._topic(request.method)
-        payload = reports.payload(number, request, answered=True)
+        number, topic = request.number or next(self._ids), self._topic(request.method)
+        payload = request.payload or reports.payload(number, request, answered=True)
+        if request.payload and self._reply_filter(request.method) in self._refused:
+            async with deadline(self._reply_timeout):
+                if await self.post(topic, payload) is None:
+                    raise LinkDown
+            return alink.DONE
 
         async def send() -> None:
             self.post(topic, payload)
@@ -179,13 +186,18 @@ class DeviceReports:
         """
         if self._replies is None:
             self._replies = self._find_replies()
-        topic = self._topic(_REPLY_TOPICS.get(method, _EVENT_REPLIES))
+        topic = self._reply_filter(method)
         if topic not in self._subscribed:
             async with self._subscribing, deadline(self._reply_timeout):
                 if topic not in self._subscribed:
-                    await self._connection.subscribe([topic])
+                    (code,) = await self._connection.subscribe([topic])
                     self._subscribed.add(topic)
+                    if code == mqtt.REFUSED:
+                        self._refused.add(topic)
         return self._replies
+
+    def _reply_filter(self, method: str) -> str:
+        return self._topic(_REPLY_TOPICS.get(method, _EVENT_REPLIES))
 
     def _topic(self, end: str) -> str:
         return f"/sys/{self.own.product}/{self.own.device}/{end}"

@@ -191,12 +191,12 @@ class SubDevicePublisher(AlibabaPublisher):
             uplink = self._link.get()
         except NotSent:
             raise Gone from None
-        if isinstance(said, AlibabaReport):
+        if isinstance(said, AlibabaReport) and said.made is None:
             return uplink.reports.queue(HISTORY if message.late and said.time else PACK)
         if self._by_itself is None or self._uplink is not uplink:
             self._uplink = uplink
             self._by_itself = uplink.reports_of(self._own, self._limit_of(self._own))
-        return self._by_itself
+        return self._by_itself if isinstance(said, MappedMessage) else self._by_itself.queue(SINGLE)
 
     def _not_online(self, denied: Denied) -> None:
         self._on_denied(denied)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, METHODS, SubName
+from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, METHODS, SubName, awaited_id
 from gatewayd.cloud.publisher import MappedMessage
 from gatewayd.device import message as neutral
 from gatewayd.device import reading
@@ -45,6 +45,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,50}(:[A-Za-z0-9_]{1,50})?")
 _LEVEL = r"[A-Za-z0-9_:@=-][A-Za-z0-9_:@=.-]*"
 _SYSTEM = re.compile(rf"thing/{_LEVEL}(?:/{_LEVEL})*")
 _CUSTOM = re.compile(rf"user/{_LEVEL}(?:/{_LEVEL})*")
+_REPLIED = re.compile(rf"thing/event/{_LEVEL}/post|{HISTORY_POST}")
+"""Topics of reports to which the cloud replies."""
 _OF_GATEWAYS = frozenset({*METHODS, PACK_POST, HISTORY_POST})
 """Topics of a gateway on which other devices can be named."""
 
@@ -72,17 +74,31 @@ TOO_FAR_AHEAD = Reason(
 )
 
 
+class ReportRequest(NamedTuple):
+    """A request that reports.  method: the end of its topic.  params: JSON.
+
+    number, payload: its id, and all of it, where a device has made it itself.
+    """
+
+    method: str
+    params: str = ""
+    number: str = ""
+    payload: bytes = b""
+
+
 class AlibabaReport(NamedTuple):
     """The values of one device.
 
     event: its identifier; "" for properties.  params: JSON of the vendor.
     properties: how many.  time: milliseconds since the epoch; 0 where it is not known.
+    made: the request, where the device has made it itself: it passes unchanged.
     """
 
     event: str
     params: str
     properties: int
     time: int
+    made: ReportRequest | None = None
 
 
 class DeviceReport(NamedTuple):
@@ -92,17 +108,11 @@ class DeviceReport(NamedTuple):
     report: AlibabaReport
 
 
-class ReportRequest(NamedTuple):
-    """A request that reports.  method: the end of its topic.  params: JSON."""
-
-    method: str
-    params: str
-
-
 def read(
     message: Message, device: SubName, *, gateway: bool = False
 ) -> AlibabaReport | MappedMessage:
-    """Return a report, where a message has the neutral form; else what passes unchanged.
+    """Return a report, where a message has the neutral form, or is replied to as one that it waits
+    for; else what passes unchanged.
 
     gateway: whether the device is one, which could name others on some topics.
     Raises UnfitMessage.
@@ -112,12 +122,18 @@ def read(
         return _properties(message)
     if topic.startswith(neutral.EVENTS):
         return _event(message, topic.removeprefix(neutral.EVENTS))
-    return _unchanged(message, device, gateway=gateway)
+    mapped = _unchanged(message, device, gateway=gateway)
+    if message.confirmed and _REPLIED.fullmatch(topic) and (number := awaited_id(message.payload)):
+        made = ReportRequest(topic, number=number, payload=message.payload)
+        return AlibabaReport("", "", 0, 0, made)
+    return mapped
 
 
 def single(reports: Sequence[DeviceReport]) -> ReportRequest:
     """Return the request with one report of the device itself."""
     ((_, report),) = reports
+    if report.made is not None:
+        return report.made
     method = f"thing/event/{report.event}/post" if report.event else PROPERTY_POST
     return ReportRequest(method, report.params)
 
