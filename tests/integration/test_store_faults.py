@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
@@ -202,6 +203,17 @@ async def test_a_disk_that_turns_read_only_is_reported_while_it_is(
         assert await site.stop() == 0
 
 
+def move(state: Path) -> None:
+    """Make a vault that of another machine."""
+    with contextlib.closing(Vault(DEVELOPMENT, state, machine=b"")) as vault:
+        present = vault._bound._present
+        assert present is not None
+        vault._bound._present = replace(present, machine=b"another machine")
+        vault._bound.due = True
+        vault.begin()
+        vault.commit()
+
+
 async def test_a_site_on_another_machine_logs_no_one_in_until_it_is_accepted(
     tmp_path: Path,
 ) -> None:
@@ -209,13 +221,7 @@ async def test_a_site_on_another_machine_logs_no_one_in_until_it_is_accepted(
     site = Site(tmp_path, plant_options=plant)
     async with site.open():
         await run_once(site, FEW)
-        with contextlib.closing(Vault(DEVELOPMENT, tmp_path / "state", machine=b"")) as vault:
-            present = vault._bound._present
-            assert present is not None
-            vault._bound._present = replace(present, machine=b"another machine")
-            vault._bound.due = True
-            vault.begin()
-            vault.commit()
+        await asyncio.to_thread(move, tmp_path / "state")
         await site.start()
         await wait_for_gateway(site, "cloned")
 
