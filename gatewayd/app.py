@@ -251,7 +251,7 @@ class Application:
 
         state: the state directory.
         """
-        self._broker_files = AccessDirectory(places.access)
+        self._broker_files = AccessDirectory(places)
         if settings.enabled and settings.broker.enabled:
             self.broker = BrokerAccess(
                 settings.broker,

@@ -26,7 +26,7 @@ def _publish(gateway: Gateway, child: str, password: str, authority: Path) -> in
     command = [
         "ip", "netns", "exec", outside, "mosquitto_pub", "-h", GATEWAY, "-p", "8883", "-q", "1",
         "--cafile", str(authority), "-u", child, "-P", password,
-        "-t", f"c/{child}/up/properties", "-m", '{"temperature": 21.5}',
+        "-t", f"c/{child}/up/properties", "-m", '{"CurrentTemperature": 21.5}',
     ]  # fmt: skip
     return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
 
@@ -57,6 +57,16 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
     authority.write_text(box.run("gatewayctl", "door", "authority"))
     box.until(lambda: _publish(gateway, child, password, authority) == 0, "the child to publish")
     assert _publish(gateway, child, "wrong", authority) != 0
+    sent = ("org.gatewayd1", "/org/gatewayd1/messages", "org.gatewayd1.Messages", "Sent")
+    box.until(lambda: box.run("busctl", "get-property", *sent) == "t 1", "the cloud to have it")
+
+    broker = box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER)
+    pid = gateway.shown("MainPID")
+    gateway.systemctl("kill", "--signal=SIGKILL", "--kill-whom=main")
+    box.until(lambda: gateway.shown("MainPID") not in (pid, "0"), "gatewayd to be started again")
+    gateway.await_online(CHILDREN)
+    assert box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER) == broker
+    box.until(lambda: _publish(gateway, child, password, authority) == 0, "it to be served")
 
     box.run("systemctl", "kill", "--signal=SIGKILL", "--kill-whom=main", BROKER)
     box.until(lambda: _restarts(gateway) == "1", "another broker")

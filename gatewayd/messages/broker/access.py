@@ -64,6 +64,17 @@ LOOK = 60.0
 PASSWORD_BYTES = 32
 """Of randomness in a password."""
 
+READ_WITHIN = 2.0
+"""Seconds after which the broker usually has read its files."""
+
+NOT_RUNNING = 20.0
+"""Seconds after which the broker should have read its files."""
+
+UNREAD = (
+    "gatewayd's broker does not run, or does not read who may use it: install mosquitto, see "
+    "systemctl status gatewayd-broker, or set enabled = false under [messages.broker]"
+)
+
 PATIENCE = 5.0
 """Seconds for the receiver of a password to accept it."""
 
@@ -78,6 +89,28 @@ class PassingPassword(NamedTuple):
 
     password: Secret
     line: str
+
+
+class Unread(NamedTuple):
+    """The files are written, and it is not known yet whether the broker has read them.
+
+    since: when they were written, seconds of the steady clock.  pause: until the next look.
+    due: when that is.
+    """
+
+    since: float
+    pause: float
+    due: float
+
+    @classmethod
+    def at(cls, now: float) -> Unread:
+        """Return it as of now."""
+        return cls(now, READ_WITHIN, now + READ_WITHIN)
+
+    def later(self, now: float) -> Unread:
+        """Return it with the next look, after a longer and longer pause."""
+        pause = min(2 * self.pause, LOOK)
+        return Unread(self.since, pause, now + pause)
 
 
 class BrokerAccess:
@@ -103,7 +136,8 @@ class BrokerAccess:
         look: float = LOOK,
     ) -> None:
         self._settings, self._socket, self._file = settings, places.socket, state / FILE
-        self._directory, self._authority = AccessDirectory(places.access), authority
+        self._directory = AccessDirectory(places)
+        self._authority = authority
         self._admitted, self._resolve, self._clock = admitted, resolve, clock
         self._random, self._look = random, look
         self.password = self._new_password()
@@ -117,6 +151,7 @@ class BrokerAccess:
         self._effective: BrokerUsers | None = None
         self._speaking: frozenset[DeviceId] = frozenset()
         self._written: Mapping[str, bytes] = {}
+        self._unread: Unread | None = None
         self._stale, self._lock = asyncio.Event(), asyncio.Lock()
         self._takeovers = BackgroundTask(self._throw_out)
         self._faults: dict[str, str] = {}
@@ -130,8 +165,9 @@ class BrokerAccess:
                 self._stale.clear()
                 async with self._lock:
                     await self._refresh()
+                    await self._have_them_read()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._look):
+                    async with asyncio.timeout(self._unread.pause if self._unread else self._look):
                         await self._stale.wait()
         finally:
             await self._takeovers.close()
@@ -230,6 +266,7 @@ class BrokerAccess:
             ) from error
         self._use(users)
         await self._refresh()
+        self._stale.set()  # `run` sees to it that the broker reads it
         if fault := self._faults.get("files"):
             raise StoreUnavailable(f"It is on record, but the broker does not know it yet: {fault}")
 
@@ -291,9 +328,27 @@ class BrokerAccess:
                 self._fault("files", f"{error.filename} cannot be written: {error.strerror}")
                 return
             self._fault("files")
-            self._written = contents
+            self._written, self._unread = contents, Unread.at(self._clock.now())
         if self._thrown_out:
             self._takeovers.begin()
+
+    async def _have_them_read(self) -> None:
+        """Write the files again where the broker has not read them.
+
+        systemd may miss a change while it handles the one before; or the broker does not run.
+        """
+        unread = self._unread
+        if unread is None or self._clock.now() < unread.due:
+            return
+        if await asyncio.to_thread(self._directory.was_read):
+            self._unread = None
+            self._fault("unread")
+            return
+        self._unread = unread.later(self._clock.now())
+        if self._clock.now() - unread.since > NOT_RUNNING:
+            self._fault("unread", UNREAD)
+        with contextlib.suppress(OSError):  # as it was written before, it is tried again
+            await asyncio.to_thread(self._directory.write, self._written)
 
     def _texts(self, users: BrokerUsers) -> Mapping[str, bytes]:
         lines = {name: passing.line for name, passing in self._thrown_out.items()}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.messages.broker.settings import BrokerSettings
+from gatewayd.messages.broker.settings import BrokerPlaces, BrokerSettings
 
 PASSWORDS, ACCESS, LISTENERS, LIMIT = "passwords", "acl", "listeners.conf", "limit.json"
 CERTIFICATE, KEY, AUTHORITY, REVOKED = "certificate.pem", "key.pem", "ca.pem", "revoked.pem"
@@ -82,8 +82,8 @@ def limit(settings: BrokerSettings) -> str:
 class AccessDirectory:
     """The directory of these files.  Its methods block, and raise OSError."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, places: BrokerPlaces) -> None:
+        self.path, self._copies = places.access, places.socket.parent
 
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Replace these files, and the password file, which is always among them, last."""
@@ -91,6 +91,18 @@ class AccessDirectory:
             if name != PASSWORDS:
                 self._replace(name, content)
         self._replace(PASSWORDS, contents[PASSWORDS])
+
+    def was_read(self) -> bool:
+        """Whether the broker has read the password file since it was written.
+
+        It has copied it before.  A clock of files is no finer than a tick, so within one the answer
+        is no.
+        """
+        try:
+            copied = (self._copies / PASSWORDS).stat().st_mtime_ns
+            return copied > (self.path / PASSWORDS).stat().st_mtime_ns
+        except OSError:
+            return False
 
     def clear(self) -> None:
         """Remove all files, so that the broker stops; nothing where there is no directory."""

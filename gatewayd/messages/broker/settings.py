@@ -61,7 +61,8 @@ class BrokerPlaces:
     """Where gatewayd and its broker meet.
 
     access: the directory in which gatewayd writes who may use the broker.
-    socket: where programs of this machine, and gatewayd, connect.
+    socket: where programs of this machine, and gatewayd, connect; beside it the broker has its own
+    copies of what gatewayd writes.
     """
 
     access: Path

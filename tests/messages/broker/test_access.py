@@ -34,7 +34,12 @@ SETTINGS = BrokerSettings(names=("gateway.local", "192.0.2.7"))
 
 
 class Gateway:
-    """gatewayd's side, on a clock of its own, with what is kept of it.  wall: seconds."""
+    """gatewayd's side, on a clock of its own, with what is kept of it.
+
+    wall: seconds.  ahead: of its steady clock, seconds.
+    """
+
+    ahead = 0.0
 
     def __init__(self, directory: Path, settings: BrokerSettings = SETTINGS) -> None:
         self.directory, self.settings, self.wall = directory, settings, 1_800_000_000
@@ -53,7 +58,10 @@ class Gateway:
             BrokerAuthority(self.secrets),
             admitted=self.admitted.__contains__,
             resolve=DeviceId,
-            clock=Clock(asyncio.get_running_loop().time, lambda: self.wall * 1_000_000),
+            clock=Clock(
+                lambda: asyncio.get_running_loop().time() + self.ahead,
+                lambda: self.wall * 1_000_000,
+            ),
             look=LOOK,
         )
 
@@ -209,6 +217,28 @@ async def test_a_list_that_cannot_be_read_is_left_alone(gateway: Gateway, conten
         assert not list(gateway.access_directory.iterdir())
 
 
+async def test_files_that_the_broker_has_not_read_are_written_again(gateway: Gateway) -> None:
+    passwords = gateway.access_directory / files.PASSWORDS
+
+    async def later(seconds: float, holds: Callable[[], bool]) -> None:
+        gateway.ahead += seconds
+        gateway.access._stale.set()
+        await gateway.until(holds)
+
+    async with gateway.running():
+        first = passwords.stat().st_ino, passwords.stat().st_mtime_ns
+        await later(3, lambda: (passwords.stat().st_ino, passwords.stat().st_mtime_ns) != first)
+        assert not gateway.access.faults()
+        await later(60, lambda: bool(gateway.access.faults()))
+        await asyncio.sleep(0.05)  # a tick of the clock of files
+        (gateway.directory / files.PASSWORDS).write_bytes(passwords.read_bytes())
+        await later(200, lambda: not gateway.access.faults())
+        last = passwords.stat()
+        gateway.ahead += 1000
+        await asyncio.sleep(10 * LOOK)
+        assert passwords.stat() == last
+
+
 async def test_what_cannot_be_written_is_reported_and_tried_again(gateway: Gateway) -> None:
     gateway.access_directory.rmdir()
     async with gateway.running():
@@ -265,7 +295,7 @@ async def test_a_reader_that_is_gone_is_reported(gateway: Gateway) -> None:
 
 
 def test_the_directory_can_be_cleared(tmp_path: Path) -> None:
-    directory = files.AccessDirectory(tmp_path / "nothing")
+    directory = files.AccessDirectory(BrokerPlaces(tmp_path / "nothing", tmp_path / "socket"))
     directory.clear()
     directory.path.mkdir()
     directory.write({files.PASSWORDS: b"", files.ACCESS: b""})
