@@ -13,6 +13,8 @@ from typing import Any
 from gatewayd.cli.command import Client, Command, Connect
 from gatewayd.cli.output import columns, safe, when
 from gatewayd.dbus.names import OUTBOX
+from gatewayd.device.message import DropReason
+from gatewayd.messages.condition import DROPPED
 
 REFRESH = 2.0
 """Seconds between two drawings of the live view: the daemon's own views are no newer."""
@@ -42,6 +44,7 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from [f"What to do: {safe(facts['Remedy'])}"] if facts["Remedy"] else []
     yield waiting(facts)
     yield counted(facts["Received"], facts["Sent"], facts["Dropped"])
+    yield from why_dropped(facts["Dropped"])
 
 
 def waiting(facts: Mapping[str, Any]) -> str:
@@ -57,6 +60,13 @@ def counted(received: int, sent: int, dropped: Mapping[str, int]) -> str:
     """Return one line about what was received, sent and dropped."""
     lost = ", ".join(f"{number} {safe(reason)}" for reason, number in sorted(dropped.items()))
     return f"Since the start: {received} received, {sent} sent, dropped: {lost or 'none'}"
+
+
+def why_dropped(dropped: Iterable[str]) -> Iterator[str]:
+    """Yield why messages are dropped, and what to do; nothing for a reason that is not known."""
+    for word in sorted(dropped):
+        if word in set(DropReason):
+            yield f"  {word}: {DROPPED[DropReason(word)]}"
 
 
 def doors(listed: Iterable[tuple[str, str, str, int, Mapping[str, int]]]) -> Iterator[str]:
@@ -85,6 +95,7 @@ def child(facts: Mapping[str, Any]) -> Iterator[str]:
     yield waiting(facts)
     dropped = dict(_count(text) for text in facts["Dropped"])
     yield counted(facts["Received"], facts["Sent"], dropped)
+    yield from why_dropped(dropped)
     if facts["RefusalReason"]:
         why = safe(facts["RefusalExplanation"] or facts["RefusalReason"])
         yield f"Last refusal of the cloud: {why}"

@@ -17,6 +17,7 @@ from gatewayd.dbus.methods import MESSAGE_METHODS
 from gatewayd.dbus.names import OUTBOX
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import DropReason
 from gatewayd.device.reason import Reason
 from gatewayd.device.views import DoorView, MessageCounts, MessagesView
 from gatewayd.messages.tap import MessageTap
@@ -73,7 +74,9 @@ async def test_all_messages(bus: PrivateBus, service: Bus) -> None:
     assert lines[:3] == ["State: dropping", r"Why: Too many.\x1b[2J", "What to do: Send less."]
     assert lines[3].startswith("Waiting: 3 messages, 2.0 KiB, the oldest since 2023-11-1")
     assert lines[4] == "Since the start: 10 received, 6 sent, dropped: 1 rate"
-    house, yard, child = (line.split() for line in (lines[7], lines[8], lines[11]))
+    assert lines[5].startswith("  rate: ")
+    assert "[messages.child]" in lines[5]
+    house, yard, child = (line.split() for line in (lines[8], lines[9], lines[12]))
     assert house == ["house", "connected", "10", "1", "-"]
     assert yard == ["yard", "-", "0", "0", "-"]
     assert (child[0], child[1], child[-3:]) == (CHILD, "3", ["10", "6", "1"])
@@ -166,6 +169,11 @@ async def test_the_live_view_goes_on_until_ctrl_c(bus: PrivateBus, service: Bus)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def test_every_reason_for_a_drop_has_words_and_an_unknown_one_none() -> None:
+    words = [*DropReason, "lost-in-space"]
+    assert len(list(messages.why_dropped(words))) == len(DropReason)
 
 
 def test_a_step_in_words() -> None:
