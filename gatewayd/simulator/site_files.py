@@ -75,6 +75,7 @@ address = "127.0.0.1"
 port = {site.plant[port]}
 ca_file = "{site.directory}/ca.pem"
 products = ["{site.plant[product]}"]
+services = {{ "{site.plant[gateways]}" = "gateway" }}
 [cloud.{name}.certificates]
 template_file = "{site.directory}/template.json"
 key_algorithm = "{site.key_algorithm}"

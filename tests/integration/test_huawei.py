@@ -20,10 +20,12 @@ ROUTES = ("certificate", "sub-device")
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, route: str, late: int = 4) -> AsyncIterator[Site]:
+async def opened(
+    folder: Path, route: str, late: int = 4, *, speaks: bool = False
+) -> AsyncIterator[Site]:
     """A site whose device CAs are verified, where the route wants them; gatewayd is stopped."""
     options = ("--children", "0", "--late", str(late), "--seed", "5")
-    site = Site(folder, cloud="huawei", route=route, plant_options=options)
+    site = Site(folder, cloud="huawei", route=route, plant_options=options, speaks=speaks)
     async with site.open():
         if route == "certificate":
             await site.start()

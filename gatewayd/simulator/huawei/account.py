@@ -45,6 +45,20 @@ CLIMATE: Mapping[str, object] = {
     ],
 }
 """The model of the children's product: the one service that they have."""
+_WORDS = ("version", "state", "store", "protection")
+_COUNTS = (
+    "children", "online", "offline", "pending", "joining", "rejected", "failed", "retired",
+    "messages_waiting", "bytes_waiting", "waiting_seconds", "messages_dropped", "certificate_days",
+)  # fmt: skip
+GATEWAY_MODEL: Mapping[str, object] = {
+    "service_id": "gateway",
+    "service_type": "gateway",
+    "properties": [
+        *({"property_name": name, "data_type": "string", "method": "R"} for name in _WORDS),
+        *({"property_name": name, "data_type": "int", "method": "R"} for name in _COUNTS),
+    ],
+}
+"""The model of the gateways' product: what gatewayd reports of itself."""
 READING: Mapping[str, object] = {
     "services": [
         {"service_id": "climate", "properties": {"temperature": 21.5, "humidity": 40}},
@@ -249,9 +263,13 @@ class SimulatedHuaweiAccount:
         return [one.decode(errors="replace") for one in found]
 
     async def _arrivals(self, request: Mapping[str, Any]) -> Sequence[object]:
-        """Return all that a child has said, as it arrived, with its times."""
-        instance, device = self._device(request)
-        return [one.truth() for one in instance.arrivals.of(device.device_id)]
+        """Return all that a child has said, or the gateway of an instance, as it arrived."""
+        if name := request.get("instance"):
+            arrivals = self._instances[name].arrivals.of(f"{GATEWAYS}_{GATEWAY}")
+        else:
+            instance, device = self._device(request)
+            arrivals = instance.arrivals.of(device.device_id)
+        return [one.truth() for one in arrivals]
 
     def _device(self, request: Mapping[str, Any]) -> tuple[IotdaInstance, HuaweiDevice]:
         """Return a child's device, and its instance.  Raises KeyError."""
@@ -282,7 +300,7 @@ def _write_secret(path: Path, text: str) -> None:
 
 def _set_up(instance: IotdaInstance) -> str:
     """Create products and the gateway; return the gateway's secret."""
-    for product, services in ((PRODUCT, [CLIMATE]), (GATEWAYS, [])):
+    for product, services in ((PRODUCT, [CLIMATE]), (GATEWAYS, [GATEWAY_MODEL])):
         instance.products.create(
             name=product,
             device_type="sensor",
