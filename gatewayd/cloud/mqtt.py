@@ -459,7 +459,9 @@ class MqttSession:
         try:
             return await self._publisher.publish(message, self._connection.closed)
         except Gone:
-            return MessageDelayed(connect_errors.ENDS[self._connection.closed.result()])
+            closed = self._connection.closed
+            end = closed.result() if closed.done() else ConnectionEnd.LOST
+            return MessageDelayed(connect_errors.ENDS[end])
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""

@@ -12,7 +12,7 @@ from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, SubName
 from gatewayd.cloud.alibaba.reporting import reports
 from gatewayd.cloud.alibaba.reporting.report_queue import ReportForm, ReportQueue
 from gatewayd.cloud.alibaba.reporting.reports import HISTORY_POST, PACK_POST, ReportRequest
-from gatewayd.cloud.paho_socket import Acknowledgement
+from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.sub_devices.link import LinkDown, LinkError, deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.network.connect_errors import ConnectionEnd
@@ -174,7 +174,9 @@ class DeviceReports:
             return alink.DONE
 
         async def send() -> None:
-            self.post(topic, payload)
+            answer = self.post(topic, payload)
+            if answer.done():  # the connection has ended, and no reply will
+                raise Gone
 
         reply = await replies.ask((alink.reply_topic(topic), number), send)
         return reply.code
