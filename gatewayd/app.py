@@ -23,7 +23,7 @@ from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
 from gatewayd.device.secret import SecretRef, SecretSlots
@@ -316,7 +316,7 @@ class Application:
                 await self._admit_gateway_at(name, provider.gateway_name)
 
     async def _admit_gateway_at(self, provider: str, gateway: CloudName) -> None:
-        device = DeviceId(f"gateway-{provider}")
+        device = DeviceId(f"{GATEWAY_PREFIX}{provider}")
         try:
             await self.admission.configure(device, gateway)
         except StoreError as error:

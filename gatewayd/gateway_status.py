@@ -18,7 +18,7 @@ from gatewayd.dbus.names import (
     ObjectInterface,
     provider_path,
 )
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.manager.manager import Child
@@ -164,7 +164,7 @@ class GatewayStatus:
 
 def gateway_device(provider: str) -> DeviceId:
     """Return the id of the gateway itself, as a device of a cloud."""
-    return DeviceId(f"gateway-{provider}")
+    return DeviceId(f"{GATEWAY_PREFIX}{provider}")
 
 
 def provider_object(name: str) -> ObjectInterface:

@@ -147,6 +147,8 @@ def actions() -> Iterator[str]:
     for method in (method for table in METHOD_TABLES for method in table):
         if method.permission is not EVERYBODY:
             methods.setdefault(method.permission.action, {})[method.name] = None
+            if gateway := method.permission.gateway:
+                methods.setdefault(gateway, {})[f"{method.name} of the gateway itself"] = None
     for action, names in methods.items():
         yield f".TP\n.B {action or 'only root'}\n{prose(', '.join(names))}"
 

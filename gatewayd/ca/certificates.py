@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -32,7 +32,7 @@ MAX_BYTES = 64 << 10
 """Bytes of PEM that are read."""
 
 UNREADABLE = (
-    ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion,
+    ValueError, TypeError, KeyError, UnsupportedAlgorithm, InternalError, x509.InvalidVersion,
     x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
 """What the library raises for what it cannot read; for parts, only when they are accessed."""

@@ -241,8 +241,9 @@ class Dispatcher:
             raise AccessDenied("Only root may do this")
         device = self._device(call, permission)
         named = details(permission, call.arguments, device, call.provider)
-        request = AuthorizationRequest(call.sender, permission.action, named, call.interactive)
-        demand(await self._polkit.check(request), permission.action)
+        action = permission.action_on(device)
+        request = AuthorizationRequest(call.sender, action, named, call.interactive)
+        demand(await self._polkit.check(request), action)
         return device
 
     def _device(self, call: MethodCall, permission: Permission) -> str:

@@ -30,7 +30,7 @@ from gatewayd.dbus.names import (
     PROVIDER,
     SECRET_STORE,
 )
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs
 
@@ -259,11 +259,18 @@ class Permission:
 
     action: of polkit; "" for what only root may do.
     device, provider: the positions of the arguments that name a child and a cloud, if any does.
+    gateway: the action instead, where the child is the gateway's own name at a cloud: all of that
+    cloud's sub-devices depend on it; "" for the same one.
     """
 
     action: str
     device: int | None = None
     provider: int | None = None
+    gateway: str = ""
+
+    def action_on(self, device: str) -> str:
+        """Return the action of polkit.  device: the id of the child that is meant, or ""."""
+        return self.gateway if self.gateway and device.startswith(GATEWAY_PREFIX) else self.action
 
 
 EVERYBODY: Final = None
@@ -271,6 +278,7 @@ EVERYBODY: Final = None
 
 APPROVE: Final = f"{NAME}.approve-device"
 MANAGE_DEVICES: Final = f"{NAME}.manage-devices"
+REJECT_GATEWAY: Final = f"{NAME}.reject-gateway"
 REREGISTER: Final = f"{NAME}.reregister-device"
 FORGET: Final = f"{NAME}.forget-device"
 PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
@@ -373,7 +381,7 @@ def _signature(fact: object) -> str:
 _DEVICE_METHODS: Final[Sequence[Method[ManagerCommands]]] = (
     Method("Approve", Permission(APPROVE, device=0, provider=1),
            lambda manager, call: manager.approve(call.text(0), call.text(1), call.caller)),
-    Method("Reject", Permission(MANAGE_DEVICES, device=0),
+    Method("Reject", Permission(MANAGE_DEVICES, device=0, gateway=REJECT_GATEWAY),
            lambda manager, call: manager.reject(call.text(0), call.text(1), call.caller)),
     Method("Retry", Permission(MANAGE_DEVICES, device=0),
            lambda manager, call: manager.retry(call.text(0), call.caller)),

@@ -13,6 +13,10 @@ DeviceId = NewType("DeviceId", str)
 """gatewayd's name for a child: `child-` and hex digits.  Never a text from the LAN."""
 
 
+GATEWAY_PREFIX = "gateway-"
+"""How the id of the gateway's own name at a cloud begins, before the name of the cloud."""
+
+
 class Trust(IntEnum):
     """How well an identity is proven.  Only AUTHENTICATED is cryptographic, the rest filters."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ssl
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.ca.certificates import MAX_ROOTS_BYTES, read_roots
+from gatewayd.ca.certificates import MAX_ROOTS_BYTES, read_request, read_roots
 from gatewayd.ca.keys import pem_blocks, read_key
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.simulator import pki
@@ -89,3 +90,27 @@ def test_blocks_are_found_where_they_are() -> None:
 def test_keys_that_begin_and_do_not_end_are_none(label: str) -> None:
     with pytest.raises(InvalidArgs, match="not 0"):
         read_key(f"-----BEGIN {label}-----\n".encode() * 2000)
+
+
+ODD = (
+    "MIHmMIGNAgEAMAwxCjAIBgNVBAMMAXgwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQm7869DunjSmaRh+GLOpEisvcz"
+    "lFtknMn5+SHp+drYEpAji96cx7szDRUMZ3BN0lrnBVIFdEtvMb9AcHRYctDmoB8wHQYJKoZIhvcNAQkOMRAwDjAMBgNV"
+    "HREEBTADggFhMAoGCCqGSM49BAMCA0gAMEUCIQDxY7XG5sU1lWUyooBiJjCmQ7Jfxg2UKvWWM4aE1rvJpQIgbmvwKCLZ"
+    "Iv8bsU3p4apoTfW6iO9tYHDyNvgmpj62Bj4="
+)
+"""A request of one common name and one further name, DER."""
+
+
+@pytest.mark.parametrize(("place", "octet"), [(16, 1), (20, 4), (20, 23), (131, 1), (131, 48)])
+def test_a_request_that_openssl_alone_cannot_read_is_refused(place: int, octet: int) -> None:
+    """One octet differs: the library parses these itself, OpenSSL does not (found by fuzzing)."""
+    whole = bytearray(base64.b64decode(ODD))
+    is_whole = whole[place] == octet
+    whole[place] = octet
+    label = b"CERTIFICATE REQUEST"
+    pem = b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, base64.encodebytes(whole), label)
+    if is_whole:
+        assert read_request(pem).subject.rfc4514_string() == "CN=x"
+    else:
+        with pytest.raises(InvalidArgs):
+            read_request(pem)

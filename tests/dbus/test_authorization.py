@@ -96,13 +96,27 @@ def test_details_for_polkit(
     assert auth.details(permission, arguments, device, provider) == expected
 
 
+def test_the_gateway_itself_is_rejected_by_an_administrator_alone() -> None:
+    for interface in (MANAGER, DEVICE):
+        permission = PERMISSIONS[interface, "Reject"]
+        assert permission.action_on("gateway-west") == "org.gatewayd1.reject-gateway"
+        assert permission.action_on("child-1a") == "org.gatewayd1.manage-devices"
+        assert permission.action_on("") == "org.gatewayd1.manage-devices"
+    assert APPROVE.action_on("gateway-west") == APPROVE.action
+
+
 def test_the_name_of_a_device() -> None:
     assert auth.device_name(APPROVE, ("cam", "")) == "cam"
     assert auth.device_name(PERMIT_JOIN, (60, {})) == ""
 
 
 def test_polkit_knows_the_actions_and_no_others() -> None:
-    used = {permission.action for permission in PERMISSIONS.values() if permission.action}
+    used = {
+        action
+        for permission in PERMISSIONS.values()
+        for action in (permission.action, permission.gateway)
+        if action
+    }
     assert {action.get("id") for action in ACTIONS} == used
 
 

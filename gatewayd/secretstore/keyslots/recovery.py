@@ -7,9 +7,10 @@ more.  A gateway can add to the slot, and cannot open it.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -42,7 +43,12 @@ def read_public(pem: bytes) -> bytes:
         raise ConfigError(f"that is no public key: {_REMEDY}") from None
     if not _fits(key):
         raise ConfigError(f"that public key cannot serve for recovery: {_REMEDY}")
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        wrap(public, memoryview(bytes(crypto.KEY_SIZE)), bytes(crypto.UUID_SIZE), 1, os.urandom)
+    except (ValueError, InternalError):  # a point of small order (RFC 7748, 6.1), or odd numbers
+        raise ConfigError(f"nothing can be encrypted for that public key: {_REMEDY}") from None
+    return public
 
 
 def slot_kind(public: bytes) -> str:
