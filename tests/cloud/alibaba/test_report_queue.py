@@ -79,9 +79,9 @@ def _said(params: Any) -> list[Said]:
     return found
 
 
-def report(device: str, number: int) -> DeviceReport:
+def report(device: str, number: int, properties: int = 1) -> DeviceReport:
     params = json.dumps({"n": {"value": number}})
-    return DeviceReport(SubName("a1Product", device), AlibabaReport("", params, 1, 1))
+    return DeviceReport(SubName("a1Product", device), AlibabaReport("", params, properties, 1))
 
 
 def queue_with(sender: Sender, form: ReportForm = PACK) -> ReportQueue:
@@ -146,6 +146,18 @@ async def test_a_history_has_many_of_one_device() -> None:
     sender.turns.release()
     assert await results(answers) == [DONE] * 5
     assert sender.asked == [said]
+
+
+async def test_what_did_not_fit_is_not_overtaken_by_what_would() -> None:
+    sender = Sender(turns=asyncio.Semaphore(0))
+    queue = queue_with(sender, HISTORY)
+    sizes = [("a", 1, 150), ("a", 2, 100), ("a", 3, 10), ("b", 1, 10)]
+    answers = [queue.submit(report(*one)) for one in sizes]
+    sender.answering.set()
+    for _ in range(2):
+        sender.turns.release()
+    assert await results(answers) == [DONE] * 4
+    assert sender.asked == [[("a", 1), ("b", 1)], [("a", 2), ("a", 3)]]
 
 
 async def test_a_refused_request_goes_again_one_by_one_before_what_came_later() -> None:
