@@ -1,0 +1,48 @@
+"""How exposed the units are, by systemd's own rating, without a booted system."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+UNITS = TOP / "systemd"
+
+EXPOSURE = {
+    ("gatewayd.service", ""): 1.1,
+    ("gatewayd.service", "egress.conf"): 1.0,
+    ("gatewayd-discovery@lan.service", ""): 1.0,
+}
+"""The exposure that each unit may have at most, with a drop-in of the examples or without one."""
+
+
+@pytest.mark.parametrize(("unit", "drop_in"), EXPOSURE)
+def test_a_unit_is_no_more_exposed_than_its_work_needs(
+    tmp_path: Path, unit: str, drop_in: str
+) -> None:
+    units = tmp_path / "usr/lib/systemd/system"
+    shutil.copytree(UNITS, units)
+    if drop_in:
+        (units / f"{unit}.d").mkdir()
+        shutil.copy(UNITS / "examples" / drop_in, units / f"{unit}.d")
+    threshold = f"--threshold={round(EXPOSURE[unit, drop_in] * 10)}"
+    rated = subprocess.run(
+        ["systemd-analyze", "--no-pager", "--offline=true", f"--root={tmp_path}", threshold,
+         "security", unit],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert rated.returncode == 0, rated.stdout + rated.stderr
+    assert "Overall exposure level" in rated.stdout
+
+
+def test_the_drop_in_allows_the_operators_networks_and_denies_the_rest() -> None:
+    lines = [
+        line
+        for line in (UNITS / "examples/egress.conf").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert lines[:2] == ["[Service]", "IPAddressDeny=any"]
+    assert not {"any", "0.0.0.0/0", "::/0"} & {line.partition("=")[2] for line in lines[2:]}
