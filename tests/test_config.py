@@ -31,6 +31,8 @@ from gatewayd.settings.files import ConfigPaths, Document, Problems
 from gatewayd.settings.grammar import credential_name
 from tools import config_manual, config_sample
 
+TOP = Path(__file__).parent.parent
+
 
 @dataclass(frozen=True)
 class Product:
@@ -352,3 +354,24 @@ def test_so_many_changed_files_are_named_and_the_others_counted() -> None:
     many = [ChangedFile(("cloud", "x", "ca_file"), Path("/a"))] * (MAX_NAMED + 3)
     assert changed_files(many).endswith(" and 3 more")
     assert changed_files(many).count("ca_file") == MAX_NAMED
+
+
+def _examples_of_messages() -> Iterator[str]:
+    """Yield the examples of [messages] in the manual and in the page about it, as TOML."""
+    manual = (TOP / "packaging/man/gatewayd.toml.5").read_text().replace("\\-", "-")
+    page = (TOP / "docs/let-a-child-speak.md").read_text()
+    blocks = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", page, re.M)
+    for example in (*re.findall(r"^\.EX\n(.*?)^\.EE$", manual, re.M | re.S), *blocks):
+        if "[messages" in example:
+            yield re.sub(r"^ {4}", "", example, flags=re.M)
+
+
+def test_there_are_examples_of_messages() -> None:
+    assert len(list(_examples_of_messages())) > 2
+
+
+@pytest.mark.parametrize("example", list(_examples_of_messages()))
+def test_an_example_of_messages_is_valid(tmp_path: Path, example: str) -> None:
+    file = tmp_path / "gatewayd.toml"
+    file.write_text(example)
+    assert load(ConfigPaths.of(file), Plugins.installed()).messages
