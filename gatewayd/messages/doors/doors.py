@@ -19,7 +19,8 @@ from gatewayd.runtime.clock import Clock
 
 OWN = "gatewayd"
 """The name of the door that is gatewayd's own broker."""
-_OWN_RETRY = Retry(0.2, 10.0)  # it is on this machine
+_OWN_RETRY = Retry(0.1, 1.0)
+"""It is on this machine; and what it has acknowledged while gatewayd is away, it may lose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from gatewayd.errors import GatewayError
 from script.soaking.messages.cuts import judge_messages, message_cuts
+from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doors
 from script.soaking.messages.kill_loop import kill_relays
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
@@ -19,6 +22,8 @@ def main() -> int:
     """Return 1 where a law was broken."""
     parser = argparse.ArgumentParser(prog="soak messages", description=__doc__)
     parser.add_argument("--kills", type=int, default=300, help="how many (300)")
+    parser.add_argument("--door-kills", type=int, default=300, help="of a door's process (300)")
+    parser.add_argument("--broker-kills", type=int, default=50, help="of its broker (50)")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     options = parser.parse_args()
@@ -32,10 +37,35 @@ def main() -> int:
         f"{len(tally.wrong):>8,} lost, stored twice or out of order",
         *tally.wrong,
     )
+    tallies = [
+        _kill(kill_doors, options.door_kills, options.seed),
+        _kill(kill_brokers, options.broker_kills, options.seed),
+    ]
     with scratch() as memory:
         broken = asyncio.run(_cuts(memory, options.cuts, options.seed))
     _say(f"{options.cuts:>8,} power cuts", f"{len(broken):>8,} laws broken", *broken)
-    return 1 if tally.wrong or broken else 0
+    return 1 if tally.wrong or broken or any(one.wrong for one in tallies) else 0
+
+
+def _kill(
+    campaign: Callable[[Path, int, int], Coroutine[Any, Any, DoorTally]], kills: int, seed: int
+) -> DoorTally:
+    """Run a campaign against a real broker, and print its figures."""
+    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
+        tally = asyncio.run(campaign(Path(directory), kills, seed))
+    of_broker = campaign is kill_brokers
+    _say(
+        f"{tally.kills:>8,} kills of a {'broker' if of_broker else 'door'}",
+        f"{tally.acknowledged:>8,} messages acknowledged to publishers",
+        f"{tally.stored:>8,} stored, also such as publishers sent twice",
+    )
+    if of_broker:
+        _say(
+            f"{tally.receipts:>8,} receipts",
+            f"{tally.lost:>8,} acknowledged by the broker, without a receipt, and lost with it",
+        )
+    _say(f"{len(tally.wrong):>8,} lost, stored twice or out of order", *tally.wrong)
+    return tally
 
 
 async def _cuts(directory: Path, number: int, seed: int) -> list[str]:

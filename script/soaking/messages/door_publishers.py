@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -32,14 +33,15 @@ class NumberPublisher:
         self.acknowledged: set[int] = set()
         self.stored: set[int] = set()
         self._numbers: dict[int, int] = {}
-        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._packets: deque[int] = deque()  # acknowledged, as paho's thread notes them
+        self._stop = threading.Event()
         api = getattr(paho, "CallbackAPIVersion", None)
         first = (api.VERSION2,) if api else ()
         self._client: Any = paho.Client(*first, client_id=child, protocol=paho.MQTTv5)
         self._client.username_pw_set(child, password)
         self._client.max_inflight_messages_set(WINDOW)
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_publish = lambda *given: self._acknowledge(given[2])
+        self._client.on_publish = lambda *given: self._packets.append(given[2])
         self._client.on_connect = lambda *_: self._client.subscribe(f"c/{child}/down/r", 1)
         self._client.on_message = lambda *given: self._receive(given[2])
         session = Properties(PacketTypes.CONNECT)
@@ -59,7 +61,11 @@ class NumberPublisher:
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was published is acknowledged, and has its receipt if it wants one."""
+        """Whether all that was published is acknowledged, and has its receipt if it wants one.
+
+        To be asked once it has stopped.
+        """
+        self._count()
         wanted = self.stored if self._receipts else self.acknowledged
         return len(wanted) >= self.offered
 
@@ -71,17 +77,22 @@ class NumberPublisher:
 
     def _offer(self) -> None:
         while not self._stop.wait(PAUSE):
-            if self.offered - len(self.acknowledged) >= WINDOW:
-                continue
-            with self._lock:  # before its PUBACK is handled
+            self._count()
+            if self.offered - len(self.acknowledged) < WINDOW:
                 number, self.offered = self.offered, self.offered + 1
+                topic = f"c/{self.child}/up/user/number"
                 sent = self._client.publish(
-                    f"c/{self.child}/up/user/number",
-                    str(number),
-                    1,
-                    properties=self._properties(number),
+                    topic, str(number), 1, properties=self._properties(number)
                 )
                 self._numbers[sent.mid] = number
+
+    def _count(self) -> None:
+        """Note which numbers are acknowledged.
+
+        paho calls back while it holds a lock that its publish() needs: so no lock is taken there.
+        """
+        while self._packets:
+            self.acknowledged.add(self._numbers.pop(self._packets.popleft()))
 
     def _properties(self, number: int) -> Properties | None:
         if not self._receipts:
@@ -92,11 +103,6 @@ class NumberPublisher:
             str(number).encode(),
         )
         return wanted
-
-    def _acknowledge(self, packet: int) -> None:
-        with self._lock:
-            if (number := self._numbers.pop(packet, None)) is not None:
-                self.acknowledged.add(number)
 
     def _receive(self, message: Any) -> None:  # noqa: ANN401  # paho has no types
         if message.payload == b"stored":
