@@ -32,6 +32,7 @@ from tests.cloud.stand_ins import Wishes
 from tests.interop.huawei_device_peer import RECORDED
 from tests.interop.huawei_owner import LAMP_SECRET, PRODUCT, Served, create_lamp
 from tests.interop.vendor_process import Sdk
+from tests.simulator.huawei.receiver import receiving
 
 GATEWAY, CHILD = f"{PRODUCT}_gateway-1", f"{PRODUCT}_c1"
 OWN = CloudName("cloud", PRODUCT, "gateway-1", "gateway")
@@ -106,6 +107,34 @@ async def test_the_owner_reads_what_a_child_and_its_gateway_say(
     ]
     await child.close()
     await gateway.close()
+
+
+async def test_the_owners_application_gets_all_of_it_in_its_order(
+    sdk: Sdk, provider: Huawei
+) -> None:
+    """The rule is made by the SDK; what is pushed has the times of the child."""
+    async with receiving() as receiver:
+        subject = {"resource": "device.property", "event": "report"}
+        rule = await sdk.do("create_routing_rule", body={"rule_name": "all", "subject": subject})
+        detail = {"http_forwarding": {"url": receiver.url}}
+        action = {"channel": "HTTP_FORWARDING", "channel_detail": detail}
+        await sdk.do("create_rule_action", body=action | {"rule_id": rule["rule_id"]})
+        changed = await sdk.do(
+            "update_routing_rule", rule_id=rule["rule_id"], body={"active": True}
+        )
+        assert changed["active"]
+        gateway = await log_in(provider, OWN)
+        child = await log_in(provider, C1)
+        for level in range(10):
+            await say(child, {"level": level, "time": AT + level})
+        pushed = await receiver.received(10)
+        services = [one["notify_data"]["body"]["services"][0] for one in pushed]
+        assert [(one["properties"], one["event_time"]) for one in services] == [
+            ({"level": level}, f"2025-11-29T19:20:00.{123 + level}Z") for level in range(10)
+        ]
+        assert {one["notify_data"]["header"]["device_id"] for one in pushed} == {CHILD}
+        await child.close()
+        await gateway.close()
 
 
 def recorded(part: str, use: str) -> Any:

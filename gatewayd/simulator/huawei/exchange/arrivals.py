@@ -58,10 +58,11 @@ class Arrival:
 
 
 class Arrivals:
-    """The arrivals of an instance.  clock: seconds since 1970."""
+    """The arrivals of an instance.  clock: seconds since 1970.  watchers: called with each."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.watchers: list[Callable[[Arrival], None]] = []
         self._kept: deque[Arrival] = deque(maxlen=MAX_ARRIVALS)
 
     def add(
@@ -78,6 +79,8 @@ class Arrivals:
         when = self._clock() if read is None else read
         arrival = Arrival(device_id, kind, about, body, sent, when)
         self._kept.append(arrival)
+        for watcher in self.watchers:
+            watcher(arrival)
         return arrival
 
     def all(self) -> Sequence[Arrival]:

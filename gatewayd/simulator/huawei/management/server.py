@@ -20,6 +20,7 @@ from gatewayd.simulator.huawei.management import (
     exchange,
     policies,
     resource_spaces,
+    routing,
 )
 from gatewayd.simulator.huawei.management.rest import (
     ManagementRequest,
@@ -49,6 +50,7 @@ ROUTES: tuple[ManagementRoute, ...] = (
     *exchange.ROUTES,
     *certificates.ROUTES,
     *policies.ROUTES,
+    *routing.ROUTES,
 )
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,9 +85,12 @@ class Management:
         self._checker = SignatureChecker(credentials, token)
         self._address, self._port = address, port
         self._runner: web.AppRunner | None = None
+        self._forwarder = routing.HttpForwarder(authority.pem)
 
     async def __aenter__(self) -> Self:
-        """Listen.  Raises OSError."""
+        """Listen, and forward what devices say.  Raises OSError."""
+        for instance in self._platform.instances.values():
+            self._forwarder.watch(instance)
         application = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         for method, path, status, view in ROUTES:
             handler = partial(self._answer, status, view)
@@ -99,6 +104,7 @@ class Management:
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection, also in the middle of a request."""
+        await self._forwarder.close()
         if self._runner and self._runner.server:
             await self._runner.server.shutdown(timeout=_GRACE)
             await self._runner.cleanup()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gatewayd.simulator.huawei.exchange.arrivals import Arrivals
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage, DeviceMessages
+from gatewayd.simulator.huawei.exchange.forwarding import RoutingRules
 from gatewayd.simulator.huawei.exchange.shadows import DeviceShadows
 from gatewayd.simulator.huawei.platform.authorities import Authorities
 from gatewayd.simulator.huawei.platform.device import HuaweiDevice
@@ -75,7 +76,7 @@ class IotdaInstance:
         self.authorities = Authorities(ids, self.apps, limits.authorities, self.templates.known)
         self.policies = DevicePolicies(ids, self.apps, self.products, self.devices, limits)
         self.shadows, self.messages = DeviceShadows(), DeviceMessages(ids.clock)
-        self.arrivals = Arrivals(ids.clock)
+        self.arrivals, self.rules = Arrivals(ids.clock), RoutingRules(ids)
         self.certificates = DeviceCertificates(ids, limits.device_certificates)
         self.templates.offered = self.authorities.provisions = self.self_registers
         self.products.used, self.templates.bound = self.devices.used, self.authorities.bound
