@@ -91,7 +91,7 @@ class PassingPassword(NamedTuple):
     line: str
 
 
-class Unread(NamedTuple):
+class UnreadFiles(NamedTuple):
     """The files are written, and it is not known yet whether the broker has read them.
 
     since: when they were written, seconds of the steady clock.  pause: until the next look.
@@ -103,14 +103,14 @@ class Unread(NamedTuple):
     due: float
 
     @classmethod
-    def at(cls, now: float) -> Unread:
+    def at(cls, now: float) -> UnreadFiles:
         """Return it as of now."""
         return cls(now, READ_WITHIN, now + READ_WITHIN)
 
-    def later(self, now: float) -> Unread:
+    def later(self, now: float) -> UnreadFiles:
         """Return it with the next look, after a longer and longer pause."""
         pause = min(2 * self.pause, LOOK)
-        return Unread(self.since, pause, now + pause)
+        return UnreadFiles(self.since, pause, now + pause)
 
 
 class BrokerAccess:
@@ -151,7 +151,7 @@ class BrokerAccess:
         self._effective: BrokerUsers | None = None
         self._speaking: frozenset[DeviceId] = frozenset()
         self._written: Mapping[str, bytes] = {}
-        self._unread: Unread | None = None
+        self._unread: UnreadFiles | None = None
         self._stale, self._lock = asyncio.Event(), asyncio.Lock()
         self._takeovers = BackgroundTask(self._throw_out)
         self._faults: dict[str, str] = {}
@@ -328,7 +328,7 @@ class BrokerAccess:
                 self._fault("files", f"{error.filename} cannot be written: {error.strerror}")
                 return
             self._fault("files")
-            self._written, self._unread = contents, Unread.at(self._clock.now())
+            self._written, self._unread = contents, UnreadFiles.at(self._clock.now())
         if self._thrown_out:
             self._takeovers.begin()
 
