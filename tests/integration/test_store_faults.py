@@ -197,7 +197,8 @@ async def test_a_disk_that_turns_read_only_is_reported_while_it_is(
         assert (await site.devices())[first][1] == "online"
         assert not (await site.ledger(second))["secrets_sha256"]
         switch.unlink()
-        await site.call("Reload")  # rather than wait for the next try
+        device, _ = (await site.devices())[second]
+        await site.call("Retry", "s", device)  # rather than wait for the next try
         await online(site, 2)
         await wait_for_gateway(site, "running")
         assert await site.stop() == 0
