@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -30,16 +31,27 @@ hypothesis.settings.load_profile("gatewayd")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option by which script/test keeps parallel tests apart."""
+    """Add the options by which script/test keeps parallel tests apart, and builds once for all."""
     parser.addoption(
         "--own-network",
         action="store_true",
         help="give each worker of pytest-xdist a network namespace of its own; needs root",
     )
+    parser.addoption(
+        "--packages",
+        type=Path,
+        help="directory of the packages that script/deb has built; the tests build their own else",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the shared network, before any test opens a socket."""
+    """Leave the shared network, before any test opens a socket.
+
+    A shell starts what runs in the background with SIGINT ignored, and so would we every process
+    that a test interrupts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--own-network") and "PYTEST_XDIST_WORKER" in os.environ:
         own_network.enter()
 

@@ -26,8 +26,10 @@ CHILDREN = 3
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the packages, built now."""
+def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the packages; they are built now, unless they were built before."""
+    if given := request.config.getoption("--packages"):
+        return Path(given)
     directory = tmp_path_factory.mktemp("packages")
     built = subprocess.run(
         [TOP / "script/deb", directory], check=False, capture_output=True, text=True
@@ -64,11 +66,16 @@ def release(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def gateway_root(release: str, packages: Path) -> Path:
+    """Return the root file system of a release with what all our packages need."""
+    wanted = {name for one in packages.glob("*.deb") for name in roots.dependencies(one)}
+    return roots.root(release, wanted - {"gatewayd"})
+
+
 @pytest.fixture(scope="session")
 def root(release: str, packages: Path, memory: Path) -> Path:
     """The root file system of a release, without our packages; it can be booted."""
-    wanted = {name for one in packages.glob("*.deb") for name in roots.dependencies(one)}
-    found = roots.root(release, wanted - {"gatewayd"})
+    found = gateway_root(release, packages)
     box = Box([found], memory / f"{release}-trial")
     try:
         box.boot()

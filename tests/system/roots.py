@@ -5,6 +5,7 @@ Packages come from where this machine gets its own: its mirror, its proxies.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import platform
 import re
@@ -51,20 +52,28 @@ _SETTING = re.compile(r"^Acquire::(https?|Retries|ForceIPv)\b.*")
 def root(release: str, packages: Iterable[str], use: str = "gateway") -> Path:
     """Return the root of a release with these packages; made now if there is none.
 
-    use: what it is for; an older one for the same is removed.
+    use: what it is for; an older one for the same is removed.  Where another process is making one,
+    it is waited for.
     Raises RuntimeError where it cannot be made, with what was complained of.
     """
     wanted = sorted({*BASE, *RELEASES[release], *packages})
     key = hashlib.sha256(repr((release, wanted, OPTIONS)).encode()).hexdigest()[:12]
     kept = CACHE / f"{use}-{release}-{key}"
-    if not kept.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        for old in CACHE.glob(f"{use}-{release}-*"):
-            shutil.rmtree(old)
-        unfinished = kept.with_suffix(".new")
-        _make(release, wanted, unfinished)
-        unfinished.rename(kept)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{use}-{release}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            _replace(kept, release, wanted, f"{use}-{release}-*")
     return kept
+
+
+def _replace(kept: Path, release: str, packages: Sequence[str], older: str) -> None:
+    """Make a root.  older: the pattern of those whose place it takes."""
+    for old in CACHE.glob(older):
+        shutil.rmtree(old)
+    unfinished = kept.with_suffix(".new")
+    _make(release, packages, unfinished)
+    unfinished.rename(kept)
 
 
 def dependencies(package: Path) -> list[str]:

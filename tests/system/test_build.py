@@ -15,7 +15,7 @@ import pytest
 
 from tests.system import roots
 from tests.system.box import Box
-from tests.system.conftest import TOP
+from tests.system.conftest import TOP, gateway_root
 from tests.system.gateway import install
 
 pytestmark = pytest.mark.system
@@ -71,7 +71,7 @@ def builder(memory: Path) -> Iterator[Box]:
 
 
 def test_what_one_release_builds_is_installed_on_the_other(
-    builder: Box, package: Path, memory: Path
+    builder: Box, packages: Path, package: Path, memory: Path
 ) -> None:
     source = builder.path("/opt/source")
     source.mkdir()
@@ -79,7 +79,7 @@ def test_what_one_release_builds_is_installed_on_the_other(
     builder.run("/opt/source/script/deb", "/opt/out")
     (foreign,) = builder.path("/opt/out").glob("gatewayd_*.deb")
 
-    box = Box([roots.root(HERE, roots.dependencies(package))], memory / "receiver")
+    box = Box([gateway_root(HERE, packages)], memory / "receiver")
     box.boot()
     try:
         install(box, foreign)
