@@ -14,11 +14,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from script.benchmarks import alibaba, dbus, fleet, huawei, lan, registration, secrets
+from script.benchmarks import alibaba, dbus, fleet, huawei, lan, messages, registration, secrets
 from script.benchmarks.subject import Subject, subjects
 from script.benchmarks.table import Figure, facts, table
 
-WHAT = ("dbus", "registration", "fleet", "rush", "flood", "alibaba", "huawei", "secrets")
+WHAT = (
+    "dbus",
+    "registration",
+    "fleet",
+    "rush",
+    "flood",
+    "alibaba",
+    "huawei",
+    "secrets",
+    "messages",
+)
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 LONGEST = 300.0
@@ -40,6 +50,7 @@ def main() -> int:
         "alibaba": lambda them: alibaba.measure(many, them),
         "huawei": lambda them: huawei.measure(many, them),
         "secrets": lambda _: secrets.measure(),
+        "messages": lambda _: messages.measure(children),
     }
     chosen = {name: measures[name] for name in options.what or measures}
     began, load = time.perf_counter(), os.getloadavg()[0]
