@@ -35,7 +35,7 @@ class Site:
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
     plant_options: more arguments for the simulator.  cloud: the simulated one.
     route: that of all rules; "" leaves it to each.
-    key_algorithm: of the devices' certificates.
+    key_algorithm: of the devices' certificates.  policies: of the message bus.
     speaks: whether the site has a broker of MQTT, to which its children publish.
     """
 
@@ -49,6 +49,7 @@ class Site:
     key_algorithm: str = "ec-p256"
     speaks: bool = False
     broker: SiteBroker | None = None
+    policies: Sequence[Path] = (POLICY,)
     bus: str = ""
     private_bus: PrivateBus | None = None
     plant: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Site:
     async def open(self) -> AsyncIterator[Site]:
         """Start bus, broker and plant, and write the configuration; stop all at the end."""
         async with contextlib.AsyncExitStack() as stack:
-            bus = stack.enter_context(PrivateBus(POLICY))
+            bus = stack.enter_context(PrivateBus(*self.policies))
             self.bus, self.private_bus = bus.address, bus
             if self.speaks:
                 broker = SiteBroker(self.directory / "broker")

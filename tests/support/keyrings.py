@@ -161,6 +161,11 @@ class SecretService:
             self._daemon.wait()
         self._daemon = None
 
+    def signal(self, number: int) -> None:
+        """Send the service a signal, as SIGSTOP."""
+        assert self._daemon is not None
+        self._daemon.send_signal(number)
+
     def lock(self) -> None:
         """Lock its keyring."""
         with contextlib.closing(secretstorage.dbus_init()) as connection:
