@@ -24,6 +24,7 @@ from gatewayd.messages.gateway_report import DOOR as OF_GATEWAY
 from gatewayd.messages.intake import MessageIntake
 from gatewayd.messages.outbox.arrival import ArrivalClock, clock_is_right
 from gatewayd.messages.relay import ChildStanding, MessageRelay
+from gatewayd.messages.service import DoorStates
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap, TappedIntake
 from gatewayd.runtime.clock import Clock
@@ -124,13 +125,9 @@ class MessageStage:
         """Return the statistics of now."""
         return self.relay.statistics()
 
-    def door_states(self) -> Mapping[str, tuple[str, str]]:
-        """Return state and explanation of each door, as `DoorView` has them."""
+    def door_states(self) -> DoorStates:
+        """Return state and explanation of each door, and what it has not handed on."""
         return self._doors.states()
-
-    def counters(self) -> Mapping[str, int]:
-        """Return the counters of all doors, as "NAME:received"."""
-        return self._doors.counters()
 
     @property
     def entrances(self) -> Mapping[DeviceId, str]:

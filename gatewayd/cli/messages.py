@@ -58,8 +58,13 @@ def waiting(facts: Mapping[str, Any]) -> str:
 
 def counted(received: int, sent: int, dropped: Mapping[str, int]) -> str:
     """Return one line about what was received, sent and dropped."""
-    lost = ", ".join(f"{number} {safe(reason)}" for reason, number in sorted(dropped.items()))
-    return f"Since the start: {received} received, {sent} sent, dropped: {lost or 'none'}"
+    lost = by_reason(dropped) or "none"
+    return f"Since the start: {received} received, {sent} sent, dropped: {lost}"
+
+
+def by_reason(dropped: Mapping[str, int]) -> str:
+    """Return how many were dropped, by reason; "" for none."""
+    return ", ".join(f"{number} {safe(reason)}" for reason, number in sorted(dropped.items()))
 
 
 def why_dropped(dropped: Iterable[str]) -> Iterator[str]:
@@ -70,12 +75,16 @@ def why_dropped(dropped: Iterable[str]) -> Iterator[str]:
 
 
 def doors(listed: Iterable[tuple[str, str, str, int, Mapping[str, int]]]) -> Iterator[str]:
-    """Yield the lines of a list of doors."""
+    """Yield the lines of a list of doors, and of why they have dropped messages."""
+    doors = list(listed)
     rows = [
         (name, state or "-", received, sum(dropped.values()), why or "-")
-        for name, state, why, received, dropped in listed
+        for name, state, why, received, dropped in doors
     ]
-    return columns(("DOOR", "STATE", "RECEIVED", "DROPPED", "WHY"), rows) if rows else iter(())
+    yield from columns(("DOOR", "STATE", "RECEIVED", "DROPPED", "WHY"), rows) if rows else ()
+    for name, _, _, _, dropped in doors:
+        if dropped:
+            yield f"Dropped at {safe(name)}: {by_reason(dropped)}"
 
 
 def children(rows: Iterable[Row]) -> Iterator[str]:

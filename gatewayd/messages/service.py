@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DoorView, MessageCounts, MessageStatistics, MessagesView
@@ -16,8 +18,9 @@ log = logging.getLogger(__name__)
 AWAY = 30.0
 """Seconds after which a door that is not connected degrades the gateway."""
 
-DoorStates = Mapping[str, tuple[str, str]]
-"""State and explanation of each door, as of `DoorView`, by its name."""
+DoorStates = Mapping[str, tuple[str, str, Mapping[str, int]]]
+"""State and explanation of each door, as of `DoorView`, by its name; and what it has not handed on,
+by the word for why."""
 
 
 class MessageService:
@@ -75,7 +78,7 @@ class MessageService:
     def _faults_of(self, doors: DoorStates) -> Iterator[str]:
         """Yield what is wrong with doors that have not been connected for a while."""
         now = self._now()
-        away = {name: why for name, (state, why) in doors.items() if state == "connecting"}
+        away = {name: why for name, (state, why, _) in doors.items() if state == "connecting"}
         self._away = {name: self._away.get(name, now) for name in away}
         for name, why in away.items():
             if now - self._away[name] >= AWAY:
@@ -95,10 +98,16 @@ def messages_view(
         reason=reporter.now.reason,
         total=statistics.total,
         doors=tuple(
-            DoorView(name, *doors.get(name, ("", "")), statistics.doors.get(name, MessageCounts()))
-            for name in names
+            _door(name, doors, statistics.doors.get(name, MessageCounts())) for name in names
         ),
         children=statistics.children,
         refusals=statistics.refusals,
         entrances=dict(entrances),
     )
+
+
+def _door(name: str, doors: DoorStates, counts: MessageCounts) -> DoorView:
+    """Return the view of a door.  counts: of what it has handed on."""
+    state, explanation, not_handed_on = doors.get(name, ("", "", {}))
+    dropped = Counter(counts.dropped) + Counter(not_handed_on)
+    return DoorView(name, state, explanation, replace(counts, dropped=dict(dropped)))

@@ -76,7 +76,8 @@ async def test_all_messages(bus: PrivateBus, service: Bus) -> None:
     assert lines[4] == "Since the start: 10 received, 6 sent, dropped: 1 rate"
     assert lines[5].startswith("  rate: ")
     assert "[messages.child]" in lines[5]
-    house, yard, child = (line.split() for line in (lines[8], lines[9], lines[12]))
+    house, yard, child = (line.split() for line in (lines[8], lines[9], lines[13]))
+    assert lines[10] == "Dropped at house: 1 rate"
     assert house == ["house", "connected", "10", "1", "-"]
     assert yard == ["yard", "-", "0", "0", "-"]
     assert (child[0], child[1], child[-3:]) == (CHILD, "3", ["10", "6", "1"])

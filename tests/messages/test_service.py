@@ -27,7 +27,7 @@ class Gateway:
     def __init__(self) -> None:
         self.statistics = MessageStatistics("running", total=COUNTS, doors={"b": COUNTS})
         self.tap, self.now = MessageTap(lambda: 0), 7.0
-        self.doors = {"a": ("connecting", "The broker is away.")}
+        self.doors = {"a": ("connecting", "The broker is away.", {"no-value": 2})}
         self.service = MessageService(
             lambda: self.statistics,
             lambda: self.doors,
@@ -61,7 +61,9 @@ async def test_what_is_known_is_joined(gateway: Gateway) -> None:
         reason=NONE,
         total=COUNTS,
         doors=(
-            DoorView("a", "connecting", "The broker is away.", MessageCounts()),
+            DoorView(
+                "a", "connecting", "The broker is away.", MessageCounts(dropped={"no-value": 2})
+            ),
             DoorView("b", "", "", COUNTS),
         ),
         children={CHILD: COUNTS},
@@ -69,6 +71,18 @@ async def test_what_is_known_is_joined(gateway: Gateway) -> None:
         entrances={CHILD: "b"},
     )
     assert gateway.service.faults() == ()
+
+
+async def test_what_a_door_does_not_hand_on_is_counted_with_what_was_dropped(
+    gateway: Gateway,
+) -> None:
+    counts = MessageCounts(received=5, dropped={"unknown-child": 1, "rate": 2})
+    gateway.statistics = MessageStatistics("running", doors={"a": counts})
+    gateway.doors = {"a": ("connected", "", {"unknown-child": 3, "no-value": 4})}
+    (door,) = gateway.service.view().doors
+    assert door.counts.received == 5
+    assert door.counts.dropped == {"unknown-child": 4, "rate": 2, "no-value": 4}
+    assert gateway.service.view().state == "ready", "no child has lost anything"
 
 
 @pytest.mark.parametrize(("why", "is_fault"), [
@@ -104,10 +118,10 @@ async def test_a_broker_that_stays_away_degrades_the_gateway(gateway: Gateway) -
     assert "door a" in fault
     assert "away" in fault
 
-    gateway.doors = {"a": ("connected", "")}
+    gateway.doors = {"a": ("connected", "", {})}
     gateway.service.view()
     assert gateway.service.faults() == ()
-    gateway.doors = {"a": ("connecting", "The broker is away.")}
+    gateway.doors = {"a": ("connecting", "The broker is away.", {"no-value": 2})}
     gateway.service.view()
     assert gateway.service.faults() == (), "it counts from the beginning"
 

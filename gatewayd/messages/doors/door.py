@@ -50,12 +50,18 @@ class DoorStatus:
     """The status of a door.
 
     state: "connected", "connecting", or "paused" while nothing can be stored, and so nothing read.
-    reason: why it is not connected, or not in good order.  counters: by kebab-case name.
+    reason: why it is not connected, or not in good order.
+    received: messages of its broker.  held: those that are not settled.
+    dropped: those that were not handed on, by the word of an `Unread`.
+    receipts_dropped: receipts that waited too long to leave.
     """
 
     state: str
     reason: Reason
-    counters: Mapping[str, int]
+    received: int
+    held: int
+    dropped: Mapping[str, int]
+    receipts_dropped: int
 
 
 class Door:
@@ -77,7 +83,8 @@ class Door:
         self._intake, self._clock, self._retry = intake, clock, retry
         self._outgoing, self._budget = OutgoingMessages(), ReadBudget()
         self._statuses: dict[str, bytes] = {}
-        self._counts: Counter[str] = Counter()
+        self._received = 0
+        self._dropped: Counter[str] = Counter()
         self._reason = door_reason(DoorFault.STARTING, access.endpoint)
         self._version = V5
         self._granted: bool | None = None  # all topics; None before they were subscribed to
@@ -109,8 +116,14 @@ class Door:
         state = "connected" if self._window else "connecting"
         if self._intake.blocked:
             state = "paused"
-        waiting = {"held": self._budget.count, "receipts-dropped": self._outgoing.dropped}
-        return DoorStatus(state, self._reason, {**self._counts, **waiting})
+        return DoorStatus(
+            state,
+            self._reason,
+            self._received,
+            self._budget.count,
+            dict(self._dropped),
+            self._outgoing.dropped,
+        )
 
     def show(self, topic: str, payload: bytes) -> None:
         """Publish a retained message, now or when the door is connected; b"" removes it."""
@@ -189,7 +202,7 @@ class Door:
         """Pass a message on, and have it acknowledged when it is settled."""
         size = len(message.payload)
         self._budget.add(size)
-        self._counts["received"] += 1
+        self._received += 1
         translated, receipt = (
             self._translator.translate(message), self._translator.receipt(message),
         )  # fmt: skip
@@ -197,7 +210,7 @@ class Door:
             settled = partial(self._settled, acknowledge, size, receipt)
             self._intake.offer(self._incoming(translated, message), settled)
         else:
-            self._counts[f"dropped-{translated}"] += 1
+            self._dropped[translated] += 1
             self._finish(acknowledge, size, receipt, f"refused {translated}")
         self._adjust()
 

@@ -11,7 +11,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.messages.door_settings import DoorSettings
 from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAccess
 from gatewayd.messages.doors.children import ChildDirectory
-from gatewayd.messages.doors.door import Door, Retry
+from gatewayd.messages.doors.door import Door, DoorStatus, Retry
 from gatewayd.messages.doors.site.topics import SiteTopics
 from gatewayd.messages.doors.translation import OwnTopics, status_topic
 from gatewayd.messages.intake import MessageIntake
@@ -95,21 +95,12 @@ class Doors:
         """Return what has to run, until cancelled."""
         return tuple(door.run for door in self._doors)
 
-    def states(self) -> Mapping[str, tuple[str, str]]:
-        """Return state and explanation of each door, as `DoorView` has them."""
-        states = {}
-        for door in self._doors:
-            status = door.status()
-            states[door.name] = (status.state, str(status.reason) if status.reason.code else "")
-        return states
+    def states(self) -> Mapping[str, tuple[str, str, Mapping[str, int]]]:
+        """Return state and explanation of each door, as `DoorView` has them, by its name.
 
-    def counters(self) -> Mapping[str, int]:
-        """Return the counters of all doors, as "NAME:received"."""
-        return {
-            f"{door.name}:{name}": count
-            for door in self._doors
-            for name, count in door.status().counters.items()
-        }
+        And what it has not handed on, by the word of an `Unread`.
+        """
+        return {door.name: _state(door.status()) for door in self._doors}
 
     def show(self, child: DeviceId, status: ChildCloudStatus | None) -> None:
         """Show a child its status; None removes it, for a child that is forgotten.
@@ -119,3 +110,8 @@ class Doors:
         if self._own is not None:
             payload = status.encode() if status is not None else b""
             self._own.show(status_topic(child), payload)
+
+
+def _state(status: DoorStatus) -> tuple[str, str, Mapping[str, int]]:
+    explanation = str(status.reason) if status.reason.code else ""
+    return status.state, explanation, status.dropped

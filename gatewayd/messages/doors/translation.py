@@ -18,7 +18,7 @@ class Unread(StrEnum):
 
     UNKNOWN_CHILD = "unknown-child"  # no admitted child is meant
     TOO_LARGE = "too-large"
-    TOPIC = "topic"  # it is none that is read
+    TOPIC = "topic-not-read"  # no entry of the table has it
     RETAINED = "retained"  # an old value, which the broker has kept
     UNREADABLE = "unreadable"  # the payload is not of the format
     NO_VALUE = "no-value"  # it has none of the values that are named

@@ -55,7 +55,7 @@ async def work(directory: Path, socket: Path, *, drain: bool) -> None:
         sys.stdout.write("connected\n")
         sys.stdout.flush()
         before = -1
-        while (received := doors.counters().get(f"{OWN}:received", 0)) > before or not drain:
+        while (received := relay.statistics().total.received) > before or not drain:
             before = received
             await asyncio.sleep(QUIET)
     finally:

@@ -106,8 +106,8 @@ async def test_a_device_speaks_through_the_broker_of_the_site(
         (message,) = await intake.until(1)
         assert (message.door, message.child, message.topic) == ("site", CHILD, "properties")
         assert message.payload == b'{"temperature":21.5,"linkquality":80}'
-        assert doors.states() == {"site": ("connected", "")}
-        assert doors.counters()["site:received"] == 1
+        assert doors.states() == {"site": ("connected", "", {})}
+        assert door.status().received == 1
         doors.show(CHILD, ChildCloudStatus(True, 0, 0, 0))  # nothing is written here
     assert doors.names == ("site",)
 
@@ -144,7 +144,7 @@ async def test_what_keeps_a_door_closed_is_named(
     (door,) = doors._doors
     async with running(door, ""):
         await until(lambda: door.status().reason.code == code, door.status)
-        state, explanation = doors.states()["site"]
+        state, explanation, _ = doors.states()["site"]
         assert state == "connecting"
         assert str(door.status().reason.remedy) in explanation
 
