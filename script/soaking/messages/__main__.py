@@ -7,13 +7,15 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gatewayd.errors import GatewayError
 from script.soaking.messages.cuts import judge_messages, message_cuts
 from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doors
-from script.soaking.messages.kill_loop import kill_relays
+from script.soaking.messages.gateway import kill_gateways
+from script.soaking.messages.kill_loop import MessageTally, kill_relays
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 
@@ -24,27 +26,47 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300, help="how many (300)")
     parser.add_argument("--door-kills", type=int, default=300, help="of a door's process (300)")
     parser.add_argument("--broker-kills", type=int, default=50, help="of its broker (50)")
+    parser.add_argument("--gateways", type=int, default=100, help="of gatewayd itself (100)")
+    parser.add_argument("--cloud", choices=("alibaba", "huawei"), default="alibaba")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-        tally = asyncio.run(kill_relays(Path(directory), options.kills, options.seed))
-    _say(
-        f"{tally.kills:>8,} kills by SIGKILL",
-        f"{tally.acknowledged:>8,} messages acknowledged",
-        f"{tally.received:>8,} received by the cloud",
-        f"{tally.repeats:>8,} of them once more: they were under way, or just accepted",
-        f"{len(tally.wrong):>8,} lost, stored twice or out of order",
-        *tally.wrong,
-    )
-    tallies = [
+    tallies: list[MessageTally | DoorTally] = [
+        _kill_all("a relay", kill_relays, options.kills, options.seed),
+        _kill_all(
+            f"gatewayd, from a site's broker to {options.cloud}",
+            partial(kill_gateways, options.cloud),
+            options.gateways,
+            options.seed,
+        ),
         _kill(kill_doors, options.door_kills, options.seed),
         _kill(kill_brokers, options.broker_kills, options.seed),
     ]
     with scratch() as memory:
         broken = asyncio.run(_cuts(memory, options.cuts, options.seed))
     _say(f"{options.cuts:>8,} power cuts", f"{len(broken):>8,} laws broken", *broken)
-    return 1 if tally.wrong or broken or any(one.wrong for one in tallies) else 0
+    return 1 if broken or any(one.wrong for one in tallies) else 0
+
+
+def _kill_all(
+    of: str,
+    campaign: Callable[[Path, int, int], Coroutine[Any, Any, MessageTally]],
+    kills: int,
+    seed: int,
+) -> MessageTally:
+    """Run a campaign up to the cloud, and print its figures."""
+    # short, as the path of a socket has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        tally = asyncio.run(campaign(Path(directory), kills, seed))
+    _say(
+        f"{tally.kills:>8,} kills of {of}",
+        f"{tally.acknowledged:>8,} messages acknowledged",
+        f"{tally.received:>8,} received by the cloud",
+        f"{tally.repeats:>8,} of them once more: they were under way, or just accepted",
+        f"{len(tally.wrong):>8,} lost, stored twice or out of order",
+        *tally.wrong,
+    )
+    return tally
 
 
 def _kill(
