@@ -366,7 +366,7 @@ class MqttConnection:
     def _write(self) -> None:
         """Write our messages, and then paho's packets; but first what was begun, by either."""
         self._is_about_to_write = False
-        if not self._is_paho_writing:
+        if not self._is_paho_writing and not self.closed.done():
             self._write_unsent()
         if (self._is_paho_writing or not self._unsent) and not self.closed.done():
             self._write_of_paho()
