@@ -22,7 +22,13 @@ from gatewayd.messages.doors.held import ReadBudget
 from gatewayd.messages.doors.outgoing import OutgoingMessage, OutgoingMessages
 from gatewayd.messages.doors.packets import V5, V311, ConnackPacket, PublishPacket
 from gatewayd.messages.doors.session import DoorSession
-from gatewayd.messages.doors.translation import ChildMessage, Receipt, Translator
+from gatewayd.messages.doors.translation import (
+    ChildMessage,
+    Receipt,
+    Translated,
+    Translator,
+    Unread,
+)
 from gatewayd.messages.intake import IncomingMessage, MessageIntake
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
@@ -203,9 +209,7 @@ class Door:
         size = len(message.payload)
         self._budget.add(size)
         self._received += 1
-        translated, receipt = (
-            self._translator.translate(message), self._translator.receipt(message),
-        )  # fmt: skip
+        translated, receipt = self._translate(message), self._translator.receipt(message)
         if isinstance(translated, ChildMessage):
             settled = partial(self._settled, acknowledge, size, receipt)
             self._intake.offer(self._incoming(translated, message), settled)
@@ -213,6 +217,15 @@ class Door:
             self._dropped[translated] += 1
             self._finish(acknowledge, size, receipt, f"refused {translated}")
         self._adjust()
+
+    def _translate(self, message: PublishPacket) -> Translated:
+        """Return what a message means.  A fault of ours in it costs this message."""
+        try:
+            return self._translator.translate(message)
+        except Exception:  # border: one payload must not close the door to all others
+            if not self._dropped[Unread.UNREADABLE]:
+                log.exception("Door %s: a message cannot be read.", self.name)
+            return Unread.UNREADABLE
 
     def _incoming(self, translated: ChildMessage, message: PublishPacket) -> IncomingMessage:
         return IncomingMessage(

@@ -12,7 +12,9 @@ from gatewayd.messages.door_settings import PayloadFormat
 from gatewayd.messages.doors import connection
 from gatewayd.messages.doors import door as door_module
 from gatewayd.messages.doors.held import MOST_HELD
-from gatewayd.messages.doors.packets import MAX_PACKET, V5, V311
+from gatewayd.messages.doors.packets import MAX_PACKET, V5, V311, PublishPacket
+from gatewayd.messages.doors.site.topics import SiteTopics
+from gatewayd.messages.doors.translation import Translated
 from tests.messages.doors.intakes import Intake, until
 from tests.messages.doors.own_door import running
 from tests.messages.doors.scripted import (
@@ -339,3 +341,27 @@ async def test_a_pause_that_was_forgotten_ends(monkeypatch: pytest.MonkeyPatch) 
             door._session.connection.pause()
             door._is_paused = True
             await until(lambda: not door._is_paused, door.status)
+
+
+async def test_a_fault_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(peer: Peer) -> None:
+        await peer.accept()
+        await peer.send(message(1, b'{"bad":1}'), message(2))
+        assert await peer.packet() == bytes.fromhex("40 02 0001")
+        assert await peer.packet() == bytes.fromhex("40 02 0002")
+        await answer_pings(peer)
+
+    translate = SiteTopics.translate
+
+    def fail_once(self: SiteTopics, packet: PublishPacket) -> Translated:
+        if b"bad" in packet.payload:
+            raise ZeroDivisionError
+        return translate(self, packet)
+
+    monkeypatch.setattr(SiteTopics, "translate", fail_once)
+    async with scripted(send) as broker:
+        intake = Intake()
+        async with running(site_door(replace(SITE, port=broker.port), intake)) as door:
+            (received,) = await intake.until(1)
+            assert received.packet == 2
+            assert door.status().dropped == {"unreadable": 1}
