@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from gatewayd.simulator.site import Site
@@ -17,6 +18,8 @@ from script.soaking.messages.marks import out_of_order
 CHILDREN = 3
 SHORTEST, LONGEST = 0.05, 1.5
 """Seconds that a gatewayd lives from its start, or from when it serves."""
+FOLLOW = 1.0
+"""Seconds between two looks at the cloud."""
 STEP = 0.001
 """Degrees between two values of a child, which stand for numbers."""
 _ORDER = '[messages.child]\nafter_outage = "in-order"\n'
@@ -26,17 +29,20 @@ class SpeakingChildren:
     """Children that publish at the site's broker, each one value after the other.
 
     acknowledged: the numbers that the broker has acknowledged, by child.
+    received: those that the cloud has, in the order of their arrival; a cloud keeps the newest.
     """
 
     def __init__(self, site: Site, children: list[str]) -> None:
         self._site, self._children = site, children
         self.acknowledged: dict[str, list[int]] = defaultdict(list)
+        self.received: dict[str, list[int]] = defaultdict(list)
 
     async def speak(self) -> None:
         """Publish until cancelled."""
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(self._speak(child))
+            group.create_task(self._follow())
 
     async def _speak(self, child: str) -> None:
         while True:
@@ -45,9 +51,24 @@ class SpeakingChildren:
             self.acknowledged[child].append(number)
             await asyncio.sleep(0.05)
 
-    async def received(self, child: str) -> list[int]:
-        """Return the numbers that the cloud has of a child, in the order of their arrival."""
-        return [round(one.value / STEP) for one in await measurements(self._site, child)]
+    async def _follow(self) -> None:
+        while True:
+            for child in self._children:
+                await self.look(child)
+            await asyncio.sleep(FOLLOW)
+
+    async def look(self, child: str) -> None:
+        """Look at what the cloud has received of a child since the last look."""
+        newest = [round(one.value / STEP) for one in await measurements(self._site, child)]
+        self.received[child] += newest[overlap(self.received[child], newest) :]
+
+
+def overlap(before: Sequence[int], after: Sequence[int]) -> int:
+    """Return how many of the first of a list are the last of the one before."""
+    most = min(len(before), len(after))
+    return next(
+        n for n in range(most, -1, -1) if list(before[len(before) - n :]) == list(after[:n])
+    )
 
 
 async def kill_gateways(cloud: str, directory: Path, kills: int, seed: int) -> MessageTally:
@@ -93,14 +114,15 @@ async def _judge(site: Site, speaking: SpeakingChildren, child: str, tally: Mess
     acknowledged = set(speaking.acknowledged[child])
 
     async def arrived() -> bool:
-        return acknowledged <= set(await speaking.received(child))
+        await speaking.look(child)
+        return acknowledged <= set(speaking.received[child])
 
     try:
         await site.until(arrived, f"all that {child} has said to be at the cloud")
     except TimeoutError:
-        missing = sorted(acknowledged - set(await speaking.received(child)))
+        missing = sorted(acknowledged - set(speaking.received[child]))
         tally.wrong += [f"{child}: {number} never came" for number in missing]
-    received = await speaking.received(child)
+    received = speaking.received[child]
     tally.acknowledged += len(acknowledged)
     tally.received += len(received)
     tally.repeats += len(received) - len(set(received))

@@ -1,0 +1,124 @@
+"""The stage of messages: who may speak by the records, and what children are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gatewayd import message_stage
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.secret import Secret
+from gatewayd.message_stage import ChildSessions, MessageStage, RecordedStanding
+from gatewayd.messages.doors.doors import ChildCloudStatus, Doors
+from gatewayd.messages.intake import IncomingMessage
+from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.tap import MessageTap
+from gatewayd.runtime.clock import Clock, wall_time
+from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.testing.waiting import until
+from tests.support.fakes import MemoryRecords
+from tests.support.relays import ALICE, BOB, FakeCloud, FakeMessageSession
+
+RETIRED, STRANGER = DeviceId("child-0000000000e0"), DeviceId("child-0000000000f0")
+
+
+def record(device: DeviceId, verdict: Verdict) -> Record:
+    return Record(
+        device=device, claims=frozenset(), label="", verdict=verdict,
+        admission=Admission.OPERATOR, rule="", reason="",
+        cloud=CloudName("sky", "product", device), verdict_at=1, first_seen=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def records() -> MemoryRecords:
+    made, verdicts = MemoryRecords(), (Verdict.ADMITTED, Verdict.REJECTED, Verdict.RETIRED)
+    for device, verdict in zip((ALICE, BOB, RETIRED), verdicts, strict=True):
+        made.rows[device] = record(device, verdict)
+    return made
+
+
+def test_who_may_speak_is_what_the_records_say(records: MemoryRecords) -> None:
+    standing, all_of_them = RecordedStanding(records), (ALICE, BOB, RETIRED, STRANGER)
+    assert [one for one in all_of_them if standing.admitted(one)] == [ALICE]
+    assert [one for one in all_of_them if standing.gone(one)] == [BOB, STRANGER]
+    assert [standing.cloud(one) for one in all_of_them] == ["sky", "sky", "sky", ""]
+
+
+def test_since_when_a_child_is_online() -> None:
+    now = [5]
+    sessions = ChildSessions(lambda: now[0])
+    sessions.session_closed(ALICE)
+    assert not sessions.offline, "it never was online"
+    sessions.session_opened(ALICE, FakeMessageSession(FakeCloud(), ALICE))
+    now[0] = 6
+    sessions.session_opened(ALICE, FakeMessageSession(FakeCloud(), ALICE))
+    assert (sessions.online, sessions.offline) == ({ALICE: 5}, {}), "a new secret is no outage"
+    sessions.session_closed(ALICE)
+    assert (sessions.online, sessions.offline) == ({}, {ALICE: 6})
+
+
+class ShownToChildren:
+    """What a door is given to show, in the place of gatewayd's own broker."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.status: dict[DeviceId, dict[str, object] | None] = {}
+        monkeypatch.setattr(Doors, "show", lambda _, *shown: self.show(*shown))
+
+    def show(self, child: DeviceId, status: ChildCloudStatus | None) -> None:
+        self.status[child] = json.loads(status.encode()) if status else None
+
+
+@asynccontextmanager
+async def running(directory: Path, records: MemoryRecords) -> AsyncIterator[MessageStage]:
+    stage = MessageStage(
+        MessageSettings(enabled=True, commit_delay=0),
+        directory,
+        records,
+        Clock(asyncio.get_running_loop().time, wall_time),
+        MessageTap(lambda: 0),
+        own=None,
+        read_secret=lambda *_: Secret(b""),
+        host="gateway",
+    )
+    await stage.open()
+    tasks = [asyncio.ensure_future(service()) for service in stage.services()]
+    try:
+        yield stage
+    finally:
+        await cancel_and_wait(tasks)
+        await stage.aclose()
+
+
+async def test_a_child_is_shown_its_way_to_the_cloud(
+    tmp_path: Path, records: MemoryRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_stage, "SHOW_EVERY", 0.01)
+    shown = ShownToChildren(monkeypatch)
+    async with running(tmp_path, records) as stage:
+        settled: list[object] = []
+        for child in (ALICE, BOB, STRANGER):
+            stage.intake.offer(IncomingMessage("site", child, "properties", b"{}"), settled.append)
+        await until(lambda: (shown.status.get(ALICE) or {}).get("waiting"))
+        assert shown.status == {ALICE: {"cloud": "down", "since": 0, "waiting": 1, "dropped": 0}}, (
+            "who may not speak is shown nothing"
+        )
+        session = FakeMessageSession(FakeCloud(), ALICE)
+        for listener in (stage.sessions, stage.relay.delivery):
+            listener.session_opened(ALICE, session)
+        await until(lambda: (shown.status[ALICE] or {})["cloud"] == "up")
+        await until(lambda: (shown.status[ALICE] or {})["waiting"] == 0)
+        for listener in (stage.sessions, stage.relay.delivery):
+            listener.session_closed(ALICE)
+        await until(lambda: (shown.status[ALICE] or {})["cloud"] == "down")
+        del records.rows[ALICE]
+        await until(lambda: shown.status[ALICE] is None)
+        assert not stage.sessions.offline
+        assert settled == [None, "unknown-child", "unknown-child"]
+        assert stage.entrances[ALICE] == "site"
