@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.errors import GatewayError
+from script.soaking.messages import fleet
 from script.soaking.messages.cuts import judge_messages, message_cuts
 from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doors
+from script.soaking.messages.fleet import FleetTally
 from script.soaking.messages.gateway import kill_gateways
 from script.soaking.messages.kill_loop import MessageTally, kill_relays
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
+
+FLEET_VALUES = 5
+"""Messages of each child of a fleet."""
 
 
 def main() -> int:
@@ -29,6 +34,7 @@ def main() -> int:
     parser.add_argument("--gateways", type=int, default=100, help="of gatewayd itself (100)")
     parser.add_argument("--cloud", choices=("alibaba", "huawei"), default="alibaba")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
+    parser.add_argument("--fleet", type=int, default=2000, help="children of a gateway (2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     options = parser.parse_args()
     tallies: list[MessageTally | DoorTally] = [
@@ -45,7 +51,8 @@ def main() -> int:
     with scratch() as memory:
         broken = asyncio.run(_cuts(memory, options.cuts, options.seed))
     _say(f"{options.cuts:>8,} power cuts", f"{len(broken):>8,} laws broken", *broken)
-    return 1 if broken or any(one.wrong for one in tallies) else 0
+    fleets = [_speak(cloud, options.fleet) for cloud in fleet.FLEETS]
+    return 1 if broken or any(one.wrong for one in (*tallies, *fleets)) else 0
 
 
 def _kill_all(
@@ -64,6 +71,22 @@ def _kill_all(
         f"{tally.received:>8,} received by the cloud",
         f"{tally.repeats:>8,} of them once more: they were under way, or just accepted",
         f"{len(tally.wrong):>8,} lost, stored twice or out of order",
+        *tally.wrong,
+    )
+    return tally
+
+
+def _speak(cloud: str, children: int) -> FleetTally:
+    """Have a fleet speak at a cloud's limits, and print its figures."""
+    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
+        tally = asyncio.run(fleet.run(cloud, Path(directory), children, FLEET_VALUES))
+    _say(
+        f"{children:>8,} children behind a gateway at {cloud}, cut off once meanwhile",
+        f"{tally.said:>8,} messages, all at once",
+        f"{tally.arrived:>8,} at the cloud after {tally.seconds:.0f} s",
+        f"{tally.repeats:>8,} of them once more: they were under way",
+        f"{tally.peak:>8,.0f} MB at most, cloud included; {tally.before:.0f} MB before",
+        f"{len(tally.wrong):>8,} lost, out of order or discarded",
         *tally.wrong,
     )
     return tally

@@ -121,11 +121,13 @@ def settings_for(folder: Path, port: int, **others: Any) -> AlibabaSettings:
     return AlibabaSettings(**(given | others))
 
 
-def cloud_with(rules: AlibabaRules, random: Callable[[int], bytes] = os.urandom) -> AlibabaCloud:
-    """A cloud with a gateway and sixty sub-devices."""
+def cloud_with(
+    rules: AlibabaRules, random: Callable[[int], bytes] = os.urandom, children: int = CHILDREN
+) -> AlibabaCloud:
+    """A cloud with a gateway and so many sub-devices."""
     return AlibabaCloud(
         PRODUCT_SECRETS,
-        [GATEWAY, *(at_cloud(child(number)) for number in range(CHILDREN))],
+        [GATEWAY, *(at_cloud(child(number)) for number in range(children))],
         certificate=CERTIFICATE,
         clock=time.monotonic,
         random=random,
@@ -135,11 +137,11 @@ def cloud_with(rules: AlibabaRules, random: Callable[[int], bytes] = os.urandom)
 
 @asynccontextmanager
 async def site(
-    folder: Path, rules: AlibabaRules | None = None, **others: Any
+    folder: Path, rules: AlibabaRules | None = None, children: int = CHILDREN, **others: Any
 ) -> AsyncIterator[Site]:
     """Set everything up, with the gateway registered and logged in."""
     clock, wishes = ManualClock(), Wishes()
-    async with cloud_with(rules or UNHURRIED) as cloud:
+    async with cloud_with(rules or UNHURRIED, children=children) as cloud:
         settings = settings_for(folder, cloud.port, **others)
         provider = Alibaba(
             "cloud", settings, partial(read_secret, None), os.urandom, Clock(clock.now, wall_time)
