@@ -49,7 +49,7 @@ async def passwords(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Path]:
     running = asyncio.create_task(access.run())
     async with served(bus, commands, view(ONE), view(OTHER), further=(broker,), gather=0.02):
         async with asyncio.timeout(30):
-            while not access._written:
+            while not access._writer._written:
                 await asyncio.sleep(0.01)
         yield directory / files.PASSWORDS
         running.cancel()

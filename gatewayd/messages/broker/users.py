@@ -38,6 +38,8 @@ ROUNDS = 101
 """Of PBKDF2, as mosquitto_passwd(1) has them: the passwords are random, so more would add nothing
 but time at each connection."""
 SALT_BYTES = 12
+PASSWORD_BYTES = 32
+"""Of randomness in a password."""
 
 _CHILD = re.compile(r"child-[0-9a-f]{12,64}|gateway-[a-z][a-z0-9_-]{0,31}")
 _PROGRAM = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -175,6 +177,11 @@ def program_name(name: str) -> str:
             "first, and does not begin with gatewayd, child- or gateway-"
         )
     return name
+
+
+def new_password(randomness: bytes) -> Secret:
+    """Return a password that can be typed.  randomness: PASSWORD_BYTES."""
+    return Secret(base64.urlsafe_b64encode(randomness).rstrip(b"="))
 
 
 def password_line(password: Secret, salt: bytes) -> str:

@@ -72,7 +72,9 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         run = asyncio.create_task(self.access.run())
         try:
-            await self.until(lambda: bool(self.access._written) or bool(self.access.faults()))
+            await self.until(
+                lambda: bool(self.access._writer._written) or bool(self.access.faults())
+            )
             yield
         finally:
             run.cancel()
@@ -198,7 +200,7 @@ async def test_without_a_key_of_the_store_local_programs_are_served(gateway: Gat
 
     gateway.secrets.get = sealed  # type: ignore[assignment,method-assign]  # it fails
     async with gateway.running():
-        await gateway.until(lambda: bool(gateway.access._written))
+        await gateway.until(lambda: bool(gateway.access._writer._written))
         assert gateway.file(files.LISTENERS) == ""
         assert "gatewayd:" in gateway.file(files.PASSWORDS)
         assert any("certificate" in fault for fault in gateway.access.faults())

@@ -302,8 +302,8 @@ async def test_a_renewed_certificate_is_served_and_no_connection_is_lost(site: S
     place = Place(port=site.broker.settings.port, tls=await trusting(site))
     async with site.gatewayd() as gatewayd, child(site, ONE, password) as speaker:
         first = await _certificate_at(place)
-        assert site.access._server is not None
-        site.access._server = None
+        assert site.access._writer._server is not None
+        site.access._writer._server = None
         site.access._stale.set()
         async with asyncio.timeout(PATIENCE):
             while await _certificate_at(place) == first:
