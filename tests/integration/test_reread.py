@@ -18,7 +18,7 @@ from gatewayd.simulator.site import Site
 pytestmark = pytest.mark.integration
 
 LATER = "retry_first = 900\nretry_last = 900"
-SOON = "retry_first = 4\nretry_last = 4"  # and no oftener than the cloud allows
+SOON = "retry_first = 12\nretry_last = 12"  # and no oftener than the cloud allows
 ONE = ("--children", "0", "--late", "1", "--seed", "5")
 
 Break = Callable[[Site, str], Awaitable[Path]]
