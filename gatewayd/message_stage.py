@@ -101,7 +101,7 @@ class MessageStage:
         )
         self.intake: MessageIntake = TappedIntake(self.relay, tap)
         parts = DoorParts(
-            self.intake, RecordedChildren(records, clock.now), clock, read_secret, host
+            self.intake, RecordedChildren(records, clock.now), clock, read_secret, host, directory
         )
         self._doors = Doors(parts, settings.doors, own)
         self.sessions = ChildSessions(lambda: clock.wall() // 1000 if arrival.right else 0)

@@ -22,6 +22,7 @@ from gatewayd.messages.doors.held import ReadBudget
 from gatewayd.messages.doors.outgoing import OutgoingMessage, OutgoingMessages
 from gatewayd.messages.doors.packets import V5, V311, ConnackPacket, PublishPacket
 from gatewayd.messages.doors.session import DoorSession
+from gatewayd.messages.doors.subscriptions import NoSubscriptionRecord, SubscriptionRecord
 from gatewayd.messages.doors.translation import (
     ChildMessage,
     Receipt,
@@ -74,9 +75,10 @@ class Door:
     """One door.  name: in the configuration, and in the outbox.
 
     translator: what its broker's messages mean.  intake: where messages of children go.
+    record: of what was subscribed to in earlier runs; None where that never changes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: what a door joins
         self,
         name: str,
         access: DoorAccess,
@@ -84,9 +86,12 @@ class Door:
         intake: MessageIntake,
         clock: Clock,
         retry: Retry,
+        *,
+        record: SubscriptionRecord | None = None,
     ) -> None:
         self.name, self._access, self._translator = name, access, translator
         self._intake, self._clock, self._retry = intake, clock, retry
+        self._record = record or NoSubscriptionRecord()
         self._outgoing, self._budget = OutgoingMessages(), ReadBudget()
         self._statuses: dict[str, bytes] = {}
         self._received = 0
@@ -159,7 +164,7 @@ class Door:
             if not (connack.session_present and self._granted is not None):
                 # A broker keeps subscriptions with the session; they are made again at the first
                 # connection, since the configuration may have changed.
-                self._granted = await session.subscribe(self._translator.filters)
+                self._granted = await self._subscribe(session)
             self._begin(connack)
             return await self._serve(session)
         except DoorError as error:
@@ -170,6 +175,19 @@ class Door:
             self._session, self._window = None, 0
             self._outgoing.lost()
             await session.connection.close()
+
+    async def _subscribe(self, session: DoorSession) -> bool:
+        """Subscribe to what is read, and to nothing else; return whether the broker grants all.
+
+        Raises DoorError.
+        """
+        wanted, record = self._translator.filters, self._record
+        known = await record.read()
+        if stale := [one for one in known if one not in set(wanted)]:
+            await session.unsubscribe(stale)
+        if set(known) != set(wanted):
+            await record.write(wanted)
+        return await session.subscribe(wanted)
 
     def _begin(self, connack: ConnackPacket) -> None:
         """Use a session."""

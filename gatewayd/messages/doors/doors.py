@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import DeviceId
@@ -13,6 +14,7 @@ from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAcc
 from gatewayd.messages.doors.children import ChildDirectory
 from gatewayd.messages.doors.door import Door, DoorStatus, Retry
 from gatewayd.messages.doors.site.topics import SiteTopics
+from gatewayd.messages.doors.subscriptions import SubscriptionFile
 from gatewayd.messages.doors.translation import OwnTopics, status_topic
 from gatewayd.messages.intake import MessageIntake
 from gatewayd.runtime.clock import Clock
@@ -53,6 +55,7 @@ class DoorParts:
 
     intake: where messages of children go.  children: those that may speak.
     host: the name of this machine, for client identifiers that must differ between gateways.
+    directory: for what doors keep, beside the outbox.
     """
 
     intake: MessageIntake
@@ -60,6 +63,7 @@ class DoorParts:
     clock: Clock
     read_secret: ReadSecret
     host: str
+    directory: Path
 
     def own(self, access: DoorAccess) -> Door:
         """Make the door that is gatewayd's own broker."""
@@ -70,7 +74,8 @@ class DoorParts:
         access = SiteBrokerAccess(settings, f"gatewayd-{self.host}-{name}", self.read_secret)
         topics = SiteTopics(settings, self.children)
         retry = Retry(settings.retry_first, settings.retry_last)
-        return Door(name, access, topics, self.intake, self.clock, retry)
+        record = SubscriptionFile(self.directory / f"door-{name}.json")
+        return Door(name, access, topics, self.intake, self.clock, retry, record=record)
 
 
 class Doors:

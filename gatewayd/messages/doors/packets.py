@@ -27,6 +27,7 @@ FOREVER = 0xFFFFFFFF
 """A session that does not expire [3.1.2.11.2]."""
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 1, 2, 3, 4, 8, 9
+_UNSUBSCRIBE, _UNSUBACK = 10, 11
 _PINGRESP, _DISCONNECT = 13, 14
 _DUP, _RETAIN, _QOS_1, _QOS_2 = 0x08, 0x01, 0x02, 0x04
 _LENGTH_BYTES, _MORE = 4, 0x80
@@ -85,7 +86,7 @@ class PubackPacket:
 
 @dataclass(frozen=True, slots=True)
 class SubackPacket:
-    """The answer to SUBSCRIBE, with a code for each filter [3.9]."""
+    """The answer to SUBSCRIBE, with a code for each filter [3.9]; or to UNSUBSCRIBE [3.11]."""
 
     packet: int
     codes: tuple[int, ...]
@@ -150,6 +151,13 @@ def subscribe(version: int, packet: int, filters: Sequence[str]) -> bytes:
     listed = b"".join(_sized(one.encode()) + options for one in filters)
     properties = _properties() if version == V5 else b""
     return _packet(_SUBSCRIBE << 4 | 2, _word(packet) + properties + listed)
+
+
+def unsubscribe(version: int, packet: int, filters: Sequence[str]) -> bytes:
+    """Encode UNSUBSCRIBE [3.10]."""
+    properties = _properties() if version == V5 else b""
+    listed = b"".join(_sized(one.encode()) for one in filters)
+    return _packet(_UNSUBSCRIBE << 4 | 2, _word(packet) + properties + listed)
 
 
 def publish(
@@ -471,6 +479,7 @@ _PACKETS: Mapping[int, Callable[[_Reader, int], Packet]] = {
     _CONNACK: _connack,
     _PUBACK: _acknowledgement,
     _SUBACK: _suback,
+    _UNSUBACK: _suback,  # of the same form; of MQTT 3.1.1 without codes
     _PINGRESP: _pingresp,
     _DISCONNECT: _disconnect,
 }

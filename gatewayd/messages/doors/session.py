@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from gatewayd.messages.doors.packets import (
     puback,
     publish,
     subscribe,
+    unsubscribe,
 )
 
 log = logging.getLogger(__name__)
@@ -82,13 +83,24 @@ class DoorSession:
     async def subscribe(self, filters: Sequence[str]) -> bool:
         """Subscribe; return whether the broker has granted all.  Raises DoorError."""
         granted = True
+        async for part, codes in self._in_parts(filters, subscribe):
+            granted = granted and len(codes) == len(part) and max(codes) < REFUSED
+        return granted
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Unsubscribe, also from what the broker does not know.  Raises DoorError."""
+        async for _ in self._in_parts(filters, unsubscribe):
+            pass
+
+    async def _in_parts(
+        self, filters: Sequence[str], encode: Callable[[int, int, Sequence[str]], bytes]
+    ) -> AsyncIterator[tuple[Sequence[str], Sequence[int]]]:
+        """Send packets with FILTERS filters each; yield those, and the codes of the answer."""
         for first in range(0, len(filters), FILTERS):
             part = filters[first : first + FILTERS]
             self._suback = asyncio.get_running_loop().create_future()
-            self.connection.send(subscribe(self._version, _SUBSCRIBE_ID, part))
-            codes = (await self._answer(self._suback)).codes
-            granted = granted and len(codes) == len(part) and max(codes) < REFUSED
-        return granted
+            self.connection.send(encode(self._version, _SUBSCRIBE_ID, part))
+            yield part, (await self._answer(self._suback)).codes
 
     def publish(self, packet: int, message: OutgoingMessage) -> None:
         """Send a message of our own."""

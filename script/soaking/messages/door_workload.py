@@ -45,7 +45,7 @@ async def work(directory: Path, socket: Path, *, drain: bool) -> None:
     def no_secret(_credential: str, _file: Path | None) -> Secret:
         raise AssertionError("no broker of the site is configured")
 
-    parts = DoorParts(relay, _Children(), SYSTEM_CLOCK, no_secret, "host")
+    parts = DoorParts(relay, _Children(), SYSTEM_CLOCK, no_secret, "host", directory)
     doors = Doors(parts, {}, OwnBrokerAccess(socket, lambda: Secret(PASSWORD.encode())))
     services = [*relay.services(), *doors.services()]
     running = {asyncio.ensure_future(service()) for service in services}

@@ -25,6 +25,7 @@ from gatewayd.messages.doors.packets import (
     puback,
     publish,
     subscribe,
+    unsubscribe,
 )
 
 
@@ -71,6 +72,13 @@ def test_connect_of_3_1_1_has_no_properties() -> None:
 def test_subscribe_asks_for_no_retained_messages() -> None:
     assert subscribe(V5, 7, ["a/#"]) == bytes.fromhex("82 09 0007 00 0003 612f23 21")
     assert subscribe(V311, 7, ["a/#"]) == bytes.fromhex("82 08 0007 0003 612f23 01")
+
+
+def test_unsubscribe() -> None:
+    assert unsubscribe(V5, 7, ["a/#"]) == bytes.fromhex("a2 08 0007 00 0003 612f23")
+    assert unsubscribe(V311, 7, ["a/#"]) == bytes.fromhex("a2 07 0007 0003 612f23")
+    assert parsed(bytes.fromhex("b0 04 0007 00 11")) == [SubackPacket(7, (0x11,))]
+    assert parsed(bytes.fromhex("b0 02 0007"), V311) == [SubackPacket(7, ())]
 
 
 def test_publish_repeats_correlation_data() -> None:

@@ -92,7 +92,11 @@ def site(ca: Path, tmp_path: Path) -> Iterator[SiteBroker]:
 def make_doors(settings: DoorSettings, intake: Intake, credentials: Path) -> Doors:
     children = Children({(ChildKey.NAME, "kitchen"): CHILD})
     read = partial(read_secret, credentials)
-    return Doors(DoorParts(intake, children, SYSTEM_CLOCK, read, "host"), {"site": settings}, None)
+    return Doors(
+        DoorParts(intake, children, SYSTEM_CLOCK, read, "host", credentials),
+        {"site": settings},
+        None,
+    )
 
 
 async def test_a_device_speaks_through_the_broker_of_the_site(
@@ -121,6 +125,33 @@ async def test_what_comes_while_gatewayd_is_away_is_kept(site: SiteBroker, tmp_p
         await site.say('{"v":2}')
         received = await intake.until(2)
         assert [one.payload for one in received] == [b'{"v":1}', b'{"v":2}']
+
+
+async def test_a_topic_that_was_removed_comes_no_more(site: SiteBroker, tmp_path: Path) -> None:
+    wide = replace(site.settings, topics=(TopicSettings("zigbee2mqtt/#", child="kitchen"),))
+    intake = Intake()
+    async with running(make_doors(wide, intake, tmp_path)._doors[0]):
+        await site.say('{"v":1}')
+        await intake.until(1)
+    narrow = replace(site.settings, topics=(TopicSettings("zigbee2mqtt/{name}/x"),))
+    (door,) = make_doors(narrow, intake, tmp_path)._doors
+    async with running(door):
+        await site.say('{"v":2}')
+    (door,) = make_doors(site.settings, intake, tmp_path)._doors
+    async with running(door):
+        await site.say('{"v":3}')
+        received = await intake.until(2)
+        assert [one.payload for one in received] == [b'{"v":1}', b'{"v":3}']
+        assert not door.status().dropped
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1, null]", "[" * 5000, "\0"])
+async def test_a_damaged_record_of_topics_does_no_harm(
+    site: SiteBroker, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "door-site.json").write_text(content)
+    async with running(make_doors(site.settings, Intake(), tmp_path)._doors[0]):
+        assert (tmp_path / "door-site.json").read_text() == '["zigbee2mqtt/+"]'
 
 
 @pytest.mark.parametrize(
