@@ -45,8 +45,8 @@ def test_mosquitto_passwd_makes_the_same_line(tmp_path: Path) -> None:
     subprocess.run(["mosquitto_passwd", "-b", "-c", file, "x", "secret"], check=True)
     name, _, line = file.read_text().strip().partition(":")
     _, kind, rounds, salt, _ = line.split("$")
-    assert (name, kind, int(rounds)) == ("x", "7", module.ROUNDS)
-    assert password_line(Secret(b"secret"), base64.b64decode(salt)) == line
+    assert (name, kind) == ("x", "7")
+    assert password_line(Secret(b"secret"), base64.b64decode(salt), int(rounds)) == line
 
 
 def test_a_child_and_a_program_have_the_rights_of_their_topics() -> None:
