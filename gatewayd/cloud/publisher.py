@@ -20,7 +20,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
 from gatewayd.device.reason import Reason
-from gatewayd.runtime.rate_limiter import RateLimiter, TooManyWaiting
+from gatewayd.runtime.rate_limiter import TooManyWaiting
 
 ACCEPTED = MessageAccepted()
 TOO_MANY_WAIT = MessageDelayed(
@@ -126,20 +126,6 @@ class PublicationLimit(Protocol):
 
     def arrived(self, size: int) -> None:
         """Note that a message which was counted has arrived, or will not any more."""
-
-
-class CountLimit:
-    """A limit of how many messages leave, whatever their size.  Implements PublicationLimit."""
-
-    def __init__(self, limiter: RateLimiter) -> None:
-        self._limiter = limiter
-
-    async def acquire(self, _: int, ended: asyncio.Future[Any]) -> None:
-        """Return when a message may leave.  Raises TooManyWaiting."""
-        await self._limiter.acquire(1, ended)
-
-    def arrived(self, size: int) -> None:
-        """Do nothing: a message counts when it leaves."""
 
 
 class MqttPublisher:

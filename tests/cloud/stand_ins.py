@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatewayd.cloud.provider import CloudProvider, CloudRequestHandler, KeepSecret, Outcome, Session
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.runtime.rate_limiter import RateLimiter
 
 
 @dataclass
@@ -48,6 +51,20 @@ class Steps:
     def now(self) -> float:
         self._now += 1.0
         return self._now
+
+
+class CountLimit:
+    """A limit of how many messages leave, whatever their size.  Implements PublicationLimit."""
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+
+    async def acquire(self, _: int, ended: asyncio.Future[Any]) -> None:
+        """Return when a message may leave.  Raises TooManyWaiting."""
+        await self._limiter.acquire(1, ended)
+
+    def arrived(self, size: int) -> None:
+        """Do nothing: a message counts when it leaves."""
 
 
 class Counted:

@@ -20,7 +20,7 @@ from gatewayd.cloud.provider import (
     Publication,
     SupportsMessages,
 )
-from gatewayd.cloud.publisher import CountLimit, MappedMessage, MqttPublisher
+from gatewayd.cloud.publisher import MappedMessage, MqttPublisher
 from gatewayd.device.message import Message
 from gatewayd.device.reading import UnfitMessage
 from gatewayd.device.reason import Reason
@@ -32,6 +32,7 @@ from gatewayd.simulator.mqtt.packets import Publish
 from gatewayd.testing.contracts.cloud import cancel
 from gatewayd.testing.waiting import until
 from tests.cloud.peer import Peer, connected
+from tests.cloud.stand_ins import CountLimit
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]

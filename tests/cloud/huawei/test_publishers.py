@@ -26,13 +26,13 @@ from gatewayd.cloud.huawei.reporting.publishers import (
 from gatewayd.cloud.huawei.reporting.uploads import MAX_CHILDREN, MAX_MESSAGE
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.provider import MessageAccepted, MessageDelayed, MessageRefused, Publication
-from gatewayd.cloud.publisher import CountLimit, MessagePublisher, PublicationLimit
+from gatewayd.cloud.publisher import MessagePublisher, PublicationLimit
 from gatewayd.cloud.sub_devices.link import NotSent
 from gatewayd.device.message import Message
 from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 from gatewayd.testing.contracts.cloud import cancel
 from gatewayd.testing.waiting import until
-from tests.cloud.stand_ins import Steps
+from tests.cloud.stand_ins import CountLimit, Steps
 
 OWN = "gateways_gw-1"
 
