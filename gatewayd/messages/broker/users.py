@@ -35,9 +35,9 @@ MAX_BYTES = 32 << 20
 """Of the list, as it is kept."""
 
 ROUNDS = 1
-"""Of PBKDF2.  The passwords have 256 random bits, so more would protect nothing; and mosquitto checks
-the password of each open connection whenever it reads its files, when it serves no one else: 2,000
-took 1 s with the 101 rounds of mosquitto_passwd(1), and 40 ms with one."""
+"""Of PBKDF2.  The passwords have 256 random bits, so more would protect nothing; and mosquitto
+checks the password of each open connection whenever it reads its files, and serves no one
+meanwhile: 2,000 took 1 s with the 101 rounds of mosquitto_passwd(1), and 40 ms with one."""
 SALT_BYTES = 12
 PASSWORD_BYTES = 32
 """Of randomness in a password."""
