@@ -98,7 +98,10 @@ class TopicSettings:
     )
     values: Mapping[str, ValueSettings | str] = setting(
         {},
-        "for each property where its value is: a path, or a table with path, unit, scale, offset "
+        "for each property where its value is: a JSON path, the name of a Sparkplug metric, or a "
+        "table with path, and unit, scale or offset; of unit, fahrenheit and kelvin become degrees "
+        "Celsius, millivolt, milliampere and kilowatt become volts, amperes and watts, watt-hour "
+        "and watt-minute kilowatt-hours, on-off true or false "
         "(default: each number, text and truth value of the payload, by its own name)",
     )
     time: str = setting(
