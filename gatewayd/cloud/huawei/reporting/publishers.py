@@ -183,16 +183,18 @@ class HuaweiReports:
         report, posted = ChildrenReport(), list[Posted]()
         while self._waiting and self._under_way + len(posted) < UNDER_WAY:
             part, future = self._waiting[0]
-            if not future.done():
-                if isinstance(part, Upload):
-                    if not posted:
-                        self._waiting.popleft()
-                        return part, [future]
+            if future.done():
+                self._waiting.popleft()
+            elif isinstance(part, Upload):
+                if posted:
                     break
-                if not report.add(part):
-                    break
+                self._waiting.popleft()
+                return part, [future]
+            elif report.add(part):
+                self._waiting.popleft()
                 posted.append(future)
-            self._waiting.popleft()
+            else:
+                break
         return report.upload(), posted
 
 
