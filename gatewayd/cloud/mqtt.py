@@ -328,7 +328,10 @@ class MqttConnection:
                 "The cloud sent %s to %s; its connection is closed.", error, self._user_name
             )
             self._finish(ConnectionEnd.PROTOCOL)
-        self._pause()
+        if self._socket.answers < AT_ONCE:
+            self._handle_later()
+        else:
+            self._pause()
 
     def _handled_all(self) -> None:
         """Read on, unless too many answers wait to leave: a cloud may send, and never read."""
@@ -339,6 +342,14 @@ class MqttConnection:
         elif self._paused:
             self._paused = False
             self._loop.add_reader(self._descriptor, self._read)
+
+    def _handle_later(self) -> None:
+        """Let the loop's other work have its turn, and then handle more of what was read."""
+        if self.closed.done() or self._resuming:
+            return
+        self._loop.remove_reader(self._descriptor)
+        self._paused = self._resuming = True
+        self._loop.call_soon(self._resume)
 
     def _pause(self) -> None:
         """Read no more until our answers have left, and what was read is handled."""

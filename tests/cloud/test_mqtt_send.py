@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets, message_pack
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.packets import Connect, Publish, Subscribe, Unsubscribe
+from gatewayd.simulator.mqtt.packets import Connect, Packet, Publish, Subscribe, Unsubscribe
+from gatewayd.testing.waiting import until
 from tests.cloud.peer import Peer, connected
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -59,25 +60,34 @@ def test_a_message_is_a_packet_as_the_standard_has_it(size: int) -> None:
 class Slow(Peer):
     """A peer that reads nothing for a while, so that the client cannot write.
 
-    may_read: whether it reads on.  kinds: of what came, in order.
+    may_read: whether it reads on.  kinds: of what came, in order.  holds: whether it waits for that
+    after each packet; else after the CONNECT.
     """
 
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
     kinds: list[object] = field(default_factory=list)
+    holds: bool = False
 
     async def script(self, client: Any) -> None:
         self.client, parser = client, codec.Parser(1 << 20)
-        while data := await client.reader.read(65536):
-            for packet in parser.feed(data):
-                match packet:
-                    case Publish():
-                        self.kinds.append(packet.topic)
-                        await client.send(*self._serve(replace(packet, payload=b"{}")))
-                    case _:
-                        self.kinds.append(type(packet))
-                        await client.send(*self._serve(packet))
-                if isinstance(packet, Connect):
-                    await self.may_read.wait()
+        with suppress(ConnectionError):
+            while data := await client.reader.read(65536):
+                for packet in parser.feed(data):
+                    await self._take(packet)
+
+    async def _take(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                self.kinds.append(packet.topic)
+                await self.client.send(*self._serve(replace(packet, payload=b"{}")))
+            case _:
+                self.kinds.append(type(packet))
+                await self.client.send(*self._serve(packet))
+        async with self.came:
+            self.seen.append(packet)
+            self.came.notify_all()
+        if self.holds or isinstance(packet, Connect):
+            await self.may_read.wait()
 
 
 async def test_what_could_not_be_written_at_once_is_whole(serve: Serve, server: At) -> None:
@@ -102,6 +112,27 @@ async def test_what_could_not_be_written_at_once_is_whole(serve: Serve, server: 
     topics = [kind for kind in slow.kinds if isinstance(kind, str) and kind != "/q0"]
     assert topics == [f"/a/{n}" for n in range(40)] + [f"/b/{n}" for n in range(10)]
     assert {Subscribe, "/q0"} <= set(slow.kinds)
+
+
+async def test_what_cannot_be_written_does_not_stop_reading(serve: Serve, server: At) -> None:
+    """Many acknowledgements come together, and the messages behind them meet a slow path."""
+    slow, received = Slow(puback=False), list[bytes]()
+    slow.may_read.set()
+    async with connected(slow, serve, server, lambda _, payload: received.append(payload)) as one:
+        first = [one.post(f"/a/{n}", b"1") for n in range(mqtt.IN_FLIGHT)]
+        await slow.until(lambda: len(slow.seen) == 1 + mqtt.IN_FLIGHT)
+        slow.may_read.clear()
+        slow.holds = True
+        more = [one.post(f"/b/{n}", b"x" * 250_000) for n in range(mqtt.IN_FLIGHT)]
+        numbers = [one.packet_id for one in slow.seen if isinstance(one, Publish)]
+        await slow.client.send(*map(codec.puback, numbers))
+        assert await limited(asyncio.gather(*first)) == [()] * mqtt.IN_FLIGHT
+        await slow.client.send(codec.publish("/down", b"read"))
+        await until(lambda: received == [b"read"])
+        assert not any(answer.done() for answer in more)
+        slow.drop()
+        slow.may_read.set()
+        assert await limited(asyncio.gather(*more)) == [None] * mqtt.IN_FLIGHT
 
 
 async def test_no_two_packets_under_way_have_one_identifier(serve: Serve, server: At) -> None:
