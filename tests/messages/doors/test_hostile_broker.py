@@ -55,6 +55,11 @@ async def hang_up(_peer: Peer) -> None:
     """Close without an answer."""
 
 
+async def accept_and_leave(peer: Peer) -> None:
+    """Close without a reason."""
+    await peer.accept()
+
+
 async def say_nothing(peer: Peer) -> None:
     await peer.gone()
 
@@ -131,7 +136,9 @@ async def test_an_old_broker_that_was_updated_is_used_with_mqtt_5() -> None:
         (answering("20 03 00 00 00 e0 01 8b"), "broker-restarting"),
         (answering("20 03 00 00 00 ff ff ff ff ff"), "broker-protocol-error"),
         (answering("20 03 00 00 00 34 05 0001 74 0001 00"), "broker-protocol-error"),
+        (answering("20 02 00 01"), "broker-version"),
         (hang_up, "broker-hung-up"),
+        (accept_and_leave, "broker-connection-lost"),
     ],
 )  # fmt: skip
 async def test_a_broker_that_does_not_accept_is_named(script: Script, code: str) -> None:
@@ -295,10 +302,10 @@ async def test_a_broker_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatc
         await peer.gone()
 
     async with (
-        scripted(fall_silent, stay) as broker,
+        scripted(fall_silent, fall_silent, stay) as broker,
         running(site_door(replace(SITE, port=broker.port), Intake()), "") as door,
     ):
-        await until(lambda: broker.connections > 1, door.status)
+        await until(lambda: door.status().reason.code == "broker-silent", door.status)
         await until(lambda: door.status().state == "connected", door.status)
 
 

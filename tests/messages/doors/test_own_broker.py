@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from gatewayd.device.message import DropReason
 from gatewayd.device.secret import Secret
 from gatewayd.messages.doors.access import OwnBrokerAccess
 from gatewayd.messages.doors.door import Door
+from gatewayd.messages.doors.faults import DoorError
 from gatewayd.messages.doors.held import MOST_HELD
 from gatewayd.messages.doors.translation import OwnTopics, status_topic
 from gatewayd.runtime.clock import SYSTEM_CLOCK
@@ -278,3 +280,22 @@ async def test_a_missing_socket_is_named(broker: Mosquitto) -> None:
     door = Door("own", access, OwnTopics(Children()), Intake(), SYSTEM_CLOCK, SOON)
     async with running(door, ""):
         await until(lambda: door.status().reason.code == "broker-socket-missing", door.status)
+
+
+def test_a_door_says_first_that_it_is_connecting() -> None:
+    access = OwnBrokerAccess(Path("/run/x"), lambda: Secret(b"x"))
+    door = Door("own", access, OwnTopics(Children()), Intake(), SYSTEM_CLOCK, SOON)
+    assert (door.status().state, door.status().reason.code) == ("connecting", "broker-connecting")
+
+
+async def test_a_socket_that_may_not_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The superuser may use each, so the kernel's answer is played."""
+
+    async def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", refuse)
+    access = OwnBrokerAccess(Path("/run/x"), lambda: Secret(b"x"))
+    with pytest.raises(DoorError) as raised:
+        await access.open()
+    assert raised.value.reason.code == "broker-socket-denied"
