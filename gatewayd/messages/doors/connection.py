@@ -107,12 +107,14 @@ class BrokerConnection:
 
     async def close(self) -> None:
         """Send DISCONNECT and close; in at most 2 s, and never with an error."""
-        if not self.closed.done():
-            self._leaving = True
-            self._stop_reading()
-            self.send(disconnect(self._version))
-            await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
-        self.abort()
+        try:
+            if not self.closed.done():
+                self._leaving = True
+                self._stop_reading()
+                self.send(disconnect(self._version))
+                await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

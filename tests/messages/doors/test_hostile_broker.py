@@ -372,3 +372,26 @@ async def test_a_fault_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch
             (received,) = await intake.until(1)
             assert received.packet == 2
             assert door.status().dropped == {"unreadable": 1}
+
+
+async def test_a_broker_that_never_reads_keeps_no_door_from_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_TIME", 0.05)
+
+    async def never_read(peer: Peer) -> None:
+        await peer.accept()
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # of asyncio's streams
+        number = 0
+        while True:
+            await peer.send(*(message(number + n + 1) for n in range(100)))
+            number = (number + 100) % 60_000
+
+    settings = replace(SITE, host="", socket=tmp_path / "socket", keepalive=60)
+    async with scripted(never_read, path=settings.socket):
+        intake = Intake()
+        async with running(site_door(settings, intake)) as door:
+            await until(
+                lambda: door._session is not None and door._session.connection.is_congested,
+                door.status,
+            )
