@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from gatewayd.admission.authenticated_devices import AuthenticatedDevices
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, RulesInForce
 from gatewayd.admission.policy.rules import Action
 from gatewayd.admission.rules import RuleBook
@@ -24,7 +25,7 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
-from gatewayd.device.lifecycle import Work
+from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import MessageStatistics, Reporter
@@ -45,6 +46,7 @@ from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.files import AccessDirectory
 from gatewayd.messages.broker.settings import BrokerPlaces
+from gatewayd.messages.broker.users import Standing
 from gatewayd.messages.doors.access import OwnBrokerAccess
 from gatewayd.messages.service import MessageService
 from gatewayd.messages.settings import MessageSettings
@@ -193,8 +195,8 @@ class Application:
         dump: Callable[[], Awaitable[int]],
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
-        self.clock = clock
-        self._records, self._secrets, devices = records, secrets, discovery.devices
+        self.clock, self._records, self._secrets = clock, records, secrets
+        devices = self.authenticated = AuthenticatedDevices(discovery.devices, manager.changed)
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
         self.admission = AdmissionController(
             records, devices, rules, providers, turns=self.registrar, settle=settle, clock=clock
@@ -207,7 +209,7 @@ class Application:
             Work.CONNECT: self.keeper.connect,
         }
         shown = DevicePublisher(records, devices, self.admission, reporter, clock)
-        manager.connect(workers, _BrokerNotifier(shown, lambda: self.broker))
+        manager.connect(workers, _BrokerNotifier(shown, records, lambda: self.broker))
         self.commands = OperatorCommands(
             manager,
             self.admission,
@@ -258,7 +260,7 @@ class Application:
                 places,
                 state,
                 BrokerAuthority(self._secrets),
-                admitted=self._is_admitted,
+                standing=self._standing,
                 resolve=self.commands.resolve,
                 clock=self.clock,
             )
@@ -280,6 +282,7 @@ class Application:
             own=OwnBrokerAccess(path, lambda: broker.password) if broker else None,
             read_secret=partial(read_secret, credentials_directory(environ)),
             host=socket.gethostname(),
+            stranger=self._prove,
         )
         await stage.open()
         for listener in (stage.sessions, stage.relay.delivery):
@@ -380,9 +383,18 @@ class Application:
     def _admits(self, device: DeviceId) -> bool:
         return self.admission.decide(device).action is Action.REGISTER
 
-    def _is_admitted(self, device: DeviceId) -> bool:
-        record = self._records.get(device)
-        return record is not None and record.verdict is Verdict.ADMITTED
+    def _standing(self, device: DeviceId) -> Standing:
+        """Return how a child with a password or certificate stands: none is kept out unjudged."""
+        record, child = self._records.get(device), self.manager.children.get(device)
+        if record is not None:
+            return Standing.ADMITTED if record.verdict is Verdict.ADMITTED else Standing.OUT
+        waits = child is not None and child.state in (State.DISCOVERED, State.PENDING)
+        return Standing.UNDECIDED if waits else Standing.OUT
+
+    def _prove(self, device: DeviceId) -> None:
+        """Give trust to a child that waits, and has logged in at gatewayd's own broker."""
+        if self._standing(device) is Standing.UNDECIDED:
+            self.authenticated.prove(device)
 
     def _cloud_name(self, device: DeviceId) -> CloudName | None:
         record = self._records.get(device)
@@ -390,21 +402,33 @@ class Application:
 
 
 class _BrokerNotifier:
-    """A `ChildPublisher` that also notifies the users of the broker.  broker: None for none."""
+    """A `ChildPublisher` that also notifies the users of the broker.  broker: None for none.
+
+    A child that had a record was forgotten by an operator; any other may come back.
+    """
 
     def __init__(
-        self, publisher: ChildPublisher, broker: Callable[[], BrokerAccess | None]
+        self,
+        publisher: ChildPublisher,
+        records: RecordStore,
+        broker: Callable[[], BrokerAccess | None],
     ) -> None:
-        self._publisher, self._broker = publisher, broker
+        self._publisher, self._records, self._broker = publisher, records, broker
+        self._on_record: set[DeviceId] = set()
 
     def show(self, child: Child) -> None:
         if broker := self._broker():
             broker.update(child.id)
+            if self._records.get(child.id) is not None:
+                self._on_record.add(child.id)
         self._publisher.show(child)
 
     def remove(self, device: DeviceId) -> None:
         if broker := self._broker():
-            broker.forget(device)
+            broker.update(device)
+            if device in self._on_record:
+                self._on_record.remove(device)
+                broker.forget(device)
         self._publisher.remove(device)
 
 

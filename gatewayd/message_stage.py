@@ -79,7 +79,8 @@ class MessageStage:
     """The way of all messages.
 
     directory: of the outbox.  own: the way to gatewayd's own broker; None without one.
-    host: the name of this machine.  intake: where messages enter that come from no door.
+    host: the name of this machine.  stranger: as in `DoorParts`.
+    intake: where messages enter that come from no door.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: what it joins
@@ -93,6 +94,7 @@ class MessageStage:
         own: DoorAccess | None,
         read_secret: ReadSecret,
         host: str,
+        stranger: Callable[[DeviceId], None] = lambda _: None,
     ) -> None:
         arrival = ArrivalClock(clock.wall, is_right=lambda: clock_is_right() and not clock.fault())
         self._children = RecordedStanding(records)
@@ -101,7 +103,13 @@ class MessageStage:
         )
         self.intake: MessageIntake = TappedIntake(self.relay, tap)
         parts = DoorParts(
-            self.intake, RecordedChildren(records, clock.now), clock, read_secret, host, directory
+            self.intake,
+            RecordedChildren(records, clock.now),
+            clock,
+            read_secret,
+            host,
+            directory,
+            stranger,
         )
         self._doors = Doors(parts, settings.doors, own)
         self.sessions = ChildSessions(lambda: clock.wall() // 1000 if arrival.right else 0)

@@ -19,6 +19,7 @@ from gatewayd.messages.broker import files
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.settings import BrokerPlaces, BrokerSettings
+from gatewayd.messages.broker.users import Standing
 from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import OTHERS, RecordingCommands, run, served, view
@@ -41,7 +42,7 @@ async def passwords(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Path]:
         BrokerPlaces(directory, tmp_path / "socket"),
         tmp_path,
         BrokerAuthority(MemorySecrets(MemoryRecords())),
-        admitted=lambda _: True,
+        standing=lambda _: Standing.ADMITTED,
         resolve=commands.resolve,
         clock=SYSTEM_CLOCK,
     )

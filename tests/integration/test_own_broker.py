@@ -19,7 +19,7 @@ from gatewayd.messages.broker.settings import (
 )
 from gatewayd.simulator.site import Site, run
 from gatewayd.simulator.story import measurements
-from tests.messages.broker.client import PATIENCE, MqttClient, Place, connected
+from tests.messages.broker.client import PATIENCE, SUCCESS, MqttClient, Place, connected
 from tests.messages.broker.running import LOOK, RunningBroker, free_ports, short_directory, watch
 
 pytestmark = pytest.mark.integration
@@ -130,3 +130,40 @@ async def test_a_child_speaks_to_its_cloud_until_it_is_rejected_or_forgotten(
                 return not passwords.exists()
 
             await site.until(cleared, "the broker's files to go")
+
+
+async def test_a_child_that_proves_its_password_is_admitted_by_a_rule_that_requires_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, plant_options=("--children", "1", "--seed", "7"))
+    with short_directory() as directory:
+        async with broker_of(directory) as broker, site.open():
+            monkeypatch.setenv(DIRECTORY_VARIABLE, str(broker.places.access))
+            monkeypatch.setenv(SOCKET_VARIABLE, str(broker.places.socket))
+            config, rule = tmp_path / "gatewayd.toml", tmp_path / "rules.d/10-sensors.toml"
+            config.write_text(config.read_text() + MESSAGES.format(settings=broker.settings))
+            required = 'action = "register"\nrequire = { trust = "authenticated" }\n'
+            listed = 'list = "'
+            lines = [one for one in rule.read_text().splitlines() if not one.startswith(listed)]
+            rule.write_text("\n".join(lines).replace('action = "register"\n', required))
+            await site.start()
+            (serial,) = site.plant["serials"]
+            await site.wait_for(serial, "pending")
+            child = (await site.devices())[serial][0]
+            assert (await site.describe(serial))["Reason"] == "trust-too-low"
+
+            password = await door(site, "password", child)
+            trust = ssl.create_default_context(cadata=await door(site, "authority"))
+            place = Place(port=broker.settings.port, tls=trust)
+            async with logged_in(place, child, password) as speaker:
+                await speaker.publish(f"c/{child}/up/properties", b"{}")
+                await site.wait_for(serial, "online")
+                assert (await site.describe(serial))["Trust"] == "authenticated"
+                value = b'{"CurrentTemperature": 21.5}'
+                assert await speaker.publish(f"c/{child}/up/properties", value) == SUCCESS
+
+                async def arrived() -> bool:
+                    return [one.value for one in await measurements(site, serial)] == [21.5]
+
+                await site.until(arrived, "the value to be at the cloud")
+            assert await site.stop() == 0

@@ -273,7 +273,7 @@ _RAISE_TRUST: Mapping[Trust, str] = {
     Trust.CLAIMED: "Approve it.",
     Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
     Trust.LISTED: "Add its identity to the rule's list, or approve it.",
-    Trust.AUTHENTICATED: "Have it prove a key, or approve it.",
+    Trust.AUTHENTICATED: "Have it log in at gatewayd's own broker, or approve it.",
 }
 
 

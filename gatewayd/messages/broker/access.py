@@ -34,6 +34,7 @@ from gatewayd.messages.broker.users import (
     SALT_BYTES,
     BrokerUser,
     BrokerUsers,
+    Standing,
     child_name,
     decode,
     encode,
@@ -60,7 +61,7 @@ PATIENCE = 5.0
 class BrokerAccess:
     """The users of the broker, and the files that it reads: the port `BrokerCommands`.
 
-    state: the state directory.  admitted: whether a child is on record as admitted.
+    state: the state directory.  standing: of a child now.
     resolve: an id as a caller gave it → the device.  random: returns so many random bytes.
     look: seconds between two checks of what changes by itself.
     """
@@ -72,18 +73,18 @@ class BrokerAccess:
         state: Path,
         authority: BrokerAuthority,
         *,
-        admitted: Callable[[DeviceId], bool],
+        standing: Callable[[DeviceId], Standing],
         resolve: Callable[[str], DeviceId],
         clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
         look: float = LOOK,
     ) -> None:
         self._settings, self._file, self._authority = settings, state / FILE, authority
-        self._admitted, self._resolve, self._clock = admitted, resolve, clock
+        self._standing, self._resolve, self._clock = standing, resolve, clock
         self._random, self._look = random, look
         self._users: BrokerUsers | None = None
         self._concerned: frozenset[DeviceId] = frozenset()
-        self._speaking: frozenset[DeviceId] = frozenset()
+        self._standings: Mapping[DeviceId, Standing] = {}
         self._forgotten: set[DeviceId] = set()
         self._stale, self._lock, self._faults = asyncio.Event(), asyncio.Lock(), NotedFaults()
         self._writer = AccessWriter(
@@ -125,7 +126,7 @@ class BrokerAccess:
 
     def update(self, device: DeviceId) -> None:
         """Note that something has changed of a child, such as its verdict.  Never blocks."""
-        if device in self._concerned and self._admitted(device) is not (device in self._speaking):
+        if device in self._concerned and self._standing(device) is not self._standings.get(device):
             self._stale.set()
 
     def forget(self, device: DeviceId) -> None:
@@ -267,9 +268,8 @@ class BrokerAccess:
             await self._load()
         await self._drop_forgotten()
         if self._users is not None:
-            effective = self._users.admitted(self._admitted)
-            self._speaking = effective.children
-            await self._writer.write(effective)
+            self._standings = {child: self._standing(child) for child in self._concerned}
+            await self._writer.write(self._users.effective(self._standings.__getitem__))
 
     def _new_password(self) -> Secret:
         return new_password(self._random(PASSWORD_BYTES))

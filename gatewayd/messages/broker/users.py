@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any
 
 from gatewayd.device.identity import DeviceId
@@ -45,6 +46,14 @@ PASSWORD_BYTES = 32
 _CHILD = re.compile(r"child-[0-9a-f]{12,64}|gateway-[a-z][a-z0-9_-]{0,31}")
 _PROGRAM = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _RESERVED = re.compile(rf"{GATEWAYD}.*|child-.*|gateway-.*")
+
+
+class Standing(IntEnum):
+    """How gatewayd stands to a child that has a password or a certificate."""
+
+    OUT = 0  # it may not log in
+    UNDECIDED = 1  # it may log in, and so prove itself; what it says is not passed on
+    ADMITTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +154,18 @@ class BrokerUsers:
         """All children that speak or are spoken for."""
         return frozenset(child for user in self.users.values() for child in user.speaks_for)
 
-    def admitted(self, is_admitted: Callable[[DeviceId], bool]) -> BrokerUsers:
-        """Return what takes effect: a child that is not admitted is no user now.
+    def effective(self, standing: Callable[[DeviceId], Standing]) -> BrokerUsers:
+        """Return what takes effect: a child that is out is no user now.
 
-        Its certificates count as revoked, and programs do not speak for it.
+        Its certificates count as revoked, and programs speak for admitted children alone.
         """
         users: dict[str, BrokerUser] = {}
         revoked = dict(self.revoked)
         for user in self.users.values():
-            children = tuple(child for child in user.speaks_for if is_admitted(child))
             if user.is_program:
-                users[user.name] = replace(user, children=children)
-            elif children:
+                spoken_for = (c for c in user.children if standing(c) is Standing.ADMITTED)
+                users[user.name] = replace(user, children=tuple(spoken_for))
+            elif standing(DeviceId(user.name)) is not Standing.OUT:
                 users[user.name] = user
             else:
                 revoked |= user.certificates

@@ -56,6 +56,7 @@ class DoorParts:
     intake: where messages of children go.  children: those that may speak.
     host: the name of this machine, for client identifiers that must differ between gateways.
     directory: for what doors keep, beside the outbox.
+    stranger: called for who speaks at gatewayd's own broker and is not admitted; it has logged in.
     """
 
     intake: MessageIntake
@@ -64,10 +65,18 @@ class DoorParts:
     read_secret: ReadSecret
     host: str
     directory: Path
+    stranger: Callable[[DeviceId], None] = lambda _: None
 
     def own(self, access: DoorAccess) -> Door:
         """Make the door that is gatewayd's own broker."""
-        return Door(OWN, access, OwnTopics(self.children), self.intake, self.clock, _OWN_RETRY)
+        return Door(
+            OWN,
+            access,
+            OwnTopics(self.children, self.stranger),
+            self.intake,
+            self.clock,
+            _OWN_RETRY,
+        )
 
     def of_site(self, name: str, settings: DoorSettings) -> Door:
         """Make the door to a broker that the site has."""

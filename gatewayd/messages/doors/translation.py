@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -67,12 +67,18 @@ _MAX_REMAINDER = 256
 
 
 class OwnTopics:
-    """The topics of gatewayd's own broker: `c/CHILD/up/…` is what a child says."""
+    """The topics of gatewayd's own broker: `c/CHILD/up/…` is what a child says.
+
+    stranger: called for who speaks and is not admitted: the broker has checked that it is who it
+    says, as no other user may publish there.
+    """
 
     filters: Sequence[str] = ("c/+/up/#",)
 
-    def __init__(self, children: ChildDirectory) -> None:
-        self._children = children
+    def __init__(
+        self, children: ChildDirectory, stranger: Callable[[DeviceId], None] = lambda _: None
+    ) -> None:
+        self._children, self._stranger = children, stranger
 
     def translate(self, message: PublishPacket) -> Translated:
         """Return what a child says."""
@@ -83,6 +89,7 @@ class OwnTopics:
             return Unread.RETAINED
         child = self._children.find(ChildKey.ID, name)
         if child is None:
+            self._stranger(DeviceId(name))
             return Unread.UNKNOWN_CHILD
         return Unread.TOO_LARGE if message.too_large else ChildMessage(child, rest, message.payload)
 

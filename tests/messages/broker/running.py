@@ -22,6 +22,7 @@ from gatewayd.messages.broker import files
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.settings import BrokerPlaces, BrokerSettings
+from gatewayd.messages.broker.users import Standing
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from tests.messages.broker.client import PATIENCE, MqttClient, Place, connected
@@ -142,7 +143,7 @@ class Site:
             self.broker.places,
             self.broker.directory,
             BrokerAuthority(self.secrets),
-            admitted=self.admitted.__contains__,
+            standing=lambda child: Standing.ADMITTED if child in self.admitted else Standing.OUT,
             resolve=DeviceId,
             clock=clock,
         )

@@ -24,7 +24,7 @@ from gatewayd.messages.broker.certificates import (
     names_of_this_host,
 )
 from gatewayd.messages.broker.settings import BrokerPlaces, BrokerSettings
-from gatewayd.messages.broker.users import decode
+from gatewayd.messages.broker.users import Standing, decode
 from gatewayd.runtime.clock import Clock
 from tests.messages.broker.running import ONE, OTHER, secret_from
 from tests.support.fakes import MemoryRecords, MemorySecrets
@@ -56,7 +56,7 @@ class Gateway:
             places,
             self.directory,
             BrokerAuthority(self.secrets),
-            admitted=self.admitted.__contains__,
+            standing=lambda child: Standing.ADMITTED if child in self.admitted else Standing.OUT,
             resolve=DeviceId,
             clock=Clock(
                 lambda: asyncio.get_running_loop().time() + self.ahead,

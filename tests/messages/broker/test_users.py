@@ -18,6 +18,7 @@ from gatewayd.messages.broker import users as module
 from gatewayd.messages.broker.users import (
     BrokerUser,
     BrokerUsers,
+    Standing,
     access_list,
     child_name,
     decode,
@@ -63,13 +64,20 @@ def test_a_child_and_a_program_have_the_rights_of_their_topics() -> None:
 
 
 def test_who_is_not_admitted_has_no_effect() -> None:
-    effective = some().admitted({ONE}.__contains__)
+    effective = some().effective({ONE: Standing.ADMITTED, OTHER: Standing.OUT}.__getitem__)
     assert set(effective.users) == {ONE, "modbus"}
     assert effective.users["modbus"].children == (ONE,)
     assert set(effective.revoked) == {0xDEF, 1}
     assert effective.revoked_from(some()) == (OTHER,)
-    assert some().admitted({ONE, OTHER}.__contains__) == some()
+    assert some().effective(lambda _: Standing.ADMITTED) == some()
     assert effective.children == {ONE}
+
+
+def test_who_is_undecided_may_log_in_and_no_program_speaks_for_it() -> None:
+    effective = some().effective(lambda _: Standing.UNDECIDED)
+    assert set(effective.users) == {ONE, OTHER, "modbus"}
+    assert effective.users["modbus"].children == ()
+    assert effective.revoked == {}
 
 
 def test_revoked_certificates_are_kept_until_their_end() -> None:
