@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,19 @@ class RecordDatabase(Database):
         return self._bound.vault is not None
 
     def write(self, record: Record) -> None:
-        """Replace the record of a child.  Raises StoreError."""
+        """Replace the record of a child, whatever it is.  Raises StoreError."""
+        self._put(record, self._row_of)
+
+    def replace(self, before: Record | None, record: Record) -> None:
+        """Replace a record that is known: it is not read again.  Raises StoreError.
+
+        before: as `newest` has just returned it.
+        """
+        self._put(record, lambda _: None if before is None else _row(before))
+
+    def _put(self, record: Record, present: Callable[[DeviceId], tuple[Any, ...] | None]) -> None:
         row = _row(record)
-        self._bound.change(record.device, row, self._row_of)
+        self._bound.change(record.device, row, present)
         self._run(_PUT, *row)
         self._group[record.device] = record
 
@@ -309,8 +319,9 @@ class DurableRecords:
         """
 
         def write() -> Record:
-            record = change(self._newest(device))
-            self._state.write(record)
+            before = self._newest(device)
+            record = change(before)
+            self._state.replace(before, record)
             self._written[device] = record
             return record
 

@@ -228,8 +228,8 @@ async def test_slots_of_a_device_are_listed_and_emptied(tmp_path: Path) -> None:
 
 async def test_a_record_that_is_read_back_differently_is_not_durable(tmp_path: Path) -> None:
     class Forgetful(RecordDatabase):
-        def write(self, record: Record) -> None:
-            super().write(replace(record, label="something else"))
+        def replace(self, before: Record | None, record: Record) -> None:
+            super().replace(before, replace(record, label="something else"))
 
     thread = CommitThread()
     thread.start()
@@ -246,8 +246,9 @@ async def test_after_such_a_fault_the_row_counts_and_not_the_memory(tmp_path: Pa
     class Faulty(RecordDatabase):
         faulty = True
 
-        def write(self, record: Record) -> None:
-            super().write(replace(record, label="something else") if self.faulty else record)
+        def replace(self, before: Record | None, record: Record) -> None:
+            other = replace(record, label="something else")
+            super().replace(before, other if self.faulty else record)
 
     thread = CommitThread()
     thread.start()
