@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
 
 from gatewayd.simulator.site import Site
 from tests.support.kill_points import STEPS
+from tests.support.sites import kill_at
 
 ISSUED = dict.fromkeys(STEPS, 1) | {"secret-issued": 2}
 """How many secrets the cloud issues in all.  What it issued and had not reached the disk when
@@ -21,10 +21,7 @@ async def test_a_child_survives_a_kill_at_any_step(step: str, tmp_path: Path) ->
     site = Site(tmp_path, plant_options=("--children", "0", "--late", "1"))
     async with site.open():
         (child,) = site.plant["serials"]
-        await site.launch("tests.support.kill_points", step)
-        await site.ask(do="announce", child=child)
-        assert site.daemon is not None
-        assert await site.daemon.wait() == -signal.SIGKILL
+        await kill_at(step, site, child)
         await site.start()
         await site.wait_for(child, "online")
         ledger = await site.ledger(child)

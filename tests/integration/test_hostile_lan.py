@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, FORGED, GATEWAY, NETWORK, namespaces
+from tests.support.monitor import watched
 
 OBJECTS = (
     *(MANAGER[0], "/org/gatewayd1/device"),
@@ -57,36 +57,6 @@ async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
             one.configure(config, (tmp_path / "rules.d/10-sensors.toml").read_text())
             await one.start()
             yield one
-
-
-@contextlib.asynccontextmanager
-async def watched(one: Site) -> AsyncIterator[list[dict[str, Any]]]:
-    """Yield all messages of gatewayd on the bus, as busctl reads them."""
-    monitor = await asyncio.create_subprocess_exec(
-        "busctl", f"--address={one.bus}", "--json=short", "monitor", MANAGER[0],
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=16 << 20,
-    )  # fmt: skip
-    assert monitor.stdout is not None
-    messages: list[dict[str, Any]] = []
-
-    async def read() -> None:
-        assert monitor.stdout is not None
-        while (line := await monitor.stdout.readline()).endswith(b"\n"):  # the last may be cut
-            messages.append(json.loads(line))
-
-    reading = asyncio.create_task(read())
-
-    async def asked() -> bool:
-        await one.call("CountDevices")
-        return bool(messages)
-
-    try:
-        await one.until(asked, "the monitor to listen")
-        yield messages
-    finally:
-        monitor.terminate()
-        await monitor.wait()
-        await reading
 
 
 def texts(value: object) -> Iterator[str]:

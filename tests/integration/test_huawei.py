@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from gatewayd.simulator.huawei.account import NAMES, home
 from gatewayd.simulator.site import Site
 from tests.support.kill_points import STEPS
+from tests.support.sites import kill_at
 
 pytestmark = pytest.mark.integration
 
@@ -77,10 +77,7 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
     """Where the gateway has a name of its own, it is the first to reach the step."""
     async with opened(tmp_path, route, late=1) as site:
         (child,) = site.plant["serials"]
-        await site.launch("tests.support.kill_points", step)
-        await site.ask(do="announce", child=child)
-        assert site.daemon is not None
-        assert await site.daemon.wait() == -signal.SIGKILL
+        await kill_at(step, site, child)
         await site.start()
         await site.wait_for(child, "online")
         ledger = await site.ledger(child)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
 
 from gatewayd.simulator.site import Site
 from tests.support.kill_points import STEPS
+from tests.support.sites import kill_at
 
 pytestmark = pytest.mark.integration
 
@@ -48,10 +48,7 @@ async def test_a_child_survives_a_kill_at_any_step(route: str, step: str, tmp_pa
     async with site.open():
         (child,) = site.plant["serials"]
         await know(site)
-        await site.launch("tests.support.kill_points", step)
-        await site.ask(do="announce", child=child)
-        assert site.daemon is not None
-        assert await site.daemon.wait() == -signal.SIGKILL
+        await kill_at(step, site, child)
         await site.start()
         await site.wait_for(child, "online")
         assert (await site.ledger(child))["online"]

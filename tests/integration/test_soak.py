@@ -8,7 +8,7 @@ import pytest
 
 from script.soaking.campaign import Campaign
 
-KILLS = 40
+KILLS = 24
 
 
 @pytest.mark.integration
