@@ -1,0 +1,1 @@
+"""What strangers may do, by the thousand: the campaigns of script/attack."""

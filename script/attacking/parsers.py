@@ -1,0 +1,320 @@
+"""Every parser of bytes that others have written, with inputs to begin with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gatewayd.admission.rules import read_rules
+from gatewayd.ca.authority import Authority, make_authority, read_authority
+from gatewayd.ca.certificates import common_name, read_certificates, read_request, request, to_pem
+from gatewayd.ca.keys import key_pem, make_key, read_key
+from gatewayd.cloud.alibaba import alink, payloads
+from gatewayd.cloud.http import HttpError, parse_response
+from gatewayd.cloud.huawei import messages as huawei
+from gatewayd.cloud.huawei import template
+from gatewayd.device import reading
+from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.discovery import neighbours, sanitize
+from gatewayd.discovery.discoverer import Sighting
+from gatewayd.discovery.helper import messages as helper
+from gatewayd.discovery.mdns import records, traffic
+from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.messages.doors import packets
+from gatewayd.network import mqtt_rules
+from gatewayd.runtime.read_only_copy import with_log
+from gatewayd.runtime.text import escaped, without_unprintable
+from gatewayd.secretstore.keyslots import recovery
+from gatewayd.secretstore.keyslots.slots import encrypted_by
+from gatewayd.settings.files import Problems
+from script.attacking.fuzzer import Parser
+
+NAME = CloudName("cloud", "a1product00", "TH20-0001")
+KINDS: Mapping[str, str] = {"mdns": "mdns"}
+CHUNKED = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2;x=y\r\n{}\r\n0\r\n\r\n"
+)
+RULES = (
+    b"""
+[[rule]]
+name = "x"
+match = { service = "_x._tcp", instance = "A*" }
+action = "reject"
+""",
+    b"""
+[[rule]]
+name = "y"
+match = { source = "mdns", host = "?*" }
+extract = { serial = "/[0-9]{4}/" }
+action = "ask"
+provider = "c"
+product = "p"
+device_name = "{serial|upper|last4}"
+""",
+)
+
+
+def parsers() -> Sequence[Parser]:
+    """Return all of them."""
+    return (*_of_the_lan(), *_of_clouds(), *_of_children(), *_of_files())
+
+
+def _of_the_lan() -> Iterator[Parser]:
+    txt = b"\x0bserial=0001\x09model=abc\x04mac=\x05flag="
+    yield Parser("mDNS packet: what it says it has", traffic.count_entries, [_dns_packet()])
+    yield Parser(
+        "mDNS TXT record",
+        lambda data: records.claims("_x._tcp", records.txt(data)),
+        [txt, b"", b"\0"],
+        (records.InvalidServiceInfo,),
+        (b"serial=", b"uuid=", b"mac=", b"id="),
+    )
+    yield Parser(
+        "mDNS name",
+        lambda data: records.parse("_x._tcp", _text(data)),
+        [b"Dock camera._x._tcp.local.", "ü.ö._X._TCP.LOCAL.".encode()],
+        words=(b"._x._tcp.local.", b".."),
+    )
+    yield Parser("text to show", _show, [b"Dock camera", b"\x1b[31m", "\u202e".encode()])
+    yield Parser("netlink message", lambda data: list(neighbours.parse(data)), [_netlink()])
+    yield Parser(
+        "message of the discovery helper",
+        lambda data: helper.decode_to_gatewayd(data, KINDS, 100.0),
+        [helper.encode_to_gatewayd(one) for one in _from_helper()],
+        (helper.MalformedMessage,),
+        (b'"claims"', b'"attributes"', b'"sighting"', b'"answer"', b"[[", b"null"),
+    )
+    yield Parser(
+        "message to the discovery helper",
+        lambda data: helper.decode_to_helper(data, KINDS, 100.0),
+        [helper.encode_to_helper(one) for one in _to_helper()],
+        (helper.MalformedMessage,),
+    )
+
+
+def _of_clouds() -> Iterator[Parser]:
+    yield Parser("MQTT packet of a cloud: its header", _mqtt_header,
+                 [b"\x20\x02\0\0", b"\x30\x05\0\x01ax\n", b"\xd0\0", b"\x90\x03\0\x01\x01"],
+                 (mqtt_rules.PacketError,))  # fmt: skip
+    yield Parser(
+        "HTTP response", _http,
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", CHUNKED],
+        (HttpError,), (b"Transfer-Encoding: chunked\r\n", b"Content-Length: ", b"\r\n\r\n"),
+    )  # fmt: skip
+    child = {"productKey": "a1product00", "deviceName": "TH20-0002"}
+    yield Parser(
+        "Alibaba: a reply", _alink_reply,
+        [_json(id="1", code=200, data=[child]), _json(id=7, code="6401", data={"x": child})],
+        (alink.AlinkError,),
+    )  # fmt: skip
+    yield Parser(
+        "Alibaba: what the cloud asks", _alink_downlink,
+        [_json(id="1", params=[child]), _json(id="1", params={"time": 60, "productKey": ""}),
+         _json(id="1", params={"status": 1, "subList": [child]}), _json(code=520, data=child)],
+        (alink.AlinkError,),
+    )  # fmt: skip
+    issued = {"productKey": NAME.product, "deviceName": NAME.device, "deviceSecret": "0123abcd" * 4}
+    yield Parser(
+        "Alibaba: a secret that is pushed",
+        lambda data: payloads.parse_push(payloads.REGISTER_TOPIC, data, NAME),
+        [_json(**issued), _json(**issued, random="1")],
+    )
+    device = {"node_id": "n", "device_id": "p_n", "name": "x", "status": "ONLINE"}
+    services = [{"service_id": "$sub_device_manager", "event_type": "add_sub_device_notify",
+                 "event_time": "20260101T000000Z",
+                 "paras": {"devices": [device], "version": 1}}]  # fmt: skip
+    yield Parser(
+        "Huawei: a message to a gateway", lambda data: huawei.parse(data, "p_gateway"),
+        [_json(object_device_id="p_gateway", services=services), _json(services=[])],
+        (huawei.EventError,),
+        (b"add_sub_device_response", b"sub_device_update_status_response", b'"paras"'),
+    )  # fmt: skip
+    yield Parser("Huawei: a provisioning template", template.lint, [_template()])
+
+
+def _of_children() -> Iterator[Parser]:
+    for version, named in ((packets.V5, "5"), (packets.V311, "3.1.1")):
+        yield Parser(
+            f"MQTT {named} packets of a broker", _broker(version),
+            [b"\x20\x03\0\0\0" if version == packets.V5 else b"\x20\x02\0\0", b"\xd0\0",
+             packets.publish(version, 1, "c/child/up/x", b"{}"), packets.puback(7)],
+            (packets.BrokerError,), (b"\x03\x00\x11", b"\x0b\x01", b"\x26\0\x01a\0\x01b"),
+        )  # fmt: skip
+    yield Parser(
+        "what a child says", reading.read,
+        [b'{"temperature": 21.5, "time": 1700000000000}', b'{"a": [1, {"b": null}], "c": true}'],
+        (reading.UnfitMessage,),
+    )  # fmt: skip
+
+
+def _of_files() -> Iterator[Parser]:
+    key = make_key("ec-p256")
+    pem = key_pem(key)
+    certificate = to_pem(_authority().certificate).encode()
+    yield Parser("certificates, PEM", read_certificates, [certificate, certificate * 2],
+                 (InvalidArgs,), (b"-----BEGIN CERTIFICATE-----\n",))  # fmt: skip
+    yield Parser("certificate, DER", lambda data: read_certificates(_as_pem("CERTIFICATE", data)),
+                 [_der(certificate)], (InvalidArgs,))  # fmt: skip
+    signing = request(key)
+    yield Parser("certificate request, DER",
+                 lambda data: read_request(_as_pem("CERTIFICATE REQUEST", data)),
+                 [_der(signing)], (InvalidArgs,))  # fmt: skip
+    yield Parser("private key, PEM", read_key, [pem, pem * 2], (InvalidArgs,))
+    yield Parser("private key, DER", lambda data: read_key(_as_pem("PRIVATE KEY", data)),
+                 [_der(pem)], (InvalidArgs,))  # fmt: skip
+    yield Parser("CA with its key", lambda data: read_authority(Secret(data)),
+                 [_authority().secret().reveal()], (InvalidArgs,))  # fmt: skip
+    yield Parser("recovery key, DER",
+                 lambda data: recovery.read_public(_as_pem("PUBLIC KEY", data)),
+                 [bytes.fromhex("302a300506032b656e032100") + bytes(range(32))],
+                 (ConfigError,))  # fmt: skip
+    yield Parser("encrypted credential", encrypted_by, [base64.b64encode(bytes(64)), b"none"])
+    page = b"SQLite format 3\0" + struct.pack(">HBB", 512, 2, 2) + bytes(492)
+    yield Parser("SQLite file and its log", _sqlite, [page, page + struct.pack(
+        ">8I", 0x377F0682, 3007000, 512, 0, 1, 2, 3, 4) + bytes(600)])  # fmt: skip
+    yield Parser(
+        "rules", _rules, RULES, (ConfigError,),
+        (b"[[rule]]\n", b"match = ", b"require = ", b"window = true"),
+    )  # fmt: skip
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _json(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def _show(data: bytes) -> None:
+    text = _text(data)
+    shown = sanitize.label(text)
+    assert shown.isprintable(), "what is shown can be printed"
+    assert escaped(text).isprintable(), "likewise"
+    assert without_unprintable(text).isprintable(), "likewise"
+    sanitize.attribute("key", text)
+
+
+def _dns_packet() -> bytes:
+    name = b"\x02_x\x04_tcp\x05local\0"
+    record = name + struct.pack(">HHIH", 12, 1, 120, 4) + b"\x01a\xc0\x0c"
+    return struct.pack(">6H", 0, 0x8400, 0, 1, 0, 0) + record
+
+
+def _netlink() -> bytes:
+    attributes = struct.pack("=HH4s", 8, 1, bytes((10, 0, 0, 7)))
+    attributes += struct.pack("=HH6sxx", 10, 2, bytes(range(6)))
+    body = struct.pack("=BxxxiHBB", 2, 3, 2, 0, 1) + attributes
+    return struct.pack("=IHHII", 16 + len(body), 28, 0, 0, 0) + body
+
+
+def _sighting() -> Sighting:
+    return Sighting(
+        source="mdns/lan0", key="_x._tcp|a", at=99.0, valid_for=120.0, interface="lan0",
+        addresses=("10.0.0.7",), port=80, claims=records.claims("_x._tcp", {"serial": "0001"}),
+        attributes={"host": "a", "txt.serial": "0001"}, label="a",
+    )  # fmt: skip
+
+
+def _from_helper() -> Iterator[helper.ToGatewayd]:
+    yield _sighting()
+    yield helper.Answer(1, _sighting(), True)
+    yield helper.Answer(2, None, False)
+    yield helper.HelperHealth({"mdns:dropped": 3}, {"mdns": "it is deaf"})
+
+
+def _to_helper() -> Iterator[helper.ToHelper]:
+    yield helper.LogLevel("info")
+    yield helper.KnownAddresses(frozenset({"10.0.0.7"}))
+    yield helper.Rescan("mdns")
+    yield helper.Verify(1, _sighting())
+
+
+def _mqtt_header(data: bytes) -> None:
+    for first in (True, False):
+        try:
+            mqtt_rules.packet_size(data, first=first)
+        except mqtt_rules.PacketError:
+            if not first:
+                raise
+
+
+def _http(data: bytes) -> None:
+    parse_response(data, ended=False)
+    parse_response(data, ended=True)
+
+
+def _alink_reply(data: bytes) -> None:
+    alink.awaited_id(data)
+    reply = alink.parse_reply(data)[1]
+    for read in (alink.names_in, payloads.issued, payloads.failures):
+        read(reply.data)
+
+
+def _alink_downlink(data: bytes) -> None:
+    own = alink.SubName(NAME.product, NAME.device)
+    for method in (alink.TOPO_NOTIFY, alink.TOPO_CHANGE, alink.PERMIT, alink.ERROR, alink.DISABLE):
+        with suppress(alink.AlinkError):  # what one asks is no question of the others
+            alink.parse_downlink(alink.DownlinkTopic(method, own), data)
+
+
+def _template() -> bytes:
+    return json.dumps({
+        "template_name": "t",
+        "template_body": {
+            "parameters": {"iotda::certificate::common_name": {"type": "String"}},
+            "resources": {"device": {
+                "node_id": {"ref": "iotda::certificate::common_name"}, "product_id": "p",
+                "device_name": {"fn::split": [{"ref": "iotda::certificate::common_name"}, "-", 0]},
+            }},
+        },
+    }).encode()  # fmt: skip
+
+
+def _broker(version: int) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        parser = packets.PacketParser(version)
+        for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+            parser.feed(piece)
+            while parser.next() is not None:
+                pass
+
+    return run
+
+
+def _as_pem(label: str, data: bytes) -> bytes:
+    text = base64.encodebytes(data).decode()
+    return f"-----BEGIN {label}-----\n{text}-----END {label}-----\n".encode()
+
+
+def _der(pem: bytes) -> bytes:
+    return base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+def _authority() -> Authority:
+    return make_authority(common_name("ca"), "ec-p256", 10, 1.8e9)
+
+
+def _sqlite(data: bytes) -> None:
+    for cut in (0, 512, len(data) // 2):
+        with_log(data[:cut], data[cut:])
+
+
+@cache
+def _scratch() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="attack-")
+
+
+def _rules(data: bytes) -> None:
+    file = Path(_scratch().name) / "10-rules.toml"
+    file.write_bytes(data)
+    problems = Problems()
+    read_rules([file], problems)

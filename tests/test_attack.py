@@ -1,0 +1,79 @@
+"""script/attack, shortened: every parser of foreign bytes; the fuzzer finds what is there."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from script.attacking.fuzzer import Campaign, Parser
+from script.attacking.parsers import parsers
+from script.attacking.situations import SITUATIONS, TOP
+
+INPUTS = 400
+"""Of each parser; script/attack tries millions."""
+PARSERS = parsers()
+ENOUGH = 1_000_000
+"""Inputs in which three octets are found one after the other; at once, they are one in 2^24."""
+
+
+@pytest.mark.parametrize("parser", PARSERS, ids=lambda one: one.name)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_input_is_more_than_refused(parser: Parser) -> None:
+    campaign = Campaign(parser, random.Random(17))
+    campaign.run(60.0, INPUTS)
+    assert not campaign.crashes
+    assert campaign.inputs >= INPUTS
+    assert campaign.edges
+
+
+@pytest.mark.parametrize("parser", PARSERS, ids=lambda one: one.name)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_some_input_to_begin_with_is_understood(parser: Parser) -> None:
+    understood = 0
+    for seed in parser.seeds:
+        try:
+            parser.run(seed)
+        except parser.refusals:
+            continue
+        understood += 1
+    assert understood
+
+
+def planted(data: bytes) -> None:
+    """Fail at one beginning of 2^24, in three steps that coverage shows."""
+    for place, octet in enumerate(b"BUG"):
+        if data[place : place + 1] != bytes([octet]):
+            return
+    raise RuntimeError("found")
+
+
+def test_a_fault_is_found_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("script.attacking.coverage.PRODUCT", __file__)
+    campaign = Campaign(Parser("planted", planted, [b"nothing"]), random.Random(2))
+    while not campaign.crashes and campaign.inputs < ENOUGH:
+        campaign.run(60.0, campaign.inputs + 1000)
+    assert [crash.data[:3] for crash in campaign.crashes] == [b"BUG"]
+    assert campaign.crashes[0].what == "RuntimeError: found"
+
+
+def test_a_slow_input_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("script.attacking.fuzzer.SLOW", -1.0)
+    campaign = Campaign(Parser("slow", len, [b""]), random.Random(5))
+    campaign.run(1.0, 10)
+    assert [crash.what for crash in campaign.crashes] == ["it is slow"]
+
+
+def test_a_campaign_can_be_repeated() -> None:
+    (parser,) = (one for one in PARSERS if one.name == "what a child says")
+    found = []
+    for _ in range(2):
+        campaign = Campaign(parser, random.Random(3))
+        campaign.run(60.0, 200)
+        found.append(campaign.corpus)
+    assert found[0] == found[1]
+
+
+def test_every_situation_is_played_by_tests_that_are_there() -> None:
+    for files in SITUATIONS.values():
+        assert all((TOP / file).is_file() for file in files)
