@@ -37,8 +37,9 @@ POSSIBLE = range(3, 201)
 """The possible numbers of children: the story needs two of them."""
 SHOWN = 22
 """Rows of the live table, at most."""
-PACE = 1.0
-"""Seconds between two of the ten values that a child measures in the outage."""
+OUTAGE = 10.0
+"""Seconds for which the link to the cloud is cut."""
+MAX_OUTAGE = 600.0
 STALLED = 10.0
 """Seconds in which no more devices come online, until their reasons are taken for final."""
 LAST = 5
@@ -94,10 +95,13 @@ class Screen:
         print(line, flush=True)
 
 
-async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> int:
+async def main(
+    children: int, cloud: str, *, keep: bool, mistake: str = "", outage: float = OUTAGE
+) -> int:
     """Run the demo; return the exit status.
 
     mistake: the name of one that the site is to have; then the demo fails, and says why.
+    outage: seconds for which the link to the cloud is cut.
     """
     made = MISTAKES[cloud].get(mistake, SiteMistake())
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
@@ -106,7 +110,7 @@ async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> i
         async with site.open():
             await made.spoil(site)
             try:
-                await _perform(site, children)
+                await _perform(site, children, outage)
             except (TimeoutError, AssertionError, RuntimeError, OSError) as error:
                 print(f"\nThe demo failed: {error}", file=sys.stderr)
                 return 1
@@ -115,7 +119,7 @@ async def main(children: int, cloud: str, *, keep: bool, mistake: str = "") -> i
             return 0 if await site.stop() == 0 else 1
 
 
-async def _perform(site: Site, children: int) -> None:
+async def _perform(site: Site, children: int, outage: float) -> None:
     print(
         f"A bus, {CLOUDS[site.cloud]} and {children} child devices with their broker."
         "  Starting gatewayd.\n"
@@ -130,7 +134,8 @@ async def _perform(site: Site, children: int) -> None:
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
         assert not (why := await mistakes.check_report(site, first)), why
         screen.say("✓ What a child reports fits the product's model, and the cloud keeps it.")
-        async for sentence in story.perform(SiteWorld(site, admitted, pending), PACE):
+        pace = outage / len(story.TEMPERATURES)
+        async for sentence in story.perform(SiteWorld(site, admitted, pending), pace):
             screen.say(f"✓ {sentence}")
         await _all_online(site, total, "all children to be online")
     await screen.draw()
@@ -264,14 +269,26 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--mistake", choices=known, default="", help="misconfigure the site: the demo then fails"
     )
+    parser.add_argument(
+        "--outage", type=float, default=OUTAGE, metavar="SECONDS",
+        help="how long the link to the cloud is cut (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C")
     options = parser.parse_args(arguments)
     if options.children not in POSSIBLE:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")
     if options.mistake and options.mistake not in MISTAKES[options.cloud]:
         parser.error(f"--mistake takes {', '.join(MISTAKES[options.cloud])} for {options.cloud}")
+    if not 0 <= options.outage <= MAX_OUTAGE:
+        parser.error(f"--outage takes 0 to {MAX_OUTAGE:.0f}")
     return asyncio.run(
-        main(options.children, options.cloud, keep=options.keep, mistake=options.mistake)
+        main(
+            options.children,
+            options.cloud,
+            keep=options.keep,
+            mistake=options.mistake,
+            outage=options.outage,
+        )
     )
 
 

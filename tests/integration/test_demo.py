@@ -1,4 +1,4 @@
-"""The demo is red for a site with a common mistake, and names it."""
+"""The demo is green, and red for a site with a common mistake, which it names."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def test_the_demo_names_a_mistake(cloud: str, mistake: str) -> None:
     assert "The demo failed" in ended.stderr
     for words in NAMED[cloud, mistake]:
         assert words in ended.stderr
+
+
+def test_the_demo_ends_with_temperatures_at_the_cloud_and_nothing_lost() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gatewayd.simulator.demo", "--children", "3", "--outage", "0"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    _, _, end = ended.stdout.partition("The cloud has the temperature of all 3 children.")
+    assert end.count("°C") == 3
+    assert "dropped: none" in end
 
 
 def test_a_mistake_belongs_to_a_cloud(capsys: pytest.CaptureFixture[str]) -> None:
