@@ -47,6 +47,7 @@ TSL: dict[str, Any] = {
 MODEL = specification.parse(TSL)
 POST, PACK = "thing.event.property.post", "thing.event.property.pack.post"
 HISTORY = "thing.event.property.history.post"
+BATCH = "thing.event.property.batch.post"
 EACH = "lose-reply@thing.event.property.{}.post"
 HELD = f"lose-puback {EACH.format('pack')} {EACH.format('history')}"
 RULES = AlibabaRules(child_logins=0, kept=10_000)

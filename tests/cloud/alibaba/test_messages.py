@@ -29,6 +29,7 @@ from tests.cloud.alibaba import direct, site
 from tests.cloud.alibaba.site import SENSORS, Site, at_cloud, child
 from tests.cloud.alibaba.speaking import (
     AT,
+    BATCH,
     HISTORY,
     PACK,
     POST,
@@ -187,6 +188,22 @@ async def test_what_is_late_goes_together(direct_folder: Path) -> None:
         assert stage.ledger["published"] <= 10
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+async def test_what_is_over_the_limit_goes_together(
+    direct_folder: Path, *, confirmed: bool
+) -> None:
+    """A child that says more than the cloud takes in single messages is not held back."""
+    async with directly(direct_folder) as stage:
+        given = [reading(n, confirmed=confirmed) for n in range(250)]
+        assert await stage.say(*given, event(80.5, confirmed=confirmed)) == [ACCEPTED] * 251
+        assert stage.arrived() == list(range(250))
+        found = stage.reports()
+        assert methods(found)[-1] == BATCH
+        assert found[-1]["times"] == {"Hot": AT}
+        assert stage.ledger["published"] <= 20
+        assert stage.ledger["discarded"] == {}
+
+
 async def test_a_code_ends_a_message_as_the_table_says(direct_folder: Path) -> None:
     async with directly(direct_folder) as stage:
         for code, kind, reason in [
@@ -217,7 +234,7 @@ async def test_a_throttled_message_is_delayed_with_those_behind_it(
     direct_folder: Path, code: int
 ) -> None:
     async with directly(direct_folder) as stage:
-        stage.cloud.set_faults(f"reply:{code}:x1@{POST}")
+        stage.cloud.set_faults(f"reply:{code}:x1@{BATCH}")
         given = [reading(n, confirmed=True) for n in range(4)] + [reading(4)]
         outcomes = await stage.say(*given)
         assert [type(one) for one in outcomes] == [MessageDelayed] * 5

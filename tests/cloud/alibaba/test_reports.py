@@ -253,6 +253,20 @@ def test_a_history_has_lists_for_each_device() -> None:
     ]
 
 
+def test_a_batch_has_lists_for_each_property_and_each_event() -> None:
+    some = [said(f'{{"a": {n}, "b": true}}') for n in range(2)]
+    hot = said('{"c": 2}', "events/Hot")
+    request = reports.batch([DeviceReport(ONE, one) for one in (some[0], hot, some[1])])
+    assert body(request)["method"] == "thing.event.property.batch.post"
+    assert json.loads(request.params) == {
+        "properties": {
+            "a": [{"value": 0, "time": AT}, {"value": 1, "time": AT}],
+            "b": [{"value": 1, "time": AT}] * 2,
+        },
+        "events": {"Hot": [{"value": {"c": 2}, "time": AT}]},
+    }
+
+
 def filled(draft: Draft, *given: DeviceReport) -> int:
     return sum(draft.add(one) for one in given)
 

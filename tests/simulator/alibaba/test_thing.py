@@ -34,6 +34,7 @@ from tests.simulator.alibaba.gateway import (
 
 POST, SET = "thing.event.property.post", "thing.service.property.set"
 HISTORY, PACK = "thing.event.property.history.post", "thing.event.property.pack.post"
+BATCH = "thing.event.property.batch.post"
 NOW = 1_700_000_000.0
 STRUCT = [{"identifier": "x", "dataType": {"type": "int"}}]
 TSL: dict[str, Any] = {
@@ -216,6 +217,29 @@ async def test_a_fault_of_a_pack_is_by_the_devices_in_it() -> None:
             params = {"subDevices": [part(name, properties={"Light": 1})]}
             gw.send(topic(PACK), {"id": "1", "params": params, "method": PACK})
             assert (await gw.receive(topic(f"{PACK}_reply")))["code"] == code
+
+
+async def test_a_batch_has_several_values_of_one_device() -> None:
+    async with stage() as (cloud, gw):
+        lights = [{"value": one, "time": one + 1} for one in (0, 1)]
+        hot = {"value": {"Temperature": 80.0}, "time": 3}
+        await gw.subscribe([own(CHILD, f"{BATCH}_reply")])
+        params = {
+            "properties": {"Light": lights, "Height": [{"value": 1}]},
+            "events": {"Hot": [hot]},
+        }
+        reply = await report(gw, BATCH, params)
+        assert (reply["code"], reply["data"]) == (200, {"Height": UNKNOWN})
+        kept: list[Any] = cloud.reports(SENSORS, CHILD)
+        shown = [(one["values"], one["times"]) for one in kept if one["values"]]
+        assert shown == [
+            ({"Light": 0}, {"Light": 1}),
+            ({"Light": 1}, {"Light": 2}),
+            ({"Temperature": 80.0}, {"Hot": 3}),
+        ]
+        many = {"properties": {"Light": [{"value": 1}] * 201}}
+        assert (await report(gw, BATCH, many))["code"] == 6106
+        assert (await report(gw, BATCH, {"events": {"Hot": [hot] * 21}}))["code"] == 6356
 
 
 async def answer(gw: Gateway, method: str, **body: object) -> Any:

@@ -11,7 +11,12 @@ from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, SubName
 from gatewayd.cloud.alibaba.reporting import reports
 from gatewayd.cloud.alibaba.reporting.report_queue import ReportForm, ReportQueue
-from gatewayd.cloud.alibaba.reporting.reports import HISTORY_POST, PACK_POST, ReportRequest
+from gatewayd.cloud.alibaba.reporting.reports import (
+    BATCH_POST,
+    HISTORY_POST,
+    PACK_POST,
+    ReportRequest,
+)
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.sub_devices.link import LinkDown, LinkError, deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
@@ -25,7 +30,7 @@ RETRY = 0.1
 """Seconds after which the limit is asked again where too many wait for it."""
 _EVENT_REPLIES = "thing/event/+/post_reply"
 _REPLY_TOPICS: Mapping[str, str] = {
-    method: alink.reply_topic(method) for method in (HISTORY_POST, PACK_POST)
+    method: alink.reply_topic(method) for method in (HISTORY_POST, PACK_POST, BATCH_POST)
 }
 """Where the wildcard of one level does not reach."""
 
@@ -68,6 +73,11 @@ class MessageLimit:
     def is_free(self) -> bool:
         """Whether no message counts."""
         return self._rule.wait(self._now(), MESSAGES) <= 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a message would have to wait."""
+        return self._rule.wait(self._now()) > 0
 
     def acknowledge(self, count: int = 1) -> None:
         """Note that so many messages have arrived, or will not any more."""
@@ -127,6 +137,11 @@ class DeviceReports:
         if form not in self._queues:
             self._queues[form] = ReportQueue(self, form)
         return self._queues[form]
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether a message may leave at once."""
+        return not self._limit.is_full
 
     async def wait_turn(self) -> None:
         """Return when one message may leave, or the connection has ended.

@@ -11,7 +11,7 @@ from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.reporting import reports
 from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports, MessageLimit
-from gatewayd.cloud.alibaba.reporting.report_queue import HISTORY, PACK, SINGLE, ReportQueue
+from gatewayd.cloud.alibaba.reporting.report_queue import BATCH, HISTORY, PACK, SINGLE, ReportQueue
 from gatewayd.cloud.alibaba.reporting.reports import AlibabaReport, DeviceReport
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.provider import MessageDelayed, MessageRefused, Publication
@@ -154,14 +154,20 @@ class OwnPublisher(AlibabaPublisher):
         self._found: DeviceReports | None = None
 
     def _way_of(self, said: AlibabaReport | MappedMessage, message: Message) -> Way:
-        """Return the way: earlier values go as a history, so that the cloud knows them as such."""
+        """Return the way: earlier values go as a history, so that the cloud knows them as such.
+
+        What the cloud's limit does not let leave at once goes together.
+        """
         if self._found is None:
             self._found = self._find()
-        if isinstance(said, AlibabaReport) and message.late and said.time:
-            return self._found.queue(HISTORY)
-        if isinstance(said, AlibabaReport) and message.confirmed:
-            return self._found.queue(SINGLE)
-        return self._found
+        found = self._found
+        if isinstance(said, MappedMessage):
+            return found
+        if said.time and message.late:
+            return found.queue(HISTORY)
+        if said.time and (message.confirmed or not found.has_turn):
+            return found.queue(BATCH)
+        return found.queue(SINGLE) if message.confirmed else found
 
 
 class SubDevicePublisher(AlibabaPublisher):

@@ -20,6 +20,7 @@ from gatewayd.cloud.alibaba.reporting.reports import (
     DeviceReport,
     Draft,
     ReportRequest,
+    batch,
     history,
     pack,
     single,
@@ -86,6 +87,7 @@ class ReportForm(NamedTuple):
 SINGLE = ReportForm(single, 1, once=True)
 PACK = ReportForm(pack, MAX_DEVICES, once=True)
 HISTORY = ReportForm(history, 100, once=False)
+BATCH = ReportForm(batch, 100, once=False)
 
 Answer: TypeAlias = asyncio.Future[ReportResult | None]
 """What the cloud has done with a report; None as the connection has ended."""

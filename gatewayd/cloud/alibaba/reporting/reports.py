@@ -26,6 +26,7 @@ from gatewayd.device.reason import Reason
 PROPERTY_POST = "thing/event/property/post"
 HISTORY_POST = "thing/event/property/history/post"
 PACK_POST = "thing/event/property/pack/post"
+BATCH_POST = "thing/event/property/batch/post"
 
 MAX_PROPERTIES, MAX_EVENTS, MAX_DEVICES = 200, 20, 20
 """In one request, at most.  The page says so of a pack, and nothing of a history."""
@@ -45,7 +46,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,50}(:[A-Za-z0-9_]{1,50})?")
 _LEVEL = r"[A-Za-z0-9_:@=-][A-Za-z0-9_:@=.-]*"
 _SYSTEM = re.compile(rf"thing/{_LEVEL}(?:/{_LEVEL})*")
 _CUSTOM = re.compile(rf"user/{_LEVEL}(?:/{_LEVEL})*")
-_REPLIED = re.compile(rf"thing/event/{_LEVEL}/post|{HISTORY_POST}")
+_REPLIED = re.compile(rf"thing/event/{_LEVEL}/post|{HISTORY_POST}|{BATCH_POST}")
 """Topics of reports to which the cloud replies."""
 _OF_GATEWAYS = frozenset({*METHODS, PACK_POST, HISTORY_POST})
 """Topics of a gateway on which other devices can be named."""
@@ -153,6 +154,22 @@ def history(reports: Sequence[DeviceReport]) -> ReportRequest:
         f"{{{','.join((_identity(device), *_lists(some)))}}}" for device, some in devices.items()
     )
     return ReportRequest(HISTORY_POST, f"[{','.join(parts)}]")
+
+
+def batch(reports: Sequence[DeviceReport]) -> ReportRequest:
+    """Return the request with reports of the device itself."""
+    if len(reports) == 1:
+        return single(reports)
+    properties: dict[str, list[object]] = {}
+    events: dict[str, list[object]] = {}
+    for _, report in reports:
+        values = json.loads(report.params)
+        if report.event:
+            events.setdefault(report.event, []).append(values)
+        else:
+            for name, value in values.items():
+                properties.setdefault(name, []).append(value)
+    return ReportRequest(BATCH_POST, _ENCODE({"properties": properties, "events": events}))
 
 
 def payload(number: str, request: ReportRequest, *, answered: bool) -> bytes:

@@ -21,6 +21,7 @@ from gatewayd.simulator.alibaba.thing.specification import ThingModel
 
 PROPERTIES = "thing.event.property.post"
 HISTORY, PACK = "thing.event.property.history.post", "thing.event.property.pack.post"
+BATCH = "thing.event.property.batch.post"
 INFO = frozenset({"thing.deviceinfo.update", "thing.deviceinfo.delete"})
 """Reports of tags, which are not checked against the model."""
 
@@ -64,7 +65,8 @@ class Report:
 
 def is_report(method: str) -> bool:
     """Whether a request is a report."""
-    return method in (HISTORY, PACK) or method in INFO or _EVENT.fullmatch(method) is not None
+    several = method in (HISTORY, PACK, BATCH)
+    return several or method in INFO or _EVENT.fullmatch(method) is not None
 
 
 def named(params: object) -> tuple[str, ...]:
@@ -126,6 +128,8 @@ class ThingReports:
             return self._history(device, method, request.params)
         if method == PACK:
             return self._pack(device, method, _mapping(request.params))
+        if method == BATCH:
+            return self._batch(device, method, _mapping(request.params))
         found = _EVENT.fullmatch(method)
         assert found is not None, "is_report() said so"
         return self._event(device, method, found["event"], request.params)
@@ -194,6 +198,23 @@ class ThingReports:
                 self.properties(owner, properties, method)
             self._events(owner, method, _mapping(body.get("events", {})))
         return {}
+
+    def _batch(self, device: Name, method: str, params: Values) -> object:
+        """Receive several values of each property, and several of each event."""
+        properties = _mapping(params.get("properties", {}))
+        events = _mapping(params.get("events", {}))
+        values = [(name, one) for name, some in properties.items() for one in _list_of(some)]
+        raised = [(name, one) for name, some in events.items() for one in _list_of(some)]
+        if len(values) > MAX_PROPERTIES:
+            raise AlinkFailure(AlinkCode.TOO_MANY_PROPERTIES)
+        if len(raised) > MAX_EVENTS:
+            raise AlinkFailure(AlinkCode.TOO_MANY_EVENTS)
+        faults: dict[str, str] = {}
+        for name, one in values:
+            faults |= self.properties(device, {name: one}, method)
+        for event, one in raised:
+            self._event(device, method, event, one)
+        return faults
 
     def _events(self, device: Name, method: str, events: Values) -> None:
         if len(events) > MAX_EVENTS:
