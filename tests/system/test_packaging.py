@@ -68,7 +68,8 @@ def test_the_user_of_the_unit_is_made_and_may_own_the_name() -> None:
 
 def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
     socket = _ini("systemd/gatewayd-vault-key.socket")["Socket"]["ListenStream"]
-    assert UNIT["Service"]["LoadCredential"] == f"{VaultSettings().credential}:{socket}"
+    passed = f"\nLoadCredential={VaultSettings().credential}:{socket}\n"
+    assert passed in (TOP / "systemd/gatewayd.service").read_text()
     assert "gatewayd-vault-key.socket" in UNIT["Unit"]["Wants"]
     opener = _ini("systemd/gatewayd-vault-key@.service")
     path = opener["Unit"]["ConditionPathExists"]
