@@ -245,7 +245,9 @@ class MessageRelay:
         """Drop messages of a child that have waited too long."""
         while numbers := own.lanes.oldest(OLDEST):
             rows = await self._outbox.read(numbers)
-            own.oldest = (rows[0].boot, rows[0].at) if rows else (0, 0)
+            oldest = (rows[0].boot, rows[0].at) if rows else (0, 0)
+            if oldest != own.oldest:
+                own.oldest, self._last = oldest, None
             aged = {row.number for row in rows if self._expired(row)}
             still = list(takewhile(aged.__contains__, own.lanes.oldest(OLDEST)))
             for _ in still:
