@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -20,8 +21,8 @@ REFRESH = 2.0
 """Seconds between two drawings of the live view: the daemon's own views are no newer."""
 CLEAR = "\x1b[H\x1b[2J"
 """Clears a terminal: console_codes(4)."""
-SHOWN = 40
-"""Children in the live view, at most: those for which most waits."""
+AROUND = 2
+"""Lines of the live view that stay empty: that of the cursor, and one before the children."""
 
 Row = tuple[str, int, int, int, int, int, int]
 """id, waiting, bytes, oldest in microseconds, received, sent, dropped."""
@@ -157,8 +158,10 @@ def _live(client: Client) -> Iterator[str]:
         facts = client.properties(OUTBOX)
         lines = [*summary(facts), "", *doors(facts["Doors"])]
         if sys.stdout.isatty():
-            rows = sorted(_rows(client), key=lambda row: (-row[1], row[0]))
-            lines = [CLEAR + lines[0], *lines[1:], "", *children(rows[:SHOWN])]
+            most = sorted(_rows(client), key=lambda row: (-row[1], row[0]))
+            room = max(1, shutil.get_terminal_size().lines - len(lines) - AROUND)
+            table = list(children(most))[:room]
+            lines = [CLEAR + lines[0], *lines[1:], "", *table]
         if lines != shown:
             yield from lines
             shown = lines

@@ -225,6 +225,7 @@ async def _show_commands(site: Site, child: str) -> None:
         f"busctl call {MANAGER} Approve ss {device} ''",
         f"gatewayctl explain {device[:9]}",
         f"gatewayctl messages {device[:9]}",
+        "gatewayctl messages",
     ):
         print(f"$ {line}")
         print(await _shell(line, site), end="\n\n", flush=True)

@@ -7,14 +7,16 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gatewayd.cli import messages
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.methods import MESSAGE_METHODS
-from gatewayd.dbus.names import OUTBOX
+from gatewayd.dbus.names import OUTBOX, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import DropReason
@@ -170,6 +172,42 @@ async def test_the_live_view_goes_on_until_ctrl_c(bus: PrivateBus, service: Bus)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+class ManyChildren:
+    """A client of a gateway with a hundred children, of which the last waits for most."""
+
+    def properties(self, place: ObjectInterface) -> Mapping[str, Any]:
+        counts = {"NWaiting": 0, "Received": 0, "Sent": 0, "Dropped": {}, "Doors": []}
+        return {"State": "ready", "Explanation": "", "Remedy": "", **counts}
+
+    def call(self, method: str, *arguments: object, at: ObjectInterface = OUTBOX) -> Any:
+        assert (method, at) == ("ListChildren", OUTBOX)
+        first = int(str(arguments[0]) or 0)
+        rows = [(f"child-{n}", n, 0, 0, 0, 0, 0) for n in range(first, first + 50)]
+        return rows, str(first + 50) if first < 50 else ""
+
+
+def test_the_live_view_fits_the_terminal_and_shows_where_most_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def leave(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", leave)
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setenv("LINES", "20")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines: list[str] = []
+    client: Any = ManyChildren()
+    shown = messages._live(client)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            lines.append(next(shown))
+    assert lines[0].startswith("\x1b[H")
+    assert len(lines) < 20
+    table = [line.split()[0] for line in lines if line.startswith("child-")]
+    assert table[:3] == ["child-99", "child-98", "child-97"]
 
 
 def test_every_reason_for_a_drop_has_words_and_an_unknown_one_none() -> None:
