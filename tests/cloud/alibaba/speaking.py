@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,3 +153,10 @@ async def as_gateway(folder: Path, rules: AlibabaRules = RULES) -> AsyncIterator
     async with site.site(folder, rules) as one:
         one.cloud.set_model(GATEWAYS, TSL)
         yield Speaking(one.cloud, one.provider, OWN, cast("SpeakingSession", one.session))
+
+
+def by_route(route: str, folder: Path) -> AbstractAsyncContextManager[Speaking]:
+    """A child in an empty folder: with a session of its own, or behind the gateway's."""
+    if route == "direct":
+        return directly(direct.furnish(folder))
+    return behind_the_gateway(site.furnish(folder))

@@ -37,6 +37,7 @@ from tests.cloud.alibaba.speaking import (
     TSL,
     as_gateway,
     behind_the_gateway,
+    by_route,
     directly,
     log_in,
 )
@@ -123,12 +124,7 @@ def own_request(number: int, params: object, *, confirmed: bool = True) -> Messa
 
 @pytest.mark.parametrize("route", ["direct", "sub-device"])
 async def test_the_reply_to_a_request_of_the_childs_own_counts(tmp_path: Path, route: str) -> None:
-    testbed = (
-        directly(direct.furnish(tmp_path))
-        if route == "direct"
-        else behind_the_gateway(site.furnish(tmp_path))
-    )
-    async with testbed as stage:
+    async with by_route(route, tmp_path) as stage:
         one, bad, two = await stage.say(
             own_request(7, {"Number": 1}), own_request(7, [1]), own_request(8, {"Number": 2})
         )
@@ -146,31 +142,30 @@ async def test_where_the_gateway_may_not_subscribe_the_puback_counts(folder: Pat
         assert stage.arrived() == [1]
 
 
-async def test_each_message_leaves_behind_the_one_before_whatever_its_kind(folder: Path) -> None:
-    async with behind_the_gateway(folder) as stage:
+@pytest.mark.parametrize("route", ["direct", "sub-device"])
+async def test_each_message_leaves_behind_the_one_before_whatever_its_kind(
+    tmp_path: Path, route: str
+) -> None:
+    async with by_route(route, tmp_path) as stage:
         kinds: list[Callable[[int], Message]] = [
             reading,
             lambda n: reading(n, late=True),
             lambda n: Message("user/x", b"%d" % n, AT),
+            lambda n: reading(n, confirmed=True),
         ]
-        given = [kinds[(n // 2) % 3](n) for n in range(12)]
-        assert await stage.say(*given) == [ACCEPTED] * 12
+        given = [kinds[(n // 2) % 4](n) for n in range(24)]
+        assert await stage.say(*given) == [ACCEPTED] * 24
         numbers = [
             one["values"]["Number"] if one["values"] else int(base64.b64decode(one["payload"]))
             for one in stage.reports()
         ]
-        assert numbers == list(range(12))
+        assert numbers == list(range(24))
 
 
 @pytest.mark.parametrize("route", ["direct", "sub-device"])
 async def test_nothing_is_lost_to_the_clouds_limit(tmp_path: Path, route: str) -> None:
     """30527: what is over it is acknowledged, and discarded."""
-    testbed = (
-        directly(direct.furnish(tmp_path))
-        if route == "direct"
-        else behind_the_gateway(site.furnish(tmp_path))
-    )
-    async with testbed as stage:
+    async with by_route(route, tmp_path) as stage:
         given = [Message("user/x", b"%d" % n, AT) for n in range(35)]
         assert await stage.say(*given) == [ACCEPTED] * 35
         assert [base64.b64decode(one["payload"]) for one in stage.reports()] == [
