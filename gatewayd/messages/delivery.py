@@ -339,11 +339,11 @@ class MessageDelivery:
         device = channel.own.child
         channel.faults = channel.faults + 1 if channel.faulty == number else 1
         channel.faulty = number
-        *_, place = traceback.extract_tb(error.__traceback__)
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        where = "".join(f" at {one.filename}:{one.lineno}" for one in last)
         log.error(  # without its text, which may have what the child has said
-            "Device %s: a message was not published: %s at %s:%s.",
-            device, type(error).__name__, place.filename, place.lineno,
-            extra={"device": device},
+            "Device %s: a message was not published: %s%s.",
+            device, type(error).__name__, where, extra={"device": device},
         )  # fmt: skip
         return MessageRefused(FAULT) if channel.faults >= MAX_FAULTS else MessageDelayed(FAULT)
 

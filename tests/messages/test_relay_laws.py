@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gatewayd.cloud.provider import MessageDelayed, MessageRefused
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
+from gatewayd.messages import delivery
 from gatewayd.messages.settings import AfterOutage, ChildMessageSettings, MessageSettings
 from tests.support.relays import ALICE, BOB, FakeCloud, RunningRelay, killed, running_relay
 
@@ -148,5 +149,6 @@ def test_what_is_settled_arrives_in_order(order: AfterOutage, steps: list[tuple[
                 numbers = [int(p[1:]) for p, was in first.items() if late in (None, was)]
                 assert numbers == sorted(numbers), "first copies are in order"
 
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "RETRY_FIRST", 0.01)
         asyncio.run(live(Path(directory)))
