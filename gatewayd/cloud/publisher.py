@@ -31,6 +31,10 @@ TOO_MANY_WAIT = MessageDelayed(
     )
 )
 
+LOST = MessageDelayed(
+    Reason("connection-lost", "The connection ended before the cloud had the message.")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class MappedMessage:
@@ -94,7 +98,8 @@ async def unless_ended(answer: asyncio.Future[Result | None], ended: asyncio.Fut
 class OrderedPublications:
     """What keeps the order of a child's messages, where one of them is delayed.
 
-    What was handed over after it is then delayed, too, until all of that is handed back.
+    What was handed over after it is then delayed, too, until all of that is handed back, and its
+    caller has had the time to learn of it: until then, the caller may have begun with a next one.
     alone: whether no other one is under way.
     """
 
@@ -107,12 +112,21 @@ class OrderedPublications:
         return self._under_way == 1
 
     def __enter__(self) -> None:
-        if not self._under_way:
-            self.delayed = None
         self._under_way += 1
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._under_way -= 1
+        if kind is not None and issubclass(kind, Gone) and self.delayed is None:
+            self.delayed = LOST
+        if self.delayed is not None and not self._under_way:
+            # At the first turn of the loop, tasks of the caller have taken a first step that were
+            # begun before; at the second, those which it began before it learnt of the delay.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._let_go)
+
+    def _let_go(self) -> None:
+        if not self._under_way:
+            self.delayed = None
 
 
 class PublicationLimit(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,9 +65,10 @@ class FakeConnection:
             answer.set_result(())
         return answer
 
-    def end(self) -> None:
-        """Let the connection end."""
+    def end(self, lost: int = 0) -> None:
+        """Let the connection end.  lost: how many of the last packets never arrived."""
         self.closed.set_result(None)
+        del self.posts[len(self.posts) - lost :]
         for answer in self.answers:
             if not answer.done():
                 answer.set_result(None)
@@ -255,6 +258,58 @@ async def test_no_second_has_more_messages_than_the_platform_takes() -> None:
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert min(gaps) >= 1 / MESSAGES - 1e-9
     assert all(len(payload) <= 64 * 1024 for _, _, payload in connection.posts)
+
+
+async def lane(publisher: MessagePublisher, messages: list[Message], window: int) -> None:
+    """Publish as the delivery does: as many as may be under way, and from the first delayed on
+    again, once nothing is under way."""
+    saying, sent = Saying(), 0
+    tasks = deque[asyncio.Task[Any]]()
+    while sent < len(messages) or tasks:
+        while sent < len(messages) and len(tasks) < window:
+            tasks.extend(saying.say(publisher, messages[sent]))
+            sent += 1
+        if await tasks.popleft() != MessageAccepted():
+            assert MessageAccepted() not in await outcomes([*tasks])
+            sent -= 1 + len(tasks)
+            tasks.clear()
+
+
+def acknowledge_some(link: FakeConnection, chance: random.Random) -> None:
+    """Acknowledge some of what is under way, in its order."""
+    for answer in link.answers:
+        if not answer.done():
+            if chance.random() < 0.7:
+                return
+            answer.set_result(())
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_to_the_links_nothing_is_lost_or_overtaken(seed: int) -> None:
+    """Links are replaced while messages are held, acknowledged, or lost with the older link."""
+    chance, links = random.Random(seed), [FakeConnection(held=True)]
+    current = reports_over(links[0])
+    children = [child(lambda: current, number) for number in range(3)]
+    said = [chance.choice((reading, alone))(number) for number in range(40)]
+    lanes = [asyncio.create_task(lane(one, said, chance.randint(1, 9))) for one in children]
+    while not all(one.done() for one in lanes):
+        await asyncio.sleep(0)
+        for link in links:
+            acknowledge_some(link, chance)
+        if chance.random() < 0.05:
+            links.append(FakeConnection(held=True))
+            current = reports_over(links[-1])
+        if chance.random() < 0.1:
+            for link in links[:-1]:
+                if not link.closed.done():
+                    unsure = sum(not answer.done() for answer in link.answers)
+                    link.end(chance.randint(0, unsure))
+    await outcomes(lanes)
+    assert len(links) > 1
+    arrived = [one for link in links for one in link.said]
+    for number in range(3):
+        own = [value for device, value in arrived if device == f"sensors_{number}"]
+        assert list(dict.fromkeys(own)) == list(range(40))
 
 
 @pytest.mark.jumping_clock
