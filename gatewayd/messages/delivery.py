@@ -43,9 +43,9 @@ from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-SHARED_WINDOW = 64
-"""Messages under way on a connection that several children share: enough to fill a cloud's batch,
-and few enough that a new one is sent soon."""
+SHARED_WINDOW = 200
+"""Messages under way on a connection that several children share: two of Huawei's largest batches,
+one that waits for its acknowledgement and the next; and few enough that a new one is sent soon."""
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 """Seconds until a delayed message is published again over the same session."""
 GIVE_UP = 10.0

@@ -7,7 +7,6 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ def main() -> int:
     parser.add_argument("--door-kills", type=int, default=300, help="of a door's process (300)")
     parser.add_argument("--broker-kills", type=int, default=50, help="of its broker (50)")
     parser.add_argument("--gateways", type=int, default=100, help="of gatewayd itself (100)")
-    parser.add_argument("--cloud", choices=("alibaba", "huawei"), default="alibaba")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--fleet", type=int, default=2000, help="children of a gateway (2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
@@ -40,8 +38,8 @@ def main() -> int:
     tallies: list[MessageTally | DoorTally] = [
         _kill_all("a relay", kill_relays, options.kills, options.seed),
         _kill_all(
-            f"gatewayd, from a site's broker to {options.cloud}",
-            partial(kill_gateways, options.cloud),
+            "gatewayd, from a site's broker to a cloud",
+            kill_gateways,
             options.gateways,
             options.seed,
         ),

@@ -9,17 +9,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
 from gatewayd.simulator.story import measurements
+from gatewayd.testing.waiting import until
 from script.soaking.messages.kill_loop import MessageTally
 from script.soaking.messages.marks import out_of_order
 
 CHILDREN = 3
 SHORTEST, LONGEST = 0.05, 1.5
 """Seconds that a gatewayd lives from its start, or from when it serves."""
-FOLLOW = 1.0
-"""Seconds between two looks at the cloud."""
+ONLINE = 5
+"""Of so many, one is killed only when all children are online."""
+FOLLOW = 0.3
+"""Seconds between two looks at the cloud, which keeps the newest 200 messages of a child."""
+PATIENCE = 300.0
+"""Seconds that the last one has: a cloud limits the logins after so many."""
 STEP = 0.001
 """Degrees between two values of a child, which stand for numbers."""
 _ORDER = '[messages.child]\nafter_outage = "in-order"\n'
@@ -42,7 +48,6 @@ class SpeakingChildren:
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(self._speak(child))
-            group.create_task(self._follow())
 
     async def _speak(self, child: str) -> None:
         while True:
@@ -51,14 +56,14 @@ class SpeakingChildren:
             self.acknowledged[child].append(number)
             await asyncio.sleep(0.05)
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Look at what the cloud receives, until cancelled."""
         while True:
             for child in self._children:
-                await self.look(child)
+                await self._look(child)
             await asyncio.sleep(FOLLOW)
 
-    async def look(self, child: str) -> None:
-        """Look at what the cloud has received of a child since the last look."""
+    async def _look(self, child: str) -> None:
         newest = [round(one.value / STEP) for one in await measurements(self._site, child)]
         self.received[child] += newest[overlap(self.received[child], newest) :]
 
@@ -71,10 +76,10 @@ def overlap(before: Sequence[int], after: Sequence[int]) -> int:
     )
 
 
-async def kill_gateways(cloud: str, directory: Path, kills: int, seed: int) -> MessageTally:
+async def kill_gateways(directory: Path, kills: int, seed: int) -> MessageTally:
     """Kill gatewayd so many times; then let it bring all that waits to the cloud."""
     options = ("--children", str(CHILDREN), "--late", "0", "--seed", "7")
-    site = Site(directory, plant_options=options, cloud=cloud, speaks=True)
+    site = Site(directory, plant_options=options, speaks=True)
     rng, tally = random.Random(seed), MessageTally()
     async with site.open():
         site.configure(f"{config(site)}{_ORDER}", rules(site))
@@ -83,42 +88,43 @@ async def kill_gateways(cloud: str, directory: Path, kills: int, seed: int) -> M
         for child in children:
             await site.wait_for(child, "online")
         speaking = SpeakingChildren(site, children)
-        task = asyncio.create_task(speaking.speak())
+        follow = asyncio.create_task(speaking.follow())
+        speak = asyncio.create_task(speaking.speak())
         try:
-            for _ in range(kills):
-                await _kill(site, rng)
+            for number in range(kills):
                 tally.kills += 1
-            await site.start()
+                served = number % ONLINE == 0 or rng.random() < 0.5
+                await _kill(site, serve=served)
+                if number % ONLINE == 0:
+                    for child in children:
+                        await site.wait_for(child, "online")
+                await asyncio.sleep(rng.uniform(SHORTEST, LONGEST))
+            await _kill(site, serve=True)
+            await cancel_and_wait([speak])
+            for child in children:
+                await _judge(speaking, child, tally)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        for child in children:
-            await _judge(site, speaking, child, tally)
+            await cancel_and_wait([speak, follow])
     return tally
 
 
-async def _kill(site: Site, rng: random.Random) -> None:
-    """Kill the gatewayd that runs, if one does; start another one, and let it live for a while."""
+async def _kill(site: Site, *, serve: bool) -> None:
+    """Kill the gatewayd that runs, and start another one.  serve: whether to wait until it does."""
     if site.daemon is not None:
         site.daemon.send_signal(signal.SIGKILL)
         await site.daemon.wait()
-    if rng.random() < 0.5:
+    if serve:
         await site.start()
     else:
         await site.launch()
-    await asyncio.sleep(rng.uniform(SHORTEST, LONGEST))
 
 
-async def _judge(site: Site, speaking: SpeakingChildren, child: str, tally: MessageTally) -> None:
+async def _judge(speaking: SpeakingChildren, child: str, tally: MessageTally) -> None:
     """Wait until the cloud has all of a child; count what is wrong with it."""
     acknowledged = set(speaking.acknowledged[child])
 
-    async def arrived() -> bool:
-        await speaking.look(child)
-        return acknowledged <= set(speaking.received[child])
-
     try:
-        await site.until(arrived, f"all that {child} has said to be at the cloud")
+        await until(lambda: acknowledged <= set(speaking.received[child]), PATIENCE)
     except TimeoutError:
         missing = sorted(acknowledged - set(speaking.received[child]))
         tally.wrong += [f"{child}: {number} never came" for number in missing]
