@@ -86,6 +86,7 @@ class BrokerAccess:
         self._concerned: frozenset[DeviceId] = frozenset()
         self._standings: Mapping[DeviceId, Standing] = {}
         self._forgotten: set[DeviceId] = set()
+        self._unsaved = False
         self._stale, self._lock, self._faults = asyncio.Event(), asyncio.Lock(), NotedFaults()
         self._writer = AccessWriter(
             settings,
@@ -216,6 +217,7 @@ class BrokerAccess:
             raise StoreUnavailable(
                 f"The broker's users cannot be written: {error.strerror}"
             ) from error
+        self._unsaved = False
         self._use(users)
         await self._refresh()
         self._stale.set()  # `run` sees to it that the broker reads it
@@ -236,6 +238,7 @@ class BrokerAccess:
             self._use(await asyncio.to_thread(self._read_list))
         except FileNotFoundError:
             self._use(BrokerUsers())
+            self._faults.note("list")
         except OSError as error:
             self._faults.note(
                 "list", f"The list of the broker's users cannot be read: {error.strerror}"
@@ -246,21 +249,26 @@ class BrokerAccess:
             self._faults.note("list")
 
     async def _drop_forgotten(self) -> None:
+        """Remove forgotten children from the list.
+
+        Where that cannot be made durable, they are out all the same, and it is tried again.
+        """
         gone, users = frozenset(self._forgotten), self._users
-        if not gone or users is None:
+        if users is None or not (gone or self._unsaved):
             return
         for device in gone:
             users = users.without_child(device, self._clock.timestamp())
+        self._forgotten -= gone
         self._use(users)
         try:
             await asyncio.to_thread(self._write_list, users)
-        except OSError as error:  # it is out of the files all the same, and tried again
-            self._faults.note(
-                "forgotten", f"The broker's users cannot be written: {error.strerror}"
-            )
+        except OSError as error:
+            text = f"The broker's users cannot be written: {error.strerror}"
+            self._faults.note("unsaved", text)
+            self._unsaved = True
         else:
-            self._forgotten -= gone
-            self._faults.note("forgotten")
+            self._faults.note("unsaved")
+            self._unsaved = False
 
     async def _refresh(self) -> None:
         """Have the files written that follow from the list and the verdicts."""

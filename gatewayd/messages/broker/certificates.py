@@ -24,6 +24,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.errors import InvalidArgs, SecretNotFound, StoreUnavailable
 from gatewayd.messages.broker.files import TlsFiles
+from gatewayd.settings import grammar
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ def _issue_child(
 
 def names_of_this_host() -> tuple[str, ...]:
     """Return by what children may reach this gateway: its name, and its IPv4 addresses.  Blocks."""
-    name = socket.gethostname().partition(".")[0].lower() or "gateway"
+    name = socket.gethostname().partition(".")[0].lower()
+    if grammar.label(name):
+        name = "gateway"  # no name that a child could look up
     return tuple(dict.fromkeys((name, f"{name}.local", *sorted(_addresses()))))
 
 

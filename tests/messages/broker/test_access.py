@@ -319,6 +319,52 @@ def test_each_address_has_its_listeners() -> None:
     assert list(BrokerSettings(port=1, certificate_port=1).problems())
 
 
+@pytest.mark.parametrize("name", ["", "höst", "under_score", "a" * 64])
+def test_an_odd_host_name_is_no_name_of_the_broker(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    assert names_of_this_host()[:2] == ("gateway", "gateway.local")
+
+
+async def test_names_of_every_kind_are_in_the_certificate(tmp_path: Path) -> None:
+    names = ("gäteway.local", "fe80::1%lan0", "192.0.2.7")
+    gateway = Gateway(tmp_path, BrokerSettings(names=names))
+    async with gateway.running():
+        (made,) = read_certificates(gateway.file(files.CERTIFICATE).encode())
+    listed = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert listed.get_values_for_type(x509.DNSName) == ["xn--gteway-bua.local"]
+    assert {str(one) for one in listed.get_values_for_type(x509.IPAddress)} == {
+        "fe80::1", "192.0.2.7",
+    }  # fmt: skip
+
+
+async def test_a_child_that_is_forgotten_on_a_full_disk_is_out_and_may_come_back(
+    gateway: Gateway,
+) -> None:
+    async with gateway.running():
+        await secret_from(lambda end: gateway.access.set_password(ONE, end, "uid 0"))
+        obstacle = gateway.directory / f"{FILE}.new"
+        obstacle.mkdir()
+        gateway.access.forget(ONE)
+        await gateway.until(lambda: f"{ONE}:" not in gateway.file(files.PASSWORDS))
+        await gateway.until(lambda: bool(gateway.access.faults()))
+        obstacle.rmdir()
+        await secret_from(lambda end: gateway.access.set_password(ONE, end, "uid 0"))
+        await gateway.until(lambda: f"{ONE}:" in gateway.file(files.PASSWORDS))
+        await asyncio.sleep(10 * LOOK)
+        assert gateway.access.list_users() == ((ONE, "child", ("password",), (ONE,)),)
+
+
+async def test_a_damaged_list_can_be_removed(gateway: Gateway) -> None:
+    (gateway.directory / FILE).write_bytes(b"damaged")
+    async with gateway.running():
+        assert gateway.access.faults()
+        (gateway.directory / FILE).unlink()
+        await gateway.until(lambda: not gateway.access.faults())
+        assert gateway.access.list_users() == ()
+
+
 def test_the_names_of_this_host_have_no_loopback() -> None:
     name, local, *addresses = names_of_this_host()
     assert local == f"{name}.local"
