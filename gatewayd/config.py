@@ -218,8 +218,18 @@ class _Reader:
         made["discoverers"] = self._plugins(DISCOVERERS, "discovery", tables)
         made["store"] = self._store()
         made["clouds"] = self._plugins(CLOUDS, "cloud", self._clouds())
+        self._check_budgets(made["messages"])
         made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
         return None if len(self.builder.problems.found) > before else Config(**made)
+
+    def _check_budgets(self, messages: MessageSettings | None) -> None:
+        """Note budgets of clouds that are not configured, most likely misspelt."""
+        for name in messages.clouds if messages is not None else ():
+            if name not in self._clouds():
+                at = ("messages", "clouds", name)
+                self.builder.note(
+                    at, f"[{dotted(at)}] is for no cloud: name it as its table [cloud.NAME]"
+                )
 
     def _section(self, cls: type[Any], name: str) -> Any:  # noqa: ANN401  # an instance of the class
         return self.builder.build(cls, self.source.table.get(name, {}), (name,))

@@ -217,6 +217,19 @@ def test_everything_is_raised_at_once(paths: ConfigPaths) -> None:
     assert len(str(raised.value).splitlines()) == 5
 
 
+def test_a_budget_is_for_a_cloud_that_is_configured(paths: ConfigPaths) -> None:
+    budget = "\n[messages.clouds.sky]\nbytes_per_day = 1000\n"
+    assert not problems_of(paths, f"[cloud.sky]\nhost = 'h'{budget}")
+    (problem,) = problems_of(paths, f"[cloud.sea]\nkind = 'sky'\nhost = 'h'{budget}")
+    assert "messages.clouds.sky" in problem
+    assert problem.startswith("gatewayd.toml:")
+
+
+def test_a_share_is_no_more_than_what_is_kept(paths: ConfigPaths) -> None:
+    (problem,) = problems_of(paths, "[messages]\nkeep = 1048576\nchild = { share = 1048577 }")
+    assert "child.share" in problem
+
+
 RULE = """
 [[rule]]
 name = "r"
