@@ -185,16 +185,3 @@ class MqttPublisher:
         answer.add_done_callback(lambda _: self._limit.arrived(size))
         await unless_ended(answer, ended)
         return ACCEPTED
-
-
-class NoPublisher:
-    """A publisher for devices whose messages have no form at their cloud: each is refused."""
-
-    max_payload = 0
-
-    async def publish(self, _: Message, ended: asyncio.Future[Any]) -> Publication:  # noqa: ARG002  # of the protocol
-        """Refuse a message."""
-        return MessageRefused(NO_FORM)
-
-
-NO_FORM = Reason("messages-unsupported", "Messages of this device have no form at its cloud.")

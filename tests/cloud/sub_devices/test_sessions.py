@@ -7,14 +7,25 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from gatewayd.cloud.batch import Batcher, BatchRefused
-from gatewayd.cloud.provider import LoginFailed, LoginRemoved
-from gatewayd.cloud.publisher import NoPublisher
+from gatewayd.cloud.paho_socket import Gone
+from gatewayd.cloud.provider import (
+    LoginFailed,
+    LoginRemoved,
+    MessageDelayed,
+    Publication,
+    SessionEnd,
+)
+from gatewayd.cloud.publisher import ACCEPTED
 from gatewayd.cloud.sub_devices import sessions
+from gatewayd.cloud.sub_devices.result_codes import LINK_LOST
 from gatewayd.cloud.sub_devices.sessions import OpenSessions, SubDeviceSession
+from gatewayd.device.message import Message
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud import cancel
@@ -46,15 +57,31 @@ class Cloud:
 
 
 @dataclass
+class Publisher:
+    """A publisher with a planned outcome, once it may end.  Implements MessagePublisher."""
+
+    max_payload: int = 100
+    outcome: Publication | Exception = ACCEPTED
+    may: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(self, _: Message, ended: asyncio.Future[Any]) -> Publication:
+        await self.may.wait()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@dataclass
 class Stage:
     cloud: Cloud
     online: OpenSessions[str]
+    publisher: Publisher = field(default_factory=Publisher)
 
     async def enter(self, child: str) -> SubDeviceSession:
         async def log_in() -> None:
             await self.online.commit(child, self.cloud.log_in(child))
 
-        return await self.online.open(child, NAME, Secret(b""), NoPublisher(), log_in)
+        return await self.online.open(child, NAME, Secret(b""), self.publisher, log_in)
 
 
 @asynccontextmanager
@@ -69,6 +96,47 @@ async def stage(*, answers: bool = True) -> AsyncIterator[Stage]:
     finally:
         await one.online.close()
         await batcher.close()
+
+
+SAID = Message("properties", b"{}", 0)
+BY_CLOUD = SessionEnd(Reason("cloud-no-session", "It has ended."), by_cloud=True)
+
+
+async def test_what_a_child_says_goes_by_its_publisher() -> None:
+    async with stage() as one:
+        session = await one.enter("a")
+        one.publisher.may.set()
+        assert await session.publish(SAID) == ACCEPTED
+        assert session.max_payload == 100
+
+
+@pytest.mark.parametrize("by_cloud", [True, False])
+async def test_what_is_accepted_while_the_cloud_ends_the_session_is_delayed(
+    *, by_cloud: bool
+) -> None:
+    """A cloud acknowledges also what it drops, as the child is not online there."""
+    async with stage() as one:
+        session = await one.enter("a")
+        saying = asyncio.create_task(session.publish(SAID))
+        await asyncio.sleep(0)
+        if by_cloud:
+            one.online.end("a", BY_CLOUD)
+        else:
+            await session.close()
+        one.publisher.may.set()
+        assert await saying == (MessageDelayed(BY_CLOUD.reason) if by_cloud else ACCEPTED)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_message_without_a_link_is_delayed(*, ended: bool) -> None:
+    async with stage() as one:
+        session = await one.enter("a")
+        one.publisher.outcome = Gone()
+        one.publisher.may.set()
+        if ended:
+            one.online.end("a", BY_CLOUD)
+        expected = BY_CLOUD.reason if ended else LINK_LOST
+        assert await session.publish(SAID) == MessageDelayed(expected)
 
 
 async def test_a_child_that_closes_is_logged_out() -> None:
