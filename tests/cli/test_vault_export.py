@@ -112,6 +112,7 @@ def test_records_that_are_none_of_ours_change_nothing(
     assert known(new.directory) == [OURS]
 
 
+@pytest.mark.integration
 def test_killed_anywhere_all_has_come_or_nothing(
     old: OfflineVault, new: OfflineVault, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_what_was_cut_off_goes_on_with_the_same_key(vault: OfflineVault) -> None
     assert drop_in(vault).exists()
 
 
+@pytest.mark.integration
 def test_killed_anywhere_it_is_made_by_the_next_try(vault: OfflineVault) -> None:
     place, step, done = vault.directory.parent, 0, False
     while not done:
@@ -119,6 +120,7 @@ def test_killed_anywhere_it_is_made_by_the_next_try(vault: OfflineVault) -> None
     assert step > 100
 
 
+@pytest.mark.integration
 def test_killed_anywhere_a_vault_that_is_resealed_opens(
     vault: OfflineVault, tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_service_that_loads_the_key_gets_no_drop_in(vault: OfflineVault) -> No
     assert not drop_in(vault).exists()
 
 
+@pytest.mark.root
 def test_what_root_makes_belongs_to_the_service(vault: OfflineVault) -> None:
     vault.directory.mkdir(mode=0o700)
     os.chown(vault.directory, NOBODY, NOBODY)

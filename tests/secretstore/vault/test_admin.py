@@ -238,6 +238,7 @@ def test_a_recovery_key_of_another_vault_is_refused(
         pass
 
 
+@pytest.mark.root
 def test_what_root_makes_belongs_to_whom_the_directory_belongs_to(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
