@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("typed commands")  # one copy serves all
+
 TOP = Path(__file__).parents[2]
 CHECKED = ("gatewayd/dbus/methods.py", "gatewayd/dbus_objects.py", "gatewayd/daemon.py")
 METHODS, OBJECTS, DAEMON = CHECKED
@@ -16,13 +18,15 @@ AUTHORITY = "gatewayd/cloud/ca/service.py"
 STORE, MANAGER = "gatewayd/storage/store_service.py", "gatewayd/manager/commands.py"
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the product that may be damaged."""
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product that may be damaged, and that mypy has checked: it remembers that."""
+    directory = tmp_path_factory.mktemp("product")
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(TOP / "gatewayd", tmp_path / "gatewayd", ignore=ignored)
-    shutil.copy(TOP / "pyproject.toml", tmp_path)
-    return tmp_path
+    shutil.copytree(TOP / "gatewayd", directory / "gatewayd", ignore=ignored)
+    shutil.copy(TOP / "pyproject.toml", directory)
+    assert mypy(directory).startswith("Success")
+    return directory
 
 
 def mypy(copy: Path) -> str:
@@ -54,4 +58,7 @@ def test_a_command_that_changes_is_found(
     text = (copy / damaged).read_text()
     assert text.count(before) == 1
     (copy / damaged).write_text(text.replace(before, after))
-    assert f"{found}:" in mypy(copy)
+    try:
+        assert f"{found}:" in mypy(copy)
+    finally:
+        (copy / damaged).write_text(text)

@@ -113,7 +113,7 @@ PLAIN = {"format": PayloadFormat.PLAIN, "values": {"t": "x"}}
         ({"topic": "a/+", "child_path": "a..b"}, "the path"),
         ({"topic": "a/+", "child_path": "x", **PLAIN}, "child_path"),
         ({"values": {"temperature": "a[b]"}}, "the path"),
-        ({"values": {"tempera ture": "a"}}, "names no property"),
+        ({"values": {"room temperature": "a"}}, "names no property"),
         ({"values": {"time": "a"}}, "names no property"),
         ({"time": "a..b"}, "the path"),
         ({"into": "user/update"}, "into is properties"),
