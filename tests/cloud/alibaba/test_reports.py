@@ -9,6 +9,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
 from gatewayd.cloud.alibaba.reporting import reports
@@ -195,6 +197,49 @@ def test_an_event_that_does_not_fit() -> None:
     for topic in ("events/a b", "events/a/b", "events/" + "a" * 51):
         assert refusal(topic, b"{}") == "message-topic-unknown"
     assert refusal("events/Hot", b'{"a b": 1}') == "message-name-unfit"
+
+
+TOPICS = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(["properties", "events/", "thing/", "user/", "thing/event/"]).flatmap(
+        lambda start: st.text(alphabet="abZ09_-./#+$\x00 é", max_size=30).map(start.__add__)
+    ),
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+PAYLOADS = st.binary(max_size=60) | st.dictionaries(
+    st.text(alphabet="ab_:é. ", max_size=6) | st.just("time"), VALUES, max_size=4
+).map(lambda values: json.dumps(values).encode())
+
+
+@given(TOPICS, PAYLOADS, st.sampled_from([0, AT]), st.booleans(), st.booleans())
+@settings(max_examples=400)
+def test_whatever_a_child_says_is_its_own_or_refused(
+    topic: str, payload: bytes, at: int, confirmed: bool, gateway: bool
+) -> None:
+    """No topic of another device, and nothing that is no JSON in the vendor's envelope."""
+    message = Message(topic, payload, at, confirmed=confirmed)
+    try:
+        found = reports.read(message, ONE, gateway=gateway)
+    except UnfitMessage as unfit:
+        check_reason(unfit.reason)
+        return
+    if isinstance(found, MappedMessage):
+        assert found.topic.startswith((f"/sys/{PK}/{DN}/thing/", f"/{PK}/{DN}/user/"))
+        assert not set(found.topic) & set("#+$\x00")
+        assert ".." not in found.topic.split("/")
+        assert found.payload == payload
+        return
+    request = reports.single([DeviceReport(ONE, found)])
+    assert request.method.startswith("thing/event/")
+    assert len(request.method.split("/")) in (4, 5)
+    for form in (reports.single, reports.pack, reports.history, reports.batch):
+        if found.made is None:
+            sent = body(form([DeviceReport(ONE, found)]))
+            assert sent.keys() == {"id", "version", "sys", "params", "method"}
 
 
 def test_limits_are_accepted() -> None:
