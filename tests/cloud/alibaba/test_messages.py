@@ -217,6 +217,21 @@ async def test_a_code_ends_a_message_as_the_table_says(direct_folder: Path) -> N
         assert await stage.say(reading(1, confirmed=True)) == [ACCEPTED]
 
 
+async def test_what_the_cloud_has_not_kept_is_in_the_log_once(
+    direct_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with directly(direct_folder) as stage:
+        values = {"Number": 1, "Height": 3, "Light": "on"}
+        given = Message("properties", json.dumps(values).encode(), AT, confirmed=True)
+        for _ in range(2):
+            assert await stage.say(given) == [ACCEPTED]
+        assert stage.arrived() == [1, 1]
+        (line,) = [one.getMessage() for one in caplog.records if "does not keep" in one.message]
+        assert "Height" in line
+        assert "Light" in line
+        assert "TH20-0001" in line
+
+
 async def test_without_confirmation_no_reply_is_asked_for(direct_folder: Path) -> None:
     async with directly(direct_folder) as stage:
         stage.cloud.set_faults(f"reply:500@{POST}")

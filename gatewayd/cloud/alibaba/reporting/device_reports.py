@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from gatewayd.cloud import mqtt
@@ -20,12 +21,17 @@ from gatewayd.cloud.alibaba.reporting.reports import (
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.sub_devices.link import LinkDown, LinkError, deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
+from gatewayd.device import reading
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.runtime.rate_limiter import AcknowledgedWindow, RateLimiter, TooManyWaiting
+
+log = logging.getLogger(__name__)
 
 MESSAGES, SECOND = 10, 1.1
 """Messages at QoS 1 of one device that arrive in so many seconds, at most.  The cloud takes 10 in
 one, and discards the rest in silence ("Limits" of the documentation)."""
+MAX_MISFITS = 20
+"""Properties that a device's session logs as not kept by the cloud, once each."""
 RETRY = 0.1
 """Seconds after which the limit is asked again where too many wait for it."""
 _EVENT_REPLIES = "thing/event/+/post_reply"
@@ -126,6 +132,7 @@ class DeviceReports:
         self.closed = connection.closed
         self._turns = 0
         self._replies: Replies | None = None
+        self._misfits: set[str] = set()
         self._subscribed: set[str] = set()
         self._refused: set[str] = set()
         self._subscribing = asyncio.Lock()
@@ -194,7 +201,23 @@ class DeviceReports:
                 raise Gone
 
         reply = await replies.ask((alink.reply_topic(topic), number), send)
+        if reply.code == alink.DONE:
+            self._note_misfits(reply.data)
         return reply.code
+
+    def _note_misfits(self, data: object) -> None:
+        """Log what the cloud has not kept of a report, although it accepted the rest."""
+        names = [name for name in data if isinstance(name, str)] if isinstance(data, dict) else []
+        new = [name for name in names if name not in self._misfits]
+        room = MAX_MISFITS - len(self._misfits)
+        if new and room > 0:
+            self._misfits.update(new[:room])
+            log.warning(
+                "Alibaba Cloud does not keep %s of %s/%s: compare with the model of the product.",
+                ", ".join(map(reading.shown, new[:room])),
+                self.own.product,
+                self.own.device,
+            )
 
     async def _listen(self, method: str) -> Replies:
         """Return the replies of this connection, once those to a method are subscribed to.
