@@ -14,6 +14,10 @@ from gatewayd.messages.doors.site.topic_pattern import KEY, BadPattern, ChildKey
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import FileUse, setting
 
+OWN_DOOR = "gatewayd"
+"""The name of the door that is gatewayd's own broker."""
+_DOOR = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
 TIME = "time"
 """The member of the neutral form that is no property."""
 MAX_PROPERTY = 64
@@ -21,6 +25,16 @@ MAX_PROPERTY = 64
 
 _PROPERTY = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,{MAX_PROPERTY - 1}}}", re.ASCII)
 _REMAINDER = re.compile(r"[^\x00-\x20+#$][^\x00-\x1f+#]{0,255}")
+
+
+def door_name_problem(name: str) -> str:
+    """Return what is wrong with the name of a door, which names a file, too; "" for nothing."""
+    if name == OWN_DOOR or not _DOOR.fullmatch(name):
+        return (
+            f"doors has {name[:64]!a}, which is no name of a door: use at most 32 lower-case "
+            f"letters and digits, a letter first, and not {OWN_DOOR!r}"
+        )
+    return ""
 
 
 def is_property(name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gatewayd.messages.broker.settings import BrokerSettings
-from gatewayd.messages.door_settings import DoorSettings
+from gatewayd.messages.door_settings import DoorSettings, door_name_problem
 from gatewayd.settings.declare import setting, table
 
 KIB, MIB = 1024, 1024 * 1024
@@ -128,5 +128,6 @@ class MessageSettings:
         """Yield what is wrong with the settings as a whole."""
         if self.child.share > self.keep:
             yield "child.share is more than keep, which is for all children: lower it"
+        yield from filter(None, map(door_name_problem, self.doors))
         if 0 < self.report_gateway < SHORTEST_REPORT:
             yield f"report_gateway is less than {SHORTEST_REPORT} s: raise it, or set it to 0"

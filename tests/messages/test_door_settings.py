@@ -14,6 +14,7 @@ from gatewayd.messages.door_settings import (
     Unit,
     ValueSettings,
 )
+from gatewayd.messages.settings import MessageSettings
 from gatewayd.settings.build import SettingsBuilder
 from gatewayd.settings.files import Document, Problems, lines
 
@@ -134,3 +135,14 @@ def test_an_entry_that_contradicts_itself_is_refused(given: dict[str, object], w
 
 def test_a_value_needs_a_path() -> None:
     assert list(ValueSettings("").problems())
+
+
+@pytest.mark.parametrize("name", ["gatewayd", "../x", "a/b", "", "Site", "1", "a" * 33, "a b", "é"])
+def test_a_door_has_a_name_that_a_file_can_have(name: str) -> None:
+    settings = MessageSettings(doors={name: DoorSettings(**DOOR)})  # type: ignore[arg-type]  # of any field
+    assert len(list(settings.problems())) == 1
+
+
+def test_a_door_may_have_any_other_name() -> None:
+    doors = {name: DoorSettings(**DOOR) for name in ("site", "z2m-2", "a_b")}  # type: ignore[arg-type]  # likewise
+    assert not list(MessageSettings(doors=doors).problems())

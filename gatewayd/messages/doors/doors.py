@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.messages.door_settings import DoorSettings
+from gatewayd.messages.door_settings import OWN_DOOR, DoorSettings
 from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAccess
 from gatewayd.messages.doors.children import ChildDirectory
 from gatewayd.messages.doors.door import Door, DoorStatus, Retry
@@ -19,8 +19,6 @@ from gatewayd.messages.doors.translation import OwnTopics, status_topic
 from gatewayd.messages.intake import MessageIntake
 from gatewayd.runtime.clock import Clock
 
-OWN = "gatewayd"
-"""The name of the door that is gatewayd's own broker."""
 _OWN_RETRY = Retry(0.1, 1.0)
 """It is on this machine; and what it has acknowledged while gatewayd is away, it may lose."""
 
@@ -70,7 +68,7 @@ class DoorParts:
     def own(self, access: DoorAccess) -> Door:
         """Make the door that is gatewayd's own broker."""
         return Door(
-            OWN,
+            OWN_DOOR,
             access,
             OwnTopics(self.children, self.stranger),
             self.intake,

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.secret import Secret
+from gatewayd.messages.door_settings import OWN_DOOR
 from gatewayd.messages.doors.access import OwnBrokerAccess
-from gatewayd.messages.doors.doors import OWN, DoorParts, Doors
+from gatewayd.messages.doors.doors import DoorParts, Doors
 from gatewayd.messages.doors.site.topic_pattern import ChildKey
 from gatewayd.messages.relay import ChildStanding, MessageRelay
 from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
@@ -40,7 +41,7 @@ async def work(directory: Path, socket: Path, *, drain: bool) -> None:
     standing = ChildStanding(lambda _: True, lambda _: False, lambda _: "")
     settings = MessageSettings(child=CHILD, keep=1 << 31)
     relay = MessageRelay(settings, directory, standing, SYSTEM_CLOCK)
-    await relay.open((OWN,))
+    await relay.open((OWN_DOOR,))
 
     def no_secret(_credential: str, _file: Path | None) -> Secret:
         raise AssertionError("no broker of the site is configured")
@@ -50,7 +51,7 @@ async def work(directory: Path, socket: Path, *, drain: bool) -> None:
     services = [*relay.services(), *doors.services()]
     running = {asyncio.ensure_future(service()) for service in services}
     try:
-        while doors.states()[OWN][0] != "connected":
+        while doors.states()[OWN_DOOR][0] != "connected":
             await asyncio.sleep(0.002)
         sys.stdout.write("connected\n")
         sys.stdout.flush()
