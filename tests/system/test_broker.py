@@ -72,6 +72,13 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
     box.until(lambda: _restarts(gateway) == "1", "another broker")
     box.until(lambda: _publish(gateway, child, password, authority) == 0, "it to be served again")
 
+    pid = box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER)
+    box.run("sh", "-c", "echo '# changed' >> /run/gatewayd-door/listeners.conf")
+    box.run("systemctl", "reload", BROKER)
+    box.until(lambda: _restarts(gateway) == "2", "a broker with other listeners")
+    assert box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER) != pid
+    box.until(lambda: _publish(gateway, child, password, authority) == 0, "these to be served")
+
     box.run("gatewayctl", "door", "revoke", child)
     box.until(lambda: _publish(gateway, child, password, authority) != 0, "it to be refused")
 
