@@ -56,6 +56,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "bus-lost": "8c1f0a1b7c3d4c0c9d0f6a4c0f6f7e15",
     "bus-flooded": "5b6d4f2e9a8447d5b1c7d3a0e2f49c68",
     "configuration-rejected": "172feecf44134d56ba59954a6cc6ed67",
+    "broker-unread": "98664baabe0c419fa324f1136baa3cd6",
+    "broker-read": "5a3fb8bd39214729858aac6240f07da4",
     "messages-blocked": "1ad9df0ef4e34bac9ba5f0c22e2c7b15",
     "messages-disk-full": "8fbd6f1af0ab4ffda89bd3bdb4e6a6cb",
     "messages-lost": "da4fa536047446deb57b9c2e001a6d79",

@@ -65,9 +65,9 @@ class NotedFaults:
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
-    def note(self, of: str, text: str = "") -> None:
-        """Note a fault, or that there is none."""
-        if text and self._texts.get(of) != text:
+    def note(self, of: str, text: str = "", *, quiet: bool = False) -> None:
+        """Note a fault, or that there is none.  quiet: it is not logged."""
+        if text and self._texts.get(of) != text and not quiet:
             log.warning("%s.", text)
         self._texts.pop(of, None)
         if text:
@@ -183,13 +183,22 @@ class AccessWriter:
             return
         if await asyncio.to_thread(self._directory.was_read):
             self._unread = None
-            self._faults.note("unread")
+            self._note_unread("")
             return
         self._unread = unread.later(self._clock.now())
         if self._clock.now() - unread.since > NOT_RUNNING:
-            self._faults.note("unread", UNREAD)
+            self._note_unread(UNREAD)
         with contextlib.suppress(OSError):  # as it was written before, it is tried again
             await asyncio.to_thread(self._directory.write, self._written)
+
+    def _note_unread(self, text: str) -> None:
+        """Note that the broker has not read its files, or that it has; both have their entry."""
+        before = self._faults.get("unread")
+        if text and not before:
+            log.warning("%s.", text, extra={"message_id": "broker-unread"})
+        if before and not text:
+            log.warning("gatewayd's broker runs.", extra={"message_id": "broker-read"})
+        self._faults.note("unread", text, quiet=True)
 
     def _texts(self, users: BrokerUsers) -> Mapping[str, bytes]:
         lines = {name: passing.line for name, passing in self._thrown_out.items()}

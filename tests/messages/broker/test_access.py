@@ -219,7 +219,9 @@ async def test_a_list_that_cannot_be_read_is_left_alone(gateway: Gateway, conten
         assert not list(gateway.access_directory.iterdir())
 
 
-async def test_files_that_the_broker_has_not_read_are_written_again(gateway: Gateway) -> None:
+async def test_files_that_the_broker_has_not_read_are_written_again(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     passwords = gateway.access_directory / files.PASSWORDS
 
     async def later(seconds: float, holds: Callable[[], bool]) -> None:
@@ -235,6 +237,8 @@ async def test_files_that_the_broker_has_not_read_are_written_again(gateway: Gat
         await asyncio.sleep(0.05)  # a tick of the clock of files
         (gateway.directory / files.PASSWORDS).write_bytes(passwords.read_bytes())
         await later(200, lambda: not gateway.access.faults())
+        entries = [getattr(one, "message_id", "") for one in caplog.records]
+        assert [one for one in entries if one] == ["broker-unread", "broker-read"]
         last = passwords.stat()
         gateway.ahead += 1000
         await asyncio.sleep(10 * LOOK)
