@@ -18,6 +18,8 @@ from gatewayd.messages.settings import ChildMessageSettings, OnFull
 
 IN_MEMORY = 32 * 1024 * 1024
 """Bytes of all children's messages that are in memory; one message more, at most, is read."""
+AT_MOST = 2 * IN_MEMORY
+"""Bytes up to which a child that has none in memory may read one, so that none waits for others."""
 
 SAME_VICTIM = 64
 """Messages that one child gives up before all are compared again."""

@@ -62,6 +62,7 @@ class ChildRates:
 class DailySpending:
     """What messages have cost at each cloud today, and whether more may be spent.
 
+    After the first message that has to wait, none is sent on that day: they keep their order.
     A day that is not the one before begins at nothing, also where the clock was set back: so a
     clock that is corrected costs a day's budget at most, and never keeps messages back for years.
 
@@ -70,6 +71,7 @@ class DailySpending:
 
     def __init__(self, budgets: Mapping[str, CloudBudget], spent: Mapping[str, Spent]) -> None:
         self._budgets, self._spent = budgets, dict(spent)
+        self._closed: dict[str, int] = {}
 
     def take(self, cloud: str, size: int, now: float) -> Spent | None:
         """Count a message that is to be sent; None if it has to wait for another day.
@@ -84,9 +86,14 @@ class DailySpending:
         after = Spent(before.day, before.bytes + cost, before.messages + 1)
         over = 0 < budget.bytes_per_day < after.bytes and before.bytes > 0
         if over or 0 < budget.messages_per_day < after.messages:
+            self._closed[cloud] = before.day
             return None
         self._spent[cloud] = after
         return after
+
+    def is_closed(self, cloud: str, now: float) -> bool:
+        """Whether a message has to wait for another day.  now: seconds since the epoch."""
+        return cloud in self._closed and self._closed[cloud] == int(now // DAY)
 
     def today(self, cloud: str, now: float) -> Spent:
         """Return what a cloud has cost today.  now: seconds since the epoch."""

@@ -30,7 +30,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import DropReason, Message
 from gatewayd.device.reason import Reason
 from gatewayd.errors import StoreError
-from gatewayd.messages.backlog import IN_MEMORY, Backlog, ChildBacklog
+from gatewayd.messages.backlog import AT_MOST, IN_MEMORY, Backlog, ChildBacklog
 from gatewayd.messages.bounds import DailySpending
 from gatewayd.messages.lanes import LoadedMessage, Waiting
 from gatewayd.messages.outbox.arrival import ArrivalClock
@@ -83,7 +83,8 @@ class _Channel:
     session: in use; wanted: the newest, which takes its place when nothing is under way.
     held: whether a message was delayed, so that none is sent.  failures: delays in a row.
     hungry: whether it is in the queue of those that read.  queued: in that of its connection.
-    faulty: the number of the last message that met a fault of the provider, so many times.
+    faults: how often messages have met a fault of the provider, by their numbers; of as many as can
+    be under way.
     """
 
     own: ChildBacklog
@@ -96,8 +97,7 @@ class _Channel:
     timer: asyncio.TimerHandle | None = None
     hungry: bool = False
     queued: bool = False
-    faulty: int = 0
-    faults: int = 0
+    faults: dict[int, int] = field(default_factory=dict)
 
 
 class MessageDelivery:
@@ -166,6 +166,7 @@ class MessageDelivery:
 
     def wake_all(self) -> None:
         """Send what waits, if it can be: another day has begun, perhaps."""
+        self._read_soon()
         for channel in tuple(self._channels.values()):
             self._wake(channel)
 
@@ -212,6 +213,7 @@ class MessageDelivery:
             channel.timer = None
         if session is None:
             channel.own.lanes.closed()
+            self._read_soon()
             self._channels.pop(channel.own.child, None)
             return
         channel.own.lanes.opened()
@@ -271,19 +273,23 @@ class MessageDelivery:
     def _send_next(self, channel: _Channel, connection: _Connection) -> bool:
         """Send the next message of a child, or drop it; return whether there was one to send."""
         lanes, session = channel.own.lanes, channel.session
+        cloud, now = self._cloud_of(channel.own.child), self._clock.timestamp()
+        if self._spending().is_closed(cloud, now):
+            lanes.unload()  # until tomorrow, the memory is for others
+            self._read_soon()
+            return False
         if lanes.needs_reading and not channel.hungry:
             channel.hungry = True
             self._hungry.append(channel)
-            self._may_read.set()
+            self._read_soon()
         one = lanes.next()
         if one is None or session is None:
             return False
         if (reason := self._unfit(one, session)) is not None:
             self._drop(channel, lanes.take(), reason)
             return True
-        cloud = self._cloud_of(channel.own.child)
         size = len(one.stored.topic) + len(one.stored.payload)
-        spent = self._spending().take(cloud, size, self._clock.timestamp())
+        spent = self._spending().take(cloud, size, now)
         if spent is None:
             return False
         if spent.messages:
@@ -336,16 +342,19 @@ class MessageDelivery:
 
     def _fault(self, channel: _Channel, number: int, error: BaseException) -> Publication:
         """Log a fault of a provider; give a message up that meets one again and again."""
-        device = channel.own.child
-        channel.faults = channel.faults + 1 if channel.faulty == number else 1
-        channel.faulty = number
+        device, faults = channel.own.child, channel.faults
+        count = faults.pop(number, 0) + 1
+        if count < MAX_FAULTS:
+            faults[number] = count
+        while len(faults) > self._settings.window:  # the first are of messages that are gone
+            del faults[next(iter(faults))]
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {one.filename}:{one.lineno}" for one in last)
         log.error(  # without its text, which may have what the child has said
             "Device %s: a message was not published: %s%s.",
             device, type(error).__name__, where, extra={"device": device},
         )  # fmt: skip
-        return MessageRefused(FAULT) if channel.faults >= MAX_FAULTS else MessageDelayed(FAULT)
+        return MessageDelayed(FAULT) if count < MAX_FAULTS else MessageRefused(FAULT)
 
     def _ended(
         self, channel: _Channel, one: LoadedMessage, message: Message, result: Publication
@@ -362,8 +371,7 @@ class MessageDelivery:
                 self._drop(channel, one, DropReason.REFUSED)
             case MessageDelayed():
                 channel.held = True
-        if self._hungry:
-            self._may_read.set()  # there may be room in memory
+        self._read_soon()
         if channel.held or channel.wanted is not channel.session:
             self._settle(channel)
         else:
@@ -376,20 +384,32 @@ class MessageDelivery:
 
     # Reading ahead.
 
+    def _read_soon(self) -> None:
+        """Read for those in the queue: there may be room in memory."""
+        if self._hungry:
+            self._may_read.set()
+
     def _take_hungry(self) -> list[tuple[_Channel, list[Waiting]]]:
         """Return what to read now, for the next children in the queue."""
-        most, count = IN_MEMORY - self._backlog.memory.used, 0
+        used, count = self._backlog.memory.used, 0
         found = []
-        while self._hungry and most > 0 and count < READ_AT_ONCE:
+        for _ in range(len(self._hungry)):
             channel = self._hungry.popleft()
-            wanted = channel.own.lanes.to_read(most)
+            lanes = channel.own.lanes
+            most = IN_MEMORY - used
+            if most <= 0 and not lanes.in_memory and used < AT_MOST:
+                most = 1  # one message, whatever its size
+            if lanes.needs_reading and (most <= 0 or count >= READ_AT_ONCE):
+                self._hungry.append(channel)
+                continue
+            wanted = lanes.to_read(most)
             if wanted:
                 found.append((channel, wanted))
             else:
                 channel.hungry = False
             count += len(wanted)
-            most -= sum(one.size for one in wanted)
-        if not self._hungry or most <= 0:
+            used += sum(one.size for one in wanted)
+        if not found:  # those in the queue wait for memory
             self._may_read.clear()
         return found
 

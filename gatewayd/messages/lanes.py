@@ -145,6 +145,11 @@ class ChildLanes:
         """How many messages are under way."""
         return len(self._under_way)
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of its messages that are in memory."""
+        return self._kept
+
     # What comes.
 
     def append(self, one: Waiting, stored: StoredMessage | None) -> None:
@@ -166,9 +171,13 @@ class ChildLanes:
         """The session has ended, and what was under way was put back: all that waits is late."""
         assert not self._under_way, "it was put back"
         self._online = False
+        self.unload()
+        self._live.unread.move_to(self._late.unread)
+
+    def unload(self) -> None:
+        """Let what was read ahead wait unread again, as it cannot be sent now."""
         for lane in (self._live, self._late):
             self._forget_read(lane)
-        self._live.unread.move_to(self._late.unread)
 
     # What leaves.
 

@@ -17,7 +17,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Message
 from gatewayd.device.reason import Reason
-from gatewayd.messages import delivery
+from gatewayd.messages import backlog, delivery
 from gatewayd.messages.settings import (
     Acceptance,
     AfterOutage,
@@ -207,6 +207,21 @@ async def test_a_fault_of_a_provider_costs_one_message_and_stops_no_other(tmp_pa
         assert running.dropped == {"refused": 1}
 
 
+async def test_several_messages_that_meet_a_fault_are_given_up_each(tmp_path: Path) -> None:
+    faulty = numbered(3, start=1)
+    async with running_relay(tmp_path) as running:
+        for payload in faulty:
+            running.cloud.answers[payload] += [RuntimeError("a fault")] * 99
+        running.connect()
+        for payload in numbered(5):
+            running.say(payload)
+        await running.all_settled()
+        await running.empty()
+        assert running.dropped == {"refused": 3}
+        repeats = Counter(one.payload for one in running.cloud.received[ALICE])
+        assert [repeats[payload] for payload in faulty] == [delivery.MAX_FAULTS] * 3
+
+
 async def test_a_session_without_messages_lets_them_wait(tmp_path: Path) -> None:
     class Plain:
         async def wait_closed(self) -> None: ...
@@ -299,3 +314,61 @@ async def test_only_the_reply_of_the_cloud_counts_where_that_is_set(tmp_path: Pa
         running.say("0")
         await running.accepted(1)
         assert running.cloud.received[ALICE][0].confirmed
+
+
+@pytest.mark.parametrize("stuck", ["held", "spent"])
+async def test_children_that_cannot_send_keep_the_memory_from_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stuck: str
+) -> None:
+    for module in (backlog, delivery):
+        monkeypatch.setattr(module, "IN_MEMORY", 50_000)
+        monkeypatch.setattr(module, "AT_MOST", 100_000)
+    children = [DeviceId(f"child-{number:012x}") for number in range(10)]
+    clouds = {"slow": CloudBudget(messages_per_day=1)} if stuck == "spent" else {}
+    settings = MessageSettings(commit_delay=0, clouds=clouds)
+    slow, quick = FakeCloud(), FakeCloud()
+    slow.admitted = {*children, ALICE}
+    slow.names = dict.fromkeys(children, "slow") | {ALICE: "quick"}
+    if stuck == "held":
+        slow.open.clear()
+    async with running_relay(tmp_path, settings, slow) as running:
+        for child in (*children, ALICE):
+            for number in range(8):
+                running.say(b"%d" % number + bytes(5000), child)
+        await running.all_settled()
+        for child in children:
+            running.connect(child)
+        await until(lambda: slow.received)
+        running.cloud = quick
+        running.connect()
+        most = 0
+        while len(quick.accepted[ALICE]) < 8:
+            most = max(most, running.relay.statistics().in_memory)
+            await asyncio.sleep(0.001)
+        assert most <= 110_000
+        if stuck == "held":
+            slow.open.set()
+            for child in children:
+                await until(lambda child=child: len(slow.accepted[child]) == 8)  # type: ignore[misc]  # bound here
+            await running.empty()
+
+
+async def test_memory_that_a_session_frees_at_its_end_is_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (backlog, delivery):
+        monkeypatch.setattr(module, "IN_MEMORY", 10_000)
+        monkeypatch.setattr(module, "AT_MOST", 10_000)
+    async with running_relay(tmp_path) as running:
+        running.say(bytes(12_000))
+        running.say(bytes(12_000), BOB)
+        await running.all_settled()
+        running.cloud.open.clear()
+        running.connect()
+        await until(lambda: running.cloud.under_way)
+        running.connect(BOB)
+        await asyncio.sleep(0.05)
+        assert not running.cloud.received[BOB], "there is no room for it"
+        running.disconnect()
+        running.cloud.open.set()
+        await running.accepted(1, BOB)
