@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,12 @@ def test_one_message_costs_the_same_beside_a_hundred_children_as_beside_one() ->
     assert backlog.total.waiting + sum(backlog.total.dropped.values()) == 3000
     sizes = sorted(own.lanes.size for own in backlog.children.values())
     assert sizes[-1] - sizes[0] <= 70 * 1100, "no child gives up far more than another"
+
+
+async def test_no_more_is_kept_than_half_of_what_is_free(tmp_path: Path) -> None:
+    settings = MessageSettings(commit_delay=0, keep=100_000_000_000_000)
+    free = shutil.disk_usage(tmp_path).free
+    async with running_relay(tmp_path, settings) as running:
+        capacity = running.relay.statistics().capacity
+        assert 0 < capacity < settings.keep
+        assert capacity == pytest.approx(free / 2, rel=0.2), "other tests write, too"
