@@ -95,7 +95,8 @@ class AlibabaUplink:
         A refusal is recorded in `refused`, and is no error: the cloud subscribes a gateway to some
         topics by itself.
         """
-        await self._subscribe(alink.gateway_topics(self._own))
+        await self._subscribe((*alink.gateway_topics(self._own), *self.reports.early_topics))
+        self.reports.subscribed.update(self.reports.early_topics)
 
     async def watch(self, children: Iterable[SubName]) -> None:
         """Subscribe to the topics of these children, as far as there is room.

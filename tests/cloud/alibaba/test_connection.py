@@ -162,7 +162,9 @@ async def test_it_subscribes_to_each_topic_of_a_gateway(serve: Serve, server: At
         assert link.refused == {f"{G}/thing/list/found_reply"}
     assert all(len(topics) <= 8 for topics in peer.subscribed)
     wanted = sum(peer.subscribed, ())
-    assert sorted(wanted) == sorted(alink.gateway_topics(OWN))
+    reports = [f"{G}/thing/event/property/{one}/post_reply" for one in ("pack", "history")]
+    assert sorted(wanted) == sorted([*alink.gateway_topics(OWN), *reports])
+    assert len(peer.subscribed) == 2
 
 
 async def test_no_subscription_is_answered(serve: Serve, server: At) -> None:

@@ -136,7 +136,7 @@ async def test_the_reply_to_a_request_of_the_childs_own_counts(tmp_path: Path, r
 
 async def test_where_the_gateway_may_not_subscribe_the_puback_counts(folder: Path) -> None:
     """30527: a gateway has a hundred subscriptions, of which it needs some itself."""
-    async with behind_the_gateway(folder, rules=replace(RULES, subscriptions=9)) as stage:
+    async with behind_the_gateway(folder, rules=replace(RULES, subscriptions=11)) as stage:
         assert await stage.say(own_request(7, {"Number": 1})) == [ACCEPTED]
         assert await stage.say(own_request(7, [1])) == [ACCEPTED]
         assert stage.arrived() == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
@@ -116,6 +116,9 @@ class DeviceReports:
     own: the device.  closed: why the connection has ended.
     replies: of the connection; called when the first reply is to be expected.
     reply_timeout: seconds.  ids: of the requests.
+    early_topics: those of the replies that a gateway's children need; worth subscribing to before
+    there is a report, as the cloud may take seconds to heed a subscription.
+    subscribed: topics of replies that are subscribed to.
     """
 
     def __init__(
@@ -133,11 +136,15 @@ class DeviceReports:
         self._turns = 0
         self._replies: Replies | None = None
         self._misfits: set[str] = set()
-        self._subscribed: set[str] = set()
+        self.subscribed: set[str] = set()
         self._refused: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._queues: dict[ReportForm, ReportQueue] = {}
         self.closed.add_done_callback(self._end)
+
+    @property
+    def early_topics(self) -> Sequence[str]:
+        return [self._reply_filter(method) for method in (PACK_POST, HISTORY_POST)]
 
     def queue(self, form: ReportForm) -> ReportQueue:
         """Return the queue of the reports that leave in this form."""
@@ -227,11 +234,11 @@ class DeviceReports:
         if self._replies is None:
             self._replies = self._find_replies()
         topic = self._reply_filter(method)
-        if topic not in self._subscribed:
+        if topic not in self.subscribed:
             async with self._subscribing, deadline(self._reply_timeout):
-                if topic not in self._subscribed:
+                if topic not in self.subscribed:
                     (code,) = await self._connection.subscribe([topic])
-                    self._subscribed.add(topic)
+                    self.subscribed.add(topic)
                     if code == mqtt.REFUSED:
                         self._refused.add(topic)
         return self._replies
