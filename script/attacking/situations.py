@@ -48,6 +48,9 @@ SITUATIONS: Mapping[str, Sequence[str]] = {
     "keys, requests and PEM texts of odd shape": (
         "tests/ca/test_certificates.py", "tests/secretstore/keyslots/test_recovery_keys.py",
     ),
+    "hostile arguments for every method of D-Bus": (
+        "tests/integration/test_hostile_arguments.py",
+    ),
     "callers without permission": (
         "tests/integration/test_bus_polkit.py", "tests/dbus/test_authorization.py",
     ),
