@@ -21,6 +21,9 @@ IN_MEMORY = 32 * 1024 * 1024
 AT_MOST = 2 * IN_MEMORY
 """Bytes up to which a child that has none in memory may read one, so that none waits for others."""
 
+DROPPED_AT_ONCE = 25_000
+"""Messages that make room for one, at most, so that nothing else waits long for that.  None needs
+more; where a bound is lower than in an earlier run, the next ones make the rest of the room."""
 SAME_VICTIM = 64
 """Messages that one child gives up before all are compared again."""
 
@@ -113,14 +116,15 @@ class Backlog:
         """Drop the oldest until there is room for a message; return them.
 
         Returns the bound that cannot be kept so, if there is one: what is left is under way.
+        After DROPPED_AT_ONCE there need not be room yet.
         """
         own = self.of(child)
         dropped: list[Waiting] = []
-        while own.size + size > self._settings.share:
+        while own.size + size > self._settings.share and len(dropped) < DROPPED_AT_ONCE:
             if (one := self.drop_oldest(own, DropReason.SHARE)) is None:
                 return dropped, DropReason.SHARE
             dropped.append(one)
-        while self.size + size > self.capacity:
+        while self.size + size > self.capacity and len(dropped) < DROPPED_AT_ONCE:
             if (one := self.drop_of_largest(DropReason.TOTAL)) is None:
                 return dropped, DropReason.TOTAL
             dropped.append(one)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
@@ -89,18 +89,19 @@ class WaitingList:
             self._cut()
         return one
 
-    def prepend(self, older: Iterable[Waiting]) -> None:
+    def prepend(self, older: Sequence[Waiting]) -> None:
         """Add what is older than all, oldest first."""
-        later = tuple(self)
-        self._head = len(self._numbers)
         self._cut()
-        for one in (*older, *later):
-            self.append(one)
+        self._numbers[:0] = array("Q", (one.number for one in older))
+        self._sizes[:0] = array("I", (one.size for one in older))
+        self._doors[:0] = array("H", (one.door for one in older))
 
     def move_to(self, other: WaitingList) -> None:
         """Move all to the end of another list."""
-        for one in self:
-            other.append(one)
+        self._cut()
+        other._numbers += self._numbers
+        other._sizes += self._sizes
+        other._doors += self._doors
         self._head = len(self._numbers)
         self._cut()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.messages import relay
+from gatewayd.messages import backlog, relay
 from gatewayd.messages.backlog import Backlog
 from gatewayd.messages.bounds import BURST, DAY, HEADERS, ChildRates, DailySpending
 from gatewayd.messages.lanes import OVERHEAD, size_of
@@ -276,3 +276,19 @@ async def test_no_more_is_kept_than_half_of_what_is_free(tmp_path: Path) -> None
         capacity = running.relay.statistics().capacity
         assert 0 < capacity < settings.keep
         assert capacity == pytest.approx(free / 2, rel=0.2), "other tests write, too"
+
+
+def test_where_a_bound_is_lower_than_before_each_message_makes_a_part_of_the_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog, "DROPPED_AT_ONCE", 100)
+    waits = Backlog(DROPPING, MIB)
+    for number in range(1000):
+        waits.restored(ALICE, (number, 1, 1, 0, 952))
+    for _ in range(9):
+        dropped, bound = waits.make_room_for(ALICE, 1000)
+        assert (len(dropped), bound) == (100, None)
+    assert waits.of(ALICE).size == 100_000
+    dropped, bound = waits.make_room_for(ALICE, 1000)
+    assert bound is None
+    assert waits.of(ALICE).size + 1000 <= 64 * KIB

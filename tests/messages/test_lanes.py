@@ -174,3 +174,22 @@ def test_in_order_a_new_message_is_late_while_it_waits_behind_late_ones() -> Non
     lanes.done(2)
     lanes.append(waiting(stored(3)), stored(3))
     assert not lanes.take().late
+
+
+def test_what_was_put_before_and_moved_keeps_its_order_and_its_columns() -> None:
+    one, other = WaitingList(), WaitingList()
+    listed = [Waiting(number, number * 10, number % 7) for number in range(100)]
+    for waits in listed[40:]:
+        one.append(waits)
+    for waits in listed[40:50]:
+        assert one.pop() == waits
+    one.prepend(listed[20:50])
+    for waits in listed[:20]:
+        other.append(waits)
+    assert other.pop() == listed[0]
+    assert one.pop() == listed[20]
+    one.move_to(other)
+    assert [*other] == [*listed[1:20], *listed[21:]]
+    assert not len(one)
+    one.append(listed[5])
+    assert one.pop() == listed[5]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, StoreError
 from gatewayd.messages.outbox import arrival, outbox
 from gatewayd.messages.outbox.arrival import ArrivalClock, KnownPackets, clock_is_right
 from gatewayd.messages.outbox.file import NAME, RING, Changes, OutboxFile, StoredMessage
@@ -240,6 +240,35 @@ async def test_damage_while_it_runs_costs_what_is_not_in_memory(tmp_path: Path) 
         shown = running.relay.statistics().total
         assert shown.sent + sum(shown.dropped.values()) == 1501
         assert running.relay.statistics().state == "running"
+
+
+async def test_a_new_file_that_is_damaged_too_loses_nothing_that_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, damages = OutboxFile.apply, [True, True, True]
+
+    def damaged(file: OutboxFile, changes: Changes) -> None:
+        if changes.stored and damages:
+            damages.pop()
+            raise StoreError("it is damaged")
+        apply(file, changes)
+
+    async with running_relay(tmp_path) as running:
+        running.cloud.open.clear()
+        running.connect()
+        for number in range(10):
+            running.say(b"%d" % number)
+        await running.all_settled()
+        monkeypatch.setattr(OutboxFile, "apply", damaged)
+        running.say(b"new", BOB)
+        await running.all_settled()
+        assert not damages
+        assert running.relay.statistics().state == "running"
+        running.cloud.open.set()
+        running.connect(BOB)
+        await running.empty()
+        assert running.cloud.accepted[ALICE] == [b"%d" % number for number in range(10)]
+        assert not running.dropped
 
 
 async def test_a_file_that_is_locked_blocks_and_goes_on(

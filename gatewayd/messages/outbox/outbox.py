@@ -282,7 +282,9 @@ class MessageOutbox:
 
     def _make_room(self, changes: Changes, count: int, size: int) -> None:
         if changes.stored and count > 0:
-            changes.deleted += self._owner.make_room(count, size)
+            changes.deleted += (gone := self._owner.make_room(count, size))
+            given_up = set(gone)  # perhaps some that were to be stored in a new file
+            changes.stored = [one for one in changes.stored if one.number not in given_up]
 
     def _settle(self, arrivals: Sequence[_Arrival]) -> None:
         if stored := [one.message for one in arrivals if one.message]:
@@ -291,10 +293,12 @@ class MessageOutbox:
             one.settled(one.dropped)
 
     async def _make_durable(self, changes: Changes) -> None:
+        arrived, begun = changes.stored, False
         while True:
             try:
                 if self._damage:
-                    await self._begin_again(changes)
+                    await self._begin_again(changes, arrived)
+                    begun = True
                 await self._thread.run(self._apply, changes)
             except StoreFull as error:
                 await self._when_full(changes, error)
@@ -302,6 +306,8 @@ class MessageOutbox:
                 await self._when_unavailable(error)
             except StoreError as error:  # of its leaves, only those above come from a file
                 self._damage = str(error)
+                if begun:  # the new file, too
+                    await self._wait(error)
             else:
                 self._is_durable()
                 return
@@ -351,14 +357,17 @@ class MessageOutbox:
         self.blocked = str(error)
         await asyncio.sleep(RETRY)
 
-    async def _begin_again(self, changes: Changes) -> None:
-        """Begin a new file in place of one that is damaged, with all that is in memory."""
+    async def _begin_again(self, changes: Changes, arrived: list[StoredMessage]) -> None:
+        """Begin a new file in place of one that is damaged, with all that is in memory.
+
+        arrived: what is in memory here alone.
+        """
         aside = await self._thread.run(self._replace)
         _log_replaced(f"{self._damage}; it was renamed to {aside.name}")
         self._damage = ""
         gone, changes.deleted = set(changes.deleted) | set(self._deleted), []
         kept = [one for one in self._owner.rescue() if one.number not in gone]
-        changes.stored = kept + changes.stored
+        changes.stored = kept + arrived
         changes.children = {number: name for name, number in self.children.items()}
         changes.doors = {number: name for name, number in self.doors.items()}
         changes.seen, changes.spent = self._known.all(), dict(self.spent)
