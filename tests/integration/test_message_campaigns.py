@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from gatewayd.errors import StoreError
 from script.soaking.messages import workload
 from script.soaking.messages.cuts import judge_messages, message_cuts
+from script.soaking.messages.gateway import kill_gateways
 from script.soaking.messages.kill_loop import kill_relays
 from script.soaking.messages.marks import ChildMarks, lost, out_of_order, read_marks, stored_twice
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 from script.soaking.powercut.trace import Operation
 
-KILLS, CUTS, SEED = 8, 60, 20261129
+KILLS, GATEWAY_KILLS, CUTS, SEED = 8, 3, 40, 20261129
 
 # None of these is asynchronous: the played door writes its marks on the loop.
 pytestmark = pytest.mark.integration
@@ -41,6 +43,13 @@ def test_no_kill_loses_a_message_or_its_order(tmp_path: Path) -> None:
     assert not tally.wrong
     assert tally.kills == KILLS
     assert tally.acknowledged > KILLS
+
+
+def test_no_kill_of_gatewayd_loses_what_a_broker_has_acknowledged() -> None:
+    with tempfile.TemporaryDirectory(prefix="soak-") as short:  # for the path of a socket
+        tally = asyncio.run(kill_gateways(Path(short), GATEWAY_KILLS, SEED))
+    assert not tally.wrong
+    assert tally.acknowledged
 
 
 def test_no_power_cut_loses_a_message_or_its_order(

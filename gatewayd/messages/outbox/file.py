@@ -73,7 +73,8 @@ OUTBOX_PRAGMAS = (
     "PRAGMA cache_size = -8192",
 )
 
-_INSERT = "INSERT INTO up VALUES (?, ?, ?, ?, ?, ?, ?)"
+_STORE = "REPLACE INTO up VALUES (?, ?, ?, ?, ?, ?, ?)"
+"""It may be there already: a commit that failed may have reached the disk all the same."""
 _SELECT = "SELECT number, child, door, boot, at, topic, payload FROM up WHERE number = ?"
 _INDEX = """
     SELECT number, child, door, boot, length(topic) + length(payload) FROM up
@@ -214,7 +215,7 @@ class OutboxFile(Database):
                 gone = [(number,) for number in changes.deleted]
                 self._run_for_each("DELETE FROM up WHERE number = ?", gone)
             if changes.stored:
-                self._run_for_each(_INSERT, map(_row, changes.stored))
+                self._run_for_each(_STORE, map(_row, changes.stored))
             if changes.seen:
                 slots = [
                     (RING * one.door + one.number % RING, one.number, one.packet, one.digest)
