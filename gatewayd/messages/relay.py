@@ -218,6 +218,12 @@ class MessageRelay:
 
     # What has waited too long, or for nothing.
 
+    def standing_changed(self, child: DeviceId) -> None:
+        """Drop what waits of a child that is gone, before it may be admitted again."""
+        own = self._backlog.children.get(child)
+        if own is not None and self._children.gone(child):
+            self._forget(own)
+
     async def _sweep(self) -> None:
         """Drop what is not to be delivered any more, until cancelled."""
         aged = self._clock.now() - AGE_SWEEP  # what is restored is looked at soon
@@ -243,18 +249,20 @@ class MessageRelay:
 
     async def _drop_aged(self, own: ChildBacklog) -> None:
         """Drop messages of a child that have waited too long."""
-        while numbers := own.lanes.oldest(OLDEST):
+        most = 1  # more are read where the oldest has
+        while numbers := own.lanes.oldest(most):
             rows = await self._outbox.read(numbers)
             oldest = (rows[0].boot, rows[0].at) if rows else (0, 0)
             if oldest != own.oldest:
                 own.oldest, self._last = oldest, None
             aged = {row.number for row in rows if self._expired(row)}
-            still = list(takewhile(aged.__contains__, own.lanes.oldest(OLDEST)))
+            still = list(takewhile(aged.__contains__, own.lanes.oldest(most)))
             for _ in still:
                 if (one := self._backlog.drop_oldest(own, DropReason.AGE)) is not None:
                     self._outbox.delete(one.number)
-            if len(still) < OLDEST:
+            if len(still) < most:
                 return
+            most = OLDEST
 
     def _expired(self, one: StoredMessage) -> bool:
         """Whether a message has waited too long, as far as that is known."""
