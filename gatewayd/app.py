@@ -209,7 +209,7 @@ class Application:
             Work.CONNECT: self.keeper.connect,
         }
         shown = DevicePublisher(records, devices, self.admission, reporter, clock)
-        manager.connect(workers, _BrokerNotifier(shown, records, lambda: self.broker))
+        manager.connect(workers, _StandingNotifier(shown, records, self))
         self.commands = OperatorCommands(
             manager,
             self.admission,
@@ -401,35 +401,34 @@ class Application:
         return record.cloud if record else None
 
 
-class _BrokerNotifier:
-    """A `ChildPublisher` that also notifies the users of the broker.  broker: None for none.
+class _StandingNotifier:
+    """A `ChildPublisher` that also notifies the users of the broker, and the messages.
 
     A child that had a record was forgotten by an operator; any other may come back.
     """
 
-    def __init__(
-        self,
-        publisher: ChildPublisher,
-        records: RecordStore,
-        broker: Callable[[], BrokerAccess | None],
-    ) -> None:
-        self._publisher, self._records, self._broker = publisher, records, broker
+    def __init__(self, publisher: ChildPublisher, records: RecordStore, app: Application) -> None:
+        self._publisher, self._records, self._app = publisher, records, app
         self._on_record: set[DeviceId] = set()
 
     def show(self, child: Child) -> None:
-        if broker := self._broker():
-            broker.update(child.id)
-            if self._records.get(child.id) is not None:
-                self._on_record.add(child.id)
+        self._note(child.id)
+        if self._app.broker and self._records.get(child.id) is not None:
+            self._on_record.add(child.id)
         self._publisher.show(child)
 
     def remove(self, device: DeviceId) -> None:
-        if broker := self._broker():
-            broker.update(device)
-            if device in self._on_record:
-                self._on_record.remove(device)
-                broker.forget(device)
+        self._note(device)
+        if self._app.broker and device in self._on_record:
+            self._on_record.remove(device)
+            self._app.broker.forget(device)
         self._publisher.remove(device)
+
+    def _note(self, device: DeviceId) -> None:
+        if self._app.broker:
+            self._app.broker.update(device)
+        if self._app.message_stage:
+            self._app.message_stage.standing_changed(device)
 
 
 async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:

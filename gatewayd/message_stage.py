@@ -127,6 +127,10 @@ class MessageStage:
         """End all publications, and close the outbox: after the doors have ended."""
         await self.relay.aclose()
 
+    def standing_changed(self, child: DeviceId) -> None:
+        """Note that a child was admitted, rejected or forgotten, perhaps."""
+        self.relay.standing_changed(child)
+
     # What is shown.
 
     def statistics(self) -> MessageStatistics:

@@ -122,3 +122,23 @@ async def test_a_child_is_shown_its_way_to_the_cloud(
         assert not stage.sessions.offline
         assert settled == [None, "unknown-child", "unknown-child"]
         assert stage.entrances[ALICE] == "site"
+
+
+async def test_what_waits_of_a_child_that_is_forgotten_does_not_wait_for_the_next_one(
+    tmp_path: Path, records: MemoryRecords
+) -> None:
+    async with running(tmp_path, records) as stage:
+        settled: list[object] = []
+        stage.intake.offer(IncomingMessage("site", ALICE, "properties", b"old"), settled.append)
+        await until(lambda: settled)
+        stage.standing_changed(ALICE)
+        assert stage.statistics().total.waiting == 1, "it has its record"
+        record = records.rows.pop(ALICE)
+        stage.standing_changed(ALICE)
+        records.rows[ALICE] = record
+        cloud = FakeCloud()
+        stage.relay.delivery.session_opened(ALICE, FakeMessageSession(cloud, ALICE))
+        stage.intake.offer(IncomingMessage("site", ALICE, "properties", b"new"), settled.append)
+        await until(lambda: cloud.accepted[ALICE])
+        assert cloud.accepted[ALICE] == [b"new"]
+        assert stage.statistics().total.dropped == {"forgotten": 1}
