@@ -48,6 +48,7 @@ from gatewayd.messages.broker.files import AccessDirectory
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.broker.users import Standing
 from gatewayd.messages.doors.access import OwnBrokerAccess
+from gatewayd.messages.outbox.arrival import BOOT_VARIABLE
 from gatewayd.messages.service import MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
@@ -283,6 +284,7 @@ class Application:
             read_secret=partial(read_secret, credentials_directory(environ)),
             host=socket.gethostname(),
             stranger=self._prove,
+            boot=environ.get(BOOT_VARIABLE, ""),
         )
         await stage.open()
         for listener in (stage.sessions, stage.relay.delivery):

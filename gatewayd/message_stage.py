@@ -79,7 +79,7 @@ class MessageStage:
     """The way of all messages.
 
     directory: of the outbox.  own: the way to gatewayd's own broker; None without one.
-    host: the name of this machine.  stranger: as in `DoorParts`.
+    host: the name of this machine.  stranger: as in `DoorParts`.  boot: as in `ArrivalClock`.
     intake: where messages enter that come from no door.
     """
 
@@ -95,8 +95,11 @@ class MessageStage:
         read_secret: ReadSecret,
         host: str,
         stranger: Callable[[DeviceId], None] = lambda _: None,
+        boot: str = "",
     ) -> None:
-        arrival = ArrivalClock(clock.wall, is_right=lambda: clock_is_right() and not clock.fault())
+        arrival = ArrivalClock(
+            clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot
+        )
         self._children = RecordedStanding(records)
         self.relay = MessageRelay(
             settings, directory, self._children, clock, arrival=arrival, published=tap.published

@@ -167,6 +167,14 @@ def test_a_clock_that_a_service_has_not_set_is_not_believed(
     assert clock_is_right([service])
 
 
+def test_a_boot_has_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "boot_id"
+    path.write_text("0123\n")
+    assert arrival.boot_name(path) == "0123"
+    assert arrival.boot_name(tmp_path / "none") != arrival.boot_name(tmp_path / "none")
+    assert ArrivalClock(lambda: 0, boot="4567").boot_name == "4567"
+
+
 # A bad disk.
 
 

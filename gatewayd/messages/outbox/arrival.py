@@ -17,6 +17,8 @@ from gatewayd.runtime.clock import MARK, synchronised
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another text at each boot: random(4)."""
+BOOT_VARIABLE = "GATEWAYD_BOOT_ID"
+"""The environment variable with it, as a unit with ProcSubset=pid has no such file."""
 _DIGEST = 7  # bytes, so that SQLite's integers hold it
 
 
@@ -46,6 +48,7 @@ class ArrivalClock:
 
     wall: microseconds since the epoch.  uptime: seconds since the boot.  is_right: whether the
     clock may be believed; called on a thread.
+    boot: another text at each boot; "" to read it.
     """
 
     def __init__(
@@ -53,9 +56,10 @@ class ArrivalClock:
         wall: Callable[[], int],
         uptime: Callable[[], float] = uptime,
         is_right: Callable[[], bool] = clock_is_right,
+        boot: str = "",
     ) -> None:
         self._wall, self._uptime, self.is_right = wall, uptime, is_right
-        self.right = False
+        self.right, self.boot_name = False, boot
         self._boot = 0
         self._began: dict[int, int] = {}
 

@@ -407,7 +407,7 @@ class MessageOutbox:
         self.doors = {n: i for n, i in found.doors.items() if i in used[1] or n in configured}
         self.spent, self._known = dict(found.spent), KnownPackets(found.seen)
         self._boots = {n: named for n, named in found.boots.items() if n in used[2]}
-        this = boot_name()
+        this = self._arrival.boot_name or boot_name()
         known = {name: n for n, (name, _) in found.boots.items()}
         boot = known.get(this, max(found.boots, default=0) + 1)
         self._boots[boot] = found.boots.get(boot, (this, 0))
