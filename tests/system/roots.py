@@ -68,12 +68,20 @@ def root(release: str, packages: Iterable[str], use: str = "gateway") -> Path:
 
 
 def _replace(kept: Path, release: str, packages: Sequence[str], older: str) -> None:
-    """Make a root.  older: the pattern of those whose place it takes."""
+    """Make a root.  older: the pattern of those whose place it takes, or that are unfinished."""
     for old in CACHE.glob(older):
+        _unmount_below(old)
         shutil.rmtree(old)
     unfinished = kept.with_suffix(".new")
     _make(release, packages, unfinished)
     unfinished.rename(kept)
+
+
+def _unmount_below(directory: Path) -> None:
+    """Unmount what an mmdebstrap that was killed has left behind."""
+    points = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+    for point in sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def dependencies(package: Path) -> list[str]:
