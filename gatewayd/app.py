@@ -173,6 +173,7 @@ class Application:
     checkpoint: called with the name of each durable step.
     on_window_change: called when the join window has opened or closed.
     reload, dump: as `OperatorCommands` takes them.
+    speaking: whether children may say something, by `open_messages`.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -194,10 +195,13 @@ class Application:
         on_window_change: Callable[[], None],
         reload: Callable[[], Awaitable[None]],
         dump: Callable[[], Awaitable[int]],
+        speaking: bool = False,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
-        devices = self.authenticated = AuthenticatedDevices(discovery.devices, manager.changed)
+        found = discovery.devices
+        self._authenticated = AuthenticatedDevices(found, manager.changed) if speaking else None
+        devices = self._authenticated or found
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
         self.admission = AdmissionController(
             records, devices, rules, providers, turns=self.registrar, settle=settle, clock=clock
@@ -209,16 +213,13 @@ class Application:
             Work.ACTIVATE: self.keeper.activate,
             Work.CONNECT: self.keeper.connect,
         }
-        shown = DevicePublisher(records, devices, self.admission, reporter, clock)
-        manager.connect(workers, _StandingNotifier(shown, records, self))
+        shown: ChildPublisher = DevicePublisher(records, devices, self.admission, reporter, clock)
+        if speaking:
+            shown = _StandingNotifier(shown, records, self)
+        manager.connect(workers, shown)
+        rescan = discovery.rescan
         self.commands = OperatorCommands(
-            manager,
-            self.admission,
-            records,
-            rules,
-            reload=reload,
-            rescan=discovery.rescan,
-            dump=dump,
+            manager, self.admission, records, rules, reload=reload, rescan=rescan, dump=dump
         )
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = MessageService(
@@ -395,8 +396,8 @@ class Application:
 
     def _prove(self, device: DeviceId) -> None:
         """Give trust to a child that waits, and has logged in at gatewayd's own broker."""
-        if self._standing(device) is Standing.UNDECIDED:
-            self.authenticated.prove(device)
+        if self._authenticated and self._standing(device) is Standing.UNDECIDED:
+            self._authenticated.prove(device)
 
     def _cloud_name(self, device: DeviceId) -> CloudName | None:
         record = self._records.get(device)
@@ -478,6 +479,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         on_window_change=on_window_change,
         reload=reload,
         dump=dump,
+        speaking=config.messages.enabled,
     )
     app.open_authorities()
     app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))

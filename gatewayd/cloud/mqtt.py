@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
@@ -458,12 +458,23 @@ class MqttConnection:
 class MqttSession:
     """A device that is logged in over a connection of its own.
 
-    publisher: of what the device says.  Implements Session, SupportsMessages.
+    make_publisher: makes the publisher of what the device says, when it says something for the
+    first time.  Implements Session, SupportsMessages.
     """
 
-    def __init__(self, connection: MqttConnection, publisher: MessagePublisher) -> None:
-        self._connection, self._publisher = connection, publisher
-        self.max_payload = publisher.max_payload
+    def __init__(
+        self, connection: MqttConnection, make_publisher: Callable[[], MessagePublisher]
+    ) -> None:
+        self._connection, self._make_publisher = connection, make_publisher
+
+    @cached_property
+    def _publisher(self) -> MessagePublisher:
+        return self._make_publisher()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest payload that the cloud may take from this device."""
+        return self._publisher.max_payload
 
     async def publish(self, message: Message) -> Publication:
         """Publish a message once, as SupportsMessages says."""

@@ -146,12 +146,11 @@ Publication: TypeAlias = MessageAccepted | MessageRefused | MessageDelayed
 
 @runtime_checkable
 class SupportsMessages(Protocol):
-    """A session over which its child can speak.
+    """A session over which its child can speak."""
 
-    max_payload: bytes of the largest payload that the cloud may take from this child.
-    """
-
-    max_payload: int
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest payload that the cloud may take from this child."""
 
     async def publish(self, message: Message) -> Publication:
         """Publish a message once; return when the cloud has acknowledged or refused it.

@@ -101,9 +101,9 @@ class RoutedProvider(ABC):
         for route in self._routes.values():
             await route.close()
 
-    @abstractmethod
-    def _illegal(self, name: CloudName) -> Reason | None:
-        """Return why the cloud has no such name, whatever the route; None if it may have."""
+    def _illegal(self, _: CloudName) -> Reason | None:
+        """Return why the cloud has no such name, whatever the route; None if the routes know it."""
+        return None
 
     @abstractmethod
     def _no_route(self, name: CloudName) -> Reason:

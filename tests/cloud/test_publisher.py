@@ -56,7 +56,7 @@ def session_over(
     connection: mqtt.MqttConnection, rate: float = FREE, waiters: int = 1000
 ) -> MqttSession:
     limit = CountLimit(RateLimiter(Pacer(rate), time.monotonic, waiters))
-    return MqttSession(connection, MqttPublisher(connection, map_message, limit, 100))
+    return MqttSession(connection, lambda: MqttPublisher(connection, map_message, limit, 100))
 
 
 def saying(session: SupportsMessages, *numbers: int) -> list[asyncio.Task[Publication]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tools.measure_path import Measured, measure
 
-MODULES, HELPER_ALONE, EDGES = 70, 7, 142
+MODULES, HELPER_ALONE, EDGES = 70, 7, 148
 """Bounds of the modules, of those among them that run in the discovery helper alone, and of the
-calls between files, in both processes; 70, 7 and 140 were measured for an Alibaba device that
+calls between files, in both processes; 70, 7 and 146 were measured for an Alibaba device that
 connects directly."""
 TRIES = 3
 """Measurements, of which one must be within the bounds: work that a timer starts, as the report of

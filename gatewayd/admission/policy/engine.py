@@ -143,7 +143,7 @@ def is_listed(view: View, rules: Sequence[Rule]) -> bool:
     rule = next((one for one in rules if _progress(one, view) == len(one.predicates)), None)
     if rule is None or rule.template is None or not rule.listed:
         return False
-    identity = rule.identity(view)
+    identity = identity_of(rule, view)
     return all(identity.get(field) in rule.listed for field in rule.template.fields)
 
 
@@ -176,7 +176,7 @@ def _names(rule: Rule, evidence: Evidence, progress: Sequence[int]) -> Sequence[
 def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
     if rule.template is None:
         return _Named(None, "", evidence.trust, view)
-    identity = rule.identity(view)
+    identity = identity_of(rule, view)
     try:
         name = rule.template.fill(identity)
     except RuleError as unfit:
@@ -280,3 +280,9 @@ _RAISE_TRUST: Mapping[Trust, str] = {
 def _unproven(rule: Rule, trust: Trust) -> Reason:
     text = f"Rule {rule.name} requires a {rule.trust.word} identity; this one is {trust.word}."
     return Reason("trust-too-low", text, _RAISE_TRUST[rule.trust])
+
+
+def identity_of(rule: Rule, view: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields of identity that a rule extracts from a view."""
+    found = ((one.field, one.of(view)) for one in rule.extractions)
+    return {field: value for field, value in found if value}

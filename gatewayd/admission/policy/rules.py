@@ -129,11 +129,6 @@ class Rule:
     route: str = ""
     window: bool = False
 
-    def identity(self, view: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the fields of identity in a view."""
-        found = ((one.field, one.of(view)) for one in self.extractions)
-        return {field: value for field, value in found if value}
-
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
     """Make a rule; None if it has problems, which are all reported."""

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gatewayd.cloud.alibaba.settings import AlibabaSettings
+from gatewayd.cloud.alibaba import reasons
+from gatewayd.cloud.alibaba.settings import DEVICE_NAME, AlibabaSettings
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.network import tls
@@ -47,6 +49,12 @@ class AlibabaAccount:
     random: Callable[[int], bytes] = field(default=secrets.token_bytes)
     connects: RateLimiter = field(default_factory=connect_limit)
     book: AddressBook = field(default_factory=AddressBook)
+
+    def check_name(self, name: CloudName) -> Reason | None:
+        """Return why there is no such device here, whatever its route; None if there may be."""
+        if not DEVICE_NAME.fullmatch(name.device):
+            return reasons.BAD_NAME
+        return None if name.product in self.settings.products else reasons.NO_PRODUCT
 
     def endpoint(self, name: CloudName) -> tuple[str, int]:
         """Return the host and port of the MQTT endpoint for a device."""

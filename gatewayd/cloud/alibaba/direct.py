@@ -60,9 +60,9 @@ class DirectRoute(ABC):
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
-        product = self._settings.products.get(name.product)
-        if product is None:
-            return reasons.NO_PRODUCT
+        if (objection := self._account.check_name(name)) is not None:
+            return objection
+        product = self._settings.products[name.product]
         return None if product.has_secret else reasons.NO_PRODUCT_SECRET
 
     async def check_ready(self, _: CloudName) -> Reason | None:
@@ -95,7 +95,7 @@ class DirectRoute(ABC):
             connection = await mqtt.open_connection(
                 server, login, keepalive, max_packet=payloads.MAX_SESSION_PACKET
             )
-            return MqttSession(connection, self._publisher(name, connection))
+            return MqttSession(connection, partial(self._publisher, name, connection))
         except ConnectError as error:
             raise self._login_error(error, name) from error
 

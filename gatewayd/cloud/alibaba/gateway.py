@@ -151,6 +151,5 @@ class AlibabaGatewayRoute:
         no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
         await subscribe(connection, uplink.subscribe_all(), no_answer)
         self._children.serve_over(uplink)
-        return MqttSession(
-            connection, OwnPublisher(sub_name(name), lambda: uplink.reports, gateway=True)
-        )
+        own, ways = sub_name(name), lambda: uplink.reports
+        return MqttSession(connection, lambda: OwnPublisher(own, ways, gateway=True))

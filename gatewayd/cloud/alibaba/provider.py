@@ -97,9 +97,6 @@ class Alibaba(RoutedProvider):
         for trust in self._roots:
             trust.release()
 
-    def _illegal(self, name: CloudName) -> Reason | None:
-        return None if DEVICE_NAME.fullmatch(name.device) else reasons.BAD_NAME
-
     def _no_route(self, name: CloudName) -> Reason:
         return NO_GATEWAY if name.route in SUB_DEVICE_ROUTES else reasons.NO_ROUTE
 

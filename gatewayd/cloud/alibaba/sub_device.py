@@ -127,8 +127,8 @@ class AlibabaSubDeviceRoute(ABC):
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
-        if name.product not in self._products:
-            return reasons.NO_PRODUCT
+        if (objection := self._account.check_name(name)) is not None:
+            return objection
         room = self._children.sessions.topology.has_room(payloads.sub_name(name))
         return None if room else GATEWAY_FULL
 

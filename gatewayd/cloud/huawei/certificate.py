@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
@@ -185,7 +186,8 @@ class CertificateRoute:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         connection, device_id = await self.login.open(name, secret, None)
         service, limit = self._services.get(name.product, ""), HuaweiLimit(self._now)
-        return MqttSession(connection, device_publisher(connection, device_id, service, limit))
+        publisher = partial(device_publisher, connection, device_id, service, limit)
+        return MqttSession(connection, publisher)
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

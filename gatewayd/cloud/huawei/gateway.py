@@ -98,7 +98,7 @@ class HuaweiGatewayRoute:
         silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
         await subscribe(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
-        publisher = self._children.own_publisher(connection, device_id)
+        publisher = partial(self._children.own_publisher, connection, device_id)
         return HuaweiGatewaySession(connection, publisher, partial(self._children.leave, uplink))
 
 
@@ -111,10 +111,10 @@ class HuaweiGatewaySession(MqttSession):
     def __init__(
         self,
         connection: mqtt.MqttConnection,
-        publisher: MessagePublisher,
+        make_publisher: Callable[[], MessagePublisher],
         leave: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(connection, publisher)
+        super().__init__(connection, make_publisher)
         self._leave = leave
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gatewayd.admission.policy.engine import identity_of
 from gatewayd.admission.policy.rules import (
     Action,
     Rule,
@@ -41,8 +42,8 @@ def test_a_good_rule_is_made() -> None:
     assert one.trust is Trust.LISTED, "unless it says otherwise"
     assert one.devices == 256
     view = {"txt.sn": "1", "txt.mac": "a8:03:2a:be:54:dc"}
-    assert one.identity(view) == {"serial": "1", "mac": "a8032abe54dc"}
-    assert one.identity({"txt.mac": "none"}) == {}
+    assert identity_of(one, view) == {"serial": "1", "mac": "a8032abe54dc"}
+    assert identity_of(one, {"txt.mac": "none"}) == {}
 
 
 @pytest.mark.parametrize(
