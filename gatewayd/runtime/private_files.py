@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How a blank is written in mountinfo."""
 
 
 def make_private(path: Path) -> None:
@@ -40,6 +44,22 @@ def _set_owner(opened: int, directory: Path) -> None:
     if os.geteuid() == 0:
         owner = directory.stat()
         os.fchown(opened, owner.st_uid, owner.st_gid)
+
+
+def is_read_only_disk(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether the file system itself takes no writes, and not only this process's view of it.
+
+    A unit has a view of its own, which stays read-only when the file system is mounted for writing
+    again (proc_pid_mountinfo(5); mount_namespaces(7)).  Blocks.  Raises OSError.
+    """
+    super_options = ""
+    longest = -1
+    for line in mounts.read_text(errors="surrogateescape").splitlines():
+        here, _, disk = line.partition(" - ")
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), here.split()[4])
+        if len(point) >= longest and path.is_relative_to(point):
+            longest, super_options = len(point), disk.split()[-1]
+    return "ro" in super_options.split(",")
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.errors import StoreError
+from gatewayd.errors import StoreError, StoreUnavailable
+from gatewayd.runtime.private_files import is_read_only_disk
 from gatewayd.secretstore.store import (
     IDLE,
     SecretStore,
@@ -35,6 +36,8 @@ PURGE_EVERY = 86_400.0
 REOPEN_EVERY = 5.0
 """Seconds between two tries to write to a disk that took no writes at the start."""
 
+LEFT_BEHIND = "the disk was mounted for writing again, which only a new start of gatewayd sees"
+
 DOUBTFUL = "many secrets and records disagree: see the journal"
 
 WRITABLE = {"message_id": "disk-writable"}
@@ -48,6 +51,7 @@ class Storage:
     """The durable stores, open and reconciled, for the event loop.
 
     without_secret: children whose stored secret is gone.
+    read_only_disk: the directory, if its file system was read-only at the start; else None.
     doubtful: whether so much did not fit that an operator has to act.
     """
 
@@ -58,6 +62,7 @@ class Storage:
     secrets: DurableSecrets
     without_secret: frozenset[DeviceId]
     doubtful: bool
+    read_only_disk: Path | None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
@@ -88,6 +93,7 @@ class Storage:
                 DurableSecrets(thread, store),
                 without_secret(findings),
                 any(finding.kind is FindingKind.DEGRADED for finding in findings),
+                await thread.run(lambda: directory if _is_read_only(directory) else None),
             )
         except BaseException:
             await thread.aclose()
@@ -155,7 +161,10 @@ class Storage:
                 await _first(self._wake, pause)
 
     async def _reopen(self, wall: Callable[[], int]) -> bool:
-        """Use the disk again, and repair first what could not be repaired at the start."""
+        """Use the disk again, and repair first what could not be repaired at the start.
+
+        Raises StoreUnavailable where gatewayd has to be started again to see the disk.
+        """
 
         def reopened() -> list[Finding]:
             self.database.reopen()
@@ -168,12 +177,19 @@ class Storage:
 
         try:
             findings = await self.thread.run(reopened, adopt)
-        except StoreError:  # `faults` has it
+        except StoreError as error:  # `faults` has it
+            if await self.thread.run(self._is_left_behind):
+                raise StoreUnavailable(LEFT_BEHIND) from error
             return False
         log.warning("The disk of the durable stores takes writes again.", extra=WRITABLE)
         for finding in findings:
             _log(finding)
         return True
+
+    def _is_left_behind(self) -> bool:
+        """Whether it is only this process's view of the disk that is still read-only."""
+        directory = self.read_only_disk
+        return directory is not None and not _is_read_only(directory)
 
     async def _bind(self) -> None:
         try:
@@ -200,6 +216,13 @@ class Storage:
             log.warning("Failed to purge the quarantine of the secret store: %s.", error)
             return False
         return True
+
+
+def _is_read_only(directory: Path) -> bool:
+    try:
+        return is_read_only_disk(directory.resolve())
+    except OSError:
+        return False
 
 
 def _bind(database: RecordDatabase, store: SecretStore) -> None:

@@ -29,7 +29,7 @@ SITUATIONS: Mapping[str, Sequence[str]] = {
     ),
     "a disk that is full or read-only at the start, and while it runs": (
         "tests/integration/test_disk_without_writes.py", "tests/integration/test_store_faults.py",
-        "tests/integration/test_full_disk.py",
+        "tests/integration/test_full_disk.py", "tests/system/test_bad_disk.py",
     ),
     "a clock that is not set": ("tests/sessions/test_clock_not_set.py",),
     "a message bus that goes away": ("tests/integration/test_bus_lost.py",),

@@ -8,13 +8,40 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.private_files import make_private, write_private
+from gatewayd.runtime.private_files import is_read_only_disk, make_private, write_private
 
 
 def test_a_private_file_is_made_with_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "new/file"
     make_private(path)
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root ro,errors=remount-ro
+40 22 8:2 / /var rw - ext4 /dev/sda2 rw
+41 40 8:2 /x /var/lib/small\\040disk ro,relatime master:3 - ext4 /dev/sda2 rw,discard
+42 40 0:9 / /var/lib/gone rw - tmpfs tmpfs rw,size=8m
+43 40 0:9 / /var/lib/gone ro - tmpfs tmpfs ro,size=8m
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "read_only"),
+    [
+        ("/etc", True),
+        ("/var/lib/gatewayd", False),
+        ("/variable", True),
+        ("/var/lib/small disk/state", False),
+        ("/var/lib/gone/state", True),
+    ],
+)
+def test_a_disk_is_read_only_by_its_file_system_and_not_by_a_view_of_it(
+    tmp_path: Path, path: str, read_only: bool
+) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert is_read_only_disk(Path(path), tmp_path / "mountinfo") is read_only
+    assert not is_read_only_disk(tmp_path)
 
 
 def test_what_was_written_replaces_the_file(tmp_path: Path) -> None:
