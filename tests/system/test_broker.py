@@ -19,6 +19,18 @@ BROKER, ACCESS, LIMIT = (
 EXPOSURE = {BROKER: 10, ACCESS: 10, LIMIT: 11, "gatewayd.service": 11}
 """Tenths, as systemd-analyze(1) takes them, at most.  The limit is part of the firewall."""
 
+MODES = {
+    "/run/gatewayd-door": "2750 gatewayd gatewayd-broker",
+    "/run/gatewayd-door/key.pem": "640 gatewayd gatewayd-broker",
+    "/run/gatewayd-broker": "750 gatewayd-broker gatewayd-door",
+    "/run/gatewayd-broker/socket": "770 gatewayd-broker gatewayd-door",
+    "/run/gatewayd-broker/passwords": "400 gatewayd-broker gatewayd-door",
+    "/run/gatewayd-broker/listeners": "755 gatewayd-broker gatewayd-door",
+    "/var/lib/gatewayd-broker": "700 gatewayd-broker gatewayd-door",
+    "/var/lib/gatewayd/broker-users.json": "600 gatewayd gatewayd",
+}
+"""Mode, owner and group: a program in the group can connect, and read or write nothing."""
+
 
 def _publish(gateway: Gateway, child: str, password: str, authority: Path) -> int:
     """Publish as a child does, from its side of the LAN; return the status of mosquitto_pub."""
@@ -37,6 +49,11 @@ def _state(gateway: Gateway, unit: str = BROKER) -> str:
 
 def _restarts(gateway: Gateway) -> str:
     return gateway.box.run("systemctl", "show", "--value", "-p", "NRestarts", BROKER)
+
+
+def _modes(gateway: Gateway) -> dict[str, str]:
+    lines = gateway.box.run("stat", "--format=%n %a %U %G", *MODES).splitlines()
+    return {path: mode for path, _, mode in (line.partition(" ") for line in lines)}
 
 
 def _until(gateway: Gateway, state: str) -> None:
@@ -91,6 +108,8 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
         box.run("systemd-analyze", "--no-pager", f"--threshold={most}", "security", unit)
     for path in ("/run/gatewayd-door", "/run/gatewayd-broker/socket"):
         gateway.refused("ls", path, user="nobody")
+    box.until(lambda: _modes(gateway), "a broker with its own listeners again")
+    assert _modes(gateway) == MODES
 
     gateway.systemctl("stop")
     assert _state(gateway) == "inactive"
