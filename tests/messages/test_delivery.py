@@ -207,7 +207,9 @@ async def test_a_fault_of_a_provider_costs_one_message_and_stops_no_other(tmp_pa
         assert running.dropped == {"refused": 1}
 
 
-async def test_several_messages_that_meet_a_fault_are_given_up_each(tmp_path: Path) -> None:
+async def test_several_messages_that_meet_a_fault_are_given_up_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     faulty = numbered(3, start=1)
     async with running_relay(tmp_path) as running:
         for payload in faulty:
@@ -220,6 +222,8 @@ async def test_several_messages_that_meet_a_fault_are_given_up_each(tmp_path: Pa
         assert running.dropped == {"refused": 3}
         repeats = Counter(one.payload for one in running.cloud.received[ALICE])
         assert [repeats[payload] for payload in faulty] == [delivery.MAX_FAULTS] * 3
+    logged = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert 1 <= len(logged) <= 2, "not each of nine"
 
 
 async def test_a_session_without_messages_lets_them_wait(tmp_path: Path) -> None:

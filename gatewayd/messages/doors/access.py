@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError
 from gatewayd.network.tls import Server, client_context, dial, dial_plain
 from gatewayd.runtime.watched_file import read_regular
-
-log = logging.getLogger(__name__)
 
 MAX_CERTIFICATES = 64 * 1024
 """Bytes of the file with the certificate to show."""
@@ -136,8 +133,7 @@ class SiteBrokerAccess:
         try:
             return await asyncio.to_thread(self._read_secret, credential, file)
         except ConfigError as error:
-            log.warning("The broker at %s cannot be used: %s", self.endpoint, error)
-            raise DoorError.of(DoorFault.CREDENTIAL, self.endpoint) from error
+            raise DoorError.of(DoorFault.CREDENTIAL, self.endpoint, str(error)) from error
 
 
 async def _open_unix(path: Path, seconds: float) -> socket.socket:

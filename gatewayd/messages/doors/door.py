@@ -96,7 +96,7 @@ class Door:
         self._statuses: dict[str, bytes] = {}
         self._received = 0
         self._dropped: Counter[str] = Counter()
-        self._reason = door_reason(DoorFault.STARTING, access.endpoint)
+        self._reason, self._detail = door_reason(DoorFault.STARTING, access.endpoint), ""
         self._version = V5
         self._granted: bool | None = None  # all topics; None before they were subscribed to
         self._session: DoorSession | None = None
@@ -119,7 +119,7 @@ class Door:
             if self._clock.now() - begun > STABLE:
                 failures = 0
             failures += 1
-            self._note(error.reason)
+            self._note(error.reason, error.detail)
             await asyncio.sleep(delay(failures, retry.first, retry.last, self._clock.jitter()))
 
     def status(self) -> DoorStatus:
@@ -210,15 +210,15 @@ class Door:
         finally:
             ended.cancel()
 
-    def _note(self, reason: Reason) -> None:
-        """Note a reason, and log it where it is another than before."""
-        if reason.code == self._reason.code:
+    def _note(self, reason: Reason, detail: str = "") -> None:
+        """Note a reason, and log it where it is another than before.  detail: for the log."""
+        if (reason.code, detail) == (self._reason.code, self._detail):
             return
-        self._reason = reason
+        self._reason, self._detail = reason, detail
         if reason == NONE:
             log.info("Door %s is connected to the broker at %s.", self.name, self._access.endpoint)
         else:
-            log.warning("Door %s: %s", self.name, reason)
+            log.warning("Door %s: %s", self.name, f"{reason} {detail}".rstrip())
 
     # What a session receives.
 

@@ -148,16 +148,16 @@ def door_reason(fault: DoorFault, endpoint: str) -> Reason:
 
 
 class DoorError(Exception):
-    """A connection to a broker was not made, or has ended."""
+    """A connection to a broker was not made, or has ended.  detail: for the log, a sentence."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason.code)
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
     @classmethod
-    def of(cls, fault: DoorFault, endpoint: str) -> DoorError:
+    def of(cls, fault: DoorFault, endpoint: str, detail: str = "") -> DoorError:
         """Make one of a fault of the broker."""
-        return cls(door_reason(fault, endpoint))
+        return cls(door_reason(fault, endpoint), detail)
 
     @classmethod
     def of_network(cls, fault: ConnectFault, host: str, port: int) -> DoorError:

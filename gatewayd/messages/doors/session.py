@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -28,8 +27,6 @@ from gatewayd.messages.doors.packets import (
     subscribe,
     unsubscribe,
 )
-
-log = logging.getLogger(__name__)
 
 FILTERS = 64
 """Topic filters of one SUBSCRIBE."""
@@ -138,18 +135,17 @@ class DoorSession:
 
         without_a_word: what it means that the broker gave no reason.
         """
-        connection, fault = self.connection, without_a_word
+        connection, fault, detail = self.connection, without_a_word, ""
         match connection.closed.result():
             case ConnectionLoss.SILENT:
                 fault = DoorFault.SILENT
             case ConnectionLoss.CERTIFICATE:
                 fault = DoorFault.CERTIFICATE
             case ConnectionLoss.PROTOCOL:
-                log.warning("The broker at %s sent %s.", self._endpoint, connection.fault)
-                fault = DoorFault.NOT_MQTT
+                fault, detail = DoorFault.NOT_MQTT, f"The broker sent {connection.fault}."
             case ConnectionLoss.BROKER if connection.disconnect:
                 fault = refusal(V5, connection.disconnect)
-        return DoorError.of(fault, self._endpoint)
+        return DoorError.of(fault, self._endpoint, detail)
 
     def _received(self, packet: Packet) -> None:
         """Act on a packet.  CONNACK comes first, and once."""

@@ -64,6 +64,16 @@ async def say_nothing(peer: Peer) -> None:
     await peer.gone()
 
 
+async def test_what_ends_each_connection_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted(answering("d0 00")) as broker:  # PINGRESP before CONNACK
+        door = site_door(replace(SITE, port=broker.port, retry_last=0.2), Intake())
+        async with running(door, ""):
+            await until(lambda: broker.connections >= 4, door.status)
+    (logged,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert "no CONNACK first" in logged
+    assert str(door.status().reason) in logged
+
+
 # The version of MQTT.
 
 
