@@ -84,7 +84,7 @@ class _Channel:
     held: whether a message was delayed, so that none is sent.  failures: delays in a row.
     hungry: whether it is in the queue of those that read.  queued: in that of its connection.
     faults: how often messages have met a fault of the provider, by their numbers; of as many as can
-    be under way.  is_faulty: whether the newest one met one, which was logged.
+    be under way.  logged: the faults of the provider that were logged.
     """
 
     own: ChildBacklog
@@ -98,7 +98,7 @@ class _Channel:
     hungry: bool = False
     queued: bool = False
     faults: dict[int, int] = field(default_factory=dict)
-    is_faulty: bool = False
+    logged: set[str] = field(default_factory=set)
 
 
 class MessageDelivery:
@@ -344,8 +344,7 @@ class MessageDelivery:
     def _fault(self, channel: _Channel, number: int, error: BaseException) -> Publication:
         """Log a fault of a provider; give a message up that meets one again and again.
 
-        What is logged in full is the first one until a message is accepted: a child could send what
-        meets one as often as it likes.
+        Each place in the code is named once: a child could send what meets one again and again.
         """
         device, faults = channel.own.child, channel.faults
         count = faults.pop(number, 0) + 1
@@ -355,12 +354,13 @@ class MessageDelivery:
             del faults[next(iter(faults))]
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {one.filename}:{one.lineno}" for one in last)
-        log.log(  # without its text, which may have what the child has said
-            logging.DEBUG if channel.is_faulty else logging.ERROR,
-            "Device %s: a message was not published: %s%s.",
-            device, type(error).__name__, where, extra={"device": device},
+        fault = f"{type(error).__name__}{where}"  # not its text, which may have what the child said
+        level = logging.DEBUG if fault in channel.logged else logging.ERROR
+        channel.logged.add(fault)
+        log.log(
+            level, "Device %s: a message was not published: %s.", device, fault,
+            extra={"device": device},
         )  # fmt: skip
-        channel.is_faulty = True
         return MessageDelayed(FAULT) if count < MAX_FAULTS else MessageRefused(FAULT)
 
     def _ended(
@@ -370,7 +370,7 @@ class MessageDelivery:
         self._published(own.child, message, result)
         match result:
             case MessageAccepted():
-                channel.failures, channel.is_faulty = 0, False
+                channel.failures = 0
                 self._backlog.sent(own, number)
                 self._outbox.delete(number)
             case MessageRefused(reason):
