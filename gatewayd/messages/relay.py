@@ -266,9 +266,7 @@ class MessageRelay:
 
     def _expired(self, one: StoredMessage) -> bool:
         """Whether a message has waited too long, as far as that is known."""
-        at = self._time_of(one)
-        late = self._clock.timestamp() * 1000 - at > self._settings.keep_age * 1000
-        return bool(at) and self._arrival.right and late
+        return self._arrival.age(one.boot, one.at) > self._settings.keep_age * 1000
 
     def _time_of(self, one: StoredMessage) -> int:
         return self._arrival.time_of(one.boot, one.at)

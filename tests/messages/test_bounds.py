@@ -186,6 +186,29 @@ async def test_what_has_waited_too_long_is_dropped(
         )
 
 
+async def test_a_clock_that_is_set_a_month_ahead_and_back_makes_nothing_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "SWEEP", 0.01)
+    monkeypatch.setattr(relay, "AGE_SWEEP", 0.02)
+    now, month = [1_700_000_000_000_000], 30 * 86_400 * 1_000_000
+    async with running_relay(tmp_path, wall=lambda: now[0], uptime=lambda: 5000.0) as running:
+        running.say("before")
+        await running.all_settled()
+        now[0] += month
+        running.say("ahead")
+        await running.all_settled()
+        await asyncio.sleep(0.1)
+        now[0] -= 2 * month
+        running.say("behind")
+        await running.all_settled()
+        await asyncio.sleep(0.1)
+        running.connect()
+        await running.accepted(3)
+        assert running.cloud.accepted[ALICE] == [b"before", b"ahead", b"behind"]
+        assert not running.dropped
+
+
 async def test_what_is_aged_when_its_child_comes_online_is_not_sent(tmp_path: Path) -> None:
     now = [1_700_000_000_000_000]
     settings = MessageSettings(commit_delay=0, keep_age=3600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from gatewayd.messages.outbox import arrival, outbox
 from gatewayd.messages.outbox.arrival import ArrivalClock, KnownPackets, clock_is_right
 from gatewayd.messages.outbox.file import NAME, RING, Changes, OutboxFile, StoredMessage
 from gatewayd.testing.waiting import until
-from tests.support.relays import ALICE, BOB, killed, running_relay
+from tests.support.relays import ALICE, BOB, RunningRelay, killed, running_relay
 
 
 def rows(directory: Path) -> list[bytes]:
@@ -128,22 +128,29 @@ def test_what_came_before_the_clock_was_right_gets_its_true_time() -> None:
 async def test_true_times_survive_restarts_and_reach_the_cloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = [False]
-    now = [7 * 1_000_000]
-    monkeypatch.setattr("time.clock_gettime", lambda _: 50.0)
+    times = Times()
+    times.up = 50.0
+
+    def relay() -> AbstractAsyncContextManager[RunningRelay]:
+        return running_relay(
+            tmp_path,
+            wall=lambda: int(times.wall * 1_000_000),
+            uptime=lambda: times.up,
+            is_right=lambda: times.right,
+        )
+
     monkeypatch.setattr(outbox, "boot_name", lambda: "first")
-    async with running_relay(tmp_path, wall=lambda: now[0], is_right=lambda: right[0]) as running:
+    async with relay() as running:
         running.say("early")
         await running.all_settled()
         assert running.relay.statistics().total.oldest == 0
     monkeypatch.setattr(outbox, "boot_name", lambda: "second")
-    async with running_relay(tmp_path, wall=lambda: now[0], is_right=lambda: right[0]) as running:
+    async with relay() as running:
         running.say("of the second boot", BOB)
         await running.all_settled()
-        monkeypatch.setattr("time.clock_gettime", lambda _: 80.0)
-        now[0], right[0] = 1_700_000_000_000_000, True
+        times.wall, times.up, times.right = 1_700_000_000.0, 80.0, True
         await until(lambda: running.relay.statistics().total.oldest)
-    async with running_relay(tmp_path, wall=lambda: now[0]) as running:
+    async with relay() as running:
         running.connect()
         running.connect(BOB)
         await running.accepted(1)

@@ -180,16 +180,18 @@ async def running_relay(
     cloud: FakeCloud | None = None,
     *,
     wall: Callable[[], int] = wall_time,
+    uptime: Callable[[], float] | None = None,
     is_right: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[RunningRelay]:
-    """Run a relay.  wall, is_right: of its clock."""
+    """Run a relay.  wall, is_right: of its clock.  uptime: seconds; None to go as that clock."""
+    running_since = uptime or (lambda: wall() / 1_000_000)
     cloud = cloud or FakeCloud()
     relay = MessageRelay(
         settings or MessageSettings(enabled=True, commit_delay=0),
         directory,
         cloud.standing(),
         Clock(asyncio.get_running_loop().time, wall, lambda: 0.5),
-        arrival=ArrivalClock(wall, is_right=is_right),
+        arrival=ArrivalClock(wall, running_since, is_right),
     )
     await relay.open(["site"])
     running = RunningRelay(relay, cloud)

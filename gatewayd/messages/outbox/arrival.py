@@ -86,6 +86,17 @@ class ArrivalClock:
         began = self._began.get(boot, 0)
         return began + at if began else 0
 
+    def age(self, boot: int, at: int) -> int:
+        """Return the milliseconds since what `now` has returned; 0 or less where it is not known.
+
+        The shorter of what both clocks say: the wall clock may be set, also by mistake.
+        """
+        arrived = self.time_of(boot, at)
+        if not (self.right and arrived):
+            return 0
+        steady = self._began[self._boot] + int(self._uptime() * 1000)
+        return min(self._wall() // 1000, steady) - arrived
+
 
 def boot_name(path: Path = BOOT_ID) -> str:
     """Return a text that is another one at each boot; of this process, where there is none."""
