@@ -126,7 +126,9 @@ async def _open_sessions(
         def to_far(message: Message) -> MappedMessage:
             return MappedMessage(f"far/{child}/{message.topic}", message.payload)
 
-        publisher = MqttPublisher(connection, to_far, NoLimit(), 1 << 20)
+        def publisher() -> MqttPublisher:
+            return MqttPublisher(connection, to_far, NoLimit(), 1 << 20)
+
         session = sessions[child] = MqttSession(connection, publisher)
         relay.delivery.session_opened(child, session)
 

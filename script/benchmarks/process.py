@@ -26,6 +26,16 @@ def cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _SCHEDULED)
 
 
+def wakes(pid: int) -> int:
+    """Return how often the threads of a process have woken up (proc_pid_status(5)).
+
+    Raises OSError.
+    """
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    lines = [line for text in texts for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
+
+
 def family(pid: int) -> Iterator[int]:
     """Yield a process, and all that descend from it (proc_pid_task(5)).  Raises OSError."""
     yield pid
