@@ -46,5 +46,11 @@ class MessageIntake(Protocol):
         A door bounds how many it has offered that are not settled.
         """
 
+    def session_begun(self, door: str) -> None:
+        """Note that a door's broker has begun a new session: none of its packets was sent before.
+
+        Called before messages of that session are offered.
+        """
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         """Have `resume` called, each time that `blocked` ends."""

@@ -133,6 +133,10 @@ class MessageRelay:
         """Whether nothing can be stored now."""
         return bool(self._outbox.blocked)
 
+    def session_begun(self, door: str) -> None:
+        """Note that no packet of a door is a repeat of an earlier one."""
+        self._outbox.forget_packets(door)
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         """Have `resume` called, each time that `blocked` ends."""
         self._outbox.on_ready(resume)

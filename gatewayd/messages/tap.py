@@ -146,6 +146,9 @@ class TappedIntake:
     def blocked(self) -> bool:
         return self._intake.blocked
 
+    def session_begun(self, door: str) -> None:
+        self._intake.session_begun(door)
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._intake.on_ready(resume)
 

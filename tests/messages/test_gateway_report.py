@@ -90,6 +90,7 @@ class FakeIntake:
         self.offered.append((self.now(), message.child))
         settled(self.why)
 
+    def session_begun(self, door: str) -> None: ...
     def on_ready(self, resume: Callable[[], None]) -> None: ...
 
 

@@ -53,6 +53,27 @@ async def test_a_repeat_is_stored_once_also_after_a_kill(tmp_path: Path) -> None
     assert rows(after) == [b"0", b"1", b"0", b"0"]
 
 
+async def test_a_packet_of_a_new_session_is_no_repeat_of_an_old_one(tmp_path: Path) -> None:
+    """A broker that has lost its session counts from 1 again, and children repeat their values."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    async with running_relay(before) as running:
+        for packet in (1, 2):
+            running.say("same", packet=packet)
+        await running.all_settled()
+        running.relay.session_begun("site")
+        running.relay.session_begun("another")
+        running.say("same", packet=1, repeated=True)  # its first copy was lost on the way
+        running.say("same", packet=1, repeated=True)
+        await running.all_settled()
+        assert running.relay.statistics().total.waiting == 3
+        await killed(running, before, after)
+    async with running_relay(after) as running:
+        running.say("same", packet=1, repeated=True)
+        running.say("same", packet=2, repeated=True)
+        await running.all_settled()
+        assert running.relay.statistics().total.waiting == 4
+
+
 async def test_a_repeat_is_not_settled_before_its_first_copy(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as running:
         with closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as other:

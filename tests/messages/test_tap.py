@@ -138,6 +138,9 @@ class Outbox:
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
         self.offered.append((message, settled))
 
+    def session_begun(self, door: str) -> None:
+        self.sessions = [door]
+
     def on_ready(self, resume: Any) -> None:
         self.resume = resume
 
@@ -174,3 +177,5 @@ async def test_the_rest_of_an_intake_is_that_of_the_other(tap: MessageTap) -> No
     assert tapped.blocked
     tapped.on_ready(print)
     assert outbox.resume is print
+    tapped.session_begun("site")
+    assert outbox.sessions == ["site"]

@@ -161,6 +161,8 @@ class Door:
         self._is_paused = False
         try:
             connack = await session.log_in(login)
+            if not connack.session_present:
+                self._intake.session_begun(self.name)
             if not (connack.session_present and self._granted is not None):
                 # A broker keeps subscriptions with the session; they are made again at the first
                 # connection, since the configuration may have changed.

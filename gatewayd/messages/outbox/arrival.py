@@ -136,6 +136,11 @@ class KnownPackets:
         self._keep(one)
         return one
 
+    def forget(self, door: int) -> bool:
+        """Know no packet of a door any more; return whether there was one."""
+        self._known.pop(door, None)
+        return bool(self._rings.pop(door, None))
+
     def all(self) -> list[SeenPacket]:
         """Return all of them."""
         return [one for ring in self._rings.values() for one in ring.values()]

@@ -121,18 +121,20 @@ class Changes:
     """One group of changes, which are durable together.
 
     children, doors: new names, by the ids that messages have for them.
+    unknown: doors whose packets so far are known no more.
     """
 
     children: dict[int, DeviceId] = field(default_factory=dict)
     doors: dict[int, str] = field(default_factory=dict)
     deleted: list[int] = field(default_factory=list)
     stored: list[StoredMessage] = field(default_factory=list)
+    unknown: set[int] = field(default_factory=set)
     seen: list[SeenPacket] = field(default_factory=list)
     spent: dict[str, Spent] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        names = self.children or self.doors
-        return bool(names or self.deleted or self.stored or self.seen or self.spent)
+        names, messages = self.children or self.doors, self.deleted or self.stored
+        return bool(names or messages or self.unknown or self.seen or self.spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class OutboxFile(Database):
                 self._run_for_each("DELETE FROM up WHERE number = ?", gone)
             if changes.stored:
                 self._run_for_each(_STORE, map(_row, changes.stored))
+            for known_before in changes.unknown:
+                self._forget_packets(known_before)
             if changes.seen:
                 slots = [
                     (RING * one.door + one.number % RING, one.number, one.packet, one.digest)
@@ -244,9 +248,13 @@ class OutboxFile(Database):
             self._run("DELETE FROM child WHERE id = ?", one)
         for one in doors:
             self._run("DELETE FROM door WHERE id = ?", one)
-            self._run("DELETE FROM seen WHERE slot / ? = ?", RING, one)
+            self._forget_packets(one)
         for one in boots:
             self._run("DELETE FROM boot WHERE id = ?", one)
+
+    def _forget_packets(self, door: int) -> None:
+        first = RING * door
+        self._run("DELETE FROM seen WHERE slot BETWEEN ? AND ?", first, first + RING - 1)
 
     # Space on the disk.
 

@@ -143,6 +143,12 @@ class MessageOutbox:
             return False
         return self._known.knows(self.door(message.door), message.packet, _digest(message))
 
+    def forget_packets(self, door: str) -> None:
+        """Take no packet that a door receives from now on for a repeat of an earlier one."""
+        if (number := self.doors.get(door)) is not None and self._known.forget(number):
+            self._next.unknown.add(number)
+            self._work.set()
+
     def door(self, name: str) -> int:
         """Return the id of a door."""
         return self._id(self.doors, name, self._next.doors)

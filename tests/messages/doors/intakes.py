@@ -26,6 +26,7 @@ class Intake:
         self.by_hand, self.blocked = by_hand, False
         self.received: list[IncomingMessage] = []
         self.waiting: deque[Settled] = deque()
+        self.sessions: list[str] = []
         self.reasons: dict[str, DropReason] = {}
         self._resume: list[Callable[[], None]] = []
         self._arrived = asyncio.Condition()
@@ -37,6 +38,9 @@ class Intake:
         else:
             reason = self.reasons.get(message.topic)
             asyncio.get_running_loop().call_soon(settled, reason)
+
+    def session_begun(self, door: str) -> None:
+        self.sessions.append(door)
 
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._resume.append(resume)

@@ -74,6 +74,27 @@ async def test_what_ends_each_connection_is_logged_once(caplog: pytest.LogCaptur
     assert str(door.status().reason) in logged
 
 
+async def test_a_broker_that_has_lost_its_session_sends_no_repeats_of_it() -> None:
+    async def play(peer: Peer, connack: bytes) -> None:
+        await peer.send(connack)
+        if connack == CONNACK:
+            await peer.packet()
+            await peer.send(suback())
+
+    async def new(peer: Peer) -> None:
+        await play(peer, CONNACK)
+
+    async def kept(peer: Peer) -> None:
+        await play(peer, CONNACK_AGAIN)
+
+    intake = Intake()
+    async with scripted(new, kept, new, answer_pings) as broker:
+        door = site_door(replace(SITE, port=broker.port), intake)
+        async with running(door, ""):
+            await until(lambda: broker.connections == 4, door.status)
+    assert intake.sessions == ["site", "site"]
+
+
 # The version of MQTT.
 
 
