@@ -39,6 +39,9 @@ FIRST = "discovery/mdns/"
 """The window opens with the first call into these modules once the recorder is armed."""
 HELPER = "discovery helper"
 """The name of the thread that stands for the helper's process."""
+SELDOM = 8.0
+"""Seconds between two reports of the helper's counters: they are no part of a child's way, and
+gatewayd takes a helper for lost that is silent for 10 s."""
 SETTLED = 3.0
 """Seconds after the start until the daemon rests."""
 ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
@@ -148,7 +151,8 @@ async def serve(path: str) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         now = asyncio.get_running_loop().time
         with suppress(OSError):  # the daemon has ended
-            await HelperServer(make, now, random.random, lambda _: None).serve(reader, writer)
+            one = HelperServer(make, now, random.random, lambda _: None, health_every=SELDOM)
+            await one.serve(reader, writer)
 
     server = await asyncio.start_unix_server(connected, path, limit=MAX_TO_HELPER)
     await server.serve_forever()

@@ -103,6 +103,7 @@ class HelperServer:
 
     make: makes a discoverer.  now: the event loop's clock, seconds.
     jitter: a number from [0, 1) at each call.  set_level: sets the level of the log.
+    health_every: seconds between two reports of the counters.
     """
 
     def __init__(
@@ -111,7 +112,10 @@ class HelperServer:
         now: Callable[[], float],
         jitter: Callable[[], float],
         set_level: Callable[[str], None],
+        *,
+        health_every: float = HEALTH_EVERY,
     ) -> None:
+        self._health_every = health_every
         self._make, self._now, self._jitter, self._set_level = make, now, jitter, set_level
         self._kinds: dict[str, str] = {}
         self._rules: Sequence[NameRule] = ()
@@ -209,7 +213,7 @@ class HelperServer:
     async def _report_health(self, writer: asyncio.StreamWriter) -> None:
         while True:
             self._send(writer, self._health())
-            await asyncio.sleep(HEALTH_EVERY)
+            await asyncio.sleep(self._health_every)
 
     def _health(self) -> HelperHealth:
         assert self._supervisor is not None
