@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.provider import (
@@ -36,8 +35,7 @@ LOST = MessageDelayed(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MappedMessage:
+class MappedMessage(NamedTuple):
     """What is published for a message: a topic of the cloud, and its payload."""
 
     topic: str

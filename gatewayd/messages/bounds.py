@@ -16,6 +16,8 @@ HEADERS = 100
 its acknowledgement."""
 DAY = 86_400
 """Seconds."""
+NOTHING = Spent(0)
+"""What a message costs at a cloud without a budget."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class DailySpending:
         """
         budget = self._budgets.get(cloud)
         if budget is None:
-            return Spent(0)
+            return NOTHING
         before, cost = self.today(cloud, now), size + HEADERS
         after = Spent(before.day, before.bytes + cost, before.messages + 1)
         over = 0 < budget.bytes_per_day < after.bytes and before.bytes > 0

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import DropReason
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingMessage:
+class IncomingMessage(NamedTuple):
     """One message as a door received it.
 
     door: its name; the outbox knows repeats by door, packet and digest.

@@ -37,8 +37,7 @@ class Waiting(NamedTuple):
     door: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedMessage:
+class LoadedMessage(NamedTuple):
     """A message that is in memory.  late: whether it leaves as one that has waited."""
 
     waiting: Waiting
@@ -121,8 +120,8 @@ class Lane:
         self.ahead: deque[LoadedMessage] = deque()
         self.unread = WaitingList()
 
-    def __len__(self) -> int:
-        return len(self.ahead) + len(self.unread)
+    def __bool__(self) -> bool:
+        return bool(self.ahead or self.unread)
 
 
 class ChildLanes:
@@ -288,16 +287,16 @@ class ChildLanes:
     # Inside.
 
     def _next_lane(self) -> Lane | None:
-        if len(self._live) and (self._live_first or not len(self._late)):
+        if self._live and (self._live_first or not self._late):
             return self._live
-        return self._late if len(self._late) else None
+        return self._late or None
 
     def _oldest_lane(self) -> Lane | None:
         """Return the lane with the oldest message: what is late came before what is live."""
-        return next((lane for lane in (self._late, self._live) if len(lane)), None)
+        return next((lane for lane in (self._late, self._live) if lane), None)
 
     def _waits_late(self) -> bool:
-        return len(self._late) > 0 or any(one.late for one in self._under_way.values())
+        return bool(self._late) or any(one.late for one in self._under_way.values())
 
     def _has_room(self, lane: Lane, size: int) -> bool:
         read = len(lane.ahead) < READ_AHEAD and self._kept + size <= READ_AHEAD_SIZE

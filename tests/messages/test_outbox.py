@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import AbstractAsyncContextManager, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -353,7 +352,7 @@ def test_pages_that_are_free_are_given_back(tmp_path: Path) -> None:
 def test_a_group_is_stored_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with closing(OutboxFile(tmp_path)) as file:
         file.apply(Changes(stored=[message(1), message(2)]))
-        broken = replace(message(4), topic=None)  # type: ignore[arg-type]  # what the table refuses
+        broken = message(4)._replace(topic=None)  # type: ignore[arg-type]  # what the table refuses
         with pytest.raises(StoreUnavailable, match="NOT NULL"):
             file.apply(Changes(deleted=[1], stored=[message(3), broken]))
         assert [one.number for one in file.read([1, 2, 3, 4])] == [1, 2]

@@ -10,8 +10,8 @@ sections of the former.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 V5, V311 = 5, 4
 """Protocol levels [3.1.2.2]."""
@@ -58,8 +58,7 @@ class ConnackPacket:
     maximum_packet: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PublishPacket:
+class PublishPacket(NamedTuple):
     """A message [3.3].
 
     topic: "" where it is no text.  packet: its identifier; 0 with QoS 0.
@@ -297,10 +296,11 @@ class _Reader:
         return len(self._body) - self._at
 
     def take(self, count: int) -> bytes:
-        if count > self.left:
+        start, end = self._at, self._at + count
+        if end > len(self._body):
             raise BrokerError("a packet that ends too early")
-        self._at += count
-        return self._body[self._at - count : self._at]
+        self._at = end
+        return self._body[start:end]
 
     def byte(self) -> int:
         return self.take(1)[0]
@@ -347,8 +347,10 @@ class _Reader:
 
     def properties(self) -> dict[int, object]:
         """Take the properties [2.2.2]."""
-        inside = _Reader(self.take(self.variable()))
         found: dict[int, object] = {}
+        if not (length := self.variable()):
+            return found
+        inside = _Reader(self.take(length))
         while inside.left:
             number = inside.variable()
             take = _PROPERTIES.get(number)
@@ -433,7 +435,7 @@ def _limited(message: PublishPacket) -> PublishPacket:
     """Leave out a payload that is too large."""
     if len(message.payload) <= MAX_PAYLOAD:
         return message
-    return replace(message, payload=b"", too_large=True)
+    return message._replace(payload=b"", too_large=True)
 
 
 def _connack(reader: _Reader, version: int) -> ConnackPacket:

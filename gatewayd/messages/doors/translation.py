@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.messages.doors.children import ChildDirectory
@@ -32,8 +32,7 @@ class Receipt:
     correlation: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ChildMessage:
+class ChildMessage(NamedTuple):
     """A message of a child, as `IncomingMessage` has it."""
 
     child: DeviceId
@@ -98,7 +97,9 @@ class OwnTopics:
 
         gatewayd may write everywhere, and no child speaks to another through it.
         """
-        topic, (name, way, _) = message.response_topic, _split(message.topic)
+        if not (topic := message.response_topic):
+            return None
+        name, way, _ = _split(message.topic)
         child, down, rest = _split(topic)
         if (way, down, child) != (_UP, _DOWN, name) or not rest or len(topic) > _MAX_REMAINDER:
             return None

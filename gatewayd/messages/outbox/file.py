@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import StoreError, StoreUnavailable
@@ -84,8 +85,7 @@ _CHUNK = 10_000
 """Rows that are read at a time when the outbox is opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(NamedTuple):
     """A row of the table `up`.  child, door, boot: their ids; boot is 0 where `at` is the time."""
 
     number: int
@@ -97,8 +97,7 @@ class StoredMessage:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SeenPacket:
+class SeenPacket(NamedTuple):
     """A packet of a door that is known again.  number: rises with each one of its door."""
 
     door: int
@@ -217,7 +216,7 @@ class OutboxFile(Database):
                 gone = [(number,) for number in changes.deleted]
                 self._run_for_each("DELETE FROM up WHERE number = ?", gone)
             if changes.stored:
-                self._run_for_each(_STORE, map(_row, changes.stored))
+                self._run_for_each(_STORE, changes.stored)
             for known_before in changes.unknown:
                 self._forget_packets(known_before)
             if changes.seen:
@@ -336,10 +335,6 @@ def _free(directory: Path) -> int:
     except OSError as error:
         raise StoreUnavailable(f"{directory} cannot be used: {error.strerror}") from error
     return found.f_bavail * found.f_frsize
-
-
-def _row(one: StoredMessage) -> tuple[int, int, int, int, int, str, bytes]:
-    return one.number, one.child, one.door, one.boot, one.at, one.topic, one.payload
 
 
 def set_aside(directory: Path, at: int) -> Path:
