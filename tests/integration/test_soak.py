@@ -8,7 +8,7 @@ import pytest
 
 from script.soaking.campaign import Campaign
 
-KILLS = 24
+KILLS = 40
 
 
 @pytest.mark.integration
