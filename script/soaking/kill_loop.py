@@ -26,6 +26,9 @@ EARLY = 0.5
 """Of the time that a start takes: no run is shorter, or there would be nothing to kill."""
 WORKING = 0.5
 """Seconds in which a gatewayd that has started may work before it is killed, at most."""
+STARTING = 0.5
+"""Of the kills: those that come while gatewayd starts.  The others come once it has started,
+however long that takes on a machine that is busy, or nothing would be found half-way."""
 
 CONFIG = """\
 [gateway]
@@ -103,11 +106,15 @@ class KillLoop:
         waiting, through = self._waiting(), self._through()
         old = self._rng.sample(through, min(OLD, len(through)))
         self._configure([*waiting[:AT_ONCE], *old])
-        await self._site.launch()
+        if self._rng.random() < STARTING:
+            await self._site.launch()
+            delay = self._rng.uniform(self._start * EARLY, self._start)
+        else:
+            await self._site.start()
+            delay = self._rng.uniform(0, WORKING)
         self.tally.starts += 1
         daemon = self._site.daemon
         assert daemon is not None, "it was launched"
-        delay = self._rng.uniform(self._start * EARLY, self._start + WORKING)
         await asyncio.wait({ended := asyncio.ensure_future(daemon.wait())}, timeout=delay)
         if ended.done():
             raise RuntimeError(f"gatewayd ended by itself, with status {ended.result()}")
