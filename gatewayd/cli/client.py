@@ -25,7 +25,16 @@ from gatewayd.cli.output import DeviceRow, safe
 from gatewayd.dbus.glib import Gio, GLib, Variant
 from gatewayd.dbus.interfaces import Interface, load_all
 from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
-from gatewayd.dbus.names import GATEWAY, MANAGER, NAME, PROPERTIES, ROOT, ObjectInterface
+from gatewayd.dbus.names import (
+    AUTHORITY,
+    BROKER,
+    GATEWAY,
+    MANAGER,
+    NAME,
+    PROPERTIES,
+    ROOT,
+    ObjectInterface,
+)
 from gatewayd.errors import GatewayError
 
 TIMEOUT = 60
@@ -33,6 +42,15 @@ TIMEOUT = 60
 INTERACTIVE_TIMEOUT = 130
 """Seconds for a reply that may need a password: polkit waits 120 for it."""
 NOT_RUNNING = ("ServiceUnknown", "NameHasNoOwner")
+NOT_THERE = ("Object does not exist", "No such interface")
+"""GLib's words for it; the name of both errors is UnknownMethod, as it is of others."""
+ABSENT: Mapping[str, str] = {
+    BROKER: "gatewayd's own broker is not enabled."
+    "  Set enabled = true in [messages] and in [messages.broker], and restart gatewayd.",
+    AUTHORITY: "there is no such cloud, or it has no device CA: only one of kind huawei has."
+    "  See gatewayctl clouds, and name it by --cloud.",
+}
+"""What it means that an interface is not there, for those that depend on the configuration."""
 
 AUTHORIZED = frozenset(
     (table.interface, method.name)
@@ -125,7 +143,7 @@ class BusClient:
         try:
             reply, received = bus.call_with_unix_fd_list_finish(ended[0])
         except GLib.Error as error:
-            raise GatewayError(error_text(error.message)) from None
+            raise GatewayError(error_text(error.message, ABSENT.get(method[1], ""))) from None
         return reply, received
 
 
@@ -156,11 +174,16 @@ def interruptible() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, before)
 
 
-def error_text(message: str) -> str:
-    """Return the message of a GLib error as one sentence, without the name of the D-Bus error."""
+def error_text(message: str, absent: str = "") -> str:
+    """Return the message of a GLib error as one sentence, without the name of the D-Bus error.
+
+    absent: what to say instead where the object does not exist, or has not the interface.
+    """
     name, text = re.fullmatch(r"(?:GDBus\.Error:([\w.]+): )?(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]  # matches all
     if name and name.endswith(NOT_RUNNING):
         return "gatewayd is not running"
+    if absent and text.startswith(NOT_THERE):
+        return absent
     return safe(text.strip())
 
 

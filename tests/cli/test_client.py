@@ -121,6 +121,17 @@ def test_errors_of_the_bus(message: str, text: str) -> None:
     assert error_text(message) == text
 
 
+@pytest.mark.parametrize("text", [
+    "Object does not exist at path “/org/gatewayd1/provider/far”",
+    "No such interface “org.gatewayd1.Authority” on object at path /org/gatewayd1/provider/far",
+])  # fmt: skip
+def test_what_the_configuration_leaves_out_is_explained(text: str) -> None:
+    message = f"GDBus.Error:org.freedesktop.DBus.Error.UnknownMethod: {text}"
+    assert error_text(message, "no CA") == "no CA"
+    assert error_text(message) == text
+    assert error_text("GDBus.Error:a.B: refused", "no CA") == "refused"
+
+
 def test_an_interrupt_within_a_callback_is_not_lost() -> None:
     def interrupt() -> bool:
         os.kill(os.getpid(), signal.SIGINT)

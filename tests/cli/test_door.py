@@ -122,3 +122,21 @@ async def test_only_an_administrator_changes_who_may_use_it(
         assert status == 1
         assert "denied" in printed.lower() or "authori" in printed.lower(), printed
     assert passwords.read_text() == before
+
+
+async def test_a_gateway_without_a_broker_of_its_own_says_how_to_have_one(
+    bus: PrivateBus,
+) -> None:
+    async with served(bus, RecordingCommands(ONE), view(ONE)):
+        for words in (("list",), ("authority",), ("password", ONE), ("revoke", ONE)):
+            status, printed = await ctl(bus, "door", *words)
+            assert status == 1
+            assert "broker is not enabled" in printed
+            assert "[messages.broker]" in printed
+
+
+async def test_a_cloud_without_a_device_ca_is_no_riddle(bus: PrivateBus) -> None:
+    async with served(bus, RecordingCommands(ONE), view(ONE)):
+        status, printed = await ctl(bus, "huawei", "ca", "show", "--cloud", "far-east")
+    assert status == 1
+    assert "gatewayctl clouds" in printed
