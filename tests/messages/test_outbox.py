@@ -243,6 +243,38 @@ async def test_a_foreign_database_is_renamed(tmp_path: Path) -> None:
     assert rows(tmp_path) == [b"new"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE up SET number = -5",
+        "UPDATE up SET number = 9223372036854775807",
+        "UPDATE up SET door = 70000",
+        "UPDATE up SET at = 9223372036854775807",
+        "UPDATE door SET id = 70000",
+        "UPDATE child SET id = 9223372036854775807",
+        "UPDATE boot SET id = 9223372036854775807",
+        "UPDATE boot SET began = -9223372036854775807",
+        "UPDATE seen SET slot = -5",
+        "UPDATE seen SET number = 9223372036854775807",
+        "INSERT INTO spent VALUES ('cloud', 1, 9223372036854775807, 1)",
+    ],
+)
+async def test_a_file_with_numbers_that_are_out_of_range_is_renamed(
+    tmp_path: Path, change: str
+) -> None:
+    async with running_relay(tmp_path) as running:
+        running.say("old", packet=1)
+        await running.all_settled()
+    with closing(sqlite3.connect(tmp_path / NAME)) as db, db:
+        assert db.execute(change).rowcount == 1
+    async with running_relay(tmp_path) as running:
+        running.say("new", packet=2)
+        await running.all_settled()
+        assert running.relay.statistics().total.waiting == 1
+    assert rows(tmp_path) == [b"new"]
+    assert list(tmp_path.glob(f"{NAME}.damaged-*[0-9]"))
+
+
 async def test_a_file_of_a_newer_gatewayd_is_refused_and_kept(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as running:
         running.say("kept")

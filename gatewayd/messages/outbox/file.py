@@ -20,7 +20,7 @@ from typing import NamedTuple
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import private_file, sync_directory
-from gatewayd.runtime.sqlite import PRAGMAS, Database, store_error_of
+from gatewayd.runtime.sqlite import PRAGMAS, Database, damaged, store_error_of
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,21 @@ _INDEX = """
     SELECT number, child, door, boot, length(topic) + length(payload) FROM up
     WHERE number > ? ORDER BY number LIMIT ?
 """
+_MOST = 1 << 52
+"""The largest number of any table: there is room to count on, also in microseconds."""
+_UNSOUND = (
+    """SELECT 1 FROM up WHERE number NOT BETWEEN 1 AND ?1 OR child NOT BETWEEN 1 AND ?1
+        OR door NOT BETWEEN 1 AND 65535 OR boot NOT BETWEEN 0 AND ?1 OR at NOT BETWEEN 0 AND ?1
+        LIMIT 1""",
+    "SELECT 1 FROM child WHERE id NOT BETWEEN 1 AND ?1 LIMIT 1",
+    "SELECT 1 FROM door WHERE id NOT BETWEEN 1 AND min(?1, 65535) LIMIT 1",
+    "SELECT 1 FROM boot WHERE id NOT BETWEEN 1 AND ?1 OR began NOT BETWEEN -?1 AND ?1 LIMIT 1",
+    """SELECT 1 FROM seen WHERE slot / 4096 NOT BETWEEN 1 AND 65535
+        OR number NOT BETWEEN 1 AND ?1 OR packet NOT BETWEEN 1 AND 65535 LIMIT 1""",
+    """SELECT 1 FROM spent WHERE day NOT BETWEEN 0 AND ?1 OR bytes NOT BETWEEN 0 AND ?1
+        OR messages NOT BETWEEN 0 AND ?1 LIMIT 1""",
+)
+"""What finds rows that gatewayd has not written.  4096: RING.  65535: what lanes have room for."""
 _CHUNK = 10_000
 """Rows that are read at a time when the outbox is opened."""
 
@@ -174,7 +189,12 @@ class OutboxFile(Database):
         )
 
     def contents(self) -> Contents:
-        """Return what is there besides the messages.  Raises StoreError."""
+        """Return what is there besides the messages.
+
+        Raises StoreError, also where a number of any table is none of ours.
+        """
+        if any(self._run(query, _MOST) for query in _UNSOUND):
+            raise damaged(self._path, "a number is out of range")
         return Contents(
             children={name: number for number, name in self._run("SELECT id, name FROM child")},
             doors={name: number for number, name in self._run("SELECT id, name FROM door")},
