@@ -1,16 +1,22 @@
-"""python3 -m gatewayd.simulator DIRECTORY: a simulated plant to try gatewayd on."""
+"""python3 -m gatewayd.simulator DIRECTORY: a simulated plant to try gatewayd on.
+
+With --ask, it sends a request to the plant that runs with this DIRECTORY, and prints the answer.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
+import sys
+from argparse import Namespace
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK
-from gatewayd.simulator.control import ControlSocket
+from gatewayd.simulator.control import ControlSocket, ask
 from gatewayd.simulator.lan.child import NETWORK
 from gatewayd.simulator.plant import ACCOUNTS, Plant, PlantLayout
 
@@ -35,7 +41,11 @@ _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
 """Option, default, choices if there are any, and help."""
 
 
-def _arguments() -> PlantLayout:
+CONTROL = "control"
+"""The control socket, in the directory of a plant."""
+
+
+def _arguments() -> Namespace:
     parser = argparse.ArgumentParser(prog="gatewayd-simulator", description=__doc__)
     help_ = "for ca.pem, the files of the cloud's clients, serials.txt and plant.json"
     parser.add_argument("directory", type=Path, help=help_)
@@ -44,23 +54,48 @@ def _arguments() -> PlantLayout:
     for name, default, choices, text in _TEXTS:
         shown = f"{text} (default: {default or 'none'})"
         parser.add_argument(name, default=default, choices=choices or None, help=shown)
-    options = vars(parser.parse_args())
-    return PlantLayout(**{field.name: options[field.name] for field in fields(PlantLayout)})
+    help_ = "send a request to the simulator that runs with this directory: gatewayd-simulator(1)"
+    parser.add_argument("--ask", metavar="JSON", help=help_)
+    return parser.parse_args()
 
 
 async def _run(layout: PlantLayout) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Plant(layout) as plant, ControlSocket(plant, layout.directory / "control"):
+    async with Plant(layout) as plant, ControlSocket(plant, layout.directory / CONTROL):
         await asyncio.to_thread(plant.write_facts)
         await stop.wait()
 
 
-def main() -> None:
-    """Run until SIGTERM."""
-    asyncio.run(_run(_arguments()))
+def _ask(directory: Path, line: str) -> int:
+    """Send a request to a plant that runs, and print the answer; return the exit status."""
+    try:
+        request = json.loads(line)
+        print(json.dumps(asyncio.run(ask(directory / CONTROL, **request)), ensure_ascii=False))
+    except OSError as error:
+        return _failed(f"no simulator runs with {directory}: {error.strerror}")
+    except RuntimeError as error:
+        return _failed(str(error))
+    except (ValueError, TypeError):
+        return _failed('--ask takes a JSON object, as {"do": "truth"}')
+    return 0
+
+
+def _failed(why: str) -> int:
+    print(f"gatewayd-simulator: {why}", file=sys.stderr)
+    return 1
+
+
+def main() -> int:
+    """Run until SIGTERM, or ask a plant that runs; return the exit status."""
+    options = _arguments()
+    if options.ask is not None:
+        return _ask(options.directory, options.ask)
+    layout = {field.name: getattr(options, field.name) for field in fields(PlantLayout)}
+    asyncio.run(_run(PlantLayout(**layout)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

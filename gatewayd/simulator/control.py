@@ -1,6 +1,8 @@
 """The control socket of a running plant: JSON lines over a UNIX socket.
 
 {"do": "leave", "child": "TH20-0001A7"}   →   {"ok": null}   or   {"error": "…"}
+
+gatewayd-simulator(1) lists those that help to try gatewayd; the others are for its tests.
 """
 
 from __future__ import annotations
@@ -17,6 +19,17 @@ from gatewayd.simulator.plant import Plant
 Request: TypeAlias = Mapping[str, Any]
 PlantVerb: TypeAlias = Callable[[Plant, Request], Awaitable[object]]
 MAX_LINE = 65_536
+
+
+class RequestError(ValueError):
+    """A request that cannot be meant so.  Its text is for who has sent it."""
+
+
+class CheckedRequest(dict[str, Any]):
+    """A request whose missing members are named by what reads them."""
+
+    def __missing__(self, key: str) -> Any:  # noqa: ANN401  # never returns
+        raise RequestError(f"{self.get('do')!r} needs {key!r}")
 
 
 async def _announce(plant: Plant, request: Request) -> None:
@@ -127,12 +140,34 @@ class ControlSocket:
 
     async def _answer(self, line: bytes) -> dict[str, object]:
         try:
-            request = json.loads(line)
-            own = self._plant.cloud.verbs.get(request["do"])
-            done = own(request) if own else VERBS[request["do"]](self._plant, request)
-            return {"ok": await done}
+            return {"ok": await self._done(_parsed(line))}
+        except RequestError as error:
+            return {"error": str(error)}
         except (ConfigError, KeyError, ValueError, TypeError, OSError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
+
+    async def _done(self, request: CheckedRequest) -> object:
+        """Do what is asked; return the answer.  Raises RequestError, and what the verb raises."""
+        verb, own = request.get("do"), self._plant.cloud.verbs
+        if not isinstance(verb, str) or verb not in {*own, *VERBS}:
+            known = ", ".join(sorted({*own, *VERBS}))
+            raise RequestError(f"{verb!r} is no request.  Known are: {known}")
+        try:
+            return await (own[verb](request) if verb in own else VERBS[verb](self._plant, request))
+        except KeyError as error:
+            if error.args != (request.get("child"),):
+                raise
+            raise RequestError(
+                f"there is no child {error}, or it is not announced: plant.json has the serials"
+            ) from None
+
+
+def _parsed(line: bytes) -> CheckedRequest:
+    """Return the request in a line.  Raises RequestError."""
+    try:
+        return CheckedRequest(json.loads(line))
+    except (ValueError, TypeError):
+        raise RequestError('a request is a JSON object, as {"do": "truth"}') from None
 
 
 async def ask(path: Path, **request: object) -> Any:  # noqa: ANN401  # whatever JSON holds

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from gatewayd.simulator import mistakes, story
 from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
 from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_broker import TOPIC
 from gatewayd.simulator.story import (
     Measurement,
     SiteWorld,
@@ -50,6 +52,8 @@ CLOUDS: Mapping[str, str] = {
     "huawei": "two instances of a simulated cloud with the gateway as a device,",
 }
 """What is simulated, by the name of the cloud."""
+READING: Mapping[str, str] = {"alibaba": "reports", "huawei": "arrivals"}
+"""The simulator's request for what a child has said, by the name of the cloud."""
 
 
 class Screen:
@@ -246,10 +250,31 @@ async def _shell(line: str, site: Site) -> str:
     return out.decode().rstrip()
 
 
+def hints(site: Site) -> str:
+    """Return the commands by which a reader goes on in another terminal, while the site runs."""
+    assert site.broker is not None, "the demo has one"
+    child = site.plant["serials"][0]
+    topic = TOPIC.format(child=child)
+
+    def ask(**request: str) -> str:
+        return f"python -m gatewayd.simulator --ask '{json.dumps(request)}' {site.directory}"
+
+    return f"""\
+Running until Ctrl-C.  In another terminal:
+  export PATH={Path(sys.executable).parent}:$PATH
+  export DBUS_SYSTEM_BUS_ADDRESS={site.bus}
+  gatewayctl list
+A child says a temperature, which is read at the cloud:
+  mosquitto_pub --unix {site.broker.socket} -q 1 -t {topic} -m '{{"temperature": 21.5}}'
+  {ask(do=READING[site.cloud], child=child)}
+The link to the cloud is cut, what waits is shown, and the link is restored:
+  {ask(do="faults", plan="down")}
+  gatewayctl messages
+  {ask(do="faults", plan="")}"""
+
+
 async def _wait(site: Site) -> None:
-    print(
-        f"Running until Ctrl-C.  In another terminal:\n  export DBUS_SYSTEM_BUS_ADDRESS={site.bus}"
-    )
+    print(hints(site), flush=True)
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
 

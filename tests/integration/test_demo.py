@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +15,8 @@ from gatewayd.simulator.mistakes import MISTAKES
 
 pytestmark = pytest.mark.integration
 
-PATIENCE = 120.0
+PATIENCE = 180.0
+HINTS = "Running until Ctrl-C.  In another terminal:\n"
 NAMED = {
     ("alibaba", "route"): ("node type", "sub-device"),
     ("alibaba", "region"): ("us-west-1.aliyuncs.com is the endpoint of its region",),
@@ -41,15 +45,49 @@ def test_the_demo_names_a_mistake(cloud: str, mistake: str) -> None:
         assert words in ended.stderr
 
 
-def test_the_demo_ends_with_temperatures_at_the_cloud_and_nothing_lost() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "gatewayd.simulator.demo", "--children", "3", "--outage", "0"],
-        capture_output=True, text=True, timeout=PATIENCE, check=False,
+def test_the_demo_ends_with_temperatures_and_with_commands_that_work() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gatewayd.simulator.demo", "--children", "3", "--outage", "0",
+         "--keep"],
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    _, _, end = ended.stdout.partition("The cloud has the temperature of all 3 children.")
-    assert end.count("°C") == 3
-    assert "dropped: none" in end
+    guard = threading.Timer(PATIENCE, running.kill)
+    guard.start()
+    try:
+        lines = list(_until_the_last_command(running))
+        end = "".join(lines).partition("The cloud has the temperature of all 3 children.")[2]
+        assert end.count("°C") == 3
+        assert "dropped: none" in end
+        commands = [line.strip() for line in lines[lines.index(HINTS) :] if line.startswith("  ")]
+        setting, (show, speak, read, cut, waiting, restore) = commands[:2], commands[2:]
+        assert "online" in _shell(*setting, show)
+        _shell(*setting, speak)
+        while "21.5}" not in (arrived := _shell(*setting, read)):
+            assert running.poll() is None, arrived  # the guard ends the wait
+        assert "State:" in _shell(*setting, cut, waiting)
+        _shell(*setting, restore)
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=PATIENCE)
+        guard.cancel()
+    assert running.returncode == 0
+
+
+def _until_the_last_command(running: subprocess.Popen[str]) -> Iterator[str]:
+    assert running.stdout is not None, "it is a pipe"
+    for line in running.stdout:
+        yield line
+        if '"plan": ""' in line:
+            return
+    pytest.fail("the demo ended")
+
+
+def _shell(*lines: str) -> str:
+    """Run commands as a reader types them; return what they print."""
+    return subprocess.run(
+        ["sh", "-e", "-c", "\n".join(lines)],
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
+    ).stdout  # fmt: skip
 
 
 def test_a_mistake_belongs_to_a_cloud(capsys: pytest.CaptureFixture[str]) -> None:
