@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -28,7 +29,8 @@ def private_file(path: Path, flags: int) -> int:
     the service does not run as root; so root follows no link that the service could have made.
     Raises OSError.
     """
-    opened = os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    # O_NONBLOCK: to open a pipe for writing would wait for a reader
+    opened = os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
     try:
         _set_owner(opened, path.parent)
     except BaseException:
@@ -38,7 +40,10 @@ def private_file(path: Path, flags: int) -> int:
 
 
 def _set_owner(opened: int, directory: Path) -> None:
-    if os.fstat(opened).st_nlink > 1:
+    found = os.fstat(opened)
+    if not stat.S_ISREG(found.st_mode):  # to read from a pipe may take for ever
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if found.st_nlink > 1:
         raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
     os.fchmod(opened, 0o600)
     if os.geteuid() == 0:

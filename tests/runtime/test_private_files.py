@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.private_files import is_read_only_disk, make_private, write_private
+from gatewayd.runtime.private_files import (
+    is_read_only_disk,
+    make_private,
+    private_file,
+    write_private,
+)
 
 
 def test_a_private_file_is_made_with_its_directory(tmp_path: Path) -> None:
@@ -62,3 +67,11 @@ def test_what_could_not_be_written_leaves_no_half_file(
     with pytest.raises(OSError, match="No space left"):
         write_private(tmp_path / "file", b"after")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"before")]
+
+
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY])
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path, flags: int) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"regular file|No such device"):
+        private_file(path, flags)
