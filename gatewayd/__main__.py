@@ -82,8 +82,8 @@ def _check(paths: ConfigPaths) -> int:
         print(problem)
     if any(problem.fatal for problem in problems):
         return EX_CONFIG
-    warnings = len(problems)
-    print(f"The configuration is valid{f', with {warnings} warnings' if warnings else ''}.")
+    counted = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
+    print(f"The configuration is valid{f', with {counted}' if problems else ''}.")
     return 0
 
 

@@ -301,6 +301,10 @@ def test_no_cloud_declares_a_setting_that_holds_a_secret() -> None:
             assert not {one for one in declared if looks_secret(one)}, name
 
 
+def test_a_word_with_a_hyphen_stays_one_word() -> None:
+    assert not re.findall(r"\w\\- \w+", config_manual.manual())
+
+
 def test_the_manual_page_has_each_table_once() -> None:
     headings = [line for line in config_manual.manual().splitlines() if line.startswith(".S")]
     assert ".SH SETTINGS" in headings

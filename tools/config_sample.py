@@ -107,7 +107,7 @@ def _setting(one: Field[Any]) -> Iterator[str]:
     inside = "; ".join(part for part in (limits, choices, needed) if part)
     about = meta["help"] + (f" ({inside})" if inside else "")
     yield ""
-    yield from (f"# {line}" for line in textwrap.wrap(about, WIDTH))
+    yield from (f"# {line}" for line in textwrap.wrap(about, WIDTH, break_on_hyphens=False))
     yield f"#{one.name} = {toml(default(one))}".rstrip()
 
 

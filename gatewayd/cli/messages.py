@@ -54,7 +54,9 @@ def waiting(facts: Mapping[str, Any]) -> str:
         return "Waiting: nothing"
     since = f", the oldest since {when(facts['OldestTimestamp'])}"
     oldest = since if facts["OldestTimestamp"] else ""
-    return f"Waiting: {facts['NWaiting']} messages, {size(facts['BytesWaiting'])}{oldest}"
+    number = facts["NWaiting"]
+    count = f"{number} message{'s' if number > 1 else ''}"
+    return f"Waiting: {count}, {size(facts['BytesWaiting'])}{oldest}"
 
 
 def counted(received: int, sent: int, dropped: Mapping[str, int]) -> str:

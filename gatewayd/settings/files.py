@@ -121,9 +121,13 @@ class Document:
     lines: Mapping[KeyPath, int]
 
     def where(self, at: KeyPath) -> tuple[Path, int]:
-        """Return the file and the line at which the value, or what holds it, begins."""
+        """Return the file and the line at which the value, or what holds it, begins.
+
+        A table that has no header of its own begins with the first thing that it holds.
+        """
         known = (self.lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self.lines)
-        return self.path, next(known, 0)
+        held = (line for key, line in self.lines.items() if at and key[: len(at)] == at)
+        return self.path, next(known, 0) or min(held, default=0)
 
 
 @dataclass(frozen=True, slots=True)

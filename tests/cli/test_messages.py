@@ -99,6 +99,8 @@ async def test_the_messages_of_one_child(bus: PrivateBus, service: Bus) -> None:
     _, quiet = await ctl(bus, "messages", QUIET)
     nothing = "Since the start: 0 received, 0 sent, dropped: none"
     assert quiet.splitlines() == ["Waiting: nothing", nothing]
+    one = {"NWaiting": 1, "BytesWaiting": 85, "OldestTimestamp": 0}
+    assert messages.waiting(one) == "Waiting: 1 message, 85 B"
     status, printed = await ctl(bus, "messages", "child-9")
     assert (status, printed) == (1, "gatewayctl: No such device\n")
 

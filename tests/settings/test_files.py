@@ -67,6 +67,17 @@ def test_drop_ins_extend_the_main_file_in_order_of_name(paths: ConfigPaths) -> N
     assert found.where(("gone",)) == (paths.main, 0)
 
 
+def test_a_table_that_is_not_written_out_has_the_line_of_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("\n[messages.doors.b]\nhost = 'x'\n[messages.doors.a]\n[[z.y]]\nx = 1\n")
+    document = read(path, Problems())
+    assert document is not None
+    assert document.where(("messages",)) == (path, 2)
+    assert document.where(("messages", "doors")) == (path, 2)
+    assert document.where(("z",)) == (path, 5)
+    assert document.where(("gone",)) == (path, 0)
+
+
 def test_a_table_and_a_scalar_replace_one_another(paths: ConfigPaths) -> None:
     etc = paths.directories[-1]
     write(paths.main, "x = 1\n[y]\na = 1\n")

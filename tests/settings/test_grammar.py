@@ -258,7 +258,7 @@ def test_a_wrong_value_is_refused_where_it_stands(name: str, cls: type) -> None:
         several = get_type_hints(cls)[one.name] == tuple[str, ...]
         raw = [UNUSABLE[of]] if several else UNUSABLE.get(of, "a b")
         problems = Problems()
-        document = Document(Path("/x.toml"), {}, {(name, one.name): 7})
+        document = Document(Path("/x.toml"), {}, {(name,): 3, (name, one.name): 7})
         assert SettingsBuilder(document, problems).build(cls, {one.name: raw}, (name,)) is None
         (problem,) = (p for p in problems.found if p.line == 7)
         assert problem.text.startswith(f"{name}.{one.name} must ")

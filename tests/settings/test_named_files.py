@@ -111,6 +111,9 @@ def test_the_command_says_that_there_are_warnings(
     *warnings, last = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in warnings] == [f"{config}:3", f"{config}:5"]
     assert last == "The configuration is valid, with 2 warnings."
+    config.write_text(config.read_text().replace("ca_file", "# ca_file"))
+    assert run(["--check-config", "--config", str(config)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "The configuration is valid, with 1 warning."
 
 
 def test_a_start_warns_of_them_and_who_uses_none_is_not_bothered(tmp_path: Path) -> None:
