@@ -143,6 +143,7 @@ class PublicationLimit(Protocol):
 class MqttPublisher:
     """A publisher over an MQTT connection, whose PUBACK is all there is to wait for.
 
+    The session ends with the connection, and so does the wait for what was posted.
     map_message: the mapping of the cloud for this child.  limit: of what the connection may carry.
     Implements MessagePublisher.
     """
@@ -180,6 +181,10 @@ class MqttPublisher:
             self._limit.arrived(size)
             return self._order.delayed
         answer = self._connection.post(mapped.topic, mapped.payload)
-        answer.add_done_callback(lambda _: self._limit.arrived(size))
-        await unless_ended(answer, ended)
+        try:
+            acknowledgement = await answer
+        finally:
+            self._limit.arrived(size)
+        if acknowledgement is None:
+            raise Gone
         return ACCEPTED

@@ -13,9 +13,8 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from gatewayd.cloud.provider import (
     MessageAccepted,
@@ -83,6 +82,7 @@ class _Channel:
     session: in use; wanted: the newest, which takes its place when nothing is under way.
     held: whether a message was delayed, so that none is sent.  failures: delays in a row.
     hungry: whether it is in the queue of those that read.  queued: in that of its connection.
+    tasks: its publications, by the numbers of the messages.
     faults: how often messages have met a fault of the provider, by their numbers; of as many as can
     be under way.  logged: the faults of the provider that were logged.
     """
@@ -91,7 +91,7 @@ class _Channel:
     session: SupportsMessages | None = None
     wanted: SupportsMessages | None = None
     connection: _Connection | None = None
-    tasks: set[asyncio.Task[Publication]] = field(default_factory=set)
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     held: bool = False
     failures: int = 0
     timer: asyncio.TimerHandle | None = None
@@ -140,7 +140,7 @@ class MessageDelivery:
             channel = self._channels[device] = _Channel(self._backlog.of(device))
         channel.wanted = session if isinstance(session, SupportsMessages) else None
         if channel.tasks:
-            asyncio.get_running_loop().call_later(GIVE_UP, _cancel, tuple(channel.tasks))
+            asyncio.get_running_loop().call_later(GIVE_UP, _cancel, tuple(channel.tasks.values()))
         self._settle(channel)
 
     def session_closed(self, device: DeviceId) -> None:
@@ -148,7 +148,7 @@ class MessageDelivery:
         channel = self._channels.get(device)
         if channel is not None:
             channel.wanted = None
-            _cancel(channel.tasks)
+            _cancel(tuple(channel.tasks.values()))
             self._settle(channel)
 
     def serves(self, device: DeviceId) -> bool:
@@ -185,7 +185,9 @@ class MessageDelivery:
             channel.wanted = None
             if channel.timer is not None:
                 channel.timer.cancel()
-        await cancel_and_wait([t for channel in self._channels.values() for t in channel.tasks])
+        await cancel_and_wait(
+            [t for channel in self._channels.values() for t in channel.tasks.values()]
+        )
 
     # From a session to the next.
 
@@ -318,26 +320,28 @@ class MessageDelivery:
         at = self._arrival.time_of(stored.boot, stored.at)
         message = Message(stored.topic, stored.payload, at, one.late, self._confirmed)
         connection.under_way += 1
-        task = asyncio.get_running_loop().create_task(session.publish(message))
-        channel.tasks.add(task)
-        task.add_done_callback(partial(self._done, channel, connection, one, message))
+        work = self._deliver(channel, connection, session, one, message)
+        channel.tasks[stored.number] = asyncio.get_running_loop().create_task(work)
 
-    def _done(
+    async def _deliver(
         self,
         channel: _Channel,
         connection: _Connection,
+        session: SupportsMessages,
         one: LoadedMessage,
         message: Message,
-        task: asyncio.Task[Publication],
     ) -> None:
-        channel.tasks.discard(task)
+        """Publish a message, and act on what became of it in the same turn of the loop."""
+        number = one.waiting.number
+        result: Publication = MessageDelayed(ENDED)
+        try:
+            result = await session.publish(message)
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:  # noqa: BLE001  # border: a fault must not stop the others
+            result = self._fault(channel, number, error)
+        del channel.tasks[number]
         connection.under_way -= 1
-        if task.cancelled():
-            result: Publication = MessageDelayed(ENDED)
-        elif (error := task.exception()) is not None:  # a fault must not stop the others
-            result = self._fault(channel, one.waiting.number, error)
-        else:
-            result = task.result()
         self._ended(channel, one, message, result)
         self._serve(connection)
 
@@ -440,6 +444,8 @@ class MessageDelivery:
             self._wake(channel)
 
 
-def _cancel(tasks: set[asyncio.Task[Publication]] | tuple[asyncio.Task[Publication], ...]) -> None:
+def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel publications, once they have begun: before, they would not note that they ended."""
+    loop = asyncio.get_running_loop()
     for task in tasks:
-        task.cancel()
+        loop.call_soon(task.cancel)
