@@ -18,6 +18,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Message
 from gatewayd.device.reason import Reason
 from gatewayd.messages import backlog, delivery
+from gatewayd.messages.intake import IncomingMessage
 from gatewayd.messages.settings import (
     Acceptance,
     AfterOutage,
@@ -224,6 +225,18 @@ async def test_several_messages_that_meet_a_fault_are_given_up_each(
         assert [repeats[payload] for payload in faulty] == [delivery.MAX_FAULTS] * 3
     logged = [one for one in caplog.records if one.levelname == "ERROR"]
     assert len(logged) == 1, "they are all the same"
+
+
+async def test_a_session_that_ends_as_a_message_is_handed_to_it_loses_none(tmp_path: Path) -> None:
+    """The message becomes durable, is handed over, and the session ends, in one turn."""
+    async with running_relay(tmp_path) as running:
+        running.connect()
+        message = IncomingMessage("site", ALICE, "properties", b"0")
+        running.relay.offer(message, lambda _: running.disconnect())
+        await until(lambda: not running.relay.delivery.serves(ALICE))
+        running.connect()
+        await running.accepted(1)
+        await running.empty()
 
 
 async def test_a_session_without_messages_lets_them_wait(tmp_path: Path) -> None:
