@@ -26,10 +26,11 @@ _SECRET = re.compile(
 _WORDS: Mapping[type, str] = {
     str: "a text",
     bool: "true or false",
-    int: "a whole number",
-    float: "a number",
+    int: "a whole number, without quotes and unit",
+    float: "a number, without quotes and unit",
     Path: "an absolute path",
 }
+_NO_TABLE = "must be a table, as { key = value }"
 _MEANT: Mapping[type, tuple[Any, ...]] = {list: (tuple,), dict: (Mapping, dict)}
 
 
@@ -55,7 +56,7 @@ class SettingsBuilder:
     def build(self, cls: type[T], table: object, at: KeyPath) -> T | None:
         """Return an instance of the dataclass; None if there was a problem, which is noted."""
         if not isinstance(table, Mapping):
-            self.note(at, f"{dotted(at)} must be a table")
+            self.note(at, f"{dotted(at)} {_NO_TABLE}")
             return None
         before = len(self.problems.found)
         hints = get_type_hints(cls)
@@ -118,18 +119,26 @@ class SettingsBuilder:
 
     def _array(self, hint: Any, raw: object, at: KeyPath) -> tuple[Any, ...]:  # noqa: ANN401  # a hint is any type
         if not isinstance(raw, list):
-            self.note(at, f"{dotted(at)} must be an array, as [ … ]")
+            self.note(at, f"{dotted(at)} {_no_array(hint, at)}")
             return ()
         return tuple(self._value(hint, item, (*at, n)) for n, item in enumerate(raw))
 
     def _mapping(self, hint: Any, raw: object, at: KeyPath) -> Mapping[str, Any]:  # noqa: ANN401  # a hint is any type
         if not isinstance(raw, Mapping):
-            self.note(at, f"{dotted(at)} must be a table")
+            self.note(at, f"{dotted(at)} {_NO_TABLE}")
             return {}
         for key in raw:
             if not key.isprintable() or not key:
                 self.note(at, f"{dotted((*at, key))} is not a name: use letters and digits")
         return {key: self._value(hint, item, (*at, key)) for key, item in raw.items()}
+
+
+def _no_array(hint: Any, at: KeyPath) -> str:  # noqa: ANN401  # a hint is any type
+    """Return what is wrong with a value that has to be an array of this type."""
+    if not is_dataclass(hint):
+        return "must be an array, as [ … ]"
+    header = ".".join(shown(part) for part in at if isinstance(part, str))
+    return f"must be an array of tables: write [[{header}]]"
 
 
 def unknown_key(key: str, known: Iterable[str], at: KeyPath) -> str:

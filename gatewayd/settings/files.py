@@ -27,6 +27,8 @@ MAX_BYTES = 8 << 20
 MAX_PASSED_OVER = 20
 """Files of one directory that are named in warnings as passed over."""
 _NULL = Path(os.devnull)
+_UNQUOTED = "Invalid value"
+"""tomli's words for a value of no type: mostly a text without quotes."""
 _QUIET = re.compile(r"README|(?!.*\.toml)\.", re.IGNORECASE)
 
 
@@ -218,9 +220,9 @@ def read(path: Path, problems: Problems) -> Document | None:
     except tomli.TOMLDecodeError as error:
         located = re.fullmatch(r"(.*) \(at line (\d+), .*\)", str(error), re.S)
         line = int(located[2]) if located else len(text.splitlines())
-        problems.add(
-            (path, line), f"not valid TOML: {shown(located[1] if located else str(error), 200)}"
-        )
+        why = shown(located[1] if located else str(error), 200)
+        remedy = ": put a text in quotes" if why == _UNQUOTED else ""
+        problems.add((path, line), f"not valid TOML: {why}{remedy}")
     except RecursionError:
         problems.add((path, 0), "not valid TOML: nested too deeply")
     return None

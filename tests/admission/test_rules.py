@@ -84,7 +84,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("rule = 1", "a.toml:1: 'rule' must be an array of tables: write [[rule]]"),
-        ("rule = [1]", "a.toml:1: rule[1] must be a table"),
+        ("rule = [1]", "a.toml:1: rule[1] must be a table, as {"),
         ("[[rules]]", "a.toml:1: unknown key 'rules': did you mean 'rule'?"),
         (
             a_rule("a", "priority = 1"),

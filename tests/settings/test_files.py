@@ -100,7 +100,7 @@ def test_a_later_directory_masks_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "text"),
     [
-        (b"a = 1\nb = \n", 2, "not valid TOML: Invalid value"),
+        (b"a = 1\nb = \n", 2, "not valid TOML: Invalid value: put a text in quotes"),
         (b"a = 1\na = 2\n", 2, "not valid TOML"),
         (b"a = 'x", 1, "not valid TOML"),
         (b"a = '\xff'", 0, "not UTF-8"),
