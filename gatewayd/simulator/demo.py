@@ -44,6 +44,8 @@ OUTAGE = 10.0
 MAX_OUTAGE = 600.0
 STALLED = 10.0
 """Seconds in which no more devices come online, until their reasons are taken for final."""
+FOREIGN = "another demo, or a simulator, announces its children on this loopback.  End it first."
+"""Why more devices are online than there should be: all have the serials of the same seed."""
 LAST = 5
 """Children whose temperatures are shown."""
 NONE = Measurement(0.0, 0.0)
@@ -134,14 +136,14 @@ async def _perform(site: Site, children: int, outage: float) -> None:
     async with _running(screen):
         await _prepare(site, screen)
         first, *_, admitted, pending = site.plant["serials"]
-        await _all_online(site, total - 2, "the first children to be online")
+        await all_online(site, total - 2, "the first children to be online")
         screen.say(f"✓ {children - 2} children were discovered, registered and are online.")
         assert not (why := await mistakes.check_report(site, first)), why
         screen.say("✓ What a child reports fits the product's model, and the cloud keeps it.")
         pace = outage / len(story.TEMPERATURES)
         async for sentence in story.perform(SiteWorld(site, admitted, pending), pace):
             screen.say(f"✓ {sentence}")
-        await _all_online(site, total, "all children to be online")
+        await all_online(site, total, "all children to be online")
     await screen.draw()
     await _compare(site)
     await _read_temperatures(site)
@@ -166,10 +168,10 @@ async def _running(screen: Screen) -> AsyncIterator[None]:
         await asyncio.gather(drawing, return_exceptions=True)
 
 
-async def _all_online(site: Site, number: int, what: str) -> None:
+async def all_online(site: Site, number: int, what: str) -> None:
     """Return when so many devices are online.  Raises RuntimeError with the reasons of the rest.
 
-    Raises TimeoutError where they have no reasons.
+    Raises TimeoutError where they have no reasons, and RuntimeError also where there are more.
     """
     now = asyncio.get_running_loop().time
     most, grew = 0, now()
@@ -177,6 +179,8 @@ async def _all_online(site: Site, number: int, what: str) -> None:
     async def reached() -> bool:
         nonlocal most, grew
         online = (await site.call("CountDevices")).get("online", 0)
+        if online > number:
+            raise RuntimeError(f"{online} of {number} are online: {FOREIGN}")
         if online > most:
             most, grew = online, now()
         elif now() - grew > STALLED and (reasons := await mistakes.explain(site)):

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from gatewayd.simulator import demo
 from gatewayd.simulator.mistakes import MISTAKES
+from gatewayd.simulator.site import Site
 
 pytestmark = pytest.mark.integration
 
@@ -71,6 +73,17 @@ def test_the_demo_ends_with_temperatures_and_with_commands_that_work() -> None:
         running.communicate(timeout=PATIENCE)
         guard.cancel()
     assert running.returncode == 0
+
+
+async def test_children_of_another_demo_are_named_as_the_cause() -> None:
+    class Crowded(Site):
+        """Its LAN has children of another site."""
+
+        async def call(self, method: str, signature: str = "", *arguments: str) -> object:
+            return {"online": 5}
+
+    with pytest.raises(RuntimeError, match=r"5 of 4 are online.*another.*End it"):
+        await demo.all_online(Crowded(Path("/nonexistent")), 4, "")
 
 
 def _until_the_last_command(running: subprocess.Popen[str]) -> Iterator[str]:
