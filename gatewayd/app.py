@@ -49,7 +49,7 @@ from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.broker.users import Standing
 from gatewayd.messages.doors.access import OwnBrokerAccess
 from gatewayd.messages.outbox.arrival import BOOT_VARIABLE
-from gatewayd.messages.service import MessageService
+from gatewayd.messages.service import DoorStates, MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
@@ -222,9 +222,7 @@ class Application:
             manager, self.admission, records, rules, reload=reload, rescan=rescan, dump=dump
         )
         self.tap = MessageTap(lambda: clock.wall() // 1000)
-        self.messages = MessageService(
-            MessageStatistics, dict, {}, self.tap, self.commands.resolve, clock.now
-        )
+        self.messages = self._messages_of(MessageStatistics, dict, {})
         self.cloud_requests = CloudRequests(cloud_requests, manager, self.admission, clock.now)
         for provider in providers.values():
             provider.set_requests(self.cloud_requests)
@@ -268,8 +266,9 @@ class Application:
             )
 
     async def open_messages(self, config: Config, environ: Mapping[str, str]) -> None:
-        """Let children speak, where that is enabled.  Raises StoreError, ConfigError.
+        """Let children speak, where that is enabled.  Raises ConfigError.
 
+        An outbox that cannot be opened is reported: all else goes on without it.
         environ: of the process.
         """
         if not config.messages.enabled:
@@ -287,17 +286,30 @@ class Application:
             stranger=self._prove,
             boot=environ.get(BOOT_VARIABLE, ""),
         )
-        await stage.open()
+        try:
+            await stage.open()
+        except StoreError as error:
+            self._report_no_outbox(str(error))
+            return
         for listener in (stage.sessions, stage.relay.delivery):
             self.keeper.listen(listener)
         self.message_stage = stage
-        self.messages = MessageService(
-            stage.statistics,
-            stage.door_states,
-            stage.entrances,
-            self.tap,
-            self.commands.resolve,
-            self.clock.now,
+        self.messages = self._messages_of(stage.statistics, stage.door_states, stage.entrances)
+
+    def _report_no_outbox(self, error: str) -> None:
+        why = f"The outbox cannot be opened: {error}. Correct this, and restart gatewayd."
+        log.error("No child can speak: %s", why, extra={"message_id": "messages-blocked"})
+        blocked = MessageStatistics(state="blocked", explanation=why)
+        self.messages = self._messages_of(lambda: blocked, dict, {})
+
+    def _messages_of(
+        self,
+        statistics: Callable[[], MessageStatistics],
+        doors: Callable[[], DoorStates],
+        entrances: Mapping[DeviceId, str],
+    ) -> MessageService:
+        return MessageService(
+            statistics, doors, entrances, self.tap, self.commands.resolve, self.clock.now
         )
 
     async def close_messages(self) -> None:

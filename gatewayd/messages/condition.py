@@ -44,7 +44,7 @@ DROPPED: Mapping[DropReason, Reason] = {
     DropReason.AGE: Reason(
         "dropped-age",
         "Messages waited for their cloud longer than they may.",
-        "See why the child is not online, or raise `keep-age` under [messages].",
+        "See why the child is not online, or raise `keep_age` under [messages].",
     ),
     DropReason.REFUSED: Reason(
         "dropped-refused",

@@ -19,6 +19,7 @@ from tests.support.gatewayctl import GATEWAYCTL
 pytestmark = pytest.mark.integration
 
 OUTBOX = (DEST, "/org/gatewayd1/messages", "org.gatewayd1.Messages")
+GATEWAY = (DEST, "/org/gatewayd1", "org.gatewayd1.Manager")
 CANARY = 77.125
 """A value that is found nowhere else."""
 
@@ -101,3 +102,14 @@ async def test_other_users_read_counts_and_no_words(tmp_path: Path, other: tuple
         assert '"NWaiting" t 0' in await busctl("call", *OUTBOX, "Describe", "s", device)
         assert await busctl("call", *OUTBOX, "ListChildren", "su", "", "0")
     assert "are followed" not in site.log()
+
+
+async def test_an_outbox_that_cannot_be_opened_keeps_no_child_offline(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "messages.db").mkdir()
+    async with speaking(tmp_path) as (site, _):
+        await shows(site, OUTBOX, "State=blocked")
+        await shows(site, GATEWAY, "State=degraded")
+        assert (state / "messages.db").is_dir()
+        assert await site.stop() == 0

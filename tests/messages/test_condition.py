@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
 from gatewayd.device.message import DropReason
+from gatewayd.device.reason import Reason
 from gatewayd.device.views import MessageCounts, MessageStatistics
 from gatewayd.messages.condition import (
     DROPPED,
@@ -18,6 +21,7 @@ from gatewayd.messages.condition import (
     ConditionReporter,
     condition,
 )
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 
 
 def test_every_reason_is_explained_and_has_a_code_of_its_own() -> None:
@@ -25,6 +29,15 @@ def test_every_reason_is_explained_and_has_a_code_of_its_own() -> None:
     assert len({reason.code for reason in DROPPED.values()}) == len(DropReason)
     assert all(reason.text for reason in DROPPED.values())
     assert all(reason.remedy for why, reason in DROPPED.items() if why not in EXPECTED)
+
+
+SECTIONS = {"messages": MessageSettings, "messages.child": ChildMessageSettings}
+
+
+@pytest.mark.parametrize("reason", DROPPED.values(), ids=lambda reason: reason.code)
+def test_a_remedy_names_settings_as_they_are_written(reason: Reason) -> None:
+    for setting, section in re.findall(r"`([^`]+)` under \[([\w.]+)\]", reason.remedy):
+        assert setting in {one.name for one in fields(SECTIONS[section])}
 
 
 def test_what_is_expected_is_no_drop() -> None:
