@@ -13,6 +13,19 @@ from gatewayd.secretstore.tpm.esapi import Handle, Library, library
 TIMEOUT = 30.0
 
 
+LISTENS = "00010000"
+"""The flag of a socket that accepts connections, in the fourth column of /proc/net/unix."""
+
+
+def _listens(path: str) -> bool:
+    """Whether a socket accepts connections: its file is there before it does.
+
+    It is not tried out, since swtpm would take that for its client.
+    """
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(row[3] == LISTENS and row[-1] == path for row in rows)
+
+
 class EmulatedTpm:
     """One TPM.  directory: its state, made at the first start."""
 
@@ -40,7 +53,7 @@ class EmulatedTpm:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         end = time.monotonic() + TIMEOUT
-        while not self._path.exists():
+        while not all(map(_listens, (str(self._path), f"{self._path}.ctrl"))):
             assert time.monotonic() < end, "swtpm does not start"
             time.sleep(0.01)
 
