@@ -302,7 +302,7 @@ async def test_changes_are_announced_once_and_the_latest_wins(
             service.show(view("child-1a", state="admitted", name=f"name {number}"))
         service.show(view("child-1a", state="online", registered=8, provider="alibaba"))
         service.show(view("child-3c"))
-        await until(lambda: listener.named("RegistrationFinished"))
+        await until(lambda: listener.named("ApprovalNeeded"))  # the last of them
     (result,) = [v for path, v in listener.named("PropertiesChanged") if path == CAM]
     assert result[1] == {"State": "online", "RegisteredTimestamp": 8, "Provider": "alibaba"}
     ((_, (rows, removed)),) = listener.named("DevicesChanged")
