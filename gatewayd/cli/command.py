@@ -86,7 +86,7 @@ def add_config(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def argument(*names: str, help: str, **more: Any) -> AddArguments:  # noqa: A002, ANN401  # as argparse
+def argument(*names: str, help: str, **more: Any) -> AddArguments:  # noqa: A002, ANN401  # argparse's own name and types
     """Return what adds one argument; the parameters are those of ArgumentParser.add_argument."""
     return lambda parser: parser.add_argument(*names, help=help, **more)
 
@@ -148,7 +148,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600, overwrite: bool = 
     mode: of a new file.  overwrite: whether the file may exist; it then keeps its mode.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
-    with _naming(path), open(os.open(path, flags, mode), "wb") as file:  # noqa: PTH123  # Path opens no descriptor
+    with _naming(path), os.fdopen(os.open(path, flags, mode), "wb") as file:
         file.write(data)
 
 

@@ -48,7 +48,7 @@ def _secret(
 ) -> Iterable[str]:
     """Have a password made; write it to a file, or return the line to print."""
     client, opened = connect(), os.memfd_create("password", os.MFD_CLOEXEC)
-    with open(opened, "rb") as file:  # noqa: PTH123  # Path opens no descriptor
+    with os.fdopen(opened, "rb") as file:
         make(client, opened)
         file.seek(0)
         password = file.read(MAX_PEM).rstrip(b"\n")

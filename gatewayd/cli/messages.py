@@ -27,14 +27,14 @@ AROUND = 2
 Row = tuple[str, int, int, int, int, int, int]
 """id, waiting, bytes, oldest in microseconds, received, sent, dropped."""
 
-UNITS = ("B", "KiB", "MiB", "GiB")
+UNITS, KIB = ("B", "KiB", "MiB", "GiB"), 1024
 
 
 def size(number: int) -> str:
     """Return a number of bytes in a few characters, as "1.5 MiB"."""
     value, unit = float(number), 0
-    while value >= 1024 and unit < len(UNITS) - 1:  # noqa: PLR2004  # bytes in a KiB
-        value, unit = value / 1024, unit + 1
+    while value >= KIB and unit < len(UNITS) - 1:
+        value, unit = value / KIB, unit + 1
     return f"{value:.0f} {UNITS[unit]}" if unit == 0 else f"{value:.1f} {UNITS[unit]}"
 
 

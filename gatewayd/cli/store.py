@@ -33,7 +33,7 @@ def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 def _export(connect: Connect, arguments: Namespace) -> Iterable[str]:
     client, opened = connect(), os.memfd_create("export", os.MFD_CLOEXEC)
-    with open(opened, "rb") as file:  # noqa: PTH123  # Path opens no descriptor
+    with os.fdopen(opened, "rb") as file:
         client.call("Export", opened, at=STORE)
         file.seek(0)
         replace_file(arguments.output, file.read())

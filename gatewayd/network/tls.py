@@ -132,7 +132,7 @@ def _in_memory(content: bytes) -> Iterator[str]:
 
     A file on the disk might change while it is read, or have no end.  Raises OSError.
     """
-    with open(os.memfd_create("tls", os.MFD_CLOEXEC), "wb") as file:  # noqa: PTH123  # of a descriptor
+    with os.fdopen(os.memfd_create("tls", os.MFD_CLOEXEC), "wb") as file:
         file.write(content)
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"

@@ -31,7 +31,7 @@ def read_regular(path: Path, most: int = MAX_BYTES) -> bytes:
     """
     # O_NONBLOCK: a pipe in this place must not block before the check what it is
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # of a descriptor
+    with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = file.read(most + 1)

@@ -53,7 +53,7 @@ def setting(  # noqa: PLR0913  # by keyword: what may be said of a setting
     choices: tuple[str, ...] = (),
     grammar: Grammar | None = None,
     file: FileUse | None = None,
-) -> Any:  # noqa: ANN401  # likewise
+) -> Any:  # noqa: ANN401  # a value of any type
     """Declare one setting; an empty list or table as default is created for each instance."""
     meta = SettingMetadata(
         help=help, unit=unit, low=low, high=high, choices=choices, grammar=grammar, file=file
@@ -65,7 +65,7 @@ def setting(  # noqa: PLR0913  # by keyword: what may be said of a setting
     return field(default=default, metadata=dict(meta))
 
 
-def table(kind: type[Any]) -> Any:  # noqa: ANN401  # likewise
+def table(kind: type[Any]) -> Any:  # noqa: ANN401  # a value of any type
     """Declare a table inside: a dataclass with a default for each field; dict for a Mapping."""
     meta = SettingMetadata(
         help="", unit="", low=None, high=None, choices=(), grammar=None, file=None

@@ -41,7 +41,7 @@ _NUMBERS = (
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
 _ONE = f"{_ALL} WHERE device = ?"
-_PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # likewise
+_PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # names of columns, all ours
 
 
 def _table(numbers: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ def edges_of(call: Callable[[], object]) -> tuple[set[Edge], Exception | None]:
             return None
         before = 0
 
-        def line(frame: FrameType, event: str, _arg: object) -> Any:  # noqa: ANN401  # likewise
+        def line(frame: FrameType, event: str, _arg: object) -> Any:  # noqa: ANN401  # of sys.settrace
             nonlocal before
             if event == "line":
                 step = (code, before, frame.f_lineno)

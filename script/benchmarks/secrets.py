@@ -168,7 +168,7 @@ def _put(store: Any, refs: Sequence[SecretRef], together: int) -> float:  # noqa
     return time.perf_counter() - began
 
 
-def _get(store: Any, refs: Sequence[SecretRef]) -> float:  # noqa: ANN401  # likewise
+def _get(store: Any, refs: Sequence[SecretRef]) -> float:  # noqa: ANN401  # a store, or what looks like one
     began = time.perf_counter()
     if any(store.get(ref).reveal() != SECRET for ref in refs):
         raise StoreError("a secret is another one")

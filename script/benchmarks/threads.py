@@ -87,7 +87,7 @@ class Registering(Device):
             login = payloads.connect_login(self._name, self._secret, "hmacsha256")
             self.stay(login, self._context)
 
-    def _heard(self, client: Any, _: object, message: Any) -> None:  # noqa: ANN401  # likewise
+    def _heard(self, client: Any, _: object, message: Any) -> None:  # noqa: ANN401  # paho 1.6 has no types
         self._secret = payloads.parse_push(message.topic, message.payload, self._name)
         client.disconnect()
 

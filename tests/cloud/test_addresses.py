@@ -166,11 +166,11 @@ async def known(names: Names, age: float) -> AsyncIterator[AddressBook]:
     await book.resolve("one", 8883, 20.0)
     loop = asyncio.get_running_loop()
     real = loop.time
-    loop.time = lambda: real() + age  # type: ignore[method-assign]
+    loop.time = lambda: real() + age  # type: ignore[method-assign]  # the clock of this loop
     try:
         yield book
     finally:
-        loop.time = real  # type: ignore[method-assign]
+        loop.time = real  # type: ignore[method-assign]  # the clock of this loop
 
 
 async def test_an_old_answer_is_replaced(names: Names) -> None:

@@ -258,7 +258,7 @@ async def test_questions_of_one_user_keep_no_other_out() -> None:
 
 async def test_a_flood_is_refused_before_the_event_loop_sees_it() -> None:
     desk, passed = Desk(limit=2), list[object]()
-    desk.dispatcher._thread.call_on_loop = lambda *call: passed.append(call)  # type: ignore[method-assign]
+    desk.dispatcher._thread.call_on_loop = lambda *call: passed.append(call)  # type: ignore[method-assign]  # it is seen here
     calls = [desk.call(EVE, "ListRules") for _ in range(1000)]
     assert len(passed) == MAX_UNAUTHORIZED + 2
     assert all(call.answers == ["Busy"] for call in calls[len(passed) :])

@@ -15,13 +15,13 @@ import sys
 from typing import Any
 
 # The environment of the linters does not have it.
-from huaweicloudsdkcore.auth.credentials import BasicCredentials  # type: ignore[import-not-found]
-from huaweicloudsdkcore.exceptions.exceptions import (  # type: ignore[import-not-found]
+from huaweicloudsdkcore.auth.credentials import BasicCredentials  # type: ignore[import-not-found]  # of .venv-vendor
+from huaweicloudsdkcore.exceptions.exceptions import (  # type: ignore[import-not-found]  # of .venv-vendor
     ServiceResponseException,
 )
-from huaweicloudsdkcore.http.http_config import HttpConfig  # type: ignore[import-not-found]
-from huaweicloudsdkcore.region.region import Region  # type: ignore[import-not-found]
-from huaweicloudsdkiotda import v5  # type: ignore[import-not-found]
+from huaweicloudsdkcore.http.http_config import HttpConfig  # type: ignore[import-not-found]  # of .venv-vendor
+from huaweicloudsdkcore.region.region import Region  # type: ignore[import-not-found]  # of .venv-vendor
+from huaweicloudsdkiotda import v5  # type: ignore[import-not-found]  # of .venv-vendor
 
 DOMAIN = ".myhuaweicloud.com"
 

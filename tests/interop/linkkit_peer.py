@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 # The environment of the linters does not have it.
-from linkkit import linkkit  # type: ignore[import-not-found]
+from linkkit import linkkit  # type: ignore[import-not-found]  # of .venv-vendor
 
 PATIENCE = 20.0
 REGISTRAR = "iot-auth.cn-shanghai.aliyuncs.com"

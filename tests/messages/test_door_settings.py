@@ -144,5 +144,5 @@ def test_a_door_has_a_name_that_a_file_can_have(name: str) -> None:
 
 
 def test_a_door_may_have_any_other_name() -> None:
-    doors = {name: DoorSettings(**DOOR) for name in ("site", "z2m-2", "a_b")}  # type: ignore[arg-type]  # likewise
+    doors = {name: DoorSettings(**DOOR) for name in ("site", "z2m-2", "a_b")}  # type: ignore[arg-type]  # of any field
     assert not list(MessageSettings(doors=doors).problems())

@@ -112,7 +112,7 @@ async def read_only_at_the_start(directory: Path, _: OnFull) -> None:
         running.say("new", BOB)
         await until(lambda: running.relay.statistics().state == "blocked")
         assert not running.settled
-        subprocess.run(["mount", "-o", "remount,rw", str(directory)], check=True)  # noqa: ASYNC221  # likewise
+        subprocess.run(["mount", "-o", "remount,rw", str(directory)], check=True)  # noqa: ASYNC221  # no loop to block
         await running.all_settled()
         await until(lambda: running.relay.statistics().total.waiting == 1)
     async with running_relay(state) as running:

@@ -354,6 +354,6 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
 def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> None:
     with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)
-        state._run(f"UPDATE record SET {damage}")  # noqa: S608
+        state._run(f"UPDATE record SET {damage}")  # noqa: S608  # of the test
         with pytest.raises(StoreError, match="record of 'child-1' is damaged"):
             state.read(ONE)

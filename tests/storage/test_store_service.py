@@ -167,5 +167,5 @@ def test_what_cannot_be_written_to_is_the_callers_fault(tmp_path: Path) -> None:
     file.touch()
     with file.open("rb") as opened_to_read, pytest.raises(InvalidArgs, match="Bad file desc"):
         write_out(opened_to_read.fileno(), b"x")
-    with pytest.raises(InvalidArgs, match="No space"), open("/dev/full", "wb", 0) as full:  # noqa: PTH123
+    with pytest.raises(InvalidArgs, match="No space"), Path("/dev/full").open("wb", 0) as full:
         write_out(full.fileno(), b"x")

@@ -53,7 +53,7 @@ class FileKeyring(EncryptedKeyring):  # type: ignore[misc]  # it has no types
             raise KeyringLocked("there is no opener") from None
 
 
-class FaultyKeyring(KeyringBackend):  # type: ignore[misc]  # likewise
+class FaultyKeyring(KeyringBackend):  # type: ignore[misc]  # it has no types
     """A keyring in memory, with faults that a test switches on."""
 
     priority = 1

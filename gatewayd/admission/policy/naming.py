@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import re._constants as op  # type: ignore[import-not-found]  # the parser of re has no stubs
-import re._parser as parser  # type: ignore[import-not-found]  # no stubs, as above
+import re._parser as parser  # type: ignore[import-not-found]  # the parser of re has no stubs
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass

@@ -107,7 +107,7 @@ class PacketFilter(asyncio.DatagramProtocol):
         self._on_link = on_link
         self._judge, self._drop, self._tidy = judge, drop, tidy
         self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
-        self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # likewise
+        self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # unchanged
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Pass a packet on if its sender is on the link, and there is a budget for it."""

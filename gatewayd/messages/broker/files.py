@@ -114,7 +114,7 @@ class AccessDirectory:
         path, unfinished = self.path / name, self.path / f".{name}.new"
         unfinished.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with open(os.open(unfinished, flags, MODE), "wb") as file:  # noqa: PTH123  # of a descriptor
+        with os.fdopen(os.open(unfinished, flags, MODE), "wb") as file:
             os.fchmod(file.fileno(), MODE)  # whatever the umask is
             file.write(content)
         unfinished.rename(path)

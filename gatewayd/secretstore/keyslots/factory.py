@@ -133,8 +133,8 @@ class KeySlotFactory:
 
     def _keyring(self) -> KeySlot:
         # imported here: only a gateway that uses a keyring loads that package
-        from gatewayd.secretstore.keyring import backends  # noqa: PLC0415
-        from gatewayd.secretstore.keyring.client import KeyringClient  # noqa: PLC0415
+        from gatewayd.secretstore.keyring import backends  # noqa: PLC0415  # as said above
+        from gatewayd.secretstore.keyring.client import KeyringClient  # noqa: PLC0415  # as said above
 
         name, properties = self._settings.keyring_backend, self._settings.keyring_properties
 

@@ -149,7 +149,7 @@ class DevelopmentSlot:
         """Return the key.  Raises KeyUnavailable, also if others than the owner can read it."""
         try:
             opened = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(opened, "rb") as file:  # noqa: PTH123  # of a descriptor
+            with os.fdopen(opened, "rb") as file:
                 mode = stat.S_IMODE(os.fstat(opened).st_mode)
                 key = file.read(KEY_SIZE + 1)
         except OSError as error:

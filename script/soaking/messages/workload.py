@@ -228,8 +228,8 @@ async def running(
 
 async def _checkpoint_often(relay: MessageRelay) -> None:
     outbox = relay._outbox  # noqa: SLF001  # only this needs it
-    await outbox._thread.run(  # noqa: SLF001  # likewise
-        lambda: outbox._file._run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")  # noqa: SLF001  # likewise
+    await outbox._thread.run(  # noqa: SLF001  # only this needs it
+        lambda: outbox._file._run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")  # noqa: SLF001  # only this needs it
     )
 
 

@@ -353,7 +353,7 @@ def real(connection: object = None) -> DiscoveryHelper:
     spec = spec_of("mdns", "mdns", MdnsSettings(("nosuch0",), ("_a._tcp",)))
     clock = Clock(loop.time, lambda: 0, lambda: 0.5)
     way = connect(os.environ) if connection is None else connection
-    return DiscoveryHelper([spec], way, lambda: (), frozenset, clock, at_info)  # type: ignore[arg-type]
+    return DiscoveryHelper([spec], way, lambda: (), frozenset, clock, at_info)  # type: ignore[arg-type]  # a connection of the test
 
 
 async def test_the_real_helper_runs_as_a_child_and_ends_with_gatewayd() -> None:

@@ -301,19 +301,21 @@ async def test_a_message_that_is_too_large_is_acknowledged_and_dropped() -> None
             assert door.status().dropped["too-large"] == 1
 
 
+async def never_read(peer: Peer) -> None:
+    """Send without end, and read nothing."""
+    await peer.accept()
+    peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # of asyncio's streams
+    number = 0
+    while True:
+        await peer.send(*(message(number + n + 1) for n in range(100)))
+        number = (number + 100) % 60_000
+
+
 async def test_a_broker_that_never_reads_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it sends is acknowledged; that fills its buffers, then ours, and then it is not read."""
     monkeypatch.setattr(connection, "MAX_UNSENT", 4096)
-
-    async def never_read(peer: Peer) -> None:
-        await peer.accept()
-        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # of asyncio's streams
-        number = 0
-        while True:
-            await peer.send(*(message(number + n + 1) for n in range(100)))
-            number = (number + 100) % 60_000
 
     settings = replace(SITE, host="", socket=tmp_path / "socket")
     async with (
@@ -409,14 +411,6 @@ async def test_a_broker_that_never_reads_keeps_no_door_from_closing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CLOSE_TIME", 0.05)
-
-    async def never_read(peer: Peer) -> None:
-        await peer.accept()
-        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # of asyncio's streams
-        number = 0
-        while True:
-            await peer.send(*(message(number + n + 1) for n in range(100)))
-            number = (number + 100) % 60_000
 
     settings = replace(SITE, host="", socket=tmp_path / "socket", keepalive=60)
     async with scripted(never_read, path=settings.socket):

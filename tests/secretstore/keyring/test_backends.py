@@ -90,7 +90,7 @@ def test_who_derives_from_an_unsafe_one_is_refused_too(
     module, _, kind = unsafe.rpartition(".")
     base = type(kind, (FaultyKeyring,), {"__module__": module, "__qualname__": kind})
     mine = types.ModuleType("mine")
-    mine.Mine = type("Mine", (base,), {"__module__": "mine"})  # type: ignore[attr-defined]
+    mine.Mine = type("Mine", (base,), {"__module__": "mine"})  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "mine", mine)
     with pytest.raises(PluginError, match=re.escape(UNSAFE[unsafe])):
         find("mine.Mine", ())
