@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.cloud.ca.store import AuthorityStore
+from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
@@ -169,6 +170,30 @@ class SharesConnection(Protocol):
     """
 
     connection: object
+
+
+CommandHandler: TypeAlias = Callable[[ChildCommand], None]
+"""Handles a command that has arrived.  Never blocks, never raises."""
+
+
+@runtime_checkable
+class SupportsCommands(Protocol):
+    """A session over which its child can be commanded."""
+
+    def receive_commands(self, handler: CommandHandler | None) -> None:
+        """Have each command handled from now on; None: the child receives no commands.
+
+        Until this is called, and after None, the session refuses commands by itself at once, as
+        NO_LISTENER, where the cloud waits for an answer.
+        """
+
+    async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
+        """Answer a command once; return whether the cloud has acknowledged the answer.
+
+        Answers do not wait behind messages of children.  A command of which the cloud awaits no
+        answer, or none of this kind (Alibaba's RRPC knows no negative one), returns True at once.
+        A session that ends returns False.
+        """
 
 
 # The provider.
