@@ -11,12 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from gatewayd.cli import clouds, devices, door, messages, rules, store, vault
+from gatewayd.cli import clouds, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, password_agent
 from gatewayd.cli.command import Command
 from gatewayd.cli.huawei import ca as huawei_ca
 from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
+from gatewayd.cli.vault import commands as vault
 from gatewayd.errors import GatewayError
 
 BUS_VARIABLE = "GATEWAYD_BUS"

@@ -1,4 +1,4 @@
-"""Commands about the secret store of a running gateway.  For a stopped one there is vault.py."""
+"""Commands about the secret store of a running gateway.  For a stopped one there is vault/."""
 
 from __future__ import annotations
 

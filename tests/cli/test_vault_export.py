@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gatewayd.cli.systemd_creds import SystemdCredentials
-from gatewayd.cli.vault import export_all, import_all
-from gatewayd.cli.vault_init import init
-from gatewayd.cli.vault_offline import OfflineVault
+from gatewayd.cli.vault.commands import export_all, import_all
+from gatewayd.cli.vault.init import init
+from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey

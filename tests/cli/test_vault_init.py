@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gatewayd.cli.systemd_creds import SystemdCredentials, credential_drop_in, tpm_drop_in
-from gatewayd.cli.vault_init import NEXT, init, reseal
-from gatewayd.cli.vault_offline import OfflineVault
+from gatewayd.cli.vault.init import NEXT, init, reseal
+from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError, StoreSealed
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 
 from gatewayd.cli.systemd_creds import WITH_KEY, credential_drop_in, tpm_drop_in
-from gatewayd.cli.vault_offline import OfflineVault
+from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import GatewayError
 from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.slots import CredentialSlot

@@ -29,8 +29,8 @@ from gatewayd.cli.command import (
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.systemd_creds import WITH_KEY
-from gatewayd.cli.vault_init import PROTECTIONS, init, reseal
-from gatewayd.cli.vault_offline import OfflineVault
+from gatewayd.cli.vault.init import PROTECTIONS, init, reseal
+from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.runtime.sqlite import Database, has_schema, statements_of, upgrade
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory

@@ -1,0 +1,1 @@
+"""Commands about the vault, its key and its recovery keys."""
