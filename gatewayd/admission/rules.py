@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gatewayd.admission.policy.commands import allows
 from gatewayd.admission.policy.engine import PolicyContext, decide, interest, is_listed
 from gatewayd.admission.policy.lint import check_rules
 from gatewayd.admission.policy.patterns import Glob
@@ -24,6 +25,7 @@ from gatewayd.admission.policy.rules import (
     make_rule,
     never_listed,
 )
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
 from gatewayd.discovery.name_rules import NAME_KEYS, NameRule
@@ -198,6 +200,11 @@ class RuleBook:
     def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
         """Return the decision of the rules on a device."""
         return decide(evidence, self.rules, device, context)
+
+    def allows(self, rule: str, command: ChildCommand) -> bool:
+        """Whether a rule allows a command to its children; one that is no longer there does not."""
+        named = (one for one in self.rules if one.name == rule)
+        return any(allows(one.commands, command) for one in named)
 
     def count(self, rule: str) -> None:
         """Count a decision that takes effect.  rule: its name; "" counts none."""

@@ -89,8 +89,8 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
         (
             a_rule("a", "priority = 1"),
             (
-                "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, device_name, "
-                "extract, limits, list, match, name, product, provider, require"
+                "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, commands, "
+                "device_name, extract, limits, list, match, name, product, provider, require"
             ),
         ),
         (a_rule("a b"), "a.toml:3: rule a b: name: is at most 64 letters, digits and _ . -"),

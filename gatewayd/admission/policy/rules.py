@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from gatewayd.admission.policy.commands import MAX_WORDS, CommandPattern, parse_command
 from gatewayd.admission.policy.naming import (
     NAME_MARKS,
     Extraction,
@@ -105,6 +106,12 @@ class RuleTable:
     window: bool = setting(
         False, "with action ask: an open join window admits what `require` and `limits` allow"
     )
+    commands: tuple[str, ...] = setting(
+        (),
+        "commands of the cloud that the rule's children may get: service, set, get, request or "
+        "message for all of a kind, or one of them with a glob of names, as service:reboot or "
+        "set:target_* (default: none)",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,7 @@ class Rule:
     template, provider, product: for register and ask; None or "" otherwise.
     listed: identities as `listed_values` returns them.  devices: how many it may admit.
     window: whether a join window can admit a device that the rule would ask about.
+    commands: those that its children may get.
     """
 
     name: str
@@ -128,6 +136,7 @@ class Rule:
     devices: int
     route: str = ""
     window: bool = False
+    commands: tuple[CommandPattern, ...] = ()
 
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
@@ -144,11 +153,13 @@ def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule 
     predicates = _predicates(table, note)
     extractions = _extractions(table, note)
     named = _template(table, extractions, note)
+    commands = _commands(table, note)
     if wrong:
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
         trust, listed, table.limits.devices, table.route, table.window,
+        commands,
     )  # fmt: skip
 
 
@@ -239,3 +250,17 @@ def _template(
         if len(extractions) == len(table.extract):  # else the missing field is reported already
             report(("device_name",), str(fault))
         return None
+
+
+def _commands(table: RuleTable, report: Report) -> tuple[CommandPattern, ...]:
+    if table.commands and table.action not in NEEDS_CLOUD:
+        report(("commands",), f"action {table.action} admits no child to command: remove it")
+    if len(table.commands) > MAX_WORDS:
+        report(("commands",), f"has more than {MAX_WORDS} words: write globs")
+    made = []
+    for word in table.commands[:MAX_WORDS]:
+        try:
+            made.append(parse_command(word))
+        except RuleError as fault:
+            report(("commands",), f"{word[:64]!a} {fault}")
+    return tuple(made)
