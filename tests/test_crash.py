@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -130,7 +130,7 @@ def earlier_records() -> Iterator[dict[str, int]]:
 @pytest.mark.parametrize("restored", [True, False])
 @pytest.mark.parametrize("facts", list(earlier_records()), ids=str)
 async def test_a_record_of_an_earlier_version_goes_on(
-    facts: dict[str, int], restored: bool
+    facts: dict[str, Any], restored: bool
 ) -> None:
     records, cloud = MemoryRecords(), FakeCloud()
     device, slot = FakeLan(lambda: 0.0).id_of(NAME.device), facts["slot"]

@@ -141,7 +141,7 @@ class AdmissionController:
         record = self._records.get(device)
         if record is not None:
             self._discovered.pin(device)
-            post(_VERDICTS[record.verdict](Reason(record.reason)))
+            post(_VERDICTS[record.verdict](record.why))
             return
         decision = self.decide(device)
         if decision.action is Action.REGISTER and not self._clock.is_set():
@@ -217,13 +217,8 @@ class AdmissionController:
         fresh = self._new_record(device, "", None, Admission.OPERATOR)
 
         def rejected(record: Record | None) -> Record:
-            return replace(
-                record or fresh,
-                verdict=Verdict.REJECTED,
-                admission=Admission.OPERATOR,
-                reason=reason.code,
-                verdict_at=fresh.verdict_at,
-            )
+            kept = replace(record or fresh, admission=Admission.OPERATOR)
+            return kept.with_verdict(Verdict.REJECTED, reason, fresh.verdict_at)
 
         self._index.update(device, await self._records.update(device, rejected))
         self._discovered.pin(device)
@@ -267,13 +262,10 @@ class AdmissionController:
             changed = replace(
                 before,
                 claims=fresh.claims or before.claims,
-                verdict=Verdict.ADMITTED,
                 admission=by,
                 rule=decision.rule,
                 cloud=before.cloud or decision.cloud,
-                reason=decision.reason.code,
-                verdict_at=fresh.verdict_at,
-            )
+            ).with_verdict(Verdict.ADMITTED, Reason(decision.reason.code), fresh.verdict_at)
             begins = at_once and not before.attempt
             return changed.with_intent(fresh.verdict_at) if begins else changed
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from gatewayd.device.reason import Reason
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import RecordChanged
 
@@ -59,6 +60,8 @@ class Record:
     candidate: the attempt whose secret replaces the one in use once a login with it has
     succeeded; 0 where there is none.
     stale: how often the cloud refused the first login with a secret it had just issued.
+    reason: the code of why the verdict is what it is.  explanation, remedy: its sentences, "" for
+    none.
     Times are microseconds since the epoch; 0 means never.
     """
 
@@ -80,6 +83,24 @@ class Record:
     activated_at: int = 0
     stale: int = 0
     candidate: int = 0
+    explanation: str = ""
+    remedy: str = ""
+
+    @property
+    def why(self) -> Reason:
+        """Why the verdict is what it is, as it was explained when it was recorded."""
+        return Reason(self.reason, self.explanation, self.remedy)
+
+    def with_verdict(self, verdict: Verdict, reason: Reason, now: int) -> Record:
+        """Return the facts after a decision."""
+        return replace(
+            self,
+            verdict=verdict,
+            reason=reason.code,
+            explanation=reason.text,
+            remedy=reason.remedy,
+            verdict_at=now,
+        )
 
     def slot(self, attempt: int) -> SecretRef:
         """Return the slot of an attempt in the secret store."""

@@ -63,9 +63,9 @@ def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
     has_secret: whether the slot that `record.stored` points to can be read.
     """
     if record.verdict is Verdict.REJECTED:
-        return State.REJECTED, Reason(record.reason)
+        return State.REJECTED, record.why
     if record.verdict is Verdict.RETIRED:
-        return State.RETIRED, Reason(record.reason)
+        return State.RETIRED, record.why
     if has_secret:
         return State.ABSENT, Reason("not-seen-yet", "It has not been seen since gatewayd started.")
     if record.activated_at:

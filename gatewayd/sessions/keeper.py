@@ -332,12 +332,7 @@ class SessionKeeper:
         now = self._wall()
         await self._records.update(
             record.device,
-            lambda r: replace(
-                unchanged(r, stored=record.stored),
-                verdict=Verdict.RETIRED,
-                verdict_at=now,
-                reason=reason.code,
-            ),
+            lambda r: unchanged(r, stored=record.stored).with_verdict(Verdict.RETIRED, reason, now),
         )
         post(lc.Retired(reason))
 

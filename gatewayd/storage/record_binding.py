@@ -133,10 +133,16 @@ class BoundRecords:
 
 
 def part(vault: SupportsBinding, row: Row | None) -> int:
-    """Return the part of a record in the sum; None: of no record."""
+    """Return the part of a record in the sum; None: of no record.
+
+    Empty texts at the end do not count: so a record keeps its part when a migration adds columns.
+    """
     if row is None:
         return 0
-    text = json.dumps(list(row), ensure_ascii=True, separators=(",", ":")).encode()
+    counted = list(row)
+    while counted and counted[-1] == "":
+        counted.pop()
+    text = json.dumps(counted, ensure_ascii=True, separators=(",", ":")).encode()
     return int.from_bytes(vault.mac(b"record " + text), "big")
 
 

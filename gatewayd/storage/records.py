@@ -26,39 +26,48 @@ from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreErr
 from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import SecretStore, SupportsBinding
-from gatewayd.storage import record_binding
+from gatewayd.storage import decision_log, record_binding
 from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
 
-VERSION = 3
+VERSION = 4
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
     "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
     "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
-_COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS)
+_LATER = ("explanation", "remedy")
+"""Texts that came later, at the end: `record_binding.part` leaves them out while they are empty."""
+_COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
 _ONE = f"{_ALL} WHERE device = ?"
 _PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # names of columns, all ours
 
 
-def _table(numbers: Sequence[str]) -> str:
-    """Return the statement that makes the table, with these columns of numbers."""
-    return f"""CREATE TABLE record (
-        device TEXT PRIMARY KEY,
-        {", ".join(f"{name} TEXT NOT NULL" for name in _TEXTS[1:])},
-        {", ".join(f"{name} TEXT" for name in _CLOUD)},
-        {", ".join(f"{name} INTEGER NOT NULL" for name in numbers)}
-    ) STRICT, WITHOUT ROWID"""
+def _table(numbers: Sequence[str], later: Sequence[str] = ()) -> str:
+    """Return the statement that makes the table, with these columns of numbers and later texts."""
+    columns = (
+        "device TEXT PRIMARY KEY",
+        *(f"{name} TEXT NOT NULL" for name in _TEXTS[1:]),
+        *(f"{name} TEXT" for name in _CLOUD),
+        *(f"{name} INTEGER NOT NULL" for name in numbers),
+        *(f"{name} TEXT NOT NULL" for name in later),
+    )
+    return f"CREATE TABLE record ({', '.join(columns)}) STRICT, WITHOUT ROWID"
 
 
-SCHEMA = (_table(_NUMBERS), record_binding.TABLE)
+SCHEMA = (_table(_NUMBERS, _LATER), record_binding.TABLE, decision_log.TABLE)
 STEPS = {
     0: (_table(_NUMBERS[:-1]),),
     1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
     2: (record_binding.TABLE,),
+    3: (
+        *(f"ALTER TABLE record ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _LATER),
+        decision_log.TABLE,
+    ),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -101,6 +110,7 @@ class RecordDatabase(Database):
     """The table of records in state.db.  Used on the commit thread, one call at a time.
 
     directory: of state.db; created if it does not exist.
+    decisions: the log of decisions in the same file.
     Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
     it or a newer gatewayd wrote the file, StoreError if it is damaged.
     """
@@ -110,6 +120,7 @@ class RecordDatabase(Database):
         self._group: dict[DeviceId, Record | None] = {}
         self._undone = False
         self._bound = BoundRecords(self._run)
+        self.decisions = DecisionTable(self._run)
         try:
             recover_import(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
@@ -224,7 +235,7 @@ def _row(record: Record) -> tuple[object, ...]:
         names = (cloud.provider, cloud.product, cloud.device, cloud.route)
     claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
     texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
-    return (*texts, *names, *(getattr(record, name) for name in _NUMBERS))
+    return (*texts, *names, *(getattr(record, name) for name in (*_NUMBERS, *_LATER)))
 
 
 def _record(row: tuple[Any, ...]) -> Record:

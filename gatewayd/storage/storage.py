@@ -23,6 +23,7 @@ from gatewayd.secretstore.store import (
     is_read_only,
 )
 from gatewayd.storage.commit_thread import CommitThread
+from gatewayd.storage.decision_log import DurableDecisionLog
 from gatewayd.storage.reconcile import Finding, FindingKind, reconcile, repair, without_secret
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
@@ -60,6 +61,7 @@ class Storage:
     store: SecretStore
     records: DurableRecords
     secrets: DurableSecrets
+    decisions: DurableDecisionLog
     without_secret: frozenset[DeviceId]
     doubtful: bool
     read_only_disk: Path | None
@@ -91,6 +93,7 @@ class Storage:
                 store,
                 await DurableRecords.load(thread, database, store),
                 DurableSecrets(thread, store),
+                DurableDecisionLog(thread, database.decisions, wall),
                 without_secret(findings),
                 any(finding.kind is FindingKind.DEGRADED for finding in findings),
                 await thread.run(lambda: directory if _is_read_only(directory) else None),

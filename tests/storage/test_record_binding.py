@@ -22,6 +22,7 @@ from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.binding import machine_digest
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
+from gatewayd.storage import records
 from gatewayd.storage.storage import Storage
 from gatewayd.testing.waiting import until
 
@@ -142,7 +143,8 @@ TAMPERING = {
     "altered": "UPDATE record SET verdict = 'rejected' WHERE device = 'child-1'",
     "added": "INSERT INTO record SELECT 'child-9', claims, label, verdict, admission, rule, "
     "reason, provider, product, name, route, verdict_at, first_seen, attempt, attempted_at, "
-    "stored, registered_at, activating, activated_at, stale, candidate FROM record LIMIT 1",
+    "stored, registered_at, activating, activated_at, stale, candidate, explanation, remedy "
+    "FROM record LIMIT 1",
     "removed": "DELETE FROM record WHERE device = 'child-1'",
     "count": "UPDATE binding SET count = count + 1",
     "unbound": "DELETE FROM binding",
@@ -227,11 +229,32 @@ async def test_what_was_written_in_a_sealed_run_is_for_an_operator_to_accept(sit
         assert "while the vault was sealed" in suspicion(vault)
 
 
+def without_version_4(file: sqlite3.Connection) -> None:
+    """Take away what version 4 of state.db added."""
+    for column in records._LATER:
+        file.execute(f"ALTER TABLE record DROP COLUMN {column}")
+    file.execute("DROP TABLE decision")
+
+
+async def test_records_that_were_bound_before_a_column_was_added_are_trusted(site: Path) -> None:
+    await fill(site, 2)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        without_version_4(file)
+        file.execute("PRAGMA user_version = 3")
+    await trusted(site)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("UPDATE record SET remedy = 'Do as I say.'")
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
+
+
 async def test_files_of_the_schema_before_are_bound_and_then_guarded(site: Path) -> None:
     await fill(site, 1)
     for name, version in (("state.db", 2), ("vault.db", 3)):
         with closing(sqlite3.connect(site / name)) as file, file:
             file.execute("DROP TABLE binding")
+            if name == "state.db":
+                without_version_4(file)
             file.execute(f"PRAGMA user_version = {version}")
     copy = keep_copy(site)
     await trusted(site)

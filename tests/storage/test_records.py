@@ -335,18 +335,31 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         RecordDatabase(tmp_path)
 
 
-def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+TAKEN_AWAY = {
+    1: ("ALTER TABLE record DROP COLUMN candidate", "DROP TABLE binding"),
+    2: ("DROP TABLE binding",),
+    3: (),
+}
+"""By earlier version: what it has not, besides what version 4 added."""
+
+
+@pytest.mark.parametrize("version", TAKEN_AWAY)
+def test_a_file_of_an_earlier_schema_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
-        file.execute("ALTER TABLE record DROP COLUMN candidate")
-        file.execute("DROP TABLE binding")
-        file.execute("PRAGMA user_version = 1")
+        for column in statefile._LATER:
+            file.execute(f"ALTER TABLE record DROP COLUMN {column}")
+        file.execute("DROP TABLE decision")
+        for statement in TAKEN_AWAY[version]:
+            file.execute(statement)
+        file.execute(f"PRAGMA user_version = {version}")
+    changed = replace(RECORD, candidate=2, explanation="Why.", remedy="What to do.")
     for _ in range(2):
         with closing(RecordDatabase(tmp_path)) as state:
             assert list(state.all()) == [RECORD]
-            state.write(replace(RECORD, candidate=2))
-            assert state.read(ONE) == replace(RECORD, candidate=2)
+            state.write(changed)
+            assert state.read(ONE) == changed
             state.write(RECORD)
 
 
