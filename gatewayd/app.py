@@ -285,6 +285,7 @@ class Application:
             host=socket.gethostname(),
             stranger=self._prove,
             boot=environ.get(BOOT_VARIABLE, ""),
+            notes=runtime_directory(environ),
         )
         try:
             await stage.open()
@@ -506,4 +507,10 @@ def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, Cloud
 def credentials_directory(environ: Mapping[str, str]) -> Path | None:
     """Return the directory of systemd's credentials; None where the service has none."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the service's directory below /run; None where systemd has made none."""
+    directory = environ.get("RUNTIME_DIRECTORY")
     return Path(directory) if directory else None

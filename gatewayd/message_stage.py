@@ -80,6 +80,7 @@ class MessageStage:
 
     directory: of the outbox.  own: the way to gatewayd's own broker; None without one.
     host: the name of this machine.  stranger: as in `DoorParts`.  boot: as in `ArrivalClock`.
+    notes: as in `MessageOutbox`.
     intake: where messages enter that come from no door.
     """
 
@@ -96,14 +97,16 @@ class MessageStage:
         host: str,
         stranger: Callable[[DeviceId], None] = lambda _: None,
         boot: str = "",
+        notes: Path | None = None,
     ) -> None:
         arrival = ArrivalClock(
             clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot
         )
         self._children = RecordedStanding(records)
         self.relay = MessageRelay(
-            settings, directory, self._children, clock, arrival=arrival, published=tap.published
-        )
+            settings, directory, self._children, clock,
+            arrival=arrival, notes=notes, published=tap.published,
+        )  # fmt: skip
         self.intake: MessageIntake = TappedIntake(self.relay, tap)
         parts = DoorParts(
             self.intake,

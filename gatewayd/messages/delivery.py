@@ -376,7 +376,7 @@ class MessageDelivery:
             case MessageAccepted():
                 channel.failures = 0
                 self._backlog.sent(own, number)
-                self._outbox.delete(number)
+                self._outbox.conclude(one.stored)
             case MessageRefused(reason):
                 own.refusal = reason
                 self._drop(channel, one, DropReason.REFUSED)
@@ -391,7 +391,7 @@ class MessageDelivery:
     def _drop(self, channel: _Channel, one: LoadedMessage, reason: DropReason) -> None:
         """Drop a message that is under way."""
         self._backlog.drop_under_way(channel.own, one.waiting.number, reason)
-        self._outbox.delete(one.waiting.number)
+        self._outbox.conclude(one.stored)
 
     # Reading ahead.
 

@@ -63,6 +63,7 @@ class MessageRelay:
     """The way of all messages.  Implements MessageIntake and OutboxOwner.
 
     directory: of the outbox.  arrival: the time of messages.  thread: of the outbox.
+    notes: as in `MessageOutbox`.
     published: called when the publication of a message has ended.
     delivery: to be notified of sessions.
     entrances: the door at which the newest message of each child came in.
@@ -77,12 +78,14 @@ class MessageRelay:
         *,
         arrival: ArrivalClock | None = None,
         thread: OutboxThread | None = None,
+        notes: Path | None = None,
         published: Callable[[DeviceId, Message, Publication], None] = lambda *_: None,
     ) -> None:
         self._settings, self._children, self._clock = settings, children, clock
         self._arrival = arrival or ArrivalClock(clock.wall)
+        delay = settings.commit_delay
         self._outbox = MessageOutbox(
-            directory, settings.commit_delay, clock.timestamp, self._arrival, thread
+            directory, delay, clock.timestamp, self._arrival, thread, notes=notes
         )
         self._backlog = Backlog(settings.child, settings.keep)
         self._rates = ChildRates(settings.child.rate)

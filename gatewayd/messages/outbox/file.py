@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,6 +222,12 @@ class OutboxFile(Database):
         """
         rows = (self._run(_SELECT, number) for number in numbers)
         return [StoredMessage(*row[0]) for row in rows if row]
+
+    def present(self, arrivals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return those pairs of number and `at` that are of a message here.  Raises StoreError."""
+        query = "SELECT 1 FROM up WHERE number = ? AND at = ?"
+        known = [one for one in dict.fromkeys(arrivals) if max(one) <= _MOST]
+        return [one for one in known if self._run(query, *one)]
 
     def apply(self, changes: Changes) -> None:
         """Make a group of changes durable: all of them, or none.  Raises StoreError."""

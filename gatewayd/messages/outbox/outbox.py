@@ -23,6 +23,7 @@ from gatewayd.device.message import DropReason
 from gatewayd.errors import StoreError, StoreFull, StoreUnavailable
 from gatewayd.messages.intake import IncomingMessage, Settled
 from gatewayd.messages.outbox.arrival import ArrivalClock, KnownPackets, boot_name, digest_of
+from gatewayd.messages.outbox.concluded import ConcludedMessages
 from gatewayd.messages.outbox.file import (
     Changes,
     IndexEntry,
@@ -111,6 +112,7 @@ class MessageOutbox:
 
     directory: of the file.  delay: seconds for which a message waits for others.
     timestamp: returns the time in seconds since the epoch.
+    notes: the directory of what is concluded; None for that of the file.
     blocked: why nothing can be stored now; "" where it can.
     full: whether the disk is full, so that old messages make room for new ones.
     children, doors: their ids.  spent: what an earlier run has spent at each cloud.
@@ -124,9 +126,12 @@ class MessageOutbox:
         timestamp: Callable[[], float],
         arrival: ArrivalClock,
         thread: OutboxThread | None = None,
+        *,
+        notes: Path | None = None,
     ) -> None:
         self._directory, self._delay, self._timestamp = directory, delay, timestamp
         self._arrival, self._thread = arrival, thread or OutboxThread()
+        self._concluded = ConcludedMessages(notes or directory)
         self._arrivals: deque[_Arrival] = deque()
         self._deleted: deque[int] = deque()
         self._next = Changes()  # what goes with the next group, besides those
@@ -183,6 +188,11 @@ class MessageOutbox:
         self._deleted.append(number)
         self._work.set()
 
+    def conclude(self, message: StoredMessage) -> None:
+        """Delete a message soon that the cloud has, or has refused: a kill repeats it no more."""
+        self._concluded.add(message)
+        self.delete(message.number)
+
     def spend(self, cloud: str, spent: Spent) -> None:
         """Keep what was spent at a cloud, soon."""
         self.spent[cloud] = self._next.spent[cloud] = spent
@@ -216,6 +226,8 @@ class MessageOutbox:
         except BaseException:
             self._thread.close()
             raise
+        if self._deleted:
+            self._work.set()
         if why:
             _log_replaced(why)
 
@@ -243,7 +255,9 @@ class MessageOutbox:
                 self._settle(arrivals)
         except StoreError as error:
             log.warning("Messages that were not acknowledged are not stored: %s.", error)
-        await self._thread.run(self._file.close)
+        else:
+            await self._thread.run(self._concluded.end)
+        await self._thread.run(self._close)
         self._thread.close()
 
     # Groups.
@@ -400,10 +414,12 @@ class MessageOutbox:
         """Restore what is in the file, and remove names that nothing has."""
         found, used = self._file.contents(), (set[int](), set[int](), set[int]())
         self._owner.clear()
+        self._deleted.clear()
         self._last = 0
         self._names = {n: DeviceId(name) for name, n in found.children.items()}
+        gone = self._restore_concluded()
         for entries in self._file.index():
-            self._owner.restore(entries)
+            self._owner.restore([one for one in entries if one[0] not in gone])
             self._last = entries[-1][0]
             for _, child, door, boot, _ in entries:
                 for ids, one in zip(used, (child, door, boot), strict=True):
@@ -425,6 +441,18 @@ class MessageOutbox:
                 [n for n in found.doors.values() if n not in self.doors.values()],
                 [n for n in found.boots if n not in self._boots],
             )
+
+    def _restore_concluded(self) -> set[int]:
+        """Return the numbers of what an earlier run has concluded, which is deleted soon."""
+        notes = self._file.present(self._concluded.begin())
+        self._concluded.keep(notes)
+        gone = {number for number, _ in notes}
+        self._deleted.extend(gone)
+        return gone
+
+    def _close(self) -> None:
+        self._concluded.close()
+        self._file.close()
 
     def _keep_boots(self) -> None:
         for boot, (name, began) in self._boots.items():
