@@ -9,15 +9,14 @@ from pathlib import Path
 
 from gatewayd.cli import output
 from gatewayd.cli.command import (
-    MAX_PEM,
     Command,
     Connect,
     argument,
     call,
     no_arguments,
-    read_file,
     replace_file,
 )
+from gatewayd.cli.vault.recovery import add_by_daemon, add_key, add_options
 from gatewayd.dbus.names import STORE
 
 
@@ -26,9 +25,7 @@ def _status(connect: Connect, _arguments: Namespace) -> Iterable[str]:
 
 
 def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    pem = read_file(arguments.file, MAX_PEM).decode("ascii", "replace")
-    connect().call("AddRecoveryKey", pem, at=STORE)
-    return ()
+    return add_key(arguments.file, add_by_daemon(connect), os.urandom)
 
 
 def _export(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -50,8 +47,7 @@ COMMANDS: tuple[Command, ...] = (
                      help="key slot, as in the setting `key` (default: from the configuration)"),
             call("Reseal", "key", at=STORE)),
     Command("store add-recovery", "add a recovery key, which opens the store elsewhere",
-            argument("file", type=Path, help="public key, PEM; - for the standard input"),
-            _add_recovery),
+            add_options, _add_recovery),
     Command("store export", "write all secrets and records, encrypted for the recovery keys",
             argument("--output", type=Path, metavar="FILE", required=True,
                      help="write them to this file"),

@@ -56,10 +56,19 @@ class Operator:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
         return done.stderr
 
-    def _run(self, words: tuple[str, ...], stdin: int) -> subprocess.CompletedProcess[str]:
+    def ends(self, *words: str) -> tuple[int, str, str]:
+        """Run a command; return its exit status, its output and its errors."""
+        done = self._run(words, subprocess.DEVNULL)
+        return done.returncode, done.stdout, done.stderr
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """Return the words of a command."""
         config = ("--config", str(self.directory / "gatewayd.toml"))
+        return (*GATEWAYCTL, "vault", *words, *config)
+
+    def _run(self, words: tuple[str, ...], stdin: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            (*GATEWAYCTL, "vault", *words, *config),
+            self.command(*words),
             stdin=stdin, capture_output=True, text=True, check=False, env=self.environ,
         )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Commands about a vault that no daemon uses.  For a running gateway there is store.py.
 
-They need no running daemon, and refuse to work beside one.  Export and import move the devices of
-a gateway to another one: secrets and records go together, and only a recovery key opens them.
+They need no running daemon, and all but add-recovery refuse to work beside one.  Export and import
+move the devices of a gateway to another one: secrets and records go together, and only a recovery
+key opens them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gatewayd.ca.keys import is_locked
 from gatewayd.cli.command import (
     MAX_PEM,
     Command,
@@ -24,13 +25,20 @@ from gatewayd.cli.command import (
     argument,
     arguments,
     read_file,
-    read_passphrase,
     replace_file,
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.systemd_creds import WITH_KEY
-from gatewayd.cli.vault.init import PROTECTIONS, init, reseal
+from gatewayd.cli.vault.init import PROTECTIONS, init, recover, reseal
 from gatewayd.cli.vault.offline import OfflineVault
+from gatewayd.cli.vault.recovery import (
+    add_key,
+    add_options,
+    add_to_vault,
+    opener_of,
+    opener_options,
+    typed_opener,
+)
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.runtime.sqlite import Database, has_schema, statements_of, upgrade
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory
@@ -55,17 +63,7 @@ START = "Start gatewayd: systemctl restart gatewayd."
 
 def _vault(arguments: Namespace) -> OfflineVault:
     protect_memory()
-    return OfflineVault.of(arguments.config, os.environ, _recovery_key(arguments))
-
-
-def _recovery_key(arguments: Namespace) -> RecoveryKey | None:
-    """Return the private key of --recovery-key; None for none.  Raises GatewayError."""
-    if arguments.recovery_key is None:
-        return None
-    pem = read_file(arguments.recovery_key, MAX_PEM)
-    if not is_locked(pem):
-        return RecoveryKey(pem)
-    return RecoveryKey(pem, read_passphrase(arguments.passphrase_file, "the recovery key"))
+    return OfflineVault.of(arguments.config, os.environ, opener_of(arguments))
 
 
 def _chosen_recovery(arguments: Namespace) -> bytes | None:
@@ -122,13 +120,17 @@ def _reseal(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
-def _add_recovery(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    pem = read_file(arguments.file, MAX_PEM)
+def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    add = add_to_vault(connect, arguments.config, opener_of(arguments))
+    return add_key(arguments.file, add, os.urandom)
 
-    def add(vault: Vault) -> list[str]:
-        return [f"Added the key slot {admin.add_recovery(vault, pem)}."]
 
-    return _change(arguments, f"store add-recovery {arguments.file}", add)
+def _recover(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    vault = _vault(arguments)
+    vault = vault if vault.recovery is not None else replace(vault, recovery=typed_opener())
+    done = recover(vault, arguments.protect, accept_machine=arguments.accept_machine)
+    with vault.locked():
+        return [*done, *_lines(replace(vault, recovery=None).report()), START]
 
 
 def _remove_slot(_connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -182,7 +184,7 @@ def _export(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 def _import(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     vault = OfflineVault.of(arguments.config, os.environ)
-    key = _recovery_key(arguments)
+    key = opener_of(arguments)
     assert key is not None, "the parser requires it"
     imported, records = import_all(vault, read_file(arguments.file, MAX_BYTES), key)
     lost = [f"{imported.damaged} secrets are damaged and missing."] if imported.damaged else []
@@ -248,14 +250,7 @@ def _count(records: bytes, where: str = "") -> int:
 
 def _common(parser: ArgumentParser, *, required: bool = False) -> None:
     add_config(parser)
-    parser.add_argument(
-        "--recovery-key", type=Path, metavar="FILE", required=required,
-        help="private key of a recovery key, PEM; opens the vault instead of its own key slot",
-    )  # fmt: skip
-    parser.add_argument(
-        "--passphrase-file", type=Path, metavar="FILE",
-        help="file with the passphrase of that key (default: ask for it)",
-    )  # fmt: skip
+    opener_options(parser, required=required)
 
 
 def _init_options(parser: ArgumentParser) -> None:
@@ -274,6 +269,18 @@ def _reseal_options(parser: ArgumentParser) -> None:
     parser.add_argument("key", help="key slot, as in the setting `key`")
     parser.add_argument("--protect", choices=WITH_KEY, default="",
                         help="encrypt the credential again, with this key")  # fmt: skip
+    _common(parser)
+
+
+def _recover_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--protect", choices=WITH_KEY, default="",
+        help="how to protect the new key (default: the best that there is)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-machine", action="store_true",
+        help="let a vault of another machine, which is off for good, belong to this one",
+    )  # fmt: skip
     _common(parser)
 
 
@@ -299,9 +306,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("vault reseal", "bind the vault to a key slot again, or to another one",
             _reseal_options, _reseal),
     Command("vault add-recovery", "add a recovery key, which opens the vault elsewhere",
-            arguments(argument("file", type=Path, help="public key, PEM; - for the standard input"),
-                      _common),
-            _add_recovery),
+            arguments(add_options, _common), _add_recovery),
+    Command("vault recover", "open the vault with a recovery key, and make it a new key here",
+            _recover_options, _recover),
     Command("vault remove-slot", "remove a key slot",
             arguments(argument("kind", help="key slot, as `vault status` shows it"), _common),
             _remove_slot),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from gatewayd.cli.systemd_creds import WITH_KEY, credential_drop_in, tpm_drop_in
 from gatewayd.cli.vault.offline import OfflineVault
-from gatewayd.errors import GatewayError
+from gatewayd.errors import GatewayError, StoreCloned
 from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.slots import CredentialSlot
 from gatewayd.secretstore.vault import admin, offline
@@ -72,6 +72,27 @@ def reseal(vault: OfflineVault, key: str, with_key: str) -> None:
                 admin.reseal(opened, key)
             if encrypted:
                 vault.systemd.replace(name, name + NEXT)
+
+
+def recover(vault: OfflineVault, with_key: str, *, accept_machine: bool) -> list[str]:
+    """Give the vault a key slot of this machine again, opened by its recovery key.
+
+    with_key: one of WITH_KEY; "" for the best that there is.
+    accept_machine: whether a vault of another machine is to belong to this one.
+    Returns what was done.  Raises GatewayError.
+    """
+    if accept_machine:
+        with vault.locked(), vault.opened() as opened, offline.group(opened):
+            opened.accept_machine()
+    try:
+        reseal(vault, vault.settings.key, with_key)
+    except StoreCloned:
+        raise StoreCloned(
+            "the vault belongs to another machine, which may use the same secrets: stop that "
+            "gateway for good, then repeat this with --accept-machine"
+        ) from None
+    with vault.locked():
+        return ["The vault opens here again.", *_write_drop_in(vault)]
 
 
 def _create_credential(vault: OfflineVault, with_key: str) -> tuple[list[str], bytes | None]:

@@ -49,8 +49,6 @@ class OfflineVault:
             raise GatewayError(
                 f"No vault is configured: [secretstore] backend is {loaded.store.kind!a}"
             )
-        if settings.key == "keyring":
-            _check_owner(directory)
         return cls(settings, directory, SystemdCredentials(), environ, recovery)
 
     @property
@@ -64,8 +62,11 @@ class OfflineVault:
 
         instead: the command of gatewayctl that does the same beside a running daemon; "" if none.
         new: whether the vault may be missing.
-        Raises StoreUnavailable where a daemon runs, GatewayError where a vault is missing.
+        Raises StoreUnavailable where a daemon runs, or the directory or the keyring is another
+        user's; GatewayError where a vault is missing.
         """
+        if self.settings.key == "keyring":
+            _check_owner(self.directory)
         if not new:
             self._check_exists()
         remedy = f"systemctl stop gatewayd{f', or run gatewayctl {instead}' if instead else ''}"
@@ -126,7 +127,7 @@ class OfflineVault:
         try:
             exists = self.file.exists()
         except OSError as error:
-            raise GatewayError(f"{self.file} cannot be read: {error.strerror}") from error
+            raise StoreUnavailable(f"{self.file} cannot be read: {error.strerror}") from error
         if not exists:
             raise GatewayError(f"No vault in {self.directory}. Run gatewayctl vault init")
 
@@ -152,10 +153,10 @@ def _without_sealed_warnings() -> Iterator[None]:
 
 
 def _check_owner(directory: Path) -> None:
-    """Raise GatewayError unless the keyring of this user is that of the service."""
+    """Raise StoreUnavailable unless the keyring of this user is that of the service."""
     if directory.exists() and directory.stat().st_uid != os.geteuid():
         owner = directory.owner()
-        raise GatewayError(
+        raise StoreUnavailable(
             f"The key is in the keyring of user {owner}. "
             f"Run runuser -u {owner} -- gatewayctl vault ..."
         )

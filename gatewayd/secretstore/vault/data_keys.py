@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from gatewayd.runtime.clock import BUILT
 from gatewayd.runtime.sqlite import Execute
+from gatewayd.secretstore.keyslots.recovery import KIND as RECOVERY
 from gatewayd.secretstore.keyslots.slots import KeyUnavailable
 from gatewayd.secretstore.vault import crypto
 from gatewayd.secretstore.vault.crypto import DecryptionError, WrappedKey
@@ -199,6 +200,11 @@ def wrapped_key(query: Execute, kid: int, kind: str) -> WrappedKey:
     if not rows:
         raise KeyUnavailable(DAMAGED)
     kinds = ", ".join(sorted(str(row[0]) for row in rows))
+    if kind.startswith(f"{RECOVERY}-"):
+        raise KeyUnavailable(
+            f"that is no recovery key of this vault (it has the key slots {kinds}): use one that "
+            "was added to it"
+        )
     raise KeyUnavailable(
         f"the vault has no key slot of the kind {kind} (it has: {kinds}): correct `key` under "
         "[secretstore.vault], or add the slot by gatewayctl vault reseal"
