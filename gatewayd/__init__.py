@@ -8,6 +8,8 @@ A child passes through these folders, in this order:
     secretstore     the secret is durable
     sessions        it is online, or offline until it is logged in again
 
+Then it speaks to its cloud by messages/, and is commanded by it through commands/.
+
 manager/ moves it from state to state, by the tables of device/lifecycle.py.  Around them: cloud/
 has the clouds, storage/ the durable records, dbus/ the D-Bus service, cli/ gatewayctl.  settings/
 and runtime/ serve all of them; app.py builds everything, and daemon.py runs it.

@@ -162,6 +162,45 @@ class MessageCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedCommand:
+    """A command that has ended.
+
+    at: when, microseconds since the epoch.  identifier, name: of the cloud, fit for a terminal.
+    kind: a word of `CommandKind`.  outcome: one of `CommandOutcome`.
+    milliseconds: from when it was received.
+    """
+
+    at: int
+    identifier: str
+    kind: str
+    name: str
+    outcome: str
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStatistics:
+    """The commands of clouds to children since gatewayd started.
+
+    received: all of them, without repeats.  sent: those that were passed to a door.
+    waiting: those that wait for an answer.
+    ended: by outcome, a word of `CommandOutcome`; without those that never occurred.
+    repeated: commands that a cloud has sent once more.  late: answers that no command waited for.
+    unanswered: answers that no cloud has acknowledged.
+    last: the newest of each child, oldest first.
+    """
+
+    received: int = 0
+    sent: int = 0
+    waiting: int = 0
+    ended: Mapping[str, int] = field(default_factory=dict)
+    repeated: int = 0
+    late: int = 0
+    unanswered: int = 0
+    last: Mapping[DeviceId, Sequence[EndedCommand]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class MessageStatistics:
     """The messages of children: in all, by the door that received them, and by child.
 

@@ -55,13 +55,11 @@ def parse_command(word: str) -> CommandPattern:
 def allows(patterns: Iterable[CommandPattern], command: ChildCommand) -> bool:
     """Whether a rule with these patterns allows a command.
 
-    Of properties, each one has to be allowed; none named means all of them, as in a request for
-    the whole state of a child, and needs a pattern for any.
+    Of properties, each one has to be allowed.  Where none is named, all of a service are meant,
+    whose name has to be allowed; and without that all of the child, which needs a pattern for any.
     """
     fitting = [one for one in patterns if one.kind is command.kind]
     names = [command.name]
     if command.kind in _OF_PROPERTIES:
-        names = list(command.arguments)
-        if not names:
-            return any(one.name == ANY for one in fitting)
-    return bool(names) and all(any(one.matches(name) for one in fitting) for name in names)
+        names = list(command.arguments) or names
+    return all(any(one.matches(name) for one in fitting) for name in names)

@@ -1,0 +1,91 @@
+"""What a child's answer says: in the cloud's own form, or in the neutral one.  Pure.
+
+The neutral form is a JSON object of values by name, or nothing at all.  A member `error`, a text,
+says that the child could not do it, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gatewayd.commands.door import ANSWER
+from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.runtime.text import one_line
+
+MAX_ANSWER = 256 * 1024
+"""Bytes of an answer."""
+MAX_VALUES = 256
+"""Members of an answer in the neutral form."""
+MAX_TEXT = 256
+"""Characters of a sentence of a child that its cloud is given to show."""
+ERROR = "error"
+
+_REPLIES = re.compile(
+    rf"{ANSWER}(/.*)?"
+    r"|thing/service/.+_reply"  # Alibaba: services and properties
+    r"|rrpc/response/.+|ext/rrpc/.+"  # Alibaba: RRPC
+    r"|sys/(commands|properties/set|properties/get)/response/.+"  # Huawei
+)
+"""Topics that only answers have, in the documents of both clouds: what comes there and is not
+awaited is no message."""
+_SUCCESS: Mapping[str, int] = {"result_code": 0, "code": 200}
+"""How an answer in a cloud's own form says that the child could do it: Huawei, and Alibaba."""
+
+TOO_LARGE = CommandAnswer(
+    CommandOutcome.FAILED, "gatewayd: the answer of the child is larger than 256 KiB"
+)
+UNREADABLE = CommandAnswer(
+    CommandOutcome.FAILED, "gatewayd: the answer of the child is no flat JSON object"
+)
+
+
+def is_reply(topic: str) -> bool:
+    """Whether only answers have this topic.  topic: what follows `c/CHILD/up/`."""
+    return _REPLIES.fullmatch(topic) is not None
+
+
+def in_cloud_form(payload: bytes) -> CommandAnswer:
+    """Return an answer that passes unchanged; whether the child could do it is for the log."""
+    if len(payload) > MAX_ANSWER:
+        return TOO_LARGE
+    content = document(payload) or {}
+    failed = any(content.get(name, good) != good for name, good in _SUCCESS.items())
+    return CommandAnswer(CommandOutcome.FAILED if failed else CommandOutcome.DONE, raw=payload)
+
+
+def in_neutral_form(command: ChildCommand, payload: bytes) -> CommandAnswer:
+    """Return what an answer in the neutral form says; bytes in any form pass unchanged."""
+    if len(payload) > MAX_ANSWER:
+        return TOO_LARGE
+    if command.kind is CommandKind.REQUEST:
+        return CommandAnswer(CommandOutcome.DONE, raw=payload)
+    if not payload.strip():
+        return CommandAnswer(CommandOutcome.DONE)
+    content = document(payload)
+    if content is None or len(content) > MAX_VALUES or not all(map(_is_value, content.values())):
+        return UNREADABLE
+    why = content.pop(ERROR, None)
+    if why is None:
+        return CommandAnswer(CommandOutcome.DONE, result=content)
+    text = one_line(str(why), MAX_TEXT) or "the child could not do it"
+    return CommandAnswer(CommandOutcome.FAILED, text, content)
+
+
+def document(payload: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a payload is; None where it is none."""
+    try:
+        content = json.loads(payload) if len(payload) <= MAX_ANSWER else None
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _is_value(value: object) -> bool:
+    """Whether a cloud can be given this: a text, a finite number, or true and false."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int)

@@ -1,0 +1,104 @@
+"""What is known of commands that have ended: counts, the newest of each child, and the log."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, deque
+
+from gatewayd.device.command import ChildCommand, CommandOutcome
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import CommandStatistics, EndedCommand
+from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.text import one_line
+
+log = logging.getLogger(__name__)
+
+LAST, CHILDREN = 8, 1000
+"""Commands of one child that are shown, and the children of which some are."""
+QUIET = 60.0
+"""Seconds in which a child's refusals of one kind have one line in the log."""
+_SHOWN = 64
+"""Characters of an identifier or a name that are shown."""
+
+_REFUSED = (CommandOutcome.NOT_ALLOWED, CommandOutcome.TOO_MANY, CommandOutcome.NO_LISTENER)
+"""What costs a cloud nothing to bring about, as often as it likes."""
+
+
+class CommandJournal:
+    """The record of commands, bounded, in memory only."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ended: Counter[str] = Counter()
+        self._last: OrderedDict[DeviceId, deque[EndedCommand]] = OrderedDict()
+        self._logged: OrderedDict[tuple[DeviceId, CommandOutcome], float] = OrderedDict()
+        self._unlogged: Counter[tuple[DeviceId, CommandOutcome]] = Counter()
+        self.received = self.sent = self.repeated = self.late = self.unanswered = 0
+
+    def ended(
+        self, child: DeviceId, command: ChildCommand, outcome: CommandOutcome, seconds: float
+    ) -> None:
+        """Note how a command has ended.  seconds: since it was received."""
+        entry = EndedCommand(
+            self._clock.wall(),
+            one_line(command.identifier, _SHOWN),
+            command.kind.value,
+            _name_of(command),
+            outcome.value,
+            round(seconds * 1000),
+        )
+        self._ended[outcome.value] += 1
+        own = self._last.setdefault(child, deque(maxlen=LAST))
+        own.append(entry)
+        self._last.move_to_end(child)
+        if len(self._last) > CHILDREN:
+            self._last.popitem(last=False)
+        if outcome not in _REFUSED or self._may_log(child, outcome):
+            self._log(child, entry, self._unlogged.pop((child, outcome), 0))
+
+    def forget(self, child: DeviceId) -> None:
+        """Forget a child that is gone."""
+        self._last.pop(child, None)
+
+    def statistics(self, waiting: int) -> CommandStatistics:
+        """Return the statistics of now."""
+        return CommandStatistics(
+            self.received,
+            self.sent,
+            waiting,
+            dict(self._ended),
+            self.repeated,
+            self.late,
+            self.unanswered,
+            {child: tuple(entries) for child, entries in self._last.items()},
+        )
+
+    def _may_log(self, child: DeviceId, outcome: CommandOutcome) -> bool:
+        """Whether a refusal has a line of its own; those without one are counted in the next."""
+        now, which = self._clock.now(), (child, outcome)
+        if now - self._logged.get(which, -QUIET) < QUIET:
+            self._unlogged[which] += 1
+            return False
+        self._logged[which] = now
+        self._logged.move_to_end(which)
+        if len(self._logged) > CHILDREN:
+            oldest, _ = self._logged.popitem(last=False)
+            self._unlogged.pop(oldest, None)
+        return True
+
+    def _log(self, child: DeviceId, entry: EndedCommand, more: int) -> None:
+        log.info(
+            "Command %s to device %s, %s, ended %s after %d ms%s.",
+            entry.identifier or "without an identifier",
+            child,
+            f"{entry.kind} {entry.name}".rstrip(),
+            entry.outcome,
+            entry.milliseconds,
+            f", as did {more} since the last line of this kind" if more else "",
+            extra={"device": child},
+        )
+
+
+def _name_of(command: ChildCommand) -> str:
+    """Return the name of a command or, where it has none, those of its properties."""
+    return one_line(command.name or " ".join(list(command.arguments)[:LAST]), _SHOWN)

@@ -1,0 +1,149 @@
+"""The commands that wait for an answer, and those that were carried out of late.  Pure.
+
+Both are in memory only: after a restart the cloud runs into its own limit, and nothing is carried
+out that it has given up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from gatewayd.commands.answers import document
+from gatewayd.commands.door import ANSWER, DoorCommand
+from gatewayd.device.command import ChildCommand, CommandAnswer
+from gatewayd.device.identity import DeviceId
+
+MOST_OF_CHILD, MOST = 16, 1000
+"""Commands that wait for an answer: of one child, and in all."""
+REMEMBERED_OF_CHILD, REMEMBERED = 256, 10_000
+"""Commands that have ended and are known again, should the cloud send them once more."""
+
+
+@dataclass(slots=True, eq=False)
+class PendingCommand:
+    """A command that waits.  begun: seconds of a steady clock."""
+
+    sent: DoorCommand
+    begun: float
+
+    @property
+    def command(self) -> ChildCommand:
+        return self.sent.command
+
+    @property
+    def key(self) -> Hashable:
+        """What it is known by; one without an identifier is like no other."""
+        return key_of(self.command) if self.command.identifier else id(self)
+
+
+class PendingCommands:
+    """The commands that wait, by their child."""
+
+    def __init__(self) -> None:
+        self._of: dict[DeviceId, dict[Hashable, PendingCommand]] = {}
+        self.count = 0
+
+    def has_room(self, child: DeviceId) -> bool:
+        """Whether one more command of a child may wait."""
+        return self.count < MOST and len(self._of.get(child, ())) < MOST_OF_CHILD
+
+    def waits(self, child: DeviceId, command: ChildCommand) -> bool:
+        """Whether this very command waits already."""
+        return key_of(command) in self._of.get(child, {})
+
+    def add(self, pending: PendingCommand) -> None:
+        """Let a command wait; there is room for it."""
+        own = self._of.setdefault(pending.sent.child, {})
+        own[pending.key] = pending
+        self.count += 1
+
+    def end(self, pending: PendingCommand) -> bool:
+        """Let a command wait no more; return whether it did."""
+        child = pending.sent.child
+        own = self._of.get(child, {})
+        if own.get(pending.key) is not pending:
+            return False
+        del own[pending.key]
+        self.count -= 1
+        if not own:
+            del self._of[child]
+        return True
+
+    def all(self) -> Iterable[PendingCommand]:
+        """Return all that wait now."""
+        return [one for own in self._of.values() for one in own.values()]
+
+    def answered(
+        self, child: DeviceId, topic: str, payload: bytes, correlation: bytes
+    ) -> PendingCommand | None:
+        """Return the command that a message of a child answers; None for none.
+
+        topic: what follows `c/CHILD/up/`.
+        """
+        own = self._of.get(child)
+        if own is None:
+            return None
+        if topic == ANSWER or topic.startswith(f"{ANSWER}/"):
+            meant = _text(correlation) or topic.removeprefix(ANSWER).removeprefix("/")
+            named = (one for one in own.values() if meant and one.command.identifier == meant)
+            return next(named, None)
+        fitting = [one for one in own.values() if one.command.reply_topic == topic]
+        # the identifier is in the topic, or in the payload: else a late answer to one command
+        # would pass for that to the next
+        for one in fitting:
+            if _names(topic, one.command.identifier):
+                return one
+        meant = str((document(payload) or {}).get("id", "")) if fitting else ""
+        return next((one for one in fitting if meant and one.command.identifier == meant), None)
+
+
+def _names(topic: str, identifier: str) -> bool:
+    """Whether a level of a topic is an identifier, as in `request_id=ID`."""
+    levels = (level.rpartition("=")[2] for level in topic.split("/"))
+    return bool(identifier) and identifier in levels
+
+
+def _text(correlation: bytes) -> str:
+    return correlation.decode("utf-8", "replace")
+
+
+def key_of(command: ChildCommand) -> Hashable:
+    """Return what makes a command the same as another, which the cloud has sent once more."""
+    return command.identifier, command.topic
+
+
+class EndedCommands:
+    """The commands that have ended of late, with the answer where the cloud may lack it."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[DeviceId, OrderedDict[Hashable, CommandAnswer | None]] = OrderedDict()
+        self._count = 0
+
+    def knows(self, child: DeviceId, command: ChildCommand) -> bool:
+        """Whether this very command has ended already; one without an identifier never has."""
+        return bool(command.identifier) and key_of(command) in self._of.get(child, {})
+
+    def unacknowledged(self, child: DeviceId, command: ChildCommand) -> CommandAnswer | None:
+        """Return the answer that the cloud may lack; None where it has it."""
+        return self._of[child][key_of(command)]
+
+    def remember(
+        self, child: DeviceId, command: ChildCommand, answer: CommandAnswer | None
+    ) -> None:
+        """Remember a command.  answer: None where the cloud has it, or awaits none."""
+        own = self._of.setdefault(child, OrderedDict())
+        self._of.move_to_end(child)
+        self._count += key_of(command) not in own
+        own[key_of(command)] = answer
+        if len(own) > REMEMBERED_OF_CHILD:
+            self._forget_oldest(child)
+        elif self._count > REMEMBERED:
+            self._forget_oldest(next(iter(self._of)))
+
+    def _forget_oldest(self, child: DeviceId) -> None:
+        self._of[child].popitem(last=False)
+        self._count -= 1
+        if not self._of[child]:
+            del self._of[child]

@@ -1,0 +1,166 @@
+"""What an answer of a child says, and which command it is to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gatewayd.commands.answers import (
+    MAX_ANSWER,
+    MAX_TEXT,
+    MAX_VALUES,
+    TOO_LARGE,
+    UNREADABLE,
+    in_cloud_form,
+    in_neutral_form,
+    is_reply,
+)
+from gatewayd.commands.door import DoorCommand, answer_topic
+from gatewayd.commands.pending import (
+    REMEMBERED,
+    REMEMBERED_OF_CHILD,
+    EndedCommands,
+    PendingCommand,
+    PendingCommands,
+)
+from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.device.identity import DeviceId
+from tests.commands.doubles import ALICE, command
+
+DONE, FAILED = CommandOutcome.DONE, CommandOutcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("payload", "answer"),
+    [
+        (b"", CommandAnswer(DONE)),
+        (b" \n", CommandAnswer(DONE)),
+        (b"{}", CommandAnswer(DONE)),
+        (b' { "a" : 1, "b" : true } ', CommandAnswer(DONE, result={"a": 1, "b": True})),
+        (b'{"error":"valve is stuck"}', CommandAnswer(FAILED, "valve is stuck")),
+        (b'{"error":"","at":3}', CommandAnswer(FAILED, "the child could not do it", {"at": 3})),
+        (b'{"error":5}', CommandAnswer(FAILED, "5")),
+        (b'{"error":"\\u001b[2J\\n"}', CommandAnswer(FAILED, "[2J")),
+        (b'{"a":null}', UNREADABLE),
+        (b'{"a":[1]}', UNREADABLE),
+        (b'{"a":{"b":1}}', UNREADABLE),
+        (b'{"a":NaN}', UNREADABLE),
+        (b"[]", UNREADABLE),
+        (b"null", UNREADABLE),
+        (b"done", UNREADABLE),
+        (b"\xff", UNREADABLE),
+        (b"[" * 100_000, UNREADABLE),
+        (json.dumps(dict.fromkeys(map(str, range(MAX_VALUES + 1)), 1)).encode(), UNREADABLE),
+        (b" " * (MAX_ANSWER + 1), TOO_LARGE),
+    ],
+)  # fmt: skip
+def test_the_neutral_form(payload: bytes, answer: CommandAnswer) -> None:
+    assert in_neutral_form(command(), payload) == answer
+
+
+def test_a_sentence_of_a_child_is_cut() -> None:
+    answer = in_neutral_form(command(), json.dumps({"error": "x" * 1000}).encode())
+    assert len(answer.text) == MAX_TEXT
+
+
+def test_a_request_is_answered_by_bytes_in_any_form() -> None:
+    request = command(kind=CommandKind.REQUEST)
+    assert in_neutral_form(request, b"\xff\x00") == CommandAnswer(DONE, raw=b"\xff\x00")
+    assert in_neutral_form(request, b"x" * (MAX_ANSWER + 1)) == TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("payload", "outcome"),
+    [
+        (b'{"result_code":0,"paras":{}}', DONE),
+        (b'{"result_code":1}', FAILED),
+        (b'{"id":"1","code":200,"data":{}}', DONE),
+        (b'{"id":"1","code":100001}', FAILED),
+        (b'{"services":[]}', DONE),
+        (b"\xff", DONE),
+    ],
+)
+def test_the_form_of_a_cloud_passes_unchanged(payload: bytes, outcome: CommandOutcome) -> None:
+    assert in_cloud_form(payload) == CommandAnswer(outcome, raw=payload)
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("answer", True),
+        ("answer/7", True),
+        ("thing/service/reboot_reply", True),
+        ("thing/service/property/set_reply", True),
+        ("rrpc/response/123", True),
+        ("ext/rrpc/123/thing/service/reboot", True),
+        ("sys/commands/response/request_id=1", True),
+        ("sys/properties/get/response/request_id=1", True),
+        ("answers/7", False),
+        ("properties", False),
+        ("events/answer", False),
+        ("thing/event/property/post", False),
+        ("sys/properties/report", False),
+        ("sys/messages/up", False),
+        ("user/answer", False),
+    ],
+)
+def test_what_only_an_answer_has_as_its_topic(topic: str, expected: bool) -> None:
+    assert is_reply(topic) is expected
+
+
+def waiting(*commands: ChildCommand) -> PendingCommands:
+    found = PendingCommands()
+    for one in commands:
+        found.add(PendingCommand(DoorCommand(ALICE, one, 0.0, True, lambda _: None), 0.0))
+    return found
+
+
+def alibaba(identifier: str) -> ChildCommand:
+    """Make a command whose identifier is in the payload alone."""
+    return command(
+        identifier, topic="thing/service/reboot", reply_topic="thing/service/reboot_reply"
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b'{"id":"2","code":200}', "2"),
+        (b'{"id":2,"code":200}', "2"),
+        (b'{"id":"3","code":200}', None),
+        (b'{"code":200}', None),
+        (b'{"id":null}', None),
+        (b"done", None),
+    ],
+)
+def test_of_several_with_one_topic_the_payload_says_which(
+    payload: bytes, found: str | None
+) -> None:
+    pending = waiting(alibaba("1"), alibaba("2"))
+    one = pending.answered(ALICE, "thing/service/reboot_reply", payload, b"")
+    assert (one.command.identifier if one else None) == found
+
+
+def test_an_identifier_that_no_level_can_hold_goes_by_correlation() -> None:
+    odd = "a/b+" + "x" * 200
+    assert answer_topic(odd) == "answer"
+    assert answer_topic("7") == "answer/7"
+    pending = waiting(command(odd), command(""))
+    assert pending.answered(ALICE, "answer", b"", odd.encode()) is not None
+    assert pending.answered(ALICE, "answer", b"", b"other") is None
+    assert pending.answered(ALICE, "answer", b"", b"") is None
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ended = EndedCommands()
+    for number in range(REMEMBERED_OF_CHILD + 10):
+        ended.remember(ALICE, command(str(number)), None)
+    assert not ended.knows(ALICE, command("9"))
+    assert ended.knows(ALICE, command("10"))
+    for number in range(REMEMBERED):
+        ended.remember(DeviceId(f"child-{number}"), command("1"), None)
+    assert not ended.knows(ALICE, command(str(REMEMBERED_OF_CHILD)))
+    assert not ended.knows(ALICE, command(""))
+    known = [ended.knows(DeviceId(f"child-{n}"), command("1")) for n in range(REMEMBERED)]
+    assert sum(known) == REMEMBERED

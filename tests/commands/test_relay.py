@@ -1,0 +1,253 @@
+"""A command ends once: answered, refused at once, or a second before its cloud gives it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from gatewayd.commands.door import AnswerFate
+from gatewayd.commands.pending import MOST, MOST_OF_CHILD
+from gatewayd.commands.relay import ANSWERING
+from gatewayd.device.command import REFUSALS, CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.device.identity import DeviceId
+from tests.commands.doubles import ALICE, BOB, CommandedSession, RecordedDoors, Relayed, command
+
+DONE, FAILED = CommandOutcome.DONE, CommandOutcome.FAILED
+NO_LISTENER, NO_ANSWER = CommandOutcome.NO_LISTENER, CommandOutcome.NO_ANSWER
+REPLY = "sys/commands/response/request_id=1"
+JUMPING = pytest.mark.jumping_clock
+
+
+async def test_an_answer_in_the_form_of_the_cloud_passes_unchanged() -> None:
+    one = Relayed()
+    one.session.send(command())
+    (sent,) = one.doors.sent
+    assert (sent.child, sent.command.payload, sent.is_answered) == (ALICE, b'{"paras":{}}', True)
+    assert one.relay.receive(ALICE, REPLY, b'{"result_code":0}', b"") is AnswerFate.ANSWERED
+    await one.settle()
+    assert one.session.answers == [("1", CommandAnswer(DONE, raw=b'{"result_code":0}'))]
+    assert one.doors.ended == [sent]
+    assert one.steps == [(ALICE, "command"), (ALICE, "answer")]
+
+
+async def test_an_answer_in_the_neutral_form_goes_by_correlation_or_by_topic() -> None:
+    one = Relayed()
+    one.session.send(command("1"))
+    one.session.send(command("2"))
+    assert one.relay.receive(ALICE, "answer", b'{"v":1}', b"2") is AnswerFate.ANSWERED
+    assert one.relay.receive(ALICE, "answer/1", b'{"error":"stuck"}', b"") is AnswerFate.ANSWERED
+    await one.settle()
+    assert dict(one.session.answers) == {
+        "2": CommandAnswer(DONE, result={"v": 1}),
+        "1": CommandAnswer(FAILED, "stuck"),
+    }
+
+
+async def test_no_child_answers_for_another() -> None:
+    one = Relayed()
+    one.session.send(command())
+    assert one.relay.receive(BOB, REPLY, b"{}", b"") is AnswerFate.LATE
+    assert one.relay.receive(BOB, "answer/1", b"{}", b"1") is AnswerFate.LATE
+    await one.settle()
+    assert not one.session.answers
+    assert one.relay.statistics().late == 2
+
+
+async def test_what_the_rule_does_not_allow_is_refused_at_once() -> None:
+    one = Relayed(allowed=False)
+    one.session.send(command())
+    await one.settle()
+    refused = CommandOutcome.NOT_ALLOWED
+    assert one.session.answers == [("1", CommandAnswer(refused, REFUSALS[refused]))]
+    assert not one.doors.sent
+
+
+async def test_the_gateway_itself_takes_no_commands() -> None:
+    one, session = Relayed(), CommandedSession()
+    one.relay.session_opened(DeviceId("gateway-huawei"), session)
+    session.send(command())
+    await one.settle()
+    assert session.outcomes == [("1", CommandOutcome.NOT_ALLOWED)]
+    assert not one.doors.sent
+
+
+@pytest.mark.parametrize("topic", ["", "a/+/b", "#", "a\nb", "\ud800", "x" * 513])
+async def test_a_topic_that_would_close_the_door_is_not_passed_on(topic: str) -> None:
+    one = Relayed()
+    one.session.send(command(topic=topic))
+    await one.settle()
+    assert one.session.outcomes == [("1", FAILED)]
+    assert not one.doors.sent
+
+
+async def test_nothing_listens() -> None:
+    one = Relayed(doors=RecordedDoors(CommandAnswer(NO_LISTENER)))
+    one.session.send(command())
+    await one.settle()
+    assert one.session.outcomes == [("1", NO_LISTENER)]
+    assert one.relay.statistics().waiting == 0
+
+
+@JUMPING
+@pytest.mark.parametrize(("limit", "after"), [(20.0, 19.0), (3.0, 2.0), (2.0, 1.0), (1.0, 0.5)])
+async def test_a_command_ends_before_the_cloud_gives_it_up(limit: float, after: float) -> None:
+    one, loop = Relayed(), asyncio.get_running_loop()
+    begun = loop.time()
+    one.session.send(command(seconds=limit))
+    assert one.doors.sent[0].deadline == pytest.approx(begun + after)
+    while not one.session.answers:
+        await asyncio.sleep(0.01)
+    assert loop.time() - begun == pytest.approx(after, abs=0.05)
+    assert one.session.outcomes == [("1", NO_ANSWER)]
+    assert len(one.doors.ended) == 1, "it is not sent any more"
+    assert one.relay.receive(ALICE, REPLY, b"{}", b"") is AnswerFate.LATE
+    await one.settle()
+    assert len(one.session.answers) == 1
+
+
+async def test_a_command_that_comes_again_is_not_carried_out_again() -> None:
+    one = Relayed()
+    one.session.send(command())
+    one.session.send(command())
+    one.relay.receive(ALICE, REPLY, b"{}", b"")
+    one.session.send(command())
+    await one.settle()
+    assert (len(one.doors.sent), len(one.session.answers)) == (1, 1)
+    assert one.relay.statistics().repeated == 2
+
+
+async def test_a_repeat_gets_the_answer_that_the_cloud_may_lack() -> None:
+    one, next_session = Relayed(), CommandedSession()
+    one.session.acknowledges = False
+    one.session.send(command())
+    one.relay.receive(ALICE, REPLY, b"{}", b"")
+    await one.settle()
+    one.relay.session_closed(ALICE)
+    assert one.session.handler is None
+    one.relay.session_opened(ALICE, next_session)
+    next_session.send(command())
+    next_session.send(command())
+    await one.settle()
+    assert next_session.outcomes == [("1", DONE)]
+    assert len(one.doors.sent) == 1
+
+
+async def test_the_next_session_answers_what_an_earlier_one_received() -> None:
+    one, renewed = Relayed(), CommandedSession()
+    one.session.send(command())
+    one.relay.session_opened(ALICE, renewed)
+    one.relay.receive(ALICE, REPLY, b"{}", b"")
+    await one.settle()
+    assert (one.session.answers, renewed.outcomes) == ([], [("1", DONE)])
+
+
+async def test_an_answer_while_there_is_no_session_is_counted() -> None:
+    one = Relayed()
+    one.session.send(command())
+    one.relay.session_closed(ALICE)
+    assert one.relay.receive(ALICE, REPLY, b"{}", b"") is AnswerFate.ANSWERED
+    assert one.relay.statistics().unanswered == 1
+
+
+async def test_a_fault_of_a_plug_in_costs_one_answer() -> None:
+    one = Relayed(allowed=False)
+    one.session.fails = True
+    one.session.send(command("1"))
+    await one.settle()
+    one.session.fails = False
+    one.session.send(command("2"))
+    await one.settle()
+    assert one.session.outcomes == [("2", CommandOutcome.NOT_ALLOWED)]
+    assert one.relay.statistics().unanswered == 1
+
+
+async def test_a_flood_to_one_child_leaves_room_for_others() -> None:
+    one, other = Relayed(), CommandedSession()
+    one.relay.session_opened(BOB, other)
+    for number in range(MOST_OF_CHILD + 5):
+        one.session.send(command(str(number)))
+    other.send(command())
+    await one.settle()
+    assert len(one.doors.sent) == MOST_OF_CHILD + 1
+    assert {outcome for _, outcome in one.session.outcomes} == {CommandOutcome.TOO_MANY}
+    assert len(one.session.answers) == 5
+    assert not other.answers
+
+
+async def test_all_children_together_are_bounded() -> None:
+    one = Relayed()
+    sessions = [CommandedSession() for _ in range(MOST // MOST_OF_CHILD + 1)]
+    for number, session in enumerate(sessions):
+        one.relay.session_opened(DeviceId(f"child-{number}"), session)
+        for which in range(MOST_OF_CHILD):
+            session.send(command(str(which)))
+    await one.settle()
+    assert len(one.doors.sent) == one.relay.statistics().waiting == MOST
+    refused = [answer for session in sessions for answer in session.outcomes]
+    assert len(refused) == len(sessions) * MOST_OF_CHILD - MOST
+    await one.relay.aclose()
+    assert one.relay.statistics().waiting == 0
+
+
+async def test_refusals_that_a_cloud_does_not_acknowledge_are_bounded() -> None:
+    one = Relayed(allowed=False)
+    one.session.may_answer.clear()
+    for number in range(ANSWERING + 10):
+        one.session.send(command(str(number)))
+    await one.settle()
+    assert one.relay.statistics().unanswered == 10
+    one.session.may_answer.set()
+    await one.settle()
+    assert len(one.session.answers) == ANSWERING
+
+
+async def test_a_message_is_done_when_the_broker_has_it() -> None:
+    one = Relayed()
+    message = command(kind=CommandKind.MESSAGE, seconds=0, identifier="", reply_topic="")
+    one.session.send(message)
+    one.session.send(message)
+    first, second = one.doors.sent
+    assert not first.is_answered
+    assert first.deadline - asyncio.get_running_loop().time() == pytest.approx(3600.0, abs=1)
+    first.concluded(None)
+    second.concluded(CommandAnswer(NO_LISTENER))
+    await one.settle()
+    assert not one.session.answers, "the cloud awaits none"
+    assert one.relay.statistics().ended == {"done": 1, "no-listener": 1}
+
+
+async def test_a_message_like_others_is_no_answer() -> None:
+    one = Relayed()
+    one.session.send(command())
+    assert one.relay.receive(ALICE, "properties", b"{}", b"") is AnswerFate.NONE
+    assert one.relay.receive(ALICE, "answers", b"{}", b"1") is AnswerFate.NONE
+
+
+async def test_each_command_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gatewayd.commands")
+    one = Relayed()
+    one.session.send(command("7\x1b[2J", topic="t", payload=b"secret"))
+    one.doors.sent[0].concluded(CommandAnswer(DONE))
+    (entry,) = caplog.records
+    assert "7 [2J" in entry.getMessage()
+    assert all(word in entry.getMessage() for word in (ALICE, "service reboot", "done", " ms"))
+    assert "secret" not in caplog.text
+    (last,) = one.relay.statistics().last[ALICE]
+    assert (last.identifier, last.kind, last.name, last.outcome) == (
+        "7 [2J", "service", "reboot", "done",
+    )  # fmt: skip
+
+
+async def test_a_flood_of_refusals_has_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gatewayd.commands")
+    one = Relayed(allowed=False)
+    for number in range(50):
+        one.session.send(command(str(number)))
+    assert len(caplog.records) == 1
+    one.offset = 61.0
+    one.session.send(command("last"))
+    assert len(caplog.records) == 2
+    assert "49 since" in caplog.records[-1].getMessage()
+    assert one.relay.statistics().ended == {"not-allowed": 51}
