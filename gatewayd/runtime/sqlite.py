@@ -151,6 +151,14 @@ BUSY = 5.0
 """Seconds to wait for another process that has locked the file, as an operator's sqlite3."""
 
 
+class UndoesOthers(Exception):
+    """What one work wrote cannot be undone alone: others have written in the same transaction.
+
+    Works hardly ever fail after they have written, so that a savepoint for each would cost more
+    than to undo them all, and to run each again in a group of its own.
+    """
+
+
 class Database:
     """A file with a schema, changed in groups.  Used by the thread that made it.
 
@@ -180,7 +188,7 @@ class Database:
         self._pragmas, self._check = pragmas, check
         self._schema, self._version = schema, version
         self._changes, self.fault = 0, ""
-        self._grouped = self._begun = self._savepoint = self._written = False
+        self._grouped = self._begun = self._shared = self._written = False
         self._after: list[Callable[[], None]] = []
         self._kept = 0
         self._refusal: StoreError | None = None
@@ -260,17 +268,23 @@ class Database:
         if under_way:
             raise StoreUnavailable(f"{self._path}: a group is under way")
         self._grouped, self._kept = True, 0
-        self._begun = self._savepoint = self._written = False
+        self._begun = self._shared = self._written = False
 
     def mark(self) -> None:
         """Set the point to which `undo` goes back, in place of the one before."""
-        self._written, self._kept = False, len(self._after)
+        self._shared, self._written, self._kept = self._begun, False, len(self._after)
 
     def undo(self) -> None:
-        """Undo all changes since `mark`.  Raises StoreError if the whole group is lost."""
-        if self._written:  # the first work that writes has no savepoint: all is its own
-            self._execute("ROLLBACK TO work" if self._savepoint else "ROLLBACK")
-            self._begun, self._written = self._savepoint, False
+        """Undo all changes since `mark`.
+
+        Raises UndoesOthers where earlier changes are in the same transaction; StoreError if the
+        whole group is lost.
+        """
+        if self._written:
+            if self._shared and self._db.in_transaction:
+                raise UndoesOthers
+            self._execute("ROLLBACK")
+            self._begun = self._written = False
         del self._after[self._kept :]
 
     def after(self, call: Callable[[], None]) -> None:
@@ -346,16 +360,11 @@ class Database:
             raise self._translated(error) from error
 
     def _prepare_to_write(self) -> None:
-        """Begin the transaction, or set the savepoint of a further work."""
+        """Begin the transaction, unless an earlier work of the group has."""
         if not self._begun:
             self._execute("BEGIN")
         elif not self._db.in_transaction:  # SQLite undid it after an error
             raise StoreUnavailable(f"{self._path}: the group is lost")
-        else:
-            if self._savepoint:
-                self._execute("RELEASE work")
-            self._execute("SAVEPOINT work")
-            self._savepoint = True
         self._begun = self._written = True
 
     def _execute(self, sql: str, *values: object) -> list[Any]:

@@ -93,8 +93,10 @@ class SecretStore(Protocol):
     """A store that keeps secrets in slots.  Its class declares `Settings`, a frozen dataclass.
 
     begin, commit and rollback bracket a group of calls; after commit has returned, all of them
-    are durable.  Within a group, `undo` takes back what was done since `mark`; a store that
-    cannot do so leaves a slot to which no record points, which is found at the next start.
+    are durable.  Within a group, `undo` takes back what was done since `mark`, or raises
+    UndoesOthers (runtime/sqlite.py): then the group is rolled back, and its works run one by one.
+    A store that can do neither leaves a slot to which no record points, which is found at the next
+    start.
     Only the storage thread calls, one call at a time.
 
     state, protection, why: as in `StoreCondition`.  Any thread may read them.

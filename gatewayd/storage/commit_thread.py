@@ -1,7 +1,9 @@
 """The one thread that touches the durable stores, and commits in groups.
 
-Whatever is queued when the thread wakes becomes one group: one transaction, one fsync for each
-file that changed, then all waiters get their results.  Works run in the order of the queue.
+What is asked for in one turn of the event loop goes to the thread together, as the children do whom
+one answer of a cloud concerns.  Whatever is queued when the thread wakes becomes one group: one
+transaction, one fsync for each file that changed, then all waiters get their results.  Works run in
+the order in which they were asked for.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from gatewayd.errors import StoreError, StoreFull, StoreUnavailable
+from gatewayd.runtime.sqlite import UndoesOthers
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
-"""Works that may wait."""
+"""Works that may wait or run."""
 
 
 class Transactional(Protocol):
@@ -63,12 +66,14 @@ class _Job:
 class CommitThread:
     """A thread that runs works in order, in groups.  Made, started and closed on the event loop.
 
-    limit: works that may wait; one more is refused.
+    limit: works that may wait or run; one more is refused.
     """
 
     def __init__(self, limit: int = QUEUE_LIMIT) -> None:
         self._limit = limit
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
+        self._gathered: list[_Job] = []
+        self._waiting = 0
         self._participants: list[Transactional] = []
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -98,16 +103,19 @@ class CommitThread:
         """Run a work; return what it returned when that is durable.
 
         work: called on the thread, within a group.  What it raises is raised here, and what it
-        did is undone, without harm to the others.  After a full disk it may be called again, so
-        that it must do nothing but read and write the stores.
+        did is undone, without harm to the others.  After a full disk, or where another one failed,
+        it may be called again, so that it must do nothing but read and write the stores.
         check: called with the result after the commit; what it raises is raised here.
         If the caller is cancelled while it waits, the work is done all the same.
         Raises StoreFull, StoreUnavailable if the group could not be made durable.
         """
-        if self._closing or self._thread is None or self._queue.qsize() >= self._limit:
+        if self._closing or self._thread is None or self._waiting >= self._limit:
             raise StoreUnavailable("the commit thread takes no more work now")
         job = _Job(work, check, self._loop.create_future())
-        self._queue.put(job)
+        self._waiting += 1
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(job)
         result: T = await job.waiter
         return result
 
@@ -121,8 +129,15 @@ class CommitThread:
             return
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
         await asyncio.shield(self._ended)
+
+    def _hand_over(self) -> None:
+        """Queue what has been asked for in this turn of the loop."""
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def _main(self) -> None:
         while self._serve_next():
@@ -133,19 +148,28 @@ class CommitThread:
 
     def _serve_next(self) -> bool:
         """Wait for works and run all in the queue; False after the last."""
-        jobs = [self._queue.get()]
+        queued = [self._queue.get()]
         while not self._queue.empty():
-            jobs.append(self._queue.get())
-        group = [job for job in jobs if job is not None]
+            queued.append(self._queue.get())
+        group = [job for jobs in queued for job in jobs or ()]
         self._serve(group)
-        self._post(lambda: _finish(group))
-        return jobs[-1] is not None
+        self._post(lambda: self._finish(group))
+        return queued[-1] is not None
+
+    def _finish(self, group: Sequence[_Job]) -> None:
+        self._waiting -= len(group)
+        for job in group:
+            job.finish()
 
     def _serve(self, group: Sequence[_Job]) -> None:
         """Make a group durable, or fail it as a whole; try again for each reserve that is freed."""
         stores = tuple(self._participants)
         try:
             _transact(group, stores)
+        except UndoesOthers as error:
+            _abandon(group, stores, error)
+            for job in group if len(group) > 1 else ():
+                self._serve((job,))
         except StoreFull as error:
             _abandon(group, stores, error)
             if any(store.make_room() for store in stores):
@@ -160,11 +184,6 @@ class CommitThread:
     def _post(self, callback: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and so are the waiters
             self._loop.call_soon_threadsafe(callback)
-
-
-def _finish(group: Sequence[_Job]) -> None:
-    for job in group:
-        job.finish()
 
 
 def _transact(group: Sequence[_Job], stores: Sequence[Transactional]) -> None:

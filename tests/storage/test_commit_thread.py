@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gatewayd.errors import StoreFull, StoreUnavailable
+from gatewayd.runtime.sqlite import UndoesOthers
 from gatewayd.storage.commit_thread import CommitThread
 
 
@@ -94,6 +95,16 @@ async def test_whatever_is_queued_is_one_group(thread: CommitThread) -> None:
     assert ledger.calls == ["begin", "commit"] * 2
 
 
+async def test_what_is_asked_for_in_one_turn_of_the_loop_is_one_group(
+    thread: CommitThread,
+) -> None:
+    """However late the thread is, and however early."""
+    ledger = await thread.open(Ledger)
+    for batch in range(1, 21):
+        await asyncio.gather(*(thread.run(partial(ledger.write, str(n))) for n in range(30)))
+        assert ledger.calls == ["begin", "commit"] * batch
+
+
 async def test_nobody_is_answered_before_the_commit_and_the_check(thread: CommitThread) -> None:
     ledger = await thread.open(Ledger)
     seen: list[list[str]] = []
@@ -120,6 +131,51 @@ async def test_a_work_that_fails_fails_alone(thread: CommitThread) -> None:
     with pytest.raises(ValueError, match="mine"):
         await failing
     assert ledger.durable == ["before", "after"]
+
+
+class Undoing(Ledger):
+    """A ledger in which a work is undone alone only where it is the first that has written."""
+
+    def undo(self) -> None:
+        if self.mark_at and len(self.open) > self.mark_at:
+            raise UndoesOthers
+        super().undo()
+
+
+@pytest.mark.parametrize("failing", [{0}, {1}, {3}, {1, 2}, {0, 1, 2, 3}])
+async def test_a_work_that_cannot_be_undone_alone_fails_alone(
+    thread: CommitThread, failing: set[int]
+) -> None:
+    ledger = await thread.open(Undoing)
+
+    def work(number: int) -> int:
+        ledger.write(str(number))
+        if number in failing:
+            raise ValueError("mine")
+        return number
+
+    works = [thread.run(partial(work, number)) for number in range(4)]
+    found = await asyncio.gather(*works, return_exceptions=True)
+    assert [one for one in found if isinstance(one, int)] == [
+        number for number in range(4) if number not in failing
+    ]
+    assert sum(isinstance(one, ValueError) for one in found) == len(failing)
+    assert ledger.durable == [str(number) for number in range(4) if number not in failing]
+
+
+async def test_a_store_that_never_undoes_fails_its_work(thread: CommitThread) -> None:
+    class Never(Ledger):
+        def undo(self) -> NoReturn:
+            raise UndoesOthers
+
+    await thread.open(Never)
+
+    def fail() -> NoReturn:
+        raise ValueError("mine")
+
+    with pytest.raises(StoreUnavailable):
+        await thread.run(fail)
+    await thread.ping()
 
 
 async def test_a_check_that_fails_is_raised(thread: CommitThread) -> None:
@@ -203,9 +259,9 @@ async def test_who_is_cancelled_changes_nothing_for_the_others(thread: CommitThr
 
 async def test_more_than_the_limit_is_refused(thread: CommitThread) -> None:
     async with Gate(thread):
-        works = [asyncio.create_task(thread.run(lambda: None)) for _ in range(101)]
+        works = [asyncio.create_task(thread.run(lambda: None)) for _ in range(100)]
     results = await asyncio.gather(*works, return_exceptions=True)
-    assert [type(r) for r in results] == [type(None)] * 100 + [StoreUnavailable]
+    assert [type(r) for r in results] == [type(None)] * 99 + [StoreUnavailable]
     await thread.ping()
 
 

@@ -155,10 +155,10 @@ def test_quarantine_ends_after_thirty_days(vault: Vault, tmp_path: Path) -> None
 def test_a_group_is_all_or_nothing_and_a_mark_is_a_way_back(vault: Vault) -> None:
     vault.begin()
     vault.mark()
-    vault.put(REF, Secret(b"kept"))
-    vault.mark()
     vault.put(OTHER, Secret(b"taken back"))
     vault.undo()
+    vault.mark()
+    vault.put(REF, Secret(b"kept"))
     vault.commit()
     assert (vault.get(REF), vault.get(OTHER)) == (Secret(b"kept"), Secret(b"another"))
     vault.begin()
