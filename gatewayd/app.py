@@ -24,6 +24,7 @@ from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
+from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
@@ -174,6 +175,7 @@ class Application:
     on_window_change: called when the join window has opened or closed.
     reload, dump: as `OperatorCommands` takes them.
     speaking: whether children may say something, by `open_messages`.
+    decisions: the log of decisions.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -183,6 +185,7 @@ class Application:
         discovery: Discovery,
         records: RecordStore,
         secrets: SecretSlots,
+        decisions: DecisionLog,
         providers: Mapping[str, CloudProvider],
         rules: RulesInForce,
         reporter: Reporter,
@@ -219,13 +222,12 @@ class Application:
         manager.connect(workers, shown)
         rescan = discovery.rescan
         self.commands = OperatorCommands(
-            manager, self.admission, records, rules, reload=reload, rescan=rescan, dump=dump
-        )
+            manager, self.admission, records, rules,
+            decisions=decisions, reload=reload, rescan=rescan, dump=dump,
+        )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})
-        self.cloud_requests = CloudRequests(cloud_requests, manager, self.admission, clock.now)
-        for provider in providers.values():
-            provider.set_requests(self.cloud_requests)
+        self.cloud_requests = self._serve_clouds(cloud_requests, decisions)
         self.authorities: dict[str, AuthorityService] = {}
         self.message_stage: MessageStage | None = None
         self.broker: BrokerAccess | None = None
@@ -237,6 +239,15 @@ class Application:
     def open_authorities(self) -> None:
         """Give each device CA its slots in the secret store, and operators a way to it."""
         for name, provider in self.providers.items():
+    def _serve_clouds(
+        self, settings: CloudRequestSettings, decisions: DecisionLog
+    ) -> CloudRequests:
+        """Let clouds ask the gateway for what the settings allow."""
+        requests = CloudRequests(settings, self.manager, self.admission, self.clock.now, decisions)
+        for provider in self.providers.values():
+            provider.set_requests(requests)
+        return requests
+
             if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
                 provider.issuer.authority.set_slots(slots_of(name, self._secrets))
                 self.authorities[name] = AuthorityService(
@@ -483,6 +494,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         providers=_providers(config, environ),
         rules=rules,
         reporter=reporter,
+        decisions=storage.decisions,
         registration=config.registration,
         sessions=config.sessions,
         cloud_requests=config.cloud_requests,

@@ -103,7 +103,7 @@ class Daemon:
     async def _serve(self) -> None:
         config, storage = self._config, self._storage
         first = first_view(config, storage, self._started)
-        self._bus = Bus(config.bus, first)
+        self._bus = Bus(config.bus, first, storage.decisions)
         statistics, monitor = DeviceStatistics(self._bus), StoreMonitor(storage)
         self._app = build(
             config,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewayd.dbus import glib_leak
-from gatewayd.dbus.authorization import Polkit
-from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, Dispatcher
+from gatewayd.dbus.authorization import CallerOrigins, Polkit
+from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, CallLog, Dispatcher
 from gatewayd.dbus.glib import BusThread, Connection, GLib, RemoteCaller
 from gatewayd.dbus.intake import Intake
 from gatewayd.dbus.interfaces import load_all
@@ -22,10 +22,12 @@ from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS, ManagerComman
 from gatewayd.dbus.names import GATEWAY, NAME, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.dbus.service import ObjectServer
+from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import ALL, DeviceView, ManagerView, ShowChanges
 from gatewayd.errors import BusError, BusNameTaken, Busy
 from gatewayd.runtime.backoff import delay
+from gatewayd.runtime.users import UserNames
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import setting
 
@@ -183,12 +185,16 @@ class FloodReporter:
     """Logs that calls are refused: once when it begins, and once when it has ended.
 
     Used on the event loop.  user: returns the uid of a caller; None where it is not known.
+    names: of users.
     """
 
     def __init__(
-        self, intake: Intake, user: Callable[[str], Coroutine[Any, Any, int | None]]
+        self,
+        intake: Intake,
+        user: Callable[[str], Coroutine[Any, Any, int | None]],
+        names: UserNames,
     ) -> None:
-        self._intake, self._user = intake, user
+        self._intake, self._user, self._names = intake, user, names
         self._first: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
 
     def begin(self, sender: str) -> None:
@@ -202,11 +208,11 @@ class FloodReporter:
             sender = await self._first.get()
             with contextlib.suppress(Busy):
                 uid = await self._user(sender)
+                user = "an unknown user" if uid is None else await self._names.of(uid)
                 log.warning(
                     "Refusing D-Bus calls of %s (%s): too many or too large."
                     " To find the program, run: busctl status %s.",
-                    "an unknown user" if uid is None else f"uid {uid}", sender, sender,
-                    extra={"message_id": "bus-flooded"},
+                    user, sender, sender, extra={"message_id": "bus-flooded"},
                 )  # fmt: skip
             before = 0
             while before != (before := self._intake.refused):
@@ -220,6 +226,7 @@ class Bus:
     """The D-Bus service; a `Reporter`.  Made and used on the event loop.
 
     view: the gateway as it is shown until `show_manager` says more.
+    decisions: where what callers decide is logged; None to log nothing.
     jitter: a number from [0, 1) at each call.
     """
 
@@ -229,10 +236,12 @@ class Bus:
         self,
         settings: BusSettings,
         view: ManagerView,
+        decisions: DecisionLog | None = None,
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._settings, self._first, self._jitter = settings, view, jitter
+        self._decisions, self._names = decisions, UserNames()
         self._shown: dict[ObjectInterface, object] = {}
         self._loop = asyncio.get_running_loop()
         self._intake = Intake(on_refusal=self._begin_flood)
@@ -363,7 +372,7 @@ class Bus:
         self._keeper = ConnectionKeeper(
             thread, connection, remote, self._server.export, self._jitter
         )
-        self._floods = FloodReporter(self._intake, remote.unix_user)
+        self._floods = FloodReporter(self._intake, remote.unix_user, self._names)
         self._dispatcher = Dispatcher(
             thread,
             CallerUsers(remote.unix_user, os.getuid(), MAX_UNAUTHORIZED),
@@ -371,6 +380,7 @@ class Bus:
             commands.resolve,
             self._push,
             settings.commands,
+            kept=CallLog(self._decisions, self._names.of, CallerOrigins(remote).of),
         )
 
     def _on_lost(self) -> None:

@@ -315,10 +315,12 @@ class Connection:
         arguments: Variant,
         patience: int,
         done: Callable[[MethodReply], None],
+        *,
+        activate: bool = True,
     ) -> None:
         """Call a method of another service, and pass its reply to `done`, later.
 
-        patience: milliseconds.
+        patience: milliseconds.  activate: whether the service is started where it does not run.
         """
 
         def replied(bus: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
@@ -331,8 +333,8 @@ class Connection:
         if self._bus is None:
             done(MethodReply(None, DISCONNECTED))
             return
-        none = Gio.DBusCallFlags.NONE
-        self._bus.call(*method, arguments, None, none, patience, None, replied)
+        flags = Gio.DBusCallFlags.NONE if activate else Gio.DBusCallFlags.NO_AUTO_START
+        self._bus.call(*method, arguments, None, flags, patience, None, replied)
 
     def flush(self, done: Callable[[None], None]) -> None:
         """Call `done` once all that waits to be sent has been sent."""
@@ -462,9 +464,11 @@ class RemoteCaller:
     def __init__(self, thread: BusThread, connection: Connection) -> None:
         self._thread, self._connection = thread, connection
 
-    async def call(self, method: RemoteMethod, arguments: Variant, patience: int) -> MethodReply:
-        """Return the reply of a method.  patience: milliseconds.  Raises Busy."""
-        begin = partial(self._connection.call, method, arguments, patience)
+    async def call(
+        self, method: RemoteMethod, arguments: Variant, patience: int, *, activate: bool = True
+    ) -> MethodReply:
+        """Return the reply of a method: see `Connection.call`.  Raises Busy."""
+        begin = partial(self._connection.call, method, arguments, patience, activate=activate)
         return await self._thread.run_async(begin)
 
     def send(self, method: RemoteMethod, arguments: Variant) -> None:

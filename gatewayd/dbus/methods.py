@@ -2,7 +2,7 @@
 
 A port is a protocol, one for each interface that has methods.  It is called on the asyncio thread,
 once the caller is authorized.  It raises CallerError or StoreError, whose sentence the caller
-receives.  caller: the user, as "uid 1000", for the record.  A file descriptor is open, and the
+receives.  caller: the user, as "olga", for the record.  A file descriptor is open, and the
 dispatcher closes it when the command has ended.  It may be a pipe, so it is read and written off
 the event loop.
 
@@ -30,6 +30,7 @@ from gatewayd.dbus.names import (
     PROVIDER,
     SECRET_STORE,
 )
+from gatewayd.device.decision_log import DecisionKind
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs
@@ -85,6 +86,15 @@ class ManagerCommands(Protocol):
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         """Return name, action, provider and hits of each rule, in order."""
+
+    async def list_decisions(
+        self, wanted: Mapping[str, object], limit: int
+    ) -> Sequence[tuple[int, int, str, str, str, str, str]]:
+        """Return decisions, the newest first: the fields of `LoggedDecision`.
+
+        wanted: "device", the beginning of an id; "since", microseconds since the epoch; "before",
+        the number of a decision.  limit: 0 for 500, at most 1000.
+        """
 
 
 class StoreCommands(Protocol):
@@ -219,7 +229,7 @@ class MethodArguments:
 
     GLib has checked them against the XML file, so a getter of another type is a fault of ours, and
     raises TypeError.  values: as GLib unpacks them, but a descriptor where the call had its index.
-    caller: as "uid 1000".
+    caller: as "olga"; "uid 1000" for a user without a name.
     """
 
     values: Sequence[Any]
@@ -287,7 +297,23 @@ MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
 MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
 MANAGE_BROKER: Final = f"{NAME}.manage-broker"
 FOLLOW: Final = f"{NAME}.follow-messages"
+READ_LOG: Final = Permission(f"{NAME}.read-log")
 ROOT_ONLY: Final = Permission("")
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """How a method gets into the log of decisions.
+
+    note: a text for it, or the position of the argument that is noted, a text or a number of
+    seconds; None for nothing.
+    first: it is logged before it is done, and not done where that fails: for what lets out a
+    secret.
+    """
+
+    kind: DecisionKind
+    note: str | int | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,19 +321,23 @@ class Method(Generic[Port]):
     """One method of an interface; or a property, for what sets it.
 
     handler: returns the results of the method as a tuple; None for none.
+    logged: how it gets into the log of decisions; None for what is no decision.
     """
 
     name: str
     permission: Permission | None
     handler: Callable[[Port, MethodArguments], Awaitable[object]]
+    logged: Logged | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BoundMethod:
     """A method together with the implementation that serves it."""
 
+    name: str
     permission: Permission | None
     run: Callable[[MethodArguments], Awaitable[object]]
+    logged: Logged | None = None
 
 
 BoundMethods: TypeAlias = Mapping[str, BoundMethod]
@@ -330,7 +360,10 @@ class MethodTable(Generic[Port]):
 
 
 def _bound(method: Method[Port], port: Port) -> BoundMethod:
-    return BoundMethod(method.permission, lambda arguments: method.handler(port, arguments))
+    def run(arguments: MethodArguments) -> Awaitable[object]:
+        return method.handler(port, arguments)
+
+    return BoundMethod(method.name, method.permission, run, method.logged)
 
 
 async def _single(result: Awaitable[object]) -> tuple[object]:
@@ -378,15 +411,22 @@ def _signature(fact: object) -> str:
     return next((signature for kind, signature in known if isinstance(fact, kind)), "as")
 
 
+def _changes_store(how: str) -> Logged:
+    return Logged(DecisionKind.STORE_CHANGED, how)
+
+
 _DEVICE_METHODS: Final[Sequence[Method[ManagerCommands]]] = (
     Method("Approve", Permission(APPROVE, device=0, provider=1),
-           lambda manager, call: manager.approve(call.text(0), call.text(1), call.caller)),
+           lambda manager, call: manager.approve(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.APPROVED, note=1)),
     Method("Reject", Permission(MANAGE_DEVICES, device=0, gateway=REJECT_GATEWAY),
-           lambda manager, call: manager.reject(call.text(0), call.text(1), call.caller)),
+           lambda manager, call: manager.reject(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.REJECTED, note=1)),
     Method("Retry", Permission(MANAGE_DEVICES, device=0),
            lambda manager, call: manager.retry(call.text(0), call.caller)),
     Method("Forget", Permission(FORGET, device=0),
-           lambda manager, call: manager.forget(call.text(0), call.caller)),
+           lambda manager, call: manager.forget(call.text(0), call.caller),
+           Logged(DecisionKind.FORGOTTEN)),
 )  # fmt: skip
 
 DEVICE_METHODS: Final = MethodTable(DEVICE, _DEVICE_METHODS)
@@ -398,28 +438,41 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("DescribeDevice", EVERYBODY, _resolve),
     Method("TestAdmission", EVERYBODY, _test_admission),
     Method("ListRules", EVERYBODY, _list_rules),
-    Method("Reregister", Permission(REREGISTER, device=0), _reregister),
+    Method("ListDecisions", READ_LOG,
+           lambda manager, call: _single(manager.list_decisions(call.options(0), call.number(1)))),
+    Method("Reregister", Permission(REREGISTER, device=0), _reregister,
+           Logged(DecisionKind.REREGISTERED)),
     Method("Rename", Permission(MANAGE_DEVICES, device=0),
-           lambda manager, call: manager.rename(call.text(0), call.text(1), call.caller)),
+           lambda manager, call: manager.rename(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.RENAMED, note=1)),
     Method("PermitJoin", PERMIT_JOIN,
-           lambda manager, call: manager.permit_join(call.number(0), call.options(1), call.caller)),
+           lambda manager, call: manager.permit_join(call.number(0), call.options(1), call.caller),
+           Logged(DecisionKind.JOIN_WINDOW, note=0)),
     Method("Discover", PERMIT_JOIN,
            lambda manager, call: manager.discover(call.number(0), call.texts(1), call.caller)),
-    Method("Reload", CONFIGURE, lambda manager, call: manager.reload(call.caller)),
-    Method("Dump", CONFIGURE, lambda manager, call: _single(manager.dump(call.caller))),
+    Method("Reload", CONFIGURE, lambda manager, call: manager.reload(call.caller),
+           Logged(DecisionKind.RELOADED)),
+    Method("Dump", CONFIGURE, lambda manager, call: _single(manager.dump(call.caller)),
+           Logged(DecisionKind.DIAGNOSED)),
 ))  # fmt: skip
 
 SECRET_STORE_METHODS: Final = MethodTable[StoreCommands](SECRET_STORE, (
-    Method("Rotate", MANAGE_STORE, lambda store, call: store.rotate(call.caller)),
-    Method("Reseal", MANAGE_STORE, lambda store, call: store.reseal(call.text(0), call.caller)),
+    Method("Rotate", MANAGE_STORE, lambda store, call: store.rotate(call.caller),
+           _changes_store("rotate")),
+    Method("Reseal", MANAGE_STORE, lambda store, call: store.reseal(call.text(0), call.caller),
+           _changes_store("reseal")),
     Method("AddRecoveryKey", MANAGE_STORE,
-           lambda store, call: store.add_recovery_key(call.text(0), call.caller)),
+           lambda store, call: store.add_recovery_key(call.text(0), call.caller),
+           _changes_store("add-recovery")),
     Method("Export", MANAGE_STORE,
-           lambda store, call: store.export(call.descriptor(0), call.caller)),
+           lambda store, call: store.export(call.descriptor(0), call.caller),
+           Logged(DecisionKind.STORE_EXPORTED)),
     Method("AcceptRollback", MANAGE_STORE,
-           lambda store, call: store.accept_rollback(call.caller)),
+           lambda store, call: store.accept_rollback(call.caller),
+           _changes_store("accept-rollback")),
     Method("AcceptMachine", MANAGE_STORE,
-           lambda store, call: store.accept_machine(call.caller)),
+           lambda store, call: store.accept_machine(call.caller),
+           _changes_store("accept-machine")),
 ))  # fmt: skip
 
 PROVIDER_METHODS: Final = MethodTable[ProviderCommands](PROVIDER, (
@@ -429,14 +482,17 @@ PROVIDER_METHODS: Final = MethodTable[ProviderCommands](PROVIDER, (
 AUTHORITY_METHODS: Final = MethodTable[AuthorityCommands](AUTHORITY, (
     Method("Show", EVERYBODY, _show),
     Method("Make", Permission(MANAGE_AUTHORITY),
-           lambda ca, call: _single(ca.make(call.options(0), call.caller))),
+           lambda ca, call: _single(ca.make(call.options(0), call.caller)),
+           Logged(DecisionKind.AUTHORITY_CHANGED, "make")),
     Method("Import", Permission(MANAGE_AUTHORITY),
-           lambda ca, call: _single(ca.import_authority(call.descriptor(0), call.caller))),
+           lambda ca, call: _single(ca.import_authority(call.descriptor(0), call.caller)),
+           Logged(DecisionKind.AUTHORITY_CHANGED, "import")),
     Method("Prove", Permission(MANAGE_AUTHORITY),
            lambda ca, call: _single(ca.prove(call.text(0), call.caller))),
     Method("Issue", Permission(MANAGE_AUTHORITY, device=0),
            lambda ca, call: _single(
-               ca.issue(call.text(0), call.text(1), call.options(2), call.caller))),
+               ca.issue(call.text(0), call.text(1), call.options(2), call.caller)),
+           Logged(DecisionKind.CREDENTIAL_MADE, "certificate")),
     Method("Renew", Permission(MANAGE_AUTHORITY, device=0),
            lambda ca, call: ca.renew(call.text(0), call.caller)),
 ))  # fmt: skip
@@ -444,7 +500,8 @@ AUTHORITY_METHODS: Final = MethodTable[AuthorityCommands](AUTHORITY, (
 MESSAGE_METHODS: Final = MethodTable[MessageCommands](MESSAGES, (
     Method("Describe", EVERYBODY, _resolve_child),
     Method("Follow", Permission(FOLLOW, device=0),
-           lambda messages, call: _single(messages.follow(call.text(0), call.caller))),
+           lambda messages, call: _single(messages.follow(call.text(0), call.caller)),
+           Logged(DecisionKind.MESSAGES_FOLLOWED)),
 ))  # fmt: skip
 
 BROKER_METHODS: Final = MethodTable[BrokerCommands](BROKER, (
@@ -452,15 +509,19 @@ BROKER_METHODS: Final = MethodTable[BrokerCommands](BROKER, (
     Method("GetAuthority", EVERYBODY, lambda broker, _: _single(broker.authority())),
     Method("SetPassword", Permission(MANAGE_BROKER, device=0),
            lambda broker, call: broker.set_password(
-               call.text(0), call.descriptor(1), call.caller)),
+               call.text(0), call.descriptor(1), call.caller),
+           Logged(DecisionKind.CREDENTIAL_MADE, "password")),
     Method("IssueCertificate", Permission(MANAGE_BROKER, device=0),
            lambda broker, call: _single(broker.issue_certificate(
-               call.text(0), call.text(1), call.options(2), call.caller))),
+               call.text(0), call.text(1), call.options(2), call.caller)),
+           Logged(DecisionKind.CREDENTIAL_MADE, "certificate")),
     Method("AddProgram", Permission(MANAGE_BROKER),
            lambda broker, call: broker.add_program(
-               call.text(0), call.texts(1), call.descriptor(2), call.caller)),
+               call.text(0), call.texts(1), call.descriptor(2), call.caller),
+           Logged(DecisionKind.CREDENTIAL_MADE, note=0)),
     Method("Revoke", Permission(MANAGE_BROKER),
-           lambda broker, call: broker.revoke(call.text(0), call.caller)),
+           lambda broker, call: broker.revoke(call.text(0), call.caller),
+           Logged(DecisionKind.CREDENTIAL_REVOKED, note=0)),
 ))  # fmt: skip
 
 LOG_METHODS: Final = MethodTable[LogCommands](LOG_CONTROL, (

@@ -119,7 +119,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 FEATURES = (
     "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
-    "log-control", "dump", "discover", "messages",
+    "log-control", "dump", "discover", "messages", "decisions",
 )  # fmt: skip
 """The property Features: clients find here what later versions add."""
 

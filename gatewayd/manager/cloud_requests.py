@@ -15,10 +15,11 @@ from gatewayd.admission.controller import AdmissionController
 from gatewayd.admission.join_window import MAX_SECONDS, WindowOptions
 from gatewayd.admission.policy.engine import APPROVAL_REQUIRED, WindowScope
 from gatewayd.device import lifecycle as lc
+from gatewayd.device.decision_log import DecisionKind, DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Admission, CloudName
-from gatewayd.errors import GatewayError
+from gatewayd.errors import GatewayError, StoreError
 from gatewayd.manager.manager import DeviceManager
 from gatewayd.runtime.rate_limiter import SlidingWindow
 from gatewayd.settings.declare import setting
@@ -48,7 +49,7 @@ class CloudRequestSettings:
 class CloudRequests:
     """The requests of all clouds: the port of cloud/provider.py, which has the contracts.
 
-    now: the event loop's clock, seconds.
+    now: the event loop's clock, seconds.  decisions: the log of them.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class CloudRequests:
         manager: DeviceManager,
         admission: AdmissionController,
         now: Callable[[], float],
+        decisions: DecisionLog,
     ) -> None:
         self._settings, self._manager, self._admission = settings, manager, admission
-        self._now = now
+        self._now, self._decisions = now, decisions
         self._approvals: dict[CloudName, None] = {}  # in the order of the requests
         self._requested = asyncio.Event()
         self._refusals = SlidingWindow(REFUSALS_LOGGED, 60.0)
@@ -135,9 +137,14 @@ class CloudRequests:
         except GatewayError as error:
             sentence = "Device %s: cloud %r requested approval, which failed: %s."
             log.warning(sentence, device, provider, error, extra=_of(device))
-        else:
-            log.info("Device %s was approved by cloud %r.", device, provider, extra=_of(device))
-            self._manager.post(device, lc.Admitted(reason))
+            return
+        log.info("Device %s was approved by cloud %r.", device, provider, extra=_of(device))
+        self._manager.post(device, lc.Admitted(reason))
+        try:
+            await self._decisions.append(DecisionKind.APPROVED, device, _who(provider))
+        except StoreError as error:
+            sentence = "Device %s: not in the log of decisions that cloud %r approved it: %s."
+            log.warning(sentence, device, provider, error, extra=_of(device))
 
 
 def _who(provider: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from gatewayd.admission.controller import AdmissionController, RulesInForce
 from gatewayd.admission.join_window import parse_options
 from gatewayd.device import lifecycle as lc
+from gatewayd.device.decision_log import DecisionLog, DecisionQuery
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
@@ -28,6 +29,11 @@ MAX_TEXT = 200
 _APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED}
 _RETRIABLE = WAITING | {State.DISCOVERED}
 _MIN_PREFIX = 3
+_MOST = (1 << 63) - 1
+"""What SQLite takes as a number."""
+
+DECISIONS = 500
+"""Decisions that are returned where no limit is named."""
 
 
 class OperatorCommands:
@@ -40,18 +46,20 @@ class OperatorCommands:
     dump: returns a descriptor from which diagnostics can be read.
     """
 
-    def __init__(  # noqa: PLR0913  # three by keyword
+    def __init__(  # noqa: PLR0913  # four by keyword
         self,
         manager: DeviceManager,
         admission: AdmissionController,
         records: RecordStore,
         rules: RulesInForce,
         *,
+        decisions: DecisionLog,
         reload: Callable[[], Awaitable[None]],
         rescan: Callable[[int, Sequence[str]], None],
         dump: Callable[[], Awaitable[int]],
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
+        self._decisions = decisions
         self._rules, self._reload, self._rescan, self._dump = rules, reload, rescan, dump
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
@@ -172,6 +180,12 @@ class OperatorCommands:
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return self._rules.listed()
 
+    async def list_decisions(
+        self, wanted: Mapping[str, object], limit: int
+    ) -> Sequence[tuple[int, int, str, str, str, str, str]]:
+        found = await self._decisions.newest(decision_query(wanted), limit or DECISIONS)
+        return [(d.number, d.at, d.kind, d.device, d.by, d.origin, d.note) for d in found]
+
     def _demand_resettable(self, child: Child) -> None:
         fits = self._manager.holds(child) and lc.accepts(child.state, lc.Reset)
         on_record = self._records.get(child.id) is not None
@@ -184,6 +198,17 @@ class OperatorCommands:
         record = self._records.get(device)
         cloud: CloudName | None = record.cloud if record else None
         return str(cloud) if cloud else ""
+
+
+def decision_query(wanted: Mapping[str, object]) -> DecisionQuery:
+    """Read the filter of ListDecisions.  Raises InvalidArgs."""
+    kinds: Mapping[str, type] = {"device": str, "since": int, "before": int}
+    for key, value in wanted.items():
+        if key not in kinds:
+            raise InvalidArgs(f"Filter must be one of {', '.join(kinds)}")
+        if type(value) is not kinds[key] or (isinstance(value, int) and not 0 <= value <= _MOST):
+            raise InvalidArgs(f"Filter {key} must be {'a text' if kinds[key] is str else 'a time'}")
+    return DecisionQuery(**wanted)  # type: ignore[arg-type]  # each value was checked above
 
 
 def _demand(child: Child, fits: bool, expected: str) -> None:

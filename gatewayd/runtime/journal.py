@@ -55,6 +55,7 @@ MESSAGE_IDS: Mapping[str, str] = {
     "lan-flooded": "abb30f6d44e04503b58f943c51c6f7a4",
     "bus-lost": "8c1f0a1b7c3d4c0c9d0f6a4c0f6f7e15",
     "bus-flooded": "5b6d4f2e9a8447d5b1c7d3a0e2f49c68",
+    "not-authorized": "9bc1686639d146e9942b4aca50bd0d53",
     "configuration-rejected": "172feecf44134d56ba59954a6cc6ed67",
     "broker-unread": "98664baabe0c419fa324f1136baa3cd6",
     "broker-read": "5a3fb8bd39214729858aac6240f07da4",

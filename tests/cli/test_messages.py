@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import signal
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ async def test_a_child_is_followed_until_ctrl_c(
     process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     try:
         await until(lambda: commands.tap.follows(CHILD))
-        assert commands.asked == [("follow", "child-1", f"uid {os.getuid()}")]
+        assert commands.asked == [("follow", "child-1", pwd.getpwuid(os.getuid()).pw_name)]
         commands.tap.show(CHILD, "received", "properties", b"\x1b[2J 21", door="house", size=7)
         commands.tap.show(CHILD, "dropped", "properties", reason="rate")
         assert process.stdout is not None

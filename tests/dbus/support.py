@@ -14,6 +14,7 @@ from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.dbus.glib import BusThread, Gio, Variant
 from gatewayd.dbus.methods import ManagerCommands
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
@@ -114,6 +115,13 @@ class RecordingCommands:
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return (("cameras", "register", "alibaba", 7), ("rest", "ask", "", 0))
 
+    async def list_decisions(
+        self, wanted: Mapping[str, object], limit: int
+    ) -> Sequence[tuple[int, int, str, str, str, str, str]]:
+        said = (f"{key}={value!r}" for key, value in sorted(wanted.items()))
+        await self._ask("list-decisions", *said, str(limit))
+        return [(2, 9, "rejected", "child-1a", "olga", "sshd from 192.0.2.7", "a guest")]
+
 
 class UnsupportedStore:
     """A store that supports no command."""
@@ -151,10 +159,12 @@ async def served(
     /,
     *views: DeviceView,
     further: Sequence[ExportedObject] = (),
+    decisions: DecisionLog | None = None,
     **settings: Any,
 ) -> AsyncIterator[Bus]:
     """The service on a bus, with these children, and further objects."""
-    ours = Bus(BusSettings(address=bus.address, **settings), GATEWAY, jitter=lambda: 0.0)
+    address = BusSettings(address=bus.address, **settings)
+    ours = Bus(address, GATEWAY, decisions, jitter=lambda: 0.0)
     for one in views:
         ours.show(one)
     await ours.start(asked, further)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +17,25 @@ from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResul
 from gatewayd.dbus.dispatch import (
     MAX_UNAUTHORIZED,
     CallerUsers,
+    CallLog,
     ConcurrencyLimit,
     Dispatcher,
 )
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
-from gatewayd.dbus.methods import LOG_METHODS, MANAGER_METHODS, SECRET_STORE_METHODS, BoundMethods
+from gatewayd.dbus.methods import (
+    LOG_METHODS,
+    MANAGER_METHODS,
+    SECRET_STORE_METHODS,
+    BoundMethods,
+    Logged,
+)
 from gatewayd.dbus.variants import PackedArguments
-from gatewayd.errors import AccessDenied, Busy, NoSuchDevice
+from gatewayd.device.decision_log import DecisionKind
+from gatewayd.errors import AccessDenied, Busy, NoSuchDevice, StoreFull
 from gatewayd.testing.waiting import until
 from tests.dbus.support import RecordingCommands, UnsupportedStore
+from tests.support.fakes import MemoryDecisions
 
 ROOT, OLGA, EVE = ":1.0", ":1.1000", ":1.1001"
 YES, NO = AuthorizationResult.AUTHORIZED, AuthorizationResult.NOT_AUTHORIZED
@@ -95,8 +104,18 @@ class Desk:
         users = CallerUsers(self.unix_user, own=0, limit=MAX_UNAUTHORIZED)
         thread: Any = FakeThread()
         polkit: Any = self.polkit
-        self.dispatcher = Dispatcher(thread, users, polkit, self.resolve, self.flush, limit)
+        self.decisions = MemoryDecisions()
+        kept = CallLog(self.decisions, self.name, self.origin)
+        self.dispatcher = Dispatcher(
+            thread, users, polkit, self.resolve, self.flush, limit, kept=kept
+        )
         self.calls: list[Invocation] = []
+
+    async def name(self, uid: int) -> str:
+        return {0: "root", 1000: "olga"}.get(uid, f"uid {uid}")
+
+    async def origin(self, sender: str) -> str:
+        return f"from {sender}"
 
     async def unix_user(self, sender: str) -> int | None:
         return None if sender == ":1.00" else int(sender[3:])
@@ -144,7 +163,7 @@ class Desk:
 async def test_root_needs_no_authorization() -> None:
     desk = Desk()
     assert await desk.answers(desk.call(ROOT, "Retry", "child-1a")) == [()]
-    assert desk.asked.asked == [("retry", "child-1a", "uid 0")]
+    assert desk.asked.asked == [("retry", "child-1a", "root")]
     assert desk.polkit.asked == []
 
 
@@ -159,7 +178,7 @@ async def test_a_change_waits_for_polkit_which_gets_the_id_of_the_child() -> Non
     assert desk.asked.asked == []
     desk.polkit.answer(YES)
     assert await desk.answers(call) == [()]
-    assert desk.asked.asked == [("approve", "child-1", "alibaba", "uid 1000")]
+    assert desk.asked.asked == [("approve", "child-1", "alibaba", "olga")]
 
 
 @pytest.mark.parametrize(("result", "error"), [
@@ -178,6 +197,78 @@ async def test_a_change_that_is_not_authorized_is_refused(
     assert desk.asked.asked == []
 
 
+async def test_a_decision_is_logged_with_its_user_and_origin() -> None:
+    desk = Desk()
+    call = desk.call(OLGA, "Reject", "child-1", "a guest's")
+    await desk.requests(1)
+    assert desk.decisions.logged == []
+    desk.polkit.answer(YES)
+    assert await desk.answers(call, desk.call(ROOT, "Forget", "child-2b")) == [(), ()]
+    assert [(d.kind, d.device, d.by, d.origin, d.note) for d in desk.decisions.logged] == [
+        ("rejected", "child-1a", "olga", "from :1.1000", "a guest's"),
+        ("forgotten", "child-2b", "root", "from :1.0", ""),
+    ]
+
+
+async def test_what_fails_or_decides_nothing_is_not_logged() -> None:
+    desk = Desk()
+    failed = desk.call(ROOT, "Rename", "child-1a", "Dock")
+    assert await desk.answers(failed, desk.call(ROOT, "Retry", "child-1a")) == ["WrongState", ()]
+    assert await desk.answers(desk.call(ROOT, "Forget", "child-9z")) == ["NoSuchDevice"]
+    assert desk.decisions.logged == []
+
+
+async def test_what_was_done_stays_done_where_the_log_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    desk.decisions.failing = StoreFull("the disk is full")
+    assert await desk.answers(desk.call(ROOT, "Forget", "child-1a")) == [()]
+    assert desk.asked.asked == [("forget", "child-1a", "root")]
+    assert "forgotten of child-1a by root: the disk is full" in caplog.text
+
+
+async def test_what_lets_out_a_secret_is_logged_first_or_not_done() -> None:
+    desk = Desk()
+    forget = desk.methods["Forget"]
+    logged = Logged(DecisionKind.CREDENTIAL_READ, "mqtt", first=True)
+    desk.methods = {"Forget": replace(forget, logged=logged)}
+    order: list[int] = []
+    desk.asked.before = lambda: order.append(len(desk.decisions.logged))
+    assert await desk.answers(desk.call(ROOT, "Forget", "child-1a")) == [()]
+    assert order == [1]
+    desk.decisions.failing = StoreFull("the disk is full")
+    assert await desk.answers(desk.call(ROOT, "Forget", "child-1a")) == ["StoreFailed"]
+    assert order == [1]
+
+
+async def test_a_refusal_is_a_line_that_names_user_and_device(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    call = desk.call(OLGA, "Forget", "child-1")
+    await desk.requests(1)
+    desk.polkit.answer(NO)
+    assert await desk.answers(call) == ["AccessDenied"]
+    (line,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert line.getMessage() == (
+        "Forget was refused to olga for device child-1a:"
+        " Not authorized: org.gatewayd1.forget-device."
+    )
+    assert (line.__dict__["device"], line.__dict__["message_id"]) == ("child-1a", "not-authorized")
+
+
+async def test_a_flood_of_refusals_does_not_flood_the_journal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    desk.methods = LOG_METHODS.bind(FakeLog())
+    for _ in range(3 * dispatch.REFUSALS_LOGGED):
+        await desk.answers(desk.call(OLGA, "LogLevel", "debug"))
+    lines = [one for one in caplog.messages if "was refused to olga" in one]
+    assert len(lines) == dispatch.REFUSALS_LOGGED
+
+
 async def test_what_only_root_may_do_is_refused_without_polkit() -> None:
     desk = Desk()
     desk.methods = LOG_METHODS.bind(FakeLog())
@@ -190,7 +281,7 @@ class FakeLog:
     """A log with any level."""
 
     async def set_level(self, level: str, caller: str) -> None:
-        assert (level, caller) == ("debug", "uid 0")
+        assert (level, caller) == ("debug", "root")
 
 
 async def test_a_name_that_means_another_child_by_then_changes_nothing() -> None:

@@ -74,6 +74,25 @@ def test_every_method_is_served_in_one_way() -> None:
     assert described == set(served) - WRITABLE | SERVED_FROM_VIEWS
 
 
+NO_DECISION = {"Retry", "Discover", "Test", "LogLevel", "Renew", "Prove", "ListDecisions"}
+"""What needs authorization and decides nothing that anyone asks about later."""
+
+
+def test_every_method_that_changes_something_is_logged() -> None:
+    for _, method in METHODS:
+        expected = method.permission is not methods.EVERYBODY and method.name not in NO_DECISION
+        assert (method.logged is not None) == expected, method.name
+
+
+def test_a_note_is_a_text_or_seconds() -> None:
+    for table, method in METHODS:
+        note = method.logged.note if method.logged else None
+        if isinstance(note, int):
+            info = INTERFACES[table.interface].info.lookup_method(method.name)
+            own = ["s"] if table.interface == DEVICE else []
+            assert [*own, *(a.signature for a in info.in_args)][note] in ("s", "u")
+
+
 def test_no_method_shares_a_name_with_a_property() -> None:
     for interface in INTERFACES.values():
         assert not set(interface.results) & set(interface.properties)
@@ -98,15 +117,15 @@ async def test_a_method_passes_the_arguments_that_the_file_names(
     own = ["s"] if table.interface == DEVICE else []
     values = [EXAMPLES[signature] for signature in own + signatures]
     port = SignaturePort(PORTS[table])
-    await table.bind(port)[method.name].run(MethodArguments(values, "uid 7"))
+    await table.bind(port)[method.name].run(MethodArguments(values, "olga"))
     ((name, passed),) = port.calls
     takes_caller = "caller" in inspect.signature(getattr(PORTS[table], name)).parameters
     expected = [value for value in values if value != {} or name != "reregister"]
-    assert list(passed) == expected + ["uid 7"] * takes_caller
+    assert list(passed) == expected + ["olga"] * takes_caller
 
 
 def test_an_argument_of_another_type_is_a_fault() -> None:
-    arguments = MethodArguments(["text", 7], "uid 7")
+    arguments = MethodArguments(["text", 7], "olga")
     for wrong in (
         lambda: arguments.number(0),
         lambda: arguments.text(1),
@@ -118,7 +137,7 @@ def test_an_argument_of_another_type_is_a_fault() -> None:
 
 async def test_reregister_takes_no_options() -> None:
     port = SignaturePort(methods.ManagerCommands)
-    arguments = MethodArguments(["a", "a", {"force": True}], "uid 7")
+    arguments = MethodArguments(["a", "a", {"force": True}], "olga")
     with pytest.raises(InvalidArgs):
         await MANAGER_METHODS.bind(port)["Reregister"].run(arguments)
     assert not port.calls

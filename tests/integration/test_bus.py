@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import perf_counter
@@ -115,7 +116,7 @@ async def test_the_join_window(
     assert (await busctl(*properties)).split() == ["s", '"open"', "t", "7000000"]
     permit = ("call", *MANAGER, "PermitJoin", "ua{sv}")
     assert not await busctl(*permit, "180", "2", "interface", "s", "lan0", "max-devices", "u", "3")
-    caller = f"uid {os.getuid()}"
+    caller = pwd.getpwuid(os.getuid()).pw_name
     assert asked.asked == [("permit-join", "180", "interface='lan0'", "max-devices=3", caller)]
 
 
@@ -180,7 +181,7 @@ async def test_changes_reach_the_commands(busctl: Busctl, asked: RecordingComman
     await busctl("call", *DEVICE, "Retry")
     await busctl("call", *DEVICE, "Forget")
     await busctl("call", *MANAGER, "Reregister", "ssa{sv}", "child-1a", "child-1a", "0")
-    caller = f"uid {os.getuid()}"
+    caller = pwd.getpwuid(os.getuid()).pw_name
     assert asked.asked == [
         ("approve", "child-1a", "alibaba", caller),
         ("approve", "child-1a", "", caller),

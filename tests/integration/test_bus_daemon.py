@@ -52,8 +52,8 @@ async def test_the_objects_of_a_site(tmp_path: Path) -> None:
         await shows(site, LOG, "LogLevel=err")
         await site.call("Reload")
         assert await site.stop() == 0
-    assert "Discovery for 5 s was requested by uid" in site.log()
-    assert "cloud alibaba was requested by uid" in site.log()
+    assert "Discovery for 5 s was requested by root" in site.log()
+    assert "cloud alibaba was requested by root" in site.log()
 
 
 async def test_a_sealed_store_says_why(tmp_path: Path) -> None:

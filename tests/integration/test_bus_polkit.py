@@ -13,6 +13,7 @@ from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until
 from tests.dbus.fake_polkit import CHALLENGE, NO, YES, FakeAuthority, polkit
 from tests.dbus.support import OTHERS, RecordingCommands, error_of, run, served, view
+from tests.support.fakes import MemoryDecisions
 
 pytestmark = [
     pytest.mark.integration,
@@ -64,8 +65,8 @@ async def test_polkit_is_asked_and_its_yes_is_enough(
         assert done == (0, "")
         assert await other_user(*DEVICE, "Approve", "s", "") == (0, "")
     assert asked.asked == [
-        ("approve", "child-1", "alibaba", "uid 65534"),
-        ("approve", "child-1a", "", "uid 65534"),
+        ("approve", "child-1", "alibaba", "nobody"),
+        ("approve", "child-1a", "", "nobody"),
     ]
     first, second = authority.checks
     assert first.action == second.action == "org.gatewayd1.approve-device"
@@ -89,6 +90,25 @@ async def test_a_refusal_of_polkit_names_the_action(
     assert asked.asked == []
 
 
+async def test_decisions_are_logged_with_the_process_they_came_from(
+    bus: PrivateBus, other_user: OtherUser
+) -> None:
+    decisions, asked = MemoryDecisions(), RecordingCommands("child-1a")
+    async with (
+        served(bus, asked, view("child-1a"), decisions=decisions),
+        polkit(bus, FakeAuthority(manage_devices=YES, read_log=YES)),
+    ):
+        assert await other_user(*DEVICE, "Reject", "s", "a guest") == (0, "")
+        assert await root(bus, *MANAGER, "Forget", "s", "child-1") == (0, "")
+        status, printed = await other_user(*MANAGER, "ListDecisions", "a{sv}u", "0", "0")
+    assert status == 0
+    assert '2 9 "rejected" "child-1a" "olga" "sshd from 192.0.2.7" "a guest"' in printed
+    rejected, forgotten = decisions.logged
+    assert (rejected.kind, rejected.device, rejected.by) == ("rejected", "child-1a", "nobody")
+    assert (forgotten.kind, forgotten.device, forgotten.by) == ("forgotten", "child-1a", "root")
+    assert all(one.origin.startswith("process ") for one in decisions.logged)
+
+
 async def test_a_prompt_for_a_password_keeps_no_other_out(
     bus: PrivateBus, service: Bus, asked: RecordingCommands, other_user: OtherUser
 ) -> None:
@@ -102,7 +122,7 @@ async def test_a_prompt_for_a_password_keeps_no_other_out(
         await settle("org.gatewayd1.manage-devices", YES)
         results = await asyncio.gather(*waiting)
     assert (0, "") in results
-    assert asked.asked[0] == ("forget", "child-1a", "uid 0")
+    assert asked.asked[0] == ("forget", "child-1a", "root")
 
 
 async def test_a_polkit_that_dies_means_no(

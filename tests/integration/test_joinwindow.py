@@ -38,7 +38,7 @@ async def test_one_comes_in_by_the_window_and_closes_it(tmp_path: Path) -> None:
         await site.call("PermitJoin", "ua{sv}", "300", "0")
         await site.wait_for(two, "online")
         await site.stop()
-        assert "The join window was opened for 300 s by uid" in site.log()
+        assert "The join window was opened for 300 s by root" in site.log()
         await site.start()
         assert await join_state(site) == "closed"
         await site.wait_for(one, "online")

@@ -60,7 +60,7 @@ async def test_what_a_child_says_is_counted_and_can_be_followed(tmp_path: Path) 
         async with following(site, device) as lines:
 
             async def followed() -> bool:
-                return "are followed by uid" in site.log()
+                return "are followed by root" in site.log()
 
             await site.until(followed, "the tap to be open")
             await world.say(child, CANARY)

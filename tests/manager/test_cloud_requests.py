@@ -40,7 +40,9 @@ async def requesting(
     """A running stage, and what a cloud may ask of it."""
     stage = Stage(MemoryRecords(), cloud or FakeCloud(), rules=rules())
     now = asyncio.get_running_loop().time
-    requests = CloudRequests(settings, stage.manager, stage.app.admission, now)
+    requests = CloudRequests(
+        settings, stage.manager, stage.app.admission, now, stage.records.decisions
+    )
     async with stage.running(), in_background(requests.run()):
         yield stage, requests
 

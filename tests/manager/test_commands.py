@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 
+from gatewayd.device.decision_log import DecisionKind
 from gatewayd.device.lifecycle import State
 from gatewayd.device.recovery import MAX_STALE
 from gatewayd.errors import (
@@ -327,3 +328,25 @@ async def test_a_child_of_another_cloud_waits_on(stage: Stage) -> None:
     await stage.app.reread({"another"})
     await asyncio.sleep(1)
     assert stage.app.manager.children[device].state is State.FAILED
+
+
+async def test_decisions_are_listed_the_newest_first(stage: Stage) -> None:
+    log, commands = stage.records.decisions, stage.app.commands
+    await log.append(DecisionKind.REJECTED, "child-1", "olga", "sshd from 192.0.2.7", "a guest")
+    await log.append(DecisionKind.APPROVED, "child-2", "root")
+    assert await commands.list_decisions({}, 0) == [
+        (2, 2, "approved", "child-2", "root", "", ""),
+        (1, 1, "rejected", "child-1", "olga", "sshd from 192.0.2.7", "a guest"),
+    ]
+    assert [row[0] for row in await commands.list_decisions({"device": "child-1"}, 5)] == [1]
+
+
+@pytest.mark.parametrize("wanted", [
+    {"child": "a"}, {"device": 7}, {"since": "now"}, {"before": -1}, {"since": 1 << 63},
+    {"since": True},
+])  # fmt: skip
+async def test_a_filter_of_decisions_that_makes_no_sense(
+    stage: Stage, wanted: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidArgs, match="Filter"):
+        await stage.app.commands.list_decisions(wanted, 0)

@@ -22,6 +22,7 @@ from gatewayd.cloud.provider import (
     SessionEnd,
     Unknown,
 )
+from gatewayd.device.decision_log import DecisionKind, DecisionQuery, LoggedDecision
 from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, device_id
 from gatewayd.device.message import Message
 from gatewayd.device.reason import Reason
@@ -31,6 +32,26 @@ from gatewayd.device.views import ALL, DeviceView, ShowChanges
 from gatewayd.errors import SecretNotFound, StoreError
 
 T = TypeVar("T")
+
+
+class MemoryDecisions:
+    """A log of decisions that survives as `MemoryRecords` does.  failing: what appending raises."""
+
+    def __init__(self) -> None:
+        self.logged: list[LoggedDecision] = []
+        self.failing: StoreError | None = None
+
+    async def append(
+        self, kind: DecisionKind, device: str, by: str, origin: str = "", note: str = ""
+    ) -> None:
+        if self.failing is not None:
+            raise self.failing
+        number = len(self.logged) + 1
+        self.logged.append(LoggedDecision(number, number, kind, device, by, origin, note))
+
+    async def newest(self, query: DecisionQuery, limit: int) -> list[LoggedDecision]:
+        fitting = [one for one in reversed(self.logged) if one.device.startswith(query.device)]
+        return fitting[:limit]
 
 
 class MemoryRecords:
@@ -46,6 +67,7 @@ class MemoryRecords:
         self.failing: StoreError | None = None
         self.dead = False
         self.secrets = MemorySecrets(self)
+        self.decisions = MemoryDecisions()
 
     def __getitem__(self, device: DeviceId) -> Record:
         return self.rows[device]

@@ -82,6 +82,7 @@ def application(  # noqa: PLR0913  # what differs between stages
         registration=registration or RegistrationSettings(),
         sessions=SessionSettings(),
         cloud_requests=CloudRequestSettings(allow_permit_join=True, allow_approve=True),
+        decisions=records.decisions,
         settle=10.0,
         clock=clock,
         checkpoint=checkpoint,
