@@ -236,9 +236,6 @@ class Application:
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
 
-    def open_authorities(self) -> None:
-        """Give each device CA its slots in the secret store, and operators a way to it."""
-        for name, provider in self.providers.items():
     def _serve_clouds(
         self, settings: CloudRequestSettings, decisions: DecisionLog
     ) -> CloudRequests:
@@ -248,6 +245,9 @@ class Application:
             provider.set_requests(requests)
         return requests
 
+    def open_authorities(self) -> None:
+        """Give each device CA its slots in the secret store, and operators a way to it."""
+        for name, provider in self.providers.items():
             if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
                 provider.issuer.authority.set_slots(slots_of(name, self._secrets))
                 self.authorities[name] = AuthorityService(
@@ -491,10 +491,10 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         discovery=LanDiscovery(config, rules, manager, clock, environ),
         records=storage.records,
         secrets=storage.secrets,
+        decisions=storage.decisions,
         providers=_providers(config, environ),
         rules=rules,
         reporter=reporter,
-        decisions=storage.decisions,
         registration=config.registration,
         sessions=config.sessions,
         cloud_requests=config.cloud_requests,
