@@ -209,17 +209,21 @@ class Application:
         self.admission = AdmissionController(
             records, devices, rules, providers, turns=self.registrar, settle=settle, clock=clock
         )
-        self.keeper = SessionKeeper(records, secrets, providers, sessions, clock, checkpoint)
+        self.keeper = SessionKeeper(
+            records, secrets, providers, sessions, clock, checkpoint,
+            hands_over=rules.hands_over,
+        )  # fmt: skip
         workers = {
             Work.EVALUATE: self.admission.evaluate,
             Work.REGISTER: self.registrar.register,
             Work.ACTIVATE: self.keeper.activate,
             Work.CONNECT: self.keeper.connect,
+            Work.HOLD: self.keeper.held.hold,
         }
         shown: ChildPublisher = DevicePublisher(records, devices, self.admission, reporter, clock)
         if speaking:
             shown = _StandingNotifier(shown, records, self)
-        manager.connect(workers, shown)
+        manager.connect(workers, shown, self.keeper.held.is_for_holder)
         rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,

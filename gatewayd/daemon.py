@@ -274,6 +274,7 @@ class Daemon:
         await self._app.reread({one.cloud for one in changed})
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()
+        self._app.manager.settle_holders()
 
     async def _refresh_status(self) -> None:
         shown = ""

@@ -14,8 +14,8 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.storage.reconcile import FindingKind, decide
 from tests.support.fakes import FakeCloud, FakeLan, MemoryRecords
-from tests.support.renewing_cloud import LIFE, RenewingCloud
-from tests.support.stage import Stage
+from tests.support.renewing_cloud import LIFE, HoldableCloud, RenewingCloud
+from tests.support.stage import NameRules, Stage
 from tests.support.tasks import in_background
 
 T = TypeVar("T")
@@ -39,9 +39,12 @@ class Killed(asyncio.CancelledError):
 
 
 async def live(
-    records: MemoryRecords, cloud: FakeCloud, name: str, step: str = ""
+    records: MemoryRecords, cloud: FakeCloud, name: str, step: str = "", goal: str = "online"
 ) -> tuple[str, DeviceId]:
-    """Run until the child is online, or until the step at which to die has been taken."""
+    """Run until the child is in a state, or until the step at which to die has been taken.
+
+    goal: handed-over where it has a holder.
+    """
     died = asyncio.Event()
 
     def checkpoint(reached: str) -> None:
@@ -49,14 +52,15 @@ async def live(
             died.set()
             raise Killed
 
-    async with Stage(records, cloud, checkpoint).running() as stage:
+    rules = NameRules(held=goal == "handed-over")
+    async with Stage(records, cloud, checkpoint, rules).running() as stage:
         device = stage.announce(name)
-        online = asyncio.create_task(stage.tape.wait_for(device, "online"))
+        online = asyncio.create_task(stage.tape.wait_for(device, goal))
         death = asyncio.create_task(died.wait())
         done, rest = await asyncio.wait({online, death}, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
-        return ("died" if death in done else "online"), device
+        return ("died" if death in done else goal), device
 
 
 @pytest.mark.jumping_clock
@@ -113,6 +117,25 @@ async def test_a_child_that_waited_for_its_turn_survives_a_crash_after_its_inten
             await stage.tape.wait_for(device, "online")
     assert [len(secrets) for secrets in cloud.issued.values()] == [1, 1]
     assert all(secret in records.slots.values() for secret in cloud.activated.values())
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("first", STEPS)
+@pytest.mark.parametrize("second", STEPS)
+async def test_a_hand_over_survives_two_crashes(first: str, second: str) -> None:
+    records, cloud = MemoryRecords(), HoldableCloud()
+    for step in (first, second):
+        await live(records, cloud, "TH20-1", step, "handed-over")
+        records = after_a_power_cut(records)
+        cloud.online.clear()
+    ended, device = await live(records, cloud, "TH20-1", goal="handed-over")
+    assert ended == "handed-over"
+    assert records[device].activated_at
+    assert in_use(records) in cloud.known[NAME]
+    assert not cloud.online, "the holder alone has a session"
+    logins = cloud.calls.count("connect TH20-1")
+    await live(records, cloud, "TH20-1", goal="handed-over")
+    assert cloud.calls.count("connect TH20-1") == logins, "committed once, and never again"
 
 
 def earlier_records() -> Iterator[dict[str, int]]:
@@ -194,9 +217,17 @@ def after_a_power_cut(old: MemoryRecords) -> MemoryRecords:
 
 
 async def renewing(
-    records: MemoryRecords, cloud: RenewingCloud, until: Callable[[], bool], step: str = ""
+    records: MemoryRecords,
+    cloud: RenewingCloud,
+    until: Callable[[], bool],
+    step: str = "",
+    *,
+    held: bool = False,
 ) -> None:
-    """Run, long enough for a renewal, until something holds or a step has been taken."""
+    """Run, long enough for a renewal, until something holds or a step has been taken.
+
+    held: whether the child has a holder.
+    """
     died = asyncio.Event()
 
     def checkpoint(reached: str) -> None:
@@ -204,15 +235,36 @@ async def renewing(
             died.set()
             raise Killed
 
-    async with Stage(records, cloud, checkpoint).running() as stage:
+    async with Stage(records, cloud, checkpoint, NameRules(held=held)).running() as stage:
         device = stage.announce(NAME.device)
-        await stage.tape.wait_for(device, "online")
+        await stage.tape.wait_for(device, "handed-over" if held else "online")
         end = asyncio.get_running_loop().time() + 3 * LIFE
         while not (until() or died.is_set()):
             await asyncio.sleep(30)
             assert asyncio.get_running_loop().time() < end
         records.dead = True
     cloud.online.clear()
+
+
+HELD_RENEWAL = [step for step in RENEWAL if step != "candidate-accepted"]
+"""Those of a child with a holder: nothing proves its new secret."""
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("step", HELD_RENEWAL)
+async def test_a_renewal_for_a_holder_survives_a_crash_at_any_step(step: str) -> None:
+    records, cloud = MemoryRecords(), HoldableCloud()
+    await renewing(records, cloud, lambda: False, step, held=True)
+    first, logins = cloud.issued[NAME][0], cloud.calls.count("connect TH20-1")
+    records = after_a_power_cut(records)
+    assert in_use(records) is not None, "the holder always has one"
+    in_doubt = in_use(records) == first
+    assert in_doubt is (step in ("candidate-on-record", "candidate-in-slot"))
+    await renewing(records, cloud, lambda: in_use(records) not in (None, first), held=True)
+    records = after_a_power_cut(records)
+    assert in_use(records) in cloud.issued[NAME][1:]
+    assert len(records.slots) == 1
+    assert cloud.calls.count("connect TH20-1") == logins
 
 
 def in_use(records: MemoryRecords) -> Secret | None:

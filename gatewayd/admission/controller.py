@@ -96,6 +96,9 @@ class RulesInForce(Protocol):
     def judge(self, device: DeviceId, evidence: Evidence, context: PolicyContext) -> Decision:
         """Return the decision on a device."""
 
+    def hands_over(self, rule: str) -> bool:
+        """Whether the children of a rule, which may be gone, have holders."""
+
     def count(self, rule: str) -> None:
         """Count a decision that takes effect.  rule: its name; "" counts none."""
 

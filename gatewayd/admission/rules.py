@@ -63,10 +63,13 @@ class RuleSet:
         return document.where((*at, *keys))
 
     def check(
-        self, problems: Problems, clouds: Mapping[str, Collection[str] | None] | None = None
+        self,
+        problems: Problems,
+        clouds: Mapping[str, Collection[str] | None] | None = None,
+        hands_over: Callable[[str, str], bool] = lambda _cloud, _route: True,
     ) -> None:
-        """Note the findings of policy/lint.py, which describes `clouds`."""
-        for found in check_rules(self.rules, clouds):
+        """Note the findings of policy/lint.py, which describes `clouds` and `hands_over`."""
+        for found in check_rules(self.rules, clouds, hands_over):
             text = f"rule {self.rules[found.rule].name} {found.text}"
             problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
 
@@ -205,6 +208,10 @@ class RuleBook:
         """Whether a rule allows a command to its children; one that is no longer there does not."""
         named = (one for one in self.rules if one.name == rule)
         return any(allows(one.commands, command) for one in named)
+
+    def hands_over(self, rule: str) -> bool:
+        """Whether a rule's children have holders; those of one that is no longer there do not."""
+        return any(one.held for one in self.rules if one.name == rule)
 
     def count(self, rule: str) -> None:
         """Count a decision that takes effect.  rule: its name; "" counts none."""

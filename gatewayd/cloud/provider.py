@@ -16,8 +16,8 @@ cloud/routed_provider.py, and cloud/sub_devices/ for children behind the gateway
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.cloud.ca.store import AuthorityStore
@@ -282,6 +282,47 @@ class Route(Protocol):
 
 
 # Optional abilities of a provider.
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a child's holder logs in with, in place of gatewayd.  Never shown: it holds secrets.
+
+    host, port: of the endpoint; TLS verifies this name.  address: to connect to; "" for the host.
+    ca: trusted roots, PEM; "" for those of the system.
+    client_id, user, password: of the CONNECT, ready to be sent.
+    certificate, key: to show in the TLS handshake, PEM; "" where the password proves the child.
+    topics: of the child at the cloud, by "prefix" of all of them, "properties" for what it reports,
+    and "set", a filter for what the cloud wants to set.
+    valid_until: when it expires, seconds since the epoch; None where it does not.
+    """
+
+    host: str
+    port: int
+    client_id: str
+    user: str
+    topics: Mapping[str, str]
+    address: str = ""
+    ca: str = ""
+    password: Secret = field(default_factory=lambda: Secret(b""))
+    certificate: str = ""
+    key: Secret = field(default_factory=lambda: Secret(b""))
+    valid_until: float | None = None
+
+
+@runtime_checkable
+class SupportsHandOver(Protocol):
+    """A provider to which others than gatewayd can log in, with the secrets of some routes."""
+
+    @classmethod
+    def hands_over(cls, route: str) -> bool:
+        """Whether a child of this route, "" for the default one, has a session of its own."""
+
+    async def credential(self, name: CloudName, secret: Secret) -> Credential:
+        """Return what a child's holder logs in with.  Asks the cloud nothing.
+
+        Raises StoreError where the secret is none of this route, and ConfigError.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from gatewayd.cloud.provider import (
     CloudRequestHandler,
+    Credential,
     KeepSecret,
     LoginFailed,
     Outcome,
@@ -18,6 +19,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.errors import SecretCorrupt
 
 GATEWAY_ROUTE = "gateway"
 """The route of the gateway's own name, whatever the cloud."""
@@ -33,12 +35,23 @@ class SubDevices(Protocol):
         """End what is under way."""
 
 
+@runtime_checkable
+class HoldableRoute(Protocol):
+    """A route whose children have sessions of their own, which others than gatewayd can open."""
+
+    async def credential(self, name: CloudName, secret: Secret) -> Credential:
+        """Return what a child's holder logs in with.  Raises StoreError, ConfigError."""
+
+
 class RoutedProvider(ABC):
     """A configured cloud account with a route for each kind of name.  Implements CloudProvider.
 
     name: the provider's name in the configuration.  default: the route of a name without one.
+    holdable: the routes whose children can have holders, "" for the default one.
     A subclass adds its routes, and its sub-devices if it has a gateway.
     """
+
+    holdable: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, name: str, default: str) -> None:
         self.name = name
@@ -88,6 +101,18 @@ class RoutedProvider(ABC):
         if route is None:
             raise LoginFailed(self._no_route(name))
         return await route.connect(name, secret)
+
+    @classmethod
+    def hands_over(cls, route: str) -> bool:
+        """Whether a child of this route has a session of its own, which its holder can open."""
+        return route in cls.holdable
+
+    async def credential(self, name: CloudName, secret: Secret) -> Credential:
+        """Return what a child's holder logs in with.  Raises StoreError, ConfigError."""
+        route = self._routes.get(self._route_of(name))
+        if not isinstance(route, HoldableRoute):
+            raise SecretCorrupt(f"The secret of {name} is none that its holder could use")
+        return await route.credential(name, secret)
 
     async def unbind(self, name: CloudName) -> Reason | None:
         """Remove what binds a child to this gateway at the cloud; return why that failed."""

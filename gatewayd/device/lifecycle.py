@@ -33,6 +33,7 @@ class State(StrEnum):
     ACTIVATING = "activating"  # logging in with the durable secret; the first time commits it
     ONLINE = "online"  # a session is open
     OFFLINE = "offline"  # no session; it is being reopened
+    HANDED_OVER = "handed-over"  # its holder has the session; gatewayd keeps the secret
     ABSENT = "absent"  # gone from the LAN, its session closed; shown as offline
     FAILED = "failed"  # an operator has to act
     RETIRED = "retired"  # removed at the cloud; does not come back by itself
@@ -50,6 +51,7 @@ class Work(StrEnum):
     REGISTER = "register"  # intent, cloud, secret store, pointer; again after a failure
     ACTIVATE = "activate"  # make sure that the record lets its secret be used
     CONNECT = "connect"  # open the session, keep it, reopen it
+    HOLD = "hold"  # keep the secret for its holder, and renew it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class SecretStale(Event): """A first login was refused: a newer secret was issue
 class SecretRenewed(Event): """A newer secret has replaced the one in use; on record."""
 class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tried again later."""
 class SecretLost(Event): """The secret that was used to log in is gone."""
+class HandedOver(Event): """Its holder is to have the session, of a secret that is in use."""
+class TakenBack(Event): """gatewayd is to have the session again."""
 # fmt: on
 
 
@@ -98,14 +102,15 @@ EVENTS: tuple[type[Event], ...] = (
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretRenewed, RenewalDelayed,
-    SecretStale, SecretLost,
+    SecretStale, SecretLost, HandedOver, TakenBack,
 )  # fmt: skip
 
 SPONTANEOUS = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
+    HandedOver, TakenBack,
 )  # fmt: skip
-"""Events that no work posts: they may come in any state, and are ignored where no row names
-them."""
+"""Events that come from elsewhere than the work of a state: they may come in any state, and are
+ignored where no row names them."""
 
 PostEvent: TypeAlias = Callable[[Event], None]
 """Posts an event of the child that it was made for.  Never blocks."""
@@ -151,28 +156,34 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     },
     _S.REGISTERED: _VERDICTS | {
         ActivationStarted: _S.ACTIVATING, Lost: _S.ABSENT,
-        Reset: _S.ADMITTED, Stalled: _S.REGISTERED,
+        Reset: _S.ADMITTED, Stalled: _S.REGISTERED, HandedOver: _S.HANDED_OVER,
     },
     _S.ACTIVATING: _VERDICTS | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING, Lost: _S.ABSENT,
         SecretRenewed: _S.ACTIVATING,
         SecretStale: _S.ADMITTED, SecretLost: _S.FAILED, RegistrationRefused: _S.FAILED,
-        Reset: _S.ADMITTED, Stalled: _S.ACTIVATING,
+        Reset: _S.ADMITTED, Stalled: _S.ACTIVATING, HandedOver: _S.HANDED_OVER,
     },
     _S.ONLINE: _VERDICTS | {
         SessionClosed: _S.OFFLINE, Lost: _S.ABSENT,
         SecretRenewed: _S.ONLINE, RenewalDelayed: _S.ONLINE,
-        Stalled: _S.OFFLINE,
+        Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
     },
     _S.OFFLINE: _VERDICTS | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, Lost: _S.ABSENT,
         SecretRenewed: _S.OFFLINE,
         SecretLost: _S.FAILED,
-        Reset: _S.ADMITTED, Stalled: _S.OFFLINE,
+        Reset: _S.ADMITTED, Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
+    },
+    _S.HANDED_OVER: _VERDICTS | {  # wherever the child is: its holder need not be on the LAN
+        TakenBack: _S.REGISTERED,
+        SecretRenewed: _S.HANDED_OVER, RenewalDelayed: _S.HANDED_OVER,
+        SecretLost: _S.FAILED,
+        Reset: _S.ADMITTED, Stalled: _S.HANDED_OVER,
     },
     _S.ABSENT: _VERDICTS | {
         Seen: _S.REGISTERED,
-        Reset: _S.ADMITTED,
+        Reset: _S.ADMITTED, HandedOver: _S.HANDED_OVER,
     },
     _S.FAILED: _VERDICTS | {
         Retried: _S.ADMITTED,
@@ -192,6 +203,7 @@ WORK: Mapping[State, Work] = {
     _S.ACTIVATING: Work.CONNECT,
     _S.ONLINE: Work.CONNECT,
     _S.OFFLINE: Work.CONNECT,
+    _S.HANDED_OVER: Work.HOLD,
 }
 """The work of each state.  The other states wait for an event from elsewhere."""
 

@@ -57,15 +57,23 @@ def on_retry(record: Record) -> Record:
     return replace(record.without_stale_secret(), stale=0)
 
 
-def restore(record: Record, *, has_secret: bool) -> tuple[State, Reason]:
-    """Return the state after a restart, from the durable facts alone.
+HANDED_OVER = Reason(
+    "handed-over", "Its holder has the session; gatewayd keeps the secret, and renews it."
+)
+
+
+def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[State, Reason]:
+    """Return the state after a restart, from the durable facts and the rules.
 
     has_secret: whether the slot that `record.stored` points to can be read.
+    held: whether a holder is to have the session, which it has once the first login has happened.
     """
     if record.verdict is Verdict.REJECTED:
         return State.REJECTED, record.why
     if record.verdict is Verdict.RETIRED:
         return State.RETIRED, record.why
+    if has_secret and held and record.activated_at:
+        return State.HANDED_OVER, HANDED_OVER
     if has_secret:
         return State.ABSENT, Reason("not-seen-yet", "It has not been seen since gatewayd started.")
     if record.activated_at:

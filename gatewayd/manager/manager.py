@@ -19,8 +19,8 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.record import RecordStore
-from gatewayd.device.recovery import reason_of, restore
+from gatewayd.device.record import Record, RecordStore
+from gatewayd.device.recovery import HANDED_OVER, reason_of, restore
 from gatewayd.device.secret import SecretRef
 from gatewayd.device.views import HistoryEntry
 from gatewayd.errors import StoreError
@@ -124,17 +124,25 @@ class DeviceManager:
         self._records, self._now, self._wall = records, clock.now, clock.wall
         self._workers: Mapping[lc.Work, Worker] = {}
         self._publisher: ChildPublisher
+        self._is_for_holder: Callable[[Record], bool]
         self._queue: asyncio.Queue[QueuedEvent | asyncio.Future[None]] = asyncio.Queue(QUEUE_SIZE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = SlidingWindow(STRANGERS_LOGGED, 60.0)
         self._running = False
 
-    def connect(self, workers: Mapping[lc.Work, Worker], publisher: ChildPublisher) -> None:
+    def connect(
+        self,
+        workers: Mapping[lc.Work, Worker],
+        publisher: ChildPublisher,
+        is_for_holder: Callable[[Record], bool] = lambda _: False,
+    ) -> None:
         """Set what does each kind of work, and what shows the children.
 
+        is_for_holder: whether, by the rules now, the holder of a child is to have its session.
         To be called once, before anything else.
         """
         self._workers, self._publisher = workers, publisher
+        self._is_for_holder = is_for_holder
 
     # What happens: from discovery, from operators, from clouds.
 
@@ -175,6 +183,22 @@ class DeviceManager:
                 case State.FAILED if child.reason.substate != "needs-reset":
                     self.post(child.id, lc.Retried(Reason("configuration-reloaded")))
 
+    def settle_holders(self) -> None:
+        """Hand over, or take back, each child whose rule says so now.
+
+        One whose first login has not happened is handed over by it.
+        """
+        for child in tuple(self.children.values()):
+            held, to_be_held = child.state is State.HANDED_OVER, self._is_to_be_held(child)
+            if to_be_held and not held:
+                self.post(child.id, lc.HandedOver(HANDED_OVER))
+            elif held and not to_be_held:
+                self.restart_work(child)  # it finds out, and says so
+
+    def _is_to_be_held(self, child: Child) -> bool:
+        record = self._records.get(child.id)
+        return bool(record and record.activated_at and self._is_for_holder(record))
+
     def retry_waiting(self, concerned: Callable[[DeviceId], bool]) -> None:
         """Try again at once what children wait for.  concerned: whether a child is."""
         for child in tuple(self.children.values()):
@@ -197,7 +221,8 @@ class DeviceManager:
         """
         for record in self._records.all():
             slot = record.slot(record.stored) if record.cloud and record.stored else None
-            state, reason = restore(record, has_secret=slot is not None and readable(slot))
+            has_secret, held = slot is not None and readable(slot), self._is_for_holder(record)
+            state, reason = restore(record, has_secret=has_secret, held=held)
             child = Child(record.device, label=record.label, first_seen=record.first_seen)
             self.add(child, state, reason)
         log.info("Restored %d children.", len(self.children))
@@ -305,6 +330,8 @@ class DeviceManager:
             self._stop(child)
             self._start(child)
         self._publisher.show(child)
+        if state is State.ABSENT and self._is_to_be_held(child):
+            self.post(child.id, lc.HandedOver(HANDED_OVER))
 
     def _log(self, child: Child, event: str) -> None:
         """Log an event; of strangers only so many, as anybody on the LAN can make them."""

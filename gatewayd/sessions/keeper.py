@@ -25,13 +25,14 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, RecordStore, Verdict, unchanged
-from gatewayd.device.recovery import SECRET_LOST, on_refused_login, reason_of
+from gatewayd.device.recovery import HANDED_OVER, SECRET_LOST, on_refused_login, reason_of
 from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import LOOK, Clock
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.sessions.hand_over import HeldSecrets
 from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
 from gatewayd.settings.declare import RetrySettings, setting
 
@@ -145,13 +146,19 @@ class SessionListener(Protocol):
         """Use the session of this child no more."""
 
 
+HELD = SessionEnd(HANDED_OVER)
+"""The end of a session that was opened to commit the secret of a child that has a holder."""
+
+
 class SessionKeeper:
     """A worker that keeps sessions open, with a back-off and a login rate for each child.
 
+    hands_over: whether the rule of this name says that its children have holders.
+    held: the secrets of those.
     checkpoint: called with the name of each completed step; tests crash there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one by keyword
         self,
         records: RecordStore,
         secrets: SecretSlots,
@@ -159,6 +166,8 @@ class SessionKeeper:
         settings: SessionSettings,
         clock: Clock,
         checkpoint: Callable[[str], None],
+        *,
+        hands_over: Callable[[str], bool],
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
         self._settings, self._checkpoint = settings, checkpoint
@@ -168,6 +177,12 @@ class SessionKeeper:
         self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
         self._watcher = SessionWatcher(clock)
+        self.held = HeldSecrets(
+            records, secrets, providers, self._renewal, clock,
+            hands_over=hands_over,
+            retry_soon=settings.retry_last,
+            retry_late=settings.retry_renewal,
+        )  # fmt: skip
         self._listeners: list[SessionListener] = []
 
     def listen(self, listener: SessionListener) -> None:
@@ -176,14 +191,18 @@ class SessionKeeper:
 
     def renew(self, device: DeviceId) -> bool:
         """Have a child's secret replaced now; False where it has no session, or none to replace."""
-        return self._watcher.wake(device)
+        return self._watcher.wake(device) or self.held.renew(device)
 
     async def activate(self, device: DeviceId, post: PostEvent) -> None:
         """Make sure that this child's record says that its secret may be used.
 
-        It does so since the secret was stored, unless an earlier version stored it.
+        It does so since the secret was stored, unless an earlier version stored it.  A child whose
+        holder is to have the session is handed over, if its first login has happened.
         """
         record = self._records[device]
+        if self._is_handed_over(record):
+            post(lc.HandedOver(HANDED_OVER))
+            return
         if record.activating != record.stored:
             stored = record.stored
             await self._records.update(
@@ -192,7 +211,10 @@ class SessionKeeper:
         post(lc.ActivationStarted())
 
     async def connect(self, device: DeviceId, post: PostEvent) -> None:
-        """Keep a session open, until cancelled or until an operator has to act."""
+        """Keep a session open, until cancelled or until an operator has to act.
+
+        A child that has a holder is logged in once, which commits its secret.
+        """
         per_minute = SlidingWindow(self._settings.per_minute, 60.0)
         budget, failures = RateLimiter(per_minute, self._now, waiters=1), 0
         contest = Contest(RETURNS * self._settings.retry_last)
@@ -217,13 +239,16 @@ class SessionKeeper:
                 await self._delay(failures, reason_of(error), post)
             else:
                 lasted, ended = await self._keep(device, opened, post)
-                if ended.removed:
-                    await self._removed(self._records[device], ended.reason, post)
+                if await self._ended_for_good(self._records[device], ended, post):
                     return
                 failures = failures + 1 if lasted < self._short else 0
                 reason = TAKEN_OVER if contest.note(lasted, ended) else ended.reason
                 post(lc.SessionClosed(reason))
                 await self._delay(failures + 1, reason, post)
+
+    def _is_handed_over(self, record: Record) -> bool:
+        """Whether a child's holder is to log in, now that the first login has happened."""
+        return bool(record.activated_at) and self.held.is_for_holder(record)
 
     async def _log_in(self, record: Record, post: PostEvent) -> OpenSession:
         """Log in with the secret in use or, if that fails, with the one that is to replace it."""
@@ -263,6 +288,8 @@ class SessionKeeper:
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
+            if self._is_handed_over(record):
+                return 0.0, HELD
             waiting = await self._renewal.waiting(record) if record.candidate else NONE
             post(lc.SessionOpened(waiting))
             self._opened(device, opened)
@@ -326,6 +353,14 @@ class SessionKeeper:
         )
         self._checkpoint("activation-confirmed")
         return confirmed
+
+    async def _ended_for_good(self, record: Record, ended: SessionEnd, post: PostEvent) -> bool:
+        """Whether the end of a session ends the work; then it is posted why."""
+        if ended is HELD:
+            post(lc.HandedOver(HANDED_OVER))
+        elif ended.removed:
+            await self._removed(record, ended.reason, post)
+        return ended is HELD or ended.removed
 
     async def _removed(self, record: Record, reason: Reason, post: PostEvent) -> None:
         """Record that the cloud removed a child, so that it does not come back by itself."""

@@ -96,11 +96,22 @@ class SecretRenewal:
             return WAITING
         if secret is None:
             return NONE
-        name, provider = self._at(record)
-        known = isinstance(provider, SupportsEnrolmentHint) and provider.enrolment_hint(
-            name, secret
-        )
+        known = self._hint(record, secret)
         return replace(WAITING, remedy=f"{known} {WAITING.remedy}") if known else WAITING
+
+    async def enrolment_hint(self, record: Record) -> str:
+        """Return how an operator makes the new secret known at the cloud; "" if that is not needed.
+
+        Raises StoreError.
+        """
+        secret = await self._candidate(record)
+        return "" if secret is None else self._hint(record, secret)
+
+    def _hint(self, record: Record, secret: Secret) -> str:
+        name, provider = self._at(record)
+        if isinstance(provider, SupportsEnrolmentHint):
+            return provider.enrolment_hint(name, secret)
+        return ""
 
     def is_busy(self, device: DeviceId) -> bool:
         """Whether `renew` would have to wait for others."""
@@ -114,12 +125,33 @@ class SecretRenewal:
         async with self._turns_at(self._records[device]):
             record = self._records[device]
             name, provider = self._at(record)
-            secret = await self._candidate(record)
-            if secret is None or self._has_come(provider.renew_at(name, secret)):
+            secret = await self._usable_candidate(record)
+            if secret is None:
                 record = await self._make(record, name, provider)
                 secret = await self._secrets.get(record.slot(record.candidate))
             session = await self._prove(record, name, provider, secret)
             return OpenSession(session, provider.renew_at(name, secret))
+
+    async def offer(self, device: DeviceId) -> None:
+        """Have a new secret issued for a child that is handed over; the old one stays in use.
+
+        Raises RenewalFailed, StoreError.
+        """
+        async with self._turns_at(self._records[device]):
+            record = self._records[device]
+            await self._make(record, *self._at(record))
+
+    async def put_into_use(self, device: DeviceId) -> bool:
+        """Put the new secret of a child into use without a login; False where there is none.
+
+        For one that is handed over: a login would end the session of its holder.
+        Raises StoreError.
+        """
+        record = self._records[device]
+        if await self._usable_candidate(record) is None:
+            return False
+        await self._put_into_use(record)
+        return True
 
     async def rescue(self, record: Record, error: LoginRefused | StoreError) -> OpenSession:
         """Log in with a new secret after the old one was refused or is gone, as `error` says.
@@ -149,6 +181,14 @@ class SecretRenewal:
 
     async def _candidate(self, record: Record) -> Secret | None:
         return await self._read(record, record.candidate) if record.candidate else None
+
+    async def _usable_candidate(self, record: Record) -> Secret | None:
+        """Return the candidate, unless it is due for renewal itself."""
+        secret = await self._candidate(record)
+        if secret is None:
+            return None
+        name, provider = self._at(record)
+        return None if self._has_come(provider.renew_at(name, secret)) else secret
 
     async def _read(self, record: Record, attempt: int) -> Secret | None:
         try:

@@ -106,6 +106,21 @@ def test_restore(facts: dict[str, Any], has_secret: bool, expected: State) -> No
     assert restore(a_record(**facts), has_secret=has_secret)[0] is expected
 
 
+@pytest.mark.parametrize(
+    ("facts", "has_secret", "expected"),
+    [
+        ({"attempt": 1, "stored": 1, "activating": 1}, True, S.ABSENT),
+        ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, True, S.HANDED_OVER),
+        ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, False, S.FAILED),
+        ({"verdict": Verdict.REJECTED, "stored": 1, "activated_at": 9}, True, S.REJECTED),
+    ],
+)
+def test_a_child_with_a_holder_is_restored_as_such_once_it_was_activated(
+    facts: dict[str, Any], has_secret: bool, expected: State
+) -> None:
+    assert restore(a_record(**facts), has_secret=has_secret, held=True)[0] is expected
+
+
 def test_a_login_refused_before_the_first_success_means_a_stale_secret() -> None:
     why = Reason("cloud-auth-failed")
     assert isinstance(on_refused_login(a_record(), why), lc.SecretStale)
@@ -128,7 +143,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.newest = self.activated_with = self.serial = 0
         self.in_hand = self.unused = 0
         self.requested: set[int] = set()
-        self.session = False
+        self.session = self.for_holder = False
         self.step = ""
 
     def take(self, event: Event) -> None:
@@ -143,6 +158,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.step, self.in_hand, self.session = (after or ""), 0, False
         if self.state is S.FORGOTTEN:
             self.record, self.vault, self.unused, self.requested = None, {}, 0, set()
+        if self.state is S.ABSENT and self.for_holder and self.facts.activated_at:
+            self.take(lc.HandedOver())  # as the manager does
 
     def save(self, **facts: Any) -> Record:
         self.record = replace(self.record or a_record(), **facts)
@@ -205,10 +222,24 @@ class LifecycleMachine(RuleBasedStateMachine):
                 self.save(stored=self.facts.attempt, activating=self.facts.attempt)
                 self.take(lc.SecretStored())
             case Work.ACTIVATE:
-                self.save(activating=self.facts.stored)
-                self.take(lc.ActivationStarted())
+                self.activate()
             case Work.CONNECT:
                 self.log_in()
+            case Work.HOLD:
+                self.hold()
+
+    def activate(self) -> None:
+        if self.for_holder and self.facts.activated_at:
+            self.take(lc.HandedOver())
+            return
+        self.save(activating=self.facts.stored)
+        self.take(lc.ActivationStarted())
+
+    def hold(self) -> None:
+        if not self.for_holder:
+            self.take(lc.TakenBack())
+        elif self.facts.stored not in self.vault:
+            self.take(lc.SecretLost(SECRET_LOST))
 
     def begin_registration(self) -> None:
         attempts = (self.facts.stored, self.facts.attempt)
@@ -239,7 +270,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         if secret == (self.activated_with or self.newest):
             self.activated_with, self.session, self.step = secret, True, ""
             self.save(activated_at=self.facts.activated_at or 7)
-            self.take(lc.SessionOpened())
+            self.take(lc.HandedOver() if self.for_holder else lc.SessionOpened())
         else:
             event = on_refused_login(self.facts, Reason("cloud-auth-failed"))
             if isinstance(event, lc.SecretStale):
@@ -269,6 +300,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         if not self.activated_with and secret == self.newest:
             self.activated_with = secret
 
+    @rule(for_holder=st.booleans())
+    def the_rule_says_who_has_the_session(self, for_holder: bool) -> None:
+        """As at a reload: what is not activated yet finds out by its login."""
+        self.for_holder = for_holder
+        if self.record and self.record.activated_at and for_holder:
+            self.take(lc.HandedOver())
+
     @precondition(lambda self: self.state is S.ONLINE)
     @rule()
     def session_drops(self) -> None:
@@ -294,12 +332,15 @@ class LifecycleMachine(RuleBasedStateMachine):
             return
         if self.record.attempt in self.vault and not self.record.stored:
             self.save(stored=self.record.attempt)
-        self.state, _ = restore(self.record, has_secret=self.record.stored in self.vault)
+        has_secret = self.record.stored in self.vault
+        self.state, _ = restore(self.record, has_secret=has_secret, held=self.for_holder)
         self.step = WORK.get(self.state, "")
 
     @invariant()
     def registered_means_durable(self) -> None:
-        if self.state in (S.REGISTERED, S.ACTIVATING, S.ONLINE, S.OFFLINE, S.ABSENT):
+        if self.state in (
+            S.REGISTERED, S.ACTIVATING, S.ONLINE, S.OFFLINE, S.HANDED_OVER, S.ABSENT,
+        ):  # fmt: skip
             assert self.facts.stored in self.vault
 
     @invariant()
@@ -307,6 +348,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         if self.activated_with and self.record:
             assert self.activated_with in self.vault.values()
             assert self.vault.get(self.facts.stored) == self.activated_with
+
+    @invariant()
+    def handed_over_means_committed_and_no_session_of_ours(self) -> None:
+        if self.state is S.HANDED_OVER:
+            assert self.facts.activated_at
+            assert not self.session
 
     @invariant()
     def online_means_in_session_and_present(self) -> None:

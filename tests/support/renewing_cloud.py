@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from gatewayd.cloud.provider import (
+    Credential,
     Failed,
     Issued,
     KeepSecret,
@@ -81,3 +82,17 @@ class RenewingCloud(FakeCloud):
         self.known.pop(name, None)
         if name in self.online:
             self.drop(name.device)
+
+
+@dataclass
+class HoldableCloud(RenewingCloud):
+    """A cloud whose children may have holders."""
+
+    @classmethod
+    def hands_over(cls, route: str) -> bool:
+        return route == ""
+
+    async def credential(self, name: CloudName, secret: Secret) -> Credential:
+        topics = {"prefix": f"/{name.device}/"}
+        ends = self.end_of(secret)
+        return Credential("h", 8883, name.device, "u", topics, password=secret, valid_until=ends)

@@ -37,12 +37,18 @@ def judge(_: DeviceId, evidence: Evidence, __: PolicyContext) -> Decision:
 
 
 class NameRules:
-    """Rules made of one function."""
+    """Rules made of one function.  held: whether holders have the sessions of all children."""
 
     version = 0
 
+    def __init__(self, *, held: bool = False) -> None:
+        self.held = held
+
     def judge(self, device: DeviceId, evidence: Evidence, census: PolicyContext) -> Decision:
         return judge(device, evidence, census)
+
+    def hands_over(self, rule: str) -> bool:
+        return self.held
 
     def count(self, rule: str) -> None:
         """Not counted."""
@@ -128,6 +134,7 @@ class Stage:
 
     async def reload(self) -> None:
         self.manager.reconsider()
+        self.manager.settle_holders()
 
     def _window_changed(self) -> None:
         self.window_until.append(self.app.window.until)

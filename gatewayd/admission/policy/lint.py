@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.admission.policy.naming import TemplateField
@@ -12,6 +12,12 @@ from gatewayd.device.identity import Trust
 
 MAX_STEPS = 3_000_000
 """What the search for rules that are never used may cost, for all rules together: some seconds."""
+
+
+NO_HOLDER = (
+    "gives its children to holders, and by this route they have no session of their own: choose a "
+    "route of directly connected devices, or leave out 'session'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,15 @@ class LintFinding:
 
 
 def check_rules(
-    rules: Sequence[Rule], clouds: Mapping[str, Collection[str] | None] | None = None
+    rules: Sequence[Rule],
+    clouds: Mapping[str, Collection[str] | None] | None = None,
+    hands_over: Callable[[str, str], bool] = lambda _cloud, _route: True,
 ) -> Iterator[LintFinding]:
     """Yield the findings, in the order of the rules.
 
     clouds: the products of each configured cloud, None for one that does not list them.  Without
     clouds, providers and products are not checked.
+    hands_over: whether children of a cloud, by a route, can have holders.
     """
     effort = Effort(MAX_STEPS)
     for number, rule in enumerate(rules):
@@ -43,6 +52,8 @@ def check_rules(
             yield from _weak(rule, number)
             if clouds is not None:
                 yield from _cloud(rule, number, clouds)
+            if rule.held and not hands_over(rule.provider, rule.route):
+                yield LintFinding(number, "session", NO_HOLDER, serious=True)
 
 
 def covers(earlier: Rule, later: Rule, effort: Effort) -> bool:

@@ -25,6 +25,13 @@ from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
 
 
+class SessionHolder(StrEnum):
+    """Who has the sessions of a rule's children."""
+
+    GATEWAY = "gateway"  # gatewayd logs in, and stays so
+    HOLDER = "holder"  # a program of the operator's, which gets the credential
+
+
 class Action(StrEnum):
     """The action of a rule."""
 
@@ -106,6 +113,12 @@ class RuleTable:
     window: bool = setting(
         False, "with action ask: an open join window admits what `require` and `limits` allow"
     )
+    session: SessionHolder = setting(
+        SessionHolder.GATEWAY,
+        "who has the sessions of the rule's children: gatewayd, or a program that gets their "
+        "credentials by [credentials.NAME]",
+        choices=tuple(SessionHolder),
+    )
     commands: tuple[str, ...] = setting(
         (),
         "commands of the cloud that the rule's children may get: service, set, get, request or "
@@ -122,6 +135,7 @@ class Rule:
     listed: identities as `listed_values` returns them.  devices: how many it may admit.
     window: whether a join window can admit a device that the rule would ask about.
     commands: those that its children may get.
+    held: whether programs, the holders, have the sessions of its children.
     """
 
     name: str
@@ -137,6 +151,7 @@ class Rule:
     route: str = ""
     window: bool = False
     commands: tuple[CommandPattern, ...] = ()
+    held: bool = False
 
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
@@ -154,12 +169,13 @@ def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule 
     extractions = _extractions(table, note)
     named = _template(table, extractions, note)
     commands = _commands(table, note)
+    _check_session(table, note)
     if wrong:
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
         trust, listed, table.limits.devices, table.route, table.window,
-        commands,
+        commands, table.session is SessionHolder.HOLDER,
     )  # fmt: skip
 
 
@@ -200,6 +216,16 @@ def _check_window(table: RuleTable, report: Report) -> None:
     if table.window and table.action is not Action.ASK:
         text = f"only applies to action ask: action {table.action} needs no join window"
         report(("window",), text)
+
+
+def _check_session(table: RuleTable, report: Report) -> None:
+    if table.session is not SessionHolder.HOLDER:
+        return
+    if table.action not in NEEDS_CLOUD:
+        report(("session",), f"action {table.action} admits no child with a session: remove it")
+    if table.commands:
+        text = "the holder gets the commands of the cloud, past gatewayd: remove it"
+        report(("commands",), text)
 
 
 def _trust(table: RuleTable, report: Report) -> Trust:
