@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gatewayd.admission.rules import read_installed
+from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.dbus.bus import BusSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
@@ -83,6 +84,7 @@ class Config:
 
     gateway: GatewaySettings
     log: LogSettings
+    network: NetworkSettings
     bus: BusSettings
     inventory: InventorySettings
     registration: RegistrationSettings
@@ -120,6 +122,7 @@ class PluginLoader(Protocol):
 PLAIN: Mapping[str, type] = {
     "gateway": GatewaySettings,
     "log": LogSettings,
+    "network": NetworkSettings,
     "bus": BusSettings,
     "registration": RegistrationSettings,
     "sessions": SessionSettings,
@@ -192,6 +195,13 @@ def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
     return tuple(directory / "rules.d" for directory in paths.directories)
 
 
+def _with_network(cloud: ConfiguredPlugin, network: NetworkSettings | None) -> ConfiguredPlugin:
+    """Return a cloud with the way out of the site that it has not set itself."""
+    if network is None or not isinstance(cloud.settings, OutboundSettings):
+        return cloud
+    return replace(cloud, settings=cloud.settings.with_default(network))
+
+
 def _products(settings: object) -> frozenset[str] | None:
     """Return the products of a cloud, if its settings name them; None for any product.
 
@@ -217,7 +227,8 @@ class _Reader:
         made["inventory"] = self.builder.build(InventorySettings, scalars, ("discovery",))
         made["discoverers"] = self._plugins(DISCOVERERS, "discovery", tables)
         made["store"] = self._store()
-        made["clouds"] = self._plugins(CLOUDS, "cloud", self._clouds())
+        clouds = self._plugins(CLOUDS, "cloud", self._clouds())
+        made["clouds"] = tuple(_with_network(one, made["network"]) for one in clouds)
         self._check_budgets(made["messages"])
         made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
         return None if len(self.builder.problems.found) > before else Config(**made)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import tomli
 
+from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.config import (
     MAX_NAMED,
     PLAIN,
@@ -80,12 +81,17 @@ class Safe:
     Settings: ClassVar[type] = SafeSettings
 
 
+class ProxiedCloud:
+    Settings: ClassVar[type] = OutboundSettings
+
+
 HERE = __name__
 PLUGINS = Plugins(
     [
         EntryPoint("ear", f"{HERE}:Ear", DISCOVERERS),
         EntryPoint("sky", f"{HERE}:Cloud", CLOUDS),
         EntryPoint("list", f"{HERE}:ListCloud", CLOUDS),
+        EntryPoint("far", f"{HERE}:ProxiedCloud", CLOUDS),
         EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
         EntryPoint("safe", f"{HERE}:Safe", SECRETSTORES),
     ]
@@ -182,7 +188,7 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("[cloud.sky]\nkind = 1", 2, "cloud.sky.kind"),
         ("[cloud.sky]", 1, "cloud.sky lacks 'host'"),
         ("[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'", 3, "'product_secret'"),
-        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: list"),
+        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: far, list"),
         ("[discovery]\nsetle = 1", 2, "'setle' in [discovery]"),
         ("[discovery.ear]\nintefaces = []", 2, "'interfaces'"),
         ("[secretstore]\nbackend = 'sfe'", 1, "[secretstore.sfe]: no plug-in 'sfe'"),
@@ -223,6 +229,31 @@ def test_a_budget_is_for_a_cloud_that_is_configured(paths: ConfigPaths) -> None:
     (problem,) = problems_of(paths, f"[cloud.sea]\nkind = 'sky'\nhost = 'h'{budget}")
     assert "messages.clouds.sky" in problem
     assert problem.startswith("gatewayd.toml:")
+
+
+def test_the_proxy_of_the_site_is_that_of_each_cloud_without_its_own(paths: ConfigPaths) -> None:
+    site = "[network]\nproxy = 'http://p.example:3128'\nproxy_credential = 'site'\n"
+    clouds = (
+        "[cloud.far]\n[cloud.list]\n"
+        "[cloud.own]\nkind = 'far'\nproxy = 'http://[2001:db8::7]:80/'\n"
+        "[cloud.near]\nkind = 'far'\nproxy = 'direct'\n"
+    )
+    found = {one.name: one.settings for one in configured(paths, site + clouds).clouds}
+    assert found["far"] == OutboundSettings(proxy="http://p.example:3128", proxy_credential="site")
+    assert found["own"] == OutboundSettings(proxy="http://[2001:db8::7]:80/")
+    assert found["near"] == OutboundSettings(proxy="direct")
+
+
+@pytest.mark.parametrize("proxy", [
+    "http://user:word@p.example:3128", "https://p.example:3128", "socks5://p.example:1080",
+    "p.example:3128", "http://p.example", "http://p.example:0", "http://p.example:65536",
+    "http://p.example:3128/path", "http://:3128", "http://2001:db8::7:80", "http://[p.example]:x",
+    "http://p. example:3128", "direct",
+])  # fmt: skip
+def test_what_is_no_proxy_is_refused_and_not_repeated(paths: ConfigPaths, proxy: str) -> None:
+    (problem,) = problems_of(paths, f"[network]\nproxy = '{proxy}'")
+    assert problem.startswith("gatewayd.toml:2: network.proxy must be http://HOST:PORT")
+    assert "word" not in problem.replace("password", "")
 
 
 def test_a_share_is_no_more_than_what_is_kept(paths: ConfigPaths) -> None:
@@ -282,7 +313,7 @@ def test_the_sample_sets_nothing() -> None:
 @pytest.mark.parametrize(("name", "cls"), [item for item in SECTIONS.items() if item[1]])
 def test_the_sample_uncommented_is_the_default(name: str, cls: type[Any]) -> None:
     text = re.sub(r"(?m)^#(?=\S)", "", "\n".join(config_sample.table(name, cls)))
-    # inside the table of a door, some settings have no value by default
+    unset = set(re.findall(r"(?m)^(\w+) =$", text))  # they have no value by default
     active = tomli.loads(re.sub(r"(?m)^\w+ =$", "", text))[name]
     for key, value in active.items():
         if isinstance(value, dict) and set(value) == {"NAME"}:  # by default, there is none
@@ -290,7 +321,7 @@ def test_the_sample_uncommented_is_the_default(name: str, cls: type[Any]) -> Non
     problems = Problems()
     made = SettingsBuilder(Document(Path("/x"), {}, {}), problems).build(cls, active, (name,))
     assert (made, problems.found) == (cls(), [])
-    assert set(active) == {one.name for one in fields(cls)}
+    assert set(active) <= {one.name for one in fields(cls)} <= set(active) | unset
 
 
 def test_no_cloud_declares_a_setting_that_holds_a_secret() -> None:

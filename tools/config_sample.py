@@ -36,6 +36,7 @@ Do not write secrets here: pass them as systemd credentials, or in separate file
 ABOUT: Mapping[str, str] = {
     "gateway": "The gateway.",
     "log": "The log.",
+    "network": "The way out of the site, where it leads through a proxy.",
     "bus": "The D-Bus service org.gatewayd1.",
     "registration": "The registration of children with a cloud.",
     "sessions": "The sessions of registered children.",

@@ -12,24 +12,20 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from urllib.parse import urlencode
 
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.http_head import HttpError, HttpHead, parse_head
 from gatewayd.network.tls import Server, dial, peer_of, try_last, when_ready
 
 MAX_RESPONSE = 16 * 1024
 """Bytes of a response with its header; a real one has some hundred."""
 
 _CHUNK = 4096
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
 _LENGTH = re.compile(rb"[0-9]{1,6}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,6})[ \t]*(?:;[^\r\n]*)?")
 _HTTPS_PORT = 443
-
-
-class HttpError(Exception):
-    """What came is no response of HTTP/1.1, or one that is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,47 +114,27 @@ def parse_response(came: bytes, *, ended: bool) -> HttpResponse | None:
 
     ended: whether nothing more comes.  Interim responses, 1xx, are skipped.  Raises HttpError.
     """
-    status = b"1"
     body = came
-    while status.startswith(b"1"):
-        head, found, body = body.partition(b"\r\n\r\n")
-        if not found:
+    while (head := parse_head(body, MAX_RESPONSE)) is not None:
+        body = body[head.size :]
+        if head.status >= HTTPStatus.OK:
+            whole = _body(head, body, ended=ended)
+            if whole is not None:
+                return HttpResponse(head.status, whole)
             break
-        first, *lines = head.split(b"\r\n")
-        line = _STATUS.fullmatch(first)
-        if line is None:
-            raise HttpError("no status line")
-        status = line[1]
-    else:
-        whole = _body(_fields(lines), body, ended=ended)
-        if whole is not None:
-            return HttpResponse(int(status), whole)
     if ended:
         raise HttpError("a response that was cut off")
     return None
 
 
-def _fields(lines: list[bytes]) -> Mapping[bytes, bytes]:
-    """Return the header, names in lower case; that of RFC 9112, 6.3, must be there once only."""
-    fields: dict[bytes, bytes] = {}
-    for line in lines:
-        found = _FIELD.fullmatch(line)
-        if found is None:
-            raise HttpError("a malformed header")
-        name = found[1].lower()
-        if name in fields and name in (b"content-length", b"transfer-encoding"):
-            raise HttpError("two lengths")
-        fields[name] = found[2]
-    return fields
-
-
-def _body(fields: Mapping[bytes, bytes], came: bytes, *, ended: bool) -> bytes | None:
-    """Return the body; None while it is not complete."""
-    if (coding := fields.get(b"transfer-encoding")) is not None:
+def _body(head: HttpHead, came: bytes, *, ended: bool) -> bytes | None:
+    """Return the body; None while it is not complete (RFC 9112, 6.3)."""
+    length = head.only(b"content-length")
+    if (coding := head.only(b"transfer-encoding")) is not None:
         if coding.lower() != b"chunked":
             raise HttpError("an unknown transfer coding")
         return _chunks(came)
-    if (length := fields.get(b"content-length")) is not None:
+    if length is not None:
         if not _LENGTH.fullmatch(length):
             raise HttpError("a malformed length")
         return came[: int(length)] if len(came) >= int(length) else None

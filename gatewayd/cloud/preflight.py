@@ -22,10 +22,12 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.ca.certificates import RootCertificate, read_roots, span
 from gatewayd.cloud.credentials import ReadSecret, read_secret
+from gatewayd.cloud.outbound import NetworkSettings
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.proxy import are_credentials
 from gatewayd.runtime.clock import synchronised
 
 
@@ -189,6 +191,7 @@ class EndpointProbe:
     fault: the step that failed; None if TLS stands.  addresses: of the host.
     valid: between which times the server's certificate is valid, seconds since the epoch; None
     if it was not trusted, or not received.  protocol: as "TLSv1.3".
+    proxy: host and port of the proxy; "" without one.  The addresses are the proxy's then.
     """
 
     host: str
@@ -196,6 +199,7 @@ class EndpointProbe:
     addresses: tuple[str, ...] = ()
     valid: tuple[float, float] | None = None
     protocol: str = ""
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,18 +216,19 @@ class ConfiguredSecret:
 
 
 async def probe_endpoint(server: tls.Server) -> EndpointProbe:
-    """Look a host up, connect, make the TLS handshake, and close."""
+    """Look a host up, connect, make the TLS handshake, and close; through the proxy, if any."""
     found: tuple[str, ...] = ()
+    proxy = f"{server.proxy.host} port {server.proxy.port}" if server.proxy else ""
     try:
         addresses = await tls.resolve(server)
         found = tuple(dict.fromkeys(str(address[0]) for _, address in addresses))
         sock = await tls.dial_one_of(addresses, server)
     except ConnectError as error:
-        return EndpointProbe(server.host, error.fault, found)
+        return EndpointProbe(server.host, error.fault, found, proxy=proxy)
     with sock:
         facts = sock.getpeercert()
         valid = span(facts) if facts else None
-        return EndpointProbe(server.host, None, found, valid, sock.version() or "")
+        return EndpointProbe(server.host, None, found, valid, sock.version() or "", proxy)
 
 
 async def trust_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -236,17 +241,15 @@ async def trust_context(ca_file: Path | None) -> ssl.SSLContext:
 
 def connection_checks(attempt: EndpointProbe, port: int) -> Iterator[Check]:
     """Yield a check for each step of an attempt, up to the one that failed."""
-    fault = attempt.fault
-    steps = (
-        ("dns", {ConnectFault.DNS}, f"{attempt.host} is {', '.join(attempt.addresses)}."),
+    fault, addresses = attempt.fault, ", ".join(attempt.addresses)
+    direct = (
+        ("dns", {ConnectFault.DNS}, f"{attempt.host} is {addresses}."),
         ("tcp", _TCP, f"Port {port} accepts connections."),
-        (
-            "tls",
-            set(ConnectFault),
-            f"The certificate is trusted, and of this host; {attempt.protocol}.",
-        ),
     )
-    for step, faults, text in steps:
+    tunnel = f"The proxy, {attempt.proxy} ({addresses}), connects to {attempt.host} port {port}."
+    way = (("proxy", connect_errors.PROXY, tunnel),) if attempt.proxy else direct
+    secure = f"The certificate is trusted, and of this host; {attempt.protocol}."
+    for step, faults, text in (*way, ("tls", set(ConnectFault), secure)):
         if fault is not None and fault in faults:
             reason = connect_errors.reason(fault, attempt.host, port)
             yield Check(step, FAILED, reason.text, reason.remedy)
@@ -271,6 +274,35 @@ def clock_check(
     if synchronised is None:
         return Check("clock", UNSURE, f"{text}; whether the clock is synchronised is not known.")
     return Check("clock", UNSURE, f"{text}; the clock is not synchronised.", _SYNCHRONISE)
+
+
+async def proxy_checks(settings: NetworkSettings, context: PreflightContext) -> Sequence[Check]:
+    """Check that user and password for the proxy can be read, if there are any.
+
+    Ends with NOT_TRIED where they cannot: a connection would fail for that reason.
+    """
+    if not settings.proxy_credential and settings.proxy_file is None:
+        return ()
+    given = ConfiguredSecret(
+        "the proxy", settings.proxy_credential, settings.proxy_file, _check_credentials
+    )
+    check = await secret_check(given, context)
+    return (check,) if check.verdict is OK else (check, NOT_TRIED)
+
+
+def _check_credentials(secret: Secret) -> Check | None:
+    if are_credentials(secret):
+        return None
+    text = "The secret of the proxy must be user:password, in one line."
+    return Check("secret", FAILED, text, "Write user, colon and password into it.")
+
+
+NOT_TRIED = Check(
+    "proxy",
+    UNSURE,
+    "Whether the cloud can be reached through the proxy was not tried: user and password for it "
+    "cannot be used here.",
+)
 
 
 async def secret_check(secret: ConfiguredSecret, context: PreflightContext) -> Check:

@@ -14,6 +14,18 @@ class ConnectFault(StrEnum):
     TOO_OFTEN = "connects-exhausted"  # not tried: the cloud limits how often
     CA_FILE = "ca-file-unusable"  # the file of trusted roots cannot be read, or holds none
     IDENTITY = "certificate-unusable"  # the key and the certificate to show cannot be read
+    PROXY_DNS = "proxy-dns-failed"
+    PROXY_REFUSED = "proxy-refused"  # as TCP_REFUSED, at the proxy
+    PROXY_UNREACHABLE = "proxy-unreachable"  # likewise
+    PROXY_CREDENTIALS = "proxy-credentials-unusable"  # ours cannot be read, or have another form
+    PROXY_TIMEOUT = "proxy-no-answer"
+    PROXY_CLOSED = "proxy-hung-up"
+    PROXY_PROTOCOL = "proxy-protocol-error"
+    PROXY_AUTHENTICATION = "proxy-wants-credentials"  # 407, and we have sent none
+    PROXY_DENIED = "proxy-credentials-refused"  # 407 to those that we have sent
+    PROXY_METHOD = "proxy-authentication-unsupported"  # 407, by a method other than Basic
+    PROXY_FORBIDDEN = "proxy-forbidden"  # 403, or another 3xx or 4xx
+    PROXY_NO_WAY = "proxy-cannot-reach"  # 5xx: name lookup or TCP failed there
     DNS = "dns-failed"
     TCP_REFUSED = "tcp-refused"  # nothing listens there, or a firewall refuses
     TCP_UNREACHABLE = "tcp-unreachable"  # no route, or no answer in time
@@ -38,7 +50,25 @@ SILENT = frozenset(
 """Faults after which the cloud may have acted on the CONNECT."""
 
 
-UNREACHED = frozenset({ConnectFault.DNS, ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE})
+PROXY = frozenset(
+    {
+        ConnectFault.PROXY_DNS,
+        ConnectFault.PROXY_REFUSED,
+        ConnectFault.PROXY_UNREACHABLE,
+        ConnectFault.PROXY_CREDENTIALS,
+        ConnectFault.PROXY_TIMEOUT,
+        ConnectFault.PROXY_CLOSED,
+        ConnectFault.PROXY_PROTOCOL,
+        ConnectFault.PROXY_AUTHENTICATION,
+        ConnectFault.PROXY_DENIED,
+        ConnectFault.PROXY_METHOD,
+        ConnectFault.PROXY_FORBIDDEN,
+        ConnectFault.PROXY_NO_WAY,
+    }
+)
+"""Faults on the way to the proxy, and at it."""
+
+UNREACHED = PROXY | {ConnectFault.DNS, ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE}
 """Faults by which the cloud cannot have learnt of the attempt."""
 
 
@@ -78,6 +108,54 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
         "Check the log; Reregister makes new ones.",
+    ),
+    ConnectFault.PROXY_DNS: (
+        "The name of the proxy cannot be looked up.",
+        "Check the setting proxy, and the gateway's DNS.",
+    ),
+    ConnectFault.PROXY_REFUSED: (
+        "Nothing accepts connections where the proxy should be.",
+        "Check host and port in the setting proxy, and that the proxy is running.",
+    ),
+    ConnectFault.PROXY_UNREACHABLE: (
+        "The proxy does not answer.",
+        "Check host and port in the setting proxy, and the gateway's network.",
+    ),
+    ConnectFault.PROXY_CREDENTIALS: (
+        "The user and password for the proxy cannot be used.",
+        "Put user:password into the file or the credential that the settings name.",
+    ),
+    ConnectFault.PROXY_TIMEOUT: (
+        "The proxy accepts connections, and did not answer the request for {host} port {port}.",
+        "Check that the setting proxy names an HTTP proxy; connect_timeout may be too short.",
+    ),
+    ConnectFault.PROXY_CLOSED: (
+        "The proxy closed the connection without an answer.",
+        "Check that the setting proxy names an HTTP proxy, and the proxy's log.",
+    ),
+    ConnectFault.PROXY_PROTOCOL: (
+        "What answers where the proxy should be is no HTTP proxy.",
+        "Check host and port in the setting proxy: http, and neither SOCKS nor https.",
+    ),
+    ConnectFault.PROXY_AUTHENTICATION: (
+        "The proxy wants a user and a password (407).",
+        "Set proxy_credential or proxy_file.",
+    ),
+    ConnectFault.PROXY_DENIED: (
+        "The proxy refuses the user or the password (407).",
+        "Correct user:password in the file or credential that the settings name.",
+    ),
+    ConnectFault.PROXY_METHOD: (
+        "The proxy wants a login by another method than Basic (407).",
+        "Have the proxy let this gateway through by its address, or by Basic.",
+    ),
+    ConnectFault.PROXY_FORBIDDEN: (
+        "The proxy does not allow CONNECT to {host} port {port}.",
+        "Have its administrator allow it; if only port 443 is allowed, set transport to websocket.",
+    ),
+    ConnectFault.PROXY_NO_WAY: (
+        "The proxy cannot reach {host} port {port}: it cannot look the name up, or connect.",
+        "Check the settings that name the endpoint; then the DNS and the firewall of the proxy.",
     ),
     ConnectFault.DNS: (
         "The name {host} cannot be looked up.",

@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from gatewayd.device.secret import Secret
 from gatewayd.network.addresses import Address, AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.proxy import BY_PROXY, Proxy, open_tunnel
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.runtime.watched_file import WatchedPaths, read_regular
 
@@ -45,8 +46,10 @@ class Server:
     """The address of a server, the roots to trust there, and how long to wait for it.
 
     host: the name that is asked for and verified (RFC 6066, 3).
-    connect_timeout: seconds for each of name lookup, TCP and TLS.  reply_timeout: for an answer.
+    connect_timeout: seconds for each of name lookup, TCP, the proxy's answer and TLS.
+    reply_timeout: seconds for an answer.
     address: name or IP address to connect to; "" for the host itself.
+    proxy: by which to connect; it looks the name up.  None to connect directly.
     book: the addresses of this cloud's hosts, and which of them were good.
     """
 
@@ -57,6 +60,12 @@ class Server:
     reply_timeout: float
     address: str = ""
     book: AddressBook = field(default_factory=AddressBook, compare=False, repr=False)
+    proxy: Proxy | None = None
+
+    @property
+    def destination(self) -> str:
+        """The name or address to connect to."""
+        return self.address or self.host
 
 
 _VERIFY: Mapping[int, ConnectFault] = {
@@ -273,14 +282,30 @@ class _TlsAttempt:
         self.address, self._server, self.answered = address, server, False
 
     async def run(self) -> ssl.SSLSocket:
-        """Connect.  Raises ConnectError."""
-        plain = await _connect(self.address, self._server.connect_timeout)
+        """Connect, through the proxy if there is one.  Raises ConnectError."""
+        server = self._server
+        with _way_of(server):
+            plain = await _connect(self.address, server.connect_timeout)
         self.answered = True
         try:
-            return await _secure(plain, self._server)
+            if server.proxy is not None:
+                host, port, seconds = server.destination, server.port, server.connect_timeout
+                await open_tunnel(plain, server.proxy, host, port, seconds)
+            return await _secure(plain, server)
         except BaseException:
             plain.close()
             raise
+
+
+@contextlib.contextmanager
+def _way_of(server: Server) -> Iterator[None]:
+    """Have a fault on the way to the proxy called so."""
+    try:
+        yield
+    except ConnectError as error:
+        if server.proxy is None:
+            raise
+        raise ConnectError(BY_PROXY.get(error.fault, error.fault)) from error
 
 
 class _Race(Generic[S]):
@@ -348,7 +373,9 @@ class _Race(Generic[S]):
 
 _DEPTH: Mapping[ConnectFault, int] = {
     ConnectFault.TCP_UNREACHABLE: 0,
+    ConnectFault.PROXY_UNREACHABLE: 0,
     ConnectFault.TCP_REFUSED: 1,
+    ConnectFault.PROXY_REFUSED: 1,
     ConnectFault.TLS_TIMEOUT: 2,
     ConnectFault.TLS_FAILED: 3,
 }
@@ -410,9 +437,14 @@ def names_host(der: bytes, host: str) -> bool:
 
 
 async def resolve(server: Server) -> list[Address]:
-    """Look the server's name up, unless it is an address.  Raises ConnectError."""
-    host = server.address or server.host
-    return await _look_up(server.book, host, server.port, server.connect_timeout)
+    """Look up the name of the server, or of its proxy, unless it is an address.
+
+    Raises ConnectError.
+    """
+    proxy = server.proxy
+    host, port = (server.destination, server.port) if proxy is None else (proxy.host, proxy.port)
+    with _way_of(server):
+        return await _look_up(server.book, host, port, server.connect_timeout)
 
 
 async def _look_up(book: AddressBook, host: str, port: int, seconds: float) -> list[Address]:

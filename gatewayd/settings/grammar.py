@@ -80,6 +80,30 @@ def _ascii(text: str) -> str:
         return ""
 
 
+PROXY_SCHEME = "http://"
+_PROXY = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})/?")
+_MAX_PORT = 0xFFFF
+
+
+def proxy_address(text: str) -> tuple[str, int] | None:
+    """Return host and port of a proxy, as http://192.0.2.7:3128; None for what is not one."""
+    found = _PROXY.fullmatch(text.removeprefix(PROXY_SCHEME))
+    if found is None or not text.startswith(PROXY_SCHEME) or not 0 < int(found[3]) <= _MAX_PORT:
+        return None
+    name = found[1] or found[2]
+    return None if host(name) else (name, int(found[3]))
+
+
+def proxy(text: str) -> str:
+    """Return the rule that the address of an HTTP proxy breaks."""
+    wrong = f"must be {PROXY_SCHEME}HOST:PORT: "
+    if "@" in text:
+        return f"{wrong}put user and password into proxy_file or proxy_credential instead"
+    if "://" in text and not text.startswith(PROXY_SCHEME):
+        return f"{wrong}CONNECT in plain HTTP is supported, neither https to the proxy nor SOCKS"
+    return "" if proxy_address(text) else f"{wrong}write scheme, host and port, and nothing else"
+
+
 def ip(text: str) -> str:
     """Return the rule that an IP address breaks."""
     return "" if is_address(text) else "must be an IPv4 or IPv6 address, as 192.0.2.7"

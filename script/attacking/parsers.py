@@ -16,7 +16,7 @@ from gatewayd.ca.authority import Authority, make_authority, read_authority
 from gatewayd.ca.certificates import common_name, read_certificates, read_request, request, to_pem
 from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.cloud.alibaba import alink, payloads
-from gatewayd.cloud.http import HttpError, parse_response
+from gatewayd.cloud.http import parse_response
 from gatewayd.cloud.huawei import messages as huawei
 from gatewayd.cloud.huawei import template
 from gatewayd.device import reading
@@ -29,6 +29,7 @@ from gatewayd.discovery.mdns import records, traffic
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.messages.doors import packets
 from gatewayd.network import mqtt_rules
+from gatewayd.network.http_head import HttpError
 from gatewayd.runtime.read_only_copy import with_log
 from gatewayd.runtime.text import escaped, without_unprintable
 from gatewayd.secretstore.keyslots import recovery

@@ -69,7 +69,8 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def _serve(script: Script, context: ssl.SSLContext | None) -> AsyncIterator[Broker]:
+async def serve_script(script: Script, context: ssl.SSLContext | None) -> AsyncIterator[Broker]:
+    """Run a server that plays a script to each client; without TLS where there is no context."""
     broker, players = Broker(), set[asyncio.Task[None]]()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +134,7 @@ def serve(certificate: pki.KeyedCertificate) -> Callable[..., AbstractAsyncConte
     def run(
         script: Script, other: pki.KeyedCertificate | None = None
     ) -> AbstractAsyncContextManager[Broker]:
-        return _serve(script, (other or certificate).server_context())
+        return serve_script(script, (other or certificate).server_context())
 
     return run
 
@@ -141,7 +142,7 @@ def serve(certificate: pki.KeyedCertificate) -> Callable[..., AbstractAsyncConte
 @pytest.fixture
 def serve_plain() -> Callable[[Script], AbstractAsyncContextManager[Broker]]:
     """The same without TLS."""
-    return lambda script: _serve(script, None)
+    return lambda script: serve_script(script, None)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gatewayd.cloud import http
 from gatewayd.network import tls
 from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
+from gatewayd.network.http_head import HttpError
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]
@@ -56,13 +57,13 @@ def test_a_part_of_an_answer_is_none(came: bytes) -> None:
     for size in range(len(came)):
         part = came[:size]
         assert http.parse_response(part, ended=False) is None
-        with pytest.raises(http.HttpError):
+        with pytest.raises(HttpError):
             http.parse_response(part, ended=True)
 
 
 @pytest.mark.parametrize("came", WRONG)
 def test_what_is_no_answer_is_not_taken(came: bytes) -> None:
-    with pytest.raises(http.HttpError):
+    with pytest.raises(HttpError):
         http.parse_response(came, ended=False)
 
 
@@ -71,7 +72,7 @@ def test_anything_may_come(noise: bytes, ended: bool) -> None:
     for came in (noise, b"HTTP/1.1 200 OK\r\n" + noise, WHOLE[2][:47] + noise):
         try:
             http.parse_response(came, ended=ended)
-        except http.HttpError:
+        except HttpError:
             continue
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba.settings import DEVICE_NAME, AlibabaSettings
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
+from gatewayd.cloud.outbound import proxy_of
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -74,7 +75,8 @@ class AlibabaAccount:
         """Return another server of the cloud.  Raises ConnectError."""
         context, settings = await trust.context(), self.settings
         wait, reply = settings.connect_timeout, settings.reply_timeout
-        return tls.Server(host, port, context, wait, reply, book=self.book)
+        proxy = proxy_of(settings, self.read_secret)
+        return tls.Server(host, port, context, wait, reply, book=self.book, proxy=proxy)
 
     def given_secret(self, credential: str, file: Path | None) -> GivenSecret:
         """Return a secret that an operator gives."""

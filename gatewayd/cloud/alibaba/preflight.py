@@ -11,17 +11,21 @@ from gatewayd.cloud import preflight as checks
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba import settings as endpoint
 from gatewayd.cloud.alibaba.settings import AlibabaInstance, AlibabaSettings
+from gatewayd.cloud.outbound import proxy_of
 from gatewayd.cloud.preflight import (
+    NOT_TRIED,
     NOTHING_REGISTERED,
     Check,
     CheckResult,
     ConfiguredRoots,
     ConfiguredSecret,
+    EndpointProbe,
     PreflightContext,
     clock_check,
     connection_checks,
     load_roots,
     probe_endpoint,
+    proxy_checks,
     secret_check,
     trust_context,
 )
@@ -49,17 +53,17 @@ async def preflight(
     settings: AlibabaSettings, context: PreflightContext
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoints, roots, clock and secrets.  A Preflight."""
-    hosts, port, seconds = hosts_of(settings), settings.port, settings.connect_timeout
+    hosts, port = hosts_of(settings), settings.port
     if not hosts:
         yield NO_HOST
     roots = await asyncio.to_thread(load_roots, settings.ca_file)
+    of_proxy = await proxy_checks(settings, context)
+    for check in of_proxy:
+        yield check
     attempts = []
-    for host in hosts[:MAX_HOSTS]:
+    for host in hosts[:MAX_HOSTS] if NOT_TRIED not in of_proxy else ():
         yield endpoint_check(host, port)
-        trusted = await trust_context(settings.ca_file)
-        server = tls.Server(host, port, trusted, seconds, seconds, settings.address)
-        attempt = await probe_endpoint(server)
-        attempts.append(attempt)
+        attempts.append(attempt := await _probe(settings, context, host))
         for check in connection_checks(attempt, port):
             yield check
         if root := needed_root_check(roots, host, port, trusted=attempt.fault is None):
@@ -74,6 +78,14 @@ async def preflight(
     for secret in configured_secrets(settings):
         yield await secret_check(secret, context)
     yield NOTHING_REGISTERED
+
+
+async def _probe(settings: AlibabaSettings, context: PreflightContext, host: str) -> EndpointProbe:
+    seconds, trusted = settings.connect_timeout, await trust_context(settings.ca_file)
+    proxy = proxy_of(settings, context.read_secret)
+    return await probe_endpoint(
+        tls.Server(host, settings.port, trusted, seconds, seconds, settings.address, proxy=proxy)
+    )
 
 
 def hosts_of(settings: AlibabaSettings) -> Sequence[str]:

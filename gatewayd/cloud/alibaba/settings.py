@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, setting
 
@@ -199,7 +200,7 @@ class AlibabaGateway:
 
 
 @dataclass(frozen=True, slots=True)
-class AlibabaSettings:
+class AlibabaSettings(OutboundSettings):
     """[cloud.<name>], of the kind "alibaba"."""
 
     host: str = setting(
@@ -265,6 +266,7 @@ class AlibabaSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, one sentence each, with the key and the remedy."""
+        yield from OutboundSettings.problems(self)
         if not (self.host or self.region or self.instance_id):
             yield "the endpoint is not known: set host, region or instance_id"
         for key, value in (("region", self.region), ("instance_id", self.instance_id)):

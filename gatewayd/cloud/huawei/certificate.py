@@ -17,6 +17,7 @@ from pathlib import Path
 from gatewayd.ca.authority import Authority
 from gatewayd.ca.certificates import read_request, span_of
 from gatewayd.cloud.ca.store import AuthorityStore
+from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import (
     CertificateIdentity,
@@ -112,7 +113,7 @@ class CertificateRoute:
     """Implements Route and CertificateIssuer.
 
     authority: issues the certificates.
-    login: opens connections, for other routes too.
+    read_secret: see cloud/credentials.py.  login: opens connections, for other routes too.
     Blocks: reads the template.  Raises ConfigError.
     """
 
@@ -121,9 +122,11 @@ class CertificateRoute:
         settings: HuaweiSettings,
         own: HuaweiCertificates,
         authority: AuthorityStore,
+        read_secret: ReadSecret,
         clock: Clock,
     ) -> None:
-        self.authority, self.login = authority, CertificateLogin(settings, clock.timestamp)
+        self.authority = authority
+        self.login = CertificateLogin(settings, read_secret, clock.timestamp)
         self._own, self._services = own, settings.services
         self._now, self._wall = clock.now, clock.timestamp
         self._file = TemplateFile(own.template_file)

@@ -19,6 +19,7 @@ from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
 from gatewayd.cloud.mqtt import Login
+from gatewayd.cloud.outbound import proxy_of
 from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, LoginRefused, Outcome, Refused
 from gatewayd.cloud.sub_devices.result_codes import given_secret_refused, no_gateway_secret
 from gatewayd.device.reason import Reason
@@ -96,6 +97,7 @@ class SecretLogin:
         self._settings, self._own, self._trust = settings, own, trust
         self._given = GivenSecret(read_secret, own.secret_credential, own.secret_file)
         self._wall, self._book = wall, AddressBook()
+        self._proxy = proxy_of(settings, read_secret)
 
     def check_name(self, _: CloudName) -> Reason | None:
         """Return None: the platform is not asked, so any name will do."""
@@ -141,7 +143,7 @@ class SecretLogin:
         device_id = own.device_id or default_device_id(name.product, name.device)
         login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
         try:
-            endpoint = server(settings, await self._trust.context(), self._book)
+            endpoint = server(settings, await self._trust.context(), self._book, self._proxy)
             connection = await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
         except ConnectError as error:
             raise reasons.login(error, settings.host, settings.port) from error
@@ -151,11 +153,14 @@ class SecretLogin:
 class CertificateLogin:
     """The login of devices with their certificates, each over a TLS context of its own.
 
-    wall: seconds since the epoch.
+    read_secret: see cloud/credentials.py; for the proxy.  wall: seconds since the epoch.
     """
 
-    def __init__(self, settings: HuaweiSettings, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: HuaweiSettings, read_secret: ReadSecret, wall: Callable[[], float]
+    ) -> None:
         self._settings, self._wall, self._book = settings, wall, AddressBook()
+        self._proxy = proxy_of(settings, read_secret)
 
     async def open(
         self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
@@ -182,9 +187,8 @@ class CertificateLogin:
         settings = self._settings
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
         login = certificate_login(identity.device_id, self._wall())
-        return await mqtt.open_connection(
-            server(settings, context, self._book), login, settings.keepalive, on_message
-        )
+        endpoint = server(settings, context, self._book, self._proxy)
+        return await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
 
     def _login_error(
         self, name: CloudName, identity: CertificateIdentity, error: ConnectError

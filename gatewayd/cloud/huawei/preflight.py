@@ -12,7 +12,9 @@ from gatewayd.cloud.huawei.identity import fatal_text
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings, server
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
+from gatewayd.cloud.outbound import proxy_of
 from gatewayd.cloud.preflight import (
+    NOT_TRIED,
     NOTHING_REGISTERED,
     Check,
     CheckResult,
@@ -22,6 +24,7 @@ from gatewayd.cloud.preflight import (
     connection_checks,
     load_roots,
     probe_endpoint,
+    proxy_checks,
     root_check,
     root_checks,
     secret_check,
@@ -51,16 +54,23 @@ async def preflight(
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoint, roots, clock, template and secret.  A Preflight."""
     yield describe(settings)
-    attempt = await probe_endpoint(
-        server(settings, await trust_context(settings.ca_file), AddressBook())
-    )
-    for check in connection_checks(attempt, settings.port):
+    attempts = []
+    of_proxy = await proxy_checks(settings, around)
+    for check in of_proxy:
         yield check
+    if NOT_TRIED not in of_proxy:
+        proxy = proxy_of(settings, around.read_secret)
+        trusted = await trust_context(settings.ca_file)
+        attempts.append(
+            attempt := await probe_endpoint(server(settings, trusted, AddressBook(), proxy))
+        )
+        for check in connection_checks(attempt, settings.port):
+            yield check
     now = around.time()
     show = partial(root_check, now=now, status="is trusted")
     for check in root_checks(await asyncio.to_thread(load_roots, settings.ca_file), show):
         yield check
-    yield clock_check([attempt], now, synchronised=around.synchronised())
+    yield clock_check(attempts, now, synchronised=around.synchronised())
     own = settings.gateway
     if settings.certificates is None:
         yield NO_CERTIFICATES

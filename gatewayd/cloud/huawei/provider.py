@@ -56,7 +56,7 @@ class Huawei(RoutedProvider):
         if settings.certificates is not None:
             authority = AuthorityStore(clock.timestamp)
             self._certificate = self.issuer = CertificateRoute(
-                settings, settings.certificates, authority, clock
+                settings, settings.certificates, authority, read_secret, clock
             )
             self._routes[DEFAULT_ROUTE] = self._certificate
         if settings.gateway is not None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.network.addresses import AddressBook
+from gatewayd.network.proxy import Proxy
 from gatewayd.network.tls import Server
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, setting
@@ -179,7 +181,7 @@ class HuaweiGateway:
 
 
 @dataclass(frozen=True, slots=True)
-class HuaweiSettings:
+class HuaweiSettings(OutboundSettings):
     """[cloud.<name>], of the kind "huawei": one instance; there may be several."""
 
     host: str = setting(
@@ -218,6 +220,7 @@ class HuaweiSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield each mistake as one sentence, with the key and the remedy."""
+        yield from OutboundSettings.problems(self)
         if _is_address(self.host):
             yield (
                 "host must be the domain name of the instance, not an IP address: the platform "
@@ -247,8 +250,10 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def server(settings: HuaweiSettings, context: ssl.SSLContext, book: AddressBook) -> Server:
-    """Return the endpoint, with its trust, its timeouts and its addresses."""
+def server(
+    settings: HuaweiSettings, context: ssl.SSLContext, book: AddressBook, proxy: Proxy | None
+) -> Server:
+    """Return the endpoint, with its trust, its timeouts and its addresses, and the way to it."""
     return Server(
         settings.host,
         settings.port,
@@ -257,4 +262,5 @@ def server(settings: HuaweiSettings, context: ssl.SSLContext, book: AddressBook)
         settings.reply_timeout,
         settings.address,
         book,
+        proxy,
     )

@@ -24,6 +24,7 @@ from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, secre
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
+from tests.support.tinyproxy import tinyproxy
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -83,6 +84,49 @@ async def test_all_is_well(serve: Serve, settings: AlibabaSettings) -> None:
     assert "127.0.0.1" in of(found, "dns").text
     assert "TLSv1." in of(found, "tls").text
     assert "nothing was registered" in of(found, "cloud").text
+
+
+async def test_all_is_well_through_a_proxy(serve: Serve, settings: AlibabaSettings) -> None:
+    async with serve(stay) as broker:
+        with tinyproxy(allowed=["^localhost$"]) as proxy:
+            found = await run(replace(settings, port=broker.port, proxy=proxy.url))
+            await broker.until(0)
+    assert verdicts(found)[:4] == [("endpoint", OK), ("proxy", OK), ("tls", OK), ("root", OK)]
+    assert f"127.0.0.1 port {proxy.port}" in of(found, "proxy").text
+
+
+async def test_a_proxy_that_refuses(settings: AlibabaSettings) -> None:
+    with tinyproxy(allowed=["^other[.]example$"]) as proxy:
+        found = await run(replace(settings, proxy=proxy.url))
+    assert verdicts(found)[1] == ("proxy", FAILED)
+    assert "does not allow CONNECT to localhost port 8883" in of(found, "proxy").text
+
+
+async def test_a_proxy_with_a_password(
+    serve: Serve, settings: AlibabaSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "of-the-proxy"
+    async with serve(stay) as broker:
+        with tinyproxy([f"BasicAuth factory {SECRET}"]) as proxy:
+            proxied = replace(settings, port=broker.port, proxy=proxy.url, proxy_file=file)
+            found = await run(proxied)
+            assert verdicts(found)[:2] == [("secret", FAILED), ("proxy", UNSURE)]
+            file.touch(mode=0o600)
+            file.write_text(SECRET)
+            found = await run(proxied)
+            assert verdicts(found)[:2] == [("secret", FAILED), ("proxy", UNSURE)]
+            file.write_text(f"factory:{SECRET}")
+            found = await run(proxied)
+    assert verdicts(found)[:4] == [("secret", OK), ("endpoint", OK), ("proxy", OK), ("tls", OK)]
+
+
+async def test_a_credential_of_the_proxy_that_only_the_service_has(
+    settings: AlibabaSettings,
+) -> None:
+    """Nothing is connected to: the refusal of the proxy would mean nothing."""
+    found = await run(replace(settings, proxy="http://192.0.2.7:3128", proxy_credential="proxy"))
+    assert verdicts(found)[:2] == [("secret", UNSURE), ("proxy", UNSURE)]
+    assert "gatewayctl preflight" in of(found[:1], "secret").remedy
 
 
 async def test_the_fingerprint_is_shown(

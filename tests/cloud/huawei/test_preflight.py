@@ -19,6 +19,7 @@ from tests.cloud.huawei.certified import BODY, furnish, platform, settings
 from tests.cloud.huawei.site import GATEWAYS
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
 from tests.support.simulated_ca import AUTHORITY
+from tests.support.tinyproxy import tinyproxy
 
 
 async def run(given: HuaweiSettings) -> list[Check]:
@@ -70,6 +71,20 @@ async def test_all_is_well(folder: Path) -> None:
     assert given.host in found[0].text
     assert "127.0.0.1" in found[0].text
     assert "huawei ca show" in found[7].remedy
+
+
+async def test_through_a_proxy_it_goes_the_same_way(folder: Path) -> None:
+    """The proxy connects to `address`; TLS is verified for `host`."""
+    async with simulated(folder) as given:
+        with tinyproxy(allowed=["^127[.]0[.]0[.]1$"]) as proxy:
+            found = await run(replace(given, proxy=proxy.url))
+    assert verdicts(found)[:3] == [("endpoint", OK), ("proxy", OK), ("tls", OK)]
+
+
+async def test_a_proxy_whose_password_is_missing(offline: HuaweiSettings) -> None:
+    file = Path("/nowhere/proxy")
+    found = await run(replace(offline, proxy="http://192.0.2.7:3128", proxy_file=file))
+    assert verdicts(found)[:3] == [("endpoint", OK), ("secret", FAILED), ("proxy", UNSURE)]
 
 
 async def test_a_host_that_is_no_instance(folder: Path) -> None:

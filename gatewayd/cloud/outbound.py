@@ -1,0 +1,92 @@
+"""The way out of a site: the settings of a proxy and of the transport, for each cloud.
+
+[network] has the proxy of all clouds; a cloud's own table may name another, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from gatewayd.cloud.credentials import GivenSecret, ReadSecret
+from gatewayd.network.proxy import Proxy
+from gatewayd.settings import grammar
+from gatewayd.settings.declare import FileUse, setting
+
+DIRECT = "direct"
+"""The proxy of a cloud that is connected to without one, whatever [network] says."""
+
+
+def _proxy_or_direct(text: str) -> str:
+    return "" if text == DIRECT else grammar.proxy(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """[network]: the way out of the site, for all clouds."""
+
+    proxy: str = setting(
+        "",
+        'HTTP proxy for connections to clouds, as "http://proxy.example:3128" (default: none)',
+        grammar=grammar.proxy,
+    )
+    proxy_credential: str = setting(
+        "",
+        "name of the systemd credential with user:password for the proxy",
+        grammar=grammar.credential_name,
+    )
+    proxy_file: Path | None = setting(  # declares a field
+        None,
+        "file with user:password for the proxy, mode 0600; used where proxy_credential is empty",
+        file=FileUse.LATER,
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield each mistake as one sentence, with the key and the remedy."""
+        given = self.proxy_credential or self.proxy_file
+        if given and self.proxy in ("", DIRECT):
+            yield "proxy_credential and proxy_file are for a proxy: set proxy, or leave them out"
+        if self.proxy_credential and self.proxy_file is not None:
+            yield "there are both proxy_credential and proxy_file: leave one out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundSettings(NetworkSettings):
+    """The settings of a cloud about the way to it; the settings of a cloud inherit them."""
+
+    proxy: str = setting(
+        "",
+        'HTTP proxy for connections to this cloud, as "http://proxy.example:3128"; "direct" for '
+        "none (default: that of [network])",
+        grammar=_proxy_or_direct,
+    )
+
+    def with_default(self, default: NetworkSettings) -> Self:
+        """Return these settings, with the proxy of all clouds where they name none.
+
+        The credentials belong to the proxy beside which they are set, and go to no other.
+        """
+        if self.proxy:
+            return self
+        return replace(
+            self,
+            proxy=default.proxy,
+            proxy_credential=default.proxy_credential,
+            proxy_file=default.proxy_file,
+        )
+
+
+def proxy_of(settings: NetworkSettings, read_secret: ReadSecret) -> Proxy | None:
+    """Return the proxy by which to connect; None for none.
+
+    read_secret: see credentials.py; called off the loop, for each connection.
+    """
+    address = grammar.proxy_address(settings.proxy)
+    if address is None:
+        return None
+    if not settings.proxy_credential and settings.proxy_file is None:
+        return Proxy(*address)
+    given = GivenSecret(read_secret, settings.proxy_credential, settings.proxy_file)
+    return Proxy(*address, given.read)
