@@ -102,8 +102,19 @@ class MqttClient:
 
     @classmethod
     async def open(cls, port: int, name: str) -> Self:
-        """Connect.  Raises OSError."""
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        """Connect to a port of this machine.  Raises OSError."""
+        return await cls._over(name, *await asyncio.open_connection("127.0.0.1", port))
+
+    @classmethod
+    async def open_local(cls, path: Path, name: str) -> Self:
+        """Connect to a Unix socket.  Raises OSError."""
+        return await cls._over(name, *await asyncio.open_unix_connection(path))
+
+    @classmethod
+    async def _over(
+        cls, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Self:
+        client = cls(reader, writer)
         body = b"\0\4MQTT\4\2\0\0" + len(name).to_bytes(2, "big") + name.encode()
         client.writer.write(bytes([0x10, len(body)]) + body)
         await client.receive()

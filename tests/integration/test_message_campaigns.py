@@ -14,7 +14,14 @@ from script.soaking.messages import workload
 from script.soaking.messages.cuts import judge_messages, message_cuts
 from script.soaking.messages.gateway import kill_gateways
 from script.soaking.messages.kill_loop import kill_relays
-from script.soaking.messages.marks import ChildMarks, lost, out_of_order, read_marks, stored_twice
+from script.soaking.messages.marks import (
+    ChildMarks,
+    lost,
+    out_of_order,
+    read_marks,
+    repeated_at_once,
+    stored_twice,
+)
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 from script.soaking.powercut.trace import Operation
@@ -45,9 +52,11 @@ def test_no_kill_loses_a_message_or_its_order(tmp_path: Path) -> None:
     assert tally.acknowledged > KILLS
 
 
-def test_no_kill_of_gatewayd_loses_what_a_broker_has_acknowledged() -> None:
+@pytest.mark.parametrize(("cloud", "route"), [("alibaba", ""), ("huawei", "certificate")])
+def test_no_kill_of_gatewayd_loses_what_a_broker_has_acknowledged(cloud: str, route: str) -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as short:  # for the path of a socket
-        tally = asyncio.run(kill_gateways(Path(short), GATEWAY_KILLS, SEED))
+        campaign = kill_gateways(Path(short), GATEWAY_KILLS, SEED, cloud=cloud, route=route)
+        tally = asyncio.run(campaign)
     assert not tally.wrong
     assert tally.acknowledged
 
@@ -88,3 +97,5 @@ def test_the_laws_can_be_broken() -> None:
     assert out_of_order(marks.received) == [1]
     assert not out_of_order([0, 2, 0, 2, 3])
     assert stored_twice([1, 2, 1]) == [1]
+    assert repeated_at_once([0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5]) == 3
+    assert repeated_at_once([0, 1, 2]) == 0

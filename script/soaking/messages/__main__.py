@@ -1,4 +1,4 @@
-"""python3 -m script.soaking.messages: kills and power cuts, more than a test has time for."""
+"""script/soak messages: kills and power cuts while children speak, more than a test can take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from script.soaking.messages import fleet
 from script.soaking.messages.cuts import judge_messages, message_cuts
 from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doors
 from script.soaking.messages.fleet import FleetTally
-from script.soaking.messages.gateway import kill_gateways
+from script.soaking.messages.gateway import WAYS, kill_gateways
 from script.soaking.messages.kill_loop import MessageTally, kill_relays
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
@@ -26,52 +28,126 @@ FLEET_VALUES = 5
 
 def main() -> int:
     """Return 1 where a law was broken."""
+    options = _options()
+    parts: dict[str, Callable[[argparse.Namespace], Iterator[bool]]] = {
+        "relay": _relays,
+        "gateway": _gateways,
+        "door": _doors,
+        "broker": _brokers,
+        "cuts": _power_cuts,
+        "fleet": _fleets,
+    }
+    if unknown := set(options.parts) - set(parts):
+        _say(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+        return 2
+    # each is played, also after one has found something
+    held = [ok for name in options.parts or parts for ok in parts[name](options)]
+    return 0 if all(held) else 1
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak messages", description=__doc__)
-    parser.add_argument("--kills", type=int, default=300, help="how many (300)")
+    parser.add_argument(
+        "parts", nargs="*", help="relay, gateway, door, broker, cuts, fleet; default: all"
+    )
+    parser.add_argument("--kills", type=int, default=300, help="of a relay (300)")
+    parser.add_argument("--gateways", type=int, default=300, help="of gatewayd, a cloud (300)")
     parser.add_argument("--door-kills", type=int, default=300, help="of a door's process (300)")
     parser.add_argument("--broker-kills", type=int, default=50, help="of its broker (50)")
-    parser.add_argument("--gateways", type=int, default=100, help="of gatewayd itself (100)")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--fleet", type=int, default=2000, help="children of a gateway (2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
-    options = parser.parse_args()
-    tallies: list[MessageTally | DoorTally] = [
-        _kill_all("a relay", kill_relays, options.kills, options.seed),
-        _kill_all(
-            "gatewayd, from a site's broker to a cloud",
-            kill_gateways,
-            options.gateways,
-            options.seed,
-        ),
-        _kill(kill_doors, options.door_kills, options.seed),
-        _kill(kill_brokers, options.broker_kills, options.seed),
-    ]
-    with scratch() as memory:
-        broken = asyncio.run(_cuts(memory, options.cuts, options.seed))
-    _say(f"{options.cuts:>8,} power cuts", f"{len(broken):>8,} laws broken", *broken)
-    fleets = [_speak(cloud, options.fleet) for cloud in fleet.FLEETS]
-    return 1 if broken or any(one.wrong for one in (*tallies, *fleets)) else 0
+    return parser.parse_args()
 
 
-def _kill_all(
-    of: str,
-    campaign: Callable[[Path, int, int], Coroutine[Any, Any, MessageTally]],
-    kills: int,
-    seed: int,
-) -> MessageTally:
-    """Run a campaign up to the cloud, and print its figures."""
+def _relays(options: argparse.Namespace) -> Iterator[bool]:
+    yield _kill_all("a relay", partial(kill_relays, kills=options.kills, seed=options.seed))
+
+
+def _gateways(options: argparse.Namespace) -> Iterator[bool]:
+    """Kill gatewayd at each cloud, as often by each of its routes."""
+    for cloud, routes in WAYS.items():
+        kills = options.gateways // len(routes)
+        for route in routes:
+            campaign = partial(
+                kill_gateways, kills=kills, seed=options.seed, cloud=cloud, route=route
+            )
+            yield _kill_all(f"gatewayd, from a site's broker to {cloud} {route}".rstrip(), campaign)
+
+
+def _kill_all(of: str, campaign: Callable[[Path], Coroutine[Any, Any, MessageTally]]) -> bool:
+    """Run a campaign up to the cloud, and print its figures; return whether the laws held."""
+    began = time.monotonic()
     # short, as the path of a socket has at most 107 bytes
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        tally = asyncio.run(campaign(Path(directory)))
+    _say(
+        f"{tally.kills:>8,} kills of {of}, in {time.monotonic() - began:.0f} s",
+        f"{tally.acknowledged:>8,} messages acknowledged",
+        f"{tally.received:>8,} received by the cloud",
+        f"{tally.repeats:>8,} of them once more: they were under way",
+        f"{len(tally.wrong):>8,} lost, out of order, or repeated needlessly",
+        *tally.wrong,
+    )
+    return not tally.wrong
+
+
+def _doors(options: argparse.Namespace) -> Iterator[bool]:
+    yield _kill("a door", kill_doors, options.door_kills, options.seed)
+
+
+def _brokers(options: argparse.Namespace) -> Iterator[bool]:
+    yield _kill("a broker", kill_brokers, options.broker_kills, options.seed)
+
+
+def _kill(
+    of: str,
+    campaign: Callable[[Path, int, int], Coroutine[Any, Any, DoorTally]],
+    kills: int,
+    seed: int,
+) -> bool:
+    """Run a campaign against a real broker, and print its figures; return whether the laws held."""
+    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
         tally = asyncio.run(campaign(Path(directory), kills, seed))
     _say(
         f"{tally.kills:>8,} kills of {of}",
-        f"{tally.acknowledged:>8,} messages acknowledged",
-        f"{tally.received:>8,} received by the cloud",
-        f"{tally.repeats:>8,} of them once more: they were under way, or just accepted",
-        f"{len(tally.wrong):>8,} lost, stored twice or out of order",
-        *tally.wrong,
+        f"{tally.acknowledged:>8,} messages acknowledged to publishers",
+        f"{tally.stored:>8,} stored, also such as publishers sent twice",
     )
-    return tally
+    if tally.receipts:
+        _say(
+            f"{tally.receipts:>8,} receipts",
+            f"{tally.lost:>8,} acknowledged by the broker, without a receipt, and lost with it",
+        )
+    _say(f"{len(tally.wrong):>8,} lost, stored twice or out of order", *tally.wrong)
+    return not tally.wrong
+
+
+def _power_cuts(options: argparse.Namespace) -> Iterator[bool]:
+    with scratch() as memory:
+        broken = asyncio.run(_cuts(memory, options.cuts, options.seed))
+    _say(f"{options.cuts:>8,} power cuts", f"{len(broken):>8,} laws broken", *broken)
+    yield not broken
+
+
+async def _cuts(directory: Path, number: int, seed: int) -> list[str]:
+    state = directory / "state"
+    state.mkdir(mode=0o700)
+    library = trace.build(directory)
+    operations = trace.record(library, state, "script.soaking.messages.workload")
+    _say(f"{len(operations):>8,} operations recorded")
+    found = []
+    for cut in message_cuts(operations, number, seed):
+        try:
+            found += await judge_messages(cut, directory / "cut")
+        except GatewayError as error:
+            found.append(f"after {cut.after}: it does not open: {error}")
+    return found
+
+
+def _fleets(options: argparse.Namespace) -> Iterator[bool]:
+    for cloud in fleet.FLEETS:
+        yield not _speak(cloud, options.fleet).wrong
 
 
 def _speak(cloud: str, children: int) -> FleetTally:
@@ -88,42 +164,6 @@ def _speak(cloud: str, children: int) -> FleetTally:
         *tally.wrong,
     )
     return tally
-
-
-def _kill(
-    campaign: Callable[[Path, int, int], Coroutine[Any, Any, DoorTally]], kills: int, seed: int
-) -> DoorTally:
-    """Run a campaign against a real broker, and print its figures."""
-    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-        tally = asyncio.run(campaign(Path(directory), kills, seed))
-    of_broker = campaign is kill_brokers
-    _say(
-        f"{tally.kills:>8,} kills of a {'broker' if of_broker else 'door'}",
-        f"{tally.acknowledged:>8,} messages acknowledged to publishers",
-        f"{tally.stored:>8,} stored, also such as publishers sent twice",
-    )
-    if of_broker:
-        _say(
-            f"{tally.receipts:>8,} receipts",
-            f"{tally.lost:>8,} acknowledged by the broker, without a receipt, and lost with it",
-        )
-    _say(f"{len(tally.wrong):>8,} lost, stored twice or out of order", *tally.wrong)
-    return tally
-
-
-async def _cuts(directory: Path, number: int, seed: int) -> list[str]:
-    state = directory / "state"
-    state.mkdir(mode=0o700)
-    library = trace.build(directory)
-    operations = trace.record(library, state, "script.soaking.messages.workload")
-    _say(f"{len(operations):>8,} operations recorded")
-    found = []
-    for cut in message_cuts(operations, number, seed):
-        try:
-            found += await judge_messages(cut, directory / "cut")
-        except GatewayError as error:
-            found.append(f"after {cut.after}: it does not open: {error}")
-    return found
 
 
 def _say(*lines: str) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from script.soaking.messages.cuts import look
-from script.soaking.messages.marks import lost, out_of_order
-from script.soaking.messages.workload import marks_of
+from script.soaking.messages.marks import lost, out_of_order, repeated_at_once
+from script.soaking.messages.workload import CHILD, marks_of
 from script.soaking.powercut.trace import MARKS
 
 SHORTEST, LONGEST = 0.02, 0.4
@@ -48,6 +48,8 @@ async def kill_relays(directory: Path, kills: int, seed: int) -> MessageTally:
         tally.repeats += own.repeats
         tally.wrong += [f"{child}: {number} never came" for number in lost(own)]
         tally.wrong += [f"{child}: {number} is late" for number in out_of_order(own.received)]
+        if (most := repeated_at_once(own.received)) > CHILD.window:
+            tally.wrong.append(f"{child}: {most} were repeated at once: not all were under way")
     return tally
 
 

@@ -67,6 +67,17 @@ def out_of_order(received: Iterable[int]) -> list[int]:
     return wrong
 
 
+def repeated_at_once(received: Iterable[int]) -> int:
+    """Return how many were repeated by one process at most: each begins with the oldest it has."""
+    seen, most, count, before = set[int](), 0, 0, -1
+    for number in received:
+        count = 0 if number not in seen else count + 1 if number > before else 1
+        most = max(most, count)
+        seen.add(number)
+        before = number
+    return most
+
+
 def stored_twice(numbers: Iterable[int]) -> list[int]:
     """Return what is in the outbox more than once."""
     return sorted(number for number, count in Counter(numbers).items() if count > 1)
