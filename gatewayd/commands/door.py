@@ -23,7 +23,7 @@ Concluded: TypeAlias = Callable[[CommandAnswer | None], None]
 ignored."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DoorCommand:
     """A command on its way to its child.
 

@@ -14,14 +14,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from gatewayd.commands.door import AnswerFate, DoorCommand
+from gatewayd.device.command import CommandAnswer, CommandOutcome
 from gatewayd.device.message import DropReason
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.messages.doors.access import DoorAccess
+from gatewayd.messages.doors.commands import BrokerCommands, NoCommands
 from gatewayd.messages.doors.faults import DoorError, DoorFault, door_reason
 from gatewayd.messages.doors.held import ReadBudget
-from gatewayd.messages.doors.outgoing import OutgoingMessage, OutgoingMessages
-from gatewayd.messages.doors.packets import V5, V311, ConnackPacket, PublishPacket
+from gatewayd.messages.doors.outgoing import (
+    OutgoingCommand,
+    OutgoingMessage,
+    OutgoingMessages,
+    Passage,
+)
+from gatewayd.messages.doors.packets import (
+    V5,
+    V311,
+    ConnackPacket,
+    PublishPacket,
+    PublishProperties,
+)
 from gatewayd.messages.doors.session import DoorSession
+from gatewayd.messages.doors.site.topic_pattern import without_overlap
 from gatewayd.messages.doors.subscriptions import NoSubscriptionRecord, SubscriptionRecord
 from gatewayd.messages.doors.translation import (
     ChildMessage,
@@ -42,6 +57,9 @@ _NOT_MQTT_5 = (DoorFault.VERSION, DoorFault.CLOSED)
 """How a broker that speaks only MQTT 3.1.1 answers to MQTT 5: it says so, or says nothing."""
 WATCH = 5.0
 """Seconds between two checks that a pause still has a cause."""
+LOST = CommandAnswer(
+    CommandOutcome.NO_ANSWER, "gatewayd: the connection to the broker was lost meanwhile"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,7 @@ class Door:
 
     translator: what its broker's messages mean.  intake: where messages of children go.
     record: of what was subscribed to in earlier runs; None where that never changes.
+    commands: how they pass there; None where they do not.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: what a door joins
@@ -88,8 +107,11 @@ class Door:
         retry: Retry,
         *,
         record: SubscriptionRecord | None = None,
+        commands: BrokerCommands | None = None,
     ) -> None:
         self.name, self._access, self._translator = name, access, translator
+        self.commands = commands or NoCommands()
+        self._leaving: dict[DoorCommand, OutgoingCommand] = {}
         self._intake, self._clock, self._retry = intake, clock, retry
         self._record = record or NoSubscriptionRecord()
         self._outgoing, self._budget = OutgoingMessages(), ReadBudget()
@@ -145,6 +167,45 @@ class Door:
         self._outgoing.set_status(OutgoingMessage(topic, payload, retained=True))
         self._send_waiting()
 
+    # Commands to children.
+
+    def send(self, command: DoorCommand, refused: Callable[[], None]) -> bool:
+        """Pass a command on, now or as soon as there is room; return whether the door is open.
+
+        refused: called where nothing listens there.
+        """
+        if not self._window:
+            return False
+        encoded = self.commands.encode(command)
+        if isinstance(encoded, CommandAnswer):
+            command.concluded(encoded)
+            return True
+
+        def passed(passage: Passage) -> None:
+            self._leaving.pop(command, None)
+            if passage is Passage.NO_LISTENER:
+                refused()
+            elif passage is Passage.PASSED:
+                command.concluded(encoded.acknowledged)
+            elif encoded.acknowledged is not None or not command.is_answered:
+                command.concluded(LOST)  # it may have arrived, and no answer will say so
+
+        message = OutgoingMessage(
+            encoded.topic,
+            encoded.payload,
+            properties=PublishProperties(encoded.correlation, encoded.response_topic),
+        )
+        leaving = self._leaving[command] = OutgoingCommand(message, command.deadline, passed)
+        self._outgoing.add_command(leaving)
+        self._send_waiting()
+        return True
+
+    def end(self, command: DoorCommand) -> None:
+        """Expect no answer to a command any more, and do not send it if it has not left."""
+        self.commands.end(command)
+        if (leaving := self._leaving.pop(command, None)) is not None:
+            self._outgoing.withdraw(leaving)
+
     # A connection, from its begin to its end.
 
     async def _connect(self) -> DoorError:
@@ -183,7 +244,10 @@ class Door:
 
         Raises DoorError.
         """
-        wanted, record = self._translator.filters, self._record
+        record, answers = self._record, self.commands.filters
+        wanted = self._translator.filters
+        if answers:
+            wanted = without_overlap((*wanted, *answers))
         known = await record.read()
         if stale := [one for one in known if one not in set(wanted)]:
             await session.unsubscribe(stale)
@@ -230,7 +294,11 @@ class Door:
         self._budget.add(size)
         self._received += 1
         translated, receipt = self._translate(message), self._translator.receipt(message)
-        if isinstance(translated, ChildMessage):
+        if isinstance(translated, AnswerFate):
+            if translated is AnswerFate.LATE:
+                self._dropped[translated] += 1
+            self._finish(acknowledge, size, receipt, translated)
+        elif isinstance(translated, ChildMessage):
             settled = partial(self._settled, acknowledge, size, receipt)
             self._intake.offer(self._incoming(translated, message), settled)
         else:
@@ -238,14 +306,19 @@ class Door:
             self._finish(acknowledge, size, receipt, f"refused {translated}")
         self._adjust()
 
-    def _translate(self, message: PublishPacket) -> Translated:
-        """Return what a message means.  A fault of ours in it costs this message."""
+    def _translate(self, message: PublishPacket) -> Translated | AnswerFate:
+        """Return what a message means, or what became of it where it is an answer to a command.
+
+        A fault of ours in it costs this message.
+        """
         try:
-            return self._translator.translate(message)
+            translated = self._translator.translate(message)
+            fate = self.commands.receive(message, translated)
         except Exception:  # border: one payload must not close the door to all others
             if not self._dropped[Unread.UNREADABLE]:
                 log.exception("Door %s: a message cannot be read.", self.name)
             return Unread.UNREADABLE
+        return translated if fate is AnswerFate.NONE else fate
 
     def _incoming(self, translated: ChildMessage, message: PublishPacket) -> IncomingMessage:
         return IncomingMessage(
@@ -276,20 +349,20 @@ class Door:
         acknowledge()
         if receipt is not None:
             answer = OutgoingMessage(
-                receipt.topic, outcome.encode(), correlation=receipt.correlation
+                receipt.topic, outcome.encode(), properties=PublishProperties(receipt.correlation)
             )
             self._outgoing.add_receipt(answer)
             self._send_waiting()
 
-    def on_published(self, packet: int) -> None:
+    def on_published(self, packet: int, code: int) -> None:
         """Send what has waited for room."""
-        self._outgoing.acknowledged(packet)
+        self._outgoing.acknowledged(packet, code)
         self._send_waiting()
 
     def _send_waiting(self) -> None:
         session = self._session
         while session is not None and self._window and not session.connection.is_congested:
-            following = self._outgoing.next(self._window)
+            following = self._outgoing.next(self._window, self._clock.now())
             if following is None:
                 return
             session.publish(*following)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewayd.commands.door import CommandAnswers, DoorCommand
+from gatewayd.device.command import REFUSALS, CommandAnswer, CommandOutcome
 from gatewayd.device.identity import DeviceId
 from gatewayd.messages.door_settings import OWN_DOOR, DoorSettings
 from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAccess
 from gatewayd.messages.doors.children import ChildDirectory
+from gatewayd.messages.doors.commands import OwnCommands
 from gatewayd.messages.doors.door import Door, DoorStatus, Retry
 from gatewayd.messages.doors.site.topics import SiteTopics
 from gatewayd.messages.doors.subscriptions import SubscriptionFile
@@ -55,6 +58,7 @@ class DoorParts:
     host: the name of this machine, for client identifiers that must differ between gateways.
     directory: for what doors keep, beside the outbox.
     stranger: called for who speaks at gatewayd's own broker and is not admitted; it has logged in.
+    answers: where answers to commands go from there; None where children get no commands.
     """
 
     intake: MessageIntake
@@ -64,6 +68,7 @@ class DoorParts:
     host: str
     directory: Path
     stranger: Callable[[DeviceId], None] = lambda _: None
+    answers: CommandAnswers | None = None
 
     def own(self, access: DoorAccess) -> Door:
         """Make the door that is gatewayd's own broker."""
@@ -74,6 +79,7 @@ class DoorParts:
             self.intake,
             self.clock,
             _OWN_RETRY,
+            commands=OwnCommands(self.answers) if self.answers is not None else None,
         )
 
     def of_site(self, name: str, settings: DoorSettings) -> Door:
@@ -85,8 +91,11 @@ class DoorParts:
         return Door(name, access, topics, self.intake, self.clock, retry, record=record)
 
 
+NO_LISTENER = CommandAnswer(CommandOutcome.NO_LISTENER, REFUSALS[CommandOutcome.NO_LISTENER])
+
+
 class Doors:
-    """The doors that are configured.
+    """The doors that are configured.  Implements CommandDoors.
 
     sites: the table [messages.doors].  own: the way to gatewayd's own broker; None without one.
     """
@@ -97,6 +106,7 @@ class Doors:
         self._own = parts.own(own) if own is not None else None
         of_sites = [parts.of_site(name, settings) for name, settings in sites.items()]
         self._doors = of_sites if self._own is None else [self._own, *of_sites]
+        self._on_way: dict[DoorCommand, list[Door]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,6 +132,31 @@ class Doors:
         if self._own is not None:
             payload = status.encode() if status is not None else b""
             self._own.show(status_topic(child), payload)
+
+    # Commands.
+
+    def send(self, command: DoorCommand) -> None:
+        """Pass a command on by the door that is surest to lead to its child, or by the next."""
+        ranked = [(door.commands.priority(command), door) for door in self._doors]
+        fitting = sorted((one for one in ranked if one[0]), key=lambda one: -one[0])
+        self._on_way[command] = [door for _, door in fitting]
+        self._offer(command)
+
+    def _offer(self, command: DoorCommand) -> None:
+        """Try the doors that are left: each of them says at once that nothing listens there."""
+        left = self._on_way.get(command)
+        while left:
+            door = left.pop(0)
+            if door.send(command, lambda: self._offer(command)):
+                return
+        if left is not None:  # else it has ended meanwhile
+            command.concluded(NO_LISTENER)
+
+    def end(self, command: DoorCommand) -> None:
+        """Expect no answer to a command any more, and do not send it if it has not left."""
+        self._on_way.pop(command, None)
+        for door in self._doors:
+            door.end(command)
 
 
 def _state(status: DoorStatus) -> tuple[str, str, Mapping[str, int]]:

@@ -1,15 +1,26 @@
-"""What a door publishes: receipts in their order, and one retained status for each topic.  Pure.
+"""What a door publishes: commands, then receipts, then one retained status for each topic.  Pure.
 
-Receipts are answers that a publisher waits for a few seconds; where too many wait, the oldest are
-dropped, and their publishers send again.
+A cloud waits for the answer to a command for seconds, so commands leave first, each while it is of
+use, and once: what was in flight when the connection was lost may have reached the child.  Receipts
+are answers that a publisher waits for a few seconds; where too many wait, the oldest are dropped,
+and their publishers send again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
 
-from gatewayd.messages.doors.packets import MAX_PACKET_ID
+from gatewayd.messages.doors.packets import (
+    MAX_PACKET_ID,
+    NO_MATCH,
+    NO_PROPERTIES,
+    REFUSED,
+    PublishProperties,
+)
 
 MAX_RECEIPTS = 1000
 """Receipts that wait to leave."""
@@ -19,12 +30,50 @@ WINDOW = 200
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """A message of the door's own.  correlation: as the publisher gave it; b"" for none."""
+    """A message of the door's own."""
 
     topic: str
     payload: bytes
     retained: bool = False
-    correlation: bytes = b""
+    properties: PublishProperties = NO_PROPERTIES
+
+
+class Passage(StrEnum):
+    """What became of a command at the broker."""
+
+    PASSED = "passed"  # the broker has it, for a session that subscribes
+    NO_LISTENER = "no-listener"  # none does, or the broker refuses it, or the door is closed
+    UNKNOWN = "unknown"  # the connection was lost before the broker said so
+
+
+Passed: TypeAlias = Callable[[Passage], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutgoingCommand:
+    """A command that leaves.
+
+    deadline: seconds of a steady clock, at which it must not reach its child any more.
+    passed: called once, unless it is withdrawn.
+    """
+
+    message: OutgoingMessage
+    deadline: float
+    passed: Passed
+
+    def message_at(self, now: float) -> OutgoingMessage:
+        """Return what is sent now: the broker is not to deliver it after the deadline."""
+        expiry = expiry_of(self.deadline - now)
+        return replace(self.message, properties=self.message.properties._replace(expiry=expiry))
+
+
+def expiry_of(left: float) -> int:
+    """Return after how many seconds a broker is to expire a message that has so many left.
+
+    mosquitto counts whole seconds, and delivers within the last one, too; 1 is the least that can
+    be said.
+    """
+    return max(1, int(left) - 1)
 
 
 class OutgoingMessages:
@@ -34,9 +83,10 @@ class OutgoingMessages:
     """
 
     def __init__(self) -> None:
+        self._commands: dict[OutgoingCommand, None] = {}  # in order
         self._receipts: deque[OutgoingMessage] = deque()
         self._statuses: dict[str, OutgoingMessage] = {}
-        self._in_flight: dict[int, OutgoingMessage] = {}
+        self._in_flight: dict[int, OutgoingMessage | OutgoingCommand] = {}
         self._newest = 0  # identifier
         self.dropped = 0
 
@@ -50,35 +100,71 @@ class OutgoingMessages:
         self._statuses.pop(message.topic, None)
         self._statuses[message.topic] = message
 
-    def next(self, window: int) -> tuple[int, OutgoingMessage] | None:
+    def add_command(self, command: OutgoingCommand) -> None:
+        """Queue a command; those that may wait are bounded where they come from."""
+        self._commands[command] = None
+
+    def withdraw(self, command: OutgoingCommand) -> None:
+        """Do not send a command, if it has not left."""
+        self._commands.pop(command, None)
+
+    def next(self, window: int, now: float) -> tuple[int, OutgoingMessage] | None:
         """Return what leaves next, with its identifier; None while there is nothing, or no room.
 
-        window: messages that the broker lets be in flight.
+        window: messages that the broker lets be in flight.  now: of the clock of deadlines.
         """
-        waiting = self._receipts or self._statuses
-        if not waiting or len(self._in_flight) >= min(window, WINDOW):
+        if len(self._in_flight) >= min(window, WINDOW):
             return None
-        if self._receipts:
-            message = self._receipts.popleft()
-        else:
-            message = self._statuses.pop(next(iter(self._statuses)))
+        taken = self._take(now)
+        if taken is None:
+            return None
         packet = self._free()
-        self._in_flight[packet] = message
-        return packet, message
+        self._in_flight[packet] = taken
+        if isinstance(taken, OutgoingCommand):
+            return packet, taken.message_at(now)
+        return packet, taken
 
-    def acknowledged(self, packet: int) -> None:
-        """Note that the broker has a message; an unknown one is of an earlier connection."""
-        self._in_flight.pop(packet, None)
+    def _take(self, now: float) -> OutgoingMessage | OutgoingCommand | None:
+        while self._commands:
+            command = next(iter(self._commands))
+            del self._commands[command]
+            if command.deadline > now:  # else it has ended without an answer by now
+                return command
+        if self._receipts:
+            return self._receipts.popleft()
+        if self._statuses:
+            return self._statuses.pop(next(iter(self._statuses)))
+        return None
+
+    def acknowledged(self, packet: int, code: int = 0) -> None:
+        """Note that the broker has a message; an unknown one is of an earlier connection.
+
+        code: of its PUBACK.
+        """
+        sent = self._in_flight.pop(packet, None)
+        if isinstance(sent, OutgoingCommand):
+            missed = code == NO_MATCH or code >= REFUSED
+            sent.passed(Passage.NO_LISTENER if missed else Passage.PASSED)
 
     def lost(self) -> None:
-        """Put back what was in flight when the connection was lost: it leaves first."""
+        """Put back what was in flight when the connection was lost: it leaves first.
+
+        Commands do not: they are passed on by another door, or have no listener.
+        """
         lost, self._in_flight = self._in_flight, {}
-        for message in reversed(lost.values()):
-            if message.retained:
-                self._statuses.setdefault(message.topic, message)
+        waiting, self._commands = self._commands, {}
+        for one in reversed(lost.values()):
+            if isinstance(one, OutgoingCommand):
+                continue
+            if one.retained:
+                self._statuses.setdefault(one.topic, one)
             else:
-                self._receipts.appendleft(message)
+                self._receipts.appendleft(one)
         self._bound()
+        for command in [one for one in lost.values() if isinstance(one, OutgoingCommand)]:
+            command.passed(Passage.UNKNOWN)
+        for command in waiting:
+            command.passed(Passage.NO_LISTENER)
 
     def _bound(self) -> None:
         while len(self._receipts) > MAX_RECEIPTS:

@@ -21,7 +21,7 @@ MAX_PAYLOAD = 1024 * 1024
 MAX_PACKET = MAX_PAYLOAD + 70 * 1024
 """Bytes of a packet that is received: a topic of 64 KiB and properties come on top."""
 MAX_CORRELATION = 1024
-"""Bytes of correlation data that a receipt repeats."""
+"""Bytes of correlation data that a receipt repeats, and that a command has."""
 MAX_PACKET_ID = 0xFFFF
 FOREVER = 0xFFFFFFFF
 """A session that does not expire [3.1.2.11.2]."""
@@ -32,6 +32,9 @@ _PINGRESP, _DISCONNECT = 13, 14
 _DUP, _RETAIN, _QOS_1, _QOS_2 = 0x08, 0x01, 0x02, 0x04
 _LENGTH_BYTES, _MORE = 4, 0x80
 _WORD, _LONG = 2, 4
+
+NO_MATCH = 0x10
+"""The code of a PUBACK: no session subscribes to the topic [3.4.2.1]."""
 
 PINGREQ: Final = b"\xc0\x00"
 REFUSED = 0x80
@@ -159,6 +162,28 @@ def unsubscribe(version: int, packet: int, filters: Sequence[str]) -> bytes:
     return _packet(_UNSUBSCRIBE << 4 | 2, _word(packet) + properties + listed)
 
 
+class PublishProperties(NamedTuple):
+    """Properties of a message of ours, which only MQTT 5 has [3.3.2.3]; each is left out if empty.
+
+    expiry: seconds after which the broker does not deliver it any more.
+    """
+
+    correlation: bytes = b""
+    response_topic: str = ""
+    expiry: int = 0
+
+    def encode(self) -> bytes:
+        """Encode them, with their length."""
+        return _properties(
+            b"\x02" + self.expiry.to_bytes(_LONG, "big") if self.expiry else b"",
+            b"\x08" + _sized(self.response_topic.encode()) if self.response_topic else b"",
+            b"\x09" + _sized(self.correlation) if self.correlation else b"",
+        )
+
+
+NO_PROPERTIES: Final = PublishProperties()
+
+
 def publish(
     version: int,
     packet: int,
@@ -166,12 +191,12 @@ def publish(
     payload: bytes,
     *,
     retained: bool = False,
-    correlation: bytes = b"",
+    properties: PublishProperties = NO_PROPERTIES,
 ) -> bytes:
-    """Encode PUBLISH with QoS 1 [3.3].  correlation: MQTT 5 only; b"" for none."""
+    """Encode PUBLISH with QoS 1 [3.3]."""
     body = _sized(topic.encode()) + _word(packet)
     if version == V5:
-        body += _properties(b"\x09" + _sized(correlation) if correlation else b"")
+        body += properties.encode()
     header = _PUBLISH << 4 | _QOS_1 | (_RETAIN if retained else 0)
     return _packet(header, body + payload)
 

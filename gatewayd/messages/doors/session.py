@@ -42,8 +42,8 @@ class SessionHandler(Protocol):
     def on_message(self, message: PublishPacket, acknowledge: Callable[[], None]) -> None:
         """Handle a message.  acknowledge: to be called once, when it is settled."""
 
-    def on_published(self, packet: int) -> None:
-        """Note that the broker has a message of ours."""
+    def on_published(self, packet: int, code: int) -> None:
+        """Note that the broker has a message of ours, or refuses it: the code of its PUBACK."""
 
 
 class DoorSession:
@@ -107,7 +107,7 @@ class DoorSession:
             message.topic,
             message.payload,
             retained=message.retained,
-            correlation=message.correlation,
+            properties=message.properties,
         )
         self.connection.send(encoded)
 
@@ -156,8 +156,8 @@ class DoorSession:
             case PublishPacket():
                 held = self._held.hold(packet.packet)
                 self._handler.on_message(packet, partial(self._acknowledge, held))
-            case PubackPacket(number):
-                self._handler.on_published(number)
+            case PubackPacket(number, code):
+                self._handler.on_published(number, code)
             case ConnackPacket():
                 self._connack.set_result(packet)
             case SubackPacket() if not self._suback.done():

@@ -65,7 +65,7 @@ def status(topic: str, payload: bytes) -> OutgoingMessage:
 
 def taken(outgoing: OutgoingMessages, window: int = WINDOW) -> list[tuple[int, OutgoingMessage]]:
     found = []
-    while (following := outgoing.next(window)) is not None:
+    while (following := outgoing.next(window, 0.0)) is not None:
         found.append(following)
     return found
 

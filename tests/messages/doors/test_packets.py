@@ -20,6 +20,7 @@ from gatewayd.messages.doors.packets import (
     PingrespPacket,
     PubackPacket,
     PublishPacket,
+    PublishProperties,
     SubackPacket,
     disconnect,
     puback,
@@ -82,7 +83,7 @@ def test_unsubscribe() -> None:
 
 
 def test_publish_repeats_correlation_data() -> None:
-    assert publish(V5, 1, "t", b"stored", correlation=b"x") == bytes.fromhex(
+    assert publish(V5, 1, "t", b"stored", properties=PublishProperties(b"x")) == bytes.fromhex(
         "32 10 0001 74 0001 04 09 0001 78 73746f726564"
     )
     assert publish(V311, 1, "t", b"", retained=True) == bytes.fromhex("33 05 0001 74 0001")
@@ -247,7 +248,14 @@ def test_what_is_written_is_read(
     topic: str, payload: bytes, packet: int, correlation: bytes, retained: bool
 ) -> None:
     for version in (V5, V311):
-        data = publish(version, packet, topic, payload, retained=retained, correlation=correlation)
+        data = publish(
+            version,
+            packet,
+            topic,
+            payload,
+            retained=retained,
+            properties=PublishProperties(correlation),
+        )
         expected = PublishPacket(
             topic, payload, packet, retained=retained,
             correlation=correlation if version == V5 else b"",

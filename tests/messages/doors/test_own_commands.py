@@ -1,0 +1,229 @@
+"""Commands through gatewayd's own broker, a real mosquitto: out to the child, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from gatewayd.commands.relay import CommandRelay
+from gatewayd.device.command import CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.device.secret import Secret
+from gatewayd.messages.doors.access import OwnBrokerAccess
+from gatewayd.messages.doors.doors import DoorParts, Doors
+from gatewayd.runtime.clock import Clock, wall_time
+from gatewayd.runtime.tasks import cancel_and_wait
+from tests.commands.children import V5, V311, Received, listening_child
+from tests.commands.doubles import CommandedSession, command
+from tests.messages.doors.intakes import CHILD, Children, Intake, until
+from tests.messages.doors.own_door import PASSWORD, USERS, own_broker
+from tests.support.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.integration
+
+DONE, NO_LISTENER = CommandOutcome.DONE, CommandOutcome.NO_LISTENER
+CLOUD_FORM = f"c/{CHILD}/up/sys/commands/response/request_id="
+
+
+class Way:
+    """The way from a session to the own broker, with an intake for what is no answer."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        loop = asyncio.get_running_loop()
+        clock, self.intake, self.session = Clock(loop.time, wall_time), Intake(), CommandedSession()
+        self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
+        parts = DoorParts(
+            self.intake, Children(), clock, lambda *_: Secret(b""), "host", broker.directory,
+            answers=self.relay,
+        )  # fmt: skip
+        access = OwnBrokerAccess(broker.socket, lambda: Secret(PASSWORD.encode()))
+        self.doors = Doors(parts, {}, access)
+        self.relay.connect(self.doors)
+        self.relay.session_opened(CHILD, self.session)
+
+    async def answered(self, count: int = 1) -> list[tuple[str, CommandAnswer]]:
+        await until(lambda: len(self.session.answers) >= count, lambda: self.session.answers)
+        return self.session.answers
+
+    @property
+    def state(self) -> str:
+        ((state, _, _),) = self.doors.states().values()
+        return state
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        ((_, _, dropped),) = self.doors.states().values()
+        return dict(dropped)
+
+
+@contextlib.asynccontextmanager
+async def way(broker: Mosquitto) -> AsyncIterator[Way]:
+    one = Way(broker)
+    tasks = [asyncio.create_task(service()) for service in one.doors.services()]
+    try:
+        await until(lambda: one.state == "connected", lambda: one.state)
+        yield one
+    finally:
+        await cancel_and_wait(tasks)
+        await one.relay.aclose()
+
+
+def in_cloud_form(received: Received) -> Sequence[tuple[str, bytes]]:
+    """Answer as the platform's documents say, with the identifier of the topic."""
+    return [(CLOUD_FORM + received.topic.partition("request_id=")[2], b'{"result_code":0}')]
+
+
+def neutral(received: Received) -> Sequence[tuple[str, bytes]]:
+    """Answer on the response topic."""
+    return [(received.response, b'{"opened":true}')]
+
+
+@pytest.mark.parametrize("version", [V5, V311])
+async def test_an_answer_in_the_form_of_the_cloud_passes_unchanged(version: int) -> None:
+    with own_broker() as broker:
+        async with (
+            way(broker) as one,
+            listening_child(
+                broker.port, CHILD, USERS[CHILD], version=version, react=in_cloud_form
+            ) as child,
+        ):
+            one.session.send(command("7", payload=b'{"paras":{"on":1}}'))
+            assert await one.answered() == [("7", CommandAnswer(DONE, raw=b'{"result_code":0}'))]
+            (received,) = child.received
+            assert received.topic == f"c/{CHILD}/down/sys/commands/request_id=7"
+            assert received.payload == b'{"paras":{"on":1}}'
+            assert not one.intake.received, "an answer is no message"
+
+
+async def test_an_answer_on_the_response_topic_has_the_neutral_form() -> None:
+    with own_broker() as broker:
+        async with (
+            way(broker) as one,
+            listening_child(broker.port, CHILD, USERS[CHILD], react=neutral) as child,
+        ):
+            one.session.send(command("7"))
+            assert await one.answered() == [("7", CommandAnswer(DONE, result={"opened": True}))]
+            (received,) = child.received
+            assert (received.response, received.correlation) == (f"c/{CHILD}/up/answer/7", b"7")
+
+
+async def test_a_child_of_mqtt_3_1_1_may_answer_in_the_neutral_form() -> None:
+    def react(received: Received) -> Sequence[tuple[str, bytes]]:
+        number = json.loads(received.payload)["id"]
+        return [(f"c/{CHILD}/up/answer/{number}", b'{"error":"valve is stuck"}')]
+
+    with own_broker() as broker:
+        async with (
+            way(broker) as one,
+            listening_child(broker.port, CHILD, USERS[CHILD], version=V311, react=react),
+        ):
+            one.session.send(command("7", topic="thing/service/open", payload=b'{"id":"7"}'))
+            answer = CommandAnswer(CommandOutcome.FAILED, "valve is stuck")
+            assert await one.answered() == [("7", answer)]
+
+
+async def test_a_child_that_is_away_has_no_listener_at_once() -> None:
+    with own_broker() as broker:
+        async with way(broker) as one:
+            begun = asyncio.get_running_loop().time()
+            one.session.send(command(seconds=20.0))
+            ((_, answer),) = await one.answered()
+            assert answer.outcome is NO_LISTENER
+            assert asyncio.get_running_loop().time() - begun < 19.0, "long before its limit"
+
+
+@pytest.mark.parametrize("version", [V5, V311])
+async def test_a_child_that_comes_late_gets_nothing_that_has_expired(version: int) -> None:
+    with own_broker() as broker:
+        async with way(broker) as one:
+            async with listening_child(
+                broker.port, CHILD, USERS[CHILD], version=version, kept=True
+            ):
+                pass
+            one.session.send(command("late", seconds=4.0))
+            ((_, answer),) = await one.answered()
+            assert answer.outcome is CommandOutcome.NO_ANSWER, "its session is kept, and it is away"
+            async with listening_child(
+                broker.port, CHILD, USERS[CHILD], version=version, kept=True, react=in_cloud_form
+            ) as child:
+                one.session.send(command("next"))
+                await one.answered(2)
+            assert [item.topic.partition("=")[2] for item in child.received] == ["next"]
+
+
+async def test_a_message_waits_for_a_child_whose_session_is_kept() -> None:
+    message = command("", CommandKind.MESSAGE, seconds=0, reply_topic="", topic="sys/messages/down")
+    with own_broker() as broker:
+        async with way(broker) as one:
+            async with listening_child(broker.port, CHILD, USERS[CHILD], kept=True):
+                pass
+            one.session.send(message)
+            await until(lambda: one.relay.statistics().ended == {"done": 1}, one.relay.statistics)
+            async with listening_child(broker.port, CHILD, USERS[CHILD], kept=True) as child:
+                await until(lambda: child.received, lambda: child.received)
+            assert child.received[0].topic == f"c/{CHILD}/down/sys/messages/down"
+            assert not child.received[0].response
+
+
+async def test_a_late_answer_is_dropped_and_counted_and_never_a_message() -> None:
+    with own_broker() as broker:
+        async with (
+            way(broker) as one,
+            listening_child(broker.port, CHILD, USERS[CHILD]) as child,
+        ):
+            child.say(CLOUD_FORM + "7", b'{"result_code":0}')
+            child.say(f"c/{CHILD}/up/answer/7", b"{}")
+            child.say(f"c/{CHILD}/up/thing/service/open_reply", b'{"id":"7","code":200}')
+            child.say(f"c/{CHILD}/up/properties", b"{}")
+            await one.intake.until(1)
+            assert [message.topic for message in one.intake.received] == ["properties"]
+            assert one.dropped == {"late-answer": 3}
+            assert one.relay.statistics().late == 3
+
+
+async def test_an_answer_does_not_wait_behind_messages() -> None:
+    with own_broker() as broker:
+        async with (
+            way(broker) as one,
+            listening_child(broker.port, CHILD, USERS[CHILD], react=in_cloud_form) as child,
+        ):
+            one.intake.by_hand = True  # nothing is settled
+            for number in range(100):
+                child.say(f"c/{CHILD}/up/properties", b"%d" % number)
+            await one.intake.until(100)
+            one.session.send(command())
+            await one.answered()
+            one.intake.settle(len(one.intake.waiting))
+
+
+async def test_the_door_is_away() -> None:
+    with own_broker() as broker:
+        async with way(broker) as one:
+            broker.stop()
+            await until(lambda: one.state == "connecting", lambda: one.state)
+            one.session.send(command())
+            ((_, answer),) = await one.answered()
+            assert answer.outcome is NO_LISTENER
+
+
+async def test_a_broker_that_restarts_amid_a_command() -> None:
+    """The child has the command, and answers when both are back."""
+    with own_broker() as broker:
+        async with way(broker) as one:
+            async with listening_child(broker.port, CHILD, USERS[CHILD], kept=True) as child:
+                one.session.send(command("7"))
+                await until(lambda: child.received, lambda: one.session.answers)
+                broker.kill()
+                await until(lambda: one.state == "connecting", lambda: one.state)
+                await asyncio.to_thread(broker.start)
+                await until(lambda: one.state == "connected", lambda: one.state)
+                await until(child.client.is_connected)
+                child.say(CLOUD_FORM + "7", b'{"result_code":0}')
+                ((_, answer),) = await one.answered()
+            assert answer.outcome is DONE
+            assert {item.topic for item in child.received} == {
+                f"c/{CHILD}/down/sys/commands/request_id=7"
+            }
