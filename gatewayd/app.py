@@ -227,7 +227,8 @@ class Application:
         rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
-            decisions=decisions, reload=reload, rescan=rescan, dump=dump,
+            decisions=decisions, quiet_for=self.registrar.quiet_for,
+            reload=reload, rescan=rescan, dump=dump,
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})

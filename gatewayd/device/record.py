@@ -54,6 +54,7 @@ class Record:
     """One row of state.db.
 
     attempt: number of the newest registration intent; 0 before the first.
+    attempted_at: when that was recorded; 0 where nothing of it can be under way any more.
     stored: the attempt whose secret is durable and in use; 0 where none is.
     activating: the attempt that may be used to log in; 0 where none may, as where an earlier
     version has died between the two.
@@ -110,6 +111,10 @@ class Record:
     def with_intent(self, now: int) -> Record:
         """Return the facts before a cloud is asked for a secret."""
         return replace(self, attempt=self.attempt + 1, attempted_at=now)
+
+    def without_request(self) -> Record:
+        """Return the facts once nothing can be under way of the newest intent."""
+        return replace(self, attempted_at=0)
 
     def with_secret(self, attempt: int, now: int) -> Record:
         """Return the facts once the secret of an attempt is in its slot: it is used from now on."""

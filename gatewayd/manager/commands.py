@@ -44,9 +44,10 @@ class OperatorCommands:
     reload: reads the configuration again.  Raises ConfigError.
     rescan: has discoverers look again for so many seconds.  Raises InvalidArgs.
     dump: returns a descriptor from which diagnostics can be read.
+    quiet_for: returns the seconds for which a child has to wait for an earlier request.
     """
 
-    def __init__(  # noqa: PLR0913  # four by keyword
+    def __init__(  # noqa: PLR0913  # five by keyword
         self,
         manager: DeviceManager,
         admission: AdmissionController,
@@ -54,12 +55,13 @@ class OperatorCommands:
         rules: RulesInForce,
         *,
         decisions: DecisionLog,
+        quiet_for: Callable[[DeviceId], float],
         reload: Callable[[], Awaitable[None]],
         rescan: Callable[[int, Sequence[str]], None],
         dump: Callable[[], Awaitable[int]],
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
-        self._decisions = decisions
+        self._decisions, self._quiet_for = decisions, quiet_for
         self._rules, self._reload, self._rescan, self._dump = rules, reload, rescan, dump
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
@@ -87,6 +89,12 @@ class OperatorCommands:
                 f"Device {child.id} needs a reset at the cloud: do it there, then Reregister"
             )
         _demand(child, child.state in _RETRIABLE, "failed or waiting")
+        if child.state is State.ADMITTED and (seconds := self._quiet_for(child.id)) > 0:
+            raise WrongState(
+                f"Device {child.id} has to wait for {seconds:.0f} s more: an earlier request may"
+                " still be under way, and a second one would make its secret useless"
+            )
+        log.info("Device %s is retried by %s.", child.id, caller, extra={"device": child.id})
         self._manager.restart_work(child)
 
     async def retry_all(self, providers: Collection[str]) -> None:

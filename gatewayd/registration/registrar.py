@@ -179,7 +179,6 @@ class Registrar:
         self._now, self._wall, self._jitter = clock.now, clock.stamp, clock.jitter
         self._clock = clock
         self._turns: dict[str, RegistrationTurns] = {}
-        self._answered: dict[DeviceId, int] = {}  # the last attempt, where it issued nothing
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -242,14 +241,33 @@ class Registrar:
 
     async def _wait_quiet_time(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until an earlier request whose reply was lost can no longer take effect."""
-        record = self._records[device]
-        if not record.attempt or self._answered.get(device) == record.attempt:
-            return
-        elapsed = (self._wall() - record.attempted_at) / 1e6 - AT_HAND
-        wait = min(self._settings.quiet_time, self._settings.quiet_time - elapsed)
-        if wait > 0:
+        if (wait := self._quiet(self._records[device])) > 0:
             post(lc.RegistrationDelayed(QUIET, self._now() + wait))
             await asyncio.sleep(wait)
+
+    def quiet_for(self, device: DeviceId) -> float:
+        """Return the seconds for which a child has to wait for an earlier request; 0 for none."""
+        record = self._records.get(device)
+        if record is None or self._turns_at(record.cloud).unused.covers(record):
+            return 0.0
+        return self._quiet(record)
+
+    def _quiet(self, record: Record) -> float:
+        """Return the seconds in which the newest request may still take effect; 0 for none."""
+        if not record.attempt or not record.attempted_at:
+            return 0.0
+        elapsed = (self._wall() - record.attempted_at) / 1e6 - AT_HAND
+        return max(0.0, min(self._settings.quiet_time, self._settings.quiet_time - elapsed))
+
+    async def _settle(self, intent: Record) -> None:
+        """Put on record that nothing of an intent is under way, so that the next need not wait."""
+        with contextlib.suppress(StoreError):  # a wait is all that this costs
+            await self._records.update(
+                intent.device,
+                lambda r: unchanged(
+                    r, attempt=intent.attempt, stored=intent.stored
+                ).without_request(),
+            )
 
     async def _wait_after(self, outcome: Failed | Unknown, failures: int, post: PostEvent) -> None:
         settings = self._settings
@@ -285,20 +303,26 @@ class Registrar:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             return Refused(NO_PROVIDER)
-        if (refusal := provider.check_name(record.cloud)) is not None:
-            return Refused(refusal)
-        if not self._clock.is_set():
-            return Failed(CLOCK_NOT_SET)
-        for find in (self._secrets.check_ready, partial(provider.check_ready, record.cloud)):
-            if (not_ready := await find()) is not None:
-                return Failed(not_ready)
-        if self._closing:
-            return Failed(STOPPING)
-        newest = self._records.get(device)  # an operator may have decided otherwise meanwhile
         unused = self._turns_at(record.cloud).unused
+        if (obstacle := await self._obstacle(record.cloud, provider)) is not None:
+            if unused.covers(record):
+                await self._settle(record)
+            return obstacle
+        newest = self._records.get(device)  # an operator may have decided otherwise meanwhile
         intent = newest if unused.take(newest) else await self._record_intent(record)
         assert intent is not None, "what was taken is on record"
         return await self._request(provider, record.cloud, intent, post)
+
+    async def _obstacle(self, name: CloudName, provider: CloudProvider) -> Outcome | None:
+        """Return why nothing can be requested now; None where something can."""
+        if (refusal := provider.check_name(name)) is not None:
+            return Refused(refusal)
+        if not self._clock.is_set():
+            return Failed(CLOCK_NOT_SET)
+        for find in (self._secrets.check_ready, partial(provider.check_ready, name)):
+            if (not_ready := await find()) is not None:
+                return Failed(not_ready)
+        return Failed(STOPPING) if self._closing else None
 
     async def _record_intent(self, record: Record) -> Record:
         now = self._wall()
@@ -324,10 +348,9 @@ class Registrar:
             await self._write_until_durable(lambda: self._point(intent, intent.attempt), post)
             kept = True
 
-        self._answered.pop(intent.device, None)
         outcome = await provider.register(name, keep)
         if isinstance(outcome, Failed | Refused) and not kept:
-            self._answered[intent.device] = intent.attempt
+            await self._settle(intent)
         return Issued() if kept else outcome
 
     async def _point(self, record: Record, attempt: int) -> None:

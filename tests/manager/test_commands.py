@@ -350,3 +350,19 @@ async def test_a_filter_of_decisions_that_makes_no_sense(
 ) -> None:
     with pytest.raises(InvalidArgs, match="Filter"):
         await stage.app.commands.list_decisions(wanted, 0)
+
+
+async def test_retry_is_now_or_says_why_not() -> None:
+    cloud = FakeCloud(script={"TH20-1": ["fail", "lose"]})
+    async with Stage(MemoryRecords(), cloud, retry_first=3600.0).running() as stage:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "admitted", "cloud-unreachable")
+        await stage.app.commands.retry(device, "olga")
+        await stage.tape.wait_for(device, "admitted", "answer-lost")
+        with pytest.raises(WrongState, match=r"wait for \d\d s more: an earlier request"):
+            await stage.app.commands.retry(device, "olga")
+        await asyncio.sleep(62)
+        began = asyncio.get_running_loop().time()
+        await stage.app.commands.retry(device, "olga")
+        await stage.tape.wait_for(device, "online")
+        assert asyncio.get_running_loop().time() - began < 30

@@ -69,6 +69,24 @@ async def test_an_answer_that_was_lost_is_waited_out() -> None:
     assert issued(stage.cloud) == 2
 
 
+@pytest.mark.parametrize("obstacle", ["nothing-sent", "answered"])
+async def test_what_cannot_be_under_way_is_not_waited_for_after_a_restart(obstacle: str) -> None:
+    records, cloud = MemoryRecords(), FakeCloud(script={"TH20-1": ["fail"]})
+    if obstacle == "nothing-sent":
+        cloud.not_ready = Reason("credential-missing", "The product secret cannot be read.")
+    async with Stage(records, cloud, retry_first=3600.0).running() as stage:
+        device = stage.announce("TH20-1")
+        code = cloud.not_ready.code if cloud.not_ready else "cloud-unreachable"
+        await stage.tape.wait_for(device, "admitted", code)
+        assert records[device].attempt == 1
+    cloud.not_ready, cloud.script = None, {}
+    began = asyncio.get_running_loop().time()
+    async with Stage(records, cloud).running() as stage:
+        stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+    assert asyncio.get_running_loop().time() - began < 30  # and no quiet time of 60 s
+
+
 async def test_a_secret_made_stale_by_a_late_duplicate_is_replaced() -> None:
     async with answering("issue-another") as stage:
         device = stage.announce("TH20-1")

@@ -204,6 +204,7 @@ class FakeCloud:
     contested: whose session was opened while another of it was open.
     said: what children have said, by their names, repeats included.
     down: whether it cannot be reached.
+    not_ready: why nothing can be requested of it, which is found without asking it.
     """
 
     name: str = "cloud"
@@ -216,6 +217,7 @@ class FakeCloud:
     contested: list[CloudName] = field(default_factory=list)
     said: dict[str, list[Message]] = field(default_factory=dict)
     down: bool = False
+    not_ready: Reason | None = None
 
     gateway_name: CloudName | None = None
 
@@ -229,7 +231,7 @@ class FakeCloud:
         return None
 
     async def check_ready(self, name: CloudName) -> Reason | None:
-        return None
+        return self.not_ready
 
     async def unbind(self, name: CloudName) -> Reason | None:
         self.calls.append(f"forget {name.device}")
