@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 
+from gatewayd.cloud.command_router import ChildCommands
 from gatewayd.cloud.paho_socket import (
     PATIENCE,
     Acknowledgement,
@@ -23,8 +24,9 @@ from gatewayd.cloud.paho_socket import (
     UnacknowledgedPackets,
     message_packet,
 )
-from gatewayd.cloud.provider import MessageDelayed, Publication, SessionEnd
+from gatewayd.cloud.provider import CommandHandler, MessageDelayed, Publication, SessionEnd
 from gatewayd.cloud.publisher import MessagePublisher
+from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
 from gatewayd.device.secret import Secret
 from gatewayd.network import connect_errors, tls
@@ -459,13 +461,19 @@ class MqttSession:
     """A device that is logged in over a connection of its own.
 
     make_publisher: makes the publisher of what the device says, when it says something for the
-    first time.  Implements Session, SupportsMessages.
+    first time.  commands: those that the device is sent.
+    Implements Session, SupportsMessages, SupportsCommands.
     """
 
     def __init__(
-        self, connection: MqttConnection, make_publisher: Callable[[], MessagePublisher]
+        self,
+        connection: MqttConnection,
+        make_publisher: Callable[[], MessagePublisher],
+        commands: ChildCommands,
     ) -> None:
         self._connection, self._make_publisher = connection, make_publisher
+        self._commands = commands
+        connection.closed.add_done_callback(lambda _: commands.end())
 
     @cached_property
     def _publisher(self) -> MessagePublisher:
@@ -484,6 +492,14 @@ class MqttSession:
             closed = self._connection.closed
             end = closed.result() if closed.done() else ConnectionEnd.LOST
             return MessageDelayed(connect_errors.ENDS[end])
+
+    def receive_commands(self, handler: CommandHandler | None) -> None:
+        """Have each command handled from now on, as SupportsCommands says."""
+        self._commands.receive_commands(handler)
+
+    async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
+        """Answer a command once, as SupportsCommands says."""
+        return await self._commands.answer(command, answer)
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""

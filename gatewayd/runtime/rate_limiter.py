@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 _TICK = 0.001
 """Seconds to wait at least, so that rounding cannot make a wait that ends too early again."""
+URGENT = 64
+"""Urgent callers that may wait for one limiter."""
 
 
 class RateRule(Protocol):
@@ -112,10 +115,52 @@ class TooManyWaiting(Exception):
     """The queue of a limiter is full: try again later."""
 
 
+class TurnQueue:
+    """A queue for one turn at a time, as asyncio.Lock is, in which the urgent come first.
+
+    Who has the turn keeps it until `release`.
+    """
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self, *, urgent: bool) -> None:
+        """Wait for the turn."""
+        if not self._taken:
+            self._taken = True
+            return
+        queue = self._urgent if urgent else self._others
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # it had the turn already
+                self.release()
+            with suppress(ValueError):
+                queue.remove(mine)
+            raise
+
+    def release(self) -> None:
+        """Let the next one have the turn."""
+        for queue in (self._urgent, self._others):
+            while queue:
+                following = queue.popleft()
+                if not following.done():
+                    following.set_result(None)
+                    return
+        self._taken = False
+
+
 class RateLimiter:
     """A queue in which callers wait until a rule lets them pass: first come, first served.
 
-    now: seconds of a steady clock.  waiters: callers that may wait at a time.
+    What is urgent passes first: at most the one that has its turn already passes before it.
+
+    now: seconds of a steady clock.  waiters: callers that may wait at a time; besides, URGENT that
+    are urgent.
     within: a limiter that each passing has to pass as one, too, at the same moment; a caller that
     still waits here takes nothing of that from others.
     """
@@ -128,27 +173,32 @@ class RateLimiter:
         within: RateLimiter | None = None,
     ) -> None:
         self._rule, self._now, self._within = rule, now, within
-        self._free = waiters
-        self._turn = asyncio.Lock()
+        self._free = {False: waiters, True: URGENT}
+        self._queue = TurnQueue()
 
-    async def acquire(self, count: int = 1, ended: asyncio.Future[Any] | None = None) -> None:
+    async def acquire(
+        self, count: int = 1, ended: asyncio.Future[Any] | None = None, *, urgent: bool = False
+    ) -> None:
         """Return when `count` may pass; do that before the next await.
 
         ended: once it is done, no wait is of use; then nothing is counted.  Cancelled: nothing is
         counted, and the next in the queue has its turn.  Raises TooManyWaiting.
         """
-        if not self._free:
+        if not self._free[urgent]:
             raise TooManyWaiting
-        self._free -= 1
+        self._free[urgent] -= 1
         try:
-            async with self._turn:
+            await self._queue.acquire(urgent=urgent)
+            try:
                 await self._until_free(count, ended)
                 if self._within is not None:
-                    await self._within.acquire(1, ended)
+                    await self._within.acquire(1, ended, urgent=urgent)
                 if not _is_done(ended):
                     self._rule.record(self._now(), count)
+            finally:
+                self._queue.release()
         finally:
-            self._free += 1
+            self._free[urgent] += 1
 
     async def _until_free(self, count: int, ended: asyncio.Future[Any] | None) -> None:
         while not _is_done(ended) and (wait := self._rule.wait(self._now(), count)) > 0:

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.provider import CloudProvider, CloudRequestHandler, KeepSecret, Outcome, Session
+from gatewayd.cloud.publisher import MappedMessage
+from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.rate_limiter import RateLimiter
+
+
+class NoForm:
+    """The form of a cloud that has no commands."""
+
+    def read(self, _topic: str, _payload: bytes) -> None:
+        return None
+
+    def write(self, _child: Hashable, _command: ChildCommand, _answer: CommandAnswer) -> None:
+        return None
+
+
+def commands_of_no_kind() -> CommandRouter[Any]:
+    async def send(_child: Hashable, _mapped: MappedMessage) -> bool:
+        return False
+
+    return CommandRouter(NoForm(), send, "cloud", time.monotonic)
 
 
 @dataclass

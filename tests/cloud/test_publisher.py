@@ -32,7 +32,7 @@ from gatewayd.simulator.mqtt.packets import Publish
 from gatewayd.testing.contracts.cloud import cancel
 from gatewayd.testing.waiting import until
 from tests.cloud.peer import Peer, connected
-from tests.cloud.stand_ins import CountLimit
+from tests.cloud.stand_ins import CountLimit, commands_of_no_kind
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., Server]
@@ -56,7 +56,10 @@ def session_over(
     connection: mqtt.MqttConnection, rate: float = FREE, waiters: int = 1000
 ) -> MqttSession:
     limit = CountLimit(RateLimiter(Pacer(rate), time.monotonic, waiters))
-    return MqttSession(connection, lambda: MqttPublisher(connection, map_message, limit, 100))
+    commands = commands_of_no_kind().open("child")
+    return MqttSession(
+        connection, lambda: MqttPublisher(connection, map_message, limit, 100), commands
+    )
 
 
 def saying(session: SupportsMessages, *numbers: int) -> list[asyncio.Task[Publication]]:

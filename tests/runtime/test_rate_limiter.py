@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.runtime.rate_limiter import (
+    URGENT,
     Pacer,
     RateLimiter,
     RateRule,
     SlidingWindow,
     TooManyWaiting,
+    TurnQueue,
 )
 from gatewayd.testing.clock import JumpingLoop, run
 
@@ -185,3 +187,58 @@ def test_an_allowance_is_never_overdrawn_and_comes_back(gaps: list[float], count
 @pytest.mark.parametrize("rule", [lambda: Pacer(1.0), lambda: SlidingWindow(2, 1.0)])
 def test_a_rule_waits_for_nothing_at_first(rule: Callable[[], Any]) -> None:
     assert rule().wait(-5.0, 2) == 0.0
+
+
+@pytest.mark.jumping_clock
+async def test_what_is_urgent_passes_first_and_keeps_the_rule() -> None:
+    loop = asyncio.get_running_loop()
+    within = RateLimiter(SlidingWindow(1, 1.0), loop.time, WAITERS)
+    limiter = RateLimiter(Pacer(1000.0), loop.time, WAITERS, within)
+    passed = list[tuple[str, float]]()
+
+    async def call(name: str, *, urgent: bool = False) -> None:
+        await limiter.acquire(urgent=urgent)
+        passed.append((name, loop.time()))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(call(f"report {number}"))
+        await asyncio.sleep(0.1)
+        group.create_task(call("answer 1", urgent=True))
+        group.create_task(call("answer 2", urgent=True))
+    names = [name for name, _ in passed]
+    assert names[2:4] == ["answer 1", "answer 2"], "one more report had its turn already"
+    assert [name for name in names if name.startswith("report")] == [
+        f"report {n}" for n in range(5)
+    ]
+    moments = [at for _, at in passed]
+    assert all(later - at >= 1.0 - ROUNDING for at, later in pairwise(moments))
+
+
+@pytest.mark.jumping_clock
+async def test_those_that_wait_leave_room_for_what_is_urgent_which_is_bounded_too() -> None:
+    loop = asyncio.get_running_loop()
+    limiter = RateLimiter(SlidingWindow(1, 60.0), loop.time, waiters=2)
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
+    await asyncio.sleep(1)
+    urgent = [asyncio.create_task(limiter.acquire(urgent=True)) for _ in range(URGENT)]
+    await asyncio.sleep(1)
+    with pytest.raises(TooManyWaiting):
+        await limiter.acquire(urgent=True)
+    for task in (*tasks[1:], *urgent[1:]):
+        task.cancel()
+    async with asyncio.timeout(120):
+        await urgent[0]
+    assert loop.time() >= 60.0 - ROUNDING
+
+
+async def test_one_that_is_cancelled_as_its_turn_comes_passes_it_on() -> None:
+    queue = TurnQueue()
+    await queue.acquire(urgent=False)
+    second, third = (asyncio.create_task(queue.acquire(urgent=False)) for _ in range(2))
+    await asyncio.sleep(0)
+    queue.release()
+    second.cancel()
+    async with asyncio.timeout(60):
+        await third
+    assert second.cancelled()

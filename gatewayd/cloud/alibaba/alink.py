@@ -48,7 +48,7 @@ _TO_GATEWAY = (TOPO_NOTIFY, TOPO_CHANGE, PERMIT)
 _TO_CHILD = (DISABLE, ENABLE, DELETE)
 _WATCHED = (DISABLE, DELETE)  # thing/enable cannot reach a child that is disabled
 
-_REPLY = "_reply"
+_REPLY, _OF_USERS = "_reply", "/user/"
 _SYSTEM = re.compile(r"/sys/([^/]{1,64})/([^/]{1,64})/([a-z_/]{1,64})")
 
 
@@ -83,8 +83,8 @@ def reply_topic(topic: str) -> str:
 
 
 def is_reply(topic: str) -> bool:
-    """Whether this is the topic of a reply."""
-    return topic.endswith(_REPLY)
+    """Whether this is the topic of a reply; users may give theirs such names, too."""
+    return topic.endswith(_REPLY) and _OF_USERS not in topic
 
 
 def error_topic(gateway: CloudName) -> str:
@@ -244,6 +244,14 @@ def awaited_id(payload: bytes) -> str:
         system = message.get("sys")
         wanted = not isinstance(system, dict) or system.get("ack") != 0
         return _id(message) if wanted else ""
+    except AlinkError:
+        return ""
+
+
+def id_of(message: dict[str, Any]) -> str:
+    """Return the id of a request of the cloud; "" where it has none."""
+    try:
+        return _id(message)
     except AlinkError:
         return ""
 

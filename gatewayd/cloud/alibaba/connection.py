@@ -11,9 +11,13 @@ from contextlib import suppress
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
+from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, weight
 from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports, MessageLimit
+from gatewayd.cloud.command_router import post_answer
 from gatewayd.cloud.paho_socket import Gone
+from gatewayd.cloud.publisher import MappedMessage
+from gatewayd.cloud.sub_devices import link
 from gatewayd.cloud.sub_devices.link import NotSent, deadline
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device.record import CloudName
@@ -23,8 +27,9 @@ log = logging.getLogger(__name__)
 
 TOPICS_AT_ONCE = 8
 """Topics of one SUBSCRIBE ("Limits" of the documentation)."""
-WATCHED = 40
-"""Children with topics of their own: the gateway may have 100, and needs some for itself."""
+WATCHED = 5
+"""Children whose end is watched on topics of their own: the gateway may have 100, needs some for
+itself, and most for commands."""
 EARLY = 64
 """Downlinks kept until a handler is set; the oldest give way."""
 ANSWERS = 64
@@ -37,6 +42,8 @@ class AlibabaUplink:
     own: the gateway's name.  reply_timeout: seconds.  limits: the gateway's.
     ids: of the reports.  reports: what the gateway reports, for itself and for its children.
     closed: why the session has ended.  Wait for it by asyncio.wait.
+    on_command: called with each message that is neither a reply nor about sub-devices; returns
+    whether it is a command.
     refused: topics whose subscription the cloud refused.
     dropped: messages of no use, by cause: "late", "malformed", "unexpected", "flood".
     """
@@ -61,6 +68,7 @@ class AlibabaUplink:
         self._answering: set[asyncio.Task[None]] = set()
         self._early: deque[Downlink] = deque(maxlen=EARLY)
         self._on_request: Callable[[Downlink], None] = self._early.append
+        self.on_command: Callable[[str, bytes], bool] = _is_none
         connection.on_message = self._handle_message
 
     @property
@@ -95,8 +103,27 @@ class AlibabaUplink:
         A refusal is recorded in `refused`, and is no error: the cloud subscribes a gateway to some
         topics by itself.
         """
-        await self._subscribe((*alink.gateway_topics(self._own), *self.reports.early_topics))
-        self.reports.subscribed.update(self.reports.early_topics)
+        commands = command_topics(SubName(self._own.product, self._own.device))
+        early = self.reports.early_topics
+        await self._subscribe((*alink.gateway_topics(self._own), *early, *commands))
+        self.reports.subscribed.update(early)
+
+    async def subscribe_to_commands(self, child: SubName) -> None:
+        """Subscribe to the commands of a child.  Raises NoAnswer, LinkDown."""
+        topics, name = command_topics(child), child.device
+        await link.subscribe_to_commands(self._connection, topics, self._reply_timeout, name)
+
+    async def unsubscribe_from_commands(self, child: SubName) -> None:
+        """Unsubscribe from the commands of a child.  Raises NoAnswer, LinkDown."""
+        async with deadline(self._reply_timeout):
+            await self._connection.unsubscribe(command_topics(child))
+
+    async def answer_command(self, mapped: MappedMessage, limit: MessageLimit | None) -> bool:
+        """Answer a command; return whether the cloud has acknowledged that.
+
+        limit: of the child; None for the gateway's own.
+        """
+        return await post_answer(self._connection, mapped, limit or self._limits.reports)
 
     async def watch(self, children: Iterable[SubName]) -> None:
         """Subscribe to the topics of these children, as far as there is room.
@@ -162,7 +189,7 @@ class AlibabaUplink:
             elif alink.is_reply(topic):
                 self._replied(topic, payload)
             else:
-                self.dropped["unexpected"] += 1
+                self.dropped["unexpected"] += not self.on_command(topic, payload)
         except AlinkError:
             self.dropped["malformed"] += 1
 
@@ -190,3 +217,7 @@ class AlibabaUplink:
         with suppress(Gone, NotSent):
             await self._requests.wait_turn(self._limits.messages)
             await self._connection.publish(topic, payload)
+
+
+def _is_none(_: str, __: bytes) -> bool:
+    return False

@@ -19,6 +19,8 @@ from typing import TypeAlias
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
+from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
+from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins
 from gatewayd.cloud.alibaba.reporting.device_reports import (
     DeviceReports,
@@ -27,6 +29,7 @@ from gatewayd.cloud.alibaba.reporting.device_reports import (
     receive_replies,
 )
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
+from gatewayd.cloud.command_router import own_commands
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
     Failed,
@@ -38,11 +41,12 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
+from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.network import tls
+from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import UNREACHED, ConnectError, ConnectFault
 
 log = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ class DirectRoute(ABC):
 
     def __init__(self, account: AlibabaAccount, now: Callable[[], float] = time.monotonic) -> None:
         self._account, self._settings = account, account.settings
-        self._limits = MessageLimits(now)
+        self._limits, self._now = MessageLimits(now), now
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
@@ -95,9 +99,19 @@ class DirectRoute(ABC):
             connection = await mqtt.open_connection(
                 server, login, keepalive, max_packet=payloads.MAX_SESSION_PACKET
             )
-            return MqttSession(connection, partial(self._publisher, name, connection))
         except ConnectError as error:
             raise self._login_error(error, name) from error
+        own = payloads.sub_name(name)
+        form, limit = AlibabaCommands(own), self._limits.of(own)
+        commands = own_commands(connection, own, form, limit, name.provider, self._now)
+        await subscribe(
+            connection,
+            subscribe_to_commands(
+                connection, command_topics(own), self._settings.reply_timeout, name.device
+            ),
+            connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *self._account.endpoint(name)),
+        )
+        return MqttSession(connection, partial(self._publisher, name, connection), commands)
 
     def _publisher(self, name: CloudName, connection: mqtt.MqttConnection) -> OwnPublisher:
         own, seconds = payloads.sub_name(name), self._settings.reply_timeout

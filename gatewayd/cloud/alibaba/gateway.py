@@ -11,11 +11,13 @@ from typing import Protocol
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
+from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import sub_name
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import (
     Issued,
@@ -41,7 +43,12 @@ from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 
 class GatewayChildren(Protocol):
-    """The children that are served over the gateway's session."""
+    """The children that are served over the gateway's session.
+
+    commands: theirs, and the gateway's own.
+    """
+
+    commands: CommandRouter[SubName]
 
     def serve_over(self, uplink: AlibabaUplink) -> None:
         """Serve the children over the gateway's new session from now on."""
@@ -148,8 +155,10 @@ class AlibabaGatewayRoute:
         uplink = AlibabaUplink(
             name, connection, self._settings.reply_timeout, self._limits, self._ids
         )
+        uplink.on_command = self._children.commands.handle
         no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
         await subscribe(connection, uplink.subscribe_all(), no_answer)
         self._children.serve_over(uplink)
         own, ways = sub_name(name), lambda: uplink.reports
-        return MqttSession(connection, lambda: OwnPublisher(own, ways, gateway=True))
+        commands = self._children.commands.open(own)
+        return MqttSession(connection, lambda: OwnPublisher(own, ways, gateway=True), commands)

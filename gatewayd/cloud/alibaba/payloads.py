@@ -81,6 +81,8 @@ def word(fields: Mapping[str, object], key: str, most: int = 64) -> str:
     return value if all("!" <= character <= "~" for character in value) else ""
 
 
+RRPC = {"ext": "1"}
+"""The option of a client that takes RRPCs on topics of its own ("Call custom topics")."""
 REGISTER_TOPIC = "/ext/register"
 
 
@@ -116,6 +118,7 @@ def connect_login(name: CloudName, secret: Secret, method: str, timestamp: str =
     options = {"securemode": "2", "signmethod": method}
     if timestamp:
         options["timestamp"] = timestamp
+    options |= RRPC
     content = connect_content(name, client_id(name), timestamp)
     return _login(name, options, sign(method, secret, content))
 

@@ -121,7 +121,9 @@ def connect_login(name: CloudName, secret: Secret) -> Login | None:
     client, token = _grant(fields)
     if not client or fields.keys() != {"clientId", "deviceToken"}:
         return None
-    return _login(name, client, "authType=connwl,securemode=-2", token.encode())
+    options = {"authType": "connwl", "securemode": "-2", **payloads.RRPC}
+    joined = ",".join(f"{key}={value}" for key, value in options.items())
+    return _login(name, client, joined, token.encode())
 
 
 def parse_grant(topic: str, payload: bytes, name: CloudName) -> Secret | None:

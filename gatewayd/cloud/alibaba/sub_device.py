@@ -11,6 +11,9 @@ from abc import ABC, abstractmethod
 
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
+from gatewayd.cloud.alibaba.alink import SubName
+from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
+from gatewayd.cloud.alibaba.commanding.subscriptions import CommandSubscriptions
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.downlink import AlibabaDownlink, FoundDeviceReporter
 from gatewayd.cloud.alibaba.payloads import sub_name
@@ -21,6 +24,7 @@ from gatewayd.cloud.alibaba.sub_device_sessions import (
     SessionCheck,
     Signing,
 )
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.credentials import GivenSecret
 from gatewayd.cloud.provider import (
     CloudRequestHandler,
@@ -32,7 +36,8 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.publisher import MappedMessage
+from gatewayd.cloud.sub_devices.link import GatewayLink, NotSent
 from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
@@ -56,6 +61,7 @@ class AlibabaSubDevices:
     """All sub-devices of one gateway.
 
     provider: its name in the configuration.  own: the gateway.
+    commands: those of the gateway and of its children.
     """
 
     def __init__(
@@ -69,8 +75,13 @@ class AlibabaSubDevices:
         self._link, self._reports_found = link, own.report_found
         self.requests = AlibabaRequests(link, clock.now)
         signing = Signing(settings.sign_method, clock.timestamp)
+        self._own = SubName(own.product, own.device)
+        self._subscriptions = CommandSubscriptions(link)
+        self.commands = CommandRouter(
+            AlibabaCommands(), self._answer, provider, clock.now, self._want_commands
+        )
         self.sessions = AlibabaSubDeviceSessions(
-            link, self.requests, signing, own.children, clock.now
+            link, self.requests, signing, self.commands, own.children, clock.now
         )
         self._reporter = FoundDeviceReporter(self.requests.report_found)
         self._check = SessionCheck(self.sessions, clock.now)
@@ -87,6 +98,7 @@ class AlibabaSubDevices:
         """Serve the children over the gateway's new session from now on."""
         self._link.put(uplink)
         self._monitor.update()
+        self._subscriptions.begin()
 
     def set_gateway_reason(self, reason: Reason | None) -> None:
         """Set why the gateway is not logged in, for the children's reasons; None if not known."""
@@ -107,8 +119,21 @@ class AlibabaSubDevices:
         if self._reports_found:
             self._reporter.report(sub_name(name))
 
+    async def _answer(self, child: SubName, mapped: MappedMessage) -> bool:
+        """Answer a command over the gateway's newest session."""
+        limit = None if child == self._own else self.sessions.limit_of(child)
+        try:
+            return await self._link.get().answer_command(mapped, limit)
+        except NotSent:
+            return False
+
+    def _want_commands(self, child: SubName, wanted: bool) -> None:
+        if child != self._own:  # whose topics every session subscribes to
+            self._subscriptions.want(child, wanted=wanted)
+
     async def close(self) -> None:
         """End what is under way."""
+        await self._subscriptions.close()
         await self._reporter.close()
         await self._monitor.close()
         await self._check.close()

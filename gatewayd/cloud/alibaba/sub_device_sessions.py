@@ -11,9 +11,10 @@ from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
-from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimits
+from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit, MessageLimits
 from gatewayd.cloud.alibaba.reporting.publishers import SubDevicePublisher
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.quota import Quota
@@ -53,6 +54,7 @@ class Signing:
 class AlibabaSubDeviceSessions:
     """The sessions of the gateway's children, and the topology that they need.
 
+    commands: those of the gateway and its children.
     limit: children that the cloud lets a gateway have.  now: seconds of a steady clock.
     """
 
@@ -61,18 +63,23 @@ class AlibabaSubDeviceSessions:
         link: GatewayLink[AlibabaUplink],
         requests: AlibabaRequests,
         signing: Signing,
+        commands: CommandRouter[SubName],
         limit: int,
         now: Callable[[], float],
     ) -> None:
         self._link, self._requests, self._signing = link, requests, signing
         self._limits = MessageLimits(now)
-        self._online = OpenSessions(requests.log_out, now)
+        self._online = OpenSessions(requests.log_out, now, commands)
         self.cooldown = Cooldown[SubName](now)
         self.topology = AlibabaTopology(limit, requests.attached)
 
     def all(self) -> tuple[SubDeviceSession, ...]:
         """Return the sessions that are open."""
         return self._online.sessions()
+
+    def limit_of(self, child: SubName) -> MessageLimit:
+        """Return the limit of what a child publishes by itself."""
+        return self._limits.of(child)
 
     def expect(self, child: SubName) -> None:
         """Prepare for the registration of a child, and count it as one of the gateway's."""

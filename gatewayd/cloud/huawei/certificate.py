@@ -18,7 +18,10 @@ from gatewayd.ca.authority import Authority
 from gatewayd.ca.certificates import read_request, span_of
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.command_router import EarlyPackets, own_commands
 from gatewayd.cloud.huawei import reasons
+from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
+from gatewayd.cloud.huawei.commanding.commands import topics as command_topics
 from gatewayd.cloud.huawei.identity import (
     CertificateIdentity,
     IssueOptions,
@@ -40,10 +43,13 @@ from gatewayd.cloud.huawei.template_device import (
 )
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused
+from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.network import connect_errors
+from gatewayd.network.connect_errors import ConnectFault
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.watched_file import WatchedFile, read_regular
 
@@ -127,7 +133,7 @@ class CertificateRoute:
     ) -> None:
         self.authority = authority
         self.login = CertificateLogin(settings, read_secret, clock.timestamp)
-        self._own, self._services = own, settings.services
+        self._settings, self._own, self._services = settings, own, settings.services
         self._now, self._wall = clock.now, clock.timestamp
         self._file = TemplateFile(own.template_file)
 
@@ -187,10 +193,20 @@ class CertificateRoute:
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
-        connection, device_id = await self.login.open(name, secret, None)
+        early = EarlyPackets()
+        connection, device_id = await self.login.open(name, secret, early)
         service, limit = self._services.get(name.product, ""), HuaweiLimit(self._now)
+        form = HuaweiCommands(device_id, lambda _: service)
+        commands = own_commands(connection, device_id, form, limit, name.provider, self._now)
+        early.hand_over(connection.on_message)
+        settings, topics = self._settings, command_topics(device_id)
+        await subscribe(
+            connection,
+            subscribe_to_commands(connection, topics, settings.reply_timeout, device_id),
+            connect_errors.reason(ConnectFault.MQTT_TIMEOUT, settings.host, settings.port),
+        )
         publisher = partial(device_publisher, connection, device_id, service, limit)
-        return MqttSession(connection, publisher)
+        return MqttSession(connection, publisher, commands)
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

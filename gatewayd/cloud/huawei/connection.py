@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.command_router import post_answer
 from gatewayd.cloud.huawei import messages
+from gatewayd.cloud.huawei.commanding.commands import topics as command_topics
 from gatewayd.cloud.huawei.messages import EventError, Notice, Response, SubDeviceEvent
 from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, HuaweiReports
 from gatewayd.cloud.paho_socket import Gone
+from gatewayd.cloud.publisher import MappedMessage
 from gatewayd.cloud.sub_devices.link import deadline
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
 from gatewayd.network.connect_errors import ConnectionEnd
@@ -69,6 +72,7 @@ class HuaweiUplink:
     closed: why the session has ended.  Wait for it by asyncio.wait.
     on_notice: called with each notice of the platform; never blocks, never raises.
     reports: what is published for children.
+    on_command: called with each message on another topic; returns whether it is a command.
     dropped: unusable messages, by cause: "late", "malformed", "unexpected".  A response that comes
     twice, as the platform also subscribes a gateway by itself, is late.
     """
@@ -86,6 +90,7 @@ class HuaweiUplink:
         self._time, self._random = time, random
         self.closed: asyncio.Future[ConnectionEnd] = connection.closed
         self.on_notice: Callable[[Notice], None] = _ignore
+        self.on_command: Callable[[str, bytes], bool] = _is_none
         self.dropped: Counter[str] = Counter()
         self._limits = limits
         self._requests = PendingRequests[tuple[SubDeviceEvent, str], Response](
@@ -95,14 +100,22 @@ class HuaweiUplink:
         connection.on_message = self._handle_message
 
     async def subscribe(self) -> None:
-        """Subscribe to responses and notices.  Raises NoAnswer, LinkDown.
+        """Subscribe to responses and notices, and to commands.  Raises NoAnswer, LinkDown.
 
         A refusal is no error: the platform sends them without a subscription, at QoS 0.
         """
+        topics = [messages.down_topic(self.own), *command_topics(self.own)]
         async with deadline(self._reply_timeout):
-            codes = await self._connection.subscribe([messages.down_topic(self.own)])
+            codes = await self._connection.subscribe(topics)
         if mqtt.REFUSED in codes:
-            log.warning("The platform refused the subscription of gateway %s to events.", self.own)
+            refused = topics[codes.index(mqtt.REFUSED)]
+            log.warning(
+                "The platform refused gateway %s the subscription to %s.", self.own, refused
+            )
+
+    async def answer(self, mapped: MappedMessage) -> bool:
+        """Answer a command; return whether the platform has acknowledged that."""
+        return await post_answer(self._connection, mapped, self._limits.messages)
 
     async def ask(
         self, event: SubDeviceEvent, paras: Mapping[str, object], children: int
@@ -147,7 +160,7 @@ class HuaweiUplink:
 
     def _handle_message(self, topic: str, payload: bytes) -> None:
         if topic != messages.down_topic(self.own):
-            self.dropped["unexpected"] += 1
+            self.dropped["unexpected"] += not self.on_command(topic, payload)
             return
         try:
             events = messages.parse(payload, self.own)
@@ -159,6 +172,10 @@ class HuaweiUplink:
                 self.on_notice(event)
             elif not self._requests.resolve((event.event, event.event_id), event):
                 self.dropped["late"] += 1
+
+
+def _is_none(_: str, __: bytes) -> bool:
+    return False
 
 
 def _ignore(_: Notice) -> None:

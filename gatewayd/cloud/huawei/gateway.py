@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.command_router import ChildCommands, EarlyPackets
 from gatewayd.cloud.huawei.settings import HuaweiSettings
 from gatewayd.cloud.huawei.sub_device import HuaweiSubDevices
 from gatewayd.cloud.mqtt import MqttSession
@@ -92,14 +93,18 @@ class HuaweiGatewayRoute:
         """Do nothing: sessions, and the rest, are closed by their owners."""
 
     async def _connect(self, name: CloudName, secret: Secret) -> HuaweiGatewaySession:
-        connection, device_id = await self._log_in(name, secret, None)
+        early = EarlyPackets()
+        connection, device_id = await self._log_in(name, secret, early)
         uplink = self._children.uplink(connection, device_id)
+        early.hand_over(connection.on_message)
         host, port = self._settings.host, self._settings.port
         silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
         await subscribe(connection, uplink.subscribe(), silence)
         self._children.serve_over(uplink)
         publisher = partial(self._children.own_publisher, connection, device_id)
-        return HuaweiGatewaySession(connection, publisher, partial(self._children.leave, uplink))
+        commands = self._children.commands.open(device_id)
+        leave = partial(self._children.leave, uplink)
+        return HuaweiGatewaySession(connection, publisher, commands, leave)
 
 
 class HuaweiGatewaySession(MqttSession):
@@ -112,9 +117,10 @@ class HuaweiGatewaySession(MqttSession):
         self,
         connection: mqtt.MqttConnection,
         make_publisher: Callable[[], MessagePublisher],
+        commands: ChildCommands,
         leave: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(connection, make_publisher)
+        super().__init__(connection, make_publisher, commands)
         self._leave = leave
 
     async def close(self) -> None:

@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.huawei import reasons
+from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
 from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink
 from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.downlink import HuaweiDownlink
@@ -36,8 +38,8 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.cloud.publisher import MessagePublisher
-from gatewayd.cloud.sub_devices.link import GatewayLink
+from gatewayd.cloud.publisher import MappedMessage, MessagePublisher
+from gatewayd.cloud.sub_devices.link import GatewayLink, NotSent
 from gatewayd.cloud.sub_devices.link_monitor import LinkMonitor
 from gatewayd.cloud.sub_devices.result_codes import (
     GATEWAY_FULL,
@@ -64,7 +66,7 @@ class HuaweiSubDevices:
     """The children of one gateway.
 
     provider: its name in the configuration.  own: the gateway.  host: of the instance.
-    random: so many unguessable bytes.
+    random: so many unguessable bytes.  commands: those of the gateway and of its children.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class HuaweiSubDevices:
         sync = DeviceSync(self._link, self.cache, settings.reply_timeout, time.now)
         self._limits = HuaweiRateLimits(own.status_per_second, time.now)
         requests = HuaweiRequests(self._link, own.status_per_second, self.cache.set_status)
+        self._form = HuaweiCommands("", self._service_of)
+        self.commands = CommandRouter(self._form, self._answer, provider, time.now)
         self.sessions = HuaweiSubDeviceSessions(
-            requests, self.cache, sync, self.publisher, time.now
+            requests, self.cache, sync, self.publisher, self.commands, time.now
         )
         self._downlink = HuaweiDownlink(
             provider, self.sessions, self.cache, sync, settings.products
@@ -98,7 +102,9 @@ class HuaweiSubDevices:
     def uplink(self, connection: mqtt.MqttConnection, device_id: str) -> HuaweiUplink:
         """Return the uplink over a connection of the gateway.  device_id: the gateway's."""
         timeout, limits = self._settings.reply_timeout, self._limits
-        return HuaweiUplink(device_id, connection, timeout, limits, self._time, self._random)
+        uplink = HuaweiUplink(device_id, connection, timeout, limits, self._time, self._random)
+        self._form.own, uplink.on_command = device_id, self.commands.handle
+        return uplink
 
     def own_publisher(self, connection: mqtt.MqttConnection, device_id: str) -> MessagePublisher:
         """Return the publisher of what the gateway says itself.  device_id: the gateway's."""
@@ -143,6 +149,20 @@ class HuaweiSubDevices:
     async def offline(self, name: CloudName) -> Reason | None:
         """Return why the gateway is not online, after a short wait; None if it is."""
         return await self._monitor.offline(name)
+
+    def _service_of(self, device_id: str) -> str:
+        """Return the service of values that do not name theirs, of a device that is online."""
+        session = self.sessions.online.get(device_id)
+        return self._settings.services.get(
+            session.name.product if session else self._own.product, ""
+        )
+
+    async def _answer(self, _: str, mapped: MappedMessage) -> bool:
+        """Answer a command over the gateway's newest session."""
+        try:
+            return await self._link.get().answer(mapped)
+        except NotSent:
+            return False
 
     async def close(self) -> None:
         """Cancel what is under way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.device_cache import DeviceCache, DeviceSync
 from gatewayd.cloud.huawei.messages import NodeName, SubDeviceInfo, SubDeviceStatus, node_name
@@ -33,6 +34,7 @@ class HuaweiSubDeviceSessions:
     """The sessions of the gateway's children.
 
     publisher: of what a child says, by its name and device ID.
+    commands: those of the gateway and its children.
     now: seconds of a steady clock.  online: by device ID.
     """
 
@@ -42,13 +44,14 @@ class HuaweiSubDeviceSessions:
         cache: DeviceCache,
         sync: DeviceSync,
         publisher: Callable[[CloudName, str], MessagePublisher],
+        commands: CommandRouter[str],
         now: Callable[[], float],
     ) -> None:
         self._requests, self._cache, self._sync = requests, cache, sync
         self._publisher = publisher
         self._unsure: set[NodeName] = set()
         self._checks: dict[str, asyncio.Task[None]] = {}
-        self.online = OpenSessions(requests.log_out, now)
+        self.online = OpenSessions(requests.log_out, now, commands)
         self.cooldown = Cooldown[NodeName](now)
 
     async def add(self, child: NodeName) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
@@ -13,6 +14,8 @@ from gatewayd.cloud.provider import LoginFailed
 from gatewayd.device.reason import Reason
 from gatewayd.network import connect_errors
 from gatewayd.network.connect_errors import ConnectionEnd
+
+log = logging.getLogger(__name__)
 
 
 class LinkError(Exception):
@@ -86,6 +89,21 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
         raise NoAnswer from None
     except Gone:
         raise LinkDown from None
+
+
+async def subscribe_to_commands(
+    connection: mqtt.MqttConnection, topics: Sequence[str], seconds: float, device: str
+) -> None:
+    """Subscribe to the commands that a device is sent.  Raises NoAnswer, LinkDown.
+
+    A refusal is no error: a cloud may send them without a subscription, and the device can speak.
+    seconds: for the cloud to answer.  device: its name, for the log.
+    """
+    async with deadline(seconds):
+        codes = await connection.subscribe(topics)
+    if mqtt.REFUSED in codes:
+        refused = [topic for topic, code in zip(topics, codes, strict=True) if code == mqtt.REFUSED]
+        log.info("The cloud refused %s subscriptions to commands, as %s.", device, refused[0])
 
 
 async def subscribe(

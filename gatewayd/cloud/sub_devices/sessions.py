@@ -13,8 +13,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from gatewayd.cloud.batch import Batcher, BatcherClosed, BatchRefused
+from gatewayd.cloud.command_router import ChildCommands, CommandRouter
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.provider import (
+    CommandHandler,
     LoginFailed,
     LoginRemoved,
     MessageDelayed,
@@ -25,6 +27,7 @@ from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.cloud.sub_devices import result_codes
 from gatewayd.cloud.sub_devices.link import LinkError
 from gatewayd.cloud.sub_devices.result_codes import Denied
+from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -109,10 +112,11 @@ class Logouts(Generic[Key]):
 class SubDeviceSession:
     """A child that is logged in over the gateway's link.
 
-    Implements Session, SupportsMessages, SharesConnection.
+    Implements Session, SupportsMessages, SupportsCommands, SharesConnection.
 
     secret: what the child was logged in with, for a check whether it still is.
-    publisher: of what the child says.  connection: what all children of the link have in common.
+    publisher: of what the child says.  commands: those that it is sent.
+    connection: what all children of the link have in common.
     log_out: ends the session at the cloud; in at most 2 s, and never with an error.
     """
 
@@ -121,11 +125,13 @@ class SubDeviceSession:
         name: CloudName,
         secret: Secret,
         publisher: MessagePublisher,
+        commands: ChildCommands,
         connection: object,
         log_out: Callable[[SubDeviceSession], Awaitable[None]],
     ) -> None:
         self.name, self.secret, self.connection = name, secret, connection
         self._publisher, self.max_payload = publisher, publisher.max_payload
+        self._commands = commands
         self._log_out = log_out
         self._ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
@@ -144,10 +150,19 @@ class SubDeviceSession:
             return MessageDelayed(end.reason)
         return outcome
 
+    def receive_commands(self, handler: CommandHandler | None) -> None:
+        """Have each command handled from now on, as SupportsCommands says."""
+        self._commands.receive_commands(handler)
+
+    async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
+        """Answer a command once, as SupportsCommands says."""
+        return await self._commands.answer(command, answer)
+
     def end(self, ended: SessionEnd) -> None:
         """Set how the session ended.  Only the first call counts."""
         if not self._ended.done():
             self._ended.set_result(ended)
+            self._commands.end()
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""
@@ -164,9 +179,13 @@ class OpenSessions(Generic[Key]):
     """The open sessions of one gateway, by child.
 
     log_out: logs one child out at the cloud.  now: seconds of a steady clock.
+    commands: those that arrive over the gateway's session.
     """
 
-    def __init__(self, log_out: Batcher[Key, None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, log_out: Batcher[Key, None], now: Callable[[], float], commands: CommandRouter[Key]
+    ) -> None:
+        self._commands = commands
         self._sessions: dict[Key, SubDeviceSession] = {}
         self._logouts = Logouts(log_out, now)
         self._opening: dict[Key, asyncio.Task[None]] = {}
@@ -216,7 +235,10 @@ class OpenSessions(Generic[Key]):
         await log_in()
         if link != self._links:
             raise LoginFailed(result_codes.LINK_LOST)
-        session = SubDeviceSession(name, secret, publisher, self, partial(self._log_out, child))
+        commands = self._commands.open(child)
+        session = SubDeviceSession(
+            name, secret, publisher, commands, self, partial(self._log_out, child)
+        )
         self._sessions[child] = session
         return session
 

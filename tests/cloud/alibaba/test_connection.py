@@ -24,6 +24,7 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChange,
     TopologyChanged,
 )
+from gatewayd.cloud.alibaba.commanding import commands, subscriptions
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
@@ -163,8 +164,11 @@ async def test_it_subscribes_to_each_topic_of_a_gateway(serve: Serve, server: At
     assert all(len(topics) <= 8 for topics in peer.subscribed)
     wanted = sum(peer.subscribed, ())
     reports = [f"{G}/thing/event/property/{one}/post_reply" for one in ("pack", "history")]
-    assert sorted(wanted) == sorted([*alink.gateway_topics(OWN), *reports])
-    assert len(peer.subscribed) == 2
+    own = commands.topics(SubName(OWN.product, OWN.device))
+    assert sorted(wanted) == sorted([*alink.gateway_topics(OWN), *reports, *own])
+    assert len(peer.subscribed) == 3
+    watched, commanded = 2 * uplink.WATCHED, len(own) * subscriptions.COMMANDED
+    assert len(wanted) + watched + commanded <= 100
 
 
 async def test_no_subscription_is_answered(serve: Serve, server: At) -> None:

@@ -31,6 +31,7 @@ from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.alibaba.peer import OWN, replying
 from tests.cloud.peer import Peer
+from tests.cloud.stand_ins import commands_of_no_kind
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -49,7 +50,7 @@ class Served:
     """Stands for the children.  reason: why the gateway is not logged in."""
 
     def __init__(self, link: GatewayLink[AlibabaUplink]) -> None:
-        self.serve_over = link.put
+        self.serve_over, self.commands = link.put, commands_of_no_kind()
         self.reason: Reason | None = None
 
     def set_gateway_reason(self, reason: Reason | None) -> None:
@@ -151,7 +152,7 @@ async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_fil
         assert uplink is not None
         assert uplink is link.current
         assert (await uplink.ask(alink.TOPO_GET, {})).code == 200
-        assert len(sum(peer.subscribed, ())) == 16
+        assert len(sum(peer.subscribed, ())) == 21
         await session.close()
         await session.close()
         ended = await session.wait_closed()
@@ -160,7 +161,7 @@ async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_fil
         assert link.current is None
     assert peer.left
     [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
-    assert connect.client_id == "a1Gateway01.gateway-01|securemode=2,signmethod=hmacsha256|"
+    assert connect.client_id == "a1Gateway01.gateway-01|securemode=2,signmethod=hmacsha256,ext=1|"
     assert connect.username == "gateway-01&a1Gateway01"
 
 

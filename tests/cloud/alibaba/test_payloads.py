@@ -84,7 +84,7 @@ def test_the_connect_of_a_login(name: str) -> None:
         vector["algorithm"],
         vector["inputs"]["timestamp"] or "",
     )
-    assert login.client_id == vector["mqtt_client_id"]
+    assert login.client_id == vector["mqtt_client_id"].removesuffix("|") + ",ext=1|"
     assert login.user_name == vector["mqtt_username"]
     assert login.password.reveal().decode() == vector["mqtt_password"]
 

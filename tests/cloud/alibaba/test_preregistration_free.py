@@ -269,6 +269,6 @@ def test_the_connect_of_a_login() -> None:
     grant = {key: inputs[key] for key in ("clientId", "deviceToken")}
     login = preregistration_free.connect_login(name, Secret(json.dumps(grant).encode()))
     assert login is not None
-    assert login.client_id == vector["mqtt_client_id"]
+    assert login.client_id == vector["mqtt_client_id"].removesuffix("|") + ",ext=1|"
     assert login.user_name == vector["mqtt_username"]
     assert login.password.reveal().decode() == vector["mqtt_password"]

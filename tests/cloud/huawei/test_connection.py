@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.huawei import messages
+from gatewayd.cloud.huawei.commanding import commands
 from gatewayd.cloud.huawei.connection import HuaweiRateLimits, HuaweiUplink, weight
 from gatewayd.cloud.huawei.messages import (
     NodeName,
@@ -79,7 +80,7 @@ async def test_a_question_and_its_answer(serve: Serve, server: At) -> None:
     async with linked(peer, serve, server) as link:
         await link.subscribe()
         response = await link.ask(SubDeviceEvent.ADD, ADD, 1)
-    assert peer.subscribed == [(DOWN,)]
+    assert peer.subscribed == [(DOWN, *commands.topics(OWN))]
     ((topic, message),) = peer.asked
     assert topic == UP
     (asked,) = message["services"]

@@ -15,6 +15,7 @@ import pytest
 
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.huawei import messages, sub_device
+from gatewayd.cloud.huawei.commanding import commands
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
@@ -140,7 +141,7 @@ async def test_it_logs_in_and_serves_children(serve: Serve, ca_file: Path) -> No
         [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
         assert connect.client_id == f"{OWN_ID}_0_0_2025041403"
         assert connect.username == OWN_ID
-        assert peer.subscribed == [(messages.down_topic(OWN_ID),)]
+        assert peer.subscribed == [(messages.down_topic(OWN_ID), *commands.topics(OWN_ID))]
         child = await HuaweiSubDeviceRoute(children).connect(ONE, KEPT)
         await session.close()
         await session.close()
@@ -214,7 +215,7 @@ async def test_a_device_id_that_was_chosen_is_used(serve: Serve, ca_file: Path) 
     [connect] = [packet for packet in peer.seen if isinstance(packet, Connect)]
     assert connect.username == device_id
     assert connect.client_id.startswith(f"{device_id}_0_{ROW['signature_type']}_")
-    assert peer.subscribed == [(messages.down_topic(device_id),)]
+    assert peer.subscribed == [(messages.down_topic(device_id), *commands.topics(device_id))]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.testing.contracts.cloud import cancel
 from gatewayd.testing.waiting import until
+from tests.cloud.stand_ins import commands_of_no_kind
 
 NAME = CloudName("cloud", "product", "child")
 
@@ -88,7 +89,7 @@ class Stage:
 async def stage(*, answers: bool = True) -> AsyncIterator[Stage]:
     cloud = Cloud()
     batcher = Batcher[str, None](10, 0.01, cloud.log_out)
-    one = Stage(cloud, OpenSessions(batcher, time.monotonic))
+    one = Stage(cloud, OpenSessions(batcher, time.monotonic, commands_of_no_kind()))
     if answers:
         cloud.open.set()
     try:

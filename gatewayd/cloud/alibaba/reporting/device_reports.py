@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
@@ -64,6 +65,14 @@ class MessageLimit:
         self._now = now
         self._rule = AcknowledgedWindow(MESSAGES, SECOND)
         self._limiter = RateLimiter(self._rule, now, WAITERS)
+
+    async def acquire_urgently(self, _: int, ended: asyncio.Future[Any]) -> None:
+        """Return when an answer may leave, before what is not urgent.  Raises TooManyWaiting."""
+        await self._limiter.acquire(1, ended, urgent=True)
+
+    def arrived(self, _: int) -> None:
+        """Note that an answer has arrived, or will not any more."""
+        self.acknowledge()
 
     async def acquire(self, ended: asyncio.Future[ConnectionEnd]) -> None:
         """Return when a message may leave; nothing is counted once the session has ended."""
@@ -255,10 +264,13 @@ class DeviceReports:
 
 
 def receive_replies(connection: mqtt.MqttConnection, reply_timeout: float) -> Replies:
-    """Have what a device's own connection receives be taken for replies; return them."""
-    replies = Replies(connection.closed, reply_timeout)
+    """Have replies that a device's own connection receives be taken for such; return them."""
+    replies, others = Replies(connection.closed, reply_timeout), connection.on_message
 
     def receive(topic: str, payload: bytes) -> None:
+        if not alink.is_reply(topic):
+            others(topic, payload)
+            return
         try:
             number, reply = alink.parse_reply(payload)
         except AlinkError:

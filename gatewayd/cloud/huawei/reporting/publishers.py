@@ -65,6 +65,10 @@ class HuaweiLimit:
         """Return when a message of so many bytes may leave.  Raises TooManyWaiting."""
         await self.limiter.acquire(weight(size), ended)
 
+    async def acquire_urgently(self, size: int, ended: asyncio.Future[Any]) -> None:
+        """Return when an answer of so many bytes may leave.  Raises TooManyWaiting."""
+        await self.limiter.acquire(weight(size), ended, urgent=True)
+
     def arrived(self, size: int = 0) -> None:
         """Note that a message has arrived, or will not any more."""
         now = self._now()

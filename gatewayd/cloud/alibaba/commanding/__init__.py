@@ -1,0 +1,1 @@
+"""What Alibaba Cloud wants of devices, and what it is answered."""

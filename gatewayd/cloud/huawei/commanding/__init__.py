@@ -1,0 +1,1 @@
+"""What the platform wants of devices, and what it is answered."""
