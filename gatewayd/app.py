@@ -25,6 +25,11 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.device.decision_log import DecisionLog
+from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
+from gatewayd.credentials.server import CredentialSocket
+from gatewayd.credentials.service import OF_SYSTEMD, OF_USERS, CredentialService
+from gatewayd.credentials.settings import CredentialSettings
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
@@ -42,7 +47,7 @@ from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
-from gatewayd.message_stage import MessageStage
+from gatewayd.message_stage import MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.files import AccessDirectory
@@ -284,7 +289,6 @@ class Application:
     async def open_messages(self, config: Config, environ: Mapping[str, str]) -> None:
         """Let children speak, where that is enabled.  Raises ConfigError.
 
-        An outbox that cannot be opened is reported: all else goes on without it.
         environ: of the process.
         """
         if not config.messages.enabled:
@@ -292,6 +296,30 @@ class Application:
         broker, path = self.broker, BrokerPlaces.of(environ).socket
         stage = MessageStage(
             config.messages,
+        notices = environ.get(CREDENTIALS_VARIABLE)
+        self.credentials = CredentialService(
+            settings,
+            self._records,
+            self.keeper.held,
+            sockets=credential_sockets(environ),
+            directory=Path(notices) if notices else None,
+            decisions=decisions,
+            resolve=self.commands.resolve,
+            is_for_holder=self.keeper.held.is_for_holder,
+        )
+        self.keeper.held.listen(self.credentials)
+
+    async def open_messages(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        allows: Callable[[str, ChildCommand], bool] = nothing,
+    ) -> None:
+        """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
+
+        An outbox that cannot be opened is reported: all else goes on without it.
+        environ: of the process.  allows: whether a rule allows a command to its children.
+        """
             config.gateway.state_directory,
             self._records,
             self.clock,
@@ -308,7 +336,7 @@ class Application:
         except StoreError as error:
             self._report_no_outbox(str(error))
             return
-        for listener in (stage.sessions, stage.relay.delivery):
+        for listener in (stage.sessions, stage.relay.delivery, stage.commands):
             self.keeper.listen(listener)
         self.message_stage = stage
         self.messages = self._messages_of(stage.statistics, stage.door_states, stage.entrances)

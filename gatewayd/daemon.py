@@ -116,7 +116,7 @@ class Daemon:
             reload=self.reload,
             dump=self._dump,
         )
-        await self._app.open_messages(config, self._environ)
+        await self._app.open_messages(config, self._environ, self._rules.allows)
         try:
             await self._serve_on_bus(statistics, monitor)
         finally:

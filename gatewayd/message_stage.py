@@ -1,6 +1,7 @@
 """The stage of messages: the doors, the relay behind them, and what children are shown of it.
 
     door → tap → relay → session of the child
+    session of the child → relay of commands → door
 
 It exists where messages are enabled.  The relay is opened before any door is, and closed after all.
 """
@@ -14,6 +15,8 @@ from typing import Any
 
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.provider import Session
+from gatewayd.commands.relay import CommandRelay
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import RecordStore, Verdict
 from gatewayd.device.views import MessageStatistics
@@ -75,12 +78,35 @@ class RecordedStanding(ChildStanding):
         return record.cloud.provider if record is not None and record.cloud is not None else ""
 
 
+def permission(
+    records: RecordStore, allows: Callable[[str, ChildCommand], bool]
+) -> Callable[[DeviceId, ChildCommand], bool]:
+    """Return whether the rule by which a child was admitted allows it a command.
+
+    allows: whether a rule does, by its name.
+    """
+
+    def may_get(device: DeviceId, command: ChildCommand) -> bool:
+        record = records.get(device)
+        if record is None or record.verdict is not Verdict.ADMITTED:
+            return False
+        return allows(record.rule, command)
+
+    return may_get
+
+
+def nothing(_rule: str, _command: ChildCommand) -> bool:
+    """Allow no command."""
+    return False
+
+
 class MessageStage:
-    """The way of all messages.
+    """The way of all messages, and of all commands.
 
     directory: of the outbox.  own: the way to gatewayd's own broker; None without one.
     host: the name of this machine.  stranger: as in `DoorParts`.  boot: as in `ArrivalClock`.
     notes: as in `MessageOutbox`.
+    allows: whether a rule allows a command to its children.
     intake: where messages enter that come from no door.
     """
 
@@ -98,6 +124,7 @@ class MessageStage:
         stranger: Callable[[DeviceId], None] = lambda _: None,
         boot: str = "",
         notes: Path | None = None,
+        allows: Callable[[str, ChildCommand], bool] = nothing,
     ) -> None:
         arrival = ArrivalClock(
             clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot
@@ -108,6 +135,9 @@ class MessageStage:
             arrival=arrival, notes=notes, published=tap.published,
         )  # fmt: skip
         self.intake: MessageIntake = TappedIntake(self.relay, tap)
+        self.commands = CommandRelay(
+            permission(records, allows), settings.child.down_keep, clock, tap.show
+        )
         parts = DoorParts(
             self.intake,
             RecordedChildren(records, clock.now),
@@ -116,8 +146,10 @@ class MessageStage:
             host,
             directory,
             stranger,
+            self.commands,
         )
         self._doors = Doors(parts, settings.doors, own)
+        self.commands.connect(self._doors)
         self.sessions = ChildSessions(lambda: clock.wall() // 1000 if arrival.right else 0)
         self._shown: dict[DeviceId, ChildCloudStatus] = {}
 
@@ -130,12 +162,15 @@ class MessageStage:
         return *self.relay.services(), *self._doors.services(), self._show_children
 
     async def aclose(self) -> None:
-        """End all publications, and close the outbox: after the doors have ended."""
+        """End all commands and publications, and close the outbox: after the doors have ended."""
+        await self.commands.aclose()
         await self.relay.aclose()
 
     def standing_changed(self, child: DeviceId) -> None:
         """Note that a child was admitted, rejected or forgotten, perhaps."""
         self.relay.standing_changed(child)
+        if self._children.gone(child):
+            self.commands.forget(child)
 
     # What is shown.
 

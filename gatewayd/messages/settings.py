@@ -69,6 +69,13 @@ class ChildMessageSettings:
         "where it sends one",
         choices=tuple(Acceptance),
     )
+    down_keep: float = setting(
+        3600.0,
+        "how long a message of the cloud, which awaits no answer, may wait at gatewayd's own "
+        "broker for a child that is away, and has a session there; commands never wait longer than "
+        "their cloud",
+        unit="s", low=1, high=604_800,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

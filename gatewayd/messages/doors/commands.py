@@ -31,7 +31,7 @@ class EncodedCommand:
     acknowledged: CommandAnswer | None = None
 
 
-class BrokerCommands(Protocol):
+class CommandWay(Protocol):
     """The commands at one broker.
 
     filters: the topics of answers to subscribe to, beside those of messages.
@@ -82,7 +82,7 @@ class NoCommands:
 
 
 class OwnCommands:
-    """The commands at gatewayd's own broker.  Implements BrokerCommands."""
+    """The commands at gatewayd's own broker.  Implements CommandWay."""
 
     filters: Sequence[str] = ()  # answers are below `c/CHILD/up/`, too
 

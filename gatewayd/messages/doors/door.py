@@ -19,7 +19,7 @@ from gatewayd.device.command import CommandAnswer, CommandOutcome
 from gatewayd.device.message import DropReason
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.messages.doors.access import DoorAccess
-from gatewayd.messages.doors.commands import BrokerCommands, NoCommands
+from gatewayd.messages.doors.commands import CommandWay, NoCommands
 from gatewayd.messages.doors.faults import DoorError, DoorFault, door_reason
 from gatewayd.messages.doors.held import ReadBudget
 from gatewayd.messages.doors.outgoing import (
@@ -107,7 +107,7 @@ class Door:
         retry: Retry,
         *,
         record: SubscriptionRecord | None = None,
-        commands: BrokerCommands | None = None,
+        commands: CommandWay | None = None,
     ) -> None:
         self.name, self._access, self._translator = name, access, translator
         self.commands = commands or NoCommands()
