@@ -92,7 +92,6 @@ SHORTER: Mapping[str, str] = {
     "cli/store.py": "a module for each group of commands",
     "messages/broker/connection_limit.py": "a command, which a unit of its own runs",
     "messages/broker/takeover.py": "the one place that speaks MQTT for the broker's users",
-    "runtime/users.py": "names of users, and a directory service that hangs",
     "settings/named_files.py": "one idea that the configuration alone uses",
     "testing/clock.py": "for authors of plug-ins",
 }

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewayd.dbus import glib_leak
-from gatewayd.dbus.authorization import CallerOrigins, Polkit
-from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallerUsers, CallLog, Dispatcher
+from gatewayd.dbus.callers.authorization import Polkit
+from gatewayd.dbus.callers.users import CallerOrigins, CallerUsers, UserNames
+from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallLog, Dispatcher
 from gatewayd.dbus.glib import BusThread, Connection, GLib, RemoteCaller
 from gatewayd.dbus.intake import Intake
 from gatewayd.dbus.interfaces import load_all
@@ -27,7 +28,6 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import ALL, DeviceView, ManagerView, ShowChanges
 from gatewayd.errors import BusError, BusNameTaken, Busy
 from gatewayd.runtime.backoff import delay
-from gatewayd.runtime.users import UserNames
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import setting
 

@@ -11,20 +11,19 @@ it passes them on, so that a flood of them cannot fill the event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from gatewayd.dbus.authorization import (
+from gatewayd.dbus.callers.authorization import (
     AuthorizationRequest,
     Polkit,
     demand,
     details,
     device_name,
 )
+from gatewayd.dbus.callers.users import CallerUsers, ConcurrencyLimit
 from gatewayd.dbus.glib import BusThread, Variant
 from gatewayd.dbus.invocation import MethodCall
 from gatewayd.dbus.methods import BoundMethod, Logged, MethodArguments, Permission
@@ -46,9 +45,6 @@ MAX_UNAUTHORIZED = 32
 """Questions, and changes that are not authorized yet, of one user at the same time."""
 MAX_CALLS = 1024
 """Calls of all senders at the same time, besides commands."""
-MAX_KNOWN = 1024
-"""Callers whose user is remembered; a bus never gives the same unique name twice."""
-
 REFUSALS_LOGGED = 30
 """Calls without authorization that are logged in a minute: any user can make them."""
 
@@ -57,86 +53,6 @@ BUS_LOST = "The message bus was lost"
 
 Finish = Callable[[Any], Variant | None]
 """Makes the reply of the results, on the D-Bus thread; None where it sends it itself."""
-
-
-class ConcurrencyLimit:
-    """A limit on what is under way at the same time, for each owner and for all together."""
-
-    def __init__(self, each: int, total: int | None = None) -> None:
-        self._each, self._total = each, total
-        self._held: Counter[Hashable] = Counter()
-        self._count = 0
-
-    def acquire(self, owner: Hashable) -> None:
-        """Begin something.  Raises Busy."""
-        if self._total is not None and self._count >= self._total:
-            raise Busy("Too many calls are under way, try again")
-        if self._held[owner] >= self._each:
-            raise Busy("Too many of your calls are under way, try again")
-        self._held[owner] += 1
-        self._count += 1
-
-    def release(self, owner: Hashable) -> None:
-        """End it."""
-        self._count -= 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
-
-    @contextlib.contextmanager
-    def hold(self, owner: Hashable) -> Iterator[None]:
-        """Count what is done inside.  Raises Busy."""
-        self.acquire(owner)
-        try:
-            yield
-        finally:
-            self.release(owner)
-
-    def __len__(self) -> int:
-        return self._count
-
-
-class CallerUsers:
-    """The users of callers.  Used on the event loop.
-
-    ask: returns the uid of a unique bus name; None where the bus does not report it.
-    own: the daemon's uid.
-    limit: calls of one caller that may wait for its uid.
-    """
-
-    def __init__(self, ask: Callable[[str], Awaitable[int | None]], own: int, limit: int) -> None:
-        self._ask, self._waiting = ask, ConcurrencyLimit(limit)
-        self._trusted = {0, own}
-        self._known: OrderedDict[str, int] = OrderedDict()
-
-    async def of(self, sender: str) -> int:
-        """Return the uid of a caller.  Raises AccessDenied, Busy."""
-        if sender in self._known:
-            self._known.move_to_end(sender)
-            return self._known[sender]
-        with self._waiting.hold(sender):
-            uid = await self._ask(sender)
-        if uid is None:
-            raise AccessDenied("The message bus does not report your user")
-        self._known[sender] = uid
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return uid
-
-    def owner(self, sender: str) -> Hashable:
-        """Return whose limit a call counts for: the user, or the sender until that is known.
-
-        On any thread.
-        """
-        return self._known.get(sender, sender)
-
-    def forget_all(self) -> None:
-        """Forget all callers: another bus gives their names to others."""
-        self._known.clear()
-
-    def trusts(self, uid: int) -> bool:
-        """Whether a user is root or the daemon's own, and needs no authorization."""
-        return uid in self._trusted
 
 
 class CallLog:

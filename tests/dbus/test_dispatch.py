@@ -13,14 +13,9 @@ from typing import Any
 import pytest
 
 from gatewayd.dbus import dispatch
-from gatewayd.dbus.authorization import AuthorizationRequest, AuthorizationResult
-from gatewayd.dbus.dispatch import (
-    MAX_UNAUTHORIZED,
-    CallerUsers,
-    CallLog,
-    ConcurrencyLimit,
-    Dispatcher,
-)
+from gatewayd.dbus.callers.authorization import AuthorizationRequest, AuthorizationResult
+from gatewayd.dbus.callers.users import CallerUsers, ConcurrencyLimit
+from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallLog, Dispatcher
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.invocation import MethodCall
 from gatewayd.dbus.methods import (
@@ -32,7 +27,7 @@ from gatewayd.dbus.methods import (
 )
 from gatewayd.dbus.variants import PackedArguments
 from gatewayd.device.decision_log import DecisionKind
-from gatewayd.errors import AccessDenied, Busy, NoSuchDevice, StoreFull
+from gatewayd.errors import Busy, NoSuchDevice, StoreFull
 from gatewayd.testing.waiting import until
 from tests.dbus.support import RecordingCommands, UnsupportedStore
 from tests.support.fakes import MemoryDecisions
@@ -476,52 +471,3 @@ def test_what_is_refused_holds_nothing() -> None:
         pass
     assert len(limit) == 0
     assert not limit._held
-
-
-class FakeBus:
-    """Reports users when a test says so."""
-
-    def __init__(self) -> None:
-        self.asked: list[asyncio.Future[int | None]] = []
-
-    async def unix_user(self, _sender: str) -> int | None:
-        self.asked.append(asyncio.get_running_loop().create_future())
-        return await self.asked[-1]
-
-
-async def test_a_user_is_asked_for_once() -> None:
-    bus = FakeBus()
-    users = CallerUsers(bus.unix_user, own=990, limit=2)
-    first = asyncio.create_task(users.of(":1.7"))
-    await asyncio.sleep(0)
-    bus.asked[0].set_result(1000)
-    assert [await first, await users.of(":1.7")] == [1000, 1000]
-    assert len(bus.asked) == 1
-
-
-async def test_a_user_that_is_not_reported_is_asked_for_again() -> None:
-    bus = FakeBus()
-    users = CallerUsers(bus.unix_user, own=990, limit=1)
-    for _ in range(2):
-        waiting = asyncio.create_task(users.of(":1.7"))
-        await asyncio.sleep(0)
-        with pytest.raises(Busy):
-            await users.of(":1.7")
-        bus.asked.pop().set_result(None)
-        with pytest.raises(AccessDenied):
-            await waiting
-
-
-async def test_what_is_remembered_is_bounded() -> None:
-    async def one(_sender: str) -> int:
-        return 1
-
-    users = CallerUsers(one, own=990, limit=1)
-    for number in range(dispatch.MAX_KNOWN + 5):
-        await users.of(f":1.{number}")
-    assert len(users._known) == dispatch.MAX_KNOWN
-
-
-def test_root_and_the_daemons_own_user_are_trusted() -> None:
-    users = CallerUsers(FakeBus().unix_user, own=990, limit=1)
-    assert [users.trusts(uid) for uid in (0, 990, 1000, 65534)] == [True, True, False, False]

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gatewayd.dbus import authorization
 from gatewayd.dbus.bus import Bus
+from gatewayd.dbus.callers import authorization
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until
 from tests.dbus.fake_polkit import CHALLENGE, NO, YES, FakeAuthority, polkit

@@ -9,13 +9,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gatewayd.dbus import authorization as auth
-from gatewayd.dbus.authorization import (
+from gatewayd.dbus.callers import authorization as auth
+from gatewayd.dbus.callers.authorization import (
     INTERACTIVE_PATIENCE_MS,
     PATIENCE_MS,
     AuthorizationRequest,
     AuthorizationResult,
-    CallerOrigins,
     Polkit,
 )
 from gatewayd.dbus.glib import NO_REPLY, MethodReply, RemoteCaller, RemoteMethod, Variant
@@ -29,9 +28,9 @@ from gatewayd.dbus.methods import (
     Permission,
 )
 from gatewayd.dbus.names import AUTHORITY, BROKER, DEVICE, MANAGER, MESSAGES
-from gatewayd.errors import AccessDenied, Busy, InteractionRequired
+from gatewayd.errors import AccessDenied, InteractionRequired
 
-POLKIT = Path(__file__).parents[2] / "packaging/polkit"
+POLKIT = Path(__file__).parents[3] / "packaging/polkit"
 BUS_POLICY = POLKIT.parent / "dbus/org.gatewayd1.conf"
 ACTIONS = ET.parse(POLKIT / "org.gatewayd1.policy").getroot().findall("action")  # noqa: S314  # ours
 RULE = (POLKIT / "org.gatewayd1.rules").read_text()
@@ -209,47 +208,3 @@ async def test_an_absent_polkit_does_not_authorize() -> None:
     remote, result = await check(MethodReply(None, "org.freedesktop.DBus.Error.ServiceUnknown"))
     assert result is AuthorizationResult.NO_ANSWER
     assert len(remote.called) == 1
-
-
-class FakeLogind(RemoteCaller):
-    """A bus with a logind.  replies: by name of the method; what is missing fails."""
-
-    def __init__(self, **replies: tuple[Any, ...]) -> None:
-        self.replies, self.activated = replies, False
-        self.busy = False
-
-    async def call(
-        self, method: RemoteMethod, arguments: Variant, patience: int, *, activate: bool = True
-    ) -> MethodReply:
-        self.activated |= activate
-        if self.busy:
-            raise Busy("Too many calls")
-        return MethodReply(self.replies.get(method.name), "org.freedesktop.DBus.Error.Failed")
-
-
-PROCESS = {"GetConnectionUnixProcessID": (4711,)}
-SESSION = {**PROCESS, "GetSessionByPID": ("/org/freedesktop/login1/session/_37",)}
-
-
-@pytest.mark.parametrize(("replies", "expected"), [
-    ({}, ""),
-    (PROCESS, "process 4711"),
-    (SESSION, "process 4711"),
-    (SESSION | {"GetAll": ({"Remote": True, "RemoteHost": "192.0.2.7", "Service": "sshd"},)},
-     "sshd from 192.0.2.7"),
-    (SESSION | {"GetAll": ({"Remote": False, "TTY": "tty1", "Service": "login"},)},
-     "login on tty1"),
-    (SESSION | {"GetAll": ({"Remote": True, "RemoteHost": "a\x1b[2J\nb" + "x" * 999},)},
-     f"login from a [2J b{'x' * 82}"),
-    (SESSION | {"GetAll": ({"Remote": False, "TTY": "", "Service": "cron"},)}, "process 4711"),
-])  # fmt: skip
-async def test_from_where_a_caller_is(replies: dict[str, Any], expected: str) -> None:
-    remote = FakeLogind(**replies)
-    assert await CallerOrigins(remote).of(":1.7") == expected
-    assert not remote.activated  # logind is not started for that
-
-
-async def test_a_busy_bus_leaves_the_origin_out() -> None:
-    remote = FakeLogind(**SESSION)
-    remote.busy = True
-    assert await CallerOrigins(remote).of(":1.7") == ""

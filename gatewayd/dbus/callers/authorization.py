@@ -1,7 +1,4 @@
-"""Whether a caller may change something: the question to polkit, and its answer.
-
-And from where callers come, for the log.
-"""
+"""Whether a caller may change something: the question to polkit, and its answer."""
 
 from __future__ import annotations
 
@@ -12,20 +9,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from gatewayd.dbus.glib import (
-    BUS,
-    BUS_PATH,
-    DISCONNECTED,
-    NO_REPLY,
-    RemoteCaller,
-    RemoteMethod,
-    Variant,
-)
+from gatewayd.dbus.glib import DISCONNECTED, NO_REPLY, RemoteCaller, RemoteMethod, Variant
 from gatewayd.dbus.invocation import ECHO
 from gatewayd.dbus.methods import Permission
-from gatewayd.dbus.names import PROPERTIES
-from gatewayd.errors import AccessDenied, Busy, InteractionRequired
-from gatewayd.runtime.text import one_line
+from gatewayd.errors import AccessDenied, InteractionRequired
 
 log = logging.getLogger(__name__)
 
@@ -159,52 +146,3 @@ def demand(result: AuthorizationResult, action: str) -> None:
             raise AccessDenied(f"Not authorized: {action}")
         case _:
             raise AccessDenied(f"Not authorized: {action}; polkit does not answer, so ask root")
-
-
-LOGIN = "org.freedesktop.login1"
-GET_SESSION = RemoteMethod(LOGIN, "/org/freedesktop/login1", f"{LOGIN}.Manager", "GetSessionByPID")
-GET_PROCESS = RemoteMethod(BUS, BUS_PATH, BUS, "GetConnectionUnixProcessID")
-LOGIN_PATIENCE_MS = 1_000
-MAX_ORIGIN = 100  # characters
-
-
-class CallerOrigins:
-    """From where callers come: the session of systemd-logind that their process belongs to.
-
-    Used on the event loop.  It is for people to read, as a process may lend its connection.
-    """
-
-    def __init__(self, remote: RemoteCaller) -> None:
-        self._remote = remote
-
-    async def of(self, sender: str) -> str:
-        """Return where a caller is, as "sshd from 192.0.2.7" or "login on tty1".
-
-        "process 4711" outside of any session; "" where the bus does not report the process.
-        """
-        found = await self._call(GET_PROCESS, Variant("(s)", (sender,)))
-        if not found:
-            return ""
-        pid = int(found[0])
-        session = await self._call(GET_SESSION, Variant("(u)", (pid,)))
-        if not session:
-            return f"process {pid}"
-        method = RemoteMethod(LOGIN, str(session[0]), PROPERTIES, "GetAll")
-        facts = await self._call(method, Variant("(s)", (f"{LOGIN}.Session",)))
-        return (origin_of(facts[0]) if facts else "") or f"process {pid}"
-
-    async def _call(self, method: RemoteMethod, arguments: Variant) -> tuple[Any, ...] | None:
-        try:
-            reply = await self._remote.call(method, arguments, LOGIN_PATIENCE_MS, activate=False)
-        except Busy:
-            return None
-        return reply.values
-
-
-def origin_of(session: Mapping[str, object]) -> str:
-    """Return where a session is, by its properties (org.freedesktop.login1(5)); "" if unknown."""
-    host, terminal = session.get("RemoteHost"), session.get("TTY")
-    service = session.get("Service") or "login"
-    if session.get("Remote") and host:
-        return one_line(f"{service} from {host}", MAX_ORIGIN)
-    return one_line(f"{service} on {terminal}", MAX_ORIGIN) if terminal else ""

@@ -1,0 +1,1 @@
+"""Who calls: the user, from where, and what polkit lets them do."""
