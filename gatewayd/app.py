@@ -24,12 +24,8 @@ from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
-from gatewayd.device.decision_log import DecisionLog
-from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
-from gatewayd.credentials.server import CredentialSocket
-from gatewayd.credentials.service import OF_SYSTEMD, OF_USERS, CredentialService
-from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.command import ChildCommand
+from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
@@ -286,29 +282,6 @@ class Application:
                 clock=self.clock,
             )
 
-    async def open_messages(self, config: Config, environ: Mapping[str, str]) -> None:
-        """Let children speak, where that is enabled.  Raises ConfigError.
-
-        environ: of the process.
-        """
-        if not config.messages.enabled:
-            return
-        broker, path = self.broker, BrokerPlaces.of(environ).socket
-        stage = MessageStage(
-            config.messages,
-        notices = environ.get(CREDENTIALS_VARIABLE)
-        self.credentials = CredentialService(
-            settings,
-            self._records,
-            self.keeper.held,
-            sockets=credential_sockets(environ),
-            directory=Path(notices) if notices else None,
-            decisions=decisions,
-            resolve=self.commands.resolve,
-            is_for_holder=self.keeper.held.is_for_holder,
-        )
-        self.keeper.held.listen(self.credentials)
-
     async def open_messages(
         self,
         config: Config,
@@ -320,6 +293,11 @@ class Application:
         An outbox that cannot be opened is reported: all else goes on without it.
         environ: of the process.  allows: whether a rule allows a command to its children.
         """
+        if not config.messages.enabled:
+            return
+        broker, path = self.broker, BrokerPlaces.of(environ).socket
+        stage = MessageStage(
+            config.messages,
             config.gateway.state_directory,
             self._records,
             self.clock,
@@ -329,6 +307,7 @@ class Application:
             host=socket.gethostname(),
             stranger=self._prove,
             boot=environ.get(BOOT_VARIABLE, ""),
+            allows=allows,
             notes=runtime_directory(environ),
         )
         try:
