@@ -95,18 +95,17 @@ class UnusedIntents:
 
         What is older than AT_HAND makes room.
         """
-        if len(self._intents) + running >= self._limit:
-            old = [device for device, intent in self._intents.items() if not self._is_new(intent)]
-            for one in old:  # rejected, or waiting for something else, or never recorded
-                del self._intents[one]
-        if len(self._intents) + running >= self._limit:
-            return False
-        self._intents[device] = *_NO_INTENT, self._now()
+        while len(self._intents) + running >= self._limit:
+            oldest = next(iter(self._intents), None)
+            if oldest is None or self._is_new(self._intents[oldest]):
+                return False
+            del self._intents[oldest]  # rejected, or waits for something else, or never recorded
+        self._note(device, *_NO_INTENT)
         return True
 
     def add(self, record: Record) -> None:
         """Note the newest intent of a child, as it was just recorded."""
-        self._intents[record.device] = record.attempt, record.attempted_at, self._now()
+        self._note(record.device, record.attempt, record.attempted_at)
 
     def covers(self, record: Record) -> bool:
         """Whether nothing was requested for the newest intent of a child."""
@@ -120,6 +119,11 @@ class UnusedIntents:
         covers = self.covers(record)
         del self._intents[record.device]
         return covers and self._is_new(known) and record.verdict is Verdict.ADMITTED
+
+    def _note(self, device: DeviceId, attempt: int, attempted_at: int) -> None:
+        """Put an intent behind all others: the oldest is the first."""
+        self._intents.pop(device, None)
+        self._intents[device] = attempt, attempted_at, self._now()
 
     def _is_new(self, intent: tuple[int, int, float]) -> bool:
         return self._now() - intent[2] <= AT_HAND

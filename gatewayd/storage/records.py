@@ -6,6 +6,7 @@ and was read back, when the call returns.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import json
@@ -44,6 +45,7 @@ _LATER = ("explanation", "remedy")
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
 _ONE = f"{_ALL} WHERE device = ?"
+_SOME = f"{_ALL} WHERE device IN (SELECT value FROM json_each(?))"  # noqa: S608  # ours alone
 _PUT = f"REPLACE INTO record VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # names of columns, all ours
 
 
@@ -118,6 +120,8 @@ class RecordDatabase(Database):
     def __init__(self, directory: Path) -> None:
         self._lock = DirectoryLock(directory)
         self._group: dict[DeviceId, Record | None] = {}
+        self._rows: dict[DeviceId, tuple[Any, ...]] = {}
+        self._committed: dict[str, tuple[Any, ...]] | None = None
         self._undone = False
         self._bound = BoundRecords(self._run)
         self.decisions = DecisionTable(self._run)
@@ -132,7 +136,8 @@ class RecordDatabase(Database):
         """Begin a group."""
         super().begin()
         self._group.clear()
-        self._undone = False
+        self._rows.clear()
+        self._committed, self._undone = None, False
         self._bound.begin()
 
     def mark(self) -> None:
@@ -181,13 +186,13 @@ class RecordDatabase(Database):
 
         before: as `newest` has just returned it.
         """
-        self._put(record, lambda _: None if before is None else _row(before))
+        self._put(record, lambda _: None if before is None else self._known_row(before))
 
     def _put(self, record: Record, present: Callable[[DeviceId], tuple[Any, ...] | None]) -> None:
         row = _row(record)
         self._bound.change(record.device, row, present)
         self._run(_PUT, *row)
-        self._group[record.device] = record
+        self._group[record.device], self._rows[record.device] = record, row
 
     def newest(self, device: DeviceId, durable: Record | None) -> Record | None:
         """Return the record of a child as this group has left it so far.  Raises StoreError.
@@ -202,14 +207,26 @@ class RecordDatabase(Database):
         return _record(rows[0]) if rows else None
 
     def holds(self, device: DeviceId, record: Record | None) -> bool:
-        """Whether the row of a child is this record's; None: whether there is none."""
-        return self._run(_ONE, device) == ([] if record is None else [_row(record)])
+        """Whether the row of a child of the group that was committed is this record's.
+
+        record: None for whether there is none.
+        """
+        if self._committed is None:
+            found = self._run(_SOME, json.dumps(list(self._group)))
+            self._committed = {row[0]: row for row in found}
+        return self._committed.get(device) == (None if record is None else self._known_row(record))
+
+    def _known_row(self, record: Record) -> tuple[Any, ...]:
+        """Return the row of a record, which is made once in a group."""
+        device = record.device
+        return self._rows[device] if self._group.get(device) is record else _row(record)
 
     def remove(self, device: DeviceId) -> None:
         """Remove the record of a child, if there is one.  Raises StoreError."""
         self._bound.change(device, None, self._row_of)
         self._run("DELETE FROM record WHERE device = ?", device)
         self._group[device] = None
+        self._rows.pop(device, None)
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
@@ -228,7 +245,7 @@ class RecordDatabase(Database):
         self._lock.close()
 
 
-def _row(record: Record) -> tuple[object, ...]:
+def _row(record: Record) -> tuple[Any, ...]:
     cloud = record.cloud
     names: tuple[str | None, ...] = (None,) * len(_CLOUD)
     if cloud is not None:
@@ -376,6 +393,7 @@ class DurableSecrets:
 
     def __init__(self, thread: CommitThread, store: SecretStore) -> None:
         self._thread, self._store = thread, store
+        self._check: asyncio.Task[Reason | None] | None = None
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
         """Return when the secret is durable and was read back.  Raises StoreError."""
@@ -411,7 +429,15 @@ class DurableSecrets:
         await self._thread.run(self._store.headroom)
 
     async def check_ready(self) -> Reason | None:
-        """Return why no secret could be stored now; None if one could."""
+        """Return why no secret could be stored now; None if one could.
+
+        Many may ask at once, as the children of one batch do: one check serves them all.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._find_obstacle())
+        return await asyncio.shield(self._check)
+
+    async def _find_obstacle(self) -> Reason | None:
         try:
             await self.headroom()
         except StoreError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import fields, replace
@@ -370,3 +371,39 @@ def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> N
         state._run(f"UPDATE record SET {damage}")  # noqa: S608  # of the test
         with pytest.raises(StoreError, match="record of 'child-1' is damaged"):
             state.read(ONE)
+
+
+async def test_a_batch_is_read_back_by_one_statement(tmp_path: Path) -> None:
+    executed: list[str] = []
+    async with opened(tmp_path) as stores:
+        devices = [DeviceId(f"child-{n}") for n in range(30)]
+        await stores.thread.run(
+            lambda: stores.records._state._db.set_trace_callback(
+                lambda one: executed.append(one[:6])
+            )
+        )
+        made = [replace(RECORD, device=device) for device in devices]
+        await asyncio.gather(*(save(stores.records, record) for record in made))
+        counted = Counter(executed)
+        assert [stores.records[device] for device in devices] == made
+    assert (counted["REPLAC"], counted["SELECT"], counted["COMMIT"]) == (30, 1, 1)
+
+
+async def test_those_who_ask_at_once_share_a_check(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        checks: list[None] = []
+        headroom = stores.vault.headroom
+
+        def counted() -> None:
+            checks.append(None)
+            headroom()
+
+        stores.vault.headroom = counted  # type: ignore[method-assign]  # it is counted here
+        cancelled = asyncio.create_task(stores.secrets.check_ready())
+        asked = [asyncio.create_task(stores.secrets.check_ready()) for _ in range(30)]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        assert set(await asyncio.gather(*asked)) == {None}
+        assert len(checks) == 1
+        await stores.secrets.check_ready()
+        assert len(checks) == 2
