@@ -38,6 +38,12 @@ These are for the messages of devices, but not for requests about children:
     message-hang-up             the connection is closed, and the message lost
     puback-hang-up              the message is kept, and the connection closed instead of PUBACK
 
+These are for commands to devices, by the device, which for a sub-device is itself:
+
+    command-twice               the command comes twice
+    command-garbled             the command is cut off
+    lose-command                the command is sent by the cloud, and lost
+
 These are for requests:
 
     reply:CODE                  nothing is done, and the reply says this code
@@ -97,6 +103,9 @@ NUMBERS: Mapping[str, tuple[float, float] | None] = {
     "lose-puback": None,
     "message-hang-up": None,
     "puback-hang-up": None,
+    "command-twice": None,
+    "command-garbled": None,
+    "lose-command": None,
     "reply": (100, 999_999),
     "partial": (100, 999_999),
     "lose-request": None,
@@ -124,13 +133,15 @@ WHOLE = frozenset({"reply", "lose-request", "lose-reply", *(n for n in NUMBERS i
 """Faults of some devices in a request, of the subscription to its reply, of the whole request."""
 OF_MESSAGES = frozenset({"lose-message", "lose-puback", "message-hang-up", "puback-hang-up"})
 """Faults of messages of devices."""
+OF_COMMANDS = frozenset({"command-twice", "command-garbled", "lose-command"})
+"""Faults of commands to devices."""
 
 
 Stage: TypeAlias = str
-"""Where a fault strikes: "register", "login", "tls", "message", a request, or "*" for any
-request."""
+"""Where a fault strikes: "register", "login", "tls", "message", "command", a request, or "*" for
+any request."""
 
-_NO_REQUESTS = frozenset({"register", "login", "tls", "message"})
+_NO_REQUESTS = frozenset({"register", "login", "tls", "message", "command"})
 
 _CODES = frozenset({"refuse", "reply", "partial", "tls-alert"})
 
@@ -196,6 +207,8 @@ def _fault(word: str, requests: Container[str]) -> SimulatedFault:
         stage = "tls"
     elif found["name"] in OF_MESSAGES:
         stage = "message"
+    elif found["name"] in OF_COMMANDS:
+        stage = "command"
     return SimulatedFault(
         found["name"],
         stage,
@@ -216,7 +229,7 @@ def _check(found: re.Match[str], word: str) -> None:
         raise ConfigError(f"The code of {word!r} must be a whole number.")
     if not 0 < float(found["share"] or _ALL) <= _ALL:
         raise ConfigError(f"The share of {word!r} must be from 0 to 100.")
-    if found["stage"] and name in IN_TLS | OF_MESSAGES:
+    if found["stage"] and name in IN_TLS | OF_MESSAGES | OF_COMMANDS:
         raise ConfigError(f"The fault {word!r} takes no stage.")
     if found["stage"] == "login" and name not in AT_LOGIN:
         raise ConfigError(f"The fault {name!r} is not for logins.")

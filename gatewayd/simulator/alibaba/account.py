@@ -45,7 +45,8 @@ MODEL: Mapping[str, Any] = {
             "identifier": "Calibrate",
             "callType": "async",
             "inputData": [{"identifier": "Offset", "dataType": {"type": "double"}}],
-        }
+        },
+        {"identifier": "Measure", "callType": "sync"},
     ],
 }
 """The model of the children's product: sensors of temperature and humidity."""
@@ -67,6 +68,8 @@ class SimulatedAlibabaAccount:
             "secret": self._secret,
             "set_properties": self._set_properties,
             "invoke": self._invoke,
+            "rrpc": self._rrpc,
+            "publish": self._publish,
             "reports": self._reports,
             "report": self._report,
             "model": self._model,
@@ -138,6 +141,17 @@ class SimulatedAlibabaAccount:
         """Invoke a service, and wait for the child's answer.  Raises also TimeoutError."""
         child, service, values = request["child"], request["service"], request.get("values", {})
         return await _answer(self._cloud.invoke(PRODUCT, child, service, values))
+
+    async def _rrpc(self, request: Mapping[str, Any]) -> str:
+        """Call a child by RRPC; return its answer, as text.  Raises also TimeoutError."""
+        payload, rest = str(request["payload"]).encode(), request.get("topic", "")
+        answer = await self._cloud.rrpc(PRODUCT, request["child"], payload, rest=rest)
+        return answer.decode(errors="replace")
+
+    async def _publish(self, request: Mapping[str, Any]) -> None:
+        """Publish a message to a child, on a topic that a user has defined."""
+        payload = str(request["payload"]).encode()
+        self._cloud.publish(PRODUCT, request["child"], request["topic"], payload)
 
     async def _reports(self, request: Mapping[str, Any]) -> object:
         return self._cloud.reports(PRODUCT, request["child"])

@@ -24,9 +24,11 @@ class AlibabaConnection:
 
     topics: without wildcards.  patterns: with wildcards.
     served: the devices, itself and sub-devices, that are sent everything that is theirs.
+    extended: whether RRPCs come on topics of their own.
     """
 
     link: MqttLink
+    extended: bool
     topics: set[str] = field(default_factory=set)
     patterns: set[str] = field(default_factory=set)
     served: set[Name] = field(default_factory=set)
@@ -57,16 +59,21 @@ class AlibabaBroker:
         self._rules = rules
         self._connections: dict[Name, AlibabaConnection] = {}
 
-    def connect(self, device: Name, link: MqttLink, *, gateway: bool) -> None:
+    def connect(self, device: Name, link: MqttLink, *, gateway: bool, extended: bool) -> None:
         """Add a connection; an older one of the same device is dropped."""
         automatic = {topics.topic(device, method) for method in topics.SUBSCRIBED}
         self._connections[device] = AlibabaConnection(
-            link, automatic if gateway and self._rules.subscribe else set()
+            link, extended, automatic if gateway and self._rules.subscribe else set()
         )
 
     def serve(self, holder: Name, device: Name) -> None:
         """Send a device everything that is its own from now on, over the holder's connection."""
         self._connections[holder].served.add(device)
+
+    def is_extended(self, device: Name) -> bool:
+        """Whether RRPCs come on topics of their own over a device's connection."""
+        connection = self._connections.get(device)
+        return connection is not None and connection.extended
 
     def reaches(self, holder: Name, topic: str) -> bool:
         """Whether a message would be sent."""

@@ -305,7 +305,8 @@ class AlibabaCloud(AlibabaConsole):
             self._registry.devices[request.name].ledger.takeovers += 1
             older.close()
         self._newest[request.name] = link
-        self._messages.connect(request.name, link, served=request.served)
+        options = {"served": request.served, "extended": request.extended}
+        self._messages.connect(request.name, link, **options)
         return connack.session(fault)
 
     def _close_sessions(self, name: Name) -> None:

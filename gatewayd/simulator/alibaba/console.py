@@ -13,6 +13,7 @@ from gatewayd.simulator.alibaba.notices import ChildStatus
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.thing import specification
 from gatewayd.simulator.alibaba.thing.commands import ThingCommand
+from gatewayd.simulator.alibaba.thing.rrpc import LONGEST
 
 PERMIT_SECONDS = range(65_536)
 """0 for always, 65535 for no longer (knowledge_detail/178010, of the Living platform)."""
@@ -96,6 +97,21 @@ class AlibabaConsole:
     ) -> ThingCommand:
         """Invoke a service of a device.  Raises as set_properties does."""
         return self._messages.commands.invoke(self._known(product, device), service, values)
+
+    async def rrpc(
+        self, product: str, device: str, payload: bytes, rest: str = "", seconds: float = LONGEST
+    ) -> bytes:
+        """Call a device by RRPC; return its answer.  See Rrpcs.call, which raises more."""
+        name = self._known(product, device)
+        return await self._messages.rrpcs.call(name, payload, rest, seconds)
+
+    def publish(self, product: str, device: str, rest: str, payload: bytes) -> None:
+        """Publish a message to a device.  rest: of a topic that a user has defined, as `user/get`.
+
+        Raises also ConnectionError for a device that does not receive it.
+        """
+        if not self._messages.send(self._known(product, device), rest, payload):
+            raise ConnectionError("The device is offline, or has not subscribed to this topic.")
 
     def reports(self, product: str, device: str) -> list[dict[str, object]]:
         """Return the newest reports of a device, the newest last, for JSON."""

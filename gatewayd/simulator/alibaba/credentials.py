@@ -90,6 +90,12 @@ class ConnectRequest:
         return self.options.get(_SERVED[0]) == _SERVED[1]
 
     @property
+    def extended(self) -> bool:
+        """Whether it takes RRPCs on topics of their own ("Call custom topics", 90570)."""
+        option = self.options.get("ext", "")
+        return option.isdecimal() and int(option) & 1 == 1
+
+    @property
     def registers(self) -> bool:
         """Whether it requests a secret, not a session."""
         return self.auth_type in REGISTRATIONS

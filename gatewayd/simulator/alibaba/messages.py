@@ -28,12 +28,13 @@ from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.sessions import AlibabaSessions, SessionRequests
 from gatewayd.simulator.alibaba.thing import reports
-from gatewayd.simulator.alibaba.thing.commands import ThingCommands
+from gatewayd.simulator.alibaba.thing.commands import ThingCommand, ThingCommands
 from gatewayd.simulator.alibaba.thing.reports import ThingReports
+from gatewayd.simulator.alibaba.thing.rrpc import Rrpcs
 from gatewayd.simulator.alibaba.thing.specification import ThingModel
 from gatewayd.simulator.alibaba.topology import SimulatedTopology, TopologyRequests
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault
-from gatewayd.simulator.mqtt.delivery import receive
+from gatewayd.simulator.mqtt.delivery import copies, receive
 from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 
@@ -43,7 +44,8 @@ _SECOND = 1.0
 class AlibabaMessages:
     """The server of devices: of gateways with their sub-devices, and of those without any.
 
-    topology, sessions, registration, reports, commands: its parts.  notifier: pushes to gateways.
+    topology, sessions, registration, reports, commands, rrpcs: its parts.
+    notifier: pushes to gateways.
     clock: seconds.  now: milliseconds since the epoch.
     """
 
@@ -70,7 +72,8 @@ class AlibabaMessages:
         )
         online = SessionRequests(registry, self.topology, self.sessions, rules, clock=clock)
         self.reports = ThingReports(self._model_of, self._represents, now, rules.kept)
-        self.commands = ThingCommands(self._model_of, self._command)
+        self.rrpcs = Rrpcs(self._push, self._is_extended)
+        self.commands = ThingCommands(self._model_of, self._command, self.rrpcs.next_id)
         self._answers: dict[str, Callable[[GatewayRequest], object]] = {
             topics.REGISTER: self.registration.register,
             topics.PRODUCT_REGISTER: self.registration.product_register,
@@ -89,13 +92,14 @@ class AlibabaMessages:
         product = self._registry.products.get(device[0])
         return product is not None and product.node is AlibabaNodeType.GATEWAY
 
-    def connect(self, device: Name, link: MqttLink, *, served: bool) -> None:
+    def connect(self, device: Name, link: MqttLink, *, served: bool, extended: bool) -> None:
         """Add a device's new connection: the sub-devices of a gateway must log in again.
 
         served: whether it is sent everything that is its own, subscribed to or not.
+        extended: whether RRPCs come on topics of their own.
         """
         self.sessions.lose(device)
-        self._broker.connect(device, link, gateway=self.is_gateway(device))
+        self._broker.connect(device, link, gateway=self.is_gateway(device), extended=extended)
         if served:
             self._broker.serve(device, device)
 
@@ -168,7 +172,11 @@ class AlibabaMessages:
     def _accept(self, device: Name, owner: Name, packet: Publish) -> None:
         """Handle a message that its owner may publish."""
         self._registry.devices[owner].ledger.published += 1
-        if (route := topics.route(packet.topic)) is None:
+        if rrpc := topics.rrpc_answered(packet.topic):
+            known = self.rrpcs.answered(owner, rrpc, packet.payload)
+            if not known and not self.commands.answered(owner, rrpc, packet.payload):
+                self._registry.devices[owner].ledger.discarded["late-answer"] += 1
+        elif (route := topics.route(packet.topic)) is None:
             self.reports.pass_on(owner, topics.after_device(packet.topic), packet.payload)
         elif route.method == topics.RAW:
             self.reports.pass_on(owner, route.method, packet.payload)
@@ -176,8 +184,8 @@ class AlibabaMessages:
             self._take(device, route.method, packet)
         elif reports.is_report(route.method):
             self._receive(device, owner, route.method, packet)
-        else:
-            self.commands.answered(owner, route.method, packet.payload)
+        elif not self.commands.answered(owner, route.method, packet.payload):
+            self._registry.devices[owner].ledger.discarded["late-answer"] += 1
 
     def _receive(self, holder: Name, owner: Name, method: str, packet: Publish) -> None:
         """Receive a report, and reply to it."""
@@ -219,9 +227,29 @@ class AlibabaMessages:
         """Whether a device is sent the messages of a topic, itself or through its gateway."""
         return self._broker.reaches(self._holder(device), topic)
 
-    def _command(self, device: Name, method: str, body: Mapping[str, object]) -> bool:
-        topic = topics.topic(device, method)
-        return self._broker.send(self._holder(device), topic, answers.encode(body))
+    def send(self, device: Name, rest: str, payload: bytes) -> bool:
+        """Send a message on a topic that a user has defined; return whether it is received."""
+        return self._push(device, topics.custom(device, rest), payload)
+
+    def _command(self, device: Name, command: ThingCommand, body: Mapping[str, object]) -> bool:
+        topic = topics.topic(device, command.method)
+        if command.rrpc:
+            rest = command.method.replace(".", "/") if self._is_extended(device) else ""
+            topic = topics.rrpc(device, command.rrpc, rest)
+        return self._push(device, topic, answers.encode(body))
+
+    def _push(self, device: Name, topic: str, payload: bytes) -> bool:
+        """Send a command, unless a fault spoils it; return whether the device receives it."""
+        if not self.receives(device, topic):
+            return False
+        if fault := self._plan.choose("command", device[1], faults.OF_COMMANDS):
+            self._registry.strike(device, fault.name)
+        for one in copies(fault, payload):
+            self._broker.send(self._holder(device), topic, one)
+        return True
+
+    def _is_extended(self, device: Name) -> bool:
+        return self._broker.is_extended(self._holder(device))
 
     def _holder(self, device: Name) -> Name:
         return self.sessions.gateway_of(device) or device

@@ -56,6 +56,11 @@ _OWNED = (
     re.compile(rf"/(?:{_TREES})/{_DEVICE}(?:/.+)?"),
     re.compile(rf"/{_DEVICE}/user/.+"),
 )
+_EXTENDED = re.compile(
+    r"/ext/rrpc/(?P<rrpc>[^/#]+)/(?=sys/[^/+#]+/[^/+#]+/thing/|[^/+#]+/[^/+#]+/user/)"
+)
+"""Stands before the topic of which an RRPC makes use ("Call custom topics", 90570)."""
+_RESPONSE = re.compile(rf"/sys/{_DEVICE}/rrpc/response/(?P<rrpc>[^/+#]+)")
 _CUSTOM = 1
 """The pattern of a topic that a user defines."""
 _ANY_LEVEL, _ALL_LEVELS = "+", "#"
@@ -91,12 +96,36 @@ def owner(topic_filter: str) -> Name | None:
     levels = topic_filter.split("/")
     if len(topic_filter.encode()) > MAX_TOPIC or not _lawful(levels):
         return None
+    inner = _EXTENDED.sub("/", topic_filter)
     for number, pattern in enumerate(_OWNED):
-        if found := pattern.fullmatch(topic_filter):
-            if number == _CUSTOM and len(levels) - 1 > MAX_LEVELS:
+        if found := pattern.fullmatch(inner):
+            if number == _CUSTOM and inner.count("/") > MAX_LEVELS:
                 return None
             return found["product"], found["device"]
     return None
+
+
+def rrpc_answered(name: str) -> str:
+    """Return the RRPC that is answered on a topic; "" for any other topic."""
+    found = _EXTENDED.match(name) or _RESPONSE.fullmatch(name)
+    return found["rrpc"] if found else ""
+
+
+def rrpc(device: Name, rrpc_id: str, rest: str = "") -> str:
+    """Return the topic of an RRPC.
+
+    rest: of a topic of its own: what follows the device; "" for the general topic.
+    """
+    own = f"{device[0]}/{device[1]}"
+    if not rest:
+        return f"/sys/{own}/rrpc/request/{rrpc_id}"
+    whole = custom(device, rest) if rest.startswith("user/") else f"/sys/{own}/{rest}"
+    return f"/ext/rrpc/{rrpc_id}{whole}"
+
+
+def custom(device: Name, rest: str) -> str:
+    """Return a topic that a user has defined.  rest: what follows the device."""
+    return f"/{device[0]}/{device[1]}/{rest}"
 
 
 def _lawful(levels: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from gatewayd.simulator.account import AccountOptions, CloudVerb
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
-from gatewayd.simulator.huawei.downlinks import COMMANDS, SET
+from gatewayd.simulator.huawei.downlinks import COMMANDS, GET, SET
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage
 from gatewayd.simulator.huawei.management.server import Management
 from gatewayd.simulator.huawei.options import HuaweiCloudOptions
@@ -116,6 +116,7 @@ class SimulatedHuaweiAccount:
             "report": self._report,
             "command": self._command,
             "set": self._set,
+            "get": self._get,
             "send": self._send,
             "shadow": self._shadow,
             "received": self._received,
@@ -229,6 +230,10 @@ class SimulatedHuaweiAccount:
         """Set properties of a child; return its response.  Raises ValueError."""
         one = {"service_id": request["service"], "properties": request["properties"]}
         return await self._ask(request, SET, {"services": [one]})
+
+    async def _get(self, request: Mapping[str, Any]) -> object:
+        """Read properties of a child; return its response.  Raises ValueError."""
+        return await self._ask(request, GET, {"service_id": request["service"]})
 
     async def _ask(
         self, request: Mapping[str, Any], use: str, body: Mapping[str, object]

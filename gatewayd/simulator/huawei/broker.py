@@ -33,7 +33,11 @@ class HuaweiDeviceConnection:
     _ids: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.sender = ReplySender(self.link, self.send, lambda topic: bool(self._copies(topic)))
+        self.sender = ReplySender(self.link, self.send, self.receives)
+
+    def receives(self, topic: str) -> bool:
+        """Whether the device receives the messages of a topic."""
+        return bool(self._copies(topic))
 
     def admits(self, now: float, size: int) -> bool:
         """Whether the limits of a connection allow another message of the device.

@@ -12,14 +12,17 @@ import base64
 import binascii
 from collections.abc import Mapping
 
+from gatewayd.simulator import faults
+from gatewayd.simulator.faults import FaultPlan
 from gatewayd.simulator.huawei import topics
 from gatewayd.simulator.huawei.broker import HuaweiBroker
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage, DeviceMessageStatus
+from gatewayd.simulator.huawei.ledger import HuaweiLedgers
 from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.device import HuaweiDevice, HuaweiDeviceStatus
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
-from gatewayd.simulator.mqtt.delivery import encode
+from gatewayd.simulator.mqtt.delivery import copies, encode
 
 COMMANDS, SET, GET = "commands", "properties/set", "properties/get"
 """The uses of requests, as topics have them."""
@@ -30,8 +33,16 @@ MAX_WAITING = 1_000
 class Downlinks:
     """The way to an instance's devices.  Implements DeviceChannel."""
 
-    def __init__(self, instance: IotdaInstance, rules: HuaweiRules, broker: HuaweiBroker) -> None:
+    def __init__(
+        self,
+        instance: IotdaInstance,
+        plan: FaultPlan,
+        rules: HuaweiRules,
+        broker: HuaweiBroker,
+        ledgers: HuaweiLedgers,
+    ) -> None:
         self._instance, self._rules, self._broker = instance, rules, broker
+        self._plan, self._ledgers = plan, ledgers
         self._waiting: dict[tuple[str, str], asyncio.Future[object]] = {}
 
     async def ask(self, device: HuaweiDevice, use: str, body: Mapping[str, object]) -> object:
@@ -84,7 +95,7 @@ class Downlinks:
                 message.finish(DeviceMessageStatus.FAILED, now, offline.code)
             return
         topic = message.topic or topics.system(gateway_id, "messages/down")
-        if self._broker.send(gateway_id, topic, _payload(device, message)):
+        if self._push(device, gateway_id, topic, _payload(device, message)):
             message.finish(DeviceMessageStatus.DELIVERED, now)
         else:
             message.finish(DeviceMessageStatus.FAILED, now, IotdaCode.NOT_SUBSCRIBED)
@@ -106,8 +117,19 @@ class Downlinks:
         self, device: HuaweiDevice, gateway_id: str, use: str, body: Mapping[str, object]
     ) -> None:
         payload = encode({"object_device_id": device.device_id, **body})
-        if not self._broker.send(gateway_id, topics.system(gateway_id, use), payload):
+        if not self._push(device, gateway_id, topics.system(gateway_id, use), payload):
             raise PlatformError(IotdaCode.NOT_SUBSCRIBED)
+
+    def _push(self, device: HuaweiDevice, gateway_id: str, topic: str, payload: bytes) -> bool:
+        """Send to a device, unless a fault spoils it; return whether it has subscribed."""
+        connection = self._broker.of(gateway_id)
+        if connection is None or not connection.receives(topic):
+            return False
+        if fault := self._plan.choose("command", device.device_id, faults.OF_COMMANDS):
+            self._ledgers.of(device.device_id).faults[fault.name] += 1
+        for one in copies(fault, payload):
+            connection.send(topic, one)
+        return True
 
 
 def _payload(device: HuaweiDevice, message: DeviceMessage) -> bytes:

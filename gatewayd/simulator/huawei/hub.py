@@ -41,7 +41,7 @@ class Hub:
         self.gateways = HuaweiGateways(
             instance, plan, options.rules, ids, self.broker, self.ledgers
         )
-        self._downlinks = Downlinks(instance, options.rules, self.broker)
+        self._downlinks = Downlinks(instance, plan, options.rules, self.broker, self.ledgers)
         self.gateways.appeared = self._downlinks.appeared
         self.uplinks = Uplinks(instance, options.rules, self.broker, self.ledgers, self._downlinks)
         self.gateways.said = self.uplinks.take_event

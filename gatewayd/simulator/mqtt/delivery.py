@@ -24,6 +24,18 @@ def receive(fault: SimulatedFault | None, handle: Callable[[], None]) -> None:
         raise Unacknowledged(hang_up=name == "puback-hang-up")
 
 
+def copies(fault: SimulatedFault | None, payload: bytes) -> tuple[bytes, ...]:
+    """Return what of a command is sent: all of it once, unless a fault spoils it."""
+    match fault.name if fault else "":
+        case "command-twice":
+            return payload, payload
+        case "command-garbled":
+            return (payload[: len(payload) // 2],)
+        case "lose-command":
+            return ()
+    return (payload,)
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A delivery.  copies: of the payload.  after: seconds.

@@ -66,7 +66,7 @@ class CloudInProcess:
             registry, FaultPlan(), AlibabaRules(), clock=self.loop.time, now=lambda: 0.0
         )
         link = cast("MqttLink", SimpleNamespace(send=self._reply))
-        self.gateways.connect(GATEWAY, link, served=False)
+        self.gateways.connect(GATEWAY, link, extended=False, served=False)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         logins = payload.count(b'"cleanSession"')

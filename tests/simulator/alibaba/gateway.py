@@ -229,12 +229,16 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    port: int, name: str = GATEWAY, secret: str | None = None
+    port: int, name: str = GATEWAY, secret: str | None = None, **options: str
 ) -> AsyncIterator[Gateway]:
-    """Register a gateway unless its secret is known, and log it in."""
+    """Register a gateway unless its secret is known, and log it in.
+
+    options: of its client id, besides those that it needs.
+    """
     who = registering(name, key=GATEWAYS_SECRET).but(product=GATEWAYS)
     secret = secret or await obtain(port, who, trusting())
-    hello = connect_packet(logging_in(name, secret).but(product=GATEWAYS))
+    login = logging_in(name, secret).but(product=GATEWAYS, options=options)
+    hello = connect_packet(login)
     async with wire(port, trusting(), hello) as one:
         assert await one.code() == 0
         yield Gateway(one, name)

@@ -283,7 +283,7 @@ async def test_only_the_right_answer_is_one() -> None:
         return True
 
     model = specification.parse(TSL)
-    sender = ThingCommands(lambda _: model, push)
+    sender = ThingCommands(lambda _: model, push, lambda: "7")
     command = sender.set_properties((SENSORS, CHILD), {"Light": 1})
     number = sent[0][2]["id"]
     for method, payload in (

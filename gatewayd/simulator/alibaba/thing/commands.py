@@ -25,9 +25,14 @@ MAX_WAITING = 1_000
 
 @dataclass(slots=True)
 class ThingCommand:
-    """A command that was sent.  reply: code and data; cancelled when it is given up."""
+    """A command that was sent.
+
+    rrpc: the RRPC by which it was sent; "" for one without.
+    reply: code and data; cancelled when it is given up.
+    """
 
     method: str
+    rrpc: str = ""
     reply: asyncio.Future[Mapping[str, Any]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -37,15 +42,18 @@ class ThingCommands:
     """The sender of commands.
 
     model_of: returns the model of a product.
-    push: sends a device a body on the topic of a method; returns whether it has subscribed to it.
+    push: sends a device a body by a method, and an RRPC if there is one; returns whether it has
+    subscribed to that.
+    next_rrpc: returns the identifier of a new RRPC.
     """
 
     def __init__(
         self,
         model_of: Callable[[str], ThingModel],
-        push: Callable[[Name, str, Mapping[str, object]], bool],
+        push: Callable[[Name, ThingCommand, Mapping[str, object]], bool],
+        next_rrpc: Callable[[], str],
     ) -> None:
-        self._model_of, self._push = model_of, push
+        self._model_of, self._push, self._next_rrpc = model_of, push, next_rrpc
         self._waiting: dict[tuple[Name, str], ThingCommand] = {}
         self._sent = alink.FIRST_PUSH
 
@@ -57,22 +65,27 @@ class ThingCommands:
         """
         model = self._model_of(device[0])
         types = {name: model.properties[name] for name in model.settable}
-        return self._send(device, SET, types, values)
+        return self._send(device, ThingCommand(SET), types, values)
 
     def invoke(self, device: Name, service: str, values: Mapping[str, object]) -> ThingCommand:
         """Invoke a service.  Raises as set_properties does, and KeyError for an unknown service."""
-        wanted = self._model_of(device[0]).services[service]
-        return self._send(device, f"{SERVICES}{service}", wanted, values)
+        model = self._model_of(device[0])
+        rrpc = self._next_rrpc() if service in model.synchronous else ""
+        command = ThingCommand(f"{SERVICES}{service}", rrpc)
+        return self._send(device, command, model.services[service], values)
 
-    def answered(self, device: Name, method: str, payload: bytes) -> bool:
-        """Receive a device's answer; return whether it was waited for.  method: with `_reply`."""
+    def answered(self, device: Name, way: str, payload: bytes) -> bool:
+        """Receive a device's answer; return whether it was waited for.
+
+        way: the method with `_reply`; of an RRPC its identifier.
+        """
         try:
             body = json.loads(payload)
             command = self._waiting.get((device, str(body["id"])))
             answer = {"code": int(body["code"]), "data": body.get("data")}
         except (ValueError, KeyError, TypeError, RecursionError):
             return False
-        if command is None or f"{command.method}_reply" != method:
+        if command is None or way != (command.rrpc or f"{command.method}_reply"):
             return False
         del self._waiting[device, str(body["id"])]
         if not command.reply.done():
@@ -82,7 +95,7 @@ class ThingCommands:
     def _send(
         self,
         device: Name,
-        method: str,
+        command: ThingCommand,
         types: Mapping[str, specification.TslType],
         values: Mapping[str, object],
     ) -> ThingCommand:
@@ -90,10 +103,10 @@ class ThingCommands:
             raise ValueError(json.dumps(faults))
         self._sent += 1
         number = str(self._sent)
-        command = self._waiting[device, number] = ThingCommand(method)
+        self._waiting[device, number] = command
         while len(self._waiting) > MAX_WAITING:
             self._waiting.pop(next(iter(self._waiting))).reply.cancel()
-        if not self._push(device, method, alink.push(number, method, values)):
+        if not self._push(device, command, alink.push(number, command.method, values)):
             del self._waiting[device, number]
             raise ConnectionError("The device is offline, or has not subscribed to commands.")
         return command

@@ -45,13 +45,14 @@ class ThingModel:
     """The model of a product; without anything, that of a product that has none.
 
     settable: the properties that the cloud may set.
-    events, services: the fields of each.  All services are called as asynchronous ones.
+    events, services: the fields of each.  synchronous: the services that are called so.
     """
 
     properties: Mapping[str, TslType] = field(default_factory=dict)
     settable: frozenset[str] = frozenset()
     events: Mapping[str, Mapping[str, TslType]] = field(default_factory=dict)
     services: Mapping[str, Mapping[str, TslType]] = field(default_factory=dict)
+    synchronous: frozenset[str] = frozenset()
 
 
 def parse(tsl: Mapping[str, Any]) -> ThingModel:
@@ -62,6 +63,9 @@ def parse(tsl: Mapping[str, Any]) -> ThingModel:
         frozenset(name for name, one in properties.items() if "w" in one.get("accessMode", "rw")),
         {one["identifier"]: _fields(one.get("outputData", ())) for one in tsl.get("events", ())},
         {one["identifier"]: _fields(one.get("inputData", ())) for one in tsl.get("services", ())},
+        frozenset(
+            one["identifier"] for one in tsl.get("services", ()) if one.get("callType") == "sync"
+        ),
     )
 
 
