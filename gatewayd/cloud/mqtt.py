@@ -276,6 +276,7 @@ class MqttConnection:
                 self._leaving = True
                 self._drive(self._client.disconnect, ConnectionEnd.OURS)
                 self._write()
+            if not self.closed.done():  # else it has left at once
                 await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
         finally:
             self.abort()

@@ -247,11 +247,24 @@ async def _first(
     addresses: list[Address], book: AddressBook, attempt: Callable[[Address], _Attempt[S]]
 ) -> S:
     """Return the first connection of several attempts.  Raises ConnectError."""
+    if len(addresses) == 1:
+        return await _only(attempt(addresses[0]), book)
     race = _Race(addresses, book, attempt)
     try:
         return await race.run()
     finally:
         await race.close()
+
+
+async def _only(attempt: _Attempt[S], book: AddressBook) -> S:
+    """Connect to the only address there is.  Raises ConnectError."""
+    try:
+        connected = await attempt.run()
+    except ConnectError:
+        book.note(attempt.address, good=False)
+        raise
+    book.note(attempt.address, good=True)
+    return connected
 
 
 class _Attempt(Protocol[S_co]):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
@@ -46,3 +49,20 @@ class BackgroundTask:
         """Cancel the work, and wait for its end."""
         if (task := self.stop()) is not None:
             await asyncio.wait({task})
+
+
+class SharedCall(Generic[T]):
+    """A call that is made once for all who ask for it while it is under way.
+
+    make: makes it.  What it raises is raised for each of them.
+    """
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._make = make
+        self._under_way: asyncio.Task[T] | None = None
+
+    async def result(self) -> T:
+        """Return the result.  Cancelled: the call goes on for the others."""
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._make())
+        return await asyncio.shield(self._under_way)

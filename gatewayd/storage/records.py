@@ -6,7 +6,6 @@ and was read back, when the call returns.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import json
@@ -26,6 +25,7 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
+from gatewayd.runtime.tasks import SharedCall
 from gatewayd.secretstore.store import SecretStore, SupportsBinding
 from gatewayd.storage import decision_log, record_binding
 from gatewayd.storage.commit_thread import CommitThread
@@ -393,7 +393,7 @@ class DurableSecrets:
 
     def __init__(self, thread: CommitThread, store: SecretStore) -> None:
         self._thread, self._store = thread, store
-        self._check: asyncio.Task[Reason | None] | None = None
+        self._check = SharedCall(self._find_obstacle)
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
         """Return when the secret is durable and was read back.  Raises StoreError."""
@@ -433,9 +433,7 @@ class DurableSecrets:
 
         Many may ask at once, as the children of one batch do: one check serves them all.
         """
-        if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._find_obstacle())
-        return await asyncio.shield(self._check)
+        return await self._check.result()
 
     async def _find_obstacle(self) -> Reason | None:
         try:

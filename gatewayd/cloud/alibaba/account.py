@@ -19,6 +19,7 @@ from gatewayd.network import tls
 from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow, TooManyWaiting
+from gatewayd.runtime.tasks import SharedCall
 
 CONNECTS, PERIOD = 80, 0.2
 """Connections in so many seconds, at most: 400 in any second, and no more than 480 if some are
@@ -39,7 +40,7 @@ class AlibabaAccount:
     """A configured account.
 
     read_secret: see cloud/credentials.py; called off the event loop, again for each registration,
-    so that a file that was replaced counts at once.
+    so that a file that was replaced counts at once.  Those of one moment share a call.
     trust: the roots of the MQTT endpoint.  random: so many bytes that cannot be guessed.
     connects: the limiter of its connections.  book: the addresses of its hosts.
     """
@@ -50,6 +51,7 @@ class AlibabaAccount:
     random: Callable[[int], bytes] = field(default=secrets.token_bytes)
     connects: RateLimiter = field(default_factory=connect_limit)
     book: AddressBook = field(default_factory=AddressBook)
+    _product_secrets: dict[str, SharedCall[Secret]] = field(default_factory=dict, compare=False)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why there is no such device here, whatever its route; None if there may be."""
@@ -84,8 +86,11 @@ class AlibabaAccount:
 
     async def product_secret(self, name: CloudName) -> Secret:
         """Read the secret of a device's product.  Raises ConfigError."""
-        product = self.settings.products[name.product]
-        return await self.given_secret(product.secret_credential, product.secret_file).read()
+        if name.product not in self._product_secrets:
+            product = self.settings.products[name.product]
+            given = self.given_secret(product.secret_credential, product.secret_file)
+            self._product_secrets[name.product] = SharedCall(given.read)
+        return await self._product_secrets[name.product].result()
 
     def nonce(self) -> str:
         """Return what makes a request unlike any other: 16 hexadecimal digits."""

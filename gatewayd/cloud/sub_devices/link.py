@@ -61,10 +61,11 @@ class GatewayLink(Generic[UplinkT]):
 
     async def wait(self, seconds: float) -> UplinkT | None:
         """Return the session, after waiting so many seconds for one at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.current is None:
-                    await self._up.wait()
+        if self.current is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while self.current is None:
+                        await self._up.wait()
         return self.current
 
     def put(self, uplink: UplinkT) -> None:
