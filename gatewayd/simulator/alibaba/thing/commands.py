@@ -28,11 +28,12 @@ class ThingCommand:
     """A command that was sent.
 
     rrpc: the RRPC by which it was sent; "" for one without.
-    reply: code and data; cancelled when it is given up.
+    reply: code and data; cancelled when it is given up.  payload: the reply as it arrived.
     """
 
     method: str
     rrpc: str = ""
+    payload: bytes = b""
     reply: asyncio.Future[Mapping[str, Any]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -89,6 +90,7 @@ class ThingCommands:
             return False
         del self._waiting[device, str(body["id"])]
         if not command.reply.done():
+            command.payload = payload
             command.reply.set_result(answer)
         return True
 
