@@ -204,6 +204,7 @@ class MqttConnection:
         self._leaving = self._ended = self._paused = self._resuming = False
         self._unsent = bytearray()
         self._is_about_to_write = self._is_writer_added = self._is_paho_writing = False
+        self._is_paho_waiting = False  # to write: to ask paho itself for each message takes long
         self._newest_id = 0
         self._pending = UnacknowledgedPackets(
             IN_FLIGHT, PATIENCE, lambda: self._finish(ConnectionEnd.KEEPALIVE)
@@ -217,7 +218,8 @@ class MqttConnection:
             given[2]
         )
         client.on_subscribe = lambda *given: self._subscribed(given[2], given[3])
-        client.on_socket_register_write = lambda *_: self._write_soon()
+        client.on_socket_register_write = lambda *_: self._paho_waits(True)
+        client.on_socket_unregister_write = lambda *_: self._paho_waits(False)
         client.on_socket_close = lambda *_: self._unwatch()
         self._loop.add_reader(self._descriptor, self._read)
         self._keepalive = KeepAlive(keepalive, self._loop.time())
@@ -369,7 +371,12 @@ class MqttConnection:
 
     @property
     def _wants_to_write(self) -> bool:
-        return bool(self._unsent) or self._client.want_write()
+        return bool(self._unsent) or self._is_paho_waiting
+
+    def _paho_waits(self, waits: bool) -> None:
+        self._is_paho_waiting = waits
+        if waits:
+            self._write_soon()
 
     def _write_soon(self) -> None:
         """Write when the loop comes round: what is queued by then leaves together."""
@@ -410,7 +417,7 @@ class MqttConnection:
             self._finish(ConnectionEnd.LOST)
 
     def _write_of_paho(self) -> None:
-        if self._client.want_write():
+        if self._is_paho_waiting:
             self._drive(self._client.loop_write, ConnectionEnd.LOST)
             self._is_paho_writing = not self.closed.done() and self._client.want_write()
 

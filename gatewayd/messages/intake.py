@@ -52,3 +52,13 @@ class MessageIntake(Protocol):
 
     def on_ready(self, resume: Callable[[], None]) -> None:
         """Have `resume` called, each time that `blocked` ends."""
+
+    @property
+    def gathers(self) -> bool:
+        """Whether what comes now is stored a moment later, with what was offered before.
+
+        Until then a door may leave it with its broker.
+        """
+
+    def on_due(self, gather: Callable[[], None]) -> None:
+        """Have `gather` called, each time that what has come is about to be stored."""

@@ -144,6 +144,15 @@ class MessageRelay:
         """Have `resume` called, each time that `blocked` ends."""
         self._outbox.on_ready(resume)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether what comes now is stored a moment later, with what was offered before."""
+        return self._outbox.gathers
+
+    def on_due(self, gather: Callable[[], None]) -> None:
+        """Have `gather` called, each time that what has come is about to be stored."""
+        self._outbox.on_due(gather)
+
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
         """Accept a message, and have `settled` called when it is durable, or dropped."""
         if self._outbox.knows(message):

@@ -115,9 +115,9 @@ class MessageSettings:
         604_800.0, "how long a message is kept", unit="s", low=60, high=31_536_000
     )
     commit_delay: float = setting(
-        0.005,
+        0.02,
         "how long a message waits for others, to be written to the disk with them; a longer wait "
-        "spares a flash disk",
+        "spares the processor and a flash disk",
         unit="s", low=0, high=1,
     )  # fmt: skip
     report_gateway: float = setting(

@@ -152,6 +152,13 @@ class TappedIntake:
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._intake.on_ready(resume)
 
+    @property
+    def gathers(self) -> bool:
+        return self._intake.gathers
+
+    def on_due(self, gather: Callable[[], None]) -> None:
+        self._intake.on_due(gather)
+
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
         """Pass a message on, and show that it was received, and how that ended."""
         if self._tap.follows(message.child):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewayd.cloud.command_router import ChildCommands
 from gatewayd.cloud.mqtt import Login, MqttSession, open_connection
 from gatewayd.cloud.publisher import MappedMessage, MqttPublisher
 from gatewayd.device.identity import DeviceId
@@ -111,6 +112,11 @@ def _count_commits(counted: Counted) -> None:
     OutboxFile.apply = count  # type: ignore[method-assign]  # nothing else counts them
 
 
+async def _no_answer(*_: object) -> bool:
+    """Answer no command: a bench sends none."""
+    return False
+
+
 async def _open_sessions(
     facts: dict[str, Any], children: list[DeviceId], relay: MessageRelay
 ) -> dict[DeviceId, MqttSession]:
@@ -129,7 +135,8 @@ async def _open_sessions(
         def publisher() -> MqttPublisher:
             return MqttPublisher(connection, to_far, NoLimit(), 1 << 20)
 
-        session = sessions[child] = MqttSession(connection, publisher)
+        commands = ChildCommands(_no_answer, list, lambda _: None)
+        session = sessions[child] = MqttSession(connection, publisher, commands)
         relay.delivery.session_opened(child, session)
 
     await asyncio.gather(*(open_one(child) for child in children))

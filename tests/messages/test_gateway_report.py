@@ -82,6 +82,7 @@ class FakeIntake:
 
     now: Callable[[], float]
     blocked: bool = False
+    gathers: bool = False
     why: DropReason | None = None
     offered: list[tuple[float, DeviceId]] = field(default_factory=list)
 
@@ -92,6 +93,7 @@ class FakeIntake:
 
     def session_begun(self, door: str) -> None: ...
     def on_ready(self, resume: Callable[[], None]) -> None: ...
+    def on_due(self, gather: Callable[[], None]) -> None: ...
 
 
 @asynccontextmanager

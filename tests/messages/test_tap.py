@@ -130,7 +130,7 @@ async def test_a_reader_that_has_gone_is_dropped_by_the_next_message(tap: Messag
 class Outbox:
     """An intake that settles when it is asked to."""
 
-    blocked = False
+    blocked = gathers = False
 
     def __init__(self) -> None:
         self.offered: list[tuple[IncomingMessage, Settled]] = []
@@ -143,6 +143,9 @@ class Outbox:
 
     def on_ready(self, resume: Any) -> None:
         self.resume = resume
+
+    def on_due(self, gather: Any) -> None:
+        self.due = gather
 
 
 async def test_what_arrives_is_shown_and_passed_on(tap: MessageTap, reader: Reader) -> None:

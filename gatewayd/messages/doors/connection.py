@@ -52,22 +52,28 @@ class BrokerConnection:
 
     sock: non-blocking; closed with the connection.
     on_packet: called for each packet.  Never blocks; it may pause reading.
+    rests: whether what comes next may wait at the broker, until `gather`: what is read together
+    takes half the time of what is read one by one.
 
     closed: why it has ended.  fault: what the broker sent against the protocol; "" for nothing.
     disconnect: the code of the broker's DISCONNECT; None where it sent none.
     """
 
     def __init__(
-        self, sock: socket.socket, version: int, on_packet: Callable[[Packet], None]
+        self,
+        sock: socket.socket,
+        version: int,
+        on_packet: Callable[[Packet], None],
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[ConnectionLoss] = self._loop.create_future()
         self.fault = ""
         self.disconnect: int | None = None
         self._sock, self._descriptor, self._version = sock, sock.fileno(), version
-        self._parser, self._on_packet = PacketParser(version), on_packet
+        self._parser, self._on_packet, self._rests = PacketParser(version), on_packet, rests
         self._unsent = bytearray()
-        self._paused = self._leaving = False
+        self._paused = self._resting = self._leaving = False
         self._reading = self._writing = False
         self._next_step: asyncio.Handle | None = None
         self._flush_soon: asyncio.Handle | None = None
@@ -105,6 +111,11 @@ class BrokerConnection:
             self._keepalive.receive(self._loop.time())  # for what could not be received meanwhile
             self._soon(self._handle)
 
+    def gather(self) -> None:
+        """Read what has come since it rests."""
+        if self._resting and not (self._paused or self.closed.done()):
+            self._read()
+
     async def close(self) -> None:
         """Send DISCONNECT and close; in at most 2 s, and never with an error."""
         try:
@@ -123,6 +134,7 @@ class BrokerConnection:
     # Reading.
 
     def _read(self) -> None:
+        self._resting = False
         try:
             data = self._sock.recv(READ)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -152,7 +164,11 @@ class BrokerConnection:
                 self.refuse(str(error))
                 return
             if packet is None:
-                self._read_on()
+                if self._rests():
+                    self._resting = True
+                    self._stop_reading()
+                else:
+                    self._read_on()
                 return
             if isinstance(packet, DisconnectPacket):
                 self.disconnect = packet.code
@@ -230,7 +246,7 @@ class BrokerConnection:
     def _check_keepalive(self) -> None:
         """Send a PINGREQ when it is due.  A broker that is not read now cannot be judged."""
         now = self._loop.time()
-        if self._paused:
+        if self._paused or self._resting:
             self._keepalive.receive(now)
             self._keepalive.send(now)
             if not self._unsent:

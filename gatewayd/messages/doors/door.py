@@ -126,6 +126,7 @@ class Door:
         self._is_paused = False
         self._unblocked = asyncio.Event()
         intake.on_ready(self._resume)
+        intake.on_due(self._gather)
 
     async def run(self) -> None:
         """Be connected, and connect again whenever that ends, until cancelled."""
@@ -217,7 +218,12 @@ class Door:
         except DoorError as error:
             return error
         session = self._session = DoorSession(
-            sock, version, self, self._access.endpoint, self._access.reply_timeout
+            sock,
+            version,
+            self,
+            self._access.endpoint,
+            self._access.reply_timeout,
+            lambda: self._intake.gathers,
         )
         self._is_paused = False
         try:
@@ -271,6 +277,8 @@ class Door:
         try:
             while not (await asyncio.wait({ended}, timeout=WATCH))[0]:
                 self._adjust()  # a pause must not outlast its cause, whatever was forgotten
+                if not self._intake.gathers:
+                    self._gather()
                 self._send_waiting()
             return ended.result()
         finally:
@@ -371,6 +379,11 @@ class Door:
         """Go on, now that messages can be stored again."""
         self._unblocked.set()
         self._adjust()
+
+    def _gather(self) -> None:
+        """Read what has come while the outbox waited for it."""
+        if self._session is not None:
+            self._session.connection.gather()
 
     def _adjust(self) -> None:
         """Pause reading, or go on, as what is held allows."""

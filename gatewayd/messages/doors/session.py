@@ -50,6 +50,7 @@ class DoorSession:
     """One connection to a broker, and what is held of it.
 
     sock: ready for use.  endpoint: for people.  timeout: seconds for each answer.
+    rests: as in `BrokerConnection`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class DoorSession:
         handler: SessionHandler,
         endpoint: str,
         timeout: float,
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._version, self._handler = version, handler
@@ -66,7 +68,7 @@ class DoorSession:
         self._held = HeldAcknowledgements()
         self._connack: asyncio.Future[ConnackPacket] = loop.create_future()
         self._suback: asyncio.Future[SubackPacket] = loop.create_future()
-        self.connection = BrokerConnection(sock, version, self._received)
+        self.connection = BrokerConnection(sock, version, self._received, rests)
 
     async def log_in(self, login: ConnectPacket) -> ConnackPacket:
         """Send CONNECT; return the broker's answer.  Raises DoorError."""

@@ -137,6 +137,8 @@ class MessageOutbox:
         self._next = Changes()  # what goes with the next group, besides those
         self._work, self._arrived = asyncio.Event(), asyncio.Event()
         self._ready: list[Callable[[], None]] = []
+        self._due: list[Callable[[], None]] = []
+        self._is_due = False
         self._damage, self._reopens, self._failures, self._last = "", False, 0, 0
         self.blocked, self.full, self.free, self.used = "", False, 0, 0
 
@@ -213,6 +215,15 @@ class MessageOutbox:
         """Have `resume` called, each time that `blocked` ends."""
         self._ready.append(resume)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether messages wait for others, to be stored with them."""
+        return bool(self._arrivals) and self._delay > 0 and not self._is_due
+
+    def on_due(self, gather: Callable[[], None]) -> None:
+        """Have `gather` called, each time that those which wait are about to be stored."""
+        self._due.append(gather)
+
     # Its life.
 
     async def open(self, owner: OutboxOwner, doors: Collection[str]) -> None:
@@ -271,6 +282,15 @@ class MessageOutbox:
                     await self._arrived.wait()
         if self._arrivals:
             await asyncio.sleep(self._delay)
+            await self._gather()
+
+    async def _gather(self) -> None:
+        """Have the doors hand over what has come meanwhile."""
+        self._is_due = True
+        for gather in self._due:
+            asyncio.get_running_loop().call_soon(gather)
+        await asyncio.sleep(0)  # until then, they have
+        self._is_due = False
 
     async def _commit(self) -> None:
         changes, arrivals = self._take()

@@ -20,15 +20,17 @@ class Intake:
     """An intake that settles at once, or when a test says so.
 
     by_hand: whether messages wait for `settle`.  reasons: why to drop messages, by topic.
+    gathering: whether what comes may wait for `gather`.
     """
 
     def __init__(self, *, by_hand: bool = False) -> None:
-        self.by_hand, self.blocked = by_hand, False
+        self.by_hand, self.blocked, self.gathering = by_hand, False, False
         self.received: list[IncomingMessage] = []
         self.waiting: deque[Settled] = deque()
         self.sessions: list[str] = []
         self.reasons: dict[str, DropReason] = {}
         self._resume: list[Callable[[], None]] = []
+        self._due: list[Callable[[], None]] = []
         self._arrived = asyncio.Condition()
 
     def offer(self, message: IncomingMessage, settled: Settled) -> None:
@@ -44,6 +46,19 @@ class Intake:
 
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._resume.append(resume)
+
+    @property
+    def gathers(self) -> bool:
+        return self.gathering
+
+    def on_due(self, gather: Callable[[], None]) -> None:
+        self._due.append(gather)
+
+    def gather(self) -> None:
+        """Have the door read what has come."""
+        self.gathering = False
+        for gather in self._due:
+            gather()
 
     def settle(self, count: int, reason: DropReason | None = None) -> None:
         """Settle so many of the oldest."""
