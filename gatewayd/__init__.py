@@ -10,6 +10,7 @@ A child passes through these folders, in this order:
 
 Then it speaks to its cloud by messages/, and is commanded by it through commands/.
 
+credentials/ gives a child's credential to the program that is to have its session instead.
 manager/ moves it from state to state, by the tables of device/lifecycle.py.  Around them: cloud/
 has the clouds, storage/ the durable records, dbus/ the D-Bus service, cli/ gatewayctl.  settings/
 and runtime/ serve all of them; app.py builds everything, and daemon.py runs it.

@@ -25,6 +25,9 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.device.command import ChildCommand
+from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
+from gatewayd.credentials.service import CredentialService, credential_sockets
+from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
@@ -42,7 +45,7 @@ from gatewayd.errors import StoreError
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
-from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
+from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
 from gatewayd.message_stage import MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
@@ -214,17 +217,10 @@ class Application:
             records, secrets, providers, sessions, clock, checkpoint,
             hands_over=rules.hands_over,
         )  # fmt: skip
-        workers = {
-            Work.EVALUATE: self.admission.evaluate,
-            Work.REGISTER: self.registrar.register,
-            Work.ACTIVATE: self.keeper.activate,
-            Work.CONNECT: self.keeper.connect,
-            Work.HOLD: self.keeper.held.hold,
-        }
         shown: ChildPublisher = DevicePublisher(records, devices, self.admission, reporter, clock)
         if speaking:
             shown = _StandingNotifier(shown, records, self)
-        manager.connect(workers, shown, self.keeper.held.is_for_holder)
+        manager.connect(self._workers(), shown, self.keeper.held.is_for_holder)
         rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
@@ -242,11 +238,21 @@ class Application:
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
 
+        self.credentials: CredentialService
     def _serve_clouds(
         self, settings: CloudRequestSettings, decisions: DecisionLog
     ) -> CloudRequests:
         """Let clouds ask the gateway for what the settings allow."""
         requests = CloudRequests(settings, self.manager, self.admission, self.clock.now, decisions)
+    def _workers(self) -> Mapping[Work, Worker]:
+        return {
+            Work.EVALUATE: self.admission.evaluate,
+            Work.REGISTER: self.registrar.register,
+            Work.ACTIVATE: self.keeper.activate,
+            Work.CONNECT: self.keeper.connect,
+            Work.HOLD: self.keeper.held.hold,
+        }
+
         for provider in self.providers.values():
             provider.set_requests(requests)
         return requests
@@ -287,6 +293,26 @@ class Application:
         config: Config,
         environ: Mapping[str, str],
         allows: Callable[[str, ChildCommand], bool] = nothing,
+    def open_credentials(
+        self, settings: CredentialSettings, decisions: DecisionLog, environ: Mapping[str, str]
+    ) -> None:
+        """Let the holders of children have their credentials, by the sockets that there are.
+
+        environ: of the process.
+        """
+        notices = environ.get(CREDENTIALS_VARIABLE)
+        self.credentials = CredentialService(
+            settings,
+            self._records,
+            self.keeper.held,
+            sockets=credential_sockets(environ, os.getpid()),
+            directory=Path(notices) if notices else None,
+            decisions=decisions,
+            resolve=self.commands.resolve,
+            is_for_holder=self.keeper.held.is_for_holder,
+        )
+        self.keeper.held.listen(self.credentials)
+
     ) -> None:
         """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
 
@@ -387,7 +413,7 @@ class Application:
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
-        own = (self._admit_gateway_later, self._watch_clock)
+        own = (self._admit_gateway_later, self._watch_clock, self.credentials.run)
         broker = self.broker.run if self.broker else self._stop_broker
         messages = self.message_stage.services() if self.message_stage else ()
         return (
@@ -525,6 +551,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:
     read = partial(read_secret, credentials_directory(environ))
+    app.open_credentials(config.credentials, storage.decisions, environ)
     return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}
 
 

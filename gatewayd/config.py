@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from gatewayd.admission.rules import read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
+from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.bus import BusSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
@@ -90,11 +92,16 @@ class Config:
     registration: RegistrationSettings
     sessions: SessionSettings
     messages: MessageSettings
+    credentials: CredentialSettings
     cloud_requests: CloudRequestSettings
     discoverers: tuple[ConfiguredPlugin, ...]
     store: ConfiguredPlugin
     clouds: tuple[ConfiguredPlugin, ...]
     rule_directories: tuple[Path, ...]
+
+    def products(self) -> Mapping[str, frozenset[str] | None]:
+        """Return the products of each cloud; None for one that does not list them."""
+        return {one.name: _products(one.settings) for one in self.clouds}
 
     def named_files(self, credentials: Path | None = None) -> Iterator[NamedFile]:
         """Yield the files and directories that the settings name.
@@ -127,6 +134,7 @@ PLAIN: Mapping[str, type] = {
     "registration": RegistrationSettings,
     "sessions": SessionSettings,
     "messages": MessageSettings,
+    "credentials": CredentialSettings,
     "cloud_requests": CloudRequestSettings,
 }
 """The sections without plug-ins, by their names, which are also those in `Config`."""
@@ -149,7 +157,7 @@ def load(
     they are not used, and so not looked at.
     """
     problems, of_files = Problems(), Problems()
-    config = _read(paths, plugins, problems, of_files)
+    config = _read(read_layers(paths, problems), paths, plugins, problems, of_files)
     if warn is not None:
         for problem in (*problems.warnings, *of_files.found):
             warn(replace(problem, fatal=False))
@@ -168,20 +176,37 @@ def differences(before: Config, after: Config) -> list[str]:
 def check(paths: ConfigPaths, plugins: PluginLoader) -> list[Problem]:
     """Return all problems of the configuration and the rules, warnings too."""
     problems = Problems()
-    config = _read(paths, plugins, problems, problems)
+    source = read_layers(paths, problems)
+    config = _read(source, paths, plugins, problems, problems)
     if config is None:
         read_installed(_rules_beside(paths), problems)
         return problems.found
     rules = read_installed(config.rule_directories, problems)
-    rules.check(problems, {one.name: _products(one.settings) for one in config.clouds})
+    rules.check(problems, config.products(), partial(_hands_over, config.clouds))
+    held = {rule.name: rule.held for rule in rules.rules}
+    for kind, name, rule in config.credentials.rules():
+        if not held.get(rule):
+            why = 'does not say session = "holder"' if rule in held else "does not exist"
+            at = ("credentials", kind, name, "rule")
+            problems.add(source.where(at), f"{dotted(at)}: rule {shown(rule)} {why}: correct it")
     return problems.found
 
 
+def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:
+    """Whether children of a cloud, by a route, can have holders; also of one that is not known."""
+    found = next((one.plugin for one in clouds if one.name == cloud), None)
+    able = getattr(found, "hands_over", None)
+    return found is None or (able is not None and bool(able(route)))
+
+
 def _read(
-    paths: ConfigPaths, plugins: PluginLoader, problems: Problems, of_files: Problems
+    source: LayeredDocuments,
+    paths: ConfigPaths,
+    plugins: PluginLoader,
+    problems: Problems,
+    of_files: Problems,
 ) -> Config | None:
     """Read the configuration.  of_files: gets the problems of files that the settings name."""
-    source = read_layers(paths, problems)
     reader = _Reader(source, SettingsBuilder(source, problems), plugins)
     config = reader.config(_rules_beside(paths))
     for named in config.named_files() if config else ():
@@ -230,6 +255,7 @@ class _Reader:
         clouds = self._plugins(CLOUDS, "cloud", self._clouds())
         made["clouds"] = tuple(_with_network(one, made["network"]) for one in clouds)
         self._check_budgets(made["messages"])
+        self._check_credentials(made["credentials"])
         made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
         return None if len(self.builder.problems.found) > before else Config(**made)
 
@@ -241,6 +267,12 @@ class _Reader:
                 self.builder.note(
                     at, f"[{dotted(at)}] is for no cloud: name it as its table [cloud.NAME]"
                 )
+
+    def _check_credentials(self, credentials: CredentialSettings | None) -> None:
+        """Note what names of units and users are wrong."""
+        for kind, name, text in credentials.faults() if credentials is not None else ():
+            at = ("credentials", kind, name)
+            self.builder.note(at, f"[{dotted(at)}] {text}")
 
     def _section(self, cls: type[Any], name: str) -> Any:  # noqa: ANN401  # an instance of the class
         return self.builder.build(cls, self.source.table.get(name, {}), (name,))

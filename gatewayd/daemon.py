@@ -149,6 +149,7 @@ class Daemon:
             changed=self._show,
         )
         await self._bus.start(self._app.commands, objects)
+            self._app.credentials,
         try:
             await self._work()
         finally:

@@ -12,14 +12,24 @@ from gatewayd.config import ConfiguredPlugin
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
     BROKER_METHODS,
+    CREDENTIAL_METHODS,
     LOG_METHODS,
     MESSAGE_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
     AuthorityCommands,
     BrokerCommands,
+    CredentialCommands,
 )
-from gatewayd.dbus.names import AUTHORITY, LOG, OUTBOX, OWN_BROKER, STORE, ObjectInterface
+from gatewayd.dbus.names import (
+    AUTHORITY,
+    HANDED_OVER,
+    LOG,
+    OUTBOX,
+    OWN_BROKER,
+    STORE,
+    ObjectInterface,
+)
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import GatewayStatus, provider_object
@@ -34,6 +44,7 @@ def exported_objects(
     environ: Mapping[str, str],
     authorities: Mapping[str, AuthorityCommands],
     broker: BrokerCommands | None,
+    credentials: CredentialCommands,
     *,
     changed: Callable[[], None],
 ) -> Iterator[ExportedObject]:
@@ -41,6 +52,7 @@ def exported_objects(
 
     environ: of the process.  authorities: the device CAs, by the name of their cloud.
     broker: the users of gatewayd's own; None where it is not enabled.
+    credentials: what the holders of children get.
     changed: called when a command has changed what is shown.
     """
     store = StoreService.of(status.monitor, changed)
@@ -49,6 +61,7 @@ def exported_objects(
     yield ExportedObject(OUTBOX, status.messages.view(), messages)
     if broker is not None:
         yield ExportedObject(OWN_BROKER, None, BROKER_METHODS.bind(broker))
+    yield ExportedObject(HANDED_OVER, None, CREDENTIAL_METHODS.bind(credentials))
     yield ExportedObject(LOG, status.log(), LOG_METHODS.bind(LogControl(changed)))
     for cloud in status.config.clouds:
         location, name = provider_object(cloud.name), cloud.name

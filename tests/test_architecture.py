@@ -31,6 +31,7 @@ LAW: dict[str, set[str]] = {
         "device", "settings", "runtime", "network", "ca", "errors", "cloud.provider",
         "commands.door",
     },
+    "credentials": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "secretstore": {"device", "settings", "runtime", "errors"},
     "storage": {"secretstore.store", "device", "runtime", "errors"},
     "network": {"device", "runtime", "errors"},

@@ -43,6 +43,7 @@ ABOUT: Mapping[str, str] = {
     "messages": "What children say to their clouds through gatewayd.",
     "discovery": "Discovery on the LAN.  Only discoverers that have a table are loaded.",
     "secretstore": "The store of the children's secrets.",
+    "credentials": "Which units and users get the credentials of children that are handed over.",
     "cloud_requests": "Requests of a cloud that are allowed.  By default, none is.",
     "cloud": "The clouds.  Only those that have a table, [cloud.NAME], are loaded.",
 }

@@ -11,6 +11,7 @@ from gatewayd.dbus.glib import Gio
 from gatewayd.dbus.names import (
     AUTHORITY,
     BROKER,
+    CREDENTIALS,
     DEVICE,
     LOG_CONTROL,
     MANAGER,
@@ -21,8 +22,8 @@ from gatewayd.dbus.names import (
 )
 
 SERVED: Final = (
-    MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, MESSAGES, BROKER, LOG_CONTROL,
-    OBJECT_MANAGER,
+    MANAGER, DEVICE, SECRET_STORE, PROVIDER, AUTHORITY, MESSAGES, BROKER, CREDENTIALS,
+    LOG_CONTROL, OBJECT_MANAGER,
 )  # fmt: skip
 
 EMITS_CHANGED: Final = "org.freedesktop.DBus.Property.EmitsChangedSignal"

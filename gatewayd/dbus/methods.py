@@ -22,6 +22,7 @@ from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import (
     AUTHORITY,
     BROKER,
+    CREDENTIALS,
     DEVICE,
     LOG_CONTROL,
     MANAGER,
@@ -224,6 +225,16 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialCommands(Protocol):
+    """org.gatewayd1.Credentials.  device: as in `ManagerCommands`."""
+
+    async def read(self, device: str, target: int, caller: str) -> None:
+        """Write what a child's holder logs in with to a descriptor, as one JSON object.
+
+        Raises WrongState where the child is not handed over.
+        """
+
+
 class MethodArguments:
     """The arguments of a call, each with its type.
 
@@ -308,6 +319,7 @@ class Logged:
     note: a text for it, or the position of the argument that is noted, a text or a number of
     seconds; None for nothing.
     first: it is logged before it is done, and not done where that fails: for what lets out a
+READ_CREDENTIAL: Final = f"{NAME}.read-credential"
     secret.
     """
 
@@ -538,3 +550,11 @@ METHOD_TABLES: Final[Sequence[MethodTable[Any]]] = (
     BROKER_METHODS,
     LOG_METHODS,
 )
+CREDENTIAL_METHODS: Final = MethodTable[CredentialCommands](CREDENTIALS, (
+    Method("Read", Permission(READ_CREDENTIAL, device=0),
+           lambda credentials, call: credentials.read(
+               call.text(0), call.descriptor(1), call.caller),
+           Logged(DecisionKind.CREDENTIAL_READ, first=True)),
+))  # fmt: skip
+
+    CREDENTIAL_METHODS,

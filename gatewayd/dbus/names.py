@@ -17,6 +17,7 @@ PROVIDER: Final = f"{NAME}.Provider"
 AUTHORITY: Final = f"{NAME}.Authority"
 MESSAGES: Final = f"{NAME}.Messages"
 BROKER: Final = f"{NAME}.Broker"
+CREDENTIALS: Final = f"{NAME}.Credentials"
 LOG_CONTROL: Final = "org.freedesktop.LogControl1"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -34,6 +35,7 @@ GATEWAY: Final = ObjectInterface(ROOT, MANAGER)
 STORE: Final = ObjectInterface(f"{ROOT}/secretstore", SECRET_STORE)
 OUTBOX: Final = ObjectInterface(f"{ROOT}/messages", MESSAGES)
 OWN_BROKER: Final = ObjectInterface(f"{ROOT}/broker", BROKER)
+HANDED_OVER: Final = ObjectInterface(f"{ROOT}/credentials", CREDENTIALS)
 LOG: Final = ObjectInterface("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 

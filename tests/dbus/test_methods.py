@@ -13,6 +13,7 @@ from gatewayd.dbus.interfaces import load_all
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
     BROKER_METHODS,
+    CREDENTIAL_METHODS,
     DEVICE_METHODS,
     LOG_METHODS,
     MANAGER_METHODS,
@@ -40,6 +41,7 @@ PORTS: Mapping[MethodTable[Any], Any] = {
     AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
     MESSAGE_METHODS: methods.MessageCommands, BROKER_METHODS: methods.BrokerCommands,
 }  # fmt: skip
+    CREDENTIAL_METHODS: methods.CredentialCommands,
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()
 METHODS = [(table, method) for table in METHOD_TABLES for method in table]

@@ -30,13 +30,16 @@ from gatewayd.cloud.alibaba.reporting.device_reports import (
 )
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
 from gatewayd.cloud.command_router import own_commands
+from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
+    Credential,
     Failed,
     Issued,
     KeepSecret,
     LoginError,
     LoginFailed,
+    LoginRefused,
     Outcome,
     Refused,
     Unknown,
@@ -45,7 +48,7 @@ from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, SecretCorrupt
 from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import UNREACHED, ConnectError, ConnectFault
 
@@ -122,6 +125,29 @@ class DirectRoute(ABC):
             return DeviceReports(own, connection, limit, ids, replies, seconds)
 
         return OwnPublisher(own, device_reports)
+
+    async def credential(self, name: CloudName, secret: Secret) -> Credential:
+        """Return what a child's holder logs in with: the values that the cloud's sign is part of.
+
+        Raises StoreError, ConfigError.
+        """
+        try:
+            login = self._connect_login(name, secret)
+        except LoginRefused as refusal:
+            raise SecretCorrupt(refusal.reason.text) from refusal
+        host, port = self._account.endpoint(name)
+        own = f"/sys/{name.product}/{name.device}/"
+        topics = {
+            "prefix": own,
+            "properties": f"{own}thing/event/property/post",
+            "set": f"{own}thing/service/property/set",
+        }
+        settings = self._settings
+        roots = await trusted_roots(settings.ca_file)
+        return Credential(
+            host, port, login.client_id, login.user_name, topics,
+            address=settings.address, ca=roots, password=login.password,
+        )  # fmt: skip
 
     async def close(self) -> None:  # noqa: B027  # a route without resources has nothing to close
         """Hold nothing: each session is closed by the code that opened it."""

@@ -29,7 +29,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
-DEFAULT_ROUTE = "direct"
+DEFAULT_ROUTE, FREE_ROUTE = "direct", "direct-preregistration-free"
 SUB_DEVICE_ROUTES = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
 
 
@@ -42,6 +42,7 @@ class Alibaba(RoutedProvider):
 
     Settings: ClassVar[type] = AlibabaSettings
     preflight = staticmethod(preflight)
+    holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE, FREE_ROUTE})
 
     def __init__(
         self,
@@ -60,9 +61,7 @@ class Alibaba(RoutedProvider):
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
         self._routes[DEFAULT_ROUTE] = direct
-        self._routes["direct-preregistration-free"] = PreregistrationFreeRoute(
-            self._account, clock.now
-        )
+        self._routes[FREE_ROUTE] = PreregistrationFreeRoute(self._account, clock.now)
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, direct, clock)
 

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
-from gatewayd.ca.certificates import read_request, span_of
+from gatewayd.ca.certificates import Validity, read_request, span_of
 from gatewayd.cloud.ca.store import AuthorityStore
-from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.command_router import EarlyPackets, own_commands
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
 from gatewayd.cloud.huawei.commanding.commands import topics as command_topics
@@ -30,7 +31,7 @@ from gatewayd.cloud.huawei.identity import (
     make_identity,
     read_identity,
 )
-from gatewayd.cloud.huawei.login import CertificateLogin
+from gatewayd.cloud.huawei.login import CertificateLogin, certificate_login
 from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, device_publisher
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
 from gatewayd.cloud.huawei.subject import subject_of
@@ -42,12 +43,12 @@ from gatewayd.cloud.huawei.template_device import (
     solve_subject,
 )
 from gatewayd.cloud.mqtt import MqttSession
-from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused
+from gatewayd.cloud.provider import Credential, Failed, Issued, KeepSecret, Outcome, Refused
 from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.errors import ConfigError, InvalidArgs, SecretCorrupt
 from gatewayd.network import connect_errors
 from gatewayd.network.connect_errors import ConnectFault
 from gatewayd.runtime.clock import Clock
@@ -207,6 +208,29 @@ class CertificateRoute:
         )
         publisher = partial(device_publisher, connection, device_id, service, limit)
         return MqttSession(connection, publisher, commands)
+
+    async def credential(self, _: CloudName, secret: Secret) -> Credential:
+        """Return what a child's holder logs in with: certificate and key prove it, no password.
+
+        Raises StoreError, ConfigError.
+        """
+        try:
+            identity = await asyncio.to_thread(read_identity, secret)
+        except InvalidArgs as error:
+            raise SecretCorrupt("The secret holds no certificate of a device") from error
+        settings, own = self._settings, f"$oc/devices/{identity.device_id}/sys/"
+        login = certificate_login(identity.device_id, self._wall())
+        topics = {
+            "prefix": own,
+            "properties": f"{own}properties/report",
+            "set": f"{own}properties/set/#",
+        }
+        return Credential(
+            settings.host, settings.port, login.client_id, login.user_name, topics,
+            address=settings.address, ca=await trusted_roots(settings.ca_file),
+            certificate=identity.chain, key=identity.key,
+            valid_until=Validity.of(identity.certificate).ends.timestamp(),
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

@@ -8,7 +8,7 @@ request (PKCS #10), checked against the template.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -16,7 +16,7 @@ from cryptography import x509
 from gatewayd.ca import certificates
 from gatewayd.ca.authority import Authority
 from gatewayd.ca.certificates import SigningRequest
-from gatewayd.ca.keys import key_pem, make_key
+from gatewayd.ca.keys import key_pem, make_key, pem_blocks
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, TemplateDiagnostic
 from gatewayd.cloud.huawei.template_device import SolvedSubject, preview
@@ -39,6 +39,20 @@ class CertificateIdentity:
     def fingerprint(self) -> str:
         """The SHA-256 of the certificate, as the platform has it."""
         return certificates.fingerprint(self.certificate)
+
+    @property
+    def chain(self) -> str:
+        """The certificate, and that of its authority, PEM."""
+        return "".join(f"{block}\n" for block in self._blocks(b"CERTIFICATE"))
+
+    @property
+    def key(self) -> Secret:
+        """The private key, PEM."""
+        return Secret("".join(f"{block}\n" for block in self._blocks(b"PRIVATE KEY")).encode())
+
+    def _blocks(self, label: bytes) -> Iterator[str]:
+        pem = self.secret.reveal()
+        return (pem[block].decode("ascii") for block in pem_blocks(pem, label))
 
 
 @dataclass(frozen=True, slots=True)

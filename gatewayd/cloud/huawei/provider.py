@@ -38,6 +38,7 @@ class Huawei(RoutedProvider):
 
     Settings: ClassVar[type] = HuaweiSettings
     preflight = staticmethod(preflight)
+    holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE})
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import select
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -43,6 +42,7 @@ from gatewayd.messages.broker.users import (
     program_name,
 )
 from gatewayd.runtime.clock import Clock
+from gatewayd.runtime.descriptors import write_all
 from gatewayd.runtime.private_files import write_private
 from gatewayd.runtime.watched_file import read_regular
 
@@ -303,13 +303,8 @@ def _days(options: Mapping[str, object]) -> int:
 
 def _write_password(target: int, password: Secret) -> None:
     """Write a password and a line end to a file or pipe.  Blocks.  Raises InvalidArgs."""
-    ready, line = select.poll(), password.reveal() + b"\n"
     try:
-        ready.register(target, select.POLLOUT)
-        if not ready.poll(PATIENCE * 1000):
-            raise InvalidArgs("The receiver of the password does not read: make another")
-        if os.write(target, line) != len(line):
-            raise InvalidArgs("The password was not written as a whole: make another")
+        write_all(target, password.reveal() + b"\n", PATIENCE)
     except OSError as error:
         raise InvalidArgs(
             f"The password cannot be written: {error.strerror}. Make another"

@@ -27,7 +27,7 @@ from gatewayd.dbus.methods import (
     ROOT_ONLY,
     Permission,
 )
-from gatewayd.dbus.names import AUTHORITY, BROKER, DEVICE, MANAGER, MESSAGES
+from gatewayd.dbus.names import AUTHORITY, BROKER, CREDENTIALS, DEVICE, MANAGER, MESSAGES
 from gatewayd.errors import AccessDenied, InteractionRequired
 
 POLKIT = Path(__file__).parents[3] / "packaging/polkit"
@@ -79,7 +79,7 @@ def test_children_and_clouds_are_named_where_they_are_arguments() -> None:
         for argument, position in named.items():
             assert position == (arguments.index(argument) if argument in arguments else None)
     assert {i for (i, _), p in PERMISSIONS.items() if p.device is not None} == {
-        MANAGER, DEVICE, AUTHORITY, BROKER, MESSAGES,
+        MANAGER, DEVICE, AUTHORITY, BROKER, CREDENTIALS, MESSAGES,
     }  # fmt: skip
 
 

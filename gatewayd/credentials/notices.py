@@ -1,0 +1,148 @@
+"""Notices to units that what they got is no longer good: a file each, which a path unit watches.
+
+gatewayd starts and stops nothing.  It notes what it gave to which unit.  Where that has been
+replaced, or the child rejected, it replaces a file; systemd/gatewayd-credential@.path sees that,
+and has the unit restarted, which then asks again.  The notes outlive gatewayd, and end with the
+boot, as the units do that they are about.  They hold no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gatewayd.credentials.holders import Holder, selector_of
+from gatewayd.credentials.settings import CredentialSettings
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Record, RecordStore, Verdict
+from gatewayd.runtime.private_files import write_private
+from gatewayd.runtime.watched_file import read_regular
+
+log = logging.getLogger(__name__)
+
+DIRECTORY_VARIABLE: Final = "GATEWAYD_CREDENTIALS"
+"""The environment variable that names the directory of notes and notices."""
+NOTES: Final = "given.json"
+CHANGED: Final = "changed"
+"""Names below it: of the notes, and of the directory of notices."""
+
+MAX_NOTES = 20_000
+MAX_BYTES = 4 << 20
+AGAIN = 30.0
+"""Seconds until a notice that could not be given is tried again."""
+SETTLE = 0.5
+"""Seconds until a change is looked at, as several may come together."""
+
+
+class CredentialNotices:
+    """What units were given, and the notices that it has changed.
+
+    directory: of notes and notices; None for none.
+    is_for_holder: whether, by the rules now, a child's holder is to have its session.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        settings: CredentialSettings,
+        records: RecordStore,
+        is_for_holder: Callable[[Record], bool],
+    ) -> None:
+        self._directory, self._settings, self._records = directory, settings, records
+        self._is_for_holder = is_for_holder
+        self._given: dict[str, tuple[DeviceId, int]] = {}
+        self._changed = asyncio.Event()
+        self._stale: set[str] = set()
+        self._unsaved = self._failed = False
+
+    def given(self, holder: Holder, record: Record) -> bool:
+        """Note what a holder got; return whether that is another credential than before."""
+        name, what = str(holder), (record.device, record.stored)
+        if self._given.get(name) == what:
+            return False
+        if len(self._given) < MAX_NOTES or name in self._given:
+            self._given[name] = what
+            self._unsaved = True
+            self._changed.set()
+        return True
+
+    def secret_held(self, _: DeviceId) -> None:
+        """Note that a child's credential may be another one."""
+        self._changed.set()
+
+    def secret_withheld(self, _: DeviceId) -> None:
+        """Note that a child's credential may not be used any more."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Read the notes, and give notice of each change.  Runs until cancelled."""
+        if self._directory is None:
+            return
+        self._given = await asyncio.to_thread(_read, self._directory / NOTES) | self._given
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await asyncio.sleep(SETTLE)
+            for name in [one for one in self._given if not self._is_good(one)]:
+                del self._given[name]
+                self._stale.add(name)
+            if self._stale or self._unsaved:
+                await self._write(self._directory)
+
+    def _is_good(self, name: str) -> bool:
+        """Whether a holder may still use what it got, by what is on record.
+
+        A store that cannot be read for a while takes nothing away.
+        """
+        device, stored = self._given[name]
+        record = self._records.get(device)
+        selector = selector_of(_holder(name), self._settings)
+        return (
+            record is not None
+            and selector is not None
+            and selector.selects(record)
+            and record.verdict is Verdict.ADMITTED
+            and record.stored == stored
+            and bool(record.activated_at)
+            and self._is_for_holder(record)
+        )
+
+    async def _write(self, directory: Path) -> None:
+        """Write notices, then notes: a notice that comes twice does no harm."""
+        notes = json.dumps(self._given).encode()
+        try:
+            for name in sorted(self._stale):
+                if unit := _holder(name).unit:
+                    await asyncio.to_thread(write_private, directory / CHANGED / unit, b"\n")
+                    log.info("The credential of %s has changed, or is no longer its own.", name)
+            await asyncio.to_thread(write_private, directory / NOTES, notes)
+        except OSError as error:
+            if not self._failed:
+                sentence = "Units do not notice new credentials: %s: %s.  It is tried again."
+                log.warning(sentence, directory, error.strerror)
+            self._failed = True
+            await asyncio.sleep(AGAIN)
+            self._changed.set()
+        else:
+            self._stale.clear()
+            self._unsaved = self._failed = False
+
+
+def _holder(name: str) -> Holder:
+    """Return the holder whose text this is."""
+    kind, _, rest = name.partition(" ")
+    return Holder(unit=rest.removesuffix(".service")) if kind == "unit" else Holder(user=rest)
+
+
+def _read(path: Path) -> dict[str, tuple[DeviceId, int]]:
+    """Return the notes; none where they cannot be read.  Blocks."""
+    try:
+        found = json.loads(read_regular(path, MAX_BYTES))
+        return {str(name): (DeviceId(str(what[0])), int(what[1])) for name, what in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return {}

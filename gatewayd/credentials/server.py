@@ -1,0 +1,171 @@
+"""The credential sockets: systemd and users connect, and get a child's credential when it is there.
+
+A client says nothing: it is known by its address and user, or by the socket that it may open.  It
+reads to the end.  Where the child is not handed over yet, it waits; an empty answer says that there
+is none.  What waits is bounded, for each holder and in all, and the newest of a holder counts: an
+earlier one was most likely killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from gatewayd.cloud.provider import Credential
+from gatewayd.credentials.document import document
+from gatewayd.credentials.holders import Holder, selector_of, unit_of
+from gatewayd.credentials.settings import CredentialSettings
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Record, RecordStore
+from gatewayd.errors import GatewayError
+from gatewayd.runtime.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 256
+"""Connections at a time, of all holders."""
+PATIENCE = 10.0
+"""Seconds for a client to read its answer."""
+FAILED = 1.0
+"""Seconds after which connections are accepted again, where that failed."""
+MAX_REFUSED = 64
+"""Clients whose refusal is logged: each once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSocket:
+    """A socket that listens.  user: who alone can connect to it; "" for that of systemd."""
+
+    listener: socket.socket
+    user: str = ""
+
+
+class HeldCredentials(Protocol):
+    """The credentials of children that are handed over."""
+
+    def is_held(self, device: DeviceId) -> bool:
+        """Whether a child's holder may have its credential now."""
+
+    async def credential(self, device: DeviceId) -> Credential:
+        """Return what a child's holder logs in with.  Raises GatewayError."""
+
+
+class CredentialServer:
+    """A server of credentials, which listens to what children's holders may have.
+
+    given: called with a holder and the record of the child whose credential it got.
+    """
+
+    def __init__(
+        self,
+        settings: CredentialSettings,
+        records: RecordStore,
+        source: HeldCredentials,
+        given: Callable[[Holder, Record], Awaitable[None]],
+    ) -> None:
+        self._settings, self._records, self._source = settings, records, source
+        self._given = given
+        self._changed = asyncio.Event()
+        self._waiting: dict[Holder, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
+
+    def secret_held(self, _: DeviceId) -> None:
+        """Answer those that wait for this child."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def secret_withheld(self, _: DeviceId) -> None:
+        """Let those that ask from now on wait."""
+
+    async def run(self, sockets: Iterable[CredentialSocket]) -> None:
+        """Serve until cancelled."""
+        accepting = [asyncio.create_task(self._accept(one)) for one in sockets]
+        try:
+            await asyncio.gather(*accepting)
+        finally:
+            await cancel_and_wait([*accepting, *self._waiting.values()])
+
+    async def _accept(self, place: CredentialSocket) -> None:
+        loop = asyncio.get_running_loop()
+        place.listener.setblocking(False)
+        while True:
+            try:
+                client, address = await loop.sock_accept(place.listener)
+            except OSError as error:
+                self._note("accept", f"Cannot accept a connection: {error.strerror}")
+                await asyncio.sleep(FAILED)
+                continue
+            self._begin(client, address, place.user)
+
+    def _begin(self, client: socket.socket, address: bytes | str, user: str) -> None:
+        """Serve a client that has connected, or close its connection."""
+        uid = peer_uid(client)
+        holder = Holder(user=user) if user else unit_of(address, uid)
+        if holder is None or selector_of(holder, self._settings) is None:
+            client.close()
+            who = str(holder) if holder else f"A client of uid {uid}"
+            self._note(who, f"{who} gets no credential: no table under [credentials] names it")
+            return
+        if (earlier := self._waiting.get(holder)) is not None:
+            earlier.cancel()
+        elif len(self._waiting) >= MAX_CONNECTIONS:
+            client.close()
+            self._note("many", f"{holder} gets no credential: {MAX_CONNECTIONS} others wait")
+            return
+        task = self._waiting[holder] = asyncio.create_task(self._serve(client, holder))
+        task.add_done_callback(partial(self._end, client, holder))
+
+    def _end(self, client: socket.socket, holder: Holder, task: asyncio.Task[None]) -> None:
+        """Close a connection: also one whose task was cancelled before it began."""
+        client.close()
+        if self._waiting.get(holder) is task:
+            del self._waiting[holder]
+
+    async def _serve(self, client: socket.socket, holder: Holder) -> None:
+        try:
+            async with asyncio.timeout(self._settings.wait):
+                record, credential = await self._wait_for(holder)
+            async with asyncio.timeout(PATIENCE):
+                answer = document(record, credential).reveal()
+                await asyncio.get_running_loop().sock_sendall(client, answer)
+        except TimeoutError:
+            log.debug("%s has waited for its child, and gets an empty answer.", holder)
+        except (OSError, GatewayError) as error:
+            self._note(str(holder), f"{holder} does not get its credential: {error}")
+        else:
+            await self._given(holder, record)
+
+    async def _wait_for(self, holder: Holder) -> tuple[Record, Credential]:
+        """Return the child of a holder, and its credential, once it is handed over."""
+        selector = selector_of(holder, self._settings)
+        assert selector is not None, "the settings do not change"
+        while True:
+            changed = self._changed
+            found = selector.find(self._records.all())
+            if len(found) == 1 and self._source.is_held(found[0].device):
+                return found[0], await self._source.credential(found[0].device)
+            if len(found) > 1:
+                text = f"{holder} gets no credential: {len(found)} children have this name"
+                self._note(f"ambiguous {holder}", f"{text}: write product/name")
+            await changed.wait()
+
+    def _note(self, what: str, text: str) -> None:
+        """Log a problem, once for each client."""
+        if what in self._refused or len(self._refused) >= MAX_REFUSED:
+            return
+        self._refused.add(what)
+        more = " More are not logged." if len(self._refused) == MAX_REFUSED else ""
+        log.warning("%s.%s", text, more)
+
+
+def peer_uid(client: socket.socket) -> int:
+    """Return the user of the peer of a Unix socket when it connected (unix(7), SO_PEERCRED)."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)

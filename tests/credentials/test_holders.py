@@ -1,0 +1,102 @@
+"""Who is believed to be which unit, and which child it may have."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatewayd.credentials.holders import ChildSelector, Holder, selector_of, unit_of
+from gatewayd.credentials.settings import CredentialSettings, UnitSettings, UserSettings
+from tests.credentials.support import a_record
+
+ADDRESS = b"\0a1b2c3d4e5f60718/unit/mosquitto-bridge.service/child.json"
+
+SETTINGS = CredentialSettings(
+    units={
+        "mosquitto-bridge": UnitSettings(child="TH20-1"),
+        "meter@": UnitSettings(rule="meters"),
+    },
+    users={"100999": UserSettings(child="p/TH20-2", rule="meters")},
+)
+
+
+def test_systemd_is_believed_what_unit_it_starts() -> None:
+    assert unit_of(ADDRESS, 0) == Holder(unit="mosquitto-bridge")
+    assert unit_of(b"\0f/unit/meter@TH20-1.service/x", 0) == Holder(unit="meter@TH20-1")
+    escaped = b"\0f/unit/a\\x2db@c.service/x"
+    assert unit_of(escaped, 0) == Holder(unit="a\\x2db@c")
+
+
+@pytest.mark.parametrize(("address", "uid"), [
+    (ADDRESS, 1000),
+    (ADDRESS, 65534),
+    (ADDRESS[1:], 0),
+    (b"", 0),
+    ("", 0),
+    ("/run/other", 0),
+    (b"\0f/unit/mosquitto-bridge.service", 0),
+    (b"\0f/unit/mosquitto-bridge.service/", 0),
+    (b"\0f/unit/mosquitto-bridge.socket/x", 0),
+    (b"\0f/unit/a/b.service/x", 0),
+    (b"\0f/user/mosquitto-bridge.service/x", 0),
+    (b"\0/unit/mosquitto-bridge.service/x", 0),
+    (b"\0f/unit/mosquitto\n-bridge.service/x", 0),
+    (b"\0f/unit/" + b"a" * 300 + b".service/x", 0),
+    (b"\0f/unit/\xff.service/x", 0),
+    (ADDRESS + b"\n", 0),
+])  # fmt: skip
+def test_nothing_else_is(address: bytes | str, uid: int) -> None:
+    assert unit_of(address, uid) is None
+
+
+@pytest.mark.parametrize(("holder", "selector"), [
+    (Holder(unit="mosquitto-bridge"), ChildSelector("TH20-1", "")),
+    (Holder(unit="meter@TH20-7"), ChildSelector("TH20-7", "meters")),
+    (Holder(user="100999"), ChildSelector("p/TH20-2", "meters")),
+    (Holder(unit="mosquitto-bridge@x"), None),
+    (Holder(unit="meter@"), None),
+    (Holder(unit="meter"), None),
+    (Holder(unit="100999"), None),
+    (Holder(user="mosquitto-bridge"), None),
+    (Holder(user="1000"), None),
+])  # fmt: skip
+def test_the_settings_say_which_child_a_holder_may_have(
+    holder: Holder, selector: ChildSelector | None
+) -> None:
+    assert selector_of(holder, SETTINGS) == selector
+
+
+def test_a_child_is_named_by_its_id_or_by_its_name_at_the_cloud() -> None:
+    one, other = a_record("TH20-1"), a_record("TH20-1", product="q", rule="other")
+    for name in (one.device, "p/TH20-1"):
+        assert ChildSelector(name, "").find([one, other]) == [one]
+    assert ChildSelector("TH20-1", "").find([one, other]) == [one, other], "ambiguous"
+    assert ChildSelector("TH20-1", "meters").find([one, other]) == [one]
+    assert ChildSelector("th20-1", "").find([one, other]) == []
+    assert ChildSelector("", "meters").find([one, other]) == []
+
+
+@pytest.mark.parametrize(("units", "users", "wrong"), [
+    ({"mosquitto-bridge.service": UnitSettings(child="x")}, {}, ".service"),
+    ({"a b": UnitSettings(child="x")}, {}, "no unit"),
+    ({"": UnitSettings(child="x")}, {}, "no unit"),
+    ({"a" * 250: UnitSettings(child="x")}, {}, "no unit"),
+    ({"a@b": UnitSettings(child="x")}, {}, "no unit"),
+    ({"bridge": UnitSettings(rule="meters")}, {}, "'child'"),
+    ({"bridge@": UnitSettings(child="x", rule="meters")}, {}, "'child'"),
+    ({"bridge@": UnitSettings()}, {}, "'rule'"),
+    ({}, {"no body": UserSettings(child="x")}, "no user"),
+    ({}, {"../x": UserSettings(child="x")}, "no user"),
+])  # fmt: skip
+def test_names_that_cannot_work_are_refused(
+    units: dict[str, UnitSettings], users: dict[str, UserSettings], wrong: str
+) -> None:
+    ((_, name, fault),) = CredentialSettings(units=units, users=users).faults()
+    assert wrong in fault
+    assert name in (*units, *users)
+
+
+def test_names_that_can_work_are_not() -> None:
+    assert not list(SETTINGS.faults())
+    assert sorted(SETTINGS.rules()) == [
+        ("units", "meter@", "meters"), ("users", "100999", "meters"),
+    ]  # fmt: skip

@@ -1,0 +1,238 @@
+"""The credential sockets, asked by real clients: who gets what, and what is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gatewayd.credentials import server as module
+from gatewayd.credentials.holders import Holder
+from gatewayd.credentials.server import CredentialServer, CredentialSocket
+from gatewayd.credentials.settings import CredentialSettings, UnitSettings, UserSettings
+from gatewayd.device.record import Record
+from tests.credentials.support import Held, a_record, answer, client, listener
+from tests.support.fakes import MemoryRecords
+from tests.support.tasks import in_background
+
+CHILD, OTHER = a_record("TH20-1"), a_record("TH20-2")
+BRIDGE = "unit/mosquitto-bridge.service/child.json"
+
+SETTINGS = CredentialSettings(
+    units={
+        "mosquitto-bridge": UnitSettings(child="TH20-1"),
+        "meter@": UnitSettings(rule="meters"),
+    },
+    users={"100999": UserSettings(child="TH20-2")},
+)
+
+
+@dataclass
+class Served:
+    """A server under test.  path: of systemd's socket.  of_user: that of the user 100999."""
+
+    path: Path
+    of_user: Path
+    source: Held
+    records: MemoryRecords
+    server: CredentialServer
+    given: list[tuple[Holder, Record]] = field(default_factory=list)
+
+    def hand_over(self, record: Record) -> None:
+        self.records.rows[record.device] = record
+        self.source.held.add(record.device)
+        self.server.secret_held(record.device)
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, settings: CredentialSettings = SETTINGS
+) -> AsyncIterator[Served]:
+    """Serve until the block ends, first without any child."""
+    path, of_user, records, source = directory / "s", directory / "u", MemoryRecords(), Held()
+    given: list[tuple[Holder, Record]] = []
+
+    async def note(holder: Holder, record: Record) -> None:
+        given.append((holder, record))
+
+    server = CredentialServer(settings, records, source, note)
+    with listener(path) as of_systemd, listener(of_user) as user:
+        sockets = [CredentialSocket(of_systemd), CredentialSocket(user, "100999")]
+        async with in_background(server.run(sockets)):
+            yield Served(path, of_user, source, records, server, given)
+
+
+async def until(served: Served, waiting: int) -> None:
+    """Return when so many clients wait."""
+    async with asyncio.timeout(60):
+        while len(served.server._waiting) != waiting:  # what waits is shown nowhere
+            await asyncio.sleep(0.01)
+
+
+async def test_a_unit_gets_the_credential_of_its_child(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        served.hand_over(CHILD)
+        found = json.loads(await answer(client(served.path, BRIDGE)))
+        assert found == {
+            "version": 1, "device": CHILD.device, "cloud": "cloud", "name": "p/TH20-1",
+            "host": "cloud.example", "port": 8883, "address": "cloud.example", "ca": "",
+            "client_id": f"id-of-{CHILD.device}", "user": "user",
+            "password": f"password of {CHILD.device}", "certificate": "", "key": "",
+            "topics": {"prefix": "/p/"}, "valid_until": 7,
+        }  # fmt: skip
+        assert served.given == [(Holder(unit="mosquitto-bridge"), CHILD)]
+        assert await answer(client(served.path, "unit/meter@TH20-1.service/any-name"))
+        served.hand_over(OTHER)
+        found = json.loads(await answer(client(served.of_user)))
+        assert found["device"] == OTHER.device, "a user is known by its socket"
+
+
+async def test_a_unit_waits_for_a_child_that_was_never_seen(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        reading = asyncio.create_task(answer(client(served.path, BRIDGE)))
+        await until(served, 1)
+        served.hand_over(OTHER)
+        await asyncio.sleep(0.05)
+        assert not reading.done(), "another child is none of its business"
+        served.hand_over(CHILD)
+        assert json.loads(await reading)["device"] == CHILD.device
+
+
+async def test_after_a_while_the_answer_is_empty(tmp_path: Path) -> None:
+    async with serving(tmp_path, CredentialSettings(0.2, SETTINGS.units, SETTINGS.users)) as served:
+        assert await answer(client(served.path, BRIDGE)) == b""
+        assert await answer(client(served.of_user)) == b""
+        await until(served, 0)
+
+
+async def test_who_is_not_believed_gets_nothing_and_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as served:
+        served.hand_over(CHILD)
+        with caplog.at_level(logging.WARNING):
+            for name in (
+                "",
+                "unit/other.service/x",
+                "unit/other.service/x",
+                "unit/meter@.service/x",
+            ):
+                assert await answer(client(served.path, name)) == b""
+        assert len(caplog.records) == 3
+        assert "password" not in caplog.text
+        assert served.given == []
+
+
+async def test_another_user_who_forges_the_name_of_a_unit_gets_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    forged = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(1);"
+        f"s.bind('\\0f/{BRIDGE}'); s.connect(sys.argv[1]); print(len(s.recv(99)))"
+    )
+    async with serving(tmp_path) as served:
+        served.hand_over(CHILD)
+        told = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", forged, str(served.path)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert told.stdout == "0\n"
+        assert served.given == []
+
+
+async def test_a_thousand_clients_that_say_nothing_take_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as served:
+        served.hand_over(CHILD)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with caplog.at_level(logging.WARNING):
+            silent = [client(served.path) for _ in range(500)]
+            silent += [client(served.of_user) for _ in range(500)]
+            assert json.loads(await answer(client(served.path, BRIDGE)))
+        await until(served, 1)  # the newest of a user
+        async with asyncio.timeout(60):
+            while len(list(Path("/proc/self/fd").iterdir())) > before + len(silent) + 1:
+                await asyncio.sleep(0.01)
+        assert len(caplog.records) == 1
+        for one in silent:
+            one.close()
+
+
+async def test_what_waits_is_bounded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 5)
+    async with serving(tmp_path) as served:
+        waiting = [client(served.path, f"unit/meter@T{n}.service/x") for n in range(5)]
+        await until(served, 5)
+        assert await answer(client(served.path, "unit/meter@T9.service/x")) == b""
+        assert await answer(client(served.path, "unit/meter@T8.service/x")) == b""
+        assert len(caplog.records) == 1
+        again = client(served.path, "unit/meter@T1.service/x")
+        assert await answer(waiting[1]) == b"", "the newest of a unit counts"
+        served.hand_over(a_record("T1"))
+        assert await answer(again)
+        for one in waiting:
+            one.close()
+
+
+async def test_a_client_that_is_gone_harms_no_one(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        client(served.path, BRIDGE).close()
+        await until(served, 1)
+        served.hand_over(CHILD)
+        await until(served, 0)
+        assert json.loads(await answer(client(served.path, BRIDGE)))
+
+
+async def test_a_client_that_does_not_read_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    async with serving(tmp_path) as served:
+        served.source.ca = "x" * 400_000
+        served.hand_over(CHILD)
+        slow = client(served.path, BRIDGE)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await until(served, 1)
+        await until(served, 0)
+        assert served.given == []
+        slow.close()
+
+
+async def test_an_answer_that_systemd_would_not_take_is_not_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as served:
+        served.source.ca = "x" * 600_000
+        served.hand_over(CHILD)
+        assert await answer(client(served.path, BRIDGE)) == b""
+        assert "ca_file" in caplog.text
+
+
+async def test_two_children_of_one_name_are_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, CredentialSettings(0.2, SETTINGS.units)) as served:
+        served.hand_over(CHILD)
+        served.hand_over(a_record("TH20-1", product="q"))
+        assert await answer(client(served.path, BRIDGE)) == b""
+        assert "product/name" in caplog.text
+
+
+async def test_the_end_ends_what_waits(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        waiting = client(served.path, BRIDGE)
+        await until(served, 1)
+    assert await answer(waiting) == b""
