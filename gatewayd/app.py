@@ -24,10 +24,10 @@ from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
-from gatewayd.device.command import ChildCommand
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
 from gatewayd.credentials.service import CredentialService, credential_sockets
 from gatewayd.credentials.settings import CredentialSettings
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
@@ -233,17 +233,12 @@ class Application:
         self.authorities: dict[str, AuthorityService] = {}
         self.message_stage: MessageStage | None = None
         self.broker: BrokerAccess | None = None
+        self.credentials: CredentialService
         self._broker_files: AccessDirectory | None = None
         self._unrecorded: dict[str, CloudName] = {}
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
 
-        self.credentials: CredentialService
-    def _serve_clouds(
-        self, settings: CloudRequestSettings, decisions: DecisionLog
-    ) -> CloudRequests:
-        """Let clouds ask the gateway for what the settings allow."""
-        requests = CloudRequests(settings, self.manager, self.admission, self.clock.now, decisions)
     def _workers(self) -> Mapping[Work, Worker]:
         return {
             Work.EVALUATE: self.admission.evaluate,
@@ -253,6 +248,11 @@ class Application:
             Work.HOLD: self.keeper.held.hold,
         }
 
+    def _serve_clouds(
+        self, settings: CloudRequestSettings, decisions: DecisionLog
+    ) -> CloudRequests:
+        """Let clouds ask the gateway for what the settings allow."""
+        requests = CloudRequests(settings, self.manager, self.admission, self.clock.now, decisions)
         for provider in self.providers.values():
             provider.set_requests(requests)
         return requests
@@ -288,11 +288,6 @@ class Application:
                 clock=self.clock,
             )
 
-    async def open_messages(
-        self,
-        config: Config,
-        environ: Mapping[str, str],
-        allows: Callable[[str, ChildCommand], bool] = nothing,
     def open_credentials(
         self, settings: CredentialSettings, decisions: DecisionLog, environ: Mapping[str, str]
     ) -> None:
@@ -313,6 +308,11 @@ class Application:
         )
         self.keeper.held.listen(self.credentials)
 
+    async def open_messages(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        allows: Callable[[str, ChildCommand], bool] = nothing,
     ) -> None:
         """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
 
@@ -545,13 +545,13 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         speaking=config.messages.enabled,
     )
     app.open_authorities()
+    app.open_credentials(config.credentials, storage.decisions, environ)
     app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))
     return app
 
 
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:
     read = partial(read_secret, credentials_directory(environ))
-    app.open_credentials(config.credentials, storage.decisions, environ)
     return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}
 
 

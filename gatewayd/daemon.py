@@ -146,10 +146,10 @@ class Daemon:
             self._environ,
             self._app.authorities,
             self._app.broker,
+            self._app.credentials,
             changed=self._show,
         )
         await self._bus.start(self._app.commands, objects)
-            self._app.credentials,
         try:
             await self._work()
         finally:

@@ -213,6 +213,16 @@ class BrokerCommands(Protocol):
         """Return name, kind, ways to log in, and the children it speaks for, of each user."""
 
 
+class CredentialCommands(Protocol):
+    """org.gatewayd1.Credentials.  device: as in `ManagerCommands`."""
+
+    async def read(self, device: str, target: int, caller: str) -> None:
+        """Write what a child's holder logs in with to a descriptor, as one JSON object.
+
+        Raises WrongState where the child is not handed over.
+        """
+
+
 class LogCommands(Protocol):
     """org.freedesktop.LogControl1."""
 
@@ -225,16 +235,6 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class CredentialCommands(Protocol):
-    """org.gatewayd1.Credentials.  device: as in `ManagerCommands`."""
-
-    async def read(self, device: str, target: int, caller: str) -> None:
-        """Write what a child's holder logs in with to a descriptor, as one JSON object.
-
-        Raises WrongState where the child is not handed over.
-        """
-
-
 class MethodArguments:
     """The arguments of a call, each with its type.
 
@@ -307,6 +307,7 @@ CONFIGURE: Final = Permission(f"{NAME}.configure")
 MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
 MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
 MANAGE_BROKER: Final = f"{NAME}.manage-broker"
+READ_CREDENTIAL: Final = f"{NAME}.read-credential"
 FOLLOW: Final = f"{NAME}.follow-messages"
 READ_LOG: Final = Permission(f"{NAME}.read-log")
 ROOT_ONLY: Final = Permission("")
@@ -319,7 +320,6 @@ class Logged:
     note: a text for it, or the position of the argument that is noted, a text or a number of
     seconds; None for nothing.
     first: it is logged before it is done, and not done where that fails: for what lets out a
-READ_CREDENTIAL: Final = f"{NAME}.read-credential"
     secret.
     """
 
@@ -536,6 +536,13 @@ BROKER_METHODS: Final = MethodTable[BrokerCommands](BROKER, (
            Logged(DecisionKind.CREDENTIAL_REVOKED, note=0)),
 ))  # fmt: skip
 
+CREDENTIAL_METHODS: Final = MethodTable[CredentialCommands](CREDENTIALS, (
+    Method("Read", Permission(READ_CREDENTIAL, device=0),
+           lambda credentials, call: credentials.read(
+               call.text(0), call.descriptor(1), call.caller),
+           Logged(DecisionKind.CREDENTIAL_READ, first=True)),
+))  # fmt: skip
+
 LOG_METHODS: Final = MethodTable[LogCommands](LOG_CONTROL, (
     Method("LogLevel", ROOT_ONLY, lambda log, call: log.set_level(call.text(0), call.caller)),
 ))  # fmt: skip
@@ -548,13 +555,6 @@ METHOD_TABLES: Final[Sequence[MethodTable[Any]]] = (
     AUTHORITY_METHODS,
     MESSAGE_METHODS,
     BROKER_METHODS,
+    CREDENTIAL_METHODS,
     LOG_METHODS,
 )
-CREDENTIAL_METHODS: Final = MethodTable[CredentialCommands](CREDENTIALS, (
-    Method("Read", Permission(READ_CREDENTIAL, device=0),
-           lambda credentials, call: credentials.read(
-               call.text(0), call.descriptor(1), call.caller),
-           Logged(DecisionKind.CREDENTIAL_READ, first=True)),
-))  # fmt: skip
-
-    CREDENTIAL_METHODS,

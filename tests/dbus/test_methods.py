@@ -40,8 +40,8 @@ PORTS: Mapping[MethodTable[Any], Any] = {
     SECRET_STORE_METHODS: methods.StoreCommands, PROVIDER_METHODS: methods.ProviderCommands,
     AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
     MESSAGE_METHODS: methods.MessageCommands, BROKER_METHODS: methods.BrokerCommands,
-}  # fmt: skip
     CREDENTIAL_METHODS: methods.CredentialCommands,
+}  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()
 METHODS = [(table, method) for table in METHOD_TABLES for method in table]
