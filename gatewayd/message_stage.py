@@ -138,15 +138,18 @@ class MessageStage:
         self.commands = CommandRelay(
             permission(records, allows), settings.child.down_keep, clock, tap.show
         )
+        known = RecordedChildren(records, clock.now)
         parts = DoorParts(
             self.intake,
-            RecordedChildren(records, clock.now),
+            known,
             clock,
             read_secret,
             host,
             directory,
             stranger,
             self.commands,
+            known.identities,
+            self.relay.entrances,
         )
         self._doors = Doors(parts, settings.doors, own)
         self.commands.connect(self._doors)

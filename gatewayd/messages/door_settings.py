@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from gatewayd.device.command import CommandKind
 from gatewayd.device.message import EVENTS, PROPERTIES
-from gatewayd.messages.doors.site.json_path import BadPath, parse_path
+from gatewayd.messages.doors.site.json_path import (
+    BadDocument,
+    BadPath,
+    parse_path,
+    put,
+    read_document,
+)
 from gatewayd.messages.doors.site.topic_pattern import KEY, BadPattern, ChildKey, TopicPattern
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import FileUse, setting
+from gatewayd.settings.declare import REQUIRED, FileUse, setting
 
 OWN_DOOR = "gatewayd"
 """The name of the door that is gatewayd's own broker."""
@@ -22,6 +29,9 @@ TIME = "time"
 """The member of the neutral form that is no property."""
 MAX_PROPERTY = 64
 """Characters of the name of a property or an event."""
+
+MAX_COMMAND_NAME = 128
+"""Characters of a glob of the names of commands."""
 
 _PROPERTY = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,{MAX_PROPERTY - 1}}}", re.ASCII)
 _REMAINDER = re.compile(r"[^\x00-\x20+#$][^\x00-\x1f+#]{0,255}")
@@ -51,6 +61,9 @@ class PayloadFormat(StrEnum):
     RAW = "raw"  # for the cloud as it is
 
 
+_OF_COMMANDS = (PayloadFormat.JSON, PayloadFormat.PLAIN, PayloadFormat.RAW)
+
+
 class Unit(StrEnum):
     """The unit in which a publisher measures, where the cloud is to get another."""
 
@@ -62,6 +75,7 @@ class Unit(StrEnum):
     WATT_HOUR = "watt-hour"  # becomes kilowatt-hours
     WATT_MINUTE = "watt-minute"  # becomes kilowatt-hours
     ON_OFF = "on-off"  # ON and OFF become true and false
+    TRUE_FALSE = "true-false"  # the same; a device that is commanded gets true and false, not ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,8 @@ class ValueSettings:
         None,
         "unit of the publisher, which is converted: fahrenheit and kelvin to degrees Celsius, "
         "millivolt, milliampere and kilowatt to volts, amperes and watts, watt-hour and "
-        "watt-minute to kilowatt-hours, on-off to true or false (default: not converted)",
+        "watt-minute to kilowatt-hours, on-off and true-false to true or false; in a command the "
+        "other way, on-off to ON or OFF (default: not converted)",
     )
     scale: float = setting(1.0, "factor for the value, after its unit", low=-1e12, high=1e12)
     offset: float = setting(0.0, "what is then added to the value", low=-1e12, high=1e12)
@@ -182,10 +197,183 @@ class TopicSettings:
 
     def all_values(self) -> Mapping[str, ValueSettings]:
         """Return where each property's value is."""
-        return {
-            name: value if isinstance(value, ValueSettings) else ValueSettings(value)
-            for name, value in self.values.items()
-        }
+        return _full(self.values)
+
+
+def _full(values: Mapping[str, ValueSettings | str]) -> Mapping[str, ValueSettings]:
+    """Return the settings of values of which some have no more than a path."""
+    return {
+        name: value if isinstance(value, ValueSettings) else ValueSettings(value)
+        for name, value in values.items()
+    }
+
+
+def _command_name(text: str) -> str:
+    """Return the rule that a glob of names breaks."""
+    fits = text.isprintable() and 0 < len(text) <= MAX_COMMAND_NAME
+    return "" if fits else f"must be 1 to {MAX_COMMAND_NAME} printable characters"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    """[[messages.doors.NAME.commands]]"""
+
+    kind: CommandKind = setting(
+        REQUIRED, "kind of the cloud's command, as in a rule", choices=tuple(CommandKind)
+    )
+    topic: str = setting(
+        REQUIRED,
+        "where it goes, as in topics, without wildcards; {mac|upper} or |lower says how it is "
+        "written; {key} is the path of the one property",
+    )
+    name: str = setting(
+        "*",
+        "glob of the names of services, requests or messages, as the cloud writes them",
+        grammar=_command_name,
+    )
+    child: str = setting(
+        "", "the child: its id, or its device name at the cloud (default: as the topic says)"
+    )
+    format: PayloadFormat = setting(
+        PayloadFormat.JSON,
+        "what the payload is to be: json, plain, or raw for what the cloud has sent",
+        choices=_OF_COMMANDS,
+    )
+    payload: str = setting(
+        "",
+        "what the payload is without values: for json a document into which they are put, for "
+        "plain the text of a command without one",
+    )
+    values: Mapping[str, ValueSettings | str] = setting(
+        {},
+        "for each argument or property where it goes: a JSON path, or a table with path, and "
+        "unit, scale or offset, which are applied backwards; others are not passed on "
+        "(default: each by its own name)",
+    )
+    id_path: str = setting("", "JSON path to where the identifier of the command goes")
+    answer: str = setting(
+        "",
+        "topic of the device's answer, with the placeholders of topic (default: the command is "
+        "done when the broker has it and something listens, and nothing is known of the device)",
+    )
+    answer_format: PayloadFormat = setting(
+        PayloadFormat.JSON,
+        "what the payload of the answer is: json, plain, or raw for the cloud as it is",
+        choices=_OF_COMMANDS,
+    )
+    answer_id_path: str = setting(
+        "", "JSON path in the answer to the identifier, which has to be that of the command"
+    )
+    result: Mapping[str, ValueSettings | str] = setting(
+        {},
+        "what the cloud gets of the answer, as values in topics; an answer has all of it "
+        "(default: the properties of the command, where they were put)",
+    )
+    confirm: bool = setting(
+        False, "whether an answer counts only once it shows the values that were set"
+    )
+    failed: str = setting(
+        "", "JSON path in the answer to what is there only if the device could not, as a reason"
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the entry as a whole."""
+        try:
+            pattern = TopicPattern(self.topic)
+        except BadPattern as error:
+            yield f"topic {error}"
+            return
+        if pattern.has_wildcard:
+            yield "topic has a wildcard: a command goes to one topic"
+        if bool(self.child) is bool(pattern.names - {KEY}):
+            yield "the child is to be said once: by child, or by {id}, {name} or such in topic"
+        of_properties = self.kind in (CommandKind.SET, CommandKind.GET)
+        if self.name != "*" and of_properties:
+            yield f"kind {self.kind} has no name: list its properties in values"
+        if KEY in pattern.names and not (self.values and of_properties and self._is_plain):
+            yield "{key} in topic is for set and get in format plain: name the properties in values"
+        yield from self._problems_of_payload(KEY in pattern.names)
+        yield from self._problems_of_answer(pattern.names)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.format is PayloadFormat.PLAIN
+
+    def _problems_of_payload(self, has_key: bool) -> Iterator[str]:
+        if self.format is PayloadFormat.RAW and (self.values or self.payload or self.id_path):
+            yield "format raw passes the payload as it is: leave out values, payload and id_path"
+        if self._is_plain and not (has_key or len(self.values) == 1 or self.payload):
+            yield "format plain needs one entry in values, or payload"
+        if self._is_plain and self.id_path:
+            yield "id_path is for format json"
+        if any(not one.scale for one in self.all_values().values()):
+            yield "scale is 0, which cannot be applied backwards"
+        for name in {**self.values, **self.result}:
+            if not is_property(name):
+                yield f"{name[:64]!a} names no value: use letters, digits and _ . : -"
+        if self.format is PayloadFormat.JSON:
+            yield from self._problems_of_document()
+
+    def _problems_of_document(self) -> Iterator[str]:
+        """Yield what keeps values from being put into the payload."""
+        try:
+            document = read_document((self.payload or "{}").encode())
+        except BadDocument as error:
+            yield f"payload is no JSON document: {error}"
+            return
+        if not isinstance(document, dict):
+            yield "payload is no JSON object: write one, as {}"
+            return
+        try:
+            for one in self.all_values().values():
+                document = put(document, parse_path(one.path), "")
+            if self.id_path:
+                put(document, parse_path(self.id_path), "")
+        except BadPath as error:
+            yield f"a path of values, or id_path, {error}"
+
+    def _problems_of_answer(self, names: frozenset[str]) -> Iterator[str]:
+        of_json = (self.answer_id_path, self.failed)
+        if not self.answer:
+            if any(of_json) or self.result or self.confirm:
+                yield "answer is empty: say where the device answers"
+            return
+        try:
+            pattern = TopicPattern(self.answer)
+        except BadPattern as error:
+            yield f"answer {error}"
+            return
+        if pattern.has_wildcard or not pattern.names <= names:
+            yield "answer has a wildcard, or a placeholder that topic lacks"
+        if not (self.child or pattern.names - {KEY} or self.answer_id_path):
+            yield "answer is the same for all children: add the placeholder, or answer_id_path"
+        yield from self._problems_of_result()
+        try:
+            for path in (*of_json, *(one.path for one in self.all_results().values())):
+                parse_path(path or "$")
+        except BadPath as error:
+            yield f"a path of the answer {error}"
+
+    def _problems_of_result(self) -> Iterator[str]:
+        form = self.answer_format
+        if form is not PayloadFormat.JSON and (self.answer_id_path or self.failed):
+            yield "answer_id_path and failed are for answers in JSON"
+        if form is PayloadFormat.RAW and (self.result or self.confirm):
+            yield "answer_format raw passes the answer as it is: leave out result and confirm"
+        if form is PayloadFormat.PLAIN and len(self.result) > 1:
+            yield "an answer in format plain has one value: leave one in result"
+        if self.confirm and self.kind is not CommandKind.SET:
+            yield "confirm is for kind set"
+        if self.answer_id_path and not self.id_path:
+            yield "answer_id_path needs id_path, by which the device gets the identifier"
+
+    def all_values(self) -> Mapping[str, ValueSettings]:
+        """Return where each argument goes."""
+        return _full(self.values)
+
+    def all_results(self) -> Mapping[str, ValueSettings]:
+        """Return where each value of the answer is."""
+        return _full(self.result)
 
 
 def _user_name(text: str) -> str:
@@ -268,6 +456,11 @@ class DoorSettings:
     topics: tuple[TopicSettings, ...] = setting(
         (), "which topics are read, the first entry that fits counts"
     )
+    commands: tuple[CommandSettings, ...] = setting(
+        (),
+        "where commands of the cloud go, the first entry that fits counts (default: none is "
+        "passed on)",
+    )
     children: Mapping[str, str] = setting(
         {},
         "names that publishers use, each with the id of the child or its device name at the cloud",
@@ -294,5 +487,5 @@ class DoorSettings:
                 yield f"has both {name}_credential and {name}_file: leave one out"
         if (self.password_credential or self.password_file) and not self.user_name:
             yield "a password needs user_name"
-        if not self.topics:
+        if not (self.topics or self.commands):
             yield "topics is empty: nothing would be read; see gatewayd.toml(5)"

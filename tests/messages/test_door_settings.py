@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.device.command import CommandKind
 from gatewayd.messages.door_settings import (
+    CommandSettings,
     DoorSettings,
     PayloadFormat,
     TopicSettings,
@@ -146,3 +148,67 @@ def test_a_door_has_a_name_that_a_file_can_have(name: str) -> None:
 def test_a_door_may_have_any_other_name() -> None:
     doors = {name: DoorSettings(**DOOR) for name in ("site", "z2m-2", "a_b")}  # type: ignore[arg-type]  # of any field
     assert not list(MessageSettings(doors=doors).problems())
+
+
+COMMAND = {"kind": CommandKind.SET, "topic": "a/{name}/set"}
+SERVICE = {"kind": CommandKind.SERVICE}
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"topic": "a/{name}/#"}, "wildcard"),
+        ({"topic": "a/+/{name}"}, "wildcard"),
+        ({"topic": ""}, "characters"),
+        ({"topic": "a/{name|title}"}, "form of a placeholder"),
+        ({"topic": "a"}, "child is to be said once"),
+        ({"child": "child-1"}, "child is to be said once"),
+        ({"name": "x"}, "has no name"),
+        ({"topic": "a/{name}/{key}"}, "{key} in topic"),
+        ({"topic": "a/{name}/{key}", "format": PayloadFormat.PLAIN}, "{key} in topic"),
+        ({"topic": "a/{name}/{key}", **PLAIN, **SERVICE}, "{key} in topic"),
+        ({"format": PayloadFormat.RAW, "values": {"t": "x"}}, "leave out values"),
+        ({"format": PayloadFormat.PLAIN}, "format plain needs"),
+        ({**PLAIN, "id_path": "id"}, "id_path is for"),
+        ({"values": {"t": ValueSettings("x", scale=0)}}, "scale is 0"),
+        ({"values": {"a b": "x"}}, "names no value"),
+        ({"payload": "{"}, "no JSON document"),
+        ({"payload": "[]"}, "no JSON object"),
+        ({"payload": "7"}, "no JSON object"),
+        ({"values": {"t": "a[0]"}}, "not there"),
+        ({"payload": '{"a":1}', "values": {"t": "a.b"}}, "no object"),
+        ({"id_path": "a..b"}, "id_path"),
+        ({"result": {"t": "x"}}, "answer is empty"),
+        ({"confirm": True}, "answer is empty"),
+        ({"failed": "x"}, "answer is empty"),
+        ({"answer": "b/{mac}"}, "placeholder that topic lacks"),
+        ({"answer": "b/{name}/+"}, "wildcard"),
+        ({"answer": "b"}, "the same for all children"),
+        ({"answer": "b/{name}", "answer_id_path": "id"}, "needs id_path"),
+        ({"answer": "b/{name}", "failed": "a..b"}, "path of the answer"),
+        ({"answer": "b/{name}", "result": {"t": "a["}}, "path of the answer"),
+        ({"answer": "b/{name}", "failed": "x", "answer_format": PayloadFormat.PLAIN}, "in JSON"),
+        ({"answer": "b/{name}", "confirm": True, "answer_format": PayloadFormat.RAW}, "raw"),
+        ({"answer": "b/{name}", "confirm": True, **SERVICE}, "confirm is for kind set"),
+        (
+            {
+                "answer": "b/{name}",
+                "answer_format": PayloadFormat.PLAIN,
+                "result": {"t": "x", "u": "y"},
+            },
+            "has one value",
+        ),
+    ],
+)
+def test_a_command_that_contradicts_itself_is_refused(given: dict[str, object], word: str) -> None:
+    entry = CommandSettings(**{**COMMAND, **given})  # type: ignore[arg-type]  # of any field
+    (problem, *_) = entry.problems()
+    assert word in problem
+
+
+def test_a_problem_of_one_command_is_reported_where_it_stands() -> None:
+    text = SITE + '\n[[messages.doors.site.commands]]\nkind = "set"\ntopic = "a/{name}/#"\n'
+    _, (problem,) = build(text)
+    assert problem.startswith("/etc/x.toml:21: [messages.doors.site.commands[1]]: topic has")
+    _, problems = build(SITE + '\n[[messages.doors.site.commands]]\ntopic = "a/{name}"\n')
+    assert any("kind" in problem for problem in problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from gatewayd.device.identity import MAX_VALUE, DeviceId, claim
@@ -41,6 +41,19 @@ class RecordedChildren:
             return None
         wanted = (key, value)
         return self._current(wanted) or (self._current(wanted) if self._refresh() else None)
+
+    def identities(self, child: DeviceId) -> Mapping[ChildKey, str]:
+        """Return by what an admitted child is identified; of several of a kind, none.
+
+        Empty for a child that is not admitted.
+        """
+        record = self._records.get(child)
+        if record is None or not _is_admitted(record):
+            return {}
+        texts: dict[ChildKey, set[str]] = {ChildKey.ID: {child}}
+        for key, text in _identities(record):
+            texts.setdefault(key, set()).add(text)
+        return {key: min(found) for key, found in texts.items() if len(found) == 1}
 
     def _current(self, wanted: tuple[ChildKey, str]) -> DeviceId | None:
         found = [child for child in self._known.get(wanted, ()) if self._is(child, wanted)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gatewayd.messages.doors.access import DoorAccess, ReadSecret, SiteBrokerAcc
 from gatewayd.messages.doors.children import ChildDirectory
 from gatewayd.messages.doors.commands import OwnCommands
 from gatewayd.messages.doors.door import Door, DoorStatus, Retry
+from gatewayd.messages.doors.site.commands import Identities, SiteCommands
 from gatewayd.messages.doors.site.topics import SiteTopics
 from gatewayd.messages.doors.subscriptions import SubscriptionFile
 from gatewayd.messages.doors.translation import OwnTopics, status_topic
@@ -59,6 +60,8 @@ class DoorParts:
     directory: for what doors keep, beside the outbox.
     stranger: called for who speaks at gatewayd's own broker and is not admitted; it has logged in.
     answers: where answers to commands go from there; None where children get no commands.
+    identities: by what a child is identified.  entrances: the door at which its newest message came
+    in.
     """
 
     intake: MessageIntake
@@ -69,6 +72,8 @@ class DoorParts:
     directory: Path
     stranger: Callable[[DeviceId], None] = lambda _: None
     answers: CommandAnswers | None = None
+    identities: Identities = lambda _: {}
+    entrances: Mapping[DeviceId, str] = field(default_factory=dict)
 
     def own(self, access: DoorAccess) -> Door:
         """Make the door that is gatewayd's own broker."""
@@ -88,7 +93,12 @@ class DoorParts:
         topics = SiteTopics(settings, self.children)
         retry = Retry(settings.retry_first, settings.retry_last)
         record = SubscriptionFile(self.directory / f"door-{name}.json")
-        return Door(name, access, topics, self.intake, self.clock, retry, record=record)
+        commands = SiteCommands(
+            settings, self.identities, lambda child: self.entrances.get(child) == name
+        )
+        return Door(
+            name, access, topics, self.intake, self.clock, retry, record=record, commands=commands
+        )
 
 
 NO_LISTENER = CommandAnswer(CommandOutcome.NO_LISTENER, REFUSALS[CommandOutcome.NO_LISTENER])

@@ -73,3 +73,16 @@ async def test_records_are_read_so_often_only(known: Known) -> None:
     assert known.children.find(ChildKey.NAME, "a") is None
     known.time += REFRESH
     assert known.children.find(ChildKey.NAME, "a") == ONE
+
+
+async def test_a_child_is_known_by_what_it_alone_has(known: Known) -> None:
+    await known.put(record(ONE, "TH20-0001A7", MAC, SERIAL))
+    assert known.children.identities(ONE) == {
+        ChildKey.ID: ONE, ChildKey.NAME: "TH20-0001A7", ChildKey.MAC: "a8032abe54dc",
+        ChildKey.SERIAL: "00a7",
+    }  # fmt: skip
+    second = Claim("mac", "l2", "b8032abe54dc")
+    await known.put(record(ONE, "TH20-0001A7", MAC, second))
+    assert known.children.identities(ONE) == {ChildKey.ID: ONE, ChildKey.NAME: "TH20-0001A7"}
+    await known.put(replace(record(ONE, "TH20-0001A7", MAC), verdict=Verdict.REJECTED))
+    assert known.children.identities(ONE) == known.children.identities(TWO) == {}

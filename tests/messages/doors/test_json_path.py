@@ -17,6 +17,7 @@ from gatewayd.messages.doors.site.json_path import (
     BadPath,
     find,
     parse_path,
+    put,
     read_document,
 )
 
@@ -87,3 +88,26 @@ def test_what_is_no_document(payload: bytes) -> None:
                     | st.dictionaries(st.text(max_size=5), inner, max_size=4)))  # fmt: skip
 def test_a_document_is_what_was_written(value: object) -> None:
     assert read_document(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "expected"),
+    [
+        ("{}", "a", {"a": 7}),
+        ("{}", "a.b.c", {"a": {"b": {"c": 7}}}),
+        ('{"a":{"x":1}}', "a.b", {"a": {"x": 1, "b": 7}}),
+        ('{"a":[0,{}]}', "a[1].b", {"a": [0, {"b": 7}]}),
+        ('{"a":1}', "a", {"a": 7}),
+        ("{}", "$", 7),
+    ],
+)
+def test_a_value_is_put_where_a_path_leads(document: str, path: str, expected: object) -> None:
+    assert put(json.loads(document), parse_path(path), 7) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "path"), [("{}", "a[0]"), ('{"a":[]}', "a[0]"), ('{"a":1}', "a.b"), ("[]", "a")]
+)
+def test_a_path_that_leads_nowhere_is_refused(document: str, path: str) -> None:
+    with pytest.raises(BadPath):
+        put(json.loads(document), parse_path(path), 7)

@@ -39,15 +39,20 @@ KNOWN = {
 }
 
 
-def made(text: str) -> SiteTopics:
-    """Return the table of [messages.doors.site] in a text."""
+def door_settings(text: str) -> DoorSettings:
+    """Return [messages.doors.site] of a text."""
     text = f'[messages.doors.site]\nhost = "broker.example"\n{text}'
     problems = Problems()
     settings = SettingsBuilder(Document(Path("/x"), {}, {}), problems).build(
         DoorSettings, tomllib.loads(text)["messages"]["doors"]["site"], ()
     )
     assert settings is not None, problems.found
-    return SiteTopics(settings, Children(KNOWN))
+    return settings
+
+
+def made(text: str) -> SiteTopics:
+    """Return the table of topics in a text."""
+    return SiteTopics(door_settings(text), Children(KNOWN))
 
 
 def read(topics: SiteTopics, topic: str, payload: str | bytes) -> Any:

@@ -82,3 +82,32 @@ def test_no_topic_is_lost_by_leaving_filters_out(filters: list[str], topic: str)
 def test_one_of_two_that_overlap_is_enough() -> None:
     assert without_overlap(["a/+", "a/b", "a/#", "c", "c"]) == ("a/#", "c")
     assert without_overlap(["#", "$SYS/x"]) == ("#", "$SYS/x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "texts", "topic"),
+    [
+        ("a/{name}/set", {"name": "kitchen"}, "a/kitchen/set"),
+        ("a-{mac}-b/{key}", {"mac": "a8032a", "key": "p"}, "a-a8032a-b/p"),
+        ("{mac|upper}/x", {"mac": "a8032a"}, "A8032A/x"),
+        ("{serial|lower}", {"serial": "TH-1"}, "th-1"),
+        ("a", {}, "a"),
+        ("a/{name}", {}, ""),
+        ("a/{name}", {"name": ""}, ""),
+        ("a/{name}", {"name": "b/c"}, ""),
+        ("a/{name}", {"name": "+"}, ""),
+        ("a/{name}", {"name": "#"}, ""),
+        ("a/{name}", {"name": "b\n"}, ""),
+        ("a/{name}", {"name": "x" * 600}, ""),
+    ],
+)
+def test_a_topic_is_made_of_what_identifies_a_child(
+    pattern: str, texts: dict[str, str], topic: str
+) -> None:
+    assert TopicPattern(pattern).fill(texts) == topic
+
+
+@pytest.mark.parametrize("pattern", ["a/{name|}", "a/{name|title}", "a/{|upper}"])
+def test_other_forms_of_a_placeholder_are_refused(pattern: str) -> None:
+    with pytest.raises(BadPattern):
+        TopicPattern(pattern)

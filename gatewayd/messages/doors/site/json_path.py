@@ -1,4 +1,4 @@
-"""Where in a JSON document a value is: a path with one result.  Pure.
+"""Where in a JSON document a value is, or is to be: a path with one result.  Pure.
 
 A path is a singular query of RFC 9535, 2.3.5.1, of which the leading `$.` may be left out, and
 whose short names may hold any character but `.`, `[`, `]` and quotes, as in `temperature:0.tC`.
@@ -70,6 +70,25 @@ def find(document: JsonValue, path: Path) -> JsonValue:
             if not isinstance(document, dict) or step not in document:
                 return ABSENT
             document = document[step]
+    return document
+
+
+def put(document: JsonValue, path: Path, value: JsonValue) -> JsonValue:
+    """Return a document with a value at a path; the one given is changed.
+
+    Objects on the way are made; an element of an array has to be there.  Raises BadPath.
+    """
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(step, int):
+        if not isinstance(document, list) or step >= len(document):
+            raise BadPath("leads to an element of an array that is not there")
+        document[step] = put(document[step], rest, value)
+        return document
+    if not isinstance(document, dict):
+        raise BadPath("leads into what is no object")
+    document[step] = put(document.get(step, {}), rest, value)
     return document
 
 

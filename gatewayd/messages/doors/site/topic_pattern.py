@@ -5,12 +5,13 @@ A pattern is a topic filter of MQTT (5.0, 4.7) in which a level may hold one pla
     zigbee2mqtt/{name}                     the level is the child's name at its cloud
     shellyplusht-{mac}/events/rpc          the rest of the level is the child's MAC
     esphome/{name}/sensor/{key}/state      {key} is the name of a property, or of an event
+    tasmota/{mac|upper}/cmnd               written in upper case, where a topic is made of it
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -34,6 +35,9 @@ KEY = "key"
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAMES = frozenset({*ChildKey, KEY})
+_FORMS: Mapping[str, Callable[[str], str]] = {"": str, "upper": str.upper, "lower": str.lower}
+_FORBIDDEN = frozenset("/+#\0")
+"""What no level of a topic may hold (MQTT 5.0, 4.7)."""
 
 Found: TypeAlias = Mapping[str, str]
 """What a topic says, by the name of the placeholder; never an empty text."""
@@ -45,11 +49,15 @@ class BadPattern(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One level of a pattern.  name: of its placeholder; "" where it is plain text."""
+    """One level of a pattern.
+
+    name: of its placeholder; "" where it is plain text.  form: how that is written.
+    """
 
     before: str
     name: str = ""
     after: str = ""
+    form: str = ""
 
     def match(self, text: str, found: dict[str, str]) -> bool:
         """Whether a level of a topic fits; what the placeholder stands for goes into `found`."""
@@ -89,6 +97,22 @@ class TopicPattern:
         matched = all(level.match(part, found) for level, part in zip(self._levels, parts))  # noqa: B905  # the rest is what # stands for
         return found if matched else None
 
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether it means more topics than placeholders say."""
+        return self._rest or any(level.before == "+" and not level.name for level in self._levels)
+
+    def fill(self, texts: Mapping[str, str]) -> str:
+        """Return the topic in which placeholders stand for these texts; "" where that is none."""
+        filled = []
+        for level in self._levels:
+            text = _FORMS[level.form](texts.get(level.name, "")) if level.name else ""
+            if level.name and (not text or not text.isprintable() or _FORBIDDEN & set(text)):
+                return ""
+            filled.append(level.before + text + level.after)
+        topic = "/".join(filled)
+        return topic if len(topic) <= MAX_TOPIC else ""
+
     def __repr__(self) -> str:
         return f"TopicPattern({self.text!r})"
 
@@ -104,15 +128,18 @@ def _levels(text: str, parts: Iterable[str]) -> Iterator[_Level]:
                 raise BadPattern("must have + as a whole level, # as the last, and no other braces")
             yield _Level(part)
             continue
-        before, name, after = _PLACEHOLDER.split(part, 1)
+        before, named, after = _PLACEHOLDER.split(part, 1)
+        name, _, form = named.partition("|")
         if len(placeholders) > 1 or set(before + after) & set("{}+#"):
             raise BadPattern("must have one placeholder in a level, and no wildcard beside it")
         if name not in _NAMES:
             raise BadPattern(f"must have no other placeholders than {', '.join(sorted(_NAMES))}")
+        if form not in _FORMS or named.endswith("|"):
+            raise BadPattern("must have no other form of a placeholder than |upper and |lower")
         if name in used or (name != KEY and used - {KEY}):
             raise BadPattern("must identify its child once")
         used.add(name)
-        yield _Level(before, name, after)
+        yield _Level(before, name, after, form)
 
 
 def covers(wide: str, narrow: str) -> bool:

@@ -30,6 +30,8 @@ _ON_OFF: Mapping[str, bool] = {
     "off": False, "false": False, "0": False, "closed": False, "offline": False, "clear": False,
 }  # fmt: skip
 
+_OF_TRUTH = (Unit.ON_OFF, Unit.TRUE_FALSE)
+
 _CONVERT: Mapping[Unit, Callable[[float], float]] = {
     Unit.FAHRENHEIT: lambda value: (value - 32) / 1.8,
     Unit.KELVIN: lambda value: value - 273.15,
@@ -38,6 +40,17 @@ _CONVERT: Mapping[Unit, Callable[[float], float]] = {
     Unit.KILOWATT: lambda value: value * 1000,
     Unit.WATT_HOUR: lambda value: value / 1000,
     Unit.WATT_MINUTE: lambda value: value / 60_000,
+}
+
+
+_REVERT: Mapping[Unit, Callable[[float], float]] = {
+    Unit.FAHRENHEIT: lambda value: value * 1.8 + 32,
+    Unit.KELVIN: lambda value: value + 273.15,
+    Unit.MILLIVOLT: lambda value: value * 1000,
+    Unit.MILLIAMPERE: lambda value: value * 1000,
+    Unit.KILOWATT: lambda value: value / 1000,
+    Unit.WATT_HOUR: lambda value: value * 1000,
+    Unit.WATT_MINUTE: lambda value: value * 60_000,
 }
 
 
@@ -58,8 +71,8 @@ def scalar(value: object) -> Scalar | None:
 def converted(value: object, settings: ValueSettings) -> Scalar | None:
     """Return a value in the unit that the cloud is to get; None where it has none."""
     plain = scalar(value)
-    if settings.unit is Unit.ON_OFF:
-        return _ON_OFF.get(str(plain).strip().lower()) if plain is not None else None
+    if settings.unit in _OF_TRUTH:
+        return _truth(plain)
     if settings.unit is None and (settings.scale, settings.offset) == (1, 0):
         return plain
     number = _number(plain)
@@ -67,7 +80,38 @@ def converted(value: object, settings: ValueSettings) -> Scalar | None:
         return None
     if settings.unit is not None:
         number = _CONVERT[settings.unit](number)
-    return scalar(float(f"{number * settings.scale + settings.offset:.{_DIGITS}g}"))
+    return _rounded(number * settings.scale + settings.offset)
+
+
+def reverted(value: object, settings: ValueSettings) -> Scalar | None:
+    """Return a value of the cloud as the device gets it, the way back of `converted`.
+
+    None where that cannot be done.  A whole number stays one.
+    """
+    plain = scalar(value)
+    if settings.unit in _OF_TRUTH:
+        truth = _truth(plain)
+        if truth is None or settings.unit is Unit.TRUE_FALSE:
+            return truth
+        return "ON" if truth else "OFF"
+    if settings.unit is None and (settings.scale, settings.offset) == (1, 0):
+        return plain
+    number = _number(plain)
+    if number is None or not settings.scale:
+        return None
+    number = (number - settings.offset) / settings.scale
+    if settings.unit is not None:
+        number = _REVERT[settings.unit](number)
+    rounded = _rounded(number)
+    return int(rounded) if isinstance(rounded, float) and rounded.is_integer() else rounded
+
+
+def _truth(plain: Scalar | None) -> bool | None:
+    return _ON_OFF.get(str(plain).strip().lower()) if plain is not None else None
+
+
+def _rounded(number: float) -> Scalar | None:
+    return scalar(float(f"{number:.{_DIGITS}g}"))
 
 
 def _number(value: Scalar | None) -> float | None:

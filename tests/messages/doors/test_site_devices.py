@@ -1,0 +1,174 @@
+"""Commands through a real broker of a site, to doubles of devices with their real payloads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from gatewayd.commands.relay import CommandRelay
+from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.device.secret import Secret
+from gatewayd.messages.doors.doors import DoorParts, Doors
+from gatewayd.messages.doors.site.topic_pattern import ChildKey
+from gatewayd.runtime.clock import Clock, wall_time
+from gatewayd.runtime.tasks import cancel_and_wait
+from tests.commands.children import ListeningChild, Received, listening_child, silent
+from tests.commands.doubles import CommandedSession, command
+from tests.messages.doors.intakes import CHILD, Children, Intake, until
+from tests.messages.doors.test_site_topics import RECIPES, door_settings
+from tests.support.mosquitto import Mosquitto, mosquitto
+
+pytestmark = pytest.mark.integration
+
+DONE = CommandOutcome.DONE
+Device = Callable[[Received], Sequence[tuple[str, bytes]]]
+MAC = "a8032abe54dc"
+IDENTITIES = {ChildKey.ID: CHILD, ChildKey.NAME: "kitchen", ChildKey.MAC: MAC}
+
+
+class SiteWay:
+    """The way from a session to a broker of the site."""
+
+    def __init__(self, broker: Mosquitto, recipe: str) -> None:
+        clock = Clock(asyncio.get_running_loop().time, wall_time)
+        self.intake, self.session = Intake(), CommandedSession()
+        self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
+        known = dict.fromkeys(IDENTITIES.items(), CHILD)
+        parts = DoorParts(
+            self.intake, Children(known), clock, lambda *_: Secret(b""), "host", broker.directory,
+            answers=self.relay, identities=lambda _: IDENTITIES,
+        )  # fmt: skip
+        text = f"{RECIPES.get(recipe, '')}\n{RECIPES[f'Commands by {recipe}']}"
+        settings = replace(door_settings(text), host="127.0.0.1", port=broker.port)
+        self.doors = Doors(parts, {"site": settings}, None)
+        self.relay.connect(self.doors)
+        self.relay.session_opened(CHILD, self.session)
+
+    async def answer(self, wanted: ChildCommand) -> CommandAnswer:
+        """Send a command, and return how it is answered."""
+        before = len(self.session.answers)
+        self.session.send(wanted)
+        await until(lambda: len(self.session.answers) > before, self.relay.statistics)
+        return self.session.answers[-1][1]
+
+
+@contextlib.asynccontextmanager
+async def way(recipe: str) -> AsyncIterator[tuple[SiteWay, Mosquitto]]:
+    with mosquitto() as broker:
+        one = SiteWay(broker, recipe)
+        tasks = [asyncio.create_task(service()) for service in one.doors.services()]
+        try:
+            await until(lambda: one.doors.states()["site"][0] == "connected", one.doors.states)
+            yield one, broker
+        finally:
+            await cancel_and_wait(tasks)
+            await one.relay.aclose()
+
+
+@contextlib.asynccontextmanager
+async def device_at(
+    recipe: str, topic: str, react: Device
+) -> AsyncIterator[tuple[SiteWay, ListeningChild]]:
+    async with (
+        way(recipe) as (one, broker),
+        listening_child(broker.port, "device", "", topics=[topic], react=react) as child,
+    ):
+        yield one, child
+
+
+def setting(identifier: str = "7", **properties: object) -> ChildCommand:
+    return command(identifier, CommandKind.SET, arguments=properties, name="")
+
+
+def zigbee2mqtt(received: Received) -> Sequence[tuple[str, bytes]]:
+    """Report the state of a bulb as it was, as a timer does, and as it is."""
+    new = {"state": "OFF", "brightness": 1, "linkquality": 120}
+    reports = [json.dumps(new)]
+    if received.topic.endswith("/set"):
+        reports.append(json.dumps(new | json.loads(received.payload)))
+    topic = received.topic.rpartition("/")[0]
+    return [(topic, report.encode()) for report in reports]
+
+
+def tasmota(received: Received) -> Sequence[tuple[str, bytes]]:
+    name, value = received.topic.rpartition("/")[2], received.payload.decode()
+    if name != "POWER":
+        return [("stat/kitchen/RESULT", b'{"Command":"Unknown"}')]
+    result = json.dumps({"POWER": value}).encode()
+    return [("stat/kitchen/RESULT", result), ("stat/kitchen/POWER", value.encode())]
+
+
+def shelly(received: Received) -> Sequence[tuple[str, bytes]]:
+    request = json.loads(received.payload)
+    answer = {"id": request["id"], "src": f"shellyplus1pm-{MAC}", "dst": request["src"]}
+    if request["method"] == "Switch.Set":
+        answer["result"] = {"was_on": not request["params"]["on"]}
+    return [(f"{request['src']}/rpc", json.dumps(answer).encode())]
+
+
+def esphome(received: Received) -> Sequence[tuple[str, bytes]]:
+    return [("kitchen/switch/relay/state", received.payload)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "topic", "device", "wanted", "result"),
+    [
+        (
+            "Zigbee2MQTT", "zigbee2mqtt/+/set", zigbee2mqtt,
+            setting(power=1, level=50), {"power": True, "level": 50.0},
+        ),
+        (
+            "Zigbee2MQTT", "zigbee2mqtt/+/get", zigbee2mqtt,
+            command("7", CommandKind.GET, arguments={"power": None}), {"power": False},
+        ),
+        ("Tasmota", "cmnd/kitchen/#", tasmota, setting(relay=True), {"relay": True}),
+        (
+            "Shelly, second generation and later", f"shellyplus1pm-{MAC}/rpc", shelly,
+            setting(relay=0), {"relay_before": True},
+        ),
+        ("ESPHome", "kitchen/switch/+/command", esphome, setting(relay=1), {"relay": True}),
+    ],
+)  # fmt: skip
+async def test_a_device_carries_out_a_command(
+    recipe: str, topic: str, device: Device, wanted: ChildCommand, result: Mapping[str, object]
+) -> None:
+    async with way(recipe) as (one, broker):
+        absent = await one.answer(replace(wanted, identifier="6"))
+        assert absent.outcome is CommandOutcome.NO_LISTENER, "at once"
+        async with listening_child(
+            broker.port, "device", "", topics=[topic], react=device
+        ) as child:
+            assert await one.answer(wanted) == CommandAnswer(DONE, result=result)
+            assert len(child.received) == 1
+
+
+async def test_a_device_says_that_it_could_not() -> None:
+    restart = command("7", CommandKind.SERVICE, name="restart")
+    async with device_at("Tasmota", "cmnd/kitchen/#", tasmota) as (one, child):
+        assert await one.answer(restart) == CommandAnswer(CommandOutcome.FAILED, "Unknown")
+        (received,) = child.received
+        assert (received.topic, received.payload) == ("cmnd/kitchen/Restart", b"1")
+
+
+async def test_a_report_that_answers_is_a_message_too() -> None:
+    async with device_at("Zigbee2MQTT", "zigbee2mqtt/+/get", zigbee2mqtt) as (one, child):
+        await one.answer(command("7", CommandKind.GET, arguments={"power": None}))
+        child.say("zigbee2mqtt/kitchen", b'{"temperature":21.5}')
+        (message,) = await one.intake.until(1)
+        assert json.loads(message.payload) == {"temperature": 21.5}
+        assert one.doors.states()["site"][2] == {"no-value": 1}, "the state has none that is listed"
+
+
+async def test_what_has_no_entry_is_not_written() -> None:
+    async with device_at("Tasmota", "#", silent) as (one, child):
+        reset = command("1", CommandKind.SERVICE, name="reset")
+        assert (await one.answer(reset)).outcome is CommandOutcome.NO_LISTENER
+        assert (await one.answer(setting("2", Reset=1))).outcome is CommandOutcome.NO_LISTENER
+        one.session.send(setting("3", relay=1))
+        await until(lambda: child.received, lambda: child.received)
+        assert [item.topic for item in child.received] == ["cmnd/kitchen/POWER"]
