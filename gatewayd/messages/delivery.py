@@ -257,11 +257,12 @@ class MessageDelivery:
             self._serve(connection)
 
     def _may_send(self, channel: _Channel) -> bool:
+        lanes = channel.own.lanes
         return (
-            channel.session is not None
+            lanes.count > lanes.under_way  # first: mostly there is none
+            and channel.session is not None
             and channel.session is channel.wanted
             and not channel.held
-            and channel.own.lanes.count > channel.own.lanes.under_way
             and len(channel.tasks) < self._settings.window
         )
 

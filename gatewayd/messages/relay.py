@@ -343,6 +343,8 @@ class MessageRelay:
 
 def _is_text(topic: str) -> bool:
     """Whether a topic can be stored as UTF-8."""
+    if topic.isascii():
+        return True
     try:
         topic.encode()
     except UnicodeEncodeError:

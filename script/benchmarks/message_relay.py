@@ -8,6 +8,7 @@ SIGUSR1 how often it has committed.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -36,6 +37,8 @@ from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.waiting import until
 
 DOOR = "near"
+GC_THRESHOLDS = (10_000, 20, 20)
+"""As gatewayd has them after its start, in __main__, which would take more memory than the rest."""
 AT_ONCE = 20
 """Sessions that are opened at a time."""
 
@@ -93,6 +96,8 @@ async def main(facts: dict[str, Any]) -> None:
     sessions = await _open_sessions(facts, children, relay)
     tasks.append(asyncio.ensure_future(door.run()))
     await until(lambda: door.status().state == "connected")
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     print("ready", flush=True)
     await stopped.wait()
     for child, session in sessions.items():
