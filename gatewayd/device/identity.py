@@ -73,7 +73,12 @@ PLACEHOLDERS = frozenset(
 )
 """Values of the serial number field of devices that have none."""
 
+KERNEL = "l2"
+"""The namespace of a MAC that the kernel saw itself."""
+EVERYWHERE = "*"
+"""The namespace of what means the same in all namespaces."""
 MAX_VALUE = 255
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MULTICAST, _LOCAL = 0x01, 0x02  # bits of a MAC's first octet (IEEE 802, 8.2)
 _MAC_DIGITS, _EUI64_DIGITS = 12, 16
 
@@ -84,12 +89,22 @@ def claim(kind: str, namespace: str, text: str) -> Claim | None:
     if kind == "mac":
         value = mac(value)
     elif kind == "uuid":
-        value = value.lower().removeprefix("urn:").removeprefix("uuid:")
+        value = uuid_text(value)
     else:
         value = value.lower()
     if not value or value in PLACEHOLDERS:
         return None
     return Claim(kind, namespace, value)
+
+
+def uuid_text(text: str) -> str:
+    """Return a UUID in one spelling (RFC 9562, 4), whatever the prefix, braces and dashes; any
+    other text in lower case."""
+    bare = text.lower().removeprefix("urn:").removeprefix("uuid:").strip("{}")
+    digits = bare.replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{32}", digits):
+        return bare  # what some vendors call so
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def mac(text: str) -> str:
@@ -119,6 +134,21 @@ def strength(claimed: Claim) -> int:
     return WEIGHTS.get(claimed.kind, 0)
 
 
+def universal(claimed: Claim) -> Claim | None:
+    """Return the claim that is the same in all namespaces; None where the namespace gives a value
+    its meaning, or the kernel saw it: no announcement can write such a claim.
+
+    A UUID, and a MAC that a vendor has assigned, are one device's wherever they are shown.
+    """
+    if claimed.kind == "uuid":
+        is_universal = bool(_UUID.fullmatch(claimed.value))
+    else:
+        is_universal = (
+            claimed.kind == "mac" and claimed.namespace != KERNEL and strength(claimed) > 0
+        )
+    return Claim(claimed.kind, EVERYWHERE, claimed.value) if is_universal else None
+
+
 def device_id(claims: Iterable[Claim], fallback: str, *, digits: int = 12) -> DeviceId:
     """Derive an id from the strongest claim, so that it is the same after a restart.
 
@@ -126,6 +156,6 @@ def device_id(claims: Iterable[Claim], fallback: str, *, digits: int = 12) -> De
     digits: hex digits of the id; more, where the short id belongs to another identity.
     """
     ranked = sorted((c for c in claims if strength(c)), key=lambda c: (-strength(c), c))
-    best = ranked[0] if ranked else None
+    best = (universal(ranked[0]) or ranked[0]) if ranked else None
     basis = f"{best.kind}|{best.namespace}|{best.value}" if best else f"name|{fallback}"
     return DeviceId("child-" + hashlib.sha256(basis.encode()).hexdigest()[:digits])

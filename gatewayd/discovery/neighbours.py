@@ -16,9 +16,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gatewayd.device.identity import Trust, claim
+from gatewayd.device.identity import KERNEL, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
-from gatewayd.discovery.resolver import KERNEL
 
 NEW, DELETED, GET = 28, 29, 30  # RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH
 REACHABLE, STALE, DELAY, PROBE, PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x80  # NUD_*, linux/neighbour.h

@@ -1,6 +1,7 @@
 """Which device a sighting is of.  Pure: no clock, no I/O.
 
-1. Only strong claims merge: certificate, serial, uuid, MAC.  Names and addresses never do.
+1. Only strong claims merge: certificate, serial, uuid, MAC.  Names and addresses never do.  A
+   UUID, and a MAC that a vendor has assigned, merge whatever announces them.
 2. Two values of one kind and namespace are two devices, MACs excepted.
 3. A MAC in front of several devices (a bridge, a router) distinguishes none of them.
 4. An origin stays with its device, unless the device there shows another identity.
@@ -16,13 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 
-from gatewayd.device.identity import Claim, DeviceId, device_id, strength
+from gatewayd.device.identity import KERNEL, Claim, DeviceId, device_id, strength, universal
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
 from gatewayd.discovery.settings import MAX_LISTED
-
-KERNEL = "l2"
-"""The namespace of a MAC that the kernel saw itself."""
 
 DIGITS = (12, 20, 40, 64)
 """How many hex digits an id may have: more than the first only where the id is another's."""
@@ -113,29 +111,40 @@ class KnownDevice:
         return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
 
 
+def _key(one: Claim) -> Claim:
+    """Return what a claim is looked up by."""
+    return universal(one) or one
+
+
 class ClaimIndex:
-    """The devices by claim, in the order in which they came to hold it."""
+    """The devices by claim, in the order in which they came to hold it.
+
+    A claim that means the same in all namespaces has the same holders in all of them.
+    """
 
     def __init__(self) -> None:
         self._holders: dict[Claim, tuple[KnownDevice, ...]] = {}
         self._shared: dict[Claim, None] = {}
 
     def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
-        return self._holders.get(one, ())
+        return self._holders.get(_key(one), ())
 
     def add(self, one: Claim, holder: KnownDevice) -> None:
         """Add a holder, if there is room for another."""
         held = self[one]
         if holder not in held and len(held) < MAX_HOLDERS:
-            self._holders[one] = (*held, holder)
+            self._holders[_key(one)] = (*held, holder)
 
     def discard(self, one: Claim, holder: KnownDevice) -> None:
-        """Remove a holder."""
+        """Remove a holder, unless it holds the same in another namespace."""
+        key = _key(one)
+        if any(_key(other) == key for other in holder.claims if other != one):
+            return
         left = tuple(other for other in self[one] if other is not holder)
         if left:
-            self._holders[one] = left
+            self._holders[key] = left
         else:
-            self._holders.pop(one, None)
+            self._holders.pop(key, None)
 
     def is_shared(self, one: Claim) -> bool:
         """Whether a MAC distinguishes no device: many are behind it, or two that cannot be one.
@@ -144,11 +153,12 @@ class ClaimIndex:
         """
         if one.kind != "mac":
             return False
-        if one not in self._shared and self._is_held_by_several(one):
-            self._shared[one] = None
+        key = _key(one)
+        if key not in self._shared and self._is_held_by_several(one):
+            self._shared[key] = None
             if len(self._shared) > MAX_SHARED:
                 del self._shared[next(iter(self._shared))]
-        return one in self._shared
+        return key in self._shared
 
     def _is_held_by_several(self, one: Claim) -> bool:
         named = []
@@ -302,7 +312,7 @@ class Resolver:
             fits = not contradict(known.claims, claimed)
             if fits and all(known.may_merge(other) for other in group):
                 group.append(known)
-            elif fits or any(is_exclusive(c) for c in known.claims.intersection(claimed)):
+            elif fits or any(is_exclusive(c) and known in self._claim_index[c] for c in claimed):
                 rivals.append(known)
         return group, rivals
 

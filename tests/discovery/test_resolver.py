@@ -56,6 +56,52 @@ def test_a_bridge_seen_in_two_ways_is_one_once_the_kernel_has_seen_its_mac(
     assert len(resolver) == 1
 
 
+UUID = "2f402f80-da50-11e1-9b23-ecb5fa123456"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        (f"uuid _ipp._tcp {UUID}", f"uuid _uscan._tcp urn:uuid:{UUID.upper()}"),
+        (f"uuid _ipp._tcp {UUID}", f"uuid _uscan._tcp {UUID.replace('-', '')}"),
+        (f"mac _ipp._tcp {MAC}", f"mac _uscan._tcp {MAC.replace(':', '')}"),
+    ],
+)
+def test_what_is_universal_is_one_device_under_all_services(
+    resolver: Resolver, shown: tuple[str, str]
+) -> None:
+    first, second = (see(resolver, f"mdns {n}", text) for n, text in enumerate(shown))
+    assert first.device == second.device
+    other = Resolver()  # after a restart, in another order
+    assert see(other, "mdns 1", shown[1]).device == first.device
+
+
+def test_a_local_mac_and_a_serial_mean_something_in_their_namespace_only(
+    resolver: Resolver,
+) -> None:
+    for text in ("mac {} 02:11:22:33:44:55", "serial {} A-1", "uuid {} short"):
+        seen = [see(resolver, f"mdns {text}{ns}", text.format(ns)) for ns in "ab"]
+        assert seen[0].device != seen[1].device
+
+
+def test_one_uuid_with_two_serials_is_a_conflict(resolver: Resolver) -> None:
+    resolver.add_known(DeviceId("child-1"), claims("serial pm s", f"uuid pm {UUID}"))
+    forged = see(resolver, "mdns x", "serial pm t", f"uuid upnp {UUID}")
+    assert forged.device != DeviceId("child-1")
+    assert (forged.conflict, forged.rivals) == (IDENTITY_CONFLICT, (DeviceId("child-1"),))
+
+
+def test_what_is_held_in_two_namespaces_is_found_until_the_last_is_gone(
+    resolver: Resolver,
+) -> None:
+    child = DeviceId("child-1")
+    resolver.add_known(child, claims(f"uuid a {UUID}", f"uuid b {UUID}"))
+    resolver.add_known(child, claims("uuid a 3f402f80-da50-11e1-9b23-ecb5fa123456"))
+    assert see(resolver, "mdns x", f"uuid c {UUID}").device == child
+    resolver.forget(child)
+    assert see(resolver, "mdns x", f"uuid c {UUID}").device != child
+
+
 def test_six_sensors_behind_one_mac_stay_six(resolver: Resolver) -> None:
     for _ in range(2):
         seen = [see(resolver, f"mqtt {n}", f"serial z2m s{n}", f"mac l2 {MAC}") for n in range(6)]

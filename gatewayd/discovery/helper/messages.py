@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from gatewayd.device.identity import WEIGHTS, Claim, claim
+from gatewayd.device.identity import KERNEL, WEIGHTS, Claim, claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import (
     MAX_ATTRIBUTES,
@@ -30,7 +30,6 @@ from gatewayd.discovery.discoverer import (
     Sighting,
 )
 from gatewayd.discovery.name_rules import NameRule
-from gatewayd.discovery.resolver import KERNEL
 from gatewayd.runtime.text import one_line
 
 VERSION = 1

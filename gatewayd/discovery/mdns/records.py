@@ -21,9 +21,10 @@ MAX_LABEL = 63
 
 SOURCE = "mdns"
 MAX_TXT = 1300
-"""Bytes of a whole TXT record (RFC 6763, 6.2: it should fit one packet)."""
+"""Bytes of a TXT record that are read (RFC 6763, 6.2: it should fit one packet)."""
 MAX_KEYS = 32
 MAX_KEY = 32
+"""Entries of a TXT record that are kept, and characters of a key: those beyond are left out."""
 MAX_HOST = 255
 MAX_ADDRESSES = 8
 SHORTEST, LONGEST = 60.0, 86400.0
@@ -41,6 +42,12 @@ form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a H
 
 PTR, SRV, TXT, IN = 12, 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 
+MAX_MACS = 8
+"""MACs in one entry of a TXT record."""
+
+_BETWEEN = re.compile(r"[,; ]+")
+_ENDS = b"\0\r\n"
+"""What some firmware leaves at the end of a value, as the end of a string or a line in C."""
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
 
@@ -185,10 +192,7 @@ def matches_claims(namespace: str, known: AbstractSet[Claim], text: bytes) -> bo
 
     namespace: the service type.  known: claims, of which those of other namespaces do not count.
     """
-    try:
-        shown = claims(namespace, txt(text))
-    except InvalidServiceInfo:
-        return False
+    shown = claims(namespace, txt(text))
     own = {one for one in known if one.namespace == namespace}
     return shown >= own if own else not shown
 
@@ -232,27 +236,23 @@ def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, .
 
 
 def txt(raw: bytes) -> dict[str, str]:
-    """Return the textual entries of a TXT record, keys in lower case.  Raises InvalidServiceInfo.
+    """Return the textual entries of a TXT record, keys in lower case.
 
     Of a key that occurs twice the first counts (RFC 6763, 6.4).  A value that is not clean UTF-8
-    is left out: some vendors put raw bytes there.
+    is left out: some vendors put raw bytes there.  What is beyond a bound is left out, too, and the
+    device is seen without it; what may claim an identity stays longest.
     """
-    if len(raw) > MAX_TXT:
-        raise InvalidServiceInfo("txt-too-long")
     entries: dict[str, str] = {}
     keys: set[bytes] = set()
-    for one in _strings(raw):
+    for one in _strings(raw[:MAX_TXT]):
         key, _, value = one.partition(b"=")
         if not key or key.lower() in keys:  # a string without a key is ignored (RFC 6763, 6.4)
             continue
         keys.add(key.lower())
-        if len(key) > MAX_KEY:
-            raise InvalidServiceInfo("txt-key-too-long")
-        if len(keys) > MAX_KEYS:
-            raise InvalidServiceInfo("txt-too-many-keys")
-        if pair := _pair(key, value):
+        if len(key) <= MAX_KEY and (pair := _pair(key, value)):
             entries[pair[0]] = pair[1]
-    return entries
+    kept = set(sorted(entries, key=lambda key: key not in CLAIMS)[:MAX_KEYS])
+    return {key: value for key, value in entries.items() if key in kept}
 
 
 def claims(namespace: str, entries: Mapping[str, str]) -> frozenset[Claim]:
@@ -260,8 +260,17 @@ def claims(namespace: str, entries: Mapping[str, str]) -> frozenset[Claim]:
 
     namespace: the service type, which gives the keys their meaning.
     """
-    made = (_claim(CLAIMS[key], namespace, entries[key]) for key in CLAIMS if key in entries)
+    made = (
+        _claim(kind, namespace, value)
+        for key, kind in CLAIMS.items()
+        for value in _values(kind, entries.get(key, ""))
+    )
     return frozenset(one for one in made if one)
+
+
+def _values(kind: str, text: str) -> Iterable[str]:
+    """Return the values in an entry: a device may list the MACs of all its interfaces."""
+    return _BETWEEN.split(text)[:MAX_MACS] if kind == "mac" else (text,)
 
 
 def _claim(kind: str, namespace: str, value: str) -> Claim | None:
@@ -285,13 +294,13 @@ def _strings(raw: bytes) -> Iterator[bytes]:
     while at < len(raw):
         end = at + 1 + raw[at]
         if end > len(raw):
-            raise InvalidServiceInfo("txt-malformed")
+            return  # the last string was cut
         yield raw[at + 1 : end]
         at = end
 
 
 def _pair(key: bytes, value: bytes) -> tuple[str, str] | None:
     try:
-        return sanitize.attribute(key.decode("ascii"), value.decode())
+        return sanitize.attribute(key.decode("ascii"), value.rstrip(_ENDS).decode())
     except UnicodeDecodeError:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -362,12 +362,12 @@ async def test_a_full_table_evicts_strangers_first() -> None:
 async def test_hostile_names_and_answers_are_counted_by_cause() -> None:
     async with listening() as scene:
         backend = scene.air.backend
-        backend.cache["big"] = info(text=b"\xff" + b"x" * 255 + b"\xff" * 1200)
-        backend.announce("big", "a\0b", "\u202ea", "x" * 64, "")
+        backend.cache["lost"] = replace(info(), addresses=())
+        backend.announce("lost", "a\0b", "\u202ea", "x" * 64, "")
         backend.announced(TYPE, "no such type")
         scene.air.backend.announce("silent")
         await asyncio.sleep(4)
-    assert scene.health.dropped == {"txt-too-long": 1, "bad-name": 5, "unresolved": 1}
+    assert scene.health.dropped == {"no-usable-address": 1, "bad-name": 5, "unresolved": 1}
     assert scene.sink.seen == {}
 
 

@@ -141,13 +141,6 @@ def test_validity_is_clamped(ttl: float, valid: float) -> None:
         (replace(INFO, host="x" * 300), "bad-host"),
         (replace(INFO, addresses=()), "no-usable-address"),
         (replace(INFO, addresses=("127.0.0.1", "224.0.0.251")), "no-usable-address"),
-        (replace(INFO, text=record(*[b"x" * 200] * 7)), "txt-too-long"),
-        (replace(INFO, text=b"\x05abc"), "txt-malformed"),
-        (replace(INFO, text=record(b"k" * (MAX_KEY + 1) + b"=1")), "txt-key-too-long"),
-        (
-            replace(INFO, text=record(*[b"k%d=1" % i for i in range(MAX_KEYS + 1)])),
-            "txt-too-many-keys",
-        ),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_whole(info: ServiceInfo, cause: str) -> None:
@@ -160,13 +153,33 @@ def test_the_largest_record_that_is_allowed_is_taken() -> None:
     assert len(sighting(NAME, replace(INFO, text=text), "s", "eth1").attributes) == 7 + MAX_KEYS
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (record(b"fw=1") + b"\x09sn=cut", {"fw": "1"}),
+        (b"\xff", {}),
+        (record(b"fw=1", b"k" * (MAX_KEY + 1) + b"=1", b"sn=A-1"), {"fw": "1", "sn": "A-1"}),
+        (record(b"fw=1", *[b"x" * 200] * 7, b"sn=A-1"), {"fw": "1"}),
+        (record(b"fw=1\r\n", b"sn=A-1\0\0"), {"fw": "1", "sn": "A-1"}),
+        (record(b"a=1\x002", b"fw=1"), {"fw": "1"}),
+        (record(b"v=" + b"x" * 253, b"w=" + b"x" * 230), {"v": "x" * 253, "w": "x" * 230}),
+    ],
+    ids=["cut", "only a length", "long key", "too long", "C strings", "NUL within", "long values"],
+)
+def test_what_is_odd_is_left_out_and_the_rest_is_seen(text: bytes, kept: dict[str, str]) -> None:
+    assert txt(text) == kept
+
+
+def test_of_too_many_entries_those_that_identify_are_kept() -> None:
+    many = [b"k%d=1" % number for number in range(2 * MAX_KEYS)]
+    found = txt(record(*many, b"serial=A-1", b"uuid=2f402f80-da50-11e1-9b23-ecb5fa123456"))
+    assert len(found) == MAX_KEYS
+    assert {"k0", "serial", "uuid"} <= found.keys()
+
+
 @given(st.binary(max_size=1400))
-def test_any_txt_record_is_either_text_or_refused(raw: bytes) -> None:
-    try:
-        seen = sighting(NAME, replace(INFO, text=raw), "s", "eth1")
-    except InvalidServiceInfo:
-        return
-    check_sighting(seen)
+def test_of_any_txt_record_there_is_text(raw: bytes) -> None:
+    check_sighting(sighting(NAME, replace(INFO, text=raw), "s", "eth1"))
 
 
 def test_of_a_key_that_comes_twice_the_first_counts() -> None:
@@ -191,7 +204,8 @@ def test_raw_bytes_are_left_out_and_hide_the_key() -> None:
         ("uuid", "urn:uuid:2F402F80-da50-11e1-9b23-ecb5fa123456", "uuid"),
         ("id", "2f402f80-da50-11e1-9b23-ecb5fa123456", "uuid"),
         ("id", "shellyplus1-a8032ab1", ""),
-        ("id", "{2f402f80-da50-11e1-9b23-ecb5fa123456}", ""),
+        ("id", "{2f402f80-da50-11e1-9b23-ecb5fa123456}", "uuid"),
+        ("id", "2F402F80DA5011E19B23ECB5FA123456", "uuid"),
         ("deviceid", "AA:BB:CC:DD:EE:FF", ""),
         ("uuid", "00000000-0000-0000-0000-000000000000", ""),
         ("uuid", "ffffffff-ffff-ffff-ffff-ffffffffffff", ""),
@@ -201,6 +215,12 @@ def test_raw_bytes_are_left_out_and_hide_the_key() -> None:
 def test_claims(key: str, value: str, kind: str) -> None:
     made = claims(TYPE, {key: value})
     assert {(one.kind, one.namespace) for one in made} == ({(kind, TYPE)} if kind else set())
+
+
+def test_a_list_of_macs_is_as_many_claims() -> None:
+    listed = "24:0A:C4:0C:2F:91, 24:0A:C4:0C:2F:92;24-0a-c4-0c-2f-93 nonsense"
+    made = claims(TYPE, {"mac": listed})
+    assert {one.value for one in made} == {"240ac40c2f91", "240ac40c2f92", "240ac40c2f93"}
 
 
 def test_addresses_that_no_host_has_are_left_out() -> None:
