@@ -10,16 +10,21 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from gatewayd.admission.rules import read_rules
 from gatewayd.ca.authority import Authority, make_authority, read_authority
 from gatewayd.ca.certificates import common_name, read_certificates, read_request, request, to_pem
 from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.cloud.alibaba import alink, payloads
+from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
+from gatewayd.cloud.command_router import CommandForm, NoCommand
 from gatewayd.cloud.http import parse_response
 from gatewayd.cloud.huawei import messages as huawei
 from gatewayd.cloud.huawei import template
+from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
 from gatewayd.device import reading
+from gatewayd.device.command import CommandAnswer, CommandOutcome
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.discovery import neighbours, sanitize
@@ -138,7 +143,43 @@ def _of_clouds() -> Iterator[Parser]:
         (huawei.EventError,),
         (b"add_sub_device_response", b"sub_device_update_status_response", b'"paras"'),
     )  # fmt: skip
+    yield from _of_commands()
     yield Parser("Huawei: a provisioning template", template.lint, [_template()])
+
+
+def _of_commands() -> Iterator[Parser]:
+    """Yield the parsers of commands, whose inputs are a topic, a line feed and a payload."""
+    own = f"{NAME.product}/{NAME.device}"
+    service = _json(id="1", params={"x": [1, {}]}, method="thing.service.x", version="1.0")
+    yield Parser(
+        "Alibaba: a command, and its answers", lambda data: _command(AlibabaCommands(), data),
+        [f"{topic}\n".encode() + service for topic in (
+            f"/sys/{own}/thing/service/property/set", f"/sys/{own}/thing/service/property/get",
+            f"/sys/{own}/rrpc/request/121", f"/ext/rrpc/121/sys/{own}/thing/service/x",
+            f"/ext/rrpc/121/{own}/user/get", f"/{own}/user/get")],
+        (NoCommand,), (b"_reply", b"/ext/rrpc/", b"/sys/", b"/user/", b'"params":', b'"id":'),
+    )  # fmt: skip
+    services = [{"service_id": "climate", "properties": {"interval": 5}}]
+    sent = _json(object_device_id="p_n", service_id="climate", command_name="x", paras={"y": 1},
+                 services=services, id="m-1", name="n", content={})  # fmt: skip
+    uses = ("commands/request_id=1a", "properties/set/request_id=1a",
+            "properties/get/request_id=1a", "messages/down")  # fmt: skip
+    yield Parser(
+        "Huawei: a command, and its answers",
+        lambda data: _command(HuaweiCommands("p_gateway", lambda _: "climate"), data),
+        [f"$oc/devices/p_gateway/sys/{use}\n".encode() + sent for use in uses],
+        (NoCommand,), (b"request_id=", b'"paras":', b'"services":', b'"object_device_id":'),
+    )  # fmt: skip
+
+
+def _command(form: CommandForm[Any], data: bytes) -> object:
+    """Read a command, and write each answer that it may get."""
+    topic, _, payload = data.partition(b"\n")
+    read = form.read(_text(topic), payload)
+    if read is None:
+        return None
+    answers = (CommandAnswer(one, "why", {"x:y": 1, "z": "\u20ac"}) for one in CommandOutcome)
+    return [form.write(*read, answer) for answer in answers]
 
 
 def _of_children() -> Iterator[Parser]:
