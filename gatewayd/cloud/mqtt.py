@@ -33,6 +33,7 @@ from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.network.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
 from gatewayd.network.tls import Server, dial
+from gatewayd.network.websocket_stream import ByteStream, open_websocket
 
 ACCEPTED, PROTOCOL_VERSION, _NOT_AUTHORISED = 0, 1, 5
 _CODES: Mapping[int, int] = {0: 0, 132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
@@ -145,7 +146,10 @@ async def open_connection(
     """
     sock = await dial(server)
     address = tls.peer_of(sock)
-    connection = MqttConnection(PahoSocket(sock, max_packet), login, keepalive, on_message)
+    stream: ByteStream = sock
+    if server.websocket:
+        stream = await open_websocket(sock, server)
+    connection = MqttConnection(PahoSocket(stream, max_packet), login, keepalive, on_message)
     try:
         async with asyncio.timeout(server.reply_timeout):
             code = await connection.answer
@@ -306,12 +310,16 @@ class MqttConnection:
 
     def _read(self) -> None:
         try:
-            alive = self._socket.fill()
+            before, alive = self._socket.arrived, self._socket.fill()
+        except PacketError as error:
+            self._refuse(error)
+            return
         except OSError as error:
             self.alert = tls.alert_of(error)
             self._finish(ConnectionEnd.REJECTED if self.alert else ConnectionEnd.LOST)
             return
-        self._keepalive.receive(self._loop.time())
+        if self._socket.arrived > before:
+            self._keepalive.receive(self._loop.time())
         self._ended = not alive
         self._handle()
 
@@ -329,14 +337,15 @@ class MqttConnection:
                     self._handled_all()
                     return
         except PacketError as error:
-            log.warning(
-                "The cloud sent %s to %s; its connection is closed.", error, self._user_name
-            )
-            self._finish(ConnectionEnd.PROTOCOL)
+            self._refuse(error)
         if self._socket.answers < AT_ONCE:
             self._handle_later()
         else:
             self._pause()
+
+    def _refuse(self, error: PacketError) -> None:
+        log.warning("The cloud sent %s to %s; its connection is closed.", error, self._user_name)
+        self._finish(ConnectionEnd.PROTOCOL)
 
     def _handled_all(self) -> None:
         """Read on, unless too many answers wait to leave: a cloud may send, and never read."""

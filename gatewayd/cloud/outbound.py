@@ -1,10 +1,13 @@
 """The way out of a site: the settings of a proxy and of the transport, for each cloud.
 
-[network] has the proxy of all clouds; a cloud's own table may name another, or none.
+Both vendors document MQTT over WebSocket with TLS on port 443: Alibaba's "Establish MQTT over
+WebSocket connections" (doc-detail/63656) and Huawei's "MQTT over WebSocket" of the IoTDA developer
+guide.  [network] has the proxy of all clouds; a cloud's own table may name another, or none.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +24,14 @@ DIRECT = "direct"
 
 def _proxy_or_direct(text: str) -> str:
     return "" if text == DIRECT else grammar.proxy(text)
+
+
+MQTTS_PORT = 8883
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,255}", re.ASCII)
+
+
+def _path(text: str) -> str:
+    return "" if _PATH.fullmatch(text) else "must be a path, as /mqtt, of at most 256 characters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +73,25 @@ class OutboundSettings(NetworkSettings):
         "none (default: that of [network])",
         grammar=_proxy_or_direct,
     )
+    transport: str = setting(
+        "tcp",
+        'how MQTT is carried inside TLS: "websocket" for a firewall that lets nothing but port 443 '
+        "out; both vendors serve it there",
+        choices=("tcp", "websocket"),
+    )
+    websocket_path: str = setting(
+        "/mqtt", "path at which the cloud serves MQTT over WebSocket", grammar=_path
+    )
+
+    @property
+    def websocket(self) -> str:
+        """The path of the WebSocket; "" without one."""
+        return self.websocket_path if self.transport == "websocket" else ""
+
+    def transport_problems(self, port: int) -> Iterator[str]:
+        """Yield what does not fit the transport, as `problems` does.  port: of the cloud."""
+        if self.websocket and port == MQTTS_PORT:
+            yield f"port {port} has no WebSocket: set port to 443 where transport is websocket"
 
     def with_default(self, default: NetworkSettings) -> Self:
         """Return these settings, with the proxy of all clouds where they name none.

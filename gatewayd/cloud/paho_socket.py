@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
+from gatewayd.network.websocket_stream import ByteStream
 
 _CHUNK = 4096
 _PUBLISH_QOS_1, _PUBACK = 0x32, b"\x40\x02"
@@ -29,7 +30,7 @@ def message_packet(topic: str, payload: bytes, number: int) -> bytes:
 
 
 class PahoSocket:
-    """A TLS socket that reads ahead.
+    """A TLS socket, or a WebSocket over it, that reads ahead.
 
     paho reads byte by byte, keeps what it has read without a limit, and handles one packet in a
     call, though TLS may have buffered more of them, which no file descriptor shows.  So packets are
@@ -37,11 +38,13 @@ class PahoSocket:
 
     limit: most bytes of a packet, and so of what is kept of one that has not come as a whole.
     answers: packets that paho has to answer, since its user has set this to 0.
+    arrived: bytes that have come; no ping of a WebSocket counts, which a proxy may send for a dead
+    cloud.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, limit: int = MAX_PACKET) -> None:
+    def __init__(self, sock: ByteStream, limit: int = MAX_PACKET) -> None:
         self._sock, self._limit = sock, limit
-        self.answers = 0
+        self.answers = self.arrived = 0
         self._raw = bytearray()
         self._packet = bytearray()
         self._greeted = False
@@ -50,6 +53,7 @@ class PahoSocket:
         """Read what has come, 16 KiB at most; False at the end of the stream.  Raises OSError.
 
         A reset may show as the end, too: Python 3.11 does not distinguish them under TLS.
+        Raises PacketError for a frame that no server may send.
         """
         while True:
             try:
@@ -57,6 +61,7 @@ class PahoSocket:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return True
             self._raw += data
+            self.arrived += len(data)
             if not data or not self._sock.pending():
                 return bool(data)
 

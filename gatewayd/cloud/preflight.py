@@ -28,6 +28,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.proxy import are_credentials
+from gatewayd.network.websocket_stream import open_websocket
 from gatewayd.runtime.clock import synchronised
 
 
@@ -172,6 +173,7 @@ def when(seconds: float) -> str:
 
 
 _TCP = frozenset({ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE})
+_WEBSOCKET = frozenset({ConnectFault.WEBSOCKET_TIMEOUT, ConnectFault.WEBSOCKET_REFUSED})
 _DATES = frozenset({ConnectFault.TLS_EXPIRED, ConnectFault.TLS_NOT_YET_VALID})
 _AS_GATEWAYD = "run sudo -u gatewayd gatewayctl preflight"
 _SYNCHRONISE = "Set the clock, and keep it right: timedatectl set-ntp true"
@@ -192,6 +194,7 @@ class EndpointProbe:
     valid: between which times the server's certificate is valid, seconds since the epoch; None
     if it was not trusted, or not received.  protocol: as "TLSv1.3".
     proxy: host and port of the proxy; "" without one.  The addresses are the proxy's then.
+    websocket: the path at which MQTT is spoken; "" for none.
     """
 
     host: str
@@ -200,6 +203,12 @@ class EndpointProbe:
     valid: tuple[float, float] | None = None
     protocol: str = ""
     proxy: str = ""
+    websocket: str = ""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether TLS stands, whatever is spoken inside it."""
+        return self.fault is None or self.fault in _WEBSOCKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +235,14 @@ async def probe_endpoint(server: tls.Server) -> EndpointProbe:
     except ConnectError as error:
         return EndpointProbe(server.host, error.fault, found, proxy=proxy)
     with sock:
-        facts = sock.getpeercert()
+        facts, protocol, fault = sock.getpeercert(), sock.version() or "", None
+        if server.websocket:
+            try:
+                (await open_websocket(sock, server)).close()
+            except ConnectError as error:
+                fault = error.fault
         valid = span(facts) if facts else None
-        return EndpointProbe(server.host, None, found, valid, sock.version() or "", proxy)
+        return EndpointProbe(server.host, fault, found, valid, protocol, proxy, server.websocket)
 
 
 async def trust_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -249,7 +263,9 @@ def connection_checks(attempt: EndpointProbe, port: int) -> Iterator[Check]:
     tunnel = f"The proxy, {attempt.proxy} ({addresses}), connects to {attempt.host} port {port}."
     way = (("proxy", connect_errors.PROXY, tunnel),) if attempt.proxy else direct
     secure = f"The certificate is trusted, and of this host; {attempt.protocol}."
-    for step, faults, text in (*way, ("tls", set(ConnectFault), secure)):
+    upgraded = f"MQTT over WebSocket is served at {attempt.websocket}."
+    last = (("websocket", _WEBSOCKET, upgraded),) if attempt.websocket else ()
+    for step, faults, text in (*way, ("tls", set(ConnectFault) - _WEBSOCKET, secure), *last):
         if fault is not None and fault in faults:
             reason = connect_errors.reason(fault, attempt.host, port)
             yield Check(step, FAILED, reason.text, reason.remedy)

@@ -38,6 +38,8 @@ class ConnectFault(StrEnum):
     TLS_REJECTED = "tls-certificate-rejected"  # ours, by the server
     TLS_FAILED = "tls-failed"
     TLS_TIMEOUT = "tls-timeout"
+    WEBSOCKET_TIMEOUT = "websocket-no-answer"
+    WEBSOCKET_REFUSED = "websocket-refused"  # the server has no WebSocket there
     MQTT_TIMEOUT = "cloud-no-answer"  # from here on, the CONNECT may have arrived
     MQTT_CLOSED = "cloud-hung-up"
     MQTT_PROTOCOL = "cloud-protocol-error"
@@ -204,6 +206,14 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ConnectFault.TLS_TIMEOUT: (
         "{host} did not answer the TLS handshake.",
         "Check that port {port} speaks MQTT over TLS; connect_timeout may be too short.",
+    ),
+    ConnectFault.WEBSOCKET_TIMEOUT: (
+        "{host} did not answer the request for a WebSocket.",
+        "Check that port {port} speaks MQTT over WebSocket; connect_timeout may be too short.",
+    ),
+    ConnectFault.WEBSOCKET_REFUSED: (
+        "{host} port {port} offers no WebSocket for MQTT there.",
+        "Check port and websocket_path, or set transport to tcp.",
     ),
     ConnectFault.MQTT_TIMEOUT: (
         "{host} did not answer the request.",

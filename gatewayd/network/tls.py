@@ -50,6 +50,7 @@ class Server:
     reply_timeout: seconds for an answer.
     address: name or IP address to connect to; "" for the host itself.
     proxy: by which to connect; it looks the name up.  None to connect directly.
+    websocket: path at which MQTT is spoken over WebSocket; "" for MQTT without it.
     book: the addresses of this cloud's hosts, and which of them were good.
     """
 
@@ -61,6 +62,7 @@ class Server:
     address: str = ""
     book: AddressBook = field(default_factory=AddressBook, compare=False, repr=False)
     proxy: Proxy | None = None
+    websocket: str = ""
 
     @property
     def destination(self) -> str:

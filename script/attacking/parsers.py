@@ -33,7 +33,7 @@ from gatewayd.discovery.helper import messages as helper
 from gatewayd.discovery.mdns import records, traffic
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.messages.doors import packets
-from gatewayd.network import mqtt_rules
+from gatewayd.network import mqtt_rules, proxy, websocket
 from gatewayd.network.http_head import HttpError
 from gatewayd.runtime.read_only_copy import with_log
 from gatewayd.runtime.text import escaped, without_unprintable
@@ -114,6 +114,18 @@ def _of_clouds() -> Iterator[Parser]:
         "HTTP response", _http,
         [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", CHUNKED],
         (HttpError,), (b"Transfer-Encoding: chunked\r\n", b"Content-Length: ", b"\r\n\r\n"),
+    )  # fmt: skip
+    yield Parser(
+        "answer of a proxy", proxy.parse_answer,
+        [b"HTTP/1.1 407 x\r\nProxy-Authenticate: Basic realm=a\r\n\r\n",
+         b"HTTP/1.1 100\r\n\r\nHTTP/1.0 200 OK\r\n\r\n"],
+        (HttpError,), (b"HTTP/1.1 ", b"\r\n\r\n"),
+    )  # fmt: skip
+    yield Parser(
+        "frames of a WebSocket", lambda data: list(websocket.FrameDecoder().feed(data)),
+        [b"\x82\x02ab", b"\x02\x01a\x80\x01b", b"\x89\x00\x88\x02\x03\xe8",
+         b"\x82\x7e\x00\x03abc"],
+        (mqtt_rules.PacketError,),
     )  # fmt: skip
     child = {"productKey": "a1product00", "deviceName": "TH20-0002"}
     yield Parser(

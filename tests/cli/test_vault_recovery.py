@@ -102,7 +102,9 @@ def test_the_words_of_another_vault_open_nothing(operator: Operator) -> None:
     words = operator.directory / "words"
     words.write_text(" ".join(WORDS))
     assert "State: sealed" in operator.succeeds("status", "--recovery-key", str(words))
-    assert "no recovery key of this vault" in operator.fails("recover", "--recovery-key", str(words))
+    assert "no recovery key of this vault" in operator.fails(
+        "recover", "--recovery-key", str(words)
+    )
     words.write_text(" ".join((*WORDS[:-1], "cccccc")))
     assert "word 8 " in operator.fails("status", "--recovery-key", str(words))
 

@@ -220,6 +220,15 @@ def test_credentials_go_to_their_own_proxy_only() -> None:
     assert proxy.credentials is None
 
 
+def test_a_websocket_needs_its_own_port() -> None:
+    over = OutboundSettings(transport="websocket")
+    assert over.websocket == "/mqtt"
+    assert list(over.transport_problems(8883))
+    assert not list(over.transport_problems(443))
+    assert not list(OutboundSettings().transport_problems(8883))
+    assert OutboundSettings().websocket == ""
+
+
 def test_a_cloud_may_be_reached_directly() -> None:
     assert proxy_of(OutboundSettings(proxy=DIRECT).with_default(DEFAULT), READ) is None
     assert proxy_of(OutboundSettings(), READ) is None

@@ -119,8 +119,17 @@ def test_each_fault_has_a_text_and_a_remedy_without_a_secret() -> None:
 
 @contextlib.asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[int]:
-    async with serve_script(script, None) as proxy:
+    """Run a proxy that plays a script; ends once it has seen its client, and its client's end."""
+    seen = asyncio.Event()
+
+    async def play(client: Client) -> None:
+        seen.set()
+        await script(client)
+
+    async with serve_script(play, None) as proxy:
         yield proxy.port
+        async with asyncio.timeout(60):
+            await seen.wait()
         await proxy.until(0)
 
 

@@ -66,7 +66,8 @@ class AlibabaAccount:
     async def server(self, name: CloudName) -> tls.Server:
         """Return the server that a device connects to, once it may.  Raises ConnectError."""
         found = await self.server_at(*self.endpoint(name), self.trust)
-        server = replace(found, address=self.settings.address)
+        settings = self.settings
+        server = replace(found, address=settings.address, websocket=settings.websocket)
         try:
             await self.connects.acquire()
         except TooManyWaiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from gatewayd.ca.certificates import RootCertificate
 from gatewayd.cloud import preflight as checks
@@ -66,7 +67,7 @@ async def preflight(
         attempts.append(attempt := await _probe(settings, context, host))
         for check in connection_checks(attempt, port):
             yield check
-        if root := needed_root_check(roots, host, port, trusted=attempt.fault is None):
+        if root := needed_root_check(roots, host, port, trusted=attempt.trusted):
             yield root
     if len(hosts) > MAX_HOSTS:
         yield Check("endpoint", UNSURE, f"{len(hosts) - MAX_HOSTS} more were not checked.")
@@ -83,9 +84,8 @@ async def preflight(
 async def _probe(settings: AlibabaSettings, context: PreflightContext, host: str) -> EndpointProbe:
     seconds, trusted = settings.connect_timeout, await trust_context(settings.ca_file)
     proxy = proxy_of(settings, context.read_secret)
-    return await probe_endpoint(
-        tls.Server(host, settings.port, trusted, seconds, seconds, settings.address, proxy=proxy)
-    )
+    server = tls.Server(host, settings.port, trusted, seconds, seconds, settings.address)
+    return await probe_endpoint(replace(server, proxy=proxy, websocket=settings.websocket))
 
 
 def hosts_of(settings: AlibabaSettings) -> Sequence[str]:

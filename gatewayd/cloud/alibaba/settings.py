@@ -267,6 +267,7 @@ class AlibabaSettings(OutboundSettings):
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, one sentence each, with the key and the remedy."""
         yield from OutboundSettings.problems(self)
+        yield from self.transport_problems(self.port)
         if not (self.host or self.region or self.instance_id):
             yield "the endpoint is not known: set host, region or instance_id"
         for key, value in (("region", self.region), ("instance_id", self.instance_id)):

@@ -221,6 +221,7 @@ class HuaweiSettings(OutboundSettings):
     def problems(self) -> Iterator[str]:
         """Yield each mistake as one sentence, with the key and the remedy."""
         yield from OutboundSettings.problems(self)
+        yield from self.transport_problems(self.port)
         if _is_address(self.host):
             yield (
                 "host must be the domain name of the instance, not an IP address: the platform "
@@ -263,4 +264,5 @@ def server(
         settings.address,
         book,
         proxy,
+        settings.websocket,
     )

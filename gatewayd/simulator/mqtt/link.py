@@ -26,6 +26,7 @@ from gatewayd.simulator.mqtt.packets import (
     Subscribe,
     Unsubscribe,
 )
+from gatewayd.simulator.mqtt.websocket import WebSocketEnd
 
 CONNECT_LIMIT = 4_096
 """The largest CONNECT accepted, in bytes, as the client is not authenticated yet."""
@@ -122,7 +123,7 @@ class MqttService:
 
 
 class MqttLink:
-    """The connection of one client.
+    """The connection of one client, over WebSocket if it begins so.
 
     tls: the socket, for its certificate and version; None for plain TCP.
     granted: filter → QoS, of the filters that a handler granted.
@@ -138,6 +139,8 @@ class MqttLink:
         self._last_received = self._loop.time()
         self._watchdog = self._loop.call_later(self._patience, self._check_silence)
         self._script: asyncio.TimerHandle | None = None
+        self._websocket: WebSocketEnd | None = None
+        self._is_first = True
         failed = service.tls_failures.update
         self._channel = Channel(
             sock, self, service.context, plain=service.plain, failed=lambda why: failed([why])
@@ -156,7 +159,7 @@ class MqttLink:
 
     def send(self, data: bytes) -> None:
         """Send a packet."""
-        self._channel.send(data)
+        self._channel.send(data if self._websocket is None else self._websocket.framed(data))
 
     def close(self) -> None:
         """Close when everything is written."""
@@ -170,7 +173,13 @@ class MqttLink:
         """Handle bytes of the channel."""
         if self._greeted:
             self._last_received = self._loop.time()
+        if self._is_first and data.startswith(WebSocketEnd.BEGINS):
+            self._service.counts["websockets"] += 1
+            self._websocket = WebSocketEnd(self._channel.send)
+        self._is_first = False
         try:
+            if self._websocket is not None:
+                data = self._websocket.receive(data)
             for packet in self._parser.feed(data):
                 self._handle(packet)
                 if not self._channel.open:
@@ -267,7 +276,7 @@ class MqttLink:
                 self._script = self._loop.call_later(step.after, self._play, rest)
                 return
             if step.data:
-                self._channel.send(step.data)
+                self.send(step.data)
             if step.close:
                 self._channel.close()
                 return

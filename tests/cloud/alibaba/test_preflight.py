@@ -24,6 +24,7 @@ from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, secre
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
+from tests.cloud.test_websocket import Echo, simulated
 from tests.support.tinyproxy import tinyproxy
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -93,6 +94,19 @@ async def test_all_is_well_through_a_proxy(serve: Serve, settings: AlibabaSettin
             await broker.until(0)
     assert verdicts(found)[:4] == [("endpoint", OK), ("proxy", OK), ("tls", OK), ("root", OK)]
     assert f"127.0.0.1 port {proxy.port}" in of(found, "proxy").text
+
+
+async def test_a_websocket_is_tried_after_tls(
+    certificate: pki.KeyedCertificate, settings: AlibabaSettings
+) -> None:
+    async with simulated(certificate, Echo()) as server:
+        over = replace(settings, port=server.port, transport="websocket")
+        found = await run(over)
+        assert verdicts(found)[1:5] == [
+            ("dns", OK), ("tcp", OK), ("tls", OK), ("websocket", OK)
+        ]  # fmt: skip
+        found = await run(replace(over, websocket_path="/other"))
+        assert verdicts(found)[3:6] == [("tls", OK), ("websocket", FAILED), ("root", OK)]
 
 
 async def test_a_proxy_that_refuses(settings: AlibabaSettings) -> None:
