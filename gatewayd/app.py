@@ -34,7 +34,7 @@ from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
 from gatewayd.device.secret import SecretRef, SecretSlots
-from gatewayd.device.views import MessageStatistics, Reporter
+from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
 from gatewayd.discovery.discoverer import Context, Listener, Sighting
 from gatewayd.discovery.helper.client import DiscoveryHelper
 from gatewayd.discovery.helper.connect import connect
@@ -345,7 +345,9 @@ class Application:
         for listener in (stage.sessions, stage.relay.delivery, stage.commands):
             self.keeper.listen(listener)
         self.message_stage = stage
-        self.messages = self._messages_of(stage.statistics, stage.door_states, stage.entrances)
+        self.messages = self._messages_of(
+            stage.statistics, stage.door_states, stage.entrances, stage.commands.statistics
+        )
 
     def _report_no_outbox(self, error: str) -> None:
         why = f"The outbox cannot be opened: {error}. Correct this, and restart gatewayd."
@@ -360,8 +362,10 @@ class Application:
         entrances: Mapping[DeviceId, str],
     ) -> MessageService:
         return MessageService(
-            statistics, doors, entrances, self.tap, self.commands.resolve, self.clock.now
-        )
+            statistics, doors, entrances, self.tap, self.commands.resolve, self.clock.now,
+            commands=commands,
+        )  # fmt: skip
+        commands: Callable[[], CommandStatistics] = CommandStatistics,
 
     async def close_messages(self) -> None:
         """Close the outbox, and end what operators follow, when all else has ended."""

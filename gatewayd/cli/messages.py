@@ -51,6 +51,15 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
 def waiting(facts: Mapping[str, Any]) -> str:
     """Return one line about what waits."""
     if not facts["NWaiting"]:
+    yield from commands(facts.get("Commands", {}))
+
+
+def commands(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield one line about the commands of clouds; nothing where there were none."""
+    if counts.get("received"):
+        others = {name: number for name, number in counts.items() if name != "received" and number}
+        ended = f" ({by_reason(others)})" if others else ""
+        yield f"Commands since the start: {counts['received']}{ended}"
         return "Waiting: nothing"
     since = f", the oldest since {when(facts['OldestTimestamp'])}"
     oldest = since if facts["OldestTimestamp"] else ""
@@ -122,6 +131,8 @@ def _count(text: str) -> tuple[str, int]:
     return reason, int(number)
 
 
+    yield from ["Last commands:"] if facts.get("Commands") else []
+    yield from (f"  {safe(command)}" for command in facts.get("Commands", ()))
 def followed(step: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of one step of a message.  step: as Follow() describes it."""
     if step.get("lost"):
@@ -136,6 +147,7 @@ def followed(step: Mapping[str, Any]) -> Iterator[str]:
 
 def _rows(client: Client) -> Iterator[Row]:
     after, more = "", True
+        safe(step.get("id", "")), safe(step.get("outcome", "")),
     while more:
         rows, after = client.call("ListChildren", after, 0, at=OUTBOX)
         yield from rows

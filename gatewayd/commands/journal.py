@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping, Sequence
 
 from gatewayd.device.command import ChildCommand, CommandOutcome
 from gatewayd.device.identity import DeviceId
@@ -34,6 +35,7 @@ class CommandJournal:
         self._logged: OrderedDict[tuple[DeviceId, CommandOutcome], float] = OrderedDict()
         self._unlogged: Counter[tuple[DeviceId, CommandOutcome]] = Counter()
         self.received = self.sent = self.repeated = self.late = self.unanswered = 0
+        self._shown: Mapping[DeviceId, Sequence[EndedCommand]] | None = {}
 
     def ended(
         self, child: DeviceId, command: ChildCommand, outcome: CommandOutcome, seconds: float
@@ -50,6 +52,7 @@ class CommandJournal:
         self._ended[outcome.value] += 1
         own = self._last.setdefault(child, deque(maxlen=LAST))
         own.append(entry)
+        self._shown = None
         self._last.move_to_end(child)
         if len(self._last) > CHILDREN:
             self._last.popitem(last=False)
@@ -59,9 +62,12 @@ class CommandJournal:
     def forget(self, child: DeviceId) -> None:
         """Forget a child that is gone."""
         self._last.pop(child, None)
+        self._shown = None
 
     def statistics(self, waiting: int) -> CommandStatistics:
         """Return the statistics of now."""
+        if self._shown is None:
+            self._shown = {child: tuple(entries) for child, entries in self._last.items()}
         return CommandStatistics(
             self.received,
             self.sent,
@@ -70,7 +76,7 @@ class CommandJournal:
             self.repeated,
             self.late,
             self.unanswered,
-            {child: tuple(entries) for child, entries in self._last.items()},
+            self._shown,
         )
 
     def _may_log(self, child: DeviceId, outcome: CommandOutcome) -> bool:

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -24,7 +25,15 @@ from gatewayd.dbus.names import (
 from gatewayd.dbus.variants import properties_changed
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE
-from gatewayd.device.views import DeviceView, Facts, ManagerView, MessageCounts, MessagesView
+from gatewayd.device.views import (
+    CommandStatistics,
+    DeviceView,
+    EndedCommand,
+    Facts,
+    ManagerView,
+    MessageCounts,
+    MessagesView,
+)
 from gatewayd.errors import InvalidArgs
 
 PAGE, MAX_PAGE = 500, 1000  # rows
@@ -239,6 +248,7 @@ _MESSAGES: Mapping[str, Callable[[MessagesView], object]] = {
     ],
 }
 
+    "Commands": lambda view: command_counts(view.commands),
 MessageRow = tuple[str, int, int, int, int, int, int]
 
 
@@ -276,3 +286,24 @@ def message_facts(view: MessagesView, device: DeviceId) -> Facts:
         "RefusalExplanation": refusal.text,
         "RefusalRemedy": refusal.remedy,
     }
+        "Commands": [command_line(one) for one in view.commands.last.get(device, ())],
+    }
+
+
+def command_counts(commands: CommandStatistics) -> dict[str, int]:
+    """Return the counts of commands by word: what became of them, and how they ended."""
+    return {
+        "received": commands.received,
+        "sent": commands.sent,
+        "waiting": commands.waiting,
+        "repeated": commands.repeated,
+        "late-answer": commands.late,
+        "unanswered": commands.unanswered,
+        **commands.ended,
+
+
+def command_line(one: EndedCommand) -> str:
+    """Return a command that has ended in words: when, which, how, and in which time."""
+    at = datetime.fromtimestamp(one.at / 1_000_000, UTC)
+    which = f"{one.kind} {one.name}".rstrip() + (f" ({one.identifier})" if one.identifier else "")
+    return f"{at:%Y-%m-%dT%H:%M:%SZ} {which}: {one.outcome} after {one.milliseconds} ms"

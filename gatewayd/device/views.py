@@ -247,6 +247,7 @@ class MessagesView:
 
     state: str = "disabled"
     reason: Reason = NONE
+    commands: those of clouds to children.
     total: MessageCounts = MessageCounts()
     doors: tuple[DoorView, ...] = ()
     children: Mapping[DeviceId, MessageCounts] = field(default_factory=dict)
@@ -256,6 +257,7 @@ class MessagesView:
 
 class ShowChanges(Protocol):
     """Shows children that have changed."""
+    commands: CommandStatistics = CommandStatistics()
 
     def __call__(self, limit: int, *, steps: bool = False) -> bool:
         """Show `limit` children at most; return whether more have changed.

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import DoorView, MessageCounts, MessageStatistics, MessagesView
+from gatewayd.device.views import (
+    CommandStatistics,
+    DoorView,
+    MessageCounts,
+    MessageStatistics,
+    MessagesView,
+)
 from gatewayd.errors import NotSupported
 from gatewayd.messages.condition import ConditionReporter
 from gatewayd.messages.tap import MessageTap
@@ -29,10 +35,10 @@ class MessageService:
     statistics: returns the statistics of now.  doors: returns the states of the doors.
     entrances: the door at which the newest message came in, by child.
     resolve: returns the id meant.  Raises NoSuchDevice, AmbiguousId.
-    now: seconds, as of the event loop.
+    now: seconds, as of the event loop.  commands: returns the statistics of commands.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one by keyword
         self,
         statistics: Callable[[], MessageStatistics],
         doors: Callable[[], DoorStates],
@@ -40,7 +46,10 @@ class MessageService:
         tap: MessageTap,
         resolve: Callable[[str], DeviceId],
         now: Callable[[], float],
+        *,
+        commands: Callable[[], CommandStatistics] = CommandStatistics,
     ) -> None:
+        self._commands = commands
         self._statistics, self._doors, self._entrances = statistics, doors, entrances
         self._tap, self._resolve, self._now = tap, resolve, now
         self._reporter = ConditionReporter()
@@ -63,7 +72,8 @@ class MessageService:
         statistics, doors = self._statistics(), self._doors()
         self._reporter.update(statistics, self._now())
         self._door_faults = tuple(self._faults_of(doors))
-        return messages_view(statistics, self._reporter, doors, self._entrances)
+        view = messages_view(statistics, self._reporter, doors, self._entrances)
+        return replace(view, commands=self._commands())
 
     def total(self) -> MessageCounts:
         """Return what waits of all messages, and what became of others."""
