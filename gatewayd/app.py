@@ -360,12 +360,12 @@ class Application:
         statistics: Callable[[], MessageStatistics],
         doors: Callable[[], DoorStates],
         entrances: Mapping[DeviceId, str],
+        commands: Callable[[], CommandStatistics] = CommandStatistics,
     ) -> MessageService:
         return MessageService(
             statistics, doors, entrances, self.tap, self.commands.resolve, self.clock.now,
             commands=commands,
         )  # fmt: skip
-        commands: Callable[[], CommandStatistics] = CommandStatistics,
 
     async def close_messages(self) -> None:
         """Close the outbox, and end what operators follow, when all else has ended."""

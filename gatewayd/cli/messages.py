@@ -46,11 +46,6 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
     yield waiting(facts)
     yield counted(facts["Received"], facts["Sent"], facts["Dropped"])
     yield from why_dropped(facts["Dropped"])
-
-
-def waiting(facts: Mapping[str, Any]) -> str:
-    """Return one line about what waits."""
-    if not facts["NWaiting"]:
     yield from commands(facts.get("Commands", {}))
 
 
@@ -60,6 +55,11 @@ def commands(counts: Mapping[str, int]) -> Iterator[str]:
         others = {name: number for name, number in counts.items() if name != "received" and number}
         ended = f" ({by_reason(others)})" if others else ""
         yield f"Commands since the start: {counts['received']}{ended}"
+
+
+def waiting(facts: Mapping[str, Any]) -> str:
+    """Return one line about what waits."""
+    if not facts["NWaiting"]:
         return "Waiting: nothing"
     since = f", the oldest since {when(facts['OldestTimestamp'])}"
     oldest = since if facts["OldestTimestamp"] else ""
@@ -123,6 +123,8 @@ def child(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (
             [f"What to do: {safe(facts['RefusalRemedy'])}"] if facts["RefusalRemedy"] else []
         )
+    yield from ["Last commands:"] if facts.get("Commands") else []
+    yield from (f"  {safe(command)}" for command in facts.get("Commands", ()))
 
 
 def _count(text: str) -> tuple[str, int]:
@@ -131,14 +133,13 @@ def _count(text: str) -> tuple[str, int]:
     return reason, int(number)
 
 
-    yield from ["Last commands:"] if facts.get("Commands") else []
-    yield from (f"  {safe(command)}" for command in facts.get("Commands", ()))
 def followed(step: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of one step of a message.  step: as Follow() describes it."""
     if step.get("lost"):
         yield f"({step['lost']} lines were lost here: they were not read in time)"
     words = [
         when(step["at"] * 1000), f"{safe(step['step']):<8}", safe(step["topic"]),
+        safe(step.get("id", "")), safe(step.get("outcome", "")),
         safe(step.get("reason", "")), safe(step.get("payload", "")),
         f"({step['cut']} more bytes)" if step.get("cut") else "",
     ]  # fmt: skip
@@ -147,7 +148,6 @@ def followed(step: Mapping[str, Any]) -> Iterator[str]:
 
 def _rows(client: Client) -> Iterator[Row]:
     after, more = "", True
-        safe(step.get("id", "")), safe(step.get("outcome", "")),
     while more:
         rows, after = client.call("ListChildren", after, 0, at=OUTBOX)
         yield from rows

@@ -242,13 +242,13 @@ _MESSAGES: Mapping[str, Callable[[MessagesView], object]] = {
     "Received": lambda view: view.total.received,
     "Sent": lambda view: view.total.sent,
     "Dropped": lambda view: dict(view.total.dropped),
+    "Commands": lambda view: command_counts(view.commands),
     "Doors": lambda view: [
         (one.name, one.state, one.explanation, one.counts.received, dict(one.counts.dropped))
         for one in view.doors
     ],
 }
 
-    "Commands": lambda view: command_counts(view.commands),
 MessageRow = tuple[str, int, int, int, int, int, int]
 
 
@@ -285,7 +285,6 @@ def message_facts(view: MessagesView, device: DeviceId) -> Facts:
         "RefusalReason": refusal.code,
         "RefusalExplanation": refusal.text,
         "RefusalRemedy": refusal.remedy,
-    }
         "Commands": [command_line(one) for one in view.commands.last.get(device, ())],
     }
 
@@ -300,6 +299,7 @@ def command_counts(commands: CommandStatistics) -> dict[str, int]:
         "late-answer": commands.late,
         "unanswered": commands.unanswered,
         **commands.ended,
+    }
 
 
 def command_line(one: EndedCommand) -> str:

@@ -243,21 +243,21 @@ class MessagesView:
     children: those of which anything is counted.
     refusals: why the cloud refused the newest message that it refused, by child.
     entrances: the door at which the newest message came in, by child.
+    commands: those of clouds to children.
     """
 
     state: str = "disabled"
     reason: Reason = NONE
-    commands: those of clouds to children.
     total: MessageCounts = MessageCounts()
     doors: tuple[DoorView, ...] = ()
     children: Mapping[DeviceId, MessageCounts] = field(default_factory=dict)
     refusals: Mapping[DeviceId, Reason] = field(default_factory=dict)
     entrances: Mapping[DeviceId, str] = field(default_factory=dict)
+    commands: CommandStatistics = CommandStatistics()
 
 
 class ShowChanges(Protocol):
     """Shows children that have changed."""
-    commands: CommandStatistics = CommandStatistics()
 
     def __call__(self, limit: int, *, steps: bool = False) -> bool:
         """Show `limit` children at most; return whether more have changed.
