@@ -68,10 +68,19 @@ WEIGHTS: Mapping[str, int] = {"cert": 100, "serial": 80, "uuid": 80, "mac": 60}
 """How strongly a kind of claim identifies.  Any other kind never merges devices."""
 
 PLACEHOLDERS = frozenset(
-    {"00000000", "12345678", "0123456789", "default", "none", "n/a", "unknown", "serial", "test"}
-    | {"to be filled by o.e.m.", "not specified", "null", "0"}
+    {"default", "default string", "none", "n/a", "na", "unknown", "undefined", "serial", "test"}
+    | {"to be filled by o.e.m.", "not specified", "not available", "not applicable", "null", "nil"}
+    | {"system serial number", "chassis serial number", "serial number", "serialnumber", "oem"}
+    | {"123456789abcdef", "1234567890abcdef", "deadbeef", "0x00000000"}
 )
-"""Values of the serial number field of devices that have none."""
+"""Texts in the serial number field of devices that have none."""
+_COUNTED, _MONOTONOUS = "01234567890123456789", 8
+"""How a factory's default counts, as "12345678"; and from how many letters and digits on such a
+value, or one of the same digit all over, identifies nothing."""
+_TEMPLATE = re.compile(r".*(\{\{.*\}\}|\$\{.*\}|%[A-Za-z_]+%|<[A-Za-z_ ]+>).*")
+"""What a firmware's build has not filled: "{{BRIDGEID}}"."""
+_EXAMPLE_MACS = frozenset({"010203040506", "001122334455", "123456789abc", "123456abcdef"})
+"""MACs of examples, which some devices are delivered with."""
 
 KERNEL = "l2"
 """The namespace of a MAC that the kernel saw itself."""
@@ -92,9 +101,21 @@ def claim(kind: str, namespace: str, text: str) -> Claim | None:
         value = uuid_text(value)
     else:
         value = value.lower()
-    if not value or value in PLACEHOLDERS:
+    if not value or is_placeholder(value):
         return None
     return Claim(kind, namespace, value)
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value is a factory's default, which many devices show.  value: in lower case."""
+    marks = re.sub(r"[\W_]", "", value)
+    return (
+        not marks.strip("0")
+        or (len(marks) >= _MONOTONOUS and len(set(marks)) == 1)
+        or (len(marks) >= _MONOTONOUS and marks in _COUNTED)
+        or value in PLACEHOLDERS
+        or _TEMPLATE.fullmatch(value) is not None
+    )
 
 
 def uuid_text(text: str) -> str:
@@ -119,7 +140,7 @@ def mac(text: str) -> str:
         digits = digits[:6] + digits[10:]
     if len(digits) != _MAC_DIGITS or digits == "0" * _MAC_DIGITS:
         return ""
-    return "" if int(digits[:2], 16) & _MULTICAST else digits
+    return "" if int(digits[:2], 16) & _MULTICAST or digits in _EXAMPLE_MACS else digits
 
 
 def is_local_mac(digits: str) -> bool:

@@ -27,7 +27,7 @@ from gatewayd.discovery.settings import InventorySettings
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings
 from tests.support.tasks import in_background
 
-MAC = "mac l2 00:11:22:33:44:55"
+MAC = "mac l2 00:11:22:33:44:77"
 OTHER_MAC = "mac l2 00:11:22:33:44:66"
 PATIENCE = 60.0
 """Seconds in which every suspect has answered or left."""

@@ -22,7 +22,7 @@ from gatewayd.discovery.resolver import (
     contradict,
 )
 
-MAC = "00:11:22:33:44:55"
+MAC = "00:11:22:33:44:77"
 OTHER_MAC = "00:11:22:33:44:66"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewayd.admission.policy.patterns import VIEW_KEYS, RuleError, known_key
-from gatewayd.device.identity import MAX_VALUE, mac
+from gatewayd.device.identity import MAX_VALUE, is_placeholder, mac
 
 MAX_NAME = 64
 NAME_MARKS = "_ . : @ -"
@@ -41,6 +41,9 @@ FILTERS: Mapping[str, Callable[[str], str]] = {
     "last4": lambda value: value[-4:],
 }
 
+
+IDENTIFYING = frozenset({"serial", "uuid", "mac"})
+"""Fields that identify a device: what all devices of a kind show is none."""
 
 _SHORTENING = frozenset({"hash12", "last4"})
 
@@ -152,13 +155,16 @@ class Extraction:
         if self.regex:
             found = self.regex.fullmatch(value)
             value = (found[self.regex.groups] or "") if found else ""
+        if self.field in IDENTIFYING and is_placeholder(value.lower()):
+            return ""  # many devices show it
         return mac(value) if self.field == "mac" else value
 
 
 def parse_extraction(field: str, text: str) -> Extraction:
     """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises RuleError.
 
-    A field named "mac" is normalised to 12 hex digits.
+    A field named "mac" is normalised to 12 hex digits; in it, in "serial" and in "uuid", a
+    factory's default counts as absent.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", field):
         raise RuleError("a field is named by lower-case letters, digits and _")

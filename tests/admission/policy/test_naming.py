@@ -94,6 +94,14 @@ def test_a_field_is_found_whole_or_not_at_all(
     assert parse_extraction(field, text).of(view) == found
 
 
+@pytest.mark.parametrize("field", ["serial", "uuid"])
+def test_what_many_devices_show_is_no_identity(field: str) -> None:
+    extraction = parse_extraction(field, "txt.sn|txt.id")
+    assert extraction.of({"txt.sn": "Default string", "txt.id": "A-7"}) == "A-7"
+    assert extraction.of({"txt.sn": "0000000000000000"}) == ""
+    assert parse_extraction("model", "txt.sn").of({"txt.sn": "00000000"}) == "00000000"
+
+
 @pytest.mark.parametrize(
     "regex",
     [
