@@ -505,10 +505,10 @@ class MqttSession:
         """Publish a message once, as SupportsMessages says."""
         try:
             return await self._publisher.publish(message, self._connection.closed)
-        except Gone:
+        except Gone as gone:
             closed = self._connection.closed
             end = closed.result() if closed.done() else ConnectionEnd.LOST
-            return MessageDelayed(connect_errors.ENDS[end])
+            return MessageDelayed(connect_errors.ENDS[end], gone.left)
 
     def receive_commands(self, handler: CommandHandler | None) -> None:
         """Have each command handled from now on, as SupportsCommands says."""

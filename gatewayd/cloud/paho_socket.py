@@ -118,7 +118,14 @@ class PahoSocket:
 
 
 class Gone(Exception):
-    """The connection has ended: the cloud may have the packet."""
+    """The connection has ended: the cloud may have the packet.
+
+    left: False where that is known not to have left.
+    """
+
+    def __init__(self, *, left: bool = True) -> None:
+        super().__init__()
+        self.left = left
 
 
 PATIENCE = 60.0

@@ -136,9 +136,13 @@ class MessageRefused:
 
 @dataclass(frozen=True, slots=True)
 class MessageDelayed:
-    """The cloud may have the message, or not: it is to be published again, before later ones."""
+    """The cloud may have the message, or not: it is to be published again, before later ones.
+
+    left: whether it may have left; if it has not, it has cost nothing.
+    """
 
     reason: Reason
+    left: bool = True
 
 
 Publication: TypeAlias = MessageAccepted | MessageRefused | MessageDelayed

@@ -27,11 +27,13 @@ TOO_MANY_WAIT = MessageDelayed(
         "messages-exhausted",
         "Too many messages wait for the cloud's limit of messages.",
         "If this lasts, have the child send less often.",
-    )
+    ),
+    left=False,
 )
 
 LOST = MessageDelayed(
-    Reason("connection-lost", "The connection ended before the cloud had the message.")
+    Reason("connection-lost", "The connection ended before the cloud had the message."),
+    left=False,
 )
 
 
@@ -99,6 +101,7 @@ class OrderedPublications:
     What was handed over after it is then delayed, too, until all of that is handed back, and its
     caller has had the time to learn of it: until then, the caller may have begun with a next one.
     alone: whether no other one is under way.
+    delayed: what becomes of the next ones, which do not leave; None while they may.
     """
 
     def __init__(self) -> None:
@@ -176,7 +179,7 @@ class MqttPublisher:
             self._order.delayed = TOO_MANY_WAIT
             return TOO_MANY_WAIT
         if ended.done():
-            raise Gone
+            raise Gone(left=False)
         if self._order.delayed is not None:
             self._limit.arrived(size)
             return self._order.delayed

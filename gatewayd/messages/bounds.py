@@ -93,6 +93,19 @@ class DailySpending:
         self._spent[cloud] = after
         return after
 
+    def give_back(self, cloud: str, size: int, counted: Spent, now: float) -> Spent:
+        """Count a message no more that has not left after all; then others may be sent again.
+
+        counted: what `take` has returned for it.  Returns what is spent without it, to be kept.
+        """
+        before = self.today(cloud, now)
+        if not counted.messages or before.day != counted.day:
+            return NOTHING
+        self._closed.pop(cloud, None)
+        after = Spent(before.day, before.bytes - size - HEADERS, before.messages - 1)
+        self._spent[cloud] = after
+        return after
+
     def is_closed(self, cloud: str, now: float) -> bool:
         """Whether a message has to wait for another day.  now: seconds since the epoch."""
         return cloud in self._closed and self._closed[cloud] == int(now // DAY)

@@ -33,7 +33,7 @@ from gatewayd.messages.backlog import AT_MOST, IN_MEMORY, Backlog, ChildBacklog
 from gatewayd.messages.bounds import DailySpending
 from gatewayd.messages.lanes import LoadedMessage, Waiting
 from gatewayd.messages.outbox.arrival import ArrivalClock
-from gatewayd.messages.outbox.file import StoredMessage
+from gatewayd.messages.outbox.file import Spent, StoredMessage
 from gatewayd.messages.outbox.outbox import MessageOutbox
 from gatewayd.messages.settings import Acceptance, ChildMessageSettings
 from gatewayd.runtime.backoff import delay
@@ -298,7 +298,7 @@ class MessageDelivery:
             return False
         if spent.messages:
             self._outbox.spend(cloud, spent)
-        self._publish(channel, connection, session, lanes.take())
+        self._publish(channel, connection, session, lanes.take(), spent)
         return True
 
     def _unfit(self, one: LoadedMessage, session: SupportsMessages) -> DropReason | None:
@@ -316,12 +316,13 @@ class MessageDelivery:
         connection: _Connection,
         session: SupportsMessages,
         one: LoadedMessage,
+        spent: Spent,
     ) -> None:
         stored = one.stored
         at = self._arrival.time_of(stored.boot, stored.at)
         message = Message(stored.topic, stored.payload, at, one.late, self._confirmed)
         connection.under_way += 1
-        work = self._deliver(channel, connection, session, one, message)
+        work = self._deliver(channel, connection, session, one, message, spent)
         channel.tasks[stored.number] = asyncio.get_running_loop().create_task(work)
 
     async def _deliver(
@@ -331,8 +332,12 @@ class MessageDelivery:
         session: SupportsMessages,
         one: LoadedMessage,
         message: Message,
+        spent: Spent,
     ) -> None:
-        """Publish a message, and act on what became of it in the same turn of the loop."""
+        """Publish a message, and act on what became of it in the same turn of the loop.
+
+        spent: what was counted for it.
+        """
         number = one.waiting.number
         result: Publication = MessageDelayed(ENDED)
         try:
@@ -343,8 +348,17 @@ class MessageDelivery:
             result = self._fault(channel, number, error)
         del channel.tasks[number]
         connection.under_way -= 1
+        if isinstance(result, MessageDelayed) and not result.left:
+            self._give_back(channel, one.stored, spent)
         self._ended(channel, one, message, result)
         self._serve(connection)
+
+    def _give_back(self, channel: _Channel, stored: StoredMessage, spent: Spent) -> None:
+        """Charge a message no more that has not left."""
+        cloud, size = self._cloud_of(channel.own.child), len(stored.topic) + len(stored.payload)
+        left = self._spending().give_back(cloud, size, spent, self._clock.timestamp())
+        if left.day:
+            self._outbox.spend(cloud, left)
 
     def _fault(self, channel: _Channel, number: int, error: BaseException) -> Publication:
         """Log a fault of a provider; give a message up that meets one again and again.

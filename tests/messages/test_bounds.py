@@ -84,6 +84,23 @@ def test_a_clock_that_is_set_back_keeps_nothing_back_for_years() -> None:
     assert spending.take("c", 1, 20_000 * DAY + 1) is None
 
 
+def test_what_is_given_back_may_be_spent_again_on_its_day_alone() -> None:
+    spending = DailySpending({"c": CloudBudget(bytes_per_day=1000)}, {})
+    first = spending.take("c", 300, 7 * DAY)
+    assert first
+    assert spending.take("c", 500, 7 * DAY)
+    assert spending.take("c", 1, 7 * DAY) is None
+    assert spending.is_closed("c", 7 * DAY)
+    assert spending.give_back("c", 300, first, 7 * DAY) == Spent(7, 500 + HEADERS, 1)
+    assert not spending.is_closed("c", 7 * DAY)
+    assert spending.take("c", 300, 7 * DAY) == Spent(7, 800 + 2 * HEADERS, 2)
+    assert not spending.give_back("c", 300, first, 8 * DAY).day, "of a day that is over"
+    assert spending.today("c", 8 * DAY) == Spent(8)
+    free = spending.take("free", 1, 7 * DAY)
+    assert free is not None
+    assert not spending.give_back("free", 1, free, 7 * DAY).day
+
+
 async def test_more_than_its_rate_is_dropped_before_it_is_stored(tmp_path: Path) -> None:
     settings = MessageSettings(commit_delay=0, child=ChildMessageSettings(rate=0.5))
     async with running_relay(tmp_path, settings) as running:

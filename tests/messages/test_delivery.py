@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -322,6 +323,48 @@ async def test_what_a_cloud_may_cost_a_day_is_kept_and_goes_on_the_next_day(
         running.relay.delivery.wake_all()
         await running.accepted(6)
         assert sorted(cloud.accepted[ALICE]) == numbered(6)
+
+
+async def test_only_what_has_left_counts_against_what_a_cloud_may_cost(tmp_path: Path) -> None:
+    """Two attempts stay in the gateway, and one leaves in vain: then three more may be sent."""
+    cloud = FakeCloud()
+    cloud.answers[b"0"] += [replace(LATER, left=False)] * 2 + [LATER]
+    settings = MessageSettings(
+        commit_delay=0,
+        clouds={"cloud": CloudBudget(messages_per_day=4)},
+        child=ChildMessageSettings(window=1),
+    )
+    async with running_relay(tmp_path, settings, cloud) as running:
+        running.connect()
+        for payload in numbered(5):
+            running.say(payload)
+        await running.accepted(3)
+        await until(lambda: running.relay.statistics().total.waiting == 2)
+        await asyncio.sleep(0.05)
+        assert cloud.accepted[ALICE] == numbered(3)
+    # a restart knows what was given back
+    async with running_relay(tmp_path, settings, cloud) as running:
+        running.connect()
+        await asyncio.sleep(0.05)
+        assert cloud.accepted[ALICE] == numbered(3)
+
+
+async def test_what_is_given_back_is_for_those_that_wait_for_the_next_day(tmp_path: Path) -> None:
+    """Both of the day are under way when the third has to wait; they come back, and leave again."""
+    cloud = FakeCloud()
+    cloud.answers[b"0"] += [replace(LATER, left=False)]
+    cloud.answers[b"1"] += [replace(LATER, left=False)]
+    cloud.open.clear()
+    settings = MessageSettings(commit_delay=0, clouds={"cloud": CloudBudget(messages_per_day=2)})
+    async with running_relay(tmp_path, settings, cloud) as running:
+        running.connect()
+        for payload in numbered(3):
+            running.say(payload)
+        await running.all_settled()
+        await until(lambda: cloud.under_way == 2)
+        cloud.open.set()
+        await running.accepted(2)
+        assert cloud.accepted[ALICE] == numbered(2)
 
 
 async def test_only_the_reply_of_the_cloud_counts_where_that_is_set(tmp_path: Path) -> None:

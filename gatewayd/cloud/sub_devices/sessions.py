@@ -143,9 +143,10 @@ class SubDeviceSession:
         """
         try:
             outcome = await self._publisher.publish(message, self._ended)
-        except Gone:
+        except Gone as gone:
             ended = self._ended.done()
-            return MessageDelayed(self._ended.result().reason if ended else result_codes.LINK_LOST)
+            reason = self._ended.result().reason if ended else result_codes.LINK_LOST
+            return MessageDelayed(reason, gone.left)
         if self._ended.done() and (end := self._ended.result()).by_cloud:
             return MessageDelayed(end.reason)
         return outcome

@@ -165,7 +165,7 @@ async def test_a_gateway_that_returns_speaks_for_children_that_stayed(tmp_path: 
         assert outcomes == [MessageAccepted()] * 2
         assert numbers(one.instance.arrivals.of(behind.child_id(0))) == [0, 1, 2]
         await one.lose_link()
-        assert await session.publish(reading(3)) == MessageDelayed(LINK_LOST)
+        assert await session.publish(reading(3)) == MessageDelayed(LINK_LOST, left=False)
 
 
 async def publish_until_accepted(session: SupportsMessages, message: Message) -> Publication:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
@@ -86,7 +87,7 @@ class AlibabaPublisher(ABC):
         with self._order:
             outcome = await self._publish(self._way_of(said, message), said, ended)
             if isinstance(outcome, MessageDelayed):
-                self._order.delayed = outcome
+                self._order.delayed = replace(outcome, left=False)
             return outcome
 
     @abstractmethod
@@ -116,7 +117,7 @@ class AlibabaPublisher(ABC):
         self, queue: ReportQueue, report: AlibabaReport, ended: asyncio.Future[Any]
     ) -> Publication:
         if ended.done():
-            raise Gone
+            raise Gone(left=False)
         try:
             result = await unless_ended(queue.submit(DeviceReport(self._own, report)), ended)
         except TooManyWaiting:
@@ -134,7 +135,7 @@ class AlibabaPublisher(ABC):
         await way.wait_turn()
         if ended.done() or way.closed.done():
             way.give_back()
-            raise Gone
+            raise Gone(left=False)
         if isinstance(said, MappedMessage):
             return way.post(said.topic, said.payload)
         return way.post_report(reports.single((DeviceReport(self._own, said),)))
@@ -196,7 +197,7 @@ class SubDevicePublisher(AlibabaPublisher):
         try:
             uplink = self._link.get()
         except NotSent:
-            raise Gone from None
+            raise Gone(left=False) from None
         if isinstance(said, AlibabaReport) and said.made is None:
             return uplink.reports.queue(HISTORY if message.late and said.time else PACK)
         if self._by_itself is None or self._uplink is not uplink:

@@ -246,8 +246,11 @@ class ReportQueue:
     def _hold_back(self, entries: Sequence[_Entry], result: ReportResult) -> None:
         """Delay reports, with what their devices have waiting behind them."""
         devices = {entry.one.device for entry in entries}
+        self._settle(entries, result)
+        delayed = result.publication
+        assert isinstance(delayed, MessageDelayed), "else nothing is held back"
         behind = (entry for entry in self._waiting if entry.one.device in devices)
-        self._settle(itertools.chain(entries, behind), result)
+        self._settle(behind, result._replace(publication=replace(delayed, left=False)))
 
     def _settle(self, entries: Iterable[_Entry], result: ReportResult | None) -> None:
         for entry in entries:

@@ -44,6 +44,7 @@ MAX_WAITING = 16_384
 """Messages of a gateway's children that wait to leave, at most."""
 RETRY = 0.1
 """Seconds after which the limits are asked again where too many wait for them."""
+NOT_LEFT = MessageDelayed(LINK_LOST, left=False)
 
 
 class HuaweiLimit:
@@ -236,20 +237,20 @@ class HuaweiSubDevicePublisher:
         if self._order.delayed is not None:
             return self._order.delayed
         if ended.done():
-            raise Gone
+            raise Gone(left=False)
         try:
             if self._order.alone or self._reports is None:
                 self._reports = self._current()
             posted = self._reports.post(part)
         except NotSent:
-            self._order.delayed = MessageDelayed(LINK_LOST)
+            self._order.delayed = NOT_LEFT
         except TooManyWaiting:
             self._order.delayed = TOO_MANY_WAIT
         else:
             try:
                 await unless_ended(posted, ended)
             except Gone:
-                self._order.delayed = MessageDelayed(LINK_LOST)
+                self._order.delayed = NOT_LEFT
                 raise
             return ACCEPTED
         return self._order.delayed
