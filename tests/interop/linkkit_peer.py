@@ -83,6 +83,14 @@ class Peer:
         self._received.put([service, params])
         self._kit.thing_answer_service(service, number, 200, {"done": 1})
 
+    def listen_to_rrpcs(self, topic: str) -> Any:
+        """Answer RRPCs on a topic of a user by what they say; return 0."""
+        kit = self._kit
+        kit.on_topic_rrpc_message = lambda number, _, payload, *__: kit.thing_answer_rrpc(
+            number, payload
+        )
+        return kit.subscribe_rrpc_topic(topic)[0]
+
     def report(self, values: dict[str, object]) -> Any:
         """Report properties; return code and data of the reply."""
         assert self._kit.thing_post_property(values)[0] == 0

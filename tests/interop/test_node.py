@@ -120,6 +120,19 @@ async def test_a_device_reports_and_obeys(cloud: AlibabaCloud, tmp_path: Path) -
         assert await outcome(call) == {"code": 200, "data": {"done": 1}}
 
 
+async def test_a_device_obeys_at_once(cloud: AlibabaCloud, tmp_path: Path) -> None:
+    """It does not take RRPCs on topics of their own, so a synchronous service is a general one."""
+    services = [{"identifier": "Measure", "callType": "sync"}]
+    cloud.set_model(PRODUCT, {**TSL, "services": services})
+    async with connected(cloud, tmp_path) as one:
+        await one.do("on_service", service="Measure", answer={"done": 1}, how="sync")
+        subscribed = f"/sys/{PRODUCT}/{DIRECT}/rrpc/request/1"
+        await until(lambda: cloud.subscribes(PRODUCT, DIRECT, subscribed))
+        call = cloud.invoke(PRODUCT, DIRECT, "Measure", {})
+        assert (await one.do("wait"))["method"] == "thing.service.Measure"
+        assert await outcome(call) == {"code": 200, "data": {"done": 1}}
+
+
 async def test_a_gateway_with_its_sub_devices(cloud: AlibabaCloud, tmp_path: Path) -> None:
     async with connected(cloud, tmp_path, GATEWAYS, GATEWAY) as one:
         granted = await one.do("register_sub", devices=[meaning(CHILD), meaning(SECOND)])

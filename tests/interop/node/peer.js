@@ -76,11 +76,11 @@ const verbs = {
     return null;
   },
 
-  // Answers a service.
-  on_service({ child, service, answer }) {
+  // Answers a service, which is asynchronous unless `how` is "sync".
+  on_service({ child, service, answer, how }) {
     of(child).onService(service, (message, reply) => {
       receive(message);
-      reply({ id: message.id, code: 200, data: answer });
+      reply({ id: message.id, code: 200, data: answer }, how);
     });
     return null;
   },
