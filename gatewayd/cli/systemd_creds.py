@@ -11,9 +11,10 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from gatewayd.errors import GatewayError
@@ -31,6 +32,7 @@ SERVICE = "gatewayd.service"
 UNITS = tuple(
     Path(f"/{top}/systemd/system") for top in ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 )
+_IMPORTED = re.compile(r"^ImportCredential=(\S+)$", re.MULTILINE)
 HEAD = "# Made by gatewayctl vault init.\n[Service]\n"
 
 
@@ -91,6 +93,21 @@ class SystemdCredentials:
         """Write an encrypted credential, completely or not at all.  Raises GatewayError."""
         _write(self.file(name), encrypted, 0o700)
 
+    def create(self, name: str, encrypted: bytes) -> None:
+        """Write a credential that does not exist, completely or not at all.  Raises GatewayError.
+
+        Where another process has made one meanwhile, that one stays.
+        """
+        new = self.file(f"{name}.{os.getpid()}.new")
+        _write(new, encrypted, 0o700)
+        try:
+            os.link(new, self.file(name))
+            sync_directory(self.directory)
+        except OSError as error:
+            raise GatewayError(f"{self.file(name)} cannot be made: {error.strerror}") from error
+        finally:
+            new.unlink(missing_ok=True)
+
     def replace(self, name: str, other: str) -> None:
         """Rename another credential to this name, in place of the old one.  Raises GatewayError."""
         try:
@@ -109,14 +126,30 @@ class SystemdCredentials:
     def is_loaded(self, name: str) -> bool:
         """Whether a unit file or drop-in of the service loads this credential already."""
         line = re.compile(rf"^LoadCredential(?:Encrypted)?={re.escape(name)}(?::|$)", re.MULTILINE)
-        return any(line.search(text) for text in self._unit_files())
+        return any(line.search(text) for _, text in self._unit_files())
 
-    def _unit_files(self) -> Iterator[str]:
-        """Yield the text of the unit file in force, and of all its drop-ins."""
+    def passed_by(self, name: str, known: Collection[str]) -> Path | None:
+        """Return the unit file that passes this credential from elsewhere; None for none.
+
+        known: the places from which it comes otherwise.
+        """
+        line = re.compile(
+            rf"^(?:Load|Set)Credential(?:Encrypted)?={re.escape(name)}(?::(.*))?$", re.MULTILINE
+        )
+        for path, text in self._unit_files():
+            sources = [found[1] for found in line.finditer(text)]
+            if any(source not in known for source in sources):
+                return path
+            if any(fnmatch(name, glob) for glob in _IMPORTED.findall(text)):
+                return path
+        return None
+
+    def _unit_files(self) -> Iterator[tuple[Path, str]]:
+        """Yield the unit file in force and all its drop-ins, each with its text."""
         unit = [units / SERVICE for units in self.units if (units / SERVICE).exists()][:1]
         drop_ins = [file for units in self.units for file in units.glob(f"{SERVICE}.d/*.conf")]
         for path in (*unit, *drop_ins):
-            yield path.read_text(errors="replace")
+            yield path, path.read_text(errors="replace")
 
     def _has_tpm(self) -> bool:
         try:

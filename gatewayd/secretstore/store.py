@@ -53,7 +53,7 @@ class StoreState(StrEnum):
     DEGRADED = "degraded"  # it serves, and an operator should act
     ROLLBACK_SUSPECTED = "rollback-suspected"  # it is read only, until an operator decides
     SEALED = "sealed"  # there is no key: it lists and deletes
-    CLONED = "cloned"  # it belongs to another machine: it lists, until an operator decides
+    CLONED = "cloned"  # another machine's, with a key or without: it lists, an operator decides
 
 
 @dataclass(frozen=True, slots=True)

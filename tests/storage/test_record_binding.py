@@ -17,7 +17,7 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
-from gatewayd.errors import StoreCloned, StoreRolledBack
+from gatewayd.errors import StoreCloned, StoreRolledBack, StoreSealed
 from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.binding import machine_digest
@@ -346,3 +346,38 @@ def test_an_id_that_was_mounted_at_boot_is_no_id_that_lasts(tmp_path: Path) -> N
     command = ["unshare", "-rm", "sh", "-c", mounted + 'exec "$2" -c "$3" "$1"', "sh"]
     subprocess.run([*command, str(tmp_path / "machine-id"), sys.executable, code], check=True)
     assert machine_digest(tmp_path / "machine-id")
+
+
+def test_an_id_in_an_overlay_lasts(tmp_path: Path) -> None:
+    """A file that an overlay has copied up may have another device than its directory."""
+    file, mounts = tmp_path / "machine-id", tmp_path / "mountinfo"
+    file.write_text("0123456789abcdef" * 2 + "\n")
+    mounts.write_text("36 35 0:46 / / rw - overlay overlay rw\n36 35 0:46 / /etc rw - tmpfs t rw\n")
+    assert machine_digest(file, mounts)
+    mounts.write_text(mounts.read_text() + f"37 36 0:9 /machine-id {file} ro - tmpfs tmpfs ro\n")
+    assert machine_digest(file, mounts) == b""
+
+
+async def test_a_copy_without_its_key_says_whose_it_is(site: Path) -> None:
+    """The key of an imaged machine opens nothing elsewhere; the vault still says whose it is."""
+    await fill(site, 1)
+    key = site / SETTINGS.key_file
+    content = key.read_bytes()
+    key.unlink()
+    async with opened(site) as (_, vault):
+        assert vault.state is StoreState.SEALED
+    for machine, state in ((ELSEWHERE, StoreState.CLONED), (b"", StoreState.SEALED)):
+        async with opened(site, machine) as (storage, vault):
+            assert vault.state is state
+            assert not vault.has_key
+    async with opened(site, ELSEWHERE) as (storage, vault):
+        assert "vault recover --accept-machine" in vault.why
+        assert str(SETTINGS.key_file) in vault.why
+        with pytest.raises(StoreCloned):
+            await storage.secrets.delete(child(1).slot(1))
+        with pytest.raises(StoreSealed):
+            await storage.secrets.get(child(1).slot(1))
+        assert not storage.without_secret
+    key.write_bytes(content)
+    key.chmod(0o600)
+    await trusted(site)

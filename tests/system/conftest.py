@@ -116,7 +116,7 @@ def bare(root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
 
 @pytest.fixture
 def new(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
-    """A gateway with gatewayd as it was installed: without a key, and not configured."""
+    """A gateway with gatewayd as it was installed: with a key, and not configured."""
     with _booted([installed, root], lan, memory) as gateway:
         yield gateway
 
@@ -124,7 +124,6 @@ def new(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> It
 @pytest.fixture
 def gateway(new: Gateway) -> Gateway:
     """A gateway whose children are online."""
-    new.make_key("--with-key=host")
     new.configure()
     new.await_online(CHILDREN)
     return new

@@ -14,6 +14,7 @@ from tests.system.plant import Plant
 
 UNIT = "gatewayd.service"
 DROP_INS = "/etc/systemd/system/gatewayd.service.d"
+STATE = "/var/lib/gatewayd"
 KEY = "/etc/credstore.encrypted/vault.key"
 
 CONFIG = """\
@@ -90,11 +91,21 @@ class Gateway:
         self.drop_in("product", PRODUCT)
         self.systemctl("restart")
 
-    def make_key(self, *options: str) -> None:
-        """Make the key of the vault, as gatewayd(8) says.  options: of systemd-creds."""
+    def begin_with_key(self, *options: str) -> None:
+        """Begin with an empty vault whose key is made by hand.  options: of systemd-creds."""
+        self.systemctl("stop")
+        self.box.run("sh", "-c", f"rm -rf {STATE}/* {KEY}")
+        self.write_key(*options)
+
+    def write_key(self, *options: str) -> None:
+        """Make a key by hand, in the place of that of the vault.  options: of systemd-creds."""
         self.box.run("mkdir", "-p", "-m", "0700", str(Path(KEY).parent))
         script = f'head -c 32 /dev/urandom | systemd-creds "$@" --name=vault.key encrypt - {KEY}'
         self.box.run("sh", "-c", script, "sh", *options)
+
+    def key(self) -> bytes:
+        """Return the file of the vault's key, as it lies on the disk."""
+        return self.box.path(KEY).read_bytes()
 
     def drop_in(self, name: str, text: str, unit: str = UNIT) -> None:
         """Add to a unit."""

@@ -1,4 +1,4 @@
-"""apt installs the package, and gatewayd runs: sealed at first, then with children online."""
+"""apt installs the package, and gatewayd runs: with a key of its own, then with children online."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.output import PROTECTION_TEXTS
 from tests.system.conftest import CHILDREN
-from tests.system.gateway import Gateway, install
+from tests.system.gateway import KEY, Gateway, install
 
 pytestmark = pytest.mark.system
 
@@ -16,11 +17,12 @@ def test_the_first_start_is_the_last_and_exposes_little(bare: Gateway, package: 
     install(bare.box, package)
     assert bare.shown("ActiveState") == "active"
     assert bare.shown("NRestarts") == "0"
-    bare.await_state("sealed")
-    assert "vault.key" in bare.shown("StatusText")
+    bare.await_state("running")
+    assert bare.box.path(KEY).stat().st_mode & 0o777 == 0o600
+    made = bare.box.run("journalctl", "--no-pager", "--boot", "--unit", "gatewayd-vault-keygen")
+    assert PROTECTION_TEXTS["key-on-disk"] in made
     assert bare.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
 
-    bare.make_key("--with-key=host")
     bare.configure()
     bare.await_online(CHILDREN)
     assert bare.property("State") == "running"

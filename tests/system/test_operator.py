@@ -18,7 +18,6 @@ def staffed(new: Gateway) -> Gateway:
     """A gateway whose children wait for a yes, with an operator and somebody else."""
     new.box.run("useradd", "--groups", "gatewayd-operator", OPERATOR)
     new.box.run("useradd", STRANGER)
-    new.make_key("--with-key=host")
     new.configure(action="ask")
     new.box.until(lambda: new.counts().get("pending") == CHILDREN, "the children to wait")
     return new

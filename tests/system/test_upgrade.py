@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import CHILDREN
-from tests.system.gateway import Gateway, apt, install
+from tests.system.gateway import KEY, STATE, Gateway, apt, install
 
 pytestmark = pytest.mark.system
 
-STATE = "/var/lib/gatewayd"
 EARLIER = "0.0.9"
 FROM_THE_FUTURE = f"""\
 import sqlite3
@@ -39,16 +38,17 @@ def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def undivided(package: Path, tmp_path: Path) -> Path:
-    """The package as of a version whose discovery had no unit of its own."""
+    """The package as of a version whose discovery and whose first key had no units of their own."""
     tree = tmp_path / "tree"
     _run("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN/control"
     version = _run("dpkg-deb", "--field", package, "Version").strip()
     control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {EARLIER}"))
-    for name in ("gatewayd-discovery.socket", "gatewayd-discovery@.service"):
+    units = ("discovery.socket", "discovery@.service", "vault-keygen.service")
+    for name in (f"gatewayd-{unit}" for unit in units):
         next(tree.rglob(name)).unlink()
     unit = next(tree.rglob("gatewayd.service"))
-    new = re.compile(r".*DISCOVERY_SOCKET.*|IPAddressDeny=multicast")
+    new = re.compile(r".*DISCOVERY_SOCKET.*|IPAddressDeny=multicast|.*=gatewayd-vault-keygen.*")
     kept = [line for line in unit.read_text().splitlines() if not new.fullmatch(line)]
     unit.write_text("\n".join(kept).replace("gatewayd-discovery.socket ", "") + "\n")
     made = tmp_path / f"gatewayd_{EARLIER}_all.deb"
@@ -73,7 +73,6 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
     bare: Gateway, earlier: Path, package: Path
 ) -> None:
     install(bare.box, earlier)
-    bare.make_key("--with-key=host")
     bare.configure()
     bare.await_online(CHILDREN)
     pid = bare.shown("MainPID")
@@ -115,6 +114,7 @@ def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) ->
 def test_purging_keeps_the_vault_unless_somebody_says_no(gateway: Gateway, package: Path) -> None:
     told = apt(gateway.box, "purge", "gatewayd")
     assert f"the vault in {STATE} is kept" in told
+    assert KEY in told
     assert gateway.box.path(f"{STATE}/vault.db").exists()
     assert not gateway.box.path("/etc/gatewayd/gatewayd.toml").exists()
     assert gateway.box.path("/etc/gatewayd/conf.d/50-site.toml").exists()
@@ -125,19 +125,23 @@ def test_purging_keeps_the_vault_unless_somebody_says_no(gateway: Gateway, packa
     gateway.box.run("debconf-set-selections", input="gatewayd gatewayd/remove-vault boolean true\n")
     apt(gateway.box, "purge", "gatewayd")
     assert not gateway.box.path(STATE).exists()
+    assert not gateway.box.path(KEY).exists()
 
 
-def test_discovery_gets_its_unit_by_an_upgrade(
+def test_new_units_come_by_an_upgrade_and_the_key_made_by_hand_stays(
     bare: Gateway, undivided: Path, package: Path
 ) -> None:
     install(bare.box, undivided)
-    bare.make_key("--with-key=host")
+    bare.await_state("sealed")
+    bare.write_key("--with-key=host")
+    key = bare.key()
     bare.configure()
     bare.await_online(CHILDREN)
     running = ("systemctl", "list-units", "--no-legend", "--state=running", "gatewayd-discovery@*")
     assert bare.box.run(*running) == ""
     install(bare.box, package)
     _is_untouched(bare)
+    assert bare.key() == key
     bare.box.until(lambda: bare.box.run(*running) != "", "the helper to run")
     apt(bare.box, "remove", "gatewayd")
     assert bare.box.run(*running) == ""

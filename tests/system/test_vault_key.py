@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd.runtime.journal import MESSAGE_IDS
+from tests.system.box import Box
 from tests.system.conftest import CHILDREN
-from tests.system.gateway import KEY, Gateway
+from tests.system.gateway import KEY, Gateway, install
 
 pytestmark = pytest.mark.system
 
-OPENER = "gatewayd-vault-key@.service"
+OPENER, KEYGEN = "gatewayd-vault-key@.service", "gatewayd-vault-keygen.service"
 PORT = 2321
 TPM = f"swtpm:port={PORT}"
 EMULATED = f"""\
@@ -52,7 +54,7 @@ def _tpm(gateway: Gateway, state: Path) -> Iterator[None]:
 def test_the_tpm_seals_the_key_and_without_it_nothing_is_lost(new: Gateway, tmp_path: Path) -> None:
     new.drop_in("emulated", EMULATED, OPENER)
     with _tpm(new, tmp_path / "tpm"):
-        new.make_key("--with-key=tpm2", f"--tpm2-device={TPM}")
+        new.begin_with_key("--with-key=tpm2", f"--tpm2-device={TPM}")
         new.configure()
         new.await_online(CHILDREN)
         new.box.reboot()
@@ -78,8 +80,71 @@ def test_the_key_of_another_machine_does_not_open_the_vault(gateway: Gateway) ->
     gateway.box.path("/var/lib/systemd/credential.secret").unlink()
     gateway.systemctl("restart")
     gateway.await_state("sealed")
-    gateway.make_key("--with-key=host")
+    gateway.write_key("--with-key=host")
     gateway.systemctl("restart")
     gateway.await_state("sealed")
     assert gateway.counts().get("online", 0) == 0
     assert len(gateway.children()) == CHILDREN
+
+
+def test_a_vault_that_has_lost_its_key_gets_no_other(gateway: Gateway) -> None:
+    key = gateway.key()
+    gateway.box.path(KEY).unlink()
+    gateway.systemctl("restart")
+    gateway.await_state("sealed")
+    assert not gateway.box.path(KEY).exists()
+    said = gateway.box.run("journalctl", "--no-pager", "--boot", "--unit", KEYGEN)
+    assert f"its key {KEY} is missing" in said
+    assert gateway.counts().get("online", 0) == 0
+
+    gateway.box.path(KEY).write_bytes(key)
+    gateway.systemctl("restart")
+    gateway.await_online(CHILDREN)
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
+def test_an_image_of_a_running_gateway_says_cloned_and_logs_nobody_in(gateway: Gateway) -> None:
+    gateway.box.power_off()
+    (gateway.box.changes / "upper/etc/machine-id").write_text("")
+    gateway.box.boot()
+    gateway.await_state("cloned")
+    store = gateway.box.run("gatewayctl", "store", "status")
+    assert "State: cloned" in store
+    assert gateway.counts().get("online", 0) == 0
+    assert len(gateway.children()) == CHILDREN
+
+
+def test_machines_of_one_image_have_keys_of_their_own(
+    release: str, root: Path, package: Path, memory: Path
+) -> None:
+    image = Box([root], memory / f"{release}-image")
+    image.boot()
+    try:
+        image.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
+        install(image, package)
+        image.path("/usr/sbin/policy-rc.d").unlink()
+        assert not image.path(KEY).exists()
+    finally:
+        image.power_off()
+    (image.changes / "upper/etc/machine-id").write_text("")
+
+    layers = [image.changes / "upper", root]
+    made = {_first_key(Box(layers, memory / f"{release}-machine-{n}")) for n in range(2)}
+    shutil.rmtree(image.changes)
+    assert len(made) == 2
+
+
+def _first_key(machine: Box) -> str:
+    """Boot a machine for the first time, and power it off; return a digest of its key."""
+    machine.boot()
+    try:
+        machine.until(machine.path(KEY).exists, "the key to be made")
+        machine.until(
+            lambda: "Data key: number 1" in machine.run("gatewayctl", "store", "status"),
+            "the vault to be open",
+        )
+        script = f"systemd-creds --name=vault.key decrypt {KEY} - | sha256sum"
+        return machine.run("sh", "-c", script)
+    finally:
+        machine.cut_power()
+        shutil.rmtree(machine.changes)

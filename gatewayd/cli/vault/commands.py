@@ -29,6 +29,7 @@ from gatewayd.cli.command import (
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.systemd_creds import WITH_KEY
+from gatewayd.cli.vault.first_key import make_first_key
 from gatewayd.cli.vault.init import PROTECTIONS, init, recover, reseal
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.cli.vault.recovery import (
@@ -39,7 +40,9 @@ from gatewayd.cli.vault.recovery import (
     opener_options,
     typed_opener,
 )
+from gatewayd.config import load
 from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.plugins import Plugins
 from gatewayd.runtime.sqlite import Database, has_schema, statements_of, upgrade
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
@@ -51,6 +54,7 @@ from gatewayd.secretstore.vault.export import MAX_BYTES, ImportResult, export, i
 from gatewayd.secretstore.vault.memory import protect_memory
 from gatewayd.secretstore.vault.offline import finish_rotation, group
 from gatewayd.secretstore.vault.vault import Vault
+from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage import records as statefile
 from gatewayd.storage.import_staging import RECORDS, finish_import, stage_records
 
@@ -84,6 +88,15 @@ def _chosen_recovery(arguments: Namespace) -> bytes | None:
 def _init(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     done, report = init(_vault(arguments), arguments.protect, _chosen_recovery(arguments))
     return [*done, *_lines(report), START]
+
+
+def _make_key(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    protect_memory()
+    loaded = load(ConfigPaths.of(arguments.config), Plugins.installed())
+    vault = OfflineVault.within(loaded, os.environ)
+    if vault is None:
+        return [f"No key is made: the secrets are in the store {loaded.store.kind}."]
+    return make_first_key(vault)
 
 
 def _status(_connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -298,6 +311,8 @@ _OUTPUT = arguments(
 COMMANDS: tuple[Command, ...] = (
     Command("vault init", "create the vault, its key, and the service's access to the key",
             _init_options, _init),
+    Command("vault make-key", "make the key of a vault that has none, as the first start does",
+            add_config, _make_key),
     Command("vault status", "show the state and the key slots of the vault", _common, _status),
     Command("vault rotate", "replace the data key and encrypt every secret with the new one",
             arguments(argument("--drop", action="append", default=[], metavar="SLOT",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from gatewayd.cli.systemd_creds import WITH_KEY, credential_drop_in, tpm_drop_in
 from gatewayd.cli.vault.offline import OfflineVault
@@ -104,13 +105,29 @@ def _create_credential(vault: OfflineVault, with_key: str) -> tuple[list[str], b
     if vault.environ.get("CREDENTIALS_DIRECTORY"):
         return ["The key is in $CREDENTIALS_DIRECTORY."], None
     if vault.has_key():
-        raise GatewayError(
-            f"The vault in {vault.directory} exists, but its key {file} is missing. Restore that "
-            "file, or run gatewayctl vault reseal credential --recovery-key FILE"
-        )
-    key = os.urandom(KEY_SIZE)
-    systemd.write(name, systemd.encrypt(name, key, with_key))
+        raise key_is_missing(vault.directory, file)
+    file, key = create_key(vault, with_key)
     return [f"Created and encrypted a key: {file}."], key
+
+
+def create_key(vault: OfflineVault, with_key: str) -> tuple[Path, bytes]:
+    """Make the key of a vault, encrypted as its credential; return the file, and the key.
+
+    with_key: one of WITH_KEY; "" for the best that there is.
+    Raises GatewayError, also where there is a credential: it is never replaced.
+    """
+    systemd, name = vault.systemd, vault.settings.credential
+    key = os.urandom(KEY_SIZE)
+    systemd.create(name, systemd.encrypt(name, key, with_key))
+    return systemd.file(name), key
+
+
+def key_is_missing(directory: Path, file: Path) -> GatewayError:
+    """Return what to say where a vault is without its key."""
+    return GatewayError(
+        f"The vault in {directory} exists, but its key {file} is missing. Restore that file, or "
+        "stop gatewayd and run gatewayctl vault recover with a recovery key"
+    )
 
 
 def _write_drop_in(vault: OfflineVault) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.cli.systemd_creds import SystemdCredentials, credentials_directory
-from gatewayd.config import load
+from gatewayd.config import Config, load
 from gatewayd.errors import GatewayError, StoreUnavailable
 from gatewayd.plugins import Plugins
 from gatewayd.secretstore.keyslots.factory import VaultSettings
@@ -44,11 +44,20 @@ class OfflineVault:
     ) -> OfflineVault:
         """Return the vault of a configuration.  Raises ConfigError, GatewayError."""
         loaded = load(ConfigPaths.of(config), Plugins.installed())
-        settings, directory = loaded.store.settings, loaded.gateway.state_directory
-        if not isinstance(settings, VaultSettings):
+        if (found := cls.within(loaded, environ, recovery)) is None:
             raise GatewayError(
                 f"No vault is configured: [secretstore] backend is {loaded.store.kind!a}"
             )
+        return found
+
+    @classmethod
+    def within(
+        cls, loaded: Config, environ: Mapping[str, str], recovery: RecoveryKey | None = None
+    ) -> OfflineVault | None:
+        """Return the vault of a configuration that was read; None where it names another store."""
+        settings, directory = loaded.store.settings, loaded.gateway.state_directory
+        if not isinstance(settings, VaultSettings):
+            return None
         return cls(settings, directory, SystemdCredentials(), environ, recovery)
 
     @property

@@ -23,6 +23,7 @@ from gatewayd.secretstore.vault.data_keys import DataKeys, Random
 
 MACHINE_ID = Path("/etc/machine-id")
 """machine-id(5): names an installation, and must not leave the machine as it is."""
+MOUNTS = Path("/proc/self/mountinfo")
 
 ALTERED = (
     "what binds the vault to this machine and to its records was changed by another program: put "
@@ -33,6 +34,13 @@ CLONED = (
     "the vault belongs to another machine, which may use the same secrets: stop that gateway, then "
     "accept this machine with gatewayctl store accept-machine"
 )
+
+COPIED = (
+    "the vault is another machine's, and so was its key.  If this machine replaces that one, run "
+    "gatewayctl vault recover --accept-machine; if it was made from an image of it, stop gatewayd, "
+    "and remove the vault and its key to begin with an empty one: gatewayd(8)"
+)
+"""What else there is to say where no key opens a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +162,32 @@ class BoundVault:
         self.cloned = ""
 
 
-def machine_digest(path: Path) -> bytes:
+def machine_digest(path: Path, mounts: Path = MOUNTS) -> bytes:
     """Return a digest of the id of this machine; b"" where it has none that lasts.
 
     On a read-only system without an id, systemd mounts another one at each boot over the file.
+    mounts: of this process, proc_pid_mountinfo(5).  The device of the file does not show it: in an
+    overlay, a file may have another than its directory.
     """
     try:
-        if path.stat().st_dev != path.parent.stat().st_dev:  # it is mounted over
-            return b""
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError):
+        return b""
+    if any(line.split(" ")[4:5] == [str(path)] for line in lines):
         return b""
     if not re.fullmatch("[0-9a-f]{32}", text):
         return b""  # "uninitialized", during the first boot
     return hmac.digest(bytes.fromhex(text), b"gatewayd-vault-machine", "sha256")
+
+
+def is_of_another_machine(query: Execute, machine: bytes) -> bool:
+    """Whether a vault without its key names another machine: nothing vouches for that name.
+
+    machine: a digest of this machine's id; b"" where it has none.
+    """
+    rows = query("SELECT machine FROM binding")
+    return bool(machine) and any(row[0] not in (b"", machine) for row in rows)
 
 
 def create(machine: bytes, random: Random) -> VaultBinding:

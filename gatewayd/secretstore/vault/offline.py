@@ -13,7 +13,6 @@ from pathlib import Path
 from gatewayd.errors import StoreSealed, StoreUnavailable
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
-from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault.admin import VaultReport, add_recovery, report
 from gatewayd.secretstore.vault.sealed_database import SealedDatabase
 from gatewayd.secretstore.vault.vault import Vault
@@ -56,7 +55,7 @@ def open_offline(
     Raises StoreSealed, which says why, ConfigError, StoreError.
     """
     with closing(Vault(settings, directory, credentials, opener=recovery_key)) as vault:
-        if vault.state is StoreState.SEALED:
+        if not vault.has_key:
             raise StoreSealed(vault.why)
         yield vault
 

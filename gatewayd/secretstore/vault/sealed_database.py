@@ -33,7 +33,7 @@ from gatewayd.secretstore.store import (
 )
 from gatewayd.secretstore.tpm.esapi import TpmError
 from gatewayd.secretstore.vault import data_keys, rows
-from gatewayd.secretstore.vault.binding import BoundVault
+from gatewayd.secretstore.vault.binding import COPIED, BoundVault, is_of_another_machine
 from gatewayd.secretstore.vault.data_keys import DataKeys, KeyOpener, Random
 from gatewayd.secretstore.vault.memory import KeyPage
 from gatewayd.secretstore.vault.rollback import (
@@ -87,6 +87,11 @@ class SealedDatabase(ConditionProperties, Database):
         self._condition = assess(self._facts)
 
     @property
+    def has_key(self) -> bool:
+        """Whether its secrets can be read, wherever it belongs."""
+        return self._keys is not None
+
+    @property
     def rotating(self) -> bool:
         """Whether rows of an older generation are being encrypted again."""
         return self._rotation is not None
@@ -116,6 +121,8 @@ class SealedDatabase(ConditionProperties, Database):
     def check_trusted(self) -> None:
         """Raise StoreRolledBack where this may be an old copy, StoreCloned as `check_machine`."""
         self.check_machine()
+        if self._facts.is_copy:
+            raise StoreCloned(self.why)
         if self.suspected:
             raise StoreRolledBack(self.suspected)
 
@@ -249,7 +256,8 @@ class SealedDatabase(ConditionProperties, Database):
             if str(error) != self._facts.sealed:
                 about = {"message_id": "store-sealed"}
                 log.error("The vault is sealed: %s.", error, extra=about)  # noqa: TRY400  # not a fault of ours
-            self._facts = VaultFacts(sealed=str(error))
+            is_copy = is_of_another_machine(self._run, self._machine)
+            self._facts = VaultFacts(sealed=str(error), is_copy=is_copy)
 
     def _open_with(self, timeout: float) -> None:
         query = self._run
@@ -366,7 +374,9 @@ EXPOSED = (
 class VaultFacts:
     """The facts from which the condition of a vault follows.
 
-    sealed: why there is no key; empty where there is one.  kinds: of all key slots.
+    sealed: why there is no key; empty where there is one.
+    is_copy: whether another machine had it last, as far as that shows without a key.
+    kinds: of all key slots.
     credential: what a thief lacks to open the slot of the systemd credential.
     suspected: why the vault may be an old copy.  cloned: why it belongs to another machine.
     faults: what is wrong, the worst first; empty texts do not count.
@@ -378,10 +388,13 @@ class VaultFacts:
     faults: tuple[str, ...] = ()
     credential: Protection = Protection.CREDENTIAL
     cloned: str = ""
+    is_copy: bool = False
 
 
 def assess(facts: VaultFacts) -> StoreCondition:
     """Return the condition.  The weakest slot decides: a thief would try that one."""
+    if facts.sealed and facts.is_copy:
+        return StoreCondition(StoreState.CLONED, Protection.NONE, f"{facts.sealed}; {COPIED}")
     if facts.sealed:
         return StoreCondition(StoreState.SEALED, Protection.NONE, facts.sealed)
     protection = weakest(facts.kinds, facts.credential)

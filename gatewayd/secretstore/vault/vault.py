@@ -17,7 +17,7 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import StoreError
 from gatewayd.secretstore.keyslots.factory import KeySlotFactory, VaultSettings
 from gatewayd.secretstore.keyslots.table import is_recovery
-from gatewayd.secretstore.store import StoreContents, StoreState
+from gatewayd.secretstore.store import StoreContents
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.ballast import Ballast
 from gatewayd.secretstore.vault.binding import MACHINE_ID, machine_digest
@@ -126,7 +126,7 @@ class Vault(SealedDatabase):
     def contents(self) -> StoreContents:
         """Return what is in the vault, sealed or not."""
         found = admin.report(self)
-        in_use = found.state is not StoreState.SEALED
+        in_use = self.has_key
         return StoreContents(
             secrets=found.secrets,
             key=found.generation if in_use else 0,
