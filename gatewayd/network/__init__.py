@@ -1,1 +1,1 @@
-"""TCP, TLS and MQTT's rules for a client: what connections to clouds and to brokers share."""
+"""TCP, proxies, TLS, WebSocket, MQTT's rules for a client: for clouds and for brokers."""

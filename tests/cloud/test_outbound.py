@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.http import post_form
 from gatewayd.cloud.outbound import DIRECT, NetworkSettings, OutboundSettings, proxy_of
 from gatewayd.network import tls
 from gatewayd.network.addresses import AddressBook
@@ -181,6 +182,20 @@ async def test_tinyproxy_that_allows_one_host(serve: Serve, trust: ssl.SSLContex
         with tinyproxy(["ConnectPort 443"]) as proxy:
             found = await fault_of(behind(through(proxy.port), trust, port))
             assert found is ConnectFault.PROXY_FORBIDDEN
+
+
+async def test_a_form_is_posted_through_it(serve: Serve, trust: ssl.SSLContext) -> None:
+    async def script(client: Client) -> None:
+        await client.reader.readuntil(b"a=b")
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody")
+        await client.gone()
+
+    async with serve(script) as broker:
+        with tinyproxy(allowed=["^localhost$"]) as proxy:
+            server = behind(through(proxy.port), trust, broker.port)
+            async with post_form(server, "/", {"a": "b"}) as answer:
+                assert answer.body == b"body"
+        await broker.until(0)
 
 
 async def test_tinyproxy_that_cannot_reach_the_cloud(trust: ssl.SSLContext) -> None:
