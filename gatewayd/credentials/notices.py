@@ -114,9 +114,10 @@ class CredentialNotices:
 
     async def _write(self, directory: Path) -> None:
         """Write notices, then notes: a notice that comes twice does no harm."""
-        notes = json.dumps(self._given).encode()
+        notes, stale = json.dumps(self._given).encode(), sorted(self._stale)
+        self._unsaved = False  # what is given meanwhile is for the next time
         try:
-            for name in sorted(self._stale):
+            for name in stale:
                 if unit := _holder(name).unit:
                     await asyncio.to_thread(write_private, directory / CHANGED / unit, b"\n")
                     log.info("The credential of %s has changed, or is no longer its own.", name)
@@ -125,12 +126,12 @@ class CredentialNotices:
             if not self._failed:
                 sentence = "Units do not notice new credentials: %s: %s.  It is tried again."
                 log.warning(sentence, directory, error.strerror)
-            self._failed = True
+            self._failed = self._unsaved = True
             await asyncio.sleep(AGAIN)
             self._changed.set()
         else:
-            self._stale.clear()
-            self._unsaved = self._failed = False
+            self._stale.difference_update(stale)
+            self._failed = False
 
 
 def _holder(name: str) -> Holder:
