@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from gatewayd.cli import clouds, devices, door, messages, rules, store
+from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, password_agent
 from gatewayd.cli.command import Command
 from gatewayd.cli.huawei import ca as huawei_ca
@@ -29,6 +29,7 @@ COMMANDS: tuple[Command, ...] = (
     *clouds.COMMANDS,
     *messages.COMMANDS,
     *door.COMMANDS,
+    *credentials.COMMANDS,
     *store.COMMANDS,
     *vault.COMMANDS,
     *huawei_template.COMMANDS,
