@@ -28,7 +28,6 @@ from gatewayd.config import Config
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
 from gatewayd.credentials.service import CredentialService, credential_sockets
 from gatewayd.credentials.settings import CredentialSettings
-from gatewayd.device.command import ChildCommand
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
@@ -47,7 +46,7 @@ from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
-from gatewayd.message_stage import MessageStage, nothing
+from gatewayd.message_stage import Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.files import AccessDirectory
@@ -313,7 +312,7 @@ class Application:
         self,
         config: Config,
         environ: Mapping[str, str],
-        allows: Callable[[str, ChildCommand], bool] = nothing,
+        allows: Allows = nothing,
     ) -> None:
         """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.provider import Session
@@ -78,15 +78,16 @@ class RecordedStanding(ChildStanding):
         return record.cloud.provider if record is not None and record.cloud is not None else ""
 
 
+Allows: TypeAlias = Callable[[str, ChildCommand | None], bool]
+"""Whether a rule, by its name, allows a command to its children; None for any at all."""
+
+
 def permission(
-    records: RecordStore, allows: Callable[[str, ChildCommand], bool]
-) -> Callable[[DeviceId, ChildCommand], bool]:
-    """Return whether the rule by which a child was admitted allows it a command.
+    records: RecordStore, allows: Allows
+) -> Callable[[DeviceId, ChildCommand | None], bool]:
+    """Return whether the rule by which a child was admitted allows it a command, or any at all."""
 
-    allows: whether a rule does, by its name.
-    """
-
-    def may_get(device: DeviceId, command: ChildCommand) -> bool:
+    def may_get(device: DeviceId, command: ChildCommand | None) -> bool:
         record = records.get(device)
         if record is None or record.verdict is not Verdict.ADMITTED:
             return False
@@ -95,7 +96,7 @@ def permission(
     return may_get
 
 
-def nothing(_rule: str, _command: ChildCommand) -> bool:
+def nothing(_rule: str, _command: ChildCommand | None) -> bool:
     """Allow no command."""
     return False
 
@@ -124,7 +125,7 @@ class MessageStage:
         stranger: Callable[[DeviceId], None] = lambda _: None,
         boot: str = "",
         notes: Path | None = None,
-        allows: Callable[[str, ChildCommand], bool] = nothing,
+        allows: Allows = nothing,
     ) -> None:
         arrival = ArrivalClock(
             clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot

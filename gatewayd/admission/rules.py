@@ -204,10 +204,13 @@ class RuleBook:
         """Return the decision of the rules on a device."""
         return decide(evidence, self.rules, device, context)
 
-    def allows(self, rule: str, command: ChildCommand) -> bool:
-        """Whether a rule allows a command to its children; one that is no longer there does not."""
-        named = (one for one in self.rules if one.name == rule)
-        return any(allows(one.commands, command) for one in named)
+    def allows(self, rule: str, command: ChildCommand | None) -> bool:
+        """Whether a rule allows a command to its children; one that is no longer there does not.
+
+        command: None to ask whether it allows any.
+        """
+        named = (one.commands for one in self.rules if one.name == rule)
+        return any(allows(one, command) if command else bool(one) for one in named)
 
     def hands_over(self, rule: str) -> bool:
         """Whether a rule's children have holders; those of one that is no longer there do not."""

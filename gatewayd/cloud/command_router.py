@@ -146,7 +146,7 @@ class CommandRouter(Generic[Child]):
     """The way of commands to the sessions of one device, or of a gateway and its children.
 
     cloud: its name, for the log.  now: seconds of a steady clock.
-    on_wanted: called when a child begins, and ends, to receive commands.
+    on_change: called when a child begins or ends to receive commands, or to expect them.
     dropped: what was of no use, by cause.
     """
 
@@ -156,10 +156,10 @@ class CommandRouter(Generic[Child]):
         send: SendAnswer[Child],
         cloud: str,
         now: Callable[[], float],
-        on_wanted: Callable[[Child, bool], None] = _ignore,
+        on_change: Callable[[Child, ChildCommands], None] = _ignore,
     ) -> None:
         self._form, self._send, self._cloud, self._now = form, send, cloud, now
-        self._on_wanted = on_wanted
+        self._on_change = on_change
         self.dropped: Counter[str] = Counter()
         self._sessions: dict[Child, ChildCommands] = {}
         self._early: deque[_Early] = deque()
@@ -177,7 +177,7 @@ class CommandRouter(Generic[Child]):
 
         def change(session: ChildCommands) -> None:
             if self._sessions.get(child) is session:
-                self._on_wanted(child, session.handler is not None)
+                self._on_change(child, session)
                 if session.ended:
                     del self._sessions[child]
 
@@ -281,9 +281,12 @@ class CommandRouter(Generic[Child]):
 class ChildCommands:
     """The commands of one session.  Implements SupportsCommands.
 
+    The session may be one of a cloud that has room for some children only: see ExpectsCommands.
+
     answer: sends the answer to a command.  early: returns what came before there was a handler.
-    on_change: called when the handler has changed, or the session has ended.
+    on_change: called when what follows has changed.
     handler: None where commands are refused.  asked: whether one was ever set, or refused.
+    expected: whether the child may get any command.  ended: whether the session has.
     """
 
     def __init__(
@@ -294,7 +297,7 @@ class ChildCommands:
     ) -> None:
         self._answer, self._take_early, self._on_change = answer, early, on_change
         self.handler: CommandHandler | None = None
-        self.asked = self.ended = False
+        self.asked = self.expected = self.ended = False
 
     def receive_commands(self, handler: CommandHandler | None) -> None:
         """Have each command handled from now on, as SupportsCommands says."""
@@ -305,6 +308,12 @@ class ChildCommands:
         for command in self._take_early():
             if handler is not None:
                 handler(command)
+
+    def expect(self, *, expected: bool) -> None:
+        """Note whether the child may get any command."""
+        if not self.ended and self.expected != expected:
+            self.expected = expected
+            self._on_change(self)
 
     async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
         """Answer a command once, as SupportsCommands says."""

@@ -200,6 +200,14 @@ class SupportsCommands(Protocol):
         """
 
 
+@runtime_checkable
+class ExpectsCommands(Protocol):
+    """A session of a cloud that has room for the commands of some children of a gateway only."""
+
+    def expect_commands(self, *, expected: bool) -> None:
+        """Note whether the child may get any command at all: such children come first."""
+
+
 # The provider.
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from gatewayd.cloud.provider import Session, SupportsCommands
+from gatewayd.cloud.provider import ExpectsCommands, Session, SupportsCommands
 from gatewayd.commands.answers import in_cloud_form, in_neutral_form, is_reply
 from gatewayd.commands.door import ANSWER, AnswerFate, CommandDoors, DoorCommand, is_passable
 from gatewayd.commands.journal import CommandJournal
@@ -66,13 +66,14 @@ class ShowStep(Protocol):
 class CommandRelay:
     """The way of all commands.  Implements SessionListener and CommandAnswers.
 
-    allowed: whether a child may get a command.  down_keep: seconds for which a message of a cloud
-    may wait for a child that is away.  show: as of the tap.
+    allowed: whether a child may get a command; None for any at all.
+    down_keep: seconds for which a message of a cloud may wait for a child that is away.
+    show: as of the tap.
     """
 
     def __init__(
         self,
-        allowed: Callable[[DeviceId, ChildCommand], bool],
+        allowed: Callable[[DeviceId, ChildCommand | None], bool],
         down_keep: float,
         clock: Clock,
         show: ShowStep,
@@ -105,6 +106,8 @@ class CommandRelay:
     def session_opened(self, device: DeviceId, session: Session) -> None:
         """Receive the commands of a child from now on."""
         self._sessions.pop(device, None)
+        if isinstance(session, ExpectsCommands):
+            session.expect_commands(expected=self._allowed(device, None))
         if isinstance(session, SupportsCommands):
             self._sessions[device] = session
             session.receive_commands(partial(self._receive, device))

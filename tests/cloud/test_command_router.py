@@ -9,7 +9,7 @@ from collections.abc import Hashable
 import pytest
 
 from gatewayd.cloud import command_router
-from gatewayd.cloud.command_router import CommandRouter, NoCommand
+from gatewayd.cloud.command_router import ChildCommands, CommandRouter, NoCommand
 from gatewayd.cloud.publisher import MappedMessage
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 
@@ -43,18 +43,20 @@ class Stage:
     def __init__(self) -> None:
         self.at = 0.0
         self.sent: list[MappedMessage] = []
-        self.wanted: list[tuple[Hashable, bool]] = []
+        self.changes: list[tuple[Hashable, bool, bool]] = []
         self.go = asyncio.Event()
         self.go.set()
-        self.router = CommandRouter[str](Plain(), self._send, "cloud", lambda: self.at, self._want)
+        self.router = CommandRouter[str](
+            Plain(), self._send, "cloud", lambda: self.at, self._change
+        )
 
     async def _send(self, _: str, mapped: MappedMessage) -> bool:
         await self.go.wait()
         self.sent.append(mapped)
         return True
 
-    def _want(self, child: str, wanted: bool) -> None:
-        self.wanted.append((child, wanted))
+    def _change(self, child: str, session: ChildCommands) -> None:
+        self.changes.append((child, session.handler is not None, session.expected))
 
     async def settle(self) -> list[MappedMessage]:
         while self.router._refusing:
@@ -100,9 +102,13 @@ async def test_a_new_session_takes_the_place_of_an_older_one_which_then_ends() -
     assert len(handled) == 1
     assert not await older.answer(handled[0], DONE)
     assert await newer.answer(handled[0], DONE)
-    assert stage.wanted == [("child", True)]
+    newer.expect(expected=True)
+    newer.expect(expected=True)
     newer.end()
-    assert stage.wanted == [("child", True), ("child", False)]
+    newer.expect(expected=False)
+    assert stage.changes == [
+        ("child", True, False), ("child", True, True), ("child", False, True),
+    ]  # fmt: skip
 
 
 async def test_a_repeat_is_dropped_for_a_minute() -> None:

@@ -24,7 +24,7 @@ from gatewayd.cloud.alibaba.sub_device_sessions import (
     SessionCheck,
     Signing,
 )
-from gatewayd.cloud.command_router import CommandRouter
+from gatewayd.cloud.command_router import ChildCommands, CommandRouter
 from gatewayd.cloud.credentials import GivenSecret
 from gatewayd.cloud.provider import (
     CloudRequestHandler,
@@ -78,7 +78,7 @@ class AlibabaSubDevices:
         self._own = SubName(own.product, own.device)
         self._subscriptions = CommandSubscriptions(link)
         self.commands = CommandRouter(
-            AlibabaCommands(), self._answer, provider, clock.now, self._want_commands
+            AlibabaCommands(), self._answer, provider, clock.now, self._subscribe
         )
         self.sessions = AlibabaSubDeviceSessions(
             link, self.requests, signing, self.commands, own.children, clock.now
@@ -127,9 +127,10 @@ class AlibabaSubDevices:
         except NotSent:
             return False
 
-    def _want_commands(self, child: SubName, wanted: bool) -> None:
-        if child != self._own:  # whose topics every session subscribes to
-            self._subscriptions.want(child, wanted=wanted)
+    def _subscribe(self, child: SubName, commands: ChildCommands) -> None:
+        """Subscribe to a child's commands, or not any more; the gateway's own always are."""
+        if child != self._own:
+            self._subscriptions.want(child, commands)
 
     async def close(self) -> None:
         """End what is under way."""

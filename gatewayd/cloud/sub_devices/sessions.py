@@ -112,7 +112,7 @@ class Logouts(Generic[Key]):
 class SubDeviceSession:
     """A child that is logged in over the gateway's link.
 
-    Implements Session, SupportsMessages, SupportsCommands, SharesConnection.
+    Implements Session, SupportsMessages, SupportsCommands, ExpectsCommands, SharesConnection.
 
     secret: what the child was logged in with, for a check whether it still is.
     publisher: of what the child says.  commands: those that it is sent.
@@ -154,6 +154,10 @@ class SubDeviceSession:
     def receive_commands(self, handler: CommandHandler | None) -> None:
         """Have each command handled from now on, as SupportsCommands says."""
         self._commands.receive_commands(handler)
+
+    def expect_commands(self, *, expected: bool) -> None:
+        """Note whether the child may get any command at all."""
+        self._commands.expect(expected=expected)
 
     async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
         """Answer a command once, as SupportsCommands says."""

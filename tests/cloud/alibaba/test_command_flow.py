@@ -12,7 +12,7 @@ import pytest
 
 from gatewayd.cloud.alibaba.commanding import commands
 from gatewayd.cloud.alibaba.commanding.subscriptions import COMMANDED
-from gatewayd.cloud.provider import SupportsCommands
+from gatewayd.cloud.provider import ExpectsCommands, SupportsCommands
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.secret import Secret
 from gatewayd.testing.waiting import PATIENCE, until
@@ -152,6 +152,17 @@ async def test_there_is_room_for_the_commands_of_some_children(folder: Path) -> 
         await one.sessions[gone].close()
         await until(lambda: len(commanded()) == COMMANDED and gone not in commanded())
         assert not one.ledger["refused_topics"]
+
+
+async def test_children_that_may_get_commands_come_first(folder: Path) -> None:
+    async with site.site(folder) as one:
+        await online(one, *range(COMMANDED + 2))
+        last, own = one.sessions[-1], at_cloud(child(COMMANDED + 1))
+        assert isinstance(last, ExpectsCommands)
+        last.expect_commands(expected=True)
+        await subscribed(one.cloud, own)
+        last.expect_commands(expected=False)
+        await until(lambda: not one.cloud.subscribes(*own, topic_of(COMMANDED + 1)))
 
 
 def topic_of(number: int) -> str:

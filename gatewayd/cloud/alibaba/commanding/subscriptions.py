@@ -8,6 +8,7 @@ from itertools import chain, islice
 
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.command_router import ChildCommands
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
 from gatewayd.runtime.tasks import BackgroundTask
 
@@ -21,7 +22,8 @@ itself, 10 for the end of children (see WATCHED), and 5 for each of these."""
 class CommandSubscriptions(BackgroundTask):
     """The subscriptions to commands of a gateway's children, over its newest session.
 
-    The first that want commands have them; one that leaves makes room for the next.  The cloud
+    Those that expect commands have them, and then others, in the order in which they came; one that
+    leaves makes room for the next.  The cloud
     subscribes devices to most of these topics by itself ("Auto-subscribed topics"); whether it does
     so for children of a gateway, it does not say.  So a child without room is not refused anything,
     and what arrives for it is handled as for any other.
@@ -33,23 +35,24 @@ class CommandSubscriptions(BackgroundTask):
     def __init__(self, link: GatewayLink[AlibabaUplink]) -> None:
         super().__init__(self._update)
         self._link = link
-        self._wanted: dict[SubName, None] = {}
+        self._expected: dict[SubName, None] = {}
+        self._others: dict[SubName, None] = {}
         self._uplink: AlibabaUplink | None = None
         self._subscribed: set[SubName] = set()
 
-    def want(self, child: SubName, *, wanted: bool) -> None:
+    def want(self, child: SubName, commands: ChildCommands) -> None:
         """Subscribe to the commands of a child, or not any more; soon."""
-        if wanted:
-            self._wanted[child] = None
-            if len(self._wanted) == COMMANDED + 1:
+        for wanted in (self._expected, self._others):
+            wanted.pop(child, None)
+        if commands.handler is not None:
+            (self._expected if commands.expected else self._others)[child] = None
+            if commands.expected and len(self._expected) == COMMANDED + 1:
                 log.warning(
-                    "More than %d children of the gateway are to get commands, for which there is "
-                    "no room; whether %s and later ones do, is left to the cloud.",
+                    "More than %d children of the gateway may get commands, for which there is no "
+                    "room; whether %s and later ones do, is left to the cloud.",
                     COMMANDED,
                     child.device,
                 )
-        else:
-            self._wanted.pop(child, None)
         self.begin()
 
     async def _update(self) -> None:
@@ -76,7 +79,7 @@ class CommandSubscriptions(BackgroundTask):
 
     def _next(self) -> SubName | None:
         """Return a child whose subscription is to change; None where all are as wanted."""
-        due = dict.fromkeys(islice(self._wanted, COMMANDED))
+        due = dict.fromkeys(islice(chain(self._expected, self._others), COMMANDED))
         leaving = (child for child in self._subscribed if child not in due)
         coming = (child for child in due if child not in self._subscribed)
         return next(chain(leaving, coming), None)
