@@ -137,49 +137,6 @@ def received(connect: Connect, make: Callable[[Client, int], None], limit: int) 
         return file.read(limit)
 
 
-def action(words: str, help: str, add_arguments: AddArguments, run: Run) -> Command:  # noqa: A002  # argparse's word
-    """Return a command that returns nothing: --json prints that it is done."""
-
-    def records(connect: Connect, arguments: Namespace) -> Iterable[Record]:
-        for _ in _lines(run(connect, arguments)):
-            pass  # a generator is done when it has ended
-        return [{"Done": True}]
-
-    return Command(words, help, add_arguments, run, records, DONE)
-
-
-def pem(command: Run) -> ReturnRecords:
-    """Return the `records` of a command that returns the lines of certificates."""
-
-    def records(connect: Connect, arguments: Namespace) -> Iterable[Record]:
-        return [{"Certificates": "\n".join((*_lines(command(connect, arguments)), ""))}]
-
-    return records
-
-
-def _lines(result: Iterable[str] | int) -> Iterable[str]:
-    return () if isinstance(result, int) else result
-
-
-def confirm(arguments: Namespace, consequences: Sequence[str], question: str) -> None:
-    """Return if the operator wants what has these consequences: by --yes, or by an answer.
-
-    Raises GatewayError where nothing can be asked, or the answer is no.
-    """
-    if not consequences or arguments.yes:
-        return
-    text = " ".join(map(safe, consequences))
-    if arguments.json or not sys.stdin.isatty():
-        raise GatewayError(f"{text} Use --yes to do it all the same")
-    if input(f"{text} {question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise GatewayError("Nothing was done")
-
-
-def add_yes(parser: ArgumentParser) -> None:
-    """Add the option that answers the question beforehand."""
-    parser.add_argument("--yes", action="store_true", help="do not ask, whatever it does")
-
-
 def read_file(path: Path, limit: int, *, truncate: bool = False) -> bytes:
     """Read a file, or the standard input where the path is "-".
 
