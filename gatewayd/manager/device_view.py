@@ -25,8 +25,9 @@ _VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
 _ON_THE_WAY = {
     State.ADMITTED, State.REGISTERING, State.SECURING, State.REGISTERED, State.ACTIVATING,
 }  # fmt: skip
-STEPS = 1.0
-"""Seconds for which the steps of a child on its way to online are not announced one by one."""
+STEPS = 2.0
+"""Seconds for which the steps of a child on its way to online are not announced one by one: where
+hundreds come together each takes some seconds, and a signal costs as much as a durable step."""
 
 
 class DevicePublisher:
@@ -63,7 +64,7 @@ class DevicePublisher:
         """Show children that have changed, `limit` at most; return whether more have.
 
         steps: else one that is on its way to online, and does not wait, is shown when it is there,
-        or after a second.
+        or after STEPS.
         """
         due = (c for c, since in self._changed.values() if steps or self._is_due(c, since))
         for child in tuple(islice(due, limit)):
