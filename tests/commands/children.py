@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,8 @@ class ListeningChild:
     received: list[Received] = field(default_factory=list)
 
     def receive(self, _client: Any, _data: Any, message: Any) -> None:
+        if message.topic.endswith("/down/status"):
+            return
         properties = getattr(message, "properties", None)  # of MQTT 5
         one = Received(
             message.topic,
@@ -63,7 +66,8 @@ def silent(_: Received) -> Sequence[tuple[str, bytes]]:
     return ()
 
 
-def listening_child(  # noqa: PLR0913  # five by keyword: what a client is made of
+@contextlib.asynccontextmanager
+async def listening_child(  # noqa: PLR0913  # six by keyword: what a client is made of
     port: int,
     name: str,
     password: str,
@@ -72,24 +76,12 @@ def listening_child(  # noqa: PLR0913  # five by keyword: what a client is made 
     topics: Sequence[str] = (),
     react: Callable[[Received], Sequence[tuple[str, bytes]]] = silent,
     kept: bool = False,
-) -> contextlib.AbstractAsyncContextManager[ListeningChild]:
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[ListeningChild]:
     """Connect a child that subscribes, by default to its own `down/`.
 
     kept: whether the broker keeps its session while it is away, for a minute with MQTT 5.
     """
-    return _connected(port, name, password, version, topics or (f"c/{name}/down/#",), react, kept)
-
-
-@contextlib.asynccontextmanager
-async def _connected(  # noqa: PLR0913, PLR0917  # as above
-    port: int,
-    name: str,
-    password: str,
-    version: int,
-    topics: Sequence[str],
-    react: Callable[[Received], Sequence[tuple[str, bytes]]],
-    kept: bool,
-) -> AsyncIterator[ListeningChild]:
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     api = getattr(paho, "CallbackAPIVersion", None)
     first = (api.VERSION2,) if api else ()
@@ -97,10 +89,13 @@ async def _connected(  # noqa: PLR0913, PLR0917  # as above
     client: Any = paho.Client(*first, client_id=name, protocol=version, **clean)
     if password:
         client.username_pw_set(name, password)
+    if tls is not None:
+        client.tls_set_context(tls)
+    wanted = topics or (f"c/{name}/down/#",)
     child = ListeningChild(client, react)
     client.on_message = child.receive
     client.on_subscribe = lambda *_: loop.call_soon_threadsafe(ready.set)
-    client.on_connect = lambda *_: client.subscribe([(topic, 1) for topic in topics])
+    client.on_connect = lambda *_: client.subscribe([(topic, 1) for topic in wanted])
     more: dict[str, Any] = {}
     if version == V5 and kept:
         more = {"clean_start": False, "properties": Properties(PacketTypes.CONNECT)}

@@ -64,6 +64,24 @@ async def test_what_the_rule_does_not_allow_is_refused_at_once() -> None:
     assert not one.doors.sent
 
 
+class RankedSession(CommandedSession):
+    """A session of a cloud that has room for the commands of some children only."""
+
+    expected: bool | None = None
+
+    def expect_commands(self, *, expected: bool) -> None:
+        assert self.handler is None, "it is known before commands are received"
+        self.expected = expected
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_a_cloud_learns_whether_commands_are_to_be_expected(allowed: bool) -> None:
+    one, session = Relayed(allowed=allowed), RankedSession()
+    one.relay.session_opened(BOB, session)
+    assert session.expected is allowed
+    assert session.handler is not None
+
+
 async def test_the_gateway_itself_takes_no_commands() -> None:
     one, session = Relayed(), CommandedSession()
     one.relay.session_opened(DeviceId("gateway-huawei"), session)
